@@ -1,0 +1,49 @@
+# Each target does one thing, in an environment of its own (.venv).
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test slow lint type bench package clean
+
+help:
+	@echo "make demo     gradient matching on starpilot beside its reference rows"
+	@echo "make test     the tests, on real Procgen and real Minari files"
+	@echo "make slow     the tests that take minutes"
+	@echo "make lint     ruff"
+	@echo "make type     mypy --strict"
+	@echo "make bench    benchmarks that compare within one run"
+	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/rlcondense run --method gradmatch --task starpilot
+
+test: $(READY)
+	$(BIN)/pytest -q -m "not slow and not gpu" --ignore tests/benchmarks
+
+slow: $(READY)
+	$(BIN)/pytest -q -m "slow" --ignore tests/benchmarks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/pytest -q -s tests/benchmarks
+
+package: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist
+	sh tests/try_wheel.sh $(BIN)/python dist
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,45 @@
+"""rlcondense: which small dataset trains the best policy?
+
+The names below are imported on first use, so that `import rlcondense` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rlcondense.catalogue import register as register
+    from rlcondense.evaluation import evaluate as evaluate
+    from rlcondense.making import load_dataset as load_dataset
+    from rlcondense.making import load_expert as load_expert
+    from rlcondense.making import make_learner as make_learner
+    from rlcondense.making import make_method as make_method
+    from rlcondense.making import make_task as make_task
+    from rlcondense.methods.condensed import load_condensed as load_condensed
+    from rlcondense.running.runner import run as run
+
+_HOME = {
+    "evaluate": "rlcondense.evaluation",
+    "load_condensed": "rlcondense.methods.condensed",
+    "load_dataset": "rlcondense.making",
+    "load_expert": "rlcondense.making",
+    "make_learner": "rlcondense.making",
+    "make_method": "rlcondense.making",
+    "make_task": "rlcondense.making",
+    "register": "rlcondense.catalogue",
+    "run": "rlcondense.running.runner",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rlcondense' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,254 @@
+"""Names to things: the registry's TOML files and the entry points of installed plugins.
+
+Reading the catalogue imports no task, method or learner; `Entry.load` imports one, on use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from rlcondense.errors import (
+    BadConfig,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    UnknownVersion,
+)
+
+GROUPS = ("tasks", "datasets", "methods", "learners")
+API_VERSION = 1
+ID = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?(?:/[A-Za-z0-9][A-Za-z0-9_.-]*?)*)(?:-v(?P<version>\d+))?"
+)
+BUILT_IN = "rlcondense"
+_FIELDS = {"id", "entry_point", "config", "aliases", "summary", "paper"}
+
+_registered: dict[tuple[str, str], Entry] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue.
+
+    Attributes:
+        group: `tasks`, `datasets`, `methods` or `learners`.
+        id: `[namespace/]name[-vN]`.
+        entry_point: `module:attribute` of the class behind it.
+        config: settings it is made with.
+        aliases: other names for it.
+        summary: one sentence.
+        paper: where it comes from.
+        facts: what else its kind needs (a dataset's task and sha256, a method's default budget).
+        distribution: the installed distribution it comes from, and that one's version.
+    """
+
+    group: str
+    id: str
+    entry_point: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    summary: str = ""
+    paper: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    distribution: tuple[str, str] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The group in the singular, for messages."""
+        return self.group.removesuffix("s")
+
+    def load(self) -> Any:
+        """Import the class behind the entry.
+
+        Raises:
+            PluginLoadError: it cannot be imported, or speaks another `api_version`.
+        """
+        module, _, attribute = self.entry_point.partition(":")
+        try:
+            target = import_module(module)
+            for part in attribute.split("."):
+                target = getattr(target, part)
+        except RLCondenseError:
+            raise
+        except Exception as error:  # whatever a plugin's import raises is its own affair
+            raise PluginLoadError(
+                f"{self.kind} {self.id!r} of {self.origin} cannot be loaded from "
+                f"{self.entry_point!r}: {type(error).__name__}: {error}"
+            ) from error
+        version = getattr(target, "api_version", None)
+        if version != API_VERSION:
+            raise PluginLoadError(
+                f"{self.kind} {self.id!r} of {self.origin} has api_version {version!r}, "
+                f"this rlcondense needs {API_VERSION}"
+            )
+        return target
+
+    @property
+    def origin(self) -> str:
+        """The distribution and version it comes from, in words."""
+        return " ".join(self.distribution) if self.distribution else "this process"
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain values."""
+        return {
+            "id": self.id,
+            "entry_point": self.entry_point,
+            "config": dict(self.config),
+            "aliases": list(self.aliases),
+            "summary": self.summary,
+            "paper": self.paper,
+            "origin": self.origin,
+            **self.facts,
+        }
+
+
+def data_root() -> Path:
+    """The folder of `registry` and `baselines`: in the installed package or the checkout."""
+    package = Path(__file__).parent
+    for root in (package / "_catalogue", package.parent):
+        if (root / "registry" / "methods.toml").is_file():
+            return root
+    raise RLCondenseError(f"the catalogue is missing beside {package}; reinstall rlcondense")
+
+
+def entries(group: str) -> Mapping[str, Entry]:
+    """Every entry of a group by id: built-in, plugin and registered in this process.
+
+    Built-in names win over plugins. Nothing is imported.
+
+    Raises:
+        RLCondenseError: two distributions offer one name.
+    """
+    found = dict(_built_in(group))
+    for name, offers in _plugins(group).items():
+        if len({entry.distribution for entry in offers}) > 1:
+            owners = " and ".join(sorted(entry.origin for entry in offers))
+            raise RLCondenseError(
+                f"{owners} both offer the {offers[0].kind} {name!r}: "
+                "uninstall one, or name the one to see in RLCONDENSE_PLUGINS"
+            )
+        found.setdefault(name, offers[0])
+    found.update({id_: entry for (g, id_), entry in _registered.items() if g == group})
+    return MappingProxyType(found)
+
+
+def collisions(group: str) -> list[Entry]:
+    """Plugin entries hidden by a built-in one of the same name."""
+    built_in = _built_in(group)
+    return [
+        entry for name, offers in _plugins(group).items() if name in built_in for entry in offers
+    ]
+
+
+def find(group: str, name: str) -> Entry:
+    """The entry a user means by `name`: an id, an id without its version (the newest), an alias.
+
+    Raises:
+        UnknownName: nothing is called that, with the nearest name there is.
+        UnknownVersion: the name exists in other versions only.
+    """
+    known = entries(group)
+    if name in known:
+        return known[name]
+    by_alias = {alias: entry for entry in known.values() for alias in entry.aliases}
+    if name in by_alias:
+        return by_alias[name]
+    versions = {
+        _version(id_): entry
+        for id_, entry in known.items()
+        if _unversioned(id_) == _unversioned(name)
+    }
+    if versions and _unversioned(name) == name:
+        return versions[max(versions)]
+    kind = group.removesuffix("s")
+    if versions:
+        raise UnknownVersion(kind, name, [entry.id for entry in versions.values()])
+    raise UnknownName(kind, name, [*known, *by_alias])
+
+
+def register(group: str, name: str, entry_point: str, **config: Any) -> None:
+    """Add an entry for this process only, as Gymnasium's `register` does.
+
+    Args:
+        group: `tasks`, `datasets`, `methods` or `learners`.
+        name: its id.
+        entry_point: `module:attribute`.
+        **config: settings it is made with.
+    """
+    _check_group(group)
+    if not ID.fullmatch(name):
+        raise BadConfig(f"{name!r} is not an id of the form [namespace/]name[-vN]")
+    if name in _built_in(group):
+        raise BadConfig(f"{name!r} is a built-in {group.removesuffix('s')}; choose another name")
+    _registered[group, name] = Entry(group, name, entry_point, MappingProxyType(config))
+
+
+def _check_group(group: str) -> None:
+    if group not in GROUPS:
+        raise UnknownName("group", group, GROUPS)
+
+
+def _unversioned(id_: str) -> str:
+    return re.sub(r"-v\d+$", "", id_)
+
+
+def _version(id_: str) -> int:
+    match = re.search(r"-v(\d+)$", id_)
+    return int(match[1]) if match else -1
+
+
+@cache
+def _built_in(group: str) -> Mapping[str, Entry]:
+    _check_group(group)
+    path = data_root() / "registry" / f"{group}.toml"
+    rows = tomllib.loads(path.read_text())[group]
+    found = {row["id"]: _from_row(group, row) for row in rows}
+    if len(found) != len(rows):
+        raise RLCondenseError(f"{path} names an id twice")
+    return MappingProxyType(found)
+
+
+def _from_row(group: str, row: dict[str, Any]) -> Entry:
+    return Entry(
+        group=group,
+        id=row["id"],
+        entry_point=row["entry_point"],
+        config=MappingProxyType(row.get("config", {})),
+        aliases=tuple(row.get("aliases", ())),
+        summary=row.get("summary", ""),
+        paper=row.get("paper", ""),
+        facts=MappingProxyType({k: v for k, v in row.items() if k not in _FIELDS}),
+        distribution=(BUILT_IN, _own_version()),
+    )
+
+
+def _own_version() -> str:
+    from rlcondense import __version__
+
+    return __version__
+
+
+def _plugins(group: str) -> dict[str, list[Entry]]:
+    allowed = os.environ.get("RLCONDENSE_PLUGINS")
+    wanted = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    found: dict[str, list[Entry]] = {}
+    for point in entry_points(group=f"rlcondense.{group}"):
+        entry = _from_entry_point(group, point)
+        if wanted is None or (entry.distribution and entry.distribution[0] in wanted):
+            found.setdefault(entry.id, []).append(entry)
+    return found
+
+
+def _from_entry_point(group: str, point: EntryPoint) -> Entry:
+    distribution = (point.dist.name, point.dist.version) if point.dist else None
+    return Entry(group, point.name, point.value, summary="plugin", distribution=distribution)

@@ -1,0 +1,455 @@
+"""The command line; heavy imports happen inside the commands, so that `list` is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rlcondense import __version__
+from rlcondense.errors import BadConfig, RLCondenseError
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Where another process has the cores, torch's waiting threads would spin: ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+PLAIN_SECONDS = 10  # between progress lines where there is no terminal
+
+
+class _Commands(click.Group):
+    """Turns the project's own errors into one line and exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if "--debug" in (arguments := list(kwargs.pop("args", None) or args or sys.argv[1:])):
+            arguments.remove("--debug")
+            return super().main(arguments, standalone_mode=False)
+        try:
+            return super().main(arguments, **kwargs)
+        except RLCondenseError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted; what is finished is kept, run it again to go on.", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rlcondense")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Which small dataset trains the best policy?"""
+
+
+class ConsoleProgress:
+    """Bars on a terminal, a line now and then elsewhere, always on stderr."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._phase = ""
+        self._started = self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        if phase != self._phase:
+            self.close()
+            self._phase, self._started, self._said = phase, time.monotonic(), time.monotonic()
+        if self._terminal:
+            self._draw(phase, done, total, note)
+        elif time.monotonic() - self._said > PLAIN_SECONDS:
+            self._said = time.monotonic()
+            left = (self._said - self._started) * (total - done) / max(done, 1)
+            click.echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
+
+    def _draw(self, phase: str, done: int, total: int, note: str) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=phase, leave=False, unit_scale=True)
+        self._bar.n = done
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Split `--set` values into the method's and the learner's."""
+    method: dict[str, str] = {}
+    learner: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise BadConfig(f"--set takes key=value, not {pair!r}")
+        if key.startswith("learner."):
+            learner[key.removeprefix("learner.")] = value
+        else:
+            method[key] = value
+    return method, learner
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+_device = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+_set = click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE",
+    help="A setting of the method, or learner.KEY=VALUE of the learner. Repeatable.",
+)  # fmt: skip
+_what = _options(
+    click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
+    click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
+)
+_budget = _options(
+    click.option("--size", type=int, help="Budget in transitions. Default: the method's own."),
+    click.option("--percent", type=float, help="Budget as a percentage of the data."),
+    click.option(
+        "--unit", type=click.Choice(["transitions", "episodes"]), help="What --percent counts."
+    ),
+    click.option("--seed", default=0, show_default=True, help="Condensation seed."),
+)
+_judging = _options(
+    click.option("--learner", default="bc", show_default=True, help="Learner id."),
+    click.option("--seeds", default=3, show_default=True, help="How many learner seeds."),
+    click.option(
+        "--episodes", default=100, show_default=True, help="Episodes of each policy on each split."
+    ),
+    click.option(
+        "--results",
+        default="results",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder of the records.",
+    ),
+    click.option("--refresh", is_flag=True, help="Compute again what is there already."),
+    click.option("--json", "as_json", is_flag=True, help="Print the records as JSON."),
+)
+
+
+@main.command()
+@click.option("--method", default="gradmatch", show_default=True, help="Method id.")
+@_what
+@_budget
+@click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
+@_judging
+@_set
+@_device
+def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Condense, train and evaluate a method, beside its reference rows."""
+    from rlcondense.running.runner import run as run_method
+
+    settings, learner_settings = _settings(pairs)
+    progress = ConsoleProgress()
+    started = time.monotonic()
+    result = run_method(
+        **options, settings=settings, learner_settings=learner_settings, progress=progress
+    )
+    progress.close()
+    _print_result(result, as_json, time.monotonic() - started)
+
+
+def _print_result(result: Any, as_json: bool, seconds: float) -> None:
+    from rlcondense.reporting.tables import run_table
+
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, sort_keys=True))
+        return
+    click.echo(run_table(result.records, result.references))
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    total = len(result.records) + len(result.references)
+    click.echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
+    for record in result.records:
+        click.echo(f"  {result.store.record_path(record['cell_id'])}")
+
+
+@main.command()
+@click.option("--method", default="gradmatch", show_default=True, help="Method id.")
+@_what
+@_budget
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@_set
+@_device
+def condense(
+    method: str,
+    task: str,
+    dataset: str | None,
+    size: int | None,
+    percent: float | None,
+    unit: str | None,
+    seed: int,
+    out: Path,
+    pairs: Sequence[str],
+    device: str,
+) -> None:
+    """Make a condensed dataset and stop there."""
+    from rlcondense.running.runner import condense_to
+
+    settings, learner_settings = _settings(pairs)
+    if learner_settings:
+        raise BadConfig("condense trains no learner: --set takes the method's settings only")
+    progress = ConsoleProgress()
+    data = condense_to(
+        out, method, task, dataset=dataset, size=size, percent=percent, unit=unit, seed=seed,
+        device=device, settings=settings, progress=progress,
+    )  # fmt: skip
+    progress.close()
+    assert data.report is not None
+    click.echo(
+        f"{len(data)} transitions, {data.report.bytes:,} bytes, "
+        f"{data.report.cost.wall_seconds:.1f} s: {out}"
+    )
+
+
+@main.command()
+@click.argument("what")
+@_what
+@_judging
+@_set
+@_device
+def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Evaluate WHAT: a folder with a condensed dataset or policies, or random-policy,
+    marginal-policy or expert."""
+    from rlcondense.running.runner import evaluate_artifact
+
+    settings, learner_settings = _settings(pairs)
+    if settings:
+        raise BadConfig("evaluate runs no method: use --set learner.KEY=VALUE")
+    progress = ConsoleProgress()
+    started = time.monotonic()
+    result = evaluate_artifact(
+        what, **options, learner_settings=learner_settings, progress=progress
+    )
+    progress.close()
+    _print_result(result, as_json, time.monotonic() - started)
+
+
+@main.command("list")
+@click.argument(
+    "group", required=False, type=click.Choice(["tasks", "datasets", "methods", "learners"])
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(group: str | None, as_json: bool) -> None:
+    """List tasks, datasets, methods and learners. Imports none of them."""
+    from rlcondense.catalogue import GROUPS, entries
+
+    found = {name: list(entries(name).values()) for name in ([group] if group else GROUPS)}
+    if as_json:
+        plain = {name: [entry.to_json() for entry in rows] for name, rows in found.items()}
+        click.echo(json.dumps(plain, indent=2, sort_keys=True))
+        return
+    for name, rows in found.items():
+        click.echo(f"{name}:")
+        width = max((len(entry.id) for entry in rows), default=0)
+        for entry in rows:
+            alias = f" ({', '.join(entry.aliases)})" if entry.aliases else ""
+            click.echo(f"  {entry.id:<{width}}  {entry.summary}{alias}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Show a catalogue entry, or the report of a condensed dataset in a folder."""
+    facts = _folder_facts(Path(name)) or _entry_facts(name)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, sort_keys=True))
+        return
+    for key, value in facts.items():
+        if value not in ("", [], {}, None):
+            click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _folder_facts(folder: Path) -> dict[str, Any] | None:
+    from rlcondense.files import read_json
+
+    for file in ("report.json", "policies.json"):
+        if (folder / file).is_file():
+            facts: dict[str, Any] = read_json(folder / file)
+            return facts
+    return None
+
+
+def _entry_facts(name: str) -> dict[str, Any]:
+    from rlcondense.catalogue import GROUPS, entries, find
+    from rlcondense.errors import UnknownName, UnknownVersion
+
+    for group in GROUPS:
+        try:
+            return find(group, name).to_json()
+        except UnknownVersion:
+            raise
+        except UnknownName:
+            continue
+    known = [e for group in GROUPS for x in entries(group).values() for e in (x.id, *x.aliases)]
+    raise UnknownName("name", name, known)
+
+
+@main.group()
+def expert() -> None:
+    """Train and evaluate experts."""
+
+
+@expert.command("train")
+@click.argument("task")
+@click.option(
+    "--network", default="impala", show_default=True, type=click.Choice(["impala", "nature"])
+)
+@click.option("--steps", default=25_000_000, show_default=True, help="Environment steps.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/experts/TASK."
+)
+@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
+@click.option(
+    "--episodes", default=500, show_default=True, help="Episodes of its evaluation on each split."
+)
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Another setting of PPO. Repeatable."
+)
+@_device
+def expert_train(
+    task: str,
+    network: str,
+    steps: int,
+    seed: int,
+    out: Path | None,
+    resume: bool,
+    episodes: int,
+    pairs: Sequence[str],
+    device: str,
+) -> None:
+    """Train an expert by PPO and write its weights and card to a folder."""
+    from rlcondense.experts.training import train_expert
+
+    settings, _ = _settings(pairs)
+    progress = ConsoleProgress()
+    command = ["rlcondense", "expert", "train", task, "--network", network, "--steps", str(steps)]
+    command += ["--seed", str(seed)] if seed else []
+    command += [part for pair in pairs for part in ("--set", pair)]
+    path, card = train_expert(
+        task,
+        {"network": network, "steps": str(steps), "seed": str(seed), **settings},
+        out=out,
+        resume=resume,
+        episodes=episodes,
+        device=device,
+        command=shlex.join(command),
+        progress=progress,
+    )
+    progress.close()
+    _print_returns(card["returns"])
+    click.echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
+
+
+@expert.command("evaluate")
+@click.argument("task")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, exists=True), help="Default: the shipped experts."
+)
+@click.option("--episodes", default=500, show_default=True, help="Episodes on each split.")
+@_device
+def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) -> None:
+    """Evaluate a task's expert."""
+    from rlcondense.experts.training import evaluate_expert
+
+    progress = ConsoleProgress()
+    returns = evaluate_expert(
+        task, folder=folder, episodes=episodes, device=device, progress=progress
+    )
+    progress.close()
+    _print_returns(returns)
+
+
+def _print_returns(returns: dict[str, dict[str, Any]]) -> None:
+    for split, value in returns.items():
+        click.echo(
+            f"{split:<8} {value['mean']:.3f} ± {value['standard_error']:.3f} "
+            f"(standard error over {value['episodes']} episodes)"
+        )
+
+
+@main.group()
+def dataset() -> None:
+    """Build, show and collect datasets."""
+
+
+@dataset.command("build")
+@click.argument("name")
+def dataset_build(name: str) -> None:
+    """Build a shipped dataset into Minari's folder, and check its sha256."""
+    from rlcondense.making import load_dataset
+
+    progress = ConsoleProgress()
+    data = load_dataset(name, progress=progress)
+    progress.close()
+    _print_dataset(data)
+
+
+dataset.add_command(
+    click.Command(
+        "verify",
+        callback=dataset_build.callback,
+        params=dataset_build.params,
+        help="Check a dataset's sha256 against the catalogue's.",
+    )
+)
+
+
+@dataset.command("show")
+@click.argument("name")
+def dataset_show(name: str) -> None:
+    """Show a dataset's size and returns, building it if need be."""
+    from rlcondense.making import load_dataset
+
+    _print_dataset(load_dataset(name))
+
+
+def _print_dataset(data: Any) -> None:
+    returns = data.episode_returns()
+    click.echo(f"{data.id}: {len(returns)} episodes, {len(data)} transitions")
+    click.echo(f"returns   mean {returns.mean():.2f}, {returns.min():.2f} to {returns.max():.2f}")
+    click.echo(f"columns   {', '.join(data.columns())}")
+    click.echo(f"sha256    {data.sha256}")
+
+
+@dataset.command("collect")
+@click.argument("task")
+@click.option("--episodes", default=100, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The trace file to write."
+)
+def dataset_collect(task: str, episodes: int, seed: int, out: Path) -> None:
+    """Play a task's expert on seen levels and write the trace."""
+    from rlcondense.datasets.collect import collect
+    from rlcondense.making import load_expert, make_task
+    from rlcondense.policies import NetworkPolicies
+
+    policies = NetworkPolicies([load_expert(task).network], [0])
+    trace = collect(policies, make_task(task), episodes=episodes, seed=seed)
+    trace.save(out)
+    click.echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
+
+
+if __name__ == "__main__":
+    main()

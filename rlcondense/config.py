@@ -1,0 +1,99 @@
+"""Settings as frozen dataclasses: from names and strings to checked values, and to JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from rlcondense.errors import BadConfig
+
+C = TypeVar("C")
+
+
+def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
+    """Build `cls` from settings whose values may be strings, as a command line gives them.
+
+    Args:
+        cls: a frozen dataclass of int, float, bool, str and optional such fields.
+        settings: field names to values.
+        owner: what is configured, for messages, such as `method 'gradmatch'`.
+
+    Raises:
+        BadConfig: a key is unknown, or a value of the wrong type or out of range.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in settings.items():
+        if key not in names:
+            near = get_close_matches(key, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+            raise BadConfig(f"{owner} has no setting {key!r} ({hint})")
+        values[key] = _convert(value, hints[key], f"setting {key!r} of {owner}")
+    try:
+        return cls(**values)
+    except BadConfig as error:
+        raise BadConfig(f"{owner}: {error}") from None
+
+
+def config_json(config: Any) -> dict[str, Any]:
+    """A config's fields as plain values."""
+    return dataclasses.asdict(config)
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raise `BadConfig` unless each named field is above zero (None passes)."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise BadConfig(f"{name} must be above 0, not {value}")
+
+
+def check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Raise `BadConfig` unless the named field is one of `choices`."""
+    value = getattr(config, name)
+    if value not in choices:
+        raise BadConfig(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    for option in options:
+        try:
+            return _as_type(value, option)
+        except ValueError:
+            continue
+    expected = " or ".join("none" if o is type(None) else o.__name__ for o in options)
+    raise BadConfig(f"{where} must be {expected}, not {value!r}")
+
+
+def _as_type(value: Any, wanted: type) -> Any:
+    if wanted is type(None):
+        if value is None or value == "none":
+            return None
+        raise ValueError
+    if wanted is bool:
+        if isinstance(value, bool):
+            return value
+        return {"true": True, "false": False}[value] if value in ("true", "false") else _refuse()
+    if wanted is int:
+        if isinstance(value, (bool, float)):
+            raise ValueError
+        return int(value)
+    if wanted is float:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        return number if math.isfinite(number) else _refuse()
+    if wanted is str and isinstance(value, str):
+        return value
+    raise ValueError
+
+
+def _refuse() -> Any:
+    raise ValueError

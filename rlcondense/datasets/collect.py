@@ -1,0 +1,137 @@
+"""Rolling a policy out: each environment plays exactly its quota of episodes.
+
+"The first N episodes to finish" favours short ones; a quota for each environment does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import VectorEnv
+
+from rlcondense.datasets.traces import Trace, quantise
+from rlcondense.errors import BadConfig
+from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
+from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+Act = Callable[[Array, Array], Array]
+
+
+class Rollout:
+    """One policy in environments of its own, from reset until every quota is played.
+
+    Finished environments drop out of the policy's batch; they are still stepped, and ignored.
+
+    Args:
+        env: same-step autoreset vector environment of E environments.
+        act: maps the observations `(B, *observation)` of the environments still playing, and
+            their indices `(B,)`, to actions.
+        quota: episodes each environment plays.
+        seed: of the environments.
+
+    Attributes:
+        returns: `(E, quota)` undiscounted returns.
+        lengths: `(E, quota)` steps.
+        level_seeds: `(E, quota)` levels played.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], act: Act, quota: int, seed: int) -> None:
+        self._env, self._act, self._quota = env, act, quota
+        e = env.num_envs
+        self.returns = np.zeros((e, quota))
+        self.lengths = np.zeros((e, quota), np.int64)
+        self.level_seeds = np.zeros((e, quota), np.int64)
+        self._finished = np.zeros(e, np.int64)
+        self._active = np.arange(e)
+        self._observations, infos = env.reset(seed=seed)
+        self._levels = np.array(infos["level_seed"])
+        self._actions = np.zeros(env.action_space.shape or (e,), env.action_space.dtype)
+        self._stepping = False
+
+    @property
+    def done(self) -> bool:
+        """Whether every environment has played its quota."""
+        return len(self._active) == 0
+
+    @property
+    def episodes_done(self) -> int:
+        """Episodes played so far."""
+        return int(self._finished.sum())
+
+    def close(self) -> None:
+        """Free the environments."""
+        self._env.close()
+
+    def start_step(self) -> None:
+        """Choose actions and set the environments going."""
+        self._actions[self._active] = self._act(self._observations[self._active], self._active)
+        if hasattr(self._env, "step_async"):
+            self._env.step_async(self._actions)
+        self._stepping = True
+
+    def finish_step(self) -> None:
+        """Take in what the environments did, if a step was started."""
+        if not self._stepping:
+            return
+        self._stepping = False
+        wait = getattr(self._env, "step_wait", None)
+        results = wait() if wait else self._env.step(self._actions)
+        self._observations, rewards, terminations, truncations, infos = results
+        active = self._active
+        slots = self._finished[active]
+        self.returns[active, slots] += rewards[active]
+        self.lengths[active, slots] += 1
+        self.level_seeds[active, slots] = self._levels[active]
+        self._finished[active] += (terminations | truncations)[active]
+        self._levels = np.array(infos["level_seed"])
+        self._active = active[self._finished[active] < self._quota]
+
+
+def collect(
+    policy: PolicyBatch,
+    task: Task,
+    *,
+    episodes: int,
+    seed: int,
+    num_envs: int = 20,
+    num_threads: int = 1,
+) -> Trace:
+    """Play a policy's sampled actions on seen levels and keep what replays them.
+
+    Args:
+        policy: a batch of one policy over discrete actions.
+        task: where to play.
+        episodes: how many, a multiple of `num_envs`.
+        seed: of the levels and the actions.
+        num_envs: parallel environments.
+        num_threads: threads that step them.
+    """
+    if episodes % num_envs:
+        raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")
+    noise = noise_stream(seed, 0, num_envs)
+    kept: list[list[tuple[int, Array]]] = [[] for _ in range(num_envs)]
+
+    def act(observations: Array, environments: Array) -> Array:
+        probs = policy.action_probs(observations, np.zeros(len(observations), np.int64))
+        actions = sample_actions(probs, next(noise)[environments])
+        for environment, action, row in zip(environments, actions, quantise(probs), strict=True):
+            kept[environment].append((int(action), row))
+        return actions
+
+    env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
+    rollout = Rollout(env, act, episodes // num_envs, seed)
+    while not rollout.done:
+        rollout.start_step()
+        rollout.finish_step()
+    rollout.close()
+    return Trace(
+        seed=seed,
+        quota=episodes // num_envs,
+        lengths=rollout.lengths.sum(1),
+        actions=np.array([action for steps in kept for action, _ in steps], np.uint8),
+        action_probs=np.stack([row for steps in kept for _, row in steps]),
+    )

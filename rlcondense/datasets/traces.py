@@ -1,0 +1,159 @@
+"""Traces: a dataset as the seeds and actions that replay it, some sixteen bytes a step.
+
+Procgen replays the same actions from the same seed bit for bit, so that a trace of half a
+megabyte is the same data everywhere as the hundreds of megabytes of frames it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.catalogue import data_root
+from rlcondense.datasets.storage import Episode
+from rlcondense.errors import CorruptArtifact
+from rlcondense.files import read_arrays, slug, write_arrays
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+_QUANTA = 255
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What E environments were told to do, one after the other.
+
+    Attributes:
+        seed: of the environments.
+        quota: episodes each environment played.
+        lengths: `(E,)` steps each environment took.
+        actions: `(sum of lengths,)` uint8, environment by environment.
+        action_probs: the same, by actions: probabilities in 255ths.
+    """
+
+    seed: int
+    quota: int
+    lengths: npt.NDArray[np.int64]
+    actions: npt.NDArray[np.uint8]
+    action_probs: npt.NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        total = int(self.lengths.sum())
+        if not len(self.actions) == len(self.action_probs) == total:
+            raise CorruptArtifact(f"the trace has {len(self.actions)} actions for {total} steps")
+
+    def save(self, path: Path) -> None:
+        """Write the trace as safetensors."""
+        write_arrays(
+            path,
+            {
+                "seed": np.array([self.seed]),
+                "quota": np.array([self.quota]),
+                "lengths": self.lengths,
+                "actions": self.actions,
+                "action_probs": self.action_probs,
+            },
+        )
+
+
+class TraceDataset:
+    """A catalogue dataset that is shipped as a trace in `baselines/datasets`.
+
+    Args:
+        id: its catalogue id.
+    """
+
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, id: str) -> None:
+        self.path = data_root() / "baselines" / "datasets" / f"{slug(id)}.trace.safetensors"
+
+    def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
+        """The dataset's episodes, played again on `task`."""
+        return replay(load_trace(self.path), task, progress=progress)
+
+
+def load_trace(path: Path) -> Trace:
+    """Read what `Trace.save` wrote.
+
+    Raises:
+        CorruptArtifact: the file is truncated or is no trace.
+    """
+    arrays = read_arrays(path)
+    try:
+        return Trace(
+            seed=int(arrays["seed"][0]),
+            quota=int(arrays["quota"][0]),
+            lengths=arrays["lengths"],
+            actions=arrays["actions"],
+            action_probs=arrays["action_probs"],
+        )
+    except KeyError as error:
+        raise CorruptArtifact(f"{path} is not a trace: it lacks {error}") from error
+
+
+def quantise(probs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Probabilities in 255ths."""
+    return np.asarray(np.rint(probs * _QUANTA), np.uint8)
+
+
+def dequantise(quanta: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Probabilities again, summing to one."""
+    weights = quanta.astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True))
+
+
+def replay(
+    trace: Trace, task: Task, *, num_threads: int = 1, progress: Progress = silent
+) -> Iterator[Episode]:
+    """Play a trace again and give its episodes, environment by environment.
+
+    Args:
+        trace: what to play.
+        task: the task it was recorded on.
+        num_threads: threads that step the environments.
+        progress: told the steps played.
+
+    Raises:
+        CorruptArtifact: the episodes do not end where the trace says they do.
+    """
+    num_envs, longest = len(trace.lengths), int(trace.lengths.max())
+    starts = np.cumsum(trace.lengths) - trace.lengths
+    env = task.make_vec("seen", num_envs, seed=trace.seed, num_threads=num_threads, copy=False)
+    shape = env.single_observation_space.shape
+    assert shape is not None
+    observations = np.empty((len(trace.actions), *shape), np.uint8)
+    rewards = np.empty(len(trace.actions), np.float32)
+    ends = np.zeros(len(trace.actions), bool)
+    levels = np.empty(len(trace.actions), np.int64)
+    current, infos = env.reset(seed=trace.seed)
+    for step in range(longest):
+        playing = np.flatnonzero(step < trace.lengths)
+        rows = starts[playing] + step
+        observations[rows] = current[playing]
+        levels[rows] = infos["level_seed"][playing]
+        actions = np.zeros(num_envs, np.int64)
+        actions[playing] = trace.actions[rows]
+        current, reward, terminations, _, infos = env.step(actions)
+        rewards[rows] = reward[playing]
+        ends[rows] = terminations[playing]
+        if step % 50 == 0 or step == longest - 1:
+            progress("replay", step + 1, longest)
+    env.close()
+    last = np.flatnonzero(ends)
+    if len(last) != num_envs * trace.quota or not ends[starts + trace.lengths - 1].all():
+        raise CorruptArtifact(f"the trace does not replay on {task.id!r}: episodes end elsewhere")
+    probs = dequantise(trace.action_probs)
+    for start, stop in zip([0, *(last[:-1] + 1)], last + 1, strict=True):
+        yield Episode(
+            observations=observations[start:stop],
+            actions=trace.actions[start:stop].astype(np.int64),
+            rewards=rewards[start:stop],
+            level_seed=int(levels[start]),
+            action_probs=probs[start:stop],
+        )

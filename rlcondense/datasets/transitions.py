@@ -1,0 +1,136 @@
+"""The offline dataset as a table: one row a transition, one array a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.errors import CorruptArtifact
+from rlcondense.files import sha256_arrays
+
+Array = npt.NDArray[Any]
+OPTIONAL = ("level_seeds", "action_probs")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Equally long arrays that describe transitions. A missing column is None, never invented.
+
+    Attributes:
+        observations: `(N, *observation)`, uint8 channel-first or float32.
+        actions: `(N,)` int64, or `(N, A)` float32 for continuous actions.
+        rewards: `(N,)` float32.
+        terminations: `(N,)` bool: the episode ended here.
+        truncations: `(N,)` bool: the episode was cut here.
+        episode_ids: `(N,)` int64.
+        steps: `(N,)` int64, the row's place in its episode.
+        level_seeds: `(N,)` int64.
+        action_probs: `(N, A)` float32, the distribution the action was drawn from (soft labels).
+    """
+
+    observations: Array
+    actions: Array
+    rewards: Array | None = None
+    terminations: Array | None = None
+    truncations: Array | None = None
+    episode_ids: Array | None = None
+    steps: Array | None = None
+    level_seeds: Array | None = None
+    action_probs: Array | None = None
+
+    def __post_init__(self) -> None:
+        for name, column in self.columns().items():
+            if len(column) != len(self.observations):
+                raise CorruptArtifact(
+                    f"column {name!r} has {len(column)} rows, observations {len(self.observations)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    def columns(self) -> dict[str, Array]:
+        """The columns that are there, by name."""
+        found = {f.name: getattr(self, f.name) for f in fields(Columns)}
+        return {name: column for name, column in found.items() if column is not None}
+
+    def column(self, name: str) -> Array:
+        """A column, or `CorruptArtifact` where it is missing."""
+        column = getattr(self, name)
+        if column is None:
+            raise CorruptArtifact(f"the data has no column {name!r}")
+        return column  # type: ignore[no-any-return]
+
+    def rows(self, indices: Array) -> dict[str, Array]:
+        """The rows `indices` of every column, copied."""
+        return {name: np.asarray(column[indices]) for name, column in self.columns().items()}
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of all columns."""
+        return sha256_arrays(self.columns())
+
+
+@dataclass(frozen=True)
+class TransitionDataset(Columns):
+    """Whole episodes, row after row; observations may be memory-mapped.
+
+    Attributes:
+        id: Minari or catalogue id.
+        task: id of the task it was collected on, where known.
+        last_observation_repeated: the frame after an episode's last step was never shown, so
+            `next_observations` repeats the one before it there.
+        known_sha256: the columns' sha256 where it has been computed already.
+    """
+
+    id: str = ""
+    task: str = ""
+    last_observation_repeated: bool = False
+    known_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rewards", "terminations", "truncations", "episode_ids", "steps"):
+            self.column(name)
+
+    @cached_property
+    def sha256(self) -> str:
+        return self.known_sha256 or sha256_arrays(self.columns())
+
+    @cached_property
+    def episodes(self) -> list[range]:
+        """The rows of each episode."""
+        starts = np.flatnonzero(self.column("steps") == 0)
+        ends = [*starts[1:], len(self)]
+        return [range(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
+
+    def episode_returns(self) -> npt.NDArray[np.float64]:
+        """The undiscounted return of each episode."""
+        rewards = self.column("rewards").astype(np.float64)
+        return np.array([rewards[rows.start : rows.stop].sum() for rows in self.episodes])
+
+    def returns_to_go(self, gamma: float = 1.0) -> npt.NDArray[np.float64]:
+        """The discounted sum of rewards from each row to the end of its episode."""
+        togo = self.column("rewards").astype(np.float64)
+        for rows in self.episodes:
+            for i in reversed(rows[:-1]):
+                togo[i] += gamma * togo[i + 1]
+        return togo
+
+    def next_observations(self, indices: Array) -> Array:
+        """The observation after each row; an episode's last row repeats its own.
+
+        A last row's value is masked by its termination wherever it would be used.
+        """
+        indices = np.asarray(indices)
+        last = np.zeros(len(self), bool)
+        last[[rows.stop - 1 for rows in self.episodes]] = True
+        return np.asarray(self.observations[np.where(last[indices], indices, indices + 1)])
+
+    @property
+    def num_actions(self) -> int | None:
+        """The width of `action_probs`, or None where there are none."""
+        return None if self.action_probs is None else int(self.action_probs.shape[1])

@@ -1,0 +1,47 @@
+"""The errors rlcondense raises: each names the thing, the value and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RLCondenseError(Exception):
+    """Base of every error a user can cause or mend; the command line prints its one line."""
+
+
+class UnknownName(RLCondenseError):
+    """No task, dataset, method, learner or other part has this name."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
+        super().__init__(f"unknown {kind} {name!r} ({hint})")
+
+
+class UnknownVersion(UnknownName):
+    """The name exists, the version asked for does not."""
+
+
+class PluginLoadError(RLCondenseError):
+    """An entry point could not be imported, or is not what its group promises."""
+
+
+class MissingExtra(RLCondenseError):
+    """An optional dependency is needed and absent."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed (pip install 'rlcondense[{extra}]')")
+
+
+class BudgetExceeded(RLCondenseError):
+    """A method returned more data than it was allowed."""
+
+
+class CorruptArtifact(RLCondenseError):
+    """A file on disk is truncated, altered or not of the promised form."""
+
+
+class BadConfig(RLCondenseError):
+    """A setting is unknown, of the wrong type or out of range."""

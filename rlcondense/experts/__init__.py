@@ -1,0 +1,1 @@
+"""Experts: the policies that datasets come from."""

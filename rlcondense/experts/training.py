@@ -1,0 +1,105 @@
+"""Training an expert from its task's name to the weights and card that are shipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rlcondense.config import make_config
+from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.experts.ppo import PPOConfig, Trainer
+from rlcondense.experts.zoo import load_expert, save_expert
+from rlcondense.files import slug
+from rlcondense.making import make_task
+from rlcondense.policies import NetworkPolicies
+from rlcondense.progress import Progress, silent
+from rlcondense.running.environment import describe, resolve_device
+from rlcondense.tasks.base import SPLITS
+
+
+def train_expert(
+    task: str,
+    settings: Mapping[str, str],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    episodes: int = 500,
+    device: str = "auto",
+    command: str = "",
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Any]]:
+    """Train, evaluate on both splits, and write float16 weights and their card.
+
+    Args:
+        task: id or alias.
+        settings: of `PPOConfig`.
+        out: folder of checkpoint, log, weights and card.
+        resume: go on from the folder's checkpoint.
+        episodes: of the evaluation, on each split.
+        device: `auto`, `cpu` or `cuda`.
+        command: what the user typed, for the card.
+        progress: told the steps done.
+
+    Returns:
+        The weights' path, and the card.
+    """
+    made, device = make_task(task), resolve_device(device)
+    threads = os.cpu_count() or 1
+    precision = {"precision": "bfloat16"} if device == "cuda" else {}
+    config = make_config(PPOConfig, {**precision, **settings}, "the trainer")
+    out = out or Path("results", "experts", slug(made.id))
+    trainer = Trainer(made, config, out, device=device, resume=resume, num_threads=threads)
+    trained = trainer.train(progress)
+    card: dict[str, Any] = {
+        "command": command,
+        "steps": trained.steps,
+        "seed": config.seed,
+        "algorithm": "PPO (Cobbe et al. 2020)",
+        "config": asdict(config),
+        "seconds": round(trained.seconds),
+        "environment": describe(device, threads),
+    }
+    save_expert(made.id, trained.network, card, out)
+    # What is evaluated is what is shipped: the weights after rounding to float16.
+    card["returns"] = evaluate_expert(
+        task, folder=out, episodes=episodes, device=device, progress=progress
+    )
+    return save_expert(made.id, trained.network, card, out), card
+
+
+def evaluate_expert(
+    task: str,
+    *,
+    folder: Path | None = None,
+    episodes: int = 500,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, dict[str, Any]]:
+    """Mean return, its standard error over episodes and their number, by split.
+
+    Args:
+        task: id or alias.
+        folder: where the weights lie; the shipped ones by default.
+        episodes: on each split.
+        device: `auto`, `cpu` or `cuda`.
+        progress: told the episodes played.
+    """
+    made, device = make_task(task), resolve_device(device)
+    policies = NetworkPolicies([load_expert(made.id, folder).network], [0], device=device)
+    protocol = protocol_of(episodes)
+    return {
+        split: asdict(
+            evaluate(
+                policies,
+                made,
+                split,
+                protocol=protocol,
+                num_threads=os.cpu_count() or 1,
+                progress=progress,
+            ).estimate()
+        )
+        for split in SPLITS
+    }

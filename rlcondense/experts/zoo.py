@@ -1,0 +1,95 @@
+"""The shipped experts: float16 weights and a card that says what they are and what they score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense.catalogue import data_root
+from rlcondense.errors import CorruptArtifact, UnknownName
+from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
+from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.policies import network_from_arrays
+
+_PREFIX = "policy."
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A trained policy and where it comes from.
+
+    Attributes:
+        id: of the task it was trained on.
+        network: its policy.
+        sha256: of its weights file.
+        card: command, steps, network, seed and returns.
+    """
+
+    id: str
+    network: PolicyNetwork
+    sha256: str
+    card: dict[str, Any]
+
+
+def experts_folder() -> Path:
+    """Where the shipped experts lie."""
+    return data_root() / "baselines" / "experts"
+
+
+def expert_path(task_id: str, folder: Path | None = None) -> Path:
+    """The weights file of a task's expert."""
+    return (folder or experts_folder()) / f"{slug(task_id)}.safetensors"
+
+
+def shipped_experts() -> list[str]:
+    """Ids of the tasks that have a shipped expert."""
+    return sorted(read_json(card)["task"] for card in experts_folder().glob("*.json"))
+
+
+def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], folder: Path) -> Path:
+    """Write an expert's policy weights in float16, and its card beside them.
+
+    Args:
+        task_id: the task it was trained on.
+        network: its policy; a value head is left out.
+        card: what to say of it; `sha256` of the weights is added.
+        folder: where to.
+    """
+    path = expert_path(task_id, folder)
+    policy = PolicyNetwork(network.spec).state_dict()
+    weights = network.state_dict()
+    write_arrays(path, {_PREFIX + k: weights[k].cpu().numpy().astype(np.float16) for k in policy})
+    spec = network.spec
+    write_json(
+        path.with_suffix(".json"),
+        {
+            **card,
+            "task": task_id,
+            "network": spec.name,
+            "observation_shape": list(spec.observation_shape),
+            "num_actions": spec.num_outputs,
+            "sha256": sha256_file(path),
+        },
+    )
+    return path
+
+
+def load_expert(task_id: str, folder: Path | None = None) -> Expert:
+    """Load the expert of a task.
+
+    Raises:
+        UnknownName: there is none.
+        CorruptArtifact: its weights are truncated, or not those its card speaks of.
+    """
+    path = expert_path(task_id, folder)
+    if not path.exists():
+        raise UnknownName("expert", task_id, shipped_experts())
+    card = read_json(path.with_suffix(".json"))
+    sha256 = sha256_file(path)
+    if sha256 != card.get("sha256"):
+        raise CorruptArtifact(f"{path} is truncated or altered: its sha256 is not its card's")
+    spec = NetworkSpec(card["network"], tuple(card["observation_shape"]), card["num_actions"])
+    return Expert(task_id, network_from_arrays(spec, read_arrays(path), _PREFIX), sha256, card)

@@ -1,0 +1,1 @@
+"""Learners: what trains policies on a condensed dataset."""

@@ -1,0 +1,264 @@
+"""What a condensation method is: a config, a class of a few lines, and the checks around it."""
+
+from __future__ import annotations
+
+import resource
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.config import config_json
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
+from rlcondense.experts.zoo import Expert
+from rlcondense.methods.condensed import (
+    Budget,
+    CondensationReport,
+    CondensedDataset,
+    Cost,
+    Displacement,
+    MatchingLoss,
+)
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """The config of a method without settings."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is given.
+
+    Attributes:
+        dataset: what to condense.
+        task: a view of the task that can make seen levels only.
+        budget: how much may be kept.
+        expert: the dataset's policy, for methods that declare that they need it.
+        seed: decides everything random.
+        device: where to compute.
+        progress: told how far it is.
+    """
+
+    dataset: TransitionDataset
+    task: Task
+    budget: Budget
+    expert: Expert | None
+    seed: int
+    device: str
+    progress: Progress
+
+    @property
+    def size(self) -> int:
+        """The budget in transitions."""
+        return self.budget.transitions(self.dataset)
+
+    def rng(self) -> np.random.Generator:
+        """A generator of its own, from the seed."""
+        return np.random.default_rng(self.seed)
+
+    @property
+    def num_actions(self) -> int:
+        """How many discrete actions the task has."""
+        n = getattr(self.task.action_space, "n", None)
+        if n is None:
+            raise BadConfig(f"task {self.task.id!r} has no discrete actions")
+        return int(n)
+
+
+@dataclass(frozen=True)
+class Condensation:
+    """What a method gives back: columns, and what there is to report.
+
+    Attributes:
+        columns: `observations`, `actions` and whatever else is known, by name.
+        label_kind: `hard`, `soft` or `continuous`.
+        source_indices: rows of the source, for selections.
+        weights: of the rows; ones where None.
+        gradient_evaluations: gradients of one observation's loss.
+        environment_steps: steps taken in seen levels.
+        displacement: of synthetic observations.
+        matching_loss: before and after.
+    """
+
+    columns: dict[str, Array]
+    label_kind: str = "hard"
+    source_indices: Array | None = None
+    weights: Array | None = None
+    gradient_evaluations: int = 0
+    environment_steps: int = 0
+    displacement: Displacement | None = None
+    matching_loss: MatchingLoss | None = None
+
+
+def select(dataset: TransitionDataset, indices: Array, label_kind: str = "hard") -> Condensation:
+    """A condensation that keeps rows of the source as they are.
+
+    Args:
+        dataset: the source.
+        indices: `(M,)` rows to keep, in this order.
+        label_kind: `hard`, or `soft` to train on the data's action_probs.
+    """
+    if label_kind == "soft" and dataset.action_probs is None:
+        raise BadConfig("soft labels need a dataset with action_probs")
+    return Condensation(dataset.rows(indices), label_kind, np.asarray(indices, np.int64))
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+class Method(ABC, Generic[ConfigT]):
+    """Base of every condensation method.
+
+    A subclass names its `Config`, a frozen dataclass with neither budget nor seed in it, and
+    writes `_condense`.
+
+    Attributes:
+        access: `offline`, or `online` for methods that step the seen levels and count them.
+        needs: of `rewards`, `action_probs`, `expert`, `episodes`.
+        label_kinds: the kinds of label it can give.
+    """
+
+    api_version: ClassVar[int] = 1
+    Config: ClassVar[type[Any]] = NoConfig
+    access: ClassVar[str] = "offline"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
+    id: str = ""
+
+    def __init__(self, config: ConfigT | None = None, *, id: str = "") -> None:
+        self.config: ConfigT = self.Config() if config is None else config
+        self.id = id or self.id or type(self).__name__
+
+    @abstractmethod
+    def _condense(self, problem: Problem) -> Condensation:
+        """Condense; all randomness from `problem.seed`, held-out levels out of reach."""
+
+    def condense(
+        self,
+        dataset: TransitionDataset,
+        *,
+        task: Task,
+        budget: int | Budget,
+        expert: Expert | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> CondensedDataset:
+        """Make a condensed dataset and its report.
+
+        Args:
+            dataset: what to condense; not changed.
+            task: the task it was collected on.
+            budget: transitions, or a `Budget`.
+            expert: the dataset's policy; passed on only to methods that need it.
+            seed: condensation seed: the same seed gives the same bytes.
+            device: where to compute.
+            progress: told how far it is.
+
+        Raises:
+            BadConfig: the budget is nothing or more than there is, or a need is not met.
+            BudgetExceeded: the method gave back too much.
+            CorruptArtifact: the method gave back something that is no dataset.
+        """
+        budget = Budget(size=budget) if isinstance(budget, int) else budget
+        self._check_needs(dataset, expert)
+        problem = Problem(
+            dataset=dataset,
+            task=task.seen_only(),
+            budget=budget,
+            expert=expert if "expert" in self.needs else None,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+        started = time.perf_counter()
+        result = self._condense(problem)
+        seconds = time.perf_counter() - started
+        self._check_result(result, problem)
+        size = len(result.columns["observations"])
+        weights = np.ones(size, np.float32) if result.weights is None else result.weights
+        kept = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
+        return CondensedDataset(
+            **kept,
+            weights=weights,
+            label_kind=result.label_kind,
+            source_indices=result.source_indices,
+            report=CondensationReport(
+                method=self.id,
+                config=config_json(self.config),
+                seed=seed,
+                budget=budget.to_json(),
+                dataset=dataset.id,
+                dataset_sha256=dataset.sha256,
+                expert_sha256=problem.expert.sha256 if problem.expert else None,
+                size=size,
+                bytes=sum(column.nbytes for column in kept.values()) + weights.nbytes,
+                label_kind=result.label_kind,
+                cost=Cost(
+                    gradient_evaluations=result.gradient_evaluations,
+                    environment_steps=result.environment_steps,
+                    device=device,
+                    wall_seconds=round(seconds, 3),
+                    peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                ),
+                displacement=result.displacement,
+                matching_loss=result.matching_loss,
+            ),
+        )
+
+    def _check_needs(self, dataset: TransitionDataset, expert: Expert | None) -> None:
+        if "expert" in self.needs and expert is None:
+            raise BadConfig(f"method {self.id!r} needs the expert of dataset {dataset.id!r}")
+        if "action_probs" in self.needs and dataset.action_probs is None:
+            raise BadConfig(f"method {self.id!r} needs a dataset with action_probs")
+
+    def _check_result(self, result: Condensation, problem: Problem) -> None:
+        columns = result.columns
+        size = len(columns["observations"])
+        if problem.budget.percent is not None and problem.budget.unit == "episodes":
+            kept = len(np.unique(columns["episode_ids"]))
+            allowed, unit = problem.budget.episodes(problem.dataset), "episodes"
+        else:
+            kept, allowed, unit = size, problem.size, "transitions"
+        if kept > allowed:
+            raise BudgetExceeded(f"method {self.id!r} kept {kept} {unit}, allowed are {allowed}")
+        if size == 0:
+            raise CorruptArtifact(f"method {self.id!r} kept nothing")
+        for name, column in columns.items():
+            if column.dtype.kind == "f" and not np.isfinite(column).all():
+                raise CorruptArtifact(f"method {self.id!r} gave non-finite {name}")
+        source = problem.dataset.observations
+        shape = columns["observations"].shape[1:]
+        if shape != source.shape[1:]:
+            raise CorruptArtifact(
+                f"method {self.id!r} gave observations of shape {shape}, not {source.shape[1:]}"
+            )
+        actions = columns["actions"]
+        n = getattr(problem.task.action_space, "n", None)
+        if n is not None and not ((actions >= 0) & (actions < n)).all():
+            raise CorruptArtifact(f"method {self.id!r} gave actions outside 0..{n - 1}")
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """The config of a selection: which labels students are to learn from.
+
+    Attributes:
+        labels: `hard` (the action taken) or `soft` (the distribution it was drawn from).
+    """
+
+    labels: str = field(default="hard")
+
+    def __post_init__(self) -> None:
+        if self.labels not in ("hard", "soft"):
+            raise BadConfig(f"labels must be hard or soft, not {self.labels!r}")

@@ -1,0 +1,234 @@
+"""What every condensation method gives: a small dataset and a report of how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import read_arrays, read_json, write_arrays, write_json
+
+Array = npt.NDArray[Any]
+LABEL_KINDS = ("hard", "soft", "continuous")
+UNITS = ("transitions", "episodes")
+ARRAYS, REPORT = "condensed.safetensors", "report.json"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a method may keep: a number of transitions, or a percentage of the data.
+
+    Attributes:
+        size: transitions.
+        percent: of the dataset's transitions or episodes.
+        unit: what `percent` counts, `transitions` or `episodes`.
+    """
+
+    size: int | None = None
+    percent: float | None = None
+    unit: str = "transitions"
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.percent is None):
+            raise BadConfig("a budget is either a size or a percentage")
+        if self.size is not None and self.size < 1:
+            raise BadConfig(f"size must be at least 1, not {self.size}")
+        if self.percent is not None and not 0 < self.percent <= 100:
+            raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
+        if self.unit not in UNITS:
+            raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+
+    def transitions(self, dataset: TransitionDataset) -> int:
+        """The budget in transitions.
+
+        Raises:
+            BadConfig: it counts episodes, comes to nothing, or is more than there is.
+        """
+        if self.percent is not None:
+            if self.unit == "episodes":
+                raise BadConfig("a percentage of episodes is for methods that select episodes")
+            size = int(len(dataset) * self.percent / 100 + 1e-9)
+            if size < 1:
+                raise BadConfig(f"{self.percent}% of {len(dataset)} transitions is less than one")
+            return size
+        assert self.size is not None
+        if self.size > len(dataset):
+            raise BadConfig(f"size {self.size} is above the {len(dataset)} transitions of the data")
+        return self.size
+
+    def episodes(self, dataset: TransitionDataset) -> int:
+        """A percentage of episodes as a number of them.
+
+        Raises:
+            BadConfig: it comes to less than one.
+        """
+        assert self.percent is not None
+        assert self.unit == "episodes"
+        count = int(len(dataset.episodes) * self.percent / 100 + 1e-9)
+        if count < 1:
+            raise BadConfig(f"{self.percent}% of {len(dataset.episodes)} episodes is less than one")
+        return count
+
+    def to_json(self) -> dict[str, Any]:
+        """The budget as plain values."""
+        if self.size is not None:
+            return {"size": self.size}
+        return {"percent": self.percent, "unit": self.unit}
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """How far synthetic observations moved from the real ones they started as, in grey levels.
+
+    Attributes:
+        mean: mean absolute change of a pixel.
+        largest: the largest.
+    """
+
+    mean: float
+    largest: float
+
+    @classmethod
+    def between(cls, after: Any, before: Any) -> Displacement:
+        """The displacement of one array or tensor from another."""
+        moved = abs(after - before)
+        return cls(float(moved.mean()), float(moved.max()))
+
+
+@dataclass(frozen=True)
+class MatchingLoss:
+    """A matching loss on fixed networks and real batches, before and after condensation."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What condensation took.
+
+    Attributes:
+        gradient_evaluations: gradients of one observation's loss.
+        environment_steps: steps taken in the seen levels.
+        device: `cpu` or `cuda`.
+        wall_seconds: measured, and so no part of what two equal runs agree on.
+        peak_memory_bytes: of the whole process, measured.
+    """
+
+    gradient_evaluations: int = 0
+    environment_steps: int = 0
+    device: str = "cpu"
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class CondensationReport:
+    """How a condensed dataset came about.
+
+    Attributes:
+        method: id of the method.
+        config: its settings, defaults resolved.
+        seed: condensation seed.
+        budget: as asked for.
+        dataset: id of the source.
+        dataset_sha256: of the source's columns.
+        expert_sha256: of the expert's weights, where the method was given them.
+        size: transitions kept.
+        bytes: of the condensed columns.
+        label_kind: `hard`, `soft` or `continuous`.
+        cost: what it took.
+        displacement: of synthetic observations.
+        matching_loss: of methods that match something.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    seed: int
+    budget: Mapping[str, Any]
+    dataset: str
+    dataset_sha256: str
+    expert_sha256: str | None
+    size: int
+    bytes: int
+    label_kind: str
+    cost: Cost
+    displacement: Displacement | None = None
+    matching_loss: MatchingLoss | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CondensedDataset(Columns):
+    """A small dataset. Observations keep the environment's units; synthetic pixels are float32.
+
+    Attributes:
+        weights: `(M,)` float32 weight of each row in a learner's loss.
+        label_kind: `hard` (actions), `soft` (action_probs) or `continuous` (float actions).
+        source_indices: `(M,)` rows of the source, for selections.
+        report: how it came about.
+    """
+
+    weights: Array = field(default_factory=lambda: np.ones(0, np.float32))
+    label_kind: str = "hard"
+    source_indices: Array | None = None
+    report: CondensationReport | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.weights) != len(self):
+            raise CorruptArtifact(f"{len(self.weights)} weights for {len(self)} rows")
+        if self.label_kind not in LABEL_KINDS:
+            raise BadConfig(f"label kind must be one of {', '.join(LABEL_KINDS)}")
+        if self.label_kind == "soft":
+            self.column("action_probs")
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything that is stored: columns, weights and source rows."""
+        found = {**self.columns(), "weights": self.weights}
+        return (
+            found
+            if self.source_indices is None
+            else {**found, "source_indices": self.source_indices}
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
+        report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
+        write_arrays(folder / ARRAYS, self.arrays())
+        write_json(folder / REPORT, report)
+
+
+def load_condensed(folder: Path) -> CondensedDataset:
+    """Read a condensed dataset, made here or elsewhere.
+
+    Raises:
+        CorruptArtifact: a file is missing, truncated or not of the promised form.
+    """
+    arrays = read_arrays(folder / ARRAYS)
+    report = read_json(folder / REPORT)
+    try:
+        arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
+        return CondensedDataset(**arrays, label_kind=report["label_kind"], report=_report(report))
+    except (KeyError, TypeError) as error:
+        raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
+
+
+def _report(values: dict[str, Any]) -> CondensationReport | None:
+    if "method" not in values:
+        return None
+    moved, loss = values.pop("displacement"), values.pop("matching_loss")
+    return CondensationReport(
+        **values | {"cost": Cost(**values["cost"])},
+        displacement=Displacement(**moved) if moved else None,
+        matching_loss=MatchingLoss(**loss) if loss else None,
+    )

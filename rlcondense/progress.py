@@ -1,0 +1,15 @@
+"""How long work reports where it stands: a callable, silent by default."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called with a phase, the work done and to do in it, and a short note."""
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(phase: str, done: int, total: int, note: str = "") -> None:
+    """Report nothing."""

@@ -1,0 +1,140 @@
+"""Tables of records for people: a method beside its reference rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rlcondense.reporting.statistics import (
+    Interval,
+    difference,
+    recovery,
+    student_interval,
+    unit_means,
+)
+
+Record = dict[str, Any]
+SPLITS = ("seen", "heldout")
+ORDER = ("expert", "full", "method", "random", "marginal-policy", "random-policy")
+MUST_CLEAR = ("random-policy", "marginal-policy", "random")
+
+
+def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
+    """The table that `rlcondense run` prints.
+
+    Args:
+        records: of the method, one for each condensation seed.
+        references: of the rows it stands beside.
+    """
+    from tabulate import tabulate
+
+    if records[0]["status"] != "done":
+        return (
+            f"{records[0]['cell']['method']['id']}: {records[0]['status']} ({records[0]['reason']})"
+        )
+    rows = group_rows(records, references)
+    names = [name for name in ORDER if name in rows]
+    table = [_table_row(name, rows) for name in names]
+    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
+    text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
+    return "\n".join([_caption(records), "", text, "", *_notes(rows)])
+
+
+def group_rows(records: Sequence[Record], references: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by row: `method`, and the reference rows by the name of theirs."""
+    rows: dict[str, list[Record]] = {"method": list(records)}
+    for record in references:
+        rows.setdefault(record["cell"]["method"]["id"], []).append(record)
+    own = records[0]["cell"]["method"]["id"]
+    if own in ("random", "full"):
+        rows[own] = rows.pop("method")
+    return rows
+
+
+def _table_row(name: str, rows: dict[str, list[Record]]) -> list[str]:
+    row = rows[name]
+    method = row[0]["cell"]["method"]["id"]
+    size = str(row[0]["report"]["size"]) if "report" in row[0] else ""
+    returns = [_plus_minus(student_interval(unit_means(row, split)), row) for split in SPLITS]
+    return [method, size, *returns, _recovery(name, rows), _gain(name, rows)]
+
+
+def _plus_minus(interval: Interval, row: Sequence[Record]) -> str:
+    if np.isnan(interval.standard_error):
+        return f"{interval.mean:.2f}"
+    return f"{interval.mean:.2f} ± {interval.standard_error:.2f}"
+
+
+def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
+    if "expert" not in rows or "random-policy" not in rows:
+        return "-"
+    if name in ("expert", "random-policy"):
+        return {"expert": "100%", "random-policy": "0%"}[name]
+    share = recovery(rows[name], rows["random-policy"], rows["expert"], "heldout")
+    if share is None:
+        return "-"
+    return f"{share.mean:.0%}" + _bounds(share, "{:.0%}")
+
+
+def _gain(name: str, rows: dict[str, list[Record]]) -> str:
+    if "random" not in rows or name in ("random", "expert", "random-policy", "marginal-policy"):
+        return ""
+    gain = difference(rows[name], rows["random"], "heldout")
+    return f"{gain.mean:+.2f}" + _bounds(gain, "{:+.2f}")
+
+
+def _bounds(interval: Interval, form: str) -> str:
+    if np.isnan(interval.low):
+        return ""
+    return f" [{form.format(interval.low)}, {form.format(interval.high)}]"
+
+
+def _caption(records: Sequence[Record]) -> str:
+    cell = records[0]["cell"]
+    evaluation, learner = cell["evaluation"], cell["learner"]
+    episodes = evaluation["environments"] * evaluation["quota"]
+    taught = ""
+    if learner is not None:
+        network = learner["config"].get("network")
+        taught = f"learner {learner['id']}" + (f" ({network})" if network else "") + ", "
+    return (
+        f"{cell['task']}, {cell['dataset'] or 'no dataset'}, {taught}"
+        f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
+        f"actions: {records[0]['action_selection']}"
+    )
+
+
+def _notes(rows: dict[str, list[Record]]) -> list[str]:
+    main = rows.get("method") or rows.get("random") or rows["full"]
+    unit = "condensation seeds" if len(main) > 1 else "learner seeds"
+    notes = [
+        f"mean return ± standard error over {unit}; recovery = (R - random policy) / (expert - "
+        "random policy)",
+        "and gain = R - random subset, on held-out levels, with 95% intervals (Student's t).",
+    ]
+    if len(main) == 1:
+        notes.append("One condensation seed: the intervals are conditional on this condensed data.")
+    if "method" in rows:
+        notes += _verdict(rows)
+    report = main[0].get("report", {})
+    if report.get("displacement"):
+        moved, loss = report["displacement"], report["matching_loss"]
+        notes.append(
+            f"Pixels moved by {moved['mean']:.3g} grey levels on average, at most "
+            f"{moved['largest']:.3g}; matching loss {loss['before']:.4g} -> {loss['after']:.4g}."
+        )
+    return notes
+
+
+def _verdict(rows: dict[str, list[Record]]) -> list[str]:
+    name = rows["method"][0]["cell"]["method"]["id"]
+    failed = []
+    for other in MUST_CLEAR:
+        if other in rows and not difference(rows["method"], rows[other], "heldout").above_zero:
+            label = "random subset" if other == "random" else other.replace("-", " ")
+            failed.append(label)
+    if not failed:
+        return [f"{name} clears the random policy, the marginal policy and the random subset."]
+    return [f"! {name} does not clear the {', the '.join(failed)} on held-out levels."]

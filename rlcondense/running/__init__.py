@@ -1,0 +1,1 @@
+"""Running cells of the comparison and keeping what they gave."""

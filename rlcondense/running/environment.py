@@ -1,0 +1,92 @@
+"""What a number depends on beside its cell: versions, sources, device and threads."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rlcondense
+from rlcondense.errors import BadConfig
+
+PACKAGES = ("torch", "numpy", "gymnasium", "minari", "procgen-mirror", "safetensors")
+
+
+def resolve_device(name: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        BadConfig: it is none of these, or there is no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise BadConfig(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadConfig("device cuda was asked for, but torch sees no GPU (try --device cpu)")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """The environment as a record tells it."""
+    return {
+        "rlcondense": rlcondense.__version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "os": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "device": device,
+        "threads": threads,
+        "git": _git(),
+    }
+
+
+def source_sha256(*classes: type) -> str:
+    """The sha256 of the files that classes are written in."""
+    digest = hashlib.sha256()
+    for cls in classes:
+        digest.update(Path(inspect.getfile(cls)).read_bytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and cleanliness of the checkout this package is run from, if it is one."""
+    root = Path(rlcondense.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True, text=True, check=True, env=environment,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.CalledProcessError):
+        return None

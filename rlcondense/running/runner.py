@@ -1,0 +1,586 @@
+"""Running a method: condense, train, evaluate, beside the reference rows, and keep the records."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlcondense import __version__, catalogue
+from rlcondense.config import config_json
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.evaluation import PROTOCOL_VERSION, Evaluation, Protocol, evaluate, protocol_of
+from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
+from rlcondense.files import canonical_json, sha256_file
+from rlcondense.learners.base import Learner
+from rlcondense.making import default_dataset, load_dataset, make_learner, make_method, make_task
+from rlcondense.methods.base import Method
+from rlcondense.methods.condensed import ARRAYS, Budget, CondensedDataset, load_condensed
+from rlcondense.policies import (
+    NetworkPolicies,
+    PolicyBatch,
+    load_policies,
+    marginal_policies,
+    random_policies,
+)
+from rlcondense.progress import Progress, silent
+from rlcondense.reporting.statistics import summarise
+from rlcondense.running.cell import REFERENCE_POLICIES, Cell
+from rlcondense.running.environment import describe, resolve_device, source_sha256
+from rlcondense.running.store import SCHEMA_VERSION, Store
+from rlcondense.tasks.base import SPLITS, Task
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gives.
+
+    Attributes:
+        records: one for each condensation seed.
+        references: the rows they stand beside.
+        reused: how many records were read back instead of computed.
+        warnings: what differs between a record read back and this environment.
+        store: where the records lie.
+    """
+
+    records: list[Record]
+    references: list[Record]
+    reused: int
+    warnings: list[str]
+    store: Store
+
+    @property
+    def record(self) -> Record:
+        """The first record."""
+        return self.records[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `run --json` prints it."""
+        out: dict[str, Any] = {"record": self.record, "references": self.references}
+        return out if len(self.records) == 1 else {**out, "records": self.records}
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all cells of one run share."""
+
+    task: Task
+    dataset: TransitionDataset | None
+    expert: Expert | None
+    learner: Learner[Any]
+    seeds: tuple[int, ...]
+    protocol: Protocol
+    device: str
+    threads: int
+    store: Store
+    refresh: bool
+    progress: Progress
+
+    @property
+    def source(self) -> TransitionDataset:
+        """The dataset, where there must be one."""
+        assert self.dataset is not None
+        return self.dataset
+
+
+_Outcome = tuple[Record, list[str] | None]
+
+
+def run(
+    method: str = "gradmatch",
+    task: str = "starpilot",
+    *,
+    dataset: str | None = None,
+    learner: str = "bc",
+    size: int | None = None,
+    percent: float | None = None,
+    unit: str | None = None,
+    seed: int = 0,
+    condensations: int = 1,
+    seeds: int = 3,
+    episodes: int = 100,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    learner_settings: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
+    refresh: bool = False,
+    references: bool = True,
+    progress: Progress = silent,
+) -> RunResult:
+    """Condense, train and evaluate, with the reference rows, or read all that back.
+
+    Args:
+        method: id of the method.
+        task: id or alias of the task.
+        dataset: id of the dataset; by default the task's expert dataset.
+        learner: id of the learner.
+        size: budget in transitions; by default the method's own.
+        percent: budget as a percentage instead.
+        unit: what `percent` counts, `transitions` or `episodes`.
+        seed: condensation seed, the first of them.
+        condensations: how many condensation seeds.
+        seeds: how many learner seeds, from 0.
+        episodes: of each policy on each split.
+        device: `auto`, `cpu` or `cuda`.
+        settings: of the method.
+        learner_settings: of the learner; over those that the method's paper trains with.
+        results: folder of the records.
+        refresh: compute again what is there already.
+        references: run the reference rows too.
+        progress: told how far it is.
+
+    Example:
+        >>> result = run("random", "starpilot", size=15)
+        >>> result.record["summary"]["heldout"]["mean"]
+    """
+    if condensations < 1:
+        raise BadConfig(f"condensations must be at least 1, not {condensations}")
+    entry = catalogue.find("methods", method)
+    made = make_method(method, **dict(settings or {}))
+    budget = _budget(entry.facts.get("budget", {}), size, percent, unit)
+    bench = _make_bench(
+        task,
+        dataset,
+        learner=make_learner(
+            learner, **{**entry.facts.get("learner", {}), **dict(learner_settings or {})}
+        ),
+        seeds=seeds,
+        episodes=episodes,
+        device=device,
+        results=results,
+        refresh=refresh,
+        progress=progress,
+    )
+    outcomes = [_run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
+    rows = _references(bench, made.id, [r for r, _ in outcomes]) if references else []
+    return _result(bench, outcomes, rows)
+
+
+def condense_to(
+    out: Path,
+    method: str,
+    task: str,
+    *,
+    dataset: str | None = None,
+    size: int | None = None,
+    percent: float | None = None,
+    unit: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> CondensedDataset:
+    """Condense and write the dataset and its report to a folder; arguments as for `run`."""
+    entry = catalogue.find("methods", method)
+    made = make_method(method, **dict(settings or {}))
+    budget = _budget(entry.facts.get("budget", {}), size, percent, unit)
+    the_task = make_task(task)
+    name = dataset or default_dataset(the_task)
+    data = made.condense(
+        load_dataset(name, progress=progress),
+        task=the_task,
+        budget=budget,
+        expert=_expert_of(name),
+        seed=seed,
+        device=resolve_device(device),
+        progress=_named(progress, made.id),
+    )
+    data.save(out)
+    return data
+
+
+def evaluate_artifact(
+    what: str,
+    task: str,
+    *,
+    dataset: str | None = None,
+    learner: str = "bc",
+    seeds: int = 3,
+    episodes: int = 100,
+    device: str = "auto",
+    learner_settings: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
+    refresh: bool = False,
+    progress: Progress = silent,
+) -> RunResult:
+    """Evaluate somebody's condensed dataset, policies, or one of the reference policies.
+
+    Args:
+        what: a folder, or one of `REFERENCE_POLICIES`.
+        task: id or alias of the task.
+        dataset: what the reference rows are made from; by default the task's expert dataset.
+        learner: id of the learner, for a condensed dataset.
+        seeds: how many learner seeds.
+        episodes: of each policy on each split.
+        device: `auto`, `cpu` or `cuda`.
+        learner_settings: of the learner.
+        results: folder of the records.
+        refresh: compute again what is there already.
+        progress: told how far it is.
+
+    Raises:
+        UnknownName: `what` is neither a folder with an artifact nor a reference policy.
+    """
+    bench = _make_bench(
+        task,
+        dataset,
+        learner=make_learner(learner, **dict(learner_settings or {})),
+        seeds=seeds,
+        episodes=episodes,
+        device=device,
+        results=results,
+        refresh=refresh,
+        progress=progress,
+        needs_dataset=what in ("marginal-policy",) or Path(what).is_dir(),
+    )
+    folder = Path(what)
+    if what in REFERENCE_POLICIES:
+        outcomes = [_run_policy(bench, what)]
+    elif (folder / ARRAYS).is_file():
+        outcomes = [_run_artifact(bench, folder)]
+    elif (folder / "policies.json").is_file():
+        policies = load_policies(folder, bench.device)
+        bench = replace(bench, seeds=policies.seeds)
+        sha256 = sha256_file(folder / "policies.safetensors")
+        method = {"id": f"policies:{folder.resolve().name}", "config": {"sha256": sha256}}
+        cell = _policy_cell(bench, method)
+        outcomes = [
+            _cached(bench, cell, _key(bench, None), lambda: _evaluated(bench, policies, what, {}))
+        ]
+    else:
+        raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
+    name = outcomes[0][0]["cell"]["method"]["id"]
+    rows = _references(bench, name, [outcomes[0][0]]) if bench.dataset is not None else []
+    return _result(bench, outcomes, rows)
+
+
+def _make_bench(
+    task: str,
+    dataset: str | None,
+    *,
+    learner: Learner[Any],
+    seeds: int,
+    episodes: int,
+    device: str,
+    results: str | Path,
+    refresh: bool,
+    progress: Progress,
+    needs_dataset: bool = True,
+) -> _Bench:
+    if seeds < 1:
+        raise BadConfig(f"seeds must be at least 1, not {seeds}")
+    protocol, device = protocol_of(episodes), resolve_device(device)
+    store = Store(Path(results))
+    made = make_task(task)
+    name = (dataset or default_dataset(made)) if needs_dataset else dataset
+    return _Bench(
+        task=made,
+        dataset=load_dataset(name, progress=progress) if name else None,
+        expert=_expert_of(name) if name else _shipped_expert(made.id),
+        learner=learner,
+        seeds=tuple(range(seeds)),
+        protocol=protocol,
+        device=device,
+        threads=torch.get_num_threads(),
+        store=store,
+        refresh=refresh,
+        progress=progress,
+    )
+
+
+def _result(bench: _Bench, outcomes: list[_Outcome], rows: list[_Outcome]) -> RunResult:
+    everything = [warnings for _, warnings in (*outcomes, *rows)]
+    return RunResult(
+        records=[record for record, _ in outcomes],
+        references=[record for record, _ in rows],
+        reused=sum(warnings is not None for warnings in everything),
+        warnings=sorted({w for warnings in everything for w in warnings or ()}),
+        store=bench.store,
+    )
+
+
+def _budget(
+    default: Mapping[str, Any], size: int | None, percent: float | None, unit: str | None
+) -> Budget:
+    if size is not None and percent is not None:
+        raise BadConfig("give a size or a percentage, not both")
+    if size is not None:
+        return Budget(size=size)
+    if percent is not None:
+        return Budget(percent=percent, unit=unit or default.get("unit", "transitions"))
+    if not default:
+        return Budget(size=150)
+    budget = Budget(**default)
+    return replace(budget, unit=unit) if unit else budget
+
+
+def _expert_of(dataset: str) -> Expert | None:
+    try:
+        name = catalogue.find("datasets", dataset).facts.get("expert")
+    except UnknownName:
+        return None
+    return load_expert(str(name)) if name else None
+
+
+def _shipped_expert(task: str) -> Expert | None:
+    try:
+        return load_expert(task)
+    except UnknownName:
+        return None
+
+
+def _references(bench: _Bench, name: str, records: Sequence[Record]) -> list[_Outcome]:
+    """The rows of every table: two policies that look at nothing, random, full, expert."""
+    names = ["random-policy", "marginal-policy"] + (["expert"] if bench.expert else [])
+    rows = [_run_policy(bench, other) for other in names if other != name]
+    if "report" not in records[0]:
+        return rows
+    labels = {"labels": records[0]["report"]["label_kind"]}
+    if name != "random":
+        random = make_method("random", **labels)
+        for record in records:
+            budget = Budget(size=record["report"]["size"])
+            rows.append(_run_method(bench, random, budget, record["cell"]["condensation_seed"]))
+    if name != "full":
+        rows.append(_run_method(bench, make_method("full", **labels), Budget(percent=100.0), 0))
+    return rows
+
+
+def _run_method(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -> _Outcome:
+    dataset = bench.source
+    cell = Cell(
+        task=bench.task.id,
+        dataset=dataset.id,
+        method={"id": method.id, "config": config_json(method.config)},
+        budget=budget.to_json(),
+        learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
+        condensation_seed=seed,
+        learner_seeds=bench.seeds,
+        evaluation=_evaluation_json(bench.protocol),
+    )
+    expert = bench.expert if "expert" in method.needs else None
+    key = _key(bench, expert, type(method), type(bench.learner))
+    return _cached(
+        bench,
+        cell,
+        key,
+        lambda: _learned(bench, method.id, _condensed(bench, method, budget, seed, cell)),
+    )
+
+
+def _run_artifact(bench: _Bench, folder: Path) -> _Outcome:
+    """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
+    data = load_condensed(folder)
+    space = bench.task.observation_space.shape
+    if data.observations.shape[1:] != space:
+        raise BadConfig(
+            f"{folder} has observations of shape {data.observations.shape[1:]}, "
+            f"task {bench.task.id!r} of {space}"
+        )
+    name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
+    cell = Cell(
+        task=bench.task.id,
+        dataset=bench.source.id,
+        method={"id": name, "config": {"sha256": data.sha256}},
+        budget={"size": len(data)},
+        learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
+        condensation_seed=data.report.seed if data.report else 0,
+        learner_seeds=bench.seeds,
+        evaluation=_evaluation_json(bench.protocol),
+    )
+    key = _key(bench, None, type(bench.learner))
+    return _cached(bench, cell, key, lambda: _learned(bench, name, data))
+
+
+def _learned(bench: _Bench, name: str, data: CondensedDataset) -> Record:
+    """Train on condensed data, evaluate, and tell of both."""
+    if missing := bench.learner.missing(data):
+        return {"status": "skipped", "reason": f"needs {', '.join(missing)}"}
+    started = time.perf_counter()
+    policies = bench.learner.fit(
+        data,
+        task=bench.task,
+        seeds=bench.seeds,
+        device=bench.device,
+        progress=_named(bench.progress, name),
+    )
+    timings = {"train": time.perf_counter() - started}
+    report: dict[str, Any] = {"size": len(data), "label_kind": data.label_kind}
+    if data.report is not None:
+        report = data.report.to_json()
+        timings["condense"] = report["cost"].pop("wall_seconds")
+        del report["cost"]["peak_memory_bytes"]
+    return {**_evaluated(bench, policies, name, timings), "report": report}
+
+
+def _run_policy(bench: _Bench, name: str) -> _Outcome:
+    expert = bench.expert if name == "expert" else None
+    if name == "expert" and expert is None:
+        raise UnknownName("expert", bench.task.id, shipped_experts())
+    policies = reference_policies(
+        name, bench.task, bench.dataset, expert, bench.seeds, bench.device
+    )
+    cell = _policy_cell(bench, {"id": name, "config": {}})
+    return _cached(bench, cell, _key(bench, expert), lambda: _evaluated(bench, policies, name, {}))
+
+
+def _policy_cell(bench: _Bench, method: Mapping[str, Any]) -> Cell:
+    return Cell(
+        task=bench.task.id,
+        dataset=bench.dataset.id if bench.dataset is not None else "",
+        method=method,
+        budget=None,
+        learner=None,
+        condensation_seed=0,
+        learner_seeds=bench.seeds,
+        evaluation=_evaluation_json(bench.protocol),
+    )
+
+
+def reference_policies(
+    name: str,
+    task: Task,
+    dataset: TransitionDataset | None,
+    expert: Expert | None,
+    seeds: Sequence[int],
+    device: str = "cpu",
+) -> PolicyBatch:
+    """The policies of a reference row, one for each seed.
+
+    Args:
+        name: `random-policy`, `marginal-policy` or `expert`.
+        task: whose actions they take.
+        dataset: whose action frequencies the marginal policy has.
+        expert: the policy that is the ceiling.
+        seeds: of their noise.
+        device: where the expert computes.
+    """
+    num_actions = int(getattr(task.action_space, "n", 0))
+    if not num_actions:
+        raise BadConfig(f"task {task.id!r} has no discrete actions")
+    if name == "random-policy":
+        return random_policies(num_actions, seeds)
+    if name == "marginal-policy":
+        assert dataset is not None
+        return marginal_policies(np.asarray(dataset.actions), num_actions, seeds)
+    assert expert is not None
+    return NetworkPolicies([expert.network] * len(seeds), seeds, device=device)
+
+
+def _condensed(
+    bench: _Bench, method: Method[Any], budget: Budget, seed: int, cell: Cell
+) -> CondensedDataset:
+    """Condense, or take what an earlier run or another learner's cell left."""
+    expert = bench.expert if "expert" in method.needs else None
+    made_from = canonical_json(_key(bench, expert, type(method)))
+    kept = method.id != "full"  # a copy of the whole dataset is worth no disk
+    if kept and not bench.refresh:
+        stored = bench.store.read_condensed(cell.condensation_id, made_from)
+        if stored is not None:
+            return stored
+    data = method.condense(
+        bench.source,
+        task=bench.task,
+        budget=budget,
+        expert=bench.expert,
+        seed=seed,
+        device=bench.device,
+        progress=_named(bench.progress, method.id),
+    )
+    if kept:
+        bench.store.write_condensed(cell.condensation_id, data, made_from)
+    return data
+
+
+def _evaluated(
+    bench: _Bench, policies: PolicyBatch, name: str, timings: dict[str, float]
+) -> Record:
+    progress = _named(bench.progress, name)
+    done: dict[str, Evaluation] = {}
+    for split in SPLITS:
+        done[split] = evaluate(
+            policies,
+            bench.task,
+            split,
+            protocol=bench.protocol,
+            num_threads=bench.threads,
+            progress=progress,
+        )
+        timings[f"evaluate_{split}"] = done[split].seconds
+    returns = {split: scores.returns.tolist() for split, scores in done.items()}
+    return {
+        "status": "done",
+        "returns": returns,
+        "lengths": {split: scores.lengths.tolist() for split, scores in done.items()},
+        # Every policy played the same levels (a test), so one row says it for all.
+        "level_seeds": {split: scores.level_seeds[0].tolist() for split, scores in done.items()},
+        "summary": {split: summarise(rows) for split, rows in returns.items()},
+        "action_selection": policies.action_selection,
+        "timings": {phase: round(seconds, 3) for phase, seconds in timings.items()},
+    }
+
+
+def _cached(
+    bench: _Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
+) -> _Outcome:
+    """A record and None if computed, or what its making differs in if read back."""
+    with bench.store.lock(cell.id):
+        record = bench.store.read_record(cell.id)
+        if record is not None and record["status"] == "done" and not bench.refresh:
+            return record, [
+                f"{cell.method['id']} was made with {name} {_short(record['key'].get(name))}, "
+                f"here it is {_short(value)} (--refresh computes it anew)"
+                for name, value in key.items()
+                if record["key"].get(name) != value
+            ]
+        computed = compute()
+        timings = computed.pop("timings", {})
+        timings["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "cell_id": cell.id,
+            "cell": cell.to_json(),
+            "key": key,
+            "environment": describe(bench.device, bench.threads),
+            **computed,
+            "timings": timings,
+        }
+        return bench.store.write_record(record), None
+
+
+def _key(bench: _Bench, expert: Expert | None, *classes: type) -> dict[str, Any]:
+    """What made a result, beside its cell: if this differs, so may the numbers."""
+    return {
+        "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
+        "expert_sha256": expert.sha256 if expert else None,
+        "rlcondense": __version__,
+        "torch": torch.__version__,
+        "source_sha256": source_sha256(*classes),
+        "device": bench.device,
+        "threads": bench.threads,
+    }
+
+
+def _evaluation_json(protocol: Protocol) -> dict[str, Any]:
+    return {"protocol": PROTOCOL_VERSION, **asdict(protocol)}
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    def report(phase: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{name}: {phase}", done, total, note)
+
+    return report
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

@@ -1,0 +1,109 @@
+"""What a task is: spaces, disjoint seen and held-out levels, and vector environments of either."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+from rlcondense.errors import BadConfig, RLCondenseError
+
+SPLITS = ("seen", "heldout")
+
+
+@dataclass(frozen=True)
+class ReturnEstimate:
+    """A mean return, its standard error and the number of episodes behind it."""
+
+    mean: float
+    standard_error: float
+    episodes: int
+
+
+class Task(ABC):
+    """A control problem with two disjoint sets of levels.
+
+    Attributes:
+        id: catalogue id, such as `procgen/starpilot-easy-v0`.
+        score_range: `(r_min, r_max)` of the normalised score, or None where none is published.
+        random_return: measured return of the uniform random policy, by split.
+    """
+
+    api_version: ClassVar[int] = 1
+
+    id: str
+    score_range: tuple[float, float] | None
+    random_return: Mapping[str, ReturnEstimate]
+
+    @property
+    @abstractmethod
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """The space of one observation, channel first for images."""
+
+    @property
+    @abstractmethod
+    def action_space(self) -> gymnasium.Space[Any]:
+        """The space of one action."""
+
+    @property
+    @abstractmethod
+    def splits(self) -> Mapping[str, range]:
+        """Level seeds of each split. They share none."""
+
+    @abstractmethod
+    def make_vec(
+        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
+    ) -> VectorEnv[Any, Any, Any]:
+        """Make environments that step together and reset in the same step as an episode ends.
+
+        Args:
+            split: `seen` or `heldout`.
+            num_envs: how many environments.
+            seed: with an environment's index, it alone decides the sequence of levels.
+            num_threads: threads that step them; no effect on what happens in them.
+            copy: False may give arrays that are valid until the next step only, which is faster.
+        """
+
+    def check_split(self, split: str) -> None:
+        """Raise `BadConfig` unless `split` is one of the two."""
+        if split not in SPLITS:
+            raise BadConfig(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+
+    def seen_only(self) -> Task:
+        """The view that a condensation method is given: it cannot make held-out levels."""
+        return _SeenOnly(self)
+
+
+class _SeenOnly(Task):
+    """A task whose held-out levels cannot be made."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.id = task.id
+        self.score_range = task.score_range
+        self.random_return = {k: v for k, v in task.random_return.items() if k == "seen"}
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        return self._task.observation_space
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        return self._task.action_space
+
+    @property
+    def splits(self) -> Mapping[str, range]:
+        return {"seen": self._task.splits["seen"]}
+
+    def make_vec(
+        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
+    ) -> VectorEnv[Any, Any, Any]:
+        if split != "seen":
+            raise RLCondenseError(
+                f"a condensation method may only make the seen levels of {self.id!r}, not {split!r}"
+            )
+        return self._task.make_vec(split, num_envs, seed=seed, num_threads=num_threads, copy=copy)

@@ -1,0 +1,322 @@
+"""Procgen: sixteen games of generated levels (Cobbe et al., 2020, arXiv 1912.01588)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.tasks.base import ReturnEstimate, Task
+
+GAMES = (
+    "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
+    "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot",
+)  # fmt: skip
+MODES = ("easy", "hard")
+NUM_ACTIONS = 15
+OBSERVATION_SHAPE = (3, 64, 64)
+
+Observations = npt.NDArray[np.uint8]
+Actions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProcgenTask(Task):
+    """One game in one mode.
+
+    Args:
+        id: catalogue id.
+        game: one of `GAMES`.
+        mode: `easy` or `hard`.
+        seen: first level and number of levels that training data comes from.
+        heldout: first level and number of levels kept for evaluation.
+        score_range: the published constants of the normalised score.
+        random_return: measured return of the uniform random policy, by split.
+        overlap: True only for a task that reproduces a paper whose splits overlap.
+    """
+
+    id: str
+    game: str
+    mode: str = "easy"
+    seen: tuple[int, int] = (0, 200)
+    heldout: tuple[int, int] = (10_000, 10_000)
+    score_range: tuple[float, float] | None = None
+    random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
+    overlap: bool = False
+
+    def __post_init__(self) -> None:
+        if self.game not in GAMES:
+            raise UnknownName("Procgen game", self.game, GAMES)
+        if self.mode not in MODES:
+            raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        shared = range(
+            max(self.seen[0], self.heldout[0]),
+            min(sum(self.seen), sum(self.heldout)),
+        )
+        if shared and not self.overlap:
+            raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
+
+    @property
+    def observation_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(0, 255, OBSERVATION_SHAPE, np.uint8)
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        return gymnasium.spaces.Discrete(NUM_ACTIONS)
+
+    @property
+    def splits(self) -> Mapping[str, range]:
+        return MappingProxyType(
+            {
+                "seen": range(self.seen[0], sum(self.seen)),
+                "heldout": range(self.heldout[0], sum(self.heldout)),
+            }
+        )
+
+    def make_vec(
+        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
+    ) -> ProcgenVectorEnv:
+        self.check_split(split)
+        return ProcgenVectorEnv(
+            self.game,
+            self.mode,
+            self.splits[split],
+            num_envs,
+            seed=seed,
+            num_threads=num_threads,
+            copy=copy,
+        )
+
+
+class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
+    """Procgen's C++ vector environment behind Gymnasium's interface.
+
+    It resets in the same step as an episode ends: the observation then opens the next episode,
+    and `infos["prev_level_seed"]` names the level that ended (`infos["level_seed"]` the level on
+    show). Procgen neither shows the frame after the last step nor tells a time-out from an end,
+    so truncations are always False and there is no `final_obs`.
+
+    Args:
+        game: one of `GAMES`.
+        mode: `easy` or `hard`.
+        levels: level seeds to draw from.
+        num_envs: how many environments.
+        seed: with an environment's index, it alone decides the sequence of levels.
+        num_threads: C++ threads; no effect on the levels or the frames.
+        copy: give out copies. False gives views on Procgen's own buffers, valid until the next
+            step, which costs nothing.
+
+    Example:
+        >>> env = ProcgenVectorEnv("starpilot", "easy", range(200), num_envs=2, seed=0)
+        >>> observations, infos = env.reset()
+        >>> observations.shape
+        (2, 3, 64, 64)
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "autoreset_mode": "SameStep"}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(
+        self,
+        game: str,
+        mode: str,
+        levels: range,
+        num_envs: int,
+        *,
+        seed: int,
+        num_threads: int = 1,
+        copy: bool = True,
+    ) -> None:
+        if num_envs < 1:
+            raise BadConfig(f"num_envs must be at least 1, not {num_envs}")
+        if not 0 <= seed < 2**31 - 1:
+            raise BadConfig(f"a Procgen seed must lie in [0, 2**31 - 1), not {seed}")
+        self.game, self.mode, self.levels = game, mode, levels
+        self.num_envs = num_envs
+        self.num_threads = num_threads
+        self.copy = copy
+        self.single_observation_space = gymnasium.spaces.Box(0, 255, OBSERVATION_SHAPE, np.uint8)
+        self.single_action_space = gymnasium.spaces.Discrete(NUM_ACTIONS)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._seed = seed
+        self._open(seed)
+
+    def _open(self, seed: int) -> None:
+        with quiet_procgen_import():
+            from procgen import ProcgenGym3Env
+
+        self._env = ProcgenGym3Env(
+            num=self.num_envs,
+            env_name=self.game,
+            distribution_mode=self.mode,
+            start_level=self.levels.start,
+            num_levels=len(self.levels),
+            rand_seed=seed,
+            num_threads=self.num_threads,
+        )
+        self._env._reuse_arrays = True  # its own switch for views instead of copies
+        self._fresh = True
+
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        if isinstance(seed, (list, tuple)):
+            raise BadConfig("Procgen takes one seed for all environments, not one for each")
+        if seed is not None and not (self._fresh and seed == self._seed):
+            self._env.close()
+            self._seed = seed
+            self._open(seed)
+        elif not self._fresh:
+            self.step_async(np.full(self.num_envs, -1))  # Procgen's action for "give up"
+        observations, _, _ = self._observe()
+        return observations, self._infos()
+
+    def step(
+        self, actions: Actions
+    ) -> tuple[
+        Observations,
+        npt.NDArray[np.float32],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Apply `(N,)` actions; see the class for what a finished episode looks like."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: Actions) -> None:
+        """Start a step on Procgen's threads and return at once."""
+        self._fresh = False
+        self._env.act(np.asarray(actions))
+
+    def step_wait(
+        self,
+    ) -> tuple[
+        Observations,
+        npt.NDArray[np.float32],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Wait for the step started by `step_async` and give its results."""
+        observations, rewards, first = self._observe()
+        return observations, rewards, first, np.zeros(self.num_envs, np.bool_), self._infos()
+
+    def _observe(self) -> tuple[Observations, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        rewards, observations, first = self._env.observe()
+        # Procgen's frames are height, width, channel: the transpose is a view, and the very
+        # memory layout that torch calls channels-last.
+        frames = observations["rgb"].transpose(0, 3, 1, 2)
+        if not self.copy:
+            return frames, rewards, first
+        return frames.copy(), rewards.copy(), first.copy()
+
+    def _infos(self) -> dict[str, Any]:
+        info = self._env._info
+        keys = ("level_seed", "prev_level_seed", "prev_level_complete")
+        return {key: info[key].copy() if self.copy else info[key] for key in keys}
+
+    def get_state(self) -> list[bytes]:
+        """The full state of every environment, for checkpoints."""
+        return list(self._env.get_state())
+
+    def set_state(self, states: list[bytes]) -> Observations:
+        """Put every environment back to a state of `get_state` and show its observation."""
+        self._env.set_state(states)
+        self._fresh = False
+        return self._observe()[0]
+
+    def render(self) -> tuple[Any, ...]:
+        """The frames on show, height, width, channel."""
+        return tuple(self._observe()[0].transpose(0, 2, 3, 1))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the C++ environments."""
+        self._env.close()
+
+
+class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
+    """One Procgen environment as a Gymnasium `Env`, such as `procgen/starpilot-easy-v0`.
+
+    Args:
+        game: one of `GAMES`.
+        mode: `easy` or `hard`.
+        split: `seen` or `heldout` levels.
+        render_mode: `rgb_array` or None.
+
+    Example:
+        >>> env = gymnasium.make("procgen/starpilot-easy-v0", split="heldout")
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
+
+    def __init__(
+        self, game: str, mode: str = "easy", split: str = "seen", render_mode: str | None = None
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise BadConfig(f"render_mode must be 'rgb_array' or None, not {render_mode!r}")
+        self._task = ProcgenTask(f"procgen/{game}-{mode}-v0", game, mode)
+        self._task.check_split(split)
+        self.split = split
+        self.render_mode = render_mode
+        self.observation_space = self._task.observation_space
+        self.action_space = self._task.action_space
+        self._vec: ProcgenVectorEnv | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
+        super().reset(seed=seed)
+        if self._vec is None or seed is not None:
+            self.close()
+            self._vec = self._task.make_vec(
+                self.split, 1, seed=int(self.np_random.integers(2**31 - 1))
+            )
+        observations, infos = self._vec.reset()
+        return observations[0], _of_one(infos)
+
+    def step(self, action: np.int64) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        assert self._vec is not None, "call reset before step"
+        observations, rewards, terminations, _, infos = self._vec.step(np.array([action]))
+        # A finished Procgen level already shows the next one; reset then leaves it where it is.
+        self._vec._fresh = bool(terminations[0])
+        return observations[0], float(rewards[0]), bool(terminations[0]), False, _of_one(infos)
+
+    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+        if self.render_mode is None or self._vec is None:
+            return None
+        return np.ascontiguousarray(self._vec.render()[0])
+
+    def close(self) -> None:
+        if self._vec is not None:
+            self._vec.close()
+            self._vec = None
+
+
+def _of_one(infos: dict[str, Any]) -> dict[str, Any]:
+    return {key: int(value[0]) for key, value in infos.items()}
+
+
+@contextlib.contextmanager
+def quiet_procgen_import() -> Iterator[None]:
+    """Keep the notice that importing `gym` prints off the user's terminal."""
+    if "procgen" in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -25,13 +25,14 @@ PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 class _Commands(click.Group):
     """Turns the project's own errors into one line and exit code 2."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        if "--debug" in (arguments := list(kwargs.pop("args", None) or args or sys.argv[1:])):
-            arguments.remove("--debug")
-            return super().main(arguments, standalone_mode=False)
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in arguments
         try:
-            return super().main(arguments, **kwargs)
+            return super().main([a for a in arguments if a != "--debug"], *rest, **kwargs)
         except RLCondenseError as error:
+            if debug:
+                raise
             click.echo(f"Error: {error}", err=True)
             sys.exit(2)
 

@@ -66,7 +66,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     for option in options:
         try:
             return _as_type(value, option)
-        except ValueError:
+        except (ValueError, TypeError):
             continue
     expected = " or ".join("none" if o is type(None) else o.__name__ for o in options)
     raise BadConfig(f"{where} must be {expected}, not {value!r}")

@@ -1,0 +1,58 @@
+"""Real Procgen and real Minari files, kept small, in folders of the test run's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.storage import read_minari, write_minari
+from rlcondense.datasets.traces import Trace, replay
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.making import make_task
+from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.policies import NetworkPolicies
+from rlcondense.tasks.base import Task
+
+TINY = "tests/starpilot-v0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLCONDENSE_HOME", str(root / "cache"))
+        patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
+        patch.delenv("RLCONDENSE_PLUGINS", raising=False)
+        yield root
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    return make_task("starpilot")
+
+
+def random_network(seed: int = 0, name: str = "nature") -> PolicyNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PolicyNetwork(NetworkSpec(name, (3, 64, 64), 15))
+
+
+@pytest.fixture(scope="session")
+def trace(task: Task) -> Trace:
+    """Ten episodes of a policy that nobody trained."""
+    policy = NetworkPolicies([random_network()], [0])
+    return collect(policy, task, episodes=10, seed=3, num_envs=5)
+
+
+@pytest.fixture(scope="session")
+def tiny(task: Task, trace: Trace) -> TransitionDataset:
+    """The trace as a Minari dataset on disk, read back."""
+    import gymnasium
+
+    env = gymnasium.make(task.id)
+    write_minari(TINY, replay(trace, task), {"author": "tests"}, env)
+    return read_minari(TINY, task.id)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.storage import Episode
+from rlcondense.datasets.traces import Trace, dequantise, load_trace, quantise, replay
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.policies import NetworkPolicies
+from rlcondense.tasks.base import Task
+from tests.conftest import random_network
+
+
+def _same(a: Episode, b: Episode) -> bool:
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("observations", "actions", "rewards", "level_seed", "action_probs")
+    )
+
+
+def test_a_trace_replays_bit_for_bit_whatever_the_threads(trace: Trace, task: Task) -> None:
+    once, twice = (list(replay(trace, task, num_threads=n)) for n in (1, 2))
+    assert len(once) == 10
+    assert all(_same(a, b) for a, b in zip(once, twice, strict=True))
+
+
+def test_the_same_seed_collects_the_same_trace_and_another_does_not(task: Task) -> None:
+    policy = NetworkPolicies([random_network()], [0])
+    a, b, c = (collect(policy, task, episodes=4, seed=s, num_envs=2) for s in (0, 0, 1))
+    assert np.array_equal(a.actions, b.actions)
+    assert not np.array_equal(a.actions, c.actions)
+
+
+def test_episodes_are_on_seen_levels_and_carry_the_distribution(trace: Trace, task: Task) -> None:
+    for episode in replay(trace, task):
+        assert episode.level_seed in task.splits["seen"]
+        assert episode.action_probs is not None
+        np.testing.assert_allclose(episode.action_probs.sum(1), 1, atol=1e-5)
+
+
+def test_a_saved_trace_comes_back_and_is_small(trace: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    trace.save(path)
+    again = load_trace(path)
+    assert np.array_equal(again.actions, trace.actions)
+    assert np.array_equal(again.action_probs, trace.action_probs)
+    assert (again.seed, again.quota) == (trace.seed, trace.quota)
+    assert path.stat().st_size < 20 * len(trace.actions) + 1000
+
+
+def test_a_truncated_trace_is_one_clear_error(trace: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    trace.save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
+        load_trace(path)
+
+
+def test_a_trace_that_does_not_fit_its_task_is_noticed(trace: Trace, task: Task) -> None:
+    with pytest.raises(CorruptArtifact, match="does not replay"):
+        list(replay(replace(trace, seed=trace.seed + 1), task))
+    with pytest.raises(CorruptArtifact, match="actions for"):
+        replace(trace, actions=trace.actions[:-1])
+
+
+def test_quantised_probabilities_are_close_and_sum_to_one() -> None:
+    probs = np.random.default_rng(0).dirichlet(np.ones(15), 100)
+    again = dequantise(quantise(probs))
+    np.testing.assert_allclose(again, probs, atol=0.015)
+    np.testing.assert_allclose(again.sum(1), 1, atol=1e-6)
+
+
+def test_episodes_that_do_not_divide_among_the_environments_are_refused(task: Task) -> None:
+    with pytest.raises(BadConfig, match="multiple of 3"):
+        collect(NetworkPolicies([random_network()], [0]), task, episodes=4, seed=0, num_envs=3)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
+from rlcondense.experts import ppo, zoo
+from rlcondense.experts.ppo import PPOConfig, Trainer
+from rlcondense.experts.training import train_expert
+from rlcondense.tasks.base import Task
+from tests.conftest import random_network
+
+SMALL = {"network": "nature", "num_envs": 4, "rollout_length": 16, "epochs": 2, "minibatches": 2}
+
+
+def _config(steps: int) -> PPOConfig:
+    return PPOConfig(**SMALL, steps=steps)  # type: ignore[arg-type]
+
+
+def _parameters(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(task: Task, tmp_path: Path) -> None:
+    whole = Trainer(task, _config(256), tmp_path / "whole").train()
+    Trainer(task, _config(128), tmp_path / "parts").train()
+    resumed = Trainer(task, _config(256), tmp_path / "parts", resume=True).train()
+    assert (whole.steps, resumed.steps) == (256, 256)
+    assert torch.equal(_parameters(whole.network), _parameters(resumed.network))
+    log = [json.loads(line) for line in (tmp_path / "parts" / ppo.LOG).read_text().splitlines()]
+    assert [entry["steps"] for entry in log] == [64, 128, 192, 256]
+    assert {"seconds", "steps_per_second", "return", "entropy"} <= log[0].keys()
+
+
+def test_without_resume_it_starts_over(task: Task, tmp_path: Path) -> None:
+    a = Trainer(task, _config(64), tmp_path).train()
+    b = Trainer(task, _config(64), tmp_path).train()
+    assert torch.equal(_parameters(a.network), _parameters(b.network))
+    assert len((tmp_path / ppo.LOG).read_text().splitlines()) == 1
+
+
+def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -> None:
+    Trainer(task, _config(64), tmp_path).train()
+    other = PPOConfig(**{**SMALL, "epochs": 1}, steps=64)  # type: ignore[arg-type]
+    with pytest.raises(BadConfig, match="was trained with"):
+        Trainer(task, other, tmp_path, resume=True)
+    file = tmp_path / ppo.CHECKPOINT
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
+        Trainer(task, _config(64), tmp_path, resume=True)
+
+
+def test_rewards_are_scaled_by_the_spread_of_discounted_returns() -> None:
+    rng = np.random.default_rng(0)
+    scale = ppo._RewardScale(32, 0.9)
+    returns = np.zeros(32)
+    history = []
+    for _ in range(300):
+        rewards = rng.normal(1, 3, 32).astype(np.float32)
+        returns = returns * 0.9 + rewards
+        history.append(returns.copy())
+        scaled = scale(rewards, np.zeros(32, bool))
+    np.testing.assert_allclose(scaled, np.clip(rewards / np.std(history), -10, 10), rtol=0.02)
+
+
+def test_training_writes_weights_and_a_card_that_load(tmp_path: Path) -> None:
+    settings = {**{k: str(v) for k, v in SMALL.items()}, "steps": "64"}
+    path, card = train_expert("starpilot", settings, out=tmp_path, episodes=4, device="cpu")
+    expert = zoo.load_expert("procgen/starpilot-easy-v0", tmp_path)
+    assert path.stat().st_size < 1_300_000
+    assert expert.card["steps"] == card["steps"] == 64
+    for split in ("seen", "heldout"):
+        assert expert.card["returns"][split].keys() == {"mean", "standard_error", "episodes"}
+    assert expert.card["returns"]["seen"]["episodes"] == 4
+
+
+def test_a_truncated_or_altered_expert_is_one_clear_error(tmp_path: Path) -> None:
+    path = zoo.save_expert("procgen/x-v0", random_network(), {}, tmp_path)
+    zoo.load_expert("procgen/x-v0", tmp_path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CorruptArtifact, match="truncated or altered"):
+        zoo.load_expert("procgen/x-v0", tmp_path)
+    with pytest.raises(UnknownName, match="unknown expert"):
+        zoo.load_expert("procgen/y-v0", tmp_path)
+
+
+def test_shipped_experts_are_what_their_cards_say() -> None:
+    for task_id in zoo.shipped_experts():
+        card = zoo.load_expert(task_id).card
+        assert card["command"].startswith("rlcondense expert train")
+        assert card["steps"] > 0
+        for split in ("seen", "heldout"):
+            assert card["returns"][split]["episodes"] >= 100
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(BadConfig, match="epochs must be at least 1"):
+        PPOConfig(epochs=0)
+    with pytest.raises(BadConfig, match="precision"):
+        PPOConfig(precision="float8")

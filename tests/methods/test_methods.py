@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlcondense import catalogue
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
+from rlcondense.experts.zoo import Expert
+from rlcondense.making import make_method
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.condensed import Budget, CondensedDataset, load_condensed
+from rlcondense.methods.random_balanced import balanced_rows, shares
+from rlcondense.tasks.base import Task
+from tests.conftest import random_network
+
+METHODS = sorted(id_ for id_ in catalogue.entries("methods") if not id_.startswith("tests/"))
+QUICK = {
+    "gradmatch": {"iterations": 2, "network": "cnn4", "real_batch": 4},
+    "gradmatch-light2024": {"iterations": 2, "real_batch": 8},
+}
+EXPERT = Expert("procgen/starpilot-easy-v0", random_network(), "0" * 64, {})
+
+
+def condense(
+    id_: str, data: TransitionDataset, task: Task, size: int | Budget = 20, seed: int = 0
+) -> CondensedDataset:
+    method = make_method(id_, **QUICK.get(id_, {}))
+    budget = catalogue.find("methods", id_).facts["budget"]
+    if "percent" in budget and isinstance(size, int):
+        size = Budget(**budget)
+    return method.condense(data, task=task, budget=size, expert=EXPERT, seed=seed)
+
+
+@pytest.mark.parametrize("id_", METHODS)
+def test_the_same_seed_gives_the_same_bytes_and_leaves_global_randomness_alone(
+    id_: str, tiny: TransitionDataset, task: Task
+) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    a = condense(id_, tiny, task)
+    assert (torch.rand(1), np.random.rand()) == expected
+    b = condense(id_, tiny, task)
+    assert a.sha256 == b.sha256
+    assert a.report is not None
+    assert a.report.size == len(a)
+    assert a.report.dataset_sha256 == tiny.sha256
+
+
+@pytest.mark.parametrize("id_", ["random", "random-balanced", "gradmatch", "gradmatch-light2024"])
+def test_another_seed_gives_other_data(id_: str, tiny: TransitionDataset, task: Task) -> None:
+    assert condense(id_, tiny, task).sha256 != condense(id_, tiny, task, seed=1).sha256
+
+
+@pytest.mark.parametrize("id_", ["random", "random-balanced", "gradmatch", "gradmatch-light2024"])
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_the_budget_is_met_exactly(
+    id_: str, size: int, tiny: TransitionDataset, task: Task
+) -> None:
+    assert len(condense(id_, tiny, task, size)) == size
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**9])
+def test_impossible_sizes_are_refused(size: int, tiny: TransitionDataset, task: Task) -> None:
+    with pytest.raises(BadConfig, match=r"size must be at least 1|above the"):
+        condense("random", tiny, task, size)
+
+
+@pytest.mark.parametrize("id_", METHODS)
+def test_saved_data_comes_back_bit_for_bit(
+    id_: str, tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    data = condense(id_, tiny, task)
+    data.save(tmp_path)
+    again = load_condensed(tmp_path)
+    assert again.sha256 == data.sha256
+    assert again.report == data.report
+    assert again.label_kind == data.label_kind
+    assert np.array_equal(again.weights, data.weights)
+
+
+@pytest.mark.parametrize("id_", METHODS)
+def test_the_source_is_not_changed(id_: str, tiny: TransitionDataset, task: Task) -> None:
+    condense(id_, tiny, task)
+    assert replace(tiny, known_sha256="").sha256 == tiny.sha256
+
+
+def test_selections_keep_whole_rows_and_say_which(tiny: TransitionDataset, task: Task) -> None:
+    data = condense("random", tiny, task, 30)
+    rows = data.source_indices
+    assert rows is not None
+    assert len(np.unique(rows)) == 30
+    for name, column in data.columns().items():
+        assert np.array_equal(column, getattr(tiny, name)[rows]), name
+
+
+def test_synthetic_frames_stay_within_the_pixels_range(tiny: TransitionDataset, task: Task) -> None:
+    data = condense("gradmatch", tiny, task)
+    assert data.observations.dtype == np.float32
+    assert data.observations.min() >= 0
+    assert data.observations.max() <= 255
+    assert data.rewards is None
+
+
+def test_soft_labels_are_the_datas_own(tiny: TransitionDataset, task: Task) -> None:
+    data = make_method("random", labels="soft").condense(tiny, task=task, budget=5)
+    assert data.label_kind == "soft"
+    assert np.array_equal(data.action_probs, tiny.action_probs[data.source_indices])
+    with pytest.raises(BadConfig, match="soft labels need"):
+        make_method("random", labels="soft").condense(
+            replace(tiny, action_probs=None), task=task, budget=5
+        )
+
+
+def test_shares_are_even_and_an_action_with_too_few_frames_gives_all() -> None:
+    assert shares(np.array([100, 2, 50]), 32).tolist() == [15, 2, 15]
+    assert shares(np.array([100, 100, 100]), 10).tolist() == [3, 3, 4]
+    assert shares(np.array([1, 2, 3]), 6).tolist() == [1, 2, 3]
+
+
+def test_balanced_rows_are_distinct_and_sorted_by_action() -> None:
+    actions = np.array([0] * 50 + [3] * 2 + [7] * 50)
+    rows = balanced_rows(actions, 30, np.random.default_rng(0))
+    assert len(np.unique(rows)) == 30
+    assert np.bincount(actions[rows])[[0, 3, 7]].tolist() == [14, 2, 14]
+    assert (np.diff(actions[rows]) >= 0).all()
+
+
+def test_bc_10_25_40_keep_the_best_episodes(tiny: TransitionDataset, task: Task) -> None:
+    returns = tiny.episode_returns()
+    for percent in (10, 25, 40):
+        data = condense(f"bc-{percent}", tiny, task)
+        kept = np.unique(data.column("episode_ids"))
+        assert len(kept) == 10 * percent // 100
+        assert sorted(returns[kept]) == sorted(np.sort(returns)[::-1][: len(kept)])
+        assert len(data) == sum(len(tiny.episodes[i]) for i in kept)
+
+
+def test_of_equal_returns_the_earlier_episode_is_kept(tiny: TransitionDataset, task: Task) -> None:
+    flat = replace(tiny, rewards=np.zeros(len(tiny), np.float32), known_sha256="")
+    data = condense("percentile", flat, task, Budget(percent=30, unit="episodes"))
+    assert np.unique(data.column("episode_ids")).tolist() == [0, 1, 2]
+
+
+def test_a_percentage_of_transitions_is_never_exceeded(tiny: TransitionDataset, task: Task) -> None:
+    for percent in (30, 60, 100):
+        data = condense("percentile", tiny, task, Budget(percent=percent))
+        assert len(data) <= len(tiny) * percent / 100
+    assert len(data) == len(tiny)
+    with pytest.raises(BadConfig, match="the best episode has"):
+        condense("percentile", tiny, task, Budget(percent=100.01 / len(tiny)))
+    with pytest.raises(BadConfig, match="takes a percentage, not a size"):
+        condense("percentile", tiny, task, 10)
+
+
+def test_full_is_everything(tiny: TransitionDataset, task: Task) -> None:
+    assert condense("full", tiny, task).observations is not None
+    assert len(condense("full", tiny, task)) == len(tiny)
+
+
+class _Bad(Method[None]):
+    """Returns what it is told to."""
+
+    def __init__(self, **columns: np.ndarray) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def _condense(self, problem: Problem) -> Condensation:
+        rows = problem.dataset.rows(np.arange(problem.size))
+        return Condensation({**rows, **self.columns})
+
+
+class _TooMuch(Method[None]):
+    def _condense(self, problem: Problem) -> Condensation:
+        return Condensation(problem.dataset.rows(np.arange(problem.size + 1)))
+
+
+class _Peeks(Method[None]):
+    def _condense(self, problem: Problem) -> Condensation:
+        problem.task.make_vec("heldout", 1, seed=0)
+        raise AssertionError("held-out levels were within reach")
+
+
+def test_bad_results_are_refused_each_for_its_own_reason(
+    tiny: TransitionDataset, task: Task
+) -> None:
+    frames = np.full((2, 3, 64, 64), np.nan, np.float32)
+    with pytest.raises(CorruptArtifact, match="non-finite observations"):
+        _Bad(observations=frames).condense(tiny, task=task, budget=2)
+    with pytest.raises(CorruptArtifact, match=r"actions outside 0\.\.14"):
+        _Bad(actions=np.array([0, 15])).condense(tiny, task=task, budget=2)
+    with pytest.raises(CorruptArtifact, match="observations of shape"):
+        _Bad(observations=np.zeros((2, 64, 64, 3))).condense(tiny, task=task, budget=2)
+    with pytest.raises(BudgetExceeded, match="kept 3 transitions, allowed are 2"):
+        _TooMuch().condense(tiny, task=task, budget=2)
+    with pytest.raises(Exception, match="only make the seen levels"):
+        _Peeks().condense(tiny, task=task, budget=2)
+
+
+def test_the_expert_is_given_only_to_methods_that_declare_it(
+    tiny: TransitionDataset, task: Task
+) -> None:
+    with pytest.raises(BadConfig, match="needs the expert"):
+        make_method("gradmatch-light2024").condense(tiny, task=task, budget=5)
+    assert condense("random", tiny, task).report.expert_sha256 is None  # type: ignore[union-attr]
+    light = condense("gradmatch-light2024", tiny, task)
+    assert light.report.expert_sha256 == EXPERT.sha256  # type: ignore[union-attr]
+
+
+def test_a_truncated_condensed_file_is_one_clear_error(
+    tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    condense("random", tiny, task).save(tmp_path)
+    file = tmp_path / "condensed.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
+        load_condensed(tmp_path)

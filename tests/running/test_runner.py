@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
+from rlcondense.making import make_method
+from rlcondense.policies import NetworkPolicies
+from rlcondense.running.runner import RunResult, condense_to, evaluate_artifact, run
+from rlcondense.running.store import MEASURED, Store, content_sha256
+from rlcondense.tasks.base import Task
+from tests.conftest import TINY, random_network
+
+QUICK: dict[str, Any] = {
+    "dataset": TINY,
+    "seeds": 2,
+    "episodes": 4,
+    "learner_settings": {"network": "cnn4", "updates": 2, "batch_size": 8},
+}
+GRADMATCH = {"network": "cnn4", "iterations": 2, "real_batch": 4}
+
+
+def quick(results: Path, method: str = "random", **options: Any) -> RunResult:
+    return run(method, "starpilot", results=results, **{"size": 10, **QUICK, **options})
+
+
+@pytest.fixture(autouse=True)
+def _dataset(tiny: TransitionDataset) -> None:
+    """The small dataset is there."""
+
+
+def test_a_run_gives_the_method_and_its_reference_rows(tmp_path: Path) -> None:
+    result = quick(tmp_path, "gradmatch", settings=GRADMATCH)
+    names = [r["cell"]["method"]["id"] for r in result.references]
+    assert names == ["random-policy", "marginal-policy", "random", "full"]
+    record = result.record
+    assert record["cell"]["method"] == {
+        "id": "gradmatch",
+        "config": {**GRADMATCH, "learning_rate": 1.0, "labels": "hard"},
+    }
+    for split in ("seen", "heldout"):
+        assert len(record["returns"][split]) == 2
+        assert len(record["returns"][split][0]) == 4
+        assert len(record["level_seeds"][split]) == 4
+        for other in result.references:
+            assert other["level_seeds"][split] == record["level_seeds"][split]
+    assert record["report"]["displacement"]["mean"] > 0
+    assert record["environment"]["threads"] >= 1
+    assert record["content_sha256"] == content_sha256(record)
+
+
+def test_the_random_row_has_the_methods_size_and_labels(tmp_path: Path) -> None:
+    soft = quick(tmp_path, "gradmatch", settings={**GRADMATCH, "labels": "soft"}, size=7)
+    random = next(r for r in soft.references if r["cell"]["method"]["id"] == "random")
+    assert random["report"]["size"] == 7
+    assert random["report"]["label_kind"] == "soft"
+    tenth = quick(tmp_path, "bc-10", size=None)
+    random = next(r for r in tenth.references if r["cell"]["method"]["id"] == "random")
+    assert random["report"]["size"] == tenth.record["report"]["size"]
+
+
+def test_a_second_run_reads_everything_back_and_references_are_shared(tmp_path: Path) -> None:
+    first = quick(tmp_path)
+    again = quick(tmp_path)
+    assert (first.reused, again.reused) == (0, 4)
+    assert again.to_json() == first.to_json()
+    other = quick(tmp_path, "random-balanced")
+    assert other.reused == 4
+
+
+def test_a_record_is_not_reused_for_another_cell(tmp_path: Path) -> None:
+    a = quick(tmp_path, references=False)
+    for changed in ({"seed": 1}, {"size": 9}, {"episodes": 6}, {"seeds": 1}):
+        b = quick(tmp_path, references=False, **changed)
+        assert b.reused == 0
+        assert b.record["cell_id"] != a.record["cell_id"]
+
+
+def test_what_differs_in_the_making_is_told_and_refresh_recomputes(tmp_path: Path) -> None:
+    first = quick(tmp_path, references=False)
+    store = Store(tmp_path)
+    record = {k: v for k, v in first.record.items() if k != "content_sha256"}
+    store.write_record({**record, "key": {**record["key"], "torch": "0.1"}})
+    again = quick(tmp_path, references=False)
+    assert "random was made with torch 0.1" in again.warnings[0]
+    fresh = quick(tmp_path, references=False, refresh=True)
+    assert (fresh.reused, fresh.warnings) == (0, [])
+
+
+def test_a_tampered_record_is_computed_anew(tmp_path: Path) -> None:
+    first = quick(tmp_path, references=False)
+    path = first.store.record_path(first.record["cell_id"])
+    record = json.loads(path.read_text())
+    record["returns"]["heldout"][0][0] += 100
+    path.write_text(json.dumps(record))
+    again = quick(tmp_path, references=False)
+    assert again.reused == 0
+    assert again.record["returns"] == first.record["returns"]
+
+
+def test_several_condensation_seeds_give_a_record_each(tmp_path: Path) -> None:
+    result = quick(tmp_path, "gradmatch", settings=GRADMATCH, condensations=2, seed=3)
+    assert [r["cell"]["condensation_seed"] for r in result.records] == [3, 4]
+    randoms = [r for r in result.references if r["cell"]["method"]["id"] == "random"]
+    assert [r["cell"]["condensation_seed"] for r in randoms] == [3, 4]
+    assert result.to_json()["records"] == result.records
+
+
+COMMAND = [
+    sys.executable, "-m", "rlcondense.cli", "run", "--method", "gradmatch", "--dataset", TINY,
+    "--size", "10", "--seeds", "2", "--episodes", "4", "--json", "--set", "network=cnn4",
+    "--set", "real_batch=4", "--set", "learner.network=cnn4", "--set", "learner.updates=2",
+]  # fmt: skip
+
+
+def test_new_processes_give_the_same_bytes(tmp_path: Path) -> None:
+    outputs, data = [], []
+    for name in ("a", "b"):
+        command = [*COMMAND, "--set", "iterations=2", "--results", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        printed = json.loads(done.stdout)
+        for record in [printed["record"], *printed["references"]]:
+            record.pop("timings")
+        outputs.append(json.dumps(printed))
+        data.append(
+            sorted(p.read_bytes() for p in (tmp_path / name).rglob("condensed.safetensors"))
+        )
+    assert outputs[0] == outputs[1]
+    assert data[0] == data[1]
+    assert len(data[0]) == 2
+
+
+@pytest.mark.parametrize("wait_for", ["locks", "condensed/*/made_from.json", "records/*.json"])
+def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path) -> None:
+    """Killed early, after condensing and after the first record, and then run again."""
+    slow = [*COMMAND, "--set", "iterations=40", "--results", str(tmp_path)]
+    process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(wait_for)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for file in tmp_path.rglob("*.json"):
+        json.loads(file.read_text())
+    done = subprocess.run(slow, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["record"]["status"] == "done"
+
+
+def test_a_torn_condensed_dataset_is_made_again(tmp_path: Path) -> None:
+    first = quick(tmp_path, references=False)
+    file = next(tmp_path.rglob("condensed.safetensors"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    first.store.record_path(first.record["cell_id"]).unlink()
+    again = quick(tmp_path, references=False)
+    assert file.read_bytes() == whole
+    assert content_sha256(again.record) == content_sha256(first.record)
+
+
+def test_the_halves_equal_the_whole(tmp_path: Path) -> None:
+    whole = quick(tmp_path / "r", "random", seed=5, references=False)
+    condense_to(tmp_path / "c", "random", "starpilot", dataset=TINY, size=10, seed=5)
+    parts = evaluate_artifact(
+        str(tmp_path / "c"),
+        "starpilot",
+        results=tmp_path / "r",
+        **QUICK,
+    )
+    assert parts.record["returns"] == whole.record["returns"]
+    assert parts.record["cell"]["method"]["id"] == "condensed:random"
+    assert [r["cell"]["method"]["id"] for r in parts.references][-2:] == ["random", "full"]
+
+
+def test_policies_in_a_folder_and_reference_policies_are_evaluated(tmp_path: Path) -> None:
+    NetworkPolicies([random_network(0), random_network(1)], [0, 1]).save(tmp_path / "mine")
+    mine = evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **QUICK)
+    assert mine.record["cell"]["method"]["id"] == "policies:mine"
+    assert len(mine.record["returns"]["seen"]) == 2
+    alone = evaluate_artifact("random-policy", "coinrun", results=tmp_path / "r", episodes=4)
+    assert alone.references == []
+    assert alone.record["cell"]["dataset"] == ""
+    with pytest.raises(UnknownName, match=r"policy or folder 'expertt' .did you mean 'expert'"):
+        evaluate_artifact("expertt", "starpilot", results=tmp_path / "r")
+
+
+def test_a_condensed_set_of_another_shape_is_refused(
+    tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    data = make_method("random").condense(tiny, task=task, budget=3)
+    replace(data, observations=data.observations[:, :, :32]).save(tmp_path / "small")
+    with pytest.raises(BadConfig, match="observations of shape"):
+        evaluate_artifact(str(tmp_path / "small"), "starpilot", results=tmp_path / "r", **QUICK)
+
+
+def test_requests_that_cannot_be_met_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    for options in ({"size": 0}, {"size": 10**9}, {"seeds": 0}, {"condensations": 0},
+                    {"size": 5, "percent": 3.0}, {"episodes": 0}, {"device": "tpu"}):  # fmt: skip
+        with pytest.raises(BadConfig):
+            quick(tmp_path / "r", **options)
+        assert not list(tmp_path.rglob("*.json"))
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(RLCondenseError, match="cannot write to the results folder"):
+        quick(blocked)
+
+
+def test_measured_values_are_all_that_two_equal_runs_may_differ_in(tmp_path: Path) -> None:
+    a, b = (quick(tmp_path / n, references=False).record for n in "ab")
+    assert MEASURED == ("timings", "content_sha256")
+    assert {k: v for k, v in a.items() if k != "timings"} == {
+        k: v for k, v in b.items() if k != "timings"
+    }

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.errors import (
+    BadConfig,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    UnknownVersion,
+)
+from rlcondense.making import make_learner, make_method, make_task
+
+
+@pytest.mark.parametrize("group", catalogue.GROUPS)
+def test_every_built_in_entry_point_imports(group: str) -> None:
+    for entry in catalogue.entries(group).values():
+        assert isinstance(entry.load(), type)
+
+
+@pytest.mark.parametrize("group", catalogue.GROUPS)
+def test_every_built_in_id_follows_the_grammar_and_says_what_it_is(group: str) -> None:
+    for entry in catalogue.entries(group).values():
+        assert catalogue.ID.fullmatch(entry.id)
+        assert entry.summary
+
+
+def test_everything_listed_can_be_made() -> None:
+    for id_ in catalogue.entries("tasks"):
+        assert make_task(id_).id == id_
+    for id_ in catalogue.entries("methods"):
+        assert make_method(id_).id == id_
+    for id_ in catalogue.entries("learners"):
+        assert make_learner(id_).id == id_
+
+
+@pytest.mark.parametrize(
+    "name", ["starpilot", "procgen/starpilot-easy", "procgen/starpilot-easy-v0"]
+)
+def test_a_task_is_found_by_alias_by_name_and_by_id(name: str) -> None:
+    assert catalogue.find("tasks", name).id == "procgen/starpilot-easy-v0"
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"unknown method 'gradmach' .did you mean 'gradmatch'"):
+        catalogue.find("methods", "gradmach")
+
+
+def test_an_unknown_version_of_a_known_name_says_so() -> None:
+    with pytest.raises(UnknownVersion, match="starpilot-easy-v0"):
+        catalogue.find("tasks", "procgen/starpilot-easy-v7")
+
+
+def _plug_in(
+    monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str, str], group: str = "methods"
+) -> None:
+    """Pretend that distributions offer entry points: (distribution, name, value)."""
+
+    class Distribution:
+        version = "1.2"
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    made = [
+        EntryPoint(name, value, f"rlcondense.{group}")._for(Distribution(owner))  # type: ignore[attr-defined]
+        for owner, name, value in points
+    ]
+    monkeypatch.setattr(
+        catalogue, "entry_points", lambda group: [p for p in made if p.group == group]
+    )
+
+
+def test_a_plugin_is_listed_without_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("mine", "my-method", "no_such_module_anywhere:Method"))
+    assert catalogue.find("methods", "my-method").origin == "mine 1.2"
+
+
+def test_a_broken_plugin_fails_only_its_own_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("mine", "broken", "no_such_module_anywhere:Method"))
+    with pytest.raises(PluginLoadError, match=r"'broken' of mine 1\.2 .*No module named"):
+        make_method("broken")
+    assert make_method("random").id == "random"
+
+
+def test_a_plugin_that_works_is_made_like_a_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("mine", "shuffle", "rlcondense.methods.random:Random"))
+    assert make_method("shuffle", labels="soft").config.labels == "soft"
+
+
+def test_two_plugins_of_one_name_are_an_error_that_names_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _plug_in(monkeypatch, ("a", "same", "x:Y"), ("b", "same", "x:Z"))
+    with pytest.raises(RLCondenseError, match=r"a 1\.2 and b 1\.2 both offer the method 'same'"):
+        catalogue.entries("methods")
+
+
+def test_a_built_in_name_wins_and_the_collision_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("mine", "random", "x:Y"))
+    assert catalogue.find("methods", "random").origin.startswith("rlcondense")
+    assert [entry.origin for entry in catalogue.collisions("methods")] == ["mine 1.2"]
+
+
+def test_the_environment_limits_which_plugins_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("a", "one", "x:Y"), ("b", "two", "x:Z"))
+    monkeypatch.setenv("RLCONDENSE_PLUGINS", "b")
+    assert "two" in catalogue.entries("methods")
+    assert "one" not in catalogue.entries("methods")
+
+
+def test_another_api_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("mine", "old", "collections:OrderedDict"))
+    with pytest.raises(PluginLoadError, match="api_version None"):
+        make_method("old")
+
+
+def test_what_is_registered_in_the_process_is_found_there() -> None:
+    catalogue.register("methods", "tests/mine", "rlcondense.methods.random:Random", labels="soft")
+    assert make_method("tests/mine").config.labels == "soft"
+
+
+@pytest.mark.parametrize("name", ["../escape", "random", "a b", ""])
+def test_ids_that_are_taken_or_malformed_cannot_be_registered(name: str) -> None:
+    with pytest.raises(BadConfig):
+        catalogue.register("methods", name, "x:Y")
+
+
+def test_list_imports_no_torch_and_is_quick() -> None:
+    program = (
+        "import sys; from rlcondense.cli import main\n"
+        "try: main(['list'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert not {'torch', 'gymnasium', 'procgen', 'minari', 'd3rlpy'} & set(sys.modules)"
+    )
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+        assert "procgen/starpilot-easy-v0" in done.stdout
+    assert min(times) < 0.4
+
+
+@pytest.mark.parametrize("name", ["gradmatch", "starpilot", "bc"])
+def test_show_imports_no_torch(name: str) -> None:
+    program = (
+        "import sys; from rlcondense.cli import main\n"
+        f"try: main(['show', {name!r}])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode
+        == 0
+    )

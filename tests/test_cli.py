@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rlcondense.cli import main
+from rlcondense.datasets.transitions import TransitionDataset
+from tests.conftest import TINY
+
+QUICK = [
+    "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--set", "learner.network=cnn4",
+    "--set", "learner.updates=2", "--set", "learner.batch_size=8",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _dataset(tiny: TransitionDataset) -> None:
+    """The small dataset is there."""
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_run_prints_the_table_and_where_the_record_lies(tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path)]
+    first = call("run", "--method", "random", "--size", "5", *QUICK, *results)
+    assert first.exit_code == 0, first.output
+    for row in ("random-policy", "marginal-policy", "random", "full"):
+        assert f"\n{row}" in first.stdout
+    assert "0 of them read back" in first.stdout
+    assert Path(first.stdout.split("Records:\n")[1].strip()).is_file()
+    second = call("run", "--method", "random", "--size", "5", *QUICK, *results)
+    assert "4 of them read back" in second.stdout
+
+
+def test_run_json_is_a_record_and_its_references(tmp_path: Path) -> None:
+    done = call(
+        "run", "--method", "random", "--size", "5", *QUICK, "--json", "--results", str(tmp_path)
+    )
+    printed = json.loads(done.stdout)
+    assert printed.keys() == {"record", "references"}
+    assert printed["record"]["status"] == "done"
+
+
+def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
+    out = str(tmp_path / "small")
+    made = call("condense", "--method", "random", "--dataset", TINY, "--size", "6", "--out", out)
+    assert made.exit_code == 0, made.output
+    assert "6 transitions" in made.stdout
+    assert json.loads(call("show", out, "--json").stdout)["method"] == "random"
+    done = call("evaluate", out, *QUICK, "--results", str(tmp_path / "r"))
+    assert done.exit_code == 0, done.output
+    assert "condensed:random" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--method", "gradmach"], "unknown method 'gradmach' (did you mean 'gradmatch'?)"),
+        (["run", "--task", "starpilt"], "unknown task 'starpilt' (did you mean 'starpilot'?)"),
+        (["run", "--learner", "cb"], "unknown learner 'cb'"),
+        (["run", "--dataset", "tests/none-v0"], "unknown dataset 'tests/none-v0'"),
+        (["run", "--dataset", "../up"], "cannot be made into a file name"),
+        (["run", "--method", "random", "--size", "0"], "size must be at least 1, not 0"),
+        (["run", "--method", "random", "--size", "99999"], "size 99999 is above the"),
+        (["run", "--percent", "0"], "percent must lie in (0, 100], not 0"),
+        (["run", "--set", "iteration=3"], "no setting 'iteration' (did you mean 'iterations'?)"),
+        (["run", "--set", "iterations=many"], "must be int, not 'many'"),
+        (["run", "--set", "learner.updates=x"], "must be int, not 'x'"),
+        (["run", "--set", "iterations"], "--set takes key=value, not 'iterations'"),
+        (["run", "--device", "cuda:9"], "device must be auto, cpu or cuda"),
+        (["show", "gradmach"], "did you mean 'gradmatch'"),
+        (["evaluate", "nowhere"], "unknown policy or folder 'nowhere'"),
+        (["expert", "evaluate", "coinrun"], "unknown expert 'procgen/coinrun-easy-v0'"),
+        (["dataset", "show", "tests/none-v0"], "unknown dataset"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_request_is_one_clear_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "run" and "--dataset" not in arguments:
+        arguments = [*arguments, "--dataset", TINY]
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_an_unwritable_results_folder_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = call("run", "--method", "random", *QUICK, "--results", str(tmp_path / "file" / "r"))
+    assert done.exit_code == 2
+    assert "cannot write to the results folder" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = call("--debug", "show", "gradmach")
+    assert done.exception is not None
+    assert type(done.exception).__name__ == "UnknownName"
+
+
+def test_list_and_show_name_everything() -> None:
+    everything = json.loads(call("list", "--json").stdout)
+    assert len(everything["tasks"]) == 32
+    assert {m["id"] for m in everything["methods"]} >= {
+        "random", "random-balanced", "percentile", "bc-10", "bc-25", "bc-40", "full",
+        "gradmatch", "gradmatch-light2024",
+    }  # fmt: skip
+    assert "2407.20299" in call("show", "gradmatch").stdout
+    assert "[5.0, 10.0]" in call("show", "coinrun").stdout
+
+
+def test_every_command_has_help() -> None:
+    for command in ([], ["run"], ["condense"], ["evaluate"], ["list"], ["show"], ["expert", "train"],
+                    ["expert", "evaluate"], ["dataset", "build"], ["dataset", "collect"]):  # fmt: skip
+        done = call(*command, "--help")
+        assert done.exit_code == 0
+        assert "Usage:" in done.stdout
+
+
+def test_an_expert_is_trained_resumed_and_evaluated(tmp_path: Path) -> None:
+    small = ["--set", "num_envs=4", "--set", "rollout_length=16", "--set", "minibatches=2"]
+    common = ["expert", "train", "starpilot", "--network", "nature", "--episodes", "4", *small]
+    first = call(*common, "--steps", "64", "--out", str(tmp_path))
+    assert first.exit_code == 0, first.output
+    second = call(*common, "--steps", "128", "--out", str(tmp_path), "--resume")
+    assert "128 steps in" in second.stdout
+    card = json.loads((tmp_path / "procgen-starpilot-easy-v0.json").read_text())
+    assert card["command"] == (
+        "rlcondense expert train starpilot --network nature --steps 128 "
+        "--set num_envs=4 --set rollout_length=16 --set minibatches=2"
+    )
+    evaluated = call(
+        "expert", "evaluate", "starpilot", "--folder", str(tmp_path), "--episodes", "4"
+    )
+    assert "seen" in evaluated.stdout
+    assert "over 4 episodes" in evaluated.stdout

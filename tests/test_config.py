@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.config import make_config
+from rlcondense.errors import BadConfig
+from rlcondense.learners.bc import BCConfig
+from rlcondense.making import make_method
+
+
+@pytest.mark.parametrize("group", ["methods", "learners"])
+def test_every_config_survives_json(group: str) -> None:
+    for entry in catalogue.entries(group).values():
+        config = entry.load().Config()
+        again = make_config(type(config), json.loads(json.dumps(asdict(config))), "x")
+        assert again == config
+
+
+def test_strings_become_the_types_of_the_fields() -> None:
+    config = make_config(
+        BCConfig, {"updates": "7", "learning_rate": "1e-3", "batch_size": "none"}, "x"
+    )
+    assert (config.updates, config.learning_rate, config.batch_size) == (7, 1e-3, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("update", "7", "has no setting 'update' .did you mean 'updates'"),
+        ("updates", "seven", "'updates' of learner must be int, not 'seven'"),
+        ("updates", 1.5, "must be int, not 1.5"),
+        ("updates", "0", "updates must be above 0"),
+        ("learning_rate", "nan", "must be float, not 'nan'"),
+        ("batch_size", "many", "must be int or none, not 'many'"),
+        ("network", "resnet", "network must be one of"),
+    ],
+)
+def test_a_bad_setting_names_itself_and_the_way_out(key: str, value: object, message: str) -> None:
+    with pytest.raises(BadConfig, match=message):
+        make_config(BCConfig, {key: value}, "learner")
+
+
+def test_every_setting_of_gradmatch_is_within_reach() -> None:
+    method = make_method(
+        "gradmatch", network="cnn4", iterations=5, learning_rate=2.0, real_batch=8, labels="soft"
+    )
+    assert asdict(method.config) == {
+        "network": "cnn4",
+        "iterations": 5,
+        "learning_rate": 2.0,
+        "real_batch": 8,
+        "labels": "soft",
+    }

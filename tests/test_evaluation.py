@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlcondense.datasets.collect import Rollout
+from rlcondense.errors import BadConfig
+from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.policies import NetworkPolicies, random_policies
+from rlcondense.tasks.base import Task
+from tests.conftest import random_network
+
+SMALL = Protocol(environments=4, quota=2, seed=0)
+
+
+class ShortAndLong(VectorEnv[Any, Any, Any]):
+    """Episodes of 1 step worth 1 or of 20 steps worth 0, with equal chance."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = gymnasium.spaces.Box(0, 1, (1,))
+        self.single_action_space = gymnasium.spaces.Discrete(2)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self._rng = np.random.default_rng(seed)
+        self._lengths = self._rng.choice([1, 20], self.num_envs)
+        self._steps = np.zeros(self.num_envs, int)
+        return np.zeros((self.num_envs, 1)), {"level_seed": self._lengths.copy()}
+
+    def step(self, actions: Any) -> Any:
+        self._steps += 1
+        done = self._steps == self._lengths
+        rewards = (done & (self._lengths == 1)).astype(float)
+        self._lengths[done] = self._rng.choice([1, 20], int(done.sum()))
+        self._steps[done] = 0
+        infos = {"level_seed": self._lengths.copy()}
+        return np.zeros((self.num_envs, 1)), rewards, done, np.zeros_like(done), infos
+
+
+def test_a_quota_is_unbiased_where_the_first_to_finish_are_not() -> None:
+    """Half the episodes are short, and worth 1: the true mean return is 0.5."""
+    quota = 40
+    rollout = Rollout(ShortAndLong(50), lambda obs, envs: np.zeros(len(envs), int), quota, seed=0)
+    first_to_finish: list[float] = []
+    while not rollout.done:
+        before = rollout._finished.copy()
+        rollout.start_step()
+        rollout.finish_step()
+        ended = np.flatnonzero(rollout._finished > before)
+        first_to_finish += [rollout.returns[e, before[e]] for e in ended]
+    assert rollout.returns.size == 50 * quota
+    assert abs(rollout.returns.mean() - 0.5) < 0.05
+    assert np.mean(first_to_finish[:30]) > 0.8
+
+
+def test_every_environment_plays_exactly_its_quota(task: Task) -> None:
+    scores = evaluate(random_policies(15, [0]), task, "seen", protocol=SMALL)
+    assert scores.returns.shape == (1, 8)
+    assert (scores.lengths > 0).all()
+
+
+def test_every_policy_plays_the_same_levels_in_the_same_order(task: Task) -> None:
+    policies = NetworkPolicies([random_network(i) for i in range(3)], [0, 1, 2])
+    scores = evaluate(policies, task, "heldout", protocol=SMALL)
+    assert (scores.level_seeds == scores.level_seeds[0]).all()
+    assert set(scores.level_seeds.ravel()) <= set(task.splits["heldout"])
+    random = evaluate(random_policies(15, [0]), task, "heldout", protocol=SMALL)
+    assert (random.level_seeds == scores.level_seeds[:1]).all()
+
+
+def test_a_policy_plays_the_same_alone_and_beside_nine_others(task: Task) -> None:
+    networks = [random_network(i) for i in range(10)]
+    beside = evaluate(NetworkPolicies(networks, range(10)), task, "seen", protocol=SMALL)
+    alone = evaluate(NetworkPolicies(networks[7:8], [7]), task, "seen", protocol=SMALL)
+    assert (alone.returns[0] == beside.returns[7]).all()
+    assert (alone.lengths[0] == beside.lengths[7]).all()
+
+
+def test_threads_of_the_environments_change_nothing(task: Task) -> None:
+    policies = random_policies(15, [0, 1])
+    one = evaluate(policies, task, "seen", protocol=SMALL, num_threads=1)
+    two = evaluate(policies, task, "seen", protocol=SMALL, num_threads=2)
+    assert (one.returns == two.returns).all()
+
+
+@pytest.mark.parametrize(
+    ("episodes", "environments", "quota"), [(100, 50, 2), (7, 7, 1), (60, 30, 2), (53, 1, 53)]
+)
+def test_episodes_are_split_evenly(episodes: int, environments: int, quota: int) -> None:
+    protocol = protocol_of(episodes)
+    assert (protocol.environments, protocol.quota) == (environments, quota)
+
+
+def test_no_episodes_are_refused() -> None:
+    with pytest.raises(BadConfig, match="episodes must be at least 1, not 0"):
+        protocol_of(0)

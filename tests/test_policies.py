@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.policies import (
+    NetworkPolicies,
+    load_policies,
+    marginal_policies,
+    noise_stream,
+    random_policies,
+    sample_actions,
+)
+from tests.conftest import random_network
+
+
+def test_sampled_actions_follow_the_distribution() -> None:
+    probs = np.tile([0.5, 0.0, 0.2, 0.3], (20_000, 1))
+    actions = sample_actions(probs, np.random.default_rng(0).random(20_000))
+    np.testing.assert_allclose(np.bincount(actions, minlength=4) / 20_000, probs[0], atol=0.015)
+
+
+def test_the_last_action_is_reached_and_never_passed() -> None:
+    probs = np.array([[0.3, 0.3, 0.3]])
+    assert sample_actions(probs, np.array([np.nextafter(1, 0)])) == [2]
+    assert sample_actions(np.array([[0.0, 1.0, 0.0]]), np.array([0.0])) == [1]
+
+
+def test_noise_depends_on_both_seeds_and_nothing_else() -> None:
+    def first(evaluation: int, learner: int) -> list[np.ndarray]:
+        return list(islice(noise_stream(evaluation, learner, 4), 3))
+
+    assert np.array_equal(first(0, 1), first(0, 1))
+    assert not np.array_equal(first(0, 1), first(0, 2))
+    assert not np.array_equal(first(0, 1), first(1, 1))
+
+
+def test_the_marginal_policy_has_the_datas_frequencies() -> None:
+    policies = marginal_policies(np.array([0, 0, 0, 2]), 3, [0])
+    np.testing.assert_allclose(
+        policies.action_probs(np.zeros((1, 1)), np.zeros(1))[0], [0.75, 0, 0.25]
+    )
+
+
+def test_the_random_policy_is_uniform() -> None:
+    np.testing.assert_allclose(
+        random_policies(4, [0]).action_probs(np.zeros((1, 1)), np.zeros(1)), 0.25
+    )
+
+
+def test_policies_act_by_their_index() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (6, 3, 64, 64), dtype=np.uint8)
+    both = NetworkPolicies([random_network(0), random_network(1)], [0, 1])
+    alone = [NetworkPolicies([random_network(i)], [i]) for i in (0, 1)]
+    index = np.array([0, 1, 0, 1, 1, 0])
+    probs = both.action_probs(frames, index)
+    for i in (0, 1):
+        rows = index == i
+        expected = alone[i].action_probs(frames[rows], np.zeros(3, int))
+        assert np.array_equal(probs[rows], expected)
+
+
+def test_greedy_policies_ignore_the_noise() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
+    greedy = NetworkPolicies([random_network()], [0], action_selection="greedy")
+    index = np.zeros(5, int)
+    expected = greedy.action_probs(frames, index).argmax(1)
+    assert (greedy.act(frames, index, np.zeros(5)) == expected).all()
+    with pytest.raises(BadConfig, match="action selection"):
+        NetworkPolicies([random_network()], [0], action_selection="best")
+
+
+def test_saved_policies_come_back_bit_for_bit(tmp_path: Path) -> None:
+    policies = NetworkPolicies([random_network(0), random_network(1)], [4, 7])
+    policies.save(tmp_path)
+    again = load_policies(tmp_path)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
+    index = np.array([0, 1])
+    assert again.seeds == (4, 7)
+    assert np.array_equal(again.action_probs(frames, index), policies.action_probs(frames, index))
+
+
+def test_a_truncated_weights_file_is_one_clear_error(tmp_path: Path) -> None:
+    NetworkPolicies([random_network()], [0]).save(tmp_path)
+    file = tmp_path / "policies.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
+        load_policies(tmp_path)

@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -50,6 +50,7 @@ class Entry:
         paper: where it comes from.
         facts: what else its kind needs (a dataset's task and sha256, a method's default budget).
         distribution: the installed distribution it comes from, and that one's version.
+        rivals: distributions that offer the same name; with any, it cannot be loaded.
     """
 
     group: str
@@ -61,6 +62,7 @@ class Entry:
     paper: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     distribution: tuple[str, str] | None = None
+    rivals: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -71,8 +73,14 @@ class Entry:
         """Import the class behind the entry.
 
         Raises:
-            PluginLoadError: it cannot be imported, or speaks another `api_version`.
+            PluginLoadError: it cannot be imported, speaks another `api_version`, or two
+                distributions offer it.
         """
+        if self.rivals:
+            raise PluginLoadError(
+                f"{' and '.join(self.rivals)} both offer the {self.kind} {self.id!r}: "
+                "uninstall one, or name the one to see in RLCONDENSE_PLUGINS"
+            )
         module, _, attribute = self.entry_point.partition(":")
         try:
             target = import_module(module)
@@ -124,20 +132,14 @@ def data_root() -> Path:
 def entries(group: str) -> Mapping[str, Entry]:
     """Every entry of a group by id: built-in, plugin and registered in this process.
 
-    Built-in names win over plugins. Nothing is imported.
-
-    Raises:
-        RLCondenseError: two distributions offer one name.
+    Built-in names win over plugins. A name that two distributions offer is listed, and fails when
+    it is loaded. Nothing is imported.
     """
     found = dict(_built_in(group))
     for name, offers in _plugins(group).items():
-        if len({entry.distribution for entry in offers}) > 1:
-            owners = " and ".join(sorted(entry.origin for entry in offers))
-            raise RLCondenseError(
-                f"{owners} both offer the {offers[0].kind} {name!r}: "
-                "uninstall one, or name the one to see in RLCONDENSE_PLUGINS"
-            )
-        found.setdefault(name, offers[0])
+        owners = sorted({entry.origin for entry in offers})
+        rivals = tuple(owners) if len(owners) > 1 else ()
+        found.setdefault(name, replace(offers[0], rivals=rivals))
     found.update({id_: entry for (g, id_), entry in _registered.items() if g == group})
     return MappingProxyType(found)
 

@@ -49,6 +49,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise RLCondenseError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, or say in one line why not."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RLCondenseError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

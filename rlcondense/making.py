@@ -9,7 +9,7 @@ from rlcondense.catalogue import Entry
 from rlcondense.config import make_config
 from rlcondense.datasets.storage import read_minari, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
+from rlcondense.errors import CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.experts import zoo
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
@@ -89,7 +89,8 @@ def default_dataset(task: Task) -> str:
 def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset:
     """Load a dataset by catalogue id, or any Minari dataset on this machine by its id.
 
-    A catalogue dataset that is not on this machine yet is replayed from its trace first.
+    A catalogue dataset that is not on this machine yet is built first: its class, made with its id,
+    gives `episodes(task, progress)` of `Episode`s, and a plugin's also names its `task`.
 
     Raises:
         UnknownName: there is none of that name.
@@ -99,8 +100,9 @@ def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset
         entry = catalogue.find("datasets", name)
     except UnknownName:
         return read_minari(name)
-    task = make_task(str(entry.facts["task"]))
-    _build(entry, task, progress)
+    source = entry.load()(entry.id)
+    task = make_task(str(entry.facts.get("task") or source.task))
+    _build(entry, source, task, progress)
     dataset = read_minari(entry.id, task.id)
     expected = entry.facts.get("sha256")
     if expected and dataset.sha256 != expected:
@@ -112,7 +114,7 @@ def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset
     return dataset
 
 
-def _build(entry: Entry, task: Task, progress: Progress) -> None:
+def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> None:
     from minari.storage import get_dataset_path
 
     if get_dataset_path(entry.id).exists():
@@ -121,7 +123,6 @@ def _build(entry: Entry, task: Task, progress: Progress) -> None:
 
     import rlcondense.tasks  # noqa: F401  registers the environments
 
-    source = entry.load()(entry.id)
     env = gymnasium.make(task.id)
     write_minari(
         entry.id,
@@ -149,9 +150,5 @@ def _load(entry: Entry, base: type) -> Any:
 
 def _configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
     cls = _load(entry, base)
-    merged = {**entry.config, **settings}
-    try:
-        config = make_config(cls.Config, merged, f"{entry.kind} {entry.id!r}")
-    except AttributeError as error:
-        raise BadConfig(f"{entry.kind} {entry.id!r} has no Config") from error
+    config = make_config(cls.Config, {**entry.config, **settings}, f"{entry.kind} {entry.id!r}")
     return cls(config, id=entry.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,8 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
         CorruptArtifact: a file is missing, truncated or of another shape.
     """
     config = read_json(folder / "policies.json")
+    if not (isinstance(config, dict) and config.get("seeds")):
+        raise CorruptArtifact(f"{folder} does not hold policies: it names no seeds")
     arrays = read_arrays(folder / "policies.safetensors")
     try:
         spec = _spec_from_json(config["network"])
@@ -153,7 +155,9 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
         raise CorruptArtifact(f"{folder} does not hold policies: {error}") from error
 
 
-def network_from_arrays(spec: NetworkSpec, arrays: dict[str, Array], prefix: str) -> PolicyNetwork:
+def network_from_arrays(
+    spec: NetworkSpec, arrays: Mapping[str, Array], prefix: str
+) -> PolicyNetwork:
     """A policy network with the weights found under `prefix`, widened to float32."""
     network = PolicyNetwork(spec)
     network.load_state_dict(

@@ -110,7 +110,7 @@ def collect(
         num_envs: parallel environments.
         num_threads: threads that step them.
     """
-    if episodes % num_envs:
+    if episodes < 1 or episodes % num_envs:
         raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")
     noise = noise_stream(seed, 0, num_envs)
     kept: list[list[tuple[int, Array]]] = [[] for _ in range(num_envs)]

@@ -174,8 +174,10 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str) -> None:
     try:
         columns, repeated = _columns(dataset_id, building)
     except RLCondenseError:
+        shutil.rmtree(building)
         raise
     except Exception as error:  # h5py and Minari raise whatever a broken file makes them raise
+        shutil.rmtree(building)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptArtifact(f"Minari dataset {dataset_id!r} cannot be read: {reason}") from error
     meta = {

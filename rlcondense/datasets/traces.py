@@ -1,7 +1,7 @@
 """Traces: a dataset as the seeds and actions that replay it, some sixteen bytes a step.
 
-Procgen replays the same actions from the same seed bit for bit, so that a trace of half a
-megabyte is the same data everywhere as the hundreds of megabytes of frames it stands for.
+Procgen replays the same actions from the same seed bit for bit, so that a trace of some hundred
+kilobytes is the same data everywhere as the hundred megabytes of frames it stands for.
 """
 
 from __future__ import annotations

@@ -20,7 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import canonical_json, read_arrays, write_arrays
+from rlcondense.files import (
+    canonical_json,
+    make_folder,
+    read_arrays,
+    write_arrays,
+    write_bytes,
+)
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -190,10 +196,10 @@ class Trainer:
         self.recent: deque[float] = deque(maxlen=100)
         self.steps, self.seconds = 0, 0.0
         self.buffer = self._allocate()
+        make_folder(out)
         if resume and (out / CHECKPOINT).exists():
             self._restore(read_arrays(out / CHECKPOINT))
-        elif (out / LOG).exists():
-            (out / LOG).unlink()
+        self._cut_log()
 
     def _allocate(self) -> dict[str, Tensor]:
         t, n = self.config.rollout_length, self.config.num_envs
@@ -206,6 +212,13 @@ class Trainer:
             "rewards": torch.empty((t, n), device=self.device),
             "first": torch.empty((t, n), device=self.device),
         }
+
+    def _cut_log(self) -> None:
+        """Drop what was logged after the checkpoint: those steps are taken again."""
+        log = self.out / LOG
+        lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+        kept = [line for line in lines if _logged_steps(line) <= self.steps]
+        write_bytes(log, b"".join(kept))
 
     def train(self, progress: Progress = silent) -> Trained:
         """Train to `config.steps`, writing a checkpoint every minute and at the end."""
@@ -235,7 +248,6 @@ class Trainer:
             "return": None if np.isnan(recent) else round(recent, 3),
             **{name: round(value, 5) for name, value in losses.items()},
         }
-        self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / LOG).open("a") as file:
             file.write(json.dumps(entry) + "\n")
         progress("train", self.steps, self.config.steps, f"return {recent:.2f}, {rate:.0f} steps/s")
@@ -396,6 +408,13 @@ class Trainer:
 def _channel_first(frames: Tensor) -> Tensor:
     """View `(B, H, W, C)` frames as `(B, C, H, W)` in channels-last memory."""
     return frames.permute(0, 3, 1, 2)
+
+
+def _logged_steps(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["steps"])
+    except (ValueError, KeyError, TypeError):  # a line that was cut short
+        return float("inf")
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:

@@ -11,13 +11,14 @@ from typing import Any
 from rlcondense.config import make_config
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.experts.zoo import load_expert, save_expert
+from rlcondense.experts.zoo import float16_weights, load_expert, save_expert
 from rlcondense.files import slug
 from rlcondense.making import make_task
-from rlcondense.policies import NetworkPolicies
+from rlcondense.networks import PolicyNetwork
+from rlcondense.policies import NetworkPolicies, network_from_arrays
 from rlcondense.progress import Progress, silent
 from rlcondense.running.environment import describe, resolve_device
-from rlcondense.tasks.base import SPLITS
+from rlcondense.tasks.base import SPLITS, Task
 
 
 def train_expert(
@@ -47,12 +48,15 @@ def train_expert(
         The weights' path, and the card.
     """
     made, device = make_task(task), resolve_device(device)
+    protocol_of(episodes)
     threads = os.cpu_count() or 1
     precision = {"precision": "bfloat16"} if device == "cuda" else {}
     config = make_config(PPOConfig, {**precision, **settings}, "the trainer")
     out = out or Path("results", "experts", slug(made.id))
     trainer = Trainer(made, config, out, device=device, resume=resume, num_threads=threads)
     trained = trainer.train(progress)
+    # What is evaluated is what is shipped: the weights after rounding to float16.
+    shipped = network_from_arrays(trained.network.spec, float16_weights(trained.network), "")
     card: dict[str, Any] = {
         "command": command,
         "steps": trained.steps,
@@ -60,13 +64,9 @@ def train_expert(
         "algorithm": "PPO (Cobbe et al. 2020)",
         "config": asdict(config),
         "seconds": round(trained.seconds),
-        "environment": describe(device, threads),
+        "environment": {k: v for k, v in describe(device, threads).items() if k != "git"},
+        "returns": _returns(shipped, made, episodes, device, progress),
     }
-    save_expert(made.id, trained.network, card, out)
-    # What is evaluated is what is shipped: the weights after rounding to float16.
-    card["returns"] = evaluate_expert(
-        task, folder=out, episodes=episodes, device=device, progress=progress
-    )
     return save_expert(made.id, trained.network, card, out), card
 
 
@@ -87,18 +87,20 @@ def evaluate_expert(
         device: `auto`, `cpu` or `cuda`.
         progress: told the episodes played.
     """
-    made, device = make_task(task), resolve_device(device)
-    policies = NetworkPolicies([load_expert(made.id, folder).network], [0], device=device)
-    protocol = protocol_of(episodes)
+    made = make_task(task)
+    network = load_expert(made.id, folder).network
+    return _returns(network, made, episodes, resolve_device(device), progress)
+
+
+def _returns(
+    network: PolicyNetwork, task: Task, episodes: int, device: str, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    policies = NetworkPolicies([network], [0], device=device)
+    protocol, threads = protocol_of(episodes), os.cpu_count() or 1
     return {
         split: asdict(
             evaluate(
-                policies,
-                made,
-                split,
-                protocol=protocol,
-                num_threads=os.cpu_count() or 1,
-                progress=progress,
+                policies, task, split, protocol=protocol, num_threads=threads, progress=progress
             ).estimate()
         )
         for split in SPLITS

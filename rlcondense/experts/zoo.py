@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rlcondense.catalogue import data_root
 from rlcondense.errors import CorruptArtifact, UnknownName
@@ -59,9 +60,7 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
         folder: where to.
     """
     path = expert_path(task_id, folder)
-    policy = PolicyNetwork(network.spec).state_dict()
-    weights = network.state_dict()
-    write_arrays(path, {_PREFIX + k: weights[k].cpu().numpy().astype(np.float16) for k in policy})
+    write_arrays(path, {_PREFIX + k: v for k, v in float16_weights(network).items()})
     spec = network.spec
     write_json(
         path.with_suffix(".json"),
@@ -75,6 +74,13 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
         },
     )
     return path
+
+
+def float16_weights(network: PolicyNetwork) -> dict[str, npt.NDArray[np.float16]]:
+    """The policy's weights as they are shipped, without a value head."""
+    weights = network.state_dict()
+    names = PolicyNetwork(network.spec).state_dict()
+    return {name: weights[name].cpu().numpy().astype(np.float16) for name in names}
 
 
 def load_expert(task_id: str, folder: Path | None = None) -> Expert:
@@ -91,5 +97,10 @@ def load_expert(task_id: str, folder: Path | None = None) -> Expert:
     sha256 = sha256_file(path)
     if sha256 != card.get("sha256"):
         raise CorruptArtifact(f"{path} is truncated or altered: its sha256 is not its card's")
-    spec = NetworkSpec(card["network"], tuple(card["observation_shape"]), card["num_actions"])
-    return Expert(task_id, network_from_arrays(spec, read_arrays(path), _PREFIX), sha256, card)
+    arrays = read_arrays(path)
+    try:
+        spec = NetworkSpec(card["network"], tuple(card["observation_shape"]), card["num_actions"])
+        network = network_from_arrays(spec, arrays, _PREFIX)
+    except (KeyError, RuntimeError) as error:
+        raise CorruptArtifact(f"{path} is not the expert of its card: {error}") from error
+    return Expert(task_id, network, sha256, card)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.config import check_choice, check_positive
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.networks import ENCODERS, INPUTS, NetworkSpec, PolicyNetwork
@@ -50,7 +50,7 @@ class BCConfig:
     loss: str = "cross-entropy"
     input: str = "scaled"
     updates: int = 800
-    batch_size: int | None = 128
+    batch_size: int | None = 64
     optimiser: str = "adam"
     learning_rate: float = 5e-4
     action_selection: str = "sample"
@@ -128,6 +128,10 @@ class BehaviouralCloning(Learner[BCConfig]):
             optimiser.step()
             if update % 20 == 0 or update == c.updates:
                 report(update, loss.item())
+        if not all(p.isfinite().all() for p in network.parameters()):
+            raise RLCondenseError(
+                f"learner {self.id!r} diverged with seed {seed} (try a smaller learning_rate)"
+            )
         return network
 
 

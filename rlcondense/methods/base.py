@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from rlcondense.config import config_json
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
+from rlcondense.errors import BadConfig, BudgetExceeded
 from rlcondense.experts.zoo import Expert
 from rlcondense.methods.condensed import (
     Budget,
@@ -22,6 +22,7 @@ from rlcondense.methods.condensed import (
     Cost,
     Displacement,
     MatchingLoss,
+    check_rows,
 )
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -170,6 +171,8 @@ class Method(ABC, Generic[ConfigT]):
             BudgetExceeded: the method gave back too much.
             CorruptArtifact: the method gave back something that is no dataset.
         """
+        if seed < 0:
+            raise BadConfig(f"seed must be at least 0, not {seed}")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
         self._check_needs(dataset, expert)
         problem = Problem(
@@ -232,21 +235,7 @@ class Method(ABC, Generic[ConfigT]):
             kept, allowed, unit = size, problem.size, "transitions"
         if kept > allowed:
             raise BudgetExceeded(f"method {self.id!r} kept {kept} {unit}, allowed are {allowed}")
-        if size == 0:
-            raise CorruptArtifact(f"method {self.id!r} kept nothing")
-        for name, column in columns.items():
-            if column.dtype.kind == "f" and not np.isfinite(column).all():
-                raise CorruptArtifact(f"method {self.id!r} gave non-finite {name}")
-        source = problem.dataset.observations
-        shape = columns["observations"].shape[1:]
-        if shape != source.shape[1:]:
-            raise CorruptArtifact(
-                f"method {self.id!r} gave observations of shape {shape}, not {source.shape[1:]}"
-            )
-        actions = columns["actions"]
-        n = getattr(problem.task.action_space, "n", None)
-        if n is not None and not ((actions >= 0) & (actions < n)).all():
-            raise CorruptArtifact(f"method {self.id!r} gave actions outside 0..{n - 1}")
+        check_rows(columns, problem.task, f"method {self.id!r}")
 
 
 @dataclass(frozen=True)

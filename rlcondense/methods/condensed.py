@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import read_arrays, read_json, write_arrays, write_json
+from rlcondense.files import read_arrays, read_json, sha256_arrays, write_arrays, write_json
+from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
@@ -103,7 +105,7 @@ class Displacement:
 
 @dataclass(frozen=True)
 class MatchingLoss:
-    """A matching loss on fixed networks and real batches, before and after condensation."""
+    """A matching loss before and after condensation, measured as the method's file says."""
 
     before: float
     after: float
@@ -187,10 +189,18 @@ class CondensedDataset(Columns):
         super().__post_init__()
         if len(self.weights) != len(self):
             raise CorruptArtifact(f"{len(self.weights)} weights for {len(self)} rows")
+        if not ((self.weights >= 0).all() and self.weights.sum() > 0):
+            raise CorruptArtifact("weights must not be negative, nor all zero")
         if self.label_kind not in LABEL_KINDS:
             raise BadConfig(f"label kind must be one of {', '.join(LABEL_KINDS)}")
         if self.label_kind == "soft":
             self.column("action_probs")
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of everything a learner sees: columns, weights and the kind of label."""
+        label_kind = np.frombuffer(self.label_kind.encode(), np.uint8)
+        return sha256_arrays({**self.arrays(), "label_kind": label_kind})
 
     def arrays(self) -> dict[str, Array]:
         """Everything that is stored: columns, weights and source rows."""
@@ -205,7 +215,7 @@ class CondensedDataset(Columns):
         """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
         report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
         write_arrays(folder / ARRAYS, self.arrays())
-        write_json(folder / REPORT, report)
+        write_json(folder / REPORT, {**report, "sha256": self.sha256})
 
 
 def load_condensed(folder: Path) -> CondensedDataset:
@@ -217,10 +227,51 @@ def load_condensed(folder: Path) -> CondensedDataset:
     arrays = read_arrays(folder / ARRAYS)
     report = read_json(folder / REPORT)
     try:
+        sha256 = report.pop("sha256", None)
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
-        return CondensedDataset(**arrays, label_kind=report["label_kind"], report=_report(report))
-    except (KeyError, TypeError) as error:
+        data = CondensedDataset(**arrays, label_kind=report["label_kind"], report=_report(report))
+    except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
+    if sha256 not in (None, data.sha256):
+        raise CorruptArtifact(f"{folder / ARRAYS} is not the data that {REPORT} speaks of")
+    return data
+
+
+def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
+    """Refuse rows that are not observations, actions and labels of a task.
+
+    Args:
+        columns: by name, `observations` and `actions` at least.
+        task: whose spaces they must fit.
+        owner: where they come from, for messages.
+
+    Raises:
+        CorruptArtifact: a shape, a type or a value is off.
+    """
+    if len(columns["observations"]) == 0:
+        raise CorruptArtifact(f"{owner} kept nothing")
+    for name, column in columns.items():
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            raise CorruptArtifact(f"{owner} gave non-finite {name}")
+    observations, actions = columns["observations"], columns["actions"]
+    if observations.dtype not in (np.uint8, np.float32):
+        raise CorruptArtifact(f"{owner} gave observations of type {observations.dtype}")
+    shape = observations.shape[1:]
+    if shape != task.observation_space.shape:
+        raise CorruptArtifact(
+            f"{owner} gave observations of shape {shape}, "
+            f"task {task.id!r} has {task.observation_space.shape}"
+        )
+    num_actions = getattr(task.action_space, "n", None)
+    if num_actions is None:
+        return
+    if actions.dtype.kind not in "iu" or actions.ndim != 1:
+        raise CorruptArtifact(f"{owner} gave actions that are not whole numbers")
+    if not ((actions >= 0) & (actions < num_actions)).all():
+        raise CorruptArtifact(f"{owner} gave actions outside 0..{num_actions - 1}")
+    probs = columns.get("action_probs")
+    if probs is not None and (probs.ndim != 2 or probs.shape[1] != num_actions):
+        raise CorruptArtifact(f"{owner} gave action_probs of {probs.shape[1:]}, not {num_actions}")
 
 
 def _report(values: dict[str, Any]) -> CondensationReport | None:

@@ -41,7 +41,7 @@ class GradMatchConfig:
     """
 
     network: str = "nature"
-    iterations: int = 300
+    iterations: int = 150
     learning_rate: float = 1.0
     real_batch: int = 32
     labels: str = "hard"

@@ -20,7 +20,7 @@ PACKAGES = ("torch", "numpy", "gymnasium", "minari", "procgen-mirror", "safetens
 
 
 def resolve_device(name: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`.
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`; on a GPU, results are made repeatable.
 
     Raises:
         BadConfig: it is none of these, or there is no GPU.
@@ -29,7 +29,11 @@ def resolve_device(name: str) -> str:
         raise BadConfig(f"device must be auto, cpu or cuda, not {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise BadConfig("device cuda was asked for, but torch sees no GPU (try --device cpu)")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    return "cuda"
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
     return {
         "rlcondense": rlcondense.__version__,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": versions(),
         "os": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
@@ -48,11 +52,25 @@ def describe(device: str, threads: int) -> dict[str, Any]:
 
 
 def source_sha256(*classes: type) -> str:
-    """The sha256 of the files that classes are written in."""
+    """The sha256 of the files that classes are written in, and of this package's own.
+
+    The command line and the reports are left out: they change no result.
+    """
+    package = Path(rlcondense.__file__).parent
+    files = {Path(inspect.getfile(cls)) for cls in classes} | {
+        file
+        for file in package.rglob("*.py")
+        if file.name != "cli.py" and "reporting" not in file.relative_to(package).parts
+    }
     digest = hashlib.sha256()
-    for cls in classes:
-        digest.update(Path(inspect.getfile(cls)).read_bytes())
+    for file in sorted(files):
+        digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of the packages that results depend on."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

@@ -15,14 +15,20 @@ import torch
 from rlcondense import __version__, catalogue
 from rlcondense.config import config_json
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.evaluation import PROTOCOL_VERSION, Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
 from rlcondense.files import canonical_json, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.making import default_dataset, load_dataset, make_learner, make_method, make_task
 from rlcondense.methods.base import Method
-from rlcondense.methods.condensed import ARRAYS, Budget, CondensedDataset, load_condensed
+from rlcondense.methods.condensed import (
+    ARRAYS,
+    Budget,
+    CondensedDataset,
+    check_rows,
+    load_condensed,
+)
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
@@ -33,7 +39,7 @@ from rlcondense.policies import (
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.statistics import summarise
 from rlcondense.running.cell import REFERENCE_POLICIES, Cell
-from rlcondense.running.environment import describe, resolve_device, source_sha256
+from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.store import SCHEMA_VERSION, Store
 from rlcondense.tasks.base import SPLITS, Task
 
@@ -230,28 +236,34 @@ def evaluate_artifact(
     Raises:
         UnknownName: `what` is neither a folder with an artifact nor a reference policy.
     """
+    folder = Path(what)
+    if what not in REFERENCE_POLICIES and not folder.is_dir():
+        raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
     bench = _make_bench(
         task,
         dataset,
-        learner=make_learner(learner, **dict(learner_settings or {})),
+        learner=make_learner(
+            learner, **{**_preferred_learner(folder), **dict(learner_settings or {})}
+        ),
         seeds=seeds,
         episodes=episodes,
         device=device,
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=what in ("marginal-policy",) or Path(what).is_dir(),
+        needs_dataset=what == "marginal-policy" or folder.is_dir(),
     )
-    folder = Path(what)
     if what in REFERENCE_POLICIES:
         outcomes = [_run_policy(bench, what)]
     elif (folder / ARRAYS).is_file():
         outcomes = [_run_artifact(bench, folder)]
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)
+        _check_policies(policies, bench.task, folder)
         bench = replace(bench, seeds=policies.seeds)
-        sha256 = sha256_file(folder / "policies.safetensors")
-        method = {"id": f"policies:{folder.resolve().name}", "config": {"sha256": sha256}}
+        files = ("policies.safetensors", "policies.json")
+        config = {"sha256": [sha256_file(folder / file) for file in files]}
+        method = {"id": f"policies:{folder.resolve().name}", "config": config}
         cell = _policy_cell(bench, method)
         outcomes = [
             _cached(bench, cell, _key(bench, None), lambda: _evaluated(bench, policies, what, {}))
@@ -261,6 +273,28 @@ def evaluate_artifact(
     name = outcomes[0][0]["cell"]["method"]["id"]
     rows = _references(bench, name, [outcomes[0][0]]) if bench.dataset is not None else []
     return _result(bench, outcomes, rows)
+
+
+def _preferred_learner(folder: Path) -> dict[str, Any]:
+    """What the method that made a condensed dataset has its students trained with."""
+    if not (folder / ARRAYS).is_file():
+        return {}
+    report = load_condensed(folder).report
+    try:
+        entry = catalogue.find("methods", report.method if report else "")
+    except UnknownName:
+        return {}
+    return dict(entry.facts.get("learner", {}))
+
+
+def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
+    spec = policies.spec
+    shape, num_actions = task.observation_space.shape, getattr(task.action_space, "n", None)
+    if (spec.observation_shape, spec.num_outputs) != (shape, num_actions):
+        raise BadConfig(
+            f"{folder} holds policies from {spec.observation_shape} to {spec.num_outputs} actions, "
+            f"task {task.id!r} needs {shape} to {num_actions}"
+        )
 
 
 def _make_bench(
@@ -279,19 +313,19 @@ def _make_bench(
     if seeds < 1:
         raise BadConfig(f"seeds must be at least 1, not {seeds}")
     protocol, device = protocol_of(episodes), resolve_device(device)
-    store = Store(Path(results))
     made = make_task(task)
     name = (dataset or default_dataset(made)) if needs_dataset else dataset
+    data = load_dataset(name, progress=progress) if name else None
     return _Bench(
         task=made,
-        dataset=load_dataset(name, progress=progress) if name else None,
+        dataset=data,
         expert=_expert_of(name) if name else _shipped_expert(made.id),
         learner=learner,
         seeds=tuple(range(seeds)),
         protocol=protocol,
         device=device,
         threads=torch.get_num_threads(),
-        store=store,
+        store=Store(Path(results)),
         refresh=refresh,
         progress=progress,
     )
@@ -380,12 +414,7 @@ def _run_method(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -
 def _run_artifact(bench: _Bench, folder: Path) -> _Outcome:
     """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
     data = load_condensed(folder)
-    space = bench.task.observation_space.shape
-    if data.observations.shape[1:] != space:
-        raise BadConfig(
-            f"{folder} has observations of shape {data.observations.shape[1:]}, "
-            f"task {bench.task.id!r} of {space}"
-        )
+    check_rows({**data.columns(), "weights": data.weights}, bench.task, str(folder))
     name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
     cell = Cell(
         task=bench.task.id,
@@ -406,13 +435,16 @@ def _learned(bench: _Bench, name: str, data: CondensedDataset) -> Record:
     if missing := bench.learner.missing(data):
         return {"status": "skipped", "reason": f"needs {', '.join(missing)}"}
     started = time.perf_counter()
-    policies = bench.learner.fit(
-        data,
-        task=bench.task,
-        seeds=bench.seeds,
-        device=bench.device,
-        progress=_named(bench.progress, name),
-    )
+    try:
+        policies = bench.learner.fit(
+            data,
+            task=bench.task,
+            seeds=bench.seeds,
+            device=bench.device,
+            progress=_named(bench.progress, name),
+        )
+    except RLCondenseError as error:
+        return {"status": "failed", "reason": str(error)}
     timings = {"train": time.perf_counter() - started}
     report: dict[str, Any] = {"size": len(data), "label_kind": data.label_kind}
     if data.report is not None:
@@ -480,25 +512,29 @@ def _condensed(
     bench: _Bench, method: Method[Any], budget: Budget, seed: int, cell: Cell
 ) -> CondensedDataset:
     """Condense, or take what an earlier run or another learner's cell left."""
+
+    def condense() -> CondensedDataset:
+        return method.condense(
+            bench.source,
+            task=bench.task,
+            budget=budget,
+            expert=bench.expert,
+            seed=seed,
+            device=bench.device,
+            progress=_named(bench.progress, method.id),
+        )
+
+    if method.id == "full":  # a copy of the whole dataset is worth no disk
+        return condense()
     expert = bench.expert if "expert" in method.needs else None
     made_from = canonical_json(_key(bench, expert, type(method)))
-    kept = method.id != "full"  # a copy of the whole dataset is worth no disk
-    if kept and not bench.refresh:
-        stored = bench.store.read_condensed(cell.condensation_id, made_from)
-        if stored is not None:
-            return stored
-    data = method.condense(
-        bench.source,
-        task=bench.task,
-        budget=budget,
-        expert=bench.expert,
-        seed=seed,
-        device=bench.device,
-        progress=_named(bench.progress, method.id),
-    )
-    if kept:
-        bench.store.write_condensed(cell.condensation_id, data, made_from)
-    return data
+    name = cell.condensation_id
+    with bench.store.lock(name):
+        stored = None if bench.refresh else bench.store.read_condensed(name, made_from)
+        if stored is None:
+            stored = condense()
+            bench.store.write_condensed(name, stored, made_from)
+    return stored
 
 
 def _evaluated(
@@ -546,6 +582,7 @@ def _cached(
         timings = computed.pop("timings", {})
         timings["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         record = {
+            "plugins": _plugins(cell),
             "schema_version": SCHEMA_VERSION,
             "cell_id": cell.id,
             "cell": cell.to_json(),
@@ -557,13 +594,26 @@ def _cached(
         return bench.store.write_record(record), None
 
 
+def _plugins(cell: Cell) -> list[dict[str, str]]:
+    """The installed plugins that a cell used: target, distribution and version."""
+    names = {"tasks": cell.task, "methods": cell.method["id"], "datasets": cell.dataset}
+    if cell.learner is not None:
+        names["learners"] = cell.learner["id"]
+    found = [catalogue.entries(group).get(name) for group, name in names.items()]
+    return [
+        {"target": entry.entry_point, "distribution": entry.origin}
+        for entry in found
+        if entry is not None and entry.origin.split()[0] != catalogue.BUILT_IN
+    ]
+
+
 def _key(bench: _Bench, expert: Expert | None, *classes: type) -> dict[str, Any]:
     """What made a result, beside its cell: if this differs, so may the numbers."""
     return {
         "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
         "expert_sha256": expert.sha256 if expert else None,
         "rlcondense": __version__,
-        "torch": torch.__version__,
+        **{f"{name} version": value for name, value in versions().items()},
         "source_sha256": source_sha256(*classes),
         "device": bench.device,
         "threads": bench.threads,

@@ -33,7 +33,7 @@ class Store:
                 (root / part).mkdir(parents=True, exist_ok=True)
             probe = root / "locks" / ".probe"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise RLCondenseError(
                 f"cannot write to the results folder {root}: {error.strerror or error}"

@@ -36,6 +36,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(task: Task, tmp_path: Path
     assert {"seconds", "steps_per_second", "return", "entropy"} <= log[0].keys()
 
 
+def test_steps_after_the_checkpoint_are_logged_once(task: Task, tmp_path: Path) -> None:
+    Trainer(task, _config(64), tmp_path).train()
+    with (tmp_path / ppo.LOG).open("a") as log:
+        log.write('{"steps": 128}\n{"ste')
+    Trainer(task, _config(128), tmp_path, resume=True).train()
+    log = [json.loads(line) for line in (tmp_path / ppo.LOG).read_text().splitlines()]
+    assert [entry["steps"] for entry in log] == [64, 128]
+    assert "return" in log[1]
+
+
 def test_without_resume_it_starts_over(task: Task, tmp_path: Path) -> None:
     a = Trainer(task, _config(64), tmp_path).train()
     b = Trainer(task, _config(64), tmp_path).train()
@@ -89,6 +99,8 @@ def test_a_truncated_or_altered_expert_is_one_clear_error(tmp_path: Path) -> Non
 
 
 def test_shipped_experts_are_what_their_cards_say() -> None:
+    games = ("bigfish", "jumper", "starpilot")
+    assert zoo.shipped_experts() == [f"procgen/{game}-easy-v0" for game in games]
     for task_id in zoo.shipped_experts():
         card = zoo.load_expert(task_id).card
         assert card["command"].startswith("rlcondense expert train")

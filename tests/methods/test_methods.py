@@ -157,7 +157,7 @@ def test_a_percentage_of_transitions_is_never_exceeded(tiny: TransitionDataset, 
     with pytest.raises(BadConfig, match="the best episode has"):
         condense("percentile", tiny, task, Budget(percent=100.01 / len(tiny)))
     with pytest.raises(BadConfig, match="takes a percentage, not a size"):
-        condense("percentile", tiny, task, 10)
+        make_method("percentile").condense(tiny, task=task, budget=10)
 
 
 def test_full_is_everything(tiny: TransitionDataset, task: Task) -> None:
@@ -197,7 +197,7 @@ def test_bad_results_are_refused_each_for_its_own_reason(
     with pytest.raises(CorruptArtifact, match=r"actions outside 0\.\.14"):
         _Bad(actions=np.array([0, 15])).condense(tiny, task=task, budget=2)
     with pytest.raises(CorruptArtifact, match="observations of shape"):
-        _Bad(observations=np.zeros((2, 64, 64, 3))).condense(tiny, task=task, budget=2)
+        _Bad(observations=np.zeros((2, 64, 64, 3), np.uint8)).condense(tiny, task=task, budget=2)
     with pytest.raises(BudgetExceeded, match="kept 3 transitions, allowed are 2"):
         _TooMuch().condense(tiny, task=task, budget=2)
     with pytest.raises(Exception, match="only make the seen levels"):
@@ -212,6 +212,17 @@ def test_the_expert_is_given_only_to_methods_that_declare_it(
     assert condense("random", tiny, task).report.expert_sha256 is None  # type: ignore[union-attr]
     light = condense("gradmatch-light2024", tiny, task)
     assert light.report.expert_sha256 == EXPERT.sha256  # type: ignore[union-attr]
+
+
+def test_arrays_of_another_report_are_noticed(
+    tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    """As a kill between the two files would leave them."""
+    condense("random", tiny, task).save(tmp_path / "a")
+    condense("random", tiny, task, seed=1).save(tmp_path / "b")
+    (tmp_path / "a" / "report.json").replace(tmp_path / "b" / "report.json")
+    with pytest.raises(CorruptArtifact, match="is not the data that"):
+        load_condensed(tmp_path / "b")
 
 
 def test_a_truncated_condensed_file_is_one_clear_error(

@@ -93,4 +93,4 @@ def test_a_row_that_does_not_clear_its_floors_is_marked() -> None:
     assert "! gradmatch does not clear the marginal policy on held-out levels" in weak
     strong = run_table([_record("gradmatch", [[2.9], [3.0], [2.8]])], references)
     assert "clears the random policy, the marginal policy and the random subset" in strong
-    assert "48% [41%, 54%]" in strong
+    assert "47% [41%, 54%]" in strong

@@ -6,14 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from rlcondense import catalogue
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
-from rlcondense.making import make_method
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
+from rlcondense.making import load_dataset, make_learner, make_method, make_task
+from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
 from rlcondense.running.runner import RunResult, condense_to, evaluate_artifact, run
 from rlcondense.running.store import MEASURED, Store, content_sha256
@@ -89,9 +93,9 @@ def test_what_differs_in_the_making_is_told_and_refresh_recomputes(tmp_path: Pat
     first = quick(tmp_path, references=False)
     store = Store(tmp_path)
     record = {k: v for k, v in first.record.items() if k != "content_sha256"}
-    store.write_record({**record, "key": {**record["key"], "torch": "0.1"}})
+    store.write_record({**record, "key": {**record["key"], "torch version": "0.1"}})
     again = quick(tmp_path, references=False)
-    assert "random was made with torch 0.1" in again.warnings[0]
+    assert "random was made with torch version 0.1" in again.warnings[0]
     fresh = quick(tmp_path, references=False, refresh=True)
     assert (fresh.reused, fresh.warnings) == (0, [])
 
@@ -147,7 +151,9 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
     process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(wait_for)) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.005)
+    assert list(tmp_path.glob(wait_for))
+    assert process.poll() is None, "it ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     for file in tmp_path.rglob("*.json"):
@@ -197,18 +203,75 @@ def test_policies_in_a_folder_and_reference_policies_are_evaluated(tmp_path: Pat
 def test_a_condensed_set_of_another_shape_is_refused(
     tiny: TransitionDataset, task: Task, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     data = make_method("random").condense(tiny, task=task, budget=3)
     replace(data, observations=data.observations[:, :, :32]).save(tmp_path / "small")
-    with pytest.raises(BadConfig, match="observations of shape"):
+    with pytest.raises(CorruptArtifact, match="observations of shape"):
         evaluate_artifact(str(tmp_path / "small"), "starpilot", results=tmp_path / "r", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"actions": np.array([0, 1, 15])}, "actions outside 0..14"),
+        ({"actions": np.array([0, -1, 3])}, "actions outside 0..14"),
+        ({"actions": np.array([0.5, 1, 2])}, "not whole numbers"),
+        ({"action_probs": np.ones((3, 4), np.float32)}, "action_probs of"),
+        ({"observations": np.zeros((3, 3, 64, 64))}, "observations of type float64"),
+        ({"observations": np.full((3, 3, 64, 64), np.inf, np.float32)}, "non-finite observations"),
+    ],
+    ids=str,
+)
+def test_a_condensed_set_from_elsewhere_is_checked(
+    change: dict[str, Any], message: str, tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    data = make_method("random").condense(tiny, task=task, budget=3)
+    replace(data, **change).save(tmp_path / "made")
+    with pytest.raises(CorruptArtifact, match=message):
+        evaluate_artifact(str(tmp_path / "made"), "starpilot", results=tmp_path / "r", **QUICK)
+
+
+def test_another_kind_of_label_or_other_weights_are_another_cell(
+    tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    data = make_method("random", labels="soft").condense(tiny, task=task, budget=3)
+    variants = [data, replace(data, label_kind="hard"), replace(data, weights=data.weights * 2)]
+    assert len({variant.sha256 for variant in variants}) == 3
+
+
+def test_policies_of_another_shape_are_refused(tmp_path: Path) -> None:
+    network = PolicyNetwork(NetworkSpec("nature", (3, 64, 64), 20))
+    NetworkPolicies([network], [0]).save(tmp_path / "mine")
+    with pytest.raises(BadConfig, match=r"to 20 actions, task .* needs .* to 15"):
+        evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **QUICK)
+
+
+def test_a_diverged_learner_is_a_failed_cell_and_not_a_number(tmp_path: Path) -> None:
+    settings = {**QUICK["learner_settings"], "learning_rate": 1e30}
+    result = quick(tmp_path, references=False, learner_settings=settings)
+    assert result.record["status"] == "failed"
+    assert "diverged" in result.record["reason"]
+    assert "returns" not in result.record
+
+
+def test_the_learner_of_the_methods_paper_is_used_in_both_halves(tmp_path: Path) -> None:
+    expected = make_learner(
+        "bc", **catalogue.find("methods", "gradmatch-light2024").facts["learner"]
+    )
+    data = make_method("random").condense(load_dataset(TINY), task=make_task("starpilot"), budget=3)
+    assert data.report is not None
+    replace(data, report=replace(data.report, method="gradmatch-light2024")).save(tmp_path / "c")
+    done = evaluate_artifact(
+        str(tmp_path / "c"), "starpilot", results=tmp_path / "r",
+        **{**QUICK, "learner_settings": {"updates": 2}},
+    )  # fmt: skip
+    config = done.record["cell"]["learner"]["config"]
+    assert config == {**asdict(expected.config), "updates": 2}
 
 
 def test_requests_that_cannot_be_met_are_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
-    for options in ({"size": 0}, {"size": 10**9}, {"seeds": 0}, {"condensations": 0},
+    for options in ({"size": 0}, {"seeds": 0}, {"condensations": 0},
                     {"size": 5, "percent": 3.0}, {"episodes": 0}, {"device": "tpu"}):  # fmt: skip
         with pytest.raises(BadConfig):
             quick(tmp_path / "r", **options)

@@ -8,6 +8,7 @@ rows uninitialised where an action has few frames and give NaN where it has none
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ class GradMatchLight2024(Method[Light2024Config]):
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset, rng = self.config, problem.dataset, problem.rng()
         assert problem.expert is not None
-        theta = problem.expert.network.to(problem.device)
+        theta = copy.deepcopy(problem.expert.network).to(problem.device)
         parameters = list(theta.parameters())
         actions = np.asarray(dataset.actions)
         initial = select(dataset, balanced_rows(actions, problem.size, rng))

@@ -47,9 +47,7 @@ def test_rare_and_absent_actions_leave_no_undefined_rows(
         ("gradmatch-light2024", {"iterations": 2, "real_batch": 16}),
     ):
         small = make_method(id_, **settings).condense(data, task=task, budget=60, expert=EXPERT)
-        assert np.bincount(small.actions).tolist() == [12, 12, 12, 11, 12, 1] or (
-            sorted(np.bincount(small.actions)) == [1, 11, 12, 12, 12, 12]
-        )
+        assert sorted(np.bincount(small.actions)) == [1, 11, 12, 12, 12, 12]
         assert np.isfinite(small.observations).all()
 
 

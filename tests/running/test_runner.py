@@ -163,6 +163,21 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
     assert json.loads(done.stdout)["record"]["status"] == "done"
 
 
+def test_ctrl_c_says_so_and_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
+    slow = [*COMMAND, "--set", "iterations=1000", "--results", str(tmp_path)]
+    process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("locks/*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in stderr
+    assert "Traceback" not in stderr
+    quick(tmp_path)
+
+
 def test_a_torn_condensed_dataset_is_made_again(tmp_path: Path) -> None:
     first = quick(tmp_path, references=False)
     file = next(tmp_path.rglob("condensed.safetensors"))

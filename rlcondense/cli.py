@@ -183,15 +183,13 @@ def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
 
 
 def _print_result(result: Any, as_json: bool, seconds: float) -> None:
-    from rlcondense.reporting.tables import run_table
-
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2, sort_keys=True))
         _exit_if_failed(result)
         return
-    click.echo(run_table(result.records, result.references))
+    click.echo(str(result))
     total = len(result.records) + len(result.references)
     click.echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
     for record in result.records:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_LISTED = 12  # names in one message
+
 
 class RLCondenseError(Exception):
     """Base of every error a user can cause or mend; the command line prints its one line."""
@@ -16,7 +18,9 @@ class UnknownName(RLCondenseError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
+        few = ", ".join(known) or "none"
+        listed = f"known: {few}" if len(known) <= MOST_LISTED else "see 'rlcondense list'"
+        hint = f"did you mean {near[0]!r}?" if near else listed
         super().__init__(f"unknown {kind} {name!r} ({hint})")
 
 

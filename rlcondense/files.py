@@ -64,6 +64,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON, or raise `CorruptArtifact`."""
+    if not path.exists():
+        raise CorruptArtifact(f"{path} is missing")
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -7,10 +7,11 @@ from typing import Any
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.config import make_config
-from rlcondense.datasets.storage import read_minari, write_minari
+from rlcondense.datasets.storage import local_datasets, read_minari, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import CorruptArtifact, PluginLoadError, UnknownName
+from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.experts import zoo
+from rlcondense.files import slug
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.progress import Progress, silent
@@ -71,7 +72,7 @@ def default_dataset(task: Task) -> str:
     """The id of the dataset that a task is condensed from unless another is named.
 
     Raises:
-        UnknownName: none is shipped for the task.
+        BadConfig: none is shipped for the task.
     """
     wanted = f"{task.id.rpartition('-v')[0]}/expert"
     entries = catalogue.entries("datasets")
@@ -81,8 +82,10 @@ def default_dataset(task: Task) -> str:
             return entry.id
     if of_task:
         return of_task[0].id
-    raise UnknownName(
-        "dataset of task", task.id, [str(e.facts.get("task")) for e in entries.values()]
+    shipped = ", ".join(sorted(str(e.facts.get("task")) for e in entries.values()))
+    raise BadConfig(
+        f"no dataset is shipped for task {task.id!r}; name one with --dataset (tasks that have "
+        f"one: {shipped})"
     )
 
 
@@ -99,6 +102,10 @@ def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset
     try:
         entry = catalogue.find("datasets", name)
     except UnknownName:
+        slug(name)
+        if name not in local_datasets():
+            known = [*catalogue.entries("datasets"), *local_datasets()]
+            raise UnknownName("dataset", name, known) from None
         return read_minari(name)
     source = entry.load()(entry.id)
     task = make_task(str(entry.facts.get("task") or source.task))

@@ -72,6 +72,8 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--set", "iterations=many"], "must be int, not 'many'"),
         (["run", "--set", "learner.updates=x"], "must be int, not 'x'"),
         (["run", "--set", "iterations"], "--set takes key=value, not 'iterations'"),
+        (["run", "--method", "random", "--unit", "episodes"], "a unit goes with a percentage"),
+        (["run", "--task", "coinrun", "--dataset", ""], "no dataset is shipped for task"),
         (["run", "--method", "random", "--seed", "-1"], "seed must be at least 0, not -1"),
         (["condense", "--seed", "-1", "--out", "x"], "seed must be at least 0, not -1"),
         (["expert", "train", "starpilot", "--set", "learner.x=1"], "trains no learner"),

@@ -115,6 +115,13 @@ def _minari_root(root: Path) -> Iterator[None]:
             os.environ[name] = before
 
 
+def local_datasets() -> list[str]:
+    """Ids of the Minari datasets on this machine."""
+    from minari import list_local_datasets
+
+    return sorted(list_local_datasets())
+
+
 def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
     """Read a local Minari dataset as memory-mapped columns, converted on first use.
 
@@ -127,13 +134,12 @@ def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
         CorruptArtifact: its files cannot be read.
         BadConfig: its observations or actions are not arrays.
     """
-    from minari import list_local_datasets
     from minari.storage import get_dataset_path
 
     slug(dataset_id)
     data = get_dataset_path(dataset_id) / "data"
     if not data.is_dir():
-        raise UnknownName("dataset", dataset_id, list_local_datasets())
+        raise UnknownName("dataset", dataset_id, local_datasets())
     folder = cache_root() / "columns" / slug(dataset_id)
     fingerprint = canonical_json(
         [str(data), *(_stamp(file) for file in sorted(data.rglob("*")) if file.is_file())]

@@ -192,7 +192,9 @@ class CondensedDataset(Columns):
         if not ((self.weights >= 0).all() and self.weights.sum() > 0):
             raise CorruptArtifact("weights must not be negative, nor all zero")
         if self.label_kind not in LABEL_KINDS:
-            raise BadConfig(f"label kind must be one of {', '.join(LABEL_KINDS)}")
+            raise BadConfig(
+                f"label_kind must be one of {', '.join(LABEL_KINDS)}, not {self.label_kind!r}"
+            )
         if self.label_kind == "soft":
             self.column("action_probs")
 

@@ -111,7 +111,8 @@ def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
     notes = [
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
-        "gain = R - random subset, on held-out levels, with 95% intervals (Student's t).",
+        "gain = R - random subset, on held-out levels, with 95% intervals (Student's t); - where",
+        "the expert and the random policy cannot be told apart.",
     ]
     if len(main) == 1 and "report" in main[0]:
         notes.append("One condensation seed: the intervals are conditional on this condensed data.")

@@ -38,6 +38,7 @@ from rlcondense.policies import (
 )
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.statistics import summarise
+from rlcondense.reporting.tables import run_table
 from rlcondense.running.cell import REFERENCE_POLICIES, Cell
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.store import SCHEMA_VERSION, Store
@@ -68,6 +69,10 @@ class RunResult:
     def record(self) -> Record:
         """The first record."""
         return self.records[0]
+
+    def __str__(self) -> str:
+        """The table of the rows, as `run` prints it."""
+        return run_table(self.records, self.references)
 
     def to_json(self) -> dict[str, Any]:
         """As `run --json` prints it."""
@@ -272,7 +277,12 @@ def evaluate_artifact(
         raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
     name = outcomes[0][0]["cell"]["method"]["id"]
     rows = _references(bench, name, [outcomes[0][0]]) if bench.dataset is not None else []
-    return _result(bench, outcomes, rows)
+    result = _result(bench, outcomes, rows)
+    source = outcomes[0][0].get("report", {}).get("dataset")
+    if bench.dataset is not None and source not in (None, bench.dataset.id):
+        note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset.id!r}"
+        return replace(result, warnings=[*result.warnings, note])
+    return result
 
 
 def _preferred_learner(folder: Path) -> dict[str, Any]:
@@ -347,6 +357,8 @@ def _budget(
 ) -> Budget:
     if size is not None and percent is not None:
         raise BadConfig("give a size or a percentage, not both")
+    if unit is not None and (size is not None or (percent is None and "percent" not in default)):
+        raise BadConfig("a unit goes with a percentage: give --percent too")
     if size is not None:
         return Budget(size=size)
     if percent is not None:

@@ -11,7 +11,6 @@ from rlcondense.datasets.storage import local_datasets, read_minari, write_minar
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.experts import zoo
-from rlcondense.files import slug
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.progress import Progress, silent
@@ -102,11 +101,17 @@ def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset
     try:
         entry = catalogue.find("datasets", name)
     except UnknownName:
-        slug(name)
-        if name not in local_datasets():
-            known = [*catalogue.entries("datasets"), *local_datasets()]
-            raise UnknownName("dataset", name, known) from None
+        pass
+    else:
+        return _load_shipped(entry, progress)
+    try:
         return read_minari(name)
+    except UnknownName:
+        known = [*catalogue.entries("datasets"), *local_datasets()]
+        raise UnknownName("dataset", name, known) from None
+
+
+def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
     source = entry.load()(entry.id)
     task = make_task(str(entry.facts.get("task") or source.task))
     _build(entry, source, task, progress)

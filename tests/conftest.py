@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Batches of a few frames gain nothing from threads, and lose much where a neighbour has the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from rlcondense.datasets.collect import collect

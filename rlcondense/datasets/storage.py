@@ -119,7 +119,9 @@ def local_datasets() -> list[str]:
     """Ids of the Minari datasets on this machine."""
     from minari import list_local_datasets
 
-    return sorted(list_local_datasets())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Minari warns of datasets it cannot list
+        return sorted(list_local_datasets())
 
 
 def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:

@@ -130,9 +130,13 @@ _set = click.option(
     "--set", "pairs", multiple=True, metavar="KEY=VALUE",
     help="A setting of the method, or learner.KEY=VALUE of the learner. Repeatable.",
 )  # fmt: skip
+_download = click.option(
+    "--download", is_flag=True, help="Fetch the dataset from Minari's remote if it is not here."
+)
 _what = _options(
     click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
     click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
+    _download,
 )
 _budget = _options(
     click.option("--size", type=int, help="Budget in transitions. Default: the method's own."),
@@ -213,6 +217,7 @@ def condense(
     method: str,
     task: str,
     dataset: str | None,
+    download: bool,
     size: int | None,
     percent: float | None,
     unit: str | None,
@@ -229,8 +234,8 @@ def condense(
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     progress = ConsoleProgress()
     data = condense_to(
-        out, method, task, dataset=dataset, size=size, percent=percent, unit=unit, seed=seed,
-        device=device, settings=settings, progress=progress,
+        out, method, task, dataset=dataset, download=download, size=size, percent=percent,
+        unit=unit, seed=seed, device=device, settings=settings, progress=progress,
     )  # fmt: skip
     progress.close()
     assert data.report is not None
@@ -336,7 +341,10 @@ def expert() -> None:
 @expert.command("train")
 @click.argument("task")
 @click.option(
-    "--network", default="impala", show_default=True, type=click.Choice(["impala", "nature"])
+    "--network",
+    default="impala",
+    show_default=True,
+    type=click.Choice(["impala", "impala-patch2", "nature"]),
 )
 @click.option("--steps", default=25_000_000, show_default=True, help="Environment steps.")
 @click.option("--seed", default=0, show_default=True)
@@ -416,71 +424,124 @@ def _print_returns(returns: dict[str, dict[str, Any]]) -> None:
 
 @main.group()
 def dataset() -> None:
-    """Build, show and collect datasets."""
+    """Build, list, show, verify and collect datasets."""
 
 
 @dataset.command("build")
 @click.argument("name")
-def dataset_build(name: str) -> None:
-    """Build a shipped dataset into Minari's folder, and check its sha256."""
+@click.option("--rebuild", is_flag=True, help="Remove it first if it is there.")
+@_download
+def dataset_build(name: str, rebuild: bool, download: bool) -> None:
+    """Build a dataset of the catalogue into Minari's folder, and check its sha256."""
+    from rlcondense.catalogue import find
+    from rlcondense.datasets.storage import remove_minari
     from rlcondense.making import load_dataset
 
+    if rebuild:
+        remove_minari(find("datasets", name).id)
     progress = ConsoleProgress()
-    data = load_dataset(name, progress=progress)
+    started = time.monotonic()
+    data = load_dataset(name, download=download, progress=progress)
     progress.close()
-    _print_dataset(data)
+    seconds = time.monotonic() - started
+    click.echo(
+        f"{data.id}: {len(data.episodes)} episodes, {len(data)} transitions in {seconds:.1f} s "
+        f"({len(data) / seconds:.0f} a second), sha256 {data.sha256}"
+    )
+
+
+@dataset.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def dataset_list(as_json: bool) -> None:
+    """List the catalogue's datasets and Minari's on this machine."""
+    from rlcondense.catalogue import entries
+    from rlcondense.datasets.storage import local_datasets
+
+    shipped, local = entries("datasets"), local_datasets()
+    rows = [
+        {"id": id_, "here": id_ in local, "summary": shipped[id_].summary if id_ in shipped else ""}
+        for id_ in sorted({*shipped, *local})
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, sort_keys=True))
+        return
+    width = max((len(str(row["id"])) for row in rows), default=0)
+    for row in rows:
+        state = "built" if row["here"] else "built on first use"
+        click.echo(f"{row['id']:<{width}}  {state:<18}  {row['summary'] or 'Minari dataset'}")
 
 
 @dataset.command("verify")
 @click.argument("name")
 def dataset_verify(name: str) -> None:
-    """Hash a dataset's columns on disk and compare with the catalogue's sha256."""
+    """Read a dataset again from Minari's files and compare its sha256 with what it should be."""
     from rlcondense.catalogue import find
-    from rlcondense.errors import CorruptArtifact
-    from rlcondense.files import sha256_arrays
+    from rlcondense.datasets.storage import verify_minari
+    from rlcondense.errors import CorruptArtifact, UnknownName
     from rlcondense.making import load_dataset
 
-    expected = find("datasets", name).facts.get("sha256")
-    if not expected:
-        raise BadConfig(f"the catalogue has no sha256 of dataset {name!r}")
-    actual = sha256_arrays(load_dataset(name).columns())
-    if actual != expected:
+    try:
+        expected = find("datasets", name).facts.get("sha256")
+    except UnknownName:
+        expected = None
+    actual = verify_minari(load_dataset(name).id)
+    if expected and actual != expected:
         raise CorruptArtifact(f"dataset {name!r} has sha256 {actual}, not {expected}")
-    click.echo(f"{name}: sha256 {actual}, as it should be")
+    against = "as the catalogue says" if expected else "the catalogue has none to compare with"
+    click.echo(f"{name}: sha256 {actual}, {against}")
 
 
 @dataset.command("show")
 @click.argument("name")
-def dataset_show(name: str) -> None:
-    """Show a dataset's size and returns, building it if need be."""
+@click.option("--png", type=click.Path(path_type=Path), help="Write a contact sheet of frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_download
+def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> None:
+    """Show a dataset's card, building the dataset if need be."""
+    from rlcondense.datasets.cards import card_of, contact_sheet, write_card
     from rlcondense.making import load_dataset
 
-    _print_dataset(load_dataset(name))
-
-
-def _print_dataset(data: Any) -> None:
-    returns = data.episode_returns()
-    click.echo(f"{data.id}: {len(returns)} episodes, {len(data)} transitions")
-    click.echo(f"returns   mean {returns.mean():.2f}, {returns.min():.2f} to {returns.max():.2f}")
-    click.echo(f"columns   {', '.join(data.columns())}")
-    click.echo(f"sha256    {data.sha256}")
+    progress = ConsoleProgress()
+    data = load_dataset(name, download=download, progress=progress)
+    progress.close()
+    card = card_of(data)
+    click.echo(json.dumps(card, indent=2, sort_keys=True) if as_json else write_card(card))
+    if png:
+        contact_sheet(data, png)
+        click.echo(f"frames           {png}", err=as_json)
 
 
 @dataset.command("collect")
 @click.argument("task")
+@click.option(
+    "--kind",
+    default="expert",
+    show_default=True,
+    type=click.Choice(["expert", "mixed", "random"]),
+    help="Played by the expert, by five policies along its training, or at random.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True),
+    help="What 'expert train' wrote. Default: the shipped experts.",
+)
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The trace file to write."
 )
-def dataset_collect(task: str, episodes: int, seed: int, out: Path) -> None:
-    """Play a task's expert on seen levels and write the trace."""
-    from rlcondense.datasets.collect import collect
-    from rlcondense.making import load_expert, make_task
-    from rlcondense.policies import NetworkPolicies
+def dataset_collect(
+    task: str, kind: str, folder: Path | None, episodes: int, seed: int, out: Path
+) -> None:
+    """Play seen levels of a task and write the trace."""
+    from rlcondense.experts.datasets import collect_dataset
+    from rlcondense.making import make_task
 
-    policies = NetworkPolicies([load_expert(task).network], [0])
-    trace = collect(policies, make_task(task), episodes=episodes, seed=seed)
+    progress = ConsoleProgress()
+    trace = collect_dataset(
+        make_task(task), kind, folder=folder, episodes=episodes, seed=seed, progress=progress
+    )
+    progress.close()
     trace.save(out)
     click.echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
 

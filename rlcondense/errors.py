@@ -15,13 +15,13 @@ class RLCondenseError(Exception):
 class UnknownName(RLCondenseError):
     """No task, dataset, method, learner or other part has this name."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         known = sorted(known)
         near = get_close_matches(name, known, n=1, cutoff=0.6)
         few = ", ".join(known) or "none"
         listed = f"known: {few}" if len(known) <= MOST_LISTED else "see 'rlcondense list'"
         hint = f"did you mean {near[0]!r}?" if near else listed
-        super().__init__(f"unknown {kind} {name!r} ({hint})")
+        super().__init__(f"unknown {kind} {name!r} ({hint}{advice and '; '}{advice})")
 
 
 class UnknownVersion(UnknownName):

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlcondense import catalogue
+from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.config import make_config
-from rlcondense.datasets.storage import local_datasets, read_minari, write_minari
+from rlcondense.datasets.storage import (
+    download_minari,
+    is_local,
+    local_datasets,
+    read_minari,
+    remove_minari,
+    write_minari,
+)
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.experts import zoo
@@ -88,11 +95,19 @@ def default_dataset(task: Task) -> str:
     )
 
 
-def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset:
-    """Load a dataset by catalogue id, or any Minari dataset on this machine by its id.
+def load_dataset(
+    name: str, *, download: bool = False, progress: Progress = silent
+) -> TransitionDataset:
+    """Load a dataset by catalogue id, or any Minari dataset by its id.
 
-    A catalogue dataset that is not on this machine yet is built first: its class, made with its id,
-    gives `episodes(task, progress)` of `Episode`s, and a plugin's also names its `task`.
+    A catalogue dataset that is not on this machine yet is built first: its class, made with its id
+    and the entry's config, gives `episodes(task, progress)` of `Episode`s, and a plugin's also
+    names its `task`.
+
+    Args:
+        name: catalogue id or Minari id.
+        download: fetch it from Minari's remote if it is neither in the catalogue nor here.
+        progress: told how far a build is.
 
     Raises:
         UnknownName: there is none of that name.
@@ -104,50 +119,65 @@ def load_dataset(name: str, *, progress: Progress = silent) -> TransitionDataset
         pass
     else:
         return _load_shipped(entry, progress)
+    if download:
+        download_minari(name)
     try:
         return read_minari(name)
     except UnknownName:
         known = [*catalogue.entries("datasets"), *local_datasets()]
-        raise UnknownName("dataset", name, known) from None
+        raise UnknownName("dataset", name, known, "fetch Minari's with --download") from None
 
 
 def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
-    source = entry.load()(entry.id)
+    source = entry.load()(entry.id, **entry.config)
     task = make_task(str(entry.facts.get("task") or source.task))
-    _build(entry, source, task, progress)
+    built = _build(entry, source, task, progress)
     dataset = read_minari(entry.id, task.id)
     expected = entry.facts.get("sha256")
-    if expected and dataset.sha256 != expected:
+    if not expected or dataset.sha256 == expected:
+        return dataset
+    differs = f"its sha256 is {dataset.sha256[:12]}, not {str(expected)[:12]}"
+    if built:
+        remove_minari(entry.id)
         raise CorruptArtifact(
-            f"dataset {entry.id!r} on this machine is not the shipped one (its sha256 is "
-            f"{dataset.sha256[:12]}, not {expected[:12]}); delete it from Minari's folder to "
-            "have it built anew"
+            f"dataset {entry.id!r} came out different from what the catalogue says ({differs}): "
+            "its trace is damaged, or this platform's Procgen plays differently"
         )
-    return dataset
+    raise CorruptArtifact(
+        f"dataset {entry.id!r} on this machine is not the shipped one ({differs}); "
+        f"'rlcondense dataset build --rebuild {entry.id}' makes it anew"
+    )
 
 
-def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> None:
-    from minari.storage import get_dataset_path
-
-    if get_dataset_path(entry.id).exists():
-        return
+def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
+    """Build a dataset unless it is there, and say whether it was built."""
+    if is_local(entry.id):
+        return False
     import gymnasium
 
     import rlcondense.tasks  # noqa: F401  registers the environments
 
     env = gymnasium.make(task.id)
-    write_minari(
-        entry.id,
-        source.episodes(task, progress),
-        {
-            "author": "rlcondense",
-            "algorithm_name": str(entry.facts.get("algorithm", "")),
-            "description": entry.summary,
-            "code_permalink": "https://pypi.org/project/rlcondense/",
-        },
-        env,
-    )
+    write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
     env.close()  # type: ignore[no-untyped-call]
+    return True
+
+
+def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
+    """Minari's own fields; the reference scores are of the random policy and the expert."""
+    fields: dict[str, Any] = {
+        "author": "rlcondense",
+        "algorithm_name": str(entry.facts.get("algorithm", "")),
+        "description": entry.summary,
+        "code_permalink": f"https://pypi.org/project/rlcondense/{__version__}/",
+        "requirements": [f"rlcondense=={__version__}"],
+    }
+    if "seen" in task.random_return:
+        fields["ref_min_score"] = task.random_return["seen"].mean
+    if entry.facts.get("expert"):
+        card = load_expert(str(entry.facts["expert"])).card
+        fields["ref_max_score"] = float(card["returns"]["seen"]["mean"])
+    return fields
 
 
 def _load(entry: Entry, base: type) -> Any:

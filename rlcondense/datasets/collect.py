@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from gymnasium.vector import VectorEnv
 from rlcondense.datasets.traces import Trace, quantise
 from rlcondense.errors import BadConfig
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
+from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
@@ -92,46 +94,58 @@ class Rollout:
 
 
 def collect(
-    policy: PolicyBatch,
+    policies: PolicyBatch,
     task: Task,
     *,
     episodes: int,
     seed: int,
     num_envs: int = 20,
     num_threads: int = 1,
+    progress: Progress = silent,
 ) -> Trace:
-    """Play a policy's sampled actions on seen levels and keep what replays them.
+    """Play sampled actions on seen levels and keep what replays them.
+
+    Environment i is played by policy i modulo S, so that S policies play equally many episodes.
 
     Args:
-        policy: a batch of one policy over discrete actions.
+        policies: S policies over discrete actions, S dividing `num_envs`.
         task: where to play.
         episodes: how many, a multiple of `num_envs`.
         seed: of the levels and the actions.
         num_envs: parallel environments.
         num_threads: threads that step them.
+        progress: told the episodes played.
     """
     if episodes < 1 or episodes % num_envs:
         raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")
+    if num_envs % policies.num_policies:
+        raise BadConfig(f"{num_envs} environments cannot be shared by {policies.num_policies}")
+    players = np.arange(num_envs) % policies.num_policies
     noise = noise_stream(seed, 0, num_envs)
-    kept: list[list[tuple[int, Array]]] = [[] for _ in range(num_envs)]
+    chosen: list[list[int]] = [[] for _ in range(num_envs)]
+    probabilities: list[list[Array]] = [[] for _ in range(num_envs)]
 
     def act(observations: Array, environments: Array) -> Array:
-        probs = policy.action_probs(observations, np.zeros(len(observations), np.int64))
+        probs = policies.action_probs(observations, players[environments])
         actions = sample_actions(probs, next(noise)[environments])
         for environment, action, row in zip(environments, actions, quantise(probs), strict=True):
-            kept[environment].append((int(action), row))
+            chosen[environment].append(int(action))
+            probabilities[environment].append(row)
         return actions
 
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
     rollout = Rollout(env, act, episodes // num_envs, seed)
+    started = time.perf_counter()
     while not rollout.done:
         rollout.start_step()
         rollout.finish_step()
+        rate = rollout.lengths.sum() / max(time.perf_counter() - started, 1e-9)
+        progress("collect", rollout.episodes_done, episodes, f"{rate:.0f} transitions/s")
     rollout.close()
     return Trace(
         seed=seed,
         quota=episodes // num_envs,
         lengths=rollout.lengths.sum(1),
-        actions=np.array([action for steps in kept for action, _ in steps], np.uint8),
-        action_probs=np.stack([row for steps in kept for _, row in steps]),
+        actions=np.concatenate([np.array(actions, np.uint8) for actions in chosen]),
+        action_probs=np.concatenate([np.stack(rows) for rows in probabilities]),
     )

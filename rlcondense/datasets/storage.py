@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import warnings
@@ -15,12 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
+from rlcondense.errors import (
+    BadConfig,
+    CorruptArtifact,
+    MissingExtra,
+    RLCondenseError,
+    UnknownName,
+)
 from rlcondense.files import canonical_json, lock, read_json, sha256_arrays, slug, write_json
 
 Array = npt.NDArray[Any]
 _META = "meta.json"
 _LAST_REPEATED = "last_observation_repeated"
+# Minari would play the environment to find these; ours are measured already.
+REFERENCE_SCORES = ("ref_min_score", "ref_max_score")
+_SHOWN = ("author", "algorithm_name", "description", "code_permalink", *REFERENCE_SCORES)
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,13 @@ def write_minari(
 ) -> None:
     """Write terminated episodes whose last frame was never shown as a Minari dataset.
 
-    Frames must be channel-first: Minari stores height-width-channel frames as lossy JPEG. The
-    dataset appears whole or not at all.
+    Frames must be channel-first: Minari stores height-width-channel frames as lossy JPEG. Episodes
+    are taken and written one at a time. The dataset appears whole or not at all.
 
     Args:
         dataset_id: its Minari id.
         episodes: in the order they are to have.
-        metadata: Minari's own fields (author, algorithm_name, ...).
+        metadata: Minari's own fields (author, algorithm_name, ref_min_score, ...).
         env: the Gymnasium environment it comes from.
     """
     import minari
@@ -70,7 +80,7 @@ def write_minari(
     from minari.storage import get_dataset_path
 
     # An array, not a list: Minari would take a list of three-dimensional frames for pictures.
-    buffers = [
+    buffers = (
         EpisodeBuffer(
             observations=np.concatenate([e.observations, e.observations[-1:]]),
             actions=e.actions,
@@ -81,7 +91,9 @@ def write_minari(
             | ({} if e.action_probs is None else {"action_probs": e.action_probs}),
         )
         for e in episodes
-    ]
+    )
+    fields = {k: v for k, v in metadata.items() if k not in REFERENCE_SCORES}
+    scores = {k: v for k, v in metadata.items() if k in REFERENCE_SCORES}
     target = get_dataset_path(dataset_id)
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
         if target.exists():
@@ -91,9 +103,9 @@ def write_minari(
         with _minari_root(building), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = minari.create_dataset_from_buffers(
-                dataset_id, buffers, env=env, data_format="hdf5", **metadata
+                dataset_id, buffers, env=env, data_format="hdf5", **fields
             )
-            made.storage.update_metadata({_LAST_REPEATED: True})
+            made.storage.update_metadata({_LAST_REPEATED: True, **scores})
         namespace = dataset_id.rpartition("/")[0]
         if namespace and namespace not in list_local_namespaces():
             create_namespace(namespace)
@@ -115,6 +127,24 @@ def _minari_root(root: Path) -> Iterator[None]:
             os.environ[name] = before
 
 
+def is_local(dataset_id: str) -> bool:
+    """Whether Minari's folder on this machine has the dataset."""
+    from minari.storage import get_dataset_path
+
+    slug(dataset_id)
+    return bool(get_dataset_path(dataset_id).exists())
+
+
+def remove_minari(dataset_id: str) -> None:
+    """Remove a dataset from Minari's folder, and what is kept of it."""
+    from minari.storage import get_dataset_path
+
+    slug(dataset_id)
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+        shutil.rmtree(get_dataset_path(dataset_id), ignore_errors=True)
+        shutil.rmtree(columns_folder(dataset_id), ignore_errors=True)
+
+
 def local_datasets() -> list[str]:
     """Ids of the Minari datasets on this machine."""
     from minari import list_local_datasets
@@ -124,8 +154,66 @@ def local_datasets() -> list[str]:
         return sorted(list_local_datasets())
 
 
+def minari_facts(dataset_id: str) -> dict[str, Any]:
+    """What the metadata of a local Minari dataset say of where it comes from."""
+    from minari.dataset.minari_storage import MinariStorage
+    from minari.storage import get_dataset_path
+
+    raw = MinariStorage.read_raw_metadata(get_dataset_path(dataset_id) / "data")
+    facts = {key: raw[key] for key in _SHOWN if raw.get(key)}
+    if raw.get("env_spec"):
+        facts["environment"] = json.loads(raw["env_spec"])["id"]
+    return facts
+
+
+def download_minari(dataset_id: str) -> None:
+    """Fetch a dataset from Minari's remote into Minari's folder, whole or not at all.
+
+    `MINARI_REMOTE` names another remote than Farama's, as for Minari itself.
+
+    Raises:
+        MissingExtra: the library that speaks to the remote is not installed.
+        RLCondenseError: the remote cannot be reached, or does not have it.
+    """
+    import minari
+    from minari.namespace import create_namespace, list_local_namespaces
+    from minari.storage import get_dataset_path
+
+    slug(dataset_id)
+    target = get_dataset_path(dataset_id)
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+        if target.exists():
+            return
+        building = get_dataset_path("") / f".downloading-{slug(dataset_id)}"
+        shutil.rmtree(building, ignore_errors=True)
+        try:
+            with _minari_root(building), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                minari.download_dataset(dataset_id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (building / dataset_id).replace(target)
+        except ImportError as error:
+            raise MissingExtra("what Minari downloads with", "remote") from error
+        except Exception as error:  # each remote's library raises what it likes
+            raise RLCondenseError(
+                f"dataset {dataset_id!r} cannot be downloaded from Minari's remote: "
+                f"{_reason(error)}"
+            ) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        namespace = dataset_id.rpartition("/")[0]
+        if namespace and namespace not in list_local_namespaces():
+            create_namespace(namespace)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
     """Read a local Minari dataset as memory-mapped columns, converted on first use.
+
+    Neither the conversion nor the result needs memory that grows with the dataset.
 
     Args:
         dataset_id: its Minari id.
@@ -142,18 +230,13 @@ def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
     data = get_dataset_path(dataset_id) / "data"
     if not data.is_dir():
         raise UnknownName("dataset", dataset_id, local_datasets())
-    folder = cache_root() / "columns" / slug(dataset_id)
-    fingerprint = canonical_json(
-        [str(data), *(_stamp(file) for file in sorted(data.rglob("*")) if file.is_file())]
-    )
+    folder = columns_folder(dataset_id)
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.columns.lock"):
+        fingerprint = _fingerprint(data)
         if not _is_current(folder, fingerprint):
             _convert(dataset_id, folder, fingerprint)
     meta = read_json(folder / _META)
-    columns = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "observations" else None)
-        for name in meta["columns"]
-    }
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
     return TransitionDataset(
         **columns,
         id=dataset_id,
@@ -163,6 +246,41 @@ def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
     )
 
 
+def columns_folder(dataset_id: str) -> Path:
+    """Where the columns of a Minari dataset are kept."""
+    return cache_root() / "columns" / slug(dataset_id)
+
+
+def verify_minari(dataset_id: str) -> str:
+    """Read a Minari dataset again, beside the columns kept of it, and give its sha256.
+
+    Raises:
+        CorruptArtifact: the columns are not the dataset's any more; they are made again on the
+            next use.
+    """
+    kept = read_minari(dataset_id)
+    recorded, actual = kept.sha256, sha256_arrays(kept.columns())
+    folder = columns_folder(dataset_id)
+    again = folder.with_name(f".{folder.name}.verifying")
+    try:
+        _convert(dataset_id, again, "")
+        fresh = str(read_json(again / _META)["sha256"])
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
+    if not fresh == recorded == actual:
+        shutil.rmtree(folder)
+        raise CorruptArtifact(
+            f"the columns kept of dataset {dataset_id!r} were damaged (sha256 {actual[:12]}, the "
+            f"dataset's is {fresh[:12]}); they are removed and will be read again"
+        )
+    return fresh
+
+
+def _fingerprint(data: Path) -> str:
+    files = sorted(file for file in data.rglob("*") if file.is_file())
+    return canonical_json([str(data), *map(_stamp, files)])
+
+
 def _stamp(file: Path) -> list[Any]:
     stat = file.stat()
     return [file.name, stat.st_size, stat.st_mtime_ns]
@@ -170,8 +288,10 @@ def _stamp(file: Path) -> list[Any]:
 
 def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
-        return bool(read_json(folder / _META)["fingerprint"] == fingerprint)
-    except (CorruptArtifact, KeyError):
+        meta = read_json(folder / _META)
+        kept = [_stamp(folder / f"{name}.npy") for name in meta["columns"]]
+        return bool(meta["fingerprint"] == fingerprint and meta["stamps"] == kept)
+    except (CorruptArtifact, KeyError, OSError):
         return False
 
 
@@ -186,11 +306,13 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str) -> None:
         raise
     except Exception as error:  # h5py and Minari raise whatever a broken file makes them raise
         shutil.rmtree(building)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptArtifact(f"Minari dataset {dataset_id!r} cannot be read: {reason}") from error
+        raise CorruptArtifact(
+            f"Minari dataset {dataset_id!r} cannot be read: {_reason(error)}"
+        ) from error
     meta = {
         "columns": sorted(columns),
         "fingerprint": fingerprint,
+        "stamps": [_stamp(building / f"{name}.npy") for name in sorted(columns)],
         _LAST_REPEATED: repeated,
         "sha256": sha256_arrays(columns),
     }
@@ -201,43 +323,48 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str) -> None:
 
 def _columns(dataset_id: str, building: Path) -> tuple[dict[str, Array], bool]:
     import minari
-    from gymnasium.spaces import Box
+    from gymnasium.spaces import Box, Discrete
 
     dataset = minari.load_dataset(dataset_id)
-    space = dataset.observation_space
+    space, actions = dataset.observation_space, dataset.action_space
     if not isinstance(space, Box):
         raise BadConfig(
             f"dataset {dataset_id!r} has {space} observations; only arrays are supported"
         )
-    picture = len(space.shape) == 3 and space.dtype == np.uint8
-    flip = picture and space.shape[-1] in (1, 3) and space.shape[0] not in (1, 3)
-    shape = (space.shape[2], *space.shape[:2]) if flip else space.shape
+    if not isinstance(actions, (Box, Discrete)):
+        raise BadConfig(
+            f"dataset {dataset_id!r} has {actions} actions; only arrays and single discrete "
+            "actions are supported"
+        )
     total = int(dataset.total_steps)
-    dtype = np.uint8 if picture else np.float32
-    observations = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-        building / "observations.npy", mode="w+", dtype=dtype, shape=(total, *shape)
-    )
-    parts: dict[str, list[Array]] = {}
+    columns: dict[str, Array] = {}
     start = 0
     for number, episode in enumerate(dataset.iterate_episodes()):
-        length = len(episode.rewards)
-        frames = np.asarray(episode.observations)[:length]
-        observations[start : start + length] = frames.transpose(0, 3, 1, 2) if flip else frames
-        start += length
-        for name, values in _episode_columns(episode, number, length).items():
-            parts.setdefault(name, []).append(values)
-    columns: dict[str, Array] = {"observations": observations}
-    for name, pieces in parts.items():
-        columns[name] = np.concatenate(pieces)
-        np.save(building / f"{name}.npy", columns[name])
-    observations.flush()
+        found = _episode_columns(episode, space, number)
+        for name, values in found.items() if number == 0 else ():
+            columns[name] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                building / f"{name}.npy", "w+", values.dtype, (total, *values.shape[1:])
+            )
+        if found.keys() != columns.keys():
+            odd = ", ".join(sorted(found.keys() ^ columns.keys()))
+            raise CorruptArtifact(f"episode {number} of {dataset_id!r} differs in having {odd}")
+        stop = start + len(found["rewards"])
+        for name, values in found.items():
+            columns[name][start:stop] = values
+        start = stop
+    if start != total or not total:
+        raise CorruptArtifact(f"dataset {dataset_id!r} has {start} steps, {total} are announced")
+    for column in columns.values():
+        column.flush()  # type: ignore[attr-defined]
     return columns, bool(dataset.storage.metadata.get(_LAST_REPEATED, False))
 
 
-def _episode_columns(episode: Any, number: int, length: int) -> dict[str, Array]:
+def _episode_columns(episode: Any, space: Any, number: int) -> dict[str, Array]:
+    length = len(episode.rewards)
     actions = np.asarray(episode.actions)
     discrete = np.issubdtype(actions.dtype, np.integer)
     columns = {
+        "observations": _observations(np.asarray(episode.observations)[:length], space),
         "actions": actions.astype(np.int64 if discrete else np.float32),
         "rewards": np.asarray(episode.rewards, np.float32),
         "terminations": np.asarray(episode.terminations, bool),
@@ -251,3 +378,12 @@ def _episode_columns(episode: Any, number: int, length: int) -> dict[str, Array]
     if "action_probs" in infos:
         columns["action_probs"] = np.asarray(infos["action_probs"])[:length].astype(np.float32)
     return columns
+
+
+def _observations(observations: Array, space: Any) -> Array:
+    """Pictures in uint8, channel first; all else in float32."""
+    picture = len(space.shape) == 3 and space.dtype == np.uint8
+    if not picture:
+        return observations.astype(np.float32)
+    channels_last = space.shape[-1] in (1, 3) and space.shape[0] not in (1, 3)
+    return observations.transpose(0, 3, 1, 2) if channels_last else observations

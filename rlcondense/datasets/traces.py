@@ -1,4 +1,4 @@
-"""Traces: a dataset as the seeds and actions that replay it, some sixteen bytes a step.
+"""Traces: a dataset as the seeds and actions that replay it, some seven bytes a step.
 
 Procgen replays the same actions from the same seed bit for bit, so that a trace of some hundred
 kilobytes is the same data everywhere as the hundred megabytes of frames it stands for.
@@ -6,6 +6,9 @@ kilobytes is the same data everywhere as the hundred megabytes of frames it stan
 
 from __future__ import annotations
 
+import tempfile
+import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.catalogue import data_root
-from rlcondense.datasets.storage import Episode
+from rlcondense.datasets.storage import Episode, cache_root
 from rlcondense.errors import CorruptArtifact
-from rlcondense.files import read_arrays, slug, write_arrays
+from rlcondense.files import make_folder, read_arrays, slug, write_arrays
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
@@ -48,7 +51,8 @@ class Trace:
             raise CorruptArtifact(f"the trace has {len(self.actions)} actions for {total} steps")
 
     def save(self, path: Path) -> None:
-        """Write the trace as safetensors."""
+        """Write the trace as safetensors, the probabilities deflated action by action."""
+        deflated = zlib.compress(np.ascontiguousarray(self.action_probs.T).tobytes(), 9)
         write_arrays(
             path,
             {
@@ -56,7 +60,8 @@ class Trace:
                 "quota": np.array([self.quota]),
                 "lengths": self.lengths,
                 "actions": self.actions,
-                "action_probs": self.action_probs,
+                "num_actions": np.array([self.action_probs.shape[1]]),
+                "action_probs": np.frombuffer(deflated, np.uint8),
             },
         )
 
@@ -86,15 +91,28 @@ def load_trace(path: Path) -> Trace:
     """
     arrays = read_arrays(path)
     try:
+        shape = int(arrays["num_actions"][0]), len(arrays["actions"])
         return Trace(
             seed=int(arrays["seed"][0]),
             quota=int(arrays["quota"][0]),
             lengths=arrays["lengths"],
             actions=arrays["actions"],
-            action_probs=arrays["action_probs"],
+            action_probs=_inflate(arrays["action_probs"], shape, path).T,
         )
-    except KeyError as error:
-        raise CorruptArtifact(f"{path} is not a trace: it lacks {error}") from error
+    except (KeyError, IndexError, ValueError) as error:
+        raise CorruptArtifact(f"{path} is not a trace: {error}") from error
+
+
+def _inflate(
+    deflated: npt.NDArray[np.uint8], shape: tuple[int, int], path: Path
+) -> npt.NDArray[np.uint8]:
+    inflater = zlib.decompressobj()
+    try:
+        # No more than there should be, whatever the file says.
+        content = inflater.decompress(deflated.tobytes(), shape[0] * shape[1] + 1)
+    except zlib.error as error:
+        raise CorruptArtifact(f"{path} is damaged: {error}") from error
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def quantise(probs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -113,6 +131,8 @@ def replay(
 ) -> Iterator[Episode]:
     """Play a trace again and give its episodes, environment by environment.
 
+    Frames wait in a temporary file, so that memory does not limit the number of episodes.
+
     Args:
         trace: what to play.
         task: the task it was recorded on.
@@ -127,11 +147,12 @@ def replay(
     env = task.make_vec("seen", num_envs, seed=trace.seed, num_threads=num_threads, copy=False)
     shape = env.single_observation_space.shape
     assert shape is not None
-    observations = np.empty((len(trace.actions), *shape), np.uint8)
+    observations = _on_disk((len(trace.actions), *shape))
     rewards = np.empty(len(trace.actions), np.float32)
     ends = np.zeros(len(trace.actions), bool)
     levels = np.empty(len(trace.actions), np.int64)
     current, infos = env.reset(seed=trace.seed)
+    played, started = 0, time.perf_counter()
     for step in range(longest):
         playing = np.flatnonzero(step < trace.lengths)
         rows = starts[playing] + step
@@ -142,8 +163,10 @@ def replay(
         current, reward, terminations, _, infos = env.step(actions)
         rewards[rows] = reward[playing]
         ends[rows] = terminations[playing]
+        played += len(playing)
         if step % 50 == 0 or step == longest - 1:
-            progress("replay", step + 1, longest)
+            rate = played / max(time.perf_counter() - started, 1e-9)
+            progress("replay", played, len(trace.actions), f"{rate:.0f} transitions/s")
     env.close()
     last = np.flatnonzero(ends)
     if len(last) != num_envs * trace.quota or not ends[starts + trace.lengths - 1].all():
@@ -157,3 +180,10 @@ def replay(
             level_seed=int(levels[start]),
             action_probs=probs[start:stop],
         )
+
+
+def _on_disk(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Zeros in a file that goes away with the array."""
+    make_folder(cache_root())
+    with tempfile.TemporaryFile(dir=cache_root()) as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -5,11 +5,13 @@ Hyper-parameters and reward normalisation follow Cobbe et al. (2020, arXiv 1912.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.experts.zoo import SNAPSHOTS, save_weights
 from rlcondense.files import (
     canonical_json,
     make_folder,
@@ -27,7 +31,7 @@ from rlcondense.files import (
     write_arrays,
     write_bytes,
 )
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.procgen import ProcgenVectorEnv
@@ -45,6 +49,8 @@ class PPOConfig:
         network: `impala` or `nature`.
         steps: environment steps in all.
         num_envs: parallel environments.
+        env_groups: the environments in so many groups that take turns: one steps on its threads
+            while the policy computes for another. 2 on a GPU, 1 where both want the same cores.
         rollout_length: steps of each environment between updates.
         epochs: passes over each rollout.
         minibatches: minibatches of each pass.
@@ -63,6 +69,7 @@ class PPOConfig:
     network: str = "impala"
     steps: int = 25_000_000
     num_envs: int = 64
+    env_groups: int = 1
     rollout_length: int = 256
     epochs: int = 3
     minibatches: int = 8
@@ -80,9 +87,14 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise BadConfig(f"precision must be float32 or bfloat16, not {self.precision!r}")
-        for name in ("steps", "num_envs", "rollout_length", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise BadConfig(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_positive(
+            self, "steps", "num_envs", "env_groups", "rollout_length", "epochs", "minibatches"
+        )
+        if self.num_envs % self.env_groups:
+            raise BadConfig(
+                f"num_envs must be a multiple of env_groups ({self.env_groups}), "
+                f"not {self.num_envs}"
+            )
 
     @property
     def batch_size(self) -> int:
@@ -97,10 +109,11 @@ class ActorCritic(PolicyNetwork):
         super().__init__(spec)
         self.value_head = nn.Linear(self.num_features, 1)
         self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        for module in self.encoder.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.orthogonal_(module.weight, 2**0.5)
-                nn.init.zeros_(_bias(module))
+        if not isinstance(self.encoder, Impala):  # residual sums would grow with every block
+            for module in self.encoder.modules():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    nn.init.orthogonal_(module.weight, 2**0.5)
+                    nn.init.zeros_(_bias(module))
         for head, gain in ((self.head, 0.01), (self.value_head, 1.0)):
             nn.init.orthogonal_(head.weight, gain)
             nn.init.zeros_(_bias(head))
@@ -152,8 +165,20 @@ class _RewardScale:
         return np.asarray(scaled, np.float32)
 
 
+class _EnvGroup:
+    """Environments that step together, and what they show."""
+
+    def __init__(self, env: ProcgenVectorEnv, start: int) -> None:
+        self.env = env
+        self.columns = slice(start, start + env.num_envs)
+        self.observations, _ = env.reset()
+
+
 class Trainer:
-    """One run of PPO, which can be stopped after any rollout and taken up again.
+    """One run of PPO, which can be stopped after any update and taken up again.
+
+    Beside checkpoint and log it leaves snapshots of the policy in float16, untrained and each time
+    the number of updates has doubled: what datasets of mixed quality are collected from.
 
     Args:
         task: trained on its seen levels.
@@ -185,12 +210,7 @@ class Trainer:
             self.network.parameters(), lr=config.learning_rate, eps=1e-5
         )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        env = task.make_vec(
-            "seen", config.num_envs, seed=config.seed, num_threads=num_threads, copy=False
-        )
-        assert isinstance(env, ProcgenVectorEnv), "checkpoints need environments with a state"
-        self.env = env
-        self.observations, _ = env.reset()
+        self.groups = self._make_groups(num_threads)
         self.reward_scale = _RewardScale(config.num_envs, config.discount)
         self.episode_returns = np.zeros(config.num_envs)
         self.recent: deque[float] = deque(maxlen=100)
@@ -201,16 +221,25 @@ class Trainer:
             self._restore(read_arrays(out / CHECKPOINT))
         self._cut_log()
 
+    def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
+        groups, size = [], self.config.num_envs // self.config.env_groups
+        for number in range(self.config.env_groups):
+            # Levels follow from the seed and an environment's index in its group.
+            seed = self.config.seed + number
+            env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
+            assert isinstance(env, ProcgenVectorEnv), "checkpoints need environments with a state"
+            groups.append(_EnvGroup(env, number * size))
+        return groups
+
     def _allocate(self) -> dict[str, Tensor]:
         t, n = self.config.rollout_length, self.config.num_envs
-        frame = self.observations.transpose(0, 2, 3, 1).shape[1:]
+        frame = self.groups[0].observations.transpose(0, 2, 3, 1).shape[1:]
         return {
-            "frames": torch.empty((t, n, *frame), dtype=torch.uint8, device=self.device),
+            # One more frame than actions: the last is there for its value only.
+            "frames": torch.empty((t + 1, n, *frame), dtype=torch.uint8, device=self.device),
             "actions": torch.empty((t, n), dtype=torch.int64, device=self.device),
             "log_probs": torch.empty((t, n), device=self.device),
             "values": torch.empty((t + 1, n), device=self.device),
-            "rewards": torch.empty((t, n), device=self.device),
-            "first": torch.empty((t, n), device=self.device),
         }
 
     def _cut_log(self) -> None:
@@ -221,20 +250,36 @@ class Trainer:
         write_bytes(log, b"".join(kept))
 
     def train(self, progress: Progress = silent) -> Trained:
-        """Train to `config.steps`, writing a checkpoint every minute and at the end."""
+        """Train to `config.steps`, writing a checkpoint every minute and at the end.
+
+        Ctrl-C lets the update under way finish, writes a checkpoint and then interrupts; a second
+        one interrupts at once.
+        """
         saved = time.monotonic()
-        while self.steps < self.config.steps:
-            started = time.monotonic()
-            self._rollout()
-            losses = self._update()
-            elapsed = time.monotonic() - started
-            self.steps += self.config.batch_size
-            self.seconds += elapsed
-            self._report(progress, losses, self.config.batch_size / elapsed)
-            if self.steps >= self.config.steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save()
-                saved = time.monotonic()
+        if not self.steps:
+            self._snapshot()
+        with _interrupt_deferred() as interrupted:
+            while self.steps < self.config.steps:
+                started = time.monotonic()
+                self._rollout()
+                losses = self._update()
+                elapsed = time.monotonic() - started
+                self.steps += self.config.batch_size
+                self.seconds += elapsed
+                self._report(progress, losses, self.config.batch_size / elapsed)
+                updates = self.steps // self.config.batch_size
+                if updates & (updates - 1) == 0:
+                    self._snapshot()
+                due = time.monotonic() - saved > CHECKPOINT_SECONDS
+                if self.steps >= self.config.steps or due or interrupted():
+                    self._save()
+                    saved = time.monotonic()
+                if interrupted():
+                    raise KeyboardInterrupt
         return Trained(self.network, self.steps, self.seconds, self._recent_return())
+
+    def _snapshot(self) -> None:
+        save_weights(self.out / SNAPSHOTS / f"{self.steps}.safetensors", self.network)
 
     def _recent_return(self) -> float:
         return float(np.mean(self.recent)) if self.recent else float("nan")
@@ -252,65 +297,80 @@ class Trainer:
             file.write(json.dumps(entry) + "\n")
         progress("train", self.steps, self.config.steps, f"return {recent:.2f}, {rate:.0f} steps/s")
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"
         )
 
-    def _frames(self) -> Tensor:
-        return torch.from_numpy(self.observations.transpose(0, 2, 3, 1)).to(self.device)
-
     @torch.no_grad()
     def _rollout(self) -> None:
-        buffer = self.buffer
-        for t in range(self.config.rollout_length):
-            buffer["frames"][t].copy_(self._frames())
-            with self._autocast():
-                logits, values = self.network.logits_and_value(_channel_first(buffer["frames"][t]))
-            log_probs = logits.log_softmax(1)
-            actions = torch.multinomial(log_probs.exp(), 1, generator=self.generator)
-            buffer["actions"][t] = actions.squeeze(1)
-            buffer["log_probs"][t] = log_probs.gather(1, actions).squeeze(1)
-            buffer["values"][t] = values
-            self.observations, rewards, first, _, _ = self.env.step(
-                actions.squeeze(1).cpu().numpy()
-            )
-            self._count_returns(rewards, first)
-            buffer["rewards"][t] = torch.from_numpy(self.reward_scale(rewards, first))
-            buffer["first"][t] = torch.from_numpy(first)
+        length, num_envs = self.config.rollout_length, self.config.num_envs
+        self.rewards = np.empty((length, num_envs), np.float32)
+        self.first = np.empty((length, num_envs), np.bool_)
+        for t in range(length):
+            for group in self.groups:
+                if t:
+                    self._finish_step(group, t - 1)
+                self._start_step(group, t)
+        for group in self.groups:
+            self._finish_step(group, length - 1)
+            self._look(group, length)
         with self._autocast():
-            _, values = self.network.logits_and_value(_channel_first(self._frames()))
-        buffer["values"][-1] = values
+            _, values = self.network.logits_and_value(_channel_first(self.buffer["frames"][-1]))
+        self.buffer["values"][-1] = values
+        self._count_returns()
 
-    def _count_returns(
-        self, rewards: npt.NDArray[np.float32], first: npt.NDArray[np.bool_]
-    ) -> None:
-        self.episode_returns += rewards
-        self.recent.extend(self.episode_returns[first])
-        self.episode_returns[first] = 0
+    def _look(self, group: _EnvGroup, t: int) -> Tensor:
+        """Copy what a group shows into the buffer, and view it as the network takes it."""
+        frames = self.buffer["frames"][t, group.columns]
+        frames.copy_(torch.from_numpy(group.observations.transpose(0, 2, 3, 1)))
+        return _channel_first(frames)
+
+    def _start_step(self, group: _EnvGroup, t: int) -> None:
+        with self._autocast():
+            logits, values = self.network.logits_and_value(self._look(group, t))
+        log_probs = logits.log_softmax(1)
+        actions = torch.multinomial(log_probs.exp(), 1, generator=self.generator)
+        group.env.step_async(actions.squeeze(1).cpu().numpy())
+        where = t, group.columns
+        self.buffer["actions"][where] = actions.squeeze(1)
+        self.buffer["log_probs"][where] = log_probs.gather(1, actions).squeeze(1)
+        self.buffer["values"][where] = values
+
+    def _finish_step(self, group: _EnvGroup, t: int) -> None:
+        group.observations, rewards, first, _, _ = group.env.step_wait()
+        self.rewards[t, group.columns] = rewards
+        self.first[t, group.columns] = first
+
+    def _count_returns(self) -> None:
+        for rewards, first in zip(self.rewards, self.first, strict=True):
+            self.episode_returns += rewards
+            self.recent.extend(self.episode_returns[first])
+            self.episode_returns[first] = 0
 
     def _advantages(self) -> Tensor:
         """Generalised advantage estimates `(T, N)` (Schulman et al., 2016, equation 16)."""
-        c, buffer = self.config, self.buffer
-        advantages = torch.empty_like(buffer["rewards"])
-        running = torch.zeros_like(buffer["rewards"][0])
+        c, values = self.config, self.buffer["values"].cpu().numpy()
+        scaled = [
+            self.reward_scale(rewards, first)
+            for rewards, first in zip(self.rewards, self.first, strict=True)
+        ]
+        advantages = np.empty_like(self.rewards)
+        running = np.zeros_like(self.rewards[0])
         for t in reversed(range(c.rollout_length)):
-            alive = 1 - buffer["first"][t]
-            delta = (
-                buffer["rewards"][t]
-                + c.discount * alive * buffer["values"][t + 1]
-                - buffer["values"][t]
-            )
+            alive = (~self.first[t]).astype(np.float32)
+            delta = scaled[t] + c.discount * alive * values[t + 1] - values[t]
             running = delta + c.discount * c.gae_lambda * alive * running
             advantages[t] = running
-        return advantages
+        return torch.from_numpy(advantages).to(self.device)
 
     def _update(self) -> dict[str, float]:
         c = self.config
         advantages = self._advantages()
         old_values = self.buffer["values"][:-1]
         flat = {
-            name: self.buffer[name].flatten(0, 1) for name in ("frames", "actions", "log_probs")
+            name: self.buffer[name][: c.rollout_length].flatten(0, 1)
+            for name in ("frames", "actions", "log_probs")
         }
         flat |= {
             "advantages": ((advantages - advantages.mean()) / (advantages.std() + 1e-8)).flatten(),
@@ -320,12 +380,12 @@ class Trainer:
         if c.anneal:
             for group in self.optimiser.param_groups:
                 group["lr"] = c.learning_rate * max(0.0, 1 - self.steps / c.steps)
-        totals: dict[str, float] = {}
-        for indices in self._minibatches():
-            batch = {name: values[indices] for name, values in flat.items()}
-            for name, value in self._step(batch).items():
-                totals[name] = totals.get(name, 0.0) + value / (c.epochs * c.minibatches)
-        return totals
+        losses = [
+            self._step({name: values[indices] for name, values in flat.items()})
+            for indices in self._minibatches()
+        ]
+        means = torch.stack(losses).mean(0).tolist()
+        return dict(zip(("policy_loss", "value_loss", "entropy"), means, strict=True))
 
     def _minibatches(self) -> Iterator[Tensor]:
         c = self.config
@@ -333,7 +393,7 @@ class Trainer:
             order = torch.randperm(c.batch_size, generator=self.generator, device=self.device)
             yield from order.chunk(c.minibatches)
 
-    def _step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+    def _step(self, batch: dict[str, Tensor]) -> Tensor:
         c = self.config
         with self._autocast():
             logits, values = self.network.logits_and_value(_channel_first(batch["frames"]))
@@ -351,11 +411,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), c.max_gradient_norm)
         self.optimiser.step()
-        return {
-            "policy_loss": policy_loss.item(),
-            "value_loss": value_loss.item(),
-            "entropy": entropy.item(),
-        }
+        return torch.stack([policy_loss, value_loss, entropy]).detach()
 
     def _save(self) -> None:
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -363,7 +419,8 @@ class Trainer:
         }
         for i, moments in self.optimiser.state_dict()["state"].items():
             arrays |= {f"optimiser.{i}.{k}": v.cpu().numpy() for k, v in moments.items()}
-        for i, state in enumerate(self.env.get_state()):
+        states = [state for group in self.groups for state in group.env.get_state()]
+        for i, state in enumerate(states):
             arrays[f"environment.{i}"] = np.frombuffer(state, np.uint8)
         arrays |= {
             "generator": self.generator.get_state().numpy(),
@@ -398,11 +455,31 @@ class Trainer:
             self.episode_returns = arrays["episode_returns"]
             self.recent.extend(arrays["recent"])
             self.steps, self.seconds = int(arrays["clock"][0]), float(arrays["clock"][1])
-            self.observations = self.env.set_state(
-                [arrays[f"environment.{i}"].tobytes() for i in range(self.config.num_envs)]
-            )
+            for group in self.groups:
+                which = range(self.config.num_envs)[group.columns]
+                states = [arrays[f"environment.{i}"].tobytes() for i in which]
+                group.observations = group.env.set_state(states)
         except (KeyError, RuntimeError) as error:
             raise CorruptArtifact(f"{path} is not a checkpoint of this trainer: {error}") from error
+
+
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
+    """Within, a first Ctrl-C is remembered, and a second one interrupts as ever."""
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield lambda: bool(heard)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _channel_first(frames: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_ar
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import network_from_arrays
 
+SNAPSHOTS = "snapshots"
 _PREFIX = "policy."
 
 
@@ -60,7 +61,7 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
         folder: where to.
     """
     path = expert_path(task_id, folder)
-    write_arrays(path, {_PREFIX + k: v for k, v in float16_weights(network).items()})
+    save_weights(path, network)
     spec = network.spec
     write_json(
         path.with_suffix(".json"),
@@ -74,6 +75,11 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
         },
     )
     return path
+
+
+def save_weights(path: Path, network: PolicyNetwork) -> None:
+    """Write a policy's weights in float16."""
+    write_arrays(path, {_PREFIX + k: v for k, v in float16_weights(network).items()})
 
 
 def float16_weights(network: PolicyNetwork) -> dict[str, npt.NDArray[np.float16]]:
@@ -104,3 +110,15 @@ def load_expert(task_id: str, folder: Path | None = None) -> Expert:
     except (KeyError, RuntimeError) as error:
         raise CorruptArtifact(f"{path} is not the expert of its card: {error}") from error
     return Expert(task_id, network, sha256, card)
+
+
+def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
+    """The policies that training left in `folder`, by environment steps, the expert last."""
+    expert = load_expert(task_id, folder)
+    found = {int(path.stem): path for path in (folder / SNAPSHOTS).glob("*.safetensors")}
+    networks = {
+        steps: network_from_arrays(expert.network.spec, read_arrays(found[steps]), _PREFIX)
+        for steps in sorted(found)
+        if steps < expert.card["steps"]
+    }
+    return {**networks, expert.card["steps"]: expert.network}

@@ -111,6 +111,7 @@ def run(
     task: str = "starpilot",
     *,
     dataset: str | None = None,
+    download: bool = False,
     learner: str = "bc",
     size: int | None = None,
     percent: float | None = None,
@@ -133,6 +134,7 @@ def run(
         method: id of the method.
         task: id or alias of the task.
         dataset: id of the dataset; by default the task's expert dataset.
+        download: fetch the dataset from Minari's remote if it is not on this machine.
         learner: id of the learner.
         size: budget in transitions; by default the method's own.
         percent: budget as a percentage instead.
@@ -161,6 +163,7 @@ def run(
     bench = _make_bench(
         task,
         dataset,
+        download=download,
         learner=make_learner(
             learner, **{**entry.facts.get("learner", {}), **dict(learner_settings or {})}
         ),
@@ -182,6 +185,7 @@ def condense_to(
     task: str,
     *,
     dataset: str | None = None,
+    download: bool = False,
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
@@ -197,7 +201,7 @@ def condense_to(
     the_task = make_task(task)
     name = dataset or default_dataset(the_task)
     data = made.condense(
-        load_dataset(name, progress=progress),
+        load_dataset(name, download=download, progress=progress),
         task=the_task,
         budget=budget,
         expert=_expert_of(name),
@@ -214,6 +218,7 @@ def evaluate_artifact(
     task: str,
     *,
     dataset: str | None = None,
+    download: bool = False,
     learner: str = "bc",
     seeds: int = 3,
     episodes: int = 100,
@@ -229,6 +234,7 @@ def evaluate_artifact(
         what: a folder, or one of `REFERENCE_POLICIES`.
         task: id or alias of the task.
         dataset: what the reference rows are made from; by default the task's expert dataset.
+        download: fetch the dataset from Minari's remote if it is not on this machine.
         learner: id of the learner, for a condensed dataset.
         seeds: how many learner seeds.
         episodes: of each policy on each split.
@@ -247,6 +253,7 @@ def evaluate_artifact(
     bench = _make_bench(
         task,
         dataset,
+        download=download,
         learner=make_learner(
             learner, **{**_preferred_learner(folder), **dict(learner_settings or {})}
         ),
@@ -311,6 +318,7 @@ def _make_bench(
     task: str,
     dataset: str | None,
     *,
+    download: bool,
     learner: Learner[Any],
     seeds: int,
     episodes: int,
@@ -325,7 +333,7 @@ def _make_bench(
     protocol, device = protocol_of(episodes), resolve_device(device)
     made = make_task(task)
     name = (dataset or default_dataset(made)) if needs_dataset else dataset
-    data = load_dataset(name, progress=progress) if name else None
+    data = load_dataset(name, download=download, progress=progress) if name else None
     return _Bench(
         task=made,
         dataset=data,

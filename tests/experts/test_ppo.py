@@ -99,7 +99,7 @@ def test_a_truncated_or_altered_expert_is_one_clear_error(tmp_path: Path) -> Non
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(BadConfig, match="epochs must be at least 1"):
+    with pytest.raises(BadConfig, match="epochs must be above 0"):
         PPOConfig(epochs=0)
     with pytest.raises(BadConfig, match="precision"):
         PPOConfig(precision="float8")

@@ -1,0 +1,117 @@
+"""What there is to know of a dataset at a glance: its card, and a sheet of its frames."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.datasets.storage import is_local, minari_facts
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.files import write_bytes
+
+BINS = 12
+SHEET = 10  # frames in a row and in a column
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def card_of(data: TransitionDataset) -> dict[str, Any]:
+    """Facts of a dataset as plain values.
+
+    Returns:
+        Among others `returns` with quantiles and a histogram (`counts` between `edges`), `actions`
+        with how often each is taken (discrete ones) or mean and standard deviation of each
+        dimension, `levels` with how many level seeds there are, and what Minari's metadata say.
+    """
+    returns = data.episode_returns()
+    lengths = np.array([len(rows) for rows in data.episodes])
+    counts, edges = np.histogram(returns, BINS)
+    levels = None if data.level_seeds is None else len(np.unique(data.level_seeds))
+    return {
+        "id": data.id,
+        "task": data.task or None,
+        "episodes": len(returns),
+        "transitions": len(data),
+        "bytes": sum(column.nbytes for column in data.columns().values()),
+        "observations": f"{data.observations.dtype} {data.observations.shape[1:]}",
+        "columns": list(data.columns()),
+        "lengths": {
+            "mean": float(lengths.mean()),
+            "min": int(lengths.min()),
+            "max": int(lengths.max()),
+        },
+        "returns": {
+            "mean": float(returns.mean()),
+            "quantiles": np.quantile(returns, [0, 0.25, 0.5, 0.75, 1]).tolist(),
+            "counts": counts.tolist(),
+            "edges": edges.tolist(),
+        },
+        "actions": _actions(data.actions),
+        "levels": levels,
+        "minari": minari_facts(data.id) if data.id and is_local(data.id) else {},
+        "sha256": data.sha256,
+    }
+
+
+def _actions(actions: npt.NDArray[Any]) -> dict[str, Any]:
+    if actions.ndim == 1:
+        return {"counts": np.bincount(actions).tolist()}
+    return {"mean": actions.mean(0).tolist(), "std": actions.std(0).tolist()}
+
+
+def write_card(card: dict[str, Any]) -> str:
+    """A card as text for a terminal."""
+    returns, actions = card["returns"], card["actions"]
+    low, quarter, median, three_quarters, high = returns["quantiles"]
+    lines = {
+        "dataset": card["id"],
+        "task": card["task"],
+        "size": f"{card['episodes']} episodes, {card['transitions']:,} transitions, "
+        f"{card['bytes'] / 1e6:,.1f} MB of {card['observations']}",
+        "episode length": f"mean {card['lengths']['mean']:.0f}, "
+        f"{card['lengths']['min']} to {card['lengths']['max']}",
+        "returns": f"mean {returns['mean']:.2f}, quartiles {quarter:.2f} {median:.2f} "
+        f"{three_quarters:.2f}",
+        "": f"{low:.2f} {bars(returns['counts'])} {high:.2f}",
+        "actions": f"0 {bars(actions['counts'])} {len(actions['counts']) - 1}"
+        if "counts" in actions
+        else "mean " + " ".join(f"{mean:.2f}" for mean in actions["mean"]),
+        "levels": card["levels"],
+        "columns": ", ".join(card["columns"]),
+        **{key.replace("_", " "): value for key, value in card["minari"].items()},
+        "sha256": card["sha256"],
+    }
+    return "\n".join(
+        f"{name:<16} {value}" for name, value in lines.items() if value not in (None, "")
+    )
+
+
+def bars(counts: list[int]) -> str:
+    """A histogram in one line of text; anything above zero shows."""
+    most = max(counts, default=0) or 1
+    return "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // most)] for count in counts)
+
+
+def contact_sheet(data: TransitionDataset, path: Path) -> None:
+    """Write a hundred frames, evenly through the data, as one PNG.
+
+    Raises:
+        BadConfig: the observations are no pictures.
+    """
+    shape = data.observations.shape[1:]
+    if not (data.observations.dtype == np.uint8 and len(shape) == 3 and shape[0] in (1, 3)):
+        raise BadConfig(f"dataset {data.id!r} has no frames to show, but {shape} observations")
+    from imageio import v3 as imageio
+
+    rows = np.linspace(0, len(data) - 1, SHEET**2).astype(np.int64)
+    frames = np.asarray(data.observations[rows])
+    channels, height, width = shape
+    grid = frames.reshape(SHEET, SHEET, channels, height, width).transpose(0, 3, 1, 4, 2)
+    sheet = grid.reshape(SHEET * height, SHEET * width, channels)
+    content = io.BytesIO()
+    imageio.imwrite(content, sheet.squeeze(), extension=".png")
+    write_bytes(path, content.getvalue())

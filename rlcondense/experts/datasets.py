@@ -1,0 +1,118 @@
+"""Datasets that experts play: good, of mixed quality, or random to compare with.
+
+Named after D4RL's (Fu et al., 2020, arXiv 2004.07219); Mediratta et al. (2023, arXiv 2312.05742)
+have their like for Procgen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.storage import Episode, cache_root
+from rlcondense.datasets.traces import Trace, load_trace, replay
+from rlcondense.errors import BadConfig
+from rlcondense.experts.zoo import load_expert, snapshots
+from rlcondense.files import lock, slug
+from rlcondense.networks import PolicyNetwork
+from rlcondense.policies import NetworkPolicies, PolicyBatch, random_policies
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+KINDS = ("expert", "mixed", "random")
+SEED = 1000  # evaluations use 0, and would else play the very levels of the data
+MIXED_PARTS = 5
+
+
+def collect_dataset(
+    task: Task,
+    kind: str = "expert",
+    *,
+    folder: Path | None = None,
+    episodes: int = 100,
+    seed: int = SEED,
+    num_envs: int = 20,
+    progress: Progress = silent,
+) -> Trace:
+    """Play one of the three kinds of dataset on seen levels.
+
+    Args:
+        task: where to play.
+        kind: `expert`; `mixed`, equal parts of five policies along its training; or `random`.
+        folder: where training wrote to; needed for `mixed`, else the shipped experts by default.
+        episodes: how many, a multiple of `num_envs`.
+        seed: of levels and actions.
+        num_envs: parallel environments.
+        progress: told the episodes played.
+    """
+    policies = _policies(task, kind, folder)
+    return collect(
+        policies, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress
+    )
+
+
+def _policies(task: Task, kind: str, folder: Path | None) -> PolicyBatch:
+    if kind == "random":
+        return random_policies(int(task.action_space.n), [0])  # type: ignore[attr-defined]
+    if kind == "expert":
+        return NetworkPolicies([load_expert(task.id, folder).network], [0])
+    if kind != "mixed":
+        raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if folder is None:
+        raise BadConfig("a mixed dataset needs the folder that training wrote its snapshots to")
+    return mixed_policies(snapshots(task.id, folder))
+
+
+def mixed_policies(
+    networks: Mapping[int, PolicyNetwork], parts: int = MIXED_PARTS
+) -> NetworkPolicies:
+    """Policies along one training run, the first and the last included.
+
+    Those between lie a third, a ninth and so on of the way, as near as there are any.
+
+    Args:
+        networks: by environment steps.
+        parts: how many policies.
+
+    Raises:
+        BadConfig: there are too few.
+    """
+    last = max(networks, default=0)
+    between = [min(networks, key=lambda s: abs(s - last / 3**k)) for k in range(1, parts - 1)]
+    steps = sorted({min(networks, default=0), *between, last})
+    if len(steps) < parts:
+        raise BadConfig(f"training left too few snapshots for {parts} different policies")
+    return NetworkPolicies([networks[s] for s in steps], steps)
+
+
+class ExpertDataset:
+    """A catalogue dataset that the shipped expert plays on first use.
+
+    What it plays is kept as a trace, so that a build that was cut short does not play it again.
+    Networks round differently from machine to machine, so that the data are not the same
+    everywhere, as those of a shipped trace are.
+
+    Args:
+        id: its catalogue id.
+        task: id of its task.
+        episodes: how many.
+    """
+
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, id: str, *, task: str, episodes: int) -> None:
+        self.id, self.task, self.num_episodes = id, task, episodes
+
+    def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
+        """The dataset's episodes, collected unless they were before."""
+        expert = load_expert(task.id).sha256[:12]
+        path = cache_root() / "traces" / f"{slug(self.id)}-{expert}.trace.safetensors"
+        with lock(path.with_suffix(".lock")):
+            if not path.exists():
+                trace = collect_dataset(
+                    task, episodes=self.num_episodes, num_envs=50, progress=progress
+                )
+                trace.save(path)
+        return replay(load_trace(path), task, progress=progress)

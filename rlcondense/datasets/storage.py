@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -187,17 +188,25 @@ def download_minari(dataset_id: str) -> None:
         building = get_dataset_path("") / f".downloading-{slug(dataset_id)}"
         shutil.rmtree(building, ignore_errors=True)
         try:
-            with _minari_root(building), warnings.catch_warnings():
+            with (
+                _minari_root(building),
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(sys.stderr),  # Minari prints as it goes
+            ):
                 warnings.simplefilter("ignore")
                 minari.download_dataset(dataset_id)
             target.parent.mkdir(parents=True, exist_ok=True)
             (building / dataset_id).replace(target)
         except ImportError as error:
             raise MissingExtra("what Minari downloads with", "remote") from error
+        except ValueError as error:  # how Minari says that the remote does not have it
+            raise RLCondenseError(
+                f"dataset {dataset_id!r} cannot be downloaded: {_reason(error)}"
+            ) from error
         except Exception as error:  # each remote's library raises what it likes
             raise RLCondenseError(
-                f"dataset {dataset_id!r} cannot be downloaded from Minari's remote: "
-                f"{_reason(error)}"
+                f"dataset {dataset_id!r} cannot be downloaded from Minari's remote "
+                f"({_reason(error)}); is this machine online?"
             ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)

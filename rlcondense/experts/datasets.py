@@ -79,9 +79,9 @@ def mixed_policies(
     Raises:
         BadConfig: there are too few.
     """
-    last = max(networks, default=0)
+    first, last = min(networks), max(networks)
     between = [min(networks, key=lambda s: abs(s - last / 3**k)) for k in range(1, parts - 1)]
-    steps = sorted({min(networks, default=0), *between, last})
+    steps = sorted({first, *between, last})
     if len(steps) < parts:
         raise BadConfig(f"training left too few snapshots for {parts} different policies")
     return NetworkPolicies([networks[s] for s in steps], steps)

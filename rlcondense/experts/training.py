@@ -50,8 +50,9 @@ def train_expert(
     made, device = make_task(task), resolve_device(device)
     protocol_of(episodes)
     threads = os.cpu_count() or 1
-    precision = {"precision": "bfloat16"} if device == "cuda" else {}
-    config = make_config(PPOConfig, {**precision, **settings}, "the trainer")
+    # On a GPU one half of the environments steps while the policy computes for the other.
+    of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
+    config = make_config(PPOConfig, {**of_gpu, **settings}, "the trainer")
     out = out or Path("results", "experts", slug(made.id))
     trainer = Trainer(made, config, out, device=device, resume=resume, num_threads=threads)
     trained = trainer.train(progress)

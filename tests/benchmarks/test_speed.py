@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import Protocol, evaluate
 from rlcondense.experts.ppo import PPOConfig, Trainer
@@ -102,6 +108,48 @@ def test_ppo_against_its_parts(task: Task, tmp_path) -> None:  # type: ignore[no
 
     limit = 512 / _seconds(update) / config.epochs
     print(f"\nPPO: {rate:.0f} steps/s, its updates alone {limit:.0f}, ratio {rate / limit:.2f}")
+
+
+def test_ppo_against_a_plain_loop(tmp_path: Path) -> None:
+    """Steps per second of `expert train` beside a plain PPO loop, same network and settings.
+
+    Each in a process of its own, as users run them, and with all threads.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+
+    def call(*arguments: str) -> str:
+        command = [sys.executable, "-m", *arguments]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    plain = float(call("tests.benchmarks.plain_ppo", "starpilot", "nature", "5"))
+    call(
+        "rlcondense.cli", "expert", "train", "starpilot", "--network", "nature", "--steps",
+        str(5 * 64 * 256), "--set", "epochs=2", "--episodes", "2", "--out", str(tmp_path),
+    )  # fmt: skip
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    ours = float(np.median([json.loads(line)["steps_per_second"] for line in log]))
+    print(f"\nPPO: {ours:.0f} steps/s, a plain loop {plain:.0f}, ratio {ours / plain:.2f}")
+
+
+def test_building_a_dataset_against_the_environment_alone(task: Task, trace: Trace) -> None:
+    """Replaying a trace into frames, beside stepping the same environments without keeping any."""
+    env = task.make_vec("seen", len(trace.lengths), seed=trace.seed, copy=False)
+    env.reset()
+    steps = int(trace.lengths.max())
+
+    def alone() -> None:
+        for _ in range(steps):
+            env.step(np.zeros(len(trace.lengths), np.int64))
+
+    replaying = _seconds(lambda: list(replay(trace, task)))
+    environment = _seconds(alone)
+    env.close()
+    print(
+        f"\nreplay: {len(trace.actions) / replaying:.0f} transitions/s, "
+        f"environment alone {len(trace.lengths) * steps / environment:.0f} steps/s"
+    )
 
 
 def test_the_random_policy_runs_at_the_environments_rate(task: Task) -> None:

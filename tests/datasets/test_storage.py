@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -8,16 +11,32 @@ import gymnasium
 import minari
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 
-from rlcondense.datasets.storage import cache_root, read_minari, write_minari
+from rlcondense.cli import main
+from rlcondense.datasets.storage import (
+    cache_root,
+    columns_folder,
+    read_minari,
+    verify_minari,
+    write_minari,
+)
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
+from rlcondense.errors import (
+    BadConfig,
+    CorruptArtifact,
+    MissingExtra,
+    RLCondenseError,
+    UnknownName,
+)
+from rlcondense.files import sha256_arrays
 from rlcondense.making import load_dataset
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY
+from tests.datasets.hub import hub
 
 
 def test_minari_gives_back_every_bit(tiny: TransitionDataset, trace: Trace, task: Task) -> None:
@@ -144,3 +163,134 @@ def test_what_a_killed_build_left_behind_is_no_obstacle(trace: Trace, task: Task
 def test_columns_of_unequal_length_are_refused() -> None:
     with pytest.raises(CorruptArtifact, match="'actions' has 2 rows, observations 3"):
         TransitionDataset(np.zeros((3, 1)), np.zeros(2))
+
+
+def test_columns_that_were_tampered_with_are_read_again(tiny: TransitionDataset) -> None:
+    file = next(cache_root().glob("columns/*starpilot-v0/rewards.npy"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert sha256_arrays(read_minari(TINY).columns()) == tiny.sha256
+
+
+def test_verify_notices_a_byte_that_changed_behind_everybodys_back(tiny: TransitionDataset) -> None:
+    file = next(cache_root().glob("columns/*starpilot-v0/rewards.npy"))
+    stat, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(CorruptArtifact, match="were damaged"):
+        verify_minari(TINY)
+    assert verify_minari(TINY) == tiny.sha256
+    assert not list((cache_root() / "columns").glob(".*"))
+
+
+def test_actions_that_are_no_arrays_are_refused() -> None:
+    buffer = EpisodeBuffer(
+        observations=np.zeros((2, 2), np.float32),
+        actions=np.array([[0, 1]]),
+        rewards=np.array([1.0]),
+        terminations=np.array([True]),
+        truncations=np.array([False]),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minari.create_dataset_from_buffers(
+            "tests/multi-v0",
+            [buffer],
+            observation_space=gymnasium.spaces.Box(-9, 9, (2,)),
+            action_space=gymnasium.spaces.MultiDiscrete([2, 2]),
+        )
+    with pytest.raises(BadConfig, match="only arrays and single discrete actions"):
+        load_dataset("tests/multi-v0")
+
+
+BOUNDED = """
+import resource, sys
+import numpy as np
+from rlcondense.datasets.storage import read_minari
+import minari, h5py
+used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) * 1024
+limit = used + 48 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+data = read_minari("tests/large-v0")
+assert data.observations.nbytes == 120_000_000, data.observations.nbytes
+assert len(data.episode_returns()) == 30
+assert data.rows(np.arange(0, len(data), 10))["observations"].shape == (3000, 1000)
+try:
+    np.array(data.observations)
+except MemoryError:
+    print("bounded")
+"""
+
+
+def test_a_dataset_larger_than_memory_is_read() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((1001, 1000), np.float32)
+    episodes = (
+        EpisodeBuffer(
+            observations=frames,
+            actions=np.zeros(1000, np.int64),
+            rewards=np.ones(1000),
+            terminations=np.arange(1000) == 999,
+            truncations=np.zeros(1000, bool),
+        )
+        for _ in range(30)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minari.create_dataset_from_buffers(
+            "tests/large-v0",
+            episodes,
+            observation_space=gymnasium.spaces.Box(-9, 9, (1000,)),
+            action_space=gymnasium.spaces.Discrete(2),
+        )
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "bounded\n", done.stderr
+    shutil.rmtree(get_dataset_path("tests/large-v0"))
+    shutil.rmtree(columns_folder("tests/large-v0"))
+
+
+def _download(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rlcondense.cli", "dataset", "show", name, "--download"]
+    environment = {**os.environ, "MINARI_REMOTE": "hf://testers", **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_dataset_of_minaris_remote_is_downloaded(tmp_path: Path) -> None:
+    rows = np.arange(6, dtype=np.float64).reshape(3, 2)
+    _vector_dataset("lab/points-v0", gymnasium.spaces.Box(-9, 9, (2,), np.float64), rows)
+    lab = tmp_path / "lab"
+    shutil.move(get_dataset_path("lab"), lab)
+    (lab / "namespace_metadata.json").write_text('{"datasets": ["lab/points-v0"]}')
+    with hub("testers/lab", lab) as address:
+        variables = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
+        assert (
+            "unknown dataset"
+            in CliRunner().invoke(main, ["dataset", "show", "lab/points-v0"]).stderr
+        )
+        done = _download("lab/points-v0", **variables)
+        assert done.returncode == 0, done.stderr
+        assert "1 episodes, 2 transitions" in done.stdout
+        missing = _download("lab/circles-v0", **variables)
+    assert missing.returncode == 2
+    assert "'lab/circles-v0' cannot be downloaded: Couldn't find any version" in missing.stderr
+    assert np.array_equal(load_dataset("lab/points-v0").observations, rows[:2])
+    assert not list(get_dataset_path("").glob(".downloading*"))
+
+
+def test_offline_a_download_is_one_clear_error(tmp_path: Path) -> None:
+    done = _download("lab/squares-v0", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "Error: dataset 'lab/squares-v0' cannot be downloaded" in done.stderr
+    assert "is this machine online?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_library_the_install_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "minari.storage.remotes.huggingface", raising=False)
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[remote\]'"):
+        load_dataset("lab/lines-v0", download=True)

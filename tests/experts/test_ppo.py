@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,50 @@ def test_interrupted_and_resumed_equals_uninterrupted(task: Task, tmp_path: Path
     log = [json.loads(line) for line in (tmp_path / "parts" / ppo.LOG).read_text().splitlines()]
     assert [entry["steps"] for entry in log] == [64, 128, 192, 256]
     assert {"seconds", "steps_per_second", "return", "entropy"} <= log[0].keys()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from rlcondense.experts.ppo import PPOConfig, Trainer
+from rlcondense.making import make_task
+
+def progress(phase, done, total, note=""):
+    if done == 128:
+        os.kill(os.getpid(), signal.SIGINT)
+
+small = {"network": "nature", "num_envs": 4, "rollout_length": 16, "epochs": 2, "minibatches": 2}
+Trainer(make_task("starpilot"), PPOConfig(**small, steps=10**6), Path(sys.argv[1])).train(progress)
+"""
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been(
+    task: Task, tmp_path: Path
+) -> None:
+    whole = Trainer(task, _config(256), tmp_path / "whole").train()
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "parts")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in done.stderr
+    resumed = Trainer(task, _config(256), tmp_path / "parts", resume=True)
+    assert resumed.steps == 128
+    assert torch.equal(_parameters(whole.network), _parameters(resumed.train().network))
+
+
+def test_environments_in_groups_that_take_turns_resume_exactly_too(
+    task: Task, tmp_path: Path
+) -> None:
+    def config(steps: int) -> PPOConfig:
+        return PPOConfig(**{**SMALL, "env_groups": 2}, steps=steps)  # type: ignore[arg-type]
+
+    whole = Trainer(task, config(256), tmp_path / "whole").train()
+    Trainer(task, config(128), tmp_path / "parts").train()
+    resumed = Trainer(task, config(256), tmp_path / "parts", resume=True).train()
+    assert torch.equal(_parameters(whole.network), _parameters(resumed.network))
+
+
+def test_groups_must_divide_the_environments() -> None:
+    with pytest.raises(BadConfig, match="multiple of env_groups"):
+        PPOConfig(num_envs=4, env_groups=3)
 
 
 def test_steps_after_the_checkpoint_are_logged_once(task: Task, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""A small stand-in for the Hugging Face hub, which Minari downloads from, on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "0" * 40
+
+
+@contextmanager
+def hub(repository: str, folder: Path) -> Iterator[str]:
+    """Serve the files of `folder` as the dataset repository `owner/name`; gives the address."""
+    files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    info = {
+        "_id": COMMIT[:24],
+        "id": repository,
+        "sha": COMMIT,
+        "private": False,
+        "downloads": 0,
+        "tags": [],
+        "siblings": [{"rfilename": name} for name in files],
+    }
+
+    tree = [
+        {"type": "file", "path": name, "size": path.stat().st_size, "oid": COMMIT}
+        for name, path in files.items()
+    ]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            resolve = f"/datasets/{repository}/resolve/"
+            if path == "/api/datasets":
+                self._send(json.dumps([info]).encode())
+            elif path.startswith(f"/api/datasets/{repository}/tree"):
+                self._send(json.dumps(tree).encode())
+            elif path.startswith(f"/api/datasets/{repository}"):
+                self._send(json.dumps(info).encode())
+            elif path.startswith(resolve) and path[len(resolve) :].partition("/")[2] in files:
+                self._send(files[path[len(resolve) :].partition("/")[2]].read_bytes())
+            else:
+                self._send(b"", 404)
+
+        do_HEAD = do_GET
+
+        def _send(self, content: bytes, status: int = 200) -> None:
+            self.send_response(status)
+            if status != 200:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()

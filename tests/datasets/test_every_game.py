@@ -1,0 +1,65 @@
+"""What the policy saw is what the dataset holds, for all sixteen games and every kind of dataset."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from minari.storage import get_dataset_path
+
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.storage import columns_folder, read_minari, write_minari
+from rlcondense.datasets.traces import load_trace, replay
+from rlcondense.making import make_task
+from rlcondense.policies import NetworkPolicies, PolicyBatch, random_policies
+from rlcondense.tasks.procgen import GAMES
+from tests.conftest import random_network
+
+POLICIES = {
+    "random": lambda: random_policies(15, [0]),
+    "expert": lambda: NetworkPolicies([random_network(0, "cnn4")], [0]),
+    "mixed": lambda: NetworkPolicies([random_network(s, "cnn4") for s in (0, 1)], [0, 1]),
+}
+
+
+class _Witness(PolicyBatch):
+    """Acts like another batch and remembers what each of its policies was shown."""
+
+    def __init__(self, policies: PolicyBatch) -> None:
+        self.policies, self.num_policies = policies, policies.num_policies
+        self.seeds = policies.seeds
+        self.seen: list[list[int]] = [[] for _ in range(policies.num_policies)]
+
+    def action_probs(self, observations: Any, policy_index: Any) -> Any:
+        for policy, frame in zip(policy_index, observations, strict=True):
+            self.seen[policy].append(_hash(frame))
+        return self.policies.action_probs(observations, policy_index)
+
+
+def _hash(frame: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(frame))
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+@pytest.mark.parametrize("game", GAMES)
+def test_what_was_seen_is_what_is_stored(game: str, kind: str, tmp_path: Path) -> None:
+    task, name, path = make_task(game), f"tests/{game}-{kind}-v0", tmp_path / "t.safetensors"
+    witness = _Witness(POLICIES[kind]())
+    n = witness.num_policies
+    trace = collect(witness, task, episodes=n, seed=5, num_envs=n)
+    trace.save(path)
+
+    write_minari(name, replay(load_trace(path), task), {}, gymnasium.make(task.id))
+    data = read_minari(name, task.id)
+
+    # One environment a policy, and the dataset goes environment by environment.
+    assert [_hash(frame) for frame in data.observations] == sum(witness.seen, [])
+    assert np.array_equal(data.actions, trace.actions)
+    assert set(np.asarray(data.level_seeds)) <= set(task.splits["seen"])
+    shutil.rmtree(get_dataset_path(name))
+    shutil.rmtree(columns_folder(name))

@@ -63,6 +63,7 @@ class PPOConfig:
         value_weight: weight of the value loss.
         max_gradient_norm: gradients are clipped to it.
         precision: `float32`, or `bfloat16` for the encoder under autocast.
+        compiled: have torch compile the network (a minute at the start, and a C++ compiler).
         seed: of the network, the levels and the actions.
     """
 
@@ -82,6 +83,7 @@ class PPOConfig:
     value_weight: float = 0.5
     max_gradient_norm: float = 0.5
     precision: str = "float32"
+    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -206,6 +208,8 @@ class Trainer:
         assert shape is not None
         num_actions = int(task.action_space.n)  # type: ignore[attr-defined]
         self.network = ActorCritic(NetworkSpec(config.network, shape, num_actions)).to(self.device)
+        forward = self.network.logits_and_value
+        self.forward = torch.compile(forward, dynamic=False) if config.compiled else forward
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5
         )
@@ -316,7 +320,7 @@ class Trainer:
             self._finish_step(group, length - 1)
             self._look(group, length)
         with self._autocast():
-            _, values = self.network.logits_and_value(_channel_first(self.buffer["frames"][-1]))
+            _, values = self.forward(_channel_first(self.buffer["frames"][-1]))
         self.buffer["values"][-1] = values
         self._count_returns()
 
@@ -328,7 +332,7 @@ class Trainer:
 
     def _start_step(self, group: _EnvGroup, t: int) -> None:
         with self._autocast():
-            logits, values = self.network.logits_and_value(self._look(group, t))
+            logits, values = self.forward(self._look(group, t))
         log_probs = logits.log_softmax(1)
         actions = torch.multinomial(log_probs.exp(), 1, generator=self.generator)
         group.env.step_async(actions.squeeze(1).cpu().numpy())
@@ -396,7 +400,7 @@ class Trainer:
     def _step(self, batch: dict[str, Tensor]) -> Tensor:
         c = self.config
         with self._autocast():
-            logits, values = self.network.logits_and_value(_channel_first(batch["frames"]))
+            logits, values = self.forward(_channel_first(batch["frames"]))
         log_probs = logits.log_softmax(1)
         taken = log_probs.gather(1, batch["actions"][:, None]).squeeze(1)
         ratio = (taken - batch["log_probs"]).exp()

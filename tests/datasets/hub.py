@@ -33,6 +33,9 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
     ]
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             resolve = f"/datasets/{repository}/resolve/"
@@ -46,8 +49,6 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
                 self._send(files[path[len(resolve) :].partition("/")[2]].read_bytes())
             else:
                 self._send(b"", 404)
-
-        do_HEAD = do_GET
 
         def _send(self, content: bytes, status: int = 200) -> None:
             self.send_response(status)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,18 @@ def test_environments_in_groups_that_take_turns_resume_exactly_too(
     Trainer(task, config(128), tmp_path / "parts").train()
     resumed = Trainer(task, config(256), tmp_path / "parts", resume=True).train()
     assert torch.equal(_parameters(whole.network), _parameters(resumed.network))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+def test_a_compiled_network_learns_the_same_but_for_rounding(task: Task, tmp_path: Path) -> None:
+    plain = Trainer(task, _config(64), tmp_path / "plain").train()
+    config = PPOConfig(**{**SMALL, "compiled": True}, steps=64)  # type: ignore[arg-type]
+    compiled = Trainer(task, config, tmp_path / "compiled").train()
+    torch.testing.assert_close(
+        _parameters(plain.network), _parameters(compiled.network), atol=1e-4, rtol=0
+    )
 
 
 def test_groups_must_divide_the_environments() -> None:

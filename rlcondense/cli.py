@@ -395,6 +395,36 @@ def expert_train(
     click.echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
 
 
+@expert.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def expert_list(as_json: bool) -> None:
+    """List the shipped experts and what their cards say they score."""
+    from rlcondense.catalogue import find
+    from rlcondense.experts.zoo import shipped_cards
+
+    cards = shipped_cards()
+    if as_json:
+        click.echo(json.dumps(cards, indent=2, sort_keys=True))
+        return
+    from tabulate import tabulate
+
+    rows = []
+    for card in cards:
+        entry = find("tasks", card["task"])
+        returns = (entry.facts["random_return"], card["returns"])
+        rows.append(
+            [entry.aliases[0], card["network"], f"{card['steps'] / 1e6:.1f}M"]
+            + [
+                f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
+                for split in ("seen", "heldout")
+                for by in returns
+            ]
+        )
+    headers = ["task", "network", "steps", "random, seen", "expert, seen",
+               "random, held-out", "expert, held-out"]  # fmt: skip
+    click.echo(tabulate(rows, headers, disable_numparse=True))
+
+
 @expert.command("evaluate")
 @click.argument("task")
 @click.option(
@@ -420,6 +450,10 @@ def _print_returns(returns: dict[str, dict[str, Any]]) -> None:
             f"{split:<8} {value['mean']:.3f} ± {value['standard_error']:.3f} "
             f"(standard error over {value['episodes']} episodes)"
         )
+
+
+def _quartiles(quartiles: Sequence[float]) -> str:
+    return " ".join(f"{value:.2f}" for value in quartiles)
 
 
 @main.group()
@@ -459,16 +493,26 @@ def dataset_list(as_json: bool) -> None:
 
     shipped, local = entries("datasets"), local_datasets()
     rows = [
-        {"id": id_, "here": id_ in local, "summary": shipped[id_].summary if id_ in shipped else ""}
+        {"id": id_, "here": id_ in local, **(dict(shipped[id_].facts) if id_ in shipped else {})}
         for id_ in sorted({*shipped, *local})
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2, sort_keys=True))
         return
-    width = max((len(str(row["id"])) for row in rows), default=0)
-    for row in rows:
-        state = "built" if row["here"] else "built on first use"
-        click.echo(f"{row['id']:<{width}}  {state:<18}  {row['summary'] or 'Minari dataset'}")
+    from tabulate import tabulate
+
+    table = [
+        [
+            row["id"],
+            "here" if row["here"] else "on first use",
+            row.get("episodes", ""),
+            row.get("transitions", ""),
+            _quartiles(row.get("returns", {}).get("quartiles", [])),
+        ]
+        for row in rows
+    ]
+    headers = ["dataset", "built", "episodes", "transitions", "return: quartiles"]
+    click.echo(tabulate(table, headers, disable_numparse=True, colalign=("left",) * 5))
 
 
 @dataset.command("verify")

@@ -48,7 +48,13 @@ def expert_path(task_id: str, folder: Path | None = None) -> Path:
 
 def shipped_experts() -> list[str]:
     """Ids of the tasks that have a shipped expert."""
-    return sorted(read_json(card)["task"] for card in experts_folder().glob("*.json"))
+    return [card["task"] for card in shipped_cards()]
+
+
+def shipped_cards() -> list[dict[str, Any]]:
+    """The cards of the shipped experts, by task."""
+    cards = [read_json(path) for path in experts_folder().glob("*.json")]
+    return sorted(cards, key=lambda card: str(card["task"]))
 
 
 def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], folder: Path) -> Path:

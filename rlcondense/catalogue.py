@@ -5,16 +5,20 @@ Reading the catalogue imports no task, method or learner; `Entry.load` imports o
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import sys
 import tomllib
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from rlcondense.errors import (
@@ -43,7 +47,7 @@ class Entry:
     Attributes:
         group: `tasks`, `datasets`, `methods` or `learners`.
         id: `[namespace/]name[-vN]`.
-        entry_point: `module:attribute` of the class behind it.
+        entry_point: `module:attribute` of the class behind it, or `path/to/file.py:attribute`.
         config: settings it is made with.
         aliases: other names for it.
         summary: one sentence.
@@ -81,9 +85,9 @@ class Entry:
                 f"{' and '.join(self.rivals)} both offer the {self.kind} {self.id!r}: "
                 "uninstall one, or name the one to see in RLCONDENSE_PLUGINS"
             )
-        module, _, attribute = self.entry_point.partition(":")
+        module, _, attribute = self.entry_point.rpartition(":")
         try:
-            target = import_module(module)
+            target = import_file(Path(module)) if module.endswith(".py") else import_module(module)
             for part in attribute.split("."):
                 target = getattr(target, part)
         except RLCondenseError:
@@ -187,12 +191,71 @@ def register(group: str, name: str, entry_point: str, **config: Any) -> None:
         entry_point: `module:attribute`.
         **config: settings it is made with.
     """
-    _check_group(group)
-    if not ID.fullmatch(name):
-        raise BadConfig(f"{name!r} is not an id of the form [namespace/]name[-vN]")
-    if name in _built_in(group):
-        raise BadConfig(f"{name!r} is a built-in {group.removesuffix('s')}; choose another name")
-    _registered[group, name] = Entry(group, name, entry_point, MappingProxyType(config))
+    add(Entry(group, name, entry_point, MappingProxyType(config)))
+
+
+def add(entry: Entry) -> None:
+    """Add a whole entry for this process only.
+
+    Raises:
+        BadConfig: its id is malformed, or a built-in one.
+    """
+    _check_group(entry.group)
+    if not ID.fullmatch(entry.id):
+        raise BadConfig(f"{entry.id!r} is not an id of the form [namespace/]name[-vN]")
+    if entry.id in _built_in(entry.group):
+        raise BadConfig(f"{entry.id!r} is a built-in {entry.kind}; choose another name")
+    _registered[entry.group, entry.id] = entry
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a single file as a module of its own, once for what it contains.
+
+    Raises:
+        BadConfig: it is not there, or cannot be imported.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadConfig(f"cannot read {path}: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    name = f"rlcondense_included_{re.sub(r'[^A-Za-z0-9]', '_', path.stem)}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever somebody's file raises
+        del sys.modules[name]
+        raise BadConfig(
+            f"{path} cannot be imported: {type(error).__name__}: {error} "
+            f"(line {_line_of(error, path)})"
+        ) from error
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> int | str:
+    if isinstance(error, SyntaxError):
+        return error.lineno or "?"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == path and frame.lineno
+    ]
+    return lines[-1] if lines else "?"
+
+
+def plugins() -> list[Entry]:
+    """Every entry that an installed plugin offers, hidden and disputed ones included."""
+    return [
+        replace(entry, rivals=tuple(sorted({other.origin for other in offers} - {entry.origin})))
+        for group in GROUPS
+        for offers in _plugins(group).values()
+        for entry in offers
+    ]
 
 
 def _check_group(group: str) -> None:

@@ -91,6 +91,24 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise CorruptArtifact(f"{path} is not a readable safetensors file: {error}") from error
 
 
+def allocate(descriptor: int, size: int, what: Path) -> None:
+    """Reserve a file's bytes before they are written through a memory map.
+
+    A full disk would otherwise end the process without a word.
+
+    Raises:
+        RLCondenseError: there is no room.
+    """
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        raise RLCondenseError(
+            f"cannot write {what}: {error.strerror} (it needs {size / 1e6:,.0f} MB)"
+        ) from error
+
+
 def sha256_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.config import make_config
 from rlcondense.datasets.storage import (
+    EXPERT_SHA256,
     download_minari,
     is_local,
     local_datasets,
+    minari_facts,
     read_minari,
     remove_minari,
     write_minari,
@@ -18,6 +24,7 @@ from rlcondense.datasets.storage import (
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.experts import zoo
+from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.progress import Progress, silent
@@ -58,12 +65,12 @@ def make_method(name: str, **settings: Any) -> Method[Any]:
         >>> make_method("gradmatch", iterations=100).config.iterations
         100
     """
-    return _configured(catalogue.find("methods", name), Method, settings)  # type: ignore[no-any-return]
+    return configured(catalogue.find("methods", name), Method, settings)  # type: ignore[no-any-return]
 
 
 def make_learner(name: str, **settings: Any) -> Learner[Any]:
     """Make a learner by id, with settings of its config."""
-    return _configured(catalogue.find("learners", name), Learner, settings)  # type: ignore[no-any-return]
+    return configured(catalogue.find("learners", name), Learner, settings)  # type: ignore[no-any-return]
 
 
 def load_expert(name: str) -> Expert:
@@ -132,8 +139,14 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
     source = entry.load()(entry.id, **entry.config)
     task = make_task(str(entry.facts.get("task") or source.task))
     built = _build(entry, source, task, progress)
-    dataset = read_minari(entry.id, task.id)
+    rebuild = f"'rlcondense dataset build --rebuild {entry.id}' makes it anew"
+    try:
+        dataset = read_minari(entry.id, task.id, progress)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(f"{error}; {rebuild}") from error
     expected = entry.facts.get("sha256")
+    if not expected:
+        _check_player(entry, rebuild)
     if not expected or dataset.sha256 == expected:
         return dataset
     differs = f"its sha256 is {dataset.sha256[:12]}, not {str(expected)[:12]}"
@@ -144,9 +157,15 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
             "its trace is damaged, or this platform's Procgen plays differently"
         )
     raise CorruptArtifact(
-        f"dataset {entry.id!r} on this machine is not the shipped one ({differs}); "
-        f"'rlcondense dataset build --rebuild {entry.id}' makes it anew"
+        f"dataset {entry.id!r} on this machine is not the shipped one ({differs}); {rebuild}"
     )
+
+
+def _check_player(entry: Entry, rebuild: str) -> None:
+    """Refuse a dataset that another expert than the shipped one has played."""
+    player = minari_facts(entry.id).get(EXPERT_SHA256)
+    if player and player != load_expert(str(entry.facts["expert"])).sha256:
+        raise CorruptArtifact(f"dataset {entry.id!r} was played by an earlier expert; {rebuild}")
 
 
 def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
@@ -157,9 +176,8 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
 
     import rlcondense.tasks  # noqa: F401  registers the environments
 
-    env = gymnasium.make(task.id)
-    write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
-    env.close()  # type: ignore[no-untyped-call]
+    with contextlib.closing(gymnasium.make(task.id)) as env:
+        write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
     return True
 
 
@@ -169,15 +187,50 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
         "author": "rlcondense",
         "algorithm_name": str(entry.facts.get("algorithm", "")),
         "description": entry.summary,
-        "code_permalink": f"https://pypi.org/project/rlcondense/{__version__}/",
+        "code_permalink": "https://pypi.org/project/rlcondense/",
         "requirements": [f"rlcondense=={__version__}"],
     }
     if "seen" in task.random_return:
         fields["ref_min_score"] = task.random_return["seen"].mean
     if entry.facts.get("expert"):
-        card = load_expert(str(entry.facts["expert"])).card
-        fields["ref_max_score"] = float(card["returns"]["seen"]["mean"])
+        expert = load_expert(str(entry.facts["expert"]))
+        fields["ref_max_score"] = float(expert.card["returns"]["seen"]["mean"])
+        fields[EXPERT_SHA256] = expert.sha256
     return fields
+
+
+def include(path: Path) -> list[Entry]:
+    """Register the methods and learners that a single file defines, for this process.
+
+    Each is found by its class's `id`, or else by the class's name in lower case with hyphens.
+
+    Args:
+        path: a Python file.
+
+    Returns:
+        The new entries, whose origin is the file and the sha256 of its content.
+
+    Raises:
+        BadConfig: it cannot be imported, defines nothing, or takes a built-in name.
+    """
+    path = path.resolve()
+    module = catalogue.import_file(path)
+    origin = (path.name, sha256_file(path)[:12])
+    found = []
+    for name, cls in vars(module).items():
+        if not isinstance(cls, type) or cls.__module__ != module.__name__:
+            continue
+        groups = {"methods": Method, "learners": Learner}
+        group = next((g for g, base in groups.items() if issubclass(cls, base)), None)
+        if group is None or inspect.isabstract(cls):
+            continue
+        id_ = cls.__dict__.get("id") or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+        entry = Entry(group, id_, f"{path}:{name}", summary="included", distribution=origin)
+        catalogue.add(entry)
+        found.append(entry)
+    if not found:
+        raise BadConfig(f"{path} defines no method and no learner")
+    return found
 
 
 def _load(entry: Entry, base: type) -> Any:
@@ -190,7 +243,13 @@ def _load(entry: Entry, base: type) -> Any:
     return cls
 
 
-def _configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
+def configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
+    """What an entry names, made with its config and `settings` over it.
+
+    Raises:
+        PluginLoadError: it cannot be imported, or is no `base`.
+        BadConfig: a setting is unknown or of the wrong type.
+    """
     cls = _load(entry, base)
     config = make_config(cls.Config, {**entry.config, **settings}, f"{entry.kind} {entry.id!r}")
     return cls(config, id=entry.id)

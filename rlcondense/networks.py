@@ -46,6 +46,11 @@ class NetworkSpec:
                 f"network {self.name!r} needs (channels, height, width) observations, "
                 f"not {self.observation_shape}"
             )
+        if self.name == "impala-patch2" and any(side % 2 for side in self.observation_shape[1:]):
+            raise BadConfig(
+                f"network {self.name!r} needs sides that are multiples of 2, "
+                f"not {self.observation_shape}"
+            )
 
 
 class Cnn4(nn.Module):

@@ -151,3 +151,12 @@ def test_an_expert_is_trained_resumed_and_evaluated(tmp_path: Path) -> None:
     )
     assert "seen" in evaluated.stdout
     assert "over 4 episodes" in evaluated.stdout
+
+
+def test_expert_list_shows_the_cards() -> None:
+    done = call("expert", "list")
+    assert done.exit_code == 0, done.output
+    cards = {card["task"]: card for card in json.loads(call("expert", "list", "--json").stdout)}
+    card = cards["procgen/starpilot-easy-v0"]
+    assert f"{card['returns']['heldout']['mean']:.2f} ±" in done.stdout
+    assert card["network"] in done.stdout

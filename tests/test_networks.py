@@ -4,20 +4,20 @@ import pytest
 import torch
 
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
     # cnn4: as counted in the code of Light et al. (2024); impala: without a value head.
-    [("cnn4", 11_826), ("nature", 608_431), ("impala", 625_999)],
+    [("cnn4", 11_826), ("nature", 608_431), ("impala", 625_999), ("impala-patch2", 234_079)],
 )
 def test_parameter_counts(name: str, parameters: int) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, 64, 64), 15))
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("name", ["cnn4", "nature", "impala"])
+@pytest.mark.parametrize("name", ENCODERS)
 def test_bytes_and_floats_of_the_same_pixels_give_the_same_logits(name: str) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, 64, 64), 15))
     frames = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
@@ -37,5 +37,7 @@ def test_scaled_and_raw_input_differ_by_255() -> None:
 def test_bad_specs_are_refused() -> None:
     with pytest.raises(UnknownName, match="did you mean 'nature'"):
         NetworkSpec("natur", (3, 64, 64), 15)
+    with pytest.raises(BadConfig, match="sides that are multiples of 2"):
+        NetworkSpec("impala-patch2", (3, 63, 64), 15)
     with pytest.raises(BadConfig, match="channels, height, width"):
         NetworkSpec("nature", (4,), 15)

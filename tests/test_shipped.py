@@ -6,61 +6,103 @@ import numpy as np
 import pytest
 
 from rlcondense import catalogue
+from rlcondense.datasets.cards import card_of
+from rlcondense.datasets.storage import verify_minari
 from rlcondense.datasets.traces import TraceDataset, load_trace
 from rlcondense.experts.training import evaluate_expert
 from rlcondense.experts.zoo import load_expert, shipped_experts
-from rlcondense.making import load_dataset, make_task
+from rlcondense.making import default_dataset, load_dataset, make_method, make_task
+from rlcondense.methods.condensed import Budget
 
-GAMES = ("bigfish", "jumper", "starpilot")
-EXPERTS = [f"procgen/{game}-easy-v0" for game in GAMES]
-DATASETS = [f"procgen/{game}-easy/expert-v0" for game in GAMES]
+EXPERTS = shipped_experts()
+DATASETS = sorted(catalogue.entries("datasets"))
+TRACES = [
+    id_ for id_ in DATASETS if catalogue.find("datasets", id_).entry_point.endswith("TraceDataset")
+]
+SPLITS = ("seen", "heldout")
 
 
-def test_the_three_games_are_shipped() -> None:
-    assert shipped_experts() == EXPERTS
-    assert sorted(catalogue.entries("datasets")) == DATASETS
+def test_every_shipped_expert_has_its_family_of_datasets() -> None:
+    games = [id_.removesuffix("-v0") for id_ in EXPERTS]
+    kinds = ("expert", "expert-1k", "mixed", "random")
+    assert sorted(f"{game}/{kind}-v0" for game in games for kind in kinds) == DATASETS
+    assert {"procgen/bigfish-easy-v0", "procgen/jumper-easy-v0", "procgen/starpilot-easy-v0"} <= {
+        *EXPERTS
+    }
+    for id_ in EXPERTS:
+        assert default_dataset(make_task(id_)) == f"{id_.removesuffix('-v0')}/expert-v0"
 
 
 @pytest.mark.parametrize("task_id", EXPERTS)
 def test_an_experts_card_tells_how_it_was_made_and_what_it_scores(task_id: str) -> None:
     card = load_expert(task_id).card
     assert card["command"].startswith("rlcondense expert train")
-    assert card["steps"] > 0
-    for split in ("seen", "heldout"):
+    assert str(card["config"]["steps"]) in card["command"]
+    assert card["steps"] >= card["config"]["steps"]
+    for split in SPLITS:
         assert card["returns"][split].keys() == {"mean", "standard_error", "episodes"}
-        assert card["returns"][split]["episodes"] >= 100
+        assert card["returns"][split]["episodes"] >= 500
+
+
+def test_most_experts_beat_the_random_policy_by_three_standard_errors_on_both_splits() -> None:
+    assert sum(min(_margins(task_id)) > 3 for task_id in EXPERTS) >= 8
 
 
 @pytest.mark.parametrize("task_id", EXPERTS)
-def test_an_expert_is_better_than_the_random_policy_by_three_standard_errors(task_id: str) -> None:
-    card = load_expert(task_id).card
-    random = make_task(task_id).random_return["seen"]
-    expert = card["returns"]["seen"]
-    error = np.hypot(random.standard_error, expert["standard_error"])
-    assert expert["mean"] > random.mean + 3 * error
+def test_every_expert_beats_the_random_policy_on_seen_levels(task_id: str) -> None:
+    assert _margins(task_id)[0] > 3
 
 
-@pytest.mark.parametrize("dataset_id", DATASETS)
-def test_a_trace_is_a_hundred_episodes_of_a_known_expert(dataset_id: str) -> None:
-    entry = catalogue.find("datasets", dataset_id)
-    trace = load_trace(TraceDataset(dataset_id).path)
-    assert trace.quota * len(trace.lengths) == 100
-    assert len(str(entry.facts["sha256"])) == 64
-    assert str(entry.facts["expert"]) in EXPERTS
+def _margins(task_id: str) -> list[float]:
+    """How many standard errors the expert is above the random policy, by split."""
+    said, random = load_expert(task_id).card["returns"], make_task(task_id).random_return
+    return [
+        (said[split]["mean"] - random[split].mean)
+        / float(np.hypot(said[split]["standard_error"], random[split].standard_error))
+        for split in SPLITS
+    ]
+
+
+@pytest.mark.parametrize("dataset_id", TRACES)
+def test_a_trace_is_a_hundred_episodes_and_well_under_a_megabyte(dataset_id: str) -> None:
+    facts, path = catalogue.find("datasets", dataset_id).facts, TraceDataset(dataset_id).path
+    trace = load_trace(path)
+    assert trace.quota * len(trace.lengths) == facts["episodes"] == 100
+    assert len(trace.actions) == facts["transitions"]
+    assert path.stat().st_size < 600_000
+    assert len(str(facts["sha256"])) == 64
+    assert str(facts["expert"]) in EXPERTS
 
 
 @pytest.mark.parametrize("id_", sorted(catalogue.entries("tasks")))
 def test_the_random_policys_return_is_known(id_: str) -> None:
-    for split in ("seen", "heldout"):
+    for split in SPLITS:
         assert make_task(id_).random_return[split].episodes >= 200
 
 
+def test_in_the_mixed_starpilot_data_it_matters_which_episodes_are_kept() -> None:
+    data = load_dataset("procgen/starpilot-easy/mixed-v0")
+    task, returns = make_task("starpilot"), data.episode_returns()
+    expert = load_expert(task.id).card["returns"]["seen"]["mean"]
+    low, high = np.quantile(returns, [0.25, 0.75])
+    assert high - low >= expert / 3
+    best = make_method("bc-10").condense(
+        data, task=task, budget=Budget(percent=10, unit="episodes")
+    )
+    kept = np.unique(np.asarray(best.episode_ids))
+    assert len(kept) == 10
+    assert returns[kept].mean() > 2 * returns.mean()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dataset_id", DATASETS)
-def test_a_shipped_dataset_replays_to_its_sha256(dataset_id: str) -> None:
-    data = load_dataset(dataset_id)
-    assert data.sha256 == catalogue.find("datasets", dataset_id).facts["sha256"]
-    assert len(data.episodes) == 100
+@pytest.mark.parametrize("dataset_id", TRACES)
+def test_a_shipped_dataset_replays_to_its_card(dataset_id: str) -> None:
+    facts = catalogue.find("datasets", dataset_id).facts
+    card = card_of(load_dataset(dataset_id))
+    assert verify_minari(dataset_id) == card["sha256"] == facts["sha256"]
+    assert card["returns"]["mean"] == pytest.approx(facts["returns"]["mean"], abs=5e-4)
+    said = facts["returns"]["quartiles"]
+    assert card["returns"]["quantiles"][1:4] == pytest.approx(said, abs=5e-4)
 
 
 @pytest.mark.slow

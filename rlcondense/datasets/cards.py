@@ -15,6 +15,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
 
 BINS = 12
+BLOCK = 1_000_000  # rows added up at a time
 SHEET = 10  # frames in a row and in a column
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -59,8 +60,16 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
 
 def _actions(actions: npt.NDArray[Any]) -> dict[str, Any]:
     if actions.ndim == 1:
-        return {"counts": np.bincount(actions).tolist()}
-    return {"mean": actions.mean(0).tolist(), "std": actions.std(0).tolist()}
+        values, counts = np.unique(actions, return_counts=True)
+        low = min(0, int(values[0]))
+        histogram = np.zeros(int(values[-1]) - low + 1, np.int64)
+        histogram[values - low] = counts
+        return {"first": low, "counts": histogram.tolist()}
+    # In blocks and in float64: a million float32 numbers added up naively lose their digits.
+    parts = range(0, len(actions), BLOCK)
+    mean = sum(actions[i : i + BLOCK].sum(0, dtype=np.float64) for i in parts) / len(actions)
+    variance = sum(((actions[i : i + BLOCK] - mean) ** 2).sum(0) for i in parts) / len(actions)
+    return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist()}
 
 
 def write_card(card: dict[str, Any]) -> str:
@@ -77,7 +86,8 @@ def write_card(card: dict[str, Any]) -> str:
         "returns": f"mean {returns['mean']:.2f}, quartiles {quarter:.2f} {median:.2f} "
         f"{three_quarters:.2f}",
         "": f"{low:.2f} {bars(returns['counts'])} {high:.2f}",
-        "actions": f"0 {bars(actions['counts'])} {len(actions['counts']) - 1}"
+        "actions": f"{actions['first']} {bars(actions['counts'])} "
+        f"{actions['first'] + len(actions['counts']) - 1}"
         if "counts" in actions
         else "mean " + " ".join(f"{mean:.2f}" for mean in actions["mean"]),
         "levels": card["levels"],

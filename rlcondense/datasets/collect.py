@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -136,9 +137,13 @@ def collect(
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
     rollout = Rollout(env, act, episodes // num_envs, seed)
     started = time.perf_counter()
-    while not rollout.done:
+    for step in itertools.count():
+        if rollout.done:
+            break
         rollout.start_step()
         rollout.finish_step()
+        if step % 50 and not rollout.done:
+            continue
         rate = rollout.lengths.sum() / max(time.perf_counter() - started, 1e-9)
         progress("collect", rollout.episodes_done, episodes, f"{rate:.0f} transitions/s")
     rollout.close()

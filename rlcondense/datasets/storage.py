@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -24,14 +25,31 @@ from rlcondense.errors import (
     RLCondenseError,
     UnknownName,
 )
-from rlcondense.files import canonical_json, lock, read_json, sha256_arrays, slug, write_json
+from rlcondense.files import (
+    allocate,
+    canonical_json,
+    lock,
+    read_json,
+    sha256_arrays,
+    slug,
+    write_json,
+)
+from rlcondense.progress import Progress, silent
 
 Array = npt.NDArray[Any]
 _META = "meta.json"
 _LAST_REPEATED = "last_observation_repeated"
-# Minari would play the environment to find these; ours are measured already.
-REFERENCE_SCORES = ("ref_min_score", "ref_max_score")
-_SHOWN = ("author", "algorithm_name", "description", "code_permalink", *REFERENCE_SCORES)
+EXPERT_SHA256 = "expert_sha256"
+# Minari would play the environment to find its reference scores; ours are measured already.
+_ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256)
+_SHOWN = (
+    "author",
+    "algorithm_name",
+    "description",
+    "code_permalink",
+    "requirements",
+    *_ADDED_LATER,
+)
 
 
 @dataclass(frozen=True)
@@ -93,20 +111,26 @@ def write_minari(
         )
         for e in episodes
     )
-    fields = {k: v for k, v in metadata.items() if k not in REFERENCE_SCORES}
-    scores = {k: v for k, v in metadata.items() if k in REFERENCE_SCORES}
+    fields = {k: v for k, v in metadata.items() if k not in _ADDED_LATER}
+    extra = {k: v for k, v in metadata.items() if k in _ADDED_LATER}
     target = get_dataset_path(dataset_id)
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
         if target.exists():
             return
         building = target.parents[dataset_id.count("/")] / f".building-{slug(dataset_id)}"
         shutil.rmtree(building, ignore_errors=True)
-        with _minari_root(building), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = minari.create_dataset_from_buffers(
-                dataset_id, buffers, env=env, data_format="hdf5", **fields
-            )
-            made.storage.update_metadata({_LAST_REPEATED: True, **scores})
+        try:
+            with _minari_root(building), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made = minari.create_dataset_from_buffers(
+                    dataset_id, buffers, env=env, data_format="hdf5", **fields
+                )
+                made.storage.update_metadata({_LAST_REPEATED: True, **extra})
+        except OSError as error:
+            shutil.rmtree(building, ignore_errors=True)
+            raise RLCondenseError(
+                f"dataset {dataset_id!r} cannot be written to {target}: {_reason(error)}"
+            ) from error
         namespace = dataset_id.rpartition("/")[0]
         if namespace and namespace not in list_local_namespaces():
             create_namespace(namespace)
@@ -177,10 +201,15 @@ def download_minari(dataset_id: str) -> None:
         RLCondenseError: the remote cannot be reached, or does not have it.
     """
     import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.namespace import create_namespace, list_local_namespaces
     from minari.storage import get_dataset_path
 
     slug(dataset_id)
+    try:
+        parse_dataset_id(dataset_id)
+    except (TypeError, ValueError) as error:  # a TypeError where there is no version
+        raise BadConfig(f"{dataset_id!r} is no Minari id such as 'D4RL/pen/human-v2'") from error
     target = get_dataset_path(dataset_id)
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
         if target.exists():
@@ -188,6 +217,8 @@ def download_minari(dataset_id: str) -> None:
         building = get_dataset_path("") / f".downloading-{slug(dataset_id)}"
         shutil.rmtree(building, ignore_errors=True)
         try:
+            # The library's own account of its retries would bury ours of the outcome.
+            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
             with (
                 _minari_root(building),
                 warnings.catch_warnings(),
@@ -219,7 +250,7 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
+def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) -> TransitionDataset:
     """Read a local Minari dataset as memory-mapped columns, converted on first use.
 
     Neither the conversion nor the result needs memory that grows with the dataset.
@@ -227,6 +258,7 @@ def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
     Args:
         dataset_id: its Minari id.
         task: id of the task it belongs to, where known.
+        progress: told the steps converted.
 
     Raises:
         UnknownName: it is not in Minari's folder on this machine.
@@ -240,12 +272,12 @@ def read_minari(dataset_id: str, task: str = "") -> TransitionDataset:
     if not data.is_dir():
         raise UnknownName("dataset", dataset_id, local_datasets())
     folder = columns_folder(dataset_id)
-    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.columns.lock"):
+    with _columns_lock(dataset_id):
         fingerprint = _fingerprint(data)
         if not _is_current(folder, fingerprint):
-            _convert(dataset_id, folder, fingerprint)
-    meta = read_json(folder / _META)
-    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
+            _convert(dataset_id, folder, fingerprint, progress)
+        meta = read_json(folder / _META)
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
     return TransitionDataset(
         **columns,
         id=dataset_id,
@@ -264,25 +296,35 @@ def verify_minari(dataset_id: str) -> str:
     """Read a Minari dataset again, beside the columns kept of it, and give its sha256.
 
     Raises:
-        CorruptArtifact: the columns are not the dataset's any more; they are made again on the
-            next use.
+        CorruptArtifact: the columns are damaged, and made again on the next use; or Minari's files
+            are not what they were when the columns were made.
     """
     kept = read_minari(dataset_id)
     recorded, actual = kept.sha256, sha256_arrays(kept.columns())
     folder = columns_folder(dataset_id)
-    again = folder.with_name(f".{folder.name}.verifying")
-    try:
-        _convert(dataset_id, again, "")
-        fresh = str(read_json(again / _META)["sha256"])
-    finally:
-        shutil.rmtree(again, ignore_errors=True)
-    if not fresh == recorded == actual:
-        shutil.rmtree(folder)
+    with _columns_lock(dataset_id):
+        if actual != recorded:
+            shutil.rmtree(folder)
+            raise CorruptArtifact(
+                f"the columns kept of dataset {dataset_id!r} are damaged (sha256 {actual[:12]}, "
+                f"not {recorded[:12]}); they are removed, and read again on the next use"
+            )
+        again = folder.with_name(f".{folder.name}.verifying")
+        try:
+            _convert(dataset_id, again, "")
+            fresh = str(read_json(again / _META)["sha256"])
+        finally:
+            shutil.rmtree(again, ignore_errors=True)
+    if fresh != recorded:
         raise CorruptArtifact(
-            f"the columns kept of dataset {dataset_id!r} were damaged (sha256 {actual[:12]}, the "
-            f"dataset's is {fresh[:12]}); they are removed and will be read again"
+            f"Minari's files of dataset {dataset_id!r} are not what they were (sha256 "
+            f"{fresh[:12]}, not {recorded[:12]}): build or download it again"
         )
     return fresh
+
+
+def _columns_lock(dataset_id: str) -> contextlib.AbstractContextManager[None]:
+    return lock(cache_root() / "locks" / f"{slug(dataset_id)}.columns.lock")
 
 
 def _fingerprint(data: Path) -> str:
@@ -304,12 +346,12 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
         return False
 
 
-def _convert(dataset_id: str, folder: Path, fingerprint: str) -> None:
+def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress = silent) -> None:
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        columns, repeated = _columns(dataset_id, building)
+        columns, repeated = _columns(dataset_id, building, progress)
     except RLCondenseError:
         shutil.rmtree(building)
         raise
@@ -330,7 +372,7 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str) -> None:
     building.replace(folder)
 
 
-def _columns(dataset_id: str, building: Path) -> tuple[dict[str, Array], bool]:
+def _columns(dataset_id: str, building: Path, progress: Progress) -> tuple[dict[str, Array], bool]:
     import minari
     from gymnasium.spaces import Box, Discrete
 
@@ -351,8 +393,8 @@ def _columns(dataset_id: str, building: Path) -> tuple[dict[str, Array], bool]:
     for number, episode in enumerate(dataset.iterate_episodes()):
         found = _episode_columns(episode, space, number)
         for name, values in found.items() if number == 0 else ():
-            columns[name] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                building / f"{name}.npy", "w+", values.dtype, (total, *values.shape[1:])
+            columns[name] = _on_disk(
+                building / f"{name}.npy", values.dtype, (total, *values.shape[1:])
             )
         if found.keys() != columns.keys():
             odd = ", ".join(sorted(found.keys() ^ columns.keys()))
@@ -361,11 +403,20 @@ def _columns(dataset_id: str, building: Path) -> tuple[dict[str, Array], bool]:
         for name, values in found.items():
             columns[name][start:stop] = values
         start = stop
+        progress("convert", min(stop, total), total)
     if start != total or not total:
         raise CorruptArtifact(f"dataset {dataset_id!r} has {start} steps, {total} are announced")
     for column in columns.values():
         column.flush()  # type: ignore[attr-defined]
     return columns, bool(dataset.storage.metadata.get(_LAST_REPEATED, False))
+
+
+def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """A memory-mapped array in a new `.npy` file that has its room on the disk."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)  # type: ignore[no-untyped-call]
+    with path.open("r+b") as file:
+        allocate(file.fileno(), path.stat().st_size, path)
+    return array  # type: ignore[no-any-return]
 
 
 def _episode_columns(episode: Any, space: Any, number: int) -> dict[str, Array]:

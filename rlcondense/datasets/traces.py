@@ -20,10 +20,11 @@ import numpy.typing as npt
 from rlcondense.catalogue import data_root
 from rlcondense.datasets.storage import Episode, cache_root
 from rlcondense.errors import CorruptArtifact
-from rlcondense.files import make_folder, read_arrays, slug, write_arrays
+from rlcondense.files import allocate, make_folder, read_arrays, slug, write_arrays
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
+MOST_ACTIONS = 256  # an action is a byte
 _QUANTA = 255
 
 
@@ -46,9 +47,15 @@ class Trace:
     action_probs: npt.NDArray[np.uint8]
 
     def __post_init__(self) -> None:
+        if self.lengths.dtype != np.int64 or self.lengths.ndim != 1 or (self.lengths < 1).any():
+            raise CorruptArtifact("the trace's lengths are no positive whole numbers")
         total = int(self.lengths.sum())
         if not len(self.actions) == len(self.action_probs) == total:
             raise CorruptArtifact(f"the trace has {len(self.actions)} actions for {total} steps")
+        if self.quota < 1 or (self.actions >= self.action_probs.shape[1]).any():
+            raise CorruptArtifact("the trace holds actions or a quota that cannot be")
+        if not self.action_probs.any(1).all():
+            raise CorruptArtifact("the trace holds action_probs that are all zero")
 
     def save(self, path: Path) -> None:
         """Write the trace as safetensors, the probabilities deflated action by action."""
@@ -91,7 +98,10 @@ def load_trace(path: Path) -> Trace:
     """
     arrays = read_arrays(path)
     try:
-        shape = int(arrays["num_actions"][0]), len(arrays["actions"])
+        num_actions = int(arrays["num_actions"][0])
+        if not 1 <= num_actions <= MOST_ACTIONS:
+            raise CorruptArtifact(f"{path} is not a trace: it has {num_actions} actions")
+        shape = num_actions, len(arrays["actions"])
         return Trace(
             seed=int(arrays["seed"][0]),
             quota=int(arrays["quota"][0]),
@@ -99,7 +109,7 @@ def load_trace(path: Path) -> Trace:
             actions=arrays["actions"],
             action_probs=_inflate(arrays["action_probs"], shape, path).T,
         )
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, OverflowError) as error:
         raise CorruptArtifact(f"{path} is not a trace: {error}") from error
 
 
@@ -152,7 +162,7 @@ def replay(
     ends = np.zeros(len(trace.actions), bool)
     levels = np.empty(len(trace.actions), np.int64)
     current, infos = env.reset(seed=trace.seed)
-    played, started = 0, time.perf_counter()
+    played, started, stepping = 0, time.perf_counter(), 1e-9
     for step in range(longest):
         playing = np.flatnonzero(step < trace.lengths)
         rows = starts[playing] + step
@@ -160,13 +170,16 @@ def replay(
         levels[rows] = infos["level_seed"][playing]
         actions = np.zeros(num_envs, np.int64)
         actions[playing] = trace.actions[rows]
+        before = time.perf_counter()
         current, reward, terminations, _, infos = env.step(actions)
+        stepping += time.perf_counter() - before
         rewards[rows] = reward[playing]
         ends[rows] = terminations[playing]
         played += len(playing)
         if step % 50 == 0 or step == longest - 1:
             rate = played / max(time.perf_counter() - started, 1e-9)
-            progress("replay", played, len(trace.actions), f"{rate:.0f} transitions/s")
+            note = f"{rate:.0f} transitions/s, the environment alone {played / stepping:.0f}"
+            progress("replay", played, len(trace.actions), note)
     env.close()
     last = np.flatnonzero(ends)
     if len(last) != num_envs * trace.quota or not ends[starts + trace.lengths - 1].all():
@@ -180,10 +193,12 @@ def replay(
             level_seed=int(levels[start]),
             action_probs=probs[start:stop],
         )
+        progress("write", int(stop), len(trace.actions))
 
 
 def _on_disk(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """Zeros in a file that goes away with the array."""
     make_folder(cache_root())
     with tempfile.TemporaryFile(dir=cache_root()) as file:
+        allocate(file.fileno(), int(np.prod(shape)), cache_root())
         return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from rlcondense.datasets.collect import collect
 from rlcondense.datasets.storage import Episode, cache_root
 from rlcondense.datasets.traces import Trace, load_trace, replay
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.zoo import load_expert, snapshots
 from rlcondense.files import lock, slug
 from rlcondense.networks import PolicyNetwork
@@ -61,7 +61,7 @@ def _policies(task: Task, kind: str, folder: Path | None) -> PolicyBatch:
     if kind != "mixed":
         raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if folder is None:
-        raise BadConfig("a mixed dataset needs the folder that training wrote its snapshots to")
+        raise BadConfig("a mixed dataset needs --folder, where training wrote its snapshots to")
     return mixed_policies(snapshots(task.id, folder))
 
 
@@ -110,9 +110,11 @@ class ExpertDataset:
         expert = load_expert(task.id).sha256[:12]
         path = cache_root() / "traces" / f"{slug(self.id)}-{expert}.trace.safetensors"
         with lock(path.with_suffix(".lock")):
-            if not path.exists():
+            try:
+                trace = load_trace(path)
+            except CorruptArtifact:  # or not there yet
                 trace = collect_dataset(
                     task, episodes=self.num_episodes, num_envs=50, progress=progress
                 )
                 trace.save(path)
-        return replay(load_trace(path), task, progress=progress)
+        return replay(trace, task, progress=progress)

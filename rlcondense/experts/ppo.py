@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -46,7 +48,7 @@ class PPOConfig:
     """Settings of the trainer; the defaults are those of Cobbe et al. (2020).
 
     Attributes:
-        network: `impala` or `nature`.
+        network: `impala`, `impala-patch2` or `nature`.
         steps: environment steps in all.
         num_envs: parallel environments.
         env_groups: the environments in so many groups that take turns: one steps on its threads
@@ -188,6 +190,7 @@ class Trainer:
         out: folder of the checkpoint and of the log, a JSON object a line.
         device: `cpu` or `cuda`.
         resume: go on from the folder's checkpoint, if there is one.
+        restart: begin anew where there is one; without either, it is refused.
         num_threads: threads that step the environments.
     """
 
@@ -199,6 +202,7 @@ class Trainer:
         *,
         device: str = "cpu",
         resume: bool = False,
+        restart: bool = False,
         num_threads: int = 2,
     ) -> None:
         self.task, self.config, self.out = task, config, out
@@ -221,8 +225,16 @@ class Trainer:
         self.steps, self.seconds = 0, 0.0
         self.buffer = self._allocate()
         make_folder(out)
-        if resume and (out / CHECKPOINT).exists():
+        there = (out / CHECKPOINT).exists()
+        if there and resume:
             self._restore(read_arrays(out / CHECKPOINT))
+        elif there and not restart:
+            raise BadConfig(
+                f"{out} holds a training already: --resume goes on from it, --restart discards it"
+            )
+        else:
+            (out / CHECKPOINT).unlink(missing_ok=True)
+            shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
         self._cut_log()
 
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
@@ -280,6 +292,8 @@ class Trainer:
                     saved = time.monotonic()
                 if interrupted():
                     raise KeyboardInterrupt
+            if interrupted():
+                raise KeyboardInterrupt
         return Trained(self.network, self.steps, self.seconds, self._recent_return())
 
     def _snapshot(self) -> None:
@@ -434,17 +448,27 @@ class Trainer:
             "recent": np.array(self.recent, np.float64),
             "clock": np.array([self.steps, self.seconds]),
             "task": np.frombuffer(self.task.id.encode(), np.uint8),
-            "config": np.frombuffer(_fixed(self.config), np.uint8),
+            "config": np.frombuffer(canonical_json(_fixed(self.config)).encode(), np.uint8),
         }
         write_arrays(self.out / CHECKPOINT, arrays)
+
+    def _check_config(self, trained: dict[str, Any], path: Path) -> None:
+        ours = _fixed(self.config)
+        theirs = {**_fixed(PPOConfig()), **trained}  # settings that came later had their default
+        differ = [
+            f"{name} was {theirs[name]}, is {ours.get(name)}"
+            for name in theirs
+            if theirs[name] != ours.get(name)
+        ]
+        if differ:
+            raise BadConfig(f"{path} was trained with other settings: {'; '.join(differ)}")
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         path = self.out / CHECKPOINT
         try:
             if arrays["task"].tobytes().decode() != self.task.id:
                 raise BadConfig(f"{path} was trained on {arrays['task'].tobytes().decode()!r}")
-            if arrays["config"].tobytes() != _fixed(self.config):
-                raise BadConfig(f"{path} was trained with {arrays['config'].tobytes().decode()}")
+            self._check_config(json.loads(arrays["config"].tobytes()), path)
             tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
             self.network.load_state_dict(_under(tensors, "network."))
             state = self.optimiser.state_dict()
@@ -463,7 +487,7 @@ class Trainer:
                 which = range(self.config.num_envs)[group.columns]
                 states = [arrays[f"environment.{i}"].tobytes() for i in which]
                 group.observations = group.env.set_state(states)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError) as error:
             raise CorruptArtifact(f"{path} is not a checkpoint of this trainer: {error}") from error
 
 
@@ -471,15 +495,18 @@ class Trainer:
 def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
     """Within, a first Ctrl-C is remembered, and a second one interrupts as ever."""
     heard: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if before is signal.SIG_IGN or not in_main_thread:
         yield lambda: False
         return
 
     def hear(number: int, frame: object) -> None:
         heard.append(number)
         signal.signal(signal.SIGINT, before)
+        print("\nFinishing the update and saving; Ctrl-C again to stop at once.", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGINT, hear)
     try:
         yield lambda: bool(heard)
     finally:
@@ -503,9 +530,9 @@ def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
     return layer.bias
 
 
-def _fixed(config: PPOConfig) -> bytes:
+def _fixed(config: PPOConfig) -> dict[str, Any]:
     """What must not change when a run is taken up again: all but the number of steps."""
-    return canonical_json(asdict(replace(config, steps=1))).encode()
+    return asdict(replace(config, steps=1))
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ def train_expert(
     *,
     out: Path | None = None,
     resume: bool = False,
+    restart: bool = False,
     episodes: int = 500,
     device: str = "auto",
     command: str = "",
@@ -39,6 +40,7 @@ def train_expert(
         settings: of `PPOConfig`.
         out: folder of checkpoint, log, weights and card.
         resume: go on from the folder's checkpoint.
+        restart: begin anew where there is a checkpoint.
         episodes: of the evaluation, on each split.
         device: `auto`, `cpu` or `cuda`.
         command: what the user typed, for the card.
@@ -54,7 +56,9 @@ def train_expert(
     of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
     config = make_config(PPOConfig, {**of_gpu, **settings}, "the trainer")
     out = out or Path("results", "experts", slug(made.id))
-    trainer = Trainer(made, config, out, device=device, resume=resume, num_threads=threads)
+    trainer = Trainer(
+        made, config, out, device=device, resume=resume, restart=restart, num_threads=threads
+    )
     trained = trainer.train(progress)
     # What is evaluated is what is shipped: the weights after rounding to float16.
     shipped = network_from_arrays(trained.network.spec, float16_weights(trained.network), "")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.catalogue import data_root
-from rlcondense.errors import CorruptArtifact, UnknownName
+from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import network_from_arrays
@@ -103,6 +103,11 @@ def load_expert(task_id: str, folder: Path | None = None) -> Expert:
         CorruptArtifact: its weights are truncated, or not those its card speaks of.
     """
     path = expert_path(task_id, folder)
+    if folder is not None and not path.exists():
+        raise BadConfig(
+            f"{folder} holds no finished expert of {task_id!r}; 'rlcondense expert train "
+            "... --resume' finishes one"
+        )
     if not path.exists():
         raise UnknownName("expert", task_id, shipped_experts())
     card = read_json(path.with_suffix(".json"))
@@ -122,9 +127,14 @@ def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
     """The policies that training left in `folder`, by environment steps, the expert last."""
     expert = load_expert(task_id, folder)
     found = {int(path.stem): path for path in (folder / SNAPSHOTS).glob("*.safetensors")}
-    networks = {
-        steps: network_from_arrays(expert.network.spec, read_arrays(found[steps]), _PREFIX)
-        for steps in sorted(found)
-        if steps < expert.card["steps"]
-    }
+    try:
+        networks = {
+            steps: network_from_arrays(expert.network.spec, read_arrays(found[steps]), _PREFIX)
+            for steps in sorted(found)
+            if steps < expert.card["steps"]
+        }
+    except (KeyError, RuntimeError) as error:
+        raise CorruptArtifact(
+            f"{folder / SNAPSHOTS} holds snapshots of another network: {error}"
+        ) from error
     return {**networks, expert.card["steps"]: expert.network}

@@ -127,6 +127,7 @@ class Method(ABC, Generic[ConfigT]):
         access: `offline`, or `online` for methods that step the seen levels and count them.
         needs: of `rewards`, `action_probs`, `expert`, `episodes`.
         label_kinds: the kinds of label it can give.
+        stochastic: whether another seed gives another dataset.
     """
 
     api_version: ClassVar[int] = 1
@@ -134,6 +135,7 @@ class Method(ABC, Generic[ConfigT]):
     access: ClassVar[str] = "offline"
     needs: ClassVar[frozenset[str]] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
+    stochastic: ClassVar[bool] = True
     id: str = ""
 
     def __init__(self, config: ConfigT | None = None, *, id: str = "") -> None:

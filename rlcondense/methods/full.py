@@ -12,6 +12,7 @@ class Full(Method[LabelConfig]):
 
     Config = LabelConfig
     label_kinds = ("hard", "soft")
+    stochastic = False
     id = "full"
 
     def _condense(self, problem: Problem) -> Condensation:

@@ -21,6 +21,7 @@ class Percentile(Method[LabelConfig]):
     Config = LabelConfig
     label_kinds = ("hard", "soft")
     needs = frozenset({"rewards", "episodes"})
+    stochastic = False
     id = "percentile"
 
     def _condense(self, problem: Problem) -> Condensation:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from imageio import v3 as imageio
 
 from rlcondense.cli import main
-from rlcondense.datasets.cards import bars, card_of, contact_sheet, write_card
+from rlcondense.datasets.cards import _actions, bars, card_of, contact_sheet, write_card
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from tests.conftest import TINY
@@ -51,6 +51,8 @@ def test_continuous_actions_have_a_mean_and_a_spread() -> None:
     )
     card = card_of(data)
     assert card["actions"] == {"mean": [0.5], "std": [0.5]}
+    many = np.full((3_000_000, 1), 0.9, np.float32)
+    assert _actions(many)["mean"] == pytest.approx([0.9], abs=1e-6)
     assert "0.50" in write_card(card)
     with pytest.raises(BadConfig, match="has no frames to show"):
         contact_sheet(data, Path("never.png"))
@@ -73,5 +75,5 @@ def test_list_names_what_is_shipped_and_what_is_here(tiny: TransitionDataset) ->
     done = CliRunner().invoke(main, ["dataset", "list", "--json"])
     rows = {row["id"]: row for row in json.loads(done.stdout)}
     assert rows[TINY]["here"]
-    assert not rows["procgen/starpilot-easy/expert-v0"]["here"]
+    assert rows["procgen/starpilot-easy/expert-v0"]["episodes"] == 100
     assert TINY in CliRunner().invoke(main, ["dataset", "list"]).stdout

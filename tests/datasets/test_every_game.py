@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from minari.storage import get_dataset_path
 
-from rlcondense.datasets.collect import collect
+from rlcondense.datasets import collect as collecting
+from rlcondense.datasets.collect import Rollout, collect
 from rlcondense.datasets.storage import columns_folder, read_minari, write_minari
 from rlcondense.datasets.traces import load_trace, replay
 from rlcondense.making import make_task
@@ -28,17 +29,21 @@ POLICIES = {
 
 
 class _Witness(PolicyBatch):
-    """Acts like another batch and remembers what each of its policies was shown."""
+    """Acts like another batch and remembers what each of its policies was shown and likely did."""
 
     def __init__(self, policies: PolicyBatch) -> None:
         self.policies, self.num_policies = policies, policies.num_policies
         self.seeds = policies.seeds
         self.seen: list[list[int]] = [[] for _ in range(policies.num_policies)]
+        self.probs: list[list[Any]] = [[] for _ in range(policies.num_policies)]
 
     def action_probs(self, observations: Any, policy_index: Any) -> Any:
         for policy, frame in zip(policy_index, observations, strict=True):
             self.seen[policy].append(_hash(frame))
-        return self.policies.action_probs(observations, policy_index)
+        probs = self.policies.action_probs(observations, policy_index)
+        for policy, row in zip(policy_index, probs, strict=True):
+            self.probs[policy].append(row)
+        return probs
 
 
 def _hash(frame: Any) -> int:
@@ -47,11 +52,20 @@ def _hash(frame: Any) -> int:
 
 @pytest.mark.parametrize("kind", POLICIES)
 @pytest.mark.parametrize("game", GAMES)
-def test_what_was_seen_is_what_is_stored(game: str, kind: str, tmp_path: Path) -> None:
+def test_what_was_seen_is_what_is_stored(
+    game: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task, name, path = make_task(game), f"tests/{game}-{kind}-v0", tmp_path / "t.safetensors"
     witness = _Witness(POLICIES[kind]())
     n = witness.num_policies
-    trace = collect(witness, task, episodes=n, seed=5, num_envs=n)
+    rollouts: list[Rollout] = []
+
+    def rolled_out(*arguments: Any) -> Rollout:
+        rollouts.append(Rollout(*arguments))
+        return rollouts[0]
+
+    monkeypatch.setattr(collecting, "Rollout", rolled_out)
+    trace = collect(witness, task, episodes=2 * n, seed=5, num_envs=n)
     trace.save(path)
 
     write_minari(name, replay(load_trace(path), task), {}, gymnasium.make(task.id))
@@ -62,5 +76,12 @@ def test_what_was_seen_is_what_is_stored(game: str, kind: str, tmp_path: Path) -
     assert [_hash(frame) for frame in data.observations] == seen
     assert np.array_equal(data.actions, trace.actions)
     assert set(np.asarray(data.level_seeds)) <= set(task.splits["seen"])
+    probs = [row for rows in witness.probs for row in rows]
+    np.testing.assert_allclose(data.action_probs, probs, atol=0.03)
+    played = rollouts[0]
+    np.testing.assert_allclose(data.episode_returns(), played.returns.ravel(), atol=1e-5)
+    assert [len(rows) for rows in data.episodes] == played.lengths.ravel().tolist()
+    firsts = [rows.start for rows in data.episodes]
+    assert np.array_equal(np.asarray(data.level_seeds)[firsts], played.level_seeds.ravel())
     shutil.rmtree(get_dataset_path(name))
     shutil.rmtree(columns_folder(name))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import gymnasium
+import h5py
 import minari
 import numpy as np
 import pytest
@@ -173,16 +175,56 @@ def test_columns_that_were_tampered_with_are_read_again(tiny: TransitionDataset)
     assert sha256_arrays(read_minari(TINY).columns()) == tiny.sha256
 
 
-def test_verify_notices_a_byte_that_changed_behind_everybodys_back(tiny: TransitionDataset) -> None:
+def test_verify_notices_columns_that_changed_behind_everybodys_back(
+    tiny: TransitionDataset,
+) -> None:
     file = next(cache_root().glob("columns/*starpilot-v0/rewards.npy"))
     stat, content = file.stat(), bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(CorruptArtifact, match="were damaged"):
+    with pytest.raises(CorruptArtifact, match=r"the columns kept of .* are damaged"):
         verify_minari(TINY)
     assert verify_minari(TINY) == tiny.sha256
     assert not list((cache_root() / "columns").glob(".*"))
+
+
+def test_verify_notices_minari_files_that_changed_and_keeps_the_good_columns(
+    tiny: TransitionDataset,
+) -> None:
+    file = get_dataset_path(TINY) / "data" / "main_data.hdf5"
+
+    def flip() -> None:
+        stat = file.stat()
+        with h5py.File(file, "r+") as content:
+            content["episode_0/observations"][3, 0, 0, 0] ^= 1
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    flip()
+    for _ in range(2):
+        with pytest.raises(CorruptArtifact, match=r"Minari's files .* are not what they were"):
+            verify_minari(TINY)
+    assert sha256_arrays(read_minari(TINY).columns()) == tiny.sha256
+    flip()
+    assert verify_minari(TINY) == tiny.sha256
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
+def test_a_full_disk_is_one_clear_error(
+    tiny: TransitionDataset, trace: Trace, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RLCondenseError, match=r"No space left on device \(it needs"):
+        next(replay(trace, task))
+    shutil.rmtree(columns_folder(TINY))
+    with pytest.raises(RLCondenseError, match="No space left on device"):
+        read_minari(TINY)
+    assert not columns_folder(TINY).exists()
+    monkeypatch.undo()
+    assert read_minari(TINY).sha256 == tiny.sha256
 
 
 def test_actions_that_are_no_arrays_are_refused() -> None:
@@ -287,6 +329,11 @@ def test_offline_a_download_is_one_clear_error(tmp_path: Path) -> None:
     assert "Error: dataset 'lab/squares-v0' cannot be downloaded" in done.stderr
     assert "is this machine online?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_names_that_are_no_minari_ids_are_refused_before_anything_is_asked() -> None:
+    with pytest.raises(BadConfig, match="is no Minari id such as"):
+        load_dataset("lab/without-a-version", download=True)
 
 
 def test_without_the_library_the_install_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

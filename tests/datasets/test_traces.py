@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rlcondense.datasets.collect import collect
 from rlcondense.datasets.storage import Episode
 from rlcondense.datasets.traces import Trace, dequantise, load_trace, quantise, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import read_arrays, write_arrays
 from rlcondense.policies import NetworkPolicies
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
@@ -65,6 +67,30 @@ def test_a_trace_that_does_not_fit_its_task_is_noticed(trace: Trace, task: Task)
         list(replay(replace(trace, seed=trace.seed + 1), task))
     with pytest.raises(CorruptArtifact, match="actions for"):
         replace(trace, actions=trace.actions[:-1])
+
+
+def test_traces_that_cannot_be_are_refused(trace: Trace, tmp_path: Path) -> None:
+    for odd in (
+        {"lengths": -trace.lengths},
+        {"lengths": trace.lengths.astype(np.float64)},
+        {"quota": 0},
+        {"actions": np.full_like(trace.actions, 15)},
+        {"action_probs": np.zeros_like(trace.action_probs)},
+    ):
+        with pytest.raises(CorruptArtifact, match="the trace"):
+            replace(trace, **odd)
+    trace.save(tmp_path / "t.safetensors")
+    arrays = read_arrays(tmp_path / "t.safetensors")
+    bomb = zlib.compress(bytes(10**8))
+    for odd in (
+        {"num_actions": np.array([2**62])},
+        {"num_actions": np.array([14])},
+        {"action_probs": np.frombuffer(bomb, np.uint8)},
+        {"action_probs": arrays["action_probs"][:-9]},
+    ):
+        write_arrays(tmp_path / "odd.safetensors", {**arrays, **odd})
+        with pytest.raises(CorruptArtifact):
+            load_trace(tmp_path / "odd.safetensors")
 
 
 def test_quantised_probabilities_are_close_and_sum_to_one() -> None:

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from minari.storage import get_dataset_path
 
+from rlcondense import catalogue
+from rlcondense.catalogue import Entry
+from rlcondense.datasets.storage import cache_root, remove_minari
 from rlcondense.datasets.traces import replay
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts import datasets, zoo
 from rlcondense.experts.datasets import ExpertDataset, collect_dataset, mixed_policies
 from rlcondense.experts.training import train_expert
+from rlcondense.experts.zoo import load_expert
+from rlcondense.making import load_dataset
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
 
@@ -59,7 +65,7 @@ def test_a_random_dataset_takes_every_action_alike(task: Task) -> None:
 
 
 def test_a_mixed_dataset_without_training_and_unknown_kinds_are_refused(task: Task) -> None:
-    with pytest.raises(BadConfig, match="needs the folder"):
+    with pytest.raises(BadConfig, match="needs --folder"):
         collect_dataset(task, "mixed")
     with pytest.raises(BadConfig, match="kind must be one of expert, mixed, random"):
         collect_dataset(task, "medium")
@@ -70,5 +76,42 @@ def test_what_an_expert_played_is_kept_for_a_build_that_was_cut_short(
 ) -> None:
     source = ExpertDataset("tests/played-v0", task=task.id, episodes=50)
     next(source.episodes(task))  # interrupted after its first episode
-    monkeypatch.setattr(datasets, "collect", lambda *_: pytest.fail("collected again"))
+    collect = datasets.collect
+    monkeypatch.setattr(datasets, "collect", lambda *_, **__: pytest.fail("collected again"))
     assert sum(1 for _ in source.episodes(task)) == 50
+    # A trace that was cut is collected once more, and is the same.
+    kept = next((cache_root() / "traces").glob("tests-played-v0-*.safetensors"))
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-100])
+    monkeypatch.setattr(datasets, "collect", collect)
+    next(source.episodes(task))
+    assert kept.read_bytes() == content
+
+
+def test_data_of_an_earlier_expert_are_not_passed_off_as_the_experts(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "tests/played-v0"
+    config = {"task": task.id, "episodes": 50}
+    facts = {"task": task.id, "expert": task.id}
+    point = "rlcondense.experts.datasets:ExpertDataset"
+    entry = Entry("datasets", name, point, config=config, facts=facts)
+    monkeypatch.setitem(catalogue._registered, ("datasets", name), entry)
+    assert len(load_dataset(name).episodes) == 50
+    metadata = get_dataset_path(name) / "data" / "metadata.json"
+    metadata.write_text(metadata.read_text().replace(load_expert(task.id).sha256, "0" * 64))
+    with pytest.raises(CorruptArtifact, match=r"played by an earlier expert; .*--rebuild"):
+        load_dataset(name)
+    remove_minari(name)
+
+
+def test_a_folder_without_a_finished_expert_says_so(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="holds no finished expert"):
+        collect_dataset(task, "mixed", folder=tmp_path)
+
+
+def test_snapshots_of_another_network_are_not_mixed_in(folder: Path, task: Task) -> None:
+    zoo.save_weights(folder / zoo.SNAPSHOTS / "96.safetensors", random_network(0, "cnn4"))
+    with pytest.raises(CorruptArtifact, match="snapshots of another network"):
+        zoo.snapshots(task.id, folder)
+    (folder / zoo.SNAPSHOTS / "96.safetensors").unlink()

@@ -1,0 +1,224 @@
+"""Running checks: what a check is, what comes of it, and pytest's view of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlcondense import catalogue
+from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.progress import Progress, silent
+
+STATUSES = ("passed", "failed", "expected", "skipped")
+
+
+class CheckFailed(AssertionError):
+    """A check found something wrong; its message says what, and how to mend it."""
+
+
+class CheckSkipped(Exception):
+    """A check does not apply to its subject."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What came of one check.
+
+    Attributes:
+        name: of the check.
+        status: `passed`, `failed`, `expected` (it failed, and was said to) or `skipped`.
+        message: why it failed or does not apply.
+        seconds: wall time.
+    """
+
+    name: str
+    status: str
+    message: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check bound to its subject; calling it raises `CheckFailed` or returns.
+
+    Attributes:
+        name: of the check.
+        summary: what holds where it passes.
+        run: the check itself.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.run()
+
+
+def bind(functions: tuple[Callable[[Any], None], ...], subject: Any) -> list[Check]:
+    """Checks of one subject, named and summarised after their functions."""
+
+    def bound(function: Callable[[Any], None]) -> Check:
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        return Check(function.__name__, summary, lambda: function(subject))
+
+    return [bound(function) for function in functions]
+
+
+def checks_of(name: str, group: str | None = None) -> list[Check]:
+    """The checks of whatever `name` is.
+
+    Args:
+        name: id of a method, learner, task or dataset.
+        group: where to look; everywhere by default.
+
+    Raises:
+        UnknownName: nothing is called that.
+    """
+    entry = _find(name, group)
+    if entry.group == "methods":
+        from rlcondense.checks.methods import method_checks
+
+        return method_checks(entry)
+    if entry.group == "learners":
+        from rlcondense.checks.learners import learner_checks
+
+        return learner_checks(entry)
+    if entry.group == "tasks":
+        from rlcondense.checks.tasks import task_checks
+
+        return task_checks(entry)
+    from rlcondense.checks.datasets import dataset_checks
+
+    return dataset_checks(entry.id)
+
+
+def _find(name: str, group: str | None) -> catalogue.Entry:
+    order = ("methods", "learners", "tasks", "datasets")
+    for where in order if group is None else (group,):
+        try:
+            return catalogue.find(where, name)
+        except UnknownName:
+            continue
+    if group not in (None, "datasets"):
+        raise UnknownName(str(group).removesuffix("s"), name, catalogue.entries(str(group)))
+    from rlcondense.datasets.storage import is_local
+
+    if is_local(name):
+        return catalogue.Entry("datasets", name, "")
+    raise UnknownName("name", name, [id_ for g in order for id_ in catalogue.entries(g)])
+
+
+def check(
+    name: str,
+    *,
+    group: str | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> list[CheckResult]:
+    """Run every check of a method, learner, task or dataset.
+
+    Args:
+        name: its id.
+        group: `methods`, `learners`, `tasks` or `datasets`; found by itself by default.
+        expected_failures: checks that are known to fail, and why.
+        progress: told the checks done.
+
+    Raises:
+        BadConfig: an expected failure names no check.
+    """
+    checks, expected = checks_of(name, group), dict(expected_failures or {})
+    _known(checks, expected)
+    results = []
+    for number, one in enumerate(checks):
+        progress("check", number, len(checks), one.name)
+        results.append(_result(one, expected))
+    progress("check", len(checks), len(checks))
+    return results
+
+
+def _known(checks: list[Check], expected: Mapping[str, str]) -> None:
+    for name in expected:
+        if name not in [one.name for one in checks]:
+            raise BadConfig(f"there is no check {name!r} to fail")
+
+
+def _result(one: Check, expected: Mapping[str, str]) -> CheckResult:
+    started = time.perf_counter()
+    status, message = "passed", ""
+    try:
+        one()
+    except CheckSkipped as reason:
+        status, message = "skipped", str(reason)
+    except CheckFailed as failure:
+        status, message = "failed", str(failure)
+    except Exception as error:  # what it checks may raise anything; that, too, is a failure
+        status, message = "failed", f"raised {type(error).__name__}: {error}"
+    if status == "failed" and one.name in expected:
+        status, message = "expected", f"{expected[one.name]} ({message})"
+    return CheckResult(one.name, status, message, round(time.perf_counter() - started, 3))
+
+
+def check_method(name: str, **options: Any) -> list[CheckResult]:
+    """Check a condensation method; options as for `check`."""
+    return check(name, group="methods", **options)
+
+
+def check_learner(name: str, **options: Any) -> list[CheckResult]:
+    """Check a learner; options as for `check`."""
+    return check(name, group="learners", **options)
+
+
+def check_task(name: str, **options: Any) -> list[CheckResult]:
+    """Check a task; options as for `check`."""
+    return check(name, group="tasks", **options)
+
+
+def check_dataset(name: str, **options: Any) -> list[CheckResult]:
+    """Check a dataset of the catalogue or of Minari; options as for `check`."""
+    return check(name, group="datasets", **options)
+
+
+def parametrize_with_checks(
+    name: str, *, group: str | None = None, expected_failures: Mapping[str, str] | None = None
+) -> Any:
+    """Decorate a pytest function that takes `check`, so that it runs once for every check.
+
+    Example:
+        >>> @parametrize_with_checks("my-method")
+        ... def test_my_method(check):
+        ...     check()
+    """
+    import pytest
+
+    checks, expected = checks_of(name, group), dict(expected_failures or {})
+    _known(checks, expected)
+
+    def runnable(one: Check) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                one()
+            except CheckSkipped as reason:
+                pytest.skip(str(reason))
+
+        return run
+
+    return pytest.mark.parametrize(
+        "check",
+        [
+            pytest.param(
+                runnable(one),
+                id=one.name,
+                marks=[pytest.mark.xfail(reason=expected[one.name], strict=True)]
+                if one.name in expected
+                else [],
+            )
+            for one in checks
+        ],
+    )

@@ -1,0 +1,259 @@
+"""What the checks of several kinds share: sample data, witnesses and fresh processes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlcondense import catalogue
+from rlcondense.catalogue import Entry
+from rlcondense.checks.base import CheckFailed, CheckSkipped
+from rlcondense.config import config_json, make_config
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.traces import replay
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.making import make_task
+from rlcondense.policies import FixedPolicies
+from rlcondense.tasks.base import Task
+
+SAMPLE_TASK = "procgen/starpilot-easy-v0"
+SAMPLE_EPISODES = 8
+
+
+@cache
+def sample_data() -> TransitionDataset:
+    """Some hundred transitions of starpilot, read-only, the same in every process."""
+    task = make_task(SAMPLE_TASK)
+    policy = FixedPolicies(np.arange(1.0, 16.0), [0])
+    trace = collect(policy, task, episodes=SAMPLE_EPISODES, seed=7, num_envs=4)
+    episodes = list(replay(trace, task))
+    lengths = [len(episode.rewards) for episode in episodes]
+    columns = {
+        "observations": np.concatenate([e.observations for e in episodes]),
+        "actions": np.concatenate([e.actions for e in episodes]),
+        "rewards": np.concatenate([e.rewards for e in episodes]),
+        "terminations": np.concatenate([np.arange(n) == n - 1 for n in lengths]),
+        "truncations": np.zeros(sum(lengths), bool),
+        "episode_ids": np.repeat(np.arange(len(lengths)), lengths),
+        "steps": np.concatenate([np.arange(n) for n in lengths]),
+        "level_seeds": np.repeat([e.level_seed for e in episodes], lengths),
+        "action_probs": np.concatenate([e.action_probs for e in episodes]),
+    }
+    for column in columns.values():
+        column.flags.writeable = False
+    return TransitionDataset(
+        **columns, id="checks/sample", task=task.id, last_observation_repeated=True
+    )
+
+
+def check_id(entry: Entry) -> None:
+    """Fail unless the id follows the grammar."""
+    if not catalogue.ID.fullmatch(entry.id):
+        raise CheckFailed(
+            f"{entry.id!r} is no id of the form [namespace/]name[-vN]: use letters, digits, '-', "
+            "'_' and '.'"
+        )
+
+
+def check_config_frozen(config: type[Any], owner: str) -> None:
+    """Fail unless a Config is a frozen dataclass that can be made without arguments."""
+    if not dataclasses.is_dataclass(config):
+        raise CheckFailed(f"{owner}.Config is no dataclass; write @dataclass(frozen=True) above it")
+    if not config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise CheckFailed(f"{owner}.Config can be changed; write @dataclass(frozen=True) above it")
+    try:
+        config()
+    except TypeError as error:
+        raise CheckFailed(f"{owner}.Config needs a default for every setting: {error}") from error
+
+
+def check_config_json(config: Any, owner: str) -> None:
+    """Fail unless a config survives JSON."""
+    try:
+        plain = json.loads(json.dumps(config_json(config), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(
+            f"{owner}.Config cannot be written as JSON ({error}): use numbers, texts and lists"
+        ) from error
+    try:
+        again = make_config(type(config), plain, owner)
+    except BadConfig as error:
+        raise CheckFailed(f"{owner}.Config cannot be read back from JSON: {error}") from error
+    if again != config:
+        raise CheckFailed(f"{owner}.Config comes back from JSON as {again}, not {config}")
+
+
+def check_unknown_key(config: type[Any], owner: str) -> None:
+    """Fail unless a setting that does not exist is refused."""
+    try:
+        make_config(config, {"no_such_setting": 1}, owner)
+    except BadConfig:
+        return
+    raise CheckFailed(f"{owner}.Config takes a setting that does not exist")
+
+
+def random_state() -> list[Any]:
+    """The global random states, to compare."""
+    return [
+        hash(random.getstate()),
+        hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),
+        hash(torch.get_rng_state().numpy().tobytes()),
+    ]
+
+
+def check_random_state(act: Callable[[], object]) -> None:
+    """Fail if `act` changes one of the global random states."""
+    before = random_state()
+    act()
+    names = ("random", "numpy.random", "torch")
+    moved = [n for n, b, a in zip(names, before, random_state(), strict=True) if a != b]
+    if moved:
+        raise CheckFailed(
+            f"the global random state of {' and '.join(moved)} changed: draw from a generator of "
+            "your own (problem.rng(), or torch.random.fork_rng around seeded torch code)"
+        )
+
+
+def check_no_warnings(act: Callable[[], object]) -> None:
+    """Fail if `act` warns."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        act()
+    if caught:
+        first = caught[0]
+        raise CheckFailed(
+            f"it warned: {first.category.__name__}: {first.message} "
+            f"({Path(first.filename).name}:{first.lineno})"
+        )
+
+
+def check_leaves_no_files(act: Callable[[], object]) -> None:
+    """Fail if `act` leaves files in the working folder or the one for temporary files."""
+    before, environment = Path.cwd(), os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "work").mkdir()
+        (folder / "tmp").mkdir()
+        os.chdir(folder / "work")
+        os.environ["TMPDIR"], tempfile.tempdir = str(folder / "tmp"), None
+        try:
+            act()
+        finally:
+            os.chdir(before)
+            tempfile.tempdir = None
+            if environment is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = environment
+        left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    left = [path for path in left if path not in ("tmp", "work")]
+    if left:
+        raise CheckFailed(f"it left {', '.join(left)} behind: results are returned, not written")
+
+
+class Counter:
+    """A progress function that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        self.calls += 1
+        if not 0 <= done <= total:
+            raise CheckFailed(f"progress said {done} of {total} in phase {phase!r}")
+
+
+def cancel(phase: str, done: int, total: int, note: str = "") -> None:
+    """A progress function that interrupts at its first call, as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def check_cancellation(act: Callable[[], object]) -> None:
+    """Fail if `act`, with `cancel` for progress, swallows the interruption."""
+    try:
+        act()
+    except KeyboardInterrupt:
+        return
+    except BaseException as error:
+        raise CheckFailed(
+            f"Ctrl-C came out as {type(error).__name__}: let KeyboardInterrupt pass"
+        ) from error
+    raise CheckSkipped("it reports no progress, so it cannot be interrupted there")
+
+
+@contextlib.contextmanager
+def splits_made(task: Task) -> Iterator[list[str]]:
+    """The splits that environments of the task's class are made for, within."""
+    made: list[str] = []
+    cls: Any = type(task)
+    original = cls.make_vec
+
+    def make_vec(self: Task, split: str, *args: Any, **kwargs: Any) -> Any:
+        made.append(split)
+        return original(self, split, *args, **kwargs)
+
+    cls.make_vec = make_vec
+    try:
+        yield made
+    finally:
+        cls.make_vec = original
+
+
+def in_a_fresh_process(entry: Entry, function: str) -> str:
+    """Call `module:function` on the entry in a new interpreter where CUDA may not be touched.
+
+    Returns:
+        What the function returned, a text.
+    """
+    facts = {
+        "group": entry.group,
+        "id": entry.id,
+        "entry_point": entry.entry_point,
+        "config": dict(entry.config),
+        "facts": {k: v for k, v in entry.facts.items() if k in ("budget", "check_config")},
+    }
+    call = {"entry": facts, "function": function, "threads": torch.get_num_threads()}
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, json.dumps(call)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
+        raise CheckFailed(
+            f"in a fresh process without CUDA it fails with {last}: import it by name, and touch "
+            "no GPU at import or on device='cpu'"
+        )
+    return done.stdout.strip().splitlines()[-1]
+
+
+_CHILD = """
+import json, sys
+import torch
+def refuse(*_, **__):
+    raise RuntimeError("CUDA was touched")
+torch.cuda._lazy_init = refuse
+from importlib import import_module
+from rlcondense.catalogue import Entry
+call = json.loads(sys.argv[1])
+torch.set_num_threads(call["threads"])
+module, _, name = call["function"].partition(":")
+print(getattr(import_module(module), name)(Entry(**call["entry"])))
+"""

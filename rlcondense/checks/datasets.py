@@ -1,0 +1,131 @@
+"""Checks of datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.files import sha256_arrays
+from rlcondense.making import load_dataset, make_task
+from rlcondense.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A dataset.
+
+    Attributes:
+        id: catalogue id or Minari id.
+    """
+
+    id: str
+
+    @cached_property
+    def data(self) -> TransitionDataset:
+        """The dataset, built if need be."""
+        return load_dataset(self.id)
+
+    @property
+    def task(self) -> Task:
+        """The task it was collected on."""
+        if not self.data.task:
+            raise CheckSkipped("it names no task")
+        return make_task(self.data.task)
+
+
+def dataset_checks(id_: str) -> list[Check]:
+    """The checks of one dataset."""
+    return bind(CHECKS, Subject(id_))
+
+
+def it_loads(s: Subject) -> None:
+    """It loads, with at least one transition and columns of one length."""
+    if not len(s.data):
+        raise CheckFailed("it has no transitions")
+
+
+def it_is_the_data_it_claims_to_be(s: Subject) -> None:
+    """Its columns have the sha256 it names."""
+    actual = sha256_arrays(s.data.columns())
+    if actual != s.data.sha256:
+        raise CheckFailed(f"its columns have sha256 {actual}, not {s.data.sha256}")
+
+
+def numbers_are_finite(s: Subject) -> None:
+    """No column holds infinities or NaN."""
+    for name, column in s.data.columns().items():
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            raise CheckFailed(f"column {name!r} holds infinities or NaN")
+
+
+def episodes_are_whole(s: Subject) -> None:
+    """Episodes lie one after another, their steps counted from 0, ended only at their ends."""
+    data = s.data
+    ends = data.column("terminations") | data.column("truncations")
+    for number, rows in enumerate(data.episodes):
+        inside = slice(rows.start, rows.stop)
+        if not np.array_equal(data.column("steps")[inside], np.arange(len(rows))):
+            raise CheckFailed(f"the steps of episode {number} do not count from 0")
+        if len(np.unique(data.column("episode_ids")[inside])) != 1:
+            raise CheckFailed(f"episode {number} has rows of several episode_ids")
+        if ends[rows.start : rows.stop - 1].any():
+            raise CheckFailed(f"episode {number} goes on after its end")
+
+
+def actions_and_labels_fit(s: Subject) -> None:
+    """Actions are the task's, and each row of action_probs is a distribution that allows them."""
+    data, n = s.data, getattr(s.task.action_space, "n", None)
+    if n is not None and not ((data.actions >= 0) & (data.actions < n)).all():
+        raise CheckFailed(f"actions lie outside 0..{n - 1}")
+    if data.action_probs is None:
+        return
+    probs = np.asarray(data.action_probs)
+    if probs.min() < 0 or not np.allclose(probs.sum(1), 1, atol=1e-3):
+        raise CheckFailed("action_probs are no distributions")
+
+
+def observations_fit_the_task(s: Subject) -> None:
+    """Observations have the task's shape and type."""
+    space, data = s.task.observation_space, s.data
+    if data.observations.shape[1:] != space.shape or data.observations.dtype != space.dtype:
+        raise CheckFailed(
+            f"observations are {data.observations.dtype} {data.observations.shape[1:]}, the "
+            f"task's {space.dtype} {space.shape}"
+        )
+
+
+def levels_are_seen_ones(s: Subject) -> None:
+    """No transition comes from a held-out level."""
+    if s.data.level_seeds is None:
+        raise CheckSkipped("it has no level_seeds")
+    strange = set(np.unique(s.data.level_seeds).tolist()) - set(s.task.splits["seen"])
+    if strange:
+        raise CheckFailed(
+            f"it holds level {min(strange)}, which is not a seen one: students would be judged on "
+            "what they were trained on"
+        )
+
+
+def next_observations_follow(s: Subject) -> None:
+    """The observation after a row is the next row's, within an episode."""
+    rows = np.array([r.start for r in s.data.episodes if len(r) > 1][:50])
+    if not len(rows):
+        raise CheckSkipped("no episode has two steps")
+    if not np.array_equal(s.data.next_observations(rows), s.data.observations[rows + 1]):
+        raise CheckFailed("next_observations gives other observations than the next rows")
+
+
+CHECKS = (
+    it_loads,
+    it_is_the_data_it_claims_to_be,
+    numbers_are_finite,
+    episodes_are_whole,
+    actions_and_labels_fit,
+    observations_fit_the_task,
+    levels_are_seen_ones,
+    next_observations_follow,
+)

@@ -1,0 +1,277 @@
+"""Checks of learners."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.catalogue import Entry
+from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
+from rlcondense.checks.common import (
+    SAMPLE_TASK,
+    Counter,
+    cancel,
+    check_cancellation,
+    check_config_frozen,
+    check_config_json,
+    check_id,
+    check_leaves_no_files,
+    check_no_warnings,
+    check_random_state,
+    check_unknown_key,
+    in_a_fresh_process,
+    sample_data,
+    splits_made,
+)
+from rlcondense.checks.methods import SLOW
+from rlcondense.files import sha256_arrays
+from rlcondense.learners.base import Learner
+from rlcondense.making import configured, make_method, make_task
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.policies import NetworkPolicies, PolicyBatch, load_policies
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A learner and what it is tried on.
+
+    Attributes:
+        entry: of the catalogue; its fact `check_config` holds settings that make it quick.
+    """
+
+    entry: Entry
+
+    @cached_property
+    def task(self) -> Task:
+        """The task of the sample."""
+        return make_task(SAMPLE_TASK)
+
+    @cached_property
+    def learner(self) -> Learner[Any]:
+        """The learner with its quick settings."""
+        made = configured(self.entry, Learner, dict(self.entry.facts.get("check_config", {})))
+        assert isinstance(made, Learner)
+        return made
+
+    @property
+    def name(self) -> str:
+        """The class, for messages."""
+        return type(self.learner).__name__
+
+    @cached_property
+    def data(self) -> CondensedDataset:
+        """What is learned from; writing to it fails."""
+        data = make_method("random").condense(sample_data(), task=self.task, budget=40)
+        for column in data.arrays().values():
+            column.flags.writeable = False
+        return data
+
+    @property
+    def frames(self) -> npt.NDArray[Any]:
+        """What the policies are shown."""
+        return np.asarray(sample_data().observations[:FRAMES])
+
+    def fit(self, seeds: Sequence[int] = (0, 1), progress: Progress = silent) -> PolicyBatch:
+        """Train on the sample."""
+        return self.learner.fit(self.data, task=self.task, seeds=seeds, progress=progress)
+
+    @cached_property
+    def policies(self) -> PolicyBatch:
+        """What seeds 0 and 1 give."""
+        return self.fit()
+
+    def probs(self, policies: PolicyBatch, policy: int) -> npt.NDArray[Any]:
+        """The distributions of one policy on the frames."""
+        return policies.action_probs(self.frames, np.full(FRAMES, policy))
+
+
+def learner_checks(entry: Entry) -> list[Check]:
+    """The checks of one learner."""
+    return bind(CHECKS, Subject(entry))
+
+
+def id_follows_the_grammar(s: Subject) -> None:
+    """The id is [namespace/]name[-vN]."""
+    check_id(s.entry)
+
+
+def config_is_frozen(s: Subject) -> None:
+    """Config is a frozen dataclass with defaults."""
+    check_config_frozen(s.learner.Config, s.name)
+
+
+def config_survives_json(s: Subject) -> None:
+    """Config comes back from JSON as it was."""
+    check_config_json(s.learner.config, s.name)
+
+
+def unknown_settings_are_refused(s: Subject) -> None:
+    """A setting that does not exist is refused."""
+    check_unknown_key(s.learner.Config, s.name)
+
+
+def there_is_a_policy_for_each_seed(s: Subject) -> None:
+    """fit gives one policy for each learner seed, and names the seeds."""
+    if (s.policies.num_policies, tuple(s.policies.seeds)) != (2, (0, 1)):
+        raise CheckFailed(
+            f"seeds (0, 1) gave {s.policies.num_policies} policies of seeds {s.policies.seeds}"
+        )
+
+
+def actions_fit_the_task(s: Subject) -> None:
+    """Policies give distributions, and actions of the task."""
+    probs = s.probs(s.policies, 0)
+    n = int(s.task.action_space.n)  # type: ignore[attr-defined]
+    if probs.shape != (FRAMES, n):
+        raise CheckFailed(f"action_probs gives {probs.shape}, not {(FRAMES, n)}")
+    if not np.isfinite(probs).all() or probs.min() < 0 or not np.allclose(probs.sum(1), 1):
+        raise CheckFailed("each row of action_probs must be a distribution: positive, summing to 1")
+    actions = s.policies.act(s.frames, np.zeros(FRAMES, int), np.linspace(0, 0.999, FRAMES))
+    if actions.shape != (FRAMES,) or actions.dtype.kind not in "iu":
+        raise CheckFailed(f"act gives {actions.dtype} {actions.shape}, not whole numbers (B,)")
+    if actions.min() < 0 or actions.max() >= n:
+        raise CheckFailed(f"act gives actions outside 0..{n - 1}")
+
+
+def the_same_seed_gives_the_same_policy(s: Subject) -> None:
+    """Two trainings from one seed act alike to the bit."""
+    again = s.fit()
+    if any(not np.array_equal(s.probs(again, i), s.probs(s.policies, i)) for i in (0, 1)):
+        raise CheckFailed("two trainings from one seed differ: draw everything from the seed")
+
+
+def another_seed_gives_another_policy(s: Subject) -> None:
+    """Seeds are replicates: two of them give different policies."""
+    if np.array_equal(s.probs(s.policies, 0), s.probs(s.policies, 1)):
+        raise CheckFailed("seeds 0 and 1 give the same policy: initialise and shuffle by the seed")
+
+
+def a_policy_depends_on_its_own_seed_alone(s: Subject) -> None:
+    """What is trained beside a policy does not change it."""
+    if not np.array_equal(s.probs(s.fit([1]), 0), s.probs(s.policies, 1)):
+        raise CheckFailed(
+            "seed 1 alone gives another policy than beside seed 0: give each seed a generator of "
+            "its own"
+        )
+
+
+def an_action_depends_on_its_own_observation_alone(s: Subject) -> None:
+    """What is batched with an observation does not change the action."""
+    noise = np.linspace(0, 0.999, FRAMES)
+    together = s.policies.act(s.frames, np.zeros(FRAMES, int), noise)
+    for i in (0, FRAMES // 2, FRAMES - 1):
+        alone = s.policies.act(s.frames[i : i + 1], np.zeros(1, int), noise[i : i + 1])
+        if alone[0] != together[i]:
+            raise CheckFailed("an observation alone gets another action than in a batch")
+
+
+def global_randomness_is_left_alone(s: Subject) -> None:
+    """The global random states of random, numpy and torch stay as they were."""
+    check_random_state(s.fit)
+
+
+def the_data_is_left_alone(s: Subject) -> None:
+    """The condensed dataset is not written to."""
+    before = sha256_arrays(s.data.arrays())
+    try:
+        s.fit()
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise CheckFailed("it writes to the data: copy the rows first") from error
+        raise
+    if sha256_arrays(s.data.arrays()) != before:
+        raise CheckFailed("it changed the data: copy the rows first")
+
+
+def no_files_are_left(s: Subject) -> None:
+    """Nothing is written to the working folder or left among temporary files."""
+    check_leaves_no_files(s.fit)
+
+
+def no_environments_are_made(s: Subject) -> None:
+    """Training steps no environment, of either split."""
+    with splits_made(s.task) as made:
+        s.fit()
+    if made:
+        raise CheckFailed(f"it made {made[0]} levels: a learner sees the condensed data only")
+
+
+def what_is_saved_comes_back(s: Subject) -> None:
+    """Saved and loaded, networks act as before."""
+    if not isinstance(s.policies, NetworkPolicies):
+        raise CheckSkipped("its policies are no NetworkPolicies")
+    with tempfile.TemporaryDirectory() as name:
+        s.policies.save(Path(name))
+        again = load_policies(Path(name))
+    if not np.array_equal(s.probs(again, 1), s.probs(s.policies, 1)):
+        raise CheckFailed("saved and loaded, the policies act differently")
+
+
+def a_fresh_process_gives_the_same_policy(s: Subject) -> None:
+    """A new interpreter, where CUDA may not be touched, trains the same policy."""
+    there = in_a_fresh_process(s.entry, "rlcondense.checks.learners:probs_sha256")
+    if there != _sha256(s):
+        raise CheckFailed("a fresh process trains another policy: depend on data and seeds only")
+
+
+def probs_sha256(entry: Entry) -> str:
+    """What training on the sample gives, for another process to compare with."""
+    return _sha256(Subject(entry))
+
+
+def _sha256(s: Subject) -> str:
+    return sha256_arrays({str(i): s.probs(s.policies, i) for i in (0, 1)})
+
+
+def progress_is_reported(s: Subject) -> None:
+    """What takes longer than a second says how far it is."""
+    counter, started = Counter(), time.perf_counter()
+    s.fit(progress=counter)
+    seconds = time.perf_counter() - started
+    if not counter.calls and seconds > SLOW:
+        raise CheckFailed(f"it worked for {seconds:.1f} s in silence: call progress(phase, ...)")
+
+
+def ctrl_c_is_let_through(s: Subject) -> None:
+    """Ctrl-C ends it."""
+    check_cancellation(lambda: s.fit(progress=cancel))
+
+
+def there_are_no_warnings(s: Subject) -> None:
+    """It warns of nothing."""
+    check_no_warnings(s.fit)
+
+
+CHECKS = (
+    id_follows_the_grammar,
+    config_is_frozen,
+    config_survives_json,
+    unknown_settings_are_refused,
+    there_is_a_policy_for_each_seed,
+    actions_fit_the_task,
+    the_same_seed_gives_the_same_policy,
+    another_seed_gives_another_policy,
+    a_policy_depends_on_its_own_seed_alone,
+    an_action_depends_on_its_own_observation_alone,
+    global_randomness_is_left_alone,
+    the_data_is_left_alone,
+    no_files_are_left,
+    no_environments_are_made,
+    what_is_saved_comes_back,
+    a_fresh_process_gives_the_same_policy,
+    progress_is_reported,
+    ctrl_c_is_let_through,
+    there_are_no_warnings,
+)

@@ -1,0 +1,394 @@
+"""Checks of condensation methods."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlcondense.catalogue import Entry
+from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
+from rlcondense.checks.common import (
+    SAMPLE_TASK,
+    Counter,
+    cancel,
+    check_cancellation,
+    check_config_frozen,
+    check_config_json,
+    check_id,
+    check_leaves_no_files,
+    check_no_warnings,
+    check_random_state,
+    check_unknown_key,
+    in_a_fresh_process,
+    sample_data,
+    splits_made,
+)
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.experts import zoo
+from rlcondense.experts.zoo import Expert
+from rlcondense.making import configured, make_learner, make_task
+from rlcondense.methods.base import NEEDS, Method
+from rlcondense.methods.condensed import (
+    LABEL_KINDS,
+    Budget,
+    CondensedDataset,
+    load_condensed,
+)
+from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+SIZE = 20
+SLOW = 1.0  # seconds after which people want to see progress
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method and what it is tried on.
+
+    Attributes:
+        entry: of the catalogue; its fact `check_config` holds settings that make it quick.
+    """
+
+    entry: Entry
+
+    @cached_property
+    def task(self) -> Task:
+        """The task of the sample."""
+        return make_task(SAMPLE_TASK)
+
+    @property
+    def data(self) -> TransitionDataset:
+        """What is condensed; writing to it fails."""
+        return sample_data()
+
+    @cached_property
+    def method(self) -> Method[Any]:
+        """The method with its quick settings."""
+        settings = dict(self.entry.facts.get("check_config", {}))
+        made = configured(self.entry, Method, settings)
+        assert isinstance(made, Method)
+        return made
+
+    @property
+    def name(self) -> str:
+        """The class, for messages."""
+        return type(self.method).__name__
+
+    @property
+    def budget(self) -> Budget:
+        """A small budget, in the unit that the method takes."""
+        budget = self.entry.facts.get("budget", {})
+        if "percent" in budget:
+            return Budget(percent=50 if budget["percent"] < 100 else 100, unit=budget["unit"])
+        return Budget(size=SIZE)
+
+    @cached_property
+    def expert(self) -> Expert:
+        """An expert that nobody trained."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = PolicyNetwork(NetworkSpec("nature", (3, 64, 64), 15))
+        return Expert(self.task.id, network, "0" * 64, {})
+
+    def condense(
+        self, seed: int = 0, budget: Budget | None = None, progress: Progress = silent
+    ) -> CondensedDataset:
+        """Condense the sample."""
+        return self.method.condense(
+            self.data,
+            task=self.task,
+            budget=budget or self.budget,
+            expert=self.expert,
+            seed=seed,
+            progress=progress,
+        )
+
+    @cached_property
+    def result(self) -> CondensedDataset:
+        """What seed 0 gives."""
+        return self.condense()
+
+
+def method_checks(entry: Entry) -> list[Check]:
+    """The checks of one method."""
+    return bind(CHECKS, Subject(entry))
+
+
+def id_follows_the_grammar(s: Subject) -> None:
+    """The id is [namespace/]name[-vN]."""
+    check_id(s.entry)
+
+
+def says_what_it_is(s: Subject) -> None:
+    """Access, needs and kinds of label are declared in known words."""
+    method = s.method
+    if method.access not in ("offline", "online"):
+        raise CheckFailed(f"{s.name}.access is {method.access!r}; say 'offline' or 'online'")
+    if unknown := set(method.needs) - NEEDS:
+        raise CheckFailed(f"{s.name}.needs has {sorted(unknown)}; known are {sorted(NEEDS)}")
+    if not method.label_kinds or (unknown := set(method.label_kinds) - set(LABEL_KINDS)):
+        raise CheckFailed(
+            f"{s.name}.label_kinds is {method.label_kinds}; name some of {', '.join(LABEL_KINDS)}"
+        )
+
+
+def config_is_frozen(s: Subject) -> None:
+    """Config is a frozen dataclass with defaults."""
+    check_config_frozen(s.method.Config, s.name)
+
+
+def config_leaves_budget_and_seed_out(s: Subject) -> None:
+    """Config holds neither budget nor seed, which are the run's to choose."""
+    found = {f.name for f in fields(s.method.Config)} & {"budget", "size", "percent", "seed"}
+    if found:
+        raise CheckFailed(
+            f"{s.name}.Config has {', '.join(sorted(found))}: take the budget and the seed from "
+            "the problem"
+        )
+
+
+def config_survives_json(s: Subject) -> None:
+    """Config comes back from JSON as it was."""
+    check_config_json(s.method.config, s.name)
+
+
+def unknown_settings_are_refused(s: Subject) -> None:
+    """A setting that does not exist is refused."""
+    check_unknown_key(s.method.Config, s.name)
+
+
+def budget_of_one_is_kept_or_refused(s: Subject) -> None:
+    """A budget of one transition gives one, or a clear refusal."""
+    try:
+        kept = len(s.condense(budget=Budget(size=1)))
+    except BadConfig:
+        return
+    if kept != 1:
+        raise CheckFailed(f"a budget of 1 gave {kept} transitions")
+
+
+def budget_is_used_and_not_exceeded(s: Subject) -> None:
+    """A budget in transitions is used to the full, and never exceeded."""
+    if s.budget.size is None:
+        len(s.result)  # the base class raises if too much is kept
+        return
+    if len(s.result) != SIZE:
+        raise CheckFailed(
+            f"a budget of {SIZE} gave {len(s.result)} transitions: rows of a table are compared at "
+            "equal size"
+        )
+
+
+def budget_above_the_data_is_refused(s: Subject) -> None:
+    """A budget above what there is raises BadConfig."""
+    try:
+        s.condense(budget=Budget(size=len(s.data) + 1))
+    except BadConfig:
+        return
+    raise CheckFailed("a budget above the data was taken: ask for problem.size, which refuses it")
+
+
+def output_fits_the_task(s: Subject) -> None:
+    """Observations, actions and labels have the task's shapes, types and ranges."""
+    data = s.result  # the base class has checked shapes, types, finiteness and action ranges
+    observations = np.asarray(data.observations, np.float64)
+    space = s.task.observation_space
+    low, high = float(space.low.min()), float(space.high.max())  # type: ignore[attr-defined]
+    if observations.min() < low or observations.max() > high:
+        raise CheckFailed(
+            f"observations lie in [{observations.min():.4g}, {observations.max():.4g}], the task's "
+            f"in [{low:.4g}, {high:.4g}]: keep the environment's units, and clamp"
+        )
+    if data.weights.min() < 0 or not data.weights.sum() > 0:
+        raise CheckFailed("weights must not be negative, nor all zero")
+
+
+def labels_are_as_declared(s: Subject) -> None:
+    """The kind of label is a declared one, and soft labels are distributions."""
+    data = s.result
+    if data.label_kind not in s.method.label_kinds:
+        raise CheckFailed(
+            f"it gave {data.label_kind} labels, but {s.name}.label_kinds is {s.method.label_kinds}"
+        )
+    if data.label_kind != "soft":
+        return
+    if data.action_probs is None:
+        raise CheckFailed("soft labels need a column action_probs")
+    sums = data.action_probs.sum(1)
+    if data.action_probs.min() < 0 or not np.allclose(sums, 1, atol=1e-3):
+        raise CheckFailed("each row of action_probs must be a distribution: positive, summing to 1")
+
+
+def the_expert_is_used_only_if_declared(s: Subject) -> None:
+    """An expert is loaded only by a method whose needs say so."""
+    if "expert" in s.method.needs:
+        raise CheckSkipped("it declares that it needs the expert")
+    original, loaded = zoo.load_expert, []
+
+    def load_expert(*args: Any, **kwargs: Any) -> Expert:
+        loaded.append(args)
+        return original(*args, **kwargs)
+
+    zoo.load_expert = load_expert
+    try:
+        s.condense()
+    finally:
+        zoo.load_expert = original
+    if loaded:
+        raise CheckFailed(
+            f"it loads an expert by itself: say needs = frozenset({{'expert'}}) in {s.name} and "
+            "use problem.expert"
+        )
+
+
+def the_same_seed_gives_the_same_bytes(s: Subject) -> None:
+    """Two condensations from one seed are equal to the bit."""
+    if s.condense().sha256 != s.result.sha256:
+        raise CheckFailed(
+            "two condensations from seed 0 differ: draw everything random from problem.seed"
+        )
+
+
+def another_seed_gives_other_data(s: Subject) -> None:
+    """Another seed gives other data, unless the method is declared deterministic."""
+    same = s.condense(seed=1).sha256 == s.result.sha256
+    if same and s.method.stochastic:
+        raise CheckFailed(
+            f"seeds 0 and 1 give the same data: use problem.seed, or say stochastic = False in "
+            f"{s.name}"
+        )
+    if not same and not s.method.stochastic:
+        raise CheckFailed(f"seeds 0 and 1 give different data, but {s.name}.stochastic is False")
+
+
+def global_randomness_is_left_alone(s: Subject) -> None:
+    """The global random states of random, numpy and torch stay as they were."""
+    check_random_state(s.condense)
+
+
+def the_source_is_left_alone(s: Subject) -> None:
+    """The dataset is not written to."""
+    before = s.data.columns()
+    hashes = {name: hash(column.tobytes()) for name, column in before.items()}
+    try:
+        s.condense()
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise CheckFailed("it writes to the dataset: copy the rows first") from error
+        raise
+    changed = [name for name, column in before.items() if hash(column.tobytes()) != hashes[name]]
+    if changed:
+        raise CheckFailed(f"it changed the dataset's {', '.join(changed)}: copy the rows first")
+
+
+def no_files_are_left(s: Subject) -> None:
+    """Nothing is written to the working folder or left among temporary files."""
+    check_leaves_no_files(s.condense)
+
+
+def heldout_levels_are_never_made(s: Subject) -> None:
+    """Environments are made of seen levels only, by whatever way."""
+    with splits_made(s.task) as made:
+        try:
+            s.condense()
+        except RLCondenseError as error:
+            if "may only make the seen levels" not in str(error):
+                raise
+            raise CheckFailed(
+                "it asked for held-out levels: those are for evaluation alone"
+            ) from error
+    if "heldout" in made:
+        raise CheckFailed("it made held-out levels: those are for evaluation alone")
+    if made and s.method.access == "offline":
+        raise CheckFailed(
+            f"it steps the environment, but {s.name}.access is 'offline': say 'online', and count "
+            "the steps in Condensation.environment_steps"
+        )
+
+
+def what_is_saved_comes_back(s: Subject) -> None:
+    """Saved and loaded, the data are equal to the bit."""
+    with tempfile.TemporaryDirectory() as name:
+        s.result.save(Path(name))
+        again = load_condensed(Path(name))
+    if again.sha256 != s.result.sha256 or again.report != s.result.report:
+        raise CheckFailed("saved and loaded, the data or the report differ")
+
+
+def a_learner_trains_on_it(s: Subject) -> None:
+    """Behavioural cloning takes the data."""
+    learner = make_learner("bc", network="cnn4", updates=2, batch_size=8)
+    learner.fit(s.result, task=s.task, seeds=[0])
+
+
+def a_fresh_process_gives_the_same_bytes(s: Subject) -> None:
+    """A new interpreter, where CUDA may not be touched, gives the same data."""
+    there = in_a_fresh_process(s.entry, "rlcondense.checks.methods:condensed_sha256")
+    if there != s.result.sha256:
+        raise CheckFailed(
+            "a fresh process gives other data: depend on nothing but the problem (no hash(), no "
+            "order of sets, no state of the module)"
+        )
+
+
+def condensed_sha256(entry: Entry) -> str:
+    """What condensing the sample gives, for another process to compare with."""
+    return Subject(entry).result.sha256
+
+
+def progress_is_reported(s: Subject) -> None:
+    """What takes longer than a second says how far it is."""
+    counter, started = Counter(), time.perf_counter()
+    s.condense(progress=counter)
+    seconds = time.perf_counter() - started
+    if not counter.calls and seconds > SLOW:
+        raise CheckFailed(
+            f"it worked for {seconds:.1f} s in silence: call problem.progress(phase, done, total)"
+        )
+
+
+def ctrl_c_is_let_through(s: Subject) -> None:
+    """Ctrl-C ends it."""
+    check_cancellation(lambda: s.condense(progress=cancel))
+
+
+def there_are_no_warnings(s: Subject) -> None:
+    """It warns of nothing."""
+    check_no_warnings(s.condense)
+
+
+CHECKS = (
+    id_follows_the_grammar,
+    says_what_it_is,
+    config_is_frozen,
+    config_leaves_budget_and_seed_out,
+    config_survives_json,
+    unknown_settings_are_refused,
+    budget_of_one_is_kept_or_refused,
+    budget_is_used_and_not_exceeded,
+    budget_above_the_data_is_refused,
+    output_fits_the_task,
+    labels_are_as_declared,
+    the_expert_is_used_only_if_declared,
+    the_same_seed_gives_the_same_bytes,
+    another_seed_gives_other_data,
+    global_randomness_is_left_alone,
+    the_source_is_left_alone,
+    no_files_are_left,
+    heldout_levels_are_never_made,
+    what_is_saved_comes_back,
+    a_learner_trains_on_it,
+    a_fresh_process_gives_the_same_bytes,
+    progress_is_reported,
+    ctrl_c_is_let_through,
+    there_are_no_warnings,
+)

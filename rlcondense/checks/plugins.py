@@ -1,0 +1,95 @@
+"""Whether installed plugins load: each is tried in a process of its own, so that none can harm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlcondense.catalogue import Entry, entries
+
+TIMEOUT = 60.0
+WORKERS = 4
+_LOAD = """
+import sys
+from rlcondense.catalogue import Entry
+from rlcondense.errors import RLCondenseError
+try:
+    Entry(sys.argv[1], sys.argv[2], sys.argv[3], distribution=(sys.argv[4], sys.argv[5])).load()
+except RLCondenseError as error:
+    sys.exit(str(error))
+"""
+
+
+@dataclass(frozen=True)
+class PluginState:
+    """How an installed plugin fares.
+
+    Attributes:
+        kind: method, learner, task or dataset.
+        id: what it is called.
+        origin: distribution and version.
+        entry_point: `module:attribute`.
+        status: `ok`, `broken`, `hidden` by a built-in of the same name, or `disputed` with another
+            distribution.
+        reason: why it cannot be used.
+        seconds: how long it took to load.
+    """
+
+    kind: str
+    id: str
+    origin: str
+    entry_point: str
+    status: str
+    reason: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as plain values."""
+        return asdict(self)
+
+
+def plugin_states(plugins: Sequence[Entry], timeout: float = TIMEOUT) -> list[PluginState]:
+    """Load every plugin and say what came of it.
+
+    Args:
+        plugins: entries, as `catalogue.plugins` gives them.
+        timeout: seconds that each may take.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(lambda entry: _state(entry, timeout), plugins))
+
+
+def _state(entry: Entry, timeout: float) -> PluginState:
+    status, reason, seconds = "ok", "", 0.0
+    known = entries(entry.group).get(entry.id)
+    if entry.rivals:
+        status, reason = "disputed", f"also offered by {' and '.join(entry.rivals)}"
+    elif known is not None and known.distribution != entry.distribution:
+        status, reason = "hidden", f"the name is taken by {known.origin}"
+    else:
+        started = time.perf_counter()
+        reason = _load(entry, timeout)
+        seconds = round(time.perf_counter() - started, 3)
+        status = "broken" if reason else "ok"
+    return PluginState(
+        entry.kind, entry.id, entry.origin, entry.entry_point, status, reason, seconds
+    )
+
+
+def _load(entry: Entry, timeout: float) -> str:
+    """Why the entry cannot be loaded, or nothing."""
+    owner = entry.distribution or ("unknown", "")
+    command = [sys.executable, "-c", _LOAD, entry.group, entry.id, entry.entry_point, *owner]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return f"it was not imported after {timeout:.0f} s"
+    if not done.returncode:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"its process ended with code {done.returncode}"

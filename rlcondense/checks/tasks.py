@@ -1,0 +1,231 @@
+"""Checks of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.catalogue import Entry
+from rlcondense.checks.base import Check, CheckFailed, bind
+from rlcondense.checks.common import check_id, check_no_warnings, check_random_state
+from rlcondense.errors import RLCondenseError
+from rlcondense.making import make_task
+from rlcondense.tasks.base import SPLITS, Task
+
+NUM_ENVS, STEPS = 4, 200
+
+
+@dataclass(frozen=True)
+class Played:
+    """What some environments showed: `(T, N, ...)` arrays, the first row after reset."""
+
+    observations: npt.NDArray[Any]
+    rewards: npt.NDArray[Any]
+    ends: npt.NDArray[np.bool_]
+    levels: npt.NDArray[np.int64]
+
+    def same(self, other: Played) -> bool:
+        """Whether another run showed the very same."""
+        return all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("observations", "rewards", "ends", "levels")
+        )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task.
+
+    Attributes:
+        entry: of the catalogue.
+    """
+
+    entry: Entry
+
+    @cached_property
+    def task(self) -> Task:
+        """The task."""
+        return make_task(self.entry.id)
+
+    @cached_property
+    def seen(self) -> Played:
+        """Random actions on seen levels from seed 0."""
+        return self.play("seen")
+
+    def play(
+        self, split: str, *, seed: int = 0, actions: int = 0, threads: int = 1, steps: int = STEPS
+    ) -> Played:
+        """Play random actions drawn from the seed `actions`."""
+        env = self.task.make_vec(split, NUM_ENVS, seed=seed, num_threads=threads)
+        space = self.task.action_space
+        space.seed(actions)
+        observations, infos = env.reset(seed=seed)
+        shown, rewards, ends, levels = [observations], [], [], [_levels(infos)]
+        for _ in range(steps):
+            chosen = np.stack([space.sample() for _ in range(NUM_ENVS)])
+            observation, reward, terminations, truncations, infos = env.step(chosen)
+            shown.append(observation)
+            rewards.append(reward)
+            ends.append(terminations | truncations)
+            levels.append(_levels(infos))
+        env.close()
+        return Played(np.stack(shown), np.stack(rewards), np.stack(ends), np.stack(levels))
+
+
+def _levels(infos: dict[str, Any]) -> npt.NDArray[np.int64]:
+    if "level_seed" not in infos:
+        raise CheckFailed("infos has no 'level_seed': report the level on show at every step")
+    return np.array(infos["level_seed"], np.int64)
+
+
+def task_checks(entry: Entry) -> list[Check]:
+    """The checks of one task."""
+    return bind(CHECKS, Subject(entry))
+
+
+def id_follows_the_grammar(s: Subject) -> None:
+    """The id is [namespace/]name[-vN]."""
+    check_id(s.entry)
+
+
+def splits_share_no_level(s: Subject) -> None:
+    """There are seen and held-out levels, and none is both."""
+    splits = s.task.splits
+    if set(splits) != set(SPLITS):
+        raise CheckFailed(f"splits are {sorted(splits)}; name {' and '.join(SPLITS)}")
+    shared = range(
+        max(splits["seen"].start, splits["heldout"].start),
+        min(splits["seen"].stop, splits["heldout"].stop),
+    )
+    if shared and not getattr(s.task, "overlap", False):
+        raise CheckFailed(
+            f"levels {shared.start} to {shared.stop - 1} are both seen and held-out: a student "
+            "would be judged on what it was trained on"
+        )
+
+
+def observations_lie_in_their_space(s: Subject) -> None:
+    """What is shown has the space's shape, type and range."""
+    space, shown = s.task.observation_space, s.seen.observations
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise CheckFailed(f"observation_space is {space}, only Box is supported")
+    if shown.shape[2:] != space.shape or shown.dtype != space.dtype:
+        raise CheckFailed(
+            f"observations are {shown.dtype} {shown.shape[2:]}, the space says {space.dtype} "
+            f"{space.shape}"
+        )
+    if not ((shown >= space.low) & (shown <= space.high)).all():
+        raise CheckFailed("observations leave the range of observation_space")
+
+
+def rewards_are_finite(s: Subject) -> None:
+    """Rewards are finite numbers, one for each environment."""
+    if s.seen.rewards.shape != (STEPS, NUM_ENVS) or not np.isfinite(s.seen.rewards).all():
+        raise CheckFailed("rewards must be finite, of shape (num_envs,) at every step")
+
+
+def the_same_seed_plays_the_same(s: Subject) -> None:
+    """One seed and one sequence of actions give the same frames, rewards and ends."""
+    if not s.play("seen").same(s.seen):
+        raise CheckFailed("the same seed and actions gave another play: seed everything by `seed`")
+
+
+def threads_change_nothing(s: Subject) -> None:
+    """The number of threads has no effect on what happens."""
+    if not s.play("seen", threads=2).same(s.seen):
+        raise CheckFailed("two threads gave another play than one")
+
+
+def another_seed_plays_other_levels(s: Subject) -> None:
+    """Another seed gives another sequence of levels."""
+    if np.array_equal(s.play("seen", seed=1, steps=1).observations[0], s.seen.observations[0]):
+        raise CheckFailed("seeds 0 and 1 begin alike: draw the levels by the seed")
+
+
+def levels_do_not_depend_on_actions(s: Subject) -> None:
+    """Each environment's sequence of levels follows from the seed alone."""
+    ours, theirs = (_sequences(played) for played in (s.seen, s.play("seen", actions=1)))
+    for one, other in zip(ours, theirs, strict=True):
+        length = min(len(one), len(other))
+        if one[:length] != other[:length]:
+            raise CheckFailed(
+                "the levels depend on the actions: policies could not be compared level by level"
+            )
+
+
+def _sequences(played: Played) -> list[list[int]]:
+    """The levels of each environment, one for each episode begun."""
+    begun = np.vstack([np.ones(NUM_ENVS, bool), played.ends])
+    return [played.levels[begun[:, i], i].tolist() for i in range(NUM_ENVS)]
+
+
+def levels_are_of_their_split(s: Subject) -> None:
+    """Each split shows its own levels only."""
+    for split in SPLITS:
+        shown = s.seen if split == "seen" else s.play(split)
+        strange = set(shown.levels.ravel().tolist()) - set(s.task.splits[split])
+        if strange:
+            raise CheckFailed(
+                f"the {split} split showed level {min(strange)}, which is not its own"
+            )
+
+
+def a_level_changes_only_where_an_episode_ends(s: Subject) -> None:
+    """An environment resets in the same step as its episode ends, without a dummy step."""
+    changed = s.seen.levels[1:] != s.seen.levels[:-1]
+    if (changed & ~s.seen.ends).any():
+        raise CheckFailed(
+            "a level changed a step after its episode's end: reset in the same step (Gymnasium's "
+            "own vector environments insert a dummy step; adapt them)"
+        )
+
+
+def methods_cannot_make_heldout_levels(s: Subject) -> None:
+    """The view that methods are given refuses the held-out split."""
+    try:
+        s.task.seen_only().make_vec("heldout", 1, seed=0).close()
+    except RLCondenseError:
+        return
+    raise CheckFailed("seen_only() made held-out levels: do not override it")
+
+
+def unknown_splits_are_refused(s: Subject) -> None:
+    """A split of another name is refused."""
+    try:
+        s.task.make_vec("test", 1, seed=0).close()
+    except RLCondenseError:
+        return
+    raise CheckFailed("make_vec took the split 'test': call self.check_split(split)")
+
+
+def global_randomness_is_left_alone(s: Subject) -> None:
+    """The global random states of random, numpy and torch stay as they were."""
+    check_random_state(lambda: s.play("seen", steps=5))
+
+
+def there_are_no_warnings(s: Subject) -> None:
+    """It warns of nothing."""
+    check_no_warnings(lambda: s.play("seen", steps=5))
+
+
+CHECKS = (
+    id_follows_the_grammar,
+    splits_share_no_level,
+    observations_lie_in_their_space,
+    rewards_are_finite,
+    the_same_seed_plays_the_same,
+    threads_change_nothing,
+    another_seed_plays_other_levels,
+    levels_do_not_depend_on_actions,
+    levels_are_of_their_split,
+    a_level_changes_only_where_an_episode_ends,
+    methods_cannot_make_heldout_levels,
+    unknown_splits_are_refused,
+    global_randomness_is_left_alone,
+    there_are_no_warnings,
+)

@@ -159,7 +159,8 @@ def network_from_arrays(
     spec: NetworkSpec, arrays: Mapping[str, Array], prefix: str
 ) -> PolicyNetwork:
     """A policy network with the weights found under `prefix`, widened to float32."""
-    network = PolicyNetwork(spec)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
+        network = PolicyNetwork(spec)
     network.load_state_dict(
         {
             name: torch.from_numpy(arrays[prefix + name].astype(np.float32))

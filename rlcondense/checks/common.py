@@ -7,14 +7,17 @@ import dataclasses
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,12 +30,16 @@ from rlcondense.datasets.collect import collect
 from rlcondense.datasets.traces import replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
+from rlcondense.experts import zoo
 from rlcondense.making import make_task
 from rlcondense.policies import FixedPolicies
+from rlcondense.progress import Progress
 from rlcondense.tasks.base import Task
 
 SAMPLE_TASK = "procgen/starpilot-easy-v0"
 SAMPLE_EPISODES = 8
+SLOW = 1.0  # seconds after which people want to see progress
+T = TypeVar("T")
 
 
 @cache
@@ -107,52 +114,140 @@ def check_unknown_key(config: type[Any], owner: str) -> None:
     raise CheckFailed(f"{owner}.Config takes a setting that does not exist")
 
 
-def random_state() -> list[Any]:
-    """The global random states, to compare."""
-    return [
-        hash(random.getstate()),
-        hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),
-        hash(torch.get_rng_state().numpy().tobytes()),
-    ]
+@dataclass(frozen=True)
+class Watched(Generic[T]):
+    """What happened while something was done once.
+
+    Attributes:
+        result: what it gave.
+        seconds: wall time.
+        random_states: global random states that moved.
+        warnings: what was warned of.
+        files: what was left in the working folder or among temporary files.
+        splits: the splits that environments of the task's class were made for.
+        experts: how many experts were loaded from the zoo.
+        progress: how often progress was reported.
+        bad_progress: a report that cannot be, if there was one.
+    """
+
+    result: T
+    seconds: float
+    random_states: list[str]
+    warnings: list[str]
+    files: list[str]
+    splits: list[str]
+    experts: int
+    progress: int
+    bad_progress: str
 
 
-def check_random_state(act: Callable[[], object]) -> None:
-    """Fail if `act` changes one of the global random states."""
-    before = random_state()
-    act()
-    names = ("random", "numpy.random", "torch")
-    moved = [n for n, b, a in zip(names, before, random_state(), strict=True) if a != b]
-    if moved:
-        raise CheckFailed(
-            f"the global random state of {' and '.join(moved)} changed: draw from a generator of "
-            "your own (problem.rng(), or torch.random.fork_rng around seeded torch code)"
-        )
-
-
-def check_no_warnings(act: Callable[[], object]) -> None:
-    """Fail if `act` warns."""
-    with warnings.catch_warnings(record=True) as caught:
+def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
+    """Do something once, and notice what it does beside giving a result."""
+    counter = _Counter()
+    with (
+        _random_states_watched() as moved,
+        warnings.catch_warnings(record=True) as caught,
+        _folders_watched() as files,
+        _splits_watched(task) as splits,
+        _experts_watched() as experts,
+    ):
         warnings.simplefilter("always")
-        act()
-    if caught:
-        first = caught[0]
-        raise CheckFailed(
-            f"it warned: {first.category.__name__}: {first.message} "
-            f"({Path(first.filename).name}:{first.lineno})"
+        started = time.perf_counter()
+        result = act(counter)
+        seconds = time.perf_counter() - started
+    return Watched(
+        result=result,
+        seconds=seconds,
+        random_states=moved,
+        warnings=[f"{w.category.__name__}: {w.message} ({w.filename}:{w.lineno})" for w in caught],
+        files=files,
+        splits=splits,
+        experts=len(experts),
+        progress=counter.calls,
+        bad_progress=counter.bad,
+    )
+
+
+def check_watched(watched: Watched[Any]) -> dict[str, str]:
+    """What is wrong with what happened, by kind: randomness, files, warnings, progress."""
+    wrong = {}
+    if watched.random_states:
+        wrong["randomness"] = (
+            f"the global random state of {' and '.join(watched.random_states)} changed: draw from "
+            "a generator of your own (problem.rng(), or torch.random.fork_rng around seeded torch "
+            "code)"
         )
+    if watched.files:
+        wrong["files"] = (
+            f"it left {', '.join(watched.files)} behind: results are returned, not written"
+        )
+    if watched.warnings:
+        wrong["warnings"] = f"it warned: {watched.warnings[0]}"
+    if watched.bad_progress:
+        wrong["progress"] = watched.bad_progress
+    elif not watched.progress and watched.seconds > SLOW:
+        wrong["progress"] = (
+            f"it worked for {watched.seconds:.1f} s in silence: call progress(phase, done, total)"
+        )
+    return wrong
 
 
-def check_leaves_no_files(act: Callable[[], object]) -> None:
-    """Fail if `act` leaves files in the working folder or the one for temporary files."""
+def fail_if(wrong: dict[str, str], kind: str) -> None:
+    """Raise `CheckFailed` if something of this kind is wrong."""
+    if kind in wrong:
+        raise CheckFailed(wrong[kind])
+
+
+@contextlib.contextmanager
+def _random_states_watched() -> Iterator[list[str]]:
+    """Within, the global random states are ones that no seed gives; gives those that moved."""
+    moved: list[str] = []
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    for draw in (random.random, np.random.random, lambda: torch.rand(1)):
+        draw()
+    before = _random_states()
+    try:
+        yield moved
+    finally:
+        moved += [name for name, state in _random_states().items() if state != before[name]]
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.set_rng_state(kept[2])
+
+
+def _random_states() -> dict[str, int]:
+    return {
+        "random": hash(random.getstate()),
+        "numpy.random": hash(str(np.random.get_state(legacy=False)["state"])),
+        "torch": hash(torch.get_rng_state().numpy().tobytes()),
+    }
+
+
+class _Counter:
+    """A progress function that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls, self.bad = 0, ""
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        self.calls += 1
+        if not 0 <= done <= total:
+            self.bad = f"progress said {done} of {total} in phase {phase!r}"
+
+
+@contextlib.contextmanager
+def _folders_watched() -> Iterator[list[str]]:
+    """Within, the working folder and the one for temporary files are new; gives what is left."""
+    left: list[str] = []
     before, environment = Path.cwd(), os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "work").mkdir()
-        (folder / "tmp").mkdir()
+        for part in ("work", "tmp"):
+            (folder / part).mkdir()
         os.chdir(folder / "work")
         os.environ["TMPDIR"], tempfile.tempdir = str(folder / "tmp"), None
         try:
-            act()
+            yield left
         finally:
             os.chdir(before)
             tempfile.tempdir = None
@@ -160,22 +255,42 @@ def check_leaves_no_files(act: Callable[[], object]) -> None:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = environment
-        left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    left = [path for path in left if path not in ("tmp", "work")]
-    if left:
-        raise CheckFailed(f"it left {', '.join(left)} behind: results are returned, not written")
+            found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+            ours = re.compile(r"tmp|work|tmp/torchinductor.*")  # torch's, on its first step
+            left += [path for path in found if not ours.fullmatch(path)]
 
 
-class Counter:
-    """A progress function that counts its calls."""
+@contextlib.contextmanager
+def _splits_watched(task: Task) -> Iterator[list[str]]:
+    made: list[str] = []
+    cls: Any = type(task)
+    original = cls.make_vec
 
-    def __init__(self) -> None:
-        self.calls = 0
+    def make_vec(self: Task, split: str, *args: Any, **kwargs: Any) -> Any:
+        made.append(split)
+        return original(self, split, *args, **kwargs)
 
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        self.calls += 1
-        if not 0 <= done <= total:
-            raise CheckFailed(f"progress said {done} of {total} in phase {phase!r}")
+    cls.make_vec = make_vec
+    try:
+        yield made
+    finally:
+        cls.make_vec = original
+
+
+@contextlib.contextmanager
+def _experts_watched() -> Iterator[list[str]]:
+    loaded: list[str] = []
+    original = zoo.load_expert
+
+    def load_expert(task_id: str, folder: Path | None = None) -> zoo.Expert:
+        loaded.append(task_id)
+        return original(task_id, folder)
+
+    zoo.load_expert = load_expert
+    try:
+        yield loaded
+    finally:
+        zoo.load_expert = original
 
 
 def cancel(phase: str, done: int, total: int, note: str = "") -> None:
@@ -194,24 +309,6 @@ def check_cancellation(act: Callable[[], object]) -> None:
             f"Ctrl-C came out as {type(error).__name__}: let KeyboardInterrupt pass"
         ) from error
     raise CheckSkipped("it reports no progress, so it cannot be interrupted there")
-
-
-@contextlib.contextmanager
-def splits_made(task: Task) -> Iterator[list[str]]:
-    """The splits that environments of the task's class are made for, within."""
-    made: list[str] = []
-    cls: Any = type(task)
-    original = cls.make_vec
-
-    def make_vec(self: Task, split: str, *args: Any, **kwargs: Any) -> Any:
-        made.append(split)
-        return original(self, split, *args, **kwargs)
-
-    cls.make_vec = make_vec
-    try:
-        yield made
-    finally:
-        cls.make_vec = original
 
 
 def in_a_fresh_process(entry: Entry, function: str) -> str:

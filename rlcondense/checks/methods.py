@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -16,24 +15,23 @@ from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
 from rlcondense.checks.common import (
     SAMPLE_TASK,
-    Counter,
+    Watched,
     cancel,
     check_cancellation,
     check_config_frozen,
     check_config_json,
     check_id,
-    check_leaves_no_files,
-    check_no_warnings,
-    check_random_state,
     check_unknown_key,
+    check_watched,
+    fail_if,
     in_a_fresh_process,
     sample_data,
-    splits_made,
+    watch,
 )
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.experts import zoo
 from rlcondense.experts.zoo import Expert
+from rlcondense.files import sha256_arrays
 from rlcondense.making import configured, make_learner, make_task
 from rlcondense.methods.base import NEEDS, Method
 from rlcondense.methods.condensed import (
@@ -47,7 +45,6 @@ from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 SIZE = 20
-SLOW = 1.0  # seconds after which people want to see progress
 
 
 @dataclass(frozen=True)
@@ -113,9 +110,20 @@ class Subject:
         )
 
     @cached_property
+    def watched(self) -> Watched[CondensedDataset]:
+        """What seed 0 gives, and what happened meanwhile."""
+        self.data, self.method, self.expert  # noqa: B018  made before anything is watched
+        try:
+            return watch(lambda progress: self.condense(progress=progress), self.task)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise CheckFailed("it writes to the dataset: copy the rows first") from error
+
+    @property
     def result(self) -> CondensedDataset:
         """What seed 0 gives."""
-        return self.condense()
+        return self.watched.result
 
 
 def method_checks(entry: Entry) -> list[Check]:
@@ -168,6 +176,8 @@ def unknown_settings_are_refused(s: Subject) -> None:
 
 def budget_of_one_is_kept_or_refused(s: Subject) -> None:
     """A budget of one transition gives one, or a clear refusal."""
+    if s.budget.size is None:
+        raise CheckSkipped("it takes a percentage")
     try:
         kept = len(s.condense(budget=Budget(size=1)))
     except BadConfig:
@@ -232,18 +242,7 @@ def the_expert_is_used_only_if_declared(s: Subject) -> None:
     """An expert is loaded only by a method whose needs say so."""
     if "expert" in s.method.needs:
         raise CheckSkipped("it declares that it needs the expert")
-    original, loaded = zoo.load_expert, []
-
-    def load_expert(*args: Any, **kwargs: Any) -> Expert:
-        loaded.append(args)
-        return original(*args, **kwargs)
-
-    zoo.load_expert = load_expert
-    try:
-        s.condense()
-    finally:
-        zoo.load_expert = original
-    if loaded:
+    if s.watched.experts:
         raise CheckFailed(
             f"it loads an expert by itself: say needs = frozenset({{'expert'}}) in {s.name} and "
             "use problem.expert"
@@ -272,42 +271,33 @@ def another_seed_gives_other_data(s: Subject) -> None:
 
 def global_randomness_is_left_alone(s: Subject) -> None:
     """The global random states of random, numpy and torch stay as they were."""
-    check_random_state(s.condense)
+    fail_if(check_watched(s.watched), "randomness")
 
 
 def the_source_is_left_alone(s: Subject) -> None:
     """The dataset is not written to."""
-    before = s.data.columns()
-    hashes = {name: hash(column.tobytes()) for name, column in before.items()}
-    try:
-        s.condense()
-    except ValueError as error:
-        if "read-only" in str(error):
-            raise CheckFailed("it writes to the dataset: copy the rows first") from error
-        raise
-    changed = [name for name, column in before.items() if hash(column.tobytes()) != hashes[name]]
-    if changed:
-        raise CheckFailed(f"it changed the dataset's {', '.join(changed)}: copy the rows first")
+    before = sha256_arrays(s.data.columns())
+    len(s.result)
+    if sha256_arrays(s.data.columns()) != before:
+        raise CheckFailed("it changed the dataset: copy the rows first")
 
 
 def no_files_are_left(s: Subject) -> None:
-    """Nothing is written to the working folder or left among temporary files."""
-    check_leaves_no_files(s.condense)
+    """Nothing is left in the working folder or among temporary files."""
+    fail_if(check_watched(s.watched), "files")
 
 
 def heldout_levels_are_never_made(s: Subject) -> None:
     """Environments are made of seen levels only, by whatever way."""
-    with splits_made(s.task) as made:
-        try:
-            s.condense()
-        except RLCondenseError as error:
-            if "may only make the seen levels" not in str(error):
-                raise
-            raise CheckFailed(
-                "it asked for held-out levels: those are for evaluation alone"
-            ) from error
+    refused = "it asked for held-out levels: those are for evaluation alone"
+    try:
+        made = s.watched.splits
+    except RLCondenseError as error:
+        if "may only make the seen levels" not in str(error):
+            raise
+        raise CheckFailed(refused) from error
     if "heldout" in made:
-        raise CheckFailed("it made held-out levels: those are for evaluation alone")
+        raise CheckFailed(refused)
     if made and s.method.access == "offline":
         raise CheckFailed(
             f"it steps the environment, but {s.name}.access is 'offline': say 'online', and count "
@@ -347,13 +337,7 @@ def condensed_sha256(entry: Entry) -> str:
 
 def progress_is_reported(s: Subject) -> None:
     """What takes longer than a second says how far it is."""
-    counter, started = Counter(), time.perf_counter()
-    s.condense(progress=counter)
-    seconds = time.perf_counter() - started
-    if not counter.calls and seconds > SLOW:
-        raise CheckFailed(
-            f"it worked for {seconds:.1f} s in silence: call problem.progress(phase, done, total)"
-        )
+    fail_if(check_watched(s.watched), "progress")
 
 
 def ctrl_c_is_let_through(s: Subject) -> None:
@@ -363,7 +347,7 @@ def ctrl_c_is_let_through(s: Subject) -> None:
 
 def there_are_no_warnings(s: Subject) -> None:
     """It warns of nothing."""
-    check_no_warnings(s.condense)
+    fail_if(check_watched(s.watched), "warnings")
 
 
 CHECKS = (

@@ -621,9 +621,14 @@ def _plugins(cell: Cell) -> list[dict[str, str]]:
         names["learners"] = cell.learner["id"]
     found = [catalogue.entries(group).get(name) for group, name in names.items()]
     return [
-        {"target": entry.entry_point, "distribution": entry.origin}
+        {
+            # Of an included file the name: where it lay is nobody's business.
+            "target": entry.entry_point.rpartition("/")[2],
+            "distribution": entry.distribution[0] if entry.distribution else "",
+            "version": entry.distribution[1] if entry.distribution else "",
+        }
         for entry in found
-        if entry is not None and entry.origin.split()[0] != catalogue.BUILT_IN
+        if entry is not None and (entry.distribution or ("", ""))[0] != catalogue.BUILT_IN
     ]
 
 

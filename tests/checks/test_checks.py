@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rlcondense import catalogue
+from rlcondense.catalogue import Entry
+from rlcondense.checks import CheckFailed, check, parametrize_with_checks
+from rlcondense.checks.base import CheckSkipped, checks_of
+from rlcondense.checks.common import sample_data
+from rlcondense.cli import main
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, UnknownName
+from tests.conftest import TINY
+
+faulty = import_module("tests.checks.faulty")
+SLOW_CHECKS = {"a_fresh_process_gives_the_same_bytes", "a_fresh_process_gives_the_same_policy"}
+METHODS = sorted(id_ for id_ in catalogue.entries("methods") if not id_.startswith("tests/"))
+
+
+@pytest.mark.parametrize("id_", METHODS)
+def test_every_built_in_method_passes(id_: str) -> None:
+    failed = {r.name: r.message for r in check(id_) if r.status == "failed"}
+    assert not failed
+
+
+@parametrize_with_checks("bc", group="learners")
+def test_the_built_in_learner(check) -> None:  # type: ignore[no-untyped-def]
+    check()
+
+
+@parametrize_with_checks("starpilot")
+def test_a_built_in_task(check) -> None:  # type: ignore[no-untyped-def]
+    check()
+
+
+def test_a_minari_dataset_passes(tiny: TransitionDataset) -> None:
+    assert {r.status for r in check(TINY)} == {"passed"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_sample() -> Iterator[None]:
+    """One of the faulty methods spoils it."""
+    yield
+    sample_data.cache_clear()
+
+
+def _add(cls: type, group: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"tests/{cls.__name__.lower()}"
+    facts = {"check_config": faulty.QUICK_BC} if group == "learners" else {}
+    entry = Entry(group, name, f"tests.checks.faulty:{cls.__name__}", facts=facts)
+    monkeypatch.setitem(catalogue._registered, (group, name), entry)
+    return name
+
+
+@pytest.mark.parametrize("cls", [*faulty.METHODS, *faulty.LEARNERS], ids=lambda c: c.__name__)
+def test_each_fault_fails_its_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = "learners" if cls in faulty.LEARNERS else "methods"
+    wanted = (cls.__doc__ or "").strip()
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    [guilty] = [c for c in checks_of(_add(cls, group, monkeypatch), group) if c.name == wanted]
+    with pytest.raises(Exception) as failure:  # noqa: PT011  its kind is checked below
+        guilty()
+    assert not isinstance(failure.value, CheckSkipped)
+    assert str(failure.value)
+
+
+@pytest.mark.parametrize("cls", faulty.METHODS, ids=lambda c: c.__name__)
+def test_a_fault_fails_little_else(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = (cls.__doc__ or "").strip()
+    failed = []
+    for one in checks_of(_add(cls, "methods", monkeypatch), "methods"):
+        if one.name in SLOW_CHECKS:
+            continue
+        try:
+            one()
+        except CheckSkipped:
+            continue
+        except Exception:
+            failed.append(one.name)
+    breaks_all = {"Unheard", "Scribbler", "Peeper", "NotANumber", "NoJson", "Locksmith"}
+    if cls.__name__ not in breaks_all and wanted not in SLOW_CHECKS:
+        assert failed == [wanted]
+
+
+def test_every_check_of_methods_has_a_method_that_fails_it() -> None:
+    blamed = {(cls.__doc__ or "").strip() for cls in faulty.METHODS}
+    names = {one.name for one in checks_of("random", "methods")}
+    # The first cannot be registered at all, the second is refused by the base class.
+    assert names - blamed == {"id_follows_the_grammar", "unknown_settings_are_refused"}
+
+
+def test_expected_failures_are_named_and_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _add(faulty.Stubborn, "methods", monkeypatch)
+    reason = {"another_seed_gives_other_data": "it is a baseline"}
+    [result] = [r for r in check(name, expected_failures=reason) if r.status == "expected"]
+    assert result.message.startswith("it is a baseline (seeds 0 and 1 give the same data")
+    with pytest.raises(BadConfig, match="there is no check 'nonsense'"):
+        check(name, expected_failures={"nonsense": ""})
+
+
+def test_an_unknown_name_is_one_clear_error() -> None:
+    with pytest.raises(UnknownName, match="unknown name 'nobody'"):
+        check("nobody")
+    with pytest.raises(UnknownName, match="did you mean 'gradmatch'"):
+        check("gradmach", group="methods")
+
+
+MINE = """
+import numpy as np
+from rlcondense.methods.base import Method, select
+
+class LastRows(Method):
+    stochastic = False
+
+    def _condense(self, problem):
+        n = len(problem.dataset)
+        return select(problem.dataset, np.arange(n - problem.size, n))
+"""
+
+
+def test_a_single_file_is_included_checked_and_run(
+    tmp_path: Path, tiny: TransitionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
+    checked = CliRunner().invoke(main, ["check", "last-rows", "--include", str(file)])
+    assert checked.exit_code == 0, checked.output
+    assert "0 failed" in checked.stdout
+    run = [
+        "run", "--include", str(file), "--method", "last-rows", "--dataset", TINY, "--size", "5",
+        "--seeds", "1", "--episodes", "2", "--set", "learner.updates=2", "--json",
+        "--set", "learner.network=cnn4", "--results", str(tmp_path / "results"),
+    ]  # fmt: skip
+    done = CliRunner().invoke(main, run)
+    assert done.exit_code == 0, done.output
+    assert '"distribution": "mine.py"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name' .line 1."),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1", "defines no method and no learner"),
+        (MINE.replace("LastRows", "Random"), "'random' is a built-in method"),
+    ],
+)
+def test_a_file_that_cannot_be_included_is_one_clear_error(
+    tmp_path: Path, text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    done = CliRunner().invoke(main, ["check", "random", "--include", str(file)])
+    assert done.exit_code == 2
+    assert message.replace(".line 1.", "(line 1)") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_check_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _add(faulty.Alarmist, "methods", monkeypatch)
+    done = CliRunner().invoke(main, ["check", name])
+    assert done.exit_code == 1
+    assert "FAILED   there are no warnings: it warned: UserWarning: the end is near" in done.stdout
+    expected = ["--expect-failure", "there_are_no_warnings=it always does"]
+    assert CliRunner().invoke(main, ["check", name, *expected]).exit_code == 0
+
+
+def test_the_command_does_the_same_in_a_process_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rlcondense.cli", "check", "random", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"status": "passed"') > 20
+
+
+def test_a_check_that_fails_raises_with_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _add(faulty.Litterer, "methods", monkeypatch)
+    [one] = [c for c in checks_of(name) if c.name == "no_files_are_left"]
+    with pytest.raises(CheckFailed, match=r"it left work/notes\.txt behind"):
+        one()

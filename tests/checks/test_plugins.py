@@ -1,0 +1,102 @@
+"""Installed plugins, broken and hostile ones too: real metadata, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+GOOD = "from rlcondense.methods.random import Random\n\nclass Mine(Random):\n    pass\n"
+
+
+def _install(folder: Path, distribution: str, name: str, code: str, group: str = "methods") -> None:
+    """Put a distribution with one module and one entry point into `folder`."""
+    module = distribution.replace("-", "_")
+    (folder / f"{module}.py").write_text(code)
+    info = folder / f"{module}-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[rlcondense.{group}]\n{name} = {module}:Mine\n")
+
+
+def _call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-m", "rlcondense.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    _install(folder, "good-plugin", "good", GOOD)
+    _install(folder, "raising-plugin", "raising", "raise ValueError('no luck today')\n")
+    _install(folder, "slow-plugin", "slow", f"import time\ntime.sleep(1)\n{GOOD}")
+    _install(folder, "thief-plugin", "gradmatch", GOOD)
+    _install(folder, "first-twin", "twin", GOOD)
+    _install(folder, "second-twin", "twin", GOOD)
+    return folder
+
+
+def test_list_and_help_are_quick_and_show_what_is_wrong(folder: Path) -> None:
+    started = time.perf_counter()
+    done = _call(folder, "list")
+    assert time.perf_counter() - started < 1  # the slow one is not imported
+    assert done.returncode == 0, done.stderr
+    assert "! gradmatch of thief-plugin 1.2 is hidden by the built-in one" in done.stdout
+    assert "! offered by first-twin 1.2 and second-twin 1.2: cannot be used" in done.stdout
+    assert "raising" in done.stdout
+    assert _call(folder, "--help").returncode == 0
+
+
+def test_a_stolen_name_still_means_the_built_in(folder: Path) -> None:
+    shown = json.loads(_call(folder, "show", "gradmatch", "--json").stdout)
+    assert shown["entry_point"] == "rlcondense.methods.gradmatch:GradMatch"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raising", "'raising' of raising-plugin 1.2 cannot be loaded .*no luck today"),
+        ("twin", "first-twin 1.2 and second-twin 1.2 both offer the method 'twin'"),
+    ],
+)
+def test_using_a_bad_plugin_is_one_clear_error(folder: Path, name: str, message: str) -> None:
+    done = _call(folder, "condense", "--method", name, "--out", "never")
+    assert done.returncode == 2
+    assert all(part in done.stderr for part in message.split(" .*"))
+    assert "Traceback" not in done.stderr
+
+
+def test_plugins_says_how_each_fares(folder: Path) -> None:
+    done = _call(folder, "plugins", "--json")
+    assert done.returncode == 0, done.stderr
+    states = {(s["origin"], s["id"]): s for s in json.loads(done.stdout)}
+    assert {key: state["status"] for key, state in states.items()} == {
+        ("good-plugin 1.2", "good"): "ok",
+        ("raising-plugin 1.2", "raising"): "broken",
+        ("slow-plugin 1.2", "slow"): "ok",
+        ("thief-plugin 1.2", "gradmatch"): "hidden",
+        ("first-twin 1.2", "twin"): "disputed",
+        ("second-twin 1.2", "twin"): "disputed",
+    }
+    assert "ValueError: no luck today" in states["raising-plugin 1.2", "raising"]["reason"]
+    assert states["slow-plugin 1.2", "slow"]["seconds"] > 1
+
+
+def test_list_stays_quick_with_two_hundred_plugins(tmp_path: Path) -> None:
+    for number in range(200):
+        _install(tmp_path, f"plugin-{number}", f"method-{number}", GOOD)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = _call(tmp_path, "list", "methods")
+        times.append(time.perf_counter() - started)
+        assert done.stdout.count("method-") == 200
+    assert min(times) < 0.5

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rlcondense.cli import main
+from rlcondense.errors import BadConfig
+from rlcondense.template import write_method_package
+
+
+def test_the_package_that_is_written_passes_its_own_test(tmp_path: Path) -> None:
+    """With the metadata that an installation would leave; the installation is tried by CI."""
+    done = CliRunner().invoke(main, ["new", "method", "my-demo", "--out", str(tmp_path / "pkg")])
+    assert done.exit_code == 0, done.output
+    assert "rlcondense check my-demo" in done.stdout
+    info = tmp_path / "pkg" / "my_demo-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-demo\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[rlcondense.methods]\nmy-demo = my_demo:MyDemo\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "pkg")}
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path / "pkg", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout
+    assert "failed" not in tested.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("My Method", "must be lower-case"),
+        ("../escape", "must be lower-case"),
+        ("gradmatch", "there is a method 'gradmatch' already"),
+    ],
+)
+def test_bad_names_are_refused(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=message):
+        write_method_package(name, tmp_path / "x")
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="exists already"):
+        write_method_package("mine", tmp_path)

@@ -200,7 +200,7 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
 
 
 def include(path: Path) -> list[Entry]:
-    """Register the methods and learners that a single file defines, for this process.
+    """Register the methods, learners and tasks that a single file defines, for this process.
 
     Each is found by its class's `id`, or else by the class's name in lower case with hyphens.
 
@@ -220,7 +220,7 @@ def include(path: Path) -> list[Entry]:
     for name, cls in vars(module).items():
         if not isinstance(cls, type) or cls.__module__ != module.__name__:
             continue
-        groups = {"methods": Method, "learners": Learner}
+        groups = {"methods": Method, "learners": Learner, "tasks": Task}
         group = next((g for g, base in groups.items() if issubclass(cls, base)), None)
         if group is None or inspect.isabstract(cls):
             continue
@@ -229,7 +229,7 @@ def include(path: Path) -> list[Entry]:
         catalogue.add(entry)
         found.append(entry)
     if not found:
-        raise BadConfig(f"{path} defines no method and no learner")
+        raise BadConfig(f"{path} defines no method, no learner and no task")
     return found
 
 

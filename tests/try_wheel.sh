@@ -14,4 +14,11 @@ export PYTHONPATH="$away/site"
 "$python" -m rlcondense.cli show gradmatch >/dev/null
 "$python" -c "from rlcondense.experts.zoo import shipped_experts, load_expert; [load_expert(t) for t in shipped_experts()]"
 test ! -e "$away/site/leaderboard"
+export RLCONDENSE_HOME="$away/home" MINARI_DATASETS_PATH="$away/minari"
+"$python" -m rlcondense.cli new method herding-demo >/dev/null
+"$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$away/site" ./herding-demo
+"$python" -m rlcondense.cli plugins | grep -q "herding-demo .* ok"
+"$python" -m rlcondense.cli check herding-demo | tail -n 1
+"$python" -m rlcondense.cli run --method herding-demo --task starpilot --size 50 --seeds 1 --episodes 4 \
+    --set learner.updates=20 --set learner.network=cnn4 | grep -q "^herding-demo"
 echo "the wheel works outside the checkout"

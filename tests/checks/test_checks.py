@@ -150,7 +150,7 @@ def test_a_single_file_is_included_checked_and_run(
     [
         ("import nothing_of_this_name", "No module named 'nothing_of_this_name' .line 1."),
         ("def broken(:", "SyntaxError"),
-        ("x = 1", "defines no method and no learner"),
+        ("x = 1", "defines no method, no learner and no task"),
         (MINE.replace("LastRows", "Random"), "'random' is a built-in method"),
     ],
 )

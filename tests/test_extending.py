@@ -1,0 +1,48 @@
+"""EXTENDING.md is executed: its methods, learners and tasks pass their checks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.checks import check
+from rlcondense.making import include, make_task
+
+TEXT = (Path(__file__).parents[1] / "EXTENDING.md").read_text()
+
+
+def _block(heading: str, number: int = 0) -> str:
+    section = TEXT.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)[number]
+
+
+@pytest.fixture(autouse=True)
+def _own_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
+
+
+@pytest.mark.parametrize(
+    ("heading", "group", "name"),
+    [
+        ("Add a method", "methods", "endings"),
+        ("Add a learner", "learners", "neighbour"),
+        ("Add a task", "tasks", "corridor"),
+    ],
+)
+def test_what_is_shown_passes_its_checks(
+    heading: str, group: str, name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"{name}.py"
+    file.write_text(_block(heading))
+    assert [(e.group, e.id) for e in include(file)] == [(group, name)]
+    assert {r.name: r.message for r in check(name) if r.status == "failed"} == {}
+
+
+def test_levels_of_a_procgen_game_need_no_class() -> None:
+    exec(_block("Add a task", 1), {})
+    task = make_task("few/starpilot-v0")
+    assert task.splits["seen"] == range(20)
+    assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}

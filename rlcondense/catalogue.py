@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -80,6 +80,8 @@ class Entry:
             PluginLoadError: it cannot be imported, speaks another `api_version`, or two
                 distributions offer it.
         """
+        if not ID.fullmatch(self.id):
+            raise PluginLoadError(f"{self.id!r} of {self.origin} is no id of the form name[-vN]")
         if self.rivals:
             raise PluginLoadError(
                 f"{' and '.join(self.rivals)} both offer the {self.kind} {self.id!r}: "
@@ -92,7 +94,8 @@ class Entry:
                 target = getattr(target, part)
         except RLCondenseError:
             raise
-        except Exception as error:  # whatever a plugin's import raises is its own affair
+        # Whatever a plugin's import raises is its own affair, and it may not end this process.
+        except (Exception, SystemExit) as error:
             raise PluginLoadError(
                 f"{self.kind} {self.id!r} of {self.origin} cannot be loaded from "
                 f"{self.entry_point!r}: {type(error).__name__}: {error}"
@@ -136,24 +139,36 @@ def data_root() -> Path:
 def entries(group: str) -> Mapping[str, Entry]:
     """Every entry of a group by id: built-in, plugin and registered in this process.
 
-    Built-in names win over plugins. A name that two distributions offer is listed, and fails when
-    it is loaded. Nothing is imported.
+    Built-in names, their aliases and other versions of them included, cannot be taken. A name that
+    two distributions offer is listed, and fails when it is loaded. Nothing is imported.
     """
     found = dict(_built_in(group))
     for name, offers in _plugins(group).items():
+        if is_taken(group, name):
+            continue
         owners = sorted({entry.origin for entry in offers})
         rivals = tuple(owners) if len(owners) > 1 else ()
-        found.setdefault(name, replace(offers[0], rivals=rivals))
+        found[name] = replace(offers[0], rivals=rivals)
     found.update({id_: entry for (g, id_), entry in _registered.items() if g == group})
     return MappingProxyType(found)
 
 
 def collisions(group: str) -> list[Entry]:
-    """Plugin entries hidden by a built-in one of the same name."""
-    built_in = _built_in(group)
+    """Plugin entries that are hidden, since they go by the name of a built-in one."""
     return [
-        entry for name, offers in _plugins(group).items() if name in built_in for entry in offers
+        entry
+        for name, offers in _plugins(group).items()
+        if is_taken(group, name)
+        for entry in offers
     ]
+
+
+def is_taken(group: str, name: str) -> bool:
+    """Whether a name means a built-in entry: its id, in whatever version, or an alias."""
+    built_in = _built_in(group)
+    taken = {_unversioned(id_) for id_ in built_in}
+    taken |= {alias for entry in built_in.values() for alias in entry.aliases}
+    return name in built_in or _unversioned(name) in taken
 
 
 def find(group: str, name: str) -> Entry:
@@ -203,7 +218,7 @@ def add(entry: Entry) -> None:
     _check_group(entry.group)
     if not ID.fullmatch(entry.id):
         raise BadConfig(f"{entry.id!r} is not an id of the form [namespace/]name[-vN]")
-    if entry.id in _built_in(entry.group):
+    if is_taken(entry.group, entry.id):
         raise BadConfig(f"{entry.id!r} is a built-in {entry.kind}; choose another name")
     _registered[entry.group, entry.id] = entry
 
@@ -214,6 +229,8 @@ def import_file(path: Path) -> ModuleType:
     Raises:
         BadConfig: it is not there, or cannot be imported.
     """
+    if path.suffix != ".py":
+        raise BadConfig(f"{path} is no Python file: its name must end in .py")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -228,7 +245,7 @@ def import_file(path: Path) -> ModuleType:
     module = sys.modules[name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever somebody's file raises
+    except (Exception, SystemExit) as error:  # whatever somebody's file raises
         del sys.modules[name]
         raise BadConfig(
             f"{path} cannot be imported: {type(error).__name__}: {error} "
@@ -305,15 +322,36 @@ def _own_version() -> str:
 
 def _plugins(group: str) -> dict[str, list[Entry]]:
     allowed = os.environ.get("RLCONDENSE_PLUGINS")
-    wanted = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    wanted = None if allowed is None else {_normalised(name) for name in allowed.split(",")}
     found: dict[str, list[Entry]] = {}
-    for point in entry_points(group=f"rlcondense.{group}"):
-        entry = _from_entry_point(group, point)
-        if wanted is None or (entry.distribution and entry.distribution[0] in wanted):
+    for point, owner in _installed():
+        seen = wanted is None or _normalised(owner[0]) in wanted
+        if seen and point.group == f"rlcondense.{group}":
+            entry = Entry(group, point.name, point.value, summary="plugin", distribution=owner)
             found.setdefault(entry.id, []).append(entry)
     return found
 
 
-def _from_entry_point(group: str, point: EntryPoint) -> Entry:
-    distribution = (point.dist.name, point.dist.version) if point.dist else None
-    return Entry(group, point.name, point.value, summary="plugin", distribution=distribution)
+@cache
+def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
+    """Our entry points of every installed distribution, with its name and version.
+
+    A distribution whose metadata cannot be read is passed over: it must not break the others.
+    """
+    found, seen = [], set()
+    for distribution in distributions():
+        try:
+            name, version = distribution.metadata["Name"], distribution.metadata["Version"]
+            points = [p for p in distribution.entry_points if p.group.startswith("rlcondense.")]
+        except Exception:  # an interrupted uninstall or a malformed file; each fails in its own way
+            continue
+        if not name or _normalised(name) in seen:  # the first on the path is the one imported
+            continue
+        seen.add(_normalised(name))
+        found += [(point, (name, version or "?")) for point in points]
+    return found
+
+
+def _normalised(name: str) -> str:
+    """A distribution's name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).strip().lower()

@@ -62,7 +62,13 @@ def check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    if typing.get_origin(hint) is typing.Literal:
+        if value in typing.get_args(hint):
+            return value
+        choices = ", ".join(map(str, typing.get_args(hint)))
+        raise BadConfig(f"{where} must be one of {choices}, not {value!r}")
+    unions = (types.UnionType, typing.Union)
+    options = typing.get_args(hint) if typing.get_origin(hint) in unions else (hint,)
     for option in options:
         try:
             return _as_type(value, option)

@@ -224,13 +224,29 @@ def include(path: Path) -> list[Entry]:
         group = next((g for g, base in groups.items() if issubclass(cls, base)), None)
         if group is None or inspect.isabstract(cls):
             continue
-        id_ = cls.__dict__.get("id") or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+        own = cls.__dict__.get("id")
+        id_ = own if isinstance(own, str) and own else _hyphenated(name)
         entry = Entry(group, id_, f"{path}:{name}", summary="included", distribution=origin)
         catalogue.add(entry)
         found.append(entry)
     if not found:
         raise BadConfig(f"{path} defines no method, no learner and no task")
     return found
+
+
+def _hyphenated(name: str) -> str:
+    """`MyMethod` as `my-method`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+def facts_of(entry: Entry) -> dict[str, Any]:
+    """What is known of a method or learner: its class's `facts`, the catalogue's over them.
+
+    `budget`: what `run` uses where none is given. `learner`: settings its students are trained
+    with. `check_config`: settings that make its checks quick. `expected_failures`: checks that it
+    is known to fail, and why.
+    """
+    return {**getattr(entry.load(), "facts", {}), **entry.facts}
 
 
 def _load(entry: Entry, base: type) -> Any:
@@ -251,5 +267,9 @@ def configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
         BadConfig: a setting is unknown or of the wrong type.
     """
     cls = _load(entry, base)
-    config = make_config(cls.Config, {**entry.config, **settings}, f"{entry.kind} {entry.id!r}")
-    return cls(config, id=entry.id)
+    owner = f"{entry.kind} {entry.id!r}"
+    try:
+        config = make_config(cls.Config, {**entry.config, **settings}, owner)
+        return cls(config, id=entry.id)
+    except (AttributeError, TypeError) as error:
+        raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlcondense import __version__, catalogue
@@ -59,6 +61,7 @@ class Config:
 class {cls}(Method[Config]):
     """Keeps what is typical."""
 
+    api_version = 1  # of rlcondense, that it was written for
     Config = Config
     stochastic = False  # the seed changes nothing
 
@@ -111,15 +114,17 @@ def write_method_package(name: str, folder: Path) -> Path:
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise BadConfig(f"{name!r} must be lower-case letters and digits, joined by hyphens")
+    module = name.replace("-", "_")
+    if keyword.iskeyword(module) or keyword.iskeyword(_class_name(name)) or find_spec(module):
+        raise BadConfig(f"{name!r} is a word of Python or a package here; choose another name")
     if name in catalogue.entries("methods"):
         raise BadConfig(f"there is a method {name!r} already; choose another name")
     if folder.exists():
         raise BadConfig(f"{folder} exists already")
-    module = name.replace("-", "_")
     words = {
         "name": name,
         "module": module,
-        "cls": "".join(part.capitalize() for part in name.split("-")),
+        "cls": _class_name(name),
         "version": __version__,
     }
     files = {
@@ -131,3 +136,7 @@ def write_method_package(name: str, folder: Path) -> Path:
     for path, text in files.items():
         write_bytes(folder / path, text.format(**words).encode())
     return folder
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from rlcondense.errors import (
     UnknownVersion,
 )
 from rlcondense.making import make_learner, make_method, make_task
+from rlcondense.methods.random import Random
 
 
 @pytest.mark.parametrize("group", catalogue.GROUPS)
@@ -61,19 +63,11 @@ def _plug_in(
 ) -> None:
     """Pretend that distributions offer entry points: (distribution, name, value)."""
 
-    class Distribution:
-        version = "1.2"
-
-        def __init__(self, name: str) -> None:
-            self.name = name
-
     made = [
-        EntryPoint(name, value, f"rlcondense.{group}")._for(Distribution(owner))  # type: ignore[attr-defined]
+        (EntryPoint(name, value, f"rlcondense.{group}"), (owner, "1.2"))
         for owner, name, value in points
     ]
-    monkeypatch.setattr(
-        catalogue, "entry_points", lambda group: [p for p in made if p.group == group]
-    )
+    monkeypatch.setattr(catalogue, "_installed", lambda: made)
 
 
 def test_a_plugin_is_listed_without_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +102,52 @@ def test_a_built_in_name_wins_and_the_collision_is_seen(monkeypatch: pytest.Monk
     assert [entry.origin for entry in catalogue.collisions("methods")] == ["mine 1.2"]
 
 
+@pytest.mark.parametrize(
+    "name", ["starpilot", "procgen/starpilot-easy", "procgen/starpilot-easy-v9"]
+)
+def test_no_name_that_means_a_built_in_can_be_taken(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plug_in(monkeypatch, ("thief", name, "x:Y"), group="tasks")
+    for asked in ("starpilot", "procgen/starpilot-easy"):
+        assert catalogue.find("tasks", asked).id == "procgen/starpilot-easy-v0"
+    assert [entry.origin for entry in catalogue.collisions("tasks")] == ["thief 1.2"]
+    with pytest.raises(BadConfig, match="is a built-in task"):
+        catalogue.register("tasks", name, "x:Y")
+
+
+def test_a_plugin_that_exits_on_import_does_not_end_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "exits_at_import.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _plug_in(monkeypatch, ("mine", "exiting", "exits_at_import:Method"))
+    with pytest.raises(PluginLoadError, match="SystemExit"):
+        make_method("exiting")
+
+
+def test_a_malformed_name_is_listed_and_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plug_in(monkeypatch, ("mine", "b@d name", "rlcondense.methods.random:Random"))
+    with pytest.raises(PluginLoadError, match="is no id of the form"):
+        make_method("b@d name")
+
+
+def test_a_config_that_is_no_dataclass_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "plain_config.py").write_text(
+        "from rlcondense.methods.random import Random\n"
+        "class Mine(Random):\n    class Config:\n        pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _plug_in(monkeypatch, ("mine", "plain", "plain_config:Mine"))
+    with pytest.raises(PluginLoadError, match=r"'plain' of mine 1\.2 cannot be made"):
+        make_method("plain")
+
+
 def test_the_environment_limits_which_plugins_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     _plug_in(monkeypatch, ("a", "one", "x:Y"), ("b", "two", "x:Z"))
-    monkeypatch.setenv("RLCONDENSE_PLUGINS", "b")
+    monkeypatch.setenv("RLCONDENSE_PLUGINS", "B, c")
     assert "two" in catalogue.entries("methods")
     assert "one" not in catalogue.entries("methods")
 
@@ -119,6 +156,14 @@ def test_another_api_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     _plug_in(monkeypatch, ("mine", "old", "collections:OrderedDict"))
     with pytest.raises(PluginLoadError, match="api_version None"):
         make_method("old")
+
+    class Next(Random):
+        api_version = 2
+
+    monkeypatch.setattr("rlcondense.methods.random.Next", Next, raising=False)
+    _plug_in(monkeypatch, ("mine", "next", "rlcondense.methods.random:Next"))
+    with pytest.raises(PluginLoadError, match="api_version 2, this rlcondense needs 1"):
+        make_method("next")
 
 
 def test_what_is_registered_in_the_process_is_found_there() -> None:

@@ -37,6 +37,9 @@ def test_the_package_that_is_written_passes_its_own_test(tmp_path: Path) -> None
         ("My Method", "must be lower-case"),
         ("../escape", "must be lower-case"),
         ("gradmatch", "there is a method 'gradmatch' already"),
+        ("numpy", "is a word of Python or a package here"),
+        ("select", "is a word of Python or a package here"),
+        ("true", "is a word of Python or a package here"),
     ],
 )
 def test_bad_names_are_refused(name: str, message: str, tmp_path: Path) -> None:

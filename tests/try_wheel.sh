@@ -14,11 +14,24 @@ export PYTHONPATH="$away/site"
 "$python" -m rlcondense.cli show gradmatch >/dev/null
 "$python" -c "from rlcondense.experts.zoo import shipped_experts, load_expert; [load_expert(t) for t in shipped_experts()]"
 test ! -e "$away/site/leaderboard"
+
+# A package written by the template, in an environment of its own: only the dependencies are lent.
+unset PYTHONPATH
 export RLCONDENSE_HOME="$away/home" MINARI_DATASETS_PATH="$away/minari"
-"$python" -m rlcondense.cli new method herding-demo >/dev/null
-"$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$away/site" ./herding-demo
-"$python" -m rlcondense.cli plugins | grep -q "herding-demo .* ok"
-"$python" -m rlcondense.cli check herding-demo | tail -n 1
-"$python" -m rlcondense.cli run --method herding-demo --task starpilot --size 50 --seeds 1 --episodes 4 \
-    --set learner.updates=20 --set learner.network=cnn4 | grep -q "^herding-demo"
+"$python" -m venv "$away/fresh"
+lent=$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+echo "$lent" > "$("$away/fresh/bin/python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/lent.pth"
+PATH="$away/fresh/bin:$PATH"
+pip install --quiet --disable-pip-version-check --no-deps --ignore-installed "$wheel"
+python -c "import rlcondense; assert rlcondense.__file__.startswith('$away/fresh'), rlcondense.__file__"
+rlcondense new method herding-demo
+pip install --quiet --disable-pip-version-check ./herding-demo
+rlcondense plugins > plugins.txt
+grep "herding-demo .* ok" plugins.txt
+rlcondense check herding-demo > check.txt || { cat check.txt; exit 1; }
+tail -n 1 check.txt
+python -m pytest -q -p no:cacheprovider herding-demo
+rlcondense run --method herding-demo --task starpilot --size 50 --seeds 1 --episodes 4 \
+    --set learner.updates=20 --set learner.network=cnn4 > run.txt
+grep "^herding-demo" run.txt
 echo "the wheel works outside the checkout"

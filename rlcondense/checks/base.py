@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.making import facts_of
 from rlcondense.progress import Progress, silent
 
 STATUSES = ("passed", "failed", "expected", "skipped")
@@ -85,6 +86,8 @@ def checks_of(name: str, group: str | None = None) -> list[Check]:
         UnknownName: nothing is called that.
     """
     entry = _find(name, group)
+    if entry.group != "datasets":
+        entry.load()  # what cannot be loaded is one error, not one for every check
     if entry.group == "methods":
         from rlcondense.checks.methods import method_checks
 
@@ -150,7 +153,9 @@ def _expected(
     name: str, group: str | None, checks: list[Check], given: Mapping[str, str] | None
 ) -> dict[str, str]:
     """The failures that the catalogue and the caller expect, by check."""
-    expected = {**_find(name, group).facts.get("expected_failures", {}), **(given or {})}
+    entry = _find(name, group)
+    facts = {} if entry.group == "datasets" else facts_of(entry)
+    expected = {**facts.get("expected_failures", {}), **(given or {})}
     for check_name in expected:
         if check_name not in [one.name for one in checks]:
             raise BadConfig(f"there is no check {check_name!r} that could fail")
@@ -166,7 +171,7 @@ def _result(one: Check, expected: Mapping[str, str]) -> CheckResult:
         status, message = "skipped", str(reason)
     except CheckFailed as failure:
         status, message = "failed", str(failure)
-    except Exception as error:  # what it checks may raise anything; that, too, is a failure
+    except (Exception, SystemExit) as error:  # it may raise anything; that, too, is a failure
         status, message = "failed", f"raised {type(error).__name__}: {error}"
     if status == "failed" and one.name in expected:
         status, message = "expected", f"{expected[one.name]} ({message})"

@@ -38,19 +38,20 @@ from rlcondense.tasks.base import Task
 
 SAMPLE_TASK = "procgen/starpilot-easy-v0"
 SAMPLE_EPISODES = 8
+# Imported late, libraries warn of each other; that is not the subject's affair.
+_OF_LIBRARIES = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportWarning)
 SLOW = 1.0  # seconds after which people want to see progress
 T = TypeVar("T")
 
 
 @cache
-def sample_data() -> TransitionDataset:
-    """Some hundred transitions of starpilot, read-only, the same in every process."""
+def _sample() -> dict[str, Any]:
     task = make_task(SAMPLE_TASK)
     policy = FixedPolicies(np.arange(1.0, 16.0), [0])
     trace = collect(policy, task, episodes=SAMPLE_EPISODES, seed=7, num_envs=4)
     episodes = list(replay(trace, task))
     lengths = [len(episode.rewards) for episode in episodes]
-    columns = {
+    return {
         "observations": np.concatenate([e.observations for e in episodes]),
         "actions": np.concatenate([e.actions for e in episodes]),
         "rewards": np.concatenate([e.rewards for e in episodes]),
@@ -61,10 +62,15 @@ def sample_data() -> TransitionDataset:
         "level_seeds": np.repeat([e.level_seed for e in episodes], lengths),
         "action_probs": np.concatenate([e.action_probs for e in episodes]),
     }
-    for column in columns.values():
-        column.flags.writeable = False
+
+
+def sample_data() -> TransitionDataset:
+    """A copy of some hundred transitions of starpilot, the same in every process."""
     return TransitionDataset(
-        **columns, id="checks/sample", task=task.id, last_observation_repeated=True
+        **{name: column.copy() for name, column in _sample().items()},
+        id="checks/sample",
+        task=SAMPLE_TASK,
+        last_observation_repeated=True,
     )
 
 
@@ -95,7 +101,7 @@ def check_config_json(config: Any, owner: str) -> None:
         plain = json.loads(json.dumps(config_json(config), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise CheckFailed(
-            f"{owner}.Config cannot be written as JSON ({error}): use numbers, texts and lists"
+            f"{owner}.Config cannot be written as JSON ({error}): use numbers, texts and booleans"
         ) from error
     try:
         again = make_config(type(config), plain, owner)
@@ -121,9 +127,8 @@ class Watched(Generic[T]):
     Attributes:
         result: what it gave.
         seconds: wall time.
-        random_states: global random states that moved.
+        random_states: global random states that moved, and other global settings.
         warnings: what was warned of.
-        files: what was left in the working folder or among temporary files.
         splits: the splits that environments of the task's class were made for.
         experts: how many experts were loaded from the zoo.
         progress: how often progress was reported.
@@ -134,7 +139,6 @@ class Watched(Generic[T]):
     seconds: float
     random_states: list[str]
     warnings: list[str]
-    files: list[str]
     splits: list[str]
     experts: int
     progress: int
@@ -147,7 +151,6 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
     with (
         _random_states_watched() as moved,
         warnings.catch_warnings(record=True) as caught,
-        _folders_watched() as files,
         _splits_watched(task) as splits,
         _experts_watched() as experts,
     ):
@@ -159,8 +162,11 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
         result=result,
         seconds=seconds,
         random_states=moved,
-        warnings=[f"{w.category.__name__}: {w.message} ({w.filename}:{w.lineno})" for w in caught],
-        files=files,
+        warnings=[
+            f"{w.category.__name__}: {w.message} ({w.filename}:{w.lineno})"
+            for w in caught
+            if not issubclass(w.category, _OF_LIBRARIES)
+        ],
         splits=splits,
         experts=len(experts),
         progress=counter.calls,
@@ -169,17 +175,13 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
 
 
 def check_watched(watched: Watched[Any]) -> dict[str, str]:
-    """What is wrong with what happened, by kind: randomness, files, warnings, progress."""
+    """What is wrong with what happened, by kind: randomness, warnings, progress."""
     wrong = {}
     if watched.random_states:
         wrong["randomness"] = (
-            f"the global random state of {' and '.join(watched.random_states)} changed: draw from "
+            f"the global state of {' and '.join(watched.random_states)} changed: draw from "
             "a generator of your own (problem.rng(), or torch.random.fork_rng around seeded torch "
             "code)"
-        )
-    if watched.files:
-        wrong["files"] = (
-            f"it left {', '.join(watched.files)} behind: results are returned, not written"
         )
     if watched.warnings:
         wrong["warnings"] = f"it warned: {watched.warnings[0]}"
@@ -203,6 +205,7 @@ def _random_states_watched() -> Iterator[list[str]]:
     """Within, the global random states are ones that no seed gives; gives those that moved."""
     moved: list[str] = []
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     for draw in (random.random, np.random.random, lambda: torch.rand(1)):
         draw()
     before = _random_states()
@@ -213,6 +216,8 @@ def _random_states_watched() -> Iterator[list[str]]:
         random.setstate(kept[0])
         np.random.set_state(kept[1])
         torch.set_rng_state(kept[2])
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
 
 
 def _random_states() -> dict[str, int]:
@@ -220,6 +225,8 @@ def _random_states() -> dict[str, int]:
         "random": hash(random.getstate()),
         "numpy.random": hash(str(np.random.get_state(legacy=False)["state"])),
         "torch": hash(torch.get_rng_state().numpy().tobytes()),
+        "torch's default dtype": hash(torch.get_default_dtype()),
+        "torch's number of threads": torch.get_num_threads(),
     }
 
 
@@ -235,10 +242,17 @@ class _Counter:
             self.bad = f"progress said {done} of {total} in phase {phase!r}"
 
 
+def check_left_files(left: list[str]) -> None:
+    """Fail if files were left behind."""
+    if left:
+        raise CheckFailed(
+            f"it left {', '.join(sorted(set(left)))} behind: results are returned, not written"
+        )
+
+
 @contextlib.contextmanager
-def _folders_watched() -> Iterator[list[str]]:
-    """Within, the working folder and the one for temporary files are new; gives what is left."""
-    left: list[str] = []
+def folders_watched(left: list[str]) -> Iterator[None]:
+    """Within, working folder and temporary files are new; what stays there is added to `left`."""
     before, environment = Path.cwd(), os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -247,7 +261,7 @@ def _folders_watched() -> Iterator[list[str]]:
         os.chdir(folder / "work")
         os.environ["TMPDIR"], tempfile.tempdir = str(folder / "tmp"), None
         try:
-            yield left
+            yield
         finally:
             os.chdir(before)
             tempfile.tempdir = None
@@ -280,17 +294,17 @@ def _splits_watched(task: Task) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def _experts_watched() -> Iterator[list[str]]:
     loaded: list[str] = []
-    original = zoo.load_expert
+    original = zoo.expert_path  # looked up inside, however load_expert itself was imported
 
-    def load_expert(task_id: str, folder: Path | None = None) -> zoo.Expert:
+    def expert_path(task_id: str, folder: Path | None = None) -> Path:
         loaded.append(task_id)
         return original(task_id, folder)
 
-    zoo.load_expert = load_expert
+    zoo.expert_path = expert_path
     try:
         yield loaded
     finally:
-        zoo.load_expert = original
+        zoo.expert_path = original
 
 
 def cancel(phase: str, done: int, total: int, note: str = "") -> None:
@@ -324,9 +338,14 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
         "config": dict(entry.config),
         "facts": {k: v for k, v in entry.facts.items() if k in ("budget", "check_config")},
     }
-    call = {"entry": facts, "function": function, "threads": torch.get_num_threads()}
+    call = {
+        "entry": facts,
+        "function": function,
+        "threads": torch.get_num_threads(),
+        "path": sys.path,
+    }
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, json.dumps(call)],
+        [sys.executable, "-P", "-c", _CHILD, json.dumps(call)],
         capture_output=True,
         text=True,
         check=False,
@@ -334,22 +353,24 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
     )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
-        raise CheckFailed(
-            f"in a fresh process without CUDA it fails with {last}: import it by name, and touch "
-            "no GPU at import or on device='cpu'"
-        )
+        if "CUDA was touched" in done.stderr:
+            raise CheckFailed(
+                "it touches the GPU, at import or on device 'cpu': use the device given"
+            )
+        raise CheckFailed(f"in a fresh process it fails with {last}: import everything by name")
     return done.stdout.strip().splitlines()[-1]
 
 
 _CHILD = """
 import json, sys
+call = json.loads(sys.argv[1])
+sys.path[:] = call["path"]
 import torch
 def refuse(*_, **__):
     raise RuntimeError("CUDA was touched")
 torch.cuda._lazy_init = refuse
 from importlib import import_module
 from rlcondense.catalogue import Entry
-call = json.loads(sys.argv[1])
 torch.set_num_threads(call["threads"])
 module, _, name = call["function"].partition(":")
 print(getattr(import_module(module), name)(Entry(**call["entry"])))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,18 @@ from rlcondense.checks.common import (
     check_config_frozen,
     check_config_json,
     check_id,
+    check_left_files,
     check_unknown_key,
     check_watched,
     fail_if,
+    folders_watched,
     in_a_fresh_process,
     sample_data,
     watch,
 )
 from rlcondense.files import sha256_arrays
 from rlcondense.learners.base import Learner
-from rlcondense.making import configured, make_method, make_task
+from rlcondense.making import configured, facts_of, make_method, make_task
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import NetworkPolicies, PolicyBatch, load_policies
 from rlcondense.progress import Progress, silent
@@ -46,9 +49,11 @@ class Subject:
 
     Attributes:
         entry: of the catalogue; its fact `check_config` holds settings that make it quick.
+        left: files that training left behind.
     """
 
     entry: Entry
+    left: list[str] = field(default_factory=list)
 
     @cached_property
     def task(self) -> Task:
@@ -58,7 +63,8 @@ class Subject:
     @cached_property
     def learner(self) -> Learner[Any]:
         """The learner with its quick settings."""
-        made = configured(self.entry, Learner, dict(self.entry.facts.get("check_config", {})))
+        settings = dict(facts_of(self.entry).get("check_config", {}))
+        made = configured(self.entry, Learner, settings)
         assert isinstance(made, Learner)
         return made
 
@@ -69,31 +75,30 @@ class Subject:
 
     @cached_property
     def data(self) -> CondensedDataset:
-        """What is learned from; writing to it fails."""
-        data = make_method("random").condense(sample_data(), task=self.task, budget=40)
-        for column in data.arrays().values():
-            column.flags.writeable = False
-        return data
+        """What is learned from."""
+        return make_method("random").condense(sample_data(), task=self.task, budget=40)
 
-    @property
+    @cached_property
+    def data_sha256(self) -> str:
+        """What the data were before anything was trained."""
+        return sha256_arrays(self.data.arrays())
+
+    @cached_property
     def frames(self) -> npt.NDArray[Any]:
         """What the policies are shown."""
-        return np.array(sample_data().observations[:FRAMES])
+        return sample_data().observations[:FRAMES]
 
     def fit(self, seeds: Sequence[int] = (0, 1), progress: Progress = silent) -> PolicyBatch:
         """Train on the sample."""
-        return self.learner.fit(self.data, task=self.task, seeds=seeds, progress=progress)
+        self.data_sha256  # noqa: B018  taken before the first time
+        with folders_watched(self.left):
+            return self.learner.fit(self.data, task=self.task, seeds=seeds, progress=progress)
 
     @cached_property
     def watched(self) -> Watched[PolicyBatch]:
         """What seeds 0 and 1 give, and what happened meanwhile."""
-        self.data, self.learner  # noqa: B018  made before anything is watched
-        try:
-            return watch(lambda progress: self.fit(progress=progress), self.task)
-        except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-            raise CheckFailed("it writes to the data: copy the rows first") from error
+        self.data_sha256, self.learner  # noqa: B018  made before anything is watched
+        return watch(lambda progress: self.fit(progress=progress), self.task)
 
     @property
     def policies(self) -> PolicyBatch:
@@ -117,7 +122,7 @@ def id_follows_the_grammar(s: Subject) -> None:
 
 def config_is_frozen(s: Subject) -> None:
     """Config is a frozen dataclass with defaults."""
-    check_config_frozen(s.learner.Config, s.name)
+    check_config_frozen(s.entry.load().Config, s.entry.load().__name__)
 
 
 def config_survives_json(s: Subject) -> None:
@@ -192,15 +197,20 @@ def global_randomness_is_left_alone(s: Subject) -> None:
 
 def the_data_is_left_alone(s: Subject) -> None:
     """The condensed dataset is not written to."""
-    before = sha256_arrays(s.data.arrays())
+    before = s.data_sha256
     s.fit([0])
     if sha256_arrays(s.data.arrays()) != before:
-        raise CheckFailed("it changed the data: copy the rows first")
+        raise CheckFailed(
+            "it changed the data: copy the rows first (torch.from_numpy shares their memory)"
+        )
 
 
 def no_files_are_left(s: Subject) -> None:
-    """Nothing is left in the working folder or among temporary files."""
-    fail_if(check_watched(s.watched), "files")
+    """Nothing is left in the working folder or among temporary files, interrupted or not."""
+    s.policies.num_policies  # noqa: B018  trains
+    with contextlib.suppress(KeyboardInterrupt):
+        s.fit(progress=cancel)
+    check_left_files(s.left)
 
 
 def no_environments_are_made(s: Subject) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from rlcondense.checks.common import (
     check_config_frozen,
     check_config_json,
     check_id,
+    check_left_files,
     check_unknown_key,
     check_watched,
     fail_if,
+    folders_watched,
     in_a_fresh_process,
     sample_data,
     watch,
@@ -32,7 +35,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.zoo import Expert
 from rlcondense.files import sha256_arrays
-from rlcondense.making import configured, make_learner, make_task
+from rlcondense.making import configured, facts_of, make_learner, make_task
 from rlcondense.methods.base import NEEDS, Method
 from rlcondense.methods.condensed import (
     LABEL_KINDS,
@@ -53,25 +56,36 @@ class Subject:
 
     Attributes:
         entry: of the catalogue; its fact `check_config` holds settings that make it quick.
+        left: files that condensing left behind.
     """
 
     entry: Entry
+    left: list[str] = field(default_factory=list)
 
     @cached_property
     def task(self) -> Task:
         """The task of the sample."""
         return make_task(SAMPLE_TASK)
 
-    @property
+    @cached_property
     def data(self) -> TransitionDataset:
-        """What is condensed; writing to it fails."""
+        """What is condensed."""
         return sample_data()
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """What the data were before anything was condensed."""
+        return sha256_arrays(self.data.columns())
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the entry and the class say of the method."""
+        return facts_of(self.entry)
 
     @cached_property
     def method(self) -> Method[Any]:
         """The method with its quick settings."""
-        settings = dict(self.entry.facts.get("check_config", {}))
-        made = configured(self.entry, Method, settings)
+        made = configured(self.entry, Method, dict(self.facts.get("check_config", {})))
         assert isinstance(made, Method)
         return made
 
@@ -83,7 +97,7 @@ class Subject:
     @property
     def budget(self) -> Budget:
         """A small budget, in the unit that the method takes."""
-        budget = self.entry.facts.get("budget", {})
+        budget = self.facts.get("budget", {})
         if "percent" in budget:
             return Budget(percent=50 if budget["percent"] < 100 else 100, unit=budget["unit"])
         return Budget(size=SIZE)
@@ -100,25 +114,22 @@ class Subject:
         self, seed: int = 0, budget: Budget | None = None, progress: Progress = silent
     ) -> CondensedDataset:
         """Condense the sample."""
-        return self.method.condense(
-            self.data,
-            task=self.task,
-            budget=budget or self.budget,
-            expert=self.expert,
-            seed=seed,
-            progress=progress,
-        )
+        self.data_sha256  # noqa: B018  taken before the first time
+        with folders_watched(self.left):
+            return self.method.condense(
+                self.data,
+                task=self.task,
+                budget=budget or self.budget,
+                expert=self.expert,
+                seed=seed,
+                progress=progress,
+            )
 
     @cached_property
     def watched(self) -> Watched[CondensedDataset]:
         """What seed 0 gives, and what happened meanwhile."""
-        self.data, self.method, self.expert  # noqa: B018  made before anything is watched
-        try:
-            return watch(lambda progress: self.condense(progress=progress), self.task)
-        except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-            raise CheckFailed("it writes to the dataset: copy the rows first") from error
+        self.data_sha256, self.method, self.expert  # noqa: B018  made before anything is watched
+        return watch(lambda progress: self.condense(progress=progress), self.task)
 
     @property
     def result(self) -> CondensedDataset:
@@ -151,7 +162,7 @@ def says_what_it_is(s: Subject) -> None:
 
 def config_is_frozen(s: Subject) -> None:
     """Config is a frozen dataclass with defaults."""
-    check_config_frozen(s.method.Config, s.name)
+    check_config_frozen(s.entry.load().Config, s.entry.load().__name__)
 
 
 def config_leaves_budget_and_seed_out(s: Subject) -> None:
@@ -276,15 +287,20 @@ def global_randomness_is_left_alone(s: Subject) -> None:
 
 def the_source_is_left_alone(s: Subject) -> None:
     """The dataset is not written to."""
-    before = sha256_arrays(s.data.columns())
-    len(s.result)
+    before = s.data_sha256
+    s.condense()
     if sha256_arrays(s.data.columns()) != before:
-        raise CheckFailed("it changed the dataset: copy the rows first")
+        raise CheckFailed(
+            "it changed the dataset: copy the rows first (torch.from_numpy shares their memory)"
+        )
 
 
 def no_files_are_left(s: Subject) -> None:
-    """Nothing is left in the working folder or among temporary files."""
-    fail_if(check_watched(s.watched), "files")
+    """Nothing is left in the working folder or among temporary files, interrupted or not."""
+    len(s.result)
+    with contextlib.suppress(KeyboardInterrupt):
+        s.condense(progress=cancel)
+    check_left_files(s.left)
 
 
 def heldout_levels_are_never_made(s: Subject) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlcondense.catalogue import Entry, entries
+from rlcondense.catalogue import Entry, is_taken
 
 TIMEOUT = 60.0
 WORKERS = 4
@@ -22,6 +22,7 @@ try:
     Entry(sys.argv[1], sys.argv[2], sys.argv[3], distribution=(sys.argv[4], sys.argv[5])).load()
 except RLCondenseError as error:
     sys.exit(str(error))
+print("loaded")
 """
 
 
@@ -66,11 +67,10 @@ def plugin_states(plugins: Sequence[Entry], timeout: float = TIMEOUT) -> list[Pl
 
 def _state(entry: Entry, timeout: float) -> PluginState:
     status, reason, seconds = "ok", "", 0.0
-    known = entries(entry.group).get(entry.id)
-    if entry.rivals:
+    if is_taken(entry.group, entry.id):
+        status, reason = "hidden", "the name is a built-in one's"
+    elif entry.rivals:
         status, reason = "disputed", f"also offered by {' and '.join(entry.rivals)}"
-    elif known is not None and known.distribution != entry.distribution:
-        status, reason = "hidden", f"the name is taken by {known.origin}"
     else:
         started = time.perf_counter()
         reason = _load(entry, timeout)
@@ -84,12 +84,12 @@ def _state(entry: Entry, timeout: float) -> PluginState:
 def _load(entry: Entry, timeout: float) -> str:
     """Why the entry cannot be loaded, or nothing."""
     owner = entry.distribution or ("unknown", "")
-    command = [sys.executable, "-c", _LOAD, entry.group, entry.id, entry.entry_point, *owner]
+    command = [sys.executable, "-P", "-c", _LOAD, entry.group, entry.id, entry.entry_point, *owner]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return f"it was not imported after {timeout:.0f} s"
-    if not done.returncode:
+    if not done.returncode and done.stdout.endswith("loaded\n"):
         return ""
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"its process ended with code {done.returncode}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rlcondense.methods.condensed import CondensedDataset
@@ -20,12 +20,14 @@ class Learner(ABC, Generic[ConfigT]):
     Attributes:
         requires: columns that the data must have.
         action_kinds: of `discrete`, `continuous`.
+        facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 
     api_version: ClassVar[int] = 1
     Config: ClassVar[type[Any]]
     requires: ClassVar[frozenset[str]] = frozenset({"observations", "actions"})
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
+    facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
 
     def __init__(self, config: ConfigT | None = None, *, id: str = "") -> None:

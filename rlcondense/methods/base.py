@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -128,6 +129,7 @@ class Method(ABC, Generic[ConfigT]):
         needs: of `rewards`, `action_probs`, `expert`, `episodes`.
         label_kinds: the kinds of label it can give.
         stochastic: whether another seed gives another dataset.
+        facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 
     api_version: ClassVar[int] = 1
@@ -136,6 +138,7 @@ class Method(ABC, Generic[ConfigT]):
     needs: ClassVar[frozenset[str]] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
     stochastic: ClassVar[bool] = True
+    facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
 
     def __init__(self, config: ConfigT | None = None, *, id: str = "") -> None:

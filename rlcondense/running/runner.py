@@ -20,7 +20,14 @@ from rlcondense.evaluation import PROTOCOL_VERSION, Evaluation, Protocol, evalua
 from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
 from rlcondense.files import canonical_json, sha256_file
 from rlcondense.learners.base import Learner
-from rlcondense.making import default_dataset, load_dataset, make_learner, make_method, make_task
+from rlcondense.making import (
+    default_dataset,
+    facts_of,
+    load_dataset,
+    make_learner,
+    make_method,
+    make_task,
+)
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import (
     ARRAYS,
@@ -157,15 +164,15 @@ def run(
     """
     if condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
-    entry = catalogue.find("methods", method)
+    facts = facts_of(catalogue.find("methods", method))
     made = make_method(method, **dict(settings or {}))
-    budget = _budget(entry.facts.get("budget", {}), size, percent, unit)
+    budget = _budget(facts.get("budget", {}), size, percent, unit)
     bench = _make_bench(
         task,
         dataset,
         download=download,
         learner=make_learner(
-            learner, **{**entry.facts.get("learner", {}), **dict(learner_settings or {})}
+            learner, **{**facts.get("learner", {}), **dict(learner_settings or {})}
         ),
         seeds=seeds,
         episodes=episodes,
@@ -195,9 +202,9 @@ def condense_to(
     progress: Progress = silent,
 ) -> CondensedDataset:
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
-    entry = catalogue.find("methods", method)
+    facts = facts_of(catalogue.find("methods", method))
     made = make_method(method, **dict(settings or {}))
-    budget = _budget(entry.facts.get("budget", {}), size, percent, unit)
+    budget = _budget(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = dataset or default_dataset(the_task)
     data = made.condense(
@@ -301,7 +308,7 @@ def _preferred_learner(folder: Path) -> dict[str, Any]:
         entry = catalogue.find("methods", report.method if report else "")
     except UnknownName:
         return {}
-    return dict(entry.facts.get("learner", {}))
+    return dict(facts_of(entry).get("learner", {}))
 
 
 def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
@@ -422,7 +429,7 @@ def _run_method(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -
         evaluation=_evaluation_json(bench.protocol),
     )
     expert = bench.expert if "expert" in method.needs else None
-    key = _key(bench, expert, type(method), type(bench.learner))
+    key = _key(bench, expert, method, bench.learner)
     return _cached(
         bench,
         cell,
@@ -446,7 +453,7 @@ def _run_artifact(bench: _Bench, folder: Path) -> _Outcome:
         learner_seeds=bench.seeds,
         evaluation=_evaluation_json(bench.protocol),
     )
-    key = _key(bench, None, type(bench.learner))
+    key = _key(bench, None, bench.learner)
     return _cached(bench, cell, key, lambda: _learned(bench, name, data))
 
 
@@ -547,7 +554,7 @@ def _condensed(
     if method.id == "full":  # a copy of the whole dataset is worth no disk
         return condense()
     expert = bench.expert if "expert" in method.needs else None
-    made_from = canonical_json(_key(bench, expert, type(method)))
+    made_from = canonical_json(_key(bench, expert, method))
     name = cell.condensation_id
     with bench.store.lock(name):
         stored = None if bench.refresh else bench.store.read_condensed(name, made_from)
@@ -632,14 +639,24 @@ def _plugins(cell: Cell) -> list[dict[str, str]]:
     ]
 
 
-def _key(bench: _Bench, expert: Expert | None, *classes: type) -> dict[str, Any]:
+def _key(
+    bench: _Bench, expert: Expert | None, *parts: Method[Any] | Learner[Any]
+) -> dict[str, Any]:
     """What made a result, beside its cell: if this differs, so may the numbers."""
+    groups = {Method: "methods", Learner: "learners"}
+    found = [catalogue.entries("tasks").get(bench.task.id)]
+    for part in parts:
+        group = next(group for base, group in groups.items() if isinstance(part, base))
+        found.append(catalogue.entries(group).get(part.id))
+    ours = f"{catalogue.BUILT_IN} {__version__}"
+    plugins = {entry.origin for entry in found if entry is not None} - {ours}
     return {
         "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
         "expert_sha256": expert.sha256 if expert else None,
         "rlcondense": __version__,
         **{f"{name} version": value for name, value in versions().items()},
-        "source_sha256": source_sha256(*classes),
+        "plugins": ", ".join(sorted(plugins)),
+        "source_sha256": source_sha256(type(bench.task), *map(type, parts)),
         "device": bench.device,
         "threads": bench.threads,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from rlcondense import load_expert, make_task
 from rlcondense.learners.bc import BCConfig, BehaviouralCloning
 from rlcondense.methods.base import Condensation, LabelConfig, Method, NoConfig, Problem, select
 from rlcondense.methods.condensed import Budget
+from rlcondense.methods.percentile import Percentile
 from rlcondense.methods.random import Random
 
 STATE: dict[str, int] = {}
@@ -28,13 +31,13 @@ def _draw(problem: Problem) -> np.ndarray:
 
 
 class Unheard(Random):
-    """says_what_it_is"""
+    """says_what_it_is: known are"""
 
     needs = frozenset({"oracle"})
 
 
 class Changeable(Method[Any]):
-    """config_is_frozen"""
+    """config_is_frozen: can be changed"""
 
     @dataclass
     class Config:
@@ -45,7 +48,7 @@ class Changeable(Method[Any]):
 
 
 class OwnSeed(Changeable):
-    """config_leaves_budget_and_seed_out"""
+    """config_leaves_budget_and_seed_out: Config has seed"""
 
     @dataclass(frozen=True)
     class Config:
@@ -53,7 +56,7 @@ class OwnSeed(Changeable):
 
 
 class NoJson(Changeable):
-    """config_survives_json"""
+    """config_survives_json: cannot be written as JSON"""
 
     @dataclass(frozen=True)
     class Config:
@@ -61,7 +64,7 @@ class NoJson(Changeable):
 
 
 class AtLeastTwo(Random):
-    """budget_of_one_is_kept_or_refused"""
+    """budget_of_one_is_kept_or_refused: kept 2 transitions"""
 
     def _condense(self, problem: Problem) -> Condensation:
         rows = problem.rng().choice(len(problem.dataset), max(2, problem.size), replace=False)
@@ -69,14 +72,14 @@ class AtLeastTwo(Random):
 
 
 class Half(Random):
-    """budget_is_used_and_not_exceeded"""
+    """budget_is_used_and_not_exceeded: a budget of 20 gave 10"""
 
     def _condense(self, problem: Problem) -> Condensation:
         return select(problem.dataset, _draw(problem)[: max(1, problem.size // 2)])
 
 
 class Greedy(Random):
-    """budget_above_the_data_is_refused"""
+    """budget_above_the_data_is_refused: above the data was taken"""
 
     def condense(self, dataset: Any, *, budget: Any, **options: Any) -> Any:
         budget = Budget(size=min(budget.size, len(dataset)))
@@ -84,7 +87,7 @@ class Greedy(Random):
 
 
 class TooBright(Random):
-    """output_fits_the_task"""
+    """output_fits_the_task: observations lie in"""
 
     def _condense(self, problem: Problem) -> Condensation:
         kept = select(problem.dataset, _draw(problem))
@@ -93,7 +96,7 @@ class TooBright(Random):
 
 
 class NotANumber(Random):
-    """output_fits_the_task"""
+    """output_fits_the_task: non-finite observations"""
 
     def _condense(self, problem: Problem) -> Condensation:
         kept = select(problem.dataset, _draw(problem))
@@ -103,7 +106,7 @@ class NotANumber(Random):
 
 
 class SoftUnsaid(Method[NoConfig]):
-    """labels_are_as_declared"""
+    """labels_are_as_declared: it gave soft labels"""
 
     label_kinds = ("hard",)
 
@@ -112,7 +115,7 @@ class SoftUnsaid(Method[NoConfig]):
 
 
 class OwnExpert(Random):
-    """the_expert_is_used_only_if_declared"""
+    """the_expert_is_used_only_if_declared: loads an expert by itself"""
 
     def _condense(self, problem: Problem) -> Condensation:
         load_expert("starpilot")
@@ -120,7 +123,7 @@ class OwnExpert(Random):
 
 
 class Moody(Random):
-    """the_same_seed_gives_the_same_bytes"""
+    """the_same_seed_gives_the_same_bytes: two condensations from seed 0 differ"""
 
     def _condense(self, problem: Problem) -> Condensation:
         rows = np.random.default_rng().choice(len(problem.dataset), problem.size, replace=False)
@@ -128,20 +131,20 @@ class Moody(Random):
 
 
 class Stubborn(Random):
-    """another_seed_gives_other_data"""
+    """another_seed_gives_other_data: give the same data"""
 
     def _condense(self, problem: Problem) -> Condensation:
         return select(problem.dataset, np.arange(problem.size))
 
 
 class Fickle(Random):
-    """another_seed_gives_other_data"""
+    """another_seed_gives_other_data: stochastic is False"""
 
     stochastic = False
 
 
 class GlobalDice(Random):
-    """global_randomness_is_left_alone"""
+    """global_randomness_is_left_alone: random and numpy.random and torch changed"""
 
     def _condense(self, problem: Problem) -> Condensation:
         np.random.seed(problem.seed)
@@ -152,7 +155,7 @@ class GlobalDice(Random):
 
 
 class Scribbler(Random):
-    """the_source_is_left_alone"""
+    """the_source_is_left_alone: it changed the dataset"""
 
     def _condense(self, problem: Problem) -> Condensation:
         problem.dataset.observations[0] = 0
@@ -160,18 +163,58 @@ class Scribbler(Random):
 
 
 class Locksmith(Random):
-    """the_source_is_left_alone"""
+    """the_source_is_left_alone: it changed the dataset"""
 
     def _condense(self, problem: Problem) -> Condensation:
-        rewards = problem.dataset.column("rewards")
-        rewards.flags.writeable = True
-        rewards[0] += 1
-        rewards.flags.writeable = False
+        problem.dataset.column("rewards")[0] += 1
         return super()._condense(problem)
 
 
+class Grabber(Random):
+    """the_source_is_left_alone: it changed the dataset"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        torch.from_numpy(problem.dataset.column("rewards")).add_(5).clamp_(max=5)
+        return super()._condense(problem)
+
+
+class Untidy(Random):
+    """no_files_are_left: tmp/half"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        half = Path(tempfile.gettempdir()) / "half"
+        half.touch()
+        problem.progress("condense", 1, 1)
+        half.unlink()
+        return super()._condense(problem)
+
+
+class DoublePrecision(Random):
+    """global_randomness_is_left_alone: torch's default dtype"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        torch.set_default_dtype(torch.float64)
+        return super()._condense(problem)
+
+
+class GpuGreedy(Random):
+    """a_fresh_process_gives_the_same_bytes: it touches the GPU"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        with contextlib.suppress(AssertionError):  # what torch raises where it has no CUDA
+            torch.zeros(1, device="cuda")
+        return super()._condense(problem)
+
+
+class Quitter(Random):
+    """there_are_no_warnings: SystemExit"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        raise SystemExit(0)
+
+
 class Litterer(Random):
-    """no_files_are_left"""
+    """no_files_are_left: work/notes.txt behind"""
 
     def _condense(self, problem: Problem) -> Condensation:
         Path("notes.txt").write_text("here I was")
@@ -179,7 +222,7 @@ class Litterer(Random):
 
 
 class Peeper(Random):
-    """heldout_levels_are_never_made"""
+    """heldout_levels_are_never_made: asked for held-out levels"""
 
     def _condense(self, problem: Problem) -> Condensation:
         problem.task.make_vec("heldout", 1, seed=0).close()
@@ -187,7 +230,7 @@ class Peeper(Random):
 
 
 class Burglar(Random):
-    """heldout_levels_are_never_made"""
+    """heldout_levels_are_never_made: asked for held-out levels"""
 
     def _condense(self, problem: Problem) -> Condensation:
         make_task("starpilot").make_vec("heldout", 1, seed=0).close()
@@ -195,7 +238,7 @@ class Burglar(Random):
 
 
 class SecretlyOnline(Random):
-    """heldout_levels_are_never_made"""
+    """heldout_levels_are_never_made: access is 'offline'"""
 
     def _condense(self, problem: Problem) -> Condensation:
         problem.task.make_vec("seen", 1, seed=0).close()
@@ -203,7 +246,7 @@ class SecretlyOnline(Random):
 
 
 class Silent(Random):
-    """progress_is_reported"""
+    """progress_is_reported: in silence"""
 
     def _condense(self, problem: Problem) -> Condensation:
         if problem.size == 20:
@@ -212,7 +255,7 @@ class Silent(Random):
 
 
 class Overshooting(Random):
-    """progress_is_reported"""
+    """progress_is_reported: progress said 11 of 10"""
 
     def _condense(self, problem: Problem) -> Condensation:
         problem.progress("condense", 11, 10)
@@ -220,7 +263,7 @@ class Overshooting(Random):
 
 
 class Unstoppable(Random):
-    """ctrl_c_is_let_through"""
+    """ctrl_c_is_let_through: came out as RuntimeError"""
 
     def _condense(self, problem: Problem) -> Condensation:
         try:
@@ -231,7 +274,7 @@ class Unstoppable(Random):
 
 
 class Alarmist(Random):
-    """there_are_no_warnings"""
+    """there_are_no_warnings: the end is near"""
 
     def _condense(self, problem: Problem) -> Condensation:
         warnings.warn("the end is near", stacklevel=1)
@@ -239,7 +282,7 @@ class Alarmist(Random):
 
 
 class HereOnly(Random):
-    """a_fresh_process_gives_the_same_bytes"""
+    """a_fresh_process_gives_the_same_bytes: a fresh process gives other data"""
 
     def _condense(self, problem: Problem) -> Condensation:
         shift = hash(f"{id(STATE)}") % len(problem.dataset)
@@ -248,7 +291,7 @@ class HereOnly(Random):
 
 
 class Afterthought(Random):
-    """what_is_saved_comes_back"""
+    """what_is_saved_comes_back: is not the data"""
 
     def condense(self, *arguments: Any, **options: Any) -> Any:
         made = super().condense(*arguments, **options)
@@ -258,7 +301,7 @@ class Afterthought(Random):
 
 
 class Untrainable(Random):
-    """a_learner_trains_on_it"""
+    """a_learner_trains_on_it: diverged"""
 
     def condense(self, *arguments: Any, **options: Any) -> Any:
         made = super().condense(*arguments, **options)
@@ -266,14 +309,14 @@ class Untrainable(Random):
 
 
 class SameForAll(BehaviouralCloning):
-    """another_seed_gives_another_policy"""
+    """another_seed_gives_another_policy: give the same policy"""
 
     def _fit_one(self, data: Any, targets: Any, spec: Any, seed: int, *rest: Any) -> Any:
         return super()._fit_one(data, targets, spec, 0, *rest)
 
 
 class Neighbourly(BehaviouralCloning):
-    """a_policy_depends_on_its_own_seed_alone"""
+    """a_policy_depends_on_its_own_seed_alone: alone gives another policy"""
 
     def fit(self, data: Any, *, task: Any, seeds: Any, **options: Any) -> Any:
         shifted = [seed + len(seeds) for seed in seeds]
@@ -283,7 +326,7 @@ class Neighbourly(BehaviouralCloning):
 
 
 class OnePolicy(BehaviouralCloning):
-    """there_is_a_policy_for_each_seed"""
+    """there_is_a_policy_for_each_seed: gave 2 policies of seeds (1, 0)"""
 
     def fit(self, data: Any, *, task: Any, seeds: Any, **options: Any) -> Any:
         made = super().fit(data, task=task, seeds=seeds, **options)
@@ -292,7 +335,7 @@ class OnePolicy(BehaviouralCloning):
 
 
 class Practising(BehaviouralCloning):
-    """no_environments_are_made"""
+    """no_environments_are_made: it made seen levels"""
 
     def fit(self, data: Any, *, task: Any, **options: Any) -> Any:
         task.make_vec("seen", 1, seed=0).close()
@@ -300,11 +343,17 @@ class Practising(BehaviouralCloning):
 
 
 class Muted(BehaviouralCloning):
-    """global_randomness_is_left_alone"""
+    """global_randomness_is_left_alone: global state of torch changed"""
 
     def fit(self, data: Any, **options: Any) -> Any:
         torch.manual_seed(0)
         return super().fit(data, **options)
+
+
+class Halves(Percentile):
+    """passes: it takes a percentage, and says so itself"""
+
+    facts = {"budget": {"percent": 50.0, "unit": "episodes"}}  # noqa: RUF012
 
 
 METHODS = [

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.checks import CheckFailed, check, parametrize_with_checks
-from rlcondense.checks.base import CheckSkipped, checks_of
-from rlcondense.checks.common import sample_data
+from rlcondense.checks.base import _result, bind, checks_of
+from rlcondense.checks.datasets import CHECKS as DATASET_CHECKS
 from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.making import make_task
+from rlcondense.tasks.base import Task
+from rlcondense.tasks.procgen import ProcgenTask
 from tests.conftest import TINY
 
 faulty = import_module("tests.checks.faulty")
@@ -44,13 +49,6 @@ def test_a_minari_dataset_passes(tiny: TransitionDataset) -> None:
     assert {r.status for r in check(TINY)} == {"passed"}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_sample() -> Iterator[None]:
-    """One of the faulty methods spoils it."""
-    yield
-    sample_data.cache_clear()
-
-
 def _add(cls: type, group: str, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"tests/{cls.__name__.lower()}"
     facts = {"check_config": faulty.QUICK_BC} if group == "learners" else {}
@@ -62,39 +60,130 @@ def _add(cls: type, group: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("cls", [*faulty.METHODS, *faulty.LEARNERS], ids=lambda c: c.__name__)
 def test_each_fault_fails_its_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     group = "learners" if cls in faulty.LEARNERS else "methods"
-    wanted = (cls.__doc__ or "").strip()
+    wanted, reason = (cls.__doc__ or "").strip().split(": ")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     [guilty] = [c for c in checks_of(_add(cls, group, monkeypatch), group) if c.name == wanted]
-    with pytest.raises(Exception) as failure:  # noqa: PT011  its kind is checked below
-        guilty()
-    assert not isinstance(failure.value, CheckSkipped)
-    assert str(failure.value)
+    result = _result(guilty, {})
+    assert result.status == "failed"
+    assert reason in result.message
 
 
 @pytest.mark.parametrize("cls", faulty.METHODS, ids=lambda c: c.__name__)
 def test_a_fault_fails_little_else(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = (cls.__doc__ or "").strip()
-    failed = []
-    for one in checks_of(_add(cls, "methods", monkeypatch), "methods"):
-        if one.name in SLOW_CHECKS:
-            continue
-        try:
-            one()
-        except CheckSkipped:
-            continue
-        except Exception:
-            failed.append(one.name)
-    breaks_all = {"Unheard", "Scribbler", "Peeper", "NotANumber", "NoJson", "Locksmith"}
+    wanted = (cls.__doc__ or "").strip().split(": ")[0]
+    quick = [
+        one
+        for one in checks_of(_add(cls, "methods", monkeypatch), "methods")
+        if one.name not in SLOW_CHECKS
+    ]
+    failed = [one.name for one in quick if _result(one, {}).status == "failed"]
+    breaks_all = {"Peeper", "NotANumber", "NoJson", "Quitter"}
     if cls.__name__ not in breaks_all and wanted not in SLOW_CHECKS:
         assert failed == [wanted]
 
 
 def test_every_check_of_methods_has_a_method_that_fails_it() -> None:
-    blamed = {(cls.__doc__ or "").strip() for cls in faulty.METHODS}
+    blamed = {(cls.__doc__ or "").strip().split(": ")[0] for cls in faulty.METHODS}
     names = {one.name for one in checks_of("random", "methods")}
-    # The first cannot be registered at all, the second is refused by the base class.
+    # The catalogue refuses the first, make_config the second.
     assert names - blamed == {"id_follows_the_grammar", "unknown_settings_are_refused"}
+
+
+class Leaky(ProcgenTask):
+    """methods_cannot_make_heldout_levels: seen_only() made held-out levels"""
+
+    def seen_only(self) -> Task:
+        return self
+
+
+class Overlapping(ProcgenTask):
+    """splits_share_no_level: are both seen and held-out"""
+
+    @property
+    def splits(self) -> dict[str, range]:
+        return {"seen": range(200), "heldout": range(100, 300)}
+
+
+class Drifting(ProcgenTask):
+    """the_same_seed_plays_the_same: gave another play"""
+
+    def make_vec(self, split: str, num_envs: int, *, seed: int, **options: Any) -> Any:
+        seed = int(np.random.default_rng().integers(10**6))
+        return super().make_vec(split, num_envs, seed=seed, **options)
+
+
+class Swapped(ProcgenTask):
+    """levels_are_of_their_split: which is not its own"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        self.check_split(split)
+        return super().make_vec("seen", num_envs, **options)
+
+
+class Dreaming(ProcgenTask):
+    """rewards_are_finite: rewards must be finite"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        step = env.step
+
+        def dream(actions: Any) -> Any:
+            observations, _, *rest = step(actions)
+            return (observations, np.full(num_envs, np.nan), *rest)
+
+        env.step = dream
+        return env
+
+
+@pytest.mark.parametrize("cls", [Leaky, Overlapping, Drifting, Swapped, Dreaming])
+def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, reason = (cls.__doc__ or "").strip().split(": ")
+    entry = Entry("tasks", "tests/faulty-v0", f"{__name__}:{cls.__name__}", {"game": "starpilot"})
+    monkeypatch.setitem(catalogue._registered, ("tasks", "tests/faulty-v0"), entry)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    [guilty] = [one for one in checks_of("tests/faulty-v0", "tasks") if one.name == wanted]
+    result = _result(guilty, {})
+    assert result.status == "failed"
+    assert reason in result.message
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"),
+    [
+        ("level_seeds", 10_001, "levels_are_seen_ones"),
+        ("actions", 15, "actions_and_labels_fit"),
+        ("action_probs", 1.0, "actions_and_labels_fit"),
+        ("rewards", np.nan, "numbers_are_finite"),
+        ("terminations", True, "episodes_are_whole"),
+        ("steps", 7, "episodes_are_whole"),
+    ],
+)
+def test_faulty_datasets_fail_their_own_check(
+    column: str, value: Any, wanted: str, tiny: TransitionDataset
+) -> None:
+    values = np.array(tiny.column(column))
+    values[3] = value
+
+    class Subject:
+        data = dataclasses.replace(tiny, **{column: values}, known_sha256="")
+        task = make_task("starpilot")
+
+    failed = [c.name for c in bind(DATASET_CHECKS, Subject()) if _result(c, {}).status == "failed"]
+    assert failed == [wanted]
+
+
+def test_a_plugin_tells_its_own_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _add(faulty.Halves, "methods", monkeypatch)
+    assert not {r.name: r.message for r in check(name) if r.status == "failed"}
+
+
+def test_what_cannot_be_loaded_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry("methods", "tests/nowhere", "no_such_module:Method")
+    monkeypatch.setitem(catalogue._registered, ("methods", "tests/nowhere"), entry)
+    done = CliRunner().invoke(main, ["check", "tests/nowhere"])
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
 
 
 def test_expected_failures_are_named_and_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +241,7 @@ def test_a_single_file_is_included_checked_and_run(
         ("def broken(:", "SyntaxError"),
         ("x = 1", "defines no method, no learner and no task"),
         (MINE.replace("LastRows", "Random"), "'random' is a built-in method"),
+        ("import sys; sys.exit(0)", "SystemExit"),
     ],
 )
 def test_a_file_that_cannot_be_included_is_one_clear_error(

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from rlcondense.datasets.transitions import TransitionDataset
+from tests.conftest import TINY
+
 GOOD = "from rlcondense.methods.random import Random\n\nclass Mine(Random):\n    pass\n"
 
 
@@ -41,6 +44,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _install(folder, "thief-plugin", "gradmatch", GOOD)
     _install(folder, "first-twin", "twin", GOOD)
     _install(folder, "second-twin", "twin", GOOD)
+    _install(folder, "exiting-plugin", "exiting", "import sys\nsys.exit(0)\n")
+    half_removed = folder / "half_removed-1.0.dist-info"
+    half_removed.mkdir()
+    (half_removed / "entry_points.txt").write_text("[rlcondense.methods]\ngone = gone:Gone\n")
+    malformed = folder / "malformed-1.0.dist-info"
+    malformed.mkdir()
+    (malformed / "METADATA").write_text("Metadata-Version: 2.1\nName: malformed\nVersion: 1\n")
+    (malformed / "entry_points.txt").write_text("[rlcondense.methods]\nnothing but words\n")
     return folder
 
 
@@ -52,12 +63,26 @@ def test_list_and_help_are_quick_and_show_what_is_wrong(folder: Path) -> None:
     assert "! gradmatch of thief-plugin 1.2 is hidden by the built-in one" in done.stdout
     assert "! offered by first-twin 1.2 and second-twin 1.2: cannot be used" in done.stdout
     assert "raising" in done.stdout
+    started = time.perf_counter()
     assert _call(folder, "--help").returncode == 0
+    assert time.perf_counter() - started < 1
 
 
 def test_a_stolen_name_still_means_the_built_in(folder: Path) -> None:
     shown = json.loads(_call(folder, "show", "gradmatch", "--json").stdout)
     assert shown["entry_point"] == "rlcondense.methods.gradmatch:GradMatch"
+
+
+def test_gradmatch_runs_beside_all_of_them(
+    folder: Path, tmp_path: Path, tiny: TransitionDataset
+) -> None:
+    done = _call(
+        folder, "run", "--method", "gradmatch", "--dataset", TINY, "--size", "15", "--seeds", "1",
+        "--episodes", "2", "--set", "iterations=1", "--set", "network=cnn4", "--set",
+        "learner.network=cnn4", "--set", "learner.updates=2", "--results", str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "\ngradmatch " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -81,6 +106,7 @@ def test_plugins_says_how_each_fares(folder: Path) -> None:
     assert {key: state["status"] for key, state in states.items()} == {
         ("good-plugin 1.2", "good"): "ok",
         ("raising-plugin 1.2", "raising"): "broken",
+        ("exiting-plugin 1.2", "exiting"): "broken",
         ("slow-plugin 1.2", "slow"): "ok",
         ("thief-plugin 1.2", "gradmatch"): "hidden",
         ("first-twin 1.2", "twin"): "disputed",
@@ -96,7 +122,7 @@ def test_list_stays_quick_with_two_hundred_plugins(tmp_path: Path) -> None:
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        done = _call(tmp_path, "list", "methods")
+        done = _call(tmp_path, "list")
         times.append(time.perf_counter() - started)
         assert done.stdout.count("method-") == 200
     assert min(times) < 0.5

@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -127,7 +127,6 @@ class Watched(Generic[T]):
     Attributes:
         result: what it gave.
         seconds: wall time.
-        random_states: global random states that moved, and other global settings.
         warnings: what was warned of.
         splits: the splits that environments of the task's class were made for.
         experts: how many experts were loaded from the zoo.
@@ -137,7 +136,6 @@ class Watched(Generic[T]):
 
     result: T
     seconds: float
-    random_states: list[str]
     warnings: list[str]
     splits: list[str]
     experts: int
@@ -149,7 +147,6 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
     """Do something once, and notice what it does beside giving a result."""
     counter = _Counter()
     with (
-        _random_states_watched() as moved,
         warnings.catch_warnings(record=True) as caught,
         _splits_watched(task) as splits,
         _experts_watched() as experts,
@@ -161,7 +158,6 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
     return Watched(
         result=result,
         seconds=seconds,
-        random_states=moved,
         warnings=[
             f"{w.category.__name__}: {w.message} ({w.filename}:{w.lineno})"
             for w in caught
@@ -175,14 +171,8 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
 
 
 def check_watched(watched: Watched[Any]) -> dict[str, str]:
-    """What is wrong with what happened, by kind: randomness, warnings, progress."""
+    """What is wrong with what happened, by kind: warnings, progress."""
     wrong = {}
-    if watched.random_states:
-        wrong["randomness"] = (
-            f"the global state of {' and '.join(watched.random_states)} changed: draw from "
-            "a generator of your own (problem.rng(), or torch.random.fork_rng around seeded torch "
-            "code)"
-        )
     if watched.warnings:
         wrong["warnings"] = f"it warned: {watched.warnings[0]}"
     if watched.bad_progress:
@@ -200,27 +190,7 @@ def fail_if(wrong: dict[str, str], kind: str) -> None:
         raise CheckFailed(wrong[kind])
 
 
-@contextlib.contextmanager
-def _random_states_watched() -> Iterator[list[str]]:
-    """Within, the global random states are ones that no seed gives; gives those that moved."""
-    moved: list[str] = []
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    for draw in (random.random, np.random.random, lambda: torch.rand(1)):
-        draw()
-    before = _random_states()
-    try:
-        yield moved
-    finally:
-        moved += [name for name, state in _random_states().items() if state != before[name]]
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        torch.set_rng_state(kept[2])
-        torch.set_default_dtype(dtype)
-        torch.set_num_threads(threads)
-
-
-def _random_states() -> dict[str, int]:
+def _global_state() -> dict[str, int]:
     return {
         "random": hash(random.getstate()),
         "numpy.random": hash(str(np.random.get_state(legacy=False)["state"])),
@@ -242,18 +212,64 @@ class _Counter:
             self.bad = f"progress said {done} of {total} in phase {phase!r}"
 
 
-def check_left_files(left: list[str]) -> None:
-    """Fail if files were left behind."""
-    if left:
-        raise CheckFailed(
-            f"it left {', '.join(sorted(set(left)))} behind: results are returned, not written"
-        )
+@dataclass(frozen=True)
+class Traces:
+    """What something left behind.
+
+    Attributes:
+        files: in the working folder or among temporary files.
+        state: names of global state that moved.
+    """
+
+    files: set[str] = field(default_factory=set)
+    state: set[str] = field(default_factory=set)
+
+    def check_files(self) -> None:
+        """Fail if files were left."""
+        if self.files:
+            raise CheckFailed(
+                f"it left {', '.join(sorted(self.files))} behind: results are returned, not written"
+            )
+
+    def check_state(self) -> None:
+        """Fail if global state moved."""
+        if self.state:
+            raise CheckFailed(
+                f"the global state of {' and '.join(sorted(self.state))} changed: draw from a "
+                "generator of your own (problem.rng(), or torch.random.fork_rng around seeded "
+                "torch code)"
+            )
 
 
 @contextlib.contextmanager
-def folders_watched(left: list[str]) -> Iterator[None]:
-    """Within, working folder and temporary files are new; what stays there is added to `left`."""
+def contained(traces: Traces) -> Iterator[None]:
+    """Within, whatever is done leaves its traces in `traces` and nowhere else."""
+    with _state_contained(traces.state), _files_contained(traces.files):
+        yield
+
+
+@contextlib.contextmanager
+def _state_contained(moved: set[str]) -> Iterator[None]:
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    for draw in (random.random, np.random.random, lambda: torch.rand(1)):
+        draw()  # a state that no seed gives
+    before = _global_state()
+    try:
+        yield
+    finally:
+        moved |= {name for name, state in _global_state().items() if state != before[name]}
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.set_rng_state(kept[2])
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _files_contained(left: set[str]) -> Iterator[None]:
     before, environment = Path.cwd(), os.environ.get("TMPDIR")
+    ours = re.compile(r"tmp|work|tmp/torchinductor.*")  # the last is torch's, on its first step
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("work", "tmp"):
@@ -269,9 +285,8 @@ def folders_watched(left: list[str]) -> Iterator[None]:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = environment
-            found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-            ours = re.compile(r"tmp|work|tmp/torchinductor.*")  # torch's, on its first step
-            left += [path for path in found if not ours.fullmatch(path)]
+            found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+            left |= {path for path in found if not ours.fullmatch(path)}
 
 
 @contextlib.contextmanager

@@ -16,17 +16,17 @@ from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
 from rlcondense.checks.common import (
     SAMPLE_TASK,
+    Traces,
     Watched,
     cancel,
     check_cancellation,
     check_config_frozen,
     check_config_json,
     check_id,
-    check_left_files,
     check_unknown_key,
     check_watched,
+    contained,
     fail_if,
-    folders_watched,
     in_a_fresh_process,
     sample_data,
     watch,
@@ -56,11 +56,11 @@ class Subject:
 
     Attributes:
         entry: of the catalogue; its fact `check_config` holds settings that make it quick.
-        left: files that condensing left behind.
+        traces: what condensing left behind.
     """
 
     entry: Entry
-    left: list[str] = field(default_factory=list)
+    traces: Traces = field(default_factory=Traces)
 
     @cached_property
     def task(self) -> Task:
@@ -115,7 +115,7 @@ class Subject:
     ) -> CondensedDataset:
         """Condense the sample."""
         self.data_sha256  # noqa: B018  taken before the first time
-        with folders_watched(self.left):
+        with contained(self.traces):
             return self.method.condense(
                 self.data,
                 task=self.task,
@@ -282,7 +282,8 @@ def another_seed_gives_other_data(s: Subject) -> None:
 
 def global_randomness_is_left_alone(s: Subject) -> None:
     """The global random states of random, numpy and torch stay as they were."""
-    fail_if(check_watched(s.watched), "randomness")
+    len(s.result)
+    s.traces.check_state()
 
 
 def the_source_is_left_alone(s: Subject) -> None:
@@ -298,9 +299,9 @@ def the_source_is_left_alone(s: Subject) -> None:
 def no_files_are_left(s: Subject) -> None:
     """Nothing is left in the working folder or among temporary files, interrupted or not."""
     len(s.result)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, Exception):
         s.condense(progress=cancel)
-    check_left_files(s.left)
+    s.traces.check_files()
 
 
 def heldout_levels_are_never_made(s: Subject) -> None:

@@ -144,7 +144,7 @@ class Fickle(Random):
 
 
 class GlobalDice(Random):
-    """global_randomness_is_left_alone: random and numpy.random and torch changed"""
+    """global_randomness_is_left_alone: numpy.random and random and torch changed"""
 
     def _condense(self, problem: Problem) -> Condensation:
         np.random.seed(problem.seed)
@@ -359,7 +359,10 @@ class Halves(Percentile):
 METHODS = [
     cls
     for cls in list(globals().values())
-    if isinstance(cls, type) and issubclass(cls, Method) and cls.__module__ == __name__
+    if isinstance(cls, type)
+    and issubclass(cls, Method)
+    and cls.__module__ == __name__
+    and cls.__name__ != "Halves"
 ]
 LEARNERS = [SameForAll, Neighbourly, OnePolicy, Practising, Muted]
 QUICK_BC = {"network": "cnn4", "updates": 2, "batch_size": 8}

@@ -48,10 +48,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     half_removed = folder / "half_removed-1.0.dist-info"
     half_removed.mkdir()
     (half_removed / "entry_points.txt").write_text("[rlcondense.methods]\ngone = gone:Gone\n")
-    malformed = folder / "malformed-1.0.dist-info"
-    malformed.mkdir()
-    (malformed / "METADATA").write_text("Metadata-Version: 2.1\nName: malformed\nVersion: 1\n")
-    (malformed / "entry_points.txt").write_text("[rlcondense.methods]\nnothing but words\n")
     return folder
 
 
@@ -66,6 +62,18 @@ def test_list_and_help_are_quick_and_show_what_is_wrong(folder: Path) -> None:
     started = time.perf_counter()
     assert _call(folder, "--help").returncode == 0
     assert time.perf_counter() - started < 1
+
+
+def test_list_survives_a_malformed_distribution(tmp_path: Path) -> None:
+    """Torch does not, so that is all that does."""
+    _install(tmp_path, "good-plugin", "good", GOOD)
+    info = tmp_path / "malformed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: malformed\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[rlcondense.methods]\nnothing but words\n")
+    done = _call(tmp_path, "list", "methods")
+    assert done.returncode == 0, done.stderr
+    assert " good " in done.stdout
 
 
 def test_a_stolen_name_still_means_the_built_in(folder: Path) -> None:

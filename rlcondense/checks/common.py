@@ -170,24 +170,20 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
     )
 
 
-def check_watched(watched: Watched[Any]) -> dict[str, str]:
-    """What is wrong with what happened, by kind: warnings, progress."""
-    wrong = {}
+def check_warnings(watched: Watched[Any]) -> None:
+    """Fail if it warned."""
     if watched.warnings:
-        wrong["warnings"] = f"it warned: {watched.warnings[0]}"
+        raise CheckFailed(f"it warned: {watched.warnings[0]}")
+
+
+def check_progress(watched: Watched[Any]) -> None:
+    """Fail if it worked for long in silence, or reported what cannot be."""
     if watched.bad_progress:
-        wrong["progress"] = watched.bad_progress
-    elif not watched.progress and watched.seconds > SLOW:
-        wrong["progress"] = (
+        raise CheckFailed(watched.bad_progress)
+    if not watched.progress and watched.seconds > SLOW:
+        raise CheckFailed(
             f"it worked for {watched.seconds:.1f} s in silence: call progress(phase, done, total)"
         )
-    return wrong
-
-
-def fail_if(wrong: dict[str, str], kind: str) -> None:
-    """Raise `CheckFailed` if something of this kind is wrong."""
-    if kind in wrong:
-        raise CheckFailed(wrong[kind])
 
 
 def _global_state() -> dict[str, int]:

@@ -23,10 +23,10 @@ from rlcondense.checks.common import (
     check_config_frozen,
     check_config_json,
     check_id,
+    check_progress,
     check_unknown_key,
-    check_watched,
+    check_warnings,
     contained,
-    fail_if,
     in_a_fresh_process,
     sample_data,
     watch,
@@ -354,7 +354,7 @@ def condensed_sha256(entry: Entry) -> str:
 
 def progress_is_reported(s: Subject) -> None:
     """What takes longer than a second says how far it is."""
-    fail_if(check_watched(s.watched), "progress")
+    check_progress(s.watched)
 
 
 def ctrl_c_is_let_through(s: Subject) -> None:
@@ -364,7 +364,7 @@ def ctrl_c_is_let_through(s: Subject) -> None:
 
 def there_are_no_warnings(s: Subject) -> None:
     """It warns of nothing."""
-    fail_if(check_watched(s.watched), "warnings")
+    check_warnings(s.watched)
 
 
 CHECKS = (

@@ -16,9 +16,8 @@ from rlcondense.checks.common import (
     Traces,
     Watched,
     check_id,
-    check_watched,
+    check_warnings,
     contained,
-    fail_if,
     watch,
 )
 from rlcondense.errors import RLCondenseError
@@ -229,7 +228,7 @@ def global_randomness_is_left_alone(s: Subject) -> None:
 
 def there_are_no_warnings(s: Subject) -> None:
     """It warns of nothing."""
-    fail_if(check_watched(s.watched), "warnings")
+    check_warnings(s.watched)
 
 
 CHECKS = (

@@ -20,8 +20,8 @@ class UnknownName(RLCondenseError):
         near = get_close_matches(name, known, n=1, cutoff=0.6)
         few = ", ".join(known) or "none"
         listed = f"known: {few}" if len(known) <= MOST_LISTED else "see 'rlcondense list'"
-        hint = f"did you mean {near[0]!r}?" if near else listed
-        super().__init__(f"unknown {kind} {name!r} ({hint}{advice and '; '}{advice})")
+        hint = f"did you mean {near[0]!r}?" if near else "; ".join(filter(None, [listed, advice]))
+        super().__init__(f"unknown {kind} {name!r} ({hint})")
 
 
 class UnknownVersion(UnknownName):

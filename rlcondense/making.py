@@ -195,7 +195,8 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
     if entry.facts.get("expert"):
         expert = load_expert(str(entry.facts["expert"]))
         fields["ref_max_score"] = float(expert.card["returns"]["seen"]["mean"])
-        fields[EXPERT_SHA256] = expert.sha256
+        if not entry.facts.get("sha256"):  # played here, so which expert it was matters
+            fields[EXPERT_SHA256] = expert.sha256
     return fields
 
 

@@ -50,7 +50,11 @@ def _hash(frame: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(frame))
 
 
-@pytest.mark.parametrize("kind", POLICIES)
+@pytest.mark.parametrize(
+    "kind",
+    # The others differ from it in the policy alone.
+    ["mixed", *(pytest.param(k, marks=pytest.mark.slow) for k in ("expert", "random"))],
+)
 @pytest.mark.parametrize("game", GAMES)
 def test_what_was_seen_is_what_is_stored(
     game: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -45,12 +45,14 @@ from pathlib import Path
 from rlcondense.experts.ppo import PPOConfig, Trainer
 from rlcondense.making import make_task
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
+
 def progress(phase, done, total, note=""):
     if done == 128:
         os.kill(os.getpid(), signal.SIGINT)
 
 small = {"network": "nature", "num_envs": 4, "rollout_length": 16, "epochs": 2, "minibatches": 2}
-Trainer(make_task("starpilot"), PPOConfig(**small, steps=10**6), Path(sys.argv[1])).train(progress)
+Trainer(make_task("starpilot"), PPOConfig(**small, steps=4096), Path(sys.argv[1])).train(progress)
 """
 
 

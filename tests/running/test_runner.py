@@ -165,7 +165,9 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
 
 def test_ctrl_c_says_so_and_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
     slow = [*COMMAND, "--set", "iterations=1000", "--results", str(tmp_path)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("locks/*")) and time.monotonic() < deadline:
         time.sleep(0.01)

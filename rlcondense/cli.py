@@ -19,9 +19,6 @@ from rlcondense import __version__
 from rlcondense.errors import BadConfig, RLCondenseError
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Torch's waiting threads spin for milliseconds by default; a tenth of that costs nothing on idle
-# cores. Whether it helps on busy ones is not established.
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 
 

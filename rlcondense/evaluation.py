@@ -141,13 +141,15 @@ def _rollout(
     protocol: Protocol,
     num_threads: int,
 ) -> Rollout:
-    noise = noise_stream(protocol.seed, policies.seeds[index], protocol.environments)
+    environments = protocol.environments
+    shape = task.action_space.shape or ()
+    noise = noise_stream(protocol.seed, policies.seeds[index], environments, shape)
+    player = policies.player(index, environments)
 
-    def act(observations: npt.NDArray[Any], environments: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        which = np.full(len(observations), index)
-        return policies.act(observations, which, next(noise)[environments])
+    def act(observations: npt.NDArray[Any], playing: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return player.act(observations, playing, next(noise)[playing])
 
     env = task.make_vec(
-        split, protocol.environments, seed=protocol.seed, num_threads=num_threads, copy=False
+        split, environments, seed=protocol.seed, num_threads=num_threads, copy=False
     )
-    return Rollout(env, act, protocol.quota, protocol.seed)
+    return Rollout(env, act, protocol.quota, protocol.seed, player.observe)

@@ -1,15 +1,17 @@
-"""The networks that policies are made of, by name: cnn4, nature, impala and impala-patch2.
+"""The networks that policies are made of, by name: cnn4, nature, impala, impala-patch2 and mlp.
 
 A network takes observations in the environment's own units (uint8 or float pixels in [0, 255],
-channel first) and scales them itself, so that no caller can forget to.
+channel first, or vectors) and scales pixels itself, so that no caller can forget to.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 from rlcondense.errors import BadConfig, UnknownName
 
 INPUTS = ("scaled", "raw")
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 
 @dataclass(frozen=True)
@@ -25,32 +28,44 @@ class NetworkSpec:
     """What a policy network is built from.
 
     Attributes:
-        name: `cnn4`, `nature`, `impala` or `impala-patch2`.
-        observation_shape: `(channels, height, width)` of one observation.
+        name: `cnn4`, `nature`, `impala`, `impala-patch2` or `mlp`.
+        observation_shape: of one observation, `(channels, height, width)` or, for `mlp` alone,
+            `(features,)`.
         num_outputs: width of the last layer, the number of actions.
         input: `scaled` divides pixels by 255, `raw` feeds them as they are (Light et al., 2024).
+        width: `impala` has so many times its channels (1), `mlp` so many units a layer (256).
+        depth: `mlp` has so many hidden layers (2).
+        activation: of `mlp`, `relu` or `tanh` (relu).
     """
 
     name: str
     observation_shape: tuple[int, ...]
     num_outputs: int
     input: str = "scaled"
+    width: int | None = None
+    depth: int | None = None
+    activation: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ENCODERS:
-            raise UnknownName("network", self.name, ENCODERS)
         if self.input not in INPUTS:
             raise BadConfig(f"input must be one of {', '.join(INPUTS)}, not {self.input!r}")
-        if len(self.observation_shape) != 3:
+        check_network(self.name, self.options)
+        if len(self.observation_shape) != 3 and self.name != "mlp":
             raise BadConfig(
-                f"network {self.name!r} needs (channels, height, width) observations, "
-                f"not {self.observation_shape}"
+                f"network {self.name!r} needs (channels, height, width) observations, not "
+                f"{self.observation_shape} (network 'mlp' takes vectors)"
             )
         if self.name == "impala-patch2" and any(side % 2 for side in self.observation_shape[1:]):
             raise BadConfig(
                 f"network {self.name!r} needs sides that are multiples of 2, "
                 f"not {self.observation_shape}"
             )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of width, depth and activation that are given."""
+        given = {"width": self.width, "depth": self.depth, "activation": self.activation}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Cnn4(nn.Module):
@@ -109,26 +124,27 @@ class Impala(nn.Module):
     Args:
         observation_shape: `(channels, height, width)`.
         patch: side of the patches that are folded into channels first; 1 for none.
+        width: so many times the channels (Cobbe et al., 2020, section 3.3, scale them so).
     """
 
     num_features = 256
 
-    def __init__(self, observation_shape: tuple[int, ...], patch: int = 1) -> None:
+    def __init__(self, observation_shape: tuple[int, ...], patch: int = 1, width: int = 1) -> None:
         super().__init__()
         self.patch = patch
-        channels, height, width = observation_shape
-        channels, height, width = channels * patch**2, height // patch, width // patch
+        channels, rows, columns = observation_shape
+        channels, rows, columns = channels * patch**2, rows // patch, columns // patch
         blocks: list[nn.Module] = []
-        for out in (16, 32, 32):
+        for out in (16 * width, 32 * width, 32 * width):
             blocks += [
                 nn.Conv2d(channels, out, 3, padding=1),
                 nn.MaxPool2d(3, stride=2, padding=1),
                 _Residual(out),
                 _Residual(out),
             ]
-            channels, height, width = out, (height + 1) // 2, (width + 1) // 2
+            channels, rows, columns = out, (rows + 1) // 2, (columns + 1) // 2
         self.blocks = nn.Sequential(*blocks)
-        self.dense = nn.Linear(channels * height * width, self.num_features)
+        self.dense = nn.Linear(channels * rows * columns, self.num_features)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.patch > 1:
@@ -137,13 +153,68 @@ class Impala(nn.Module):
         return F.relu(self.dense(x.flatten(1)), inplace=True)
 
 
-ENCODERS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
+class Mlp(nn.Module):
+    """Dense layers over a vector, or over the pixels of a frame laid out as one.
+
+    Args:
+        observation_shape: of one observation.
+        width: units of each hidden layer.
+        depth: hidden layers.
+        activation: `relu` or `tanh`.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        width: int = 256,
+        depth: int = 2,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        widths = [math.prod(observation_shape), *[width] * depth]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
+        self.num_features = widths[-1]
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for layer in self.layers:
+            x = self.activation(layer(x))
+        return x
+
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "cnn4": Cnn4,
     "nature": Nature,
     "impala": Impala,
     # A third of the cost on a CPU for nearly the same depth: four pixels are one position.
     "impala-patch2": partial(Impala, patch=2),
+    "mlp": Mlp,
 }
+OPTIONS = {
+    "impala": ("width",),
+    "impala-patch2": ("width",),
+    "mlp": ("width", "depth", "activation"),
+}
+
+
+def check_network(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a network that does not exist, and options that it has not.
+
+    Raises:
+        UnknownName: there is no network of that name.
+        BadConfig: it has no such option, or the value is out of range.
+    """
+    if name not in ENCODERS:
+        raise UnknownName("network", name, ENCODERS)
+    for option, value in options.items():
+        if option not in OPTIONS.get(name, ()):
+            having = ", ".join(other for other in OPTIONS if option in OPTIONS[other])
+            raise BadConfig(f"network {name!r} has no {option} (networks that have: {having})")
+        if option == "activation" and value not in ACTIVATIONS:
+            raise BadConfig(f"activation must be one of {', '.join(ACTIVATIONS)}, not {value!r}")
+        if option != "activation" and value < 1:
+            raise BadConfig(f"{option} must be at least 1, not {value}")
 
 
 class PolicyNetwork(nn.Module):
@@ -156,27 +227,32 @@ class PolicyNetwork(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.encoder = ENCODERS[spec.name](spec.observation_shape)
+        self.encoder = ENCODERS[spec.name](spec.observation_shape, **spec.options)
         num_features = self.encoder.num_features
         assert isinstance(num_features, int)
         self.num_features = num_features
         self.head = nn.Linear(num_features, spec.num_outputs)
-        self._scale = 1 / 255 if spec.input == "scaled" else 1.0
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        is_pixels = len(spec.observation_shape) == 3
+        self._scale = 1 / 255 if spec.input == "scaled" and is_pixels else 1.0
+        self.channels_last = is_pixels
+        if is_pixels:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(self, observations: Tensor) -> Tensor:
-        """Encode `(B, C, H, W)` observations in environment units to `(B, F)` float32."""
+        """Encode `(B, *observation)` in environment units to `(B, F)` float32."""
         x = observations
         if x.is_floating_point():
             x = x * self._scale
         else:
             # Every uint8 value is exact in bfloat16, so this loses nothing and halves the traffic.
             x = x.to(_autocast_dtype(x.device.type)).mul_(self._scale)
-        features: Tensor = self.encoder(x.contiguous(memory_format=torch.channels_last))
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.encoder(x)
         return features.float()
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Logits `(B, A)` in float32 of `(B, C, H, W)` observations."""
+        """Logits `(B, A)` in float32 of `(B, *observation)`."""
         features = self.features(observations)
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features)

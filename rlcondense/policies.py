@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
@@ -19,8 +21,10 @@ Array = npt.NDArray[Any]
 ACTION_SELECTIONS = ("sample", "greedy")
 
 
-class PolicyBatch(ABC):
-    """S policies of one shape over discrete actions.
+class PolicyBatch:
+    """S policies of one shape.
+
+    Over discrete actions, a subclass writes `action_probs`; over continuous ones, `act`.
 
     Attributes:
         num_policies: S.
@@ -32,9 +36,9 @@ class PolicyBatch(ABC):
     seeds: tuple[int, ...]
     action_selection: str = "sample"
 
-    @abstractmethod
     def action_probs(self, observations: Array, policy_index: Array) -> Array:
         """The distribution over actions `(B, A)` of each observation under its policy."""
+        raise NotImplementedError(f"{type(self).__name__} has no distribution over actions")
 
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
         """Choose actions.
@@ -42,15 +46,43 @@ class PolicyBatch(ABC):
         Args:
             observations: `(B, *observation)`.
             policy_index: `(B,)`, which policy acts on which observation.
-            noise: `(B,)` uniform in [0, 1), which alone decides among likely actions.
+            noise: `(B,)`, or `(B, A)` for continuous actions, uniform in [0, 1), which alone
+                decides among likely actions.
 
         Returns:
-            `(B,)` int64 actions.
+            `(B,)` int64 actions, or `(B, A)` float32.
         """
         probs = self.action_probs(observations, policy_index)
         if self.action_selection == "greedy":
             return np.asarray(probs.argmax(1))
         return sample_actions(probs, noise)
+
+    def player(self, policy: int, num_envs: int) -> Player:
+        """The policy numbered `policy`, ready to play in `num_envs` environments."""
+        return Player(self, policy)
+
+
+class Player:
+    """One policy of a batch at play, for policies that look at the observation alone.
+
+    A policy that remembers overrides `PolicyBatch.player` with one that keeps a memory for each
+    environment.
+
+    Args:
+        policies: the batch.
+        policy: which of it plays.
+    """
+
+    def __init__(self, policies: PolicyBatch, policy: int) -> None:
+        self._policies, self._policy = policies, policy
+
+    def act(self, observations: Array, environments: Array, noise: Array) -> Array:
+        """Choose actions for the environments `(B,)` that still play."""
+        which = np.full(len(observations), self._policy)
+        return self._policies.act(observations, which, noise)
+
+    def observe(self, environments: Array, rewards: Array, ended: Array) -> None:
+        """Be told, `(B,)` each, what the last actions gave, and whether their episodes ended."""
 
 
 def sample_actions(probs: Array, noise: Array) -> npt.NDArray[np.int64]:
@@ -61,9 +93,9 @@ def sample_actions(probs: Array, noise: Array) -> npt.NDArray[np.int64]:
 
 
 def noise_stream(
-    evaluation_seed: int, learner_seed: int, num_envs: int
+    evaluation_seed: int, learner_seed: int, num_envs: int, action_shape: tuple[int, ...] = ()
 ) -> Iterator[npt.NDArray[np.float64]]:
-    """Uniform noise `(E,)` for each step in turn, from a counter-based generator.
+    """Uniform noise `(E, *action)` for each step in turn, from a counter-based generator.
 
     It is a function of the two seeds, the environment and the step, so that an action never
     depends on what else was evaluated beside it.
@@ -71,7 +103,7 @@ def noise_stream(
     key = np.array([evaluation_seed, learner_seed], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key))
     while True:
-        yield generator.random(num_envs)
+        yield generator.random((num_envs, *action_shape))
 
 
 class NetworkPolicies(PolicyBatch):
@@ -125,7 +157,7 @@ class NetworkPolicies(PolicyBatch):
         write_json(
             folder / "policies.json",
             {
-                "network": _spec_json(self.spec),
+                "network": asdict(self.spec),
                 "seeds": list(self.seeds),
                 "action_selection": self.action_selection,
             },
@@ -170,19 +202,8 @@ def network_from_arrays(
     return network
 
 
-def _spec_json(spec: NetworkSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "observation_shape": list(spec.observation_shape),
-        "num_outputs": spec.num_outputs,
-        "input": spec.input,
-    }
-
-
 def _spec_from_json(value: dict[str, Any]) -> NetworkSpec:
-    return NetworkSpec(
-        value["name"], tuple(value["observation_shape"]), value["num_outputs"], value["input"]
-    )
+    return NetworkSpec(**{**value, "observation_shape": tuple(value["observation_shape"])})
 
 
 class FixedPolicies(PolicyBatch):
@@ -203,11 +224,74 @@ class FixedPolicies(PolicyBatch):
         return np.broadcast_to(self.probs, (len(observations), len(self.probs)))
 
 
-def random_policies(num_actions: int, seeds: Sequence[int]) -> FixedPolicies:
+class UniformPolicies(PolicyBatch):
+    """Policies that draw uniformly from a box of actions.
+
+    Args:
+        space: the box.
+        seeds: the learner seeds they stand beside.
+
+    Raises:
+        BadConfig: the box is unbounded.
+    """
+
+    def __init__(self, space: Box, seeds: Sequence[int]) -> None:
+        if not space.is_bounded():
+            raise BadConfig("a random policy over continuous actions needs a bounded space")
+        self.space, self.seeds, self.num_policies = space, tuple(seeds), len(seeds)
+
+    def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
+        low, high = self.space.low, self.space.high
+        return np.asarray(low + noise * (high - low), np.float32)
+
+
+class GaussianPolicies(PolicyBatch):
+    """Policies that draw from one normal distribution of actions, whatever they see.
+
+    Args:
+        actions: `(N, A)`, whose mean and covariance they have.
+        space: the box that actions are clipped to.
+        seeds: the learner seeds they stand beside.
+    """
+
+    def __init__(self, actions: Array, space: Box, seeds: Sequence[int]) -> None:
+        flat = actions.reshape(len(actions), -1).astype(np.float64)
+        self.mean = flat.mean(0)
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(flat, rowvar=False, bias=True)))
+        self.root = vectors * np.sqrt(values.clip(min=0))
+        self.space, self.seeds, self.num_policies = space, tuple(seeds), len(seeds)
+
+    def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
+        from scipy.special import ndtri
+
+        normal = ndtri(noise.reshape(len(noise), -1).clip(1e-12, 1 - 1e-12))
+        actions = (self.mean + normal @ self.root.T).reshape(len(noise), *self.space.shape)
+        return np.asarray(actions.clip(self.space.low, self.space.high), np.float32)
+
+
+def random_policies(space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
     """The uniform random policy."""
-    return FixedPolicies(np.ones(num_actions), seeds)
+    if isinstance(space, Box):
+        return UniformPolicies(space, seeds)
+    return FixedPolicies(np.ones(num_actions_of(space)), seeds)
 
 
-def marginal_policies(actions: Array, num_actions: int, seeds: Sequence[int]) -> FixedPolicies:
-    """The policy that knows only how often each action occurs in `actions` `(N,)`."""
-    return FixedPolicies(np.bincount(actions, minlength=num_actions), seeds)
+def marginal_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
+    """The policy that knows only how often each action occurs in `actions` `(N,)`.
+
+    Of continuous actions `(N, A)` it knows mean and covariance.
+    """
+    if isinstance(space, Box):
+        return GaussianPolicies(actions, space, seeds)
+    return FixedPolicies(np.bincount(actions, minlength=num_actions_of(space)), seeds)
+
+
+def num_actions_of(space: Space[Any]) -> int:
+    """How many discrete actions a space has.
+
+    Raises:
+        BadConfig: it is neither discrete nor, elsewhere, a box.
+    """
+    if not isinstance(space, Discrete):
+        raise BadConfig(f"action space {space} is neither discrete nor a box")
+    return int(space.n)

@@ -61,7 +61,7 @@ def test_a_quota_is_unbiased_where_the_first_to_finish_are_not() -> None:
 
 
 def test_every_environment_plays_exactly_its_quota(task: Task) -> None:
-    scores = evaluate(random_policies(15, [0]), task, "seen", protocol=SMALL)
+    scores = evaluate(random_policies(task.action_space, [0]), task, "seen", protocol=SMALL)
     assert scores.returns.shape == (1, 8)
     assert (scores.lengths > 0).all()
 
@@ -71,7 +71,7 @@ def test_every_policy_plays_the_same_levels_in_the_same_order(task: Task) -> Non
     scores = evaluate(policies, task, "heldout", protocol=SMALL)
     assert (scores.level_seeds == scores.level_seeds[0]).all()
     assert set(scores.level_seeds.ravel()) <= set(task.splits["heldout"])
-    random = evaluate(random_policies(15, [0]), task, "heldout", protocol=SMALL)
+    random = evaluate(random_policies(task.action_space, [0]), task, "heldout", protocol=SMALL)
     assert (random.level_seeds == scores.level_seeds[:1]).all()
 
 
@@ -84,7 +84,7 @@ def test_a_policy_plays_the_same_alone_and_beside_nine_others(task: Task) -> Non
 
 
 def test_threads_of_the_environments_change_nothing(task: Task) -> None:
-    policies = random_policies(15, [0, 1])
+    policies = random_policies(task.action_space, [0, 1])
     one = evaluate(policies, task, "seen", protocol=SMALL, num_threads=1)
     two = evaluate(policies, task, "seen", protocol=SMALL, num_threads=2)
     assert (one.returns == two.returns).all()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,6 +17,32 @@ from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 def test_parameter_counts(name: str, parameters: int) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, 64, 64), 15))
     assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "parameters"),
+    [
+        ("impala", (3, 64, 64), {"width": 2}, 388_736 + 1_048_832 + 3_855),
+        ("mlp", (4,), {}, 4 * 256 + 256 + 256 * 256 + 256 + 256 * 15 + 15),
+        ("mlp", (4,), {"width": 10, "depth": 1}, 4 * 10 + 10 + 10 * 15 + 15),
+        ("mlp", (3, 8, 8), {"width": 10, "depth": 3}, 192 * 10 + 10 + 2 * 110 + 10 * 15 + 15),
+    ],
+)
+def test_options_change_the_parameter_counts(
+    name: str, shape: tuple[int, ...], options: dict[str, Any], parameters: int
+) -> None:
+    network = PolicyNetwork(NetworkSpec(name, shape, 15, **options))
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_an_mlp_takes_vectors_as_they_are() -> None:
+    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, activation="tanh"))
+    x = torch.randn(3, 4)
+    y = x
+    for layer in network.encoder.layers:  # type: ignore[union-attr]
+        y = layer(y).tanh()
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x), network.head(y))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -39,5 +67,9 @@ def test_bad_specs_are_refused() -> None:
         NetworkSpec("natur", (3, 64, 64), 15)
     with pytest.raises(BadConfig, match="sides that are multiples of 2"):
         NetworkSpec("impala-patch2", (3, 63, 64), 15)
+    with pytest.raises(BadConfig, match=r"'nature' has no depth \(networks that have: mlp\)"):
+        NetworkSpec("nature", (3, 64, 64), 15, depth=2)
+    with pytest.raises(BadConfig, match="width must be at least 1"):
+        NetworkSpec("mlp", (4,), 15, width=0)
     with pytest.raises(BadConfig, match="channels, height, width"):
         NetworkSpec("nature", (4,), 15)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.policies import (
@@ -40,7 +41,7 @@ def test_noise_depends_on_both_seeds_and_nothing_else() -> None:
 
 
 def test_the_marginal_policy_has_the_datas_frequencies() -> None:
-    policies = marginal_policies(np.array([0, 0, 0, 2]), 3, [0])
+    policies = marginal_policies(np.array([0, 0, 0, 2]), Discrete(3), [0])
     np.testing.assert_allclose(
         policies.action_probs(np.zeros((1, 1)), np.zeros(1))[0], [0.75, 0, 0.25]
     )
@@ -48,7 +49,7 @@ def test_the_marginal_policy_has_the_datas_frequencies() -> None:
 
 def test_the_random_policy_is_uniform() -> None:
     np.testing.assert_allclose(
-        random_policies(4, [0]).action_probs(np.zeros((1, 1)), np.zeros(1)), 0.25
+        random_policies(Discrete(4), [0]).action_probs(np.zeros((1, 1)), np.zeros(1)), 0.25
     )
 
 

@@ -249,6 +249,14 @@ def labels_are_as_declared(s: Subject) -> None:
         raise CheckFailed("each row of action_probs must be a distribution: positive, summing to 1")
 
 
+def gives_what_it_says(s: Subject) -> None:
+    """A method that names the columns it gives, gives no others."""
+    if s.method.gives is None:
+        raise CheckSkipped("it names none")
+    if more := s.result.provides() - s.method.gives:
+        raise CheckFailed(f"it gave {', '.join(sorted(more))} too: name them in {s.name}.gives")
+
+
 def the_expert_is_used_only_if_declared(s: Subject) -> None:
     """An expert is loaded only by a method whose needs say so."""
     if "expert" in s.method.needs:
@@ -379,6 +387,7 @@ CHECKS = (
     budget_above_the_data_is_refused,
     output_fits_the_task,
     labels_are_as_declared,
+    gives_what_it_says,
     the_expert_is_used_only_if_declared,
     the_same_seed_gives_the_same_bytes,
     another_seed_gives_other_data,

@@ -22,6 +22,7 @@ from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
 Act = Callable[[Array, Array], Array]
+Observe = Callable[[Array, Array, Array], None]
 
 
 class Rollout:
@@ -35,6 +36,8 @@ class Rollout:
             their indices `(B,)`, to actions.
         quota: episodes each environment plays.
         seed: of the environments.
+        observe: told, after each step, the environments that played it, their rewards and whether
+            their episodes ended.
 
     Attributes:
         returns: `(E, quota)` undiscounted returns.
@@ -42,8 +45,15 @@ class Rollout:
         level_seeds: `(E, quota)` levels played.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], act: Act, quota: int, seed: int) -> None:
-        self._env, self._act, self._quota = env, act, quota
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        act: Act,
+        quota: int,
+        seed: int,
+        observe: Observe | None = None,
+    ) -> None:
+        self._env, self._act, self._quota, self._observe = env, act, quota, observe
         e = env.num_envs
         self.returns = np.zeros((e, quota))
         self.lengths = np.zeros((e, quota), np.int64)
@@ -89,7 +99,10 @@ class Rollout:
         self.returns[active, slots] += rewards[active]
         self.lengths[active, slots] += 1
         self.level_seeds[active, slots] = self._levels[active]
-        self._finished[active] += (terminations | truncations)[active]
+        ended = (terminations | truncations)[active]
+        self._finished[active] += ended
+        if self._observe is not None:
+            self._observe(active, rewards[active], ended)
         self._levels = np.array(infos["level_seed"])
         self._active = active[self._finished[active] < self._quota]
 

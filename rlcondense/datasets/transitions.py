@@ -120,15 +120,24 @@ class TransitionDataset(Columns):
                 togo[i] += gamma * togo[i + 1]
         return togo
 
+    @cached_property
+    def next_rows(self) -> npt.NDArray[np.int64]:
+        """The row after each: a terminal one's own, since nothing follows, and -1 if unknown.
+
+        It is unknown where an episode was cut: the frame after its last step was not kept.
+        """
+        following = np.arange(1, len(self) + 1)
+        last = np.array([rows.stop - 1 for rows in self.episodes])
+        following[last] = np.where(self.column("terminations")[last], last, -1)
+        return following
+
     def next_observations(self, indices: Array) -> Array:
         """The observation after each row; an episode's last row repeats its own.
 
         A last row's value is masked by its termination wherever it would be used.
         """
-        indices = np.asarray(indices)
-        last = np.zeros(len(self), bool)
-        last[[rows.stop - 1 for rows in self.episodes]] = True
-        return np.asarray(self.observations[np.where(last[indices], indices, indices + 1)])
+        following = self.next_rows[np.asarray(indices)]
+        return np.asarray(self.observations[np.where(following < 0, indices, following)])
 
     @property
     def num_actions(self) -> int | None:

@@ -55,7 +55,7 @@ def collect_dataset(
 
 def _policies(task: Task, kind: str, folder: Path | None) -> PolicyBatch:
     if kind == "random":
-        return random_policies(int(task.action_space.n), [0])  # type: ignore[attr-defined]
+        return random_policies(task.action_space, [0])
     if kind == "expert":
         return NetworkPolicies([load_expert(task.id, folder).network], [0])
     if kind != "mixed":

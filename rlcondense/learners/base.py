@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Generic, TypeVar
+
+from gymnasium.spaces import Box
 
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import PolicyBatch
@@ -12,13 +15,20 @@ from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 ConfigT = TypeVar("ConfigT")
+# As a transition is written, for messages.
+ORDER = ("observations", "actions", "rewards", "next_observations", "terminations", "episodes")
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 class Learner(ABC, Generic[ConfigT]):
     """Base of every learner.
 
     Attributes:
-        requires: columns that the data must have.
+        requires: what the data must have: columns, `next_observations`, `episodes` (each episode's
+            rows go on to its end).
         action_kinds: of `discrete`, `continuous`.
         facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
@@ -34,9 +44,17 @@ class Learner(ABC, Generic[ConfigT]):
         self.config: ConfigT = self.Config() if config is None else config
         self.id = id or self.id or type(self).__name__
 
-    def missing(self, data: CondensedDataset) -> list[str]:
-        """The required columns that `data` lacks."""
-        return sorted(self.requires - data.columns().keys())
+    def missing(self, provided: AbstractSet[str], task: Task) -> list[str]:
+        """What the learner needs and does not get, such as `rewards` or `discrete actions`.
+
+        Args:
+            provided: what the data have, as `CondensedDataset.provides` says it.
+            task: whose actions are learned.
+        """
+        lacking = self.requires - provided
+        kind = "continuous" if isinstance(task.action_space, Box) else "discrete"
+        actions = [] if kind in self.action_kinds else [f"{self.action_kinds[0]} actions"]
+        return actions + sorted(lacking, key=_place)
 
     @abstractmethod
     def fit(

@@ -9,17 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.networks import ENCODERS, INPUTS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network
 from rlcondense.policies import ACTION_SELECTIONS, NetworkPolicies
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
+SHIFT = 4  # pixels
+AUGMENTATIONS = ("none", "random-crop")
 LOSSES = ("cross-entropy", "softmax-mse", "nll")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -33,7 +36,10 @@ class BCConfig:
     """Settings.
 
     Attributes:
-        network: `nature`, `cnn4` or `impala`.
+        network: `nature`, `cnn4`, `impala`, `impala-patch2` or `mlp`.
+        width: of `impala` (so many times its channels) or `mlp` (units a layer).
+        depth: hidden layers of `mlp`.
+        activation: of `mlp`, `relu` or `tanh`.
         loss: `cross-entropy` with the labels the data has, `softmax-mse` (the mean squared error
             of the softmax, Light et al., 2024), or `nll` (of the action taken, whatever the
             labels).
@@ -43,29 +49,41 @@ class BCConfig:
             again, so that every method gets the same compute.
         optimiser: `adam`, `adamw` or `sgd`.
         learning_rate: its step size.
+        augmentation: `none`, or `random-crop`: each frame of a batch is shifted by up to four
+            pixels each way, its edges repeated (Yarats et al., 2021, arXiv:2004.13649).
         action_selection: how the policies act, `sample` or `greedy`.
     """
 
     network: str = "nature"
+    width: int | None = None
+    depth: int | None = None
+    activation: str | None = None
     loss: str = "cross-entropy"
     input: str = "scaled"
     updates: int = 800
     batch_size: int | None = 64
     optimiser: str = "adam"
     learning_rate: float = 5e-4
+    augmentation: str = "none"
     action_selection: str = "sample"
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate")
-        check_choice(self, "network", tuple(ENCODERS))
+        given = {name: getattr(self, name) for name in ("width", "depth", "activation")}
+        check_network(self.network, {k: v for k, v in given.items() if v is not None})
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
         check_choice(self, "optimiser", tuple(OPTIMISERS))
+        check_choice(self, "augmentation", AUGMENTATIONS)
         check_choice(self, "action_selection", ACTION_SELECTIONS)
 
 
 class BehaviouralCloning(Learner[BCConfig]):
-    """Trains each policy on minibatches of shuffled passes over the rows."""
+    """Trains each policy on minibatches of shuffled passes over the rows.
+
+    On a GPU, students are trained side by side, one step for all; on a CPU one after another, which
+    is faster there. A student's batches depend on its own seed alone either way.
+    """
 
     Config = BCConfig
     id = "bc"
@@ -83,16 +101,26 @@ class BehaviouralCloning(Learner[BCConfig]):
         if num_actions is None:
             raise BadConfig(f"learner {self.id!r} needs discrete actions, {task.id!r} has none")
         c = self.config
-        spec = NetworkSpec(c.network, data.observations.shape[1:], int(num_actions), c.input)
-        targets = self._targets(data, int(num_actions))
-        networks = []
-        for place, seed in enumerate(seeds):
+        shape = tuple(data.observations.shape[1:])
+        if c.augmentation != "none" and len(shape) != 3:
+            raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")
+        spec = NetworkSpec(
+            c.network, shape, int(num_actions), c.input, c.width, c.depth, c.activation
+        )
+        rows = _Rows(data, self._targets(data, int(num_actions)), device)
+        networks: list[PolicyNetwork] = []
+        for group in [list(seeds)] if device != "cpu" else [[seed] for seed in seeds]:
 
-            def report(updates: int, loss: float, place: int = place) -> None:
-                done = place * c.updates + updates
+            def report(updates: int, loss: float, first: int = len(networks)) -> None:
+                done = first * c.updates + updates
                 progress("train", done, len(seeds) * c.updates, f"loss {loss:.3f}")
 
-            networks.append(self._fit_one(data, targets, spec, seed, device, report))
+            networks += _train(rows, spec, c, group, device, report)
+        for seed, network in zip(seeds, networks, strict=True):
+            if not all(p.isfinite().all() for p in network.parameters()):
+                raise RLCondenseError(
+                    f"learner {self.id!r} diverged with seed {seed} (try a smaller learning_rate)"
+                )
         return NetworkPolicies(networks, seeds, device=device, action_selection=c.action_selection)
 
     def _targets(self, data: CondensedDataset, num_actions: int) -> npt.NDArray[np.float32]:
@@ -100,39 +128,125 @@ class BehaviouralCloning(Learner[BCConfig]):
             return data.column("action_probs").astype(np.float32)
         return np.eye(num_actions, dtype=np.float32)[data.actions]
 
-    def _fit_one(
-        self,
-        data: CondensedDataset,
-        targets: npt.NDArray[np.float32],
-        spec: NetworkSpec,
-        seed: int,
-        device: str,
-        report: Callable[[int, float], None],
-    ) -> PolicyNetwork:
-        c = self.config
+
+class _Rows:
+    """Rows to train on; on a GPU they are sent there once."""
+
+    def __init__(
+        self, data: CondensedDataset, targets: npt.NDArray[np.float32], device: str
+    ) -> None:
+        self._observations = data.observations
+        self._targets = torch.from_numpy(targets).to(device)
+        self._weights = torch.from_numpy(data.weights / data.weights.mean()).to(device)
+        self._on_device = None if device == "cpu" else torch.tensor(data.observations).to(device)
+        self.size = len(data)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations, targets and weights of rows, whatever the shape of `indices`."""
+        where = torch.from_numpy(indices).to(self._targets.device)
+        if self._on_device is None:
+            observations = torch.from_numpy(np.asarray(self._observations[indices]))
+        else:
+            observations = self._on_device[where]
+        return observations, self._targets[where], self._weights[where]
+
+
+def _train(
+    rows: _Rows,
+    spec: NetworkSpec,
+    c: BCConfig,
+    seeds: Sequence[int],
+    device: str,
+    report: Callable[[int, float], None],
+) -> list[PolicyNetwork]:
+    """Train one network for each seed, with one step for all."""
+    networks = []
+    for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = PolicyNetwork(spec).to(device)
-        optimiser = OPTIMISERS[c.optimiser](network.parameters(), lr=c.learning_rate)  # type: ignore[call-arg]
-        weights = data.weights / data.weights.mean()
-        batches = _batches(len(data), c.batch_size or len(data), np.random.default_rng(seed))
-        for update in range(1, c.updates + 1):
-            rows = next(batches)
-            observations = torch.from_numpy(np.asarray(data.observations[rows])).to(device)
-            losses = _loss(
-                network(observations), torch.from_numpy(targets[rows]).to(device), c.loss
-            )
-            loss = (losses * torch.from_numpy(weights[rows]).to(device)).mean()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            if update % 20 == 0 or update == c.updates:
-                report(update, loss.item())
-        if not all(p.isfinite().all() for p in network.parameters()):
-            raise RLCondenseError(
-                f"learner {self.id!r} diverged with seed {seed} (try a smaller learning_rate)"
-            )
-        return network
+            networks.append(PolicyNetwork(spec).to(device))
+    students: _Alone | _Together = (
+        _Alone(networks[0], c.loss) if len(networks) == 1 else _Together(networks, c.loss)
+    )
+    optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)  # type: ignore[call-arg]
+    size = c.batch_size or rows.size
+    batches = [_batches(rows.size, size, np.random.default_rng(seed)) for seed in seeds]
+    shifts = [np.random.default_rng([seed, 1]) for seed in seeds]
+    for update in range(1, c.updates + 1):
+        indices = np.stack([next(batch) for batch in batches])
+        observations, targets, weights = rows.take(indices)
+        if c.augmentation == "random-crop":
+            observations = _shifted(observations, shifts)
+        loss = students.loss(observations, targets, weights)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if update % 20 == 0 or update == c.updates:
+            report(update * len(seeds), loss.item() / len(seeds))
+    students.finish()
+    return networks
+
+
+class _Alone:
+    """One student."""
+
+    def __init__(self, network: PolicyNetwork, loss: str) -> None:
+        self.network, self.name = network, loss
+        self.parameters = list(network.parameters())
+
+    def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The mean loss of one batch `(1, B, ...)`."""
+        losses = _losses(self.network(observations[0]), targets[0], self.name)
+        return (losses * weights[0]).mean()
+
+    def finish(self) -> None:
+        """Nothing is left to do: the network itself was trained."""
+
+
+class _Together:
+    """S students whose weights are stacked, so that each operation serves them all."""
+
+    def __init__(self, networks: Sequence[PolicyNetwork], loss: str) -> None:
+        self.networks, self.name = networks, loss
+        states = [dict(network.named_parameters()) for network in networks]
+        self.stacked = {
+            name: torch.stack([state[name].detach() for state in states]).requires_grad_()
+            for name in states[0]
+        }
+        self.parameters = list(self.stacked.values())
+        networks[0].channels_last = False  # vmap knows no memory formats
+
+    def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The sum over students of the mean loss of their batches `(S, B, ...)`.
+
+        No weight is shared, so that the gradient of the sum is each student's own.
+        """
+
+        def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+            logits = functional_call(self.networks[0], p, (x,))
+            return (_losses(logits, y, self.name) * w).mean()
+
+        total: Tensor = vmap(one)(self.stacked, observations, targets, weights).sum()
+        return total
+
+    def finish(self) -> None:
+        """Give each network its weights."""
+        self.networks[0].channels_last = len(self.networks[0].spec.observation_shape) == 3
+        for i, network in enumerate(self.networks):
+            network.load_state_dict({name: p[i].detach() for name, p in self.stacked.items()})
+
+
+def _shifted(frames: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+    """Frames `(S, B, C, H, W)`, each moved by up to `SHIFT` pixels, edges repeated."""
+    s, b, _, height, width = frames.shape
+    moves = np.stack([rng.integers(-SHIFT, SHIFT + 1, (b, 2)) for rng in rngs]).reshape(-1, 2)
+    flat = frames.flatten(0, 1)
+    row = torch.arange(s * b, device=frames.device)[:, None, None]
+    by = torch.from_numpy(moves).to(frames.device)
+    y = (by[:, :1] + torch.arange(height, device=frames.device)).clamp(0, height - 1)
+    x = (by[:, 1:] + torch.arange(width, device=frames.device)).clamp(0, width - 1)
+    moved = flat[row, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+    return moved.reshape(s, b, *moved.shape[1:])
 
 
 def _batches(rows: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
@@ -145,7 +259,7 @@ def _batches(rows: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDA
         queue = queue[size:]
 
 
-def _loss(logits: Tensor, targets: Tensor, name: str) -> Tensor:
+def _losses(logits: Tensor, targets: Tensor, name: str) -> Tensor:
     """The loss of each row `(B,)`."""
     if name == "softmax-mse":
         return ((logits.softmax(1) - targets) ** 2).mean(1)

@@ -6,7 +6,7 @@ import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from rlcondense.methods.condensed import (
     Displacement,
     MatchingLoss,
     check_rows,
+    with_next_rows,
 )
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -82,7 +83,8 @@ class Condensation:
     """What a method gives back: columns, and what there is to report.
 
     Attributes:
-        columns: `observations`, `actions` and whatever else is known, by name.
+        columns: `observations`, `actions` and whatever else is known, by name; for Q-learning
+            `rewards`, `terminations` and `next_observations` too.
         label_kind: `hard`, `soft` or `continuous`.
         source_indices: rows of the source, for selections.
         weights: of the rows; ones where None.
@@ -103,16 +105,42 @@ class Condensation:
 
 
 def select(dataset: TransitionDataset, indices: Array, label_kind: str = "hard") -> Condensation:
-    """A condensation that keeps rows of the source as they are.
+    """A condensation that keeps rows of the source as they are: whole transitions.
 
     Args:
         dataset: the source.
         indices: `(M,)` rows to keep, in this order.
-        label_kind: `hard`, or `soft` to train on the data's action_probs.
+        label_kind: `hard`, or `soft` to train on the data's action_probs. Of continuous actions,
+            hard labels are `continuous`.
+    """
+    indices = np.asarray(indices, np.int64)
+    columns = {**dataset.rows(indices), **_following(dataset, indices)}
+    return Condensation(columns, selection_labels(dataset, label_kind), indices)
+
+
+def selection_labels(dataset: TransitionDataset, label_kind: str) -> str:
+    """The kind of label that rows of a dataset have.
+
+    Raises:
+        BadConfig: soft labels are wanted, and there are none.
     """
     if label_kind == "soft" and dataset.action_probs is None:
         raise BadConfig("soft labels need a dataset with action_probs")
-    return Condensation(dataset.rows(indices), label_kind, np.asarray(indices, np.int64))
+    continuous = label_kind == "hard" and dataset.actions.dtype.kind == "f"
+    return "continuous" if continuous else label_kind
+
+
+def _following(dataset: TransitionDataset, indices: Array) -> dict[str, Array]:
+    """`next_rows` and `following` of a selection; a frame that is kept anyway is not kept twice."""
+    place = np.full(len(dataset), -1)
+    place[indices] = np.arange(len(indices))
+    source = dataset.next_rows[indices]
+    outside = np.unique(source[(source >= 0) & (place[source] < 0)])
+    place[outside] = len(indices) + np.arange(len(outside))
+    found = {"next_rows": np.where(source < 0, -1, place[source])}
+    if len(outside):
+        found["following"] = np.asarray(dataset.observations[outside])
+    return found
 
 
 ConfigT = TypeVar("ConfigT")
@@ -129,6 +157,9 @@ class Method(ABC, Generic[ConfigT]):
         needs: of `rewards`, `action_probs`, `expert`, `episodes`.
         label_kinds: the kinds of label it can give.
         stochastic: whether another seed gives another dataset.
+        gives: the columns of a method that makes its data, where they are always the same. A
+            learner that needs others is then skipped before anything is computed. None for
+            selections, which keep whole transitions.
         facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 
@@ -138,6 +169,7 @@ class Method(ABC, Generic[ConfigT]):
     needs: ClassVar[frozenset[str]] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
     stochastic: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str] | None] = None
     facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
 
@@ -192,6 +224,7 @@ class Method(ABC, Generic[ConfigT]):
         started = time.perf_counter()
         result = self._condense(problem)
         seconds = time.perf_counter() - started
+        result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights

@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
 UNITS = ("transitions", "episodes")
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
+EXTRA = ("source_indices", "next_rows", "following")
+EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,18 @@ class CondensedDataset(Columns):
         weights: `(M,)` float32 weight of each row in a learner's loss.
         label_kind: `hard` (actions), `soft` (action_probs) or `continuous` (float actions).
         source_indices: `(M,)` rows of the source, for selections.
+        next_rows: `(M,)` int64, where the observation after each row stands, counted through
+            `observations` and then `following`. A terminal row's is its own, since nothing comes
+            after it, and -1 says that it is not known.
+        following: `(K, *observation)` observations that come after a row and are no rows.
         report: how it came about.
     """
 
     weights: Array = field(default_factory=lambda: np.ones(0, np.float32))
     label_kind: str = "hard"
     source_indices: Array | None = None
+    next_rows: Array | None = None
+    following: Array | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
@@ -197,6 +205,12 @@ class CondensedDataset(Columns):
             )
         if self.label_kind == "soft":
             self.column("action_probs")
+        if self.next_rows is not None:
+            kept = len(self) + (0 if self.following is None else len(self.following))
+            if self.next_rows.dtype.kind != "i" or len(self.next_rows) != len(self):
+                raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
+            if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
+                raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
 
     @cached_property
     def sha256(self) -> str:
@@ -205,13 +219,58 @@ class CondensedDataset(Columns):
         return sha256_arrays({**self.arrays(), "label_kind": label_kind})
 
     def arrays(self) -> dict[str, Array]:
-        """Everything that is stored: columns, weights and source rows."""
-        found = {**self.columns(), "weights": self.weights}
-        return (
-            found
-            if self.source_indices is None
-            else {**found, "source_indices": self.source_indices}
-        )
+        """Everything that is stored: columns, weights, source rows, and what comes after them."""
+        extra = {name: getattr(self, name) for name in EXTRA}
+        found = {name: array for name, array in extra.items() if array is not None}
+        return {**self.columns(), "weights": self.weights, **found}
+
+    def provides(self) -> set[str]:
+        """What a learner may find: columns, `next_observations` and `episodes`.
+
+        `episodes` is there if each episode's rows go on to its end without a gap.
+        """
+        found = set(self.columns())
+        if self.next_rows is not None:
+            found.add("next_observations")
+        if self.whole_episodes is not None:
+            found.add("episodes")
+        return found
+
+    def next_observations(self, indices: Array) -> Array:
+        """The observation after each of some rows.
+
+        Args:
+            indices: `(B,)` rows.
+
+        Raises:
+            CorruptArtifact: the data do not tell, for all rows or for one of these.
+        """
+        if self.next_rows is None:
+            raise CorruptArtifact("the data has no next_observations")
+        where = self.next_rows[indices]
+        if (where < 0).any():
+            raise CorruptArtifact("what comes after one of these rows is not known")
+        if self.following is None:
+            return np.asarray(self.observations[where])
+        inside = where < len(self)
+        found = np.empty((len(where), *self.observations.shape[1:]), self.observations.dtype)
+        found[inside] = self.observations[where[inside]]
+        found[~inside] = self.following[where[~inside] - len(self)]
+        return found
+
+    @cached_property
+    def whole_episodes(self) -> list[Array] | None:
+        """The rows of each episode in order, or None unless each goes on to its end."""
+        if any(getattr(self, name) is None for name in EPISODIC):
+            return None
+        ids, steps = self.column("episode_ids"), self.column("steps")
+        order = np.lexsort((steps, ids))
+        new = np.diff(ids[order]) != 0
+        if not (new | (np.diff(steps[order]) == 1)).all():
+            return None
+        found = np.split(order, np.flatnonzero(new) + 1)
+        ended = self.column("terminations") | self.column("truncations")
+        return found if all(ended[rows[-1]] for rows in found) else None
 
     def save(self, folder: Path) -> None:
         """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
@@ -231,12 +290,25 @@ def load_condensed(folder: Path) -> CondensedDataset:
     try:
         sha256 = report.pop("sha256", None)
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
-        data = CondensedDataset(**arrays, label_kind=report["label_kind"], report=_report(report))
+        label_kind = report["label_kind"]
+        data = CondensedDataset(
+            **with_next_rows(arrays), label_kind=label_kind, report=_report(report)
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
     if sha256 not in (None, data.sha256):
         raise CorruptArtifact(f"{folder / ARRAYS} is not the data that {REPORT} speaks of")
     return data
+
+
+def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Columns whose `next_observations`, if there are any, are kept as `following`."""
+    found = dict(columns)
+    if "next_observations" in found:
+        found["following"] = found.pop("next_observations")
+        size = len(found["observations"])
+        found["next_rows"] = np.arange(size, 2 * size)
+    return found
 
 
 def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
@@ -264,8 +336,19 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
             f"{owner} gave observations of shape {shape}, "
             f"task {task.id!r} has {task.observation_space.shape}"
         )
+    following = columns.get("following")
+    if following is not None and (following.shape[1:], following.dtype) != (
+        shape,
+        observations.dtype,
+    ):
+        raise CorruptArtifact(f"{owner} gave next observations unlike its observations")
     num_actions = getattr(task.action_space, "n", None)
     if num_actions is None:
+        if actions.dtype != np.float32 or actions.shape[1:] != task.action_space.shape:
+            raise CorruptArtifact(
+                f"{owner} gave actions of type {actions.dtype} and shape {actions.shape[1:]}, "
+                f"task {task.id!r} has float32 of {task.action_space.shape}"
+            )
         return
     if actions.dtype.kind not in "iu" or actions.ndim != 1:
         raise CorruptArtifact(f"{owner} gave actions that are not whole numbers")

@@ -57,6 +57,7 @@ class GradMatch(Method[GradMatchConfig]):
 
     Config = GradMatchConfig
     label_kinds = ("hard", "soft")
+    gives = frozenset({"observations", "actions", "action_probs"})
     id = "gradmatch"
 
     def _condense(self, problem: Problem) -> Condensation:

@@ -51,6 +51,7 @@ class GradMatchLight2024(Method[Light2024Config]):
 
     Config = Light2024Config
     needs = frozenset({"expert"})
+    gives = frozenset({"observations", "actions"})
     id = "gradmatch-light2024"
 
     def _condense(self, problem: Problem) -> Condensation:

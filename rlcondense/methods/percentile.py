@@ -19,7 +19,7 @@ class Percentile(Method[LabelConfig]):
     """
 
     Config = LabelConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     stochastic = False
     id = "percentile"

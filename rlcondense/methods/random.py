@@ -11,7 +11,7 @@ class Random(Method[LabelConfig]):
     """Draws transitions uniformly without replacement."""
 
     Config = LabelConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     id = "random"
 
     def _condense(self, problem: Problem) -> Condensation:

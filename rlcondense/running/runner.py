@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -401,11 +402,14 @@ def _shipped_expert(task: str) -> Expert | None:
 
 def _references(bench: _Bench, name: str, records: Sequence[Record]) -> list[_Outcome]:
     """The rows of every table: two policies that look at nothing, random, full, expert."""
+    if records[0]["status"] == "skipped":
+        return []
     names = ["random-policy", "marginal-policy"] + (["expert"] if bench.expert else [])
     rows = [_run_policy(bench, other) for other in names if other != name]
     if "report" not in records[0]:
         return rows
-    labels = {"labels": records[0]["report"]["label_kind"]}
+    soft = records[0]["report"]["label_kind"] == "soft"
+    labels = {"labels": "soft" if soft else "hard"}
     if name != "random":
         random = make_method("random", **labels)
         for record in records:
@@ -417,24 +421,34 @@ def _references(bench: _Bench, name: str, records: Sequence[Record]) -> list[_Ou
 
 
 def _run_method(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -> _Outcome:
-    dataset = bench.source
-    cell = Cell(
+    cell = _method_cell(bench, method, budget, seed)
+    expert = bench.expert if "expert" in method.needs else None
+    key = _key(bench, expert, method, bench.learner)
+
+    def compute() -> Record:
+        if method.gives is not None and (reason := _misfit(bench, method.gives)):
+            return reason
+        return _learned(bench, method.id, _condensed(bench, method, budget, seed, cell))
+
+    return _cached(bench, cell, key, compute)
+
+
+def _misfit(bench: _Bench, provided: AbstractSet[str]) -> Record | None:
+    """The record of a cell that cannot be, if the learner cannot learn from what there is."""
+    missing = bench.learner.missing(provided, bench.task)
+    return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
+
+
+def _method_cell(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
+    return Cell(
         task=bench.task.id,
-        dataset=dataset.id,
+        dataset=bench.source.id,
         method={"id": method.id, "config": config_json(method.config)},
         budget=budget.to_json(),
         learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
         condensation_seed=seed,
         learner_seeds=bench.seeds,
         evaluation=_evaluation_json(bench.protocol),
-    )
-    expert = bench.expert if "expert" in method.needs else None
-    key = _key(bench, expert, method, bench.learner)
-    return _cached(
-        bench,
-        cell,
-        key,
-        lambda: _learned(bench, method.id, _condensed(bench, method, budget, seed, cell)),
     )
 
 
@@ -459,8 +473,8 @@ def _run_artifact(bench: _Bench, folder: Path) -> _Outcome:
 
 def _learned(bench: _Bench, name: str, data: CondensedDataset) -> Record:
     """Train on condensed data, evaluate, and tell of both."""
-    if missing := bench.learner.missing(data):
-        return {"status": "skipped", "reason": f"needs {', '.join(missing)}"}
+    if reason := _misfit(bench, data.provides()):
+        return reason
     started = time.perf_counter()
     try:
         policies = bench.learner.fit(
@@ -523,14 +537,11 @@ def reference_policies(
         seeds: of their noise.
         device: where the expert computes.
     """
-    num_actions = int(getattr(task.action_space, "n", 0))
-    if not num_actions:
-        raise BadConfig(f"task {task.id!r} has no discrete actions")
     if name == "random-policy":
-        return random_policies(num_actions, seeds)
+        return random_policies(task.action_space, seeds)
     if name == "marginal-policy":
         assert dataset is not None
-        return marginal_policies(np.asarray(dataset.actions), num_actions, seeds)
+        return marginal_policies(np.asarray(dataset.actions), task.action_space, seeds)
     assert expert is not None
     return NetworkPolicies([expert.network] * len(seeds), seeds, device=device)
 

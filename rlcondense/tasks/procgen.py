@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +14,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.quiet import quiet_gym_import
 from rlcondense.tasks.base import ReturnEstimate, Task
 
 GAMES = (
@@ -155,7 +152,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         self._open(seed)
 
     def _open(self, seed: int) -> None:
-        with quiet_procgen_import():
+        with quiet_gym_import():
             from procgen import ProcgenGym3Env
 
         self._env = ProcgenGym3Env(
@@ -309,14 +306,3 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
 
 def _of_one(infos: dict[str, Any]) -> dict[str, Any]:
     return {key: int(value[0]) for key, value in infos.items()}
-
-
-@contextlib.contextmanager
-def quiet_procgen_import() -> Iterator[None]:
-    """Keep the notice that importing `gym` prints off the user's terminal."""
-    if "procgen" in sys.modules:
-        yield
-        return
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

@@ -154,5 +154,5 @@ def test_building_a_dataset_against_the_environment_alone(task: Task, trace: Tra
 
 def test_the_random_policy_runs_at_the_environments_rate(task: Task) -> None:
     protocol = Protocol(50, 4, 0)
-    scores = evaluate(random_policies(15, [0]), task, "seen", protocol=protocol)
+    scores = evaluate(random_policies(task.action_space, [0]), task, "seen", protocol=protocol)
     print(f"\nrandom policy: {scores.lengths.sum() / scores.seconds:.0f} steps/s")

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from minari.storage import get_dataset_path
 
 from rlcondense.datasets import collect as collecting
@@ -22,7 +23,7 @@ from rlcondense.tasks.procgen import GAMES
 from tests.conftest import random_network
 
 POLICIES = {
-    "random": lambda: random_policies(15, [0]),
+    "random": lambda: random_policies(Discrete(15), [0]),
     "expert": lambda: NetworkPolicies([random_network(0, "cnn4")], [0]),
     "mixed": lambda: NetworkPolicies([random_network(s, "cnn4") for s in (0, 1)], [0, 1]),
 }

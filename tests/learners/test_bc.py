@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.learners.bc import _batches
+from rlcondense.learners.bc import BCConfig, _batches, _Rows, _shifted, _train
 from rlcondense.making import make_learner, make_method
 from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.networks import NetworkSpec
 from rlcondense.policies import NetworkPolicies
 from rlcondense.tasks.base import Task
 
@@ -52,6 +54,9 @@ def test_a_policy_depends_on_its_own_seed_alone(small: CondensedDataset, task: T
         {"optimiser": "sgd"},
         {"optimiser": "adamw", "learning_rate": 0.01},
         {"learning_rate": 1e-2},
+        {"augmentation": "random-crop"},
+        {"network": "impala", "width": 2},
+        {"network": "mlp"},
     ],
     ids=str,
 )
@@ -60,6 +65,55 @@ def test_every_setting_changes_the_trained_weights(
 ) -> None:
     changed, plain = _weights(_fit(small, task, **settings)), _weights(_fit(small, task))
     assert changed.shape != plain.shape or not torch.equal(changed, plain)
+
+
+@pytest.mark.parametrize("settings", [{"width": 64}, {"depth": 1}, {"activation": "tanh"}], ids=str)
+def test_every_setting_of_the_mlp_changes_the_trained_weights(
+    settings: dict[str, object], small: CondensedDataset, task: Task
+) -> None:
+    changed = _weights(_fit(small, task, network="mlp", **settings))
+    plain = _weights(_fit(small, task, network="mlp"))
+    assert changed.shape != plain.shape or not torch.equal(changed, plain)
+
+
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [
+        ("nature", {"augmentation": "random-crop"}),
+        ("cnn4", {"optimiser": "sgd", "loss": "softmax-mse"}),
+        ("mlp", {"optimiser": "adamw"}),
+    ],
+)
+def test_students_trained_together_are_those_trained_alone(
+    network: str, settings: dict[str, Any], small: CondensedDataset
+) -> None:
+    config = BCConfig(network=network, updates=5, batch_size=8, learning_rate=1e-3, **settings)
+    rows = _Rows(small, np.eye(15, dtype=np.float32)[small.actions], "cpu")
+    spec = NetworkSpec(network, (3, 64, 64), 15)
+
+    def train(seeds: list[int]) -> list[torch.Tensor]:
+        networks = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
+        return [torch.cat([p.flatten() for p in network.parameters()]) for network in networks]
+
+    together, alone = train([3, 4, 5]), [train([seed])[0] for seed in (3, 4, 5)]
+    assert not torch.equal(alone[0], alone[1])
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+def test_a_random_crop_shifts_each_frame_by_up_to_four_pixels_and_repeats_edges() -> None:
+    frame = torch.arange(100.0).reshape(1, 10, 10).expand(1, 40, 3, 10, 10)
+    moved = _shifted(frame, [np.random.default_rng(0)])[0, :, 0]
+    offsets = set()
+    for image in moved:
+        dy, dx = int(image[4, 4] - 44) // 10, int(image[4, 4] - 44) % 10
+        dx = dx - 10 if dx > 5 else dx
+        dy = int((image[4, 4] - 44 - dx) // 10)
+        offsets.add((dy, dx))
+        y, x = ((torch.arange(10) + d).clamp(0, 9) for d in (dy, dx))
+        assert torch.equal(image, frame[0, 0, 0][y][:, x])
+    assert {max(abs(dy), abs(dx)) for dy, dx in offsets} <= set(range(5))
+    assert len(offsets) > 20
 
 
 def test_hard_and_soft_labels_and_weights_change_the_trained_weights(

@@ -158,8 +158,7 @@ _budget = _options(
     ),
     click.option("--seed", default=0, show_default=True, help="Condensation seed."),
 )
-_judging = _options(
-    click.option("--learner", default="bc", show_default=True, help="Learner id."),
+_measuring = _options(
     click.option("--seeds", default=3, show_default=True, help="How many learner seeds."),
     click.option(
         "--episodes", default=100, show_default=True, help="Episodes of each policy on each split."
@@ -173,6 +172,9 @@ _judging = _options(
     ),
     click.option("--refresh", is_flag=True, help="Compute again what is there already."),
     click.option("--json", "as_json", is_flag=True, help="Print the records as JSON."),
+)
+_judging = _options(
+    click.option("--learner", default="bc", show_default=True, help="Learner id."), _measuring
 )
 
 
@@ -207,6 +209,8 @@ def _print_result(result: Any, as_json: bool, seconds: float) -> None:
         _exit_if_failed(result)
         return
     click.echo(str(result))
+    if not result.references and all(r["status"] == "skipped" for r in result.records):
+        return
     total = len(result.records) + len(result.references)
     click.echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
     for record in result.records:
@@ -281,6 +285,39 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
     )
     progress.close()
     _print_result(result, as_json, time.monotonic() - started)
+
+
+@main.command()
+@_include
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--method", "methods", multiple=True, help="Method id. Repeatable.")
+@click.option(
+    "--learner", "learners", multiple=True, required=True, metavar="ID[:KEY=VALUE,...]",
+    help="A learner, with settings. Repeatable.",
+)  # fmt: skip
+@_what
+@_budget
+@click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
+@_measuring
+@_device
+def transfer(as_json: bool, **options: Any) -> None:
+    """Train several learners on what each METHOD keeps, or on condensed datasets in FOLDERS."""
+    from rlcondense.running.transfer import transfer as run_transfer
+
+    progress = ConsoleProgress()
+    started = time.monotonic()
+    result = run_transfer(**options, progress=progress)
+    progress.close()
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, sort_keys=True))
+    else:
+        click.echo(str(result))
+        seconds = time.monotonic() - started
+        click.echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
+    if any(record["status"] == "failed" for record in result.records):
+        sys.exit(1)
 
 
 @main.command("list")

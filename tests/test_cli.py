@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -44,6 +46,112 @@ def test_run_json_is_a_record_and_its_references(tmp_path: Path) -> None:
     printed = json.loads(done.stdout)
     assert printed.keys() == {"record", "references"}
     assert printed["record"]["status"] == "done"
+
+
+def test_a_combination_that_cannot_be_is_one_line_and_exit_code_0(tmp_path: Path) -> None:
+    arguments = ["run", "--dataset", TINY, "--size", "5", "--results", str(tmp_path)]
+    started = time.monotonic()
+    done = call(*arguments, "--method", "gradmatch", "--learner", "dqn")
+    assert done.exit_code == 0
+    assert done.stdout == (
+        "gradmatch with dqn: skipped (needs rewards, next_observations, terminations)\n"
+    )
+    assert time.monotonic() - started < 20  # nothing was condensed
+    assert not list((tmp_path / "condensed").iterdir())
+    [file] = (tmp_path / "records").iterdir()
+    record = json.loads(file.read_text())
+    assert record["status"] == "skipped"
+    assert record["reason"] == "needs rewards, next_observations, terminations"
+    done = call(*arguments, "--method", "random", "--learner", "iql")
+    assert done.stdout == "random with iql: skipped (needs continuous actions)\n"
+
+
+def test_a_condensed_set_of_somebody_elses_without_rewards_is_skipped_too(tmp_path: Path) -> None:
+    from rlcondense.files import write_arrays, write_json
+
+    folder = tmp_path / "theirs"
+    frames = np.zeros((3, 3, 64, 64), np.uint8)
+    arrays = {"observations": frames, "actions": np.arange(3)}
+    write_arrays(folder / "condensed.safetensors", arrays)
+    write_json(folder / "report.json", {"label_kind": "hard"})
+    common = ["--dataset", TINY, "--results", str(tmp_path / "r"), "--learner", "dqn"]
+    common += ["--seeds", "1", "--episodes", "2", "--set", "learner.network=cnn4"]
+    common += ["--set", "learner.updates=2"]
+    done = call("evaluate", str(folder), *common)
+    assert "skipped (needs rewards, next_observations, terminations)" in done.stdout
+    whole = {
+        **arrays,
+        "rewards": np.ones(3, np.float32),
+        "terminations": np.zeros(3, bool),
+        "next_observations": frames + 1,
+    }
+    write_arrays(folder / "condensed.safetensors", whole)
+    done = call("evaluate", str(folder), *common)
+    assert done.exit_code == 0, done.output
+    assert "condensed:theirs" in done.stdout
+
+
+def test_rows_that_cannot_be_stand_on_the_table_as_such(tmp_path: Path) -> None:
+    done = call(
+        "run", "--method", "percentile", "--percent", "30", "--unit", "episodes", "--dataset",
+        TINY, "--results", str(tmp_path), "--seeds", "1", "--episodes", "2", "--learner",
+        "discrete-decision-transformer", "--set", "learner.network=mlp", "--set",
+        "learner.width=8", "--set", "learner.num_heads=2", "--set", "learner.num_layers=1",
+        "--set", "learner.updates=1",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "\npercentile" in done.stdout
+    assert "random                   skipped" in done.stdout
+    assert "random with discrete-decision-transformer: skipped (needs episodes)" in done.stdout
+
+
+def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
+    arguments = [
+        "transfer", "--method", "random-balanced", "--method", "random", "--size", "5",
+        "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--results", str(tmp_path),
+        "--learner", "bc:network=cnn4,updates=2,batch_size=8",
+        "--learner", "dqn:network=mlp,width=8,updates=2",
+    ]  # fmt: skip
+    first = call(*arguments)
+    assert first.exit_code == 0, first.output
+    again = call(*arguments, "--json")
+    printed = json.loads(again.stdout)
+    assert set(printed["rows"]) == {"random-balanced", "random", "full"}
+    for row in printed["rows"].values():
+        for records in row.values():
+            assert records[0]["status"] == "done"
+    policies = [record["cell"]["method"]["id"] for record in printed["policies"]]
+    assert policies == ["random-policy", "marginal-policy"]
+    condensed = {
+        name: {records[0]["report"]["dataset_sha256"] for records in row.values()}
+        for name, row in printed["rows"].items()
+    }
+    assert all(len(found) == 1 for found in condensed.values())
+    assert len(list((tmp_path / "condensed").iterdir())) == 2  # once for all learners
+    text = call(*arguments).stdout
+    assert "8 cells in" in text
+    assert "8 read back" in text
+    for name in ("random-balanced", "random", "full", "marginal-policy", "random-policy"):
+        assert f"\n{name}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learner", "bc"], "name a method or a folder"),
+        (["--method", "random", "--learner", "bc", "--learner", "bc"], "each once"),
+        (["--method", "random", "--learner", "bc:network"], "id or id:key=value,key=value"),
+        (["--method", "random", "--learner", "bc:netwrk=cnn4"], "did you mean 'network'"),
+        (["--method", "random", "--learner", "cb"], "unknown learner 'cb'"),
+    ],
+)
+def test_a_wrong_transfer_is_one_clear_line_and_exit_code_2(
+    arguments: list[str], message: str
+) -> None:
+    done = call("transfer", "--dataset", TINY, *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:

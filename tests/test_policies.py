@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.policies import (
@@ -51,6 +51,30 @@ def test_the_random_policy_is_uniform() -> None:
     np.testing.assert_allclose(
         random_policies(Discrete(4), [0]).action_probs(np.zeros((1, 1)), np.zeros(1)), 0.25
     )
+
+
+def test_the_random_policy_over_a_box_is_uniform_in_it() -> None:
+    space = Box(np.array([-1, 0], np.float32), np.array([1, 5], np.float32))
+    noise = np.random.default_rng(0).random((4000, 2))
+    actions = random_policies(space, [0]).act(np.zeros((4000, 3)), np.zeros(4000, int), noise)
+    assert all(space.contains(action) for action in actions)
+    np.testing.assert_allclose(actions.mean(0), [0, 2.5], atol=0.08)
+    np.testing.assert_allclose(actions.std(0), [2 / 12**0.5, 5 / 12**0.5], atol=0.05)
+    with pytest.raises(BadConfig, match="bounded"):
+        random_policies(Box(-np.inf, np.inf, (2,)), [0])
+
+
+def test_the_marginal_policy_over_a_box_has_the_datas_mean_and_covariance() -> None:
+    rng = np.random.default_rng(1)
+    seen = rng.multivariate_normal([0.1, -0.2], [[0.04, 0.03], [0.03, 0.09]], 5000)
+    policies = marginal_policies(seen.astype(np.float32), Box(-2, 2, (2,)), [0])
+    actions = policies.act(np.zeros((5000, 1)), np.zeros(5000, int), rng.random((5000, 2)))
+    np.testing.assert_allclose(actions.mean(0), seen.mean(0), atol=0.02)
+    np.testing.assert_allclose(np.cov(actions.T), np.cov(seen.T), atol=0.01)
+    tight = marginal_policies(seen.astype(np.float32), Box(-0.1, 0.1, (2,)), [0])
+    assert abs(tight.act(np.zeros((9, 1)), np.zeros(9, int), rng.random((9, 2)))).max() <= 0.1001
+    one = marginal_policies(np.float32([[0.3], [0.3]]), Box(-1, 1, (1,)), [0])
+    assert one.act(np.zeros((2, 1)), np.zeros(2, int), rng.random((2, 1))) == pytest.approx(0.3)
 
 
 def test_policies_act_by_their_index() -> None:

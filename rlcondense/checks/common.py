@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
@@ -29,12 +31,12 @@ from rlcondense.config import config_json, make_config
 from rlcondense.datasets.collect import collect
 from rlcondense.datasets.traces import replay
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts import zoo
 from rlcondense.making import make_task
 from rlcondense.policies import FixedPolicies
 from rlcondense.progress import Progress
-from rlcondense.tasks.base import Task
+from rlcondense.tasks.base import ReturnEstimate, Task
 
 SAMPLE_TASK = "procgen/starpilot-easy-v0"
 SAMPLE_EPISODES = 8
@@ -71,6 +73,39 @@ def sample_data() -> TransitionDataset:
         id="checks/sample",
         task=SAMPLE_TASK,
         last_observation_repeated=True,
+    )
+
+
+class SampleBoxTask(Task):
+    """Vectors and continuous actions, for learners of those. It cannot be played."""
+
+    id = "checks/box-v0"
+    score_range = None
+    random_return: Mapping[str, ReturnEstimate] = {}
+    observation_space = Box(-1, 1, (5,), np.float32)
+    action_space = Box(np.array([-1, 0], np.float32), np.array([1, 3], np.float32))
+    splits: Mapping[str, range] = {"seen": range(10), "heldout": range(10, 20)}
+
+    def make_vec(self, split: str, num_envs: int, **_: Any) -> VectorEnv[Any, Any, Any]:
+        raise RLCondenseError(f"{self.id} cannot be played")
+
+
+def sample_box_data() -> TransitionDataset:
+    """Eight episodes of 25 steps, the same in every process."""
+    rng, steps = np.random.default_rng(0), np.tile(np.arange(25), 8)
+    observations = rng.uniform(-1, 1, (200, 5)).astype(np.float32)
+    low, high = SampleBoxTask.action_space.low, SampleBoxTask.action_space.high
+    return TransitionDataset(
+        observations=observations,
+        actions=rng.uniform(low, high, (200, 2)).astype(np.float32),
+        rewards=observations[:, 0].copy(),
+        terminations=steps == 24,
+        truncations=np.zeros(200, bool),
+        episode_ids=np.repeat(np.arange(8), 25),
+        steps=steps,
+        level_seeds=np.repeat(np.arange(8), 25),
+        id="checks/box",
+        task=SampleBoxTask.id,
     )
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
 from rlcondense.checks.common import (
     SAMPLE_TASK,
+    SampleBoxTask,
     Traces,
     Watched,
     cancel,
@@ -29,6 +31,7 @@ from rlcondense.checks.common import (
     check_warnings,
     contained,
     in_a_fresh_process,
+    sample_box_data,
     sample_data,
     watch,
 )
@@ -57,8 +60,13 @@ class Subject:
 
     @cached_property
     def task(self) -> Task:
-        """The task of the sample."""
-        return make_task(SAMPLE_TASK)
+        """The task of the sample: frames and discrete actions, where the learner takes those."""
+        return make_task(SAMPLE_TASK) if self.discrete else SampleBoxTask()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether discrete actions are learned."""
+        return "discrete" in self.learner.action_kinds
 
     @cached_property
     def learner(self) -> Learner[Any]:
@@ -75,8 +83,12 @@ class Subject:
 
     @cached_property
     def data(self) -> CondensedDataset:
-        """What is learned from."""
-        return make_method("random").condense(sample_data(), task=self.task, budget=40)
+        """What is learned from: some transitions, or whole episodes where it takes those."""
+        sample = sample_data() if self.discrete else sample_box_data()
+        data = make_method("random").condense(sample, task=self.task, budget=40)
+        if not self.learner.missing(data.provides(), self.task):
+            return data
+        return make_method("full").condense(sample, task=self.task, budget=len(sample))
 
     @cached_property
     def data_sha256(self) -> str:
@@ -86,7 +98,7 @@ class Subject:
     @cached_property
     def frames(self) -> npt.NDArray[Any]:
         """What the policies are shown."""
-        return sample_data().observations[:FRAMES]
+        return (sample_data() if self.discrete else sample_box_data()).observations[:FRAMES]
 
     def fit(self, seeds: Sequence[int] = (0, 1), progress: Progress = silent) -> PolicyBatch:
         """Train on the sample."""
@@ -105,9 +117,16 @@ class Subject:
         """What seeds 0 and 1 give."""
         return self.watched.result
 
+    def noise(self) -> npt.NDArray[np.float64]:
+        """Noise for an action on each frame."""
+        shape = (FRAMES, *(self.task.action_space.shape or ()))
+        return np.linspace(0, 0.999, int(np.prod(shape))).reshape(shape)
+
     def probs(self, policies: PolicyBatch, policy: int) -> npt.NDArray[Any]:
-        """The distributions of one policy on the frames."""
-        return policies.action_probs(self.frames, np.full(FRAMES, policy))
+        """The distributions of one policy on the frames, or its continuous actions."""
+        if self.discrete:
+            return policies.action_probs(self.frames, np.full(FRAMES, policy))
+        return policies.act(self.frames, np.full(FRAMES, policy), self.noise())
 
 
 def learner_checks(entry: Entry) -> list[Check]:
@@ -145,6 +164,9 @@ def there_is_a_policy_for_each_seed(s: Subject) -> None:
 
 def actions_fit_the_task(s: Subject) -> None:
     """Policies give distributions, and actions of the task."""
+    if not s.discrete:
+        _check_continuous(s)
+        return
     probs = s.probs(s.policies, 0)
     n = int(s.task.action_space.n)  # type: ignore[attr-defined]
     if probs.shape != (FRAMES, n):
@@ -156,6 +178,20 @@ def actions_fit_the_task(s: Subject) -> None:
         raise CheckFailed(f"act gives {actions.dtype} {actions.shape}, not whole numbers (B,)")
     if actions.min() < 0 or actions.max() >= n:
         raise CheckFailed(f"act gives actions outside 0..{n - 1}")
+
+
+def _check_continuous(s: Subject) -> None:
+    space = s.task.action_space
+    assert isinstance(space, Box)
+    actions = s.policies.act(s.frames, np.zeros(FRAMES, int), s.noise())
+    if actions.shape != (FRAMES, *space.shape) or actions.dtype != np.float32:
+        raise CheckFailed(f"act gives {actions.dtype} {actions.shape}, not float32 (B, A)")
+    if (
+        not np.isfinite(actions).all()
+        or (actions < space.low).any()
+        or (actions > space.high).any()
+    ):
+        raise CheckFailed("act gives actions outside the action space: clip them")
 
 
 def the_same_seed_gives_the_same_policy(s: Subject) -> None:
@@ -182,11 +218,11 @@ def a_policy_depends_on_its_own_seed_alone(s: Subject) -> None:
 
 def an_action_depends_on_its_own_observation_alone(s: Subject) -> None:
     """What is batched with an observation does not change the action."""
-    noise = np.linspace(0, 0.999, FRAMES)
+    noise = s.noise()
     together = s.policies.act(s.frames, np.zeros(FRAMES, int), noise)
     for i in (0, FRAMES // 2, FRAMES - 1):
         alone = s.policies.act(s.frames[i : i + 1], np.zeros(1, int), noise[i : i + 1])
-        if alone[0] != together[i]:
+        if not np.allclose(alone[0], together[i], atol=1e-5):
             raise CheckFailed("an observation alone gets another action than in a batch")
 
 

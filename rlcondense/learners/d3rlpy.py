@@ -78,7 +78,7 @@ def _settings(algorithm: str, network: str, policies: str) -> type[Any]:
         ("activation", str | None, None),
         ("updates", int, 800),
     ]
-    if policies != "greedy":
+    if policies in ("stochastic", "remembering"):
         fields.append(("action_selection", str, "sample"))
     if policies == "remembering":
         fields.append(("target_return", float | None, None))
@@ -105,7 +105,7 @@ class D3RLPyLearner(Learner[Any]):
 
     Attributes:
         algorithm: its name there.
-        policies: `greedy`, `stochastic` or `remembering`.
+        policies: `greedy`, `stochastic`, `drawing` (candidate actions) or `remembering`.
     """
 
     algorithm: ClassVar[str]
@@ -131,6 +131,8 @@ class D3RLPyLearner(Learner[Any]):
 
             algorithms.append(self._fit_one(data, task, seed, device, report))
         selection = getattr(self.config, "action_selection", "greedy")
+        if self.policies == "drawing":
+            return DrawingPolicies(algorithms, seeds, task, selection)
         if self.policies == "remembering":
             return RememberingPolicies(algorithms, seeds, task, selection, target)
         return D3RLPyPolicies(algorithms, seeds, task, selection)
@@ -224,10 +226,10 @@ DiscreteDecisionTransformer = _learner(
 )
 BC = _learner("BC", PAIRS, network="mlp")
 AWAC = _learner("AWAC", TRANSITIONS, network="mlp")
-BCQ = _learner("BCQ", TRANSITIONS, network="mlp")
-BEAR = _learner("BEAR", TRANSITIONS, network="mlp")
+BCQ = _learner("BCQ", TRANSITIONS, network="mlp", policies="drawing")
+BEAR = _learner("BEAR", TRANSITIONS, network="mlp", policies="drawing")
 CQL = _learner("CQL", TRANSITIONS, network="mlp")
-CRR = _learner("CRR", TRANSITIONS, network="mlp")
+CRR = _learner("CRR", TRANSITIONS, network="mlp", policies="drawing")
 DDPG = _learner("DDPG", TRANSITIONS, network="mlp")
 IQL = _learner("IQL", TRANSITIONS, network="mlp")
 PLAS = _learner("PLAS", TRANSITIONS, network="mlp")
@@ -475,6 +477,24 @@ class D3RLPyPolicies(PolicyBatch):
         policy = modules.imitator if hasattr(modules, "imitator") else modules.policy
         frames = torch.from_numpy(observations).float().to(algorithm.impl.device)
         return policy(frames).probs.double().cpu().numpy()  # type: ignore[no-any-return]
+
+
+class DrawingPolicies(D3RLPyPolicies):
+    """Continuous policies that draw candidate actions and take the best.
+
+    d3rlpy draws them from torch's global state, for a whole batch at once. Here each observation's
+    come from its own noise, one observation after another, so that an action never depends on what
+    was batched with it.
+    """
+
+    def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
+        actions = np.empty_like(noise, np.float32)
+        with torch.random.fork_rng(devices=[]):
+            for row in range(len(noise)):
+                torch.manual_seed(int(noise[row].flat[0] * 2**53))
+                one = slice(row, row + 1)
+                actions[one] = super().act(observations[one], policy_index[one], noise[one])
+        return actions
 
 
 class RememberingPolicies(D3RLPyPolicies):

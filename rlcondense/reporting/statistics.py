@@ -124,3 +124,16 @@ def recovery(
         return None
     bottom = float(unit_means(floor, split).mean())
     return student_interval((unit_means(row, split) - bottom) / span.mean)
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, int] | None:
+    """Kendall's tau-b of two scores of the same things, and how many things there are.
+
+    Returns:
+        None with fewer than three things, or where one score is the same for all.
+    """
+    from scipy.stats import kendalltau
+
+    if len(a) < 3 or len(set(a)) == 1 or len(set(b)) == 1:
+        return None
+    return float(kendalltau(a, b).statistic), len(a)

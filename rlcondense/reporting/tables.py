@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from rlcondense.reporting.statistics import (
     Interval,
     difference,
+    rank_correlation,
     recovery,
     student_interval,
     unit_means,
@@ -31,16 +32,110 @@ def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
     from tabulate import tabulate
 
     if records[0]["status"] != "done":
-        return (
-            f"{records[0]['cell']['method']['id']}: {records[0]['status']} ({records[0]['reason']})"
-        )
-    rows = group_rows(records, references)
+        return _undone(records[0])
+    everything = group_rows(records, references)
+    rows = {n: row for n, row in everything.items() if all(r["status"] == "done" for r in row)}
     own = "method" if "method" in rows else records[0]["cell"]["method"]["id"]
-    names = [name for name in ORDER if name in rows]
-    table = [_table_row(name, rows) for name in names]
+    table = [
+        _table_row(name, rows) if name in rows else [name, "", *[everything[name][0]["status"]] * 2]
+        for name in ORDER
+        if name in everything
+    ]
     headers = ["", "size", "seen", "held-out", "recovery", "gain"]
     text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
-    return "\n".join([_caption(records), "", text, "", *_notes(rows, rows[own])])
+    undone = [_undone(row[0]) for name, row in everything.items() if name not in rows]
+    return "\n".join([_caption(records), "", text, "", *_notes(rows, rows[own]), *undone])
+
+
+def _undone(record: Record) -> str:
+    """One line on a cell that has no numbers."""
+    cell = record["cell"]
+    learner = f" with {cell['learner']['id']}" if cell["learner"] else ""
+    return f"{cell['method']['id']}{learner}: {record['status']} ({record['reason']})"
+
+
+def transfer_table(
+    rows: Mapping[str, Mapping[str, Sequence[Record]]],
+    policies: Sequence[Record],
+    learners: Sequence[str],
+) -> str:
+    """The matrix that `rlcondense transfer` prints.
+
+    Args:
+        rows: by method, then by learner, the records of its condensation seeds.
+        policies: of the reference policies.
+        learners: the columns.
+    """
+    from tabulate import tabulate
+
+    floors = [[p] for p in policies if p["cell"]["method"]["id"] == "marginal-policy"]
+    table = [
+        [name, *(_transfer_cell(row[learner], floors[0]) for learner in learners)]
+        for name, row in rows.items()
+    ]
+    for record in policies:
+        table.append([record["cell"]["method"]["id"], _mean_and_interval([record])])
+    text = tabulate(table, ["", *learners], disable_numparse=True)
+    first = policies[0]["cell"]
+    episodes = first["evaluation"]["environments"] * first["evaluation"]["quota"]
+    undone = [r for row in rows.values() for records in row.values() for r in records]
+    return "\n".join(
+        [
+            f"{first['task']}, {first['dataset']}, {len(first['learner_seeds'])} learner seeds x "
+            f"{episodes} episodes, held-out levels",
+            "",
+            text,
+            "",
+            "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
+            "learner seeds where a row has one condensation seed). !: does not clear the marginal",
+            "policy.",
+            *dict.fromkeys(_undone(record) for record in undone if record["status"] != "done"),
+            *_agreement(rows, learners),
+        ]
+    )
+
+
+def _transfer_cell(records: Sequence[Record], floor: Sequence[Record]) -> str:
+    if any(record["status"] != "done" for record in records):
+        return next(str(r["status"]) for r in records if r["status"] != "done")
+    clears = difference(records, floor, "heldout").above_zero
+    return _mean_and_interval(records) + ("" if clears else " !")
+
+
+def _mean_and_interval(records: Sequence[Record]) -> str:
+    interval = student_interval(unit_means(records, "heldout"))
+    return f"{interval.mean:.2f}" + _bounds(interval, "{:.2f}")
+
+
+def _agreement(
+    rows: Mapping[str, Mapping[str, Sequence[Record]]], learners: Sequence[str]
+) -> list[str]:
+    """How alike learners order the rows."""
+    from tabulate import tabulate
+
+    if len(learners) < 2:
+        return []
+    table = [
+        [a, *(_tau(rows, a, b) if i > j else "" for j, b in enumerate(learners[:-1]))]
+        for i, a in enumerate(learners)
+        if i
+    ]
+    said = "Do learners order the rows alike? Kendall's tau-b (rows that both trained):"
+    return ["", said, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
+
+
+def _tau(rows: Mapping[str, Mapping[str, Sequence[Record]]], a: str, b: str) -> str:
+    tau = rank_correlation(
+        *(
+            [
+                float(unit_means(row[learner], "heldout").mean())
+                for row in rows.values()
+                if all(r["status"] == "done" for one in (a, b) for r in row[one])
+            ]
+            for learner in (a, b)
+        )
+    )
+    return "-" if tau is None else f"{tau[0]:.2f} ({tau[1]})"
 
 
 def group_rows(records: Sequence[Record], references: Sequence[Record]) -> dict[str, list[Record]]:

@@ -89,7 +89,7 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class _Bench:
+class Bench:
     """What all cells of one run share."""
 
     task: Task
@@ -111,7 +111,7 @@ class _Bench:
         return self.dataset
 
 
-_Outcome = tuple[Record, list[str] | None]
+Outcome = tuple[Record, list[str] | None]
 
 
 def run(
@@ -167,13 +167,13 @@ def run(
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
     made = make_method(method, **dict(settings or {}))
-    budget = _budget(facts.get("budget", {}), size, percent, unit)
-    bench = _make_bench(
+    budget = budget_of(facts.get("budget", {}), size, percent, unit)
+    bench = make_bench(
         task,
         dataset,
         download=download,
         learner=make_learner(
-            learner, **{**facts.get("learner", {}), **dict(learner_settings or {})}
+            learner, **{**_of_paper(facts, learner), **dict(learner_settings or {})}
         ),
         seeds=seeds,
         episodes=episodes,
@@ -182,7 +182,7 @@ def run(
         refresh=refresh,
         progress=progress,
     )
-    outcomes = [_run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
+    outcomes = [run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
     rows = _references(bench, made.id, [r for r, _ in outcomes]) if references else []
     return _result(bench, outcomes, rows)
 
@@ -205,7 +205,7 @@ def condense_to(
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
     facts = facts_of(catalogue.find("methods", method))
     made = make_method(method, **dict(settings or {}))
-    budget = _budget(facts.get("budget", {}), size, percent, unit)
+    budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = dataset or default_dataset(the_task)
     data = made.condense(
@@ -258,12 +258,12 @@ def evaluate_artifact(
     folder = Path(what)
     if what not in REFERENCE_POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
-    bench = _make_bench(
+    bench = make_bench(
         task,
         dataset,
         download=download,
         learner=make_learner(
-            learner, **{**_preferred_learner(folder), **dict(learner_settings or {})}
+            learner, **{**_preferred_learner(folder, learner), **dict(learner_settings or {})}
         ),
         seeds=seeds,
         episodes=episodes,
@@ -274,9 +274,9 @@ def evaluate_artifact(
         needs_dataset=what == "marginal-policy" or folder.is_dir(),
     )
     if what in REFERENCE_POLICIES:
-        outcomes = [_run_policy(bench, what)]
+        outcomes = [run_policy(bench, what)]
     elif (folder / ARRAYS).is_file():
-        outcomes = [_run_artifact(bench, folder)]
+        outcomes = [run_artifact(bench, folder)]
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)
         _check_policies(policies, bench.task, folder)
@@ -300,7 +300,13 @@ def evaluate_artifact(
     return result
 
 
-def _preferred_learner(folder: Path) -> dict[str, Any]:
+def _of_paper(facts: Mapping[str, Any], learner: str) -> dict[str, Any]:
+    """The settings of `bc` that a method's paper has its students trained with."""
+    is_bc = catalogue.find("learners", learner).id == "bc"
+    return dict(facts.get("learner", {})) if is_bc else {}
+
+
+def _preferred_learner(folder: Path, learner: str) -> dict[str, Any]:
     """What the method that made a condensed dataset has its students trained with."""
     if not (folder / ARRAYS).is_file():
         return {}
@@ -309,7 +315,7 @@ def _preferred_learner(folder: Path) -> dict[str, Any]:
         entry = catalogue.find("methods", report.method if report else "")
     except UnknownName:
         return {}
-    return dict(facts_of(entry).get("learner", {}))
+    return _of_paper(facts_of(entry), learner)
 
 
 def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
@@ -322,7 +328,7 @@ def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None
         )
 
 
-def _make_bench(
+def make_bench(
     task: str,
     dataset: str | None,
     *,
@@ -335,14 +341,14 @@ def _make_bench(
     refresh: bool,
     progress: Progress,
     needs_dataset: bool = True,
-) -> _Bench:
+) -> Bench:
     if seeds < 1:
         raise BadConfig(f"seeds must be at least 1, not {seeds}")
     protocol, device = protocol_of(episodes), resolve_device(device)
     made = make_task(task)
     name = (dataset or default_dataset(made)) if needs_dataset else dataset
     data = load_dataset(name, download=download, progress=progress) if name else None
-    return _Bench(
+    return Bench(
         task=made,
         dataset=data,
         expert=_expert_of(name) if name else _shipped_expert(made.id),
@@ -357,7 +363,7 @@ def _make_bench(
     )
 
 
-def _result(bench: _Bench, outcomes: list[_Outcome], rows: list[_Outcome]) -> RunResult:
+def _result(bench: Bench, outcomes: list[Outcome], rows: list[Outcome]) -> RunResult:
     everything = [warnings for _, warnings in (*outcomes, *rows)]
     return RunResult(
         records=[record for record, _ in outcomes],
@@ -368,7 +374,7 @@ def _result(bench: _Bench, outcomes: list[_Outcome], rows: list[_Outcome]) -> Ru
     )
 
 
-def _budget(
+def budget_of(
     default: Mapping[str, Any], size: int | None, percent: float | None, unit: str | None
 ) -> Budget:
     if size is not None and percent is not None:
@@ -400,12 +406,11 @@ def _shipped_expert(task: str) -> Expert | None:
         return None
 
 
-def _references(bench: _Bench, name: str, records: Sequence[Record]) -> list[_Outcome]:
+def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outcome]:
     """The rows of every table: two policies that look at nothing, random, full, expert."""
     if records[0]["status"] == "skipped":
         return []
-    names = ["random-policy", "marginal-policy"] + (["expert"] if bench.expert else [])
-    rows = [_run_policy(bench, other) for other in names if other != name]
+    rows = [run_policy(bench, other) for other in reference_names(bench) if other != name]
     if "report" not in records[0]:
         return rows
     soft = records[0]["report"]["label_kind"] == "soft"
@@ -414,32 +419,38 @@ def _references(bench: _Bench, name: str, records: Sequence[Record]) -> list[_Ou
         random = make_method("random", **labels)
         for record in records:
             budget = Budget(size=record["report"]["size"])
-            rows.append(_run_method(bench, random, budget, record["cell"]["condensation_seed"]))
+            rows.append(run_method(bench, random, budget, record["cell"]["condensation_seed"]))
     if name != "full":
-        rows.append(_run_method(bench, make_method("full", **labels), Budget(percent=100.0), 0))
+        rows.append(run_method(bench, make_method("full", **labels), Budget(percent=100.0), 0))
     return rows
 
 
-def _run_method(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -> _Outcome:
+def reference_names(bench: Bench) -> list[str]:
+    """The reference policies that there are for a bench."""
+    return ["random-policy", "marginal-policy"] + (["expert"] if bench.expert else [])
+
+
+def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
     cell = _method_cell(bench, method, budget, seed)
     expert = bench.expert if "expert" in method.needs else None
     key = _key(bench, expert, method, bench.learner)
 
     def compute() -> Record:
-        if method.gives is not None and (reason := _misfit(bench, method.gives)):
+        given = bench.learner.requires if method.gives is None else method.gives
+        if reason := _misfit(bench, given):
             return reason
         return _learned(bench, method.id, _condensed(bench, method, budget, seed, cell))
 
     return _cached(bench, cell, key, compute)
 
 
-def _misfit(bench: _Bench, provided: AbstractSet[str]) -> Record | None:
+def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
     """The record of a cell that cannot be, if the learner cannot learn from what there is."""
     missing = bench.learner.missing(provided, bench.task)
     return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
 
 
-def _method_cell(bench: _Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
+def _method_cell(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
     return Cell(
         task=bench.task.id,
         dataset=bench.source.id,
@@ -452,7 +463,7 @@ def _method_cell(bench: _Bench, method: Method[Any], budget: Budget, seed: int) 
     )
 
 
-def _run_artifact(bench: _Bench, folder: Path) -> _Outcome:
+def run_artifact(bench: Bench, folder: Path) -> Outcome:
     """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
     data = load_condensed(folder)
     check_rows({**data.columns(), "weights": data.weights}, bench.task, str(folder))
@@ -471,7 +482,7 @@ def _run_artifact(bench: _Bench, folder: Path) -> _Outcome:
     return _cached(bench, cell, key, lambda: _learned(bench, name, data))
 
 
-def _learned(bench: _Bench, name: str, data: CondensedDataset) -> Record:
+def _learned(bench: Bench, name: str, data: CondensedDataset) -> Record:
     """Train on condensed data, evaluate, and tell of both."""
     if reason := _misfit(bench, data.provides()):
         return reason
@@ -495,7 +506,7 @@ def _learned(bench: _Bench, name: str, data: CondensedDataset) -> Record:
     return {**_evaluated(bench, policies, name, timings), "report": report}
 
 
-def _run_policy(bench: _Bench, name: str) -> _Outcome:
+def run_policy(bench: Bench, name: str) -> Outcome:
     expert = bench.expert if name == "expert" else None
     if name == "expert" and expert is None:
         raise UnknownName("expert", bench.task.id, shipped_experts())
@@ -506,7 +517,7 @@ def _run_policy(bench: _Bench, name: str) -> _Outcome:
     return _cached(bench, cell, _key(bench, expert), lambda: _evaluated(bench, policies, name, {}))
 
 
-def _policy_cell(bench: _Bench, method: Mapping[str, Any]) -> Cell:
+def _policy_cell(bench: Bench, method: Mapping[str, Any]) -> Cell:
     return Cell(
         task=bench.task.id,
         dataset=bench.dataset.id if bench.dataset is not None else "",
@@ -547,7 +558,7 @@ def reference_policies(
 
 
 def _condensed(
-    bench: _Bench, method: Method[Any], budget: Budget, seed: int, cell: Cell
+    bench: Bench, method: Method[Any], budget: Budget, seed: int, cell: Cell
 ) -> CondensedDataset:
     """Condense, or take what an earlier run or another learner's cell left."""
 
@@ -575,9 +586,7 @@ def _condensed(
     return stored
 
 
-def _evaluated(
-    bench: _Bench, policies: PolicyBatch, name: str, timings: dict[str, float]
-) -> Record:
+def _evaluated(bench: Bench, policies: PolicyBatch, name: str, timings: dict[str, float]) -> Record:
     progress = _named(bench.progress, name)
     done: dict[str, Evaluation] = {}
     for split in SPLITS:
@@ -604,8 +613,8 @@ def _evaluated(
 
 
 def _cached(
-    bench: _Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
-) -> _Outcome:
+    bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
+) -> Outcome:
     """A record and None if computed, or what its making differs in if read back."""
     with bench.store.lock(cell.id):
         record = bench.store.read_record(cell.id)
@@ -650,9 +659,7 @@ def _plugins(cell: Cell) -> list[dict[str, str]]:
     ]
 
 
-def _key(
-    bench: _Bench, expert: Expert | None, *parts: Method[Any] | Learner[Any]
-) -> dict[str, Any]:
+def _key(bench: Bench, expert: Expert | None, *parts: Method[Any] | Learner[Any]) -> dict[str, Any]:
     """What made a result, beside its cell: if this differs, so may the numbers."""
     groups = {Method: "methods", Learner: "learners"}
     found = [catalogue.entries("tasks").get(bench.task.id)]

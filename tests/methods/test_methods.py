@@ -54,6 +54,46 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_global_randomness_alone(
     assert a.report.dataset_sha256 == tiny.sha256
 
 
+@pytest.mark.parametrize("id_", ["random", "bc-10", "full", "random-balanced"])
+def test_selections_keep_what_comes_next(
+    id_: str, tiny: TransitionDataset, task: Task, tmp_path: Path
+) -> None:
+    data = condense(id_, tiny, task, 50)
+    data.save(tmp_path)
+    again = load_condensed(tmp_path)
+    rows, source = np.arange(len(data)), data.source_indices
+    assert source is not None
+    for kept in (data, again):
+        assert {"rewards", "next_observations", "terminations"} <= kept.provides()
+        assert np.array_equal(kept.next_observations(rows), tiny.next_observations(source))
+    assert again.sha256 == data.sha256
+    assert ("episodes" in data.provides()) == (id_ in ("bc-10", "full"))
+    if id_ in ("bc-10", "full"):
+        assert data.following is None  # every successor is kept anyway
+    else:
+        assert data.following is not None
+        assert len(data.following) <= len(data)
+
+
+def test_what_gradmatch_gives_is_no_transition(tiny: TransitionDataset, task: Task) -> None:
+    data = condense("gradmatch", tiny, task)
+    assert data.provides() == {"observations", "actions"}
+    with pytest.raises(CorruptArtifact, match="has no next_observations"):
+        data.next_observations(np.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("next_rows", "message"),
+    [([0, 1, 3], "must lie in -1..2"), ([-2, 0, 0], "must lie in"), ([0, 1], "2 next_rows")],
+)
+def test_next_rows_that_point_nowhere_are_refused(next_rows: list[int], message: str) -> None:
+    frames = np.zeros((3, 3, 64, 64), np.uint8)
+    with pytest.raises(CorruptArtifact, match=message):
+        CondensedDataset(
+            frames, np.zeros(3, int), weights=np.ones(3, np.float32), next_rows=np.array(next_rows)
+        )
+
+
 @pytest.mark.parametrize("id_", ["random", "random-balanced", "gradmatch", "gradmatch-light2024"])
 def test_another_seed_gives_other_data(id_: str, tiny: TransitionDataset, task: Task) -> None:
     assert condense(id_, tiny, task).sha256 != condense(id_, tiny, task, seed=1).sha256

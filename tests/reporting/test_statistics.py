@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlcondense.reporting.statistics import difference, recovery, student_interval, summarise
+from rlcondense.reporting.statistics import (
+    difference,
+    rank_correlation,
+    recovery,
+    student_interval,
+    summarise,
+)
 from rlcondense.reporting.tables import run_table
 
 
@@ -94,3 +100,10 @@ def test_a_row_that_does_not_clear_its_floors_is_marked() -> None:
     strong = run_table([_record("gradmatch", [[2.9], [3.0], [2.8]])], references)
     assert "clears the random policy, the marginal policy and the random subset" in strong
     assert "47% [41%, 54%]" in strong
+
+
+def test_rank_correlation_is_kendalls() -> None:
+    assert rank_correlation([1, 2, 3], [10, 20, 30]) == (1.0, 3)
+    assert rank_correlation([1, 2, 3, 4], [2, 1, 3, 4]) == (pytest.approx(2 / 3), 4)
+    assert rank_correlation([1, 2], [2, 1]) is None
+    assert rank_correlation([1, 2, 3], [5, 5, 5]) is None

@@ -1,0 +1,190 @@
+"""One condensed dataset, many learners: does what a method gained carry over?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlcondense import catalogue
+from rlcondense.errors import BadConfig
+from rlcondense.making import facts_of, make_learner, make_method
+from rlcondense.methods.base import Method
+from rlcondense.methods.condensed import Budget
+from rlcondense.progress import Progress, silent
+from rlcondense.reporting.tables import transfer_table
+from rlcondense.running import runner
+from rlcondense.running.runner import Bench, Outcome, Record
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """A matrix of records.
+
+    Attributes:
+        rows: names of methods and folders, each with the records of its condensation seeds by
+            learner.
+        policies: records of the reference policies, which no learner trains.
+        learners: the learners as they were asked for.
+        reused: how many records were read back.
+        warnings: what differs between records read back and this environment.
+    """
+
+    rows: dict[str, dict[str, list[Record]]]
+    policies: list[Record]
+    learners: list[str]
+    reused: int
+    warnings: list[str]
+
+    def __str__(self) -> str:
+        """The table that `transfer` prints."""
+        return transfer_table(self.rows, self.policies, self.learners)
+
+    @property
+    def records(self) -> list[Record]:
+        """All records."""
+        cells = [row[learner] for row in self.rows.values() for learner in self.learners]
+        return [*itertools.chain(*cells), *self.policies]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `transfer --json` prints it."""
+        return {"learners": self.learners, "rows": self.rows, "policies": self.policies}
+
+
+def transfer(
+    methods: Sequence[str],
+    learners: Sequence[str],
+    task: str = "starpilot",
+    *,
+    folders: Sequence[str | Path] = (),
+    dataset: str | None = None,
+    download: bool = False,
+    size: int | None = None,
+    percent: float | None = None,
+    unit: str | None = None,
+    seed: int = 0,
+    condensations: int = 1,
+    seeds: int = 3,
+    episodes: int = 100,
+    device: str = "auto",
+    results: str | Path = "results",
+    refresh: bool = False,
+    progress: Progress = silent,
+) -> TransferResult:
+    """Train every learner on what every method keeps, which is condensed once.
+
+    Random subsets of the same sizes, all the data and the reference policies stand beside them.
+    Settings that a method's paper trains its students with are not used: the learners are those
+    that are named, the same for every row.
+
+    Args:
+        methods: ids.
+        learners: each an id, or `id:key=value,key=value`.
+        task: id or alias of the task.
+        folders: condensed datasets made before.
+        dataset: id of the dataset; by default the task's expert dataset.
+        download: fetch the dataset from Minari's remote if it is not on this machine.
+        size: budget in transitions of the methods that take one; by default each method's own.
+        percent: budget as a percentage, likewise of those that take one.
+        unit: what `percent` counts.
+        seed: condensation seed, the first of them.
+        condensations: how many condensation seeds.
+        seeds: how many learner seeds.
+        episodes: of each policy on each split.
+        device: `auto`, `cpu` or `cuda`.
+        results: folder of the records.
+        refresh: compute again what is there already.
+        progress: told how far it is.
+
+    Raises:
+        BadConfig: there is nothing to compare, or a learner is named in no such form.
+
+    Example:
+        >>> print(transfer(["bc-10"], ["bc", "bc:network=impala", "discrete-cql"]))
+    """
+    if not (methods or folders):
+        raise BadConfig("name a method or a folder to compare")
+    if condensations < 1:
+        raise BadConfig(f"condensations must be at least 1, not {condensations}")
+    if not learners or len(set(learners)) < len(learners):
+        raise BadConfig("name the learners, each once")
+    made_methods = [(make_method(name), _budget(name, size, percent, unit)) for name in methods]
+    made_learners = [_learner(text) for text in learners]
+    benches = [
+        runner.make_bench(
+            task,
+            dataset,
+            download=download,
+            learner=learner,
+            seeds=seeds,
+            episodes=episodes,
+            device=device,
+            results=results,
+            refresh=refresh,
+            progress=progress,
+        )
+        for learner in made_learners
+    ]
+    chosen = range(seed, seed + condensations)
+    rows: dict[str, dict[str, list[Record]]] = {}
+    outcomes: list[Outcome] = []
+
+    def add(name: str, of: Callable[[Bench], list[Outcome]]) -> list[Record]:
+        cells = [of(bench) for bench in benches]
+        for learner, found in zip(learners, cells, strict=True):
+            rows.setdefault(name, {})[learner] = [record for record, _ in found]
+            outcomes.extend(found)
+        return [record for found in cells for record, _ in found]
+
+    def condensed(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
+        of = chosen if method.stochastic else chosen[:1]
+        return lambda bench: [runner.run_method(bench, method, budget, s) for s in of]
+
+    def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
+        return lambda bench: [runner.run_artifact(bench, folder)]
+
+    kept: dict[tuple[int, bool], None] = {}
+    for method, budget in made_methods:
+        kept |= _kept(add(method.id, condensed(method, budget)))
+    for folder in folders:
+        kept |= _kept(add(str(folder), made_before(Path(folder))))
+    for rows_kept, soft in [] if "random" in rows else kept:
+        random = make_method("random", labels="soft" if soft else "hard")
+        name = f"random {rows_kept}{' soft' if soft else ''}"
+        add(name, condensed(random, Budget(size=rows_kept)))
+    for soft in [] if "full" in rows else dict.fromkeys(soft for _, soft in kept):
+        full = make_method("full", labels="soft" if soft else "hard")
+        add("full soft" if soft else "full", condensed(full, Budget(percent=100.0)))
+    bench = benches[0]
+    policies = [runner.run_policy(bench, name) for name in runner.reference_names(bench)]
+    outcomes += policies
+    return TransferResult(
+        rows=rows,
+        policies=[record for record, _ in policies],
+        learners=list(learners),
+        reused=sum(warnings is not None for _, warnings in outcomes),
+        warnings=sorted({w for _, warnings in outcomes for w in warnings or ()}),
+    )
+
+
+def _budget(name: str, size: int | None, percent: float | None, unit: str | None) -> Budget:
+    default = facts_of(catalogue.find("methods", name)).get("budget", {})
+    if "percent" in default:
+        return runner.budget_of(default, None, percent, unit)
+    return runner.budget_of(default, size, None, None)
+
+
+def _learner(text: str) -> Any:
+    name, _, settings = text.partition(":")
+    pairs = [pair.partition("=") for pair in settings.split(",") if pair]
+    if any(not key or not equals for key, equals, _ in pairs):
+        raise BadConfig(f"a learner is given as id or id:key=value,key=value, not {text!r}")
+    return make_learner(name, **{key: value for key, _, value in pairs})
+
+
+def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:
+    """Size and softness of what was kept, for random rows to match."""
+    reports = [record["report"] for record in records if "report" in record]
+    return {(report["size"], report["label_kind"] == "soft"): None for report in reports}

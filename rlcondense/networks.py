@@ -55,6 +55,12 @@ class NetworkSpec:
                 f"network {self.name!r} needs (channels, height, width) observations, not "
                 f"{self.observation_shape} (network 'mlp' takes vectors)"
             )
+        least = SMALLEST.get(self.name, 1)
+        if self.name != "mlp" and min(self.observation_shape[1:]) < least:
+            raise BadConfig(
+                f"network {self.name!r} needs frames of {least} x {least} at least, "
+                f"not {self.observation_shape}"
+            )
         if self.name == "impala-patch2" and any(side % 2 for side in self.observation_shape[1:]):
             raise BadConfig(
                 f"network {self.name!r} needs sides that are multiples of 2, "
@@ -64,8 +70,7 @@ class NetworkSpec:
     @property
     def options(self) -> dict[str, Any]:
         """Those of width, depth and activation that are given."""
-        given = {"width": self.width, "depth": self.depth, "activation": self.activation}
-        return {name: value for name, value in given.items() if value is not None}
+        return given_options(self)
 
 
 class Cnn4(nn.Module):
@@ -196,6 +201,15 @@ OPTIONS = {
     "impala-patch2": ("width",),
     "mlp": ("width", "depth", "activation"),
 }
+
+
+SMALLEST = {"cnn4": 16, "nature": 36}
+
+
+def given_options(config: Any) -> dict[str, Any]:
+    """Those of a config's width, depth and activation that are not None."""
+    values = {name: getattr(config, name) for name in ("width", "depth", "activation")}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:

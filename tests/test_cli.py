@@ -122,22 +122,54 @@ def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
             assert records[0]["status"] == "done"
     policies = [record["cell"]["method"]["id"] for record in printed["policies"]]
     assert policies == ["random-policy", "marginal-policy"]
-    condensed = {
-        name: {records[0]["report"]["dataset_sha256"] for records in row.values()}
-        for name, row in printed["rows"].items()
-    }
-    assert all(len(found) == 1 for found in condensed.values())
     assert len(list((tmp_path / "condensed").iterdir())) == 2  # once for all learners
     text = call(*arguments).stdout
+    assert set(printed["rank_correlation"]) <= {arguments[-1]}
     assert "8 cells in" in text
     assert "8 read back" in text
     for name in ("random-balanced", "random", "full", "marginal-policy", "random-policy"):
         assert f"\n{name}" in text
 
 
+def test_transfer_takes_folders_condenses_once_and_says_what_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlcondense.methods.random_balanced import RandomBalanced
+
+    calls = []
+    condense = RandomBalanced._condense
+    monkeypatch.setattr(
+        RandomBalanced, "_condense", lambda self, p: calls.append(p.seed) or condense(self, p)
+    )
+    folder = str(tmp_path / "mine")
+    made = ["condense", "--method", "gradmatch", "--dataset", TINY, "--size", "4", "--out", folder]
+    call(*made, "--set", "network=cnn4", "--set", "iterations=1", "--set", "real_batch=4")
+    arguments = [
+        "transfer", folder, "--method", "random-balanced", "--method", "random", "--size", "6",
+        "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--results", str(tmp_path / "r"),
+        "--learner", "bc:network=cnn4,updates=2,batch_size=8", "--learner",
+        "bc:network=mlp,width=8,updates=2", "--learner", "dqn:network=mlp,width=8,updates=2",
+        "--condensations", "2", "--refresh",
+    ]  # fmt: skip
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
+    assert calls == [0, 1]
+    assert "condensed:gradmatch with dqn: skipped (needs rewards" in done.stdout
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert lines[folder].rstrip().endswith("skipped")
+    assert lines["random 4"].split()[2] == "4"  # a random subset of the folder's size
+    assert "random 6" not in lines  # which was named
+    assert lines["marginal-policy"].count("[") == 3  # the same whoever learns
+    assert "Kendall's tau-b" in done.stdout
+    printed = json.loads(call(*arguments[:-1], "--json").stdout)
+    for row in printed["rows"]["random-balanced"].values():
+        assert [r["cell"]["condensation_seed"] for r in row] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--method", "random", "--method", "random", "--learner", "bc"], "each once"),
         (["--learner", "bc"], "name a method or a folder"),
         (["--method", "random", "--learner", "bc", "--learner", "bc"], "each once"),
         (["--method", "random", "--learner", "bc:network"], "id or id:key=value,key=value"),

@@ -7,7 +7,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.config import make_config
-from rlcondense.errors import BadConfig
+from rlcondense.errors import RLCondenseError
 from rlcondense.learners.bc import BCConfig
 from rlcondense.making import make_method
 
@@ -36,11 +36,11 @@ def test_strings_become_the_types_of_the_fields() -> None:
         ("updates", "0", "updates must be above 0"),
         ("learning_rate", "nan", "must be float, not 'nan'"),
         ("batch_size", "many", "must be int or none, not 'many'"),
-        ("network", "resnet", "network must be one of"),
+        ("network", "resnet", "unknown network .resnet. .known: cnn4"),
     ],
 )
 def test_a_bad_setting_names_itself_and_the_way_out(key: str, value: object, message: str) -> None:
-    with pytest.raises(BadConfig, match=message):
+    with pytest.raises(RLCondenseError, match=message):
         make_config(BCConfig, {key: value}, "learner")
 
 

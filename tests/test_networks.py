@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import ENCODERS, SMALLEST, NetworkSpec, PolicyNetwork
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,14 @@ def test_bad_specs_are_refused() -> None:
         NetworkSpec("nature", (3, 64, 64), 15, depth=2)
     with pytest.raises(BadConfig, match="width must be at least 1"):
         NetworkSpec("mlp", (4,), 15, width=0)
+    with pytest.raises(BadConfig, match="needs frames of 36 x 36 at least"):
+        NetworkSpec("nature", (3, 35, 64), 15)
     with pytest.raises(BadConfig, match="channels, height, width"):
         NetworkSpec("nature", (4,), 15)
+
+
+@pytest.mark.parametrize(("name", "side"), SMALLEST.items())
+def test_the_smallest_frames_fit(name: str, side: int) -> None:
+    network = PolicyNetwork(NetworkSpec(name, (3, side, side), 2))
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, side, side)).shape == (1, 2)

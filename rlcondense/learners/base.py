@@ -30,6 +30,8 @@ class Learner(ABC, Generic[ConfigT]):
         requires: what the data must have: columns, `next_observations`, `episodes` (each episode's
             rows go on to its end).
         action_kinds: of `discrete`, `continuous`.
+        label_kinds: the kinds of label it learns from; where there are soft ones and it takes none,
+            it learns the actions taken, and records and tables say so.
         facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 
@@ -37,6 +39,7 @@ class Learner(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Any]]
     requires: ClassVar[frozenset[str]] = frozenset({"observations", "actions"})
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
+    label_kinds: ClassVar[tuple[str, ...]] = ("hard", "soft", "continuous")
     facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
 

@@ -16,7 +16,7 @@ from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network
+from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.policies import ACTION_SELECTIONS, NetworkPolicies
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -69,8 +69,7 @@ class BCConfig:
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate")
-        given = {name: getattr(self, name) for name in ("width", "depth", "activation")}
-        check_network(self.network, {k: v for k, v in given.items() if v is not None})
+        check_network(self.network, given_options(self))
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
         check_choice(self, "optimiser", tuple(OPTIMISERS))
@@ -104,9 +103,7 @@ class BehaviouralCloning(Learner[BCConfig]):
         shape = tuple(data.observations.shape[1:])
         if c.augmentation != "none" and len(shape) != 3:
             raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")
-        spec = NetworkSpec(
-            c.network, shape, int(num_actions), c.input, c.width, c.depth, c.activation
-        )
+        spec = NetworkSpec(c.network, shape, int(num_actions), c.input, **given_options(c))
         rows = _Rows(data, self._targets(data, int(num_actions)), device)
         networks: list[PolicyNetwork] = []
         for group in [list(seeds)] if device != "cpu" else [[seed] for seed in seeds]:

@@ -26,7 +26,7 @@ from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network
+from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.policies import (
     ACTION_SELECTIONS,
     Player,
@@ -64,8 +64,8 @@ EPISODES = TRANSITIONS | {"episodes"}
 POSITIVE = (
     "updates", "batch_size", "n_critics", "target_update_interval", "update_actor_interval",
     "context_size", "max_timestep", "num_heads", "num_layers", "n_action_samples",
-    "learning_rate", "actor_learning_rate", "critic_learning_rate",
 )  # fmt: skip
+DERIVED = ("compile_graph", "warmup_tokens", "final_tokens")  # no settings: see `_create`
 
 
 def _settings(algorithm: str, network: str, policies: str) -> type[Any]:
@@ -85,7 +85,7 @@ def _settings(algorithm: str, network: str, policies: str) -> type[Any]:
     fields += [
         (f.name, f.type, f.default)
         for f in dataclasses.fields(theirs)
-        if f.type in (int, float, bool, str) and f.name != "compile_graph"
+        if f.type in (int, float, bool, str) and f.name not in DERIVED
     ]
     return dataclasses.make_dataclass(
         f"{algorithm}Settings", fields, frozen=True, namespace={"__post_init__": _check_settings}
@@ -93,9 +93,9 @@ def _settings(algorithm: str, network: str, policies: str) -> type[Any]:
 
 
 def _check_settings(self: Any) -> None:
-    check_positive(self, *(name for name in POSITIVE if hasattr(self, name)))
-    given = {name: getattr(self, name) for name in ("width", "depth", "activation")}
-    check_network(self.network, {k: v for k, v in given.items() if v is not None})
+    names = [f.name for f in dataclasses.fields(self)]
+    check_positive(self, *(n for n in names if n in POSITIVE or n.endswith("learning_rate")))
+    check_network(self.network, given_options(self))
     if hasattr(self, "action_selection"):
         check_choice(self, "action_selection", ACTION_SELECTIONS)
 
@@ -108,6 +108,7 @@ class D3RLPyLearner(Learner[Any]):
         policies: `greedy`, `stochastic`, `drawing` (candidate actions) or `remembering`.
     """
 
+    label_kinds = ("hard", "continuous")
     algorithm: ClassVar[str]
     policies: ClassVar[str]
 
@@ -121,6 +122,8 @@ class D3RLPyLearner(Learner[Any]):
         progress: Progress = silent,
     ) -> PolicyBatch:
         target = self._target_return(data)
+        with _seeded(0, "cpu"), _quiet():  # d3rlpy's buffer looks at a few of its rows
+            whole = _episode_buffer(data, task, self.id) if "episodes" in self.requires else None
         algorithms = []
         for place, seed in enumerate(seeds):
 
@@ -129,7 +132,10 @@ class D3RLPyLearner(Learner[Any]):
                     done = place * self.config.updates + step
                     progress("train", done, len(seeds) * self.config.updates)
 
-            algorithms.append(self._fit_one(data, task, seed, device, report))
+            rng = np.random.default_rng(seed)
+            single = whole is None
+            buffer = TransitionBuffer(data, task, self.requires, rng) if single else whole
+            algorithms.append(self._fit_one(buffer, data, task, seed, device, report))
         selection = getattr(self.config, "action_selection", "greedy")
         if self.policies == "drawing":
             return DrawingPolicies(algorithms, seeds, task, selection)
@@ -138,14 +144,17 @@ class D3RLPyLearner(Learner[Any]):
         return D3RLPyPolicies(algorithms, seeds, task, selection)
 
     def _fit_one(
-        self, data: CondensedDataset, task: Task, seed: int, device: str, report: Any
+        self,
+        buffer: Any,
+        data: CondensedDataset,
+        task: Task,
+        seed: int,
+        device: str,
+        report: Any,
     ) -> Any:
         with _seeded(seed, device), _quiet():
-            algorithm = self._create(task, device)
-            if "episodes" in self.requires:
-                buffer = _episode_buffer(data, task)
-            else:
-                buffer = TransitionBuffer(data, task, self.requires, np.random.default_rng(seed))
+            algorithm = self._create(data, task, device)
+            failure: ValueError | None = None
             try:
                 algorithm.fit(
                     buffer,
@@ -155,27 +164,48 @@ class D3RLPyLearner(Learner[Any]):
                     show_progress=False,
                     callback=report,
                 )
-            except ValueError as error:  # how d3rlpy refuses a setting
-                raise BadConfig(f"learner {self.id!r}: {error}") from error
+            except ValueError as error:  # so torch's distributions refuse NaN
+                failure = error
+        if failure is not None and "invalid values" not in str(failure):
+            raise failure
         modules = algorithm.impl.modules.get_torch_modules().values()
-        if not all(p.isfinite().all() for module in modules for p in module.parameters()):
+        finite = all(p.isfinite().all() for module in modules for p in module.parameters())
+        if failure is not None or not finite:
             raise RLCondenseError(
                 f"learner {self.id!r} diverged with seed {seed} (try a smaller learning rate)"
-            )
+            ) from failure
         return algorithm
 
-    def _create(self, task: Task, device: str) -> Any:
-        c = self.config
+    def _create(self, data: CondensedDataset, task: Task, device: str) -> Any:
+        """An algorithm with its networks, its last layers those of the task's actions."""
+        c, info = self.config, _dataset_info(data, task)
         theirs = getattr(d3rlpy.algos, f"{self.algorithm}Config")
         fields = {f.name for f in dataclasses.fields(theirs)}
         settings = {k: v for k, v in dataclasses.asdict(c).items() if k in fields}
         network = NetworkFactory(c.network, c.width, c.depth, c.activation)
         settings |= {name: network for name in fields if name.endswith("encoder_factory")}
+        shape = tuple(data.observations.shape[1:])
+        if self.policies == "remembering":
+            features = network.trunk(shape).num_features
+            if features % c.num_heads:
+                raise BadConfig(f"{features} features cannot be shared by {c.num_heads} heads")
+            # Its learning rate falls over all that is seen, after a fiftieth of it to warm up.
+            settings["final_tokens"] = c.updates * c.batch_size * c.context_size
+            settings["warmup_tokens"] = settings["final_tokens"] // 50
         if isinstance(task.action_space, Box):
+            if not task.action_space.is_bounded():
+                raise BadConfig(
+                    f"learner {self.id!r} needs bounded actions, as {task.id!r} has not"
+                )
             settings["action_scaler"] = MinMaxActionScaler(
                 minimum=task.action_space.low, maximum=task.action_space.high
             )
-        return theirs(**settings).create(device="cpu:0" if device == "cpu" else "cuda:0")
+        algorithm = theirs(**settings).create(device="cpu:0" if device == "cpu" else "cuda:0")
+        try:
+            algorithm.create_impl(shape, info.action_size)
+        except ValueError as error:  # how d3rlpy refuses a setting
+            raise BadConfig(f"learner {self.id!r}: {error}") from error
+        return algorithm
 
     def _target_return(self, data: CondensedDataset) -> float:
         """What a decision transformer is asked for: by default the best return in the data."""
@@ -269,13 +299,13 @@ class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
         self._rows = np.flatnonzero(known & (data.weights > 0))
         if not len(self._rows):
             raise RLCondenseError("of no transition it is known what came next")
-        weights = data.weights[self._rows].astype(np.float64)
-        self._p = weights / weights.sum()
+        self._heights = data.weights[self._rows].astype(np.float64).cumsum()
         self._info = _dataset_info(data, task)
         self._actions = _actions(data)
 
     def sample_transition_batch(self, batch_size: int) -> TransitionMiniBatch:
-        rows = self._rng.choice(self._rows, batch_size, p=self._p)
+        drawn = self._rng.random(batch_size) * self._heights[-1]
+        rows = self._rows[np.searchsorted(self._heights, drawn, side="right")]
         data, ones = self._data, np.ones((batch_size, 1), np.float32)
         observations = np.asarray(data.observations[rows], np.float32)
         actions = self._actions[rows]
@@ -342,8 +372,10 @@ def _dataset_info(data: CondensedDataset, task: Task) -> DatasetInfo:
     )
 
 
-def _episode_buffer(data: CondensedDataset, task: Task) -> Any:
+def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
     """d3rlpy's own buffer, for data of episodes that go on to their end."""
+    if np.ptp(data.weights) > 0:
+        raise RLCondenseError(f"learner {owner!r} draws from whole episodes, and takes no weights")
     actions, rewards = _actions(data), data.column("rewards")
     assert data.whole_episodes is not None
     info = _dataset_info(data, task)
@@ -380,19 +412,19 @@ class NetworkFactory(EncoderFactory):  # type: ignore[misc]
     activation: str | None = None
 
     def create(self, observation_shape: Sequence[int]) -> nn.Module:
-        return _Encoder(self._trunk(tuple(observation_shape)))
+        return _Encoder(self.trunk(tuple(observation_shape)))
 
     def create_with_action(
         self, observation_shape: Sequence[int], action_size: int, discrete_action: bool = False
     ) -> nn.Module:
         shape = tuple(observation_shape)
         if self.network == "mlp" and len(shape) == 1:
-            return _VectorEncoderWithAction(self._trunk((shape[0] + action_size,)))
-        return _EncoderWithAction(self._trunk(shape), action_size)
+            return _VectorEncoderWithAction(self.trunk((shape[0] + action_size,)))
+        return _EncoderWithAction(self.trunk(shape), action_size)
 
-    def _trunk(self, shape: tuple[int, ...]) -> PolicyNetwork:
-        options = {"width": self.width, "depth": self.depth, "activation": self.activation}
-        trunk = PolicyNetwork(NetworkSpec(self.network, shape, 1, **options))  # type: ignore[arg-type]
+    def trunk(self, shape: tuple[int, ...]) -> PolicyNetwork:
+        """The network for observations of a shape, its features the output."""
+        trunk = PolicyNetwork(NetworkSpec(self.network, shape, 1, **given_options(self)))
         trunk.head = nn.Identity()  # type: ignore[assignment]
         return trunk
 
@@ -489,7 +521,7 @@ class DrawingPolicies(D3RLPyPolicies):
 
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
         actions = np.empty_like(noise, np.float32)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=_cuda_devices()):
             for row in range(len(noise)):
                 torch.manual_seed(int(noise[row].flat[0] * 2**53))
                 one = slice(row, row + 1)
@@ -586,8 +618,9 @@ class _Remembering(Player):
 def _seeded(seed: int, device: str) -> Iterator[None]:
     """Within, d3rlpy's global randomness comes from `seed`; after, all is as it was."""
     kept = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
-    devices = [] if device == "cpu" else [torch.cuda.current_device()]
-    with torch.random.fork_rng(devices=devices):
+    if device != "cpu":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=_cuda_devices()):
         d3rlpy.seed(seed)
         try:
             yield
@@ -595,6 +628,13 @@ def _seeded(seed: int, device: str) -> Iterator[None]:
             random.setstate(kept[0])
             np.random.set_state(kept[1])
             torch.backends.cudnn.deterministic = kept[2]
+
+
+def _cuda_devices() -> list[int]:
+    """The GPUs whose random state d3rlpy may touch."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    return list(range(torch.cuda.device_count()))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded
 from rlcondense.experts.zoo import Expert
 from rlcondense.methods.condensed import (
+    EXTRA,
     Budget,
     CondensationReport,
     CondensedDataset,
@@ -243,7 +244,8 @@ class Method(ABC, Generic[ConfigT]):
                 dataset_sha256=dataset.sha256,
                 expert_sha256=problem.expert.sha256 if problem.expert else None,
                 size=size,
-                bytes=sum(column.nbytes for column in kept.values()) + weights.nbytes,
+                bytes=weights.nbytes
+                + sum(c.nbytes for name, c in kept.items() if name not in EXTRA),
                 label_kind=result.label_kind,
                 cost=Cost(
                     gradient_evaluations=result.gradient_evaluations,

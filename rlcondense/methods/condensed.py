@@ -21,6 +21,11 @@ LABEL_KINDS = ("hard", "soft", "continuous")
 UNITS = ("transitions", "episodes")
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
 EXTRA = ("source_indices", "next_rows", "following")
+# What columns of one value a row hold, by numpy's kinds.
+SCALARS = {
+    "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",
+}  # fmt: skip
+KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 
 
@@ -145,7 +150,8 @@ class CondensationReport:
         dataset_sha256: of the source's columns.
         expert_sha256: of the expert's weights, where the method was given them.
         size: transitions kept.
-        bytes: of the condensed columns.
+        bytes: of the condensed columns and weights; the observations that come after rows are not
+            counted.
         label_kind: `hard`, `soft` or `continuous`.
         cost: what it took.
         displacement: of synthetic observations.
@@ -253,7 +259,8 @@ class CondensedDataset(Columns):
         if self.following is None:
             return np.asarray(self.observations[where])
         inside = where < len(self)
-        found = np.empty((len(where), *self.observations.shape[1:]), self.observations.dtype)
+        dtype = np.result_type(self.observations.dtype, self.following.dtype)
+        found = np.empty((len(where), *self.observations.shape[1:]), dtype)
         found[inside] = self.observations[where[inside]]
         found[~inside] = self.following[where[~inside] - len(self)]
         return found
@@ -307,6 +314,8 @@ def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
     if "next_observations" in found:
         found["following"] = found.pop("next_observations")
         size = len(found["observations"])
+        if len(found["following"]) != size:
+            raise CorruptArtifact(f"{len(found['following'])} next_observations for {size} rows")
         found["next_rows"] = np.arange(size, 2 * size)
     return found
 
@@ -336,12 +345,20 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
             f"{owner} gave observations of shape {shape}, "
             f"task {task.id!r} has {task.observation_space.shape}"
         )
-    following = columns.get("following")
-    if following is not None and (following.shape[1:], following.dtype) != (
-        shape,
-        observations.dtype,
-    ):
-        raise CorruptArtifact(f"{owner} gave next observations unlike its observations")
+    following = columns.get("following", observations)
+    if following.shape[1:] != shape or following.dtype not in (np.uint8, np.float32):
+        raise CorruptArtifact(f"{owner} gave next observations unlike observations")
+    for name in SCALARS.keys() & columns.keys():
+        column, kinds = columns[name], SCALARS[name]
+        if column.ndim != 1 or column.dtype.kind not in kinds:
+            raise CorruptArtifact(
+                f"{owner} gave {name} of type {column.dtype} and shape {column.shape}, "
+                f"not one {KINDS[kinds]} a row"
+            )
+    _check_actions(actions, columns.get("action_probs"), task, owner)
+
+
+def _check_actions(actions: Array, probs: Array | None, task: Task, owner: str) -> None:
     num_actions = getattr(task.action_space, "n", None)
     if num_actions is None:
         if actions.dtype != np.float32 or actions.shape[1:] != task.action_space.shape:
@@ -354,7 +371,6 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
         raise CorruptArtifact(f"{owner} gave actions that are not whole numbers")
     if not ((actions >= 0) & (actions < num_actions)).all():
         raise CorruptArtifact(f"{owner} gave actions outside 0..{num_actions - 1}")
-    probs = columns.get("action_probs")
     if probs is not None and (probs.ndim != 2 or probs.shape[1] != num_actions):
         raise CorruptArtifact(f"{owner} gave action_probs of {probs.shape[1:]}, not {num_actions}")
 

@@ -31,20 +31,26 @@ def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
     """
     from tabulate import tabulate
 
-    if records[0]["status"] != "done":
-        return _undone(records[0])
+    if failed := _first_undone(records):
+        return _undone(failed)
     everything = group_rows(records, references)
-    rows = {n: row for n, row in everything.items() if all(r["status"] == "done" for r in row)}
+    found = {name: _first_undone(row) for name, row in everything.items()}
+    undone = {name: record for name, record in found.items() if record is not None}
+    rows = {name: row for name, row in everything.items() if name not in undone}
     own = "method" if "method" in rows else records[0]["cell"]["method"]["id"]
     table = [
-        _table_row(name, rows) if name in rows else [name, "", *[everything[name][0]["status"]] * 2]
+        _table_row(name, rows) if name in rows else [name, "", *[undone[name]["status"]] * 2]
         for name in ORDER
         if name in everything
     ]
     headers = ["", "size", "seen", "held-out", "recovery", "gain"]
     text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
-    undone = [_undone(row[0]) for name, row in everything.items() if name not in rows]
-    return "\n".join([_caption(records), "", text, "", *_notes(rows, rows[own]), *undone])
+    said = [_undone(record) for record in undone.values()]
+    return "\n".join([_caption(records), "", text, "", *_notes(rows, rows[own]), *said])
+
+
+def _first_undone(records: Sequence[Record]) -> Record | None:
+    return next((record for record in records if record["status"] != "done"), None)
 
 
 def _undone(record: Record) -> str:
@@ -70,12 +76,13 @@ def transfer_table(
 
     floors = [[p] for p in policies if p["cell"]["method"]["id"] == "marginal-policy"]
     table = [
-        [name, *(_transfer_cell(row[learner], floors[0]) for learner in learners)]
+        [name, _sizes(row), *(_transfer_cell(row[learner], floors[0]) for learner in learners)]
         for name, row in rows.items()
     ]
-    for record in policies:
-        table.append([record["cell"]["method"]["id"], _mean_and_interval([record])])
-    text = tabulate(table, ["", *learners], disable_numparse=True)
+    for record in policies:  # the same whoever learns
+        same = [_mean_and_interval([record])] * len(learners)
+        table.append([record["cell"]["method"]["id"], "", *same])
+    text = tabulate(table, ["", "size", *learners], disable_numparse=True)
     first = policies[0]["cell"]
     episodes = first["evaluation"]["environments"] * first["evaluation"]["quota"]
     undone = [r for row in rows.values() for records in row.values() for r in records]
@@ -90,14 +97,27 @@ def transfer_table(
             "learner seeds where a row has one condensation seed). !: does not clear the marginal",
             "policy.",
             *dict.fromkeys(_undone(record) for record in undone if record["status"] != "done"),
+            *dict.fromkeys(_labels_not_taken(record) for record in undone),
             *_agreement(rows, learners),
         ]
-    )
+    ).replace("\n\n\n", "\n\n")
+
+
+def _sizes(row: Mapping[str, Sequence[Record]]) -> str:
+    found = {r["report"]["size"] for records in row.values() for r in records if "report" in r}
+    return ", ".join(map(str, sorted(found)))
+
+
+def _labels_not_taken(record: Record) -> str:
+    """What is to be said of a learner that took no soft labels though there were some."""
+    if record.get("labels", "soft") == "soft" or record["report"]["label_kind"] != "soft":
+        return ""
+    return f"{record['cell']['learner']['id']} takes no soft labels: it learned the actions taken."
 
 
 def _transfer_cell(records: Sequence[Record], floor: Sequence[Record]) -> str:
-    if any(record["status"] != "done" for record in records):
-        return next(str(r["status"]) for r in records if r["status"] != "done")
+    if failed := _first_undone(records):
+        return str(failed["status"])
     clears = difference(records, floor, "heldout").above_zero
     return _mean_and_interval(records) + ("" if clears else " !")
 
@@ -115,8 +135,9 @@ def _agreement(
 
     if len(learners) < 2:
         return []
+    found = agreement(rows, learners)
     table = [
-        [a, *(_tau(rows, a, b) if i > j else "" for j, b in enumerate(learners[:-1]))]
+        [a, *(_tau(found.get(a, {}).get(b)) if i > j else "" for j, b in enumerate(learners[:-1]))]
         for i, a in enumerate(learners)
         if i
     ]
@@ -124,18 +145,30 @@ def _agreement(
     return ["", said, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
 
 
-def _tau(rows: Mapping[str, Mapping[str, Sequence[Record]]], a: str, b: str) -> str:
-    tau = rank_correlation(
-        *(
-            [
-                float(unit_means(row[learner], "heldout").mean())
-                for row in rows.values()
-                if all(r["status"] == "done" for one in (a, b) for r in row[one])
-            ]
-            for learner in (a, b)
-        )
-    )
-    return "-" if tau is None else f"{tau[0]:.2f} ({tau[1]})"
+def _tau(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None else f"{found['tau']:.2f} ({found['rows']})"
+
+
+def agreement(
+    rows: Mapping[str, Mapping[str, Sequence[Record]]], learners: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Kendall's tau-b between learners, of the rows' held-out returns.
+
+    Returns:
+        For a later learner and an earlier one `{"tau", "rows"}`; pairs without three rows that
+        both trained are left out.
+    """
+    out: dict[str, dict[str, dict[str, Any]]] = {}
+    for j, b in enumerate(learners):
+        for a in learners[j + 1 :]:
+            both = [row for row in rows.values() if not _first_undone([*row[a], *row[b]])]
+            scores = (
+                [float(unit_means(row[learner], "heldout").mean()) for row in both]
+                for learner in (a, b)
+            )
+            if (tau := rank_correlation(*scores)) is not None:
+                out.setdefault(a, {})[b] = {"tau": tau[0], "rows": tau[1]}
+    return out
 
 
 def group_rows(records: Sequence[Record], references: Sequence[Record]) -> dict[str, list[Record]]:
@@ -209,6 +242,7 @@ def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
         "gain = R - random subset, on held-out levels, with 95% intervals (Student's t); - where",
         "the expert and the random policy cannot be told apart.",
     ]
+    notes += filter(None, [_labels_not_taken(main[0])] if "report" in main[0] else [])
     if len(main) == 1 and "report" in main[0]:
         notes.append("One condensation seed: the intervals are conditional on this condensed data.")
     notes += _verdict(rows, main)

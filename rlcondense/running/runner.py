@@ -6,7 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class Bench:
     store: Store
     refresh: bool
     progress: Progress
+    refreshed: set[str] = field(default_factory=set)  # what was condensed anew
 
     @property
     def source(self) -> TransitionDataset:
@@ -413,7 +414,7 @@ def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outc
     rows = [run_policy(bench, other) for other in reference_names(bench) if other != name]
     if "report" not in records[0]:
         return rows
-    soft = records[0]["report"]["label_kind"] == "soft"
+    soft = records[0].get("labels") == "soft"
     labels = {"labels": "soft" if soft else "hard"}
     if name != "random":
         random = make_method("random", **labels)
@@ -466,7 +467,7 @@ def _method_cell(bench: Bench, method: Method[Any], budget: Budget, seed: int) -
 def run_artifact(bench: Bench, folder: Path) -> Outcome:
     """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
     data = load_condensed(folder)
-    check_rows({**data.columns(), "weights": data.weights}, bench.task, str(folder))
+    check_rows(data.arrays(), bench.task, str(folder))
     name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
     cell = Cell(
         task=bench.task.id,
@@ -503,7 +504,8 @@ def _learned(bench: Bench, name: str, data: CondensedDataset) -> Record:
         report = data.report.to_json()
         timings["condense"] = report["cost"].pop("wall_seconds")
         del report["cost"]["peak_memory_bytes"]
-    return {**_evaluated(bench, policies, name, timings), "report": report}
+    taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
+    return {**_evaluated(bench, policies, name, timings), "report": report, "labels": taken}
 
 
 def run_policy(bench: Bench, name: str) -> Outcome:
@@ -579,9 +581,11 @@ def _condensed(
     made_from = canonical_json(_key(bench, expert, method))
     name = cell.condensation_id
     with bench.store.lock(name):
-        stored = None if bench.refresh else bench.store.read_condensed(name, made_from)
+        anew = bench.refresh and name not in bench.refreshed
+        stored = None if anew else bench.store.read_condensed(name, made_from)
         if stored is None:
             stored = condense()
+            bench.refreshed.add(name)
             bench.store.write_condensed(name, stored, made_from)
     return stored
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
 from rlcondense.progress import Progress, silent
-from rlcondense.reporting.tables import transfer_table
+from rlcondense.reporting.tables import agreement, transfer_table
 from rlcondense.running import runner
 from rlcondense.running.runner import Bench, Outcome, Record
 
@@ -50,7 +50,12 @@ class TransferResult:
 
     def to_json(self) -> dict[str, Any]:
         """As `transfer --json` prints it."""
-        return {"learners": self.learners, "rows": self.rows, "policies": self.policies}
+        return {
+            "learners": self.learners,
+            "rows": self.rows,
+            "policies": self.policies,
+            "rank_correlation": agreement(self.rows, self.learners),
+        }
 
 
 def transfer(
@@ -108,8 +113,9 @@ def transfer(
         raise BadConfig("name a method or a folder to compare")
     if condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
-    if not learners or len(set(learners)) < len(learners):
-        raise BadConfig("name the learners, each once")
+    named = [*methods, *map(str, folders)]
+    if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
+        raise BadConfig("name methods, folders and learners, each once")
     made_methods = [(make_method(name), _budget(name, size, percent, unit)) for name in methods]
     made_learners = [_learner(text) for text in learners]
     benches = [
@@ -127,6 +133,7 @@ def transfer(
         )
         for learner in made_learners
     ]
+    benches = [replace(bench, refreshed=benches[0].refreshed) for bench in benches]
     chosen = range(seed, seed + condensations)
     rows: dict[str, dict[str, list[Record]]] = {}
     outcomes: list[Outcome] = []
@@ -150,7 +157,8 @@ def transfer(
         kept |= _kept(add(method.id, condensed(method, budget)))
     for folder in folders:
         kept |= _kept(add(str(folder), made_before(Path(folder))))
-    for rows_kept, soft in [] if "random" in rows else kept:
+    there = _kept([r for found in rows.get("random", {}).values() for r in found])
+    for rows_kept, soft in sorted(kept.keys() - there.keys()):
         random = make_method("random", labels="soft" if soft else "hard")
         name = f"random {rows_kept}{' soft' if soft else ''}"
         add(name, condensed(random, Budget(size=rows_kept)))
@@ -185,6 +193,6 @@ def _learner(text: str) -> Any:
 
 
 def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:
-    """Size and softness of what was kept, for random rows to match."""
-    reports = [record["report"] for record in records if "report" in record]
-    return {(report["size"], report["label_kind"] == "soft"): None for report in reports}
+    """Size and softness of what was learned from, for random rows to match."""
+    found = {(r["report"]["size"], r.get("labels") == "soft") for r in records if "report" in r}
+    return dict.fromkeys(sorted(found))

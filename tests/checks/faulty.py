@@ -86,6 +86,12 @@ class Greedy(Random):
         return super().condense(dataset, budget=budget, **options)
 
 
+class Generous(Random):
+    """gives_what_it_says: too: name them in Generous.gives"""
+
+    gives = frozenset({"observations", "actions"})
+
+
 class TooBright(Random):
     """output_fits_the_task: observations lie in"""
 
@@ -311,8 +317,10 @@ class Untrainable(Random):
 class SameForAll(BehaviouralCloning):
     """another_seed_gives_another_policy: give the same policy"""
 
-    def _fit_one(self, data: Any, targets: Any, spec: Any, seed: int, *rest: Any) -> Any:
-        return super()._fit_one(data, targets, spec, 0, *rest)
+    def fit(self, data: Any, *, task: Any, seeds: Any, **options: Any) -> Any:
+        made = super().fit(data, task=task, seeds=[0] * len(seeds), **options)
+        made.seeds = tuple(seeds)
+        return made
 
 
 class Neighbourly(BehaviouralCloning):

@@ -45,7 +45,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
     },
     "discrete-decision-transformer": {
         **MLP, "updates": 800, "action_selection": "greedy", "context_size": 3, "num_heads": 2,
-        "num_layers": 1, "learning_rate": 1e-3,
+        "num_layers": 1, "learning_rate": 3e-3,
     },
 }  # fmt: skip
 D3RLPY = [i for i, e in catalogue.entries("learners").items() if ".d3rlpy:" in e.entry_point]
@@ -182,7 +182,7 @@ def _q_star(gamma: float) -> np.ndarray[Any, Any]:
 def test_selected_transitions_keep_their_successors_so_that_q_values_are_right(
     method: str, walks: TransitionDataset
 ) -> None:
-    """d3rlpy's own buffer cannot hold these: most rows' successors are not kept."""
+    """Of random transitions, most successors are not kept: d3rlpy's own buffer cannot hold them."""
     if method == "random":
         data = _subset(walks, GRID, 900)
     else:
@@ -359,6 +359,7 @@ def test_settings_reach_d3rlpy_and_bad_ones_are_one_clear_error(walks: Transitio
     wrong: Sequence[tuple[str, dict[str, Any], str]] = [
         ("dqn", {"alfa": 1}, "no setting 'alfa'"),
         ("dqn", {"updates": 0}, "updates must be above 0"),
+        ("sac", {"temp_learning_rate": -1}, "temp_learning_rate must be above 0"),
         ("dqn", {"network": "natur"}, "did you mean 'nature'"),
         ("dqn", {"action_selection": "sample"}, "no setting 'action_selection'"),
         ("discrete-sac", {"action_selection": "best"}, "must be one of sample, greedy"),
@@ -369,6 +370,37 @@ def test_settings_reach_d3rlpy_and_bad_ones_are_one_clear_error(walks: Transitio
     box = _everything(sample_box_data(), SampleBoxTask())
     with pytest.raises(BadConfig, match="invalid policy_type"):
         make_learner("d3rlpy-bc", policy_type="odd").fit(box, task=SampleBoxTask(), seeds=[0])
+
+
+@pytest.mark.parametrize("id_", ["discrete-sac", "dqn", "discrete-bc"])
+def test_divergence_is_one_clear_error(id_: str, walks: TransitionDataset) -> None:
+    rates = {"discrete-sac": ("actor_learning_rate", "critic_learning_rate")}
+    huge = dict.fromkeys(rates.get(id_, ("learning_rate",)), 1e30)
+    learner = make_learner(id_, **MLP, **huge, updates=20)
+    with pytest.raises(RLCondenseError, match=f"^learner '{id_}' diverged with seed 3 .try a sm"):
+        learner.fit(_subset(walks, GRID, 50), task=GRID, seeds=[3])
+
+
+def test_what_a_decision_transformer_cannot_be_is_said(walks: TransitionDataset) -> None:
+    data = _everything(walks, GRID)
+    learner = make_learner("discrete-decision-transformer", **MLP, num_heads=3, updates=1)
+    with pytest.raises(BadConfig, match="64 features cannot be shared by 3 heads"):
+        learner.fit(data, task=GRID, seeds=[0])
+    uneven = replace(data, weights=np.linspace(1, 2, len(data)).astype(np.float32))
+    learner = make_learner("discrete-decision-transformer", **MLP, updates=1)
+    with pytest.raises(RLCondenseError, match="takes no weights"):
+        learner.fit(uneven, task=GRID, seeds=[0])
+
+
+def test_a_decision_transformers_learning_rate_falls_over_its_updates(
+    walks: TransitionDataset,
+) -> None:
+    settings = {**SOLVERS["discrete-decision-transformer"], "learning_rate": 1e-3}
+    for updates in (20, 40):
+        learner = make_learner("discrete-decision-transformer", **{**settings, "updates": updates})
+        policies = learner.fit(_everything(walks, GRID), task=GRID, seeds=[0])
+        optimiser = policies.algorithms[0].impl.modules.optim.optim  # type: ignore[attr-defined]
+        assert optimiser.param_groups[0]["lr"] < 3e-4
 
 
 def test_each_says_what_it_needs() -> None:

@@ -11,9 +11,10 @@ from rlcondense import catalogue
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
+from rlcondense.files import write_arrays, write_json
 from rlcondense.making import make_method
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import Budget, CondensedDataset, load_condensed
+from rlcondense.methods.condensed import Budget, CondensedDataset, check_rows, load_condensed
 from rlcondense.methods.random_balanced import balanced_rows, shares
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
@@ -80,6 +81,32 @@ def test_what_gradmatch_gives_is_no_transition(tiny: TransitionDataset, task: Ta
     assert data.provides() == {"observations", "actions"}
     with pytest.raises(CorruptArtifact, match="has no next_observations"):
         data.next_observations(np.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("rewards", np.zeros((3, 1), np.float32), "not one float a row"),
+        ("rewards", np.full(3, np.nan, np.float32), "non-finite rewards"),
+        ("terminations", np.array([0, 1, 2]), "not one bool a row"),
+        ("episode_ids", np.zeros((3, 1), int), "not one whole number a row"),
+        ("next_observations", np.zeros((3, 1, 64, 64), np.uint8), "unlike observations"),
+        ("next_observations", np.full((3, 3, 64, 64), np.nan, np.float32), "non-finite"),
+        ("next_observations", np.zeros((5, 3, 64, 64), np.uint8), "5 next_observations for 3"),
+    ],
+)
+def test_columns_made_elsewhere_are_checked(
+    name: str, column: np.ndarray, message: str, task: Task, tmp_path: Path
+) -> None:
+    arrays = {
+        "observations": np.zeros((3, 3, 64, 64), np.uint8),
+        "actions": np.zeros(3, int),
+        name: column,
+    }
+    write_arrays(tmp_path / "condensed.safetensors", arrays)
+    write_json(tmp_path / "report.json", {"label_kind": "hard"})
+    with pytest.raises(CorruptArtifact, match=message):
+        check_rows(load_condensed(tmp_path).arrays(), task, "theirs")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,27 @@ def test_rank_correlation_is_kendalls() -> None:
     assert rank_correlation([1, 2, 3, 4], [2, 1, 3, 4]) == (pytest.approx(2 / 3), 4)
     assert rank_correlation([1, 2], [2, 1]) is None
     assert rank_correlation([1, 2, 3], [5, 5, 5]) is None
+
+
+def _undone(method: str, status: str, seed: int = 0) -> dict[str, Any]:
+    record = {**_record(method, [[1.0]], seed=seed), "status": status, "reason": "needs luck"}
+    return {k: v for k, v in record.items() if k not in ("returns", "report")}
+
+
+def test_a_row_whose_second_record_is_undone_is_undone() -> None:
+    done = _record("m", [[1.0, 2.0], [2.0, 3.0]])
+    assert run_table([done, _undone("m", "failed", 1)], []) == "m with bc: failed (needs luck)"
+    floor = _record("random-policy", [[0.0, 0.1], [0.1, 0.2]])
+    random = [_record("random", [[1.0, 2.0], [2.0, 3.0]]), _undone("random", "skipped", 1)]
+    text = run_table([done], [floor, *random])
+    assert re.search(r"^random +skipped +skipped", text, re.MULTILINE)
+    assert "random with bc: skipped (needs luck)" in text
+
+
+def test_labels_that_a_learner_does_not_take_are_told() -> None:
+    record = _record("m", [[1.0, 2.0], [2.0, 3.0]])
+    record["report"]["label_kind"], record["labels"] = "soft", "hard"
+    floor = _record("random-policy", [[0.0, 0.1], [0.1, 0.2]])
+    assert "bc takes no soft labels: it learned the actions taken." in run_table([record], [floor])
+    record["labels"] = "soft"
+    assert "no soft labels" not in run_table([record], [floor])

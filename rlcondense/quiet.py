@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet_gym_import() -> Iterator[None]:
-    """Keep the notice that importing `gym` prints, as procgen and d3rlpy do, off the terminal."""
-    if "gym" in sys.modules:
+def quiet_import(module: str) -> Iterator[None]:
+    """Keep what the first import of `module` prints off the terminal: procgen's and d3rlpy's `gym`
+    says that it is not maintained, and procgen leaves a file open."""
+    if module in sys.modules:
         yield
         return
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

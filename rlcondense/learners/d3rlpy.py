@@ -35,7 +35,7 @@ from rlcondense.policies import (
     sample_actions,
 )
 from rlcondense.progress import Progress, silent
-from rlcondense.quiet import quiet_gym_import
+from rlcondense.quiet import quiet_import
 from rlcondense.tasks.base import Task
 
 
@@ -49,7 +49,7 @@ def _torch_left_alone() -> Iterator[None]:
         torch._dynamo.config.compiled_autograd = False
 
 
-with quiet_gym_import(), _torch_left_alone():
+with quiet_import("d3rlpy"), _torch_left_alone():
     import d3rlpy
     from d3rlpy.constants import ActionSpace
     from d3rlpy.dataset import DatasetInfo, Signature, Transition, TransitionMiniBatch

@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.quiet import quiet_gym_import
+from rlcondense.quiet import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
 
 GAMES = (
@@ -152,7 +152,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         self._open(seed)
 
     def _open(self, seed: int) -> None:
-        with quiet_gym_import():
+        with quiet_import("procgen"):
             from procgen import ProcgenGym3Env
 
         self._env = ProcgenGym3Env(

@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from rlcondense.networks import ENCODERS
-from rlcondense.quiet import quiet_gym_import
+from rlcondense.quiet import quiet_import
 
 NUM_ENVS, LENGTH, EPOCHS, MINIBATCHES = 64, 256, 2, 8
 
@@ -35,7 +35,7 @@ class Agent(nn.Module):
 
 
 def main(game: str, network: str, rollouts: int) -> float:
-    with quiet_gym_import():
+    with quiet_import("procgen"):
         from procgen import ProcgenEnv
 
     envs = ProcgenEnv(

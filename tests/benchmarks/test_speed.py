@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +35,15 @@ def _seconds(function: Callable[[], object], repeats: int = 3) -> float:
 
 
 def test_evaluation_costs_little_beside_its_parts(task: Task) -> None:
-    """The evaluator against the environment alone plus the policy alone, on the same work."""
+    """The evaluator against the environment alone plus the policy alone, on the same work.
+
+    The environments are stepped until the last has played its quota, and the policy acts for those
+    that still play.
+    """
     protocol = Protocol(50, 2, 0)
     policy = NetworkPolicies([random_network()], [0])
-    steps = evaluate(policy, task, "seen", protocol=protocol).lengths.sum()
+    lengths = evaluate(policy, task, "seen", protocol=protocol).lengths.reshape(50, 2).sum(1)
+    steps, iterations = lengths.sum(), lengths.max()
     whole = _seconds(lambda: evaluate(policy, task, "seen", protocol=protocol))
     env = task.make_vec("seen", 50, seed=0, copy=False)
     env.reset()
@@ -46,7 +52,7 @@ def test_evaluation_costs_little_beside_its_parts(task: Task) -> None:
     index = np.zeros(50, int)
 
     def environment() -> None:
-        for _ in range(steps // 50):
+        for _ in range(iterations):
             env.step(actions)
 
     def acting() -> None:
@@ -59,36 +65,126 @@ def test_evaluation_costs_little_beside_its_parts(task: Task) -> None:
 
 
 def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task: Task) -> None:
-    """One update of 128 frames with the Nature network, ours and d3rlpy's DiscreteBC."""
+    """Updates of 256 frames, ours and d3rlpy's DiscreteBC: same network, optimiser and rate.
+
+    Each in its own way of drawing batches, and both to the same loss on the data.
+    """
     import d3rlpy
 
-    updates = 20
+    from rlcondense.learners.d3rlpy import NetworkFactory, _quiet
+
+    updates = 30
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
-    learner = make_learner("bc", updates=updates, batch_size=128)
-    ours = _seconds(lambda: learner.fit(data, task=task, seeds=[0]))
-    dataset = d3rlpy.dataset.MDPDataset(
-        np.asarray(tiny.observations),
-        np.asarray(tiny.actions)[:, None],
-        np.asarray(tiny.rewards)[:, None],
-        np.asarray(tiny.terminations).astype(np.float32)[:, None],
-        action_space=d3rlpy.ActionSpace.DISCRETE,
-        action_size=15,
-    )
+    learner = make_learner("bc", updates=updates, batch_size=256)
+    with _quiet():
+        dataset = d3rlpy.dataset.MDPDataset(
+            np.asarray(tiny.observations),
+            np.asarray(tiny.actions)[:, None],
+            np.asarray(tiny.rewards)[:, None],
+            np.asarray(tiny.terminations).astype(np.float32)[:, None],
+            action_space=d3rlpy.ActionSpace.DISCRETE,
+            action_size=15,
+        )
     config = d3rlpy.algos.DiscreteBCConfig(
-        batch_size=128, observation_scaler=d3rlpy.preprocessing.PixelObservationScaler()
+        batch_size=256, learning_rate=5e-4, beta=0, encoder_factory=NetworkFactory("nature")
     )
-    algorithm = config.create(device="cpu:0")
-    algorithm.build_with_dataset(dataset)
+    trained: dict[str, Any] = {}
+
+    def ours() -> None:
+        trained["ours"] = learner.fit(data, task=task, seeds=[0])
 
     def theirs() -> None:
-        for _ in range(updates):
-            algorithm.update(dataset.sample_transition_batch(128))
+        trained["theirs"] = algorithm = config.create(device="cpu:0")
+        with _quiet():
+            algorithm.fit(
+                dataset,
+                n_steps=updates,
+                n_steps_per_epoch=updates,
+                logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+                show_progress=False,
+            )
 
-    other = _seconds(theirs)
+    mine, other = (_seconds(train) / updates for train in (ours, theirs))
+    rows = np.arange(len(tiny))
+    frames, actions = np.array(tiny.observations), np.asarray(tiny.actions)
+    probs = trained["ours"].action_probs(frames, np.zeros(len(rows), int))
+    with torch.inference_mode():
+        policy = trained["theirs"].impl.modules.imitator(torch.from_numpy(frames).float())
+    losses = [-np.log(p[rows, actions]).mean() for p in (probs, policy.probs.numpy())]
+    assert abs(losses[0] - losses[1]) < 0.1
     print(
-        f"\nBC: {1000 * ours / updates:.0f} ms an update, d3rlpy {1000 * other / updates:.0f} ms, "
-        f"ratio {other / ours:.2f}"
+        f"\nBC: {1000 * mine:.0f} ms an update (loss {losses[0]:.3f}), d3rlpy "
+        f"{1000 * other:.0f} ms (loss {losses[1]:.3f}), ratio {other / mine:.2f}"
     )
+
+
+def test_ten_students_against_one(tiny: TransitionDataset, task: Task) -> None:
+    data = make_method("full").condense(tiny, task=task, budget=len(tiny))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    learner = make_learner("bc", updates=20)
+    one, ten = (
+        _seconds(lambda s=seeds: learner.fit(data, task=task, seeds=range(s), device=device))
+        for seeds in (1, 10)
+    )
+    print(f"\n10 students on {device}: {ten:.2f} s, one {one:.2f} s, ratio {ten / one:.2f}")
+
+
+def test_the_evaluator_against_d3rlpys_for_ten_policies(
+    tiny: TransitionDataset, task: Task
+) -> None:
+    """Steps per second over ten policies: ours together, d3rlpy's one environment at a time."""
+    import gymnasium
+    from d3rlpy.metrics import evaluate_qlearning_with_environment
+
+    data = make_method("full").condense(tiny, task=task, budget=len(tiny))
+    learner = make_learner("dqn", updates=1, batch_size=8)
+    policies = learner.fit(data, task=task, seeds=range(10))
+    protocol = Protocol(20, 1, 0)
+    started = time.perf_counter()
+    steps = evaluate(policies, task, "seen", protocol=protocol).lengths.sum()
+    ours = steps / (time.perf_counter() - started)
+    env = gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="seen")
+    env.reset(seed=0)
+    counted = [0]
+    step = env.unwrapped.step
+
+    def count(action: Any) -> Any:
+        counted[0] += 1
+        return step(action)
+
+    env.unwrapped.step = count  # type: ignore[method-assign]
+    started = time.perf_counter()
+    for algorithm in policies.algorithms:  # type: ignore[attr-defined]
+        evaluate_qlearning_with_environment(algorithm, env, n_trials=1)
+    theirs = counted[0] / (time.perf_counter() - started)
+    print(f"\nevaluator: {ours:.0f} steps/s, d3rlpy's {theirs:.0f}, ratio {ours / theirs:.1f}")
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, torch
+from rlcondense.making import make_learner, make_task
+from rlcondense.methods.condensed import CondensedDataset
+frames = np.memmap(sys.argv[1], np.uint8, "w+", shape=(50_000, 3, 64, 64))
+task = make_task("starpilot")
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+actions = np.arange(50_000) % 15
+data = CondensedDataset(frames, actions, weights=np.ones(50_000, np.float32))
+make_learner("bc", updates=100).fit(data, task=task, seeds=range(10))
+print(peak() - before)
+"""
+
+
+def test_memory_of_ten_students_with_fifty_thousand_frames(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "frames")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(f"\n10 students, 50,000 frames: {float(done.stdout):.0f} MB beside torch")
+    assert float(done.stdout) < 2000
 
 
 def test_ppo_against_its_parts(task: Task, tmp_path) -> None:  # type: ignore[no-untyped-def]

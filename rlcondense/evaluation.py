@@ -8,6 +8,7 @@ any two policies are compared level by level.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,18 +107,18 @@ def evaluate(
     protocol = protocol or Protocol()
     task.check_split(split)
     started = time.perf_counter()
-    rollouts = [
-        _rollout(policies, index, task, split, protocol, num_threads)
+    seats = [
+        _Seat(policies, index, task, split, protocol, num_threads)
         for index in range(policies.num_policies)
     ]
+    rollouts = [seat.rollout for seat in seats]
+    # While one group's environments step on their threads, the next group's policies compute.
+    groups = [seats[0::2], seats[1::2]] if policies.acts_together else [[seat] for seat in seats]
     total = protocol.episodes * policies.num_policies
     reported = time.perf_counter()
-    while playing := [rollout for rollout in rollouts if not rollout.done]:
-        # While one policy's environments step on their threads, the next policy computes.
-        for rollout in playing:
-            rollout.finish_step()
-            if not rollout.done:
-                rollout.start_step()
+    while not all(rollout.done for rollout in rollouts):
+        for group in groups:
+            _advance(policies, group)
         if time.perf_counter() - reported > 0.5:
             reported = time.perf_counter()
             progress(f"evaluate {split}", sum(r.episodes_done for r in rollouts), total)
@@ -133,23 +134,49 @@ def evaluate(
     )
 
 
-def _rollout(
-    policies: PolicyBatch,
-    index: int,
-    task: Task,
-    split: str,
-    protocol: Protocol,
-    num_threads: int,
-) -> Rollout:
-    environments = protocol.environments
-    shape = task.action_space.shape or ()
-    noise = noise_stream(protocol.seed, policies.seeds[index], environments, shape)
-    player = policies.player(index, environments)
+class _Seat:
+    """One policy of a batch in environments of its own."""
 
-    def act(observations: npt.NDArray[Any], playing: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return player.act(observations, playing, next(noise)[playing])
+    def __init__(
+        self,
+        policies: PolicyBatch,
+        index: int,
+        task: Task,
+        split: str,
+        protocol: Protocol,
+        num_threads: int,
+    ) -> None:
+        environments, shape = protocol.environments, task.action_space.shape or ()
+        self.index = index
+        self._noise = noise_stream(protocol.seed, policies.seeds[index], environments, shape)
+        self._player = policies.player(index, environments)
+        env = task.make_vec(
+            split, environments, seed=protocol.seed, num_threads=num_threads, copy=False
+        )
+        self.rollout = Rollout(env, self._act, protocol.quota, protocol.seed, self._player.observe)
 
-    env = task.make_vec(
-        split, environments, seed=protocol.seed, num_threads=num_threads, copy=False
-    )
-    return Rollout(env, act, protocol.quota, protocol.seed, player.observe)
+    def noise(self) -> npt.NDArray[np.float64]:
+        """This step's noise for the environments that still play."""
+        return next(self._noise)[self.rollout.waiting[1]]
+
+    def _act(self, observations: npt.NDArray[Any], playing: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self._player.act(observations, playing, next(self._noise)[playing])
+
+
+def _advance(policies: PolicyBatch, group: Sequence[_Seat]) -> None:
+    """Take in what a group's environments did, and set them going again."""
+    for seat in group:
+        if not seat.rollout.done:
+            seat.rollout.finish_step()
+    playing = [seat for seat in group if not seat.rollout.done]
+    if not policies.acts_together:
+        for seat in playing:
+            seat.rollout.start_step()
+    elif playing:
+        observations = [seat.rollout.waiting[0] for seat in playing]
+        sizes = [len(some) for some in observations]
+        which = np.repeat([seat.index for seat in playing], sizes)
+        noise = np.concatenate([seat.noise() for seat in playing])
+        actions = policies.act(np.concatenate(observations), which, noise)
+        for seat, some in zip(playing, np.split(actions, np.cumsum(sizes)[:-1]), strict=True):
+            seat.rollout.start_step(some)

@@ -101,3 +101,13 @@ def test_episodes_are_split_evenly(episodes: int, environments: int, quota: int)
 def test_no_episodes_are_refused() -> None:
     with pytest.raises(BadConfig, match="episodes must be at least 1, not 0"):
         protocol_of(0)
+
+
+def test_policies_that_act_together_play_as_they_do_one_by_one(task: Task) -> None:
+    networks = [random_network(i) for i in range(3)]
+    alone, together = (NetworkPolicies(networks, [0, 1, 2]) for _ in range(2))
+    together.acts_together = True  # as on a GPU
+    a, b = (evaluate(p, task, "seen", protocol=SMALL) for p in (alone, together))
+    assert np.array_equal(a.level_seeds, b.level_seeds)
+    assert np.array_equal(a.lengths, b.lengths)
+    assert np.array_equal(a.returns, b.returns)

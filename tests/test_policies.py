@@ -89,6 +89,20 @@ def test_policies_act_by_their_index() -> None:
         assert np.array_equal(probs[rows], expected)
 
 
+@pytest.mark.parametrize("name", ["nature", "cnn4"])
+def test_policies_act_together_as_they_do_one_by_one(name: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (9, 3, 64, 64), dtype=np.uint8)
+    policies = NetworkPolicies([random_network(i, name) for i in range(3)], [0, 1, 2])
+    index = np.array([2, 0, 2, 2, 0, 1, 2, 1, 0])
+    np.testing.assert_allclose(
+        policies._together(frames, index), policies._one_by_one(frames, index), atol=1e-5
+    )
+    some = np.array([2, 0, 2, 2, 0, 0, 2, 0, 0])  # one has finished
+    np.testing.assert_allclose(
+        policies._together(frames, some), policies._one_by_one(frames, some), atol=1e-5
+    )
+
+
 def test_greedy_policies_ignore_the_noise() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
     greedy = NetworkPolicies([random_network()], [0], action_selection="greedy")

@@ -79,9 +79,16 @@ class Rollout:
         """Free the environments."""
         self._env.close()
 
-    def start_step(self) -> None:
-        """Choose actions and set the environments going."""
-        self._actions[self._active] = self._act(self._observations[self._active], self._active)
+    @property
+    def waiting(self) -> tuple[Array, Array]:
+        """The environments that still play `(B,)`, after their observations `(B, *observation)`."""
+        return self._observations[self._active], self._active
+
+    def start_step(self, actions: Array | None = None) -> None:
+        """Set the environments going, with actions of whoever chose them or of the policy's."""
+        if actions is None:
+            actions = self._act(*self.waiting)
+        self._actions[self._active] = actions
         if hasattr(self._env, "step_async"):
             self._env.step_async(self._actions)
         self._stepping = True

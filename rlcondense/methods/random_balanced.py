@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, select
 
 
@@ -23,6 +24,8 @@ class RandomBalanced(Method[LabelConfig]):
 
     def _condense(self, problem: Problem) -> Condensation:
         actions = np.asarray(problem.dataset.actions)
+        if actions.dtype.kind == "f":
+            raise BadConfig(f"method {self.id!r} needs discrete actions")
         rows = balanced_rows(actions, problem.size, problem.rng())
         return select(problem.dataset, rows, self.config.labels)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rlcondense import catalogue
+from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
@@ -300,3 +301,13 @@ def test_a_truncated_condensed_file_is_one_clear_error(
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
         load_condensed(tmp_path)
+
+
+def test_continuous_actions_are_selected_or_refused() -> None:
+    data, task = sample_box_data(), SampleBoxTask()
+    kept = make_method("random").condense(data, task=task, budget=30)
+    assert kept.label_kind == "continuous"
+    assert kept.actions.shape == (30, 2)
+    for id_ in ("random-balanced", "gradmatch"):
+        with pytest.raises(BadConfig, match="discrete actions"):
+            make_method(id_).condense(data, task=task, budget=30)

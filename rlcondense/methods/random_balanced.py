@@ -24,8 +24,6 @@ class RandomBalanced(Method[LabelConfig]):
 
     def _condense(self, problem: Problem) -> Condensation:
         actions = np.asarray(problem.dataset.actions)
-        if actions.dtype.kind == "f":
-            raise BadConfig(f"method {self.id!r} needs discrete actions")
         rows = balanced_rows(actions, problem.size, problem.rng())
         return select(problem.dataset, rows, self.config.labels)
 
@@ -42,7 +40,12 @@ def balanced_rows(
 
     Returns:
         `(size,)` rows, sorted by action and then by row.
+
+    Raises:
+        BadConfig: the actions are continuous.
     """
+    if actions.dtype.kind == "f":
+        raise BadConfig("the same number for each action is drawn of discrete actions only")
     present, counts = np.unique(actions, return_counts=True)
     chosen = [
         np.sort(rng.choice(np.flatnonzero(actions == action), share, replace=False))

@@ -19,8 +19,8 @@ from rlcondense import __version__
 from rlcondense.errors import BadConfig, RLCondenseError
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Torch's waiting threads spin for milliseconds by default. A tenth of that makes a lone training some
-# 7% slower, and one that has to share its cores up to twenty times faster.
+# Torch's waiting threads spin for milliseconds by default. A tenth of that makes a lone training
+# some 7% slower, and one that has to share its cores up to twenty times faster.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 

@@ -86,21 +86,20 @@ def transfer_table(
     first = policies[0]["cell"]
     episodes = first["evaluation"]["environments"] * first["evaluation"]["quota"]
     undone = [r for row in rows.values() for records in row.values() for r in records]
-    return "\n".join(
-        [
-            f"{first['task']}, {first['dataset']}, {len(first['learner_seeds'])} learner seeds x "
-            f"{episodes} episodes, held-out levels",
-            "",
-            text,
-            "",
-            "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
-            "learner seeds where a row has one condensation seed). !: does not clear the marginal",
-            "policy.",
-            *dict.fromkeys(_undone(record) for record in undone if record["status"] != "done"),
-            *dict.fromkeys(_labels_not_taken(record) for record in undone),
-            *_agreement(rows, learners),
-        ]
-    ).replace("\n\n\n", "\n\n")
+    lines = [
+        f"{first['task']}, {first['dataset']}, {len(first['learner_seeds'])} learner seeds x "
+        f"{episodes} episodes, held-out levels",
+        "",
+        text,
+        "",
+        "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
+        "learner seeds where a row has one condensation seed). !: does not clear the marginal",
+        "policy.",
+        *filter(None, dict.fromkeys(_undone(r) for r in undone if r["status"] != "done")),
+        *filter(None, dict.fromkeys(_labels_not_taken(r) for r in undone)),
+        *_agreement(rows, learners),
+    ]
+    return "\n".join(lines)
 
 
 def _sizes(row: Mapping[str, Sequence[Record]]) -> str:
@@ -141,8 +140,11 @@ def _agreement(
         for i, a in enumerate(learners)
         if i
     ]
-    said = "Do learners order the rows alike? Kendall's tau-b (rows that both trained):"
-    return ["", said, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
+    said = [
+        "Do learners order the rows alike? Kendall's tau-b (rows that both trained); - where those",
+        "are fewer than three, or all equal to one of the two.",
+    ]
+    return ["", *said, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
 
 
 def _tau(found: Mapping[str, Any] | None) -> str:

@@ -16,7 +16,7 @@ import torch
 import rlcondense
 from rlcondense.errors import BadConfig
 
-PACKAGES = ("torch", "numpy", "gymnasium", "minari", "procgen-mirror", "safetensors")
+PACKAGES = ("torch", "numpy", "gymnasium", "d3rlpy", "minari", "procgen-mirror", "safetensors")
 
 
 def resolve_device(name: str) -> str:

@@ -12,7 +12,7 @@ from rlcondense import catalogue
 from rlcondense.errors import BadConfig
 from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
-from rlcondense.methods.condensed import Budget
+from rlcondense.methods.condensed import ARRAYS, Budget
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.tables import agreement, transfer_table
 from rlcondense.running import runner
@@ -116,6 +116,9 @@ def transfer(
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
         raise BadConfig("name methods, folders and learners, each once")
+    for folder in folders:
+        if not (Path(folder) / ARRAYS).is_file():
+            raise BadConfig(f"{folder} is no folder with a condensed dataset")
     made_methods = [(make_method(name), _budget(name, size, percent, unit)) for name in methods]
     made_learners = [_learner(text) for text in learners]
     benches = [
@@ -185,11 +188,12 @@ def _budget(name: str, size: int | None, percent: float | None, unit: str | None
 
 
 def _learner(text: str) -> Any:
-    name, _, settings = text.partition(":")
-    pairs = [pair.partition("=") for pair in settings.split(",") if pair]
-    if any(not key or not equals for key, equals, _ in pairs):
+    name, colon, settings = text.partition(":")
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
+    given = {key: value for key, _, value in pairs} if colon else {}
+    if not name or (colon and (not all(all(p) for p in pairs) or len(given) < len(pairs))):
         raise BadConfig(f"a learner is given as id or id:key=value,key=value, not {text!r}")
-    return make_learner(name, **{key: value for key, _, value in pairs})
+    return make_learner(name, **given)
 
 
 def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:

@@ -193,7 +193,7 @@ def test_list_imports_no_torch_and_is_quick() -> None:
         times.append(time.perf_counter() - started)
         assert done.returncode == 0, done.stderr
         assert "procgen/starpilot-easy-v0" in done.stdout
-    assert min(times) < 0.6  # 0.2 where nobody else has the cores
+    assert min(times) < 1  # 0.2 where nobody else has the cores
 
 
 @pytest.mark.parametrize("name", ["gradmatch", "starpilot", "bc"])

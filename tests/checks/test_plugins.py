@@ -138,4 +138,4 @@ def test_list_stays_quick_with_two_hundred_plugins(tmp_path: Path) -> None:
         _install(tmp_path, f"plugin-{number}", f"method-{number}", GOOD)
     seconds, done = _timed(tmp_path, "list")
     assert done.stdout.count("method-") == 200
-    assert seconds < 0.8  # 0.3 where nobody else has the cores
+    assert seconds < 1.2  # 0.3 where nobody else has the cores

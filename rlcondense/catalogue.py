@@ -12,7 +12,7 @@ import sys
 import tomllib
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
@@ -112,6 +112,19 @@ class Entry:
     def origin(self) -> str:
         """The distribution and version it comes from, in words."""
         return " ".join(self.distribution) if self.distribution else "this process"
+
+    def exported(self) -> dict[str, Any]:
+        """All of the entry as plain values, for another process to have with `imported`."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
+
+    @classmethod
+    def imported(cls, values: Mapping[str, Any]) -> Entry:
+        """The entry of `exported`, whose tuples may have become lists."""
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values."""
@@ -221,6 +234,11 @@ def add(entry: Entry) -> None:
     if is_taken(entry.group, entry.id):
         raise BadConfig(f"{entry.id!r} is a built-in {entry.kind}; choose another name")
     _registered[entry.group, entry.id] = entry
+
+
+def registered() -> list[Entry]:
+    """What was added in this process, for another one to `add`."""
+    return list(_registered.values())
 
 
 def import_file(path: Path) -> ModuleType:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
-import os
 import shlex
 import sys
 import time
@@ -16,13 +13,11 @@ from typing import Any, TypeVar
 import click
 
 from rlcondense import __version__
+from rlcondense.console import ConsoleProgress, ConsoleSweep
 from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.process import tune
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Torch's waiting threads spin for milliseconds by default. A tenth of that makes a lone training
-# some 7% slower, and one that has to share its cores up to twenty times faster.
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 
 
 class _Commands(click.Group):
@@ -52,53 +47,7 @@ class _Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(debug: bool) -> None:
     """Which small dataset trains the best policy?"""
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc reuse large blocks: giving each back to the system costs training a fifth."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
-
-
-class ConsoleProgress:
-    """Bars on a terminal, a line now and then elsewhere, always on stderr."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._phase = ""
-        self._first = 0
-        self._started = self._said = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        if phase != self._phase:
-            self.close()
-            self._phase, self._first = phase, done
-            self._started = self._said = time.monotonic()
-        if self._terminal:
-            self._draw(phase, done, total, note)
-        elif time.monotonic() - self._said > PLAIN_SECONDS:
-            self._said = time.monotonic()
-            left = (self._said - self._started) * (total - done) / max(done - self._first, 1)
-            click.echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
-
-    def _draw(self, phase: str, done: int, total: int, note: str) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, initial=done, desc=phase, leave=False, unit_scale=True)
-        self._bar.n = done
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.refresh()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    tune()
 
 
 def _settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -324,18 +273,261 @@ def transfer(as_json: bool, **options: Any) -> None:
         sys.exit(1)
 
 
+_results = click.option(
+    "--results",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the records.",
+)
+_workers = _options(
+    click.option("--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."),
+    click.option("--threads", default=1, show_default=True, help="Threads of each worker."),
+)
+
+
+@main.command()
+@_include
+@click.argument("suite")
+@_results
+@click.option(
+    "--only",
+    metavar="STATUS,...",
+    help="failed, missing, skipped or not-installed cells. Default: all but the skipped.",
+)
+@click.option("--shard", metavar="I/N", help="The I-th of N parts, for job arrays.")
+@click.option("--dry-run", is_flag=True, help="Show the cells and what they will take, and stop.")
+@click.option("--refresh", is_flag=True, help="Compute again what is there already.")
+@click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
+@click.option("--max-failures", type=int, metavar="N", help="Begin nothing more after N failures.")
+@click.option("--stop-on-error", is_flag=True, help="As --max-failures 1.")
+@_workers
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    help="local, or ray (pip install 'rlcondense[ray]').",
+)
+@click.option("--address", help="Of a Ray cluster; auto for this machine's. Default: start one.")
+@click.option("--gpus", default=1.0, show_default=True, help="Of a GPU for each of Ray's tasks.")
+@_device
+@click.option("--json", "as_json", is_flag=True, help="Print where every cell stands as JSON.")
+def sweep(
+    suite: str,
+    results: Path,
+    only: str | None,
+    shard: str | None,
+    dry_run: bool,
+    stop_on_error: bool,
+    max_failures: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compute every cell of SUITE that is not there yet: a shipped suite, or a .toml file."""
+    from rlcondense.running import sweep as sweeping
+    from rlcondense.running.suite import load_suite
+
+    the_suite = load_suite(suite)
+    part = _shard(shard)
+    wanted = tuple(only.split(",")) if only else sweeping.AGAIN
+    if dry_run:
+        _dry_run(the_suite, results, wanted, part, as_json, **options)
+        return
+    watcher = ConsoleSweep()
+    started = time.monotonic()
+    _interrupt_on_termination()
+    try:
+        result = sweeping.sweep(
+            the_suite,
+            results=results,
+            only=wanted,
+            shard=part,
+            max_failures=1 if stop_on_error else max_failures,
+            watcher=watcher,
+            **options,
+        )
+    finally:
+        watcher.close()
+    _print_sweep(result, as_json, time.monotonic() - started)
+    if result.failed or result.counts().get("failed"):
+        sys.exit(1)
+
+
+def _interrupt_on_termination() -> None:
+    """Have a batch system's SIGTERM end a sweep as Ctrl-C does."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        number, of = map(int, text.split("/"))
+    except ValueError:
+        raise BadConfig(f"--shard takes I/N, such as 1/4, not {text!r}") from None
+    return number, of
+
+
+def _dry_run(
+    suite: Any,
+    results: Path,
+    only: Sequence[str],
+    shard: tuple[int, int] | None,
+    as_json: bool,
+    *,
+    device: str,
+    threads: int,
+    workers: int | None,
+    **_options: Any,
+) -> None:
+    from rlcondense.running import sweep as sweeping
+    from rlcondense.running.store import Store
+
+    store = Store(results, writable=False)
+    states = sweeping.dry_run(suite, store, only, shard)
+    if as_json:
+        click.echo(json.dumps([state.to_json() for state in states], indent=2))
+        return
+    for state in states:
+        expected = "to be skipped" if state.planned.skip and state.status == "missing" else ""
+        why = f" ({state.reason})" if state.reason else ""
+        click.echo(
+            f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "
+            f"{state.planned.text}{why}"
+        )
+    _print_counts(suite.name, states, store, device, threads, workers)
+
+
+def _print_counts(
+    name: str,
+    states: Sequence[Any],
+    store: Any,
+    device: str,
+    threads: int,
+    workers: int | None,
+) -> None:
+    from rlcondense.running import sweep as sweeping
+    from rlcondense.running.environment import resolve_device
+    from rlcondense.running.estimate import in_words
+    from rlcondense.running.executors import LocalExecutor, Setting
+
+    counts = ", ".join(f"{n} {status}" for status, n in sweeping.counts_of(states).items())
+    click.echo(f"{name}: {len(states)} cells: {counts}")
+    device = resolve_device(device)
+    left = sweeping.time_left(states, store, device, threads)
+    if not left.cells:
+        return
+    size = LocalExecutor(Setting(store, device, threads, workers)).size()
+    noun = "worker" if size == 1 else "workers"
+    text = f"about {in_words(left.seconds / size)} left with {size} {noun} on {device}"
+    if left.unknown:
+        text += f", and more for {left.unknown} cells whose like was never timed here"
+    if left.borrowed:
+        text += (
+            f"; for {left.borrowed} of {left.cells} cells by rates of two Intel Xeon cores, "
+            "until their like is timed here"
+        )
+    click.echo(text)
+
+
+def _print_sweep(result: Any, as_json: bool, seconds: float) -> None:
+    from rlcondense.reporting.tables import suite_table
+    from rlcondense.running.estimate import in_words
+
+    if as_json:
+        click.echo(json.dumps([state.to_json() for state in result.states], indent=2))
+        return
+    click.echo(suite_table(result.records()))
+    counts = ", ".join(f"{n} {status}" for status, n in result.counts().items())
+    early = ", ended early because of failures" if result.stopped else ""
+    took = f"{result.computed} computed in {in_words(seconds)}{early}"
+    click.echo(f"\n{result.suite.name}: {counts}; {took}. Records: {result.store.root / 'records'}")
+
+
+@main.command()
+@click.argument("suite")
+@_results
+@_workers
+@_device
+@click.option("--costs", is_flag=True, help="Show what each method cost.")
+@click.option("--table", is_flag=True, help="Show the table of what is done.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(
+    suite: str,
+    results: Path,
+    workers: int | None,
+    threads: int,
+    device: str,
+    costs: bool,
+    table: bool,
+    as_json: bool,
+) -> None:
+    """Show how far the sweeps of SUITE are."""
+    from rlcondense.reporting.ledger import ledger, ledger_table
+    from rlcondense.reporting.tables import suite_table
+    from rlcondense.running import sweep as sweeping
+    from rlcondense.running.store import Store
+    from rlcondense.running.suite import load_suite
+
+    the_suite = load_suite(suite)
+    store = Store(results, writable=False)
+    plan, changed = sweeping.read_manifest(store, the_suite)
+    states = sweeping.states_of(plan, store)
+    sums = ledger(state.facts for state in states if state.facts is not None)
+    if as_json:
+        out = {
+            "suite": the_suite.name,
+            "counts": sweeping.counts_of(states),
+            "cells": [state.to_json() for state in states],
+            "costs": [cost.to_json() for cost in sums],
+        }
+        click.echo(json.dumps(out, indent=2))
+        return
+    if changed:
+        click.echo("the suite has changed since its last sweep, which is what is shown", err=True)
+    _print_undone(states)
+    if table:
+        result = sweeping.SweepResult(the_suite, states, 0, 0, store)
+        click.echo(suite_table(result.records()) + "\n")
+    if costs:
+        click.echo(ledger_table(sums))
+    _print_counts(the_suite.name, states, store, device, threads, workers)
+
+
+def _print_undone(states: Sequence[Any]) -> None:
+    """A line on each cell that is running, has failed, was skipped or cannot be computed."""
+    for state in states:
+        if state.status in ("done", "missing"):
+            continue
+        since = ""
+        if state.since is not None:
+            since = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(state.since))}"
+        click.echo(f"{state.status:<13}  {state.planned.text} ({state.reason}{since})")
+
+
 @main.command("list")
 @click.argument(
-    "group", required=False, type=click.Choice(["tasks", "datasets", "methods", "learners"])
+    "group",
+    required=False,
+    type=click.Choice(["tasks", "datasets", "methods", "learners", "suites"]),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(group: str | None, as_json: bool) -> None:
-    """List tasks, datasets, methods and learners. Imports none of them."""
+    """List tasks, datasets, methods, learners and suites. Imports none of them."""
     from rlcondense.catalogue import GROUPS, collisions, entries
+    from rlcondense.running.suite import load_suite, shipped_suites
 
-    found = {name: list(entries(name).values()) for name in ([group] if group else GROUPS)}
+    groups = [name for name in GROUPS if group in (None, name)]
+    found = {name: list(entries(name).values()) for name in groups}
+    suites = [load_suite(name) for name in shipped_suites()] if group in (None, "suites") else []
     if as_json:
-        plain = {name: [entry.to_json() for entry in rows] for name, rows in found.items()}
+        plain: dict[str, Any] = {
+            name: [entry.to_json() for entry in rows] for name, rows in found.items()
+        }
+        if suites:
+            plain["suites"] = [{"id": s.name, "summary": s.summary} for s in suites]
         click.echo(json.dumps(plain, indent=2, sort_keys=True))
         return
     for name, rows in found.items():
@@ -348,6 +540,10 @@ def list_(group: str | None, as_json: bool) -> None:
                 click.echo(f"    ! offered by {' and '.join(entry.rivals)}: cannot be used")
         for entry in collisions(name):
             click.echo(f"    ! {entry.id} of {entry.origin} is hidden by the built-in one")
+    if suites:
+        click.echo("suites:")
+    for suite in suites:
+        click.echo(f"  {suite.name:<{max(len(s.name) for s in suites)}}  {suite.summary}")
 
 
 @main.command()

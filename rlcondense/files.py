@@ -7,10 +7,12 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,14 +129,88 @@ def sha256_arrays(arrays: Mapping[str, npt.NDArray[Any] | None]) -> str:
     return digest.hexdigest()
 
 
+class Busy(RLCondenseError):
+    """Somebody else holds a lock.
+
+    Attributes:
+        owner: who, as the lock's file says: `pid`, `host`, `since` (seconds since 1970).
+    """
+
+    def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
+        super().__init__(f"{path} is held by {owner.get('host')}, process {owner.get('pid')}")
+        self.owner = owner
+
+
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold `path` against other processes; the system releases it if this one dies."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise RLCondenseError(f"cannot write {path}: {error.strerror or error}") from error
+def lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold `path` against other processes; the system releases it if this one dies.
+
+    The file says who holds it, and is gone afterwards. One that is left by a process that died
+    binds nobody.
+
+    Args:
+        path: of the lock.
+        wait: until it is free.
+
+    Raises:
+        Busy: it is held, and there was to be no waiting.
+    """
+    file = _locked(path, wait)
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        owner = {"pid": os.getpid(), "host": platform.node(), "since": round(time.time(), 3)}
+        with contextlib.suppress(OSError):  # a full disk: it is held all the same
+            file.write(json.dumps(owner).encode())
+            file.flush()
+        try:
+            yield
+        finally:
+            # While it is still held: whoever waits for this very file then opens the path anew.
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _locked(path: Path, wait: bool) -> IO[bytes]:
+    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise RLCondenseError(f"cannot write {path}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(file, how)
+            if _is_still(path, file):
+                file.truncate(0)
+                return file
+        except BlockingIOError:
+            file.close()
+            raise Busy(path, lock_owner(path) or {}) from None
+        except OSError as error:
+            file.close()
+            raise RLCondenseError(f"cannot lock {path}: {error.strerror or error}") from error
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_still(path: Path, file: IO[bytes]) -> bool:
+    """Whether an open file is what its path names: its last holder may have taken it away."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def lock_owner(path: Path) -> dict[str, Any] | None:
+    """Who holds a lock: `pid`, `host`, `since`; None if nobody does."""
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = json.loads(file.read() or b"{}")
+                return owner if isinstance(owner, dict) else {}
+            return None
+    except (OSError, ValueError):
+        return None

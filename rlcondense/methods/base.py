@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import config_json
+from rlcondense.costs import measured, peak_memory_bytes
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded
 from rlcondense.experts.zoo import Expert
@@ -222,9 +221,8 @@ class Method(ABC, Generic[ConfigT]):
             device=device,
             progress=progress,
         )
-        started = time.perf_counter()
-        result = self._condense(problem)
-        seconds = time.perf_counter() - started
+        with measured(device) as seconds:
+            result = self._condense(problem)
         result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
         size = len(result.columns["observations"])
@@ -251,8 +249,8 @@ class Method(ABC, Generic[ConfigT]):
                     gradient_evaluations=result.gradient_evaluations,
                     environment_steps=result.environment_steps,
                     device=device,
-                    wall_seconds=round(seconds, 3),
-                    peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                    **{f"{kind}_seconds": value for kind, value in seconds.to_json().items()},
+                    peak_memory_bytes=peak_memory_bytes(),
                 ),
                 displacement=result.displacement,
                 matching_loss=result.matching_loss,

@@ -127,6 +127,8 @@ class Cost:
         environment_steps: steps taken in the seen levels.
         device: `cpu` or `cuda`.
         wall_seconds: measured, and so no part of what two equal runs agree on.
+        cpu_seconds: of the process on all processors, measured.
+        gpu_seconds: of the wall seconds those with a GPU held, measured.
         peak_memory_bytes: of the whole process, measured.
     """
 
@@ -134,6 +136,8 @@ class Cost:
     environment_steps: int = 0
     device: str = "cpu"
     wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,6 +101,128 @@ def transfer_table(
         *_agreement(rows, learners),
     ]
     return "\n".join(lines)
+
+
+def suite_table(records: Sequence[Record]) -> str:
+    """The tables that `rlcondense sweep` ends with: one for each task, dataset and learner.
+
+    Args:
+        records: of the suite's cells, in any order and of any status.
+    """
+    policies = [r for r in records if r["cell"]["learner"] is None]
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record["cell"]["learner"] is not None:
+            groups.setdefault(_group_key(record), []).append(record)
+    parts = []
+    for rows in groups.values():
+        first = _place_key(rows[0])
+        parts.append(_suite_part(rows, [p for p in policies if _place_key(p) == first]))
+    if not parts:
+        return "no cell has a record yet"
+    said = [
+        "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
+        "has one condensation seed; recovery and gain as `rlcondense run` has them, on held-out",
+        "levels, with 95% intervals. !: does not clear the random policy, the marginal policy and",
+        "the random subset of its size.",
+    ]
+    return "\n\n".join([*parts, "\n".join(said)])
+
+
+def _place_key(record: Record) -> str:
+    """What the reference policies of a record have in common with it."""
+    names = ("task", "dataset", "evaluation", "learner_seeds")
+    return json.dumps({name: record["cell"][name] for name in names}, sort_keys=True)
+
+
+def _group_key(record: Record) -> str:
+    return _place_key(record) + json.dumps(record["cell"]["learner"], sort_keys=True)
+
+
+def _row_key(record: Record) -> str:
+    cell = record["cell"]
+    return json.dumps([cell["method"], cell["budget"]], sort_keys=True)
+
+
+def _suite_part(records: Sequence[Record], policies: Sequence[Record]) -> str:
+    from tabulate import tabulate
+
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(_row_key(record), []).append(record)
+    rows = sorted(found.values(), key=_suite_order)
+    names = _row_names(rows)
+    done = [record for record in policies if record["status"] == "done"]
+    beside = {record["cell"]["method"]["id"]: [record] for record in done}
+    randoms = {_likeness(row): row for row in rows if row[0]["cell"]["method"]["id"] == "random"}
+    table = [_table_row("expert", beside)] if "expert" in beside else []
+    for name, row in zip(names, rows, strict=True):
+        table.append(_suite_row(name, row, beside, randoms))
+    table += [_table_row(n, beside) for n in ("marginal-policy", "random-policy") if n in beside]
+    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
+    text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
+    undone = dict.fromkeys(_undone(r) for r in records if r["status"] != "done")
+    shown = next((r for r in records if r["status"] == "done"), None)
+    return "\n".join([_suite_caption(shown or records[0]), "", text, *undone])
+
+
+def _suite_caption(record: Record) -> str:
+    cell = record["cell"]
+    learner = cell["learner"]
+    episodes = cell["evaluation"]["environments"] * cell["evaluation"]["quota"]
+    shown = ("network", "loss", "updates", "batch_size")
+    config = ", ".join(f"{k} {learner['config'][k]}" for k in shown if k in learner["config"])
+    actions = f", actions: {record['action_selection']}" if record["status"] == "done" else ""
+    return (
+        f"{cell['task']}, {cell['dataset']}, learner {learner['id']} ({config}), "
+        f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split{actions}"
+    )
+
+
+def _suite_order(row: Sequence[Record]) -> tuple[int, int, str]:
+    """All the data first, then the smallest first, and the random subset last of its size."""
+    cell = row[0]["cell"]
+    size = row[0]["report"]["size"] if "report" in row[0] else cell["budget"].get("size", 0)
+    name = cell["method"]["id"]
+    return (name != "full", size, f"{name == 'random':d} {name}")
+
+
+def _likeness(row: Sequence[Record]) -> tuple[Any, Any]:
+    record = row[0]
+    return record.get("report", {}).get("size"), record.get("labels")
+
+
+def _suite_row(
+    name: str,
+    row: list[Record],
+    policies: Mapping[str, list[Record]],
+    randoms: Mapping[tuple[Any, Any], list[Record]],
+) -> list[str]:
+    if undone := _first_undone(row):
+        budget = row[0]["cell"]["budget"]
+        return [name, str(budget.get("size", "")), *[undone["status"]] * 2]
+    own = row[0]["cell"]["method"]["id"]
+    own = own if own in ORDER else "method"
+    rows = {**policies, own: row}
+    subset = randoms.get(_likeness(row))
+    if own not in ("random", "full") and subset is not None and not _first_undone(subset):
+        rows["random"] = subset
+    cells = _table_row(own, rows)
+    floors = [other for other in MUST_CLEAR if other in rows and other != own]
+    clears = all(difference(row, rows[other], "heldout").above_zero for other in floors)
+    return [name if clears else f"{name} !", *cells[1:]]
+
+
+def _row_names(rows: Sequence[Sequence[Record]]) -> list[str]:
+    """The methods' ids, with the settings in which those of one id differ."""
+    methods = [row[0]["cell"]["method"] for row in rows]
+    names = []
+    for method in methods:
+        alike = [other["config"] for other in methods if other["id"] == method["id"]]
+        differing = [k for k, v in method["config"].items() if any(a.get(k) != v for a in alike)]
+        settings = ", ".join(f"{key}={method['config'][key]}" for key in differing)
+        names.append(method["id"] + (f" ({settings})" if settings else ""))
+    return names
 
 
 def _sizes(row: Mapping[str, Sequence[Record]]) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
+from rlcondense.config import config_json
+from rlcondense.evaluation import PROTOCOL_VERSION, Protocol
 from rlcondense.files import canonical_json
+from rlcondense.learners.base import Learner
+from rlcondense.methods.base import Method
+from rlcondense.methods.condensed import Budget
 
 REFERENCE_POLICIES = ("random-policy", "marginal-policy", "expert")
+_CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 
 @dataclass(frozen=True)
@@ -40,17 +47,88 @@ class Cell:
         """The cell as plain values."""
         return {**asdict(self), "learner_seeds": list(self.learner_seeds)}
 
-    @property
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+        """The cell of `to_json`."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**known, "learner_seeds": tuple(values["learner_seeds"])})
+
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that stand for everything in the cell."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def condensation_id(self) -> str:
         """The same for what condensation alone depends on: not the learner, not the evaluation."""
-        parts = {
-            name: value
-            for name, value in self.to_json().items()
-            if name in ("task", "dataset", "method", "budget", "condensation_seed")
-        }
+        parts = {name: value for name, value in self.to_json().items() if name in _CONDENSATION}
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether it is a policy's, which nobody condensed for and nobody trained here."""
+        return self.learner is None
+
+    def __str__(self) -> str:
+        """The cell in a line, for people."""
+        names = [self.task, self.method["id"]]
+        if self.budget is not None:
+            names.append(budget_text(self.budget))
+        if self.learner is not None:
+            names += [self.learner["id"], f"seed {self.condensation_seed}"]
+        return " ".join(names)
+
+
+def method_cell(
+    task: str,
+    dataset: str,
+    method: Method[Any],
+    budget: Budget,
+    learner: Learner[Any],
+    condensation_seed: int,
+    learner_seeds: Sequence[int],
+    protocol: Protocol,
+) -> Cell:
+    """The cell of a method; `task` and `dataset` are ids."""
+    return Cell(
+        task=task,
+        dataset=dataset,
+        method={"id": method.id, "config": config_json(method.config)},
+        budget=budget.to_json(),
+        learner={"id": learner.id, "config": config_json(learner.config)},
+        condensation_seed=condensation_seed,
+        learner_seeds=tuple(learner_seeds),
+        evaluation=evaluation_json(protocol),
+    )
+
+
+def policy_cell(
+    task: str,
+    dataset: str,
+    method: Mapping[str, Any],
+    learner_seeds: Sequence[int],
+    protocol: Protocol,
+) -> Cell:
+    """The cell of policies that no learner trains here; `method` is `{"id", "config"}`."""
+    return Cell(
+        task=task,
+        dataset=dataset,
+        method=method,
+        budget=None,
+        learner=None,
+        condensation_seed=0,
+        learner_seeds=tuple(learner_seeds),
+        evaluation=evaluation_json(protocol),
+    )
+
+
+def evaluation_json(protocol: Protocol) -> dict[str, Any]:
+    """A protocol as cells hold it."""
+    return {"protocol": PROTOCOL_VERSION, **asdict(protocol)}
+
+
+def budget_text(budget: Mapping[str, Any]) -> str:
+    """A budget in words: `150`, `10% of episodes`."""
+    if "size" in budget:
+        return str(budget["size"])
+    return f"{budget['percent']:g}% of {budget['unit']}"

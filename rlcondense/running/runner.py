@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,16 @@ import torch
 
 from rlcondense import __version__, catalogue
 from rlcondense.config import config_json
+from rlcondense.costs import (
+    Seconds,
+    forget_peak_memory,
+    measured,
+    peak_gpu_memory_bytes,
+    peak_memory_bytes,
+)
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
-from rlcondense.evaluation import PROTOCOL_VERSION, Evaluation, Protocol, evaluate, protocol_of
+from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
 from rlcondense.files import canonical_json, sha256_file
 from rlcondense.learners.base import Learner
@@ -47,12 +53,19 @@ from rlcondense.policies import (
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.statistics import summarise
 from rlcondense.reporting.tables import run_table
-from rlcondense.running.cell import REFERENCE_POLICIES, Cell
+from rlcondense.running.cell import (
+    REFERENCE_POLICIES,
+    Cell,
+    evaluation_json,
+    method_cell,
+    policy_cell,
+)
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
-from rlcondense.running.store import SCHEMA_VERSION, Store
+from rlcondense.running.store import SCHEMA_VERSION, Results, Store
 from rlcondense.tasks.base import SPLITS, Task
 
 Record = dict[str, Any]
+MOST_FRAMES = 20  # of a failed cell's traceback
 
 
 @dataclass(frozen=True)
@@ -100,9 +113,12 @@ class Bench:
     protocol: Protocol
     device: str
     threads: int
-    store: Store
-    refresh: bool
-    progress: Progress
+    store: Results
+    refresh: bool = False
+    progress: Progress = silent
+    keep_policies: bool = False
+    wait: bool = True  # for a cell that somebody else is at
+    record_failures: bool = False  # instead of raising them
     refreshed: set[str] = field(default_factory=set)  # what was condensed anew
 
     @property
@@ -135,6 +151,7 @@ def run(
     results: str | Path = "results",
     refresh: bool = False,
     references: bool = True,
+    keep_policies: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
     """Condense, train and evaluate, with the reference rows, or read all that back.
@@ -158,6 +175,7 @@ def run(
         results: folder of the records.
         refresh: compute again what is there already.
         references: run the reference rows too.
+        keep_policies: write the policies that are trained to `<results>/policies/<cell id>`.
         progress: told how far it is.
 
     Example:
@@ -183,6 +201,7 @@ def run(
         refresh=refresh,
         progress=progress,
     )
+    bench = replace(bench, keep_policies=keep_policies)
     outcomes = [run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
     rows = _references(bench, made.id, [r for r, _ in outcomes]) if references else []
     return _result(bench, outcomes, rows)
@@ -365,6 +384,7 @@ def make_bench(
 
 
 def _result(bench: Bench, outcomes: list[Outcome], rows: list[Outcome]) -> RunResult:
+    assert isinstance(bench.store, Store)
     everything = [warnings for _, warnings in (*outcomes, *rows)]
     return RunResult(
         records=[record for record, _ in outcomes],
@@ -440,7 +460,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
         given = bench.learner.requires if method.gives is None else method.gives
         if reason := _misfit(bench, given):
             return reason
-        return _learned(bench, method.id, _condensed(bench, method, budget, seed, cell))
+        return _learned(bench, cell, _condensed(bench, method, budget, seed, cell))
 
     return _cached(bench, cell, key, compute)
 
@@ -452,15 +472,15 @@ def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
 
 
 def _method_cell(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
-    return Cell(
-        task=bench.task.id,
-        dataset=bench.source.id,
-        method={"id": method.id, "config": config_json(method.config)},
-        budget=budget.to_json(),
-        learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
-        condensation_seed=seed,
-        learner_seeds=bench.seeds,
-        evaluation=_evaluation_json(bench.protocol),
+    return method_cell(
+        bench.task.id,
+        bench.source.id,
+        method,
+        budget,
+        bench.learner,
+        seed,
+        bench.seeds,
+        bench.protocol,
     )
 
 
@@ -477,34 +497,40 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
         learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
         condensation_seed=data.report.seed if data.report else 0,
         learner_seeds=bench.seeds,
-        evaluation=_evaluation_json(bench.protocol),
+        evaluation=evaluation_json(bench.protocol),
     )
     key = _key(bench, None, bench.learner)
-    return _cached(bench, cell, key, lambda: _learned(bench, name, data))
+    return _cached(bench, cell, key, lambda: _learned(bench, cell, data))
 
 
-def _learned(bench: Bench, name: str, data: CondensedDataset) -> Record:
+def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
     """Train on condensed data, evaluate, and tell of both."""
     if reason := _misfit(bench, data.provides()):
         return reason
-    started = time.perf_counter()
+    name = cell.method["id"]
     try:
-        policies = bench.learner.fit(
-            data,
-            task=bench.task,
-            seeds=bench.seeds,
-            device=bench.device,
-            progress=_named(bench.progress, name),
-        )
+        with measured(bench.device) as seconds:
+            policies = bench.learner.fit(
+                data,
+                task=bench.task,
+                seeds=bench.seeds,
+                device=bench.device,
+                progress=_named(bench.progress, name),
+            )
+    except MissingExtra:
+        raise
     except RLCondenseError as error:
         return {"status": "failed", "reason": str(error)}
-    timings = {"train": time.perf_counter() - started}
+    timings = {"train": seconds.to_json()}
     report: dict[str, Any] = {"size": len(data), "label_kind": data.label_kind}
     if data.report is not None:
         report = data.report.to_json()
-        timings["condense"] = report["cost"].pop("wall_seconds")
-        del report["cost"]["peak_memory_bytes"]
+        cost = report["cost"]
+        timings["condense"] = {kind: cost.pop(f"{kind}_seconds") for kind in Seconds().to_json()}
+        del cost["peak_memory_bytes"]
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
+    if bench.keep_policies and isinstance(policies, NetworkPolicies):
+        bench.store.write_policies(cell.id, policies)
     return {**_evaluated(bench, policies, name, timings), "report": report, "labels": taken}
 
 
@@ -512,24 +538,20 @@ def run_policy(bench: Bench, name: str) -> Outcome:
     expert = bench.expert if name == "expert" else None
     if name == "expert" and expert is None:
         raise UnknownName("expert", bench.task.id, shipped_experts())
-    policies = reference_policies(
-        name, bench.task, bench.dataset, expert, bench.seeds, bench.device
-    )
+
+    def compute() -> Record:
+        policies = reference_policies(
+            name, bench.task, bench.dataset, expert, bench.seeds, bench.device
+        )
+        return _evaluated(bench, policies, name, {})
+
     cell = _policy_cell(bench, {"id": name, "config": {}})
-    return _cached(bench, cell, _key(bench, expert), lambda: _evaluated(bench, policies, name, {}))
+    return _cached(bench, cell, _key(bench, expert), compute)
 
 
 def _policy_cell(bench: Bench, method: Mapping[str, Any]) -> Cell:
-    return Cell(
-        task=bench.task.id,
-        dataset=bench.dataset.id if bench.dataset is not None else "",
-        method=method,
-        budget=None,
-        learner=None,
-        condensation_seed=0,
-        learner_seeds=bench.seeds,
-        evaluation=_evaluation_json(bench.protocol),
-    )
+    dataset = bench.dataset.id if bench.dataset is not None else ""
+    return policy_cell(bench.task.id, dataset, method, bench.seeds, bench.protocol)
 
 
 def reference_policies(
@@ -590,19 +612,22 @@ def _condensed(
     return stored
 
 
-def _evaluated(bench: Bench, policies: PolicyBatch, name: str, timings: dict[str, float]) -> Record:
+def _evaluated(
+    bench: Bench, policies: PolicyBatch, name: str, timings: dict[str, dict[str, float]]
+) -> Record:
     progress = _named(bench.progress, name)
     done: dict[str, Evaluation] = {}
     for split in SPLITS:
-        done[split] = evaluate(
-            policies,
-            bench.task,
-            split,
-            protocol=bench.protocol,
-            num_threads=bench.threads,
-            progress=progress,
-        )
-        timings[f"evaluate_{split}"] = done[split].seconds
+        with measured(bench.device) as seconds:
+            done[split] = evaluate(
+                policies,
+                bench.task,
+                split,
+                protocol=bench.protocol,
+                num_threads=bench.threads,
+                progress=progress,
+            )
+        timings[f"evaluate_{split}"] = seconds.to_json()
     returns = {split: scores.returns.tolist() for split, scores in done.items()}
     return {
         "status": "done",
@@ -612,7 +637,7 @@ def _evaluated(bench: Bench, policies: PolicyBatch, name: str, timings: dict[str
         "level_seeds": {split: scores.level_seeds[0].tolist() for split, scores in done.items()},
         "summary": {split: summarise(rows) for split, rows in returns.items()},
         "action_selection": policies.action_selection,
-        "timings": {phase: round(seconds, 3) for phase, seconds in timings.items()},
+        "timings": timings,
     }
 
 
@@ -620,29 +645,149 @@ def _cached(
     bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
 ) -> Outcome:
     """A record and None if computed, or what its making differs in if read back."""
-    with bench.store.lock(cell.id):
-        record = bench.store.read_record(cell.id)
-        if record is not None and record["status"] == "done" and not bench.refresh:
+    with bench.store.lock(cell.id, wait=bench.wait):
+        record = None if bench.refresh else bench.store.read_record(cell.id)
+        if record is not None and record["status"] == "done":
             return record, [
                 f"{cell.method['id']} was made with {name} {_short(record['key'].get(name))}, "
                 f"here it is {_short(value)} (--refresh computes it anew)"
                 for name, value in key.items()
                 if record["key"].get(name) != value
             ]
-        computed = compute()
-        timings = computed.pop("timings", {})
-        timings["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        forget_peak_memory()
+        try:
+            computed = compute()
+        except Exception as error:
+            if not bench.record_failures:
+                raise
+            computed = _gone_wrong(error)
+        memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
         record = {
-            "plugins": _plugins(cell),
-            "schema_version": SCHEMA_VERSION,
-            "cell_id": cell.id,
-            "cell": cell.to_json(),
+            **_frame(cell, bench.device, bench.threads),
             "key": key,
-            "environment": describe(bench.device, bench.threads),
+            "timings": {},
+            "memory": memory,
             **computed,
-            "timings": timings,
         }
         return bench.store.write_record(record), None
+
+
+def _frame(cell: Cell, device: str, threads: int) -> Record:
+    """What every record says, whatever came of its cell."""
+    return {
+        "plugins": _plugins(cell),
+        "schema_version": SCHEMA_VERSION,
+        "cell_id": cell.id,
+        "cell": cell.to_json(),
+        "environment": describe(device, threads),
+    }
+
+
+def run_cell(
+    cell: Cell,
+    *,
+    dataset: Callable[[str], TransitionDataset],
+    store: Results,
+    device: str,
+    threads: int,
+    refresh: bool = False,
+    refreshed: bool = False,
+    keep_policies: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Compute a planned cell, or read it back, whatever comes of it.
+
+    A cell that fails has a record too, with the reason and the traceback, and so has one whose
+    parts are not installed.
+
+    Args:
+        cell: from a plan.
+        dataset: gives a dataset by its id.
+        store: where its record is written.
+        device: `cpu` or `cuda`.
+        threads: for the environments; torch's are set by the process.
+        refresh: compute again what is there already.
+        refreshed: what it learns from has been condensed again for another cell.
+        keep_policies: store the policies that are trained.
+        progress: told how far it is.
+
+    Raises:
+        Busy: somebody else is at it.
+        RLCondenseError: the store cannot be written to.
+    """
+    try:
+        bench = replace(
+            _bench_of(cell, dataset, store, device, threads),
+            refresh=refresh,
+            keep_policies=keep_policies,
+            progress=progress,
+            wait=False,
+            record_failures=True,
+            refreshed={cell.condensation_id} if refreshed else set(),
+        )
+        compute = _prepared(bench, cell)
+    except Exception as error:  # whatever a plugin raises concerns its own cells alone
+        with store.lock(cell.id, wait=False):
+            return _write_undone(cell, _gone_wrong(error), store, device, threads), None
+    return compute()
+
+
+def write_failure(cell: Cell, reason: str, store: Results, device: str, threads: int) -> Record:
+    """Write that a cell has failed; for whoever saw its process end."""
+    return _write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
+
+
+def _write_undone(cell: Cell, said: Record, store: Results, device: str, threads: int) -> Record:
+    frame = {**_frame(cell, device, threads), "key": {}, "timings": {}, "memory": {}}
+    return store.write_record({**frame, **said})
+
+
+def _prepared(bench: Bench, cell: Cell) -> Callable[[], Outcome]:
+    if cell.budget is None:
+        name = str(cell.method["id"])
+        return lambda: run_policy(bench, name)
+    method = make_method(cell.method["id"], **cell.method["config"])
+    budget = Budget(**cell.budget)
+    if _method_cell(bench, method, budget, cell.condensation_seed) != cell:
+        raise RLCondenseError(
+            f"{cell} was planned with other settings than {method.id!r} has here: is another "
+            "version of it at work?"
+        )
+    return lambda: run_method(bench, method, budget, cell.condensation_seed)
+
+
+def _bench_of(
+    cell: Cell,
+    dataset: Callable[[str], TransitionDataset],
+    store: Results,
+    device: str,
+    threads: int,
+) -> Bench:
+    learner = cell.learner or {"id": "bc", "config": {}}  # which a policy's cell never uses
+    protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
+    return Bench(
+        task=make_task(cell.task),
+        dataset=dataset(cell.dataset),
+        expert=_expert_of(cell.dataset),
+        learner=make_learner(learner["id"], **learner["config"]),
+        seeds=cell.learner_seeds,
+        protocol=Protocol(**protocol),
+        device=device,
+        threads=threads,
+        store=store,
+    )
+
+
+def _gone_wrong(error: Exception) -> Record:
+    """What the record of a cell says that an error ended."""
+    absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
+    said = str(error) if isinstance(error, RLCondenseError) else f"{type(error).__name__}: {error}"
+    lines = traceback.format_exception(error, limit=-MOST_FRAMES)
+    return {
+        "status": "not-installed" if absent else "failed",
+        "reason": " ".join(said.split()),
+        "traceback": "".join(lines),
+    }
 
 
 def _plugins(cell: Cell) -> list[dict[str, str]]:
@@ -682,10 +827,6 @@ def _key(bench: Bench, expert: Expert | None, *parts: Method[Any] | Learner[Any]
         "device": bench.device,
         "threads": bench.threads,
     }
-
-
-def _evaluation_json(protocol: Protocol) -> dict[str, Any]:
-    return {"protocol": PROTOCOL_VERSION, **asdict(protocol)}
 
 
 def _named(progress: Progress, name: str) -> Progress:

@@ -2,36 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.files import canonical_json, lock, read_json, write_json
+from rlcondense.files import (
+    canonical_json,
+    lock,
+    lock_owner,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
+from rlcondense.policies import NetworkPolicies
 
-SCHEMA_VERSION = 1
-MEASURED = ("timings", "content_sha256")  # what two runs of one cell may differ in
+SCHEMA_VERSION = 2
+MEASURED = ("timings", "memory", "content_sha256")  # what two runs of one cell may differ in
+MANY = 32  # cells from which on reading the index pays
+
+
+class Results(Protocol):
+    """Where records and condensed datasets are kept while cells are computed."""
+
+    def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Keep others from making the same thing."""
+
+    def read_record(self, cell_id: str) -> dict[str, Any] | None:
+        """The record of a cell, or None."""
+
+    def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep a record with its checksum, and give it as kept."""
+
+    def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
+        """A condensed dataset that was made from the same things, or None."""
+
+    def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
+        """Keep a condensed dataset."""
+
+    def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
+        """Keep a cell's policies."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a cell in a store.
+
+    Attributes:
+        status: `done`, `failed`, `skipped` or `not-installed`, as its record says; `missing`;
+            `corrupt`, if its record cannot be read; `foreign`, if another version wrote it.
+        reason: of anything but `done` and `missing`.
+        facts: of the record what planning, estimates and costs need; see `facts_of_record`.
+    """
+
+    status: str
+    reason: str = ""
+    facts: Mapping[str, Any] | None = None
+
+
+MISSING = Found("missing")
 
 
 class Store:
-    """A results folder: `records/<cell id>.json` and `condensed/<condensation id>/`.
+    """A results folder: `records/<cell id>.json`, `condensed/<condensation id>/`, `policies/`.
+
+    `index.json` spares reading thousands of records to know what is there; it may be deleted.
 
     Args:
         root: the folder; made if it is not there.
+        writable: False to look only, in a folder that may be read-only.
 
     Raises:
         RLCondenseError: it cannot be written to.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, writable: bool = True) -> None:
         self.root = root
+        if not writable:
+            return
         try:
             for part in ("records", "condensed", "locks"):
                 (root / part).mkdir(parents=True, exist_ok=True)
-            probe = root / "locks" / ".probe"
+            probe = root / "locks" / f".probe.{os.getpid()}"
             probe.touch()
             probe.unlink(missing_ok=True)
         except OSError as error:
@@ -47,25 +106,86 @@ class Store:
         """Where a condensed dataset lies."""
         return self.root / "condensed" / condensation_id
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """Keep other processes from making the same thing."""
-        return lock(self.root / "locks" / f"{name}.lock")
+    def policies_path(self, cell_id: str) -> Path:
+        """Where the policies of a cell lie, if they are kept."""
+        return self.root / "policies" / cell_id
+
+    def _lock_path(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
+
+    def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Keep other processes from making the same thing; `Busy` if there is no waiting."""
+        return lock(self._lock_path(name), wait=wait)
+
+    def running(self) -> dict[str, dict[str, Any]]:
+        """Cells and condensations that somebody is at, and who: `pid`, `host`, `since`."""
+        owners = {path.stem: lock_owner(path) for path in (self.root / "locks").glob("*.lock")}
+        return {name: owner for name, owner in owners.items() if owner is not None}
 
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
-        """The record of a cell, or None where there is none, or one that was tampered with."""
-        try:
-            record = read_json(self.record_path(cell_id))
-        except CorruptArtifact:
-            return None
-        if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
-            return None
-        return record if record.get("content_sha256") == content_sha256(record) else None
+        """The record of a cell, or None where there is none, or one that was tampered with.
+
+        Raises:
+            RLCondenseError: another version of this package wrote it.
+        """
+        with contextlib.suppress(CorruptArtifact):
+            return self._read(cell_id)
+        return None
+
+    def _read(self, cell_id: str) -> dict[str, Any]:
+        path = self.record_path(cell_id)
+        record = read_json(path)
+        if not isinstance(record, dict):
+            raise CorruptArtifact(f"{path} is no record")
+        if (version := record.get("schema_version")) != SCHEMA_VERSION:
+            raise _Foreign(path, version)
+        if record.get("content_sha256") != content_sha256(record):
+            raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
+        return record
 
     def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record with its checksum, and give it as written."""
-        sealed = {**record, "content_sha256": content_sha256(record)}
-        write_json(self.record_path(record["cell_id"]), sealed)
-        return sealed
+        kept = sealed(record)
+        write_json(self.record_path(record["cell_id"]), kept)
+        return kept
+
+    def look(self, cell_ids: Iterable[str]) -> dict[str, Found]:
+        """What there is of each cell. Records read before, and not changed since, are not again."""
+        wanted = list(cell_ids)
+        index = self._read_index() if len(wanted) > MANY else {}
+        found, fresh = {}, dict(index)
+        for cell_id in wanted:
+            try:
+                stat = self.record_path(cell_id).stat()
+            except OSError:
+                found[cell_id] = MISSING
+                continue
+            stamp = [stat.st_mtime_ns, stat.st_size]
+            entry = index.get(cell_id)
+            if entry is None or entry["stamp"] != stamp:
+                entry = fresh[cell_id] = {"stamp": stamp, **self._entry(cell_id)}
+            found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"])
+        if len(wanted) > MANY and fresh != index:
+            with contextlib.suppress(RLCondenseError):  # it only saves time
+                write_bytes(self.root / "index.json", json.dumps(fresh).encode())
+        return found
+
+    def _entry(self, cell_id: str) -> dict[str, Any]:
+        try:
+            record = self._read(cell_id)
+        except _Foreign as error:
+            return {"status": "foreign", "reason": str(error), "facts": None}
+        except CorruptArtifact as error:
+            return {"status": "corrupt", "reason": str(error), "facts": None}
+        facts = facts_of_record(record) if record["status"] == "done" else None
+        return {"status": record["status"], "reason": record.get("reason", ""), "facts": facts}
+
+    def _read_index(self) -> dict[str, Any]:
+        try:
+            index = read_json(self.root / "index.json")
+        except CorruptArtifact:
+            return {}
+        return index if isinstance(index, dict) else {}
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
         """A stored condensed dataset, if it was made from the same things and is whole."""
@@ -77,12 +197,95 @@ class Store:
         except CorruptArtifact:
             return None
 
+    def kept(self, condensation_id: str) -> tuple[CondensedDataset, str] | None:
+        """A stored condensed dataset that is whole, and what it was made from."""
+        folder = self.condensed_path(condensation_id)
+        try:
+            return load_condensed(folder), str(read_json(folder / "made_from.json"))
+        except CorruptArtifact:
+            return None
+
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
         """Store a condensed dataset; its key comes last, so that a torn one is never read."""
         folder = self.condensed_path(condensation_id)
         (folder / "made_from.json").unlink(missing_ok=True)
         data.save(folder)
         write_json(folder / "made_from.json", made_from)
+
+    def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
+        """Store a cell's policies, for `rlcondense evaluate`."""
+        policies.save(self.policies_path(cell_id))
+
+
+class MemoryStore:
+    """Results that are only handed on: for a cell that is computed on another machine.
+
+    Args:
+        kept: condensed datasets, and what they were made from, by condensation id.
+
+    Attributes:
+        written: likewise, those that were condensed here.
+        policies: by cell id.
+    """
+
+    def __init__(self, kept: Mapping[str, tuple[CondensedDataset, str]]) -> None:
+        self._kept = dict(kept)
+        self.written: dict[str, tuple[CondensedDataset, str]] = {}
+        self.policies: dict[str, NetworkPolicies] = {}
+
+    def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Nothing: nobody else sees it."""
+        return contextlib.nullcontext()
+
+    def read_record(self, cell_id: str) -> dict[str, Any] | None:
+        """None: what is computed here was not yet."""
+        return None
+
+    def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The record with its checksum."""
+        return sealed(record)
+
+    def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
+        """What was given, if it was made from the same things."""
+        data, source = self._kept.get(condensation_id, (None, ""))
+        return data if source == made_from else None
+
+    def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
+        """Keep a condensed dataset."""
+        self.written[condensation_id] = (data, made_from)
+
+    def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
+        """Keep a cell's policies."""
+        self.policies[cell_id] = policies
+
+
+class _Foreign(RLCondenseError):
+    def __init__(self, path: Path, version: Any) -> None:
+        super().__init__(
+            f"{path} was written by another version of rlcondense (schema {version}, here "
+            f"{SCHEMA_VERSION}) and is left as it is: take another --results, or --refresh"
+        )
+
+
+def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a finished record what planning, estimates and costs need."""
+    report = record.get("report", {})
+    return {
+        "cell": record["cell"],
+        "size": report.get("size"),
+        "bytes": report.get("bytes"),
+        "labels": record.get("labels"),
+        "cost": report.get("cost", {}),
+        "key": record["key"],
+        "timings": record["timings"],
+        "memory": record["memory"],
+        "steps": sum(sum(map(sum, rows)) for rows in record["lengths"].values()),
+    }
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its checksum."""
+    return {**record, "content_sha256": content_sha256(record)}
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:

@@ -1,0 +1,136 @@
+"""What people see while they wait: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rlcondense.running.estimate import Estimate
+    from rlcondense.running.plan import Planned
+    from rlcondense.running.sweep import State
+
+PLAIN_SECONDS = 10  # between progress lines where there is no terminal
+
+
+class ConsoleProgress:
+    """Bars on a terminal, a line now and then elsewhere, always on stderr."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._phase = ""
+        self._first = 0
+        self._started = self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        if phase != self._phase:
+            self.close()
+            self._phase, self._first = phase, done
+            self._started = self._said = time.monotonic()
+        if self._terminal:
+            self._draw(phase, done, total, note)
+        elif time.monotonic() - self._said > PLAIN_SECONDS:
+            self._said = time.monotonic()
+            left = (self._said - self._started) * (total - done) / max(done - self._first, 1)
+            click.echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
+
+    def _draw(self, phase: str, done: int, total: int, note: str) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=done, desc=phase, leave=False, unit_scale=True)
+        self._bar.n = done
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class ConsoleSweep:
+    """How a sweep goes: a bar and a line for each worker on a terminal, a line a cell elsewhere.
+
+    All of it goes to stderr.
+    """
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._bar: Any = None
+        self._lines: dict[int, Any] = {}
+        self._todo = self._done = self._workers = 0
+        self._started = time.monotonic()
+
+    def began(self, states: Sequence[State], todo: int, workers: int) -> None:
+        """Say what there is to do."""
+        self._todo, self._workers = todo, workers
+        there = len(states) - todo
+        noun = "worker" if workers == 1 else "workers"
+        self.notice(f"{todo} cells to compute, {there} there or not wanted; {workers} {noun}")
+        if self._terminal:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=todo, position=0, leave=False, bar_format=_BAR)
+
+    def at(self, worker: int, planned: Planned, text: str) -> None:
+        """Show what a worker is at."""
+        if not self._terminal or worker < 0:
+            return
+        from tqdm import tqdm
+
+        if worker not in self._lines:
+            self._lines[worker] = tqdm(
+                total=0, position=len(self._lines) + 1, leave=False, bar_format="{desc}"
+            )
+        self._lines[worker].set_description_str(f"  {worker}: {planned.text}: {text}"[:_WIDTH])
+
+    def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
+        """Say what came of a cell, and how long the rest will take."""
+        self._done += 1
+        self._todo = max(self._todo, self._done + left.cells)  # more may have come to light
+        remaining = self._left(left)
+        why = f" ({reason})" if reason else ""
+        if self._bar is not None:
+            self._bar.total = self._todo
+            self._bar.set_postfix_str(remaining, refresh=False)
+            self._bar.update(1)
+            if status == "done":
+                return
+        self.notice(f"[{self._done}/{self._todo}] {planned.text}: {status}{why}; {remaining}")
+
+    def _left(self, left: Estimate) -> str:
+        from rlcondense.running.estimate import in_words
+
+        if not left.cells:
+            return "none left"
+        seconds = left.seconds / min(max(self._workers, 1), left.cells)
+        if left.unknown == left.cells and not seconds:
+            return f"{left.cells} left"
+        more = " or more" if left.unknown else ""
+        return f"{left.cells} left, {in_words(seconds)}{more}"
+
+    def notice(self, text: str) -> None:
+        """Print a line above the bars."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        for line in (*self._lines.values(), self._bar):
+            if line is not None:
+                line.close()
+        self._lines.clear()
+        self._bar = None
+
+
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
+_WIDTH = 110  # of a worker's line

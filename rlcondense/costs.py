@@ -1,0 +1,74 @@
+"""What a phase of work costs: wall, processor and GPU seconds, and the most memory it held."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_RESET_PEAK = "5"  # what Linux's /proc/self/clear_refs takes to forget the peak so far
+
+
+@dataclass
+class Seconds:
+    """Seconds that a phase took.
+
+    Attributes:
+        wall: on the clock.
+        cpu: of this process on all processors.
+        gpu: on the clock while a GPU was held; nothing where the work was a CPU's.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    gpu: float = 0.0
+
+    def to_json(self) -> dict[str, float]:
+        """The seconds as a record holds them."""
+        return {"wall": round(self.wall, 3), "cpu": round(self.cpu, 3), "gpu": round(self.gpu, 3)}
+
+
+@contextlib.contextmanager
+def measured(device: str = "cpu") -> Iterator[Seconds]:
+    """Time what happens inside; the yielded value is filled when it ends.
+
+    Args:
+        device: where the work is done.
+    """
+    seconds = Seconds()
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield seconds
+    finally:
+        seconds.wall = time.perf_counter() - wall
+        seconds.cpu = time.process_time() - cpu
+        seconds.gpu = 0.0 if device == "cpu" else seconds.wall
+
+
+def forget_peak_memory() -> None:
+    """Measure the peak from here on, where the system lets a process do that (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held: since `forget_peak_memory`, or else ever."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peak_gpu_memory_bytes() -> int:
+    """The most GPU memory that torch has held, likewise; nothing without a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.max_memory_allocated())

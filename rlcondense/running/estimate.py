@@ -1,0 +1,154 @@
+"""How long planned cells will take, from what finished ones took here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlcondense.catalogue import data_root
+from rlcondense.running.cell import Cell
+
+PHASES = ("condense", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One phase of a cell: so many units of a kind of work, named ever more generally."""
+
+    keys: tuple[str, ...]
+    units: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do.
+
+    Attributes:
+        seconds: of one worker after the other.
+        cells: how many.
+        unknown: how many of them have a phase whose like has never been timed; what is known of
+            them is counted.
+        borrowed: how many rest on rates of the machine that they were shipped from.
+    """
+
+    seconds: float
+    cells: int
+    unknown: int
+    borrowed: int
+
+
+def works(cell: Cell) -> dict[str, Work]:
+    """The phases of a cell, in units that time is proportional to."""
+    out = {}
+    learner = cell.learner or {"id": cell.method["id"], "config": {}}
+    config, students = learner["config"], len(cell.learner_seeds)
+    who = f"{learner['id']} {config.get('network', '')}".strip()
+    episodes = 2 * students * cell.evaluation["environments"] * cell.evaluation["quota"]
+    out["evaluate"] = Work(
+        (f"evaluate {cell.task} {who}", f"evaluate {cell.task}", "evaluate"), episodes
+    )
+    if cell.learner is not None:
+        method = cell.method
+        # What is done for each row of a batch, as far as the config tells.
+        batch = config.get("batch_size", 1)
+        rows = config.get("updates", 1) * (batch if isinstance(batch, int) else 1)
+        out["train"] = Work((f"train {who}", f"train {learner['id']}"), students * rows)
+        out["condense"] = Work((f"condense {method['id']}",), method["config"].get("iterations", 1))
+    return out
+
+
+class Rates:
+    """Seconds for a unit of each kind of work.
+
+    Args:
+        finished: facts of finished cells, as `facts_of_record` gives them.
+        device: `cpu` or `cuda`: what was timed on the other is not counted.
+        threads: what was timed with as many counts for more.
+    """
+
+    def __init__(self, finished: Iterable[Mapping[str, Any]], device: str, threads: int) -> None:
+        self._sums: dict[str, list[float]] = {}
+        self._shipped = _shipped(device)
+        self._device, self._threads = device, threads
+        self._seen: set[str] = set()
+        for facts in finished:
+            self.add(facts)
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Learn from another finished cell."""
+        if facts["key"].get("device") != self._device:
+            return
+        cell = Cell.from_json(facts["cell"])
+        same = facts["key"].get("threads") == self._threads
+        for phase, work in works(cell).items():
+            if phase == "condense" and (cell.method["id"] == "full" or _again(self._seen, cell)):
+                continue
+            seconds = sum(t["wall"] for p, t in facts["timings"].items() if p.startswith(phase))
+            for key in work.keys:
+                for name in (f"{self._threads} {key}", key) if same else (key,):
+                    total = self._sums.setdefault(name, [0.0, 0.0])
+                    total[0] += seconds
+                    total[1] += work.units
+
+    def table(self) -> dict[str, float]:
+        """Seconds a unit of every kind of work that was timed with this many threads."""
+        start = f"{self._threads} "
+        found = {k.removeprefix(start): v for k, v in self._sums.items() if k.startswith(start)}
+        return {key: seconds / units for key, (seconds, units) in sorted(found.items()) if units}
+
+    def seconds(self, work: Work) -> tuple[float | None, bool]:
+        """What work takes, None if nobody knows, and whether that is only a shipped figure."""
+        for key in work.keys:
+            for name in (f"{self._threads} {key}", key):
+                total = self._sums.get(name)
+                if total is not None and total[1]:
+                    return work.units * total[0] / total[1], False
+        for key in work.keys:
+            if key in self._shipped:
+                return work.units * self._shipped[key], True
+        return None, False
+
+    def estimate(self, cells: Iterable[Cell], condensed: Iterable[str] = ()) -> Estimate:
+        """What cells take one after the other.
+
+        Args:
+            cells: to be computed.
+            condensed: condensation ids of what is there already.
+        """
+        seconds, count, unknown, borrowed = 0.0, 0, 0, 0
+        seen = set(condensed)
+        for cell in cells:
+            count += 1
+            of_cell = [
+                self.seconds(work)
+                for phase, work in works(cell).items()
+                if not (phase == "condense" and _again(seen, cell))
+            ]
+            seconds += sum(took for took, _ in of_cell if took is not None)
+            unknown += any(took is None for took, _ in of_cell)
+            borrowed += any(is_shipped for _, is_shipped in of_cell)
+        return Estimate(seconds, count, unknown, borrowed)
+
+
+def _again(seen: set[str], cell: Cell) -> bool:
+    """Whether what a cell learns from is another cell's too, which has been counted."""
+    known = cell.condensation_id in seen
+    seen.add(cell.condensation_id)
+    return known
+
+
+def _shipped(device: str) -> dict[str, float]:
+    """Rates that were measured where this package comes from."""
+    rates = tomllib.loads((data_root() / "registry" / "rates.toml").read_text())
+    return {str(key): float(value) for key, value in rates.get(device, {}).items()}
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people: `40 s`, `12 min`, `3.4 h`, `2.1 days`."""
+    for limit, unit, size in ((120, "s", 1.0), (7200, "min", 60.0), (172_800, "h", 3600.0)):
+        if seconds < limit:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
+    return f"{seconds / 86_400:.1f} days"

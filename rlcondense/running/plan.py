@@ -1,0 +1,336 @@
+"""From a suite to its cells: every combination resolved, with the reference rows beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlcondense import catalogue
+from rlcondense.datasets.storage import is_local
+from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.evaluation import Protocol, protocol_of
+from rlcondense.learners.base import Learner
+from rlcondense.making import default_dataset, facts_of, make_learner, make_method, make_task
+from rlcondense.methods.base import Method
+from rlcondense.methods.condensed import Budget
+from rlcondense.running.cell import Cell, budget_text, method_cell, policy_cell
+from rlcondense.running.store import Found
+from rlcondense.running.suite import Choice, Product, Suite
+from rlcondense.tasks.base import Task
+
+Look = Callable[[Iterable[str]], Mapping[str, Found]]
+_ABSENT = (MissingExtra, PluginLoadError, UnknownName)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell of a plan.
+
+    Attributes:
+        text: the cell in words.
+        cell: None if it cannot be told yet, or not here.
+        absent: what it needs that is not installed.
+        skip: why it will be skipped.
+        after: id of the cell that must be done before this one can be told: the random subset of
+            the same size as what a percentage turns out to be.
+        shard_key: cells with the same one are in the same shard.
+    """
+
+    text: str
+    cell: Cell | None = None
+    absent: str = ""
+    skip: str = ""
+    after: str = ""
+    shard_key: str = "0"
+
+    @property
+    def id(self) -> str:
+        """The cell's id, or nothing."""
+        return self.cell.id if self.cell is not None else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifests hold it."""
+        cell = self.cell.to_json() if self.cell is not None else None
+        return {
+            "id": self.id,
+            "text": self.text,
+            "cell": cell,
+            "absent": self.absent,
+            "skip": self.skip,
+            "after": self.after,
+            "shard_key": self.shard_key,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Planned:
+        """The planned cell of `to_json`."""
+        cell = Cell.from_json(values["cell"]) if values["cell"] else None
+        names = ("text", "absent", "skip", "after", "shard_key")
+        return cls(cell=cell, **{name: values[name] for name in names})
+
+
+def plan_suite(suite: Suite, look: Look) -> list[Planned]:
+    """Every cell of a suite, each once, in the order in which it is computed.
+
+    Args:
+        suite: what to combine.
+        look: what there is of cells already: a percentage's random subset has the size that the
+            percentage turned out to be.
+
+    Raises:
+        RLCondenseError: the suite asks for something that cannot be, such as an unknown setting.
+    """
+    return _Planner(suite, look).plan()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What the rows of one table share."""
+
+    task: Task
+    dataset: str
+    learner: Learner[Any]
+    product: Product
+
+    @property
+    def protocol(self) -> Protocol:
+        return protocol_of(self.product.episodes)
+
+    def cell(self, method: Method[Any], budget: Budget, seed: int) -> Cell:
+        seeds = range(self.product.learner_seeds)
+        return method_cell(
+            self.task.id, self.dataset, method, budget, self.learner, seed, seeds, self.protocol
+        )
+
+
+class _Planner:
+    def __init__(self, suite: Suite, look: Look) -> None:
+        self.suite, self.look = suite, look
+        self.planned: dict[str, Planned] = {}
+        self.excludes = [_resolved(exclude) for exclude in suite.excludes]
+        self.used_excludes: set[int] = set()
+        self._made: dict[Any, Any] = {}
+
+    def plan(self) -> list[Planned]:
+        groups: list[tuple[_Group, list[tuple[Method[Any], Cell]]]] = []
+        for product in self.suite.products:
+            for group in self._groups(product):
+                groups.append((group, self._method_cells(group)))
+        for i, exclude in enumerate(self.suite.excludes):
+            if i not in self.used_excludes:
+                raise BadConfig(f"suite {self.suite.name!r} excludes {exclude}, which is no cell")
+        if self.suite.references:
+            found = self.look([cell.id for _, cells in groups for _, cell in cells])
+            for group, cells in groups:
+                self._add_references(group, cells, found)
+        if not any(planned.cell for planned in self.planned.values()):
+            reasons = dict.fromkeys(planned.absent for planned in self.planned.values())
+            raise BadConfig(
+                f"nothing of suite {self.suite.name!r} can be computed here: {'; '.join(reasons)}"
+            )
+        return list(self.planned.values())
+
+    def _add(self, planned: Planned) -> None:
+        key = planned.id or f"{planned.text} {planned.after}"
+        self.planned.setdefault(key, planned)
+
+    def _groups(self, product: Product) -> Iterator[_Group]:
+        matched: set[str] = set()
+        for name in product.tasks:
+            try:
+                task = self._once("task", name, lambda name=name: make_task(name))
+            except _ABSENT as error:
+                self._add(Planned(name, absent=str(error)))
+                continue
+            for dataset in self._datasets(product, task, matched):
+                for choice in product.learners:
+                    try:
+                        learner = self._learner(choice)
+                    except _ABSENT as error:
+                        self._add(Planned(f"{task.id} {choice.id}", absent=str(error)))
+                        continue
+                    group = _Group(task, dataset, learner, product)
+                    if self.suite.references:
+                        self._add_policies(group)
+                    yield group
+        if unmatched := [d for d in product.datasets if d not in matched]:
+            raise BadConfig(f"dataset {unmatched[0]!r} is of none of the tasks {product.tasks}")
+
+    def _datasets(self, product: Product, task: Task, matched: set[str]) -> Iterator[str]:
+        """The ids of the datasets of a task."""
+        if not product.datasets:
+            try:
+                yield default_dataset(task)
+            except BadConfig as error:
+                self._add(Planned(task.id, absent=str(error)))
+        for name in product.datasets:
+            own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
+            try:
+                entry = catalogue.find("datasets", own)
+            except UnknownName as error:
+                matched.add(name)
+                if is_local(own):
+                    yield own
+                else:
+                    self._add(Planned(f"{task.id} {name}", absent=str(error)))
+                continue
+            if entry.facts.get("task", task.id) == task.id:
+                matched.add(name)
+                yield entry.id
+
+    def _method_cells(self, group: _Group) -> list[tuple[Method[Any], Cell]]:
+        found = []
+        for choice in group.product.methods:
+            try:
+                method = self._method(choice)
+            except _ABSENT as error:
+                text = f"{group.task.id} {choice.id} {group.learner.id}"
+                self._add(Planned(text, absent=str(error)))
+                continue
+            missing = (
+                [] if method.gives is None else group.learner.missing(method.gives, group.task)
+            )
+            seeds = range(group.product.condensation_seeds if method.stochastic else 1)
+            for budget in self._budgets(choice, group.product):
+                for seed in seeds:
+                    cell = group.cell(method, budget, seed)
+                    if self._excluded(cell):
+                        continue
+                    skip = f"needs {', '.join(missing)}" if missing else ""
+                    self._add(Planned(str(cell), cell, skip=skip, shard_key=cell.condensation_id))
+                    if not skip:
+                        found.append((method, cell))
+        return found
+
+    def _budgets(self, choice: Choice, product: Product) -> list[Budget]:
+        default = facts_of(catalogue.find("methods", choice.id)).get("budget", {})
+        if choice.percent is not None:
+            unit = choice.unit or default.get("unit", "transitions")
+            return [Budget(percent=choice.percent, unit=unit)]
+        if choice.sizes is None and "percent" in default:
+            return [Budget(**default)]
+        sizes = choice.sizes or product.sizes or (default.get("size", 150),)
+        return [Budget(size=size) for size in sizes]
+
+    def _excluded(self, cell: Cell) -> bool:
+        assert cell.budget is not None
+        assert cell.learner is not None
+        said = {
+            "task": cell.task,
+            "dataset": cell.dataset,
+            "method": cell.method["id"],
+            "learner": cell.learner["id"],
+            "size": cell.budget.get("size"),
+        }
+        matching = {
+            i
+            for i, exclude in enumerate(self.excludes)
+            if all(said[key] == value for key, value in exclude.items())
+        }
+        self.used_excludes |= matching
+        return bool(matching)
+
+    def _add_policies(self, group: _Group) -> None:
+        names = ["random-policy", "marginal-policy"]
+        try:
+            if catalogue.find("datasets", group.dataset).facts.get("expert"):
+                names.append("expert")
+        except UnknownName:
+            pass
+        for name in names:
+            method = {"id": name, "config": {}}
+            seeds = range(group.product.learner_seeds)
+            cell = policy_cell(group.task.id, group.dataset, method, seeds, group.protocol)
+            self._add(Planned(str(cell), cell, shard_key=cell.condensation_id))
+
+    def _add_references(
+        self, group: _Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
+    ) -> None:
+        """Random rows of the same sizes and labels, and all the data, for what learns at all."""
+        for method, cell in cells:
+            if found[cell.id].status == "skipped":
+                continue
+            size, labels = _kept(cell, method, group.learner, found[cell.id])
+            if method.id not in ("random", "full"):
+                for seed in range(group.product.condensation_seeds):
+                    self._add_random(group, cell, size, labels, seed)
+            if method.id != "full":
+                full = self._method(Choice("full", {"labels": labels}))
+                whole = group.cell(full, Budget(percent=100.0), 0)
+                self._add(Planned(str(whole), whole, shard_key=whole.condensation_id))
+
+    def _add_random(
+        self, group: _Group, of: Cell, size: int | None, labels: str, seed: int
+    ) -> None:
+        if size is None:
+            assert of.budget is not None
+            text = (
+                f"{group.task.id} random, as many as {of.method['id']} keeps "
+                f"({budget_text(of.budget)}) {group.learner.id} seed {seed}"
+            )
+            self._add(Planned(text, after=of.id, shard_key=of.condensation_id))
+            return
+        random = self._method(Choice("random", {"labels": labels}))
+        cell = group.cell(random, Budget(size=size), seed)
+        budget = of.budget or {}
+        own = "size" in budget  # or else it belongs where the percentage is worked out
+        key = cell.condensation_id if own else of.condensation_id
+        self._add(Planned(str(cell), cell, shard_key=key))
+
+    def _method(self, choice: Choice) -> Method[Any]:
+        key = ("method", choice.id, repr(sorted(choice.config.items())))
+        made = self._once(*key, lambda: make_method(choice.id, **choice.config))
+        assert isinstance(made, Method)
+        return made
+
+    def _learner(self, choice: Choice) -> Learner[Any]:
+        key = ("learner", choice.id, repr(sorted(choice.config.items())))
+        made = self._once(*key, lambda: make_learner(choice.id, **choice.config))
+        assert isinstance(made, Learner)
+        return made
+
+    def _once(self, *key_and_make: Any) -> Any:
+        """What has been made before under this key, or is now. A failure is remembered too."""
+        *key, make = key_and_make
+        if tuple(key) not in self._made:
+            try:
+                self._made[tuple(key)] = make()
+            except RLCondenseError as error:
+                self._made[tuple(key)] = error
+        made = self._made[tuple(key)]
+        if isinstance(made, RLCondenseError):
+            raise made
+        return made
+
+
+def _kept(
+    cell: Cell, method: Method[Any], learner: Learner[Any], found: Found
+) -> tuple[int | None, str]:
+    """How many rows a cell learns from and what labels: as its record says, or as it should."""
+    if found.facts is not None:
+        return int(found.facts["size"]), str(found.facts["labels"]).replace("continuous", "hard")
+    kind = getattr(method.config, "labels", method.label_kinds[0])
+    labels = "soft" if kind == "soft" and "soft" in learner.label_kinds else "hard"
+    assert cell.budget is not None
+    return cell.budget.get("size"), labels
+
+
+def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:
+    """An exclude with ids for the names in it."""
+    out = dict(exclude)
+    for key in ("task", "dataset", "method", "learner"):
+        if key in out:
+            try:
+                out[key] = catalogue.find(f"{key}s", str(out[key])).id
+            except UnknownName:
+                continue
+    return out
+
+
+def in_shard(planned: Planned, shard: tuple[int, int] | None) -> bool:
+    """Whether a cell is of shard i of n, counted from 1. What condenses the same stays together."""
+    if shard is None:
+        return True
+    number, of = shard
+    return int(planned.shard_key, 16) % of == number - 1

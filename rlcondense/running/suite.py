@@ -1,0 +1,230 @@
+"""Suites: which tasks, datasets, methods, sizes, learners and seeds are to be combined."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rlcondense.catalogue import data_root
+from rlcondense.errors import BadConfig, UnknownName
+
+_OF_ALL = ("id", "config")  # what learners are chosen by, too
+EXCLUDABLE = ("task", "dataset", "method", "learner", "size")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method or a learner as a suite names it.
+
+    Attributes:
+        id: its id.
+        config: settings over its defaults.
+        sizes: of a method, its budgets in transitions instead of the product's.
+        percent: of a method, its budget as a percentage instead.
+        unit: what `percent` counts.
+    """
+
+    id: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] | None = None
+    percent: float | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Product:
+    """Every combination of what it lists.
+
+    Attributes:
+        tasks: ids or aliases.
+        datasets: ids; or the last part of one, such as `mixed-v0`, for each task's own. Without
+            any, each task's expert dataset.
+        methods: with what they are set to.
+        sizes: budgets in transitions, of methods that take one; by default each method's own.
+        learners: with what they are set to.
+        condensation_seeds: how many, from 0, of methods that draw something at random.
+        learner_seeds: how many, from 0.
+        episodes: of each policy on each split.
+    """
+
+    tasks: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    methods: tuple[Choice, ...] = ()
+    sizes: tuple[int, ...] = ()
+    learners: tuple[Choice, ...] = (Choice("bc"),)
+    condensation_seeds: int = 1
+    learner_seeds: int = 3
+    episodes: int = 100
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of cells.
+
+    Attributes:
+        name: of the file, without its ending.
+        summary: one sentence.
+        products: whose cells are the suite's.
+        excludes: cells left out: those that agree with all that one of them says.
+        references: whether the reference rows are planned beside them.
+        sha256: of the file.
+    """
+
+    name: str
+    summary: str
+    products: tuple[Product, ...]
+    excludes: tuple[Mapping[str, Any], ...] = ()
+    references: bool = True
+    sha256: str = ""
+
+
+def suites_folder() -> Path:
+    """Where the shipped suites lie."""
+    return data_root() / "registry" / "suites"
+
+
+def shipped_suites() -> list[str]:
+    """Their names."""
+    return sorted(path.stem for path in suites_folder().glob("*.toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A shipped suite by its name, or one of yours by its file, which ends in .toml.
+
+    Raises:
+        UnknownName: there is none of that name.
+        BadConfig: the file cannot be read, or says something that no suite does.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif name in shipped_suites():
+        path = suites_folder() / f"{name}.toml"
+    else:
+        advice = "a suite of your own is named by its file, NAME.toml"
+        raise UnknownName("suite", name, shipped_suites(), advice)
+    try:
+        content = path.read_bytes()
+        values = tomllib.loads(content.decode())
+    except OSError as error:
+        raise BadConfig(f"cannot read suite {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadConfig(f"suite {path} is no TOML: {error}") from error
+    return suite_from(path.stem, values, hashlib.sha256(content).hexdigest())
+
+
+def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
+    """A suite from what its file says.
+
+    The top level is a product. Each of `cells` is another one, which takes from the top level what
+    it does not say itself.
+
+    Args:
+        name: of the suite.
+        values: of the file.
+        sha256: of the file.
+
+    Raises:
+        BadConfig: a key is unknown, or a value of the wrong type.
+    """
+    where = f"suite {name!r}"
+    of_products = [f.name for f in fields(Product)]
+    known = ["summary", "references", "cells", "exclude", *of_products]
+    _check_keys(values, known, where)
+    top = {key: value for key, value in values.items() if key in of_products}
+    parts = values.get("cells", [])
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise BadConfig(f"cells of {where} must be tables, each under [[cells]]")
+    products = [_product(top, where)] if "methods" in top else []
+    for part in parts:
+        _check_keys(part, of_products, f"cells of {where}")
+        products.append(_product({**top, **part}, f"cells of {where}"))
+    for product in products:
+        if not product.tasks:
+            raise BadConfig(f"{where} names no tasks")
+    if not any(product.methods for product in products):
+        raise BadConfig(f"{where} names no methods")
+    excludes = values.get("exclude", [])
+    if not isinstance(excludes, list) or not all(isinstance(e, dict) and e for e in excludes):
+        raise BadConfig(f"exclude of {where} must be tables, each under [[exclude]]")
+    for exclude in excludes:
+        _check_keys(exclude, EXCLUDABLE, f"exclude of {where}")
+    summary, references = values.get("summary", ""), values.get("references", True)
+    if not isinstance(summary, str) or not isinstance(references, bool):
+        raise BadConfig(f"{where}: summary must be a text and references true or false")
+    return Suite(name, summary, tuple(products), tuple(excludes), references, sha256)
+
+
+def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise BadConfig(f"{where} has no setting {key!r} ({hint})")
+
+
+def _product(values: Mapping[str, Any], where: str) -> Product:
+    readers: dict[str, Callable[[Any, str], Any]] = {
+        "tasks": _texts,
+        "datasets": _texts,
+        "methods": _choices,
+        "sizes": _counts,
+        "learners": _choices,
+        "condensation_seeds": _count,
+        "learner_seeds": _count,
+        "episodes": _count,
+    }
+    return Product(
+        **{key: readers[key](value, f"{key} of {where}") for key, value in values.items()}
+    )
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadConfig(f"{where} must be a list, not {value!r}")
+    doubled = [item for i, item in enumerate(value) if item in value[:i]]
+    if doubled:
+        raise BadConfig(f"{where} name {doubled[0]!r} twice")
+    return value
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    for item in _list(value, where):
+        if not isinstance(item, str):
+            raise BadConfig(f"{where} must be texts, not {item!r}")
+    return tuple(value)
+
+
+def _count(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadConfig(f"{where} must be a whole number above 0, not {value!r}")
+    return value
+
+
+def _counts(value: Any, where: str) -> tuple[int, ...]:
+    return tuple(_count(item, where) for item in _list(value, where))
+
+
+def _choices(value: Any, where: str) -> tuple[Choice, ...]:
+    return tuple(_choice(item, where) for item in _list(value, where))
+
+
+def _choice(value: Any, where: str) -> Choice:
+    if isinstance(value, str):
+        return Choice(value)
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        raise BadConfig(f"{where} must each be an id, or a table with an id, not {value!r}")
+    known = [f.name for f in fields(Choice) if where.startswith("methods") or f.name in _OF_ALL]
+    _check_keys(value, known, f"{value['id']!r} in {where}")
+    if not isinstance(value.get("config", {}), dict):
+        raise BadConfig(f"config of {value['id']!r} in {where} must be a table")
+    if "sizes" in value and "percent" in value:
+        raise BadConfig(f"{value['id']!r} in {where}: give sizes or percent, not both")
+    if "unit" in value and "percent" not in value:
+        raise BadConfig(f"{value['id']!r} in {where}: a unit goes with a percentage")
+    sizes = _counts(value["sizes"], where) if "sizes" in value else None
+    return Choice(**{**value, "sizes": sizes})

@@ -1,0 +1,534 @@
+"""Sweeps: every cell of a suite computed once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlcondense import __version__
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from rlcondense.files import read_json, slug, write_bytes
+from rlcondense.running.cell import Cell
+from rlcondense.running.estimate import Estimate, Rates
+from rlcondense.running.executors import Event, Executor, Setting, executor_of
+from rlcondense.running.plan import Planned, in_shard, plan_suite
+from rlcondense.running.store import Found, Store
+from rlcondense.running.suite import Suite
+
+STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
+OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
+AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
+LOOK_AGAIN = 2.0  # seconds until a cell that somebody else is at is looked for again
+MOST_LOSSES = 2  # of a cell's worker, until the cell counts as failed
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a planned cell stands.
+
+    Attributes:
+        planned: the cell.
+        status: one of `STATES`.
+        reason: why it failed, was skipped or cannot be computed, or who is at it.
+        since: when it was begun, in seconds since 1970, if it is running.
+        facts: of its record, if it is done.
+    """
+
+    planned: Planned
+    status: str
+    reason: str = ""
+    since: float | None = None
+    facts: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `status --json` prints it."""
+        out = {"id": self.planned.id, "cell": self.planned.text, "status": self.status}
+        if self.reason:
+            out["reason"] = self.reason
+        return out if self.since is None else {**out, "since": self.since}
+
+
+class Watcher(Protocol):
+    """Told how a sweep goes."""
+
+    def began(self, states: Sequence[State], todo: int, workers: int) -> None:
+        """The sweep begins: where everything stands, and how much there is to do."""
+
+    def at(self, worker: int, planned: Planned, text: str) -> None:
+        """A worker has begun a cell, or says how far it is."""
+
+    def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
+        """A cell has come to an end, and this is left."""
+
+    def notice(self, text: str) -> None:
+        """Something that is worth a line."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def began(self, states: Sequence[State], todo: int, workers: int) -> None:
+        """Nothing."""
+
+    def at(self, worker: int, planned: Planned, text: str) -> None:
+        """Nothing."""
+
+    def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
+        """Nothing."""
+
+    def notice(self, text: str) -> None:
+        """Nothing."""
+
+
+def states_of(plan: Sequence[Planned], store: Store) -> list[State]:
+    """Where every cell of a plan stands."""
+    found = store.look([planned.id for planned in plan if planned.cell is not None])
+    running = store.running()
+    return [_state(planned, found, running) for planned in plan]
+
+
+def _state(
+    planned: Planned, found: Mapping[str, Found], running: Mapping[str, Mapping[str, Any]]
+) -> State:
+    if planned.absent:
+        return State(planned, "not-installed", planned.absent)
+    if planned.cell is None:
+        return State(planned, "missing", "its size is not known yet")
+    there, owner = found[planned.id], running.get(planned.id)
+    if there.status != "done" and owner is not None:
+        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+        return State(planned, "running", who, owner.get("since"))
+    status = {"foreign": "failed", "corrupt": "missing"}.get(there.status, there.status)
+    reason = there.reason or (planned.skip if status == "missing" else "")
+    return State(planned, status, reason, facts=there.facts)
+
+
+def dry_run(
+    suite: Suite, store: Store, only: Collection[str] = AGAIN, shard: tuple[int, int] | None = None
+) -> list[State]:
+    """Where the cells stand that a sweep would concern itself with. Nothing is written.
+
+    Args:
+        suite: from `load_suite`.
+        store: where their records would lie.
+        only: as for `sweep`; cells that are done are told of always.
+        shard: as for `sweep`.
+    """
+    _check(only, shard)
+    states = states_of(plan_suite(suite, store.look), store)
+    return [
+        state
+        for state in states
+        if in_shard(state.planned, shard) and state.status in (*only, "done", "running", "skipped")
+    ]
+
+
+def manifest_path(store: Store, suite: Suite) -> Path:
+    """Where the plan of a suite lies in a store."""
+    return store.root / "sweeps" / f"{slug(suite.name)}.json"
+
+
+def write_manifest(store: Store, suite: Suite, plan: Sequence[Planned]) -> None:
+    """Write down every planned cell."""
+    manifest = {
+        "suite": suite.name,
+        "suite_sha256": suite.sha256,
+        "rlcondense": __version__,
+        "cells": [planned.to_json() for planned in plan],
+    }
+    write_bytes(manifest_path(store, suite), json.dumps(manifest).encode())
+
+
+def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
+    """The plan that a sweep has written down, and whether the suite has changed since.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    try:
+        manifest = read_json(manifest_path(store, suite))
+        plan = [Planned.from_json(values) for values in manifest["cells"]]
+        return plan, manifest["suite_sha256"] != suite.sha256
+    except CorruptArtifact:
+        raise BadConfig(
+            f"no sweep of {suite.name!r} has been begun in {store.root}; "
+            "'rlcondense sweep --dry-run' shows its cells"
+        ) from None
+    except (KeyError, TypeError) as error:
+        raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error
+
+
+def time_left(states: Sequence[State], store: Store, device: str, threads: int) -> Estimate:
+    """What is left of a plan, cells one after the other, by what finished ones took."""
+    rates = Rates((s.facts for s in states if s.facts is not None), device, threads)
+    return _left(rates, states, store)
+
+
+def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
+    cells = [
+        state.planned.cell
+        for state in states
+        if state.status in ("missing", "running", "failed")
+        and state.planned.cell is not None
+        and not state.planned.skip
+    ]
+    ids = {cell.condensation_id for cell in cells}
+    condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
+    return rates.estimate(cells, condensed)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What has become of a sweep.
+
+    Attributes:
+        suite: which one.
+        states: where every cell stands now.
+        computed: how many cells were computed by this sweep.
+        failed: how many of those failed, or could not be written.
+        store: where the records lie.
+        stopped: whether it ended early because of failures.
+    """
+
+    suite: Suite
+    states: list[State]
+    computed: int
+    failed: int
+    store: Store
+    stopped: bool = False
+
+    def counts(self) -> dict[str, int]:
+        """How many cells stand where."""
+        return counts_of(self.states)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all cells that have one."""
+        found = [self.store.read_record(s.planned.id) for s in self.states if s.planned.id]
+        return [record for record in found if record is not None]
+
+
+def counts_of(states: Iterable[State]) -> dict[str, int]:
+    """How many cells stand where, without those statuses that none has."""
+    counts = Counter(state.status for state in states)
+    return {status: counts[status] for status in STATES if counts[status]}
+
+
+@dataclass
+class _Sweep:
+    """A sweep on its way."""
+
+    suite: Suite
+    store: Store
+    watcher: Watcher
+    wanted: Callable[[State], bool]
+    most_failures: int | None
+    rates: Rates
+    refresh: bool
+    device: str
+    threads: int
+    queue: deque[Planned] = field(default_factory=deque)
+    held: dict[str, float] = field(default_factory=dict)  # when to look again
+    at: dict[str, Planned] = field(default_factory=dict)
+    losses: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
+    condensed: set[str] = field(default_factory=set)
+    parents: set[str] = field(default_factory=set)
+    computed: int = 0
+    failed: int = 0
+    stopped: bool = False
+
+    def plan(self) -> list[State]:
+        """Plan, write it down, and queue what is new of it."""
+        plan = plan_suite(self.suite, self.store.look)
+        write_manifest(self.store, self.suite, plan)
+        states = states_of(plan, self.store)
+        self.parents = {planned.after for planned in plan if planned.after}
+        for state in states:
+            planned = state.planned
+            if planned.cell is not None and planned.id not in self.seen and self.wanted(state):
+                self.seen.add(planned.id)
+                self.queue.append(planned)
+        return states
+
+    def run(self, executor: Executor) -> None:
+        while self.queue or self.at:
+            while not self.stopped and executor.room():
+                planned = self._next()
+                if planned is None:
+                    break
+                self._begin(planned, executor)
+            if self.stopped and not self.at:
+                break
+            if not self.at:  # others have all that is left
+                time.sleep(min(LOOK_AGAIN, 0.2))
+            for event in executor.events(1.0):
+                self._heard(event)
+
+    def _next(self) -> Planned | None:
+        """The next cell that nobody is at, nor at condensing what it learns from."""
+        condensing = {p.cell.condensation_id for p in self.at.values() if p.cell is not None}
+        now = time.monotonic()
+        for planned in self.queue:
+            assert planned.cell is not None
+            if self.held.get(planned.id, 0.0) > now:
+                continue
+            if planned.cell.condensation_id not in condensing or self._is_condensed(planned.cell):
+                self.queue.remove(planned)
+                return planned
+        return None
+
+    def _is_condensed(self, cell: Cell) -> bool:
+        """Whether what a cell learns from is there, so that several may learn from it at once."""
+        if cell.condensation_id in self.condensed or cell.method["id"] == "full":
+            return True
+        made_from = self.store.condensed_path(cell.condensation_id) / "made_from.json"
+        return not self.refresh and made_from.exists()
+
+    def _begin(self, planned: Planned, executor: Executor) -> None:
+        cell = planned.cell
+        assert cell is not None
+        self.at[planned.id] = planned
+        executor.begin(cell, refreshed=cell.condensation_id in self.condensed)
+        self.watcher.at(-1, planned, "begun")
+
+    def _heard(self, event: Event) -> None:
+        planned = self.at.get(event.cell_id)
+        if planned is None:
+            if event.kind == "lost":  # while it had nothing to do, or could not even start
+                raise RLCondenseError(f"a worker could not start: {event.text}")
+            return
+        if event.kind == "at":
+            self.watcher.at(event.worker, planned, event.text)
+            return
+        del self.at[event.cell_id]
+        if event.kind == "busy":
+            self._wait_for(planned, event.text)
+        elif event.kind == "lost":
+            self._lost(planned, event.text)
+        elif event.kind == "unwritten":
+            self.failed += 1
+            self._ended(planned, "failed", event.text)
+        else:
+            self._done(planned, event)
+
+    def _wait_for(self, planned: Planned, who: str) -> None:
+        if planned.id not in self.held:
+            self.watcher.notice(f"{planned.text}: {who} is at it")
+        self.held[planned.id] = time.monotonic() + LOOK_AGAIN
+        self.queue.append(planned)
+
+    def _lost(self, planned: Planned, why: str) -> None:
+        self.losses[planned.id] += 1
+        if self.losses[planned.id] < MOST_LOSSES and not self.stopped:
+            self.watcher.notice(f"{planned.text}: {why}; it is begun again")
+            self.queue.append(planned)
+            return
+        from rlcondense.running.runner import write_failure
+
+        assert planned.cell is not None
+        try:
+            with self.store.lock(planned.id, wait=False):
+                write_failure(planned.cell, why, self.store, self.device, self.threads)
+        except RLCondenseError as error:
+            why = f"{why}; {error}"
+        self.computed += 1
+        self.failed += 1
+        self._ended(planned, "failed", why)
+
+    def _done(self, planned: Planned, event: Event) -> None:
+        assert planned.cell is not None
+        if event.status == "done":
+            self.condensed.add(planned.cell.condensation_id)
+        if event.computed:
+            self.computed += 1
+            self._journal(planned, event.status)
+        self.failed += event.status == "failed" and event.computed
+        if event.status == "done" and event.computed:
+            facts = self.store.look([planned.id])[planned.id].facts
+            if facts is not None:
+                self.rates.add(facts)
+        self._ended(planned, event.status, event.text)
+        if planned.id in self.parents:
+            self.plan()
+
+    def _ended(self, planned: Planned, status: str, reason: str) -> None:
+        if self.most_failures is not None and self.failed >= self.most_failures:
+            if not self.stopped and self.at:
+                self.watcher.notice(f"{self.failed} failed: nothing more is begun")
+            self.stopped = True
+        cells = [p.cell for p in (*self.queue, *self.at.values()) if p.cell and not p.skip]
+        self.watcher.ended(planned, status, reason, self.rates.estimate(cells, self.condensed))
+
+    def _journal(self, planned: Planned, status: str) -> None:
+        """A line on who has computed what and when, for people who wonder later."""
+        line = {
+            "cell": planned.id,
+            "status": status,
+            "time": round(time.time(), 3),
+            "driver": f"{os.getpid()} on {platform.node()}",
+        }
+        path = manifest_path(self.store, self.suite).with_suffix(".log")
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self.watcher.notice(f"cannot write {path}: {error.strerror}")
+
+
+def sweep(
+    suite: Suite,
+    *,
+    results: str | Path = "results",
+    only: Collection[str] = AGAIN,
+    shard: tuple[int, int] | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    gpus: float = 1.0,
+    workers: int | None = None,
+    threads: int = 1,
+    device: str = "auto",
+    refresh: bool = False,
+    keep_policies: bool = False,
+    max_failures: int | None = None,
+    watcher: Watcher | None = None,
+) -> SweepResult:
+    """Compute every cell of a suite that is not there yet.
+
+    Args:
+        suite: from `load_suite`.
+        results: folder of the records.
+        only: the statuses of cells to compute, of `OFFERED`.
+        shard: `(i, n)`: only the i-th of n parts, counted from 1.
+        executor: `local` or `ray`.
+        address: of a running Ray cluster.
+        gpus: of a GPU for each of Ray's tasks.
+        workers: how many cells at once; by default as many as there are cores, or GPUs.
+        threads: of each worker.
+        device: `auto`, `cpu` or `cuda`.
+        refresh: compute again what is there already.
+        keep_policies: store the policies that are trained.
+        max_failures: begin nothing more after so many failures.
+        watcher: told how it goes.
+
+    Returns:
+        Where every cell stands. A failed cell is no error here.
+
+    Raises:
+        RLCondenseError: the suite or an argument is wrong, or the store cannot be written to.
+        KeyboardInterrupt: all that is finished is kept.
+
+    Example:
+        >>> sweep(load_suite("smoke"), workers=2).counts()
+        {'done': 9}
+    """
+    from rlcondense.running.environment import resolve_device
+
+    _check(only, shard, workers, threads, max_failures)
+    device = resolve_device(device)
+    store = Store(Path(results))
+    watcher = watcher or Silent()
+    setting = Setting(store, device, threads, workers, refresh, keep_policies)
+
+    def wanted(state: State) -> bool:
+        if not in_shard(state.planned, shard):
+            return False
+        if state.status == "done":
+            return refresh
+        return state.status in only or state.status == "running"
+
+    going = _Sweep(
+        suite=suite,
+        store=store,
+        watcher=watcher,
+        wanted=wanted,
+        most_failures=max_failures,
+        rates=Rates((), device, threads),
+        refresh=refresh,
+        device=device,
+        threads=threads,
+    )
+    states = going.plan()
+    for state in states:
+        if state.facts is not None:
+            going.rates.add(state.facts)
+    for note in _notes(states, device, threads):
+        watcher.notice(note)
+    if going.queue:
+        with executor_of(executor, setting, address=address, gpus=gpus) as made:
+            watcher.began(states, len(going.queue), made.size())
+            _build_datasets(going.queue, watcher)
+            going.run(made)
+    plan, _ = read_manifest(store, suite)
+    return SweepResult(
+        suite, states_of(plan, store), going.computed, going.failed, store, going.stopped
+    )
+
+
+def _check(
+    only: Collection[str],
+    shard: tuple[int, int] | None,
+    workers: int | None = None,
+    threads: int = 1,
+    max_failures: int | None = None,
+) -> None:
+    for name in only:
+        if name not in OFFERED:
+            raise BadConfig(f"only takes {', '.join(OFFERED)}, not {name!r}")
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
+    for what, value in (("workers", workers), ("threads", threads), ("max failures", max_failures)):
+        if value is not None and value < 1:
+            raise BadConfig(f"{what} must be at least 1, not {value}")
+
+
+def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
+    """Build the datasets that are needed, once, before several workers want them."""
+    from rlcondense.datasets.storage import is_local
+    from rlcondense.making import load_dataset
+
+    for name in dict.fromkeys(p.cell.dataset for p in queue if p.cell is not None):
+        if not is_local(name):
+            watcher.notice(f"building dataset {name}")
+            try:
+                load_dataset(name)
+            except RLCondenseError as error:  # its cells will say so, each in its record
+                watcher.notice(f"dataset {name}: {error}")
+
+
+def _notes(states: Iterable[State], device: str, threads: int) -> list[str]:
+    """What one should know of the cells that are there already."""
+    from rlcondense.catalogue import entries
+    from rlcondense.running.environment import versions
+
+    here = {
+        "rlcondense": __version__,
+        **{f"{name} version": value for name, value in versions().items()},
+        "device": device,
+        "threads": threads,
+    }
+    datasets = entries("datasets")
+    differing: Counter[str] = Counter()
+    out = []
+    for state in states:
+        if state.facts is None:
+            if state.status in ("missing", "failed") and "records" in state.reason:
+                again = "" if state.status == "failed" else "; it is computed again"
+                out.append(f"{state.reason}{again}")
+            continue
+        key = state.facts["key"]
+        entry = datasets.get(state.facts["cell"]["dataset"])
+        wanted = {**here, "dataset_sha256": entry.facts.get("sha256") if entry else None}
+        for name, value in wanted.items():
+            if value is not None and name in key and key[name] != value:
+                differing[f"with {name} {key[name]}, here it is {value}"] += 1
+    for text, count in differing.items():
+        cells = "cell was" if count == 1 else "cells were"
+        out.append(f"{count} {cells} made {text} (--refresh computes all anew)")
+    return out

@@ -1,0 +1,116 @@
+"""A worker process: computes the cells it is told, one after the other, and says how it goes.
+
+It talks with its driver in lines of JSON over two pipes. A driver that dies ends it after the cell
+it is at, whose record is then written as usual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+SAY_EVERY = 0.5  # seconds between words on progress
+
+
+def main() -> None:
+    """Serve the driver whose pipes are named on the command line."""
+    for pipe in sys.argv[1:]:
+        os.set_inheritable(int(pipe), False)  # or a process of a plugin's would keep them open
+    orders = os.fdopen(int(sys.argv[1]), "r")
+    answers = os.fdopen(int(sys.argv[2]), "w")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # files being written are put away
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business
+    with contextlib.suppress(BrokenPipeError):  # the driver is gone
+        _serve(orders, answers)
+
+
+def _serve(orders: IO[str], answers: IO[str]) -> None:
+    start = json.loads(orders.readline() or "null")
+    if start is None:
+        return
+    sys.path[:] = [*sys.path, *(path for path in start["path"] if path not in sys.path)]
+    cells = Cells(start)
+    _say(answers, {"ready": os.getpid()})
+    for line in orders:
+        order = json.loads(line)
+        _say(answers, cells.compute(order, lambda text: _say(answers, {"at": text})))
+
+
+def _say(answers: IO[str], what: dict[str, Any]) -> None:
+    answers.write(json.dumps(what) + "\n")
+    answers.flush()
+
+
+class Cells:
+    """Computes cells with what its driver told it at the start.
+
+    Args:
+        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and
+            `registered`, the entries of the driver's process.
+    """
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        import torch
+
+        from rlcondense import catalogue
+        from rlcondense.making import load_dataset
+        from rlcondense.running.environment import resolve_device
+        from rlcondense.running.store import Store
+
+        torch.set_num_threads(start["threads"])
+        self.device = resolve_device(start["device"])
+        if self.device != "cpu" and start["gpu_share"] < 1:
+            torch.cuda.set_per_process_memory_fraction(start["gpu_share"])
+        for entry in start["registered"]:
+            catalogue.add(catalogue.Entry.imported(entry))
+        self.threads, self.keep_policies = start["threads"], start["keep_policies"]
+        self.store = Store(Path(start["results"]))
+        self.dataset = lru_cache(maxsize=4)(load_dataset)
+
+    def compute(self, order: dict[str, Any], at: Any) -> dict[str, Any]:
+        """The driver's order carried out, and what it is to be told."""
+        from rlcondense.errors import RLCondenseError
+        from rlcondense.files import Busy
+        from rlcondense.running.cell import Cell
+        from rlcondense.running.runner import run_cell
+
+        said = 0.0
+
+        def progress(phase: str, done: int, total: int, note: str = "") -> None:
+            nonlocal said
+            if time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                at(f"{phase.partition(': ')[2] or phase} {done}/{total} {note}".strip())
+
+        try:
+            record, read_back = run_cell(
+                Cell.from_json(order["cell"]),
+                dataset=self.dataset,
+                store=self.store,
+                device=self.device,
+                threads=self.threads,
+                refresh=order["refresh"],
+                refreshed=order["refreshed"],
+                keep_policies=self.keep_policies,
+                progress=progress,
+            )
+        except Busy as busy:
+            return {"busy": dict(busy.owner)}
+        except RLCondenseError as error:  # its record could not be read or written
+            return {"unwritten": str(error)}
+        reason = record.get("reason", "")
+        return {"status": record["status"], "reason": reason, "computed": read_back is None}
+
+
+if __name__ == "__main__":
+    from rlcondense.process import tune
+
+    tune()
+    main()

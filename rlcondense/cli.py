@@ -902,21 +902,35 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
     type=click.Path(path_type=Path, exists=True),
     help="What 'expert train' wrote. Default: the shipped experts.",
 )
+@click.option("--expert", metavar="TASK", help="Whose expert plays. Default: the task's own.")
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The trace file to write."
 )
 def dataset_collect(
-    task: str, kind: str, folder: Path | None, episodes: int, seed: int, out: Path
+    task: str,
+    kind: str,
+    folder: Path | None,
+    expert: str | None,
+    episodes: int,
+    seed: int,
+    out: Path,
 ) -> None:
     """Play seen levels of a task and write the trace."""
+    from rlcondense.catalogue import find
     from rlcondense.experts.datasets import collect_dataset
     from rlcondense.making import make_task
 
     progress = ConsoleProgress()
     trace = collect_dataset(
-        make_task(task), kind, folder=folder, episodes=episodes, seed=seed, progress=progress
+        make_task(task),
+        kind,
+        folder=folder,
+        expert=find("tasks", expert).id if expert else None,
+        episodes=episodes,
+        seed=seed,
+        progress=progress,
     )
     progress.close()
     trace.save(out)

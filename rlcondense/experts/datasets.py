@@ -31,6 +31,7 @@ def collect_dataset(
     kind: str = "expert",
     *,
     folder: Path | None = None,
+    expert: str | None = None,
     episodes: int = 100,
     seed: int = SEED,
     num_envs: int = 20,
@@ -42,27 +43,28 @@ def collect_dataset(
         task: where to play.
         kind: `expert`; `mixed`, equal parts of five policies along its training; or `random`.
         folder: where training wrote to; needed for `mixed`, else the shipped experts by default.
+        expert: id of the task whose expert plays, if not this one's.
         episodes: how many, a multiple of `num_envs`.
         seed: of levels and actions.
         num_envs: parallel environments.
         progress: told the episodes played.
     """
-    policies = _policies(task, kind, folder)
+    policies = _policies(task, kind, folder, expert or task.id)
     return collect(
         policies, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress
     )
 
 
-def _policies(task: Task, kind: str, folder: Path | None) -> PolicyBatch:
+def _policies(task: Task, kind: str, folder: Path | None, expert: str) -> PolicyBatch:
     if kind == "random":
         return random_policies(task.action_space, [0])
     if kind == "expert":
-        return NetworkPolicies([load_expert(task.id, folder).network], [0])
+        return NetworkPolicies([load_expert(expert, folder).network], [0])
     if kind != "mixed":
         raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if folder is None:
         raise BadConfig("a mixed dataset needs --folder, where training wrote its snapshots to")
-    return mixed_policies(snapshots(task.id, folder))
+    return mixed_policies(snapshots(expert, folder))
 
 
 def mixed_policies(

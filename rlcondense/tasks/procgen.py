@@ -254,6 +254,7 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
         mode: `easy` or `hard`.
         split: `seen` or `heldout` levels.
         render_mode: `rgb_array` or None.
+        **levels: other levels than the usual ones, as `ProcgenTask` takes them.
 
     Example:
         >>> env = gymnasium.make("procgen/starpilot-easy-v0", split="heldout")
@@ -262,11 +263,16 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
 
     def __init__(
-        self, game: str, mode: str = "easy", split: str = "seen", render_mode: str | None = None
+        self,
+        game: str,
+        mode: str = "easy",
+        split: str = "seen",
+        render_mode: str | None = None,
+        **levels: Any,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise BadConfig(f"render_mode must be 'rgb_array' or None, not {render_mode!r}")
-        self._task = ProcgenTask(f"procgen/{game}-{mode}-v0", game, mode)
+        self._task = ProcgenTask(f"procgen/{game}-{mode}-v0", game, mode, **levels)
         self._task.check_split(split)
         self.split = split
         self.render_mode = render_mode

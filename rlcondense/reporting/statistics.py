@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,22 @@ class Interval:
 
 def student_interval(values: Sequence[float] | npt.NDArray[Any]) -> Interval:
     """The interval of the mean of independent values, one for each unit."""
-    from scipy.stats import t
-
     x = np.asarray(values, np.float64)
     n = len(x)
     mean = float(x.mean())
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), float("nan"), n)
     error = float(x.std(ddof=1) / np.sqrt(n))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    half = _quantile(n - 1) * error
     return Interval(mean, error, mean - half, mean + half, n)
+
+
+@cache
+def _quantile(degrees: int) -> float:
+    """Of Student's t, where half of what is outside the interval lies above."""
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def summarise(returns: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -216,12 +216,14 @@ def _suite_row(
 def _row_names(rows: Sequence[Sequence[Record]]) -> list[str]:
     """The methods' ids, with the settings in which those of one id differ."""
     methods = [row[0]["cell"]["method"] for row in rows]
+    values: dict[tuple[str, str], set[str]] = {}
+    for method in methods:
+        for key, value in method["config"].items():
+            values.setdefault((method["id"], key), set()).add(str(value))
     names = []
     for method in methods:
-        alike = [other["config"] for other in methods if other["id"] == method["id"]]
-        differing = [k for k, v in method["config"].items() if any(a.get(k) != v for a in alike)]
-        settings = ", ".join(f"{key}={method['config'][key]}" for key in differing)
-        names.append(method["id"] + (f" ({settings})" if settings else ""))
+        said = [f"{k}={v}" for k, v in method["config"].items() if len(values[method["id"], k]) > 1]
+        names.append(method["id"] + (f" ({', '.join(said)})" if said else ""))
     return names
 
 

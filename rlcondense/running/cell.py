@@ -45,7 +45,8 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain values."""
-        return {**asdict(self), "learner_seeds": list(self.learner_seeds)}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "learner_seeds": list(self.learner_seeds)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
@@ -93,9 +94,9 @@ def method_cell(
     return Cell(
         task=task,
         dataset=dataset,
-        method={"id": method.id, "config": config_json(method.config)},
+        method=named_json(method),
         budget=budget.to_json(),
-        learner={"id": learner.id, "config": config_json(learner.config)},
+        learner=named_json(learner),
         condensation_seed=condensation_seed,
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
@@ -120,6 +121,11 @@ def policy_cell(
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
     )
+
+
+def named_json(part: Method[Any] | Learner[Any]) -> dict[str, Any]:
+    """A method or a learner as cells hold it."""
+    return {"id": part.id, "config": config_json(part.config)}
 
 
 def evaluation_json(protocol: Protocol) -> dict[str, Any]:

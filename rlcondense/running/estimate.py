@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcondense.catalogue import data_root
-from rlcondense.running.cell import Cell
+from rlcondense.running.cell import Cell, budget_text
 
 PHASES = ("condense", "train", "evaluate")
 
@@ -55,7 +55,11 @@ def works(cell: Cell) -> dict[str, Work]:
         batch = config.get("batch_size", 1)
         rows = config.get("updates", 1) * (batch if isinstance(batch, int) else 1)
         out["train"] = Work((f"train {who}", f"train {learner['id']}"), students * rows)
-        out["condense"] = Work((f"condense {method['id']}",), method["config"].get("iterations", 1))
+        if method["id"] == "full":
+            return out
+        of_method, budget = f"condense {method['id']}", budget_text(cell.budget or {})
+        rounds = method["config"].get("iterations", 1) * method["config"].get("real_batch", 1)
+        out["condense"] = Work((f"{of_method} {budget}", of_method), rounds)
     return out
 
 
@@ -83,7 +87,7 @@ class Rates:
         cell = Cell.from_json(facts["cell"])
         same = facts["key"].get("threads") == self._threads
         for phase, work in works(cell).items():
-            if phase == "condense" and (cell.method["id"] == "full" or _again(self._seen, cell)):
+            if phase == "condense" and _again(self._seen, cell):
                 continue
             seconds = sum(t["wall"] for p, t in facts["timings"].items() if p.startswith(phase))
             for key in work.keys:

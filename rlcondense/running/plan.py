@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlcondense import catalogue
@@ -97,11 +97,16 @@ class _Group:
     def protocol(self) -> Protocol:
         return protocol_of(self.product.episodes)
 
-    def cell(self, method: Method[Any], budget: Budget, seed: int) -> Cell:
-        seeds = range(self.product.learner_seeds)
-        return method_cell(
-            self.task.id, self.dataset, method, budget, self.learner, seed, seeds, self.protocol
+    @property
+    def seeds(self) -> range:
+        return range(self.product.learner_seeds)
+
+    def cells(self, method: Method[Any], budget: Budget, seeds: Iterable[int]) -> list[Cell]:
+        """The cells of condensation seeds, which have all else in common."""
+        first = method_cell(
+            self.task.id, self.dataset, method, budget, self.learner, 0, self.seeds, self.protocol
         )
+        return [replace(first, condensation_seed=seed) for seed in seeds]
 
 
 class _Planner:
@@ -193,8 +198,7 @@ class _Planner:
             )
             seeds = range(group.product.condensation_seeds if method.stochastic else 1)
             for budget in self._budgets(choice, group.product):
-                for seed in seeds:
-                    cell = group.cell(method, budget, seed)
+                for cell in group.cells(method, budget, seeds):
                     if self._excluded(cell):
                         continue
                     skip = f"needs {', '.join(missing)}" if missing else ""
@@ -240,8 +244,7 @@ class _Planner:
             pass
         for name in names:
             method = {"id": name, "config": {}}
-            seeds = range(group.product.learner_seeds)
-            cell = policy_cell(group.task.id, group.dataset, method, seeds, group.protocol)
+            cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             self._add(Planned(str(cell), cell, shard_key=cell.condensation_id))
 
     def _add_references(
@@ -257,7 +260,7 @@ class _Planner:
                     self._add_random(group, cell, size, labels, seed)
             if method.id != "full":
                 full = self._method(Choice("full", {"labels": labels}))
-                whole = group.cell(full, Budget(percent=100.0), 0)
+                [whole] = group.cells(full, Budget(percent=100.0), [0])
                 self._add(Planned(str(whole), whole, shard_key=whole.condensation_id))
 
     def _add_random(
@@ -272,7 +275,7 @@ class _Planner:
             self._add(Planned(text, after=of.id, shard_key=of.condensation_id))
             return
         random = self._method(Choice("random", {"labels": labels}))
-        cell = group.cell(random, Budget(size=size), seed)
+        [cell] = group.cells(random, Budget(size=size), [seed])
         budget = of.budget or {}
         own = "size" in budget  # or else it belongs where the percentage is worked out
         key = cell.condensation_id if own else of.condensation_id

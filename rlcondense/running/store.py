@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from rlcondense.files import (
     lock,
     lock_owner,
     read_json,
-    write_bytes,
     write_json,
 )
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
@@ -26,6 +25,7 @@ from rlcondense.policies import NetworkPolicies
 
 SCHEMA_VERSION = 2
 MEASURED = ("timings", "memory", "content_sha256")  # what two runs of one cell may differ in
+INDEX_FORMAT = 1  # to be raised when `facts_of_record` changes
 MANY = 32  # cells from which on reading the index pays
 
 
@@ -73,7 +73,7 @@ MISSING = Found("missing")
 class Store:
     """A results folder: `records/<cell id>.json`, `condensed/<condensation id>/`, `policies/`.
 
-    `index.json` spares reading thousands of records to know what is there; it may be deleted.
+    `index-*.jsonl` spares reading thousands of records to know what is there; it may be deleted.
 
     Args:
         root: the folder; made if it is not there.
@@ -147,45 +147,73 @@ class Store:
         """Write a record with its checksum, and give it as written."""
         kept = sealed(record)
         write_json(self.record_path(record["cell_id"]), kept)
+        self._note([self._entry(record["cell_id"], kept)])
         return kept
 
     def look(self, cell_ids: Iterable[str]) -> dict[str, Found]:
         """What there is of each cell. Records read before, and not changed since, are not again."""
         wanted = list(cell_ids)
         index = self._read_index() if len(wanted) > MANY else {}
-        found, fresh = {}, dict(index)
+        found, fresh = {}, []
         for cell_id in wanted:
-            try:
-                stat = self.record_path(cell_id).stat()
-            except OSError:
+            stamp = self._stamp(cell_id)
+            if stamp is None:
                 found[cell_id] = MISSING
                 continue
-            stamp = [stat.st_mtime_ns, stat.st_size]
             entry = index.get(cell_id)
             if entry is None or entry["stamp"] != stamp:
-                entry = fresh[cell_id] = {"stamp": stamp, **self._entry(cell_id)}
+                entry = self._read_entry(cell_id)
+                fresh.append(entry)
             found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"])
-        if len(wanted) > MANY and fresh != index:
-            with contextlib.suppress(RLCondenseError):  # it only saves time
-                write_bytes(self.root / "index.json", json.dumps(fresh).encode())
+        if len(wanted) > MANY:
+            self._note(fresh)
         return found
 
-    def _entry(self, cell_id: str) -> dict[str, Any]:
+    def _stamp(self, cell_id: str) -> list[int] | None:
+        """What changes when a record does."""
         try:
-            record = self._read(cell_id)
+            stat = self.record_path(cell_id).stat()
+        except OSError:
+            return None
+        return [stat.st_mtime_ns, stat.st_size]
+
+    def _read_entry(self, cell_id: str) -> dict[str, Any]:
+        try:
+            return self._entry(cell_id, self._read(cell_id))
         except _Foreign as error:
-            return {"status": "foreign", "reason": str(error), "facts": None}
+            said = {"status": "foreign", "reason": str(error)}
         except CorruptArtifact as error:
-            return {"status": "corrupt", "reason": str(error), "facts": None}
-        facts = facts_of_record(record) if record["status"] == "done" else None
-        return {"status": record["status"], "reason": record.get("reason", ""), "facts": facts}
+            said = {"status": "corrupt", "reason": str(error)}
+        return {"id": cell_id, "stamp": self._stamp(cell_id), "facts": None, **said}
+
+    def _entry(self, cell_id: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "id": cell_id,
+            "stamp": self._stamp(cell_id),
+            "status": record["status"],
+            "reason": record.get("reason", ""),
+            "facts": facts_of_record(record) if record["status"] == "done" else None,
+        }
+
+    def _note(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Add to the index. That only saves time, so that it may fail."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        with contextlib.suppress(OSError), self._index.open("a") as file:
+            file.write(lines)
+
+    @property
+    def _index(self) -> Path:
+        return self.root / f"index-{INDEX_FORMAT}.jsonl"
 
     def _read_index(self) -> dict[str, Any]:
-        try:
-            index = read_json(self.root / "index.json")
-        except CorruptArtifact:
-            return {}
-        return index if isinstance(index, dict) else {}
+        """What is noted of records by their ids, the latest of each."""
+        index = {}
+        with contextlib.suppress(OSError), self._index.open() as file:
+            for line in file:
+                with contextlib.suppress(ValueError, KeyError):  # cut short by a crash
+                    entry = json.loads(line)
+                    index[entry["id"]] = entry
+        return index
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
         """A stored condensed dataset, if it was made from the same things and is whole."""
@@ -279,6 +307,11 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "key": record["key"],
         "timings": record["timings"],
         "memory": record["memory"],
+        "means": {
+            split: [sum(row) / len(row) for row in rows]
+            for split, rows in record["returns"].items()
+        },
+        "action_selection": record["action_selection"],
         "steps": sum(sum(map(sum, rows)) for rows in record["lengths"].values()),
     }
 

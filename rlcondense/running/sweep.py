@@ -172,13 +172,15 @@ def time_left(states: Sequence[State], store: Store, device: str, threads: int) 
 
 
 def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
-    cells = [
-        state.planned.cell
-        for state in states
-        if state.status in ("missing", "running", "failed")
-        and state.planned.cell is not None
-        and not state.planned.skip
-    ]
+    everything = list(states)
+    by_id = {state.planned.id: state.planned for state in everything}
+    cells = []
+    for state in everything:
+        # What is not known yet takes about what the cell does that it waits for.
+        planned = state.planned if state.planned.cell else by_id.get(state.planned.after)
+        waits = state.status in ("missing", "running", "failed")
+        if waits and planned is not None and planned.cell is not None and not planned.skip:
+            cells.append(planned.cell)
     ids = {cell.condensation_id for cell in cells}
     condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
     return rates.estimate(cells, condensed)
@@ -208,10 +210,29 @@ class SweepResult:
         """How many cells stand where."""
         return counts_of(self.states)
 
-    def records(self) -> list[dict[str, Any]]:
-        """The records of all cells that have one."""
-        found = [self.store.read_record(s.planned.id) for s in self.states if s.planned.id]
-        return [record for record in found if record is not None]
+    def rows(self) -> list[dict[str, Any]]:
+        """What tables show of each cell that has come to an end.
+
+        These are records without what tables do not show: of the returns, each student's mean.
+        """
+        return [row for state in self.states if (row := _row_of(state)) is not None]
+
+
+def _row_of(state: State) -> dict[str, Any] | None:
+    if state.planned.cell is None:
+        return None
+    row = {"cell": state.planned.cell.to_json(), "status": state.status, "reason": state.reason}
+    if state.facts is None:
+        return row if state.status in ("failed", "skipped", "not-installed") else None
+    facts = state.facts
+    report = {} if facts["size"] is None else {"report": {"size": facts["size"]}}
+    return {
+        **row,
+        **report,
+        "labels": facts["labels"],
+        "action_selection": facts["action_selection"],
+        "returns": {split: [[mean] for mean in means] for split, means in facts["means"].items()},
+    }
 
 
 def counts_of(states: Iterable[State]) -> dict[str, int]:
@@ -233,6 +254,7 @@ class _Sweep:
     refresh: bool
     device: str
     threads: int
+    planned: list[Planned] = field(default_factory=list)
     queue: deque[Planned] = field(default_factory=deque)
     held: dict[str, float] = field(default_factory=dict)  # when to look again
     at: dict[str, Planned] = field(default_factory=dict)
@@ -246,16 +268,20 @@ class _Sweep:
 
     def plan(self) -> list[State]:
         """Plan, write it down, and queue what is new of it."""
-        plan = plan_suite(self.suite, self.store.look)
-        write_manifest(self.store, self.suite, plan)
-        states = states_of(plan, self.store)
-        self.parents = {planned.after for planned in plan if planned.after}
+        self.planned = plan_suite(self.suite, self.store.look)
+        write_manifest(self.store, self.suite, self.planned)
+        states = self.states()
+        self.parents = {planned.after for planned in self.planned if planned.after}
         for state in states:
             planned = state.planned
             if planned.cell is not None and planned.id not in self.seen and self.wanted(state):
                 self.seen.add(planned.id)
                 self.queue.append(planned)
         return states
+
+    def states(self) -> list[State]:
+        """Where every planned cell stands now."""
+        return states_of(self.planned, self.store)
 
     def run(self, executor: Executor) -> None:
         while self.queue or self.at:
@@ -455,20 +481,18 @@ def sweep(
         threads=threads,
     )
     states = going.plan()
-    for state in states:
-        if state.facts is not None:
-            going.rates.add(state.facts)
     for note in _notes(states, device, threads):
         watcher.notice(note)
     if going.queue:
+        for state in states:
+            if state.facts is not None:
+                going.rates.add(state.facts)
         with executor_of(executor, setting, address=address, gpus=gpus) as made:
             watcher.began(states, len(going.queue), made.size())
             _build_datasets(going.queue, watcher)
             going.run(made)
-    plan, _ = read_manifest(store, suite)
-    return SweepResult(
-        suite, states_of(plan, store), going.computed, going.failed, store, going.stopped
-    )
+        states = going.states()
+    return SweepResult(suite, states, going.computed, going.failed, store, going.stopped)
 
 
 def _check(

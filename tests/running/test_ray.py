@@ -1,0 +1,126 @@
+"""Ray as the executor: a real local cluster of two nodes, one of which is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import MissingExtra
+from rlcondense.running.suite import load_suite
+from rlcondense.running.sweep import sweep
+from tests.running.test_sweeps import contents, journal, stamps, suite_file
+
+pytest.importorskip("ray")
+
+BODY = 'methods = ["random", "bc-25"]\nsizes = [10, 12, 14, 16]\n'
+CELLS = 9  # two policies, random four times, bc-25 and its random, full
+# A cluster of a head node without a place for tasks, and two nodes with one each. The second is
+# killed once something has been finished.
+CLUSTER = """
+import json, subprocess, sys, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+
+results = Path(sys.argv[-1])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **MEMORY})
+first, second = cluster.add_node(num_cpus=1, **MEMORY), cluster.add_node(num_cpus=1, **MEMORY)
+cluster.wait_for_nodes()
+driver = subprocess.Popen([*sys.argv[1:-1], "--address", cluster.address])
+lost = 0
+while driver.poll() is None:
+    if KILL and not lost and len(list(results.glob("records/*.json"))) >= 2:
+        cluster.remove_node(second, allow_graceful=False)
+        lost += 1
+    time.sleep(0.05)
+print("nodes lost:", lost)
+cluster.shutdown()
+sys.exit(driver.returncode)
+"""
+MEMORY = 'MEMORY = {"object_store_memory": 200_000_000}\n'
+
+
+@pytest.fixture(autouse=True)
+def _dataset(tiny: TransitionDataset) -> None:
+    """The small dataset is there."""
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, tiny: TransitionDataset) -> Path:
+    """The same suite by worker processes."""
+    folder = tmp_path_factory.mktemp("local")
+    result = sweep(load_suite(str(suite_file(folder, BODY))), results=folder / "r", workers=1)
+    assert result.counts() == {"done": CELLS}
+    return folder / "r"
+
+
+def on_a_cluster(suite: Path, results: Path, kill: bool) -> subprocess.CompletedProcess[str]:
+    driver = [sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--executor", "ray"]
+    script = f"KILL = {kill}\n{MEMORY}{CLUSTER}"
+    return subprocess.run(
+        [sys.executable, "-c", script, *driver, "--results", str(results), str(results)],
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+
+
+def test_a_sweep_survives_the_loss_of_a_node(tmp_path: Path, local: Path) -> None:
+    suite, results = suite_file(tmp_path, BODY), tmp_path / "r"
+    done = on_a_cluster(suite, results, kill=True)
+    assert done.returncode == 0, done.stderr
+    assert "nodes lost: 1" in done.stdout
+    assert f"{CELLS} done; {CELLS} computed" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert contents(results) == contents(local)
+    assert sorted(journal(results)) == sorted(contents(results))
+    assert not list(results.glob("locks/*"))
+    condensed, theirs = (
+        {p.name: (p / "condensed.safetensors").read_bytes() for p in root.glob("condensed/*")}
+        for root in (results, local)
+    )
+    assert condensed == theirs
+    assert condensed
+
+
+def test_ray_on_this_machine_takes_up_what_is_there_and_includes_files(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(
+        "from rlcondense.methods.base import Method, Problem, select\n"
+        "class Boom(Method):\n"
+        "    def _condense(self, problem):\n"
+        "        raise RuntimeError('boom')\n"
+        "class Fine(Method):\n"
+        "    def _condense(self, problem):\n"
+        "        return select(problem.dataset, problem.rng().permutation(30)[: problem.size])\n"
+    )
+    suite = suite_file(tmp_path, 'methods = ["random", "fine", "boom"]\nsizes = [10]\n')
+    command = [sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--executor", "ray"]
+    command += ["--results", str(tmp_path / "r"), "--include", str(tmp_path / "faulty.py")]
+    command += ["--workers", "2", "--keep-policies"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "boom 10 bc seed 0: failed (RuntimeError: boom)" in done.stderr
+    assert "5 done, 1 failed; 6 computed" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(list((tmp_path / "r" / "policies").iterdir())) == 3
+    before = stamps(tmp_path / "r")
+    again = subprocess.run(
+        [*command, "--only", "missing"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "0 computed" in again.stdout
+    assert stamps(tmp_path / "r") == before
+
+
+def test_no_cluster_and_no_ray_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')
+    command = [sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--executor", "ray"]
+    command += ["--results", str(tmp_path / "r"), "--address", "auto"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("Error: no Ray cluster at 'auto'")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[ray\]'"):
+        sweep(load_suite(str(suite)), results=tmp_path / "r", executor="ray")

@@ -1,0 +1,144 @@
+"""Results on disk: locks that the dead do not hold, an index that never lies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcondense.errors import RLCondenseError
+from rlcondense.files import Busy, lock, lock_owner
+from rlcondense.running.store import MANY, SCHEMA_VERSION, Store
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from rlcondense.files import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def record(number: int) -> dict[str, Any]:
+    cell_id = f"{number:016x}"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "cell_id": cell_id,
+        "cell": {"method": {"id": "random"}},
+        "status": "done",
+        "key": {},
+        "timings": {},
+        "memory": {},
+        "action_selection": "sample",
+        "labels": "hard",
+        "report": {"size": number},
+        "returns": {"seen": [[1.0, 2.0]], "heldout": [[3.0, 5.0]]},
+        "lengths": {"seen": [[1, 2]], "heldout": [[3, 4]]},
+    }
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lock_tells_who_holds_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with holder(path) as process:
+        owner = lock_owner(path)
+        assert owner is not None
+        assert owner["pid"] == process.pid
+        assert abs(owner["since"] - time.time()) < 60
+        with pytest.raises(Busy, match=f"process {process.pid}"), lock(path, wait=False):
+            pass
+        process.kill()
+    with lock(path, wait=False):
+        assert lock_owner(path) is not None
+    assert lock_owner(path) is None
+    assert not path.exists()
+
+
+def test_the_lock_of_a_process_that_died_binds_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with holder(path) as process:
+        process.kill()
+    assert path.exists()  # it could not tidy up
+    assert lock_owner(path) is None
+    with lock(path, wait=False):
+        pass
+    assert not path.exists()
+
+
+def test_those_who_wait_get_the_lock_one_after_the_other(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    code = (
+        "import sys, time; from pathlib import Path; from rlcondense.files import lock\n"
+        "for _ in range(30):\n"
+        "    with lock(Path(sys.argv[1])):\n"
+        "        c = Path(sys.argv[2]); n = int(c.read_text()); c.write_text(str(n + 1))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.lock"), str(counter)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [p.wait() for p in processes] == [0] * 3
+    assert counter.read_text() == "90"
+
+
+def test_looking_at_many_records_reads_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    ids = [store.write_record(record(n))["cell_id"] for n in range(MANY + 8)]
+
+    def forbidden(cell_id: str) -> Any:
+        raise AssertionError(f"{cell_id} was read again")
+
+    monkeypatch.setattr(store, "_read", forbidden)
+    found = store.look([*ids, "f" * 16])
+    assert [found[i].status for i in ids] == ["done"] * len(ids)
+    assert found["f" * 16].status == "missing"
+    facts = found[ids[3]].facts
+    assert facts is not None
+    assert (facts["size"], facts["steps"], facts["means"]["heldout"]) == (3, 10, [4.0])
+
+
+@pytest.mark.parametrize("index", ["kept", "deleted", "torn"])
+def test_the_index_never_hides_what_has_changed(tmp_path: Path, index: str) -> None:
+    store = Store(tmp_path)
+    ids = [store.write_record(record(n))["cell_id"] for n in range(MANY + 8)]
+    store.look(ids)
+    altered, foreign, gone, anew = (store.record_path(i) for i in ids[:4])
+    altered.write_text(altered.read_text().replace("5.0", "6.0"))
+    foreign.write_text(json.dumps({**record(1), "schema_version": 1}))
+    gone.unlink()
+    store.write_record({**record(3), "status": "failed", "reason": "it did"})
+    [file] = tmp_path.glob("index-*.jsonl")
+    if index == "deleted":
+        file.unlink()
+    elif index == "torn":
+        file.write_text(file.read_text()[:-700])
+    found = store.look(ids)
+    said = [found[i].status for i in ids[:5]]
+    assert said == ["corrupt", "foreign", "missing", "failed", "done"]
+    assert "was altered" in found[ids[0]].reason
+    assert "another version of rlcondense (schema 1, here 2)" in found[ids[1]].reason
+    assert found[ids[3]].reason == "it did"
+    assert anew.exists()
+
+
+def test_a_record_of_another_version_is_never_overwritten_unasked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.record_path("a" * 16)
+    path.write_text(json.dumps({"schema_version": 99, "cell_id": "a" * 16}))
+    with pytest.raises(RLCondenseError, match="left as it is"):
+        store.read_record("a" * 16)

@@ -1,0 +1,249 @@
+"""Suites and plans: what a file says, and which cells come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.making import make_task
+from rlcondense.running.estimate import Rates, in_words, works
+from rlcondense.running.plan import Planned, in_shard, plan_suite
+from rlcondense.running.store import MISSING, Found
+from rlcondense.running.suite import Suite, load_suite, shipped_suites, suite_from
+
+SMALL: dict[str, Any] = {
+    "tasks": ["starpilot"],
+    "methods": ["random", "bc-25"],
+    "sizes": [10],
+    "learner_seeds": 2,
+    "episodes": 4,
+}
+
+
+def nothing(ids: Iterable[str]) -> Mapping[str, Found]:
+    return dict.fromkeys(ids, MISSING)
+
+
+def plan(**values: Any) -> list[Planned]:
+    return plan_suite(suite_from("s", {**SMALL, **values}), nothing)
+
+
+def texts(planned: Iterable[Planned]) -> list[str]:
+    return [p.text.removeprefix("procgen/starpilot-easy-v0 ") for p in planned]
+
+
+def test_every_cell_is_planned_once_with_its_reference_rows() -> None:
+    planned = plan(methods=["random", "gradmatch"], sizes=[10, 20], condensation_seeds=2)
+    assert texts(planned) == [
+        "random-policy", "marginal-policy", "expert",
+        "random 10 bc seed 0", "random 10 bc seed 1", "random 20 bc seed 0", "random 20 bc seed 1",
+        "gradmatch 10 bc seed 0", "gradmatch 10 bc seed 1",
+        "gradmatch 20 bc seed 0", "gradmatch 20 bc seed 1",
+        "full 100% of transitions bc seed 0",
+    ]  # fmt: skip
+    ids = [p.id for p in planned]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_method_that_draws_nothing_is_condensed_once() -> None:
+    planned = plan(methods=["bc-25"], condensation_seeds=3, references=False)
+    assert texts(planned) == ["bc-25 25% of episodes bc seed 0"]
+
+
+def test_a_percentages_random_rows_wait_for_its_size() -> None:
+    planned = plan(methods=["bc-25"], condensation_seeds=2)
+    parent = next(p for p in planned if p.text.endswith("bc-25 25% of episodes bc seed 0"))
+    waiting = [p for p in planned if p.after]
+    assert [p.after for p in waiting] == [parent.id] * 2
+    assert all(p.cell is None and p.shard_key == parent.shard_key for p in waiting)
+
+    def done(ids: Iterable[str]) -> Mapping[str, Found]:
+        facts = {"size": 1234, "labels": "hard"}
+        return {i: Found("done", facts=facts) if i == parent.id else MISSING for i in ids}
+
+    again = plan_suite(suite_from("s", {**SMALL, "methods": ["bc-25"]}), done)
+    random = next(p for p in again if "random 1234" in p.text)
+    assert random.cell is not None
+    assert random.cell.budget == {"size": 1234}
+    assert random.shard_key == parent.shard_key
+
+
+def test_soft_labels_get_soft_random_rows_where_the_learner_takes_them() -> None:
+    soft = {"id": "gradmatch", "config": {"labels": "soft"}}
+    for learner, labels in (("bc", "soft"), ("discrete-bc", "hard")):
+        planned = plan(methods=[soft], learners=[learner])
+        cells = [p.cell for p in planned if p.cell and p.cell.method["id"] in ("random", "full")]
+        assert [c.method["config"]["labels"] for c in cells] == [labels] * 2
+
+
+def test_what_a_learner_cannot_learn_is_to_be_skipped_and_has_no_rows_beside_it() -> None:
+    planned = plan(methods=["gradmatch"], learners=["dqn"])
+    assert [p.skip for p in planned if p.skip] == ["needs rewards, next_observations, terminations"]
+    assert texts(planned)[3:] == ["gradmatch 10 dqn seed 0"]
+
+
+def test_tables_add_to_the_top_and_take_from_it() -> None:
+    planned = plan(
+        methods=["random"],
+        references=False,
+        cells=[
+            {"methods": ["random"], "sizes": [10, 30]},
+            {"tasks": ["jumper"], "methods": [{"id": "random", "sizes": [7]}]},
+            {"methods": [{"id": "percentile", "percent": 5.0, "unit": "transitions"}]},
+        ],
+    )
+    assert texts(planned) == [
+        "random 10 bc seed 0", "random 30 bc seed 0", "procgen/jumper-easy-v0 random 7 bc seed 0",
+        "percentile 5% of transitions bc seed 0",
+    ]  # fmt: skip
+
+
+def test_datasets_go_with_their_tasks() -> None:
+    tasks = ["starpilot", "jumper"]
+    own = plan(tasks=tasks, datasets=["mixed-v0"], methods=["random"], references=False)
+    assert [p.cell.dataset for p in own if p.cell] == [
+        "procgen/starpilot-easy/mixed-v0", "procgen/jumper-easy/mixed-v0",
+    ]  # fmt: skip
+    one = plan(tasks=tasks, datasets=["procgen/jumper-easy/random-v0"], methods=["random"])
+    assert {p.cell.task for p in one if p.cell} == {"procgen/jumper-easy-v0"}
+    with pytest.raises(BadConfig, match="is of none of the tasks"):
+        plan(datasets=["procgen/jumper-easy/random-v0"])
+
+
+def test_excludes_leave_out_what_agrees_with_all_they_say() -> None:
+    common = {"methods": ["random", "gradmatch"], "sizes": [10, 20], "references": False}
+    planned = plan(**common, exclude=[{"method": "gradmatch", "size": 20, "task": "starpilot"}])
+    assert texts(planned) == [
+        "random 10 bc seed 0",
+        "random 20 bc seed 0",
+        "gradmatch 10 bc seed 0",
+    ]
+    with pytest.raises(BadConfig, match="which is no cell"):
+        plan(**common, exclude=[{"method": "bc-10"}])
+
+
+def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
+    planned = plan(tasks=["starpilot", "heist"], methods=["random", "nobodys-method"])
+    absent = {p.text: p.absent for p in planned if p.absent}
+    assert (
+        "unknown method 'nobodys-method'" in absent["procgen/starpilot-easy-v0 nobodys-method bc"]
+    )
+    assert "no dataset is shipped" in absent["procgen/heist-easy-v0"]
+    assert any(p.cell for p in planned)
+    with pytest.raises(BadConfig, match="nothing of suite 's' can be computed"):
+        plan(tasks=["heist"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"taks": ["x"]}, "did you mean 'tasks'"),
+        ({"tasks": "starpilot"}, "must be a list"),
+        ({"tasks": ["starpilot", "starpilot"]}, "twice"),
+        ({"tasks": []}, "names no tasks"),
+        ({"methods": []}, "names no methods"),
+        ({"sizes": [0]}, "above 0"),
+        ({"sizes": [True]}, "above 0"),
+        ({"methods": [{"config": {}}]}, "an id, or a table"),
+        ({"methods": [{"id": "random", "conifg": {}}]}, "did you mean 'config'"),
+        ({"methods": [{"id": "random", "sizes": [1], "percent": 1.0}]}, "not both"),
+        ({"methods": [{"id": "random", "unit": "episodes"}]}, "goes with a percentage"),
+        ({"learners": [{"id": "bc", "sizes": [1]}]}, "has no setting 'sizes'"),
+        ({"methods": [{"id": "gradmatch", "config": {"steps": 1}}]}, "has no setting 'steps'"),
+        ({"cells": {"tasks": []}}, "must be tables"),
+        ({"exclude": [{"seed": 1}]}, "has no setting 'seed'"),
+        ({"references": "no"}, "true or false"),
+        ({"episodes": 0}, "above 0"),
+    ],
+)
+def test_a_wrong_suite_is_refused_in_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadConfig, match=message) as caught:
+        plan(**values)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_is_found_by_its_name_or_its_file(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'smoke'"):
+        load_suite("smok")
+    with pytest.raises(BadConfig, match="cannot read suite"):
+        load_suite(str(tmp_path / "none.toml"))
+    file = tmp_path / "mine.toml"
+    file.write_text("tasks = [")
+    with pytest.raises(BadConfig, match="is no TOML"):
+        load_suite(str(file))
+    file.write_text('tasks = ["starpilot"]\nmethods = ["random"]')
+    assert load_suite(str(file)).name == "mine"
+
+
+def test_shards_are_disjoint_whole_and_keep_together_what_condenses_the_same() -> None:
+    planned = plan(
+        methods=["random", "bc-25"], sizes=[*range(1, 41)], learners=["bc", "discrete-bc"]
+    )
+    shards = [[p for p in planned if in_shard(p, (i, 3))] for i in (1, 2, 3)]
+    assert sum(map(len, shards)) == len(planned)
+    assert {p.text for shard in shards for p in shard} == {p.text for p in planned}
+    assert min(map(len, shards)) > 15
+    for shard in shards:
+        ids = {p.cell.condensation_id for p in shard if p.cell}
+        for other in shards:
+            if other is not shard:
+                assert not ids & {p.cell.condensation_id for p in other if p.cell}
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_every_shipped_suite_can_be_planned(name: str) -> None:
+    suite = load_suite(name)
+    planned = plan_suite(suite, nothing)
+    assert suite.summary
+    assert len(planned) >= 8
+    # Whatever cannot be computed is a game without an expert yet.
+    assert all("no dataset is shipped" in p.absent for p in planned if p.absent)
+    known = Rates((), "cpu", 1)
+    estimate = known.estimate([p.cell for p in planned if p.cell is not None and not p.skip])
+    assert estimate.unknown == 0
+    assert estimate.borrowed == estimate.cells > 0
+
+
+def test_the_papers_suite_is_on_levels_that_overlap_and_says_so() -> None:
+    suite: Suite = load_suite("light2024")
+    names = {task for product in suite.products for task in product.tasks}
+    for name in names:
+        task = make_task(name)
+        assert task.splits["seen"] == range(100, 300)
+        assert task.splits["heldout"] == range(2**31 - 1)
+        assert "overlapping" in catalogue.find("tasks", name).summary
+    cells = [p.cell for p in plan_suite(suite, nothing) if p.cell is not None]
+    students = {
+        (c.learner["config"]["updates"], c.learner["config"]["batch_size"])
+        for c in cells
+        if c.learner and c.method["id"] == "gradmatch-light2024"
+    }
+    assert students == {(1000, 256), (100, 15)}
+    assert {len(c.learner_seeds) for c in cells} == {10}
+
+
+def test_estimates_come_from_what_the_like_has_taken() -> None:
+    first, second = (p.cell for p in plan(methods=["random"], sizes=[10, 20], references=False))
+    assert first is not None
+    assert second is not None
+    facts = {
+        "cell": first.to_json(),
+        "key": {"device": "cpu", "threads": 1},
+        "timings": {
+            "condense": {"wall": 1.0}, "train": {"wall": 4.0},
+            "evaluate_seen": {"wall": 2.0}, "evaluate_heldout": {"wall": 3.0},
+        },
+    }  # fmt: skip
+    rates = Rates([facts], "cpu", 1)
+    assert rates.estimate([second]).seconds == pytest.approx(10.0)
+    assert rates.estimate([second, first], [first.condensation_id]).seconds == pytest.approx(19.0)
+    assert rates.estimate([second]).borrowed == 0
+    elsewhere = Rates([facts], "cuda", 1).estimate([second])
+    assert (elsewhere.seconds, elsewhere.unknown) == (0.0, 1)
+    assert set(works(second)) == {"evaluate", "train", "condense"}
+    assert [in_words(s) for s in (5, 600, 9000, 400_000)] == ["5 s", "10 min", "2.5 h", "4.6 days"]

@@ -1,0 +1,430 @@
+"""Sweeps: nothing finished is lost or computed twice, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.policies import load_policies
+from rlcondense.running.estimate import Estimate
+from rlcondense.running.plan import Planned
+from rlcondense.running.suite import load_suite
+from rlcondense.running.sweep import State, sweep
+from tests.conftest import TINY
+
+LEARNER = 'learners = [{ id = "bc", config = { network = "cnn4", updates = 2, batch_size = 8 } }]'
+HEAD = f"""
+tasks = ["starpilot"]
+datasets = ["{TINY}"]
+{LEARNER}
+learner_seeds = 2
+episodes = 4
+"""
+GRADMATCH = '{ id = "gradmatch", config = { network = "cnn4", iterations = 2, real_batch = 4 } }'
+FAULTY = """
+import os, signal
+from rlcondense.methods.base import Condensation, Method, Problem, select
+
+
+class Boom(Method):
+    def _condense(self, problem: Problem) -> Condensation:
+        raise RuntimeError("boom")
+
+
+class Killed(Method):
+    def _condense(self, problem: Problem) -> Condensation:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fine(Method):
+    def _condense(self, problem: Problem) -> Condensation:
+        rows = problem.rng().permutation(len(problem.dataset))
+        return select(problem.dataset, rows[: problem.size])
+"""
+
+
+@pytest.fixture(autouse=True)
+def _dataset(tiny: TransitionDataset) -> None:
+    """The small dataset is there."""
+
+
+def suite_file(folder: Path, body: str) -> Path:
+    file = folder / "small.toml"
+    file.write_text(HEAD + body)
+    return file
+
+
+SMALL = f'methods = ["random", {GRADMATCH}, "bc-25"]\nsizes = [10, 12]\n'
+CELLS = 9  # of SMALL: two policies, random and gradmatch twice, bc-25 and its random, full
+
+
+def command(suite: Path, results: Path, *options: str) -> list[str]:
+    return [
+        sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--results", str(results),
+        *options,
+    ]  # fmt: skip
+
+
+def run(suite: Path, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(suite, results, *options), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def contents(results: Path) -> dict[str, str]:
+    """What records say apart from what was measured by the clock."""
+    records = [json.loads(path.read_text()) for path in results.glob("records/*.json")]
+    return {record["cell_id"]: record["content_sha256"] for record in records}
+
+
+def stamps(results: Path) -> dict[Path, tuple[int, int]]:
+    """When each finished thing was written: never again, if nothing is done twice."""
+    finished = [*results.glob("records/*.json"), *results.glob("condensed/*/made_from.json")]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in finished}
+
+
+def journal(results: Path) -> list[str]:
+    lines = (results / "sweeps" / "small.log").read_text().splitlines()
+    return [json.loads(line)["cell"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny: TransitionDataset) -> Path:
+    """A sweep that nothing happened to: its results folder, beside its suite."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run(suite_file(folder, SMALL), folder / "results", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert f"{CELLS} done; {CELLS} computed" in done.stdout
+    assert "Traceback" not in done.stderr
+    return folder / "results"
+
+
+def test_a_sweep_computes_every_cell_once_and_reads_it_back(undisturbed: Path) -> None:
+    suite = undisturbed.parent / "small.toml"
+    assert len(contents(undisturbed)) == CELLS
+    assert sorted(journal(undisturbed)) == sorted(contents(undisturbed))
+    before = stamps(undisturbed)
+    again = run(suite, undisturbed)
+    assert again.returncode == 0
+    assert f"{CELLS} done; 0 computed" in again.stdout
+    assert stamps(undisturbed) == before
+    assert not list(undisturbed.glob("locks/*"))
+    # Two of a size, and each beside the random subset of its size.
+    lines = again.stdout.splitlines()
+    names = [line.split()[0] for line in lines if line[:1].isalpha() and "." in line]
+    assert names.count("gradmatch") == 2
+    assert names.count("random") == 3
+
+
+def test_status_says_where_everything_stands_and_what_it_cost(undisturbed: Path) -> None:
+    suite = undisturbed.parent / "small.toml"
+    status = [*command(suite, undisturbed), "--json"]
+    status[3] = "status"
+    out = json.loads(subprocess.run(status, capture_output=True, text=True, check=True).stdout)
+    assert out["counts"] == {"done": CELLS}
+    costs = {row["method"]: row for row in out["costs"]}
+    assert costs["gradmatch"]["cells"] == costs["gradmatch"]["condensations"] == 2
+    assert costs["gradmatch"]["condense_gradients"] > 0
+    assert costs["random"]["train_gradients"] == 3 * 2 * 2 * 8
+    for row in costs.values():
+        assert row["evaluate_seconds"] > 0
+        assert row["evaluate_steps"] > 0
+        assert row["cpu_seconds"] > 0
+        assert row["peak_bytes"] > 1e8
+        assert row["gpu_seconds"] == 0
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, SMALL)
+    done = run(suite, tmp_path / "results", "--dry-run")
+    assert done.returncode == 0
+    assert done.stdout.count("missing") == CELLS + 1  # and the line that counts them
+    assert not (tmp_path / "results").exists()
+
+
+def moments(count: int) -> Iterator[tuple[str, float]]:
+    """Whom to kill, and after how many seconds."""
+    rng = random.Random(0)
+    for i in range(count):
+        yield ("worker", "driver", "all")[i % 3], rng.uniform(2.5, 9.0)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_whatever_is_killed_a_sweep_goes_on_and_ends_the_same(
+    tmp_path: Path, undisturbed: Path, count: int
+) -> None:
+    suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
+    written: dict[Path, tuple[int, int]] = {}
+    for whom, seconds in moments(count):
+        driver = subprocess.Popen(
+            command(suite, results, "--workers", "2"),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(seconds)
+        workers = children(driver.pid)
+        if whom != "worker":
+            driver.kill()
+        for pid in workers if whom == "all" else workers[:1] if whom == "worker" else []:
+            os.kill(pid, signal.SIGKILL)
+        driver.wait(120)
+        for path, stamp in written.items():
+            assert stamps(results)[path] == stamp, f"{path} was written twice"
+        written = stamps(results) if results.exists() else {}
+    done = run(suite, results, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    for path, stamp in written.items():
+        assert stamps(results)[path] == stamp, f"{path} was written twice"
+    assert contents(results) == contents(undisturbed)
+    counted = journal(results)
+    assert len(counted) == len(set(counted))
+    for name in ("condensed.safetensors",):
+        ours, theirs = (
+            {p.parent.name: p.read_bytes() for p in root.glob(f"condensed/*/{name}")}
+            for root in (results, undisturbed)
+        )
+        assert ours == theirs
+
+
+def children(pid: int) -> list[int]:
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return [int(c) for t in tasks for c in (t / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def test_two_drivers_on_one_store_share_the_work(tmp_path: Path, undisturbed: Path) -> None:
+    suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
+    drivers = [
+        subprocess.Popen(
+            command(suite, results, "--workers", "1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    outputs = [driver.communicate(timeout=300)[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0]
+    computed = [int(out.split(" computed in")[0].split()[-1]) for out in outputs]
+    assert sum(computed) == CELLS
+    assert min(computed) > 0
+    assert sorted(journal(results)) == sorted(contents(results))
+    assert contents(results) == contents(undisturbed)
+
+
+def test_shards_together_are_the_whole(tmp_path: Path, undisturbed: Path) -> None:
+    suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
+    for shard in ("1/2", "2/2"):
+        assert run(suite, results, "--shard", shard, "--workers", "1").returncode == 0
+    assert contents(results) == contents(undisturbed)
+    assert sorted(journal(results)) == sorted(contents(results))
+
+
+def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    body = 'methods = ["boom", "killed", "fine", "nobodys"]\nsizes = [10]\n'
+    suite, results = suite_file(tmp_path, body), tmp_path / "results"
+    include = ("--include", str(tmp_path / "faulty.py"))
+    done = run(suite, results, "--workers", "2", *include)
+    assert done.returncode == 1
+    assert "boom 10 bc seed 0: failed (RuntimeError: boom)" in done.stderr
+    assert "ended by signal SIGKILL; it is begun again" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "5 done, 2 failed, 1 not-installed" in done.stdout
+    failed = [
+        record
+        for path in results.glob("records/*.json")
+        if (record := json.loads(path.read_text()))["status"] == "failed"
+    ]
+    assert {r["cell"]["method"]["id"] for r in failed} == {"boom", "killed"}
+    boom = next(r for r in failed if r["cell"]["method"]["id"] == "boom")
+    assert "_condense" in boom["traceback"]
+
+    before = stamps(results)
+    mended = FAULTY.replace('raise RuntimeError("boom")', "return Fine._condense(self, problem)")
+    (tmp_path / "faulty.py").write_text(mended)
+    only = run(suite, results, "--only", "missing", *include)
+    assert only.returncode == 1  # what failed has failed, still
+    assert stamps(results) == before
+    again = run(suite, results, "--only", "failed", "--max-failures", "5", *include)
+    assert "6 done, 1 failed, 1 not-installed; 2 computed" in again.stdout
+
+
+def test_a_sweep_stops_at_the_failures_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    body = 'methods = ["boom"]\nsizes = [10, 11, 12, 13]\n'
+    suite, results = suite_file(tmp_path, body), tmp_path / "results"
+    options = ("--include", str(tmp_path / "faulty.py"), "--workers", "1", "--stop-on-error")
+    done = run(suite, results, *options)
+    assert done.returncode == 1
+    assert "ended early because of failures" in done.stdout
+    assert "1 failed" in done.stdout
+
+
+def test_what_a_learner_cannot_learn_is_skipped_and_recorded(tmp_path: Path) -> None:
+    body = f"methods = [{GRADMATCH}]\nsizes = [10]\n"
+    file = suite_file(tmp_path, body)
+    file.write_text(file.read_text().replace(LEARNER, 'learners = ["dqn"]'))
+    done = run(file, tmp_path / "results", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "skipped (needs rewards, next_observations, terminations)" in done.stdout
+    assert "2 done, 1 skipped" in done.stdout
+    again = run(file, tmp_path / "results", "--workers", "1")
+    assert "2 done, 1 skipped; 0 computed" in again.stdout
+
+
+def test_ctrl_c_leaves_all_that_is_finished(tmp_path: Path, undisturbed: Path) -> None:
+    suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
+    ours = command(suite, results, "--workers", "2")
+    with subprocess.Popen(ours, stderr=subprocess.PIPE, text=True) as driver:
+        assert driver.stderr is not None
+        for line in driver.stderr:
+            if line.startswith("[2/"):
+                break
+        workers = children(driver.pid)
+        driver.send_signal(signal.SIGINT)
+        rest = driver.stderr.read()
+        assert driver.wait(60) == 130
+    assert "Traceback" not in rest
+    assert "what is finished is kept" in rest
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert not list(results.rglob("*.tmp"))
+    before = stamps(results)
+    assert 2 <= len(contents(results)) < CELLS
+    assert run(suite, results).returncode == 0
+    assert all(stamps(results)[path] == stamp for path, stamp in before.items())
+    assert contents(results) == contents(undisturbed)
+
+
+def test_records_that_cannot_be_read_are_told_and_the_rest_goes_on(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
+    shutil.copytree(undisturbed, results)
+    corrupt, foreign, gone, *_ = sorted(results.glob("records/*.json"))
+    corrupt.write_text(corrupt.read_text()[:100])
+    foreign.write_text(json.dumps({**json.loads(foreign.read_text()), "schema_version": 99}))
+    kept = foreign.read_text()
+    gone.unlink()
+    done = run(suite, results)
+    assert done.returncode == 1
+    assert f"{corrupt} is not readable JSON" in done.stderr
+    assert "it is computed again" in done.stderr
+    assert f"{foreign} was written by another version of rlcondense (schema 99" in done.stderr
+    assert f"{CELLS - 1} done, 1 failed" in done.stdout
+    assert foreign.read_text() == kept
+    assert {**contents(undisturbed), foreign.stem: ""} == {**contents(results), foreign.stem: ""}
+    anew = run(suite, results, "--refresh")
+    assert anew.returncode == 0, anew.stderr
+    assert f"{CELLS} done; {CELLS} computed" in anew.stdout
+    assert contents(results) == contents(undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few hundred kilobytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_rest_goes_on(
+    tmp_path: Path, small_disk: Path, undisturbed: Path
+) -> None:
+    suite, results = suite_file(tmp_path, SMALL), small_disk / "results"
+    done = run(suite, results, "--workers", "2")
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    there = contents(results)
+    assert 2 <= len(there) < CELLS or "failed" in done.stdout
+    assert "done" in done.stdout
+    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    done = run(suite, results, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert contents(results) == contents(undisturbed)
+
+
+def test_a_read_only_store_can_be_looked_at(
+    tmp_path: Path, small_disk: Path, undisturbed: Path
+) -> None:
+    suite, results = undisturbed.parent / "small.toml", small_disk / "results"
+    subprocess.run(["mount", "-o", "remount,size=300m", str(small_disk)], check=True)
+    shutil.copytree(undisturbed, results)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = run(suite, results)
+    assert done.returncode == 2
+    assert "cannot write to the results folder" in done.stderr
+    assert done.stderr.count("\n") == 1
+    status = command(suite, results)
+    status[3] = "status"
+    shown = subprocess.run(status, capture_output=True, text=True, check=True)
+    assert f"{CELLS} done" in shown.stdout
+    assert run(suite, results, "--dry-run").returncode == 0
+
+
+class Watching:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.begun = 0
+
+    def began(self, states: Sequence[State], todo: int, workers: int) -> None:
+        self.begun = todo
+
+    def at(self, worker: int, planned: Planned, text: str) -> None:
+        self.said.append(f"at {text}")
+
+    def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
+        self.said.append(f"ended {status}, {left.cells} left")
+
+    def notice(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> None:
+    suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')))
+    watching = Watching()
+    result = sweep(suite, results=tmp_path / "r", workers=1, keep_policies=True, watcher=watching)
+    assert result.counts() == {"done": 4}
+    assert watching.begun == 4
+    assert "ended done, 0 left" in watching.said
+    kept = list((tmp_path / "r" / "policies").iterdir())
+    assert len(kept) == 2  # of random and of full: the policies beside them are not trained here
+    assert load_policies(kept[0]).num_policies == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["done"]}, "only takes failed, missing"),
+        ({"shard": (0, 2)}, "a shard is one of 1/n to n/n"),
+        ({"shard": (3, 2)}, "a shard is one of 1/n to n/n"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"max_failures": 0}, "max failures must be at least 1"),
+        ({"executor": "slurm"}, "executor must be local or ray"),
+        ({"address": "auto"}, "an address is for --executor ray"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\n')))
+    with pytest.raises(BadConfig, match=message):
+        sweep(suite, results=tmp_path / "r", **options)

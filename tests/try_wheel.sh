@@ -12,6 +12,7 @@ export PYTHONPATH="$away/site"
 "$python" -c "import rlcondense; assert rlcondense.__file__.startswith('$away'), rlcondense.__file__"
 "$python" -m rlcondense.cli list | grep -q procgen/starpilot-easy-v0
 "$python" -m rlcondense.cli show gradmatch >/dev/null
+"$python" -m rlcondense.cli sweep smoke --dry-run | grep -q "8 missing"
 "$python" -c "from rlcondense.experts.zoo import shipped_experts, load_expert; [load_expert(t) for t in shipped_experts()]"
 test ! -e "$away/site/leaderboard"
 

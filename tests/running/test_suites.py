@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,17 @@ def test_the_papers_suite_is_on_levels_that_overlap_and_says_so() -> None:
     }
     assert students == {(1000, 256), (100, 15)}
     assert {len(c.learner_seeds) for c in cells} == {10}
+
+
+def test_the_suite_of_the_documentation_can_be_planned() -> None:
+    text = (Path(__file__).parents[2] / "SWEEPS.md").read_text()
+    block = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    planned = plan_suite(suite_from("mine", tomllib.loads(block[1])), nothing)
+    assert not [p.absent for p in planned if p.absent]
+    for name in shipped_suites():
+        count = len(plan_suite(load_suite(name), nothing))
+        assert re.search(rf"\| `{name}` \| .* \| {count} \|", text), (name, count)
 
 
 def test_estimates_come_from_what_the_like_has_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -138,6 +139,7 @@ _judging = _options(
 @_budget
 @click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
 @_judging
+@click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
 @_set
 @_device
 def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
@@ -584,6 +586,7 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
 def _entry_facts(name: str) -> dict[str, Any]:
     from rlcondense.catalogue import GROUPS, entries, find
     from rlcondense.errors import UnknownName, UnknownVersion
+    from rlcondense.running.suite import load_suite, shipped_suites
 
     for group in GROUPS:
         try:
@@ -592,8 +595,10 @@ def _entry_facts(name: str) -> dict[str, Any]:
             raise
         except UnknownName:
             continue
+    if name in shipped_suites():
+        return dataclasses.asdict(load_suite(name))
     known = [e for group in GROUPS for x in entries(group).values() for e in (x.id, *x.aliases)]
-    raise UnknownName("name", name, known)
+    raise UnknownName("name", name, [*known, *shipped_suites()])
 
 
 @main.command()

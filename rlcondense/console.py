@@ -71,9 +71,13 @@ class ConsoleSweep:
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
         """Say what there is to do."""
         self._todo, self._workers = todo, workers
-        there = len(states) - todo
+        done = sum(state.status == "done" for state in states)
+        later = sum(state.planned.cell is None and not state.planned.absent for state in states)
+        absent = sum(state.status == "not-installed" for state in states)
+        counts = {"done before": done, "to follow": later, "not installed": absent}
+        rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
         noun = "worker" if workers == 1 else "workers"
-        self.notice(f"{todo} cells to compute, {there} there or not wanted; {workers} {noun}")
+        self.notice(f"{todo} cells to compute{rest}; {workers} {noun}")
         if self._terminal:
             from tqdm import tqdm
 

@@ -352,7 +352,7 @@ def sweep(
     finally:
         watcher.close()
     _print_sweep(result, as_json, time.monotonic() - started)
-    if result.failed or result.counts().get("failed"):
+    if not result.ok:
         sys.exit(1)
 
 

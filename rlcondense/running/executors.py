@@ -136,8 +136,7 @@ class LocalExecutor:
         to_worker, from_driver = os.pipe()
         to_driver, from_worker = os.pipe()
         log = self.setting.store.root / "logs" / f"worker-{os.getpid()}-{number}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with _opened(log) as output:
             process = subprocess.Popen(
                 [
                     sys.executable,
@@ -232,6 +231,15 @@ class LocalExecutor:
                 worker.process.wait()
             _put_away(worker)
         self.workers.clear()
+
+
+def _opened(log: Path) -> IO[bytes]:
+    """Where a worker's output goes: nowhere, if the disk is full."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def _write(worker: _Worker, what: dict[str, Any]) -> None:
@@ -369,6 +377,8 @@ class RayExecutor:
                 found = load_dataset(name)
             except RLCondenseError as error:
                 found = error
+            except Exception as error:  # a plugin's, which may not be one to send
+                found = RLCondenseError(f"dataset {name!r}: {type(error).__name__}: {error}")
             self._datasets[name] = self._ray.put(found)
         return self._datasets[name]
 

@@ -301,6 +301,9 @@ class _Planner:
                 self._made[tuple(key)] = make()
             except RLCondenseError as error:
                 self._made[tuple(key)] = error
+            except Exception as error:  # a plugin's own
+                said = f"{' '.join(map(str, key[:2]))}: {type(error).__name__}: {error}"
+                self._made[tuple(key)] = PluginLoadError(said)
         made = self._made[tuple(key)]
         if isinstance(made, RLCondenseError):
             raise made

@@ -8,7 +8,7 @@ import platform
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -197,6 +197,7 @@ class SweepResult:
         failed: how many of those failed, or could not be written.
         store: where the records lie.
         stopped: whether it ended early because of failures.
+        shard: which part of the suite was its own.
     """
 
     suite: Suite
@@ -205,6 +206,13 @@ class SweepResult:
     failed: int
     store: Store
     stopped: bool = False
+    shard: tuple[int, int] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing of this sweep has failed, now or before."""
+        own = [state for state in self.states if in_shard(state.planned, self.shard)]
+        return not self.failed and not any(state.status == "failed" for state in own)
 
     def counts(self) -> dict[str, int]:
         """How many cells stand where."""
@@ -262,6 +270,8 @@ class _Sweep:
     seen: set[str] = field(default_factory=set)
     condensed: set[str] = field(default_factory=set)
     parents: set[str] = field(default_factory=set)
+    estimate: Estimate | None = None
+    estimate_at: float = 0.0  # when to make it anew
     computed: int = 0
     failed: int = 0
     stopped: bool = False
@@ -382,15 +392,27 @@ class _Sweep:
                 self.rates.add(facts)
         self._ended(planned, event.status, event.text)
         if planned.id in self.parents:
-            self.plan()
+            try:
+                self.plan()
+            except RLCondenseError as error:
+                self.watcher.notice(f"cells that follow {planned.text} are left out: {error}")
 
     def _ended(self, planned: Planned, status: str, reason: str) -> None:
         if self.most_failures is not None and self.failed >= self.most_failures:
             if not self.stopped and self.at:
                 self.watcher.notice(f"{self.failed} failed: nothing more is begun")
             self.stopped = True
-        cells = [p.cell for p in (*self.queue, *self.at.values()) if p.cell and not p.skip]
-        self.watcher.ended(planned, status, reason, self.rates.estimate(cells, self.condensed))
+        self.watcher.ended(planned, status, reason, self._left())
+
+    def _left(self) -> Estimate:
+        """What is left. Of very many cells, it is estimated anew only now and then."""
+        waiting = [*self.queue, *self.at.values()]
+        now = time.monotonic()
+        if self.estimate is None or now >= self.estimate_at:
+            cells = [p.cell for p in waiting if p.cell and not p.skip]
+            self.estimate = self.rates.estimate(cells, self.condensed)
+            self.estimate_at = now + 20 * (time.monotonic() - now)
+        return replace(self.estimate, cells=len(waiting))
 
     def _journal(self, planned: Planned, status: str) -> None:
         """A line on who has computed what and when, for people who wonder later."""
@@ -492,7 +514,7 @@ def sweep(
             _build_datasets(going.queue, watcher)
             going.run(made)
         states = going.states()
-    return SweepResult(suite, states, going.computed, going.failed, store, going.stopped)
+    return SweepResult(suite, states, going.computed, going.failed, store, going.stopped, shard)
 
 
 def _check(
@@ -522,7 +544,7 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
             watcher.notice(f"building dataset {name}")
             try:
                 load_dataset(name)
-            except RLCondenseError as error:  # its cells will say so, each in its record
+            except Exception as error:  # its cells will say so, each in its record
                 watcher.notice(f"dataset {name}: {error}")
 
 

@@ -266,15 +266,13 @@ def import_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:  # whatever somebody's file raises
         del sys.modules[name]
         raise BadConfig(
-            f"{path} cannot be imported: {type(error).__name__}: {error} "
-            f"(line {_line_of(error, path)})"
+            f"{path} cannot be imported: {type(error).__name__}: {error}"
+            + ("" if isinstance(error, SyntaxError) else f" (line {_line_of(error, path)})")
         ) from error
     return module
 
 
 def _line_of(error: BaseException, path: Path) -> int | str:
-    if isinstance(error, SyntaxError):
-        return error.lineno or "?"
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)

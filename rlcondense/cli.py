@@ -112,18 +112,19 @@ _budget = _options(
     ),
     click.option("--seed", default=0, show_default=True, help="Condensation seed."),
 )
+_results = click.option(
+    "--results",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the records.",
+)
 _measuring = _options(
     click.option("--seeds", default=3, show_default=True, help="How many learner seeds."),
     click.option(
         "--episodes", default=100, show_default=True, help="Episodes of each policy on each split."
     ),
-    click.option(
-        "--results",
-        default="results",
-        show_default=True,
-        type=click.Path(path_type=Path),
-        help="Folder of the records.",
-    ),
+    _results,
     click.option("--refresh", is_flag=True, help="Compute again what is there already."),
     click.option("--json", "as_json", is_flag=True, help="Print the records as JSON."),
 )
@@ -275,13 +276,6 @@ def transfer(as_json: bool, **options: Any) -> None:
         sys.exit(1)
 
 
-_results = click.option(
-    "--results",
-    default="results",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the records.",
-)
 _workers = _options(
     click.option("--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."),
     click.option("--threads", default=1, show_default=True, help="Threads of each worker."),
@@ -332,7 +326,9 @@ def sweep(
     _expect_many_objects()
     the_suite = load_suite(suite)
     part = _shard(shard)
-    wanted = tuple(only.split(",")) if only else sweeping.AGAIN
+    wanted = None if only is None else tuple(status.strip() for status in only.split(","))
+    if results.exists() and not results.is_dir():
+        raise BadConfig(f"--results {results} is no folder")
     if dry_run:
         _dry_run(the_suite, results, wanted, part, as_json, **options)
         return
@@ -383,10 +379,11 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 def _dry_run(
     suite: Any,
     results: Path,
-    only: Sequence[str],
+    only: Sequence[str] | None,
     shard: tuple[int, int] | None,
     as_json: bool,
     *,
+    refresh: bool,
     device: str,
     threads: int,
     workers: int | None,
@@ -396,12 +393,13 @@ def _dry_run(
     from rlcondense.running.store import Store
 
     store = Store(results, writable=False)
-    states = sweeping.dry_run(suite, store, only, shard)
+    states = sweeping.dry_run(suite, store, only, shard, refresh)
     if as_json:
         click.echo(json.dumps([state.to_json() for state in states], indent=2))
         return
     for state in states:
-        expected = "to be skipped" if state.planned.skip and state.status == "missing" else ""
+        to_skip = state.planned.skip and state.status == "missing"
+        expected = sweeping.TO_SKIP if to_skip else ""
         why = f" ({state.reason})" if state.reason else ""
         click.echo(
             f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "
@@ -419,28 +417,26 @@ def _print_counts(
     workers: int | None,
 ) -> None:
     from rlcondense.running import sweep as sweeping
-    from rlcondense.running.environment import resolve_device
-    from rlcondense.running.estimate import in_words
+    from rlcondense.running.estimate import share
     from rlcondense.running.executors import LocalExecutor, Setting
 
     counts = ", ".join(f"{n} {status}" for status, n in sweeping.counts_of(states).items())
-    click.echo(f"{name}: {len(states)} cells: {counts}")
-    device = resolve_device(device)
-    left = sweeping.time_left(states, store, device, threads)
+    click.echo(f"{name}: {counts or 'no such cells'}")
+    executor = LocalExecutor(Setting(store, device, threads, workers))
+    left = sweeping.time_left(states, store, executor.device, threads)
     if not left.cells:
         return
-    size = LocalExecutor(Setting(store, device, threads, workers)).size()
+    size = executor.size()
     noun = "worker" if size == 1 else "workers"
-    text = f"about {in_words(left.seconds / size)} left with {size} {noun} on {device}"
-    if left.unknown == left.cells:
-        text = f"{left.cells} cells left; nothing like them was ever timed on {device}"
-    elif left.unknown:
-        text += f", and more for {left.unknown} cells whose like was never timed on {device}"
+    cells = "1 cell" if left.cells == 1 else f"{left.cells} cells"
+    text = f"{cells} left, {share(left, size)} with {size} {noun} on {executor.device}"
     if left.borrowed:
         text += (
-            f"; for {left.borrowed} of {left.cells} cells by rates of two Intel Xeon cores, "
+            f"; for {left.borrowed} of them by rates of two Intel Xeon cores, "
             "until their like is timed here"
         )
+    if left.unknown:
+        text += f"; the like of {left.unknown} of them was never timed"
     click.echo(text)
 
 
@@ -465,6 +461,7 @@ def _print_sweep(result: Any, as_json: bool, seconds: float) -> None:
 @_device
 @click.option("--costs", is_flag=True, help="Show what each method cost.")
 @click.option("--table", is_flag=True, help="Show the table of what is done.")
+@click.option("--rates", is_flag=True, help="Show the rates that estimates go by.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(
     suite: str,
@@ -474,12 +471,15 @@ def status(
     device: str,
     costs: bool,
     table: bool,
+    rates: bool,
     as_json: bool,
 ) -> None:
     """Show how far the sweeps of SUITE are."""
     from rlcondense.reporting.ledger import ledger, ledger_table
     from rlcondense.reporting.tables import suite_table
     from rlcondense.running import sweep as sweeping
+    from rlcondense.running.environment import resolve_device
+    from rlcondense.running.estimate import Rates
     from rlcondense.running.store import Store
     from rlcondense.running.suite import load_suite
 
@@ -499,20 +499,28 @@ def status(
         click.echo(json.dumps(out, indent=2))
         return
     if changed:
-        click.echo("the suite has changed since its last sweep, which is what is shown", err=True)
+        click.echo(
+            "the suite has changed since its last sweep, which is what is shown; "
+            "'rlcondense sweep --dry-run' shows what it says now",
+            err=True,
+        )
     _print_undone(states)
     if table:
         result = sweeping.SweepResult(the_suite, states, 0, 0, store)
         click.echo(suite_table(result.rows()) + "\n")
     if costs:
         click.echo(ledger_table(sums))
+    if rates:
+        finished = (state.facts for state in states if state.facts is not None)
+        for key, seconds in Rates(finished, resolve_device(device), threads).table().items():
+            click.echo(f'"{key}" = {seconds:.3g}')
     _print_counts(the_suite.name, states, store, device, threads, workers)
 
 
 def _print_undone(states: Sequence[Any]) -> None:
     """A line on each cell that is running, has failed, was skipped or cannot be computed."""
     for state in states:
-        if state.status in ("done", "missing"):
+        if state.status == "done" or (state.status == "missing" and not state.unread):
             continue
         since = ""
         if state.since is not None:
@@ -563,7 +571,12 @@ def list_(group: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
-    """Show a catalogue entry, or the report of a condensed dataset in a folder."""
+    """Show a catalogue entry, a suite, or the report of a condensed dataset in a folder."""
+    from rlcondense.running.suite import shipped_suites, suites_folder
+
+    if name in shipped_suites() and not as_json:
+        click.echo((suites_folder() / f"{name}.toml").read_text().rstrip())
+        return
     facts = _folder_facts(Path(name)) or _entry_facts(name)
     if as_json:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))

@@ -65,6 +65,7 @@ class ConsoleSweep:
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._lines: dict[int, Any] = {}
+        self._cells: dict[int, str] = {}  # what each worker was last at
         self._todo = self._done = self._workers = 0
         self._started = time.monotonic()
 
@@ -77,7 +78,8 @@ class ConsoleSweep:
         counts = {"done before": done, "to follow": later, "not installed": absent}
         rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
         noun = "worker" if workers == 1 else "workers"
-        self.notice(f"{todo} cells to compute{rest}; {workers} {noun}")
+        cells = "1 cell" if todo == 1 else f"{todo} cells"
+        self.notice(f"{cells} to compute{rest}; {workers} {noun}")
         if self._terminal:
             from tqdm import tqdm
 
@@ -93,13 +95,21 @@ class ConsoleSweep:
             self._lines[worker] = tqdm(
                 total=0, position=len(self._lines) + 1, leave=False, bar_format="{desc}"
             )
+        self._cells[worker] = planned.id
         self._lines[worker].set_description_str(f"  {worker}: {planned.text}: {text}"[:_WIDTH])
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
         """Say what came of a cell, and how long the rest will take."""
+        from rlcondense.running.estimate import share
+
         self._done += 1
         self._todo = max(self._todo, self._done + left.cells)  # more may have come to light
-        remaining = self._left(left)
+        remaining = "none left"
+        if left.cells:
+            remaining = f"{left.cells} left, {share(left, self._workers)}"
+        for worker, cell_id in self._cells.items():
+            if cell_id == planned.id and worker in self._lines:
+                self._lines[worker].set_description_str("")
         why = f" ({reason})" if reason else ""
         if self._bar is not None:
             self._bar.total = self._todo
@@ -108,17 +118,6 @@ class ConsoleSweep:
             if status == "done":
                 return
         self.notice(f"[{self._done}/{self._todo}] {planned.text}: {status}{why}; {remaining}")
-
-    def _left(self, left: Estimate) -> str:
-        from rlcondense.running.estimate import in_words
-
-        if not left.cells:
-            return "none left"
-        seconds = left.seconds / min(max(self._workers, 1), left.cells)
-        if left.unknown == left.cells and not seconds:
-            return f"{left.cells} left"
-        more = " or more" if left.unknown else ""
-        return f"{left.cells} left, {in_words(seconds)}{more}"
 
     def notice(self, text: str) -> None:
         """Print a line above the bars."""

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees either the old one or the new."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -137,8 +138,13 @@ class Busy(RLCondenseError):
     """
 
     def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
-        super().__init__(f"{path} is held by {owner.get('host')}, process {owner.get('pid')}")
+        super().__init__(f"{path} is held by {who(owner)}")
         self.owner = owner
+
+
+def who(owner: Mapping[str, Any]) -> str:
+    """The owner of a lock, for people."""
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ def default_dataset(task: Task) -> str:
             return entry.id
     if of_task:
         return of_task[0].id
-    shipped = ", ".join(sorted(str(e.facts.get("task")) for e in entries.values()))
+    shipped = ", ".join(sorted({str(e.facts.get("task")) for e in entries.values()}))
     raise BadConfig(
         f"no dataset is shipped for task {task.id!r}; name one with --dataset (tasks that have "
         f"one: {shipped})"

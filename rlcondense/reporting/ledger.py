@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlcondense.running.cell import Cell
-
-PHASES = ("condense", "train", "evaluate")
+from rlcondense.running.estimate import number
 
 
 @dataclass
@@ -97,9 +96,8 @@ def _train_gradients(cell: Cell, size: int | None) -> int:
     if cell.learner is None:
         return 0
     config = cell.learner["config"]
-    batch = config.get("batch_size", 0)
-    rows = batch if isinstance(batch, int) else (size or 0)
-    return len(cell.learner_seeds) * int(config.get("updates", 0)) * rows
+    rows = number(config, "batch_size", size or 0)  # a batch of all there is, where it is `full`
+    return int(len(cell.learner_seeds) * number(config, "updates", 0) * rows)
 
 
 def ledger_table(costs: Sequence[Costs]) -> str:
@@ -125,6 +123,6 @@ def ledger_table(costs: Sequence[Costs]) -> str:
     ]
     headers = [
         "", "cells", "condense, s", "train, s", "evaluate, s", "CPU, s", "GPU, s", "env. steps",
-        "gradients, condensing", "training", "peak, MB", "kept, MB",
+        "gradients: condensing", "gradients: training", "peak, MB", "kept, MB",
     ]  # fmt: skip
     return str(tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 11)))

@@ -124,7 +124,7 @@ def suite_table(records: Sequence[Record]) -> str:
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed; recovery and gain as `rlcondense run` has them, on held-out",
         "levels, with 95% intervals. !: does not clear the random policy, the marginal policy and",
-        "the random subset of its size.",
+        "the random subset of its size. ?: cannot be told, for want of a row or of seeds.",
     ]
     return "\n\n".join([*parts, "\n".join(said)])
 
@@ -208,9 +208,19 @@ def _suite_row(
     if own not in ("random", "full") and subset is not None and not _first_undone(subset):
         rows["random"] = subset
     cells = _table_row(own, rows)
-    floors = [other for other in MUST_CLEAR if other in rows and other != own]
-    clears = all(difference(row, rows[other], "heldout").above_zero for other in floors)
-    return [name if clears else f"{name} !", *cells[1:]]
+    return [f"{name}{_mark(own, rows)}", *cells[1:]]
+
+
+def _mark(own: str, rows: Mapping[str, list[Record]]) -> str:
+    """Whether a row clears its floors: not if one stands above it, unknown if one is missing."""
+    floors = [other for other in MUST_CLEAR if other != own]
+    if own in ("random", "full"):
+        floors = [other for other in floors if other != "random"]
+    found = [difference(rows[own], rows[f], "heldout") for f in floors if f in rows]
+    known = [interval for interval in found if not np.isnan(interval.low)]
+    if any(not interval.above_zero for interval in known):
+        return " !"
+    return "" if len(known) == len(floors) else " ?"
 
 
 def _row_names(rows: Sequence[Sequence[Record]]) -> list[str]:

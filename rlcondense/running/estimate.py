@@ -10,8 +10,6 @@ from typing import Any
 from rlcondense.catalogue import data_root
 from rlcondense.running.cell import Cell, budget_text
 
-PHASES = ("condense", "train", "evaluate")
-
 
 @dataclass(frozen=True)
 class Work:
@@ -52,15 +50,21 @@ def works(cell: Cell) -> dict[str, Work]:
     if cell.learner is not None:
         method = cell.method
         # What is done for each row of a batch, as far as the config tells.
-        batch = config.get("batch_size", 1)
-        rows = config.get("updates", 1) * (batch if isinstance(batch, int) else 1)
+        rows = number(config, "updates") * number(config, "batch_size")
         out["train"] = Work((f"train {who}", f"train {learner['id']}"), students * rows)
         if method["id"] == "full":
             return out
         of_method, budget = f"condense {method['id']}", budget_text(cell.budget or {})
-        rounds = method["config"].get("iterations", 1) * method["config"].get("real_batch", 1)
+        rounds = number(method["config"], "iterations") * number(method["config"], "real_batch")
         out["condense"] = Work((f"{of_method} {budget}", of_method), rounds)
     return out
+
+
+def number(config: Mapping[str, Any], key: str, default: float = 1) -> float:
+    """A setting that is a number, if there is such a one: a plugin's may be anything."""
+    value = config.get(key)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and value else default
 
 
 class Rates:
@@ -147,6 +151,14 @@ def _shipped(device: str) -> dict[str, float]:
     """Rates that were measured where this package comes from."""
     rates = tomllib.loads((data_root() / "registry" / "rates.toml").read_text())
     return {str(key): float(value) for key, value in rates.get(device, {}).items()}
+
+
+def share(left: Estimate, workers: int) -> str:
+    """What is left in words, for cells computed side by side."""
+    seconds = left.seconds / max(1, min(workers, left.cells))
+    if left.unknown and not seconds:
+        return "nobody knows how long"
+    return in_words(seconds) + (" or more" if left.unknown else "")
 
 
 def in_words(seconds: float) -> str:

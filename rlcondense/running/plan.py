@@ -91,6 +91,7 @@ class _Group:
     task: Task
     dataset: str
     learner: Learner[Any]
+    choice: Choice  # the learner as the suite names it
     product: Product
 
     @property
@@ -116,6 +117,8 @@ class _Planner:
         self.excludes = [_resolved(exclude) for exclude in suite.excludes]
         self.used_excludes: set[int] = set()
         self._made: dict[Any, Any] = {}
+        self.method_keys = _differing(c for p in suite.products for c in p.methods)
+        self.learner_keys = _differing(c for p in suite.products for c in p.learners)
 
     def plan(self) -> list[Planned]:
         groups: list[tuple[_Group, list[tuple[Method[Any], Cell]]]] = []
@@ -123,8 +126,10 @@ class _Planner:
             for group in self._groups(product):
                 groups.append((group, self._method_cells(group)))
         for i, exclude in enumerate(self.suite.excludes):
-            if i not in self.used_excludes:
-                raise BadConfig(f"suite {self.suite.name!r} excludes {exclude}, which is no cell")
+            if i not in self.used_excludes and not self._names_absent(exclude):
+                raise BadConfig(
+                    f"suite {self.suite.name!r} excludes {exclude}, which is no cell of its methods"
+                )
         if self.suite.references:
             found = self.look([cell.id for _, cells in groups for _, cell in cells])
             for group, cells in groups:
@@ -135,6 +140,12 @@ class _Planner:
                 f"nothing of suite {self.suite.name!r} can be computed here: {'; '.join(reasons)}"
             )
         return list(self.planned.values())
+
+    def _names_absent(self, exclude: Mapping[str, Any]) -> bool:
+        """Whether an exclude speaks of something that the suite names and that is not here."""
+        words = {word for planned in self.planned.values() if planned.absent
+                 for word in planned.text.split()}  # fmt: skip
+        return any(str(value) in words for value in exclude.values())
 
     def _add(self, planned: Planned) -> None:
         key = planned.id or f"{planned.text} {planned.after}"
@@ -155,7 +166,7 @@ class _Planner:
                     except _ABSENT as error:
                         self._add(Planned(f"{task.id} {choice.id}", absent=str(error)))
                         continue
-                    group = _Group(task, dataset, learner, product)
+                    group = _Group(task, dataset, learner, choice, product)
                     if self.suite.references:
                         self._add_policies(group)
                     yield group
@@ -167,8 +178,8 @@ class _Planner:
         if not product.datasets:
             try:
                 yield default_dataset(task)
-            except BadConfig as error:
-                self._add(Planned(task.id, absent=str(error)))
+            except BadConfig:
+                self._add(Planned(task.id, absent=f"no dataset is shipped for task {task.id!r}"))
         for name in product.datasets:
             own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
             try:
@@ -193,16 +204,16 @@ class _Planner:
                 text = f"{group.task.id} {choice.id} {group.learner.id}"
                 self._add(Planned(text, absent=str(error)))
                 continue
-            missing = (
-                [] if method.gives is None else group.learner.missing(method.gives, group.task)
-            )
+            given = group.learner.requires if method.gives is None else method.gives
+            missing = group.learner.missing(given, group.task)
             seeds = range(group.product.condensation_seeds if method.stochastic else 1)
             for budget in self._budgets(choice, group.product):
                 for cell in group.cells(method, budget, seeds):
                     if self._excluded(cell):
                         continue
                     skip = f"needs {', '.join(missing)}" if missing else ""
-                    self._add(Planned(str(cell), cell, skip=skip, shard_key=cell.condensation_id))
+                    text = self._text(group, cell, choice)
+                    self._add(Planned(text, cell, skip=skip, shard_key=cell.condensation_id))
                     if not skip:
                         found.append((method, cell))
         return found
@@ -245,15 +256,14 @@ class _Planner:
         for name in names:
             method = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
-            self._add(Planned(str(cell), cell, shard_key=cell.condensation_id))
+            text = f"{self._place(group)} {name}"
+            self._add(Planned(text, cell, shard_key=cell.condensation_id))
 
     def _add_references(
         self, group: _Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
     ) -> None:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells:
-            if found[cell.id].status == "skipped":
-                continue
             size, labels = _kept(cell, method, group.learner, found[cell.id])
             if method.id not in ("random", "full"):
                 for seed in range(group.product.condensation_seeds):
@@ -261,7 +271,8 @@ class _Planner:
             if method.id != "full":
                 full = self._method(Choice("full", {"labels": labels}))
                 [whole] = group.cells(full, Budget(percent=100.0), [0])
-                self._add(Planned(str(whole), whole, shard_key=whole.condensation_id))
+                text = self._text(group, whole, Choice("full"))
+                self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _add_random(
         self, group: _Group, of: Cell, size: int | None, labels: str, seed: int
@@ -269,8 +280,8 @@ class _Planner:
         if size is None:
             assert of.budget is not None
             text = (
-                f"{group.task.id} random, as many as {of.method['id']} keeps "
-                f"({budget_text(of.budget)}) {group.learner.id} seed {seed}"
+                f"{self._place(group)} random, as many as {of.method['id']} keeps "
+                f"({budget_text(of.budget)}) {self._learner_text(group)} seed {seed}"
             )
             self._add(Planned(text, after=of.id, shard_key=of.condensation_id))
             return
@@ -279,17 +290,37 @@ class _Planner:
         budget = of.budget or {}
         own = "size" in budget  # or else it belongs where the percentage is worked out
         key = cell.condensation_id if own else of.condensation_id
-        self._add(Planned(str(cell), cell, shard_key=key))
+        self._add(Planned(self._text(group, cell, Choice("random")), cell, shard_key=key))
+
+    def _text(self, group: _Group, cell: Cell, choice: Choice) -> str:
+        """A cell in words, with what sets it apart from the others of the suite."""
+        settings = self._told(self.method_keys, choice)
+        if cell.method["config"].get("labels") == "soft" and "labels" not in settings:
+            settings = f"{settings} (soft labels)"
+        words = [self._place(group), f"{cell.method['id']}{settings}"]
+        words += [budget_text(cell.budget)] if cell.budget is not None else []
+        return " ".join([*words, self._learner_text(group), f"seed {cell.condensation_seed}"])
+
+    def _place(self, group: _Group) -> str:
+        task = group.task.id
+        return f"{task} {group.dataset}" if len(group.product.datasets) > 1 else task
+
+    def _learner_text(self, group: _Group) -> str:
+        return f"{group.learner.id}{self._told(self.learner_keys, group.choice)}"
+
+    def _told(self, keys: Mapping[str, set[str]], choice: Choice) -> str:
+        said = [f"{k}={v}" for k, v in choice.config.items() if k in keys.get(choice.id, ())]
+        return f" ({', '.join(said)})" if said else ""
 
     def _method(self, choice: Choice) -> Method[Any]:
         key = ("method", choice.id, repr(sorted(choice.config.items())))
-        made = self._once(*key, lambda: make_method(choice.id, **choice.config))
+        made = self._once(*key, lambda: _made("methods", choice, make_method))
         assert isinstance(made, Method)
         return made
 
     def _learner(self, choice: Choice) -> Learner[Any]:
         key = ("learner", choice.id, repr(sorted(choice.config.items())))
-        made = self._once(*key, lambda: make_learner(choice.id, **choice.config))
+        made = self._once(*key, lambda: _made("learners", choice, make_learner))
         assert isinstance(made, Learner)
         return made
 
@@ -308,6 +339,26 @@ class _Planner:
         if isinstance(made, RLCondenseError):
             raise made
         return made
+
+
+def _made(group: str, choice: Choice, make: Callable[..., Any]) -> Any:
+    """What a suite names, made. Only what cannot be loaded is absent: a wrong setting is wrong."""
+    catalogue.find(group, choice.id).load()
+    try:
+        return make(choice.id, **choice.config)
+    except UnknownName as error:  # a network, perhaps
+        raise BadConfig(f"{choice.id!r} in the suite: {error}") from error
+
+
+def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
+    """The settings in which a suite's methods, or learners, of one id differ."""
+    configs: dict[str, list[Mapping[str, Any]]] = {}
+    for choice in choices:
+        configs.setdefault(choice.id, []).append(choice.config)
+    return {
+        id_: {key for c in alike for key in c if any(o.get(key) != c[key] for o in alike)}
+        for id_, alike in configs.items()
+    }
 
 
 def _kept(

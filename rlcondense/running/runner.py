@@ -25,7 +25,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
-from rlcondense.files import canonical_json, sha256_file
+from rlcondense.files import Busy, canonical_json, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.making import (
     default_dataset,
@@ -117,8 +117,9 @@ class Bench:
     refresh: bool = False
     progress: Progress = silent
     keep_policies: bool = False
-    wait: bool = True  # for a cell that somebody else is at
+    wait: bool = True  # for what somebody else is at
     record_failures: bool = False  # instead of raising them
+    seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
     refreshed: set[str] = field(default_factory=set)  # what was condensed anew
 
     @property
@@ -602,7 +603,7 @@ def _condensed(
     expert = bench.expert if "expert" in method.needs else None
     made_from = canonical_json(_key(bench, expert, method))
     name = cell.condensation_id
-    with bench.store.lock(name):
+    with bench.store.lock(name, wait=bench.wait):
         anew = bench.refresh and name not in bench.refreshed
         stored = None if anew else bench.store.read_condensed(name, made_from)
         if stored is None:
@@ -646,8 +647,8 @@ def _cached(
 ) -> Outcome:
     """A record and None if computed, or what its making differs in if read back."""
     with bench.store.lock(cell.id, wait=bench.wait):
-        record = None if bench.refresh else bench.store.read_record(cell.id)
-        if record is not None and record["status"] == "done":
+        record = ended(cell, bench.store, bench.seen, bench.refresh)
+        if record is not None:
             return record, [
                 f"{cell.method['id']} was made with {name} {_short(record['key'].get(name))}, "
                 f"here it is {_short(value)} (--refresh computes it anew)"
@@ -657,7 +658,9 @@ def _cached(
         forget_peak_memory()
         try:
             computed = compute()
-        except Exception as error:
+        except Busy:
+            raise
+        except (Exception, SystemExit) as error:
             if not bench.record_failures:
                 raise
             computed = _gone_wrong(error)
@@ -670,6 +673,16 @@ def _cached(
             **computed,
         }
         return bench.store.write_record(record), None
+
+
+def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: bool) -> Record | None:
+    """The record that makes a cell needless: it is done, or came to an end since it was planned.
+
+    Whoever asks holds the cell's lock.
+    """
+    since = seen is not None and store.stamp(cell.id) not in (seen, ())
+    record = store.read_record(cell.id) if since or not refresh else None
+    return record if record is not None and (since or record["status"] == "done") else None
 
 
 def _frame(cell: Cell, device: str, threads: int) -> Record:
@@ -692,6 +705,7 @@ def run_cell(
     threads: int,
     refresh: bool = False,
     refreshed: bool = False,
+    seen: tuple[int, ...] | None = None,
     keep_policies: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
@@ -708,11 +722,13 @@ def run_cell(
         threads: for the environments; torch's are set by the process.
         refresh: compute again what is there already.
         refreshed: what it learns from has been condensed again for another cell.
+        seen: the stamp of its record when it was planned; if that has changed since, somebody else
+            has computed it.
         keep_policies: store the policies that are trained.
         progress: told how far it is.
 
     Raises:
-        Busy: somebody else is at it.
+        Busy: somebody else is at it, or at condensing what it learns from.
         RLCondenseError: the store cannot be written to.
     """
     try:
@@ -724,17 +740,29 @@ def run_cell(
             wait=False,
             record_failures=True,
             refreshed={cell.condensation_id} if refreshed else set(),
+            seen=seen,
         )
         compute = _prepared(bench, cell)
-    except Exception as error:  # whatever a plugin raises concerns its own cells alone
+    except (Exception, SystemExit) as error:  # what a plugin raises concerns its own cells alone
         with store.lock(cell.id, wait=False):
+            record = ended(cell, store, seen, refresh)
+            if record is not None:  # it could be made elsewhere
+                return record, []
             return _write_undone(cell, _gone_wrong(error), store, device, threads), None
     return compute()
 
 
 def write_failure(cell: Cell, reason: str, store: Results, device: str, threads: int) -> Record:
-    """Write that a cell has failed; for whoever saw its process end."""
-    return _write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
+    """Write that a cell has failed, for whoever saw its process end.
+
+    Returns:
+        The record that there is then: if it had been done before its process ended, that one.
+    """
+    with store.lock(cell.id):
+        record = store.read_record(cell.id)
+        if record is not None and record["status"] == "done":
+            return record
+        return _write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
 
 
 def _write_undone(cell: Cell, said: Record, store: Results, device: str, threads: int) -> Record:
@@ -778,7 +806,7 @@ def _bench_of(
     )
 
 
-def _gone_wrong(error: Exception) -> Record:
+def _gone_wrong(error: BaseException) -> Record:
     """What the record of a cell says that an error ended."""
     absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
     said = str(error) if isinstance(error, RLCondenseError) else f"{type(error).__name__}: {error}"

@@ -35,6 +35,9 @@ class Results(Protocol):
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Keep others from making the same thing."""
 
+    def stamp(self, cell_id: str) -> tuple[int, ...]:
+        """What changes when a record does; empty where there is none."""
+
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
         """The record of a cell, or None."""
 
@@ -60,11 +63,13 @@ class Found:
             `corrupt`, if its record cannot be read; `foreign`, if another version wrote it.
         reason: of anything but `done` and `missing`.
         facts: of the record what planning, estimates and costs need; see `facts_of_record`.
+        stamp: another one says that the record has been written anew.
     """
 
     status: str
     reason: str = ""
     facts: Mapping[str, Any] | None = None
+    stamp: tuple[int, ...] = ()
 
 
 MISSING = Found("missing")
@@ -84,7 +89,7 @@ class Store:
     """
 
     def __init__(self, root: Path, *, writable: bool = True) -> None:
-        self.root = root
+        self.root, self._writable = root, writable
         if not writable:
             return
         try:
@@ -147,7 +152,7 @@ class Store:
         """Write a record with its checksum, and give it as written."""
         kept = sealed(record)
         write_json(self.record_path(record["cell_id"]), kept)
-        self._note([self._entry(record["cell_id"], kept)])
+        self._note([self._entry(record["cell_id"], kept, self.stamp(record["cell_id"]))])
         return kept
 
     def look(self, cell_ids: Iterable[str]) -> dict[str, Found]:
@@ -156,40 +161,43 @@ class Store:
         index = self._read_index() if len(wanted) > MANY else {}
         found, fresh = {}, []
         for cell_id in wanted:
-            stamp = self._stamp(cell_id)
-            if stamp is None:
+            stamp = self.stamp(cell_id)
+            if not stamp:
                 found[cell_id] = MISSING
                 continue
             entry = index.get(cell_id)
-            if entry is None or entry["stamp"] != stamp:
-                entry = self._read_entry(cell_id)
+            if entry is None or tuple(entry["stamp"]) != stamp:
+                entry = self._read_entry(cell_id, stamp)
                 fresh.append(entry)
-            found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"])
-        if len(wanted) > MANY:
+            found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"], stamp)
+        if len(wanted) > MANY and self._writable:
             self._note(fresh)
         return found
 
-    def _stamp(self, cell_id: str) -> list[int] | None:
-        """What changes when a record does."""
+    def stamp(self, cell_id: str) -> tuple[int, ...]:
+        """What changes when a record does; empty where there is none."""
         try:
             stat = self.record_path(cell_id).stat()
         except OSError:
-            return None
-        return [stat.st_mtime_ns, stat.st_size]
+            return ()
+        return (stat.st_mtime_ns, stat.st_size)
 
-    def _read_entry(self, cell_id: str) -> dict[str, Any]:
+    def _read_entry(self, cell_id: str, stamp: tuple[int, ...]) -> dict[str, Any]:
+        """What is noted of a record; its stamp was taken before, so that it is never too new."""
         try:
-            return self._entry(cell_id, self._read(cell_id))
+            return self._entry(cell_id, self._read(cell_id), stamp)
         except _Foreign as error:
             said = {"status": "foreign", "reason": str(error)}
         except CorruptArtifact as error:
             said = {"status": "corrupt", "reason": str(error)}
-        return {"id": cell_id, "stamp": self._stamp(cell_id), "facts": None, **said}
+        return {"id": cell_id, "stamp": stamp, "facts": None, **said}
 
-    def _entry(self, cell_id: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _entry(
+        self, cell_id: str, record: Mapping[str, Any], stamp: tuple[int, ...]
+    ) -> dict[str, Any]:
         return {
             "id": cell_id,
-            "stamp": self._stamp(cell_id),
+            "stamp": stamp,
             "status": record["status"],
             "reason": record.get("reason", ""),
             "facts": facts_of_record(record) if record["status"] == "done" else None,
@@ -208,9 +216,9 @@ class Store:
     def _read_index(self) -> dict[str, Any]:
         """What is noted of records by their ids, the latest of each."""
         index = {}
-        with contextlib.suppress(OSError), self._index.open() as file:
+        with contextlib.suppress(OSError), self._index.open(errors="replace") as file:
             for line in file:
-                with contextlib.suppress(ValueError, KeyError):  # cut short by a crash
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short by a crash
                     entry = json.loads(line)
                     index[entry["id"]] = entry
         return index
@@ -264,6 +272,10 @@ class MemoryStore:
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Nothing: nobody else sees it."""
         return contextlib.nullcontext()
+
+    def stamp(self, cell_id: str) -> tuple[int, ...]:
+        """Empty: there are no records."""
+        return ()
 
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
         """None: what is computed here was not yet."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.files import slug
 
 _OF_ALL = ("id", "config")  # what learners are chosen by, too
 EXCLUDABLE = ("task", "dataset", "method", "learner", "size")
@@ -102,11 +103,14 @@ def load_suite(name: str) -> Suite:
     """
     if name.endswith(".toml"):
         path = Path(name)
+        if path.stem in shipped_suites():
+            raise BadConfig(f"{path} has the name of a shipped suite; choose another")
     elif name in shipped_suites():
         path = suites_folder() / f"{name}.toml"
     else:
         advice = "a suite of your own is named by its file, NAME.toml"
         raise UnknownName("suite", name, shipped_suites(), advice)
+    slug(path.stem)  # what a sweep of it is written down by
     try:
         content = path.read_bytes()
         values = tomllib.loads(content.decode())
@@ -144,8 +148,9 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
         _check_keys(part, of_products, f"cells of {where}")
         products.append(_product({**top, **part}, f"cells of {where}"))
     for product in products:
-        if not product.tasks:
-            raise BadConfig(f"{where} names no tasks")
+        if not product.tasks or not product.learners:
+            what = "learners" if product.tasks else "tasks"
+            raise BadConfig(f"{where} names no {what}")
     if not any(product.methods for product in products):
         raise BadConfig(f"{where} names no methods")
     excludes = values.get("exclude", [])
@@ -154,8 +159,10 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
     for exclude in excludes:
         _check_keys(exclude, EXCLUDABLE, f"exclude of {where}")
     summary, references = values.get("summary", ""), values.get("references", True)
-    if not isinstance(summary, str) or not isinstance(references, bool):
-        raise BadConfig(f"{where}: summary must be a text and references true or false")
+    if not isinstance(summary, str):
+        raise BadConfig(f"summary of {where} must be a text, not {summary!r}")
+    if not isinstance(references, bool):
+        raise BadConfig(f"references of {where} must be true or false, not {references!r}")
     return Suite(name, summary, tuple(products), tuple(excludes), references, sha256)
 
 
@@ -226,5 +233,8 @@ def _choice(value: Any, where: str) -> Choice:
         raise BadConfig(f"{value['id']!r} in {where}: give sizes or percent, not both")
     if "unit" in value and "percent" not in value:
         raise BadConfig(f"{value['id']!r} in {where}: a unit goes with a percentage")
+    percent = value.get("percent", 100.0)
+    if isinstance(percent, bool) or not isinstance(percent, (int, float)):
+        raise BadConfig(f"percent of {value['id']!r} in {where} must be a number, not {percent!r}")
     sizes = _counts(value["sizes"], where) if "sizes" in value else None
     return Choice(**{**value, "sizes": sizes})

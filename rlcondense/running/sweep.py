@@ -14,15 +14,17 @@ from typing import Any, Protocol
 
 from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
-from rlcondense.files import read_json, slug, write_bytes
+from rlcondense.files import read_json, slug, who, write_bytes
 from rlcondense.running.cell import Cell
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.executors import Event, Executor, Setting, executor_of
 from rlcondense.running.plan import Planned, in_shard, plan_suite
+from rlcondense.running.runner import write_failure
 from rlcondense.running.store import Found, Store
 from rlcondense.running.suite import Suite
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
+TO_SKIP = "to be skipped"  # missing, and known to come to nothing
 OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
 AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
 LOOK_AGAIN = 2.0  # seconds until a cell that somebody else is at is looked for again
@@ -39,6 +41,8 @@ class State:
         reason: why it failed, was skipped or cannot be computed, or who is at it.
         since: when it was begun, in seconds since 1970, if it is running.
         facts: of its record, if it is done.
+        unread: whether it has a record that is damaged, or that another version wrote.
+        stamp: of its record; see `Found`.
     """
 
     planned: Planned
@@ -46,6 +50,8 @@ class State:
     reason: str = ""
     since: float | None = None
     facts: Mapping[str, Any] | None = None
+    unread: bool = False
+    stamp: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `status --json` prints it."""
@@ -103,31 +109,35 @@ def _state(
         return State(planned, "missing", "its size is not known yet")
     there, owner = found[planned.id], running.get(planned.id)
     if there.status != "done" and owner is not None:
-        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
-        return State(planned, "running", who, owner.get("since"))
+        return State(planned, "running", who(owner), owner.get("since"), stamp=there.stamp)
     status = {"foreign": "failed", "corrupt": "missing"}.get(there.status, there.status)
     reason = there.reason or (planned.skip if status == "missing" else "")
-    return State(planned, status, reason, facts=there.facts)
+    unread = there.status in ("foreign", "corrupt")
+    return State(planned, status, reason, facts=there.facts, unread=unread, stamp=there.stamp)
 
 
 def dry_run(
-    suite: Suite, store: Store, only: Collection[str] = AGAIN, shard: tuple[int, int] | None = None
+    suite: Suite,
+    store: Store,
+    only: Collection[str] | None = None,
+    shard: tuple[int, int] | None = None,
+    refresh: bool = False,
 ) -> list[State]:
     """Where the cells stand that a sweep would concern itself with. Nothing is written.
 
     Args:
         suite: from `load_suite`.
         store: where their records would lie.
-        only: as for `sweep`; cells that are done are told of always.
+        only: as for `sweep`; by default all cells are told of.
         shard: as for `sweep`.
+        refresh: as for `sweep`: what is done counts as missing.
     """
-    _check(only, shard)
+    statuses = _check(only, shard, refresh=refresh)
     states = states_of(plan_suite(suite, store.look), store)
-    return [
-        state
-        for state in states
-        if in_shard(state.planned, shard) and state.status in (*only, "done", "running", "skipped")
-    ]
+    if refresh:
+        states = [replace(s, status="missing") if s.status == "done" else s for s in states]
+    shown = statuses if only is not None else STATES
+    return [s for s in states if in_shard(s.planned, shard) and s.status in shown]
 
 
 def manifest_path(store: Store, suite: Suite) -> Path:
@@ -245,8 +255,11 @@ def _row_of(state: State) -> dict[str, Any] | None:
 
 def counts_of(states: Iterable[State]) -> dict[str, int]:
     """How many cells stand where, without those statuses that none has."""
-    counts = Counter(state.status for state in states)
-    return {status: counts[status] for status in STATES if counts[status]}
+    counts = Counter(
+        TO_SKIP if state.status == "missing" and state.planned.skip else state.status
+        for state in states
+    )
+    return {status: counts[status] for status in (*STATES, TO_SKIP) if counts[status]}
 
 
 @dataclass
@@ -264,6 +277,7 @@ class _Sweep:
     threads: int
     planned: list[Planned] = field(default_factory=list)
     queue: deque[Planned] = field(default_factory=deque)
+    stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of records when queued
     held: dict[str, float] = field(default_factory=dict)  # when to look again
     at: dict[str, Planned] = field(default_factory=dict)
     losses: Counter[str] = field(default_factory=Counter)
@@ -272,6 +286,7 @@ class _Sweep:
     parents: set[str] = field(default_factory=set)
     estimate: Estimate | None = None
     estimate_at: float = 0.0  # when to make it anew
+    replan: bool = False
     computed: int = 0
     failed: int = 0
     stopped: bool = False
@@ -286,6 +301,7 @@ class _Sweep:
             planned = state.planned
             if planned.cell is not None and planned.id not in self.seen and self.wanted(state):
                 self.seen.add(planned.id)
+                self.stamps[planned.id] = state.stamp
                 self.queue.append(planned)
         return states
 
@@ -306,6 +322,12 @@ class _Sweep:
                 time.sleep(min(LOOK_AGAIN, 0.2))
             for event in executor.events(1.0):
                 self._heard(event)
+            if self.replan:
+                self.replan = False
+                try:
+                    self.plan()
+                except RLCondenseError as error:
+                    self.watcher.notice(f"cells that follow are left out: {error}")
 
     def _next(self) -> Planned | None:
         """The next cell that nobody is at, nor at condensing what it learns from."""
@@ -331,14 +353,15 @@ class _Sweep:
         cell = planned.cell
         assert cell is not None
         self.at[planned.id] = planned
-        executor.begin(cell, refreshed=cell.condensation_id in self.condensed)
+        refreshed = cell.condensation_id in self.condensed
+        executor.begin(cell, refreshed=refreshed, seen=self.stamps[planned.id])
         self.watcher.at(-1, planned, "begun")
 
     def _heard(self, event: Event) -> None:
+        if event.kind == "unable":
+            raise RLCondenseError(f"workers cannot start: {event.text}")
         planned = self.at.get(event.cell_id)
-        if planned is None:
-            if event.kind == "lost":  # while it had nothing to do, or could not even start
-                raise RLCondenseError(f"a worker could not start: {event.text}")
+        if planned is None:  # a worker that had nothing to do has died: another takes its place
             return
         if event.kind == "at":
             self.watcher.at(event.worker, planned, event.text)
@@ -346,6 +369,9 @@ class _Sweep:
         del self.at[event.cell_id]
         if event.kind == "busy":
             self._wait_for(planned, event.text)
+        elif event.kind == "moved":
+            self.watcher.notice(f"{planned.text}: {event.text}; it is begun again")
+            self.queue.appendleft(planned)
         elif event.kind == "lost":
             self._lost(planned, event.text)
         elif event.kind == "unwritten":
@@ -361,22 +387,20 @@ class _Sweep:
         self.queue.append(planned)
 
     def _lost(self, planned: Planned, why: str) -> None:
+        assert planned.cell is not None
         self.losses[planned.id] += 1
-        if self.losses[planned.id] < MOST_LOSSES and not self.stopped:
-            self.watcher.notice(f"{planned.text}: {why}; it is begun again")
+        if self.losses[planned.id] < MOST_LOSSES:
+            again = "it is left for the next sweep" if self.stopped else "it is begun again"
+            self.watcher.notice(f"{planned.text}: {why}; {again}")
             self.queue.append(planned)
             return
-        from rlcondense.running.runner import write_failure
-
-        assert planned.cell is not None
+        status = "failed"
         try:
-            with self.store.lock(planned.id, wait=False):
-                write_failure(planned.cell, why, self.store, self.device, self.threads)
+            record = write_failure(planned.cell, why, self.store, self.device, self.threads)
+            status = record["status"]
         except RLCondenseError as error:
             why = f"{why}; {error}"
-        self.computed += 1
-        self.failed += 1
-        self._ended(planned, "failed", why)
+        self._done(planned, Event(planned.id, "done", text=why, status=status))
 
     def _done(self, planned: Planned, event: Event) -> None:
         assert planned.cell is not None
@@ -391,28 +415,33 @@ class _Sweep:
             if facts is not None:
                 self.rates.add(facts)
         self._ended(planned, event.status, event.text)
-        if planned.id in self.parents:
-            try:
-                self.plan()
-            except RLCondenseError as error:
-                self.watcher.notice(f"cells that follow {planned.text} are left out: {error}")
+        self.replan |= planned.id in self.parents and event.status == "done"
 
     def _ended(self, planned: Planned, status: str, reason: str) -> None:
+        self.watcher.ended(planned, status, reason, self._remaining())
         if self.most_failures is not None and self.failed >= self.most_failures:
             if not self.stopped and self.at:
                 self.watcher.notice(f"{self.failed} failed: nothing more is begun")
             self.stopped = True
-        self.watcher.ended(planned, status, reason, self._left())
 
-    def _left(self) -> Estimate:
+    def _remaining(self) -> Estimate:
         """What is left. Of very many cells, it is estimated anew only now and then."""
         waiting = [*self.queue, *self.at.values()]
         now = time.monotonic()
         if self.estimate is None or now >= self.estimate_at:
             cells = [p.cell for p in waiting if p.cell and not p.skip]
-            self.estimate = self.rates.estimate(cells, self.condensed)
+            condensed = {cell.condensation_id for cell in cells if self._is_condensed(cell)}
+            self.estimate = self.rates.estimate(cells, condensed)
             self.estimate_at = now + 20 * (time.monotonic() - now)
-        return replace(self.estimate, cells=len(waiting))
+        ids = {planned.id for planned in waiting}
+        following = [
+            planned
+            for planned in self.planned
+            if planned.after
+            and (planned.after in ids or self.replan)
+            and self.wanted(State(planned, "missing"))
+        ]
+        return replace(self.estimate, cells=len(waiting) + len(following))
 
     def _journal(self, planned: Planned, status: str) -> None:
         """A line on who has computed what and when, for people who wonder later."""
@@ -434,7 +463,7 @@ def sweep(
     suite: Suite,
     *,
     results: str | Path = "results",
-    only: Collection[str] = AGAIN,
+    only: Collection[str] | None = None,
     shard: tuple[int, int] | None = None,
     executor: str = "local",
     address: str | None = None,
@@ -452,7 +481,7 @@ def sweep(
     Args:
         suite: from `load_suite`.
         results: folder of the records.
-        only: the statuses of cells to compute, of `OFFERED`.
+        only: the statuses of cells to compute, of `OFFERED`; by default all but `skipped`.
         shard: `(i, n)`: only the i-th of n parts, counted from 1.
         executor: `local` or `ray`.
         address: of a running Ray cluster.
@@ -476,10 +505,7 @@ def sweep(
         >>> sweep(load_suite("smoke"), workers=2).counts()
         {'done': 9}
     """
-    from rlcondense.running.environment import resolve_device
-
-    _check(only, shard, workers, threads, max_failures)
-    device = resolve_device(device)
+    statuses = _check(only, shard, workers, threads, max_failures, refresh=refresh)
     store = Store(Path(results))
     watcher = watcher or Silent()
     setting = Setting(store, device, threads, workers, refresh, keep_policies)
@@ -489,42 +515,48 @@ def sweep(
             return False
         if state.status == "done":
             return refresh
-        return state.status in only or state.status == "running"
+        return state.status in statuses or state.status == "running"
 
-    going = _Sweep(
-        suite=suite,
-        store=store,
-        watcher=watcher,
-        wanted=wanted,
-        most_failures=max_failures,
-        rates=Rates((), device, threads),
-        refresh=refresh,
-        device=device,
-        threads=threads,
-    )
-    states = going.plan()
-    for note in _notes(states, device, threads):
-        watcher.notice(note)
-    if going.queue:
-        for state in states:
-            if state.facts is not None:
-                going.rates.add(state.facts)
-        with executor_of(executor, setting, address=address, gpus=gpus) as made:
-            watcher.began(states, len(going.queue), made.size())
+    with executor_of(executor, setting, address=address, gpus=gpus) as made:
+        going = _Sweep(
+            suite=suite,
+            store=store,
+            watcher=watcher,
+            wanted=wanted,
+            most_failures=max_failures,
+            rates=Rates((), made.device, threads),
+            refresh=refresh,
+            device=made.device,
+            threads=threads,
+        )
+        states = going.plan()
+        for note in _notes(states, made.device, threads):
+            watcher.notice(note)
+        if going.queue:
+            for state in states:
+                if state.facts is not None:
+                    going.rates.add(state.facts)
+            own = [state for state in states if in_shard(state.planned, shard)]
+            watcher.began(own, len(going.queue), made.size())
             _build_datasets(going.queue, watcher)
             going.run(made)
-        states = going.states()
+            states = going.states()
     return SweepResult(suite, states, going.computed, going.failed, store, going.stopped, shard)
 
 
 def _check(
-    only: Collection[str],
+    only: Collection[str] | None,
     shard: tuple[int, int] | None,
     workers: int | None = None,
     threads: int = 1,
     max_failures: int | None = None,
-) -> None:
-    for name in only:
+    *,
+    refresh: bool = False,
+) -> Collection[str]:
+    """The statuses that `only` stands for, if all arguments are right."""
+    if refresh and only is not None:
+        raise BadConfig("refresh computes everything anew: leave out only")
+    for name in only or ():
         if name not in OFFERED:
             raise BadConfig(f"only takes {', '.join(OFFERED)}, not {name!r}")
     if shard is not None and not 1 <= shard[0] <= shard[1]:
@@ -532,6 +564,7 @@ def _check(
     for what, value in (("workers", workers), ("threads", threads), ("max failures", max_failures)):
         if value is not None and value < 1:
             raise BadConfig(f"{what} must be at least 1, not {value}")
+    return AGAIN if only is None else only
 
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
@@ -548,7 +581,7 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
                 watcher.notice(f"dataset {name}: {error}")
 
 
-def _notes(states: Iterable[State], device: str, threads: int) -> list[str]:
+def _notes(states: Sequence[State], device: str, threads: int) -> list[str]:
     """What one should know of the cells that are there already."""
     from rlcondense.catalogue import entries
     from rlcondense.running.environment import versions
@@ -562,9 +595,11 @@ def _notes(states: Iterable[State], device: str, threads: int) -> list[str]:
     datasets = entries("datasets")
     differing: Counter[str] = Counter()
     out = []
+    absent = dict.fromkeys(s.planned.absent for s in states if s.planned.absent)
+    out += [f"not installed: {reason}" for reason in absent]
     for state in states:
         if state.facts is None:
-            if state.status in ("missing", "failed") and "records" in state.reason:
+            if state.unread:
                 again = "" if state.status == "failed" else "; it is computed again"
                 out.append(f"{state.reason}{again}")
             continue

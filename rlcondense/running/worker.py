@@ -16,26 +16,28 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from rlcondense.process import tune
+
 SAY_EVERY = 0.5  # seconds between words on progress
 
 
 def main() -> None:
     """Serve the driver whose pipes are named on the command line."""
-    for pipe in sys.argv[1:]:
-        os.set_inheritable(int(pipe), False)  # or a process of a plugin's would keep them open
-    orders = os.fdopen(int(sys.argv[1]), "r")
-    answers = os.fdopen(int(sys.argv[2]), "w")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # files being written are put away
+    tune()
+    orders, answers = map(int, sys.argv[1:3])
+    for pipe in (orders, answers):
+        os.set_inheritable(pipe, False)  # or a process of a plugin's would keep them open
+    # As Ctrl-C would: files that are being written are put away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business
-    with contextlib.suppress(BrokenPipeError):  # the driver is gone
-        _serve(orders, answers)
+    with os.fdopen(orders, "r") as lines, contextlib.suppress(KeyboardInterrupt):
+        _serve(lines, answers)
 
 
-def _serve(orders: IO[str], answers: IO[str]) -> None:
+def _serve(orders: IO[str], answers: int) -> None:
     start = json.loads(orders.readline() or "null")
     if start is None:
         return
-    sys.path[:] = [*sys.path, *(path for path in start["path"] if path not in sys.path)]
     cells = Cells(start)
     _say(answers, {"ready": os.getpid()})
     for line in orders:
@@ -43,9 +45,10 @@ def _serve(orders: IO[str], answers: IO[str]) -> None:
         _say(answers, cells.compute(order, lambda text: _say(answers, {"at": text})))
 
 
-def _say(answers: IO[str], what: dict[str, Any]) -> None:
-    answers.write(json.dumps(what) + "\n")
-    answers.flush()
+def _say(answers: int, what: dict[str, Any]) -> None:
+    """Tell the driver. If it is gone, the cell goes on all the same."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(answers, (json.dumps(what) + "\n").encode())
 
 
 class Cells:
@@ -98,6 +101,7 @@ class Cells:
                 threads=self.threads,
                 refresh=order["refresh"],
                 refreshed=order["refreshed"],
+                seen=tuple(order["seen"]),
                 keep_policies=self.keep_policies,
                 progress=progress,
             )
@@ -107,10 +111,3 @@ class Cells:
             return {"unwritten": str(error)}
         reason = record.get("reason", "")
         return {"status": record["status"], "reason": reason, "computed": read_back is None}
-
-
-if __name__ == "__main__":
-    from rlcondense.process import tune
-
-    tune()
-    main()

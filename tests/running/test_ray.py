@@ -86,22 +86,35 @@ def test_a_sweep_survives_the_loss_of_a_node(tmp_path: Path, local: Path) -> Non
 
 def test_ray_on_this_machine_takes_up_what_is_there_and_includes_files(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(
+        "import os, signal\n"
         "from rlcondense.methods.base import Method, Problem, select\n"
         "class Boom(Method):\n"
         "    def _condense(self, problem):\n"
         "        raise RuntimeError('boom')\n"
+        "class Killed(Method):\n"
+        "    def _condense(self, problem):\n"
+        f"        with open({str(tmp_path / 'begun')!r}, 'a') as file:\n"
+        "            print('once more', file=file)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "class Leaves(Method):\n"
+        "    def _condense(self, problem):\n"
+        "        raise SystemExit('bye')\n"
         "class Fine(Method):\n"
         "    def _condense(self, problem):\n"
         "        return select(problem.dataset, problem.rng().permutation(30)[: problem.size])\n"
     )
-    suite = suite_file(tmp_path, 'methods = ["random", "fine", "boom"]\nsizes = [10]\n')
+    body = 'methods = ["random", "fine", "boom", "killed", "leaves"]\nsizes = [10]\n'
+    suite = suite_file(tmp_path, body)
     command = [sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--executor", "ray"]
     command += ["--results", str(tmp_path / "r"), "--include", str(tmp_path / "faulty.py")]
     command += ["--workers", "2", "--keep-policies"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "boom 10 bc seed 0: failed (RuntimeError: boom)" in done.stderr
-    assert "5 done, 1 failed; 6 computed" in done.stdout
+    assert "leaves 10 bc seed 0: failed (SystemExit: bye)" in done.stderr
+    assert "killed 10 bc seed 0: failed (its worker process was ended" in done.stderr
+    assert (tmp_path / "begun").read_text().count("once more") == 2
+    assert "5 done, 3 failed; 8 computed" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert len(list((tmp_path / "r" / "policies").iterdir())) == 3
     before = stamps(tmp_path / "r")
@@ -117,10 +130,18 @@ def test_no_cluster_and_no_ray_are_one_line(
 ) -> None:
     suite = suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')
     command = [sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--executor", "ray"]
-    command += ["--results", str(tmp_path / "r"), "--address", "auto"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("Error: no Ray cluster at 'auto'")
+    command += ["--results", str(tmp_path / "r")]
+    for options, message in (
+        (["--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
+        (["--threads", "4", "--workers", "1", "--device", "cuda"], "no node of the Ray cluster"),
+        (["--gpus", "-1"], "gpus must be above 0"),
+    ):
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[ray\]'"):
         sweep(load_suite(str(suite)), results=tmp_path / "r", executor="ray")

@@ -137,6 +137,7 @@ def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
     )
     assert "no dataset is shipped" in absent["procgen/heist-easy-v0"]
     assert any(p.cell for p in planned)
+    plan(methods=["random", "nobodys-method"], exclude=[{"method": "nobodys-method"}])
     with pytest.raises(BadConfig, match="nothing of suite 's' can be computed"):
         plan(tasks=["heist"])
 
@@ -159,6 +160,9 @@ def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
         ({"methods": [{"id": "gradmatch", "config": {"steps": 1}}]}, "has no setting 'steps'"),
         ({"cells": {"tasks": []}}, "must be tables"),
         ({"exclude": [{"seed": 1}]}, "has no setting 'seed'"),
+        ({"methods": [{"id": "percentile", "percent": "10"}]}, "must be a number"),
+        ({"methods": [{"id": "percentile", "percent": True}]}, "must be a number"),
+        ({"learners": []}, "names no learners"),
         ({"references": "no"}, "true or false"),
         ({"episodes": 0}, "above 0"),
     ],

@@ -20,6 +20,8 @@ from rlcondense.process import tune
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MOST_SHOWN = 2000  # cells whose table a sweep ends with unasked
+
 
 class _Commands(click.Group):
     """Turns the project's own errors into one line and exit code 2."""
@@ -347,7 +349,7 @@ def sweep(
         )
     finally:
         watcher.close()
-    _print_sweep(result, as_json, time.monotonic() - started)
+    _print_sweep(suite, result, as_json, time.monotonic() - started)
     if not result.ok:
         sys.exit(1)
 
@@ -440,14 +442,20 @@ def _print_counts(
     click.echo(text)
 
 
-def _print_sweep(result: Any, as_json: bool, seconds: float) -> None:
+def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None:
     from rlcondense.reporting.tables import suite_table
     from rlcondense.running.estimate import in_words
 
     if as_json:
         click.echo(json.dumps([state.to_json() for state in result.states], indent=2))
         return
-    click.echo(suite_table(result.rows()))
+    if len(result.states) > MOST_SHOWN:
+        name = result.suite.name
+        click.echo(
+            f"{len(result.states)} cells: 'rlcondense status {name} --table' shows the table"
+        )
+    else:
+        click.echo(suite_table(result.rows()))
     counts = ", ".join(f"{n} {status}" for status, n in result.counts().items())
     early = ", ended early because of failures" if result.stopped else ""
     took = f"{result.computed} computed in {in_words(seconds)}{early}"

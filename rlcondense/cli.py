@@ -450,10 +450,8 @@ def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None
         click.echo(json.dumps([state.to_json() for state in result.states], indent=2))
         return
     if len(result.states) > MOST_SHOWN:
-        name = result.suite.name
-        click.echo(
-            f"{len(result.states)} cells: 'rlcondense status {name} --table' shows the table"
-        )
+        command = f"rlcondense status {suite} --table"
+        click.echo(f"{len(result.states)} cells: '{command}' shows the table")
     else:
         click.echo(suite_table(result.rows()))
     counts = ", ".join(f"{n} {status}" for status, n in result.counts().items())

@@ -25,10 +25,10 @@ demo: $(READY)
 	$(BIN)/rlcondense run --method gradmatch --task starpilot
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto -m "not slow and not gpu" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu" --ignore tests/benchmarks
 
 slow: $(READY)
-	$(BIN)/pytest -q -n auto -m "slow" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "slow" --ignore tests/benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff check .

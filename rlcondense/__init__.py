@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from rlcondense.making import make_task as make_task
     from rlcondense.methods.condensed import load_condensed as load_condensed
     from rlcondense.running.runner import run as run
+    from rlcondense.running.suite import load_suite as load_suite
+    from rlcondense.running.sweep import sweep as sweep
 
 _HOME = {
     "evaluate": "rlcondense.evaluation",
     "load_condensed": "rlcondense.methods.condensed",
     "load_dataset": "rlcondense.making",
     "load_expert": "rlcondense.making",
+    "load_suite": "rlcondense.running.suite",
     "make_learner": "rlcondense.making",
     "make_method": "rlcondense.making",
     "make_task": "rlcondense.making",
     "register": "rlcondense.catalogue",
     "run": "rlcondense.running.runner",
+    "sweep": "rlcondense.running.sweep",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605
 

@@ -67,7 +67,7 @@ class Event:
     Attributes:
         cell_id: of the cell it is at.
         kind: `at`, `done`, `busy`, `lost`, `moved` (lost with the machine it was on), `unwritten`,
-            or `unable`, if a worker cannot even start.
+            `unable`, if a worker cannot even start, or `notice`, which is of no cell.
         worker: which one.
         text: what it is at, why it was lost, or who else is at the cell.
         status: of the record, if `done`.
@@ -367,6 +367,7 @@ class RayExecutor:
                 raise BadConfig(f"no Ray cluster at {address!r}: {error}") from error
         self._at: dict[Any, _Task] = {}
         self._told: list[Event] = []
+        self._stuck = False
         self._datasets: dict[str, Any] = {}
         self._condensed: OrderedDict[str, Any] = OrderedDict()
         try:
@@ -496,6 +497,11 @@ class RayExecutor:
             )
             if not ready and not told:
                 ready, _ = self._ray.wait(list(self._at), timeout=timeout)
+        stuck = bool(self._at) and not ready and not self._fitting()
+        if stuck and not self._stuck:
+            text = "no node of the Ray cluster can take a cell; waiting for one"
+            told.append(Event("", "notice", text=text))
+        self._stuck = stuck
         return told + [self._ended(task) for task in ready]
 
     def _ended(self, reference: Any) -> Event:

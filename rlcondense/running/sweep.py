@@ -360,6 +360,8 @@ class _Sweep:
     def _heard(self, event: Event) -> None:
         if event.kind == "unable":
             raise RLCondenseError(f"workers cannot start: {event.text}")
+        if event.kind == "notice":
+            self.watcher.notice(event.text)
         planned = self.at.get(event.cell_id)
         if planned is None:  # a worker that had nothing to do has died: another takes its place
             return
@@ -414,8 +416,8 @@ class _Sweep:
             facts = self.store.look([planned.id])[planned.id].facts
             if facts is not None:
                 self.rates.add(facts)
-        self._ended(planned, event.status, event.text)
         self.replan |= planned.id in self.parents and event.status == "done"
+        self._ended(planned, event.status, event.text)
 
     def _ended(self, planned: Planned, status: str, reason: str) -> None:
         self.watcher.ended(planned, status, reason, self._remaining())

@@ -35,6 +35,11 @@ while driver.poll() is None:
     if KILL and not lost and len(list(results.glob("records/*.json"))) >= 2:
         cluster.remove_node(second, allow_graceful=False)
         lost += 1
+        if KILL == "both":
+            cluster.remove_node(first, allow_graceful=False)
+            lost += 1
+            time.sleep(40)  # Ray takes a while to miss them
+            cluster.add_node(num_cpus=1, **MEMORY)
     time.sleep(0.05)
 print("nodes lost:", lost)
 cluster.shutdown()
@@ -57,20 +62,22 @@ def local(tmp_path_factory: pytest.TempPathFactory, tiny: TransitionDataset) -> 
     return folder / "r"
 
 
-def on_a_cluster(suite: Path, results: Path, kill: bool) -> subprocess.CompletedProcess[str]:
+def on_a_cluster(suite: Path, results: Path, kill: str) -> subprocess.CompletedProcess[str]:
     driver = [sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--executor", "ray"]
-    script = f"KILL = {kill}\n{MEMORY}{CLUSTER}"
+    script = f"KILL = {kill!r}\n{MEMORY}{CLUSTER}"
     return subprocess.run(
         [sys.executable, "-c", script, *driver, "--results", str(results), str(results)],
         capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
 
 
-def test_a_sweep_survives_the_loss_of_a_node(tmp_path: Path, local: Path) -> None:
+@pytest.mark.parametrize("kill", ["one", pytest.param("both", marks=pytest.mark.slow)])
+def test_a_sweep_survives_the_loss_of_nodes(tmp_path: Path, local: Path, kill: str) -> None:
     suite, results = suite_file(tmp_path, BODY), tmp_path / "r"
-    done = on_a_cluster(suite, results, kill=True)
+    done = on_a_cluster(suite, results, kill)
     assert done.returncode == 0, done.stderr
-    assert "nodes lost: 1" in done.stdout
+    assert f"nodes lost: {1 if kill == 'one' else 2}" in done.stdout
+    assert ("waiting for one" in done.stderr) == (kill == "both")
     assert f"{CELLS} done; {CELLS} computed" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert contents(results) == contents(local)

@@ -87,6 +87,7 @@ class Condensation:
             `rewards`, `terminations` and `next_observations` too.
         label_kind: `hard`, `soft` or `continuous`.
         source_indices: rows of the source, for selections.
+        initial_indices: rows of the source that synthetic observations started as.
         weights: of the rows; ones where None.
         gradient_evaluations: gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
@@ -97,6 +98,7 @@ class Condensation:
     columns: dict[str, Array]
     label_kind: str = "hard"
     source_indices: Array | None = None
+    initial_indices: Array | None = None
     weights: Array | None = None
     gradient_evaluations: int = 0
     environment_steps: int = 0
@@ -233,6 +235,7 @@ class Method(ABC, Generic[ConfigT]):
             weights=weights,
             label_kind=result.label_kind,
             source_indices=result.source_indices,
+            initial_indices=result.initial_indices,
             report=CondensationReport(
                 method=self.id,
                 config=config_json(self.config),

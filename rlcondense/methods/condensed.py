@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
 UNITS = ("transitions", "episodes")
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
-EXTRA = ("source_indices", "next_rows", "following")
+EXTRA = ("source_indices", "initial_indices", "next_rows", "following")
 # What columns of one value a row hold, by numpy's kinds.
 SCALARS = {
     "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",
@@ -189,6 +189,7 @@ class CondensedDataset(Columns):
         weights: `(M,)` float32 weight of each row in a learner's loss.
         label_kind: `hard` (actions), `soft` (action_probs) or `continuous` (float actions).
         source_indices: `(M,)` rows of the source, for selections.
+        initial_indices: `(M,)` rows of the source that synthetic observations started as.
         next_rows: `(M,)` int64, where the observation after each row stands, counted through
             `observations` and then `following`. A terminal row's is its own, since nothing comes
             after it, and -1 says that it is not known.
@@ -199,6 +200,7 @@ class CondensedDataset(Columns):
     weights: Array = field(default_factory=lambda: np.ones(0, np.float32))
     label_kind: str = "hard"
     source_indices: Array | None = None
+    initial_indices: Array | None = None
     next_rows: Array | None = None
     following: Array | None = None
     report: CondensationReport | None = None

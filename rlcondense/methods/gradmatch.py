@@ -81,6 +81,7 @@ class GradMatch(Method[GradMatchConfig]):
         return Condensation(
             {**match.labels, "observations": match.d_syn.detach().cpu().numpy()},
             label_kind=c.labels,
+            initial_indices=match.rows,
             gradient_evaluations=match.gradient_evaluations,
             displacement=Displacement.between(match.d_syn.detach(), match.start),
             matching_loss=MatchingLoss(before, after),
@@ -96,7 +97,7 @@ class _Matching:
         self.device = problem.device
         self.gradient_evaluations = 0
         actions = np.asarray(dataset.actions)
-        rows = balanced_rows(actions, problem.size, rng)
+        self.rows = rows = balanced_rows(actions, problem.size, rng)
         initial = select(dataset, rows, config.labels).columns
         if config.labels == "soft":
             self.targets = dataset.column("action_probs")

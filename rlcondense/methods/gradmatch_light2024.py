@@ -60,7 +60,8 @@ class GradMatchLight2024(Method[Light2024Config]):
         theta = copy.deepcopy(problem.expert.network).to(problem.device)
         parameters = list(theta.parameters())
         actions = np.asarray(dataset.actions)
-        initial = select(dataset, balanced_rows(actions, problem.size, rng))
+        initial_rows = balanced_rows(actions, problem.size, rng)
+        initial = select(dataset, initial_rows)
         labels = initial.columns["actions"]
 
         start = torch.from_numpy(initial.columns["observations"].astype(np.float32))
@@ -107,6 +108,7 @@ class GradMatchLight2024(Method[Light2024Config]):
 
         return Condensation(
             {"observations": d_syn.detach().cpu().numpy(), "actions": labels},
+            initial_indices=initial_rows,
             gradient_evaluations=evaluations,
             displacement=Displacement.between(d_syn.detach(), start),
             matching_loss=MatchingLoss(losses[0], losses[-1]),

@@ -49,6 +49,10 @@ def test_rare_and_absent_actions_leave_no_undefined_rows(
         small = make_method(id_, **settings).condense(data, task=task, budget=60, expert=EXPERT)
         assert sorted(np.bincount(small.actions)) == [1, 11, 12, 12, 12, 12]
         assert np.isfinite(small.observations).all()
+        moved = np.abs(small.observations - data.observations[small.initial_indices])
+        assert small.report is not None
+        assert small.report.displacement is not None
+        assert moved.max() == pytest.approx(small.report.displacement.largest)
 
 
 def test_light2024_hardly_moves_a_pixel_as_published(tiny: TransitionDataset, task: Task) -> None:

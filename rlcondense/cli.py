@@ -674,6 +674,35 @@ def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
 
 
 @main.group()
+def leaderboard() -> None:
+    """Build what is published from records."""
+
+
+_leaderboard = click.argument(
+    "leaderboard",
+    metavar="[PATH]",
+    default="leaderboard",
+    type=click.Path(path_type=Path),
+)
+
+
+@leaderboard.command("build")
+@_leaderboard
+@click.option("--suite", "suites", multiple=True, help="Which to show. Repeatable. Default: all.")
+def leaderboard_build(leaderboard: Path, suites: Sequence[str]) -> None:
+    """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
+    from rlcondense.reporting.publish import build
+
+    started = time.monotonic()
+    board, files = build(leaderboard, suites or None)
+    for path in files:
+        click.echo(str(path))
+    said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
+    seconds = time.monotonic() - started
+    click.echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")
+
+
+@main.group()
 def new() -> None:
     """Start a package of your own."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from rlcondense.reporting.rows import SPLITS, Group, Row, groups_of
 from rlcondense.reporting.statistics import (
     Interval,
     difference,
@@ -18,7 +16,6 @@ from rlcondense.reporting.statistics import (
 )
 
 Record = dict[str, Any]
-SPLITS = ("seen", "heldout")
 ORDER = ("expert", "full", "method", "random", "marginal-policy", "random-policy")
 MUST_CLEAR = ("random-policy", "marginal-policy", "random")
 
@@ -109,15 +106,7 @@ def suite_table(records: Sequence[Record]) -> str:
     Args:
         records: of the suite's cells, in any order and of any status.
     """
-    policies = [r for r in records if r["cell"]["learner"] is None]
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record["cell"]["learner"] is not None:
-            groups.setdefault(_group_key(record), []).append(record)
-    parts = []
-    for rows in groups.values():
-        first = _place_key(rows[0])
-        parts.append(_suite_part(rows, [p for p in policies if _place_key(p) == first]))
+    parts = [_group_text(group) for group in groups_of(records)]
     if not parts:
         return "no cell has a record yet"
     said = [
@@ -129,112 +118,58 @@ def suite_table(records: Sequence[Record]) -> str:
     return "\n\n".join([*parts, "\n".join(said)])
 
 
-def _place_key(record: Record) -> str:
-    """What the reference policies of a record have in common with it."""
-    names = ("task", "dataset", "evaluation", "learner_seeds")
-    return json.dumps({name: record["cell"][name] for name in names}, sort_keys=True)
-
-
-def _group_key(record: Record) -> str:
-    return _place_key(record) + json.dumps(record["cell"]["learner"], sort_keys=True)
-
-
-def _row_key(record: Record) -> str:
-    cell = record["cell"]
-    return json.dumps([cell["method"], cell["budget"]], sort_keys=True)
-
-
-def _suite_part(records: Sequence[Record], policies: Sequence[Record]) -> str:
+def _group_text(group: Group) -> str:
     from tabulate import tabulate
 
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(_row_key(record), []).append(record)
-    rows = sorted(found.values(), key=_suite_order)
-    names = _row_names(rows)
-    done = [record for record in policies if record["status"] == "done"]
-    beside = {record["cell"]["method"]["id"]: [record] for record in done}
-    randoms = {_likeness(row): row for row in rows if row[0]["cell"]["method"]["id"] == "random"}
-    table = [_table_row("expert", beside)] if "expert" in beside else []
-    for name, row in zip(names, rows, strict=True):
-        table.append(_suite_row(name, row, beside, randoms))
-    table += [_table_row(n, beside) for n in ("marginal-policy", "random-policy") if n in beside]
     headers = ["", "size", "seen", "held-out", "recovery", "gain"]
+    table = [_text_row(row) for row in group.rows]
     text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
-    undone = dict.fromkeys(_undone(r) for r in records if r["status"] != "done")
-    shown = next((r for r in records if r["status"] == "done"), None)
-    return "\n".join([_suite_caption(shown or records[0]), "", text, *undone])
+    undone = dict.fromkeys(
+        f"{row.id} with {group.learner['id']}: {row.status} ({row.reason})"
+        for row in group.rows
+        if row.status != "done"
+    )
+    return "\n".join([group_caption(group), "", text, *undone])
 
 
-def _suite_caption(record: Record) -> str:
-    cell = record["cell"]
-    learner = cell["learner"]
-    episodes = cell["evaluation"]["environments"] * cell["evaluation"]["quota"]
+def group_caption(group: Group) -> str:
+    """What all rows of a group have in common, in a line."""
+    learner = group.learner
     shown = ("network", "loss", "updates", "batch_size")
     config = ", ".join(f"{k} {learner['config'][k]}" for k in shown if k in learner["config"])
-    actions = f", actions: {record['action_selection']}" if record["status"] == "done" else ""
+    actions = f", actions: {group.action_selection}" if group.action_selection else ""
     return (
-        f"{cell['task']}, {cell['dataset']}, learner {learner['id']} ({config}), "
-        f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split{actions}"
+        f"{group.task}, {group.dataset}, learner {learner['id']} ({config}), "
+        f"{group.learner_seeds} learner seeds x {group.episodes} episodes a split{actions}"
     )
 
 
-def _suite_order(row: Sequence[Record]) -> tuple[int, int, str]:
-    """All the data first, then the smallest first, and the random subset last of its size."""
-    cell = row[0]["cell"]
-    size = row[0]["report"]["size"] if "report" in row[0] else cell["budget"].get("size", 0)
-    name = cell["method"]["id"]
-    return (name != "full", size, f"{name == 'random':d} {name}")
+def _text_row(row: Row) -> list[str]:
+    size = "" if row.size is None else str(row.size)
+    if row.returns is None:
+        return [row.name, size, row.status, row.status]
+    name = f"{row.name} {row.mark}".rstrip()
+    returns = [plus_minus(row.returns[split]["mean"]) for split in SPLITS]
+    return [name, size, *returns, recovery_text(row), bracketed(row.gain, "{:+.2f}")]
 
 
-def _likeness(row: Sequence[Record]) -> tuple[Any, Any]:
-    record = row[0]
-    return record.get("report", {}).get("size"), record.get("labels")
+def plus_minus(interval: Interval) -> str:
+    """An estimate and its standard error, if it is known."""
+    if not interval.known:
+        return f"{interval.estimate:.2f}"
+    return f"{interval.estimate:.2f} ± {interval.standard_error:.2f}"
 
 
-def _suite_row(
-    name: str,
-    row: list[Record],
-    policies: Mapping[str, list[Record]],
-    randoms: Mapping[tuple[Any, Any], list[Record]],
-) -> list[str]:
-    if undone := _first_undone(row):
-        budget = row[0]["cell"]["budget"]
-        return [name, str(budget.get("size", "")), *[undone["status"]] * 2]
-    own = row[0]["cell"]["method"]["id"]
-    own = own if own in ORDER else "method"
-    rows = {**policies, own: row}
-    subset = randoms.get(_likeness(row))
-    if own not in ("random", "full") and subset is not None and not _first_undone(subset):
-        rows["random"] = subset
-    cells = _table_row(own, rows)
-    return [f"{name}{_mark(own, rows)}", *cells[1:]]
+def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
+    """An estimate and its 95% interval, if there is one."""
+    return "" if interval is None else form.format(interval.estimate) + _bounds(interval, form)
 
 
-def _mark(own: str, rows: Mapping[str, list[Record]]) -> str:
-    """Whether a row clears its floors: not if one stands above it, unknown if one is missing."""
-    floors = [other for other in MUST_CLEAR if other != own]
-    if own in ("random", "full"):
-        floors = [other for other in floors if other != "random"]
-    found = [difference(rows[own], rows[f], "heldout") for f in floors if f in rows]
-    known = [interval for interval in found if not np.isnan(interval.low)]
-    if any(not interval.above_zero for interval in known):
-        return " !"
-    return "" if len(known) == len(floors) else " ?"
-
-
-def _row_names(rows: Sequence[Sequence[Record]]) -> list[str]:
-    """The methods' ids, with the settings in which those of one id differ."""
-    methods = [row[0]["cell"]["method"] for row in rows]
-    values: dict[tuple[str, str], set[str]] = {}
-    for method in methods:
-        for key, value in method["config"].items():
-            values.setdefault((method["id"], key), set()).add(str(value))
-    names = []
-    for method in methods:
-        said = [f"{k}={v}" for k, v in method["config"].items() if len(values[method["id"], k]) > 1]
-        names.append(method["id"] + (f" ({', '.join(said)})" if said else ""))
-    return names
+def recovery_text(row: Row) -> str:
+    """The recovery of a row; 100% and 0% are the expert's and the random policy's own."""
+    if row.id in ("expert", "random-policy"):
+        return {"expert": "100%", "random-policy": "0%"}[row.id]
+    return bracketed(row.recovery, "{:.0%}") or "-"
 
 
 def _sizes(row: Mapping[str, Sequence[Record]]) -> str:
@@ -258,7 +193,7 @@ def _transfer_cell(records: Sequence[Record], floor: Sequence[Record]) -> str:
 
 def _mean_and_interval(records: Sequence[Record]) -> str:
     interval = student_interval(unit_means(records, "heldout"))
-    return f"{interval.mean:.2f}" + _bounds(interval, "{:.2f}")
+    return f"{interval.estimate:.2f}" + _bounds(interval, "{:.2f}")
 
 
 def _agreement(
@@ -323,14 +258,8 @@ def _table_row(name: str, rows: dict[str, list[Record]]) -> list[str]:
     row = rows[name]
     method = row[0]["cell"]["method"]["id"]
     size = str(row[0]["report"]["size"]) if "report" in row[0] else ""
-    returns = [_plus_minus(student_interval(unit_means(row, split)), row) for split in SPLITS]
+    returns = [plus_minus(student_interval(unit_means(row, split))) for split in SPLITS]
     return [method, size, *returns, _recovery(name, rows), _gain(name, rows)]
-
-
-def _plus_minus(interval: Interval, row: Sequence[Record]) -> str:
-    if np.isnan(interval.standard_error):
-        return f"{interval.mean:.2f}"
-    return f"{interval.mean:.2f} ± {interval.standard_error:.2f}"
 
 
 def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
@@ -341,18 +270,18 @@ def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
     share = recovery(rows[name], rows["random-policy"], rows["expert"], "heldout")
     if share is None:
         return "-"
-    return f"{share.mean:.0%}" + _bounds(share, "{:.0%}")
+    return f"{share.estimate:.0%}" + _bounds(share, "{:.0%}")
 
 
 def _gain(name: str, rows: dict[str, list[Record]]) -> str:
     if "random" not in rows or name in ("random", "expert", "random-policy", "marginal-policy"):
         return ""
     gain = difference(rows[name], rows["random"], "heldout")
-    return f"{gain.mean:+.2f}" + _bounds(gain, "{:+.2f}")
+    return f"{gain.estimate:+.2f}" + _bounds(gain, "{:+.2f}")
 
 
 def _bounds(interval: Interval, form: str) -> str:
-    if np.isnan(interval.low):
+    if not interval.known:
         return ""
     return f" [{form.format(interval.low)}, {form.format(interval.high)}]"
 

@@ -65,7 +65,7 @@ def test_differences_are_paired_by_seed() -> None:
     levels = rng.normal(0, 5, (3, 50))
     a, b = _record("a", levels + 1.0), _record("b", levels)
     paired = difference([a], [b], "heldout")
-    assert paired.mean == pytest.approx(1)
+    assert paired.estimate == pytest.approx(1)
     assert paired.low == pytest.approx(1)
     assert paired.above_zero
 
@@ -74,7 +74,7 @@ def test_several_condensation_seeds_are_the_units() -> None:
     a = [_record("a", np.full((2, 3), value), seed=i) for i, value in enumerate((1.0, 2.0, 3.0))]
     b = [_record("b", np.zeros((2, 3)))]
     result = difference(a, b, "heldout")
-    assert result.mean == pytest.approx(2)
+    assert result.estimate == pytest.approx(2)
     assert result.low < 0.5
     assert result.high > 3.5
 
@@ -84,7 +84,7 @@ def test_recovery_is_nothing_where_expert_and_random_policy_cannot_be_told_apart
     ceiling = [_record("e", [[3.0], [3.1], [2.9]])]
     share = recovery(row, floor, ceiling, "heldout")
     assert share is not None
-    assert share.mean == pytest.approx(0.55)
+    assert share.estimate == pytest.approx(0.55)
     assert recovery(row, floor, [_record("e", [[1.0], [0.9], [1.1]])], "heldout") is None
 
 

@@ -1,0 +1,292 @@
+"""Tables for papers and pages: Markdown, LaTeX, HTML and CSV, equal bytes for equal records."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rlcondense.reporting.board import Aggregate, Board, SuitePart
+from rlcondense.reporting.rows import FLOORS, SPLITS, Group, Row, names_of
+from rlcondense.reporting.statistics import STATISTICS, Interval
+from rlcondense.reporting.tables import bracketed, group_caption, plus_minus, recovery_text
+
+SIGNS = {"above": "+", "level": "=", "below": "-", "unknown": "?"}
+HEADERS = (
+    "method", "size", "seeds", "seen", "held-out", "held-out IQM", "recovery", "gain", "gap",
+    "rank", "U M S",
+)  # fmt: skip
+LEGEND = (
+    "± is the standard error over condensation seeds, or over learner seeds where a row has one "
+    "condensation seed: such a row's intervals are conditional on one condensed dataset. Brackets "
+    "are 95% intervals over the same units (Student's t). Seeds: condensation x learner. IQM: "
+    "interquartile mean of a student's episodes. Recovery: (R - random policy) / (expert - random "
+    "policy). Gain: R - random subset of the same size and labels, paired by level. Gap: seen "
+    "minus held-out. Rank: the places among trained rows that paired differences leave open. "
+    "U M S: whether the row is above (+), level with (=) or below (-) the uniform random policy, "
+    "the marginal policy and the random subset, on held-out levels, at 95% and without correction "
+    "for the number of rows; ? where that cannot be told. !: a row that is not above all of them."
+)
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def table_of(group: Group, suite: SuitePart | None = None) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of a group's table, as plain text.
+
+    Args:
+        group: the rows.
+        suite: adds a paper's figures, where the suite has them.
+    """
+    published = [suite.published_of(group, row) if suite else None for row in group.rows]
+    headers, cells = list(HEADERS), [_cells(row) for row in group.rows]
+    if any(published):
+        headers += ["paper, seen", "paper, held-out"]
+        for line, paper in zip(cells, published, strict=True):
+            line.extend([f"{paper.seen:.2f}", f"{paper.heldout:.2f}"] if paper else ["", ""])
+    return headers, cells
+
+
+def _cells(row: Row) -> list[str]:
+    size = "" if row.size is None else f"{row.size}{' soft' if row.labels == 'soft' else ''}"
+    seeds = str(row.learner_seeds)
+    if not row.is_policy:
+        seeds = f"{row.condensation_seeds} x {seeds}"
+    if row.returns is None:
+        return [row.name, size, seeds, row.status, row.status, *[""] * (len(HEADERS) - 5)]
+    heldout = row.returns["heldout"]
+    rank = "" if row.rank is None else "-".join(map(str, sorted(set(row.rank))))
+    return [
+        f"{row.name} {row.mark}".rstrip(),
+        size,
+        seeds,
+        plus_minus(row.returns["seen"]["mean"]),
+        plus_minus(heldout["mean"]),
+        bracketed(heldout["interquartile_mean"]),
+        recovery_text(row),
+        bracketed(row.gain, "{:+.2f}"),
+        bracketed(row.gap, "{:+.2f}"),
+        rank,
+        signs(row),
+    ]
+
+
+def signs(row: Row) -> str:
+    """How a row stands to the three floors, a sign each; a blank where it is not to beat it."""
+    verdicts = {a.floor: SIGNS[a.verdict] for a in row.against}
+    return " ".join(verdicts.get(floor, "·") for floor in FLOORS) if verdicts else ""
+
+
+AGGREGATE_HEADERS = (
+    "method", "budget", "learner", "tasks", "normalised mean", "IQM", "median", "recovery mean",
+    "above U", "above M", "above S",
+)  # fmt: skip
+
+
+def aggregate_table(suite: SuitePart) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of a suite's table over tasks."""
+    return list(AGGREGATE_HEADERS), [_aggregate_cells(row) for row in suite.aggregates]
+
+
+def _aggregate_cells(row: Aggregate) -> list[str]:
+    budget, count = row.budget or {}, len(row.tasks)
+    asked = str(budget["size"]) if "size" in budget else ""
+    if "percent" in budget:
+        asked = f"{budget['percent']:g}% of {budget['unit']}"
+    normalised, recovery = row.normalised or {}, row.recovery or {}
+    return [
+        row.name,
+        asked,
+        row.learner["id"] if row.learner else "",
+        f"{count} of {row.of}",
+        *(bracketed(normalised.get(name), "{:.3f}") for name in STATISTICS),
+        bracketed(recovery.get("mean"), "{:.0%}"),
+        *(f"{row.above[floor]} of {count}" if floor in row.above else "" for floor in FLOORS),
+    ]
+
+
+def markdown(suite: SuitePart) -> str:
+    """A suite's tables in Markdown."""
+    parts = [f"# {suite.name}", _markdown_text(suite.summary), _progress_text(suite)]
+    for title, group in zip(titles(suite.groups), suite.groups, strict=True):
+        parts += [f"## {_markdown_text(title)}", _markdown_text(group_caption(group))]
+        parts.append(_markdown_table(*table_of(group, suite)))
+    if suite.aggregates:
+        parts += ["## Over tasks", _markdown_table(*aggregate_table(suite)), _over_tasks_text()]
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def titles(groups: Sequence[Group]) -> list[str]:
+    """Of each group its task and learner, with the settings in which those of one id differ."""
+    names = names_of([group.learner for group in groups])
+    return [f"{group.task}, {name}" for group, name in zip(groups, names, strict=True)]
+
+
+def _progress_text(suite: SuitePart) -> str:
+    return f"{suite.done} of {suite.planned} cells have a record; what has none is missing."
+
+
+def _over_tasks_text() -> str:
+    return (
+        "Normalised: (R - r_min) / (r_max - r_min) with the published constants, on held-out "
+        "levels. Intervals here are over seeds and levels, and recovery's are given what expert "
+        "and random policy were measured to return. Mean, IQM and median are Agarwal et al.'s "
+        "(2021): over all units of all tasks, and over tasks' means. Above: on how many tasks."
+    )
+
+
+def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from tabulate import tabulate
+
+    plain = [[_markdown_text(cell) for cell in row] for row in rows]
+    return str(tabulate(plain, headers, tablefmt="github", disable_numparse=True))
+
+
+def _markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, whatever somebody called something."""
+    return re.sub(r"([\\`*<>|&~!#]|\](?=[(\[:]))", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def latex(suite: SuitePart) -> str:
+    """A suite's tables in LaTeX, for the packages booktabs and graphicx."""
+    parts = [
+        _latex_table(table_of(group, suite), group_caption(group), f"{suite.name}-{number}")
+        for number, group in enumerate(suite.groups, 1)
+    ]
+    if suite.aggregates:
+        parts.append(_latex_table(aggregate_table(suite), _over_tasks_text(), f"{suite.name}-all"))
+    head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx.\n% {LEGEND}"
+    return "\n\n".join([head, *parts]) + "\n"
+
+
+def _latex_table(table: tuple[list[str], list[list[str]]], caption: str, label: str) -> str:
+    headers, rows = table
+    lines = [" & ".join(map(_tex, row)) + r" \\" for row in (headers, *rows)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(caption)}}}",
+            rf"\label{{tab:{re.sub('[^a-z0-9-]', '-', label.lower())}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in re.sub(r"\s+", " ", text))
+
+
+def html_page(suite: SuitePart) -> str:
+    """A suite's tables as one plain HTML page, which needs nothing else."""
+    parts = [f"<h1>{html.escape(suite.name)}</h1>", _paragraph(suite.summary)]
+    parts.append(_paragraph(_progress_text(suite)))
+    for title, group in zip(titles(suite.groups), suite.groups, strict=True):
+        parts += [f"<h2>{html.escape(title)}</h2>", _paragraph(group_caption(group))]
+        parts.append(_html_table(*table_of(group, suite)))
+    if suite.aggregates:
+        parts += ["<h2>Over tasks</h2>", _html_table(*aggregate_table(suite))]
+        parts.append(_paragraph(_over_tasks_text()))
+    body = "\n".join([*parts, _paragraph(LEGEND)])
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(suite.name)}</title></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _html_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers, tablefmt="html", disable_numparse=True))
+
+
+def csv_text(suite: SuitePart) -> str:
+    """Every number of a suite's rows, one row a line."""
+    lines = [_csv_row(suite, group, row) for group in suite.groups for row in group.rows]
+    out = io.StringIO()
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "suite": suite.name,
+        "task": group.task,
+        "dataset": group.dataset,
+        "learner": "" if row.is_policy else group.learner["id"],
+        "learner_config": "" if row.is_policy else _config(group.learner),
+        "method": row.id,
+        "config": _config(row.method),
+        "budget": json.dumps(row.budget, sort_keys=True) if row.budget else "",
+        "size": row.size,
+        "labels": row.labels,
+        "status": row.status,
+        "condensation_seeds": None if row.is_policy else row.condensation_seeds,
+        "learner_seeds": row.learner_seeds,
+        "episodes": row.episodes,
+        "mark": row.mark,
+        "rank": "" if row.rank is None else "-".join(map(str, row.rank)),
+        "cells": " ".join(filter(None, row.cells)),
+    }
+    for split in SPLITS:
+        for name in STATISTICS:
+            found = row.returns[split][name] if row.returns else None
+            line |= _csv_interval(f"{split}_{name}", found)
+    for name in ("normalised", "recovery", "gain", "gap"):
+        line |= _csv_interval(name, getattr(row, name))
+    against = {a.floor: a for a in row.against}
+    for floor in FLOORS:
+        found_floor = against.get(floor)
+        line[f"against_{floor}"] = found_floor.verdict if found_floor else ""
+        line |= _csv_interval(
+            f"probability_over_{floor}", found_floor.probability if found_floor else None
+        )
+    paper = suite.published_of(group, row)
+    for split in SPLITS:
+        line[f"paper_{split}"] = getattr(paper, split) if paper else None
+    return {**line, **(row.cost or {})}
+
+
+def _csv_interval(name: str, interval: Interval | None) -> dict[str, Any]:
+    plain = interval.to_json() if interval else {}
+    bounds = {f"{name}_{bound}": plain.get(bound) for bound in ("low", "high")}
+    return {name: plain.get("estimate"), **bounds}
+
+
+def _config(part: Any) -> str:
+    return json.dumps(part["config"], sort_keys=True)
+
+
+FORMATS: dict[str, Callable[[SuitePart], str]] = {
+    "md": markdown,
+    "tex": latex,
+    "csv": csv_text,
+    "html": html_page,
+}
+
+
+def board_json(board: Board) -> str:
+    """Everything on the board, as JSON."""
+    return json.dumps(board.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"

@@ -1,0 +1,422 @@
+"""The rows of a comparison: what tables, pages and files show, worked out once for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.reporting.statistics import (
+    STATISTICS,
+    Interval,
+    difference_of,
+    generalisation_gap,
+    probability_of_improvement,
+    recovery_of,
+    student_interval,
+    unit_means,
+    unit_statistics,
+)
+
+Record = Mapping[str, Any]
+ScoreRange = Callable[[str], tuple[float, float] | None]
+Means = dict[str, npt.NDArray[np.float64]]
+SPLITS = ("seen", "heldout")
+POLICIES = ("expert", "marginal-policy", "random-policy")
+FLOORS = ("random-policy", "marginal-policy", "random")
+UNMARKED = (*POLICIES, "full", "random")
+
+
+@dataclass(frozen=True)
+class Against:
+    """How a row stands to one of the rows that it should beat, on held-out levels.
+
+    Attributes:
+        floor: `random-policy`, `marginal-policy` or `random`, the subset of its size and labels.
+        difference: of the returns, paired.
+        probability: that one of the row's units returns more than one of the floor's.
+    """
+
+    floor: str
+    difference: Interval
+    probability: Interval
+
+    @property
+    def verdict(self) -> str:
+        """`above` or `below` where the difference's interval excludes zero; else `level`.
+
+        `unknown` where there is no interval.
+        """
+        if not self.difference.known:
+            return "unknown"
+        if self.difference.above_zero:
+            return "above"
+        return "below" if self.difference.below_zero else "level"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a method with a budget, over its condensation seeds.
+
+    Attributes:
+        name: the method's id, with the settings in which those of one id differ.
+        method: `{"id", "config"}`.
+        budget: as asked for; None for policies.
+        status: `done`, or what the first record that is not says, or `missing`.
+        reason: of anything but `done`.
+        cells: ids of the records, one for each condensation seed.
+        size: transitions kept.
+        labels: what the learner was given, `hard`, `soft` or `continuous`.
+        condensation_seeds: how many.
+        learner_seeds: how many.
+        episodes: of each student on each split.
+        returns: by split and statistic; statistics are of a student's episodes.
+        normalised: held-out mean as (R - r_min) / (r_max - r_min).
+        recovery: held-out mean as (R - random policy) / (expert - random policy).
+        gain: held-out mean minus the random subset's of the same size and labels.
+        gap: seen minus held-out mean.
+        against: the floors, as far as there are records of them.
+        mark: `!` for a row with a floor that it is not above, `?` where that cannot be told.
+        rank: best and worst place among the rows that were trained that paired differences
+            leave open.
+        cost: `condense_seconds`, `train_seconds`, `gradient_evaluations`, `environment_steps`,
+            `bytes`, `device`; means over condensation seeds.
+        displacement: of synthetic observations, of the first condensation seed.
+        matching_loss: likewise.
+        plugins: what else than this package made it.
+    """
+
+    name: str
+    method: Mapping[str, Any]
+    budget: Mapping[str, Any] | None
+    status: str
+    reason: str
+    cells: tuple[str, ...]
+    size: int | None = None
+    labels: str | None = None
+    condensation_seeds: int = 1
+    learner_seeds: int = 1
+    episodes: int = 0
+    returns: Mapping[str, Mapping[str, Interval]] | None = None
+    normalised: Interval | None = None
+    recovery: Interval | None = None
+    gain: Interval | None = None
+    gap: Interval | None = None
+    against: tuple[Against, ...] = ()
+    mark: str = ""
+    rank: tuple[int, int] | None = None
+    cost: Mapping[str, Any] | None = None
+    displacement: Mapping[str, float] | None = None
+    matching_loss: Mapping[str, float] | None = None
+    plugins: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The method's id."""
+        return str(self.method["id"])
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether nobody trained it here: a reference policy, or somebody's policies."""
+        return self.budget is None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether its intervals are those of one condensed dataset."""
+        return not self.is_policy and self.id != "full" and self.condensation_seeds == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain values."""
+        plain = {name: _plain(value) for name, value in vars(self).items()}
+        plain["against"] = {
+            a.floor: {
+                "verdict": a.verdict,
+                "difference": a.difference.to_json(),
+                "probability": a.probability.to_json(),
+            }
+            for a in self.against
+        }
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows that may be compared: one task, dataset, learner and protocol.
+
+    Attributes:
+        task: id.
+        dataset: id.
+        learner: `{"id", "config"}`.
+        evaluation: the protocol.
+        learner_seeds: how many.
+        action_selection: how students act, `sample` or `greedy`; None if nothing is done.
+        rows: the expert, all the data, the methods by size, the policies that do not look.
+    """
+
+    task: str
+    dataset: str
+    learner: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    learner_seeds: int
+    action_selection: str | None
+    rows: tuple[Row, ...]
+
+    @property
+    def episodes(self) -> int:
+        """Of each student on each split."""
+        return int(self.evaluation["environments"] * self.evaluation["quota"])
+
+    def find(self, name: str) -> Row | None:
+        """The row of a reference policy, or of all the data, if it is done."""
+        return next((r for r in self.rows if r.id == name and r.status == "done"), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The group as plain values."""
+        return {**vars(self), "rows": [row.to_json() for row in self.rows]}
+
+
+def groups_of(
+    records: Iterable[Record], score_range: ScoreRange = lambda task: None
+) -> list[Group]:
+    """Sort records into rows, and those into what may be compared.
+
+    Args:
+        records: of any status, in any order. `missing` is one too.
+        score_range: r_min and r_max of a task by its id, or None.
+    """
+    policies: dict[str, list[Record]] = {}
+    learned: dict[str, list[Record]] = {}
+    for record in records:
+        cell = record["cell"]
+        place = _place_key(cell)
+        if cell["learner"] is None:
+            policies.setdefault(place, []).append(record)
+        else:
+            key = place + json.dumps(cell["learner"], sort_keys=True)
+            learned.setdefault(key, []).append(record)
+    return [
+        _group(found, policies.get(_place_key(found[0]["cell"]), []), score_range)
+        for found in learned.values()
+    ]
+
+
+def _place_key(cell: Mapping[str, Any]) -> str:
+    """What a policy has in common with the rows that it stands beside."""
+    names = ("task", "dataset", "evaluation", "learner_seeds")
+    return json.dumps([cell[name] for name in names], sort_keys=True)
+
+
+def _group(learned: Sequence[Record], policies: Sequence[Record], score_range: ScoreRange) -> Group:
+    by_row: dict[str, list[Record]] = {}
+    for record in (*learned, *policies):
+        cell = record["cell"]
+        key = json.dumps([cell["method"], cell["budget"]], sort_keys=True)
+        by_row.setdefault(key, []).append(record)
+    found = [
+        sorted(row, key=lambda record: int(record["cell"]["condensation_seed"]))
+        for row in by_row.values()
+    ]
+    found.sort(key=_order)
+    names = names_of([row[0]["cell"]["method"] for row in found])
+    drafts = [_Draft(name, row) for name, row in zip(names, found, strict=True)]
+    cell = learned[0]["cell"]
+    rows = [_row(draft, drafts, score_range(cell["task"])) for draft in drafts]
+    done = [record for record in learned if record["status"] == "done"]
+    return Group(
+        task=cell["task"],
+        dataset=cell["dataset"],
+        learner=cell["learner"],
+        evaluation=cell["evaluation"],
+        learner_seeds=len(cell["learner_seeds"]),
+        action_selection=done[0]["action_selection"] if done else None,
+        rows=tuple(rows),
+    )
+
+
+def _order(row: Sequence[Record]) -> tuple[Any, ...]:
+    """Ceilings first, then the smallest first, the random subset last of its size, then floors."""
+    cell = row[0]["cell"]
+    name = cell["method"]["id"]
+    first = {"expert": 0, "full": 1, "marginal-policy": 3, "random-policy": 4}.get(name, 2)
+    settings = json.dumps(cell["method"]["config"], sort_keys=True)
+    return (first, _size(row) or 0, name == "random", name, settings)
+
+
+def _size(row: Sequence[Record]) -> int | None:
+    sizes = [record["report"]["size"] for record in row if "report" in record]
+    asked = (row[0]["cell"]["budget"] or {}).get("size")
+    return int(sizes[0]) if sizes else asked
+
+
+def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Ids of methods or learners, with the settings in which those of one id differ.
+
+    Args:
+        parts: `{"id", "config"}` each.
+    """
+    values: dict[tuple[str, str], set[str]] = {}
+    for part in parts:
+        for key, value in part["config"].items():
+            values.setdefault((part["id"], key), set()).add(str(value))
+    names = []
+    for part in parts:
+        said = [f"{k}={v}" for k, v in part["config"].items() if len(values[part["id"], k]) > 1]
+        names.append(part["id"] + (f" ({', '.join(said)})" if said else ""))
+    return names
+
+
+class _Draft:
+    """A row before it is compared with the others."""
+
+    def __init__(self, name: str, records: Sequence[Record]) -> None:
+        self.name, self.records = name, records
+        self.cell = records[0]["cell"]
+        self.undone = next((r for r in records if r["status"] != "done"), None)
+        self.id = str(self.cell["method"]["id"])
+        self.trained = self.cell["learner"] is not None
+        self.size, self.labels = _size(records), records[0].get("labels")
+        self.means: Means = {}
+        if self.undone is None:
+            self.means = {split: unit_means(records, split) for split in SPLITS}
+
+    @property
+    def done(self) -> bool:
+        return self.undone is None
+
+    @property
+    def heldout(self) -> npt.NDArray[np.float64]:
+        return self.means["heldout"]
+
+
+def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | None) -> Row:
+    cell, records = draft.cell, draft.records
+    frame = Row(
+        name=draft.name,
+        method=cell["method"],
+        budget=cell["budget"],
+        status="done",
+        reason="",
+        cells=tuple(str(record.get("cell_id", "")) for record in records),
+        size=draft.size,
+        labels=draft.labels,
+        condensation_seeds=len(records),
+        learner_seeds=len(cell["learner_seeds"]),
+        episodes=int(cell["evaluation"]["environments"] * cell["evaluation"]["quota"]),
+    )
+    if draft.undone is not None:
+        reason = draft.undone.get("reason", "")
+        return replace(frame, status=draft.undone["status"], reason=reason)
+    floors = _floors(draft, others)
+    against = tuple(
+        Against(
+            name,
+            difference_of(draft.heldout, floor.heldout),
+            probability_of_improvement(draft.heldout, floor.heldout),
+        )
+        for name, floor in floors.items()
+    )
+    ceiling = _policy("expert", others)
+    bottom = _policy("random-policy", others)
+    heldout = student_interval(draft.heldout)
+    share = None
+    if ceiling is not None and bottom is not None and draft not in (ceiling, bottom):
+        share = recovery_of(draft.heldout, bottom.heldout, ceiling.heldout)
+    return replace(
+        frame,
+        returns={
+            split: {
+                name: student_interval(unit_statistics(records, split, statistic))
+                for name, statistic in STATISTICS.items()
+            }
+            for split in SPLITS
+        },
+        normalised=_normalised(heldout, span),
+        recovery=share,
+        gain=next((a.difference for a in against if a.floor == "random"), None),
+        gap=generalisation_gap(records),
+        against=against,
+        mark=_mark(draft, against),
+        rank=_rank(draft, others) if draft.trained else None,
+        cost=_cost(records),
+        displacement=records[0].get("report", {}).get("displacement"),
+        matching_loss=records[0].get("report", {}).get("matching_loss"),
+        plugins=tuple(records[0].get("plugins", ())),
+    )
+
+
+def _policy(name: str, others: Sequence[_Draft]) -> _Draft | None:
+    return next((d for d in others if d.id == name and d.done and not d.trained), None)
+
+
+def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
+    """What there is of the rows that a row should beat."""
+    if draft.id in ("random-policy", "expert"):
+        return {}
+    found = {name: _policy(name, others) for name in ("random-policy", "marginal-policy")}
+    if draft.trained and draft.id not in ("full", "random"):
+        alike = (d for d in others if d.id == "random" and d.done and _alike(d, draft))
+        found["random"] = next(alike, None)
+    return {
+        name: floor for name, floor in found.items() if floor is not None and floor is not draft
+    }
+
+
+def _alike(a: _Draft, b: _Draft) -> bool:
+    return (a.size, a.labels) == (b.size, b.labels)
+
+
+def _mark(draft: _Draft, against: Sequence[Against]) -> str:
+    """Whether a row clears its floors: not if it is not above one, unknown if one is missing."""
+    if draft.id in POLICIES:
+        return ""
+    needed = 2 if draft.id in UNMARKED or not draft.trained else 3
+    verdicts = [a.verdict for a in against]
+    if "level" in verdicts or "below" in verdicts:
+        return "!"
+    return "" if verdicts == ["above"] * needed else "?"
+
+
+def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
+    """The places among the trained rows that paired differences leave open."""
+    rivals = [d for d in others if d.trained and d.done and d is not draft]
+    differences = [difference_of(draft.heldout, rival.heldout) for rival in rivals]
+    if not all(d.known for d in differences):
+        return None
+    better = sum(d.below_zero for d in differences)
+    worse = sum(d.above_zero for d in differences)
+    return (1 + better, 1 + len(rivals) - worse)
+
+
+def _normalised(heldout: Interval, span: tuple[float, float] | None) -> Interval | None:
+    if span is None:
+        return None
+    low, high = span
+    return heldout.scaled(1 / (high - low), -low / (high - low))
+
+
+def _cost(records: Sequence[Record]) -> dict[str, Any]:
+    """What a row took, on average over its condensation seeds."""
+
+    def seconds(phase: str) -> float | None:
+        found = [r["timings"][phase]["wall"] for r in records if phase in r.get("timings", {})]
+        return float(np.mean(found)) if found else None
+
+    out: dict[str, Any] = {f"{p}_seconds": seconds(p) for p in ("condense", "train")}
+    reports = [record["report"] for record in records if "cost" in record.get("report", {})]
+    for name in ("gradient_evaluations", "environment_steps"):
+        out[name] = float(np.mean([r["cost"][name] for r in reports])) if reports else None
+    out["bytes"] = float(np.mean([r["bytes"] for r in reports])) if reports else None
+    out["device"] = records[0].get("environment", {}).get("device")
+    return out

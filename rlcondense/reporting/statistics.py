@@ -244,7 +244,8 @@ def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
         v_top, both, v_bottom = v_r + v_f, v_f, v_c + v_f
         share = top / bottom
         parts = np.array([v_r, (1 - share) ** 2 * v_f, share**2 * v_c])
-        degrees = _satterthwaite(parts, np.array([len(x) - 1 for x in (r, f, c)]))
+        # Rounded down, since the share that weighs the parts is estimated too (a simulation).
+        degrees = np.floor(_satterthwaite(parts, np.array([len(x) - 1 for x in (r, f, c)])))
     return _ratio(top, bottom, v_top, both, v_bottom, degrees, n)
 
 
@@ -314,12 +315,11 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
     if n < 2:
         return Interval(estimate, NAN, NAN, NAN, n)
     variances, degrees = map(np.concatenate, zip(*map(_two_way, scores), strict=True))
-    exact = float(np.sqrt(variances.sum())) / len(scores)
-    drawn = _crossed(scores, np.random.default_rng(seed))
-    spread = float(_over_tasks(drawn, "mean").std(ddof=1))
-    error, known = exact, _satterthwaite(variances, degrees)
-    if statistic != "mean" and spread:
-        error *= float(_over_tasks(drawn, statistic).std(ddof=1)) / spread
+    error, known = float(np.sqrt(variances.sum())) / len(scores), _satterthwaite(variances, degrees)
+    if statistic != "mean" and error:
+        drawn = _crossed(scores, np.random.default_rng(seed))
+        own, means = (_over_tasks(drawn, name).std(ddof=1) for name in (statistic, "mean"))
+        error *= float(own / means)
     if statistic == "median":  # which may rest on one task
         known = max(n - 1, known / len(scores))
     return _around(estimate, error, known, n)

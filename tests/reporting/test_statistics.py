@@ -1,17 +1,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rlcondense.reporting.statistics import (
+    STATISTICS,
+    Interval,
+    aggregate,
     difference,
+    difference_of,
+    generalisation_gap,
+    probability_of_improvement,
     rank_correlation,
     recovery,
+    recovery_of,
     student_interval,
     summarise,
+    unit_statistics,
 )
 from rlcondense.reporting.tables import run_table
 
@@ -43,6 +52,127 @@ def test_intervals_cover_what_they_claim(n: int) -> None:
     intervals = [student_interval(row) for row in samples]
     covered = np.mean([i.low <= 7 <= i.high for i in intervals])
     assert 0.93 < covered < 0.97
+
+
+def _covered(draw: Callable[[np.random.Generator], Interval], truth: float, times: int) -> float:
+    rng = np.random.default_rng(times)
+    intervals = [draw(rng) for _ in range(times)]
+    return float(np.mean([i.low <= truth <= i.high for i in intervals]))
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("m", [3, 5, 10])
+def test_intervals_of_differences_cover_paired_or_not(n: int, m: int) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        return difference_of(rng.normal(3, 1, n), rng.normal(1, 2, m))
+
+    assert 0.93 < _covered(draw, 2, 3000) < 0.97
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 5), (10, 10), (3, 5), (10, 5)])
+def test_intervals_of_recovery_cover_though_its_scale_is_measured_too(n: int, m: int) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        rows = (rng.normal(3, 0.3, n), rng.normal(1.5, 0.1, m), rng.normal(6.5, 0.5, m))
+        found = recovery_of(*rows)
+        assert found is not None
+        return found
+
+    assert 0.93 < _covered(draw, 0.3, 3000) < 0.97
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("spread", [(0.3, 3.0, 5.0), (1.0, 0.0, 2.0), (0.0, 2.0, 0.5)])
+def test_aggregates_cover_new_seeds_and_new_levels(
+    n: int, spread: tuple[float, float, float]
+) -> None:
+    """Of units, of levels, and of what one unit does on one level."""
+    of_units, of_levels, of_both = spread
+
+    def draw(statistic: str) -> Callable[[np.random.Generator], Interval]:
+        def interval(rng: np.random.Generator) -> Interval:
+            tasks = [
+                rng.normal(0, of_units, (n, 1))
+                + rng.normal(0, of_levels, (1, 20))
+                + rng.normal(0, of_both, (n, 20))
+                for _ in range(2)
+            ]
+            return aggregate(tasks, statistic)
+
+        return interval
+
+    assert 0.93 < _covered(draw("mean"), 0, 2000) < 0.97
+    assert 0.93 < _covered(draw("interquartile_mean"), 0, 400) < (0.995 if n == 3 else 0.98)
+    assert _covered(draw("median"), 0, 200) > 0.91
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("lead", [0.0, 1.0, 2.0])
+def test_the_probability_of_improvement_covers_at_least_what_it_claims(n: int, lead: float) -> None:
+    from scipy.stats import norm
+
+    def draw(rng: np.random.Generator) -> Interval:
+        return probability_of_improvement(rng.normal(lead, 1, n), rng.normal(0, 1, n))
+
+    assert _covered(draw, float(norm.cdf(lead / np.sqrt(2))), 300) > 0.93
+
+
+def test_the_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
+    found = probability_of_improvement(np.array([1.0, 2.0, 4.0]), np.array([2.0, 0.0, 0.0]))
+    assert found.estimate == pytest.approx((2 + 2.5 + 3) / 9)
+    assert 0 <= found.low < found.estimate < found.high <= 1
+    certain = probability_of_improvement(np.array([5.0, 6.0, 7.0]), np.array([1.0, 2.0, 3.0]))
+    assert (certain.estimate, certain.high) == (1, 1)
+    assert certain.low < 0.5  # three against three is not enough for more
+
+
+def _scores() -> list[np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(7)
+    return [rng.gamma(task + 1.0, size=(5, 12)) for task in range(6)]
+
+
+def test_aggregates_are_agarwals() -> None:
+    """Over runs and tasks as in arXiv:2108.13264: the same from scipy, written out."""
+    from scipy.stats import trim_mean
+
+    matrix = np.stack([task.mean(1) for task in _scores()], 1)
+    found = {name: aggregate(_scores(), name).estimate for name in STATISTICS}
+    assert found["mean"] == pytest.approx(matrix.mean())
+    assert found["median"] == pytest.approx(np.median(matrix.mean(0)))
+    assert found["interquartile_mean"] == pytest.approx(trim_mean(matrix, 0.25, axis=None))
+
+
+def test_point_estimates_agree_with_rliable() -> None:
+    metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
+    matrix = np.stack([task.mean(1) for task in _scores()], 1)
+    for name, theirs in (
+        ("mean", metrics.aggregate_mean),
+        ("median", metrics.aggregate_median),
+        ("interquartile_mean", metrics.aggregate_iqm),
+    ):
+        assert abs(aggregate(_scores(), name).estimate - theirs(matrix)) < 1e-6
+    x, y = matrix[:, 1], matrix[:, 0]
+    theirs = metrics.probability_of_improvement(x[:, None], y[:, None])
+    assert abs(probability_of_improvement(x, y).estimate - theirs) < 1e-6
+
+
+def test_aggregates_of_equal_seeds_are_the_same_every_time() -> None:
+    assert aggregate(_scores(), "median") == aggregate(_scores(), "median")
+
+
+def test_statistics_are_of_a_students_episodes() -> None:
+    rows = [[0.0, 0.0, 1.0, 9.0], [2.0, 2.0, 2.0, 2.0]]
+    records = [_record("m", rows)]
+    assert list(unit_statistics(records, "heldout", STATISTICS["median"])) == [0.5, 2.0]
+    trimmed = unit_statistics(records, "heldout", STATISTICS["interquartile_mean"])
+    assert list(trimmed) == [0.5, 2.0]
+    both = [*records, _record("m", [[4.0] * 4, [6.0] * 4], seed=1)]
+    assert list(unit_statistics(both, "heldout", STATISTICS["median"])) == [1.25, 5.0]
+
+
+def test_the_generalisation_gap_is_paired_by_seed() -> None:
+    row = [_record("m", [[1.0], [2.0], [3.0]], seen=[[2.0], [3.0], [4.0]])]
+    gap = generalisation_gap(row)
+    assert (gap.estimate, gap.low) == (pytest.approx(1), pytest.approx(1))
 
 
 def test_the_unit_is_the_seed_not_the_episode() -> None:
@@ -94,13 +224,13 @@ def test_a_row_that_does_not_clear_its_floors_is_marked() -> None:
         _record("marginal-policy", [[2.0], [2.1], [1.9]]),
         _record("random", [[1.5], [1.6], [1.4]]),
         _record("full", [[3.0], [3.1], [2.9]]),
-        _record("expert", [[5.0], [5.1], [4.9]]),
+        _record("expert", [[5.1], [4.8], [5.1]]),
     ]
     weak = run_table([_record("gradmatch", [[1.9], [2.0], [1.8]])], references)
     assert "! gradmatch does not clear the marginal policy on held-out levels" in weak
     strong = run_table([_record("gradmatch", [[2.9], [3.0], [2.8]])], references)
     assert "clears the random policy, the marginal policy and the random subset" in strong
-    assert "47% [41%, 54%]" in strong
+    assert "47% [41%, 57%]" in strong
 
 
 def test_rank_correlation_is_kendalls() -> None:

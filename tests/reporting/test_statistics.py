@@ -230,7 +230,7 @@ def test_a_row_that_does_not_clear_its_floors_is_marked() -> None:
     assert "! gradmatch does not clear the marginal policy on held-out levels" in weak
     strong = run_table([_record("gradmatch", [[2.9], [3.0], [2.8]])], references)
     assert "clears the random policy, the marginal policy and the random subset" in strong
-    assert "47% [41%, 57%]" in strong
+    assert "48% [41%, 57%]" in strong
 
 
 def test_rank_correlation_is_kendalls() -> None:

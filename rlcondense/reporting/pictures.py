@@ -1,0 +1,157 @@
+"""Pictures of what was condensed: frames before, after and their difference, and the actions."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.errors import RLCondenseError
+from rlcondense.files import write_bytes, write_json
+from rlcondense.making import load_dataset
+from rlcondense.methods.condensed import CondensedDataset, load_condensed
+
+Array = npt.NDArray[Any]
+SHOWN = 8  # frames in a line
+MOST_AMPLIFIED = 128
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the picture of a condensed dataset shows.
+
+    Attributes:
+        kind: `synthetic`, or `selection`.
+        rows: of the condensed dataset, those whose frames are shown.
+        size: how many there are.
+        label_kind: `hard`, `soft` or `continuous`.
+        actions: each action's share of the labels; None for continuous ones.
+        dataset_actions: each action's share of the source's labels, if that is at hand.
+        amplified: how many times larger than it is the difference is drawn.
+    """
+
+    kind: str
+    rows: tuple[int, ...]
+    size: int
+    label_kind: str
+    actions: tuple[float, ...] | None
+    dataset_actions: tuple[float, ...] | None
+    amplified: int = 1
+
+
+def write_picture(condensed: Path, out: Path) -> Path | None:
+    """Draw a condensed dataset that lies in a folder to `<out>.png` and `<out>.json`.
+
+    Where its source can be had, frames stand above what became of them.
+
+    Args:
+        condensed: the folder.
+        out: path without its ending.
+
+    Returns:
+        The PNG, or None for observations that are no frames.
+
+    Raises:
+        CorruptArtifact: the folder holds no condensed dataset.
+    """
+    data = load_condensed(condensed)
+    drawn = draw(data, _source(data))
+    if drawn is None:
+        return None
+    sheet, picture = drawn
+    path = out.with_name(f"{out.name}.png")
+    write_bytes(path, _png(sheet))
+    write_json(out.with_name(f"{out.name}.json"), asdict(picture))
+    return path
+
+
+def _source(data: CondensedDataset) -> TransitionDataset | None:
+    if data.report is None:
+        return None
+    try:
+        found = load_dataset(data.report.dataset)
+    except RLCondenseError:  # somebody else's
+        return None
+    return found if found.sha256 == data.report.dataset_sha256 else None
+
+
+def draw(
+    data: CondensedDataset, source: TransitionDataset | None = None
+) -> tuple[npt.NDArray[np.uint8], Picture] | None:
+    """A sheet of frames, and what it shows.
+
+    Args:
+        data: what was condensed.
+        source: what it was condensed from.
+
+    Returns:
+        `(height, width, 3)` and the picture; None for observations that are no frames. A selection
+        has one line of frames; synthetic frames have three, if `source` and `initial_indices` are
+        there: before, after, and grey plus the difference.
+    """
+    if data.observations.ndim != 4 or data.observations.shape[1] not in (1, 3):
+        return None
+    rows = np.unique(np.linspace(0, len(data) - 1, SHOWN).round().astype(int))
+    after = np.asarray(data.observations[rows], np.float64)
+    lines, amplified = [after], 1
+    if source is not None and data.initial_indices is not None:
+        start = np.asarray(source.observations[np.asarray(data.initial_indices)[rows]], np.float64)
+        moved = after - start
+        amplified = _amplification(float(np.abs(moved).max()))
+        lines = [start, after, 127.5 + amplified * moved]
+    num_actions = max(_num_actions(part) for part in (data, source) if part is not None)
+    picture = Picture(
+        kind="selection" if data.source_indices is not None else "synthetic",
+        rows=tuple(int(row) for row in rows),
+        size=len(data),
+        label_kind=data.label_kind,
+        actions=_shares(data, data.label_kind, num_actions),
+        dataset_actions=None if source is None else _shares(source, data.label_kind, num_actions),
+        amplified=amplified,
+    )
+    return _sheet(lines), picture
+
+
+def _amplification(largest: float) -> int:
+    """The largest power of two that keeps the difference within what a pixel can show."""
+    if largest <= 0:
+        return 1
+    return int(2 ** np.clip(np.floor(np.log2(127.5 / largest)), 0, np.log2(MOST_AMPLIFIED)))
+
+
+def _num_actions(data: Columns) -> int:
+    """How many discrete actions there are, as far as the data tell."""
+    if data.actions.ndim > 1:
+        return 0
+    return int(data.actions.max()) + 1 if data.action_probs is None else data.action_probs.shape[1]
+
+
+def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ...] | None:
+    """Each action's share of the labels."""
+    if not num_actions:
+        return None
+    if label_kind == "soft" and data.action_probs is not None:
+        shares = data.action_probs.mean(0)
+    else:
+        shares = np.bincount(data.actions, minlength=num_actions) / len(data)
+    return tuple(round(float(share), 6) for share in shares)
+
+
+def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
+    """Lines of `(n, channels, height, width)` frames as one `(height, width, 3)` picture."""
+    drawn = [np.concatenate(list(line.transpose(0, 2, 3, 1)), 1) for line in lines]
+    pixels = np.concatenate(drawn, 0).round().clip(0, 255).astype(np.uint8)
+    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    import imageio.v3 as imageio
+
+    content = io.BytesIO()
+    imageio.imwrite(content, pixels, extension=".png")
+    return content.getvalue()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -62,11 +63,21 @@ def test_a_selection_is_one_line_of_frames(tiny: TransitionDataset, task: Task) 
 def test_what_is_written_is_a_png_and_what_it_shows(
     synthetic: CondensedDataset, tmp_path: Path
 ) -> None:
-    """The source is not what has its name here, so that only what became of it is drawn."""
     synthetic.save(tmp_path / "condensed")
     path = write_picture(tmp_path / "condensed", tmp_path / "out")
     assert path == tmp_path / "out.png"
+    assert imageio.imread(path).shape == (3 * 64, SHOWN * 64, 3)
     facts = json.loads((tmp_path / "out.json").read_text())
-    assert imageio.imread(path).shape == (64, SHOWN * 64, 3)
-    assert facts["dataset_actions"] is None
+    assert len(facts["dataset_actions"]) == 15
     assert facts["size"] == 30
+
+
+def test_another_dataset_of_the_sources_name_is_not_shown(
+    synthetic: CondensedDataset, tmp_path: Path
+) -> None:
+    assert synthetic.report is not None
+    other = replace(synthetic, report=replace(synthetic.report, dataset_sha256="0" * 64))
+    other.save(tmp_path / "condensed")
+    path = write_picture(tmp_path / "condensed", tmp_path / "out")
+    assert path is not None
+    assert imageio.imread(path).shape == (64, SHOWN * 64, 3)

@@ -673,6 +673,23 @@ def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
         sys.exit(1)
 
 
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(a: Path, b: Path, as_json: bool) -> None:
+    """Compare two records, A.json and B.json, paired by seed and by level."""
+    from rlcondense.reporting import compare as comparing
+    from rlcondense.running.store import read_record_file
+
+    records = read_record_file(a), read_record_file(b)
+    if as_json:
+        found = comparing.compare(*records)
+        click.echo(json.dumps({split: of.to_json() for split, of in found.items()}, indent=2))
+        return
+    click.echo(comparing.compare_text(*records))
+
+
 @main.group()
 def leaderboard() -> None:
     """Build what is published from records."""

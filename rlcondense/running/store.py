@@ -138,15 +138,7 @@ class Store:
         return None
 
     def _read(self, cell_id: str) -> dict[str, Any]:
-        path = self.record_path(cell_id)
-        record = read_json(path)
-        if not isinstance(record, dict):
-            raise CorruptArtifact(f"{path} is no record")
-        if (version := record.get("schema_version")) != SCHEMA_VERSION:
-            raise _Foreign(path, version)
-        if record.get("content_sha256") != content_sha256(record):
-            raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
-        return record
+        return read_record_file(self.record_path(cell_id))
 
     def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record with its checksum, and give it as written."""
@@ -305,6 +297,23 @@ class _Foreign(RLCondenseError):
             f"{path} was written by another version of rlcondense (schema {version}, here "
             f"{SCHEMA_VERSION}) and is left as it is: take another --results, or --refresh"
         )
+
+
+def read_record_file(path: Path) -> dict[str, Any]:
+    """The record of a file.
+
+    Raises:
+        CorruptArtifact: it is missing, no record, or was altered.
+        RLCondenseError: another version of this package wrote it.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise CorruptArtifact(f"{path} is no record")
+    if (version := record.get("schema_version")) != SCHEMA_VERSION:
+        raise _Foreign(path, version)
+    if record.get("content_sha256") != content_sha256(record):
+        raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
+    return record
 
 
 def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:

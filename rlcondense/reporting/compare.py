@@ -1,0 +1,157 @@
+"""Two records side by side: paired by seed and by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlcondense.errors import BadConfig
+from rlcondense.reporting.rows import SPLITS
+from rlcondense.reporting.statistics import (
+    Interval,
+    difference,
+    probability_of_improvement,
+    student_interval,
+    unit_means,
+    units,
+)
+from rlcondense.reporting.tables import bracketed, plus_minus
+
+Record = Mapping[str, Any]
+MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A and B on one split.
+
+    Attributes:
+        a: A's mean, over learner seeds.
+        b: B's.
+        difference: A minus B, paired by seed.
+        by_level: the same, with levels as units: each averaged over the learner seeds.
+        probability: that a student of A returns more than one of B.
+        levels: how many levels A is better on, how many are equal, and how many B is better on.
+    """
+
+    a: Interval
+    b: Interval
+    difference: Interval
+    by_level: Interval
+    probability: Interval
+    levels: tuple[int, int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain values."""
+        plain = {n: v.to_json() for n, v in vars(self).items() if isinstance(v, Interval)}
+        return {**plain, "levels": dict(zip(("a", "equal", "b"), self.levels, strict=True))}
+
+
+def compare(a: Record, b: Record) -> dict[str, Compared]:
+    """Two records of one task and one protocol, by split.
+
+    Raises:
+        BadConfig: they cannot be compared: one has no returns, or they played other levels.
+    """
+    for record in (a, b):
+        if record["status"] != "done":
+            raise BadConfig(f"record {record['cell_id']} is {record['status']}: nothing to compare")
+    for name in ("task", "evaluation"):
+        if a["cell"][name] != b["cell"][name]:
+            raise BadConfig(
+                f"the records are of different {name}s: {a['cell'][name]} and {b['cell'][name]}"
+            )
+    if a["level_seeds"] != b["level_seeds"]:
+        raise BadConfig("the records were evaluated on different levels")
+    return {split: _compared(a, b, split) for split in SPLITS}
+
+
+def _compared(a: Record, b: Record, split: str) -> Compared:
+    of_levels = units([a], split).mean(0) - units([b], split).mean(0)
+    signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
+    means = unit_means([a], split), unit_means([b], split)
+    return Compared(
+        a=student_interval(means[0]),
+        b=student_interval(means[1]),
+        difference=difference([a], [b], split),
+        by_level=student_interval(of_levels),
+        probability=probability_of_improvement(*means),
+        levels=(signs[0], signs[1], signs[2]),
+    )
+
+
+def compare_text(a: Record, b: Record) -> str:
+    """What `rlcondense compare` prints."""
+    from tabulate import tabulate
+
+    found = compare(a, b)
+    table = [
+        [
+            {"seen": "seen", "heldout": "held-out"}[split],
+            plus_minus(of.a),
+            plus_minus(of.b),
+            bracketed(of.difference, "{:+.2f}"),
+            bracketed(of.by_level, "{:+.2f}"),
+            bracketed(of.probability, "{:.2f}"),
+            " / ".join(map(str, of.levels)),
+        ]
+        for split, of in found.items()
+    ]
+    headers = ["", "A", "B", "A - B", "A - B, by level", "P(A > B)", "levels A / = / B"]
+    cell = a["cell"]
+    lines = [
+        f"{cell['task']}, {cell['evaluation']['environments'] * cell['evaluation']['quota']} "
+        "episodes a student and split, equal levels",
+        f"A  {a['cell_id']}  {_name(a)}",
+        f"B  {b['cell_id']}  {_name(b)}",
+        *_differences(a, b),
+        "",
+        str(tabulate(table, headers, disable_numparse=True)),
+        "",
+        "± is the standard error over learner seeds. Brackets are 95% intervals: over learner",
+        "seeds, which are paired where there are as many, and by level over levels, each averaged",
+        "over the seeds. P(A > B): that a student of A returns more than one of B.",
+        f"On held-out levels {_verdict(found['heldout'].difference)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _name(record: Record) -> str:
+    cell = record["cell"]
+    size = record.get("report", {}).get("size")
+    words = [cell["method"]["id"]]
+    words += [f"{size} transitions"] if size else []
+    words += [f"learner {cell['learner']['id']}"] if cell["learner"] else []
+    return ", ".join([*words, f"{len(cell['learner_seeds'])} learner seeds"])
+
+
+def _differences(a: Record, b: Record) -> list[str]:
+    """What else than their numbers the two differ in."""
+    pairs = list(_unequal(a["cell"], b["cell"], ""))
+    keys = {name: (a["key"].get(name), b["key"].get(name)) for name in MADE_BY}
+    pairs += [(name, *values) for name, values in keys.items() if values[0] != values[1]]
+    return [f"   {name}: {_short(of_a)} / {_short(of_b)}" for name, of_a, of_b in pairs]
+
+
+def _unequal(a: Any, b: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in sorted({*a, *b}):
+            yield from _unequal(a.get(key, "-"), b.get(key, "-"), f"{name}.{key}".lstrip("."))
+    elif a != b:
+        yield name, a, b
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _verdict(found: Interval) -> str:
+    if not found.known:
+        return "nothing can be told from one learner seed"
+    if found.above_zero:
+        return "A is above B"
+    return "A is below B" if found.below_zero else "A and B cannot be told apart"

@@ -1,0 +1,252 @@
+"""The leaderboard's rows and tables, on the records that are published."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rlcondense.cli import main
+from rlcondense.errors import CorruptArtifact, RLCondenseError
+from rlcondense.reporting.board import Board, build_board, read_results, suite_part
+from rlcondense.reporting.formats import board_json, csv_text, html_page, latex, markdown
+from rlcondense.reporting.rows import Group, Row, groups_of
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.store import MISSING
+from rlcondense.running.suite import suite_from
+
+TASKS = ("starpilot", "jumper")
+SUITE = suite_from(
+    "two-games",
+    {
+        "summary": "for tests",
+        "tasks": list(TASKS),
+        "methods": ["random-balanced", "bc-10"],
+        "sizes": [15],
+        "condensation_seeds": 3,
+        "learner_seeds": 3,
+        "episodes": 4,
+    },
+)
+# What a student returns on held-out levels in a task: method, size -> mean.
+MEANS = {"expert": 9.0, "full": 8.0, "random-balanced": 6.0, "bc-10": 1.5, "random": 2.0,
+         "marginal-policy": 3.0, "random-policy": 1.0}  # fmt: skip
+
+
+def _records(leave_out: str = "") -> dict[str, dict[str, Any]]:
+    """A record of every planned cell, returns drawn around `MEANS`."""
+    rng = np.random.default_rng(0)
+    records: dict[str, dict[str, Any]] = {}
+    for planned in plan_suite(SUITE, lambda ids: dict.fromkeys(ids, MISSING)):
+        if planned.cell is None or planned.cell.method["id"] == leave_out:
+            continue
+        cell = planned.cell
+        mean = MEANS[cell.method["id"]]
+        size = (cell.budget or {}).get("size", 40)
+        records[cell.id] = {
+            "schema_version": 2,
+            "cell_id": cell.id,
+            "cell": cell.to_json(),
+            "status": "done",
+            "returns": {
+                "seen": rng.normal(mean + 1, 0.3, (3, 4)),
+                "heldout": rng.normal(mean, 0.3, (3, 4)),
+            },
+            "levels_sha256": "the same",
+            "action_selection": "sample",
+            "labels": "hard",
+            "timings": {"train": {"wall": 2.0}},
+            "plugins": [],
+            **({"report": {"size": size}} if cell.learner else {}),
+        }
+    return records
+
+
+def _row(group: Group, name: str) -> Row:
+    return next(row for row in group.rows if row.id == name)
+
+
+@pytest.fixture(scope="module")
+def group() -> Group:
+    [first, _] = groups_of(_records().values(), lambda task: (0.0, 10.0))
+    return first
+
+
+def test_condensation_seeds_make_one_row(group: Group) -> None:
+    row = _row(group, "random-balanced")
+    assert row.condensation_seeds == 3
+    assert len(row.cells) == 3
+    assert row.returns is not None
+    assert row.returns["heldout"]["mean"].n == 3
+    assert not row.conditional
+    assert _row(group, "bc-10").conditional
+
+
+def test_rows_stand_between_ceilings_and_floors(group: Group) -> None:
+    names = [row.id for row in group.rows]
+    assert names[:2] == ["expert", "full"]
+    assert names[-2:] == ["marginal-policy", "random-policy"]
+    assert names.index("random-balanced") < names.index("random")
+
+
+def test_a_row_is_held_against_every_floor(group: Group) -> None:
+    good, bad = _row(group, "random-balanced"), _row(group, "bc-10")
+    verdicts = {a.floor: a.verdict for a in good.against}
+    assert verdicts == dict.fromkeys(("random-policy", "marginal-policy", "random"), "above")
+    assert good.mark == ""
+    assert {a.floor: a.verdict for a in bad.against}["marginal-policy"] == "below"
+    assert bad.mark == "!"
+
+
+def test_a_missing_floor_leaves_a_row_unjudged() -> None:
+    [group, _] = groups_of(_records(leave_out="marginal-policy").values())
+    assert _row(group, "random-balanced").mark == "?"
+
+
+def test_places_that_differences_leave_open(group: Group) -> None:
+    assert _row(group, "full").rank == (1, 1)
+    assert _row(group, "random-balanced").rank == (2, 2)
+    assert _row(group, "bc-10").rank[1] == 4  # type: ignore[index]
+
+
+def test_numbers_of_a_row_agree_with_its_returns(group: Group) -> None:
+    row = _row(group, "random-balanced")
+    records = _records()
+    returns = np.stack([records[cell]["returns"]["heldout"] for cell in row.cells])
+    floors = [r["returns"]["heldout"].mean() for r in records.values()
+              if r["cell"]["task"] == group.task and r["cell"]["method"]["id"] == "random"
+              and r["report"]["size"] == 15]  # fmt: skip
+    assert row.returns is not None
+    assert row.normalised is not None
+    assert row.gain is not None
+    assert row.gap is not None
+    assert row.returns["heldout"]["mean"].estimate == pytest.approx(returns.mean())
+    assert row.normalised.estimate == pytest.approx(returns.mean() / 10)
+    assert row.gain.estimate == pytest.approx(returns.mean() - np.mean(floors))
+    assert row.gap.estimate == pytest.approx(1, abs=0.3)
+
+
+@pytest.fixture(scope="module")
+def board() -> Board:
+    records = _records(leave_out="full")
+    groups = tuple(groups_of(records.values()))
+    return Board(records, groups, (suite_part(SUITE, records),))
+
+
+def test_a_suite_shows_what_is_missing(board: Board) -> None:
+    [suite] = board.suites
+    assert _row(suite.groups[0], "full").status == "missing"
+    assert suite.done == len(board.records)
+    assert suite.planned > suite.done
+    assert "| full " in markdown(suite)
+    assert "missing" in markdown(suite)
+
+
+def test_aggregates_are_over_tasks(board: Board) -> None:
+    [suite] = board.suites
+    found = {row.method["id"]: row for row in suite.aggregates}
+    balanced = found["random-balanced"]
+    assert len(balanced.tasks) == balanced.of == 2
+    assert balanced.above == {"random-policy": 2, "marginal-policy": 2, "random": 2}
+    assert balanced.recovery is not None
+    assert balanced.recovery["mean"].estimate == pytest.approx((6 - 1) / (9 - 1), abs=0.05)
+    assert "full" not in found
+
+
+def test_the_same_records_in_another_order_give_the_same_bytes(board: Board) -> None:
+    [suite] = board.suites
+    turned = dict(reversed(board.records.items()))
+    again = suite_part(SUITE, turned)
+    for form in (markdown, latex, csv_text, html_page):
+        assert form(suite) == form(again)
+
+
+def test_csv_has_a_line_for_each_row_and_its_numbers(board: Board) -> None:
+    [suite] = board.suites
+    lines = list(csv.DictReader(io.StringIO(csv_text(suite))))
+    assert len(lines) == sum(len(group.rows) for group in suite.groups)
+    line = next(line for line in lines if line["method"] == "random-balanced")
+    assert float(line["heldout_mean_low"]) < float(line["heldout_mean"])
+    assert line["against_marginal-policy"] == "above"
+    assert json.loads(line["learner_config"])["network"] == "nature"
+
+
+def test_latex_is_escaped_and_booktabs(board: Board) -> None:
+    [suite] = board.suites
+    text = latex(suite)
+    assert text.count(r"\toprule") == len(suite.groups) + 1
+    assert r"batch\_size" in text
+    assert "±" not in text.split(r"\begin{table}", 1)[1]
+
+
+def test_the_papers_figures_stand_beside_ours() -> None:
+    board = build_board({}, ["light2024"])
+    [suite] = board.suites
+    assert not suite.groups  # nothing is there yet
+    found = {(p.task, p.method): p for p in suite.published}
+    assert found["procgen/jumper-light2024-v0", "gradmatch-light2024"].heldout == 2.86
+
+
+HOSTILE = '<script>alert(1)</script>|"&%$#_{}~^\\ ![x](https://evil.example)'
+
+
+def test_strange_names_are_shown_as_they_are() -> None:
+    records = _records()
+    for record in records.values():
+        if record["cell"]["method"]["id"] == "bc-10":
+            record["status"], record["reason"] = "failed", "no"
+            record["cell"]["method"] = {"id": HOSTILE, "config": {}}
+    part = suite_part(SUITE, records)
+    assert "<script>" not in markdown(part)
+    assert "![x](" not in markdown(part)
+    assert "<script>" not in html_page(part)
+    assert r"\textless{}script\textgreater{}" in latex(part)
+
+
+def test_records_of_one_protocol_played_the_same_levels() -> None:
+    records = _records()
+    next(iter(records.values()))["levels_sha256"] = "others"
+    with pytest.raises(CorruptArtifact, match="different levels"):
+        build_board(records, [])
+
+
+LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
+
+
+def test_build_writes_the_same_bytes_again(tmp_path: Path) -> None:
+    shutil.copytree(LEADERBOARD / "results", tmp_path / "results")
+    arguments = ["leaderboard", "build", str(tmp_path), "--suite", "smoke"]
+    written = []
+    for _ in range(2):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        written.append({path: path.read_bytes() for path in files})
+    assert written[0] == written[1]
+    assert (tmp_path / "tables" / "smoke.tex") in written[0]
+    assert json.loads((tmp_path / "leaderboard.json").read_text())["records"] >= 6
+
+
+def test_a_file_that_is_no_record_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "0123456789abcdef.json").write_text("[1]")
+    result = CliRunner().invoke(main, ["leaderboard", "build", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is no record" in result.output
+    with pytest.raises(RLCondenseError, match="no folder"):
+        read_results(tmp_path / "nothing")
+
+
+def test_everything_is_in_the_json(board: Board) -> None:
+    plain = json.loads(board_json(board))
+    rows = plain["suites"][0]["groups"][0]["rows"]
+    row = next(row for row in rows if row["method"]["id"] == "random-balanced")
+    assert row["returns"]["heldout"]["interquartile_mean"]["n"] == 3
+    assert row["against"]["marginal-policy"]["verdict"] == "above"

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from rlcondense.cli import main
+from rlcondense.errors import BadConfig
+from rlcondense.reporting.compare import compare
+
+RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
+GRADMATCH, RANDOM = RESULTS / "372d36a67c685bd1.json", RESULTS / "3bccce07615a3f4b.json"
+
+
+def _record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def _run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_two_records_are_paired_by_seed_and_by_level() -> None:
+    code, text = _run(GRADMATCH, RANDOM)
+    assert code == 0
+    assert "method.id: gradmatch / random" in text
+    found = compare(_record(GRADMATCH), _record(RANDOM))["heldout"]
+    assert found.difference.n == 3
+    assert found.by_level.n == 100
+    assert found.difference.estimate == pytest.approx(found.by_level.estimate)
+    assert found.difference.estimate == pytest.approx(found.a.estimate - found.b.estimate)
+    assert sum(found.levels) == 100
+
+
+def test_turned_round_it_says_the_opposite() -> None:
+    there = compare(_record(GRADMATCH), _record(RANDOM))["seen"]
+    back = compare(_record(RANDOM), _record(GRADMATCH))["seen"]
+    assert back.difference.low == pytest.approx(-there.difference.high)
+    assert back.probability.low == pytest.approx(1 - there.probability.high)
+    assert back.levels == there.levels[::-1]
+
+
+def test_json_has_both_splits() -> None:
+    code, text = _run(GRADMATCH, RANDOM, "--json")
+    assert code == 0
+    assert set(json.loads(text)) == {"seen", "heldout"}
+
+
+def test_what_was_played_elsewhere_is_not_compared() -> None:
+    a, b = _record(GRADMATCH), _record(RANDOM)
+    b["level_seeds"]["seen"][0] += 1
+    with pytest.raises(BadConfig, match="different levels"):
+        compare(a, b)
+    b["cell"]["task"] = "procgen/jumper-easy-v0"
+    with pytest.raises(BadConfig, match="different tasks"):
+        compare(a, b)
+    b["status"] = "failed"
+    with pytest.raises(BadConfig, match="is failed"):
+        compare(a, b)
+
+
+def test_an_altered_or_absent_record_is_one_line(tmp_path: Path) -> None:
+    altered = tmp_path / RANDOM.name
+    altered.write_text(RANDOM.read_text().replace('"seed": 0', '"seed": 1', 1))
+    for path, said in ((altered, "was altered"), (tmp_path / "none.json", "is missing")):
+        code, text = _run(GRADMATCH, path)
+        assert code == 2
+        assert said in text
+        assert "Traceback" not in text

@@ -149,7 +149,10 @@ _CELL = _closed(
                 "protocol": {"const": PROTOCOL_VERSION, "description": "its version"},
                 "environments": _count("parallel environments of each policy", 1),
                 "quota": _count("episodes each environment plays", 1),
-                "seed": {**_count("of the levels and of the policies' noise"), "maximum": 2**31 - 2},
+                "seed": {
+                    **_count("of the levels and of the policies' noise"),
+                    "maximum": 2**31 - 2,
+                },
             },
         ),
     },
@@ -336,7 +339,9 @@ def record_schema() -> Json:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A record of rlcondense",
-        **_closed("One cell and what came of it, as `rlcondense run` writes it.", _FIELDS, optional),
+        **_closed(
+            "One cell and what came of it, as `rlcondense run` writes it.", _FIELDS, optional
+        ),
         "allOf": [
             _if_status("done", _DONE),
             _if_status("skipped", ("reason",), properties={"reason": {"pattern": _PLAIN}}),
@@ -377,20 +382,17 @@ def what_is_wrong(record: Mapping[str, Any]) -> str | None:
 
 def _wanted(rule: str, asked: Any) -> str:
     match rule:
-        case "const":
-            return f"must be {asked}"
-        case "enum":
-            return f"must be one of {', '.join(asked)}"
-        case "type":
-            return f"must be {asked if isinstance(asked, str) else ' or '.join(asked)}"
         case "pattern" | "propertyNames":
             return "has characters, or an order of them, that are not allowed there"
         case "oneOf":
             return f"is none of: {'; '.join(one.get('description', 'null') for one in asked)}"
-        case "maxLength":
-            return f"may have {asked} characters"
-        case _:
-            return f"breaks the rule {rule} {asked}"
+        case "enum":
+            return f"must be one of {', '.join(asked)}"
+        case "type" if isinstance(asked, list):
+            return f"must be {' or '.join(asked)}"
+        case "type" | "const":
+            return f"must be {asked}"
+    return f"breaks the rule {rule} {asked}"
 
 
 def shown(value: Any, longest: int = 80) -> str:

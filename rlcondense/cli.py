@@ -1070,7 +1070,7 @@ def _print_findings(found: Any) -> None:
 @leaderboard.command("diff")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 def leaderboard_diff(folders: Sequence[Path]) -> None:
-    """Show what is new, missing or changed: FOLDERS are [A] B, and A is ./leaderboard by default."""
+    """Show what is new, missing or changed in FOLDERS: [A] B, A being ./leaderboard by default."""
     from rlcondense.reporting.submissions import diff
 
     if len(folders) > 2:

@@ -89,14 +89,14 @@ def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
     """The levels that every policy plays, environment by environment."""
     if not isinstance(task, ProcgenTask):
         policies = random_policies(task.action_space, [0])
-        levels: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
-        return list(map(int, levels))
+        played: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
+        return list(map(int, played))
     # Which level comes next does not depend on how the last one went: giving up at once shows it.
-    env = task.make_vec(split, protocol.environments, seed=protocol.seed)
-    with closing(env):
-        shown_first = env.reset(seed=protocol.seed)[1]["level_seed"]
-        others = [env.reset()[1]["level_seed"] for _ in range(protocol.quota - 1)]
-    return list(map(int, np.stack([shown_first, *others], axis=1).ravel()))
+    give_up = np.full(protocol.environments, -1)
+    with closing(task.make_vec(split, protocol.environments, seed=protocol.seed)) as env:
+        levels = [env.reset(seed=protocol.seed)[1]["level_seed"]]
+        levels += [env.step(give_up)[-1]["level_seed"] for _ in range(protocol.quota - 1)]
+    return list(map(int, np.stack(levels, axis=1).ravel()))
 
 
 def problems(record: Record, stem: str, known: Known) -> Iterator[tuple[str, str]]:
@@ -165,7 +165,7 @@ def _cell(record: Record, known: Known) -> Iterator[str]:
 
 
 def _versions(record: Record, known: Known) -> Iterator[str]:
-    environment, key = record["environment"], record["key"] if "key" in record else {}
+    environment, key = record["environment"], record.get("key", {})
     packages = environment["packages"]
     absent = [name for name in NEEDED if not packages.get(name)]
     if isinstance(known.task(record["cell"]["task"]), ProcgenTask):
@@ -272,21 +272,22 @@ def _returns(record: Record, known: Known) -> Iterator[str]:
     name = record["cell"]["task"]
     facts = known.facts("tasks", name)
     low, high = facts.get("return_range", (-np.inf, np.inf))
-    step = facts.get("return_step")
+    step = facts.get("return_step", ROUNDING)
     for split in SPLITS:
         returns = np.asarray(record["returns"][split], np.float64)
         lengths = np.asarray(record["lengths"][split], np.int64)
         impossible = returns[(returns < low - ROUNDING) | (returns > high + ROUNDING)]
+        between = returns[abs(returns - step * np.round(returns / step)) > ROUNDING]
         if impossible.size:
             yield (
                 f"returns.{split} holds {impossible[0]:g}, "
                 f"and an episode of {name!r} gives {low} to {high}"
             )
-        elif (
-            step
-            and (off := returns[abs(returns - step * np.round(returns / step)) > ROUNDING]).size
-        ):
-            yield f"returns.{split} holds {off[0]:g}, and returns of {name!r} are multiples of {step}"
+        elif between.size:
+            yield (
+                f"returns.{split} holds {between[0]:g}, "
+                f"and returns of {name!r} are multiples of {step}"
+            )
         longest = facts.get("longest_episode", np.inf)
         wrong = lengths[(lengths < 1) | (lengths > longest)]
         if wrong.size:
@@ -364,9 +365,9 @@ def _displacement(record: Record, known: Known) -> Iterator[str]:
     task = known.task(record["cell"]["task"])
     facts = known.facts("methods", record["cell"]["method"]["id"].removeprefix("condensed:"))
     clamped = "output_fits_the_task" not in facts.get("expected_failures", {})
-    if task is not None and task.observation_space.dtype == np.uint8 and clamped:
-        if moved["largest"] > 255 + ROUNDING:
-            yield f"pixels cannot move by {moved['largest']:g}"
+    pixels = task is not None and task.observation_space.dtype == np.uint8
+    if pixels and clamped and moved["largest"] > 255 + ROUNDING:
+        yield f"pixels cannot move by {moved['largest']:g}"
 
 
 def _dataset(record: Record, known: Known) -> Iterator[str]:

@@ -988,7 +988,6 @@ _board = click.option(
 
 
 @leaderboard.command("add")
-@_include
 @click.argument("results", type=click.Path(path_type=Path))
 @_board
 @click.option("--replace", is_flag=True, help="Overwrite what is published with other content.")
@@ -1012,7 +1011,6 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
 
 
 @leaderboard.command("verify")
-@_include
 @click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
 @click.option(
     "--rerun", "number", type=click.IntRange(min=1), metavar="N", help="Compute N cells again."

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
-from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.evaluation import Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import shipped_cards
 from rlcondense.making import make_task
 from rlcondense.policies import random_policies
@@ -449,6 +449,9 @@ def _seeds_note(record: Record, known: Known) -> Iterator[str]:
         yield "its learner seeds are not the first ones"
     if protocol["seed"] != 0:
         yield f"evaluated with seed {protocol['seed']}, where others have 0"
+    episodes = protocol["environments"] * protocol["quota"]
+    if _protocol(record["cell"]) != protocol_of(episodes, protocol["seed"]):
+        yield f"plays {episodes} episodes in {protocol['environments']} environments, unlike others"
 
 
 OF_EVERY: Mapping[str, Check] = {

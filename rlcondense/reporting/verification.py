@@ -20,7 +20,7 @@ from rlcondense.methods.condensed import CondensedDataset, check_rows, load_cond
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.plausibility import Known, Record, known_here, problems, remarks
 from rlcondense.reporting.reading import Refused, Source, read_index, read_record, source_of
-from rlcondense.reporting.schema import shown, what_is_wrong
+from rlcondense.reporting.schema import shown
 from rlcondense.running.cell import Cell
 from rlcondense.running.store import content_sha256
 
@@ -193,7 +193,7 @@ def _verify_file(file: Path, source: Source, known: Known, seen: _Seen) -> None:
     cell_id = shown(told, 16)[1:-1] if isinstance(told, str) else ""
     found = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
     seen.findings += found
-    if what_is_wrong(record) is not None:
+    if any(finding.check == "schema" for finding in found):
         return
     seen.notes += [Finding(name, cell_id, *remark) for remark in remarks(record, known)]
     status = record["status"]

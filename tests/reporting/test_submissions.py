@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rlcondense.evaluation import Protocol, evaluate
 from rlcondense.making import make_task
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.policies import random_policies
-from rlcondense.reporting.plausibility import level_seeds
+from rlcondense.reporting.plausibility import known_here, level_seeds, problems
 from rlcondense.reporting.reruns import rerun
 from rlcondense.reporting.schema import record_schema
 from rlcondense.reporting.statistics import summarise
@@ -225,6 +225,32 @@ def test_the_files_name_is_the_cells_id(honest: Record, tmp_path: Path) -> None:
     other(record)
     told = verify(written(sealed(record), tmp_path / "other"))
     assert any(f.check == "name" and "cell_id is" in f.text for f in told.findings)
+
+
+WEIRD = (None, -1, 10**400, 1.5, True, "<b>", "\ud800", [], [[]], {}, {"<": 1}, 1e308)
+
+
+def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """The ways to everything in a record, into the first of each list."""
+    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:1]
+    for name, part in inner:
+        yield (*path, name)
+        if isinstance(part, (dict, list)):
+            yield from places(part, *path, name)
+
+
+def test_nothing_that_stands_anywhere_breaks_the_checks(honest: Record) -> None:
+    known, passed = known_here(), set()
+    for path in places(honest):
+        for value in WEIRD:
+            record = copy.deepcopy(honest)
+            put(*path, value=value)(record)
+            if json.dumps(record) == json.dumps(honest):
+                continue
+            found = list(problems(record, honest["cell_id"], known))
+            if not any(check in ("schema", "content") for check, _ in found):
+                passed.add(path[0])
+    assert passed <= {"timings", "memory", "content_sha256"}
 
 
 def test_files_that_are_no_records_are_findings_and_stop_no_other(

@@ -384,18 +384,6 @@ def _dataset(record: Record, known: Known) -> Iterator[str]:
                 )
     if cell["learner"] is not None and record["key"].get("dataset_sha256") is None:
         yield "key.dataset_sha256 does not say which data it was made from"
-    yield from _source_levels(cell, known)
-
-
-def _source_levels(cell: Record, known: Known) -> Iterator[str]:
-    """A dataset of another task must not show this one's held-out levels."""
-    other = known.facts("datasets", cell["dataset"]).get("task", cell["task"])
-    task, source = known.task(cell["task"]), known.task(other)
-    if other == cell["task"] or task is None or source is None:
-        return
-    seen, heldout = source.splits["seen"], task.splits["heldout"]
-    if max(seen.start, heldout.start) < min(seen.stop, heldout.stop):
-        yield f"dataset {cell['dataset']!r} shows levels that are held-out ones of {cell['task']!r}"
 
 
 def _expert(record: Record, known: Known) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense import catalogue
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.making import load_dataset
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
@@ -21,6 +21,7 @@ from rlcondense.progress import Progress, silent
 from rlcondense.reporting.plausibility import MADE_ELSEWHERE, Record
 from rlcondense.reporting.reading import read_record, source_of
 from rlcondense.reporting.verification import Outline, Rerun, Verification
+from rlcondense.running.cell import Cell
 from rlcondense.running.environment import resolve_device
 from rlcondense.running.runner import run_cell
 from rlcondense.running.store import MemoryStore
@@ -51,7 +52,7 @@ def rerun(
 
     A cell's condensed dataset is taken from the results folder if it lies there; otherwise it is
     condensed again. If everything that the record says it was made with is the same here (its key
-    and the machine), each return must be the same. Otherwise, on each split, the means may differ
+    and the machine), each return must be the same. Otherwise as many transitions must be kept, and on each split the means may differ
     by four standard errors: the square root of the sum, over both, of the variance of the seeds'
     means over the number of seeds and of the levels' means over the number of levels. That is
     wide, since the levels are the same; what differs is only how numbers are rounded, and where
@@ -63,19 +64,29 @@ def rerun(
         number: how many cells.
         seed: of the choice; by default another one each time.
         among: content hashes by cell id of a published leaderboard; what is new or differs from it
-            is chosen first.
+            is chosen first, and of that what is installed.
         progress: told how far a cell is.
 
     Returns:
-        The verification, with what came of it.
+        The verification, with what came of it. A cell that fails here is a finding; one whose
+        parts are not installed is not.
     """
     done = [o for _, o in sorted(found.outlines.items()) if o.status == "done"]
     can = [o for o in done if not o.cell.method["id"].startswith(MADE_ELSEWHERE)]
     random.Random(seed).shuffle(can)
+    can.sort(key=lambda o: not _is_here(o.cell))
     if among is not None:
         can.sort(key=lambda o: among.get(o.cell.id) == o.content_sha256)
     condensed = source_of(path).condensed
     return found.with_reruns([_rerun(o, condensed, progress) for o in can[:number]])
+
+
+def _is_here(cell: Cell) -> bool:
+    """Whether everything that a cell names is installed."""
+    names = [("tasks", cell.task), ("datasets", cell.dataset)]
+    if cell.learner is not None:
+        names += [("methods", cell.method["id"]), ("learners", cell.learner["id"])]
+    return all(name in catalogue.entries(group) for group, name in names)
 
 
 def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Rerun:
@@ -83,8 +94,8 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
     threads = min(int(record["environment"]["threads"]), os.cpu_count() or 1)
     kept = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
 
-    def dataset(name: str) -> TransitionDataset:
-        return load_dataset(name, progress=progress)
+    def dataset(name: str) -> Any:  # none, for a policy that needs none
+        return load_dataset(name, progress=progress) if name else None
 
     try:
         device = resolve_device("auto" if record["environment"]["device"] == "cuda" else "cpu")
@@ -99,9 +110,12 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
             )
     except RLCondenseError as error:
         computed = {"status": "failed", "reason": str(error)}
-    if computed["status"] != "done":
+    if computed["status"] == "not-installed":
         text = f"cannot be computed here: {computed['reason']}"
         return Rerun(outline.path.name, cell.id, None, text)
+    if computed["status"] != "done":
+        text = f"computed again, it is {computed['status']}: {computed['reason']}"
+        return Rerun(outline.path.name, cell.id, False, text)
     from_artifact = " from its condensed dataset" if kept else ""
     agrees, text = compare(record, computed)
     return Rerun(outline.path.name, cell.id, agrees, f"computed again{from_artifact}: {text}")
@@ -128,6 +142,9 @@ def _threads(number: int) -> Iterator[None]:
 
 def compare(record: Record, computed: Record) -> tuple[bool, str]:
     """Whether two records of a cell agree, and how they compare; see `rerun` for the rule."""
+    sizes = [one.get("report", {}).get("size") for one in (record, computed)]
+    if sizes[0] != sizes[1]:
+        return False, f"it kept {sizes[0]} transitions, and {sizes[1]} here"
     if all(record[name] == computed[name] for name in ("returns", "lengths")):
         return True, "each return is the same"
     if is_same_making(record, computed):

@@ -176,6 +176,9 @@ FAR = {"mean": 3.0, "largest": 400.0}
         (put("lengths", "seen", 0, 0, value=5000), "returns", "lasts 1 to 1000 steps"),
         (other_data, "dataset", "other data, or other levels"),
         (put("report", "dataset_sha256", value="0" * 64), "report", "report.dataset_sha256 is"),
+        (put("key", "expert_sha256", value="0" * 64), "expert", "has sha256"),
+        (put("action_selection", value="greedy"), "selection", "its learner asks for sample"),
+        (put("cell", "dataset", value=""), "cell", "names no dataset"),
         (over_budget, "budget", "kept 30 transitions, and its budget of 15 is 15"),
         (put("report", "bytes", value=15), "bytes", "bytes, not 15"),
         (put("report", "displacement", value=MOVED), "displacement", "is above the largest"),
@@ -490,6 +493,41 @@ def test_a_consistent_forgery_is_caught_by_computing_it_again(
     folder = forged(honest, elsewhere, tmp_path / "elsewhere")
     again = rerun(folder, verify(folder), 1)
     assert "heldout means lie more than 4 standard errors apart" in said(again)
+
+
+def test_computing_again_tells_what_fails_from_what_is_not_installed(
+    honest: Record, tmp_path: Path
+) -> None:
+    def no_such_setting(record: Record) -> None:
+        record["cell"]["method"]["config"] = record["report"]["config"] = {"luck": 7}
+
+    folder = forged(honest, no_such_setting, tmp_path / "failing")
+    again = rerun(folder, verify(folder), 1)
+    assert "computed again, it is failed: method 'random' has no setting 'luck'" in said(again)
+
+    def of_a_plugin(record: Record) -> None:
+        somebodys_method(record)
+        record["plugins"] = [{"target": "m:Mine", "distribution": "mine", "version": "1.0"}]
+
+    folder = forged(honest, of_a_plugin, tmp_path / "plugin")
+    again = rerun(folder, verify(folder), 1)
+    assert again.ok
+    assert again.reruns is not None
+    assert again.reruns[0].text.startswith("cannot be computed here: unknown method 'mine'")
+    assert again.summary().endswith("none re-run")
+
+
+def test_what_is_new_is_computed_again_first(honest: Record, tmp_path: Path) -> None:
+    folder = written(honest, tmp_path)
+    other = put("cell", "condensation_seed", value=1)
+    forged(honest, lambda r: (other(r), put("report", "seed", value=1)(r)), folder)
+    found = verify(folder)
+    assert found.ok
+    published = {honest["cell_id"]: honest["content_sha256"]}
+    again = rerun(folder, found, 1, among=published)
+    assert again.reruns is not None
+    assert again.reruns[0].cell != honest["cell_id"]
+    assert not again.ok  # another seed draws other transitions
 
 
 def test_returns_of_every_task_are_told_by_the_catalogue() -> None:

@@ -52,11 +52,11 @@ def rerun(
 
     A cell's condensed dataset is taken from the results folder if it lies there; otherwise it is
     condensed again. If everything that the record says it was made with is the same here (its key
-    and the machine), each return must be the same. Otherwise as many transitions must be kept, and on each split the means may differ
-    by four standard errors: the square root of the sum, over both, of the variance of the seeds'
-    means over the number of seeds and of the levels' means over the number of levels. That is
-    wide, since the levels are the same; what differs is only how numbers are rounded, and where
-    that leads.
+    and the machine), each return must be the same. Otherwise as many transitions must be kept, and
+    on each split the means may differ by four standard errors: the square root of the sum, over
+    both, of the variance of the seeds' means over the number of seeds and of the levels' means over
+    the number of levels. That is wide, since the levels are the same; what differs is only how
+    numbers are rounded, and where that leads.
 
     Args:
         path: where the records lie.

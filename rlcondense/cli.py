@@ -1018,5 +1018,120 @@ def dataset_collect(
     click.echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
 
 
+@main.group()
+def leaderboard() -> None:
+    """Add records to a leaderboard, verify them, and compare two."""
+
+
+_board = click.option(
+    "--leaderboard",
+    "board",
+    default="leaderboard",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Its folder.",
+)
+
+
+@leaderboard.command("add")
+@click.argument("results", type=click.Path(path_type=Path))
+@_board
+@click.option("--replace", is_flag=True, help="Overwrite what is published with other content.")
+def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
+    """Verify the records in RESULTS, copy them onto the leaderboard and pin their content."""
+    from rlcondense.reporting.submissions import add
+
+    progress = ConsoleProgress()
+    done = add(results, board, replace=replace, progress=progress)
+    progress.close()
+    _print_findings(done.verification)
+    for file, status in (done.left_out or {}).items():
+        click.echo(f"{file}: left out, since it is {status}")
+    if not done.verification.ok:
+        click.echo("nothing was added: something is wrong")
+        sys.exit(1)
+    click.echo(
+        f"{board}: {len(done.added)} added, {len(done.replaced)} replaced, "
+        f"{len(done.same)} were there already"
+    )
+
+
+@leaderboard.command("verify")
+@click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
+@click.option(
+    "--rerun", "number", type=click.IntRange(min=1), metavar="N", help="Compute N cells again."
+)
+@click.option("--seed", type=int, help="Of the choice of those. Default: another one each time.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="A published leaderboard, of which nothing may be changed or missing.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def leaderboard_verify(
+    path: Path, number: int | None, seed: int | None, against: Path | None, as_json: bool
+) -> None:
+    """Check the records in PATH: a leaderboard (by default ./leaderboard), a results folder, a
+    folder of records or one record."""
+    from rlcondense.reporting.verification import verify
+
+    if seed is not None and number is None:
+        raise BadConfig("--seed chooses what is computed again: give --rerun too")
+    progress = ConsoleProgress()
+    found = verify(path, against=against, progress=progress)
+    if number is not None:
+        from rlcondense.reporting.reading import INDEX, read_index
+        from rlcondense.reporting.reruns import rerun
+
+        among = read_index(against / INDEX) if against is not None else None
+        found = rerun(path, found, number, seed=seed, among=among, progress=progress)
+    progress.close()
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, sort_keys=True))
+    else:
+        _print_findings(found)
+        for again in found.reruns or ():
+            if again.agrees is not False:
+                click.echo(f"{again.file}: {again.text}")
+        click.echo(found.summary())
+    if not found.ok:
+        sys.exit(1)
+
+
+def _print_findings(found: Any) -> None:
+    """What is wrong, a line each; what is worth knowing, a line for all that it is said of."""
+    for finding in found.findings:
+        click.echo(str(finding))
+    notes: dict[str, list[str]] = {}
+    for note in found.notes:
+        notes.setdefault(note.text, []).append(note.file)
+    for text, files in notes.items():
+        where = files[0] if len(files) == 1 else f"{len(files)} records"
+        click.echo(f"note: {where}: {text}")
+
+
+@leaderboard.command("diff")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+def leaderboard_diff(folders: Sequence[Path]) -> None:
+    """Show what is new, missing or changed in FOLDERS: [A] B, A being ./leaderboard by default."""
+    from rlcondense.reporting.submissions import diff
+
+    if len(folders) > 2:
+        raise BadConfig(f"diff compares two folders, not {len(folders)}")
+    a, b = folders if len(folders) == 2 else (Path("leaderboard"), folders[0])
+    found = diff(a, b)
+    groups = {
+        "new": found.new,
+        "missing": found.missing,
+        "changed": found.changed,
+        "unreadable": found.unreadable,
+    }
+    for name, lines in groups.items():
+        for line in lines:
+            click.echo(f"{name:<10} {line}")
+    click.echo(", ".join(f"{len(lines)} {name}" for name, lines in groups.items()))
+
+
 if __name__ == "__main__":
     main()

@@ -1,0 +1,406 @@
+"""What a record is: the JSON Schema (draft-07) of the files that runs write, with every field told.
+
+The rows of numbers (`returns`, `lengths`, `level_seeds`) are described here as rows; that they
+hold numbers, and as many as the protocol asks for, is checked where records are verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from rlcondense.evaluation import PROTOCOL_VERSION
+from rlcondense.running.store import SCHEMA_VERSION
+
+Json = dict[str, Any]
+
+# As the catalogue's ids; `..` would lead out of a folder once an id is made into a path.
+_NAME = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
+_PLAIN = r"^[^<>\x00-\x1f\x7f]*$"
+_VERSION = r"^[0-9]+(\.[0-9]+)*([._+-]?[A-Za-z0-9]+)*$"
+_LONGEST = 200  # characters of a name
+_MOST_SECONDS = 1e9
+_LARGEST = 2**53
+
+
+def _text(description: str, pattern: str = _PLAIN, longest: int = _LONGEST) -> Json:
+    return {
+        "type": "string", "pattern": pattern, "maxLength": longest, "description": description
+    }  # fmt: skip
+
+
+def _id(description: str, prefix: str = "") -> Json:
+    return _text(description, f"^{prefix}{_NAME}$", 128)
+
+
+def _sha256(description: str) -> Json:
+    return _text(description, "^[0-9a-f]{64}$")
+
+
+def _count(description: str, least: int = 0) -> Json:
+    return {
+        "type": "integer", "minimum": least, "maximum": _LARGEST, "description": description
+    }  # fmt: skip
+
+
+def _number(description: str, **limits: float) -> Json:
+    return {"type": "number", **limits, "description": description}
+
+
+def _or_null(schema: Json) -> Json:
+    kind = schema["type"]
+    return {**schema, "type": [kind, "null"]}
+
+
+def _map(description: str, values: Json) -> Json:
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": _PLAIN, "maxLength": _LONGEST},
+        "additionalProperties": values,
+        "description": description,
+    }
+
+
+def _closed(description: str, properties: Json, optional: tuple[str, ...] = ()) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+        "description": description,
+    }
+
+
+def _splits(description: str, values: Json) -> Json:
+    return _closed(description, {"seen": values, "heldout": values})
+
+
+_SETTING: Json = {
+    "type": ["string", "number", "boolean", "null", "array"],
+    "pattern": _PLAIN,
+    "maxLength": _LONGEST,
+    "maxItems": 1000,
+    "items": {
+        "type": ["string", "number", "boolean", "null"], "pattern": _PLAIN, "maxLength": _LONGEST
+    },
+    "description": "a plain value, or a list of them",
+}  # fmt: skip
+
+_CONFIG = _map("its settings, defaults resolved", _SETTING)
+
+_BUDGET: Json = {
+    "type": ["object", "null"],
+    "oneOf": [
+        {"type": "null"},
+        _closed("a number of transitions", {"size": _count("transitions", 1)}),
+        _closed(
+            "a percentage of the data",
+            {
+                "percent": _number("of the data", exclusiveMinimum=0, maximum=100),
+                "unit": {
+                    "enum": ["transitions", "episodes"],
+                    "description": "what the percentage counts",
+                },
+            },
+        ),
+    ],
+    "description": "how much the method may keep; null for policies that nobody condensed for",
+}
+
+_CELL = _closed(
+    "the point of the comparison, with everything that decides its numbers resolved",
+    {
+        "task": _id("id of the task"),
+        "dataset": _text(
+            "id of the dataset; empty for policies that none is needed for", f"^({_NAME})?$", 128
+        ),
+        "method": _closed(
+            "what is compared",
+            {
+                "id": _id(
+                    "id of the method, or of a reference policy; `condensed:NAME` for somebody's "
+                    "condensed dataset and `policies:NAME` for somebody's policies",
+                    "(condensed:|policies:)?",
+                ),
+                "config": _CONFIG,
+            },
+        ),
+        "budget": _BUDGET,
+        "learner": {
+            **_closed(
+                "what trains the policies; null where nothing is trained",
+                {"id": _id("id of the learner"), "config": _CONFIG},
+            ),
+            "type": ["object", "null"],
+        },
+        "condensation_seed": _count("of the method"),
+        "learner_seeds": {
+            "type": "array",
+            "items": _count("one"),
+            "minItems": 1,
+            "maxItems": 10_000,
+            "uniqueItems": True,
+            "description": "of the policies, one each",
+        },
+        "evaluation": _closed(
+            "the protocol",
+            {
+                "protocol": {"const": PROTOCOL_VERSION, "description": "its version"},
+                "environments": _count("parallel environments of each policy", 1),
+                "quota": _count("episodes each environment plays", 1),
+                "seed": {
+                    **_count("of the levels and of the policies' noise"),
+                    "maximum": 2**31 - 2,
+                },
+            },
+        ),
+    },
+)
+
+_SECONDS = _closed(
+    "of one phase, measured",
+    {
+        kind: _number(what, minimum=0, maximum=_MOST_SECONDS)
+        for kind, what in {
+            "wall": "seconds by the clock",
+            "cpu": "seconds of the process on all processors",
+            "gpu": "of the wall seconds those with a GPU held",
+        }.items()
+    },
+)
+
+_REPORT: Json = {
+    "type": "object",
+    "properties": {
+        "method": _id("id of the method that condensed"),
+        "config": _CONFIG,
+        "seed": _count("condensation seed"),
+        "budget": _BUDGET,
+        "dataset": _id("id of the source"),
+        "dataset_sha256": _sha256("of the source's columns"),
+        "expert_sha256": _or_null(_sha256("of the expert's weights, if the method was given them")),
+        "size": _count("transitions kept", 1),
+        "bytes": _count("of the condensed columns and weights", 1),
+        "label_kind": {"enum": ["hard", "soft", "continuous"], "description": "kind of labels"},
+        "cost": _map("what condensation took, but for what the clock measured", _SETTING),
+        "displacement": {
+            **_closed(
+                "how far synthetic observations moved from the real ones they started as",
+                {
+                    "mean": _number("mean absolute change", minimum=0),
+                    "largest": _number("largest absolute change", minimum=0),
+                },
+            ),
+            "type": ["object", "null"],
+        },
+        "matching_loss": {
+            **_closed(
+                "of methods that match something, as the method's file defines it",
+                {"before": _number("at the start"), "after": _number("at the end")},
+            ),
+            "type": ["object", "null"],
+        },
+    },
+    "required": ["size", "label_kind"],
+    "additionalProperties": {
+        **_SETTING, "type": ["string", "number", "boolean", "null", "array", "object"],
+        "additionalProperties": _SETTING,
+    },
+    "description": "how the condensed dataset came about; other plain values may be added to it",
+}  # fmt: skip
+
+_ENVIRONMENT = _closed(
+    "where it was made",
+    {
+        "rlcondense": _text("version of this package", _VERSION),
+        "python": _text("version of Python", _VERSION),
+        "packages": _map(
+            "versions of what results depend on, null where one is not installed",
+            _or_null(_text("version", _VERSION)),
+        ),
+        "os": _text("system and machine"),
+        "cpu": _text("model of the processor"),
+        "gpu": _or_null(_text("model of the GPU that was used")),
+        "device": {"enum": ["cpu", "cuda"], "description": "where networks computed"},
+        "threads": _count("of the environments and of torch", 1),
+        "git": {
+            **_closed(
+                "of the checkout the package was run from; null for an installed one",
+                {
+                    "commit": _text("full hash", "^[0-9a-f]{40,64}$"),
+                    "dirty": {"type": "boolean", "description": "whether files were changed"},
+                },
+            ),
+            "type": ["object", "null"],
+        },
+    },
+)
+
+_SUMMARY = _closed(
+    "statistics of the returns, which they must agree with",
+    {
+        "mean": _number("over learner seeds and episodes"),
+        "standard_error": {"type": ["number", "null"], "description": "over learner seeds"},
+        "interval": {
+            "type": ["array", "null"],
+            "items": _number("bound"),
+            "minItems": 2,
+            "maxItems": 2,
+            "description": "of 95%, by Student's t over learner seeds",
+        },
+        "episode_standard_error": {
+            "type": ["number", "null"],
+            "description": "over levels, each averaged over the seeds",
+        },
+        "seeds": _count("learner seeds", 1),
+        "episodes": _count("all of them", 1),
+    },
+)
+
+_ROWS: Json = {
+    "type": "array",
+    "items": {"type": "array"},
+    "minItems": 1,
+    "description": "a row for each learner seed, a number for each episode",
+}
+
+_DONE = (
+    "returns", "lengths", "level_seeds", "summary", "action_selection", "key", "timings", "memory"
+)  # fmt: skip
+
+_FIELDS: Json = {
+    "schema_version": {"const": SCHEMA_VERSION, "description": "of this form"},
+    "status": {
+        "enum": ["done", "failed", "skipped", "not-installed"],
+        "description": "what came of the cell; only done and skipped ones can be published",
+    },
+    "cell_id": _text("hash of the cell, and the file's name", "^[0-9a-f]{16}$"),
+    "cell": _CELL,
+    "returns": _splits("undiscounted returns, raw", _ROWS),
+    "lengths": _splits("steps of the episodes", _ROWS),
+    "level_seeds": _splits(
+        "levels of the episodes, the same for every policy",
+        {"type": "array", "minItems": 1, "description": "a level for each episode"},
+    ),
+    "summary": _splits("of each split", _SUMMARY),
+    "action_selection": {
+        "enum": ["sample", "greedy"],
+        "description": "how the policies chose actions",
+    },
+    "report": _REPORT,
+    "labels": {
+        "enum": ["hard", "soft", "continuous"],
+        "description": "the kind of labels the learner learned from",
+    },
+    "key": _map("what the numbers depend on beside the cell", _SETTING),
+    "plugins": {
+        "type": "array",
+        "maxItems": 10,
+        "items": _closed(
+            "one",
+            {
+                "target": _text("module:attribute of its class"),
+                "distribution": _text("its distribution; empty for a file", r"^[A-Za-z0-9_.-]*$"),
+                "version": _text("of the distribution; empty for a file"),
+            },
+        ),
+        "description": "what the cell used that is not this package's own",
+    },
+    "environment": _ENVIRONMENT,
+    "timings": _map("seconds by phase; not part of the checksum", _SECONDS),
+    "memory": _map("most bytes held; not part of the checksum", _count("bytes")),
+    "content_sha256": _sha256("of the record but for timings, memory and this"),
+    "reason": {"type": "string", "maxLength": 20_000, "description": "why it is not done"},
+    "traceback": {"type": "string", "maxLength": 200_000, "description": "of what failed"},
+}
+
+
+def _if_status(status: str, required: tuple[str, ...], **more: Any) -> Json:
+    return {
+        "if": {"properties": {"status": {"const": status}}, "required": ["status"]},
+        "then": {"required": list(required), **more},
+    }
+
+
+def record_schema() -> Json:
+    """The JSON Schema of a record."""
+    learned: Json = {
+        "if": {
+            "properties": {
+                "status": {"const": "done"},
+                "cell": {"properties": {"learner": {"type": "object"}}, "required": ["learner"]},
+            },
+            "required": ["status", "cell"],
+        },
+        "then": {"required": ["report", "labels"]},
+    }
+    optional = (*_DONE, "report", "labels", "reason", "traceback")
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A record of rlcondense",
+        **_closed(
+            "One cell and what came of it, as `rlcondense run` writes it.", _FIELDS, optional
+        ),
+        "allOf": [
+            _if_status("done", _DONE),
+            _if_status("skipped", ("reason",), properties={"reason": {"pattern": _PLAIN}}),
+            _if_status("failed", ("reason",)),
+            _if_status("not-installed", ("reason",)),
+            learned,
+        ],
+    }
+
+
+@cache
+def _validator() -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    check: Callable[[Any], Any] = fastjsonschema.compile(record_schema(), use_default=False)
+    return check
+
+
+def what_is_wrong(record: Mapping[str, Any]) -> str | None:
+    """What of a record is not as the schema says, in one line, or None."""
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        _validator()(record)
+    except JsonSchemaValueException as error:
+        where = ".".join(str(part) for part in error.path[1:]) or "it"
+        rule, asked = error.rule, error.rule_definition
+        if rule == "required":
+            absent = [name for name in asked if name not in error.value]
+            return f"{shown_path(where)} lacks {', '.join(absent)}"
+        if rule == "additionalProperties":
+            unknown = sorted(set(error.value) - set(error.definition["properties"]))
+            return f"{shown_path(where)} has unknown fields: {', '.join(map(shown, unknown[:3]))}"
+        wanted = _wanted(rule, asked)
+        return f"{shown_path(where)} {wanted}, and is {shown(error.value)}"
+    return None
+
+
+def _wanted(rule: str, asked: Any) -> str:
+    match rule:
+        case "pattern" | "propertyNames":
+            return "has characters, or an order of them, that are not allowed there"
+        case "oneOf":
+            return f"is none of: {'; '.join(one.get('description', 'null') for one in asked)}"
+        case "enum":
+            return f"must be one of {', '.join(asked)}"
+        case "type" if isinstance(asked, list):
+            return f"must be {' or '.join(asked)}"
+        case "type" | "const":
+            return f"must be {asked}"
+    return f"breaks the rule {rule} {asked}"
+
+
+def shown(value: Any, longest: int = 80) -> str:
+    """A value that somebody else wrote, fit for a terminal: plain ASCII, in one line, cut."""
+    text = ascii(value)
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+def shown_path(path: str) -> str:
+    """Where something lies in a record, fit for a terminal: its parts may be anybody's too."""
+    return shown(path)[1:-1]

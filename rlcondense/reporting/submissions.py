@@ -1,0 +1,224 @@
+"""The leaderboard's records: adding and pinning some, and what differs between two sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.files import make_folder, write_json
+from rlcondense.progress import Progress, silent
+from rlcondense.reporting.plausibility import Record, misshapen
+from rlcondense.reporting.reading import (
+    INDEX,
+    INDEX_FORMAT,
+    Refused,
+    read_index,
+    read_record,
+    source_of,
+)
+from rlcondense.reporting.schema import record_schema, shown
+from rlcondense.reporting.verification import (
+    PUBLISHABLE,
+    Finding,
+    Outline,
+    Verification,
+    verify,
+)
+from rlcondense.running.cell import Cell
+from rlcondense.running.store import content_sha256
+
+RESULTS, SCHEMA = "results", "schema.json"
+WHAT_WAS_USED = ("key", "environment", "plugins")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What came of adding records.
+
+    Attributes:
+        verification: of what was to be added; with findings, nothing was.
+        added: ids of cells that are new on the leaderboard.
+        replaced: of those that were there with other content.
+        same: of those that were there already.
+        left_out: files of records that are not published, and why.
+    """
+
+    verification: Verification
+    added: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+    left_out: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two sets of records.
+
+    Attributes:
+        new: what only the second one has, a line each.
+        missing: what only the first one has.
+        changed: what both have, and how it differs.
+        unreadable: files that were passed over, and why.
+    """
+
+    new: tuple[str, ...]
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+def add(
+    results: Path, leaderboard: Path, *, replace: bool = False, progress: Progress = silent
+) -> Addition:
+    """Copy records onto a leaderboard and pin them, if nothing is wrong with any.
+
+    Args:
+        results: a results folder, a folder of records, or one record.
+        leaderboard: its folder; made if it is not there.
+        replace: overwrite records that are there with other content.
+        progress: told the files read.
+
+    Raises:
+        BadConfig: there are no records.
+        RLCondenseError: the leaderboard cannot be read or written.
+    """
+    pins = _pins(leaderboard)
+    found = verify(results, progress=progress)
+    fit = {k: o for k, o in found.outlines.items() if o.status in PUBLISHABLE}
+    changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
+    if not replace:
+        clashes = [_clash(fit[cell_id], leaderboard) for cell_id in changed]
+        found = Verification((*found.findings, *clashes), found.notes, found.files, found.outlines)
+    left_out = {
+        o.path.name: o.status for o in found.outlines.values() if o.status not in PUBLISHABLE
+    }
+    if not found.ok:
+        return Addition(found, left_out=left_out)
+    new = [cell_id for cell_id in fit if cell_id not in pins]
+    folder = leaderboard / RESULTS
+    make_folder(folder)
+    for cell_id in (*new, *changed):
+        write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
+        pins[cell_id] = fit[cell_id].content_sha256
+    write_json(leaderboard / INDEX, {"format": INDEX_FORMAT, "records": pins})
+    write_json(leaderboard / SCHEMA, record_schema())
+    same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
+    return Addition(found, tuple(new), tuple(changed), same, left_out)
+
+
+def _pins(leaderboard: Path) -> dict[str, str]:
+    if not (leaderboard / INDEX).exists():
+        if any((leaderboard / RESULTS).glob("*")):
+            raise BadConfig(f"{leaderboard / RESULTS} holds records, and {INDEX} is missing")
+        return {}
+    try:
+        return read_index(leaderboard / INDEX)
+    except Refused as error:
+        raise BadConfig(f"{leaderboard / INDEX} {error}") from error
+
+
+def _clash(outline: Outline, leaderboard: Path) -> Finding:
+    cell_id = outline.cell.id
+    text = f"{outline.cell} is published with other content"
+    try:
+        before = _means(read_record(leaderboard / RESULTS / f"{cell_id}.json"))
+    except (Refused, KeyError, TypeError, ValueError):
+        before = {}
+    if before and outline.means:
+        text += f": held-out mean {before['heldout']:.3f}, here {outline.means['heldout']:.3f}"
+    return Finding(outline.path.name, cell_id, "published", f"{text} (--replace overwrites it)")
+
+
+def _as_verified(outline: Outline) -> Record:
+    """The record once more, unless it has changed since it was looked at."""
+    record = read_record(outline.path)
+    if content_sha256(record) != outline.content_sha256:
+        raise RLCondenseError(f"{outline.path} has changed while it was being added")
+    return record
+
+
+def diff(a: Path, b: Path) -> Difference:
+    """What differs between two leaderboards, results folders or folders of records.
+
+    Args:
+        a: the first one.
+        b: the second one.
+
+    Raises:
+        BadConfig: there are no records at one of the paths.
+    """
+    unreadable: list[str] = []
+    before, after = (_files_by_cell(path, unreadable) for path in (a, b))
+    return Difference(
+        new=tuple(_line(after[k]) for k in sorted(after.keys() - before.keys())),
+        missing=tuple(_line(before[k]) for k in sorted(before.keys() - after.keys())),
+        changed=tuple(
+            _change(before[k], after[k])
+            for k in sorted(before.keys() & after.keys())
+            if before[k][1] != after[k][1]
+        ),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _files_by_cell(path: Path, unreadable: list[str]) -> dict[str, tuple[Path, str]]:
+    """The file of each cell, and the hash of what it says."""
+    found = {}
+    for file, refusal in source_of(path).files():
+        try:
+            if refusal:
+                raise Refused(refusal)
+            record = read_record(file)
+            if wrong := misshapen(record):
+                raise Refused(wrong)
+        except Refused as error:
+            unreadable.append(f"{shown(str(file))[1:-1]} {error}")
+            continue
+        found[Cell.from_json(record["cell"]).id] = (file, content_sha256(record))
+    return found
+
+
+def _line(entry: tuple[Path, str]) -> str:
+    record = read_record(entry[0])
+    means = "".join(f", {split} {mean:.3f}" for split, mean in _means(record).items())
+    cell = Cell.from_json(record["cell"])
+    return f"{cell.id} {cell}: {record['status']}{means}"
+
+
+def _change(before: tuple[Path, str], after: tuple[Path, str]) -> str:
+    old, new = read_record(before[0]), read_record(after[0])
+    cell = Cell.from_json(new["cell"])
+    return f"{cell.id} {cell}: {'; '.join(_differences(old, new))}"
+
+
+def _differences(old: Record, new: Record) -> Iterator[str]:
+    if old["status"] != new["status"]:
+        yield f"{old['status']} -> {new['status']}"
+    elif old.get("returns") != new.get("returns"):
+        before, after = _means(old), _means(new)
+        for split in after:
+            yield f"{split} {before[split]:.3f} -> {after[split]:.3f}"
+    rest = ("lengths", "level_seeds", "summary", "report", "labels", "action_selection", "reason")
+    if others := [name for name in rest if old.get(name) != new.get(name)]:
+        yield f"other {', '.join(others)}"
+    if changed := [_made_with(name, old, new) for name in WHAT_WAS_USED if old[name] != new[name]]:
+        yield f"made with other {'; '.join(changed)}"
+
+
+def _made_with(name: str, old: Record, new: Record) -> str:
+    if not isinstance(old[name], dict):
+        return name
+    parts = [
+        part for part in {**old[name], **new[name]} if old[name].get(part) != new[name].get(part)
+    ]
+    return f"{name} ({', '.join(parts)})"
+
+
+def _means(record: Record) -> dict[str, float]:
+    returns: Mapping[str, Any] = record.get("returns", {})
+    return {split: float(np.mean(rows)) for split, rows in returns.items()}

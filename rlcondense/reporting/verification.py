@@ -1,0 +1,352 @@
+"""Whether records can be believed: each by itself, beside others, and beside what is published.
+
+A forger whose record agrees with itself, its catalogue and its game is found by computing it again
+and by nothing else; see `rlcondense.reporting.reruns`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import canonical_json
+from rlcondense.methods.condensed import CondensedDataset, check_rows, load_condensed
+from rlcondense.progress import Progress, silent
+from rlcondense.reporting.plausibility import Known, Record, known_here, problems, remarks
+from rlcondense.reporting.reading import Refused, Source, read_index, read_record, source_of
+from rlcondense.reporting.schema import shown
+from rlcondense.running.cell import Cell
+from rlcondense.running.store import content_sha256
+
+PUBLISHABLE = ("done", "skipped")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to say of a record.
+
+    Attributes:
+        file: its name.
+        cell: the id of its cell, as far as the file says so.
+        check: what was looked at.
+        text: what there is to say, in one line.
+    """
+
+    file: str
+    cell: str
+    check: str
+    text: str
+
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.file}: {self.check}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Of a record what is needed beside its checks.
+
+    Attributes:
+        path: of its file.
+        cell: what it is of.
+        status: `done`, `failed`, `skipped` or `not-installed`.
+        content_sha256: as computed, not as told.
+        means: mean returns by split, if it is done.
+    """
+
+    path: Path
+    cell: Cell
+    status: str
+    content_sha256: str
+    means: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A cell that was computed again.
+
+    Attributes:
+        file: of its record.
+        cell: its id.
+        agrees: whether the numbers do; None if it could not be computed.
+        text: how they compare, in one line.
+    """
+
+    file: str
+    cell: str
+    agrees: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a folder of records.
+
+    Attributes:
+        findings: what is wrong.
+        notes: what is worth knowing, and nothing wrong.
+        files: how many were looked at.
+        outlines: of the records whose form is right, by cell id.
+        reruns: of the cells that were computed again; None if none were to be.
+    """
+
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    files: int
+    outlines: Mapping[str, Outline]
+    reruns: tuple[Rerun, ...] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def with_reruns(self, reruns: Iterable[Rerun]) -> Verification:
+        """The same with cells that were computed again; one that does not agree is a finding."""
+        reruns = tuple(reruns)
+        bad = [Finding(r.file, r.cell, "rerun", r.text) for r in reruns if r.agrees is False]
+        return replace(self, findings=(*self.findings, *bad), reruns=reruns)
+
+    def summary(self) -> str:
+        """The last line that `leaderboard verify` prints."""
+        wrong = len({finding.file for finding in self.findings})
+        said = "nothing wrong" if not wrong else f"something is wrong with {_files(wrong)}"
+        return f"{_count(self.files, 'record')}: {said}; {self._rerun_summary()}"
+
+    def _rerun_summary(self) -> str:
+        if self.reruns is None:
+            return "not re-run (--rerun N computes some again)"
+        agree = sum(rerun.agrees is True for rerun in self.reruns)
+        computed = sum(rerun.agrees is not None for rerun in self.reruns)
+        return f"{computed} computed again, {agree} of them agree" if computed else "none re-run"
+
+    def to_json(self) -> dict[str, Any]:
+        """As `leaderboard verify --json` prints it."""
+        return {
+            "records": self.files,
+            "ok": self.ok,
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": [asdict(note) for note in self.notes],
+            "reruns": None if self.reruns is None else [asdict(rerun) for rerun in self.reruns],
+        }
+
+
+@dataclass
+class _Seen:
+    """What is gathered while records are read one after the other."""
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    outlines: dict[str, Outline] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    # By task and protocol: the levels played, and who played them.
+    levels: dict[str, dict[str, list[Finding]]] = field(default_factory=dict)
+    # By a hash of returns and lengths: whose they are.
+    results: dict[str, list[Outline]] = field(default_factory=dict)
+    artifacts: dict[str, CondensedDataset | str | None] = field(default_factory=dict)
+
+
+def verify(path: Path, *, against: Path | None = None, progress: Progress = silent) -> Verification:
+    """Check the records in a folder, without computing any of them again.
+
+    Args:
+        path: a leaderboard, a results folder, a folder of records, or one record.
+        against: a leaderboard whose records must be there unchanged.
+        progress: told the files read.
+
+    Raises:
+        BadConfig: there are no records at one of the paths.
+    """
+    source, known, seen = source_of(path), known_here(), _Seen()
+    files = list(source.files())
+    for number, (file, refusal) in enumerate(files):
+        progress("verify", number, len(files))
+        if refusal:
+            seen.findings.append(Finding(shown(file.name)[1:-1], "", "file", refusal))
+        else:
+            _verify_file(file, source, known, seen)
+    progress("verify", len(files), len(files))
+    seen.findings += _unequal_levels(seen)
+    seen.notes += _equal_results(seen)
+    if source.index is not None:
+        seen.findings += _drift(source.index, seen)
+    if against is not None:
+        seen.findings += _changes(against, seen)
+    return Verification(tuple(seen.findings), tuple(seen.notes), len(files), seen.outlines)
+
+
+def _verify_file(file: Path, source: Source, known: Known, seen: _Seen) -> None:
+    name = shown(file.name)[1:-1]
+    seen.names.append(file.stem)
+    try:
+        record = read_record(file)
+    except Refused as error:
+        seen.findings.append(Finding(name, "", "file", str(error)))
+        return
+    told = record.get("cell_id")
+    cell_id = shown(told, 16)[1:-1] if isinstance(told, str) else ""
+    found = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
+    seen.findings += found
+    if any(finding.check == "schema" for finding in found):
+        return
+    seen.notes += [Finding(name, cell_id, *remark) for remark in remarks(record, known)]
+    status = record["status"]
+    if status not in PUBLISHABLE:
+        where = seen.notes if source.index is None else seen.findings
+        where.append(Finding(name, cell_id, "status", f"is {status}, which is not published"))
+    if not found:
+        outline = _outline(file, record)
+        seen.outlines[outline.cell.id] = outline
+        if status == "done":
+            _gather(outline, record, Finding(name, cell_id, "levels", ""), known, seen)
+            for text in _artifact_problems(outline.cell, record, source, known, seen):
+                seen.findings.append(Finding(name, cell_id, "artifact", text))
+
+
+def _outline(file: Path, record: Record) -> Outline:
+    done = record["status"] == "done"
+    means = {k: float(np.mean(rows)) for k, rows in record["returns"].items()} if done else {}
+    return Outline(
+        file, Cell.from_json(record["cell"]), record["status"], content_sha256(record), means
+    )
+
+
+def _gather(outline: Outline, record: Record, who: Finding, known: Known, seen: _Seen) -> None:
+    cell = outline.cell
+    if known.task(cell.task) is None:
+        played = seen.levels.setdefault(f"{cell.task} {canonical_json(cell.evaluation)}", {})
+        played.setdefault(canonical_json(record["level_seeds"]), []).append(who)
+    numbers = canonical_json([cell.task, record["returns"], record["lengths"]])
+    seen.results.setdefault(hashlib.sha256(numbers.encode()).hexdigest(), []).append(outline)
+
+
+def _unequal_levels(seen: _Seen) -> Iterator[Finding]:
+    """Rows of one task and protocol play the same levels; where they are not known, the most do."""
+    for played in seen.levels.values():
+        usual = max(played.values(), key=len)
+        for others in played.values():
+            if others is not usual:
+                text = f"its levels are not those of {usual[0].file}, which is of the same protocol"
+                yield from (replace(other, text=text) for other in others)
+
+
+def _equal_results(seen: _Seen) -> Iterator[Finding]:
+    """Other cells with the very same episodes, where that does not follow from what they are.
+
+    Reference policies look at no dataset but the marginal one's, presets are methods with settings,
+    and somebody's condensed dataset may be one of ours: these legitimately agree.
+    """
+    for outlines in seen.results.values():
+        first = outlines[0]
+        for other in outlines[1:]:
+            a, b = first.cell, other.cell
+            same_policy = a.is_policy and b.is_policy and a.method == b.method
+            same_settings = a.method["config"] == b.method["config"] and a.budget == b.budget
+            elsewhere = any(":" in cell.method["id"] for cell in (a, b))
+            if not (same_policy or (same_settings and not a.is_policy) or elsewhere):
+                text = f"its episodes are exactly those of {first.path.name} ({a})"
+                yield Finding(other.path.name, b.id, "duplicate", text)
+
+
+def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:
+    """What is not as a leaderboard's own index pins it."""
+    try:
+        pins = read_index(index)
+    except Refused as error:
+        yield Finding(index.name, "", "index", str(error))
+        return
+    for cell_id in sorted(pins.keys() - set(seen.names)):
+        yield Finding(index.name, cell_id, "index", f"record {cell_id} is pinned, and missing")
+    for cell_id, outline in seen.outlines.items():
+        if cell_id not in pins:
+            text = f"is not pinned in {index.name} ('rlcondense leaderboard add' does that)"
+            yield Finding(outline.path.name, cell_id, "index", text)
+        elif pins[cell_id] != outline.content_sha256:
+            text = f"has changed since it was pinned in {index.name}"
+            yield Finding(outline.path.name, cell_id, "index", text)
+
+
+def _changes(against: Path, seen: _Seen) -> Iterator[Finding]:
+    """What of a published leaderboard is changed or missing."""
+    source = source_of(against)
+    if source.index is None:
+        raise BadConfig(f"{str(against)!r} is no leaderboard to compare with")
+    try:
+        pins = read_index(source.index)
+    except Refused as error:
+        raise BadConfig(f"{source.index} {error}") from error
+    for cell_id, pin in pins.items():
+        outline = seen.outlines.get(cell_id)
+        if outline is None and cell_id not in seen.names:
+            text = f"record {cell_id} is published in {against}, and missing here"
+            yield Finding(f"{cell_id}.json", cell_id, "published", text)
+        elif outline is not None and outline.content_sha256 != pin:
+            text = f"differs from what is published in {against}"
+            yield Finding(outline.path.name, cell_id, "published", text)
+
+
+def _artifact_problems(
+    cell: Cell, record: Record, source: Source, known: Known, seen: _Seen
+) -> Iterator[str]:
+    """What is wrong with the condensed dataset that lies beside a record, if it does."""
+    if source.condensed is None or cell.budget is None:
+        return
+    name = cell.condensation_id
+    if name not in seen.artifacts:
+        seen.artifacts[name] = _artifact(source.condensed / name)
+    data = seen.artifacts[name]
+    if isinstance(data, str):
+        yield data
+    elif data is not None:
+        yield from _unlike(data, cell, record, known)
+
+
+def _artifact(folder: Path) -> CondensedDataset | str | None:
+    """A condensed dataset, what is wrong with its files, or None if there are none."""
+    if not folder.is_dir():
+        return None
+    try:
+        return load_condensed(folder)
+    except CorruptArtifact as error:
+        return shown(str(error), 200)[1:-1]
+
+
+def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: Known) -> Iterator[str]:
+    report = record["report"]
+    if len(data) != report["size"] or data.label_kind != report["label_kind"]:
+        yield (
+            f"condensed/{cell.condensation_id} has {len(data)} rows and {data.label_kind} labels, "
+            f"the report {report['size']} and {report['label_kind']}"
+        )
+    made = data.report.to_json() if data.report else {}
+    for name in ("method", "config", "seed", "dataset_sha256"):
+        if name in report and made.get(name) != report[name]:
+            yield f"condensed/{cell.condensation_id} was made with another {name} than it says"
+    task = known.task(cell.task)
+    if task is None:
+        return
+    try:
+        check_rows(data.arrays(), task, "the condensed dataset")
+    except CorruptArtifact as error:
+        yield str(error)
+    if data.level_seeds is not None:
+        outside = [int(s) for s in np.unique(data.level_seeds) if int(s) not in task.splits["seen"]]
+        if outside:
+            yield (
+                f"condensed/{cell.condensation_id} holds frames of level {outside[0]}, "
+                "which is no seen level"
+            )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _files(number: int) -> str:
+    return _count(number, "file")

@@ -1,0 +1,586 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from rlcondense.catalogue import entries
+from rlcondense.cli import main
+from rlcondense.errors import BadConfig
+from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.making import make_task
+from rlcondense.methods.condensed import CondensedDataset, load_condensed
+from rlcondense.policies import random_policies
+from rlcondense.reporting.plausibility import known_here, level_seeds, problems
+from rlcondense.reporting.reruns import rerun
+from rlcondense.reporting.schema import record_schema
+from rlcondense.reporting.statistics import summarise
+from rlcondense.reporting.submissions import add, diff
+from rlcondense.reporting.verification import Verification, verify
+from rlcondense.running.cell import Cell
+from rlcondense.running.runner import run
+from rlcondense.running.store import sealed
+
+Record = dict[str, Any]
+Forge = Callable[[Record], object]
+DATASET = "procgen/starpilot-easy/random-v0"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder of a real run: a method, two reference policies and the expert."""
+    folder = tmp_path_factory.mktemp("results")
+    run(
+        "random",
+        "starpilot",
+        dataset=DATASET,
+        size=15,
+        seeds=2,
+        episodes=4,
+        learner_settings={"network": "cnn4", "updates": 2, "batch_size": 8},
+        results=folder,
+        references=False,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def honest(results: Path) -> Record:
+    [path] = (results / "records").glob("*.json")
+    record: Record = json.loads(path.read_text())
+    return record
+
+
+def forged(honest: Record, forge: Forge, folder: Path, *, name: str = "") -> Path:
+    """A results folder with a forged record, whose id and checksum agree with its content."""
+    record = copy.deepcopy(honest)
+    forge(record)
+    try:
+        record["cell_id"] = Cell.from_json(record["cell"]).id
+        record = sealed(record)
+    except (KeyError, TypeError):
+        pass  # what is left is wrong enough
+    return written(record, folder, name)
+
+
+def written(record: Record, folder: Path, name: str = "") -> Path:
+    path = folder / "records" / (name or f"{record['cell_id']}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    return folder
+
+
+def said(found: Verification) -> str:
+    return "\n".join(map(str, found.findings))
+
+
+def put(*path: Any, value: Any) -> Forge:
+    """A forgery that sets one value."""
+
+    def forge(record: Record) -> None:
+        inner: Any = record
+        for part in path[:-1]:
+            inner = inner[part]
+        inner[path[-1]] = value
+
+    return forge
+
+
+def summed_up(record: Record) -> None:
+    record["summary"] = {split: summarise(rows) for split, rows in record["returns"].items()}
+
+
+def test_an_honest_record_passes(results: Path) -> None:
+    found = verify(results)
+    assert found.findings == ()
+    assert found.files == 1
+    assert "not re-run" in found.summary()
+
+
+def changed_return(record: Record) -> None:
+    record["returns"]["heldout"][0][0] += 5
+
+
+def dropped_episodes(record: Record) -> None:
+    for split in ("seen", "heldout"):
+        for name in ("returns", "lengths"):
+            record[name][split] = [row[1:] for row in record[name][split]]
+        record["level_seeds"][split] = record["level_seeds"][split][1:]
+    summed_up(record)
+
+
+def dropped_seed(record: Record) -> None:
+    record["returns"]["heldout"] = record["returns"]["heldout"][:1]
+
+
+def other_levels(record: Record) -> None:
+    record["level_seeds"]["heldout"][0] += 1
+
+
+def swapped_levels(record: Record) -> None:
+    record["level_seeds"]["seen"] = record["level_seeds"]["heldout"]
+
+
+def impossible_return(record: Record) -> None:
+    record["returns"]["heldout"][0][0] = 1000.0
+    summed_up(record)
+
+
+def fraction_of_a_ship(record: Record) -> None:
+    record["returns"]["heldout"][0][0] = 1.5
+    summed_up(record)
+
+
+def other_data(record: Record) -> None:
+    record["key"]["dataset_sha256"] = record["report"]["dataset_sha256"] = "0" * 64
+
+
+def over_budget(record: Record) -> None:
+    record["report"].update(size=30, bytes=2 * record["report"]["bytes"])
+
+
+def somebodys_method(record: Record) -> None:
+    record["cell"]["method"]["id"] = record["report"]["method"] = "mine"
+
+
+def of_a_file(record: Record) -> None:
+    somebodys_method(record)
+    record["plugins"] = [{"target": "mine.py:Mine", "distribution": "", "version": ""}]
+
+
+MOVED = {"mean": 3.0, "largest": 2.0}
+FAR = {"mean": 3.0, "largest": 400.0}
+
+
+@pytest.mark.parametrize(
+    ("forge", "check", "reason"),
+    [
+        (changed_return, "summary", "summary.heldout.mean is"),
+        (dropped_episodes, "quota", "has 3 episodes, the protocol asks for 4"),
+        (dropped_seed, "quota", "has 1 rows for 2 learner seeds"),
+        (put("returns", "seen", 0, 0, value="3"), "quota", "holds something that is no number"),
+        (put("returns", "seen", 0, 0, value=True), "quota", "holds something that is no number"),
+        (other_levels, "levels", "are not those that seed 0 gives"),
+        (swapped_levels, "levels", "outside the seen levels 0..199"),
+        (impossible_return, "returns", "holds 1000, and an episode"),
+        (fraction_of_a_ship, "returns", "holds 1.5, and returns of"),
+        (put("lengths", "seen", 0, 0, value=5000), "returns", "lasts 1 to 1000 steps"),
+        (other_data, "dataset", "other data, or other levels"),
+        (put("report", "dataset_sha256", value="0" * 64), "report", "report.dataset_sha256 is"),
+        (put("key", "expert_sha256", value="0" * 64), "expert", "has sha256"),
+        (put("action_selection", value="greedy"), "selection", "its learner asks for sample"),
+        (put("cell", "dataset", value=""), "cell", "names no dataset"),
+        (over_budget, "budget", "kept 30 transitions, and its budget of 15 is 15"),
+        (put("report", "bytes", value=15), "bytes", "bytes, not 15"),
+        (put("report", "displacement", value=MOVED), "displacement", "is above the largest"),
+        (put("report", "displacement", value=FAR), "displacement", "cannot move by 400"),
+        (put("report", "seed", value=7), "report", "report.seed is 7, but the record's 0"),
+        (put("labels", value="soft"), "report", "labels are soft, but the report's hard"),
+        (put("environment", "packages", value={}), "versions", "no version of torch"),
+        (put("key", "torch version", value="9.9"), "versions", "key has 'torch' '9.9'"),
+        (put("environment", "rlcondense", value="best"), "schema", "environment.rlcondense has"),
+        (put("schema_version", value=99), "schema", "schema_version must be"),
+        (put("cell", "evaluation", "protocol", value=9), "schema", "protocol must be 1"),
+        (somebodys_method, "plugins", "method 'mine' is not of rlcondense"),
+        (of_a_file, "plugins", "made by a file, not an installable package"),
+        (put("cell", "method", "id", value="<img src=x>"), "schema", "cell.method.id has char"),
+        (put("environment", "cpu", value="<b>fast</b>"), "schema", "environment.cpu has char"),
+        (put("cell", "task", value="../../etc/passwd"), "schema", "cell.task has characters"),
+        (put("cell", "learner", value=None), "cell", "needs a learner and a budget"),
+        (put("verdict", value="best"), "schema", "unknown fields: 'verdict'"),
+        (lambda record: record.pop("returns"), "schema", "lacks returns"),
+        (lambda record: record.pop("report"), "schema", "lacks report"),
+    ],
+)
+def test_a_forgery_is_caught_with_its_reason(
+    forge: Forge, check: str, reason: str, honest: Record, tmp_path: Path
+) -> None:
+    found = verify(forged(honest, forge, tmp_path))
+    assert any(f.check == check and reason in f.text for f in found.findings), said(found)
+    assert "something is wrong with 1 file" in found.summary()
+
+
+def test_a_record_edited_by_hand_is_not_what_its_checksum_says(
+    honest: Record, tmp_path: Path
+) -> None:
+    record = copy.deepcopy(honest)
+    changed_return(record)
+    summed_up(record)
+    found = verify(written(record, tmp_path))
+    assert [f.check for f in found.findings] == ["content"]
+    assert "changed after it was written" in said(found)
+
+
+def test_the_files_name_is_the_cells_id(honest: Record, tmp_path: Path) -> None:
+    found = verify(written(honest, tmp_path, "0123456789abcdef.json"))
+    assert said(found).endswith(f"is called '0123456789abcdef', but holds cell {honest['cell_id']}")
+    other = put("cell", "condensation_seed", value=5)
+    record = copy.deepcopy(honest)
+    other(record)
+    told = verify(written(sealed(record), tmp_path / "other"))
+    assert any(f.check == "name" and "cell_id is" in f.text for f in told.findings)
+
+
+WEIRD = (None, -1, 10**400, 1.5, True, "<b>", "\ud800", [], [[]], {}, {"<": 1}, 1e308)
+
+
+def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """The ways to everything in a record, into the first of each list."""
+    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:1]
+    for name, part in inner:
+        yield (*path, name)
+        if isinstance(part, (dict, list)):
+            yield from places(part, *path, name)
+
+
+def test_nothing_that_stands_anywhere_breaks_the_checks(honest: Record) -> None:
+    known, passed = known_here(), set()
+    for path in places(honest):
+        for value in WEIRD:
+            record = copy.deepcopy(honest)
+            put(*path, value=value)(record)
+            if json.dumps(record) == json.dumps(honest):
+                continue
+            found = list(problems(record, honest["cell_id"], known))
+            if not any(check in ("schema", "content") for check, _ in found):
+                passed.add(path[0])
+    assert passed <= {"timings", "memory", "content_sha256"}
+
+
+def test_files_that_are_no_records_are_findings_and_stop_no_other(
+    honest: Record, results: Path, tmp_path: Path
+) -> None:
+    folder = written(honest, tmp_path) / "records"
+    broken = {
+        "cut": '{"cell_id": "0123',
+        "nan": '{"returns": NaN}',
+        "infinite": '{"returns": 1e999}',
+        "twice": '{"cell_id": 1, "cell_id": 2}',
+        "deep": "[" * 100_000,
+        "digits": f'{{"seed": {"9" * 5000}}}',
+        "list": "[]",
+        "bytes": "\udcff",
+    }
+    for name, text in broken.items():
+        (folder / f"{name}.json").write_text(text, errors="surrogateescape")
+    with (folder / "huge.json").open("wb") as file:
+        file.truncate(20_000_000)
+    (folder / "notes.txt").write_text("hello")
+    (folder / "sub").mkdir()
+    (folder / "link.json").symlink_to(next((results / "records").iterdir()))
+    os.mkfifo(folder / "pipe.json")
+    found = verify(tmp_path)
+    reasons = {f.file: f.text for f in found.findings}
+    expected = {
+        "cut.json": "is not JSON",
+        "nan.json": "holds NaN",
+        "infinite.json": "too large: '1e999'",
+        "twice.json": "names 'cell_id' twice",
+        "deep.json": "nested too deeply",
+        "digits.json": "is not JSON",
+        "list.json": "is no object",
+        "bytes.json": "not in UTF-8",
+        "huge.json": "is too large: 20,000,000 bytes",
+        "notes.txt": "does not end in .json",
+        "sub": "is a folder",
+        "link.json": "is a symbolic link",
+        "pipe.json": "is no plain file",
+    }
+    assert reasons.keys() == expected.keys()
+    for name, reason in expected.items():
+        assert reason in reasons[name]
+    assert list(found.outlines) == [honest["cell_id"]]
+
+
+def test_what_others_wrote_reaches_no_terminal_as_it_is(honest: Record, tmp_path: Path) -> None:
+    evil = put("cell", "task", value="\x1b[2J\u202e" + "x" * 1000)
+    found = verify(forged(honest, evil, tmp_path, name="\x1b[31m.json"))
+    for finding in found.findings:
+        assert str(finding).isascii()
+        assert str(finding).isprintable()
+        assert len(str(finding)) < 300
+
+
+def test_condensed_data_with_held_out_levels_are_caught(
+    results: Path, honest: Record, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(results, copied)
+    assert verify(copied).ok
+    folder = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
+    data = load_condensed(folder)
+    replace(data, level_seeds=np.full(len(data), 10_123)).save(folder)
+    assert "holds frames of level 10123, which is no seen level" in said(verify(copied))
+    replace(data, **first_rows(data, 7)).save(folder)
+    assert "has 7 rows and hard labels, the report 15 and hard" in said(verify(copied))
+    (folder / "condensed.safetensors").write_bytes(b"nothing")
+    assert "not a readable safetensors file" in said(verify(copied))
+
+
+def first_rows(data: CondensedDataset, number: int) -> dict[str, Any]:
+    kept = {k: v[:number] for k, v in data.arrays().items() if k != "following"}
+    return {**kept, "next_rows": None, "following": None}
+
+
+def test_levels_of_giving_up_are_those_that_a_policy_plays() -> None:
+    for name in ("starpilot", "maze"):
+        task, protocol = make_task(name), Protocol(3, 3, seed=5)
+        played = evaluate(random_policies(task.action_space, [1]), task, protocol=protocol)
+        assert level_seeds(task, "heldout", protocol) == played.level_seeds[0].tolist()
+
+
+def test_rows_of_an_unknown_task_must_play_the_same_levels(honest: Record, tmp_path: Path) -> None:
+    def elsewhere(seed: int, level: int) -> Forge:
+        def forge(record: Record) -> None:
+            put("cell", "task", value="mine/game-v0")(record)
+            put("cell", "condensation_seed", value=seed)(record)
+            put("report", "seed", value=seed)(record)
+            put("level_seeds", "seen", 0, value=level)(record)
+            put("plugins", value=[{"target": "m:G", "distribution": "mine", "version": "1"}])(
+                record
+            )
+
+        return forge
+
+    for seed, level in ((0, 3), (1, 3), (2, 4)):
+        forged(honest, elsewhere(seed, level), tmp_path)
+    found = verify(tmp_path)
+    assert [f.check for f in found.findings] == ["levels"], said(found)
+    assert "its levels are not those of" in said(found)
+    assert any("cannot be made here: levels not checked" in note.text for note in found.notes)
+
+
+def test_the_same_episodes_in_another_cell_are_noted(honest: Record, tmp_path: Path) -> None:
+    written(honest, tmp_path)
+
+    def other_size(record: Record) -> None:
+        record["cell"]["budget"] = record["report"]["budget"] = {"size": 16}
+
+    forged(honest, other_size, tmp_path)
+    notes = [note for note in verify(tmp_path).notes if note.check == "duplicate"]
+    assert len(notes) == 1
+    assert "its episodes are exactly those of" in notes[0].text
+
+
+@pytest.fixture
+def board(results: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "board"
+    assert add(results, folder).verification.ok
+    return folder
+
+
+def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Path) -> None:
+    index = json.loads((board / "index.json").read_text())
+    assert index == {"format": 1, "records": {honest["cell_id"]: honest["content_sha256"]}}
+    assert json.loads((board / "schema.json").read_text()) == record_schema()
+    assert json.loads((board / "results" / f"{honest['cell_id']}.json").read_text()) == honest
+    assert verify(board).ok
+    again = add(results, board)
+    assert (again.added, again.same) == ((), (honest["cell_id"],))
+
+
+def test_add_leaves_failed_cells_out_and_copies_nothing_if_something_is_wrong(
+    honest: Record, board: Path, tmp_path: Path
+) -> None:
+    def failed(record: Record) -> None:
+        for name in ("returns", "lengths", "level_seeds", "summary", "report", "labels"):
+            del record[name]
+        record.update(status="failed", reason="out of memory", key={})
+        record["cell"]["condensation_seed"] = 3
+
+    folder = forged(honest, failed, tmp_path / "more")
+    done = add(folder, board)
+    assert (done.added, list((done.left_out or {}).values())) == ((), ["failed"])
+    before = sorted(path.name for path in (board / "results").iterdir())
+    new = put("cell", "condensation_seed", value=4)
+    forged(honest, new, folder)
+    refused = add(folder, board)
+    assert "report.seed is 0, but the record's 4" in said(refused.verification)
+    assert sorted(path.name for path in (board / "results").iterdir()) == before
+
+
+def consistent(record: Record) -> None:
+    record["returns"]["heldout"] = [[r + 9 for r in row] for row in record["returns"]["heldout"]]
+    summed_up(record)
+
+
+def test_what_is_published_is_overwritten_only_if_asked_to(
+    honest: Record, board: Path, tmp_path: Path
+) -> None:
+    better = forged(honest, consistent, tmp_path / "better")
+    refused = add(better, board)
+    mean = honest["summary"]["heldout"]["mean"]
+    assert f"held-out mean {mean:.3f}, here {mean + 9:.3f} (--replace" in said(refused.verification)
+    assert verify(board).ok
+    assert add(better, board, replace=True).replaced == (honest["cell_id"],)
+    assert verify(board).ok
+
+
+def test_drift_from_the_index_and_from_what_is_published_is_found(
+    honest: Record, board: Path, tmp_path: Path
+) -> None:
+    published = tmp_path / "published"
+    shutil.copytree(board, published)
+    assert verify(board, against=published).ok
+    path = board / "results" / f"{honest['cell_id']}.json"
+    record = json.loads(path.read_text())
+    consistent(record)
+    path.write_text(json.dumps(sealed(record)))
+    assert "has changed since it was pinned in index.json" in said(verify(board))
+    add(forged(honest, consistent, tmp_path / "better"), board, replace=True)
+    assert verify(board).ok
+    assert "differs from what is published" in said(verify(board, against=published))
+    path.unlink()
+    missing = said(verify(board, against=published))
+    assert "is pinned, and missing" in missing
+    assert "is published in" in missing
+    path.write_text(json.dumps(honest))
+    (board / "index.json").write_text('{"format": 1, "records": {}}')
+    assert "is not pinned in index.json" in said(verify(board))
+    (board / "index.json").write_text('{"format": 1, "records": {"../x": ""}}')
+    assert "index.json: index: is no index" in said(verify(board))
+
+
+def test_diff_says_what_is_new_missing_and_changed(
+    honest: Record, results: Path, board: Path, tmp_path: Path
+) -> None:
+    same = diff(board, results)
+    assert (same.new, same.missing, same.changed, same.unreadable) == ((), (), (), ())
+    other = forged(honest, consistent, tmp_path / "other")
+    found = diff(board, other)
+    mean = honest["summary"]["heldout"]["mean"]
+    assert f"heldout {mean:.3f} -> {mean + 9:.3f}" in found.changed[0]
+    remade = forged(honest, put("key", "torch version", value="9"), tmp_path / "remade")
+    assert diff(board, remade).changed[0].endswith("made with other key (torch version)")
+    moved = forged(honest, put("cell", "condensation_seed", value=8), tmp_path / "moved")
+    assert (len(diff(board, moved).new), len(diff(board, moved).missing)) == (1, 1)
+    (moved / "records" / "x.json").write_text("{")
+    assert "is not JSON" in diff(board, moved).unreadable[0]
+
+
+def test_an_honest_record_computed_again_is_the_same(results: Path, honest: Record) -> None:
+    again = rerun(results, verify(results), 1)
+    assert again.ok
+    assert again.reruns is not None
+    assert [r.text for r in again.reruns] == [
+        "computed again from its condensed dataset: each return is the same"
+    ]
+    assert "1 computed again, 1 of them agree" in again.summary()
+
+
+def test_a_consistent_forgery_is_caught_by_computing_it_again(
+    honest: Record, tmp_path: Path
+) -> None:
+    folder = forged(honest, consistent, tmp_path / "same")
+    found = verify(folder)
+    assert found.ok
+    again = rerun(folder, found, 1)
+    assert "made with the same, and the returns differ" in said(again)
+
+    def elsewhere(record: Record) -> None:
+        consistent(record)
+        record["environment"]["cpu"] = "another one"
+
+    folder = forged(honest, elsewhere, tmp_path / "elsewhere")
+    again = rerun(folder, verify(folder), 1)
+    assert "heldout means lie more than 4 standard errors apart" in said(again)
+
+
+def test_computing_again_tells_what_fails_from_what_is_not_installed(
+    honest: Record, tmp_path: Path
+) -> None:
+    def no_such_setting(record: Record) -> None:
+        record["cell"]["method"]["config"] = record["report"]["config"] = {"luck": 7}
+
+    folder = forged(honest, no_such_setting, tmp_path / "failing")
+    again = rerun(folder, verify(folder), 1)
+    assert "computed again, it is failed: method 'random' has no setting 'luck'" in said(again)
+
+    def of_a_plugin(record: Record) -> None:
+        somebodys_method(record)
+        record["plugins"] = [{"target": "m:Mine", "distribution": "mine", "version": "1.0"}]
+
+    folder = forged(honest, of_a_plugin, tmp_path / "plugin")
+    again = rerun(folder, verify(folder), 1)
+    assert again.ok
+    assert again.reruns is not None
+    assert again.reruns[0].text.startswith("cannot be computed here: unknown method 'mine'")
+    assert again.summary().endswith("none re-run")
+
+
+def test_what_is_new_is_computed_again_first(honest: Record, tmp_path: Path) -> None:
+    folder = written(honest, tmp_path)
+    other = put("cell", "condensation_seed", value=1)
+    forged(honest, lambda r: (other(r), put("report", "seed", value=1)(r)), folder)
+    found = verify(folder)
+    assert found.ok
+    published = {honest["cell_id"]: honest["content_sha256"]}
+    again = rerun(folder, found, 1, among=published)
+    assert again.reruns is not None
+    assert again.reruns[0].cell != honest["cell_id"]
+    assert not again.ok  # another seed draws other transitions
+
+
+def test_returns_of_every_task_are_told_by_the_catalogue() -> None:
+    for entry in entries("tasks").values():
+        low, high = entry.facts["return_range"]
+        assert low <= entry.config["score_range"][1] <= high
+        assert low <= entry.facts["random_return"]["seen"]["mean"] <= high
+        assert entry.facts["return_step"] > 0
+        assert entry.facts["longest_episode"] >= 500
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_the_commands_say_what_they_find_by_their_exit_codes(
+    results: Path, honest: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    added = call("leaderboard", "add", str(results))
+    assert added.exit_code == 0
+    assert "leaderboard: 1 added, 0 replaced, 0 were there already\n" in added.stdout
+    verified = call("leaderboard", "verify")
+    assert verified.exit_code == 0
+    assert "1 record: nothing wrong; not re-run (--rerun N computes some" in verified.stdout
+    told = json.loads(call("leaderboard", "verify", "--json").stdout)
+    assert (told["ok"], told["records"], told["reruns"]) == (True, 1, None)
+    differs = call("leaderboard", "diff", str(results))
+    assert (differs.exit_code, differs.stdout) == (
+        0,
+        "0 new, 0 missing, 0 changed, 0 unreadable\n",
+    )
+    bad = call("leaderboard", "verify", str(forged(honest, changed_return, tmp_path / "bad")))
+    assert bad.exit_code == 1
+    assert "summary: summary.heldout.mean is" in bad.stdout
+    refused = call("leaderboard", "add", str(tmp_path / "bad"))
+    assert (refused.exit_code, "nothing was added" in refused.stdout) == (1, True)
+    for wrong in (["verify", "nowhere"], ["diff", "a", "b", "c"], ["verify", "--seed", "1"]):
+        asked = call("leaderboard", *wrong)
+        assert asked.exit_code == 2
+        assert asked.stderr.startswith("Error: ")
+
+
+def test_a_folder_without_records_is_a_wrong_request(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="holds no records"):
+        verify(tmp_path)
+
+
+LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
+
+
+@pytest.mark.skipif(not LEADERBOARD.is_dir(), reason="it is shipped with the repository alone")
+def test_the_leaderboard_as_shipped_passes() -> None:
+    found = verify(LEADERBOARD)
+    assert found.ok, said(found)
+    assert json.loads((LEADERBOARD / "schema.json").read_text()) == record_schema()

@@ -691,35 +691,6 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
 
 
 @main.group()
-def leaderboard() -> None:
-    """Build what is published from records."""
-
-
-_leaderboard = click.argument(
-    "leaderboard",
-    metavar="[PATH]",
-    default="leaderboard",
-    type=click.Path(path_type=Path),
-)
-
-
-@leaderboard.command("build")
-@_leaderboard
-@click.option("--suite", "suites", multiple=True, help="Which to show. Repeatable. Default: all.")
-def leaderboard_build(leaderboard: Path, suites: Sequence[str]) -> None:
-    """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
-    from rlcondense.reporting.publish import build
-
-    started = time.monotonic()
-    board, files = build(leaderboard, suites or None)
-    for path in files:
-        click.echo(str(path))
-    said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
-    seconds = time.monotonic() - started
-    click.echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")
-
-
-@main.group()
 def new() -> None:
     """Start a package of your own."""
 
@@ -1020,7 +991,7 @@ def dataset_collect(
 
 @main.group()
 def leaderboard() -> None:
-    """Add records to a leaderboard, verify them, and compare two."""
+    """Add records to a leaderboard, verify them, compare two, and build tables from one."""
 
 
 _board = click.option(
@@ -1052,7 +1023,7 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
         sys.exit(1)
     click.echo(
         f"{board}: {len(done.added)} added, {len(done.replaced)} replaced, "
-        f"{len(done.same)} were there already"
+        f"{len(done.same)} were there already; {done.pictures} pictures drawn"
     )
 
 
@@ -1109,6 +1080,22 @@ def _print_findings(found: Any) -> None:
     for text, files in notes.items():
         where = files[0] if len(files) == 1 else f"{len(files)} records"
         click.echo(f"note: {where}: {text}")
+
+
+@leaderboard.command("build")
+@click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
+@click.option("--suite", "suites", multiple=True, help="Which to show. Repeatable. Default: all.")
+def leaderboard_build(path: Path, suites: Sequence[str]) -> None:
+    """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
+    from rlcondense.reporting.publish import build
+
+    started = time.monotonic()
+    board, files = build(path, suites or None)
+    for file in files:
+        click.echo(str(file))
+    said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
+    seconds = time.monotonic() - started
+    click.echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")
 
 
 @leaderboard.command("diff")

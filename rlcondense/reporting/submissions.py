@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import make_folder, write_json
 from rlcondense.progress import Progress, silent
+from rlcondense.reporting.pictures import write_picture
 from rlcondense.reporting.plausibility import Record, misshapen
 from rlcondense.reporting.reading import (
     INDEX,
@@ -32,7 +33,7 @@ from rlcondense.reporting.verification import (
 from rlcondense.running.cell import Cell
 from rlcondense.running.store import content_sha256
 
-RESULTS, SCHEMA = "results", "schema.json"
+PICTURES, RESULTS, SCHEMA = "pictures", "results", "schema.json"
 WHAT_WAS_USED = ("key", "environment", "plugins")
 
 
@@ -46,6 +47,7 @@ class Addition:
         replaced: of those that were there with other content.
         same: of those that were there already.
         left_out: files of records that are not published, and why.
+        pictures: how many condensed datasets were drawn that had no picture.
     """
 
     verification: Verification
@@ -53,6 +55,7 @@ class Addition:
     replaced: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     left_out: Mapping[str, str] | None = None
+    pictures: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,24 @@ def add(
     write_json(leaderboard / INDEX, {"format": INDEX_FORMAT, "records": pins})
     write_json(leaderboard / SCHEMA, record_schema())
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
-    return Addition(found, tuple(new), tuple(changed), same, left_out)
+    drawn = _draw(results, leaderboard, fit.values(), anew=changed)
+    return Addition(found, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _draw(
+    results: Path, leaderboard: Path, outlines: Iterable[Outline], anew: Collection[str]
+) -> int:
+    """Draw the condensed datasets that lie beside records, and say how many there were to draw."""
+    condensed = source_of(results).condensed
+    if condensed is None:
+        return 0
+    folders = {o.cell.condensation_id: o.cell.id in anew for o in outlines if not o.cell.is_policy}
+    drawn = 0
+    for name, again in folders.items():
+        out = leaderboard / PICTURES / name
+        if (condensed / name).is_dir() and (again or not out.with_suffix(".png").exists()):
+            drawn += write_picture(condensed / name, out) is not None
+    return drawn
 
 
 def _pins(leaderboard: Path) -> dict[str, str]:

@@ -384,8 +384,10 @@ def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Pat
     assert json.loads((board / "schema.json").read_text()) == record_schema()
     assert json.loads((board / "results" / f"{honest['cell_id']}.json").read_text()) == honest
     assert verify(board).ok
+    name = Cell.from_json(honest["cell"]).condensation_id
+    assert (board / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     again = add(results, board)
-    assert (again.added, again.same) == ((), (honest["cell_id"],))
+    assert (again.added, again.same, again.pictures) == ((), (honest["cell_id"],), 0)
 
 
 def test_add_leaves_failed_cells_out_and_copies_nothing_if_something_is_wrong(

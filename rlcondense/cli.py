@@ -1085,14 +1085,20 @@ def _print_findings(found: Any) -> None:
 @leaderboard.command("build")
 @click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
 @click.option("--suite", "suites", multiple=True, help="Which to show. Repeatable. Default: all.")
-def leaderboard_build(path: Path, suites: Sequence[str]) -> None:
+@click.option(
+    "--into", "documents", multiple=True, metavar="FILE.md", type=click.Path(path_type=Path),
+    help="Fill in the tables that a document asks for by <!-- leaderboard SUITE -->. Repeatable.",
+)  # fmt: skip
+def leaderboard_build(path: Path, suites: Sequence[str], documents: Sequence[Path]) -> None:
     """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
-    from rlcondense.reporting.publish import build
+    from rlcondense.reporting.publish import build, fill_in
 
     started = time.monotonic()
     board, files = build(path, suites or None)
     for file in files:
         click.echo(str(file))
+    for document in documents:
+        click.echo(f"{document}: {fill_in(document, board)} tables")
     said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
     seconds = time.monotonic() - started
     click.echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")

@@ -123,6 +123,24 @@ def markdown(suite: SuitePart) -> str:
     return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
+def headline(suite: SuitePart) -> str:
+    """What is done of a suite, in one narrow table in Markdown: held-out levels first."""
+    shown = {"method", "size", "seen", "held-out", "gain", "U M S"}
+    lines, names = [], names_of([group.learner for group in suite.groups])
+    columns: list[str] = []
+    for group, learner in zip(suite.groups, names, strict=True):
+        headers, rows = table_of(group, suite)
+        kept = [i for i, name in enumerate(headers) if name in shown or name.startswith("paper")]
+        columns = ["task, learner", *(headers[i] for i in kept)]
+        done = [cells for cells, row in zip(rows, group.rows, strict=True) if row.returns]
+        if not any(row.returns and not row.is_policy for row in group.rows):
+            continue
+        task = group.task.removeprefix("procgen/")
+        for number, cells in enumerate(done):
+            lines.append(["" if number else f"{task}, {learner}", *(cells[i] for i in kept)])
+    return f"{_markdown_table(columns, lines)}\n\n{_progress_text(suite)}"
+
+
 def titles(groups: Sequence[Group]) -> list[str]:
     """Of each group its task and learner, with the settings in which those of one id differ."""
     names = names_of([group.learner for group in groups])

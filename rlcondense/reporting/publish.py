@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
 from rlcondense.reporting.board import Board, build_board, read_results
-from rlcondense.reporting.formats import FORMATS, board_json
+from rlcondense.reporting.formats import FORMATS, board_json, headline
+
+_PLACE = re.compile(r"(<!-- leaderboard ([\w.-]+) -->)\n.*?(<!-- /leaderboard -->)", re.DOTALL)
 
 
 def build(leaderboard: Path, suites: Sequence[str] | None = None) -> tuple[Board, list[Path]]:
@@ -29,3 +33,31 @@ def build(leaderboard: Path, suites: Sequence[str] | None = None) -> tuple[Board
     for path, text in files.items():
         write_bytes(path, text.encode())
     return board, list(files)
+
+
+def fill_in(document: Path, board: Board) -> int:
+    """Write the headline table of suites into a Markdown document.
+
+    Each goes between a line `<!-- leaderboard SUITE -->` and the next `<!-- /leaderboard -->`.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        BadConfig: the document cannot be read, or asks for a suite that the board has nothing of.
+    """
+    try:
+        text = document.read_text()
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"cannot read {document}: {error}") from error
+    suites = {suite.name: suite for suite in board.suites}
+
+    def table(found: re.Match[str]) -> str:
+        if found[2] not in suites:
+            raise BadConfig(f"{document} asks for suite {found[2]!r}, of which there is no record")
+        return f"{found[1]}\n{headline(suites[found[2]])}\n{found[3]}"
+
+    filled, count = _PLACE.subn(table, text)
+    if filled != text:
+        write_bytes(document, filled.encode())
+    return count

@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from rlcondense.cli import main
-from rlcondense.errors import CorruptArtifact, RLCondenseError
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.reporting.board import Board, build_board, read_results, suite_part
 from rlcondense.reporting.formats import board_json, csv_text, html_page, latex, markdown
+from rlcondense.reporting.publish import fill_in
 from rlcondense.reporting.rows import Group, Row, groups_of
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.store import MISSING
@@ -250,3 +251,34 @@ def test_everything_is_in_the_json(board: Board) -> None:
     row = next(row for row in rows if row["method"]["id"] == "random-balanced")
     assert row["returns"]["heldout"]["interquartile_mean"]["n"] == 3
     assert row["against"]["marginal-policy"]["verdict"] == "above"
+
+
+def test_a_document_gets_the_tables_that_it_asks_for(board: Board, tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text(
+        "before\n<!-- leaderboard two-games -->\nold\n<!-- /leaderboard -->\nafter\n"
+    )
+    assert fill_in(document, board) == 1
+    text = document.read_text()
+    assert text.startswith("before\n<!-- leaderboard two-games -->\n| task, learner")
+    assert text.endswith("cells have a record; what has none is missing.\n"
+                         "<!-- /leaderboard -->\nafter\n")  # fmt: skip
+    assert "old" not in text
+    assert "| full" not in text  # has no record
+    fill_in(document, board)
+    assert document.read_text() == text
+    document.write_text("<!-- leaderboard smoke -->\n<!-- /leaderboard -->")
+    with pytest.raises(BadConfig, match="no record"):
+        fill_in(document, board)
+
+
+def test_the_readme_shows_what_is_published(tmp_path: Path) -> None:
+    """Rounded numbers, so that another machine's last bits do not matter."""
+    shutil.copytree(LEADERBOARD / "results", tmp_path / "results")
+    readme = tmp_path / "README.md"
+    shutil.copy(LEADERBOARD.parent / "README.md", readme)
+    before = readme.read_text()
+    assert "<!-- leaderboard light2024 -->" in before
+    command = ["leaderboard", "build", str(tmp_path), "--into", str(readme)]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert readme.read_text() == before

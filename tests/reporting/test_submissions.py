@@ -551,7 +551,9 @@ def test_the_commands_say_what_they_find_by_their_exit_codes(
     monkeypatch.chdir(tmp_path)
     added = call("leaderboard", "add", str(results))
     assert added.exit_code == 0
-    assert "leaderboard: 1 added, 0 replaced, 0 were there already\n" in added.stdout
+    assert (
+        "leaderboard: 1 added, 0 replaced, 0 were there already; 1 pictures drawn\n" in added.stdout
+    )
     verified = call("leaderboard", "verify")
     assert verified.exit_code == 0
     assert "1 record: nothing wrong; not re-run (--rerun N computes some" in verified.stdout

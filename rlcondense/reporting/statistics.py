@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 Record = Mapping[str, Any]
 Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 Statistic = Callable[[Array], Array]
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -135,9 +136,10 @@ def median(values: Array) -> Array:
 
 def interquartile_mean(values: Array) -> Array:
     """The mean along the last axis without the lowest and the highest quarter."""
-    from scipy.stats import trim_mean
-
-    return np.asarray(trim_mean(values, 0.25, axis=-1))
+    n = values.shape[-1]
+    cut = n // 4
+    middle = np.partition(values, (cut, n - cut - 1), -1)[..., cut : n - cut]
+    return np.asarray(middle.mean(-1))
 
 
 STATISTICS: dict[str, Statistic] = {
@@ -317,7 +319,7 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
     variances, degrees = map(np.concatenate, zip(*map(_two_way, scores), strict=True))
     error, known = float(np.sqrt(variances.sum())) / len(scores), _satterthwaite(variances, degrees)
     if statistic != "mean" and error:
-        drawn = _crossed(scores, np.random.default_rng(seed))
+        drawn = _crossed(scores, seed)
         own, means = (_over_tasks(drawn, name).std(ddof=1) for name in (statistic, "mean"))
         error *= float(own / means)
     if statistic == "median":  # which may rest on one task
@@ -344,15 +346,26 @@ def _two_way(scores: Array) -> tuple[Array, Array]:
     return np.array([of_units, of_levels]), np.array([n - 1, levels - 1])
 
 
-def _crossed(scores: Sequence[Array], rng: np.random.Generator) -> list[Array]:
+def _crossed(scores: Sequence[Array], seed: int) -> list[Array]:
     """Mean scores `(draws, units)` of each task, of units and levels drawn anew."""
-    drawn = []
-    for task in scores:
-        n, levels = task.shape
-        times = rng.multinomial(levels, np.full(levels, 1 / levels), RESAMPLES)
-        means = times @ task.T / levels
-        drawn.append(np.take_along_axis(means, rng.integers(0, n, (RESAMPLES, n)), 1))
-    return drawn
+    draws = _draws(tuple(task.shape for task in scores), seed)
+    return [
+        np.take_along_axis(times @ task.T / task.shape[1], chosen, 1)
+        for task, (times, chosen) in zip(scores, draws, strict=True)
+    ]
+
+
+@lru_cache(maxsize=4)  # rows of one suite have the same shapes, and drawing takes most of the time
+def _draws(shapes: tuple[tuple[int, ...], ...], seed: int) -> list[tuple[Counts, Counts]]:
+    """Of each task how often each level is drawn, `(draws, levels)`, and which units."""
+    rng = np.random.default_rng(seed)
+    return [
+        (
+            rng.multinomial(levels, np.full(levels, 1 / levels), RESAMPLES),
+            rng.integers(0, n, (RESAMPLES, n)),
+        )
+        for n, levels in shapes
+    ]
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, int] | None:

@@ -1089,14 +1089,21 @@ def _print_findings(found: Any) -> None:
     "--into", "documents", multiple=True, metavar="FILE.md", type=click.Path(path_type=Path),
     help="Fill in the tables that a document asks for by <!-- leaderboard SUITE -->. Repeatable.",
 )  # fmt: skip
-def leaderboard_build(path: Path, suites: Sequence[str], documents: Sequence[Path]) -> None:
+@click.option("--site", type=click.Path(path_type=Path), help="Write the site here, too.")
+def leaderboard_build(
+    path: Path, suites: Sequence[str], documents: Sequence[Path], site: Path | None
+) -> None:
     """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
     from rlcondense.reporting.publish import build, fill_in
 
+    _expect_many_objects()
     started = time.monotonic()
-    board, files = build(path, suites or None)
-    for file in files:
+    board, files = build(path, suites or None, site)
+    pages = [file for file in files if site is not None and file.is_relative_to(site)]
+    for file in files[: len(files) - len(pages)]:
         click.echo(str(file))
+    if site is not None:
+        click.echo(f"{site / 'index.html'}, {len(pages)} files")
     for document in documents:
         click.echo(f"{document}: {fill_in(document, board)} tables")
     said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)

@@ -10,21 +10,27 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.formats import FORMATS, board_json, headline
+from rlcondense.reporting.site import build_site, check_site
 
 _PLACE = re.compile(r"(<!-- leaderboard ([\w.-]+) -->)\n.*?(<!-- /leaderboard -->)", re.DOTALL)
 
 
-def build(leaderboard: Path, suites: Sequence[str] | None = None) -> tuple[Board, list[Path]]:
-    """Build the tables of a leaderboard: the same records give the same bytes.
+def build(
+    leaderboard: Path, suites: Sequence[str] | None = None, site: Path | None = None
+) -> tuple[Board, list[Path]]:
+    """Build the tables of a leaderboard, and its site: the same records give the same bytes.
 
     Args:
         leaderboard: a folder with `results/`; tables are written to its `tables/`.
         suites: which to show, shipped ones or .toml files; by default those of which there is a
             record.
+        site: the folder of the site; by default none is built.
 
     Returns:
         What was built, and the files that were written.
     """
+    if site is not None:
+        check_site(site)
     board = build_board(read_results(leaderboard / "results"), suites)
     files = {leaderboard / "leaderboard.json": board_json(board)}
     for suite in board.suites:
@@ -32,7 +38,8 @@ def build(leaderboard: Path, suites: Sequence[str] | None = None) -> tuple[Board
             files[leaderboard / "tables" / f"{suite.name}.{ending}"] = form(suite)
     for path, text in files.items():
         write_bytes(path, text.encode())
-    return board, list(files)
+    pages = [] if site is None else build_site(board, leaderboard, site)
+    return board, [*files, *pages]
 
 
 def fill_in(document: Path, board: Board) -> int:

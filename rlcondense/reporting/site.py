@@ -1,0 +1,775 @@
+"""The leaderboard as a folder of pages that need nothing else: no server, no network."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlcondense.catalogue import Entry, entries
+from rlcondense.errors import MissingExtra, RLCondenseError
+from rlcondense.files import slug
+from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
+from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
+from rlcondense.reporting.rows import FLOORS, POLICIES, SPLITS, UNMARKED, Group, Row, names_of
+from rlcondense.reporting.statistics import Interval
+from rlcondense.running.cell import Cell, budget_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from rlcondense.reporting.charts import Point
+
+Record = Mapping[str, Any]
+Pages = Iterator[tuple[str, bytes]]
+MARKER = ".rlcondense-site"
+MOST_ROWS = 400  # on the first page; more of them are left to the pages of the tasks
+MOST_PICTURE_BYTES = 2_000_000
+DOWNLOADS = ("md", "tex", "csv")
+SPLIT_NAMES = {"seen": "seen levels", "heldout": "held-out levels"}
+FLOOR_NAMES = {
+    "random-policy": ("U", "the uniform random policy"),
+    "marginal-policy": ("M", "the marginal policy"),
+    "random": ("S", "the random subset of its size"),
+}
+VERDICTS = {"above": "above", "level": "level with", "below": "below", "unknown": "unknown against"}
+POLICY_SUMMARIES = {
+    "expert": "the policy that recorded the dataset: the ceiling",
+    "marginal-policy": "samples the dataset's actions without looking at the observation",
+    "random-policy": "acts uniformly at random: the floor",
+}
+
+
+def check_site(out: Path) -> None:
+    """See whether a site can be built in a folder, before there is any work in vain.
+
+    Raises:
+        MissingExtra: Jinja is not installed.
+        RLCondenseError: the folder holds what is no site of ours.
+    """
+    _environment()
+    if out.exists() and not out.is_dir():
+        raise RLCondenseError(f"{out} is no folder")
+    if out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir()):
+        raise RLCondenseError(
+            f"{out} holds other things than a site ({MARKER} is missing); choose a folder of its own"
+        )
+
+
+def build_site(board: Board, leaderboard: Path, out: Path) -> list[Path]:
+    """Build the site: the same records give the same bytes.
+
+    Pages of an earlier site in the folder that this one has not are removed; nothing else is.
+
+    Args:
+        board: what to show.
+        leaderboard: its folder, with `results/` and perhaps `pictures/`.
+        out: the folder to build in: a new or an empty one, or that of an earlier site.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        MissingExtra: Jinja is not installed.
+        RLCondenseError: the folder holds other things, or a record has a name no file can have.
+    """
+    check_site(out)
+    return _write(out, _Site(board, leaderboard).pages())
+
+
+def _write(out: Path, pages: Pages) -> list[Path]:
+    """Write pages and remove what an earlier build left.
+
+    The marker names every file of the site, and is ahead of them, so that a build that was
+    stopped is known for what it is.
+    """
+    marker = out / MARKER
+    names = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        earlier = marker.read_text().splitlines() if marker.is_file() else []
+        with marker.open("a") as listed:
+            for name, content in pages:
+                names.append(name)
+                listed.write(f"{name}\n")
+                path = out / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        for name in sorted(set(earlier) - set(names)):
+            _remove(out, name)
+        marker.write_text("".join(f"{name}\n" for name in sorted(names)))
+    except OSError as error:
+        raise RLCondenseError(f"cannot write {out}: {error}") from error
+    return [*(out / name for name in names), marker]
+
+
+def _remove(out: Path, name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise RLCondenseError(f"{out / MARKER} names {name!r}, which is no page of a site")
+    (out / path).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other pages are still in it
+        (out / path).parent.rmdir()
+
+
+def _environment() -> Environment:
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingExtra("jinja2", "site") from None
+    from rlcondense.reporting import charts
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "interval": _interval, "number": _number, "facts": facts, "budget": budget_text,
+        "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
+    }  # fmt: skip
+    environment.globals |= {
+        "paper_link": paper_link, "swatch": charts.swatch, "splits": SPLIT_NAMES,
+        "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS, "legend": LEGEND,
+        "policies": POLICIES,
+    }  # fmt: skip
+    return environment
+
+
+@cache
+def _resource(name: str) -> str:
+    return (files("rlcondense.reporting") / "site" / name).read_text()
+
+
+def _interval(value: Interval | None, form: str = "{:.2f}") -> Markup:
+    """An estimate with its interval in small type."""
+    from markupsafe import Markup
+
+    if value is None:
+        return Markup("")
+    text = form.format(value.estimate)
+    if value.known:
+        text += f" <small>[{form.format(value.low)}, {form.format(value.high)}]</small>"
+    return Markup(_minus(text))
+
+
+def _number(value: float | None, form: str = "{:.2f}") -> str:
+    return "" if value is None else _minus(form.format(value))
+
+
+def _minus(text: str) -> str:
+    """Numbers with a minus instead of a hyphen."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)  # noqa: RUF001
+
+
+def _minus_sign(sign: str) -> str:
+    return sign.replace("-", "−")  # noqa: RUF001
+
+
+def _budgets(lines: Sequence[Line]) -> list[str]:
+    """What budgets rows were given, sizes by size and then percentages."""
+    asked = [line.row.budget for line in lines if line.row.budget]
+    sizes = {int(budget["size"]) for budget in asked if "size" in budget}
+    shares = {budget_text(budget) for budget in asked if "size" not in budget}
+    return [*map(str, sorted(sizes)), *sorted(shares)]
+
+
+def facts(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as names and texts, one line each."""
+    out = []
+    for key, part in sorted(value.items()):
+        name = f"{prefix}{key}"
+        if isinstance(part, Mapping):
+            out += facts(part, f"{name}.")
+        else:
+            out.append((name, _plain(part)))
+    return out
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_plain(part) for part in value[:24])
+        return f"{shown}, … ({len(value)})" if len(value) > 24 else shown
+    return json.dumps(value, sort_keys=True)
+
+
+def paper_link(paper: str) -> str | None:
+    """Where a paper is to be read: the http address or the arXiv number that its text holds."""
+    if re.fullmatch(r"https?://[^\s\"'<>\\]+", paper):
+        return paper
+    found = re.search(r"\barXiv:(\d{4}\.\d{4,5}(?:v\d+)?)(?!\d)", paper)
+    return f"https://arxiv.org/abs/{found[1]}" if found else None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row as tables of the site show it.
+
+    Attributes:
+        group: whose row it is.
+        row: the row.
+        learner: its name, with the settings in which learners of one id differ; none of policies.
+        access: `offline` or `online`; nothing where that is not known.
+        bars: by split, its interval drawn.
+        cells: its condensation seeds and the ids of their records, as far as there are any.
+        paper: the figures of a paper.
+    """
+
+    group: Group
+    row: Row
+    learner: str
+    access: str
+    bars: Mapping[str, Markup]
+    cells: tuple[tuple[int, str], ...]
+    paper: Published | None = None
+
+    @property
+    def clears(self) -> bool:
+        """Whether it is above all that it should beat."""
+        row = self.row
+        return row.status == "done" and not row.mark and row.id not in POLICIES
+
+    @property
+    def detail(self) -> str:
+        """The settings in which methods of one id differ."""
+        return self.row.name.removeprefix(self.row.id).strip(" ()")
+
+    @property
+    def learner_detail(self) -> str:
+        """The settings in which learners of one id differ."""
+        return self.learner.removeprefix(str(self.group.learner["id"])).strip(" ()")
+
+    @property
+    def above(self) -> int:
+        """How many floors it is above."""
+        return sum(a.verdict == "above" for a in self.row.against)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a condensation looks like.
+
+    Attributes:
+        id: of the condensation.
+        cell: one of those that learn from it.
+        width: of the contact sheet in pixels.
+        height: likewise.
+        facts: what is said of it: `kind`, `rows`, `size`, `label_kind`.
+        actions: its action distribution, drawn; None where it is not known.
+        record: id of a record.
+    """
+
+    id: str
+    cell: Mapping[str, Any]
+    width: int
+    height: int
+    facts: Mapping[str, Any]
+    actions: Markup | None
+    record: str
+
+
+class _Site:
+    """What all pages look things up in, made once."""
+
+    def __init__(self, board: Board, leaderboard: Path) -> None:
+        self.board, self.leaderboard = board, leaderboard
+        self.environment = _environment()
+        cells = [record["cell"] for record in board.records.values()]
+        for cell_id in board.records:
+            _check_cell_id(cell_id)
+        groups = [*board.groups, *(group for suite in board.suites for group in suite.groups)]
+        self.tasks = _file_names({c["task"] for c in cells} | {g.task for g in groups})
+        self.methods = _file_names(
+            {c["method"]["id"] for c in cells} | {row.id for g in groups for row in g.rows}
+        )
+        self.spans = _spans(groups)
+        self.lines = self._lines(board.groups)
+        self.siblings = {cell: line.cells for line in self.lines for _, cell in line.cells}
+        self.pictures = _pictures(board.records, leaderboard / "pictures")
+
+    def pages(self) -> Pages:
+        """Every file of the site with its content."""
+        yield "style.css", _resource("style.css").encode()
+        yield "site.js", _resource("site.js").encode()
+        yield from self._index()
+        for suite in self.board.suites:
+            yield from self._suite(suite)
+        for task in self.tasks:
+            yield from self._task(task)
+        for method in self.methods:
+            yield from self._method(method)
+        for cell_id in self.board.records:
+            yield from self._record(cell_id)
+        for picture in self.pictures.values():
+            path = self.leaderboard / "pictures" / f"{picture.id}.png"
+            yield f"pictures/{picture.id}.png", path.read_bytes()
+
+    def _page(self, template: str, path: str, **values: Any) -> tuple[str, bytes]:
+        root = "../" * path.count("/")
+        common = {"site": self, "board": self.board, "root": root}
+        text = self.environment.get_template(template).render(**common, **values)
+        return path, text.encode()
+
+    def _lines(self, groups: Sequence[Group], suite: SuitePart | None = None) -> list[Line]:
+        """The rows of groups; what policies return is the same whoever learns, and shown once."""
+        from rlcondense.reporting.charts import interval_bar
+
+        names = names_of([group.learner for group in groups])
+        out: dict[Any, Line] = {}
+        for number, (group, name) in enumerate(zip(groups, names, strict=True)):
+            marks = {split: _policy_returns(group, split) for split in SPLITS}
+            for place, row in enumerate(group.rows):
+                bars = {}
+                if row.returns is not None:
+                    filled = not row.mark
+                    bars = {
+                        split: interval_bar(
+                            row.returns[split]["mean"], marks[split], self.spans[group.task], filled
+                        )
+                        for split in SPLITS
+                    }
+                line = Line(
+                    group=group,
+                    row=row,
+                    learner="" if row.is_policy else name,
+                    access="" if row.id in POLICIES else _access(row.id),
+                    bars=bars,
+                    cells=self._cells(row),
+                    paper=suite.published_of(group, row) if suite else None,
+                )
+                out.setdefault((row.cells if row.is_policy else (number, place)), line)
+        return list(out.values())
+
+    def _cells(self, row: Row) -> tuple[tuple[int, str], ...]:
+        records = self.board.records
+        return tuple(
+            (int(records[cell]["cell"]["condensation_seed"]), cell)
+            for cell in row.cells
+            if cell in records
+        )
+
+    def _index(self) -> Pages:
+        few = len(self.lines) <= MOST_ROWS
+        tasks = {task: [ln for ln in self.lines if ln.group.task == task] for task in self.tasks}
+        yield self._page(
+            "index.html",
+            "index.html",
+            lines=self.lines if few else None,
+            tasks=tasks,
+            headlines=[_headline(suite) for suite in self.board.suites],
+            clearing=sum(line.clears for line in self.lines),
+            trained=sum(_is_entry(line.row) for line in self.lines),
+            summaries={method: self.summary(method) for method in self.methods},
+        )
+
+    def summary(self, method: str) -> str:
+        """What a method is, in a line."""
+        entry = entries("methods").get(method)
+        return entry.summary if entry else POLICY_SUMMARIES.get(method, "")
+
+    def _suite(self, suite: SuitePart) -> Pages:
+        name = slug(suite.name)
+        yield self._page(
+            "suite.html",
+            f"suites/{name}.html",
+            suite=suite,
+            tables=[
+                (group, title, self._lines([group], suite))
+                for group, title in zip(suite.groups, names_of_groups(suite.groups), strict=True)
+            ],
+            aggregates=suite.aggregates,
+            downloads=[f"{name}.{ending}" for ending in DOWNLOADS],
+        )
+        for ending in DOWNLOADS:
+            yield f"suites/{name}.{ending}", FORMATS[ending](suite).encode()
+
+    def _task(self, task: str) -> Pages:
+        groups = [group for group in self.board.groups if group.task == task]
+        styles = _styles(groups)
+        span = score_range(task)
+        yield self._page(
+            "task.html",
+            f"tasks/{self.tasks[task]}.html",
+            task=task,
+            entry=entries("tasks").get(task),
+            span=span,
+            datasets=_datasets(task, self.board.records),
+            experts=_experts(task),
+            lines=self._lines(groups),
+            figures=[
+                (group, title, *_figures(group, styles))
+                for group, title in zip(groups, names_of_groups(groups), strict=True)
+            ],
+            styles=styles,
+            matrices=_matrices(groups),
+        )
+
+    def _method(self, method: str) -> Pages:
+        records = {
+            cell_id: record
+            for cell_id, record in self.board.records.items()
+            if record["cell"]["method"]["id"] == method
+        }
+        lines = [line for line in self.lines if line.row.id == method]
+        configs = {
+            json.dumps(r["cell"]["method"]["config"], sort_keys=True): r["cell"]["method"]["config"]
+            for r in records.values()
+        }
+        yield self._page(
+            "method.html",
+            f"methods/{self.methods[method]}.html",
+            method=method,
+            summary=self.summary(method),
+            entry=entries("methods").get(method),
+            access="" if method in POLICIES else _access(method),
+            plugins=_plugins(records.values()),
+            configs=list(configs.values()),
+            versions=_versions(records.values()),
+            lines=lines,
+            records=len(records),
+            pictures=[p for p in self.pictures.values() if p.cell["method"]["id"] == method],
+        )
+
+    def _record(self, cell_id: str) -> Pages:
+        from rlcondense.reporting.charts import histogram
+
+        record = self.board.records[cell_id]
+        cell = Cell.from_json(record["cell"])
+        done = record["status"] == "done"
+        yield self._page(
+            "record.html",
+            f"records/{cell_id}.html",
+            id=cell_id,
+            record=record,
+            cell=cell,
+            means={split: record["returns"][split].mean(1) for split in SPLITS} if done else {},
+            histogram=histogram(record["returns"]) if done else None,
+            siblings=self.siblings.get(cell_id, ()),
+            picture=self.pictures.get(cell.condensation_id),
+        )
+        raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
+        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 6, mtime=0)
+
+
+def _check_cell_id(cell_id: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{16}", cell_id):
+        raise RLCondenseError(f"{cell_id!r} is no cell id: sixteen hexadecimal digits")
+
+
+def _file_names(ids: Iterable[str]) -> dict[str, str]:
+    """Of each id the name of its page; ids that would have the same one are told apart."""
+    names: dict[str, str] = {}
+    for identifier in sorted(ids):
+        name = slug(identifier)
+        if name.lower() in (taken.lower() for taken in names.values()):
+            name += f".{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+        names[identifier] = name
+    return names
+
+
+def names_of_groups(groups: Sequence[Group]) -> list[str]:
+    """Of each group its learner, with the settings in which those of one id differ."""
+    return names_of([group.learner for group in groups])
+
+
+@cache
+def _access(method: str) -> str:
+    """Whether a method steps the environment, as far as it is installed here."""
+    entry = entries("methods").get(method)
+    if entry is None:
+        return ""
+    try:
+        return str(entry.load().access)
+    except (AttributeError, RLCondenseError):
+        return ""
+
+
+def _policy_returns(group: Group, split: str) -> dict[str, float]:
+    """What the reference policies of a group return on average."""
+    rows = {name: group.find(name) for name in POLICIES}
+    return {
+        name: row.returns[split]["mean"].estimate
+        for name, row in rows.items()
+        if row is not None and row.returns is not None
+    }
+
+
+def _spans(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
+    """Of each task from where to where its bars go, the same for all its rows."""
+    from rlcondense.reporting.charts import shown_range
+
+    found: dict[str, list[Interval]] = {}
+    for group in groups:
+        found.setdefault(group.task, [])
+        for row in group.rows:
+            if row.returns is not None:
+                found[group.task] += [row.returns[split]["mean"] for split in SPLITS]
+    return {task: shown_range(values, []) if values else (0, 1) for task, values in found.items()}
+
+
+def _is_entry(row: Row) -> bool:
+    """Whether a row is a method's that was tried, not one to compare methods with."""
+    return row.status == "done" and not row.is_policy and row.id not in UNMARKED
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a suite says in short.
+
+    Attributes:
+        suite: it.
+        name: of its page.
+        clearing: how many rows of methods are above all that they should beat.
+        entries: of how many.
+        best: the rows over tasks with the highest normalised means.
+    """
+
+    suite: SuitePart
+    name: str
+    clearing: int
+    entries: int
+    best: tuple[Aggregate, ...]
+
+
+def _headline(suite: SuitePart) -> Headline:
+    rows = [row for group in suite.groups for row in group.rows if _is_entry(row)]
+    scored = [
+        (row.normalised["mean"].estimate, row)
+        for row in suite.aggregates
+        if row.normalised and row.learner and row.method["id"] not in UNMARKED
+        and len(row.tasks) == row.of
+    ]  # fmt: skip
+    scored.sort(key=lambda pair: -pair[0])
+    best = tuple(row for _, row in scored[:3])
+    clearing = sum(not row.mark for row in rows)
+    return Headline(suite, slug(suite.name), clearing, len(rows), best)
+
+
+def _styles(groups: Sequence[Group]) -> dict[str, int]:
+    """Of each row's name on a task the number of its marker."""
+    names = dict.fromkeys(r.name for g in groups for r in g.rows if not r.is_policy)
+    return {name: number for number, name in enumerate(sorted(names))}
+
+
+def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Markup | None]:
+    """Held-out return over size, and over seconds."""
+    from rlcondense.reporting.charts import Series, plot
+
+    done = [row for row in group.rows if row.returns is not None and not row.is_policy]
+    references = _policy_returns(group, "heldout")
+    full = group.find("full")
+    if full is not None and full.returns is not None:
+        references["full"] = full.returns["heldout"]["mean"].estimate
+    sizes: dict[str, list[Point]] = {}
+    seconds: dict[str, list[Point]] = {}
+    for row in done:
+        if row.size and row.id != "full":
+            sizes.setdefault(row.name, []).append(_point(row, row.size))
+        spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
+        if sum(spent) > 0:
+            seconds.setdefault(row.name, []).append(_point(row, sum(spent)))
+    said = f"{group.task}, {group.learner['id']}"
+    curve = cost = None
+    if sizes:
+        lines = [Series(name, styles[name], tuple(points)) for name, points in sizes.items()]
+        curve = plot(
+            lines, references, "transitions kept", "held-out return",
+            f"held-out return over the size of the dataset: {said}",
+        )  # fmt: skip
+    if seconds:
+        dots = [
+            Series(name, styles[name], tuple(points), joined=False)
+            for name, points in seconds.items()
+        ]
+        cost = plot(
+            dots, references, "seconds to condense and to train", "held-out return",
+            f"held-out return over what it cost: {said}",
+        )  # fmt: skip
+    return curve, cost
+
+
+def _point(row: Row, x: float) -> Point:
+    from rlcondense.reporting.charts import Point
+
+    assert row.returns is not None
+    y = row.returns["heldout"]["mean"]
+    return Point(x, y, f"{row.name}, {row.size} transitions: {y.estimate:.2f}")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """How well what methods keep serves different learners.
+
+    Attributes:
+        dataset: id.
+        learners: names, one a column.
+        rows: of a method and budget in each column its row, if it is done.
+        shades: of each of those how high it is in the matrix, 0 to 4.
+    """
+
+    dataset: str
+    learners: tuple[str, ...]
+    rows: tuple[tuple[Row | None, ...], ...]
+    shades: tuple[tuple[int, ...], ...]
+
+
+def _matrices(groups: Sequence[Group]) -> list[Matrix]:
+    """One for each dataset and protocol on which several learners were trained."""
+    places: dict[str, list[Group]] = {}
+    for group in groups:
+        key = [group.dataset, group.evaluation, group.learner_seeds]
+        places.setdefault(json.dumps(key, sort_keys=True), []).append(group)
+    found = [_matrix(beside) for beside in places.values() if len(beside) > 1]
+    return [matrix for matrix in found if matrix is not None]
+
+
+def _matrix(groups: Sequence[Group]) -> Matrix | None:
+    by_row: dict[str, dict[int, Row]] = {}
+    for column, group in enumerate(groups):
+        for row in group.rows:
+            if row.returns is not None and not row.is_policy:
+                key = json.dumps([row.method, row.budget], sort_keys=True)
+                by_row.setdefault(key, {})[column] = row
+    shared = [found for found in by_row.values() if len(found) > 1]
+    columns = [i for i in range(len(groups)) if any(i in found for found in shared)]
+    if not shared:
+        return None
+    rows = tuple(tuple(found.get(i) for i in columns) for found in shared)
+    values = [_heldout(row) for line in rows for row in line if row]
+    low, high = min(values), max(values)
+    names = names_of_groups(groups)
+    return Matrix(
+        dataset=groups[0].dataset,
+        learners=tuple(names[i] for i in columns),
+        rows=rows,
+        shades=tuple(
+            tuple(
+                min(4, int(5 * (_heldout(row) - low) / (high - low or 1.0))) if row else 0
+                for row in line
+            )
+            for line in rows
+        ),
+    )
+
+
+def _heldout(row: Row) -> float:
+    assert row.returns is not None
+    return row.returns["heldout"]["mean"].estimate
+
+
+def _datasets(task: str, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """The catalogue's datasets of a task, and what else its records were made of."""
+    known = [_dataset(e) for e in entries("datasets").values() if e.facts.get("task") == task]
+    listed = {dataset["id"] for dataset in known}
+    used = {
+        record["cell"]["dataset"]: record.get("report", {}).get("dataset_sha256", "")
+        for record in records.values()
+        if record["cell"]["task"] == task and record["cell"]["dataset"] not in listed
+    }
+    return known + [{"id": id_, "sha256": used[id_], "summary": ""} for id_ in sorted(used)]
+
+
+def _dataset(entry: Entry) -> dict[str, Any]:
+    return {**entry.facts, "id": entry.id, "summary": entry.summary}
+
+
+def _experts(task: str) -> list[dict[str, Any]]:
+    """Cards of the task's own expert and of those that recorded its datasets."""
+    from rlcondense.experts.zoo import shipped_cards
+
+    wanted = {task}
+    for entry in entries("datasets").values():
+        if entry.facts.get("task") == task and "expert" in entry.facts:
+            wanted.add(entry.facts["expert"])
+    return [card for card in shipped_cards() if card["task"] in wanted]
+
+
+def _plugins(records: Iterable[Record]) -> list[str]:
+    """The distributions other than this package that made records."""
+    found = (plugin for record in records for plugin in record.get("plugins", ()))
+    return sorted({f"{p.get('distribution', '?')} {p.get('version', '?')}" for p in found})
+
+
+def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:
+    """Version and commit of the code behind records, and how many there are of each."""
+    counts: dict[tuple[str, str], int] = {}
+    for record in records:
+        environment = record.get("environment") or {}
+        git = environment.get("git") or {}
+        commit = str(git.get("commit") or "")[:12] + (" with changes" if git.get("dirty") else "")
+        key = (str(environment.get("rlcondense", "?")), commit)
+        counts[key] = counts.get(key, 0) + 1
+    return [(*key, count) for key, count in sorted(counts.items())]
+
+
+def _pictures(records: Mapping[str, Record], folder: Path) -> dict[str, Picture]:
+    """The pictures that there are of the condensations behind records."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, Picture] = {}
+    for cell_id, record in records.items():
+        if record["cell"]["learner"] is None:
+            continue
+        name = Cell.from_json(record["cell"]).condensation_id
+        if name in found:
+            continue
+        shape = _png_shape(folder / f"{name}.png")
+        if shape is not None:
+            said = _picture_facts(folder / f"{name}.json")
+            drawn = _action_bars(said)
+            found[name] = Picture(name, record["cell"], *shape, said, drawn, cell_id)
+    return found
+
+
+def _png_shape(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture; None of what is none, or too large."""
+    if not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
+        return None
+    with path.open("rb") as file:
+        head = file.read(24)
+    if not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR" or len(head) < 24:
+        return None
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+def _picture_facts(path: Path) -> dict[str, Any]:
+    """What is said of a picture; nothing where that is not to be read."""
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _action_bars(said: Mapping[str, Any]) -> Markup | None:
+    from rlcondense.reporting.charts import action_bars
+
+    own, source = _shares(said.get("actions")), _shares(said.get("dataset_actions"))
+    if own is None:
+        return None
+    return action_bars(own, source if source and len(source) == len(own) else None)
+
+
+def _shares(values: Any) -> list[float] | None:
+    """Numbers that may be shares of a whole, or None."""
+    if not isinstance(values, list) or not 0 < len(values) <= 200:
+        return None
+    numbers = [float(v) for v in values if isinstance(v, int | float) and np.isfinite(v)]
+    return numbers if len(numbers) == len(values) and all(0 <= v <= 1 for v in numbers) else None

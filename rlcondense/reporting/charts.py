@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,7 +143,12 @@ def plot(
     )
 
 
-def _drawn(one: Series, x, y, shown: tuple[float, float]) -> str:  # type: ignore[no-untyped-def]
+def _drawn(
+    one: Series,
+    x: Callable[[float], float],
+    y: Callable[[float], float],
+    shown: tuple[float, float],
+) -> str:
     low, high = shown
     parts = []
     if one.joined and len(one.points) > 1:
@@ -210,14 +215,17 @@ def histogram(returns: Mapping[str, npt.NDArray[np.float64]]) -> Markup:
         returns: by split, of all students.
     """
     values = np.concatenate([rows.ravel() for rows in returns.values()])
-    low, high = float(values.min()), float(values.max())
-    if low == high:
+    low, high, bins = float(values.min()), float(values.max()), BINS
+    first, last = low, high
+    if high - low < 2 * BINS and not (values % 1).any():  # a bar for each whole number
+        low, high, bins = low - 0.5, high + 0.5, round(high - low) + 1
+    elif low == high:
         low, high = low - 0.5, high + 0.5
     width, tall, gap = 320.0, 64.0, 16.0
     parts, top = [], 0.0
     for number, (split, rows) in enumerate(returns.items()):
-        counts, _ = np.histogram(rows, BINS, (low, high))
-        step, floor = width / BINS, top + gap + tall
+        counts, _ = np.histogram(rows, bins, (low, high))
+        step, floor = width / bins, top + gap + tall
         bars = "".join(
             f"M{_n(i * step)} {_n(floor)}v{_n(-tall * count / counts.max())}h{_n(step - 1)}V"
             f"{_n(floor)}z"
@@ -228,8 +236,8 @@ def histogram(returns: Mapping[str, npt.NDArray[np.float64]]) -> Markup:
         parts.append(f'<path class="h s{number}" d="{bars}"/>')
         parts.append(f'<path class="a" d="M0 {_n(floor)}H{_n(width)}"/>')
         top = floor
-    parts.append(_text(0, top + 15, f"{low:g}", ""))
-    parts.append(_text(width, top + 15, f"{high:g}", "e"))
+    parts.append(_text(0, top + 15, f"{first:g}", ""))
+    parts.append(_text(width, top + 15, f"{last:g}", "e"))
     parts.append(_text(width / 2, top + 15, "return of an episode", "c t"))
     return Markup(
         f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(top + 20)}" role="img" '
@@ -271,14 +279,21 @@ def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Mar
     )
 
 
-def shown_range(intervals: Sequence[Interval], others: Sequence[float]) -> tuple[float, float]:
+def shown_range(
+    intervals: Sequence[Interval], others: Sequence[float] = (), room: float = 0.35
+) -> tuple[float, float]:
     """From where to where a chart goes: all estimates, and of intervals what is not far off.
 
     Few seeds can give an interval ten times as wide as everything else on the chart.
+
+    Args:
+        intervals: on the chart.
+        others: values on the chart.
+        room: for intervals on either side, as a share of what the values take.
     """
     values = [*(interval.estimate for interval in intervals), *others]
     low, high = min(values), max(values)
-    room = 0.35 * (high - low) or 1.0
+    room = room * (high - low) or 1.0
     known = [interval for interval in intervals if interval.known]
     low = max(min([low, *(i.low for i in known)]), low - room)
     high = min(max([high, *(i.high for i in known)]), high + room)

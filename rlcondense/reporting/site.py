@@ -63,7 +63,7 @@ def check_site(out: Path) -> None:
         raise RLCondenseError(f"{out} is no folder")
     if out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir()):
         raise RLCondenseError(
-            f"{out} holds other things than a site ({MARKER} is missing); choose a folder of its own"
+            f"{out} holds other things than a site ({MARKER} is missing); choose another folder"
         )
 
 
@@ -140,9 +140,10 @@ def _environment() -> Environment:
     environment.filters |= {
         "interval": _interval, "number": _number, "facts": facts, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
+        "settings": _settings,
     }  # fmt: skip
     environment.globals |= {
-        "paper_link": paper_link, "swatch": charts.swatch, "splits": SPLIT_NAMES,
+        "paper_parts": paper_parts, "swatch": charts.swatch, "splits": SPLIT_NAMES,
         "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS, "legend": LEGEND,
         "policies": POLICIES,
     }  # fmt: skip
@@ -179,6 +180,11 @@ def _minus_sign(sign: str) -> str:
     return sign.replace("-", "−")  # noqa: RUF001
 
 
+def _settings(name: str) -> str:
+    """Of a name such as `bc (updates=100)` what is in brackets."""
+    return name.partition(" (")[2].removesuffix(")")
+
+
 def _budgets(lines: Sequence[Line]) -> list[str]:
     """What budgets rows were given, sizes by size and then percentages."""
     asked = [line.row.budget for line in lines if line.row.budget]
@@ -204,18 +210,26 @@ def _plain(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}"
     if isinstance(value, list | tuple):
         shown = ", ".join(_plain(part) for part in value[:24])
         return f"{shown}, … ({len(value)})" if len(value) > 24 else shown
     return json.dumps(value, sort_keys=True)
 
 
-def paper_link(paper: str) -> str | None:
-    """Where a paper is to be read: the http address or the arXiv number that its text holds."""
+def paper_parts(paper: str) -> list[tuple[str, str | None]]:
+    """What is said of a paper in parts, each with the address that it is a link to, if any.
+
+    Links are a text that is an http address, and arXiv numbers.
+    """
     if re.fullmatch(r"https?://[^\s\"'<>\\]+", paper):
-        return paper
-    found = re.search(r"\barXiv:(\d{4}\.\d{4,5}(?:v\d+)?)(?!\d)", paper)
-    return f"https://arxiv.org/abs/{found[1]}" if found else None
+        return [(paper, paper)]
+    parts = re.split(r"(\barXiv:\d{4}\.\d{4,5}(?:v\d+)?)(?!\d)", paper)
+    return [
+        (part, f"https://arxiv.org/abs/{part.removeprefix('arXiv:')}" if number % 2 else None)
+        for number, part in enumerate(parts)
+    ]
 
 
 @dataclass(frozen=True)
@@ -249,12 +263,22 @@ class Line:
     @property
     def detail(self) -> str:
         """The settings in which methods of one id differ."""
-        return self.row.name.removeprefix(self.row.id).strip(" ()")
+        return _settings(self.row.name)
 
     @property
     def learner_detail(self) -> str:
         """The settings in which learners of one id differ."""
-        return self.learner.removeprefix(str(self.group.learner["id"])).strip(" ()")
+        return _settings(self.learner)
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """How it stands to each floor that it is held against; `unknown` without a record of it."""
+        row = self.row
+        if row.status != "done" or row.id in ("expert", "random-policy"):
+            return []
+        found = {a.floor: a.verdict for a in row.against}
+        needed = 1 if row.id == "marginal-policy" else 3 if _is_entry(row) else 2
+        return [(floor, found.get(floor, "unknown")) for floor in FLOORS[:needed]]
 
     @property
     def above(self) -> int:
@@ -331,7 +355,7 @@ class _Site:
         """The rows of groups; what policies return is the same whoever learns, and shown once."""
         from rlcondense.reporting.charts import interval_bar
 
-        names = names_of([group.learner for group in groups])
+        names = _learner_names(groups)
         out: dict[Any, Line] = {}
         for number, (group, name) in enumerate(zip(groups, names, strict=True)):
             marks = {split: _policy_returns(group, split) for split in SPLITS}
@@ -386,15 +410,18 @@ class _Site:
 
     def _suite(self, suite: SuitePart) -> Pages:
         name = slug(suite.name)
+        named = list(zip(suite.groups, _learner_names(suite.groups), strict=True))
         yield self._page(
             "suite.html",
             f"suites/{name}.html",
             suite=suite,
             tables=[
                 (group, title, self._lines([group], suite))
-                for group, title in zip(suite.groups, names_of_groups(suite.groups), strict=True)
+                for group, title in named
+                if _is_begun(group)
             ],
-            aggregates=suite.aggregates,
+            absent=[(group, title) for group, title in named if not _is_begun(group)],
+            aggregates=_named(suite.aggregates),
             downloads=[f"{name}.{ending}" for ending in DOWNLOADS],
         )
         for ending in DOWNLOADS:
@@ -415,7 +442,7 @@ class _Site:
             lines=self._lines(groups),
             figures=[
                 (group, title, *_figures(group, styles))
-                for group, title in zip(groups, names_of_groups(groups), strict=True)
+                for group, title in zip(groups, _learner_names(groups), strict=True)
             ],
             styles=styles,
             matrices=_matrices(groups),
@@ -460,7 +487,7 @@ class _Site:
             record=record,
             cell=cell,
             means={split: record["returns"][split].mean(1) for split in SPLITS} if done else {},
-            histogram=histogram(record["returns"]) if done else None,
+            histogram=histogram({s: record["returns"][s] for s in SPLITS}) if done else None,
             siblings=self.siblings.get(cell_id, ()),
             picture=self.pictures.get(cell.condensation_id),
         )
@@ -484,9 +511,14 @@ def _file_names(ids: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def names_of_groups(groups: Sequence[Group]) -> list[str]:
-    """Of each group its learner, with the settings in which those of one id differ."""
-    return names_of([group.learner for group in groups])
+def _learner_names(groups: Sequence[Group]) -> list[str]:
+    """Of each group its learner, with the settings in which those of one id on its task differ."""
+    names: dict[int, str] = {}
+    for task in dict.fromkeys(group.task for group in groups):
+        places = [i for i, group in enumerate(groups) if group.task == task]
+        found = names_of([groups[i].learner for i in places])
+        names |= dict(zip(places, found, strict=True))
+    return [names[i] for i in range(len(groups))]
 
 
 @cache
@@ -521,7 +553,14 @@ def _spans(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
         for row in group.rows:
             if row.returns is not None:
                 found[group.task] += [row.returns[split]["mean"] for split in SPLITS]
-    return {task: shown_range(values, []) if values else (0, 1) for task, values in found.items()}
+    return {
+        task: shown_range(values, room=0.12) if values else (0, 1) for task, values in found.items()
+    }
+
+
+def _is_begun(group: Group) -> bool:
+    """Whether there is a record of something that its learner learned."""
+    return any(row.status != "missing" and not row.is_policy for row in group.rows)
 
 
 def _is_entry(row: Row) -> bool:
@@ -560,6 +599,12 @@ def _headline(suite: SuitePart) -> Headline:
     best = tuple(row for _, row in scored[:3])
     clearing = sum(not row.mark for row in rows)
     return Headline(suite, slug(suite.name), clearing, len(rows), best)
+
+
+def _named(aggregates: Sequence[Aggregate]) -> list[tuple[Aggregate, str]]:
+    """Rows over tasks with their learners' names."""
+    names = iter(names_of([row.learner for row in aggregates if row.learner]))
+    return [(row, next(names) if row.learner else "") for row in aggregates]
 
 
 def _styles(groups: Sequence[Group]) -> dict[str, int]:
@@ -654,7 +699,7 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
     rows = tuple(tuple(found.get(i) for i in columns) for found in shared)
     values = [_heldout(row) for line in rows for row in line if row]
     low, high = min(values), max(values)
-    names = names_of_groups(groups)
+    names = _learner_names(groups)
     return Matrix(
         dataset=groups[0].dataset,
         learners=tuple(names[i] for i in columns),

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -138,12 +138,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "interval": _interval, "number": _number, "facts": facts, "budget": budget_text,
+        "interval": _interval, "number": _number, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
         "settings": _settings,
     }  # fmt: skip
     environment.globals |= {
-        "paper_parts": paper_parts, "swatch": charts.swatch, "splits": SPLIT_NAMES,
+        "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch, "splits": SPLIT_NAMES,
         "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS, "legend": LEGEND,
         "policies": POLICIES,
     }  # fmt: skip
@@ -193,8 +193,25 @@ def _budgets(lines: Sequence[Line]) -> list[str]:
     return [*map(str, sorted(sizes)), *sorted(shares)]
 
 
+def fact_table(values: Mapping[str, Any], caption: str) -> Markup:
+    """Nested settings as a table of names and texts; nothing where there are none."""
+    return _fact_table(json.dumps(values, sort_keys=True), caption)
+
+
+@lru_cache(maxsize=1024)  # most records have the settings and versions of many others
+def _fact_table(values: str, caption: str) -> Markup:
+    from markupsafe import Markup
+
+    line = Markup('<tr><th scope="row">{}<td>{}\n')
+    lines = [line.format(name, text) for name, text in facts(json.loads(values))]
+    if not lines:
+        return Markup("")
+    head = Markup('<table class="facts"><caption>{}</caption>\n').format(caption)
+    return head + Markup("").join(lines) + Markup("</table>\n")
+
+
 def facts(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as names and texts, one line each."""
+    """Nested settings as names and texts, one line each, by name."""
     out = []
     for key, part in sorted(value.items()):
         name = f"{prefix}{key}"
@@ -492,7 +509,7 @@ class _Site:
             picture=self.pictures.get(cell.condensation_id),
         )
         raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
-        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 6, mtime=0)
+        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
 
 
 def _check_cell_id(cell_id: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcondense.catalogue import Entry, entries
-from rlcondense.errors import MissingExtra, RLCondenseError
+from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import slug
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
@@ -143,9 +143,9 @@ def _environment() -> Environment:
         "settings": _settings,
     }  # fmt: skip
     environment.globals |= {
-        "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch, "splits": SPLIT_NAMES,
-        "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS, "legend": LEGEND,
-        "policies": POLICIES,
+        "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
+        "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS,
+        "legend": LEGEND, "policies": POLICIES,
     }  # fmt: skip
     return environment
 
@@ -363,9 +363,16 @@ class _Site:
             yield f"pictures/{picture.id}.png", path.read_bytes()
 
     def _page(self, template: str, path: str, **values: Any) -> tuple[str, bytes]:
+        from jinja2 import TemplateError
+
         root = "../" * path.count("/")
         common = {"site": self, "board": self.board, "root": root}
-        text = self.environment.get_template(template).render(**common, **values)
+        try:
+            text = self.environment.get_template(template).render(**common, **values)
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise CorruptArtifact(
+                f"cannot write {path} of what its records say: {error}"
+            ) from error
         return path, text.encode()
 
     def _lines(self, groups: Sequence[Group], suite: SuitePart | None = None) -> list[Line]:

@@ -1,0 +1,110 @@
+"""Leaderboards for tests: the shipped records, and copies of them that say other things."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlcondense.running.cell import Cell
+
+SHIPPED = Path(__file__).parents[2] / "leaderboard" / "results"
+GRADMATCH, FULL, RANDOM = "372d36a67c685bd1", "0b74361663d9bd2f", "3bccce07615a3f4b"
+COINRUN = ("procgen/coinrun-easy-v0", "procgen/coinrun-easy/expert-v0")
+
+Record = dict[str, Any]
+
+
+def shipped_leaderboard(folder: Path) -> Path:
+    """A leaderboard of the six shipped records."""
+    shutil.copytree(SHIPPED, folder / "results")
+    return folder
+
+
+def forge(folder: Path, change: Callable[[Record], Any], cell_id: str = GRADMATCH) -> Record:
+    """Add a changed copy of a shipped record under the id that its cell then has."""
+    record = copy.deepcopy(json.loads((SHIPPED / f"{cell_id}.json").read_text()))
+    change(record)
+    record["cell_id"] = Cell.from_json(record["cell"]).id
+    path = folder / "results" / f"{record['cell_id']}.json"
+    path.write_text(json.dumps(record, indent=2, sort_keys=True))
+    return record
+
+
+def rich_leaderboard(folder: Path) -> Path:
+    """Two tasks, two learners, three sizes, several condensation seeds, a failure, pictures."""
+    shipped_leaderboard(folder)
+    for cell_id in (GRADMATCH, RANDOM):
+        for size in (15, 1500):
+            forge(folder, lambda r, size=size: _resize(r, size), cell_id)
+        forge(folder, lambda r: r["cell"].update(condensation_seed=1), cell_id)
+    for cell_id in (GRADMATCH, RANDOM, FULL):
+        forge(folder, _other_learner, cell_id)
+    for path in SHIPPED.glob("*.json"):
+        forge(folder, _coinrun, path.stem)
+    failed = forge(folder, _failed)
+    shown = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())
+    add_picture(folder, shown)
+    add_picture(folder, failed)
+    return folder
+
+
+def _resize(record: Record, size: int) -> None:
+    record["cell"]["budget"] = {"size": size}
+    record["report"].update(size=size, budget={"size": size})
+    for rows in record["returns"].values():
+        rows[:] = [[value * size**0.5 / 12 for value in row] for row in rows]
+
+
+def _other_learner(record: Record) -> None:
+    record["cell"]["learner"]["id"] = "discrete-cql"
+    rows = record["returns"]["heldout"]
+    rows[:] = [[value + 1 for value in row] for row in rows]
+
+
+def _coinrun(record: Record) -> None:
+    record["cell"]["task"], record["cell"]["dataset"] = COINRUN
+
+
+def _failed(record: Record) -> None:
+    record["cell"]["condensation_seed"] = 0
+    record["cell"]["method"]["config"]["iterations"] = 7
+    for part in ("returns", "lengths", "level_seeds", "summary"):
+        del record[part]
+    record.update(status="failed", reason="RuntimeError: out of memory")
+
+
+def add_picture(folder: Path, record: Record) -> Path:
+    """Add a picture of what a record's method condensed, and what is said of it."""
+    name = Cell.from_json(record["cell"]).condensation_id
+    path = folder / "pictures" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png(30, 9))
+    said = {
+        "kind": "synthetic",
+        "rows": [0, 75],
+        "size": 150,
+        "label_kind": "hard",
+        "actions": [0.5, 0.25, 0.25],
+        "dataset_actions": [0.2, 0.3, 0.5],
+    }
+    path.with_suffix(".json").write_text(json.dumps(said))
+    return path
+
+
+def png(width: int, height: int) -> bytes:
+    """A grey picture."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    lines = zlib.compress((b"\0" + b"\x80" * width) * height)
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")

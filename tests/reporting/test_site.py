@@ -1,0 +1,330 @@
+"""The static site: what it says, what it refuses, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.catalogue import Entry
+from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.publish import build
+from rlcondense.reporting.site import MARKER, build_site, paper_parts
+from tests.reporting.boards import (
+    GRADMATCH,
+    RANDOM,
+    Record,
+    add_picture,
+    forge,
+    png,
+    rich_leaderboard,
+    shipped_leaderboard,
+)
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Tags(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, *names: str) -> list[tuple[str, str]]:
+        return [(tag, a[name]) for tag, a in self.found for name in names if name in a]
+
+
+def board_of(leaderboard: Path) -> Board:
+    return build_board(read_results(leaderboard / "results"))
+
+
+def site_of(leaderboard: Path) -> Path:
+    out = leaderboard.parent / f"{leaderboard.name}-site"
+    build_site(board_of(leaderboard), leaderboard, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rich_leaderboard(tmp_path_factory.mktemp("rich") / "leaderboard")
+
+
+@pytest.fixture(scope="module")
+def site(rich: Path) -> Path:
+    return site_of(rich)
+
+
+def test_the_shipped_records_make_a_light_site(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    _, files = build(leaderboard, site=tmp_path / "site")
+    pages = [path for path in files if path.is_relative_to(tmp_path / "site")]
+    assert sum(path.stat().st_size for path in pages) < 1_000_000
+    assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
+
+
+def test_every_internal_link_leads_to_a_file(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        ids = {a["id"] for _, a in Tags(page).found if "id" in a}
+        for _, target in Tags(page).values("href", "src"):
+            parts = urlsplit(target)
+            if parts.scheme:
+                continue
+            aim = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            assert aim.is_file(), f"{page.name}: {target}"
+            assert aim.is_relative_to(site.resolve()), target
+            if parts.fragment and aim == page:
+                assert parts.fragment in ids, f"{page.name}: {target}"
+
+
+def test_nothing_but_links_leaves_the_folder(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        for tag, target in Tags(page).values("href", "src", "srcset", "data", "action"):
+            scheme = urlsplit(target).scheme
+            assert not scheme or target == "data:," or (tag == "a" and scheme == "https"), target
+    for part in ("style.css", "site.js"):
+        assert "http" not in (site / part).read_text()
+
+
+def test_pages_have_no_scripts_or_styles_of_their_own(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        tags = Tags(page)
+        scripts = [a for tag, a in tags.found if tag == "script"]
+        assert [a["src"].removeprefix("../") for a in scripts] == ["site.js"]
+        assert not [tag for tag, _ in tags.found if tag in ("style", "iframe", "object", "base")]
+        assert not [name for _, a in tags.found for name in a if name.startswith("on")]
+        assert not tags.values("style")
+        policy = next(a["content"] for _, a in tags.found if "http-equiv" in a)
+        assert policy.startswith("default-src 'none'")
+
+
+def test_pages_are_made_for_everyone(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        found = Tags(page).found
+        tags = [tag for tag, _ in found]
+        assert dict(found)["html"] == {"lang": "en"}
+        assert tags.count("h1") == tags.count("main") == tags.count("nav") == 1
+        assert tags.count("table") == tags.count("caption")
+        assert not [a for tag, a in found if tag == "img" and not a.get("alt")]
+        assert not [a for tag, a in found if tag == "th" and "scope" not in a]
+
+
+def test_equal_records_give_equal_bytes(rich: Path, site: Path, tmp_path: Path) -> None:
+    build_site(board_of(rich), rich, tmp_path / "again")
+    names = sorted(path.relative_to(site) for path in site.rglob("*") if path.is_file())
+    again = tmp_path / "again"
+    assert names == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    for name in names:
+        assert (site / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_record_is_given_whole(rich: Path, site: Path) -> None:
+    packed = (site / "records" / f"{GRADMATCH}.json.gz").read_bytes()
+    assert gzip.decompress(packed) == (rich / "results" / f"{GRADMATCH}.json").read_bytes()
+    text = Tags(site / "records" / f"{GRADMATCH}.html").text
+    for fact in ("049a38b291cc1fc8684dad7ce597006b6f937883", "0.850", "103.954", "cross-entropy"):
+        assert fact in text
+
+
+def test_a_task_shows_curves_costs_transfer_datasets_and_its_expert(site: Path) -> None:
+    text = Tags(site / "tasks" / "procgen-starpilot-easy-v0.html").text
+    for part in ("transitions kept", "seconds to condense", "Transfer between learners", "6.272"):
+        assert part.replace("6.272", "6.27") in text
+    assert "12,815" in text  # transitions of the expert's dataset, from the catalogue
+
+
+def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:
+    page = Tags(site / "methods" / "gradmatch.html")
+    shown = [a for tag, a in page.found if tag == "img"]
+    assert [(a["width"], a["height"]) for a in shown] == [("30", "9")] * 2
+    assert "0: 50% (dataset 20%)" in " ".join(value for _, value in page.values("aria-label"))
+    assert "offline" in page.text
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [(b"<svg onload=alert(1)>", False), (png(3, 3) + b"\0" * 2_000_000, False), (png(3, 3), True)],
+)
+def test_only_small_pngs_are_pictures(tmp_path: Path, content: bytes, shown: bool) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    record = json.loads((leaderboard / "results" / f"{GRADMATCH}.json").read_text())
+    add_picture(leaderboard, record).write_bytes(content)
+    assert (site_of(leaderboard) / "pictures").exists() == shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "[]", '{"actions": ["<b>", 1]}', '{"actions": [NaN]}', '{"kind": {"a": "<b>"}}',
+     '{"rows": "<script>", "size": "<script>", "label_kind": [1], "actions": [1.0, 0.0]}'],
+)  # fmt: skip
+def test_malformed_words_on_a_picture_do_no_harm(tmp_path: Path, said: str) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    record = json.loads((leaderboard / "results" / f"{GRADMATCH}.json").read_text())
+    add_picture(leaderboard, record).with_suffix(".json").write_text(said)
+    page = site_of(leaderboard) / "methods" / "gradmatch.html"
+    assert "<b>" not in page.read_text().replace("<b>0</b>", "")
+    assert len([tag for tag, _ in Tags(page).found if tag == "script"]) == 1
+
+
+def test_what_records_say_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_registered", {})
+    catalogue.add(Entry("methods", "evil", "no:Such", summary=EVIL, paper="javascript:alert(1)"))
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+
+    def corrupt(record: Record) -> None:
+        record["cell"]["method"] = {"id": "evil", "config": {EVIL: '" onload="alert(1)'}}
+        record["cell"]["learner"]["config"]["network"] = "{{7*7}}"
+        record["plugins"] = [{"target": EVIL, "distribution": EVIL, "version": "'><img src=x>"}]
+        record["environment"] |= {"cpu": EVIL, "rlcondense": EVIL, "device": EVIL}
+
+    def fail(record: Record) -> None:
+        corrupt(record)
+        for part in ("returns", "lengths", "level_seeds", "summary"):
+            del record[part]
+        record["cell"]["budget"] = {"size": 3}
+        record |= {"status": "failed", "reason": f'"onmouseover="alert(1) {EVIL}'}
+
+    ids = [forge(leaderboard, change)["cell_id"] for change in (corrupt, fail)]
+    site = site_of(leaderboard)
+    for page in site.rglob("*.html"):
+        tags = Tags(page)
+        assert len([tag for tag, _ in tags.found if tag == "script"]) == 1
+        assert not [name for _, a in tags.found for name in a if name.startswith("on")]
+        assert not [a for tag, a in tags.found if tag == "img"]
+        assert not [value for _, value in tags.values("href") if "javascript" in value]
+    for cell_id in ids:
+        text = Tags(site / "records" / f"{cell_id}.html").text
+        assert "{{7*7}}" in text
+        assert EVIL in text
+    assert "javascript:alert(1)" in Tags(site / "methods" / "evil.html").text
+
+
+@pytest.mark.parametrize("name", ["<script>", "../../evil", "a b", "evil\0", "", "x/../../y"])
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    forge(leaderboard, lambda record: record["cell"]["method"].update(id=name))
+    with pytest.raises(RLCondenseError, match="cannot be made into a file name"):
+        site_of(leaderboard)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["leaderboard"]
+
+
+def test_a_record_whose_name_is_no_cell_id_is_refused(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    record = json.loads((leaderboard / "results" / f"{RANDOM}.json").read_text())
+    record["cell_id"] = "..%2fevil"
+    (leaderboard / "results" / "..%2fevil.json").write_text(json.dumps(record))
+    with pytest.raises(RLCondenseError, match="no cell id"):
+        site_of(leaderboard)
+
+
+def test_a_record_that_says_too_little_is_refused(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    forge(leaderboard, lambda r: [r["timings"].pop("train"), r["summary"].pop("seen")])
+    with pytest.raises(CorruptArtifact, match="records/372d36a67c685bd1"):
+        site_of(leaderboard)
+
+
+def test_methods_whose_pages_would_have_one_name_are_told_apart(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    for name in ("lab/mine", "lab-mine"):
+        forge(leaderboard, lambda record, name=name: record["cell"]["method"].update(id=name))
+    pages = [Tags(p) for p in (site_of(leaderboard) / "methods").glob("lab-mine*.html")]
+    assert {name for page in pages for name in ("lab/mine", "lab-mine") if name in page.text} == {
+        "lab/mine",
+        "lab-mine",
+    }
+    assert len(pages) == 2
+
+
+def test_pages_of_an_earlier_build_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    gone = forge(leaderboard, lambda record: record["cell"].update(condensation_seed=5))["cell_id"]
+    site = site_of(leaderboard)
+    (site / "CNAME").write_text("example.org")
+    (leaderboard / "results" / f"{gone}.json").unlink()
+    site_of(leaderboard)
+    assert not list(site.rglob(f"{gone}*"))
+    assert (site / "CNAME").exists()
+
+
+def test_a_build_that_was_stopped_leaves_no_stray_pages(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    forge(leaderboard, lambda record: record["summary"].pop("seen"))
+    with pytest.raises(CorruptArtifact):
+        site_of(leaderboard)
+    (leaderboard / "results" / f"{GRADMATCH}.json").unlink()
+    site = site_of(leaderboard)
+    listed = {*(site / MARKER).read_text().splitlines(), MARKER}
+    assert listed == {str(p.relative_to(site)) for p in site.rglob("*") if p.is_file()}
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    (tmp_path / "leaderboard-site").mkdir()
+    (tmp_path / "leaderboard-site" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RLCondenseError, match="holds other things"):
+        site_of(leaderboard)
+    assert [path.name for path in (tmp_path / "leaderboard-site").iterdir()] == ["thesis.tex"]
+
+
+def test_a_marker_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    site = site_of(leaderboard)
+    (site / MARKER).write_text("../thesis.tex\n")
+    with pytest.raises(RLCondenseError, match="no page of a site"):
+        site_of(leaderboard)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_without_jinja_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    with pytest.raises(MissingExtra, match=r"rlcondense\[site\]"):
+        build(leaderboard, site=tmp_path / "site")
+    assert not (leaderboard / "leaderboard.json").exists()
+
+
+def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
+    rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.site.MOST_ROWS", 5)
+    build_site(board_of(rich), rich, tmp_path / "site")
+    assert "too many rows" in Tags(tmp_path / "site" / "index.html").text
+
+
+@pytest.mark.parametrize(
+    ("paper", "links"),
+    [
+        ("https://arxiv.org/abs/1912.01588", ["https://arxiv.org/abs/1912.01588"]),
+        ("arXiv:1912.01588", ["https://arxiv.org/abs/1912.01588"]),
+        ("A 2024, arXiv:2407.20299, 2; B 2021, arXiv:2006.05929v3",
+         ["https://arxiv.org/abs/2407.20299", "https://arxiv.org/abs/2006.05929v3"]),
+        ("javascript:alert(1)", []),
+        ("https://x.org/\" onclick=\"alert(1)", []),
+        ("data:text/html,<script>", []),
+        ("Pomerleau 1989", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_papers_become_links_only_where_that_is_safe(paper: str, links: list[str]) -> None:
+    parts = paper_parts(paper)
+    assert "".join(text for text, _ in parts) == paper
+    assert [link for _, link in parts if link] == links

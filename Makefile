@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow lint type bench package clean
+.PHONY: help demo test slow lint type bench site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run"
+	@echo "make site     the leaderboard's tables and its site, in build/site"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
 
 $(READY): pyproject.toml constraints.txt
@@ -39,6 +40,9 @@ type: $(READY)
 
 bench: $(READY)
 	$(BIN)/pytest -q -s tests/benchmarks
+
+site: $(READY)
+	$(BIN)/rlcondense leaderboard build leaderboard --site build/site
 
 package: $(READY)
 	rm -rf dist

@@ -122,7 +122,9 @@ function makeFilterable(board) {
   }
 
   makeSortable(table, remember);
-  for (const field of fields) field.addEventListener("input", changed);
+  for (const field of fields) {
+    field.addEventListener(field.type === "search" ? "input" : "change", changed);
+  }
   board.querySelector("[name=reset]").addEventListener("click", () => {
     for (const field of fields) {
       if (field.type === "checkbox") field.checked = false;

@@ -1,0 +1,267 @@
+"""The site in a real browser, from disk: sorting, filters, links, no errors, no requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
+
+from rlcondense.reporting.board import build_board, read_results
+from rlcondense.reporting.site import build_site
+from tests.reporting.boards import GRADMATCH, rich_leaderboard
+
+CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+KINDS = (
+    "index.html",
+    "tasks/procgen-starpilot-easy-v0.html",
+    "methods/gradmatch.html",
+    f"records/{GRADMATCH}.html",
+)
+pytestmark = pytest.mark.skipif(
+    not ((CHROMIUM and CHROMEDRIVER) or os.environ.get("CI")),
+    reason="needs chromium and chromedriver",
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    leaderboard = rich_leaderboard(tmp_path_factory.mktemp("rich") / "leaderboard")
+    out = leaderboard.parent / "site"
+    build_site(build_board(read_results(leaderboard / "results")), leaderboard, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    assert CHROMIUM, "chromium is not installed"
+    assert CHROMEDRIVER, "chromedriver is not installed"
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--window-size=1360,900", "--disable-background-networking", f"--user-data-dir={profile}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, site: Path) -> Iterator[webdriver.Chrome]:
+    """The first page; afterwards, whatever was done, no errors and nothing from elsewhere."""
+    size = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get("about:blank")
+    requests_of(browser)  # those of the browser's own first page
+    browser.get((site / "index.html").as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+    assert {url.partition(":")[0] for url in requests_of(browser)} <= {"file", "about", "data"}
+
+
+def requests_of(browser: webdriver.Chrome) -> list[str]:
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def header(browser: webdriver.Chrome, name: str) -> WebElement:
+    found = browser.find_elements(By.CSS_SELECTOR, "table.rows thead th")
+    return next(th for th in found if th.is_displayed() and th.text.split("\n")[0].strip() == name)
+
+
+def rows(browser: webdriver.Chrome) -> list[WebElement]:
+    found = browser.find_elements(By.CSS_SELECTOR, "[data-board] tbody tr")
+    return [row for row in found if row.is_displayed()]
+
+
+def scores(browser: webdriver.Chrome, split: str = "heldout") -> list[str]:
+    script = (
+        "return [...document.querySelectorAll('[data-board] tbody tr:not([hidden]) "
+        "td.n.' + arguments[0])].map(td => td.dataset.v)"
+    )
+    return list(browser.execute_script(script, split))
+
+
+def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
+    Select(browser.find_element(By.NAME, name)).select_by_visible_text(value)
+
+
+def count(browser: webdriver.Chrome) -> str:
+    return str(browser.find_element(By.CSS_SELECTOR, "[role=status]").text)
+
+
+def test_rows_are_sorted_by_score_with_missing_ones_last(page: webdriver.Chrome) -> None:
+    button = header(page, "held-out").find_element(By.TAG_NAME, "button")
+    for order, down in (("descending", True), ("ascending", False)):
+        button.click()
+        shown = scores(page)
+        known = [float(value) for value in shown if value]
+        assert known == sorted(known, reverse=down)
+        assert shown[-1] == ""  # the failed one
+        assert header(page, "held-out").get_attribute("aria-sort") == order
+    assert len(page.find_elements(By.CSS_SELECTOR, "th[aria-sort]")) == 1
+
+
+def test_names_are_sorted_as_text(page: webdriver.Chrome) -> None:
+    header(page, "method").find_element(By.TAG_NAME, "button").click()
+    names = [(row.get_attribute("data-method") or "").split(" ")[0] for row in rows(page)]
+    assert names == sorted(names)
+
+
+def test_the_keyboard_sorts_too(page: webdriver.Chrome) -> None:
+    button = header(page, "recovery").find_element(By.TAG_NAME, "button")
+    page.execute_script("arguments[0].focus()", button)
+    assert page.switch_to.active_element == button
+    outline = page.execute_script("return getComputedStyle(arguments[0]).outlineStyle", button)
+    assert outline != "none"
+    button.send_keys(Keys.ENTER)
+    assert header(page, "recovery").get_attribute("aria-sort") == "descending"
+    button.send_keys(Keys.TAB)
+    assert page.switch_to.active_element.text.strip() == "gain"
+
+
+def test_filters_count_what_they_leave(page: webdriver.Chrome) -> None:
+    every = len(rows(page))
+    assert count(page) == f"{every} of {every} rows"
+    choose(page, "task", "procgen/coinrun-easy-v0")
+    assert count(page) == f"6 of {every} rows" == f"{len(rows(page))} of {every} rows"
+    choose(page, "task", "all tasks")
+    choose(page, "learner", "discrete-cql")
+    assert count(page) == f"9 of {every} rows"  # three, and the policies of two tasks
+    choose(page, "learner", "all learners")
+    page.find_element(By.NAME, "method").send_keys("GRADm")
+    assert {row.get_attribute("data-method") for row in rows(page)} >= {"gradmatch (iterations=7)"}
+    page.find_element(By.NAME, "clears").click()
+    assert len(rows(page)) == len(
+        [r for r in rows(page) if "data-clears" in r.get_property("outerHTML")]
+    )
+    page.find_element(By.NAME, "reset").click()
+    assert count(page) == f"{every} of {every} rows"
+    choose(page, "access", "online")
+    assert {row.get_attribute("class") for row in rows(page)} == {"policy"}
+
+
+def test_the_split_changes_what_is_shown_and_by_what_it_is_sorted(page: webdriver.Chrome) -> None:
+    header(page, "held-out").find_element(By.TAG_NAME, "button").click()
+    choose(page, "split", "seen levels")
+    assert header(page, "seen").get_attribute("aria-sort") == "descending"
+    known = [float(value) for value in scores(page, "seen") if value]
+    assert known == sorted(known, reverse=True)
+    assert not page.find_element(By.CSS_SELECTOR, "td.heldout").is_displayed()
+
+
+def test_a_view_has_an_address(page: webdriver.Chrome, site: Path) -> None:
+    choose(page, "learner", "bc")
+    choose(page, "split", "seen levels")
+    header(page, "seen").find_element(By.TAG_NAME, "button").click()
+    address, shown = page.current_url, scores(page, "seen")
+    assert "learner=bc" in address
+    page.get("about:blank")
+    page.get(address)
+    assert scores(page, "seen") == shown
+    assert Select(page.find_element(By.NAME, "learner")).first_selected_option.text == "bc"
+
+
+def test_a_hostile_address_does_nothing(page: webdriver.Chrome, site: Path) -> None:
+    address = (site / "index.html").as_uri()
+    page.get("about:blank")
+    page.get(address + "#task=%3Cscript%3Ealert(1)%3C/script%3E&sort=__proto__&order=x&split=y")
+    assert len(rows(page)) == 20
+    assert page.find_element(By.CSS_SELECTOR, "td.heldout").is_displayed()
+
+
+def test_links_lead_from_a_number_to_its_record_task_and_method(page: webdriver.Chrome) -> None:
+    page.find_element(By.CSS_SELECTOR, f"td.heldout a[href*='{GRADMATCH}']").click()
+    assert GRADMATCH in page.find_element(By.CSS_SELECTOR, ".kind").text
+    assert "0.850" in page.find_element(By.TAG_NAME, "main").text
+    assert page.find_element(By.CSS_SELECTOR, "svg.histogram").is_displayed()
+    page.find_element(By.CSS_SELECTOR, ".meta a[href*='tasks/']").click()
+    assert page.find_element(By.TAG_NAME, "h1").text == "procgen/starpilot-easy-v0"
+    assert len(page.find_elements(By.CSS_SELECTOR, "svg.plot")) == 4
+    assert len(page.find_elements(By.CSS_SELECTOR, "table.matrix")) == 1
+    page.find_element(By.CSS_SELECTOR, "table.rows a[href*='methods/gradmatch']").click()
+    picture = page.find_element(By.CSS_SELECTOR, ".pictures img")
+    page.execute_script("arguments[0].loading = 'eager'", picture)
+    assert page.execute_async_script(
+        "const [img, done] = arguments; img.decode().then(() => done(img.naturalWidth))", picture
+    ) == 30  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_light_and_dark(
+    page: webdriver.Chrome, site: Path, scheme: str
+) -> None:
+    features = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"},  # no colours on their way
+    ]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    for name in KINDS:
+        page.get((site / name).as_uri())
+        ratios = page.execute_script(CONTRASTS)
+        assert len(ratios) > 50
+        assert min(ratios)[0] >= 4.5, (name, min(ratios))
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# Of every piece of text the contrast with the nearest background behind it (WCAG 2).
+CONTRASTS = """
+const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const light = (colour) => numbers(colour).slice(0, 3)
+  .map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+function behind(element) {
+  for (; element; element = element.parentElement) {
+    const colour = getComputedStyle(element).backgroundColor;
+    if ((numbers(colour)[3] ?? 1) > 0) return colour;
+  }
+}
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  if (!walker.currentNode.data.trim() || !element.checkVisibility()) continue;
+  const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+  found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.outerHTML.slice(0, 80)]);
+}
+return found;
+"""
+
+
+def test_no_page_is_wider_than_a_phone(page: webdriver.Chrome, site: Path) -> None:
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for name in KINDS:
+        page.get((site / name).as_uri())
+        wide = page.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= 360, name
+
+
+def test_without_javascript_it_is_a_plain_table(page: webdriver.Chrome, site: Path) -> None:
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    page.get((site / "tasks" / "procgen-coinrun-easy-v0.html").as_uri())
+    try:
+        assert not page.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
+        assert page.find_element(By.CSS_SELECTOR, "td.heldout").is_displayed()
+        assert page.find_element(By.CSS_SELECTOR, "td.seen").is_displayed()
+        assert not page.find_elements(By.CSS_SELECTOR, "thead button")
+    finally:
+        page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

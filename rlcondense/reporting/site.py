@@ -312,7 +312,7 @@ class Picture:
         cell: one of those that learn from it.
         width: of the contact sheet in pixels.
         height: likewise.
-        facts: what is said of it: `kind`, `rows`, `size`, `label_kind`.
+        facts: what is said of it: `kind`, `rows`, `size`, `label_kind`, `amplified`.
         actions: its action distribution, drawn; None where it is not known.
         record: id of a record.
     """
@@ -324,6 +324,17 @@ class Picture:
     facts: Mapping[str, Any]
     actions: Markup | None
     record: str
+
+    @property
+    def caption(self) -> str:
+        """What its lines show."""
+        rows = self.facts.get("rows")
+        square = isinstance(rows, list) and self.height * len(rows) == 3 * self.width
+        if self.facts.get("kind") != "synthetic" or not square:
+            return "Frames of the condensed set"
+        more = self.facts.get("amplified")
+        larger = f", {more} times larger than it is" if isinstance(more, int) and more > 1 else ""
+        return f"Frames before, after, and the difference around grey{larger}"
 
 
 class _Site:

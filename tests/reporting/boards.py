@@ -84,10 +84,11 @@ def add_picture(folder: Path, record: Record) -> Path:
     name = Cell.from_json(record["cell"]).condensation_id
     path = folder / "pictures" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(png(30, 9))
+    path.write_bytes(png(20, 30))
     said = {
         "kind": "synthetic",
         "rows": [0, 75],
+        "amplified": 2,
         "size": 150,
         "label_kind": "hard",
         "actions": [0.5, 0.25, 0.25],

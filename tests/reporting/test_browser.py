@@ -202,7 +202,7 @@ def test_links_lead_from_a_number_to_its_record_task_and_method(page: webdriver.
     page.execute_script("arguments[0].loading = 'eager'", picture)
     assert page.execute_async_script(
         "const [img, done] = arguments; img.decode().then(() => done(img.naturalWidth))", picture
-    ) == 30  # fmt: skip
+    ) == 20  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -151,8 +151,9 @@ def test_a_task_shows_curves_costs_transfer_datasets_and_its_expert(site: Path) 
 def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:
     page = Tags(site / "methods" / "gradmatch.html")
     shown = [a for tag, a in page.found if tag == "img"]
-    assert [(a["width"], a["height"]) for a in shown] == [("30", "9")] * 2
+    assert [(a["width"], a["height"]) for a in shown] == [("20", "30")] * 2
     assert "0: 50% (dataset 20%)" in " ".join(value for _, value in page.values("aria-label"))
+    assert "the difference around grey, 2 times larger than it is: rows 0, 75 of 150" in page.text
     assert "offline" in page.text
 
 

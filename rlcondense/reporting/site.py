@@ -94,7 +94,7 @@ def _write(out: Path, pages: Pages) -> list[Path]:
     The marker names every file of the site, and is ahead of them, so that a build that was
     stopped is known for what it is.
     """
-    marker = out / MARKER
+    marker, folders = out / MARKER, {out}
     names = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,9 @@ def _write(out: Path, pages: Pages) -> list[Path]:
                 names.append(name)
                 listed.write(f"{name}\n")
                 path = out / name
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.parent not in folders:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    folders.add(path.parent)
                 path.write_bytes(content)
         for name in sorted(set(earlier) - set(names)):
             _remove(out, name)
@@ -173,7 +175,7 @@ def _number(value: float | None, form: str = "{:.2f}") -> str:
 
 def _minus(text: str) -> str:
     """Numbers with a minus instead of a hyphen."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)  # noqa: RUF001
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text) if "-" in text else text  # noqa: RUF001
 
 
 def _minus_sign(sign: str) -> str:
@@ -200,14 +202,16 @@ def fact_table(values: Mapping[str, Any], caption: str) -> Markup:
 
 @lru_cache(maxsize=1024)  # most records have the settings and versions of many others
 def _fact_table(values: str, caption: str) -> Markup:
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
-    line = Markup('<tr><th scope="row">{}<td>{}\n')
-    lines = [line.format(name, text) for name, text in facts(json.loads(values))]
+    lines = [
+        f'<tr><th scope="row">{escape(name)}<td>{escape(text)}\n'
+        for name, text in facts(json.loads(values))
+    ]
     if not lines:
         return Markup("")
-    head = Markup('<table class="facts"><caption>{}</caption>\n').format(caption)
-    return head + Markup("").join(lines) + Markup("</table>\n")
+    head = f'<table class="facts"><caption>{escape(caption)}</caption>\n'
+    return Markup(f"{head}{''.join(lines)}</table>\n")
 
 
 def facts(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -524,7 +528,7 @@ class _Site:
             means={split: record["returns"][split].mean(1) for split in SPLITS} if done else {},
             histogram=histogram({s: record["returns"][s] for s in SPLITS}) if done else None,
             siblings=self.siblings.get(cell_id, ()),
-            picture=self.pictures.get(cell.condensation_id),
+            picture=self.pictures.get(cell.condensation_id) if self.pictures else None,
         )
         raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
         yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)

@@ -43,6 +43,7 @@ FLOOR_NAMES = {
     "marginal-policy": ("M", "the marginal policy"),
     "random": ("S", "the random subset of its size"),
 }
+SHORT_NAMES = {"expert": "expert", "marginal-policy": "marginal", "random-policy": "uniform"}
 VERDICTS = {"above": "above", "level": "level with", "below": "below", "unknown": "unknown against"}
 POLICY_SUMMARIES = {
     "expert": "the policy that recorded the dataset: the ceiling",
@@ -657,7 +658,8 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
     from rlcondense.reporting.charts import Series, plot
 
     done = [row for row in group.rows if row.returns is not None and not row.is_policy]
-    references = _policy_returns(group, "heldout")
+    returns = _policy_returns(group, "heldout")
+    references = {SHORT_NAMES[name]: value for name, value in returns.items()}
     full = group.find("full")
     if full is not None and full.returns is not None:
         references["full"] = full.returns["heldout"]["mean"].estimate

@@ -64,15 +64,14 @@ class Interval:
         return Interval(estimate, factor * self.standard_error, low, high, self.n)
 
     def to_json(self) -> dict[str, float | int | None]:
-        """The interval as plain values, None for what is not known."""
-        known = self.known
-        return {
-            "estimate": self.estimate,
-            "standard_error": None if np.isnan(self.standard_error) else self.standard_error,
-            "low": self.low if known else None,
-            "high": self.high if known else None,
-            "n": self.n,
-        }
+        """The interval as plain values, None for what is not known.
+
+        Ten digits, since the last ones depend on the machine that computes them.
+        """
+        names = ("estimate", "standard_error", "low", "high")
+        values = {name: getattr(self, name) for name in names}
+        plain = {k: None if np.isnan(v) else float(f"{v:.10g}") for k, v in values.items()}
+        return {**plain, "n": self.n}
 
 
 def student_interval(values: Sequence[float] | npt.NDArray[Any]) -> Interval:

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlcondense.reporting.board import Aggregate, Board, SuitePart
@@ -306,5 +306,18 @@ FORMATS: dict[str, Callable[[SuitePart], str]] = {
 
 
 def board_json(board: Board) -> str:
-    """Everything on the board, as JSON."""
-    return json.dumps(board.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    """Everything on the board, as JSON: a line for each table."""
+    plain = board.to_json()
+    groups = ",\n".join(map(_compact, plain["groups"]))
+    suites = ",\n".join(map(_suite_json, plain["suites"]))
+    return f'{{"records":{plain["records"]},\n"groups":[\n{groups}],\n"suites":[\n{suites}]}}\n'
+
+
+def _suite_json(suite: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in suite.items() if name != "groups"}
+    groups = ",\n".join(map(_compact, suite["groups"]))
+    return f'{_compact(rest)[:-1]},"groups":[\n{groups}]}}'
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)

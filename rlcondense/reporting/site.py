@@ -532,7 +532,7 @@ class _Site:
             picture=self.pictures.get(cell.condensation_id) if self.pictures else None,
         )
         raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
-        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, 6, mtime=0)
+        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
 
 
 def _check_cell_id(cell_id: str) -> None:

@@ -42,7 +42,8 @@ bench: $(READY)
 	$(BIN)/pytest -q -s tests/benchmarks
 
 site: $(READY)
-	$(BIN)/rlcondense leaderboard build leaderboard --site build/site
+	$(BIN)/rlcondense leaderboard verify leaderboard
+	$(BIN)/rlcondense leaderboard build leaderboard --into README.md --site build/site
 
 package: $(READY)
 	rm -rf dist

@@ -1090,15 +1090,18 @@ def _print_findings(found: Any) -> None:
     help="Fill in the tables that a document asks for by <!-- leaderboard SUITE -->. Repeatable.",
 )  # fmt: skip
 @click.option("--site", type=click.Path(path_type=Path), help="Write the site here, too.")
+@click.option("--data", is_flag=True, help="Put records and tables into the site, to be taken.")
 def leaderboard_build(
-    path: Path, suites: Sequence[str], documents: Sequence[Path], site: Path | None
+    path: Path, suites: Sequence[str], documents: Sequence[Path], site: Path | None, data: bool
 ) -> None:
     """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
     from rlcondense.reporting.publish import build, fill_in
 
     _expect_many_objects()
     started = time.monotonic()
-    board, files = build(path, suites or None, site)
+    if data and site is None:
+        raise BadConfig("--data puts them into a site: give --site too")
+    board, files = build(path, suites or None, site, data=data)
     pages = [file for file in files if site is not None and file.is_relative_to(site)]
     for file in files[: len(files) - len(pages)]:
         click.echo(str(file))

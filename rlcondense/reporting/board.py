@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,15 @@ from rlcondense.catalogue import data_root
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import read_json
 from rlcondense.making import make_task
-from rlcondense.reporting.rows import Group, Row, groups_of
-from rlcondense.reporting.statistics import STATISTICS, Interval, aggregate, units
+from rlcondense.reporting.rows import FLOORS, Group, Row, groups_of, plain
+from rlcondense.reporting.schema import what_is_wrong
+from rlcondense.reporting.statistics import (
+    STATISTICS,
+    Interval,
+    aggregate,
+    difference_of,
+    units,
+)
 from rlcondense.running.plan import Planned, plan_suite
 from rlcondense.running.store import SCHEMA_VERSION, Found
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
@@ -27,6 +35,7 @@ from rlcondense.running.suite import Suite, load_suite, shipped_suites
 Record = dict[str, Any]
 Array = npt.NDArray[np.float64]
 MISSING = "missing"
+OTHERS = "other"
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,14 @@ class Aggregate:
         budget: as asked for.
         tasks: ids of the tasks with a record.
         of: how many tasks the suite plans this row on.
-        normalised: by statistic, of (R - r_min) / (r_max - r_min).
+        above: on how many tasks the row is above each floor, and on how many that can be told.
+        normalised: by statistic, of (R - r_min) / (r_max - r_min); None, as all that follow, where
+            a task has no record, or no such scale.
         recovery: by statistic, of (R - random policy) / (expert - random policy), given what those
-            two were measured to return; None where a task has no such scale.
-        above: on how many tasks the row is above each floor.
+            two were measured to return.
+        gain: over the random subset, normalised.
+        gap: seen minus held-out, normalised.
+        probability: that a unit returns more than one of the random subset; a mean over tasks.
     """
 
     learner: Mapping[str, Any] | None
@@ -52,17 +65,16 @@ class Aggregate:
     budget: Mapping[str, Any] | None
     tasks: tuple[str, ...]
     of: int
-    normalised: Mapping[str, Interval] | None
-    recovery: Mapping[str, Interval] | None
-    above: Mapping[str, int]
+    above: Mapping[str, tuple[int, int]]
+    normalised: Mapping[str, Interval] | None = None
+    recovery: Mapping[str, Interval] | None = None
+    gain: Interval | None = None
+    gap: Interval | None = None
+    probability: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The aggregate as plain values."""
-        plain = dict(vars(self))
-        for scale in ("normalised", "recovery"):
-            if plain[scale] is not None:
-                plain[scale] = {name: i.to_json() for name, i in plain[scale].items()}
-        return {**plain, "tasks": list(self.tasks)}
+        return {name: plain(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,7 @@ class SuitePart:
         summary: one sentence.
         planned: how many cells it has.
         done: for how many of them there is a record that is done.
+        undone: how many have another record, by its status.
         groups: its tables; what has no record in them is `missing`.
         aggregates: over tasks.
         published: the figures of the paper whose tables these are.
@@ -109,6 +122,7 @@ class SuitePart:
     planned: int
     done: int
     groups: tuple[Group, ...]
+    undone: Mapping[str, int] = field(default_factory=dict)
     aggregates: tuple[Aggregate, ...] = ()
     published: tuple[Published, ...] = ()
 
@@ -160,16 +174,29 @@ def read_results(folder: Path) -> dict[str, Record]:
         raise RLCondenseError(f"{folder} is no folder with records")
     records = {}
     for path in sorted(folder.glob("*.json")):
-        record = read_json(path)
+        record, wrong = read_json(path), None
         try:
-            if record["schema_version"] != SCHEMA_VERSION or record["cell_id"] != path.stem:
-                raise KeyError("schema_version or cell_id")
+            wrong = what_is_wrong(record) or _unlike(record, path.stem)
             records[path.stem] = _slim(record)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
+            wrong = wrong or str(error)
+        if wrong:
             raise CorruptArtifact(
-                f"{path} is no record ('rlcondense leaderboard verify' says more): {error}"
-            ) from error
+                f"{path} is no record ('rlcondense leaderboard verify' says more): {wrong}"
+            )
     return records
+
+
+def _unlike(record: Record, name: str) -> str | None:
+    """What else than its form keeps a record from being shown."""
+    if (record["schema_version"], record["cell_id"]) != (SCHEMA_VERSION, name):
+        return "its version is another, or its name"
+    cell = record["cell"]
+    shape = (len(cell["learner_seeds"]), cell["evaluation"]["environments"])
+    for rows in record["returns"].values() if record["status"] == "done" else ():
+        if np.shape(rows) != (shape[0], shape[1] * cell["evaluation"]["quota"]):
+            return f"its returns are {np.shape(rows)}"
+    return None
 
 
 def _slim(record: Record) -> Record:
@@ -192,31 +219,56 @@ def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = No
         suites: which suites to show; by default all that are shipped and have a record.
 
     Raises:
-        CorruptArtifact: two rows that stand beside each other played other levels.
+        CorruptArtifact: rows that stand beside each other played other levels, or learned from
+            other data of one name.
     """
-    _check_levels(records.values())
+    _check_comparable(records.values())
     names = shipped_suites() if suites is None else suites
     parts = [suite_part(load_suite(name), records) for name in names]
-    return Board(
-        records=records,
-        groups=tuple(groups_of(records.values(), score_range)),
-        suites=tuple(part for part in parts if part.done or suites is not None),
-    )
+    groups = tuple(groups_of(records.values(), score_range))
+    shown = [part for part in parts if part.done or suites is not None]
+    if suites is None:
+        shown += _others(groups, shown)
+    return Board(records, groups, tuple(shown))
 
 
-def _check_levels(records: Iterable[Record]) -> None:
-    seen: dict[str, Record] = {}
+def _others(groups: Sequence[Group], suites: Sequence[SuitePart]) -> list[SuitePart]:
+    """The groups with records that no suite has, as a part of its own."""
+    told = {cell for suite in suites for g in suite.groups for row in g.rows for cell in row.cells}
+    rest = tuple(g for g in groups if any(not told.issuperset(row.cells) for row in g.rows))
+    cells = {(cell, row.status) for g in rest for row in g.rows for cell in row.cells}
+    if not cells:
+        return []
+    counts = Counter(status for _, status in cells)
+    done = counts.pop("done", 0)
+    return [SuitePart(OTHERS, "what is of no suite", len(cells), done, rest, dict(counts))]
+
+
+def _check_comparable(records: Iterable[Record]) -> None:
+    played: dict[str, Record] = {}
+    learned: dict[str, Record] = {}
     for record in records:
         if record["status"] != "done":
             continue
         cell = record["cell"]
         key = json.dumps([cell["task"], cell["evaluation"]], sort_keys=True)
-        first = seen.setdefault(key, record)
+        first = played.setdefault(key, record)
         if first["levels_sha256"] != record["levels_sha256"]:
             raise CorruptArtifact(
                 f"records {first['cell_id']} and {record['cell_id']} of {cell['task']} were "
                 "evaluated on different levels"
             )
+        first = learned.setdefault(cell["dataset"], record)
+        if cell["dataset"] and _data(first) != _data(record):
+            raise CorruptArtifact(
+                f"records {first['cell_id']} and {record['cell_id']} learned from different data "
+                f"that are both called {cell['dataset']!r}"
+            )
+
+
+def _data(record: Record) -> str | None:
+    found = record.get("key", {}).get("dataset_sha256")
+    return None if found is None else str(found)
 
 
 @cache
@@ -237,7 +289,8 @@ def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
     plan = plan_suite(suite, look)
     found = [_record_of(planned, records) for planned in plan]
     cells = [record for record in found if record is not None]
-    done = sum(record["status"] == "done" for record in cells)
+    counts = Counter(record["status"] for record in cells)
+    done, _ = counts.pop("done", 0), counts.pop(MISSING, 0)
     groups = tuple(groups_of(cells, score_range)) if done else ()
     return SuitePart(
         name=suite.name,
@@ -245,6 +298,7 @@ def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
         planned=len(plan),
         done=done,
         groups=groups,
+        undone=dict(sorted(counts.items())),
         aggregates=tuple(_aggregates(groups, records)),
         published=_published(suite.name),
     )
@@ -276,19 +330,33 @@ def _published(suite: str) -> tuple[Published, ...]:
 
 def _aggregates(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Aggregate]:
     """Every row that a suite has on several tasks."""
-    found: dict[str, list[tuple[Group, Row]]] = {}
+    return [
+        made
+        for places in _places(groups)
+        if len(places) > 1 and (made := _aggregate(places, records)) is not None
+    ]
+
+
+def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
+    """Rows of one kind, each on its tasks.
+
+    Settings may differ from task to task, as a paper's do, where each task has one such row only.
+    """
+    alike: dict[str, list[tuple[Group, Row]]] = {}
     for group in groups:
         for row in group.rows:
             learner = None if row.is_policy else group.learner
-            key = [learner, row.method, row.budget, group.learner_seeds, group.evaluation]
-            place = found.setdefault(json.dumps(key, sort_keys=True), [])
-            if group.task not in [other.task for other, _ in place]:
+            parts = [learner, row.id, row.budget, group.learner_seeds, group.evaluation]
+            place = alike.setdefault(json.dumps(parts, sort_keys=True), [])
+            if not row.is_policy or group.task not in [other.task for other, _ in place]:
                 place.append((group, row))
-    return [
-        made
-        for places in found.values()
-        if len(places) > 1 and (made := _aggregate(places, records)) is not None
-    ]
+    found: dict[str, list[tuple[Group, Row]]] = {}
+    for key, places in alike.items():
+        apart = len({group.task for group, _ in places}) < len(places)
+        for group, row in places:
+            settings = json.dumps(row.method, sort_keys=True) if apart else ""
+            found.setdefault(key + settings, []).append((group, row))
+    return list(found.values())
 
 
 def _aggregate(
@@ -298,38 +366,99 @@ def _aggregate(
     if not done:
         return None
     group, first = done[0]
-    returns = [units([records[cell] for cell in row.cells], "heldout") for _, row in done]
-    return Aggregate(
+    same = all(row.method == first.method for _, row in done)
+    made = Aggregate(
         learner=None if first.is_policy else group.learner,
-        name=first.name,
-        method=first.method,
+        name=first.name if same else first.id,
+        method=first.method if same else {"id": first.id, "config": {}},
         budget=first.budget,
         tasks=tuple(group.task for group, _ in done),
         of=len(places),
-        normalised=_scaled(returns, [score_range(group.task) for group, _ in done]),
-        recovery=_scaled(returns, [_span(group) for group, _ in done]),
-        above={a.floor: sum(_is_above(row, a.floor) for _, row in done) for a in first.against},
+        above=_above([row for _, row in done]),
     )
+    if len(done) < len(places):  # a mean over other tasks is not to be compared
+        return made
+    returns = [_returns(row, records) for _, row in done]
+    ranges = [score_range(group.task) for group, _ in done]
+    seen = [_returns(row, records, "seen").mean(1) for _, row in done]
+    gaps = [(x - y.mean(1))[:, None] for x, y in zip(seen, returns, strict=True)]
+    subsets = [_subset(group, row) for group, row in done]
+    return replace(
+        made,
+        normalised=_scaled(returns, ranges),
+        recovery=_scaled(returns, [_span(group, records) for group, _ in done]),
+        gain=_mean_scaled(_gains(returns, subsets, records), ranges),
+        gap=_mean_scaled(gaps, ranges),
+        probability=_probability([row for _, row in done]),
+    )
+
+
+def _returns(row: Row, records: Mapping[str, Record], split: str = "heldout") -> Array:
+    return units([records[cell] for cell in row.cells], split)
+
+
+def _above(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
+    verdicts = [row.verdicts for row in rows]
+    return {
+        floor: (
+            sum(found.get(floor) == "above" for found in verdicts),
+            sum(found.get(floor, "unknown") != "unknown" for found in verdicts),
+        )
+        for floor in FLOORS
+        if any(floor in found for found in verdicts)
+    }
+
+
+def _subset(group: Group, row: Row) -> Row | None:
+    """The random subset that a row is held against."""
+    if "random" not in row.verdicts:
+        return None
+    alike = (r for r in group.rows if r.id == "random" and r.status == "done")
+    return next((r for r in alike if (r.size, r.labels) == (row.size, row.labels)), None)
+
+
+def _gains(
+    returns: Sequence[Array], subsets: Sequence[Row | None], records: Mapping[str, Record]
+) -> list[Array]:
+    """Each task's returns minus the subset's, unit by unit; none if that cannot be everywhere."""
+    gains = []
+    for own, subset in zip(returns, subsets, strict=True):
+        other = None if subset is None else _returns(subset, records)
+        if other is None or other.shape != own.shape:
+            return []
+        gains.append(own - other)
+    return gains
+
+
+def _probability(rows: Sequence[Row]) -> float | None:
+    found = [a.probability.estimate for row in rows for a in row.against if a.floor == "random"]
+    return float(np.mean(found)) if len(found) == len(rows) else None
+
+
+def _mean_scaled(
+    differences: Sequence[Array], ranges: Sequence[tuple[float, float] | None]
+) -> Interval | None:
+    """The mean over tasks of differences, on the scale of normalised returns."""
+    found = _scaled(differences, [None if r is None else (0.0, r[1] - r[0]) for r in ranges])
+    return found["mean"] if found else None
 
 
 def _scaled(
     returns: Sequence[Array], spans: Sequence[tuple[float, float] | None]
 ) -> dict[str, Interval] | None:
     known = [span for span in spans if span is not None]
-    if len(known) < len(spans):
+    if not returns or len(known) < len(spans):
         return None
     scores = [(x - low) / (high - low) for x, (low, high) in zip(returns, known, strict=True)]
     return {name: aggregate(scores, name) for name in STATISTICS}
 
 
-def _span(group: Group) -> tuple[float, float] | None:
-    """What the random policy and the expert return, where the two can be told apart."""
-    floor, ceiling = group.find("random-policy"), group.find("expert")
-    if floor is None or ceiling is None or floor.returns is None or ceiling.returns is None:
+def _span(group: Group, records: Mapping[str, Record]) -> tuple[float, float] | None:
+    """What the random policy and the expert return, where the expert is above."""
+    rows = group.find("random-policy"), group.find("expert")
+    if rows[0] is None or rows[1] is None:
         return None
-    low, high = (row.returns["heldout"]["mean"] for row in (floor, ceiling) if row.returns)
-    return (low.estimate, high.estimate) if low.high < high.low else None
-
-
-def _is_above(row: Row, floor: str) -> bool:
-    return any(a.floor == floor and a.verdict == "above" for a in row.against)
+    low, high = (_returns(row, records).mean(1) for row in rows if row is not None)
+    if not difference_of(high, low).above_zero:
+        return None
+    return float(low.mean()), float(high.mean())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig
+from rlcondense.reporting.plausibility import misshapen
 from rlcondense.reporting.rows import SPLITS
 from rlcondense.reporting.statistics import (
     Interval,
@@ -57,8 +58,10 @@ def compare(a: Record, b: Record) -> dict[str, Compared]:
         BadConfig: they cannot be compared: one has no returns, or they played other levels.
     """
     for record in (a, b):
-        if record["status"] != "done":
-            raise BadConfig(f"record {record['cell_id']} is {record['status']}: nothing to compare")
+        if (status := record.get("status")) != "done":
+            raise BadConfig(f"one of the two is {status!r}: nothing to compare")
+        if wrong := misshapen(dict(record)):
+            raise BadConfig(f"one of the two is no record: {wrong}")
     for name in ("task", "evaluation"):
         if a["cell"][name] != b["cell"][name]:
             raise BadConfig(

@@ -20,6 +20,7 @@ HEADERS = (
     "method", "size", "seeds", "seen", "held-out", "held-out IQM", "recovery", "gain", "gap",
     "rank", "U M S",
 )  # fmt: skip
+PAPER = ("paper, seen", "paper, held-out")
 LEGEND = (
     "± is the standard error over condensation seeds, or over learner seeds where a row has one "
     "condensation seed: such a row's intervals are conditional on one condensed dataset. Brackets "
@@ -29,12 +30,14 @@ LEGEND = (
     "minus held-out. Rank: the places among trained rows that paired differences leave open. "
     "U M S: whether the row is above (+), level with (=) or below (-) the uniform random policy, "
     "the marginal policy and the random subset, on held-out levels, at 95% and without correction "
-    "for the number of rows; ? where that cannot be told. !: a row that is not above all of them."
+    "for the number of rows; ? where that cannot be told for want of a row, of seeds or of any "
+    "spread between them, · where it need not be. !: a row that is not above all that it should "
+    "beat; ?: one of which that cannot be told."
 )
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "·": r"$\cdot$",
 }  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def table_of(group: Group, suite: SuitePart | None = None) -> tuple[list[str], l
     published = [suite.published_of(group, row) if suite else None for row in group.rows]
     headers, cells = list(HEADERS), [_cells(row) for row in group.rows]
     if any(published):
-        headers += ["paper, seen", "paper, held-out"]
+        headers += PAPER
         for line, paper in zip(cells, published, strict=True):
             line.extend([f"{paper.seen:.2f}", f"{paper.heldout:.2f}"] if paper else ["", ""])
     return headers, cells
@@ -80,13 +83,13 @@ def _cells(row: Row) -> list[str]:
 
 def signs(row: Row) -> str:
     """How a row stands to the three floors, a sign each; a blank where it is not to beat it."""
-    verdicts = {a.floor: SIGNS[a.verdict] for a in row.against}
-    return " ".join(verdicts.get(floor, "·") for floor in FLOORS) if verdicts else ""
+    found = row.verdicts
+    return " ".join(SIGNS[found[f]] if f in found else "·" for f in FLOORS) if found else ""
 
 
 AGGREGATE_HEADERS = (
     "method", "budget", "learner", "tasks", "normalised mean", "IQM", "median", "recovery mean",
-    "above U", "above M", "above S",
+    "gain", "gap", "P > S", "above U", "above M", "above S",
 )  # fmt: skip
 
 
@@ -108,7 +111,10 @@ def _aggregate_cells(row: Aggregate) -> list[str]:
         f"{count} of {row.of}",
         *(bracketed(normalised.get(name), "{:.3f}") for name in STATISTICS),
         bracketed(recovery.get("mean"), "{:.0%}"),
-        *(f"{row.above[floor]} of {count}" if floor in row.above else "" for floor in FLOORS),
+        bracketed(row.gain, "{:+.3f}"),
+        bracketed(row.gap, "{:+.3f}"),
+        "" if row.probability is None else f"{row.probability:.2f}",
+        *("{} of {}".format(*row.above[f]) if f in row.above else "" for f in FLOORS),
     ]
 
 
@@ -127,18 +133,19 @@ def headline(suite: SuitePart) -> str:
     """What is done of a suite, in one narrow table in Markdown: held-out levels first."""
     shown = {"method", "size", "seen", "held-out", "gain", "U M S"}
     lines, names = [], names_of([group.learner for group in suite.groups])
-    columns: list[str] = []
-    for group, learner in zip(suite.groups, names, strict=True):
-        headers, rows = table_of(group, suite)
-        kept = [i for i, name in enumerate(headers) if name in shown or name.startswith("paper")]
-        columns = ["task, learner", *(headers[i] for i in kept)]
+    tables = [table_of(group, suite) for group in suite.groups]
+    columns = [name for name in HEADERS if name in shown]
+    columns += PAPER if any(len(headers) > len(HEADERS) for headers, _ in tables) else []
+    for group, learner, (headers, rows) in zip(suite.groups, names, tables, strict=True):
         done = [cells for cells, row in zip(rows, group.rows, strict=True) if row.returns]
         if not any(row.returns and not row.is_policy for row in group.rows):
             continue
         task = group.task.removeprefix("procgen/")
         for number, cells in enumerate(done):
-            lines.append(["" if number else f"{task}, {learner}", *(cells[i] for i in kept)])
-    return f"{_markdown_table(columns, lines)}\n\n{_progress_text(suite)}"
+            told = dict(zip(headers, cells, strict=True))
+            first = "" if number else f"{task}, {learner}"
+            lines.append([first, *(told.get(name, "") for name in columns)])
+    return f"{_markdown_table(['task, learner', *columns], lines)}\n\n{_progress_text(suite)}"
 
 
 def titles(groups: Sequence[Group]) -> list[str]:
@@ -148,15 +155,19 @@ def titles(groups: Sequence[Group]) -> list[str]:
 
 
 def _progress_text(suite: SuitePart) -> str:
-    return f"{suite.done} of {suite.planned} cells have a record; what has none is missing."
+    others = "".join(f", {count} {status}" for status, count in suite.undone.items())
+    return f"{suite.done} of {suite.planned} cells are done{others}; the rest is missing."
 
 
 def _over_tasks_text() -> str:
     return (
         "Normalised: (R - r_min) / (r_max - r_min) with the published constants, on held-out "
         "levels. Intervals here are over seeds and levels, and recovery's are given what expert "
-        "and random policy were measured to return. Mean, IQM and median are Agarwal et al.'s "
-        "(2021): over all units of all tasks, and over tasks' means. Above: on how many tasks."
+        "and random policy were measured to return; the median's are rather too wide. Mean, IQM "
+        "and median are Agarwal et al.'s (2021): over all units of all tasks, and over tasks' "
+        "means; a row that some task lacks has none. Gain and gap are normalised too. P > S: the "
+        "probability that a unit returns more than one of the random subset, on average over "
+        "tasks. Above: on how many of the tasks on which that can be told."
     )
 
 
@@ -180,8 +191,9 @@ def latex(suite: SuitePart) -> str:
     ]
     if suite.aggregates:
         parts.append(_latex_table(aggregate_table(suite), _over_tasks_text(), f"{suite.name}-all"))
-    head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx.\n% {LEGEND}"
-    return "\n\n".join([head, *parts]) + "\n"
+    head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx."
+    legend = rf"\noindent{{\footnotesize {_tex(LEGEND)}\par}}"
+    return "\n\n".join([head, *parts, legend]) + "\n"
 
 
 def _latex_table(table: tuple[list[str], list[list[str]]], caption: str, label: str) -> str:

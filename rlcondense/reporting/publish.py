@@ -8,23 +8,29 @@ from pathlib import Path
 
 from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
-from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.board import OTHERS, Board, build_board, read_results
 from rlcondense.reporting.formats import FORMATS, board_json, headline
 from rlcondense.reporting.site import build_site, check_site
+from rlcondense.running.suite import shipped_suites
 
 _PLACE = re.compile(r"(<!-- leaderboard ([\w.-]+) -->)\n.*?(<!-- /leaderboard -->)", re.DOTALL)
 
 
 def build(
-    leaderboard: Path, suites: Sequence[str] | None = None, site: Path | None = None
+    leaderboard: Path,
+    suites: Sequence[str] | None = None,
+    site: Path | None = None,
+    *,
+    data: bool = False,
 ) -> tuple[Board, list[Path]]:
     """Build the tables of a leaderboard, and its site: the same records give the same bytes.
 
     Args:
         leaderboard: a folder with `results/`; tables are written to its `tables/`.
         suites: which to show, shipped ones or .toml files; by default those of which there is a
-            record.
+            record, and what is of none as `other`.
         site: the folder of the site; by default none is built.
+        data: whether records and tables come along with the site.
 
     Returns:
         What was built, and the files that were written.
@@ -36,9 +42,13 @@ def build(
     for suite in board.suites:
         for ending, form in FORMATS.items():
             files[leaderboard / "tables" / f"{suite.name}.{ending}"] = form(suite)
+    if suites is None:  # tables of what is no longer there
+        for name in (*shipped_suites(), OTHERS):
+            for ending in FORMATS:
+                (leaderboard / "tables" / f"{name}.{ending}").unlink(missing_ok=True)
     for path, text in files.items():
         write_bytes(path, text.encode())
-    pages = [] if site is None else build_site(board, leaderboard, site)
+    pages = [] if site is None else build_site(board, leaderboard, site, data=data)
     return board, [*files, *pages]
 
 

@@ -28,6 +28,7 @@ Means = dict[str, npt.NDArray[np.float64]]
 SPLITS = ("seen", "heldout")
 POLICIES = ("expert", "marginal-policy", "random-policy")
 FLOORS = ("random-policy", "marginal-policy", "random")
+NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
 UNMARKED = (*POLICIES, "full", "random")
 
 
@@ -49,9 +50,10 @@ class Against:
     def verdict(self) -> str:
         """`above` or `below` where the difference's interval excludes zero; else `level`.
 
-        `unknown` where there is no interval.
+        `unknown` where there is no interval, or one of no width around something else than zero.
         """
-        if not self.difference.known:
+        interval = self.difference
+        if not interval.known or (interval.estimate and not interval.spread):
             return "unknown"
         if self.difference.above_zero:
             return "above"
@@ -80,7 +82,6 @@ class Row:
         gain: held-out mean minus the random subset's of the same size and labels.
         gap: seen minus held-out mean.
         against: the floors, as far as there are records of them.
-        mark: `!` for a row with a floor that it is not above, `?` where that cannot be told.
         rank: best and worst place among the rows that were trained that paired differences
             leave open.
         cost: `condense_seconds`, `train_seconds`, `gradient_evaluations`, `environment_steps`,
@@ -107,7 +108,6 @@ class Row:
     gain: Interval | None = None
     gap: Interval | None = None
     against: tuple[Against, ...] = ()
-    mark: str = ""
     rank: tuple[int, int] | None = None
     cost: Mapping[str, Any] | None = None
     displacement: Mapping[str, float] | None = None
@@ -125,14 +125,34 @@ class Row:
         return self.budget is None
 
     @property
+    def verdicts(self) -> dict[str, str]:
+        """How it stands to each floor that it should beat; `unknown` without a record of it."""
+        if self.status != "done" or self.id in ("expert", "random-policy"):
+            return {}
+        found = {a.floor: a.verdict for a in self.against}
+        needed = 1 if self.id == "marginal-policy" else 3
+        if self.is_policy or self.id in UNMARKED:
+            needed = min(needed, 2)
+        return {floor: found.get(floor, "unknown") for floor in FLOORS[:needed]}
+
+    @property
+    def mark(self) -> str:
+        """`!` for a row with a floor that it is not above, `?` where that cannot be told."""
+        verdicts = [] if self.id in POLICIES else list(self.verdicts.values())
+        if "level" in verdicts or "below" in verdicts:
+            return "!"
+        return "?" if "unknown" in verdicts else ""
+
+    @property
     def conditional(self) -> bool:
         """Whether its intervals are those of one condensed dataset."""
         return not self.is_policy and self.id != "full" and self.condensation_seeds == 1
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""
-        plain = {name: _plain(value) for name, value in vars(self).items()}
-        plain["against"] = {
+        out = {name: plain(value) for name, value in vars(self).items()}
+        out["mark"] = self.mark
+        out["against"] = {
             a.floor: {
                 "verdict": a.verdict,
                 "difference": a.difference.to_json(),
@@ -140,15 +160,16 @@ class Row:
             }
             for a in self.against
         }
-        return plain
+        return out
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of rows as JSON has it."""
     if isinstance(value, Interval):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -158,7 +179,7 @@ class Group:
     Attributes:
         task: id.
         dataset: id.
-        learner: `{"id", "config"}`.
+        learner: `{"id", "config"}`; `NOBODY` where there are policies alone.
         evaluation: the protocol.
         learner_seeds: how many.
         action_selection: how students act, `sample` or `greedy`; None if nothing is done.
@@ -206,10 +227,13 @@ def groups_of(
         else:
             key = place + json.dumps(cell["learner"], sort_keys=True)
             learned.setdefault(key, []).append(record)
-    return [
+    groups = [
         _group(found, policies.get(_place_key(found[0]["cell"]), []), score_range)
         for found in learned.values()
     ]
+    taken = {_place_key(found[0]["cell"]) for found in learned.values()}
+    lone = [found for place, found in policies.items() if place not in taken]
+    return [*groups, *(_group([], found, score_range) for found in lone)]
 
 
 def _place_key(cell: Mapping[str, Any]) -> str:
@@ -231,13 +255,13 @@ def _group(learned: Sequence[Record], policies: Sequence[Record], score_range: S
     found.sort(key=_order)
     names = names_of([row[0]["cell"]["method"] for row in found])
     drafts = [_Draft(name, row) for name, row in zip(names, found, strict=True)]
-    cell = learned[0]["cell"]
+    cell = (*learned, *policies)[0]["cell"]
     rows = [_row(draft, drafts, score_range(cell["task"])) for draft in drafts]
-    done = [record for record in learned if record["status"] == "done"]
+    done = [record for record in learned or policies if record["status"] == "done"]
     return Group(
         task=cell["task"],
         dataset=cell["dataset"],
-        learner=cell["learner"],
+        learner=cell["learner"] or NOBODY,
         evaluation=cell["evaluation"],
         learner_seeds=len(cell["learner_seeds"]),
         action_selection=done[0]["action_selection"] if done else None,
@@ -267,9 +291,13 @@ def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
         parts: `{"id", "config"}` each.
     """
     values: dict[tuple[str, str], set[str]] = {}
+    keys: dict[str, set[str]] = {}
     for part in parts:
-        for key, value in part["config"].items():
-            values.setdefault((part["id"], key), set()).add(str(value))
+        keys.setdefault(part["id"], set()).update(part["config"])
+    for part in parts:
+        for key in keys[part["id"]]:
+            value = json.dumps(part["config"][key]) if key in part["config"] else ""
+            values.setdefault((part["id"], key), set()).add(value)
     names = []
     for part in parts:
         said = [f"{k}={v}" for k, v in part["config"].items() if len(values[part["id"], k]) > 1]
@@ -347,7 +375,6 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         gain=next((a.difference for a in against if a.floor == "random"), None),
         gap=generalisation_gap(records),
         against=against,
-        mark=_mark(draft, against),
         rank=_rank(draft, others) if draft.trained else None,
         cost=_cost(records),
         displacement=records[0].get("report", {}).get("displacement"),
@@ -375,17 +402,6 @@ def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
 
 def _alike(a: _Draft, b: _Draft) -> bool:
     return (a.size, a.labels) == (b.size, b.labels)
-
-
-def _mark(draft: _Draft, against: Sequence[Against]) -> str:
-    """Whether a row clears its floors: not if it is not above one, unknown if one is missing."""
-    if draft.id in POLICIES:
-        return ""
-    needed = 2 if draft.id in UNMARKED or not draft.trained else 3
-    verdicts = [a.verdict for a in against]
-    if "level" in verdicts or "below" in verdicts:
-        return "!"
-    return "" if verdicts == ["above"] * needed else "?"
 
 
 def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:

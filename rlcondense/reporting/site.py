@@ -21,7 +21,7 @@ from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import slug
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
-from rlcondense.reporting.rows import FLOORS, POLICIES, SPLITS, UNMARKED, Group, Row, names_of
+from rlcondense.reporting.rows import POLICIES, SPLITS, UNMARKED, Group, Row, names_of
 from rlcondense.reporting.statistics import Interval
 from rlcondense.running.cell import Cell, budget_text
 
@@ -68,7 +68,7 @@ def check_site(out: Path) -> None:
         )
 
 
-def build_site(board: Board, leaderboard: Path, out: Path) -> list[Path]:
+def build_site(board: Board, leaderboard: Path, out: Path, *, data: bool = False) -> list[Path]:
     """Build the site: the same records give the same bytes.
 
     Pages of an earlier site in the folder that this one has not are removed; nothing else is.
@@ -77,6 +77,7 @@ def build_site(board: Board, leaderboard: Path, out: Path) -> list[Path]:
         board: what to show.
         leaderboard: its folder, with `results/` and perhaps `pictures/`.
         out: the folder to build in: a new or an empty one, or that of an earlier site.
+        data: whether records and tables come along to be taken from it, half as much again.
 
     Returns:
         The files that were written.
@@ -86,7 +87,7 @@ def build_site(board: Board, leaderboard: Path, out: Path) -> list[Path]:
         RLCondenseError: the folder holds other things, or a record has a name no file can have.
     """
     check_site(out)
-    return _write(out, _Site(board, leaderboard).pages())
+    return _write(out, _Site(board, leaderboard, data).pages())
 
 
 def _write(out: Path, pages: Pages) -> list[Path]:
@@ -294,13 +295,8 @@ class Line:
 
     @property
     def verdicts(self) -> list[tuple[str, str]]:
-        """How it stands to each floor that it is held against; `unknown` without a record of it."""
-        row = self.row
-        if row.status != "done" or row.id in ("expert", "random-policy"):
-            return []
-        found = {a.floor: a.verdict for a in row.against}
-        needed = 1 if row.id == "marginal-policy" else 3 if _is_entry(row) else 2
-        return [(floor, found.get(floor, "unknown")) for floor in FLOORS[:needed]]
+        """How it stands to each floor that it should beat."""
+        return list(self.row.verdicts.items())
 
     @property
     def above(self) -> int:
@@ -345,8 +341,8 @@ class Picture:
 class _Site:
     """What all pages look things up in, made once."""
 
-    def __init__(self, board: Board, leaderboard: Path) -> None:
-        self.board, self.leaderboard = board, leaderboard
+    def __init__(self, board: Board, leaderboard: Path, data: bool) -> None:
+        self.board, self.leaderboard, self.data = board, leaderboard, data
         self.environment = _environment()
         cells = [record["cell"] for record in board.records.values()]
         for cell_id in board.records:
@@ -462,9 +458,9 @@ class _Site:
             ],
             absent=[(group, title) for group, title in named if not _is_begun(group)],
             aggregates=_named(suite.aggregates),
-            downloads=[f"{name}.{ending}" for ending in DOWNLOADS],
+            downloads=[f"{name}.{ending}" for ending in DOWNLOADS if self.data],
         )
-        for ending in DOWNLOADS:
+        for ending in DOWNLOADS if self.data else ():
             yield f"suites/{name}.{ending}", FORMATS[ending](suite).encode()
 
     def _task(self, task: str) -> Pages:
@@ -531,8 +527,9 @@ class _Site:
             siblings=self.siblings.get(cell_id, ()),
             picture=self.pictures.get(cell.condensation_id) if self.pictures else None,
         )
-        raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
-        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
+        if self.data:
+            raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
+            yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
 
 
 def _check_cell_id(cell_id: str) -> None:

@@ -43,14 +43,20 @@ class Interval:
         return not np.isnan(self.low)
 
     @property
+    def spread(self) -> bool:
+        """Whether its units differ: where they agree to the last digit, they say nothing of how
+        far others would lie."""
+        return self.standard_error > 1e-9 * max(1.0, abs(self.estimate))
+
+    @property
     def above_zero(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.low > 0
+        """Whether the whole interval lies above zero, and has a width."""
+        return self.low > 0 and self.spread
 
     @property
     def below_zero(self) -> bool:
-        """Whether the whole interval lies below zero."""
-        return self.high < 0
+        """Whether the whole interval lies below zero, and has a width."""
+        return self.high < 0 and self.spread
 
     @property
     def holds_zero(self) -> bool:
@@ -230,14 +236,14 @@ def recovery(
     All three means are uncertain, and the interval says so.
 
     Returns:
-        None where the interval of the denominator holds zero.
+        None where the expert cannot be said to be above the random policy.
     """
     return recovery_of(*(unit_means(records, split) for records in (row, floor, ceiling)))
 
 
 def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
     """The same of the means of the units of a row, the floor and the ceiling."""
-    if difference_of(c, f).holds_zero:
+    if not difference_of(c, f).above_zero:
         return None
     top, bottom = float(r.mean() - f.mean()), float(c.mean() - f.mean())
     n = min(len(r), len(f), len(c))

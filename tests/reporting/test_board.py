@@ -155,7 +155,7 @@ def test_aggregates_are_over_tasks(board: Board) -> None:
     found = {row.method["id"]: row for row in suite.aggregates}
     balanced = found["random-balanced"]
     assert len(balanced.tasks) == balanced.of == 2
-    assert balanced.above == {"random-policy": 2, "marginal-policy": 2, "random": 2}
+    assert balanced.above == dict.fromkeys(("random-policy", "marginal-policy", "random"), (2, 2))
     assert balanced.recovery is not None
     assert balanced.recovery["mean"].estimate == pytest.approx((6 - 1) / (9 - 1), abs=0.05)
     assert "full" not in found
@@ -261,7 +261,7 @@ def test_a_document_gets_the_tables_that_it_asks_for(board: Board, tmp_path: Pat
     assert fill_in(document, board) == 1
     text = document.read_text()
     assert text.startswith("before\n<!-- leaderboard two-games -->\n| task, learner")
-    assert text.endswith("cells have a record; what has none is missing.\n"
+    assert text.endswith("cells are done; the rest is missing.\n"
                          "<!-- /leaderboard -->\nafter\n")  # fmt: skip
     assert "old" not in text
     assert "| full" not in text  # has no record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,12 +15,14 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.reporting import board as reading_boards
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.publish import build
 from rlcondense.reporting.site import MARKER, build_site, paper_parts
 from tests.reporting.boards import (
     GRADMATCH,
     RANDOM,
+    SHIPPED,
     Record,
     add_picture,
     forge,
@@ -70,9 +73,9 @@ def site(rich: Path) -> Path:
     return site_of(rich)
 
 
-def test_the_shipped_records_make_a_light_site(tmp_path: Path) -> None:
-    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
-    _, files = build(leaderboard, site=tmp_path / "site")
+def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "leaderboard" / "results")
+    _, files = build(tmp_path / "leaderboard", site=tmp_path / "site")
     pages = [path for path in files if path.is_relative_to(tmp_path / "site")]
     assert sum(path.stat().st_size for path in pages) < 1_000_000
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
@@ -133,9 +136,14 @@ def test_equal_records_give_equal_bytes(rich: Path, site: Path, tmp_path: Path) 
         assert (site / name).read_bytes() == (again / name).read_bytes(), name
 
 
-def test_a_record_is_given_whole(rich: Path, site: Path) -> None:
-    packed = (site / "records" / f"{GRADMATCH}.json.gz").read_bytes()
+def test_records_and_tables_come_along_if_they_are_to(rich: Path, tmp_path: Path) -> None:
+    build_site(board_of(rich), rich, tmp_path / "whole", data=True)
+    packed = (tmp_path / "whole" / "records" / f"{GRADMATCH}.json.gz").read_bytes()
     assert gzip.decompress(packed) == (rich / "results" / f"{GRADMATCH}.json").read_bytes()
+    assert (tmp_path / "whole" / "suites" / "other.csv").is_file()
+
+
+def test_a_page_of_a_record_says_what_is_in_it(site: Path) -> None:
     text = Tags(site / "records" / f"{GRADMATCH}.html").text
     for fact in ("049a38b291cc1fc8684dad7ce597006b6f937883", "0.850", "103.954", "cross-entropy"):
         assert fact in text
@@ -183,6 +191,7 @@ def test_malformed_words_on_a_picture_do_no_harm(tmp_path: Path, said: str) -> N
 
 
 def test_what_records_say_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_boards, "what_is_wrong", lambda record: None)
     monkeypatch.setattr(catalogue, "_registered", {})
     catalogue.add(Entry("methods", "evil", "no:Such", summary=EVIL, paper="javascript:alert(1)"))
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
@@ -216,10 +225,17 @@ def test_what_records_say_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["<script>", "../../evil", "a b", "evil\0", "", "x/../../y"])
-def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("checked", [True, False])
+def test_names_that_no_file_can_have_are_refused(
+    tmp_path: Path, name: str, checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their form when they are read; and once more where they would become a path."""
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
     forge(leaderboard, lambda record: record["cell"]["method"].update(id=name))
-    with pytest.raises(RLCondenseError, match="cannot be made into a file name"):
+    if not checked:
+        monkeypatch.setattr(reading_boards, "what_is_wrong", lambda record: None)
+    said = "is no record" if checked else "cannot be made into a file name"
+    with pytest.raises(RLCondenseError, match=said):
         site_of(leaderboard)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["leaderboard"]
 
@@ -229,14 +245,14 @@ def test_a_record_whose_name_is_no_cell_id_is_refused(tmp_path: Path) -> None:
     record = json.loads((leaderboard / "results" / f"{RANDOM}.json").read_text())
     record["cell_id"] = "..%2fevil"
     (leaderboard / "results" / "..%2fevil.json").write_text(json.dumps(record))
-    with pytest.raises(RLCondenseError, match="no cell id"):
+    with pytest.raises(RLCondenseError, match="is no record"):
         site_of(leaderboard)
 
 
 def test_a_record_that_says_too_little_is_refused(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
     forge(leaderboard, lambda r: [r["timings"].pop("train"), r["summary"].pop("seen")])
-    with pytest.raises(CorruptArtifact, match="records/372d36a67c685bd1"):
+    with pytest.raises(CorruptArtifact, match="372d36a67c685bd1"):
         site_of(leaderboard)
 
 

@@ -46,10 +46,7 @@ KEY = (
     "threads", "torch version", "numpy version", "gymnasium version", "d3rlpy version",
     "minari version", "procgen-mirror version", "safetensors version",
 )  # fmt: skip
-REPORT = (
-    "method", "config", "seed", "budget", "dataset", "dataset_sha256", "expert_sha256", "size",
-    "bytes", "label_kind", "cost", "displacement", "matching_loss",
-)  # fmt: skip
+REPORT = ("bytes", "cost", "displacement", "matching_loss")  # beside what is compared
 COUNTED = ("gradient_evaluations", "environment_steps")
 BASES: Mapping[str, type] = {"methods": Method, "learners": Learner}
 
@@ -92,7 +89,7 @@ class Known:
         entry = self.entries["methods"].get(method)
         try:
             return entry is not None and not entry.load().stochastic
-        except (AttributeError, RLCondenseError):
+        except Exception:  # of a plugin
             return False
 
     def facts(self, group: str, name: str) -> Mapping[str, Any]:
@@ -416,7 +413,7 @@ def _report(record: Record, known: Known) -> Iterator[str]:
 
 
 def _whole_report(report: Record) -> Iterator[str]:
-    """What of a built-in method's report is missing, where nothing else says so."""
+    """What of a built-in method's report is missing or no number."""
     if absent := [name for name in REPORT if name not in report]:
         yield f"report lacks {', '.join(absent)}"
     cost = report.get("cost", {})
@@ -531,13 +528,16 @@ def _equal_seeds(record: Record) -> Iterator[str]:
 
 
 def _copies_note(record: Record, known: Known) -> Iterator[str]:
-    if record["status"] == "done" and not _are_sure(record):
+    if record["status"] == "done" and not any(_rows(record)) and not _are_sure(record):
         yield from _equal_seeds(record)
 
 
 def _settings_note(record: Record, known: Known) -> Iterator[str]:
     for group, part in _parts(record):
-        resolved = known.resolved(group, part) or {}
+        try:
+            resolved = known.resolved(group, part) or {}
+        except BadConfig:  # a finding
+            continue
         if absent := sorted(resolved.keys() - part["config"].keys()):
             kind = group.removesuffix("s")
             yield f"made before {kind} {part['id']!r} had the setting {', '.join(absent)}"

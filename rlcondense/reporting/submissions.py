@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from dataclasses import replace as _replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def add(
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
     if not replace:
         clashes = [_clash(fit[cell_id], leaderboard) for cell_id in changed]
-        found = _replace(found, findings=(*found.findings, *clashes))
+        found = dataclasses.replace(found, findings=(*found.findings, *clashes))
     left_out = {
         o.path.name: o.status for o in found.outlines.values() if o.status not in PUBLISHABLE
     }
@@ -107,27 +107,28 @@ def add(
         return Addition(found, left_out=left_out)
     folder = leaderboard / RESULTS
     make_folder(folder)
-    new = [k for k in fit if k not in pins or not (folder / f"{k}.json").exists()]
-    broken = [k for k in fit if k not in new and not _is_as_pinned(folder, k, pins[k])]
-    changed = [k for k in fit if k in changed or k in broken]
-    for cell_id in dict.fromkeys((*new, *changed)):
+    missing = [k for k in fit if not (folder / f"{k}.json").exists()]
+    new = [k for k in fit if k not in pins or (k in missing and k not in changed)]
+    changed += [k for k in pins if k in fit and k not in missing and _is_edited(folder, k, pins[k])]
+    changed = [k for k in dict.fromkeys(changed) if k not in new]
+    for cell_id in (*new, *changed):
         write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
     write_json(leaderboard / INDEX, {"format": INDEX_FORMAT, "records": pins})
     write_json(leaderboard / SCHEMA, record_schema())
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
-    found = _replace(found, notes=(*found.notes, *notes))
+    found = dataclasses.replace(found, notes=(*found.notes, *notes))
     return Addition(found, tuple(new), tuple(changed), same, left_out, drawn)
 
 
-def _is_as_pinned(folder: Path, cell_id: str, pin: str) -> bool:
-    """Whether what is published of a cell has been left alone."""
+def _is_edited(folder: Path, cell_id: str, pin: str) -> bool:
+    """Whether the file of a published cell no longer holds what was pinned."""
     try:
         record = read_record(folder / f"{cell_id}.json")
     except Refused:
-        return False
-    return misshapen(record) is None and record["content_sha256"] == pin == content_sha256(record)
+        return True
+    return bool(misshapen(record)) or not record["content_sha256"] == pin == content_sha256(record)
 
 
 def _draw(

@@ -40,6 +40,7 @@ KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
 NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
 CHANCE = 20  # episodes that sampling policies do not play alike by chance
+SAME_EPISODES = "learner seeds {} and {} have the very same episodes"
 # What every record says; a name that comes later is not asked of those that were made before.
 KEY = (
     "dataset_sha256", "expert_sha256", "source_sha256", "rlcondense", "plugins", "device",
@@ -250,7 +251,9 @@ def _settings(record: Record, known: Known) -> Iterator[str]:
         except BadConfig as error:
             yield shown(str(error), 200)[1:-1]
             continue
-        for name in part["config"].keys() & resolved.keys():
+        if resolved and not part["config"]:
+            yield f"{part['id']!r} has settings, and none is told"
+        for name in sorted(part["config"].keys() & resolved.keys()):
             told, meant = part["config"][name], resolved[name]
             if canonical_json(told) != canonical_json(meant):
                 yield (
@@ -498,8 +501,8 @@ def _selection(record: Record, known: Known) -> Iterator[str]:
 
 
 def _copies(record: Record, known: Known) -> Iterator[str]:
-    if _are_sure(record):
-        yield from _equal_seeds(record)
+    if _are_sure(record) and (twins := _twins(record, *KINDS)):
+        yield SAME_EPISODES.format(*twins)
 
 
 def _are_sure(record: Record) -> bool:
@@ -516,20 +519,25 @@ def _are_sure(record: Record) -> bool:
     )
 
 
-def _equal_seeds(record: Record) -> Iterator[str]:
-    seeds = record["cell"]["learner_seeds"]
-    of_seed = [[record[name][s][i] for name in KINDS for s in SPLITS] for i in range(len(seeds))]
+def _twins(record: Record, *names: str) -> tuple[int, int] | None:
+    """Two learner seeds whose rows are the same."""
     first: dict[str, int] = {}
-    for seed, episodes in zip(seeds, of_seed, strict=True):
-        twin = first.setdefault(canonical_json(episodes), seed)
+    for number, seed in enumerate(record["cell"]["learner_seeds"]):
+        rows = [[*map(float, record[n][split][number])] for n in names for split in SPLITS]
+        twin = first.setdefault(canonical_json(rows), seed)
         if twin != seed:
-            yield f"learner seeds {twin} and {seed} have the very same episodes"
-            return
+            return twin, seed
+    return None
 
 
 def _copies_note(record: Record, known: Known) -> Iterator[str]:
-    if record["status"] == "done" and not any(_rows(record)) and not _are_sure(record):
-        yield from _equal_seeds(record)
+    if record["status"] != "done" or any(_rows(record)):
+        return
+    if twins := _twins(record, *KINDS):
+        if not _are_sure(record):
+            yield SAME_EPISODES.format(*twins)
+    elif (twins := _twins(record, "returns")) and len(set(record["returns"]["heldout"][0])) > 1:
+        yield "learner seeds {} and {} have the very same returns".format(*twins)
 
 
 def _settings_note(record: Record, known: Known) -> Iterator[str]:

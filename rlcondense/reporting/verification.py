@@ -281,7 +281,8 @@ def _gather(outline: Outline, record: Record, seen: _Seen) -> None:
         told["dataset", cell.dataset] = data
     for where, what in told.items():
         seen.alike.setdefault(where, {}).setdefault(_hash(what), []).append(outline)
-    numbers = _hash([cell.task, record["returns"], record["lengths"]])
+    rows = [rows for name in ("returns", "lengths") for _, rows in sorted(record[name].items())]
+    numbers = _hash([cell.task, np.asarray(rows, np.float64).tolist()])  # 3 and 3.0 are the same
     seen.results.setdefault(numbers, []).append(outline)
 
 

@@ -250,6 +250,7 @@ FAR = {"mean": 3.0, "largest": 400.0}
         (put("report", "\x85", value=1), "schema", "report has char"),
         (put("report", "more", value={"\u200f": 1}), "schema", "report.more has char"),
         (of_no_setting, "settings", "method 'random' has no setting 'luck'"),
+        (put("cell", "learner", "config", value={}), "settings", "'bc' has settings, and none"),
         (put(*UPDATES, value="2"), "settings", "setting 'updates' of 'bc' is '2', which runs"),
         (put(*UPDATES, value=2.0), "settings", "'updates' of learner 'bc' must be int"),
         (of_no_cost, "report", "report lacks bytes, cost"),
@@ -434,6 +435,14 @@ def test_another_seed_with_the_same_episodes_is_a_copy(honest: Record, tmp_path:
     found = verify(tmp_path / "copied")
     assert [f.check for f in found.findings] == ["duplicate"], said(found)
     assert "its episodes are exactly those of" in said(found)
+
+    def in_whole_numbers(record: Record) -> None:
+        of_seed(1, copied=True)(record)
+        rows = record["returns"]["seen"]
+        record["returns"]["seen"] = [[int(r) for r in row] for row in rows]
+
+    forged(honest, in_whole_numbers, written(honest, tmp_path / "whole"))
+    assert [f.check for f in verify(tmp_path / "whole").findings] == ["duplicate"]
     forged(honest, of_seed(1), written(honest, tmp_path / "other"))
     assert verify(tmp_path / "other").ok
 
@@ -462,6 +471,13 @@ def test_greedy_policies_that_all_do_the_same_are_noted(honest: Record, tmp_path
     assert {"duplicate", "copies"} <= {note.check for note in found.notes}
 
 
+def copied_returns(record: Record) -> None:
+    for split in ("seen", "heldout"):
+        record["returns"][split] = [[3.0, 4.0, 3.0, 2.0]] * 2
+        record["lengths"][split] = [[90, 80, 90, 70], [90, 80, 90, 60]]
+    summed_up(record)
+
+
 def copied_seed(record: Record) -> None:
     for name in ("returns", "lengths"):
         for split, rows in record[name].items():
@@ -485,6 +501,9 @@ def test_a_learner_seed_that_is_a_copy_is_caught_where_chance_cannot_be_it(
     few = verify(forged(honest, copied_seed, tmp_path / "few"))
     assert few.ok, said(few)
     assert any("learner seeds 0 and 1 have the very same" in note.text for note in few.notes)
+    alike = verify(forged(honest, copied_returns, tmp_path / "alike"))
+    assert alike.ok
+    assert any("0 and 1 have the very same returns" in note.text for note in alike.notes)
     assert verify(forged(honest, of_twenty_episodes, tmp_path / "honest")).ok
     both = lambda record: (of_twenty_episodes(record), copied_seed(record))  # noqa: E731
     many = verify(forged(honest, both, tmp_path / "many"))

@@ -223,6 +223,19 @@ class CondensedDataset(Columns):
                 raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
             if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
                 raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
+        for name in ("source_indices", "initial_indices"):
+            self._check_source_rows(name)
+
+    def _check_source_rows(self, name: str) -> None:
+        rows = getattr(self, name)
+        if rows is None:
+            return
+        if rows.dtype.kind not in "iu" or rows.shape != (len(self),):
+            raise CorruptArtifact(
+                f"{name} must be {len(self)} whole numbers, not {rows.dtype} of shape {rows.shape}"
+            )
+        if len(rows) and rows.min() < 0:
+            raise CorruptArtifact(f"{name} must not be negative")
 
     @cached_property
     def sha256(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ from rlcondense.errors import RLCondenseError
 from rlcondense.files import write_bytes, write_json
 from rlcondense.making import load_dataset
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
+from rlcondense.reporting.reading import Refused, read_bounded, read_strictly
+from rlcondense.reporting.schema import shown
 
 Array = npt.NDArray[Any]
 SHOWN = 8  # frames in a line
 MOST_AMPLIFIED = 128
+MOST_ACTIONS = 1000  # whose shares are told
+MOST_BYTES = 2 * 2**20
+NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,38 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
     return path
 
 
+def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Files among a leaderboard's pictures that are none, and why.
+
+    Whether a picture shows what was condensed is not looked at.
+
+    Args:
+        folder: of the pictures; need not be there.
+        condensations: ids of the condensations that there are records of.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = NAME.fullmatch(path.name)
+        if name is None:
+            yield shown(path.name)[1:-1], "is no picture: it is not called <condensation id>.png"
+        elif name[1] not in condensations:
+            yield path.name, "is the picture of a condensation that no record is of"
+        elif wrong := _not_as_drawn(path):
+            yield path.name, wrong
+
+
+def _not_as_drawn(path: Path) -> str:
+    """Why a picture's file is none that is written here, or nothing."""
+    try:
+        if path.suffix == ".png":
+            content = read_bounded(path, MOST_BYTES)
+            return "" if content.startswith(b"\x89PNG\r\n\x1a\n") else "is no PNG"
+        said = read_strictly(path, MOST_BYTES)
+    except Refused as error:
+        return str(error)
+    names = {field.name for field in fields(Picture)}
+    return "" if isinstance(said, dict) and said.keys() == names else "does not tell of a picture"
+
+
 def _source(data: CondensedDataset) -> TransitionDataset | None:
     if data.report is None:
         return None
@@ -99,6 +138,8 @@ def draw(
     rows = np.unique(np.linspace(0, len(data) - 1, SHOWN).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1
+    if source is not None and not _is_from(data, source):
+        source = None
     if source is not None and data.initial_indices is not None:
         start = np.asarray(source.observations[np.asarray(data.initial_indices)[rows]], np.float64)
         moved = after - start
@@ -117,6 +158,13 @@ def draw(
     return _sheet(lines), picture
 
 
+def _is_from(data: CondensedDataset, source: TransitionDataset) -> bool:
+    """Whether the rows that a condensed dataset names are there in its source."""
+    named = [rows for rows in (data.source_indices, data.initial_indices) if rows is not None]
+    same_frames = source.observations.shape[1:] == data.observations.shape[1:]
+    return same_frames and all(int(rows.max()) < len(source) for rows in named)
+
+
 def _amplification(largest: float) -> int:
     """The largest power of two that keeps the difference within what a pixel can show."""
     if largest <= 0:
@@ -126,9 +174,12 @@ def _amplification(largest: float) -> int:
 
 def _num_actions(data: Columns) -> int:
     """How many discrete actions there are, as far as the data tell."""
-    if data.actions.ndim > 1:
+    if data.actions.ndim > 1 or data.actions.dtype.kind not in "iu" or data.actions.min() < 0:
         return 0
-    return int(data.actions.max()) + 1 if data.action_probs is None else data.action_probs.shape[1]
+    number = int(data.actions.max()) + 1
+    if data.action_probs is not None:
+        number = max(number, data.action_probs.shape[1])
+    return number if number <= MOST_ACTIONS else 0
 
 
 def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ...] | None:

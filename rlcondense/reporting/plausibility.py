@@ -16,9 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
+from rlcondense.config import config_json
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import shipped_cards
-from rlcondense.making import make_task
+from rlcondense.files import canonical_json
+from rlcondense.learners.base import Learner
+from rlcondense.making import configured, make_task
+from rlcondense.methods.base import Method
 from rlcondense.policies import random_policies
 from rlcondense.reporting.schema import shown, what_is_wrong
 from rlcondense.reporting.statistics import summarise
@@ -34,6 +39,17 @@ MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
 KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
 NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
+CHANCE = 20  # episodes that sampling policies do not play alike by chance
+SAME_EPISODES = "learner seeds {} and {} have the very same episodes"
+# What every record says; a name that comes later is not asked of those that were made before.
+KEY = (
+    "dataset_sha256", "expert_sha256", "source_sha256", "rlcondense", "plugins", "device",
+    "threads", "torch version", "numpy version", "gymnasium version", "d3rlpy version",
+    "minari version", "procgen-mirror version", "safetensors version",
+)  # fmt: skip
+REPORT = ("bytes", "cost", "displacement", "matching_loss")  # beside what is compared
+COUNTED = ("gradient_evaluations", "environment_steps")
+BASES: Mapping[str, type] = {"methods": Method, "learners": Learner}
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,31 @@ class Known:
     task: Callable[[str], Task | None]
     levels: Callable[[str, str, Protocol], list[int] | None]
     experts: Mapping[str, str]
+
+    def resolved(self, group: str, part: Record) -> Record | None:
+        """A built-in method's or learner's settings with defaults; None if that is not to be told.
+
+        Raises:
+            BadConfig: a setting is unknown or wrong.
+        """
+        name = part["id"]
+        if not self.is_built_in(group, name):
+            return None
+        try:
+            made = configured(self.entries[group][name], BASES[group], dict(part["config"]))
+        except BadConfig:
+            raise
+        except RLCondenseError:  # its extra is not installed here
+            return None
+        return config_json(made.config)
+
+    def is_deterministic(self, method: str) -> bool:
+        """Whether a method says that each seed of it gives the same."""
+        entry = self.entries["methods"].get(method)
+        try:
+            return entry is not None and not entry.load().stochastic
+        except Exception:  # of a plugin
+            return False
 
     def facts(self, group: str, name: str) -> Mapping[str, Any]:
         """What the catalogue says of an id; nothing of one that it does not have."""
@@ -203,6 +244,50 @@ def _plugins(record: Record, known: Known) -> Iterator[str]:
         )
 
 
+def _settings(record: Record, known: Known) -> Iterator[str]:
+    for group, part in _parts(record):
+        try:
+            resolved = known.resolved(group, part) or {}
+        except BadConfig as error:
+            yield shown(str(error), 200)[1:-1]
+            continue
+        if resolved and not part["config"]:
+            yield f"{part['id']!r} has settings, and none is told"
+        for name in sorted(part["config"].keys() & resolved.keys()):
+            told, meant = part["config"][name], resolved[name]
+            if canonical_json(told) != canonical_json(meant):
+                yield (
+                    f"setting {name!r} of {part['id']!r} is {shown(told)}, "
+                    f"which runs write as {shown(meant)}"
+                )
+
+
+def _parts(record: Record) -> Iterator[tuple[str, Record]]:
+    """What of a cell has settings, and its group of the catalogue."""
+    cell = record["cell"]
+    yield "methods", cell["method"]
+    if cell["learner"] is not None:
+        yield "learners", cell["learner"]
+
+
+def _key(record: Record, known: Known) -> Iterator[str]:
+    key = record["key"]
+    if absent := [name for name in KEY if name not in key]:
+        yield f"key lacks {', '.join(absent)}"
+
+
+def _measured(record: Record, known: Known) -> Iterator[str]:
+    cell, phases = record["cell"], [f"evaluate_{split}" for split in SPLITS]
+    if cell["learner"] is not None:
+        phases.append("train")
+    if known.is_built_in("methods", cell["method"]["id"]):
+        phases.append("condense")
+    if absent := [phase for phase in phases if phase not in record["timings"]]:
+        yield f"timings lacks {', '.join(absent)}"
+    if "peak_bytes" not in record["memory"]:
+        yield "memory lacks peak_bytes"
+
+
 def _rows(record: Record) -> Iterator[str]:
     cell = record["cell"]
     seeds = len(cell["learner_seeds"])
@@ -304,6 +389,8 @@ def _report(record: Record, known: Known) -> Iterator[str]:
         if report is not None:
             yield f"policy {name!r} condensed nothing, and has a report"
         return
+    if known.is_built_in("methods", name):
+        yield from _whole_report(report)
     if record["labels"] not in (report["label_kind"], "hard"):
         yield f"labels are {record['labels']}, but the report's {report['label_kind']}"
     made_elsewhere = name.startswith("condensed:")
@@ -324,8 +411,18 @@ def _report(record: Record, known: Known) -> Iterator[str]:
     for field, value in expected.items():
         if field not in report:
             yield f"report lacks {field}"
-        elif report[field] != value:
+        elif canonical_json(report[field]) != canonical_json(value):
             yield f"report.{field} is {shown(report[field])}, but the record's {shown(value)}"
+
+
+def _whole_report(report: Record) -> Iterator[str]:
+    """What of a built-in method's report is missing or no number."""
+    if absent := [name for name in REPORT if name not in report]:
+        yield f"report lacks {', '.join(absent)}"
+    cost = report.get("cost", {})
+    for name in COUNTED:
+        if type(cost.get(name)) is not int or cost[name] < 0:
+            yield f"report.cost.{name} must be a whole number, and is {shown(cost.get(name))}"
 
 
 def _budget(record: Record, known: Known) -> Iterator[str]:
@@ -403,6 +500,57 @@ def _selection(record: Record, known: Known) -> Iterator[str]:
         yield f"actions are chosen by {record['action_selection']}, its learner asks for {asked}"
 
 
+def _copies(record: Record, known: Known) -> Iterator[str]:
+    if _are_sure(record) and (twins := _twins(record, *KINDS)):
+        yield SAME_EPISODES.format(*twins)
+
+
+def _are_sure(record: Record) -> bool:
+    """Whether it takes copying to have the same episodes twice.
+
+    Greedy policies may all have learned to do the same, a few episodes may be alike by chance, and
+    of a game that always ends in the same way all are.
+    """
+    played = zip(*(record[name]["heldout"][0] for name in KINDS), strict=True)
+    return (
+        record["action_selection"] == "sample"
+        and len(record["level_seeds"]["heldout"]) >= CHANCE
+        and len(set(played)) > 1
+    )
+
+
+def _twins(record: Record, *names: str) -> tuple[int, int] | None:
+    """Two learner seeds whose rows are the same."""
+    first: dict[str, int] = {}
+    for number, seed in enumerate(record["cell"]["learner_seeds"]):
+        rows = [[*map(float, record[n][split][number])] for n in names for split in SPLITS]
+        twin = first.setdefault(canonical_json(rows), seed)
+        if twin != seed:
+            return twin, seed
+    return None
+
+
+def _copies_note(record: Record, known: Known) -> Iterator[str]:
+    if record["status"] != "done" or any(_rows(record)):
+        return
+    if twins := _twins(record, *KINDS):
+        if not _are_sure(record):
+            yield SAME_EPISODES.format(*twins)
+    elif (twins := _twins(record, "returns")) and len(set(record["returns"]["heldout"][0])) > 1:
+        yield "learner seeds {} and {} have the very same returns".format(*twins)
+
+
+def _settings_note(record: Record, known: Known) -> Iterator[str]:
+    for group, part in _parts(record):
+        try:
+            resolved = known.resolved(group, part) or {}
+        except BadConfig:  # a finding
+            continue
+        if absent := sorted(resolved.keys() - part["config"].keys()):
+            kind = group.removesuffix("s")
+            yield f"made before {kind} {part['id']!r} had the setting {', '.join(absent)}"
+
+
 def _git_note(record: Record, known: Known) -> Iterator[str]:
     git = record["environment"]["git"]
     if git is None:
@@ -448,9 +596,13 @@ OF_EVERY: Mapping[str, Check] = {
     "cell": _cell,
     "versions": _versions,
     "plugins": _plugins,
+    "settings": _settings,
 }
 OF_RESULTS: Mapping[str, Check] = {
     "summary": _summary,
+    "key": _key,
+    "measured": _measured,
+    "copies": _copies,
     "levels": _levels,
     "returns": _returns,
     "report": _report,
@@ -466,4 +618,6 @@ NOTES: Mapping[str, Check] = {
     "dataset": _dataset_note,
     "levels": _levels_note,
     "seeds": _seeds_note,
+    "settings": _settings_note,
+    "copies": _copies_note,
 }

@@ -86,13 +86,17 @@ def source_of(path: Path) -> Source:
     return Source(path, path)
 
 
-def read_strictly(path: Path) -> Any:
+def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
     """The JSON of a file, if it is plain JSON of a bearable size.
+
+    Args:
+        path: of the file.
+        most: bytes that are bearable.
 
     Raises:
         Refused: it is not; says why, without what the file says.
     """
-    text = _bounded(path)
+    text = read_bounded(path, most)
     try:
         return json.loads(
             text.decode(),
@@ -142,7 +146,12 @@ def read_index(path: Path) -> dict[str, str]:
     return pins
 
 
-def _bounded(path: Path) -> bytes:
+def read_bounded(path: Path, most: int = MOST_BYTES) -> bytes:
+    """What a plain file holds, if it is not too large.
+
+    Raises:
+        Refused: it is, or it is a link, a pipe or the like.
+    """
     try:
         # Neither through a link nor waiting for somebody to write into a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -152,9 +161,9 @@ def _bounded(path: Path) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise Refused("is no plain file")
-        if status.st_size > MOST_BYTES:
-            raise Refused(f"is too large: {status.st_size:,} bytes, at most {MOST_BYTES:,}")
-        return file.read(MOST_BYTES)
+        if status.st_size > most:
+            raise Refused(f"is too large: {status.st_size:,} bytes, at most {most:,}")
+        return file.read(most)
 
 
 def _no_constant(name: str) -> float:

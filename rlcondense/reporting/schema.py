@@ -6,7 +6,7 @@ hold numbers, and as many as the protocol asks for, is checked where records are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,9 @@ Json = dict[str, Any]
 
 # As the catalogue's ids; `..` would lead out of a folder once an id is made into a path.
 _NAME = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
-_PLAIN = r"^[^<>\x00-\x1f\x7f]*$"
+# Neither tags nor what a terminal or a page obeys: control characters (C0, C1), line separators and
+# marks that turn the direction of writing.
+_PLAIN = r"^[^<>\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 _VERSION = r"^[0-9]+(\.[0-9]+)*([._+-]?[A-Za-z0-9]+)*$"
 _LONGEST = 200  # characters of a name
 _MOST_SECONDS = 1e9
@@ -53,10 +55,13 @@ def _or_null(schema: Json) -> Json:
     return {**schema, "type": [kind, "null"]}
 
 
+_KEYS: Json = {"pattern": _PLAIN, "maxLength": _LONGEST}
+
+
 def _map(description: str, values: Json) -> Json:
     return {
         "type": "object",
-        "propertyNames": {"pattern": _PLAIN, "maxLength": _LONGEST},
+        "propertyNames": _KEYS,
         "additionalProperties": values,
         "description": description,
     }
@@ -203,8 +208,10 @@ _REPORT: Json = {
         },
     },
     "required": ["size", "label_kind"],
+    "propertyNames": _KEYS,
     "additionalProperties": {
         **_SETTING, "type": ["string", "number", "boolean", "null", "array", "object"],
+        "propertyNames": _KEYS,
         "additionalProperties": _SETTING,
     },
     "description": "how the condensed dataset came about; other plain values may be added to it",
@@ -366,6 +373,7 @@ def what_is_wrong(record: Mapping[str, Any]) -> str | None:
 
     try:
         _validator()(record)
+        return next(_no_whole_numbers(record, record_schema()), None)
     except JsonSchemaValueException as error:
         where = ".".join(str(part) for part in error.path[1:]) or "it"
         rule, asked = error.rule, error.rule_definition
@@ -377,7 +385,31 @@ def what_is_wrong(record: Mapping[str, Any]) -> str | None:
             return f"{shown_path(where)} has unknown fields: {', '.join(map(shown, unknown[:3]))}"
         wanted = _wanted(rule, asked)
         return f"{shown_path(where)} {wanted}, and is {shown(error.value)}"
-    return None
+
+
+def _no_whole_numbers(value: Any, schema: Json, *path: str) -> Iterator[str]:
+    """What is written as 1.0 or true where a whole number belongs.
+
+    To JSON Schema 1.0 is an integer, but a cell's id is another with it.
+    """
+    whole = "integer" in _types(schema) or type(schema.get("const")) is int
+    if whole and value is not None and type(value) is not int:
+        yield f"{shown_path('.'.join(path))} must be a whole number, and is {shown(value)}"
+    for one in schema.get("oneOf", ()):
+        yield from _no_whole_numbers(value, one, *path)
+    if isinstance(value, dict):
+        named, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for name, inner in value.items():
+            of_name = named.get(name, others if isinstance(others, dict) else {})
+            yield from _no_whole_numbers(inner, of_name, *path, name)
+    elif isinstance(value, list) and "items" in schema:
+        for inner in value:
+            yield from _no_whole_numbers(inner, schema["items"], *path)
+
+
+def _types(schema: Json) -> list[str]:
+    kinds: str | list[str] = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def _wanted(rule: str, asked: Any) -> str:

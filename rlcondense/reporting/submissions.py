@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from rlcondense.reporting.reading import (
 )
 from rlcondense.reporting.schema import record_schema, shown
 from rlcondense.reporting.verification import (
+    PICTURES,
     PUBLISHABLE,
     Finding,
     Outline,
@@ -33,7 +35,7 @@ from rlcondense.reporting.verification import (
 from rlcondense.running.cell import Cell
 from rlcondense.running.store import content_sha256
 
-PICTURES, RESULTS, SCHEMA = "pictures", "results", "schema.json"
+RESULTS, SCHEMA = "results", "schema.json"
 WHAT_WAS_USED = ("key", "environment", "plugins")
 
 
@@ -43,8 +45,8 @@ class Addition:
 
     Attributes:
         verification: of what was to be added; with findings, nothing was.
-        added: ids of cells that are new on the leaderboard.
-        replaced: of those that were there with other content.
+        added: ids of cells that are new on the leaderboard, or whose file was missing.
+        replaced: of those that were there with other content, pinned or not.
         same: of those that were there already.
         left_out: files of records that are not published, and why.
         pictures: how many condensed datasets were drawn that had no picture.
@@ -91,44 +93,62 @@ def add(
         RLCondenseError: the leaderboard cannot be read or written.
     """
     pins = _pins(leaderboard)
-    found = verify(results, progress=progress)
+    published = leaderboard if (leaderboard / RESULTS).is_dir() else None
+    found = verify(results, beside=published, progress=progress)
     fit = {k: o for k, o in found.outlines.items() if o.status in PUBLISHABLE}
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
     if not replace:
         clashes = [_clash(fit[cell_id], leaderboard) for cell_id in changed]
-        found = Verification((*found.findings, *clashes), found.notes, found.files, found.outlines)
+        found = dataclasses.replace(found, findings=(*found.findings, *clashes))
     left_out = {
         o.path.name: o.status for o in found.outlines.values() if o.status not in PUBLISHABLE
     }
     if not found.ok:
         return Addition(found, left_out=left_out)
-    new = [cell_id for cell_id in fit if cell_id not in pins]
     folder = leaderboard / RESULTS
     make_folder(folder)
+    missing = [k for k in fit if not (folder / f"{k}.json").exists()]
+    new = [k for k in fit if k not in pins or (k in missing and k not in changed)]
+    changed += [k for k in pins if k in fit and k not in missing and _is_edited(folder, k, pins[k])]
+    changed = [k for k in dict.fromkeys(changed) if k not in new]
     for cell_id in (*new, *changed):
         write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
     write_json(leaderboard / INDEX, {"format": INDEX_FORMAT, "records": pins})
     write_json(leaderboard / SCHEMA, record_schema())
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
-    drawn = _draw(results, leaderboard, fit.values(), anew=changed)
+    drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
+    found = dataclasses.replace(found, notes=(*found.notes, *notes))
     return Addition(found, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _is_edited(folder: Path, cell_id: str, pin: str) -> bool:
+    """Whether the file of a published cell no longer holds what was pinned."""
+    try:
+        record = read_record(folder / f"{cell_id}.json")
+    except Refused:
+        return True
+    return bool(misshapen(record)) or not record["content_sha256"] == pin == content_sha256(record)
 
 
 def _draw(
     results: Path, leaderboard: Path, outlines: Iterable[Outline], anew: Collection[str]
-) -> int:
-    """Draw the condensed datasets that lie beside records, and say how many there were to draw."""
+) -> tuple[int, list[Finding]]:
+    """Draw the condensed datasets that lie beside records: how many, and which could not be."""
     condensed = source_of(results).condensed
     if condensed is None:
-        return 0
+        return 0, []
     folders = {o.cell.condensation_id: o.cell.id in anew for o in outlines if not o.cell.is_policy}
-    drawn = 0
+    drawn, notes = 0, []
     for name, again in folders.items():
         out = leaderboard / PICTURES / name
         if (condensed / name).is_dir() and (again or not out.with_suffix(".png").exists()):
-            drawn += write_picture(condensed / name, out) is not None
-    return drawn
+            try:
+                drawn += write_picture(condensed / name, out) is not None
+            except Exception as error:  # the records are there; somebody's data may be anything
+                text = f"cannot be drawn ({type(error).__name__}: {shown(str(error))})"
+                notes.append(Finding(f"condensed/{name}", "", "picture", text))
+    return drawn, notes
 
 
 def _pins(leaderboard: Path) -> dict[str, str]:

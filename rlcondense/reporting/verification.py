@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,26 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import canonical_json
 from rlcondense.methods.condensed import CondensedDataset, check_rows, load_condensed
 from rlcondense.progress import Progress, silent
-from rlcondense.reporting.plausibility import Known, Record, known_here, problems, remarks
+from rlcondense.reporting.pictures import wrong_pictures
+from rlcondense.reporting.plausibility import (
+    Known,
+    Record,
+    known_here,
+    misshapen,
+    problems,
+    remarks,
+)
 from rlcondense.reporting.reading import Refused, Source, read_index, read_record, source_of
 from rlcondense.reporting.schema import shown
 from rlcondense.running.cell import Cell
 from rlcondense.running.store import content_sha256
 
 PUBLISHABLE = ("done", "skipped")
+PICTURES = "pictures"
+UNEQUAL = {
+    "levels": "its levels are not those of {}, which is of the same protocol",
+    "dataset": "its data are not those of {}, which names the same dataset: key.dataset_sha256",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,7 @@ class Outline:
         status: `done`, `failed`, `skipped` or `not-installed`.
         content_sha256: as computed, not as told.
         means: mean returns by split, if it is done.
+        collapsed: whether its policies are greedy and all did the very same.
     """
 
     path: Path
@@ -65,6 +80,7 @@ class Outline:
     status: str
     content_sha256: str
     means: Mapping[str, float]
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,19 +161,30 @@ class _Seen:
     notes: list[Finding] = field(default_factory=list)
     outlines: dict[str, Outline] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
-    # By task and protocol: the levels played, and who played them.
-    levels: dict[str, dict[str, list[Finding]]] = field(default_factory=dict)
+    # What must be the same in all records of a place, by check and place: what it is, and in which.
+    alike: dict[tuple[str, str], dict[str, list[Outline]]] = field(default_factory=dict)
     # By a hash of returns and lengths: whose they are.
     results: dict[str, list[Outline]] = field(default_factory=dict)
+    # Files that others are held against, and that are not judged themselves.
+    published: set[Path] = field(default_factory=set)
+    condensations: set[str] = field(default_factory=set)
     artifacts: dict[str, CondensedDataset | str | None] = field(default_factory=dict)
 
 
-def verify(path: Path, *, against: Path | None = None, progress: Progress = silent) -> Verification:
+def verify(
+    path: Path,
+    *,
+    against: Path | None = None,
+    beside: Path | None = None,
+    progress: Progress = silent,
+) -> Verification:
     """Check the records in a folder, without computing any of them again.
 
     Args:
         path: a leaderboard, a results folder, a folder of records, or one record.
         against: a leaderboard whose records must be there unchanged.
+        beside: a folder of published records that these are to stand beside, unless they are of
+            the same cells: levels and data must be the same, and episodes must not.
         progress: told the files read.
 
     Raises:
@@ -172,10 +199,15 @@ def verify(path: Path, *, against: Path | None = None, progress: Progress = sile
         else:
             _verify_file(file, source, known, seen)
     progress("verify", len(files), len(files))
-    seen.findings += _unequal_levels(seen)
-    seen.notes += _equal_results(seen)
+    if beside is not None:
+        _gather_published(beside, seen)
+    seen.findings += _unequal(seen)
+    for finding, is_wrong in _equal_results(seen, known):
+        (seen.findings if is_wrong else seen.notes).append(finding)
     if source.index is not None:
         seen.findings += _drift(source.index, seen)
+        for name, text in wrong_pictures(source.root / PICTURES, seen.condensations):
+            seen.findings.append(Finding(name, "", "picture", text))
     if against is not None:
         seen.findings += _changes(against, seen)
     return Verification(tuple(seen.findings), tuple(seen.notes), len(files), seen.outlines)
@@ -196,6 +228,7 @@ def _verify_file(file: Path, source: Source, known: Known, seen: _Seen) -> None:
     if any(finding.check == "schema" for finding in found):
         return
     seen.notes += [Finding(name, cell_id, *remark) for remark in remarks(record, known)]
+    seen.condensations.add(Cell.from_json(record["cell"]).condensation_id)
     status = record["status"]
     if status not in PUBLISHABLE:
         where = seen.notes if source.index is None else seen.findings
@@ -204,7 +237,7 @@ def _verify_file(file: Path, source: Source, known: Known, seen: _Seen) -> None:
         outline = _outline(file, record)
         seen.outlines[outline.cell.id] = outline
         if status == "done":
-            _gather(outline, record, Finding(name, cell_id, "levels", ""), known, seen)
+            _gather(outline, record, seen)
             for text in _artifact_problems(outline.cell, record, source, known, seen):
                 seen.findings.append(Finding(name, cell_id, "artifact", text))
 
@@ -213,45 +246,115 @@ def _outline(file: Path, record: Record) -> Outline:
     done = record["status"] == "done"
     means = {k: float(np.mean(rows)) for k, rows in record["returns"].items()} if done else {}
     return Outline(
-        file, Cell.from_json(record["cell"]), record["status"], content_sha256(record), means
+        path=file,
+        cell=Cell.from_json(record["cell"]),
+        status=record["status"],
+        content_sha256=content_sha256(record),
+        means=means,
+        collapsed=done and _is_collapsed(record),
     )
 
 
-def _gather(outline: Outline, record: Record, who: Finding, known: Known, seen: _Seen) -> None:
-    cell = outline.cell
-    if known.task(cell.task) is None:
-        played = seen.levels.setdefault(f"{cell.task} {canonical_json(cell.evaluation)}", {})
-        played.setdefault(canonical_json(record["level_seeds"]), []).append(who)
-    numbers = canonical_json([cell.task, record["returns"], record["lengths"]])
-    seen.results.setdefault(hashlib.sha256(numbers.encode()).hexdigest(), []).append(outline)
+def _is_collapsed(record: Record) -> bool:
+    splits = [rows for name in ("returns", "lengths") for rows in record[name].values()]
+    same = all(row == rows[0] for rows in splits for row in rows)
+    return bool(same and record["action_selection"] == "greedy")
 
 
-def _unequal_levels(seen: _Seen) -> Iterator[Finding]:
-    """Rows of one task and protocol play the same levels; where they are not known, the most do."""
-    for played in seen.levels.values():
-        usual = max(played.values(), key=len)
-        for others in played.values():
+def _gather_published(folder: Path, seen: _Seen) -> None:
+    for file, refusal in source_of(folder).files():
+        with suppress(Refused):
+            record = read_record(file) if not refusal else {}
+            if misshapen(record) or record["status"] != "done":
+                continue
+            outline = _outline(file, record)
+            if outline.cell.id not in seen.outlines:
+                seen.published.add(file)
+                _gather(outline, record, seen)
+
+
+def _gather(outline: Outline, record: Record, seen: _Seen) -> None:
+    cell, data = outline.cell, record["key"].get("dataset_sha256")
+    place = f"{cell.task} {canonical_json(cell.evaluation)}"
+    told = {("levels", place): record["level_seeds"]}
+    if cell.dataset and data is not None:
+        told["dataset", cell.dataset] = data
+    for where, what in told.items():
+        seen.alike.setdefault(where, {}).setdefault(_hash(what), []).append(outline)
+    rows = [rows for name in ("returns", "lengths") for _, rows in sorted(record[name].items())]
+    numbers = _hash([cell.task, np.asarray(rows, np.float64).tolist()])  # 3 and 3.0 are the same
+    seen.results.setdefault(numbers, []).append(outline)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _unequal(seen: _Seen) -> Iterator[Finding]:
+    """What must be the same and is not; where that is not known, most or the published are right.
+
+    Rows of one task and protocol play the same levels, and a dataset's id stands for one dataset.
+    """
+
+    def weight(outlines: list[Outline]) -> tuple[bool, int]:
+        return any(o.path in seen.published for o in outlines), len(outlines)
+
+    for (check, _), told in seen.alike.items():
+        usual = max(told.values(), key=weight)
+        for others in told.values():
             if others is not usual:
-                text = f"its levels are not those of {usual[0].file}, which is of the same protocol"
-                yield from (replace(other, text=text) for other in others)
+                text = UNEQUAL[check].format(_file_name(usual[0]))
+                new = [other for other in others if other.path not in seen.published]
+                yield from (Finding(_file_name(o), o.cell.id, check, text) for o in new)
 
 
-def _equal_results(seen: _Seen) -> Iterator[Finding]:
-    """Other cells with the very same episodes, where that does not follow from what they are.
+def _file_name(outline: Outline) -> str:
+    return shown(outline.path.name)[1:-1]
+
+
+def _equal_results(seen: _Seen, known: Known) -> Iterator[tuple[Finding, bool]]:
+    """Other cells with the very same episodes, and whether that is wrong.
 
     Reference policies look at no dataset but the marginal one's, presets are methods with settings,
     and somebody's condensed dataset may be one of ours: these legitimately agree.
     """
     for outlines in seen.results.values():
-        first = outlines[0]
-        for other in outlines[1:]:
-            a, b = first.cell, other.cell
-            same_policy = a.is_policy and b.is_policy and a.method == b.method
-            same_settings = a.method["config"] == b.method["config"] and a.budget == b.budget
-            elsewhere = any(":" in cell.method["id"] for cell in (a, b))
-            if not (same_policy or (same_settings and not a.is_policy) or elsewhere):
-                text = f"its episodes are exactly those of {first.path.name} ({a})"
-                yield Finding(other.path.name, b.id, "duplicate", text)
+        first, *others = in_order = sorted(outlines, key=lambda o: o.path not in seen.published)
+        for number, other in enumerate(others, start=1):
+            if other.path in seen.published:
+                continue
+            name, twin = _file_name(other), _twin(other, in_order[:number])
+            if twin is not None:
+                for text, is_wrong in _copied(twin, other, known):
+                    yield Finding(name, other.cell.id, "duplicate", text), is_wrong
+            elif not _may_agree(first.cell, other.cell):
+                text = f"its episodes are exactly those of {_file_name(first)} ({first.cell})"
+                yield Finding(name, other.cell.id, "duplicate", text), False
+
+
+def _twin(outline: Outline, others: Iterable[Outline]) -> Outline | None:
+    """One whose cell is another in nothing but the condensation seed."""
+    wanted = {**outline.cell.to_json(), "condensation_seed": None}
+    cells = ((o, {**o.cell.to_json(), "condensation_seed": None}) for o in others)
+    return next((o for o, cell in cells if cell == wanted), None)
+
+
+def _copied(twin: Outline, outline: Outline, known: Known) -> Iterator[tuple[str, bool]]:
+    """What is to be said of the very same episodes in the cell of another seed."""
+    seed, method = twin.cell.condensation_seed, outline.cell.method["id"]
+    if seed == outline.cell.condensation_seed:
+        yield f"its cell is that of {_file_name(twin)}, written in another way", True
+    elif not known.is_deterministic(method.removeprefix("condensed:")):
+        text = f"its episodes are exactly those of {_file_name(twin)}, condensed with seed {seed}"
+        # Greedy policies that have all learned to do one thing do it whatever the seed.
+        yield text, not (twin.collapsed and outline.collapsed)
+
+
+def _may_agree(a: Cell, b: Cell) -> bool:
+    same_policy = a.is_policy and b.is_policy and a.method == b.method
+    same_settings = a.method["config"] == b.method["config"] and a.budget == b.budget
+    elsewhere = any(":" in cell.method["id"] for cell in (a, b))
+    return same_policy or (same_settings and not a.is_policy) or elsewhere
 
 
 def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:

@@ -110,6 +110,17 @@ def test_columns_made_elsewhere_are_checked(
         check_rows(load_condensed(tmp_path).arrays(), task, "theirs")
 
 
+@pytest.mark.parametrize("name", ["source_indices", "initial_indices"])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([0, 1, -1], "not be negative"), ([0, 1], "must be 3 whole"), ([0.0, 1, 2], "not float64")],
+)
+def test_rows_of_no_source_are_refused(name: str, rows: list[float], message: str) -> None:
+    frames, weights = np.zeros((3, 2), np.float32), np.ones(3, np.float32)
+    with pytest.raises(CorruptArtifact, match=message):
+        CondensedDataset(frames, np.zeros(3, int), weights=weights, **{name: np.array(rows)})
+
+
 @pytest.mark.parametrize(
     ("next_rows", "message"),
     [([0, 1, 3], "must lie in -1..2"), ([-2, 0, 0], "must lie in"), ([0, 1], "2 next_rows")],

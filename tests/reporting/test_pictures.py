@@ -81,3 +81,21 @@ def test_another_dataset_of_the_sources_name_is_not_shown(
     path = write_picture(tmp_path / "condensed", tmp_path / "out")
     assert path is not None
     assert imageio.imread(path).shape == (64, SHOWN * 64, 3)
+
+
+def test_rows_that_the_source_does_not_have_are_not_shown(
+    synthetic: CondensedDataset, tiny: TransitionDataset
+) -> None:
+    drawn = draw(replace(synthetic, initial_indices=np.full(len(synthetic), 10**9)), tiny)
+    assert drawn is not None
+    sheet, picture = drawn
+    assert sheet.shape == (64, SHOWN * 64, 3)
+    assert picture.dataset_actions is None
+
+
+@pytest.mark.parametrize("actions", [[10**12, 0], [-1, 0]])
+def test_actions_without_end_have_no_shares(actions: list[int]) -> None:
+    frames = np.zeros((2, 3, 8, 8), np.uint8)
+    drawn = draw(CondensedDataset(frames, np.array(actions), weights=np.ones(2, np.float32)))
+    assert drawn is not None
+    assert drawn[1].actions is None

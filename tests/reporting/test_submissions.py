@@ -4,6 +4,8 @@ import copy
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,9 @@ from click.testing import CliRunner, Result
 
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
-from rlcondense.errors import BadConfig
-from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.files import write_arrays
 from rlcondense.making import make_task
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.policies import random_policies
@@ -26,7 +29,7 @@ from rlcondense.reporting.schema import record_schema
 from rlcondense.reporting.statistics import summarise
 from rlcondense.reporting.submissions import add, diff
 from rlcondense.reporting.verification import Verification, verify
-from rlcondense.running.cell import Cell
+from rlcondense.running.cell import Cell, evaluation_json
 from rlcondense.running.runner import run
 from rlcondense.running.store import sealed
 
@@ -99,6 +102,22 @@ def summed_up(record: Record) -> None:
     record["summary"] = {split: summarise(rows) for split, rows in record["returns"].items()}
 
 
+def other_returns(record: Record, more: int) -> None:
+    rows = record["returns"]["seen"]
+    record["returns"]["seen"] = [[r + more for r in row] for row in rows]
+    summed_up(record)
+
+
+def of_seed(seed: int, *, copied: bool = False) -> Forge:
+    """A forgery of another condensation seed, with other returns unless they are copied."""
+
+    def forge(record: Record) -> None:
+        record["cell"]["condensation_seed"] = record["report"]["seed"] = seed
+        other_returns(record, 0 if copied else seed)
+
+    return forge
+
+
 def test_an_honest_record_passes(results: Path) -> None:
     found = verify(results)
     assert found.findings == ()
@@ -152,6 +171,22 @@ def somebodys_method(record: Record) -> None:
     record["cell"]["method"]["id"] = record["report"]["method"] = "mine"
 
 
+def of_no_setting(record: Record) -> None:
+    record["cell"]["method"]["config"] = record["report"]["config"] = {"labels": "hard", "luck": 7}
+
+
+def of_no_cost(record: Record) -> None:
+    for name in ("bytes", "cost"):
+        del record["report"][name]
+
+
+def of_a_short_key(record: Record) -> None:
+    record["key"] = {"dataset_sha256": record["key"]["dataset_sha256"], "expert_sha256": None}
+
+
+UPDATES = ("cell", "learner", "config", "updates")
+
+
 def of_a_file(record: Record) -> None:
     somebodys_method(record)
     record["plugins"] = [{"target": "mine.py:Mine", "distribution": "", "version": ""}]
@@ -199,6 +234,29 @@ FAR = {"mean": 3.0, "largest": 400.0}
         (put("verdict", value="best"), "schema", "unknown fields: 'verdict'"),
         (lambda record: record.pop("returns"), "schema", "lacks returns"),
         (lambda record: record.pop("report"), "schema", "lacks report"),
+        (put("cell", "condensation_seed", value=0.0), "schema", "seed must be a whole number"),
+        (put("cell", "learner_seeds", value=[0.0, 1.0]), "schema", "seeds must be a whole number"),
+        (put("cell", "budget", value={"size": 15.0}), "schema", "size must be a whole number"),
+        (put("cell", "evaluation", "seed", value=0.0), "schema", "seed must be a whole number"),
+        (put("cell", "evaluation", "seed", value=2**31), "schema", "breaks the rule maximum"),
+        (put("cell", "evaluation", "protocol", value=1.0), "schema", "must be a whole number"),
+        (put("report", "size", value=15.0), "schema", "report.size must be a whole number"),
+        (put("report", "budget", value={"size": 15.0}), "schema", "report.budget.size must be"),
+        (put("report", "cost", "environment_steps", value=0.5), "report", "must be a whole number"),
+        (put("environment", "cpu", value="\x9b31m"), "schema", "environment.cpu has char"),
+        (put("environment", "cpu", value="a\u202eb"), "schema", "environment.cpu has char"),
+        (put("environment", "cpu", value="a\n"), "schema", "environment.cpu has char"),
+        (put("key", "\u2066", value=1), "schema", "key has char"),
+        (put("report", "\x85", value=1), "schema", "report has char"),
+        (put("report", "more", value={"\u200f": 1}), "schema", "report.more has char"),
+        (of_no_setting, "settings", "method 'random' has no setting 'luck'"),
+        (put("cell", "learner", "config", value={}), "settings", "'bc' has settings, and none"),
+        (put(*UPDATES, value="2"), "settings", "setting 'updates' of 'bc' is '2', which runs"),
+        (put(*UPDATES, value=2.0), "settings", "'updates' of learner 'bc' must be int"),
+        (of_no_cost, "report", "report lacks bytes, cost"),
+        (of_a_short_key, "key", "key lacks source_sha256, rlcondense"),
+        (put("timings", value={}), "measured", "lacks evaluate_seen, evaluate_heldout, train, con"),
+        (put("memory", value={}), "measured", "memory lacks peak_bytes"),
     ],
 )
 def test_a_forgery_is_caught_with_its_reason(
@@ -345,6 +403,7 @@ def test_rows_of_an_unknown_task_must_play_the_same_levels(honest: Record, tmp_p
             put("cell", "condensation_seed", value=seed)(record)
             put("report", "seed", value=seed)(record)
             put("level_seeds", "seen", 0, value=level)(record)
+            other_returns(record, seed)
             put("plugins", value=[{"target": "m:G", "distribution": "mine", "version": "1"}])(
                 record
             )
@@ -369,6 +428,111 @@ def test_the_same_episodes_in_another_cell_are_noted(honest: Record, tmp_path: P
     notes = [note for note in verify(tmp_path).notes if note.check == "duplicate"]
     assert len(notes) == 1
     assert "its episodes are exactly those of" in notes[0].text
+
+
+def test_another_seed_with_the_same_episodes_is_a_copy(honest: Record, tmp_path: Path) -> None:
+    forged(honest, of_seed(1, copied=True), written(honest, tmp_path / "copied"))
+    found = verify(tmp_path / "copied")
+    assert [f.check for f in found.findings] == ["duplicate"], said(found)
+    assert "its episodes are exactly those of" in said(found)
+
+    def in_whole_numbers(record: Record) -> None:
+        of_seed(1, copied=True)(record)
+        rows = record["returns"]["seen"]
+        record["returns"]["seen"] = [[int(r) for r in row] for row in rows]
+
+    forged(honest, in_whole_numbers, written(honest, tmp_path / "whole"))
+    assert [f.check for f in verify(tmp_path / "whole").findings] == ["duplicate"]
+    forged(honest, of_seed(1), written(honest, tmp_path / "other"))
+    assert verify(tmp_path / "other").ok
+
+
+def test_a_seed_of_what_has_no_chance_in_it_is_no_copy(honest: Record, tmp_path: Path) -> None:
+    def everything(record: Record) -> None:
+        record["cell"]["method"]["id"] = record["report"]["method"] = "full"
+
+    for seed in (0, 1):
+        more = of_seed(seed, copied=True)
+        forged(honest, lambda r, more=more: (everything(r), more(r)), tmp_path)  # type: ignore[misc]
+    assert verify(tmp_path).ok, said(verify(tmp_path))
+
+
+def test_greedy_policies_that_all_do_the_same_are_noted(honest: Record, tmp_path: Path) -> None:
+    def collapsed(record: Record) -> None:
+        record["action_selection"] = "greedy"
+        record["cell"]["learner"]["config"]["action_selection"] = "greedy"
+        copied_seed(record)
+
+    for seed in (0, 1):
+        more = of_seed(seed, copied=True)
+        forged(honest, lambda r, more=more: (collapsed(r), more(r)), tmp_path)  # type: ignore[misc]
+    found = verify(tmp_path)
+    assert found.ok, said(found)
+    assert {"duplicate", "copies"} <= {note.check for note in found.notes}
+
+
+def copied_returns(record: Record) -> None:
+    for split in ("seen", "heldout"):
+        record["returns"][split] = [[3.0, 4.0, 3.0, 2.0]] * 2
+        record["lengths"][split] = [[90, 80, 90, 70], [90, 80, 90, 60]]
+    summed_up(record)
+
+
+def copied_seed(record: Record) -> None:
+    for name in ("returns", "lengths"):
+        for split, rows in record[name].items():
+            record[name][split] = [rows[0]] * len(rows)
+    summed_up(record)
+
+
+def of_twenty_episodes(record: Record) -> None:
+    protocol = protocol_of(20, 0)
+    record["cell"]["evaluation"] = evaluation_json(protocol)
+    for split in ("seen", "heldout"):
+        record["level_seeds"][split] = level_seeds(make_task("starpilot"), split, protocol)
+        for name in ("returns", "lengths"):
+            record[name][split] = [row * 5 for row in record[name][split]]
+    summed_up(record)
+
+
+def test_a_learner_seed_that_is_a_copy_is_caught_where_chance_cannot_be_it(
+    honest: Record, tmp_path: Path
+) -> None:
+    few = verify(forged(honest, copied_seed, tmp_path / "few"))
+    assert few.ok, said(few)
+    assert any("learner seeds 0 and 1 have the very same" in note.text for note in few.notes)
+    alike = verify(forged(honest, copied_returns, tmp_path / "alike"))
+    assert alike.ok
+    assert any("0 and 1 have the very same returns" in note.text for note in alike.notes)
+    assert verify(forged(honest, of_twenty_episodes, tmp_path / "honest")).ok
+    both = lambda record: (of_twenty_episodes(record), copied_seed(record))  # noqa: E731
+    many = verify(forged(honest, both, tmp_path / "many"))
+    assert [f.check for f in many.findings] == ["copies"], said(many)
+
+
+def test_a_setting_that_came_later_is_noted(honest: Record, tmp_path: Path) -> None:
+    def earlier(record: Record) -> None:
+        del record["cell"]["learner"]["config"]["depth"]
+
+    found = verify(forged(honest, earlier, tmp_path))
+    assert found.ok, said(found)
+    assert "made before learner 'bc' had the setting depth" in [note.text for note in found.notes]
+
+
+def test_what_would_end_procgens_process_ends_no_verification(
+    honest: Record, tmp_path: Path
+) -> None:
+    forged(honest, put("cell", "evaluation", "seed", value=0.0), written(honest, tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "rlcondense.cli", "leaderboard", "verify", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, "fatal" in done.stderr) == (1, False)
+    assert "cell.evaluation.seed must be a whole number, and is 0.0" in done.stdout
+    assert "2 records: something is wrong with 1 file" in done.stdout
 
 
 @pytest.fixture
@@ -452,6 +616,111 @@ def test_drift_from_the_index_and_from_what_is_published_is_found(
     assert "index.json: index: is no index" in said(verify(board))
 
 
+def of_a_foreign_task(level: int) -> Forge:
+    def forge(record: Record) -> None:
+        of_seed(level)(record)
+        put("level_seeds", "seen", 0, value=level)(record)
+        record["plugins"] = [{"target": "m:G", "distribution": "mine", "version": "1"}]
+        record["cell"]["task"] = "mine/game-v0"
+
+    return forge
+
+
+def of_foreign_data(seed: int, sha256: str) -> Forge:
+    def forge(record: Record) -> None:
+        of_seed(seed)(record)
+        record["cell"]["dataset"] = record["report"]["dataset"] = "other/d-v0"
+        record["key"]["dataset_sha256"] = record["report"]["dataset_sha256"] = sha256
+
+    return forge
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        (of_a_foreign_task(3), of_a_foreign_task(4), "its levels are not those of"),
+        (of_foreign_data(0, "1" * 64), of_foreign_data(1, "2" * 64), "its data are not those of"),
+        (of_seed(0, copied=True), of_seed(1, copied=True), "its episodes are exactly those of"),
+    ],
+)
+def test_what_does_not_fit_what_is_published_is_not_added(
+    first: Forge, second: Forge, text: str, honest: Record, tmp_path: Path
+) -> None:
+    leaderboard, new = tmp_path / "board", forged(honest, second, tmp_path / "new")
+    assert verify(new).ok
+    assert add(forged(honest, first, tmp_path / "old"), leaderboard).verification.ok
+    before = (leaderboard / "index.json").read_text()
+    refused = add(new, leaderboard)
+    assert [f.file for f in refused.verification.findings] == [
+        path.name for path in (new / "records").iterdir()
+    ]
+    assert text in said(refused.verification)
+    assert (leaderboard / "index.json").read_text() == before
+    shutil.copytree(tmp_path / "old" / "records", new / "records", dirs_exist_ok=True)
+    assert text in said(verify(new))
+
+
+def test_add_mends_what_is_missing_or_edited(honest: Record, results: Path, board: Path) -> None:
+    path = board / "results" / f"{honest['cell_id']}.json"
+    path.unlink()
+    assert add(results, board).added == (honest["cell_id"],)
+    assert json.loads(path.read_text()) == honest
+    for text in ("{", json.dumps({**honest, "labels": "soft"})):
+        path.write_text(text)
+        assert add(results, board).replaced == (honest["cell_id"],)
+        assert json.loads(path.read_text()) == honest
+    assert add(results, board, replace=True).same == (honest["cell_id"],)
+    assert verify(board).ok
+
+
+def test_a_picture_that_cannot_be_drawn_fails_nothing(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(condensed: Path, out: Path) -> Path:
+        raise CorruptArtifact("no frames")
+
+    monkeypatch.setattr("rlcondense.reporting.submissions.write_picture", fails)
+    done = add(results, tmp_path / "board")
+    assert (len(done.added), done.pictures) == (1, 0)
+    assert "cannot be drawn (CorruptArtifact: 'no frames')" in done.verification.notes[-1].text
+
+
+def test_condensed_data_that_started_nowhere_are_caught_before_anything_is_added(
+    results: Path, honest: Record, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(results, copied)
+    folder = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
+    data = load_condensed(folder)
+    arrays = {**data.arrays(), "initial_indices": np.full(len(data), -1)}
+    write_arrays(folder / "condensed.safetensors", arrays)
+    refused = add(copied, tmp_path / "board")
+    assert "initial_indices must not be negative" in said(refused.verification)
+    assert not (tmp_path / "board").exists()
+
+
+def test_only_pictures_lie_among_the_pictures(board: Path, tmp_path: Path) -> None:
+    [png] = (board / "pictures").glob("*.png")
+    drawn = png.read_bytes()
+    wrong: list[tuple[str, Callable[[Path], object], str]] = [
+        (f"{'0' * 16}.png", lambda p: p.write_bytes(drawn), "that no record is of"),
+        ("notes.html", lambda p: p.write_text("<b>"), "is no picture"),
+        ("more", lambda p: p.mkdir(), "is no picture"),
+        (png.name, lambda p: p.write_text("<svg>"), "is no PNG"),
+        (png.name, lambda p: p.write_bytes(drawn + bytes(2**21)), "is too large"),
+        (png.name, lambda p: (p.unlink(), p.symlink_to("/dev/null")), "cannot be read"),
+        (f"{png.stem}.json", lambda p: p.write_text("[1]"), "does not tell of a picture"),
+        (f"{png.stem}.json", lambda p: p.write_text("{"), "is not JSON"),
+    ]
+    assert verify(board).ok
+    for number, (name, spoil, reason) in enumerate(wrong):
+        folder = tmp_path / str(number)
+        shutil.copytree(board, folder)
+        spoil(folder / "pictures" / name)
+        assert f"{name}: picture: " in said(verify(folder)), name
+        assert reason in said(verify(folder))
+
+
 def test_diff_says_what_is_new_missing_and_changed(
     honest: Record, results: Path, board: Path, tmp_path: Path
 ) -> None:
@@ -500,12 +769,12 @@ def test_a_consistent_forgery_is_caught_by_computing_it_again(
 def test_computing_again_tells_what_fails_from_what_is_not_installed(
     honest: Record, tmp_path: Path
 ) -> None:
-    def no_such_setting(record: Record) -> None:
-        record["cell"]["method"]["config"] = record["report"]["config"] = {"luck": 7}
+    def of_a_share(record: Record) -> None:
+        record["cell"]["method"]["id"] = record["report"]["method"] = "percentile"
 
-    folder = forged(honest, no_such_setting, tmp_path / "failing")
+    folder = forged(honest, of_a_share, tmp_path / "failing")
     again = rerun(folder, verify(folder), 1)
-    assert "computed again, it is failed: method 'random' has no setting 'luck'" in said(again)
+    assert "it is failed: method 'percentile' takes a percentage, not a size" in said(again)
 
     def of_a_plugin(record: Record) -> None:
         somebodys_method(record)
@@ -521,8 +790,7 @@ def test_computing_again_tells_what_fails_from_what_is_not_installed(
 
 def test_what_is_new_is_computed_again_first(honest: Record, tmp_path: Path) -> None:
     folder = written(honest, tmp_path)
-    other = put("cell", "condensation_seed", value=1)
-    forged(honest, lambda r: (other(r), put("report", "seed", value=1)(r)), folder)
+    forged(honest, of_seed(1), folder)
     found = verify(folder)
     assert found.ok
     published = {honest["cell_id"]: honest["content_sha256"]}

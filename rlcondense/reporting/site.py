@@ -144,7 +144,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "interval": _interval, "number": _number, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
-        "settings": _settings,
+        "settings": _settings, "without": _without,
     }  # fmt: skip
     environment.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
@@ -195,6 +195,15 @@ def _budgets(lines: Sequence[Line]) -> list[str]:
     sizes = {int(budget["size"]) for budget in asked if "size" in budget}
     shares = {budget_text(budget) for budget in asked if "size" not in budget}
     return [*map(str, sorted(sizes)), *sorted(shares)]
+
+
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _is_told(name: str, record: Record) -> bool:
+    """Whether what made a record is told with its environment too."""
+    return name.endswith(" version") or name in record.get("environment", {})
 
 
 def fact_table(values: Mapping[str, Any], caption: str) -> Markup:
@@ -522,6 +531,7 @@ class _Site:
             id=cell_id,
             record=record,
             cell=cell,
+            said=[name for name in record.get("key", {}) if _is_told(name, record)],
             means={split: record["returns"][split].mean(1) for split in SPLITS} if done else {},
             histogram=histogram({s: record["returns"][s] for s in SPLITS}) if done else None,
             siblings=self.siblings.get(cell_id, ()),

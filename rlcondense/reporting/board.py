@@ -20,7 +20,6 @@ from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import read_json
 from rlcondense.making import make_task
 from rlcondense.reporting.rows import FLOORS, Group, Row, groups_of, plain
-from rlcondense.reporting.schema import what_is_wrong
 from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
@@ -28,6 +27,7 @@ from rlcondense.reporting.statistics import (
     difference_of,
     units,
 )
+from rlcondense.running.cell import Cell
 from rlcondense.running.plan import Planned, plan_suite
 from rlcondense.running.store import SCHEMA_VERSION, Found
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
@@ -176,7 +176,7 @@ def read_results(folder: Path) -> dict[str, Record]:
     for path in sorted(folder.glob("*.json")):
         record, wrong = read_json(path), None
         try:
-            wrong = what_is_wrong(record) or _unlike(record, path.stem)
+            wrong = _unlike(record, path.stem)
             records[path.stem] = _slim(record)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             wrong = wrong or str(error)
@@ -188,10 +188,12 @@ def read_results(folder: Path) -> dict[str, Record]:
 
 
 def _unlike(record: Record, name: str) -> str | None:
-    """What else than its form keeps a record from being shown."""
-    if (record["schema_version"], record["cell_id"]) != (SCHEMA_VERSION, name):
-        return "its version is another, or its name"
+    """What keeps a record from being shown; `leaderboard verify` looks at all else."""
     cell = record["cell"]
+    if record["schema_version"] != SCHEMA_VERSION or Cell.from_json(cell).id != name:
+        return "its version is another, or its name is not its cell's"
+    if record["cell_id"] != name or not isinstance(record["status"], str):
+        return "its cell_id is not its name, or its status no text"
     shape = (len(cell["learner_seeds"]), cell["evaluation"]["environments"])
     for rows in record["returns"].values() if record["status"] == "done" else ():
         if np.shape(rows) != (shape[0], shape[1] * cell["evaluation"]["quota"]):

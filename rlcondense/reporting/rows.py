@@ -14,7 +14,7 @@ from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
     difference_of,
-    generalisation_gap,
+    differences_of,
     probability_of_improvement,
     recovery_of,
     student_interval,
@@ -365,7 +365,11 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         frame,
         returns={
             split: {
-                name: student_interval(unit_statistics(records, split, statistic))
+                name: student_interval(
+                    draft.means[split]
+                    if name == "mean"
+                    else unit_statistics(records, split, statistic)
+                )
                 for name, statistic in STATISTICS.items()
             }
             for split in SPLITS
@@ -373,7 +377,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         normalised=_normalised(heldout, span),
         recovery=share,
         gain=next((a.difference for a in against if a.floor == "random"), None),
-        gap=generalisation_gap(records),
+        gap=student_interval(draft.means["seen"] - draft.means["heldout"]),
         against=against,
         rank=_rank(draft, others) if draft.trained else None,
         cost=_cost(records),
@@ -406,12 +410,15 @@ def _alike(a: _Draft, b: _Draft) -> bool:
 
 def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
     """The places among the trained rows that paired differences leave open."""
-    rivals = [d for d in others if d.trained and d.done and d is not draft]
-    differences = [difference_of(draft.heldout, rival.heldout) for rival in rivals]
-    if not all(d.known for d in differences):
+    rivals = [d.heldout for d in others if d.trained and d.done and d is not draft]
+    own = draft.heldout
+    alike = np.array([x for x in rivals if len(x) == len(own)]).reshape(-1, len(own))
+    found = differences_of(own, alike)
+    found += [difference_of(own, x) for x in rivals if len(x) != len(own)]
+    if not all(d.known for d in found):
         return None
-    better = sum(d.below_zero for d in differences)
-    worse = sum(d.above_zero for d in differences)
+    better = sum(d.below_zero for d in found)
+    worse = sum(d.above_zero for d in found)
     return (1 + better, 1 + len(rivals) - worse)
 
 

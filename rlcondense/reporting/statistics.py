@@ -205,6 +205,22 @@ def difference_of(x: Array, y: Array) -> Interval:
     return _combined([(1.0, x), (-1.0, y)])
 
 
+def differences_of(x: Array, others: Array) -> list[Interval]:
+    """The same of the means of one row's units and of many others', paired.
+
+    Args:
+        x: `(units,)`.
+        others: `(rows, units)`.
+    """
+    n = len(x)
+    if n < 2 or not len(others):
+        return [difference_of(x, y) for y in others]
+    apart = x - others
+    means, errors = apart.mean(1), apart.std(1, ddof=1) / np.sqrt(n)
+    pairs = zip(means.tolist(), errors.tolist(), strict=True)
+    return [_around(mean, error, n - 1, n) for mean, error in pairs]
+
+
 def _combined(parts: Sequence[tuple[float, Array]]) -> Interval:
     """The interval of a weighted sum of independent means, by Welch and Satterthwaite."""
     estimate = float(sum(weight * x.mean() for weight, x in parts))

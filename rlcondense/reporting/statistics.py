@@ -223,25 +223,22 @@ def differences_of(x: Array, others: Array) -> list[Interval]:
 
 def _combined(parts: Sequence[tuple[float, Array]]) -> Interval:
     """The interval of a weighted sum of independent means, by Welch and Satterthwaite."""
-    estimate = float(sum(weight * x.mean() for weight, x in parts))
-    n = min(len(x) for _, x in parts)
+    means = [student_interval(x) for _, x in parts]
+    estimate = sum(weight * mean.estimate for (weight, _), mean in zip(parts, means, strict=True))
+    n = min(mean.n for mean in means)
     if n < 2:
         return Interval(estimate, NAN, NAN, NAN, n)
-    variances = np.array([weight**2 * x.var(ddof=1) / len(x) for weight, x in parts])
-    degrees = _satterthwaite(variances, np.array([len(x) - 1 for _, x in parts]))
-    return _around(estimate, float(np.sqrt(variances.sum())), degrees, n)
+    errors = [(w * mean.standard_error) ** 2 for (w, _), mean in zip(parts, means, strict=True)]
+    degrees = _satterthwaite(errors, [mean.n - 1 for mean in means])
+    return _around(estimate, math.sqrt(sum(errors)), degrees, n)
 
 
-def _satterthwaite(variances: Array, degrees: npt.NDArray[Any]) -> float:
+def _satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:
     """The degrees of freedom of a sum of variances that were estimated apart."""
-    if not variances.sum():
-        return float(degrees.min())
-    return float(variances.sum() ** 2 / (variances**2 / degrees).sum())
-
-
-def generalisation_gap(row: Sequence[Record]) -> Interval:
-    """Seen minus held-out return."""
-    return student_interval(unit_means(row, "seen") - unit_means(row, "heldout"))
+    total = sum(variances)
+    if not total:
+        return min(degrees)
+    return total**2 / sum(v**2 / known for v, known in zip(variances, degrees, strict=True))
 
 
 def recovery(
@@ -272,9 +269,9 @@ def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
         v_r, v_f, v_c = (x.var(ddof=1) / len(x) for x in (r, f, c))
         v_top, both, v_bottom = v_r + v_f, v_f, v_c + v_f
         share = top / bottom
-        parts = np.array([v_r, (1 - share) ** 2 * v_f, share**2 * v_c])
+        parts = [v_r, (1 - share) ** 2 * v_f, share**2 * v_c]
         # Rounded down, since the share that weighs the parts is estimated too (a simulation).
-        degrees = np.floor(_satterthwaite(parts, np.array([len(x) - 1 for x in (r, f, c)])))
+        degrees = math.floor(_satterthwaite(parts, [len(x) - 1 for x in (r, f, c)]))
     return _ratio(top, bottom, v_top, both, v_bottom, degrees, n)
 
 
@@ -344,7 +341,10 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
     if n < 2:
         return Interval(estimate, NAN, NAN, NAN, n)
     variances, degrees = map(np.concatenate, zip(*map(_two_way, scores), strict=True))
-    error, known = float(np.sqrt(variances.sum())) / len(scores), _satterthwaite(variances, degrees)
+    error, known = (
+        float(np.sqrt(variances.sum())) / len(scores),
+        _satterthwaite(variances.tolist(), degrees.tolist()),
+    )
     if statistic != "mean" and error:
         drawn = _crossed(scores, seed)
         own, means = (_over_tasks(drawn, name).std(ddof=1) for name in (statistic, "mean"))

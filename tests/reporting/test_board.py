@@ -131,7 +131,10 @@ def test_numbers_of_a_row_agree_with_its_returns(group: Group) -> None:
     assert row.returns["heldout"]["mean"].estimate == pytest.approx(returns.mean())
     assert row.normalised.estimate == pytest.approx(returns.mean() / 10)
     assert row.gain.estimate == pytest.approx(returns.mean() - np.mean(floors))
-    assert row.gap.estimate == pytest.approx(1, abs=0.3)
+    seen = np.stack([records[cell]["returns"]["seen"] for cell in row.cells])
+    apart = (seen - returns).mean((1, 2))
+    assert row.gap.estimate == pytest.approx(apart.mean())
+    assert row.gap.standard_error == pytest.approx(apart.std(ddof=1) / np.sqrt(3))
 
 
 @pytest.fixture(scope="module")

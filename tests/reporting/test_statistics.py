@@ -14,7 +14,6 @@ from rlcondense.reporting.statistics import (
     aggregate,
     difference,
     difference_of,
-    generalisation_gap,
     probability_of_improvement,
     rank_correlation,
     recovery,
@@ -176,12 +175,6 @@ def test_statistics_are_of_a_students_episodes() -> None:
     assert list(trimmed) == [0.5, 2.0]
     both = [*records, _record("m", [[4.0] * 4, [6.0] * 4], seed=1)]
     assert list(unit_statistics(both, "heldout", STATISTICS["median"])) == [1.25, 5.0]
-
-
-def test_the_generalisation_gap_is_paired_by_seed() -> None:
-    row = [_record("m", [[1.0], [2.0], [3.0]], seen=[[2.0], [3.0], [4.0]])]
-    gap = generalisation_gap(row)
-    assert (gap.estimate, gap.low) == (pytest.approx(1), pytest.approx(1))
 
 
 def test_the_unit_is_the_seed_not_the_episode() -> None:

@@ -1012,6 +1012,7 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
     """Verify the records in RESULTS, copy them onto the leaderboard and pin their content."""
     from rlcondense.reporting.submissions import add
 
+    made = not board.exists()
     progress = ConsoleProgress()
     done = add(results, board, replace=replace, progress=progress)
     progress.close()
@@ -1025,6 +1026,8 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
         f"{board}: {len(done.added)} added, {len(done.replaced)} replaced, "
         f"{len(done.same)} were there already; {done.pictures} pictures drawn"
     )
+    if made:
+        click.echo(f"{board} is a new leaderboard")
 
 
 @leaderboard.command("verify")

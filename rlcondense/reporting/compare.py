@@ -117,7 +117,7 @@ def compare_text(a: Record, b: Record) -> str:
         "± is the standard error over learner seeds. Brackets are 95% intervals: over learner",
         "seeds, which are paired where there are as many, and by level over levels, each averaged",
         "over the seeds. P(A > B): that a student of A returns more than one of B.",
-        f"On held-out levels {_verdict(found['heldout'].difference)}.",
+        f"On held-out levels {_verdict(found['heldout'].difference)}, by the interval over seeds.",
     ]
     return "\n".join(lines)
 

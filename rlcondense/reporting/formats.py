@@ -26,13 +26,14 @@ LEGEND = (
     "condensation seed: such a row's intervals are conditional on one condensed dataset. Brackets "
     "are 95% intervals over the same units (Student's t). Seeds: condensation x learner. IQM: "
     "interquartile mean of a student's episodes. Recovery: (R - random policy) / (expert - random "
-    "policy). Gain: R - random subset of the same size and labels, paired by level. Gap: seen "
-    "minus held-out. Rank: the places among trained rows that paired differences leave open. "
-    "U M S: whether the row is above (+), level with (=) or below (-) the uniform random policy, "
-    "the marginal policy and the random subset, on held-out levels, at 95% and without correction "
-    "for the number of rows; ? where that cannot be told for want of a row, of seeds or of any "
-    "spread between them, · where it need not be. !: a row that is not above all that it should "
-    "beat; ?: one of which that cannot be told."
+    "policy), - where the expert is not known to be above; its interval is Fieller's. Gain: R - "
+    "random subset of the same size and labels, paired by level. Gap: seen minus held-out. Rank: "
+    "the places among trained rows that paired differences leave open. U M S: whether the row is "
+    "above (+), level with (=) or below (-) the uniform random policy, the marginal policy and the "
+    "random subset, on held-out levels, at 95% and without correction for the number of rows; ? "
+    "where that cannot be told for want of a row, of seeds or of any spread between them, · where "
+    "it need not be. !: a row that is not above all that it should beat; ?: one of which that "
+    "cannot be told."
 )
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -95,10 +96,14 @@ AGGREGATE_HEADERS = (
 
 def aggregate_table(suite: SuitePart) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of a suite's table over tasks."""
-    return list(AGGREGATE_HEADERS), [_aggregate_cells(row) for row in suite.aggregates]
+    learners = iter(names_of([row.learner for row in suite.aggregates if row.learner]))
+    cells = [
+        _aggregate_cells(row, next(learners) if row.learner else "") for row in suite.aggregates
+    ]
+    return list(AGGREGATE_HEADERS), cells
 
 
-def _aggregate_cells(row: Aggregate) -> list[str]:
+def _aggregate_cells(row: Aggregate, learner: str) -> list[str]:
     budget, count = row.budget or {}, len(row.tasks)
     asked = str(budget["size"]) if "size" in budget else ""
     if "percent" in budget:
@@ -107,7 +112,7 @@ def _aggregate_cells(row: Aggregate) -> list[str]:
     return [
         row.name,
         asked,
-        row.learner["id"] if row.learner else "",
+        learner,
         f"{count} of {row.of}",
         *(bracketed(normalised.get(name), "{:.3f}") for name in STATISTICS),
         bracketed(recovery.get("mean"), "{:.0%}"),
@@ -156,7 +161,10 @@ def titles(groups: Sequence[Group]) -> list[str]:
 
 def _progress_text(suite: SuitePart) -> str:
     others = "".join(f", {count} {status}" for status, count in suite.undone.items())
-    return f"{suite.done} of {suite.planned} cells are done{others}; the rest is missing."
+    rest = (
+        "; the rest is missing" if suite.done + sum(suite.undone.values()) < suite.planned else ""
+    )
+    return f"{suite.done} of {suite.planned} cells are done{others}{rest}."
 
 
 def _over_tasks_text() -> str:

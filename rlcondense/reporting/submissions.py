@@ -36,6 +36,7 @@ from rlcondense.running.cell import Cell
 from rlcondense.running.store import content_sha256
 
 RESULTS, SCHEMA = "results", "schema.json"
+EPISODES = ("status", "returns", "lengths", "level_seeds")
 WHAT_WAS_USED = ("key", "environment", "plugins")
 
 
@@ -47,7 +48,7 @@ class Addition:
         verification: of what was to be added; with findings, nothing was.
         added: ids of cells that are new on the leaderboard, or whose file was missing.
         replaced: of those that were there with other content, pinned or not.
-        same: of those that were there already.
+        same: of those that were there already, or whose every episode was.
         left_out: files of records that are not published, and why.
         pictures: how many condensed datasets were drawn that had no picture.
     """
@@ -66,7 +67,7 @@ class Difference:
 
     Attributes:
         new: what only the second one has, a line each.
-        missing: what only the first one has.
+        missing: what only the first one has, if the second is a leaderboard too.
         changed: what both have, and how it differs.
         unreadable: files that were passed over, and why.
     """
@@ -97,6 +98,8 @@ def add(
     found = verify(results, beside=published, progress=progress)
     fit = {k: o for k, o in found.outlines.items() if o.status in PUBLISHABLE}
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
+    if not replace:  # what another version made with the same result is there already
+        changed = [k for k in changed if not _same_episodes(fit[k], leaderboard)]
     if not replace:
         clashes = [_clash(fit[cell_id], leaderboard) for cell_id in changed]
         found = dataclasses.replace(found, findings=(*found.findings, *clashes))
@@ -162,6 +165,16 @@ def _pins(leaderboard: Path) -> dict[str, str]:
         raise BadConfig(f"{leaderboard / INDEX} {error}") from error
 
 
+def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
+    """Whether a published record has every return, length and level of another."""
+    try:
+        published = read_record(leaderboard / RESULTS / f"{outline.cell.id}.json")
+    except Refused:
+        return False
+    own = read_record(outline.path)
+    return all(own.get(name) == published.get(name) for name in EPISODES)
+
+
 def _clash(outline: Outline, leaderboard: Path) -> Finding:
     cell_id = outline.cell.id
     text = f"{outline.cell} is published with other content"
@@ -194,9 +207,10 @@ def diff(a: Path, b: Path) -> Difference:
     """
     unreadable: list[str] = []
     before, after = (_files_by_cell(path, unreadable) for path in (a, b))
+    whole = source_of(b).index is not None  # a results folder need not have all
     return Difference(
         new=tuple(_line(after[k]) for k in sorted(after.keys() - before.keys())),
-        missing=tuple(_line(before[k]) for k in sorted(before.keys() - after.keys())),
+        missing=tuple(_line(before[k]) for k in sorted(before.keys() - after.keys()) if whole),
         changed=tuple(
             _change(before[k], after[k])
             for k in sorted(before.keys() & after.keys())

@@ -162,7 +162,7 @@ def plus_minus(interval: Interval) -> str:
 
 def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
     """An estimate and its 95% interval, if there is one."""
-    return "" if interval is None else form.format(interval.estimate) + _bounds(interval, form)
+    return "" if interval is None else _number(interval.estimate, form) + _bounds(interval, form)
 
 
 def recovery_text(row: Row) -> str:
@@ -274,7 +274,13 @@ def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
 
 
 def _gain(name: str, rows: dict[str, list[Record]]) -> str:
-    if "random" not in rows or name in ("random", "expert", "random-policy", "marginal-policy"):
+    if "random" not in rows or name in (
+        "random",
+        "full",
+        "expert",
+        "random-policy",
+        "marginal-policy",
+    ):
         return ""
     gain = difference(rows[name], rows["random"], "heldout")
     return f"{gain.estimate:+.2f}" + _bounds(gain, "{:+.2f}")
@@ -283,7 +289,13 @@ def _gain(name: str, rows: dict[str, list[Record]]) -> str:
 def _bounds(interval: Interval, form: str) -> str:
     if not interval.known:
         return ""
-    return f" [{form.format(interval.low)}, {form.format(interval.high)}]"
+    return f" [{_number(interval.low, form)}, {_number(interval.high, form)}]"
+
+
+def _number(value: float, form: str) -> str:
+    """A number as shown, nothing being below zero that is shown as zero."""
+    text = form.format(value)
+    return text if any(digit in text for digit in "123456789") else text.replace("-", "")
 
 
 def _caption(records: Sequence[Record]) -> str:

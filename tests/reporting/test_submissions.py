@@ -660,6 +660,19 @@ def test_what_does_not_fit_what_is_published_is_not_added(
     assert text in said(verify(new))
 
 
+def test_the_same_episodes_from_another_version_are_there_already(
+    honest: Record, board: Path, tmp_path: Path
+) -> None:
+    """The reference rows of everybody's run, which others have published."""
+    other = forged(honest, put("environment", "git", value=None), tmp_path / "other")
+    done = add(other, board)
+    assert done.verification.ok
+    assert (done.added, done.replaced, done.same) == ((), (), (honest["cell_id"],))
+    kept = json.loads((board / "results" / f"{honest['cell_id']}.json").read_text())
+    assert kept == honest
+    assert add(other, board, replace=True).replaced == (honest["cell_id"],)
+
+
 def test_add_mends_what_is_missing_or_edited(honest: Record, results: Path, board: Path) -> None:
     path = board / "results" / f"{honest['cell_id']}.json"
     path.unlink()
@@ -733,7 +746,10 @@ def test_diff_says_what_is_new_missing_and_changed(
     remade = forged(honest, put("key", "torch version", value="9"), tmp_path / "remade")
     assert diff(board, remade).changed[0].endswith("made with other key (torch version)")
     moved = forged(honest, put("cell", "condensation_seed", value=8), tmp_path / "moved")
-    assert (len(diff(board, moved).new), len(diff(board, moved).missing)) == (1, 1)
+    assert (len(diff(board, moved).new), len(diff(board, moved).missing)) == (1, 0)
+    (tmp_path / "elsewhere" / "results").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "index.json").write_text("{}")
+    assert len(diff(board, tmp_path / "elsewhere").missing) == 1  # of a leaderboard, which has all
     (moved / "records" / "x.json").write_text("{")
     assert "is not JSON" in diff(board, moved).unreadable[0]
 

@@ -435,6 +435,7 @@ def test_what_a_learner_cannot_learn_is_skipped_and_recorded(tmp_path: Path) -> 
 def test_ctrl_c_leaves_all_that_is_finished(tmp_path: Path, undisturbed: Path) -> None:
     suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
     ours = command(suite, results, "--workers", "2")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
     with subprocess.Popen(ours, stderr=subprocess.PIPE, text=True) as driver:
         assert driver.stderr is not None
         for line in driver.stderr:

@@ -126,12 +126,22 @@ def _aggregate_cells(row: Aggregate, learner: str) -> list[str]:
 def markdown(suite: SuitePart) -> str:
     """A suite's tables in Markdown."""
     parts = [f"# {suite.name}", _markdown_text(suite.summary), _progress_text(suite)]
-    for title, group in zip(titles(suite.groups), suite.groups, strict=True):
+    shown, missing = _shown(suite)
+    for title, group in shown:
         parts += [f"## {_markdown_text(title)}", _markdown_text(group_caption(group))]
         parts.append(_markdown_table(*table_of(group, suite)))
+    if missing:
+        parts += ["## Missing", "\n".join(f"- {_markdown_text(title)}" for title in missing)]
     if suite.aggregates:
         parts += ["## Over tasks", _markdown_table(*aggregate_table(suite)), _over_tasks_text()]
     return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def _shown(suite: SuitePart) -> tuple[list[tuple[str, Group]], list[str]]:
+    """The groups that have a table, and the titles of those of which there is nothing to show."""
+    named = list(zip(titles(suite.groups), suite.groups, strict=True))
+    shown = [(title, group) for title, group in named if group.begun or suite.published]
+    return shown, [title for title, group in named if not (group.begun or suite.published)]
 
 
 def headline(suite: SuitePart) -> str:
@@ -193,10 +203,13 @@ def _markdown_text(text: str) -> str:
 
 def latex(suite: SuitePart) -> str:
     """A suite's tables in LaTeX, for the packages booktabs and graphicx."""
+    shown, missing = _shown(suite)
     parts = [
         _latex_table(table_of(group, suite), group_caption(group), f"{suite.name}-{number}")
-        for number, group in enumerate(suite.groups, 1)
+        for number, (_, group) in enumerate(shown, 1)
     ]
+    if missing:
+        parts.append(rf"\noindent Missing: {_tex('; '.join(missing))}.")
     if suite.aggregates:
         parts.append(_latex_table(aggregate_table(suite), _over_tasks_text(), f"{suite.name}-all"))
     head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx."
@@ -234,9 +247,12 @@ def html_page(suite: SuitePart) -> str:
     """A suite's tables as one plain HTML page, which needs nothing else."""
     parts = [f"<h1>{html.escape(suite.name)}</h1>", _paragraph(suite.summary)]
     parts.append(_paragraph(_progress_text(suite)))
-    for title, group in zip(titles(suite.groups), suite.groups, strict=True):
+    shown, missing = _shown(suite)
+    for title, group in shown:
         parts += [f"<h2>{html.escape(title)}</h2>", _paragraph(group_caption(group))]
         parts.append(_html_table(*table_of(group, suite)))
+    if missing:
+        parts += ["<h2>Missing</h2>", *map(_paragraph, missing)]
     if suite.aggregates:
         parts += ["<h2>Over tasks</h2>", _html_table(*aggregate_table(suite))]
         parts.append(_paragraph(_over_tasks_text()))

@@ -199,6 +199,12 @@ class Group:
         """Of each student on each split."""
         return int(self.evaluation["environments"] * self.evaluation["quota"])
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a record of anything that was trained, if anything is to be."""
+        trained = [row for row in self.rows if not row.is_policy]
+        return any(row.status != "missing" for row in trained or self.rows)
+
     def find(self, name: str) -> Row | None:
         """The row of a reference policy, or of all the data, if it is done."""
         return next((r for r in self.rows if r.id == name and r.status == "done"), None)

@@ -461,11 +461,9 @@ class _Site:
             f"suites/{name}.html",
             suite=suite,
             tables=[
-                (group, title, self._lines([group], suite))
-                for group, title in named
-                if _is_begun(group)
+                (group, title, self._lines([group], suite)) for group, title in named if group.begun
             ],
-            absent=[(group, title) for group, title in named if not _is_begun(group)],
+            absent=[(group, title) for group, title in named if not group.begun],
             aggregates=_named(suite.aggregates),
             downloads=[f"{name}.{ending}" for ending in DOWNLOADS if self.data],
         )
@@ -603,11 +601,6 @@ def _spans(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
     return {
         task: shown_range(values, room=0.12) if values else (0, 1) for task, values in found.items()
     }
-
-
-def _is_begun(group: Group) -> bool:
-    """Whether there is a record of something that its learner learned."""
-    return any(row.status != "missing" and not row.is_policy for row in group.rows)
 
 
 def _is_entry(row: Row) -> bool:

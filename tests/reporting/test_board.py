@@ -153,6 +153,21 @@ def test_a_suite_shows_what_is_missing(board: Board) -> None:
     assert "missing" in markdown(suite)
 
 
+def test_a_table_of_nothing_is_a_line() -> None:
+    records = {
+        cell_id: record
+        for cell_id, record in _records().items()
+        if "starpilot" in record["cell"]["task"] or record["cell"]["learner"] is None
+    }
+    part = suite_part(SUITE, records)
+    for form in (markdown, latex, html_page):
+        text = form(part)
+        assert "Missing" in text
+        assert "jumper" in text.split("Missing")[1]
+        assert not [cell for cell in ("| missing", "& missing", ">missing") if cell in text]
+    assert csv_text(part).count("missing") > 4  # every cell has its line there
+
+
 def test_aggregates_are_over_tasks(board: Board) -> None:
     [suite] = board.suites
     found = {row.method["id"]: row for row in suite.aggregates}

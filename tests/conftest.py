@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from rlcondense import catalogue
 from rlcondense.datasets.collect import collect
 from rlcondense.datasets.storage import read_minari, write_minari
 from rlcondense.datasets.traces import Trace, replay
@@ -33,6 +34,12 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MINARI_DATASETS_PATH", str(root / "minari"))
         patch.delenv("RLCONDENSE_PLUGINS", raising=False)
         yield root
+
+
+@pytest.fixture(autouse=True)
+def _own_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it, whatever test comes next in this process."""
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
 
 
 @pytest.fixture(scope="session")

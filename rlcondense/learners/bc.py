@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
 
+from rlcondense.cloning import LOSSES, row_losses, shuffled_batches
 from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
@@ -23,7 +23,6 @@ from rlcondense.tasks.base import Task
 
 SHIFT = 4  # pixels
 AUGMENTATIONS = ("none", "random-crop")
-LOSSES = ("cross-entropy", "softmax-mse", "nll")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -167,7 +166,7 @@ def _train(
     )
     optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)  # type: ignore[call-arg]
     size = c.batch_size or rows.size
-    batches = [_batches(rows.size, size, np.random.default_rng(seed)) for seed in seeds]
+    batches = [shuffled_batches(rows.size, size, np.random.default_rng(seed)) for seed in seeds]
     shifts = [np.random.default_rng([seed, 1]) for seed in seeds]
     for update in range(1, c.updates + 1):
         indices = np.stack([next(batch) for batch in batches])
@@ -193,7 +192,7 @@ class _Alone:
 
     def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """The mean loss of one batch `(1, B, ...)`."""
-        losses = _losses(self.network(observations[0]), targets[0], self.name)
+        losses = row_losses(self.network(observations[0]), targets[0], self.name)
         return (losses * weights[0]).mean()
 
     def finish(self) -> None:
@@ -221,7 +220,7 @@ class _Together:
 
         def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
             logits = functional_call(self.networks[0], p, (x,))
-            return (_losses(logits, y, self.name) * w).mean()
+            return (row_losses(logits, y, self.name) * w).mean()
 
         total: Tensor = vmap(one)(self.stacked, observations, targets, weights).sum()
         return total
@@ -244,20 +243,3 @@ def _shifted(frames: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
     x = (by[:, 1:] + torch.arange(width, device=frames.device)).clamp(0, width - 1)
     moved = flat[row, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
     return moved.reshape(s, b, *moved.shape[1:])
-
-
-def _batches(rows: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Endless batches of `size` row numbers from one shuffled pass after another."""
-    queue = np.empty(0, np.int64)
-    while True:
-        while len(queue) < size:
-            queue = np.concatenate([queue, rng.permutation(rows)])
-        yield np.sort(queue[:size])
-        queue = queue[size:]
-
-
-def _losses(logits: Tensor, targets: Tensor, name: str) -> Tensor:
-    """The loss of each row `(B,)`."""
-    if name == "softmax-mse":
-        return ((logits.softmax(1) - targets) ** 2).mean(1)
-    return F.cross_entropy(logits, targets, reduction="none")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from rlcondense.cloning import shuffled_batches
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.learners.bc import BCConfig, _batches, _Rows, _shifted, _train
+from rlcondense.learners.bc import BCConfig, _Rows, _shifted, _train
 from rlcondense.making import make_learner, make_method
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.networks import NetworkSpec
@@ -143,7 +144,7 @@ def test_it_learns_what_it_is_shown(small: CondensedDataset, task: Task) -> None
 
 
 def test_every_row_comes_equally_often_and_batches_are_full() -> None:
-    batches = _batches(10, 16, np.random.default_rng(0))
+    batches = shuffled_batches(10, 16, np.random.default_rng(0))
     drawn = np.concatenate([next(batches) for _ in range(5)])
     assert (np.bincount(drawn) == 8).all()
 

@@ -1,0 +1,76 @@
+"""Supervised learning of actions from observations: what learners and methods do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rlcondense.networks import PolicyNetwork
+
+LOSSES = ("cross-entropy", "softmax-mse", "nll")
+
+
+def shuffled_batches(
+    rows: int, size: int, rng: np.random.Generator
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Endless batches of `size` row numbers from one shuffled pass after another."""
+    queue = np.empty(0, np.int64)
+    while True:
+        while len(queue) < size:
+            queue = np.concatenate([queue, rng.permutation(rows)])
+        yield np.sort(queue[:size])
+        queue = queue[size:]
+
+
+def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> Tensor:
+    """The loss of each row.
+
+    Args:
+        logits: `(B, A)`.
+        targets: `(B, A)`, one-hot or distributions.
+        name: one of `LOSSES`.
+
+    Returns:
+        `(B,)`.
+    """
+    if name == "softmax-mse":
+        return ((logits.softmax(1) - targets) ** 2).mean(1)
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def cloning_updates(
+    network: PolicyNetwork,
+    observations: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    targets: Tensor,
+    rng: np.random.Generator,
+    *,
+    batch_size: int = 64,
+    learning_rate: float = 5e-4,
+) -> Iterator[float]:
+    """Train a network for as long as it is asked to.
+
+    Args:
+        network: changed in place.
+        observations: `(N, *observation)`, perhaps memory-mapped.
+        targets: `(N, A)`, one-hot or distributions, on the network's device.
+        rng: of the batches.
+        batch_size: rows of an update.
+        learning_rate: Adam's.
+
+    Yields:
+        The loss of each update, after it.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    for rows in shuffled_batches(len(targets), batch_size, rng):
+        where = torch.from_numpy(rows).to(targets.device)
+        batch = torch.from_numpy(np.asarray(observations[rows])).to(targets.device)
+        loss = row_losses(network(batch), targets[where]).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        yield float(loss.detach())

@@ -105,6 +105,10 @@ class Condensation:
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
 
+    def costing(self, gradient_evaluations: int) -> Condensation:
+        """The same, of so many gradients."""
+        return replace(self, gradient_evaluations=gradient_evaluations)
+
 
 def select(dataset: TransitionDataset, indices: Array, label_kind: str = "hard") -> Condensation:
     """A condensation that keeps rows of the source as they are: whole transitions.

@@ -22,8 +22,7 @@ from tests.conftest import random_network
 
 METHODS = sorted(id_ for id_ in catalogue.entries("methods") if not id_.startswith("tests/"))
 QUICK = {
-    "gradmatch": {"iterations": 2, "network": "cnn4", "real_batch": 4},
-    "gradmatch-light2024": {"iterations": 2, "real_batch": 8},
+    id_: entry.facts.get("check_config", {}) for id_, entry in catalogue.entries("methods").items()
 }
 EXPERT = Expert("procgen/starpilot-easy-v0", random_network(), "0" * 64, {})
 

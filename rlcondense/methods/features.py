@@ -1,0 +1,98 @@
+"""What selections measure frames by: a network's features, and how it errs on each row."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rlcondense.cloning import cloning_updates
+from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.methods.base import LabelConfig, Problem
+from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+
+Array = npt.NDArray[Any]
+CHUNK = 512  # rows encoded at a time
+
+
+@dataclass(frozen=True)
+class FeatureConfig(LabelConfig):
+    """Which features rows are compared by.
+
+    Attributes:
+        network: whose last hidden layer they are.
+        updates: how long it is trained on the data before, by behavioural cloning in batches of
+            64; 0 leaves it as it was initialised.
+    """
+
+    network: str = "nature"
+    updates: int = 300
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "network", tuple(ENCODERS))
+        if self.updates:
+            check_positive(self, "updates")
+
+
+def targets_of(problem: Problem, labels: str) -> Tensor:
+    """The labels of all rows as `(N, A)` distributions."""
+    if labels == "soft":
+        found = problem.dataset.column("action_probs").astype(np.float32)
+    else:
+        found = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
+    return torch.from_numpy(found).to(problem.device)
+
+
+def cloned_network(
+    problem: Problem, network: str, updates: int, labels: str, seed: int
+) -> PolicyNetwork:
+    """A network after some updates of behavioural cloning on all the data.
+
+    Args:
+        problem: whose data.
+        network: its name.
+        updates: none leaves it as it was initialised.
+        labels: `hard` or `soft`.
+        seed: of its weights and of the batches.
+    """
+    dataset = problem.dataset
+    spec = NetworkSpec(network, dataset.observations.shape[1:], problem.num_actions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = PolicyNetwork(spec).to(problem.device)
+    training = cloning_updates(
+        made, dataset.observations, targets_of(problem, labels), np.random.default_rng(seed)
+    )
+    for update, loss in enumerate(itertools.islice(training, updates), 1):
+        if update % 20 == 0 or update == updates:
+            problem.progress("train features", update, updates, f"loss {loss:.3f}")
+    return made
+
+
+@torch.no_grad()
+def encode(network: PolicyNetwork, dataset: TransitionDataset) -> tuple[Array, Array]:
+    """Features `(N, F)` and action probabilities `(N, A)` of all rows, float32."""
+    device = next(network.parameters()).device
+    features, probabilities = [], []
+    for start in range(0, len(dataset), CHUNK):
+        batch = torch.from_numpy(np.array(dataset.observations[start : start + CHUNK]))
+        encoded = network.features(batch.to(device))
+        features.append(encoded.cpu().numpy())
+        probabilities.append(network.head(encoded).softmax(1).cpu().numpy())
+    return np.concatenate(features), np.concatenate(probabilities)
+
+
+def features_of(problem: Problem, config: FeatureConfig) -> tuple[Array, int]:
+    """Features of all rows scaled to unit length, and the gradients that they cost."""
+    seed = int(problem.rng().integers(2**31))
+    network = cloned_network(problem, config.network, config.updates, config.labels, seed)
+    features, _ = encode(network, problem.dataset)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(norms, 1e-12), config.updates * 64

@@ -172,7 +172,7 @@ class Method(ABC, Generic[ConfigT]):
     api_version: ClassVar[int] = 1
     Config: ClassVar[type[Any]] = NoConfig
     access: ClassVar[str] = "offline"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
     stochastic: ClassVar[bool] = True
     gives: ClassVar[frozenset[str] | None] = None

@@ -2,142 +2,174 @@
 
     D_syn = argmin  E_{theta ~ P(theta)}  sum_a  d( grad_theta L(D_syn^a), grad_theta L(D^a) )
 
-Theta is drawn anew in every iteration from the initial distribution of the method's own network,
-as the equation says; classes are the actions that occur. From Zhao et al. (2021, arXiv
-2006.05929) come the layer-wise cosine distance d and cross-entropy as L. Adam's step is counted in
-grey levels and pixels stay within [0, 255], so that they do move and remain pictures.
+By default theta is drawn anew in every iteration from the initial distribution of the method's own
+network, as the equation says; classes are the actions that occur. From Zhao et al. (2021, arXiv
+2006.05929) come the layer-wise cosine distance d, cross-entropy as L, and theta along a student's
+training. Adam's step is counted in grey levels and pixels stay within [0, 255], so that they do
+move and remain pictures.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlcondense.cloning import row_losses, shuffled_batches
 from rlcondense.config import check_choice, check_positive
-from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.condensed import Displacement, MatchingLoss
-from rlcondense.methods.random_balanced import balanced_rows
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.synthetic import (
+    AUGMENTATIONS,
+    RealBatches,
+    Synthetic,
+    SyntheticConfig,
+    learn,
+    shifted_alike,
+)
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 
 PROBES = 4  # networks, never trained on, that the matching loss before and after is measured on
+STUDENT_BATCH, STUDENT_RATE = 64, 5e-4  # of the students whose trajectory theta follows
 
 
 @dataclass(frozen=True)
-class GradMatchConfig:
+class GradMatchConfig(SyntheticConfig):
     """Settings.
 
     Attributes:
         network: whose gradients are matched.
-        iterations: networks drawn.
-        learning_rate: Adam's, in grey levels a step.
-        real_batch: real frames of each action in each iteration.
-        labels: `hard` (the action taken) or `soft` (the distribution it was drawn from).
+        iterations: steps of Adam on the synthetic data.
+        real_batch: real frames of each action in each iteration, or of all actions together where
+            classes are matched jointly.
+        theta: `initial` draws a network anew in every iteration; `trajectory` follows a student's
+            training on the synthetic data (Zhao et al., algorithm 1); `expert` is the dataset's
+            policy, fixed (Light et al., as coded).
+        trajectory: iterations along one student before the next is drawn.
+        student_updates: updates of the student between two iterations.
+        distance: `cosine` or `l2`, or `normalised-l2` (over the real gradient's norm), each summed
+            over the network's weight tensors.
+        match: `per-class`, or `joint` for one gradient of all actions.
+        loss: `cross-entropy` or `softmax-mse` (Light et al., as coded).
+        augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
     """
 
     network: str = "nature"
     iterations: int = 150
-    learning_rate: float = 1.0
     real_batch: int = 32
-    labels: str = "hard"
+    theta: str = "initial"
+    trajectory: int = 20
+    student_updates: int = 5
+    distance: str = "cosine"
+    match: str = "per-class"
+    loss: str = "cross-entropy"
+    augmentation: str = "none"
 
     def __post_init__(self) -> None:
-        check_positive(self, "iterations", "learning_rate", "real_batch")
+        super().__post_init__()
+        check_positive(self, "iterations", "real_batch", "trajectory", "student_updates")
         check_choice(self, "network", tuple(ENCODERS))
-        check_choice(self, "labels", ("hard", "soft"))
+        check_choice(self, "theta", ("initial", "trajectory", "expert"))
+        check_choice(self, "distance", tuple(DISTANCES))
+        check_choice(self, "match", ("per-class", "joint"))
+        check_choice(self, "loss", ("cross-entropy", "softmax-mse"))
+        check_choice(self, "augmentation", AUGMENTATIONS)
 
 
 class GradMatch(Method[GradMatchConfig]):
-    """Learns pixels; each synthetic frame keeps the label of the real frame it starts from."""
+    """Learns observations, and labels if asked to, whose gradients are the data's."""
 
     Config = GradMatchConfig
     label_kinds = ("hard", "soft")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "gradmatch"
 
+    def __init__(self, config: GradMatchConfig | None = None, *, id: str = "") -> None:
+        super().__init__(config, id=id)
+        if self.config.theta == "expert":
+            self.needs = frozenset({"expert"})
+
     def _condense(self, problem: Problem) -> Condensation:
-        c, rng = self.config, problem.rng()
-        match = _Matching(problem, c, rng)
-        before = match.probe()
-        optimiser = torch.optim.Adam([match.d_syn], lr=c.learning_rate)
+        rng = problem.rng()
+        synthetic = Synthetic(problem, self.config, rng)
+        matching = _Matching(problem, self.config, synthetic)
+        before = matching.probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
-            for iteration in range(c.iterations):
-                theta = match.draw_theta()
-                optimiser.zero_grad()
-                loss = match.backward(theta, rng)
-                optimiser.step()
-                with torch.no_grad():
-                    match.d_syn.clamp_(0, 255)
-                problem.progress(
-                    "condense", iteration + 1, c.iterations, f"matching loss {loss:.3f}"
-                )
-        after = match.probe()
-        return Condensation(
-            {**match.labels, "observations": match.d_syn.detach().cpu().numpy()},
-            label_kind=c.labels,
-            initial_indices=match.rows,
-            gradient_evaluations=match.gradient_evaluations,
-            displacement=Displacement.between(match.d_syn.detach(), match.start),
-            matching_loss=MatchingLoss(before, after),
-        )
+            thetas = matching.thetas(rng, self.config.theta)
+
+            def loss(_: int) -> float:
+                return matching.backward(next(thetas), rng)
+
+            learn(problem, synthetic, self.config.iterations, loss)
+        return synthetic.condensation(MatchingLoss(before, matching.probe()))
 
 
 class _Matching:
-    """D_syn, and its distance from the data under a network theta."""
+    """The distance of a synthetic dataset from the data under a network theta."""
 
-    def __init__(self, problem: Problem, config: GradMatchConfig, rng: np.random.Generator) -> None:
-        dataset = problem.dataset
-        self.config, self.dataset, self.seed = config, dataset, problem.seed
-        self.device = problem.device
-        self.gradient_evaluations = 0
-        actions = np.asarray(dataset.actions)
-        self.rows = rows = balanced_rows(actions, problem.size, rng)
-        initial = select(dataset, rows, config.labels).columns
-        if config.labels == "soft":
-            self.targets = dataset.column("action_probs")
-            self.labels = {name: initial[name] for name in ("actions", "action_probs")}
-        else:
-            self.targets = np.eye(problem.num_actions, dtype=np.float32)[actions]
-            self.labels = {"actions": initial["actions"]}
-        self.spec = NetworkSpec(config.network, dataset.observations.shape[1:], problem.num_actions)
-        frames = torch.from_numpy(initial["observations"].astype(np.float32))
-        self.start = frames.to(self.device)
-        self.d_syn = self.start.clone().requires_grad_()
-        self.syn_targets = torch.from_numpy(self.targets[rows]).to(self.device)
-        self.buckets = _buckets(initial["actions"])
-        self.rows_of = {a: np.flatnonzero(actions == a) for a in self.buckets}
+    def __init__(self, problem: Problem, config: GradMatchConfig, synthetic: Synthetic) -> None:
+        self.config, self.synthetic, self.seed = config, synthetic, problem.seed
+        self.device, self.expert = problem.device, problem.expert
+        self.real = RealBatches(problem, config)
+        self.distance = DISTANCES[config.distance]
+        shape = problem.dataset.observations.shape[1:]
+        self.spec = NetworkSpec(config.network, shape, problem.num_actions)
+        self.classes: dict[int | None, slice] = {None: slice(None)}
+        if config.match == "per-class":
+            self.classes = dict(synthetic.classes.items())
 
-    def draw_theta(self) -> PolicyNetwork:
-        """theta ~ P(theta), from torch's global state."""
-        return PolicyNetwork(self.spec).to(self.device)
+    def thetas(self, rng: np.random.Generator, kind: str) -> Iterator[PolicyNetwork]:
+        """One network for each iteration; initial weights from torch's global state."""
+        if kind == "expert":
+            assert self.expert is not None
+            yield from itertools.repeat(copy.deepcopy(self.expert.network).to(self.device))
+        while True:
+            theta = PolicyNetwork(self.spec).to(self.device)
+            yield theta
+            if kind == "trajectory":
+                student = self._student(theta, rng)
+                yield from itertools.islice(student, self.config.trajectory - 1)
 
-    def real_batch(self, action: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Frames of an action, and their targets."""
-        rows = self.rows_of[action]
-        if len(rows) > self.config.real_batch:
-            rows = np.sort(rng.choice(rows, self.config.real_batch, replace=False))
-        frames = torch.from_numpy(np.asarray(self.dataset.observations[rows]))
-        return frames.to(self.device), torch.from_numpy(self.targets[rows]).to(self.device)
+    def _student(self, theta: PolicyNetwork, rng: np.random.Generator) -> Iterator[PolicyNetwork]:
+        """A network along its training on the synthetic data as that is by then."""
+        optimiser = torch.optim.Adam(theta.parameters(), lr=STUDENT_RATE)
+        size = len(self.synthetic.rows)
+        batches = shuffled_batches(size, min(size, STUDENT_BATCH), rng)
+        while True:
+            for rows in itertools.islice(batches, self.config.student_updates):
+                batch = torch.from_numpy(rows).to(self.device)
+                with torch.no_grad():
+                    frames, targets = (
+                        self.synthetic.observations(batch),
+                        self.synthetic.targets(batch),
+                    )
+                optimiser.zero_grad()
+                row_losses(theta(frames), targets, self.config.loss).mean().backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                self.synthetic.gradient_evaluations += len(rows)
+            yield theta
 
     def backward(self, theta: PolicyNetwork, rng: np.random.Generator) -> float:
-        """Add the distance's gradient to the pixels', action by action, and give the distance."""
+        """Add the distance's gradient to what is learned, class by class; give the distance."""
         total = 0.0
-        for action, bucket in self.buckets.items():
-            frames, targets = self.real_batch(action, rng)
-            g_real = _gradient(theta, frames, targets)
-            g_syn = _gradient(
-                theta, self.d_syn[bucket], self.syn_targets[bucket], create_graph=True
-            )
-            loss = layerwise_cosine(g_syn, g_real)
-            loss.backward(inputs=[self.d_syn])  # type: ignore[no-untyped-call]
+        for action, rows in self.classes.items():
+            frames, targets = self.real.draw(self.config.real_batch, rng, action)
+            synthetic = self.synthetic.observations(rows)
+            if self.config.augmentation == "shift":
+                frames, synthetic = shifted_alike(rng, frames, synthetic)
+            g_real = self._gradient(theta, frames, targets)
+            g_syn = self._gradient(theta, synthetic, self.synthetic.targets(rows), True)
+            loss = self.distance(g_syn, g_real)
+            loss.backward(inputs=self.synthetic.leaves)  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self.gradient_evaluations += len(frames) + bucket.stop - bucket.start
+            self.synthetic.gradient_evaluations += len(frames) + len(synthetic)
         return total
 
     def probe(self) -> float:
@@ -145,9 +177,19 @@ class _Matching:
         rng = np.random.default_rng([self.seed, 1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 2**32)  # other networks than condensation draws
-            distances = [self.backward(self.draw_theta(), rng) for _ in range(PROBES)]
-        self.d_syn.grad = None
+            drawn = "expert" if self.config.theta == "expert" else "initial"
+            thetas = itertools.islice(self.thetas(rng, drawn), PROBES)
+            distances = [self.backward(theta, rng) for theta in thetas]
+        for leaf in self.synthetic.leaves:
+            leaf.grad = None
         return float(np.mean(distances))
+
+    def _gradient(
+        self, theta: PolicyNetwork, frames: Tensor, targets: Tensor, create_graph: bool = False
+    ) -> list[Tensor]:
+        loss = row_losses(theta(frames), targets, self.config.loss).mean()
+        parameters = list(theta.parameters())
+        return list(torch.autograd.grad(loss, parameters, create_graph=create_graph))
 
 
 def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
@@ -160,15 +202,23 @@ def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
     ).sum()
 
 
-def _gradient(
-    theta: PolicyNetwork, observations: Tensor, targets: Tensor, create_graph: bool = False
-) -> list[Tensor]:
-    loss = F.cross_entropy(theta(observations), targets)
-    return list(torch.autograd.grad(loss, list(theta.parameters()), create_graph=create_graph))
+def squared_distance(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
+    """The sum of squared differences of two gradients."""
+    return torch.stack([((a - b) ** 2).sum() for a, b in zip(g_syn, g_real, strict=True)]).sum()
 
 
-def _buckets(actions: npt.NDArray[Any]) -> dict[int, slice]:
-    """The rows of each action in an array sorted by action."""
-    present, starts = np.unique(actions, return_index=True)
-    stops = [*starts[1:], len(actions)]
-    return {int(a): slice(int(s), int(e)) for a, s, e in zip(present, starts, stops, strict=True)}
+def normalised_squared_distance(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
+    """Squared differences over the real gradient's squared norm, summed over weight tensors."""
+    return torch.stack(
+        [
+            ((a - b) ** 2).sum() / (b**2).sum().clamp_min(1e-12)
+            for a, b in zip(g_syn, g_real, strict=True)
+        ]
+    ).sum()
+
+
+DISTANCES: dict[str, Callable[[list[Tensor], list[Tensor]], Tensor]] = {
+    "cosine": layerwise_cosine,
+    "l2": squared_distance,
+    "normalised-l2": normalised_squared_distance,
+}

@@ -368,7 +368,7 @@ def _kept(
     if found.facts is not None:
         return int(found.facts["size"]), str(found.facts["labels"]).replace("continuous", "hard")
     kind = getattr(method.config, "labels", method.label_kinds[0])
-    labels = "soft" if kind == "soft" and "soft" in learner.label_kinds else "hard"
+    labels = "soft" if kind in ("soft", "learned") and "soft" in learner.label_kinds else "hard"
     assert cell.budget is not None
     return cell.budget.get("size"), labels
 

@@ -1,0 +1,235 @@
+"""What every synthesiser starts from, learns and gives back: frames and labels as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rlcondense.config import check_choice, check_positive
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.condensed import Displacement, MatchingLoss
+from rlcondense.methods.features import targets_of
+from rlcondense.methods.random_balanced import balanced_rows
+
+Array = npt.NDArray[Any]
+LABELS = ("hard", "soft", "learned")
+STARTS = ("balanced", "random")
+AUGMENTATIONS = ("none", "shift")
+SHIFT = 4  # pixels
+STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
+SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has no gradient
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """What is learned, from where, and how fast.
+
+    Attributes:
+        labels: `hard` (the action taken) and `soft` (the distribution it was drawn from) stay
+            those of the frame that a synthetic one starts as; `learned` starts as the soft one
+            where the data has it, as the smoothed hard one otherwise, and is optimised too.
+        start: the real rows that synthetic ones start as: `balanced` by action, or `random`.
+        resolution: side of the square that is learned of each frame, enlarged bilinearly to the
+            frame (Kim et al., 2022, arXiv 2205.14959, learn smaller frames to afford more). None
+            learns every pixel.
+        learning_rate: Adam's for observations: grey levels a step; for vectors, fiftieths of each
+            feature's standard deviation.
+        label_learning_rate: Adam's for the logits of learned labels.
+    """
+
+    labels: str = "hard"
+    start: str = "balanced"
+    resolution: int | None = None
+    learning_rate: float = 1.0
+    label_learning_rate: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_choice(self, "labels", LABELS)
+        check_choice(self, "start", STARTS)
+        check_positive(self, "resolution", "learning_rate", "label_learning_rate")
+
+
+class Synthetic:
+    """A synthetic dataset while it is learned.
+
+    Attributes:
+        rows: `(M,)` rows of the source that it starts as, sorted by action.
+        actions: `(M,)` the actions taken there.
+        classes: the synthetic rows of each action.
+        gradient_evaluations: what the caller adds to as it goes.
+    """
+
+    def __init__(self, problem: Problem, config: SyntheticConfig, rng: np.random.Generator) -> None:
+        dataset, self.config, self.device = problem.dataset, config, problem.device
+        actions = np.asarray(dataset.actions)
+        if config.start == "balanced":
+            self.rows = balanced_rows(actions, problem.size, rng)
+        else:
+            rows = np.sort(rng.choice(len(dataset), problem.size, replace=False))
+            self.rows = rows[np.argsort(actions[rows], kind="stable")]
+        kind = "soft" if config.labels == "soft" else "hard"
+        self._initial = select(dataset, self.rows, kind).columns
+        self.actions = self._initial["actions"]
+        self.classes = slices_by_action(self.actions)
+        self.gradient_evaluations = 0
+
+        frames = torch.from_numpy(self._initial["observations"].astype(np.float32))
+        frames = frames.to(self.device)
+        self.is_pixels = frames.ndim == 4
+        self._shape = tuple(frames.shape[-2:])
+        self._unit: Tensor | float = 1.0
+        if not self.is_pixels:
+            std = np.asarray(dataset.observations, np.float32).std(0)
+            self._unit = torch.from_numpy(np.maximum(std, 1e-6) / STD_UNITS).to(self.device)
+        if config.resolution is not None:
+            if not self.is_pixels or config.resolution > min(self._shape):
+                raise BadConfig(
+                    f"resolution {config.resolution} is not for observations of "
+                    f"{tuple(frames.shape[1:])}"
+                )
+            frames = F.interpolate(frames, [config.resolution] * 2, mode="area")
+        self._x = (frames / self._unit).requires_grad_()
+        self.start = self.observations().detach()
+
+        self._targets = data_targets(problem, config.labels)[torch.from_numpy(self.rows)]
+        self._logits: Tensor | None = None
+        if config.labels == "learned":
+            smoothed = self._targets
+            if dataset.action_probs is None:
+                smoothed = (1 - SMOOTHING) * smoothed + SMOOTHING / smoothed.shape[1]
+            self._logits = smoothed.clamp_min(1e-4).log().requires_grad_()
+
+    def observations(self, rows: slice | Tensor = slice(None)) -> Tensor:
+        """Observations `(B, *observation)` in the environment's units, differentiable."""
+        x = self._x[rows]
+        if self.config.resolution is not None:
+            x = F.interpolate(x, self._shape, mode="bilinear", align_corners=False)
+        return x if self.is_pixels else x * self._unit
+
+    def targets(self, rows: slice | Tensor = slice(None)) -> Tensor:
+        """Labels `(B, A)` as distributions, differentiable where they are learned."""
+        if self._logits is None:
+            return self._targets[rows]
+        return self._logits[rows].softmax(1)
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What is learned."""
+        return [self._x] if self._logits is None else [self._x, self._logits]
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam on all that is learned."""
+        c = self.config
+        rates = (c.learning_rate, c.label_learning_rate)
+        groups = [{"params": [p], "lr": lr} for p, lr in zip(self.leaves, rates, strict=False)]
+        return torch.optim.Adam(groups)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Keep pixels pictures."""
+        if self.is_pixels:
+            self._x.clamp_(0, 255)
+
+    @torch.no_grad()
+    def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
+        """What was learned, with its displacement and cost."""
+        observations = self.observations()
+        columns = {"observations": observations.cpu().numpy(), "actions": self.actions}
+        kind = self.config.labels
+        if kind == "soft":
+            columns["action_probs"] = self._initial["action_probs"]
+        elif kind == "learned":
+            columns["action_probs"] = self.targets().cpu().numpy()
+        return Condensation(
+            columns,
+            label_kind="hard" if kind == "hard" else "soft",
+            initial_indices=self.rows,
+            gradient_evaluations=self.gradient_evaluations,
+            displacement=Displacement.between(observations, self.start),
+            matching_loss=matching_loss,
+        )
+
+
+class RealBatches:
+    """Batches of the data that synthetic rows are compared with."""
+
+    def __init__(self, problem: Problem, config: SyntheticConfig) -> None:
+        self._dataset, self._device = problem.dataset, problem.device
+        self._targets = data_targets(problem, config.labels)
+        actions = np.asarray(problem.dataset.actions)
+        self._rows_of = {int(a): np.flatnonzero(actions == a) for a in np.unique(actions)}
+
+    def draw(
+        self, size: int, rng: np.random.Generator, action: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Observations and targets of rows, of an action or of all; all there are if fewer."""
+        rows = np.arange(len(self._dataset)) if action is None else self._rows_of[action]
+        if len(rows) > size:
+            rows = np.sort(rng.choice(rows, size, replace=False))
+        frames = torch.from_numpy(np.asarray(self._dataset.observations[rows]))
+        return frames.to(self._device), self._targets[torch.from_numpy(rows).to(self._device)]
+
+
+def learn(
+    problem: Problem,
+    synthetic: Synthetic,
+    iterations: int,
+    loss: Callable[[int], float],
+    *,
+    every: int = 1,
+) -> None:
+    """Optimise a synthetic dataset, with progress.
+
+    Args:
+        problem: who to tell.
+        synthetic: changed in place.
+        iterations: Adam's steps.
+        loss: given the iteration, adds its gradients to the leaves and gives its value.
+        every: iterations between two reports.
+    """
+    optimiser = synthetic.optimiser()
+    for iteration in range(iterations):
+        optimiser.zero_grad()
+        value = loss(iteration)
+        optimiser.step()
+        synthetic.clamp()
+        if (iteration + 1) % every == 0 or iteration + 1 == iterations:
+            problem.progress("condense", iteration + 1, iterations, f"matching loss {value:.3f}")
+
+
+def data_targets(problem: Problem, labels: str) -> Tensor:
+    """The data's labels `(N, A)` for synthetic ones of a kind."""
+    soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
+    return targets_of(problem, "soft" if soft else "hard")
+
+
+def slices_by_action(actions: Array) -> dict[int, slice]:
+    """The rows of each action in an array sorted by action."""
+    present, starts = np.unique(actions, return_index=True)
+    stops = [*starts[1:], len(actions)]
+    return {int(a): slice(int(s), int(e)) for a, s, e in zip(present, starts, stops, strict=True)}
+
+
+def shifted_alike(rng: np.random.Generator, *frames: Tensor) -> list[Tensor]:
+    """Frames `(B, C, H, W)`, all moved by the same few pixels, edges repeated.
+
+    Synthetic and real frames are moved alike (Zhao and Bilen, 2021, arXiv 2102.08259). Games are
+    not mirrored: left and right are other actions.
+    """
+    y, x = (int(v) for v in rng.integers(-SHIFT, SHIFT + 1, 2))
+
+    def moved(batch: Tensor) -> Tensor:
+        height, width = batch.shape[-2:]
+        rows = (torch.arange(height, device=batch.device) + y).clamp(0, height - 1)
+        columns = (torch.arange(width, device=batch.device) + x).clamp(0, width - 1)
+        return batch[:, :, rows][:, :, :, columns]
+
+    return [moved(batch) for batch in frames]

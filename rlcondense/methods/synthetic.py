@@ -97,7 +97,7 @@ class Synthetic:
                 )
             frames = F.interpolate(frames, [config.resolution] * 2, mode="area")
         self._x = (frames / self._unit).requires_grad_()
-        self.start = self.observations().detach()
+        self.start = self.observations().detach().clone()
 
         self._targets = data_targets(problem, config.labels)[torch.from_numpy(self.rows)]
         self._logits: Tensor | None = None

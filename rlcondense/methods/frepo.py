@@ -1,0 +1,169 @@
+"""Neural feature regression with pooling, FRePo (Zhou, Nezhadarya and Ba, 2022, arXiv 2206.00719).
+
+    D_syn = argmin  E_theta  L( softmax( K_ts (K_ss + lambda I)^-1 Z_s ), real labels )
+
+The last layer of a student is solved for instead of trained: K are inner products of theta's
+features of real (t) and synthetic (s) frames, Z_s the synthetic labels' logits. Theta comes from a
+pool of students that are trained on the synthetic data between two steps and drawn anew at some
+age. The paper regresses one-hot labels and takes squared errors; here labels are a policy's
+distributions, so logits are regressed and the loss is the policy's cross-entropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcondense.cloning import row_losses, shuffled_batches
+from rlcondense.config import check_choice, check_positive
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.synthetic import (
+    AUGMENTATIONS,
+    RealBatches,
+    Synthetic,
+    SyntheticConfig,
+    learn,
+    shifted_alike,
+)
+from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+
+PROBES = 4  # fresh networks that the loss before and after is measured on
+STUDENT_BATCH, STUDENT_RATE = 64, 5e-4
+LEAST = 1e-4  # of a label's probability, before its logarithm
+
+
+@dataclass(frozen=True)
+class FrepoConfig(SyntheticConfig):
+    """Settings.
+
+    Attributes:
+        network: of the students whose features are regressed on.
+        iterations: steps of Adam on the synthetic data.
+        real_batch: real frames of each.
+        pool: students at a time (the paper's 10).
+        oldest: updates after which a student is replaced by a new one (the paper's 100).
+        student_updates: updates of the student that was used, after its use.
+        ridge: lambda over the mean of K_ss's diagonal.
+        augmentation: `none`, or `shift`.
+    """
+
+    labels: str = "learned"
+    start: str = "random"
+    network: str = "nature"
+    iterations: int = 1000
+    real_batch: int = 256
+    pool: int = 10
+    oldest: int = 100
+    student_updates: int = 1
+    ridge: float = 1e-2
+    augmentation: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "iterations", "real_batch", "pool", "oldest", "student_updates")
+        check_positive(self, "ridge")
+        check_choice(self, "network", tuple(ENCODERS))
+        check_choice(self, "augmentation", AUGMENTATIONS)
+
+
+class Frepo(Method[FrepoConfig]):
+    """Learns frames and labels on which a linear head, solved for, acts as the data."""
+
+    Config = FrepoConfig
+    label_kinds = ("hard", "soft")
+    gives = frozenset({"observations", "actions", "action_probs"})
+    id = "frepo"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, rng = self.config, problem.rng()
+        synthetic = Synthetic(problem, c, rng)
+        real = RealBatches(problem, c)
+        shape = problem.dataset.observations.shape[1:]
+        spec = NetworkSpec(c.network, shape, problem.num_actions)
+
+        def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
+            frames, targets = real.draw(c.real_batch, rng)
+            own = synthetic.observations()
+            if c.augmentation == "shift":
+                frames, own = shifted_alike(rng, frames, own)
+            with torch.no_grad():
+                f_real = theta.features(frames)
+            logits = regressed(theta.features(own), synthetic.targets(), f_real, c.ridge)
+            loss = row_losses(logits, targets).mean()
+            loss.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
+            synthetic.gradient_evaluations += len(frames) + len(own)
+            return float(loss.detach())
+
+        def probe() -> float:
+            rng = np.random.default_rng([problem.seed, 1])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(problem.seed + 2**32)
+                thetas = [PolicyNetwork(spec).to(problem.device) for _ in range(PROBES)]
+                return float(np.mean([backward(theta, rng) for theta in thetas]))
+
+        before = probe()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.seed)
+            pool = [_Student(spec, synthetic, rng) for _ in range(c.pool)]
+            for place, student in enumerate(pool):  # of all ages from the start
+                student.train(place * c.oldest // c.pool)
+
+            def loss(_: int) -> float:
+                place = int(rng.integers(c.pool))
+                value = backward(pool[place].network, rng)
+                pool[place].train(c.student_updates)
+                if pool[place].age >= c.oldest:
+                    pool[place] = _Student(spec, synthetic, rng)
+                return value
+
+            learn(problem, synthetic, c.iterations, loss)
+        return synthetic.condensation(MatchingLoss(before, probe()))
+
+
+def regressed(f_syn: Tensor, targets: Tensor, f_real: Tensor, ridge: float) -> Tensor:
+    """Logits of real rows by kernel ridge regression on the synthetic ones.
+
+    Args:
+        f_syn: `(M, F)` features.
+        targets: `(M, A)` distributions.
+        f_real: `(B, F)` features.
+        ridge: over the mean of the kernel's diagonal.
+
+    Returns:
+        `(B, A)`.
+    """
+    z = targets.clamp_min(LEAST).log()
+    z = z - z.mean(1, keepdim=True)
+    constant = z.mean(0, keepdim=True)  # the head's bias
+    k_ss = f_syn @ f_syn.T
+    scale = k_ss.diagonal().mean().detach()
+    k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
+    solved = torch.linalg.solve(k_ss, z - constant)
+    return f_real @ (f_syn.T @ solved) + constant
+
+
+class _Student:
+    """A network in training on the synthetic data as that is by then."""
+
+    def __init__(self, spec: NetworkSpec, synthetic: Synthetic, rng: np.random.Generator) -> None:
+        self.network = PolicyNetwork(spec).to(synthetic.device)
+        self.synthetic, self.age = synthetic, 0
+        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=STUDENT_RATE)
+        size = len(synthetic.rows)
+        self._batches = shuffled_batches(size, min(size, STUDENT_BATCH), rng)
+
+    def train(self, updates: int) -> None:
+        """Some updates of behavioural cloning."""
+        for _ in range(updates):
+            rows = torch.from_numpy(next(self._batches)).to(self.synthetic.device)
+            with torch.no_grad():
+                frames, targets = self.synthetic.observations(rows), self.synthetic.targets(rows)
+            self._optimiser.zero_grad()
+            row_losses(self.network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
+            self._optimiser.step()
+            self.age += 1
+            self.synthetic.gradient_evaluations += len(rows)

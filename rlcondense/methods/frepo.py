@@ -143,7 +143,8 @@ def regressed(f_syn: Tensor, targets: Tensor, f_real: Tensor, ridge: float) -> T
     scale = k_ss.diagonal().mean().detach()
     k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
     solved = torch.linalg.solve(k_ss, z - constant)
-    return f_real @ (f_syn.T @ solved) + constant
+    logits: Tensor = f_real @ (f_syn.T @ solved) + constant
+    return logits
 
 
 class _Student:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.cloning import row_losses, shuffled_batches
@@ -118,7 +118,6 @@ class _Matching:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
         self.device, self.expert = problem.device, problem.expert
         self.real = RealBatches(problem, config)
-        self.distance = DISTANCES[config.distance]
         shape = problem.dataset.observations.shape[1:]
         self.spec = NetworkSpec(config.network, shape, problem.num_actions)
         self.classes: dict[int | None, slice] = {None: slice(None)}
@@ -164,9 +163,9 @@ class _Matching:
             synthetic = self.synthetic.observations(rows)
             if self.config.augmentation == "shift":
                 frames, synthetic = shifted_alike(rng, frames, synthetic)
-            g_real = self._gradient(theta, frames, targets)
-            g_syn = self._gradient(theta, synthetic, self.synthetic.targets(rows), True)
-            loss = self.distance(g_syn, g_real)
+            loss = matching_loss(
+                theta, (synthetic, self.synthetic.targets(rows)), (frames, targets), self.config
+            )
             loss.backward(inputs=self.synthetic.leaves)  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             self.synthetic.gradient_evaluations += len(frames) + len(synthetic)
@@ -184,12 +183,28 @@ class _Matching:
             leaf.grad = None
         return float(np.mean(distances))
 
-    def _gradient(
-        self, theta: PolicyNetwork, frames: Tensor, targets: Tensor, create_graph: bool = False
-    ) -> list[Tensor]:
-        loss = row_losses(theta(frames), targets, self.config.loss).mean()
-        parameters = list(theta.parameters())
+
+def matching_loss(
+    theta: nn.Module,
+    synthetic: tuple[Tensor, Tensor],
+    real: tuple[Tensor, Tensor],
+    config: GradMatchConfig,
+) -> Tensor:
+    """The distance of two gradients, differentiable in the synthetic rows.
+
+    Args:
+        theta: a network that gives logits.
+        synthetic: observations `(M, *observation)` and targets `(M, A)`.
+        real: as many or more of the data's.
+        config: says the loss and the distance.
+    """
+    parameters = list(theta.parameters())
+
+    def gradient(rows: tuple[Tensor, Tensor], create_graph: bool) -> list[Tensor]:
+        loss = row_losses(theta(rows[0]), rows[1], config.loss).mean()
         return list(torch.autograd.grad(loss, parameters, create_graph=create_graph))
+
+    return DISTANCES[config.distance](gradient(synthetic, True), gradient(real, False))
 
 
 def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:

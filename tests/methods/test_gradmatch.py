@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
 from rlcondense.making import make_method
-from rlcondense.methods.gradmatch import layerwise_cosine
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.methods.gradmatch import (
+    DISTANCES,
+    GradMatchConfig,
+    layerwise_cosine,
+    matching_loss,
+)
 from rlcondense.tasks.base import Task
 from tests.methods.test_methods import EXPERT
 
@@ -17,6 +27,92 @@ def test_the_distance_is_zero_for_equal_and_two_a_layer_for_opposite_gradients()
     a = [torch.randn(4, 3), torch.randn(4)]
     assert layerwise_cosine(a, [3 * g for g in a]).item() == pytest.approx(0, abs=1e-6)
     assert layerwise_cosine(a, [-g for g in a]).item() == pytest.approx(4, abs=1e-6)
+
+
+@pytest.mark.parametrize("distance", sorted(DISTANCES))
+@pytest.mark.parametrize("loss", ["cross-entropy", "softmax-mse"])
+def test_gradients_of_frames_and_labels_are_those_of_finite_differences(
+    distance: str, loss: str
+) -> None:
+    torch.manual_seed(0)
+    theta = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)
+    ).double()  # fmt: skip
+    real = torch.rand(6, 1, 4, 4).double(), torch.rand(6, 3).double().softmax(1)
+    frames = torch.rand(3, 1, 4, 4).double().requires_grad_()
+    logits = torch.rand(3, 3).double().requires_grad_()
+    config = GradMatchConfig(distance=distance, loss=loss)
+
+    def found(frames: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        return matching_loss(theta, (frames, logits.softmax(1)), real, config)
+
+    assert torch.autograd.gradcheck(found, (frames, logits))
+
+
+AXES = [
+    {"theta": "trajectory", "trajectory": 3, "student_updates": 2},
+    {"theta": "expert"},
+    {"distance": "l2", "learning_rate": 0.5},
+    {"distance": "normalised-l2"},
+    {"match": "joint", "labels": "soft", "start": "random", "real_batch": 64},
+    {"loss": "softmax-mse"},
+    {"labels": "learned"},
+    {"resolution": 16},
+    {"augmentation": "shift"},
+]
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: "-".join(map(str, axis.values())))
+def test_every_axis_changes_what_is_made_and_lowers_its_loss(
+    axis: dict[str, Any], tiny: TransitionDataset, task: Task
+) -> None:
+    def made(**settings: Any) -> CondensedDataset:
+        quick = {"network": "cnn4", "iterations": 6, "real_batch": 8} | settings
+        return make_method("gradmatch", **quick).condense(tiny, task=task, budget=15, expert=EXPERT)
+
+    data = made(**axis)
+    assert data.sha256 != made().sha256
+    report = data.report
+    assert report is not None
+    assert report.matching_loss is not None
+    assert report.matching_loss.after < report.matching_loss.before
+    assert data.label_kind == ("soft" if "labels" in axis else "hard")
+    if axis.get("labels") == "learned":
+        assert data.action_probs is not None
+        assert np.allclose(data.action_probs.sum(1), 1, atol=1e-5)
+        initial = tiny.column("action_probs")[data.initial_indices]
+        assert np.abs(data.action_probs - initial).max() > 1e-3
+
+
+def test_a_lower_resolution_is_that_of_what_is_learned(tiny: TransitionDataset, task: Task) -> None:
+    method = make_method("gradmatch", network="cnn4", iterations=2, real_batch=8, resolution=8)
+    frames = torch.from_numpy(method.condense(tiny, task=task, budget=15).observations)
+    small = F.interpolate(frames, (8, 8), mode="bilinear", antialias=False)
+    again = F.interpolate(small, (64, 64), mode="bilinear")
+    assert (frames - again).abs().mean() < 6  # grey levels; of the real frames it is above 20
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("resolution", 65, "resolution 65 is not for"),
+        ("theta", "final", "theta must be one of initial, trajectory, expert"),
+        ("labels", "none", "labels must be one of hard, soft, learned"),
+        ("distance", "l1", "distance must be one of"),
+    ],
+)
+def test_settings_that_cannot_be(
+    setting: str, value: Any, message: str, tiny: TransitionDataset, task: Task
+) -> None:
+    with pytest.raises(BadConfig, match=message):
+        make_method("gradmatch", **{setting: value}).condense(tiny, task=task, budget=15)
+
+
+def test_the_expert_is_needed_where_theta_is_the_expert(
+    tiny: TransitionDataset, task: Task
+) -> None:
+    with pytest.raises(BadConfig, match="needs the expert"):
+        make_method("gradmatch", theta="expert").condense(tiny, task=task, budget=15)
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])

@@ -8,25 +8,32 @@ labels are not used.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 import torch
 from gymnasium.spaces import Box
-from torch import Tensor, nn
 
 from rlcondense.config import check_choice, check_positive
+from rlcondense.d3rlpy_parts import (
+    PAIRS,
+    TRANSITIONS,
+    NetworkFactory,
+    TransitionBuffer,
+    cuda_devices,
+    dataset_info,
+    float_actions,
+    quiet,
+    seeded,
+    trained,
+)
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import check_network, given_options
 from rlcondense.policies import (
     ACTION_SELECTIONS,
     Player,
@@ -38,28 +45,12 @@ from rlcondense.progress import Progress, silent
 from rlcondense.quiet import quiet_import
 from rlcondense.tasks.base import Task
 
-
-@contextlib.contextmanager
-def _torch_left_alone() -> Iterator[None]:
-    """Undo what importing d3rlpy does to torch where there is a GPU."""
-    precision = torch.get_float32_matmul_precision()
-    yield
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision(precision)
-        torch._dynamo.config.compiled_autograd = False
-
-
-with quiet_import("d3rlpy"), _torch_left_alone():
+with quiet_import("d3rlpy"):
     import d3rlpy
     from d3rlpy.constants import ActionSpace
-    from d3rlpy.dataset import DatasetInfo, Signature, Transition, TransitionMiniBatch
-    from d3rlpy.logging import NoopAdapterFactory
-    from d3rlpy.models.encoders import EncoderFactory, register_encoder_factory
     from d3rlpy.preprocessing import MinMaxActionScaler
 
 Array = npt.NDArray[Any]
-PAIRS = frozenset({"observations", "actions"})
-TRANSITIONS = PAIRS | {"rewards", "next_observations", "terminations"}
 EPISODES = TRANSITIONS | {"episodes"}
 POSITIVE = (
     "updates", "batch_size", "n_critics", "target_update_interval", "update_actor_interval",
@@ -122,7 +113,7 @@ class D3RLPyLearner(Learner[Any]):
         progress: Progress = silent,
     ) -> PolicyBatch:
         target = self._target_return(data)
-        with _seeded(0, "cpu"), _quiet():  # d3rlpy's buffer looks at a few of its rows
+        with seeded(0, "cpu"), quiet():  # d3rlpy's buffer looks at a few of its rows
             whole = _episode_buffer(data, task, self.id) if "episodes" in self.requires else None
         algorithms = []
         for place, seed in enumerate(seeds):
@@ -135,7 +126,16 @@ class D3RLPyLearner(Learner[Any]):
             rng = np.random.default_rng(seed)
             single = whole is None
             buffer = TransitionBuffer(data, task, self.requires, rng) if single else whole
-            algorithms.append(self._fit_one(buffer, data, task, seed, device, report))
+            algorithm = trained(
+                lambda: self._create(data, task, device),
+                buffer,
+                self.config.updates,
+                seed=seed,
+                device=device,
+                report=report,
+                owner=f"learner {self.id!r}",
+            )
+            algorithms.append(algorithm)
         selection = getattr(self.config, "action_selection", "greedy")
         if self.policies == "drawing":
             return DrawingPolicies(algorithms, seeds, task, selection)
@@ -143,42 +143,9 @@ class D3RLPyLearner(Learner[Any]):
             return RememberingPolicies(algorithms, seeds, task, selection, target)
         return D3RLPyPolicies(algorithms, seeds, task, selection)
 
-    def _fit_one(
-        self,
-        buffer: Any,
-        data: CondensedDataset,
-        task: Task,
-        seed: int,
-        device: str,
-        report: Any,
-    ) -> Any:
-        with _seeded(seed, device), _quiet():
-            algorithm = self._create(data, task, device)
-            failure: ValueError | None = None
-            try:
-                algorithm.fit(
-                    buffer,
-                    n_steps=self.config.updates,
-                    n_steps_per_epoch=self.config.updates,
-                    logger_adapter=NoopAdapterFactory(),
-                    show_progress=False,
-                    callback=report,
-                )
-            except ValueError as error:  # so torch's distributions refuse NaN
-                failure = error
-        if failure is not None and "invalid values" not in str(failure):
-            raise failure
-        modules = algorithm.impl.modules.get_torch_modules().values()
-        finite = all(p.isfinite().all() for module in modules for p in module.parameters())
-        if failure is not None or not finite:
-            raise RLCondenseError(
-                f"learner {self.id!r} diverged with seed {seed} (try a smaller learning rate)"
-            ) from failure
-        return algorithm
-
     def _create(self, data: CondensedDataset, task: Task, device: str) -> Any:
         """An algorithm with its networks, its last layers those of the task's actions."""
-        c, info = self.config, _dataset_info(data, task)
+        c, info = self.config, dataset_info(data, task)
         theirs = getattr(d3rlpy.algos, f"{self.algorithm}Config")
         fields = {f.name for f in dataclasses.fields(theirs)}
         settings = {k: v for k, v in dataclasses.asdict(c).items() if k in fields}
@@ -273,112 +240,13 @@ PRDC = _learner("PRDC", EPISODES, network="mlp")
 ReBRAC = _learner("ReBRAC", EPISODES, network="mlp")
 
 
-class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
-    """Single transitions for d3rlpy to draw batches from, in proportion to their weights.
-
-    d3rlpy's own buffer holds episodes, and counts a lone transition as none at all. Rows of which
-    nobody knows what came next are left out where that is needed.
-
-    Args:
-        data: where they come from.
-        task: whose actions they have.
-        requires: what the learner needs.
-        rng: decides what is drawn.
-    """
-
-    def __init__(
-        self,
-        data: CondensedDataset,
-        task: Task,
-        requires: frozenset[str],
-        rng: np.random.Generator,
-    ) -> None:
-        self._data, self._rng = data, rng
-        self._whole = "next_observations" in requires
-        known = data.next_rows >= 0 if self._whole else np.ones(len(data), bool)  # type: ignore[operator]
-        self._rows = np.flatnonzero(known & (data.weights > 0))
-        if not len(self._rows):
-            raise RLCondenseError("of no transition it is known what came next")
-        self._heights = data.weights[self._rows].astype(np.float64).cumsum()
-        self._info = _dataset_info(data, task)
-        self._actions = _actions(data)
-
-    def sample_transition_batch(self, batch_size: int) -> TransitionMiniBatch:
-        drawn = self._rng.random(batch_size) * self._heights[-1]
-        rows = self._rows[np.searchsorted(self._heights, drawn, side="right")]
-        data, ones = self._data, np.ones((batch_size, 1), np.float32)
-        observations = np.asarray(data.observations[rows], np.float32)
-        actions = self._actions[rows]
-        if not self._whole:  # what is not there is not looked at either
-            rewards, terminals, following = ones, ones, ones
-        else:
-            rewards = data.column("rewards")[rows, None].astype(np.float32)
-            terminals = data.column("terminations")[rows, None].astype(np.float32)
-            following = data.next_observations(rows).astype(np.float32)
-        return TransitionMiniBatch(
-            observations=observations,
-            actions=actions,
-            rewards=rewards,
-            next_observations=following,
-            next_actions=np.zeros_like(actions),
-            terminals=terminals,
-            intervals=ones,
-            transitions=[],
-        )
-
-    def sample_transition(self) -> Transition:
-        row = self._rows[0]
-        observation = np.asarray(self._data.observations[row])
-        zero = np.zeros(1, np.float32)
-        action = self._actions[row]
-        return Transition(observation, action, zero, observation, action, 0.0, 1, zero[None])
-
-    @property
-    def dataset_info(self) -> DatasetInfo:
-        return self._info
-
-    @property
-    def transition_count(self) -> int:
-        return len(self._rows)
-
-    def size(self) -> int:
-        return len(self._rows)
-
-    def _unsupported(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("single transitions have neither episodes nor trajectories")
-
-    append = append_episode = clip_episode = dump = _unsupported
-    sample_trajectory = sample_trajectory_batch = _unsupported
-    load = from_episode_generator = _unsupported
-    episodes = buffer = transition_picker = trajectory_slicer = property(_unsupported)
-
-
-def _actions(data: CondensedDataset) -> Array:
-    """Actions `(M, A)` float32, as d3rlpy keeps them; A is 1 for discrete ones."""
-    return np.asarray(data.actions, np.float32).reshape(len(data), -1)
-
-
-def _dataset_info(data: CondensedDataset, task: Task) -> DatasetInfo:
-    space = task.action_space
-    continuous = isinstance(space, Box)
-    size = int(np.prod(space.shape)) if continuous else num_actions_of(space)  # type: ignore[arg-type]
-    shape = data.observations.shape[1:]
-    return DatasetInfo(
-        observation_signature=Signature([data.observations.dtype], [shape]),
-        action_signature=Signature([np.dtype(np.float32)], [(size if continuous else 1,)]),
-        reward_signature=Signature([np.dtype(np.float32)], [(1,)]),
-        action_space=ActionSpace.CONTINUOUS if continuous else ActionSpace.DISCRETE,
-        action_size=size,
-    )
-
-
 def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
     """d3rlpy's own buffer, for data of episodes that go on to their end."""
     if np.ptp(data.weights) > 0:
         raise RLCondenseError(f"learner {owner!r} draws from whole episodes, and takes no weights")
-    actions, rewards = _actions(data), data.column("rewards")
+    actions, rewards = float_actions(data), data.column("rewards")
     assert data.whole_episodes is not None
-    info = _dataset_info(data, task)
+    info = dataset_info(data, task)
     return d3rlpy.dataset.ReplayBuffer(
         d3rlpy.dataset.InfiniteBuffer(),
         episodes=[
@@ -393,74 +261,6 @@ def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
         action_space=info.action_space,
         action_size=info.action_size,
     )
-
-
-@dataclasses.dataclass()
-class NetworkFactory(EncoderFactory):  # type: ignore[misc]
-    """Our networks, without their last layer, as encoders of d3rlpy.
-
-    Attributes:
-        network: its name.
-        width: see `rlcondense.networks.NetworkSpec`.
-        depth: likewise.
-        activation: likewise.
-    """
-
-    network: str = "nature"
-    width: int | None = None
-    depth: int | None = None
-    activation: str | None = None
-
-    def create(self, observation_shape: Sequence[int]) -> nn.Module:
-        return _Encoder(self.trunk(tuple(observation_shape)))
-
-    def create_with_action(
-        self, observation_shape: Sequence[int], action_size: int, discrete_action: bool = False
-    ) -> nn.Module:
-        shape = tuple(observation_shape)
-        if self.network == "mlp" and len(shape) == 1:
-            return _VectorEncoderWithAction(self.trunk((shape[0] + action_size,)))
-        return _EncoderWithAction(self.trunk(shape), action_size)
-
-    def trunk(self, shape: tuple[int, ...]) -> PolicyNetwork:
-        """The network for observations of a shape, its features the output."""
-        trunk = PolicyNetwork(NetworkSpec(self.network, shape, 1, **given_options(self)))
-        trunk.head = nn.Identity()  # type: ignore[assignment]
-        return trunk
-
-    @staticmethod
-    def get_type() -> str:
-        return "rlcondense"
-
-
-register_encoder_factory(NetworkFactory)
-
-
-class _Encoder(nn.Module):
-    def __init__(self, trunk: PolicyNetwork) -> None:
-        super().__init__()
-        self.trunk = trunk
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.trunk.features(x)
-
-
-class _VectorEncoderWithAction(_Encoder):
-    """Observation and action side by side at the input."""
-
-    def forward(self, x: Tensor, action: Tensor) -> Tensor:  # type: ignore[override]
-        return self.trunk.features(torch.cat([x, action], dim=1))
-
-
-class _EncoderWithAction(_Encoder):
-    """The action joins the features, and a dense layer mixes them."""
-
-    def __init__(self, trunk: PolicyNetwork, action_size: int) -> None:
-        super().__init__(trunk)
-        self.mix = nn.Linear(trunk.num_features + action_size, trunk.num_features)
-
-    def forward(self, x: Tensor, action: Tensor) -> Tensor:  # type: ignore[override]
-        return self.mix(torch.cat([self.trunk.features(x), action], dim=1)).relu()  # type: ignore[no-any-return]
 
 
 class D3RLPyPolicies(PolicyBatch):
@@ -521,7 +321,7 @@ class DrawingPolicies(D3RLPyPolicies):
 
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
         actions = np.empty_like(noise, np.float32)
-        with torch.random.fork_rng(devices=_cuda_devices()):
+        with torch.random.fork_rng(devices=cuda_devices()):
             for row in range(len(noise)):
                 torch.manual_seed(int(noise[row].flat[0] * 2**53))
                 one = slice(row, row + 1)
@@ -612,38 +412,3 @@ class _Remembering(Player):
         for context in self._contexts():
             context[done] = 0
         self._to_come[done], self._time[done] = self._target, 1
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
-    """Within, d3rlpy's global randomness comes from `seed`; after, all is as it was."""
-    kept = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
-    if device != "cpu":
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=_cuda_devices()):
-        d3rlpy.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
-            torch.backends.cudnn.deterministic = kept[2]
-
-
-def _cuda_devices() -> list[int]:
-    """The GPUs whose random state d3rlpy may touch."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return []
-    return list(range(torch.cuda.device_count()))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep d3rlpy's log off the terminal."""
-    before = structlog.get_config()
-    errors_only = structlog.make_filtering_bound_logger(logging.ERROR)
-    structlog.configure(**{**before, "wrapper_class": errors_only})
-    try:
-        yield
-    finally:
-        structlog.configure(**before)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.features import FeatureConfig, cloned_network, encode, targets_of
+from rlcondense.networks import PolicyNetwork
 
 
 @dataclass(frozen=True)
-class EL2NConfig(FeatureConfig):
+class ScoreConfig(FeatureConfig):
     """Settings.
 
     Attributes:
         updates: of behavioural cloning before the scores are taken.
-        networks: over which they are averaged.
+        networks: over which they are averaged; the paper has 10.
         keep: `hardest` (highest scores, as in the paper) or `easiest`.
     """
 
@@ -31,21 +35,40 @@ class EL2NConfig(FeatureConfig):
         check_choice(self, "keep", ("hardest", "easiest"))
 
 
-class EL2N(Method[EL2NConfig]):
+class EL2N(Method[ScoreConfig]):
     """Keeps the rows on which networks err most early in training: the L2 norm of the error."""
 
-    Config = EL2NConfig
+    Config = ScoreConfig
     label_kinds = ("hard", "soft")
     id = "el2n"
 
     def _condense(self, problem: Problem) -> Condensation:
-        c = self.config
-        targets = targets_of(problem, c.labels).cpu().numpy()
-        scores = np.zeros(len(problem.dataset))
-        for seed in problem.rng().integers(2**31, size=c.networks):
-            network = cloned_network(problem, c.network, c.updates, c.labels, int(seed))
+        targets = targets_of(problem, self.config.labels).cpu().numpy()
+
+        def score(network: PolicyNetwork) -> npt.NDArray[Any]:
             _, probabilities = encode(network, problem.dataset)
-            scores += np.linalg.norm(probabilities - targets, axis=1) / c.networks
-        order = np.argsort(scores if c.keep == "easiest" else -scores, kind="stable")
-        selected = select(problem.dataset, np.sort(order[: problem.size]), c.labels)
-        return selected.costing(c.networks * c.updates * 64)
+            norms: npt.NDArray[Any] = np.linalg.norm(probabilities - targets, axis=1)
+            return norms
+
+        return keep_by_score(problem, self.config, score)
+
+
+def keep_by_score(
+    problem: Problem,
+    config: ScoreConfig,
+    score: Callable[[PolicyNetwork], npt.NDArray[Any]],
+) -> Condensation:
+    """Select the rows of highest or lowest score, averaged over networks.
+
+    Args:
+        problem: whose data, and how many rows.
+        config: how many networks, how long they train, and which end is kept.
+        score: gives the scores `(N,)` of all rows on one network.
+    """
+    scores = np.zeros(len(problem.dataset))
+    for seed in problem.rng().integers(2**31, size=config.networks):
+        network = cloned_network(problem, config.network, config.updates, config.labels, int(seed))
+        scores += score(network) / config.networks
+    order = np.argsort(scores if config.keep == "easiest" else -scores, kind="stable")
+    selected = select(problem.dataset, np.sort(order[: problem.size]), config.labels)
+    return selected.costing(config.networks * config.updates * 64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.methods.base import (
     Condensation,
     LabelConfig,
@@ -22,7 +23,15 @@ class Full(Method[LabelConfig]):
     id = "full"
 
     def _condense(self, problem: Problem) -> Condensation:
-        dataset = problem.dataset
-        labels = selection_labels(dataset, self.config.labels)
-        columns = {**dataset.columns(), "next_rows": dataset.next_rows}
-        return Condensation(columns, labels, np.arange(len(dataset)))
+        return everything(problem.dataset, self.config.labels)
+
+
+def everything(dataset: TransitionDataset, label_kind: str) -> Condensation:
+    """All rows of a dataset, as they lie there.
+
+    Raises:
+        BadConfig: soft labels are wanted, and there are none.
+    """
+    labels = selection_labels(dataset, label_kind)
+    columns = {**dataset.columns(), "next_rows": dataset.next_rows}
+    return Condensation(columns, labels, np.arange(len(dataset)))

@@ -7,7 +7,9 @@ episodes up to a percentage of the transitions. `Budget.unit` says which.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, select
 
@@ -39,5 +41,10 @@ class Percentile(Method[LabelConfig]):
                 f"the best episode has {len(dataset.episodes[best[0]])} transitions, "
                 f"{budget.percent}% of the data only {problem.size}"
             )
-        kept = [np.asarray(dataset.episodes[i]) for i in sorted(best[:count])]
-        return select(dataset, np.concatenate(kept), self.config.labels)
+        return select(dataset, rows_of_best(dataset, count), self.config.labels)
+
+
+def rows_of_best(dataset: TransitionDataset, count: int) -> npt.NDArray[np.int64]:
+    """All rows of the `count` episodes of highest return, in the data's order."""
+    best = np.argsort(-dataset.episode_returns(), kind="stable")
+    return np.concatenate([np.asarray(dataset.episodes[i]) for i in sorted(best[:count])])

@@ -71,12 +71,12 @@ def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task:
     """
     import d3rlpy
 
-    from rlcondense.learners.d3rlpy import NetworkFactory, _quiet
+    from rlcondense.d3rlpy_parts import NetworkFactory, quiet
 
     updates = 30
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
     learner = make_learner("bc", updates=updates, batch_size=256)
-    with _quiet():
+    with quiet():
         dataset = d3rlpy.dataset.MDPDataset(
             np.asarray(tiny.observations),
             np.asarray(tiny.actions)[:, None],
@@ -95,7 +95,7 @@ def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task:
 
     def theirs() -> None:
         trained["theirs"] = algorithm = config.create(device="cpu:0")
-        with _quiet():
+        with quiet():
             algorithm.fit(
                 dataset,
                 n_steps=updates,

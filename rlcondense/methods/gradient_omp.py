@@ -1,0 +1,121 @@
+"""Orthogonal matching pursuit of the data's gradient, the idea of ReDOR (Yang et al., 2025, arXiv
+2502.18955) and GRAD-MATCH (Killamsetty et al., 2021, arXiv 2103.00123).
+
+    min_{S, w >= 0}  | mean_{i in D} g_i  -  sum_{i in S} w_i g_i |,   |S| = size
+
+g_i is the gradient of row i's loss by a network's last layer, an outer product of an error and a
+feature, so no gradient is ever written out. By default the loss is that of behavioural cloning,
+which is what students minimise here. `gradient = "critic"` takes a critic's, as ReDOR does: the
+squared error of its value against the return that followed. ReDOR selects anew along a critic's
+training; here the gradients of several networks are matched at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.config import check_choice, check_positive
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Condensation, Method, Problem, select
+from rlcondense.methods.condensed import Budget, MatchingLoss
+from rlcondense.methods.features import FeatureConfig, cloned_network, encode, targets_of
+from rlcondense.methods.percentile import rows_of_best
+from rlcondense.methods.pursuit import HeadGradients, matching_pursuit
+from rlcondense.methods.values import GAMMA, action_values
+
+Array = npt.NDArray[Any]
+LEFT_OVER = 1e-3  # of the mean weight, for rows that are only there to meet the size
+
+
+@dataclass(frozen=True)
+class GradientOMPConfig(FeatureConfig):
+    """Settings.
+
+    Attributes:
+        gradient: `policy` or `critic`.
+        updates: of the networks before gradients are taken.
+        networks: whose gradients are matched.
+        keep_return: fraction of the episodes, best first, that rows are selected from and whose
+            gradient is matched; 1 for all.
+    """
+
+    gradient: str = "policy"
+    updates: int = 100
+    networks: int = 3
+    keep_return: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "gradient", ("policy", "critic"))
+        check_positive(self, "networks", "keep_return")
+        if self.keep_return > 1:
+            raise BadConfig(f"keep_return must be at most 1, not {self.keep_return}")
+        if self.gradient == "critic":
+            check_positive(self, "updates")
+
+
+class GradientOMP(Method[GradientOMPConfig]):
+    """Keeps the rows, with weights, whose gradients add up to that of all the data."""
+
+    Config = GradientOMPConfig
+    label_kinds = ("hard", "soft")
+    needs = frozenset({"rewards", "episodes"})
+    id = "gradient-omp"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, dataset, rng = self.config, problem.dataset, problem.rng()
+        problem.num_actions  # noqa: B018  refuses continuous actions
+        whole = Budget(percent=100 * c.keep_return, unit="episodes").episodes(dataset)
+        candidates = rows_of_best(dataset, whole)
+        if len(candidates) < problem.size:
+            raise BadConfig(
+                f"keep_return {c.keep_return} leaves {len(candidates)} transitions, "
+                f"fewer than {problem.size}"
+            )
+        factors = policy_factors if c.gradient == "policy" else critic_factors
+        seeds = rng.integers(2**31, size=c.networks)
+        found = [factors(problem, c, int(seed)) for seed in seeds]
+        gradients = HeadGradients([(e[candidates], h[candidates]) for e, h in found])
+        places, weights, residuals = matching_pursuit(gradients, problem.size, problem.progress)
+        places, weights = _fill(places, weights, problem.size, len(candidates), rng)
+        order = np.argsort(places)
+        selected = select(dataset, candidates[places[order]], c.labels)
+        return replace(
+            selected.costing(c.networks * (64 * c.updates + len(dataset))),
+            weights=weights[order].astype(np.float32),
+            matching_loss=MatchingLoss(residuals[0], residuals[-1]),
+        )
+
+
+def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
+    """Errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a cloned policy."""
+    network = cloned_network(problem, config.network, config.updates, config.labels, seed)
+    features, probabilities = encode(network, problem.dataset)
+    errors = probabilities - targets_of(problem, config.labels).cpu().numpy()
+    return errors, _with_one(features)
+
+
+def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
+    """Likewise of a critic, whose error is in the value of the action taken alone."""
+    values = action_values(problem, config.network, config.updates, seed)
+    returns = problem.dataset.returns_to_go(GAMMA).astype(np.float32)
+    taken = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
+    return taken * (values.q - returns)[:, None], _with_one(values.features)
+
+
+def _with_one(features: Array) -> Array:
+    return np.concatenate([features, np.ones((len(features), 1), features.dtype)], 1)
+
+
+def _fill(
+    places: Array, weights: Array, size: int, count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Meet the size where fewer rows give the gradient to rounding: others, of little weight."""
+    others = np.setdiff1d(np.arange(count), places)
+    more = rng.choice(others, size - len(places), replace=False)
+    small = LEFT_OVER * weights.mean() if len(weights) else 1.0
+    return np.concatenate([places, more]), np.concatenate([weights, np.full(len(more), small)])

@@ -1,0 +1,111 @@
+"""GraNd scores (Paul et al., 2021, arXiv 2107.07075, definition 2.1).
+
+The score of a row is the expected norm of its loss's gradient over all weights, the expectation
+over networks early in training. The paper takes it at initialisation too, where it tells nothing
+(Kirsch, 2023, arXiv 2303.14753), so networks are trained for a little first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+
+from rlcondense.cloning import row_losses
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.el2n import ScoreConfig, keep_by_score
+from rlcondense.methods.features import targets_of
+from rlcondense.networks import PolicyNetwork
+
+CHUNK = 64  # rows whose gradients are in memory at a time, one layer's after another's
+
+
+class GraNd(Method[ScoreConfig]):
+    """Keeps the rows whose gradients are longest early in training."""
+
+    Config = ScoreConfig
+    label_kinds = ("hard", "soft")
+    id = "grand"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        targets = targets_of(problem, self.config.labels)
+        observations = problem.dataset.observations
+
+        def score(network: PolicyNetwork) -> npt.NDArray[Any]:
+            return gradient_norms(network, observations, targets, problem)
+
+        selected = keep_by_score(problem, self.config, score)
+        taken = self.config.networks * len(targets)
+        return selected.costing(selected.gradient_evaluations + taken)
+
+
+def gradient_norms(
+    network: PolicyNetwork, observations: npt.NDArray[Any], targets: Tensor, problem: Problem
+) -> npt.NDArray[np.float32]:
+    """The L2 norm of each row's cross-entropy gradient over all weights, exactly.
+
+    Args:
+        network: made of linear and convolutional layers, which all of ours are.
+        observations: `(N, *observation)`.
+        targets: `(N, A)` distributions, on the network's device.
+        problem: told how far it is.
+
+    Returns:
+        `(N,)` norms.
+    """
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen.append((layer, inputs[0], output))
+        return output.clone()  # what comes next may change it in place
+
+    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    assert sum(1 for m in layers for _ in m.parameters()) == sum(1 for _ in network.parameters())
+    handles = [layer.register_forward_hook(watch) for layer in layers]
+    norms = []
+    for start in range(0, len(targets), CHUNK):
+        rows = slice(start, start + CHUNK)
+        batch = torch.from_numpy(np.array(observations[rows])).to(targets.device)
+        # No row's loss depends on another row, so the sum's gradient holds each row's own.
+        loss = row_losses(network(batch), targets[rows]).sum()
+        deltas = torch.autograd.grad(loss, [output for _, _, output in seen])
+        squares = [
+            _squared_norms(layer, x, delta)
+            for (layer, x, _), delta in zip(seen, deltas, strict=True)
+        ]
+        norms.append(torch.stack(squares).sum(0).sqrt().cpu().numpy())
+        seen.clear()
+        problem.progress("score rows", start + len(batch), len(targets))
+    for handle in handles:
+        handle.remove()
+    return np.concatenate(norms)
+
+
+@torch.no_grad()
+def _squared_norms(layer: nn.Module, x: Tensor, delta: Tensor) -> Tensor:
+    """The squared norms `(B,)` of each row's gradient over a layer's weights and bias.
+
+    Args:
+        layer: linear or convolutional.
+        x: its input, a row each.
+        delta: the loss's gradient by its output, a row each.
+    """
+    if isinstance(layer, nn.Linear):  # the outer product of delta and x, and delta for the bias
+        return delta.square().sum(1) * (x.square().sum(1) + 1)
+    assert isinstance(layer, nn.Conv2d)
+    rows, (out, *kernel) = len(x), layer.weight.shape
+    # One group of channels for each row gives each row's gradient in one convolution.
+    by_row: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+        x.reshape(1, -1, *x.shape[2:]),
+        (rows * out, *kernel),
+        delta.reshape(1, -1, *delta.shape[2:]),
+        stride=layer.stride,
+        padding=layer.padding,
+        groups=rows,
+    )
+    squares: Tensor = by_row.reshape(rows, -1).square().sum(1) + delta.sum((2, 3)).square().sum(1)
+    return squares

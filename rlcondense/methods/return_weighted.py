@@ -1,0 +1,86 @@
+"""All the data, each row weighed by its episode's return (Light, Liu and Hu, 2024, arXiv
+2407.20299, equation 1).
+
+    L_BC(theta | D) = sum_{(s, a) in D}  w(s, a, G_0) |pi_theta(s) - a|
+
+Their w is 1 for episodes of return G_0 >= b and 0 for others. The smooth one is reward-weighted
+regression (Peters and Schaal, 2007) as advantage-weighted regression has it (Peng et al., 2019,
+arXiv 1910.00177): w = exp(z / temperature), cut off at 20, where z is the return of the episode,
+standardised over episodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem
+from rlcondense.methods.condensed import Budget
+from rlcondense.methods.full import everything
+from rlcondense.methods.percentile import rows_of_best
+
+LARGEST = 20.0  # omega_max of Peng et al.
+
+
+@dataclass(frozen=True)
+class ReturnWeightedConfig(LabelConfig):
+    """Settings.
+
+    Attributes:
+        weighting: `exponential`, or `indicator` of the best episodes.
+        temperature: of `exponential`, in standard deviations of the return.
+        percent: of `indicator`, of the episodes.
+    """
+
+    weighting: str = "exponential"
+    temperature: float = 1.0
+    percent: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "weighting", ("exponential", "indicator"))
+        check_positive(self, "temperature", "percent")
+        if self.percent > 100:
+            raise BadConfig(f"percent must be at most 100, not {self.percent}")
+
+
+class ReturnWeighted(Method[ReturnWeightedConfig]):
+    """Keeps everything; learners that honour weights look most at what went well."""
+
+    Config = ReturnWeightedConfig
+    label_kinds = ("hard", "soft", "continuous")
+    needs = frozenset({"rewards", "episodes"})
+    stochastic = False
+    id = "return-weighted"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, dataset = self.config, problem.dataset
+        if c.weighting == "indicator":
+            weights = indicator(dataset, c.percent)
+        else:
+            weights = exponential(dataset, c.temperature)
+        return replace(everything(dataset, c.labels), weights=weights)
+
+
+def indicator(dataset: TransitionDataset, percent: float) -> npt.NDArray[np.float32]:
+    """Weights `(N,)`: 1 in the best episodes, those that `percentile` keeps, and 0 elsewhere."""
+    weights = np.zeros(len(dataset), np.float32)
+    count = Budget(percent=percent, unit="episodes").episodes(dataset)
+    weights[rows_of_best(dataset, count)] = 1
+    return weights
+
+
+def exponential(dataset: TransitionDataset, temperature: float) -> npt.NDArray[np.float32]:
+    """Weights `(N,)`, positive, that grow with the return of the row's episode."""
+    returns: npt.NDArray[Any] = dataset.episode_returns()
+    z = (returns - returns.mean()) / (returns.std() or 1.0)
+    lengths = [len(rows) for rows in dataset.episodes]
+    # Weights too small for float32 are cut off likewise, so that none is zero.
+    exponent = np.clip(z / temperature, -np.log(1e30), np.log(LARGEST))
+    return np.repeat(np.exp(exponent), lengths).astype(np.float32)

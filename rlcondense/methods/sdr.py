@@ -1,0 +1,124 @@
+"""Stepwise dual ranking (Lei, Cheng and Tao, KDD 2026, arXiv 2512.18246).
+
+Rows of the same step t of their episodes are ranked by action value and by state density. At each
+step the lowest values and the highest densities are clipped, the more the later,
+
+    q >= quantile(lambda_1 tanh(t / 100))  and  density <= quantile(1 - lambda_2 tanh(t / 100)),
+
+and the budget is drawn uniformly from what is left, as in the authors' code. Two estimates are
+others here. They take the action value from Cal-QL, of its own policy's actions, which they train
+students on too; here it comes from conservative Q-learning on the data, of the action taken. They
+take the density of state vectors from a masked autoregressive flow; here it is that of a network's
+features, by the distance to the k-th nearest neighbour (Loftsgaarden and Quesenberry, 1965).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.config import check_positive
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Condensation, Method, Problem, select
+from rlcondense.methods.features import FeatureConfig, features_of
+from rlcondense.methods.values import action_values
+
+Array = npt.NDArray[Any]
+TAU = 100  # steps over which clipping sets in
+COMPONENTS = 32  # principal components of the features that distances are taken in
+NEIGHBOURS = 10
+CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class SDRConfig(FeatureConfig):
+    """Settings; the two lambdas are those of the authors' example.
+
+    Attributes:
+        lambda_1: share of the rows of a late step that are clipped for their action value.
+        lambda_2: share that is clipped for their state density.
+        value_updates: of Q-learning.
+    """
+
+    lambda_1: float = 0.2
+    lambda_2: float = 0.2
+    value_updates: int = 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "value_updates")
+        for name in ("lambda_1", "lambda_2"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadConfig(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+
+
+class SDR(Method[SDRConfig]):
+    """Draws rows of which neither the value is low nor the state common, for their step."""
+
+    Config = SDRConfig
+    label_kinds = ("hard", "soft")
+    needs = frozenset({"rewards", "episodes"})
+    id = "sdr"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, dataset = self.config, problem.dataset
+        rng = np.random.default_rng([problem.seed, 1])
+        values = action_values(problem, c.network, c.value_updates, int(rng.integers(2**31)))
+        features, gradients = features_of(problem, c)
+        density = state_density(features, problem)
+        steps = np.asarray(dataset.steps)
+        kept = stepwise_clip(steps, values.q, density, c.lambda_1, c.lambda_2)
+        rows = draw(kept, values.q, density, problem.size, rng)
+        selected = select(dataset, np.sort(rows), c.labels)
+        return selected.costing(gradients + values.gradient_evaluations)
+
+
+def stepwise_clip(
+    steps: Array, q: Array, density: Array, lambda_1: float, lambda_2: float
+) -> npt.NDArray[np.bool_]:
+    """Which rows `(N,)` are left, judged among the rows of the same step."""
+    kept = np.zeros(len(steps), bool)
+    for t in np.unique(steps):
+        rows = np.flatnonzero(steps == t)
+        rising = np.tanh(t / TAU)
+        low = np.quantile(q[rows], lambda_1 * rising)
+        high = np.quantile(density[rows], 1 - lambda_2 * rising)
+        kept[rows] = (q[rows] >= low) & (density[rows] <= high)
+    return kept
+
+
+def draw(
+    kept: Array, q: Array, density: Array, size: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """`size` of the rows that are kept; where they are too few, clipped ones are added.
+
+    Those come in the order of the sum of their two ranks over all the data.
+    """
+    pool = np.flatnonzero(kept)
+    if len(pool) >= size:
+        return rng.choice(pool, size, replace=False)
+    ranks = np.argsort(np.argsort(q)) + np.argsort(np.argsort(-density))
+    clipped = np.flatnonzero(~kept)
+    order = np.argsort(-ranks[clipped], kind="stable")
+    return np.concatenate([pool, clipped[order[: size - len(pool)]]])
+
+
+def state_density(features: Array, problem: Problem) -> Array:
+    """A number for each row `(N,)` that is higher where the features `(N, F)` lie denser."""
+    from sklearn.neighbors import NearestNeighbors
+
+    count = len(features)
+    centred = features - features.mean(0)
+    _, components = np.linalg.eigh(centred.T @ centred)  # the largest come last
+    x = centred @ components[:, -COMPONENTS:]
+    neighbours = min(NEIGHBOURS + 1, count)  # the row itself is the first
+    search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(x)
+    distances = []
+    for start in range(0, count, CHUNK):
+        found, _ = search.kneighbors(x[start : start + CHUNK])
+        distances.append(found[:, -1])
+        problem.progress("estimate densities", min(start + CHUNK, count), count)
+    return np.asarray(-np.concatenate(distances))

@@ -1,0 +1,109 @@
+"""Action values of all rows, by a Q-function of d3rlpy that is trained on the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rlcondense.methods.base import Problem
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.quiet import quiet_import
+
+Array = npt.NDArray[Any]
+CHUNK = 512  # rows looked at at a time
+BATCH = 64
+LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates
+SYNCS = 20  # how often the target network is renewed: so many steps ahead rewards are seen
+GAMMA = 0.99
+
+
+@dataclass(frozen=True)
+class ActionValues:
+    """What a Q-function makes of every row.
+
+    Attributes:
+        q: `(N,)` float32 value of the action taken, in units of reward.
+        features: `(N, F)` float32, what its last layer, which is linear, is given.
+        gradient_evaluations: gradients of one row's loss that training it took.
+    """
+
+    q: Array
+    features: Array
+    gradient_evaluations: int
+
+
+def action_values(problem: Problem, network: str, updates: int, seed: int) -> ActionValues:
+    """Train conservative Q-learning (Kumar et al., 2020, arXiv 2006.04779) on all the data.
+
+    Args:
+        problem: whose data.
+        network: of the Q-function.
+        updates: of 64 rows each.
+        seed: of its weights and batches.
+
+    Raises:
+        BadConfig: the task's actions are not discrete.
+        RLCondenseError: training diverged.
+    """
+    problem.num_actions  # noqa: B018  refuses continuous actions before anything is imported
+    from rlcondense.d3rlpy_parts import (
+        TRANSITIONS,
+        NetworkFactory,
+        TransitionBuffer,
+        dataset_info,
+        trained,
+    )
+
+    with quiet_import("d3rlpy"):  # it was imported just now
+        from d3rlpy.algos import DiscreteCQLConfig
+
+    dataset = problem.dataset
+    columns: dict[str, Any] = dataset.columns()
+    ones = np.ones(len(dataset), np.float32)
+    data = CondensedDataset(**columns, weights=ones, next_rows=dataset.next_rows)
+    info = dataset_info(data, problem.task)
+    config = DiscreteCQLConfig(
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH,
+        gamma=GAMMA,
+        target_update_interval=max(updates // SYNCS, 1),
+        encoder_factory=NetworkFactory(network),
+    )
+
+    def create() -> Any:
+        made = config.create(device="cpu:0" if problem.device == "cpu" else "cuda:0")
+        made.create_impl(tuple(dataset.observations.shape[1:]), info.action_size)
+        return made
+
+    def report(_algorithm: Any, _epoch: int, step: int) -> None:
+        if step % 20 == 0 or step == updates:
+            problem.progress("train action values", step, updates)
+
+    algorithm = trained(
+        create,
+        TransitionBuffer(data, problem.task, TRANSITIONS, np.random.default_rng(seed)),
+        updates,
+        seed=seed,
+        device=problem.device,
+        report=report,
+        owner="the Q-function",
+    )
+    q, features = _read(algorithm, dataset.observations, np.asarray(dataset.actions))
+    return ActionValues(q, features, updates * BATCH)
+
+
+@torch.no_grad()
+def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, Array]:
+    [q_function] = algorithm.impl.modules.q_funcs
+    found, features = [], []
+    for start in range(0, len(observations), CHUNK):
+        rows = slice(start, start + CHUNK)
+        x = np.asarray(observations[rows], np.float32)
+        found.append(algorithm.predict_value(x, actions[rows]))
+        encoded = q_function.encoder(torch.from_numpy(x).to(algorithm.impl.device))
+        features.append(encoded.cpu().numpy())
+    return np.concatenate(found), np.concatenate(features)

@@ -134,6 +134,10 @@ class Finding:
     bound: float
     text: str
 
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.name.replace('-', ' ')}: {self.text}"
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -48,9 +48,8 @@ CHUNK = 256  # rows that are held in memory as floats at once
 EXPLANATIONS: Mapping[str, str] = {
     "non-finite-rows": "rows hold NaN or infinity",
     "moved-nothing": (
-        f"synthetic observations moved by less than {MOVED_LEVELS} grey levels on average, what "
-        f"rounding to whole ones removes, or other observations than frames by less than "
-        f"{MOVED_DEVIATIONS} standard deviations of the data"
+        f"synthetic frames moved by less than {MOVED_LEVELS} grey levels on average, what rounding "
+        f"to whole ones removes (other observations: {MOVED_DEVIATIONS} standard deviations)"
     ),
     "missing-actions": (
         "the labels leave out an action of the data that a random set of the same size has "
@@ -212,9 +211,10 @@ def _non_finite_rows(data: CondensedDataset) -> Finding | None:
 
 
 def _moved_nothing(data: CondensedDataset, near: _Nearness | None) -> Finding | None:
-    """The change from the start, by what was reported and by what there is to be seen.
+    """The change from the start, by what is reported and by what is seen, whichever is less.
 
-    Of synthetic rows that say no start, the nearest rows of the data are taken for it.
+    Where neither is known, the nearest rows of the data are taken for the start. So rows of the
+    data whose `source_indices` are not told count as a synthetic set that did not move.
     """
     told = data.report.displacement if data.report is not None else None
     if near is None:
@@ -236,10 +236,11 @@ def _moved_nothing(data: CondensedDataset, near: _Nearness | None) -> Finding | 
 def _missing_actions(data: CondensedDataset, source: TransitionDataset) -> Finding | None:
     if source.actions.dtype.kind == "f":
         return None
+    mass: Array
     if data.label_kind == "soft":
         mass = data.weights.astype(np.float64) @ data.column("action_probs")
     else:
-        mass = np.bincount(data.actions, data.weights)
+        mass = np.bincount(data.actions.astype(np.int64), data.weights)
     count = max(len(mass), int(source.actions.max()) + 1)
     mass = np.pad(mass / mass.sum(), (0, count - len(mass)))
     share = np.bincount(source.actions, minlength=count) / len(source)
@@ -258,29 +259,38 @@ def _missing_actions(data: CondensedDataset, source: TransitionDataset) -> Findi
 def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) -> Finding | None:
     """Rows above the first of a kind: of selections by source row, of synthetic sets by content.
 
-    A synthetic row may occur as often as it does in the data.
+    Synthetic rows may be equal as often as those they started as, or if that is not known as often
+    as rows of the data are.
     """
     if data.source_indices is not None:
         count = len(data) - len(np.unique(data.source_indices))
     else:
         repeated = {row: n for row, n in Counter(_contents(data, data)).items() if n > 1}
-        there: Counter[bytes] = Counter()
-        if repeated and source is not None:
-            there.update(row for row in _contents(source, data) if row in repeated)
-        count = sum(max(0, n - max(1, there[row])) for row, n in repeated.items())
+        count = sum(repeated.values()) - len(repeated)
+        start = data.initial_indices
+        if count and source is not None:
+            if start is not None and start.max() < len(source):
+                began = Counter(_contents(source, data, start))
+                count = max(0, count - began.total() + len(began))
+            else:
+                there = Counter(row for row in _contents(source, data) if row in repeated)
+                count = sum(max(0, n - max(1, there[row])) for row, n in repeated.items())
     if not count:
         return None
     return _finding("duplicate-rows", count, 0, f"{count} of {len(data)} rows repeat another")
 
 
-def _contents(columns: Columns, like: CondensedDataset) -> Iterator[bytes]:
-    """A digest of each row's observation and label, the same for 3 and 3.0."""
+def _contents(
+    columns: Columns, like: CondensedDataset, which: Array | None = None
+) -> Iterator[bytes]:
+    """A digest of observation and label of each row, or of some, the same for 3 and 3.0."""
     labels = columns.action_probs if like.label_kind == "soft" else columns.actions
     if labels is None:
         return
-    for rows in _chunks(len(columns)):
-        observations = np.asarray(columns.observations[rows], np.float32)
-        targets = np.asarray(labels[rows], np.float32)
+    which = np.arange(len(columns)) if which is None else which
+    for part in _chunks(len(which)):
+        observations = np.asarray(columns.observations[which[part]], np.float32)
+        targets = np.asarray(labels[which[part]], np.float32)
         for observation, target in zip(observations, targets, strict=True):
             content = observation.tobytes() + target.tobytes()
             yield hashlib.blake2b(content, digest_size=16).digest()
@@ -353,7 +363,7 @@ class _Nearness:
     @cached_property
     def _centre(self) -> Array:
         """Taken from all features, as float32 keeps small numbers apart better than large ones."""
-        return self._raw.mean(0)
+        return np.asarray(self._raw.mean(0))
 
     @cached_property
     def _real(self) -> Array:  # (N, F)

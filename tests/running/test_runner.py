@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from rlcondense import catalogue
+from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
 from rlcondense.files import read_json, write_json
@@ -340,6 +342,15 @@ def test_records_say_what_detectors_found_in_sets_and_students(tmp_path: Path) -
     taught = {**QUICK["learner_settings"], "updates": 30, "learning_rate": 0.01}
     good = quick(tmp_path, references=False, learner_settings=taught).record
     assert (found(good["report"]), found(good)) == ([], [])
+
+
+def test_condense_ends_with_what_was_found(tmp_path: Path) -> None:
+    catalogue.register("methods", "tests/unmoved", "tests.methods.test_detectors:Unmoved")
+    command = ["condense", "--dataset", TINY, "--size", "5", "--out", str(tmp_path / "c")]
+    said = CliRunner().invoke(main, [*command, "--method", "tests/unmoved"])
+    assert said.output.splitlines()[-1].startswith("! moved nothing: 0 grey levels on average from")
+    said = CliRunner().invoke(main, [*command, "--method", "random"])
+    assert said.output.splitlines()[-1].startswith("5 transitions")
 
 
 def test_a_set_from_elsewhere_is_looked_at_whatever_it_says(tmp_path: Path) -> None:

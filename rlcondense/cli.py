@@ -219,6 +219,8 @@ def condense(
         f"{len(data)} transitions, {data.report.bytes:,} bytes, "
         f"{data.report.cost.wall_seconds:.1f} s: {out}"
     )
+    for finding in data.report.findings or ():
+        click.echo(f"! {finding}")
 
 
 @main.command()
@@ -587,17 +589,26 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
+    findings = facts.pop("findings", None) or ()
     for key, value in facts.items():
         if value not in ("", [], {}, None):
             click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
+    for finding in findings:
+        click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
+    """What a folder's report says, with what detectors see where it does not say what they saw."""
     from rlcondense.files import read_json
+    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.methods.detectors import detect
 
-    for file in ("report.json", "policies.json"):
+    for file in (REPORT, "policies.json"):
         if (folder / file).is_file():
             facts: dict[str, Any] = read_json(folder / file)
+            if (folder / ARRAYS).is_file() and facts.get("findings") is None:
+                found = detect(load_condensed(folder), None)
+                facts["findings"] = [dataclasses.asdict(finding) for finding in found]
             return facts
     return None
 

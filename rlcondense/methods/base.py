@@ -26,6 +26,7 @@ from rlcondense.methods.condensed import (
     check_rows,
     with_next_rows,
 )
+from rlcondense.methods.detectors import with_findings
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
@@ -234,7 +235,7 @@ class Method(ABC, Generic[ConfigT]):
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
         kept = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
-        return CondensedDataset(
+        made = CondensedDataset(
             **kept,
             weights=weights,
             label_kind=result.label_kind,
@@ -263,6 +264,7 @@ class Method(ABC, Generic[ConfigT]):
                 matching_loss=result.matching_loss,
             ),
         )
+        return with_findings(made, dataset)
 
     def _check_needs(self, dataset: TransitionDataset, expert: Expert | None) -> None:
         if "expert" in self.needs and expert is None:

@@ -119,6 +119,27 @@ class MatchingLoss:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What one of `rlcondense.methods.detectors` found.
+
+    Attributes:
+        name: of the detector.
+        measured: the figure.
+        bound: what it was compared with.
+        text: both in words.
+    """
+
+    name: str
+    measured: float
+    bound: float
+    text: str
+
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.name.replace('-', ' ')}: {self.text}"
+
+
+@dataclass(frozen=True)
 class Cost:
     """What condensation took.
 
@@ -160,6 +181,7 @@ class CondensationReport:
         cost: what it took.
         displacement: of synthetic observations.
         matching_loss: of methods that match something.
+        findings: of the detectors; None where none have looked.
     """
 
     method: str
@@ -175,10 +197,12 @@ class CondensationReport:
     cost: Cost
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
+    findings: tuple[Finding, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
-        return asdict(self)
+        found = self.findings
+        return {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
 
 
 @dataclass(frozen=True)
@@ -398,8 +422,10 @@ def _report(values: dict[str, Any]) -> CondensationReport | None:
     if "method" not in values:
         return None
     moved, loss = values.pop("displacement"), values.pop("matching_loss")
+    found = values.pop("findings", None)
     return CondensationReport(
         **values | {"cost": Cost(**values["cost"])},
         displacement=Displacement(**moved) if moved else None,
         matching_loss=MatchingLoss(**loss) if loss else None,
+        findings=None if found is None else tuple(Finding(**finding) for finding in found),
     )

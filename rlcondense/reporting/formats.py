@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlcondense.reporting.board import Aggregate, Board, SuitePart
-from rlcondense.reporting.rows import FLOORS, SPLITS, Group, Row, names_of
+from rlcondense.reporting.rows import FLOORS, SPLITS, Group, Row, explanations, names_of
 from rlcondense.reporting.statistics import STATISTICS, Interval
 from rlcondense.reporting.tables import bracketed, group_caption, plus_minus, recovery_text
 
@@ -68,7 +68,7 @@ def _cells(row: Row) -> list[str]:
     heldout = row.returns["heldout"]
     rank = "" if row.rank is None else "-".join(map(str, sorted(set(row.rank))))
     return [
-        f"{row.name} {row.mark}".rstrip(),
+        f"{row.name} {row.marks}".rstrip(),
         size,
         seeds,
         plus_minus(row.returns["seen"]["mean"]),
@@ -134,7 +134,12 @@ def markdown(suite: SuitePart) -> str:
         parts += ["## Missing", "\n".join(f"- {_markdown_text(title)}" for title in missing)]
     if suite.aggregates:
         parts += ["## Over tasks", _markdown_table(*aggregate_table(suite)), _over_tasks_text()]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    return "\n\n".join([*parts, *map(_markdown_text, _found(suite)), LEGEND]) + "\n"
+
+
+def _found(suite: SuitePart) -> list[str]:
+    """A line for each mark of a detector in a suite's tables."""
+    return explanations(row for group in suite.groups for row in group.rows)
 
 
 def _shown(suite: SuitePart) -> tuple[list[tuple[str, Group]], list[str]]:
@@ -160,7 +165,8 @@ def headline(suite: SuitePart) -> str:
             told = dict(zip(headers, cells, strict=True))
             first = "" if number else f"{task}, {learner}"
             lines.append([first, *(told.get(name, "") for name in columns)])
-    return f"{_markdown_table(['task, learner', *columns], lines)}\n\n{_progress_text(suite)}"
+    table = _markdown_table(["task, learner", *columns], lines)
+    return "\n\n".join([table, *map(_markdown_text, _found(suite)), _progress_text(suite)])
 
 
 def titles(groups: Sequence[Group]) -> list[str]:
@@ -213,8 +219,8 @@ def latex(suite: SuitePart) -> str:
     if suite.aggregates:
         parts.append(_latex_table(aggregate_table(suite), _over_tasks_text(), f"{suite.name}-all"))
     head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx."
-    legend = rf"\noindent{{\footnotesize {_tex(LEGEND)}\par}}"
-    return "\n\n".join([head, *parts, legend]) + "\n"
+    legends = [rf"\noindent{{\footnotesize {_tex(t)}\par}}" for t in (*_found(suite), LEGEND)]
+    return "\n\n".join([head, *parts, *legends]) + "\n"
 
 
 def _latex_table(table: tuple[list[str], list[list[str]]], caption: str, label: str) -> str:
@@ -256,7 +262,7 @@ def html_page(suite: SuitePart) -> str:
     if suite.aggregates:
         parts += ["<h2>Over tasks</h2>", _html_table(*aggregate_table(suite))]
         parts.append(_paragraph(_over_tasks_text()))
-    body = "\n".join([*parts, _paragraph(LEGEND)])
+    body = "\n".join([*parts, *map(_paragraph, [*_found(suite), LEGEND])])
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(suite.name)}</title></head>\n<body>\n{body}\n</body></html>\n"
@@ -301,6 +307,7 @@ def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:
         "learner_seeds": row.learner_seeds,
         "episodes": row.episodes,
         "mark": row.mark,
+        "findings": " ".join(finding["name"] for finding in row.findings),
         "rank": "" if row.rank is None else "-".join(map(str, row.rank)),
         "cells": " ".join(filter(None, row.cells)),
     }

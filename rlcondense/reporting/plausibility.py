@@ -24,6 +24,7 @@ from rlcondense.files import canonical_json
 from rlcondense.learners.base import Learner
 from rlcondense.making import configured, make_task
 from rlcondense.methods.base import Method
+from rlcondense.methods.detectors import reported_findings
 from rlcondense.policies import random_policies
 from rlcondense.reporting.schema import shown, what_is_wrong
 from rlcondense.reporting.statistics import summarise
@@ -467,6 +468,19 @@ def _displacement(record: Record, known: Known) -> Iterator[str]:
         yield f"pixels cannot move by {moved['largest']:g}"
 
 
+def _findings(record: Record, known: Known) -> Iterator[str]:
+    """What the figures of a report say and its findings do not."""
+    report, task = record.get("report", {}), known.task(record["cell"]["task"])
+    if report.get("findings") is None or task is None:
+        return
+    pixels = task.observation_space.dtype == np.uint8
+    moved, loss = report.get("displacement") if pixels else None, report.get("matching_loss")
+    told = {finding["name"] for finding in report["findings"]}
+    for finding in reported_findings(moved, loss):
+        if finding.name not in told:
+            yield f"report.findings lacks {finding.name}: {finding.text}"
+
+
 def _dataset(record: Record, known: Known) -> Iterator[str]:
     cell, report = record["cell"], record.get("report", {})
     told = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
@@ -609,6 +623,7 @@ OF_RESULTS: Mapping[str, Check] = {
     "budget": _budget,
     "bytes": _bytes,
     "displacement": _displacement,
+    "findings": _findings,
     "dataset": _dataset,
     "expert": _expert,
     "selection": _selection,

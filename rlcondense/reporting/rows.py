@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.methods.detectors import EXPLANATIONS, reported_findings
 from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
@@ -88,6 +89,7 @@ class Row:
             `bytes`, `device`; means over condensation seeds.
         displacement: of synthetic observations, of the first condensation seed.
         matching_loss: likewise.
+        findings: of the detectors, of each the first condensation seed's that has it.
         plugins: what else than this package made it.
     """
 
@@ -112,6 +114,7 @@ class Row:
     cost: Mapping[str, Any] | None = None
     displacement: Mapping[str, float] | None = None
     matching_loss: Mapping[str, float] | None = None
+    findings: tuple[Mapping[str, Any], ...] = ()
     plugins: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -144,6 +147,11 @@ class Row:
         return "?" if "unknown" in verdicts else ""
 
     @property
+    def marks(self) -> str:
+        """What stands behind its name: the mark, and in brackets what detectors found."""
+        return " ".join(filter(None, [self.mark, found_mark(self.findings)]))
+
+    @property
     def conditional(self) -> bool:
         """Whether its intervals are those of one condensed dataset."""
         return not self.is_policy and self.id != "full" and self.condensation_seeds == 1
@@ -161,6 +169,47 @@ class Row:
             for a in self.against
         }
         return out
+
+
+def findings_of(records: Iterable[Record]) -> tuple[Mapping[str, Any], ...]:
+    """What detectors found in what records were made of, in the detectors' order.
+
+    Of a record that nobody looked at, which is older than they are, it is what its own figures
+    tell.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        report = record.get("report", {})
+        told = report.get("findings")
+        if told is None:
+            figures = reported_findings(report.get("displacement"), report.get("matching_loss"))
+            told = [asdict(finding) for finding in figures]
+        for finding in (*told, *record.get("findings", ())):
+            found.setdefault(finding["name"], finding)
+    known = [name for name in EXPLANATIONS if name in found]
+    return tuple(found[name] for name in dict.fromkeys([*known, *found]))
+
+
+def found_mark(findings: Sequence[Mapping[str, Any]]) -> str:
+    """The mark of a row with findings, such as `[moved nothing]`."""
+    names = ", ".join(finding_name(finding["name"]) for finding in findings)
+    return f"[{names}]" if names else ""
+
+
+def finding_name(name: str) -> str:
+    """The name of a detector as people read it."""
+    return name.replace("-", " ")
+
+
+def explanations(rows: Iterable[Row]) -> list[str]:
+    """A line for each mark of a detector that rows have."""
+    found = {finding["name"] for row in rows for finding in row.findings}
+    known = [name for name in EXPLANATIONS if name in found]
+    other = sorted(found.difference(EXPLANATIONS))
+    return [
+        f"[{finding_name(name)}]: {EXPLANATIONS.get(name, 'as its records say')}."
+        for name in (*known, *other)
+    ]
 
 
 def plain(value: Any) -> Any:
@@ -389,6 +438,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         cost=_cost(records),
         displacement=records[0].get("report", {}).get("displacement"),
         matching_loss=records[0].get("report", {}).get("matching_loss"),
+        findings=findings_of(records),
         plugins=tuple(records[0].get("plugins", ())),
     )
 

@@ -175,6 +175,20 @@ _SECONDS = _closed(
     },
 )
 
+_FINDINGS: Json = {
+    "type": "array",
+    "maxItems": 20,
+    "items": _closed(
+        "one",
+        {
+            "name": _text("of the detector", "^[a-z]+(-[a-z]+)*$", 40),
+            "measured": _number("the figure"),
+            "bound": _number("what it was compared with"),
+            "text": _text("both in words", longest=400),
+        },
+    ),
+}
+
 _REPORT: Json = {
     "type": "object",
     "properties": {
@@ -205,6 +219,10 @@ _REPORT: Json = {
                 {"before": _number("at the start"), "after": _number("at the end")},
             ),
             "type": ["object", "null"],
+        },
+        "findings": {
+            **_or_null(_FINDINGS),
+            "description": "of the detectors in the condensed dataset; none where none have looked",
         },
     },
     "required": ["size", "label_kind"],
@@ -300,6 +318,7 @@ _FIELDS: Json = {
         "enum": ["hard", "soft", "continuous"],
         "description": "the kind of labels the learner learned from",
     },
+    "findings": {**_FINDINGS, "description": "of the detectors in the policies"},
     "key": _map("what the numbers depend on beside the cell", _SETTING),
     "plugins": {
         "type": "array",
@@ -342,7 +361,7 @@ def record_schema() -> Json:
         },
         "then": {"required": ["report", "labels"]},
     }
-    optional = (*_DONE, "report", "labels", "reason", "traceback")
+    optional = (*_DONE, "report", "labels", "findings", "reason", "traceback")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A record of rlcondense",

@@ -21,7 +21,17 @@ from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import slug
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
-from rlcondense.reporting.rows import POLICIES, SPLITS, UNMARKED, Group, Row, names_of
+from rlcondense.reporting.rows import (
+    POLICIES,
+    SPLITS,
+    UNMARKED,
+    Group,
+    Row,
+    explanations,
+    finding_name,
+    findings_of,
+    names_of,
+)
 from rlcondense.reporting.statistics import Interval
 from rlcondense.running.cell import Cell, budget_text
 
@@ -144,12 +154,12 @@ def _environment() -> Environment:
     environment.filters |= {
         "interval": _interval, "number": _number, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
-        "settings": _settings, "without": _without,
+        "settings": _settings, "without": _without, "finding": finding_name,
     }  # fmt: skip
     environment.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
         "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS,
-        "legend": LEGEND, "policies": POLICIES,
+        "legend": LEGEND, "policies": POLICIES, "explanations": explanations,
     }  # fmt: skip
     return environment
 
@@ -529,6 +539,7 @@ class _Site:
             id=cell_id,
             record=record,
             cell=cell,
+            findings=findings_of([record]),
             said=[name for name in record.get("key", {}) if _is_told(name, record)],
             means={split: record["returns"][split].mean(1) for split in SPLITS} if done else {},
             histogram=histogram({s: record["returns"][s] for s in SPLITS}) if done else None,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcondense.reporting.rows import SPLITS, Group, Row, groups_of
+from rlcondense.reporting.rows import (
+    SPLITS,
+    Group,
+    Row,
+    explanations,
+    finding_name,
+    findings_of,
+    found_mark,
+    groups_of,
+)
 from rlcondense.reporting.statistics import (
     Interval,
     difference,
@@ -95,6 +104,9 @@ def transfer_table(
         "policy.",
         *filter(None, dict.fromkeys(_undone(r) for r in undone if r["status"] != "done")),
         *filter(None, dict.fromkeys(_labels_not_taken(r) for r in undone)),
+        *dict.fromkeys(
+            line for row in rows.values() for found in row.values() for line in findings_text(found)
+        ),
         *_agreement(rows, learners),
     ]
     return "\n".join(lines)
@@ -106,7 +118,8 @@ def suite_table(records: Sequence[Record]) -> str:
     Args:
         records: of the suite's cells, in any order and of any status.
     """
-    parts = [_group_text(group) for group in groups_of(records)]
+    groups = groups_of(records)
+    parts = [_group_text(group) for group in groups]
     if not parts:
         return "no cell has a record yet"
     said = [
@@ -115,6 +128,7 @@ def suite_table(records: Sequence[Record]) -> str:
         "levels, with 95% intervals. !: does not clear the random policy, the marginal policy and",
         "the random subset of its size. ?: cannot be told, for want of a row or of seeds.",
     ]
+    said += explanations(row for group in groups for row in group.rows)
     return "\n\n".join([*parts, "\n".join(said)])
 
 
@@ -148,7 +162,7 @@ def _text_row(row: Row) -> list[str]:
     size = "" if row.size is None else str(row.size)
     if row.returns is None:
         return [row.name, size, row.status, row.status]
-    name = f"{row.name} {row.mark}".rstrip()
+    name = f"{row.name} {row.marks}".rstrip()
     returns = [plus_minus(row.returns[split]["mean"]) for split in SPLITS]
     return [name, size, *returns, recovery_text(row), bracketed(row.gain, "{:+.2f}")]
 
@@ -259,7 +273,8 @@ def _table_row(name: str, rows: dict[str, list[Record]]) -> list[str]:
     method = row[0]["cell"]["method"]["id"]
     size = str(row[0]["report"]["size"]) if "report" in row[0] else ""
     returns = [plus_minus(student_interval(unit_means(row, split))) for split in SPLITS]
-    return [method, size, *returns, _recovery(name, rows), _gain(name, rows)]
+    marked = f"{method} {found_mark(findings_of(row))}".rstrip()
+    return [marked, size, *returns, _recovery(name, rows), _gain(name, rows)]
 
 
 def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
@@ -324,14 +339,26 @@ def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
     if len(main) == 1 and "report" in main[0]:
         notes.append("One condensation seed: the intervals are conditional on this condensed data.")
     notes += _verdict(rows, main)
+    notes += [line for row in rows.values() for line in findings_text(row)]
     report = main[0].get("report", {})
     if report.get("displacement"):
-        moved, loss = report["displacement"], report["matching_loss"]
+        moved, loss = report["displacement"], report.get("matching_loss")
+        matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
         notes.append(
             f"Pixels moved by {moved['mean']:.3g} grey levels on average, at most "
-            f"{moved['largest']:.3g}; matching loss {loss['before']:.4g} -> {loss['after']:.4g}."
+            f"{moved['largest']:.3g}{matched}."
         )
     return notes
+
+
+def findings_text(row: Sequence[Record]) -> list[str]:
+    """A line for each thing that detectors found in a row, with its figure.
+
+    Args:
+        row: records, one for each condensation seed.
+    """
+    method = row[0]["cell"]["method"]["id"]
+    return [f"! {method}: {finding_name(f['name'])}: {f['text']}." for f in findings_of(row)]
 
 
 def _verdict(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:

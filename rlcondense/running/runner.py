@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from rlcondense.methods.condensed import (
     check_rows,
     load_condensed,
 )
+from rlcondense.methods.detectors import constant_student, detect
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
@@ -529,10 +530,24 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         cost = report["cost"]
         timings["condense"] = {kind: cost.pop(f"{kind}_seconds") for kind in Seconds().to_json()}
         del cost["peak_memory_bytes"]
+    if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
+        report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
+    constant = constant_student(policies, bench.source)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):
         bench.store.write_policies(cell.id, policies)
-    return {**_evaluated(bench, policies, name, timings), "report": report, "labels": taken}
+    return {
+        **_evaluated(bench, policies, name, timings),
+        "report": report,
+        "labels": taken,
+        "findings": [asdict(constant)] if constant else [],
+    }
+
+
+def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:
+    """What a set was condensed from, unless its report says that it is other data than are here."""
+    known = data.report is None or data.report.dataset_sha256 == bench.source.sha256
+    return bench.source if known else None
 
 
 def run_policy(bench: Bench, name: str) -> Outcome:

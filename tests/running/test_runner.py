@@ -12,14 +12,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from rlcondense import catalogue
+from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
+from rlcondense.files import read_json, write_json
 from rlcondense.making import load_dataset, make_learner, make_method, make_task
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
-from rlcondense.running.runner import RunResult, condense_to, evaluate_artifact, run
+from rlcondense.progress import silent
+from rlcondense.reporting.schema import what_is_wrong
+from rlcondense.running.runner import (
+    RunResult,
+    condense_to,
+    evaluate_artifact,
+    make_bench,
+    run,
+    run_artifact,
+)
 from rlcondense.running.store import MEASURED, Store, content_sha256
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY, random_network
@@ -307,3 +319,58 @@ def test_measured_values_are_all_that_two_equal_runs_may_differ_in(tmp_path: Pat
     for record in (a, b):
         del record["timings"], record["memory"]
     assert a == b
+
+
+def unmoved(**options: Any) -> RunResult:
+    """A plugin's method that gives real frames as its own work, and reports nothing."""
+    catalogue.register("methods", "tests/unmoved", "tests.methods.test_detectors:Unmoved")
+    return quick(method="tests/unmoved", references=False, **options)
+
+
+def found(part: dict[str, Any]) -> list[str]:
+    return [finding["name"] for finding in part["findings"]]
+
+
+def test_records_say_what_detectors_found_in_sets_and_students(tmp_path: Path) -> None:
+    untaught = {**QUICK["learner_settings"], "learning_rate": 1e-9}
+    record = unmoved(results=tmp_path, learner_settings=untaught).record
+    assert found(record["report"]) == ["moved-nothing"]
+    assert found(record) == ["constant-student"]
+    assert record["findings"][0]["measured"] < record["findings"][0]["bound"]
+    assert what_is_wrong(record) is None
+    assert Store(tmp_path).read_record(record["cell_id"]) == record
+    taught = {**QUICK["learner_settings"], "updates": 30, "learning_rate": 0.01}
+    good = quick(tmp_path, references=False, learner_settings=taught).record
+    assert (found(good["report"]), found(good)) == ([], [])
+
+
+def test_condense_ends_with_what_was_found(tmp_path: Path) -> None:
+    catalogue.register("methods", "tests/unmoved", "tests.methods.test_detectors:Unmoved")
+    command = ["condense", "--dataset", TINY, "--size", "5", "--out", str(tmp_path / "c")]
+    said = CliRunner().invoke(main, [*command, "--method", "tests/unmoved"])
+    assert said.output.splitlines()[-1].startswith("! moved nothing: 0 grey levels on average from")
+    said = CliRunner().invoke(main, [*command, "--method", "random"])
+    assert said.output.splitlines()[-1].startswith("5 transitions")
+
+
+def test_a_set_from_elsewhere_is_looked_at_whatever_it_says(tmp_path: Path) -> None:
+    unmoved(results=tmp_path)
+    (made,) = (tmp_path / "condensed").iterdir()
+    report = read_json(made / "report.json")
+    learner = make_learner("bc", **QUICK["learner_settings"])
+    bench = make_bench(
+        "starpilot", TINY, download=False, learner=learner, seeds=1, episodes=2, device="cpu",
+        results=tmp_path, refresh=True, progress=silent,
+    )  # fmt: skip
+
+    def looked_at(said: dict[str, Any]) -> list[str]:
+        write_json(made / "report.json", said)
+        record, _ = run_artifact(bench, made)
+        assert what_is_wrong(record) is None
+        return found(record["report"])
+
+    assert found(report) == ["moved-nothing"]
+    assert looked_at({**report, "findings": []}) == ["moved-nothing"]
+    assert looked_at({"label_kind": "hard"}) == ["moved-nothing"]
+    # Of what it was condensed from nothing is known here.
+    assert looked_at({**report, "dataset_sha256": "0" * 64}) == []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import Displacement, MatchingLoss
 from rlcondense.methods.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
@@ -25,6 +26,7 @@ STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")
 SHIFT = 4  # pixels
 STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
+MOVED_EVERY = 10  # iterations between two measurements of how far observations have moved
 SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has no gradient
 
 
@@ -139,6 +141,11 @@ class Synthetic:
             self._x.clamp_(0, 255)
 
     @torch.no_grad()
+    def moved(self) -> float:
+        """The mean absolute change of an observation's values since the start."""
+        return float((self.observations() - self.start).abs().mean())
+
+    @torch.no_grad()
     def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
         """What was learned, with its displacement and cost."""
         observations = self.observations()
@@ -178,31 +185,133 @@ class RealBatches:
         return frames.to(self._device), self._targets[torch.from_numpy(rows).to(self._device)]
 
 
+class Kept(Protocol):
+    """What a method learns beside the synthetic data, such as students, for checkpoints."""
+
+    def state(self) -> dict[str, Array]:
+        """Everything that decides what comes next, as arrays."""
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+
+
 def learn(
     problem: Problem,
     synthetic: Synthetic,
     iterations: int,
     loss: Callable[[int], float],
+    rng: np.random.Generator,
     *,
     every: int = 1,
+    beside: Kept | None = None,
+    restarts: int = 1,
 ) -> None:
-    """Optimise a synthetic dataset, with progress.
+    """Optimise a synthetic dataset, with progress, and with checkpoints where there is one.
+
+    A run that goes on from a checkpoint gives the same bytes as one that was not stopped: kept are
+    what is learned, Adam's state, and the states of `rng` and of torch's generator.
 
     Args:
         problem: who to tell.
         synthetic: changed in place.
         iterations: Adam's steps.
         loss: given the iteration, adds its gradients to the leaves and gives its value.
+        rng: what `loss` draws from, beside torch's generator.
         every: iterations between two reports.
+        beside: what `loss` changes too.
+        restarts: every so many iterations `loss` carries nothing over from those before (but what
+            is `beside`); only there can a checkpoint be.
     """
-    optimiser = synthetic.optimiser()
-    for iteration in range(iterations):
+    optimiser, note = synthetic.optimiser(), ""
+    first = _resumed(problem, synthetic, optimiser, rng, beside)
+    for iteration in range(first, iterations):
+        if iteration % restarts == 0 and problem.checkpoint and problem.checkpoint.due:
+            _keep(problem.checkpoint, iteration, synthetic, optimiser, rng, beside)
         optimiser.zero_grad()
         value = loss(iteration)
         optimiser.step()
         synthetic.clamp()
-        if (iteration + 1) % every == 0 or iteration + 1 == iterations:
-            problem.progress("condense", iteration + 1, iterations, f"matching loss {value:.3f}")
+        done = iteration + 1
+        if not note or done % MOVED_EVERY == 0 or done == iterations:
+            note = f", moved {synthetic.moved():.1f}"
+        if done % every == 0 or done == iterations:
+            problem.progress("condense", done, iterations, f"matching loss {value:.3f}{note}")
+
+
+def _keep(
+    checkpoint: Checkpoint,
+    iteration: int,
+    synthetic: Synthetic,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    beside: Kept | None,
+) -> None:
+    arrays = {f"learned.{k}": _array(leaf) for k, leaf in enumerate(synthetic.leaves)}
+    arrays |= adam_state("adam", optimiser)
+    arrays["torch"] = torch.get_rng_state().numpy()
+    if beside is not None:
+        arrays |= {f"beside.{name}": array for name, array in beside.state().items()}
+    facts = {
+        "iteration": iteration,
+        "gradient_evaluations": synthetic.gradient_evaluations,
+        "rng": rng.bit_generator.state,
+    }
+    checkpoint.write(arrays, facts)
+
+
+def _resumed(
+    problem: Problem,
+    synthetic: Synthetic,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    beside: Kept | None,
+) -> int:
+    """The iteration to go on with, everything being as it was before it."""
+    found = problem.checkpoint.read() if problem.checkpoint else None
+    if found is None:
+        return 0
+    arrays, facts = found
+    with torch.no_grad():
+        for k, leaf in enumerate(synthetic.leaves):
+            leaf.copy_(torch.from_numpy(arrays[f"learned.{k}"]))
+    restore_adam("adam", optimiser, arrays)
+    if beside is not None:
+        beside.restore(under("beside.", arrays))
+    synthetic.gradient_evaluations = facts["gradient_evaluations"]
+    rng.bit_generator.state = facts["rng"]
+    torch.set_rng_state(torch.from_numpy(arrays["torch"]))
+    return int(facts["iteration"])
+
+
+def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
+    """The moments and counts of Adam by names that begin with `name`."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"{name}.{k}.{kind}": _array(value)
+        for k, p in enumerate(parameters)
+        for kind, value in optimiser.state[p].items()
+    }
+
+
+def restore_adam(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]) -> None:
+    """Give Adam the state that `adam_state` gave."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    optimiser.state.clear()
+    for k, p in enumerate(parameters):
+        for kind, array in under(f"{name}.{k}.", arrays).items():
+            value = torch.from_numpy(np.array(array))
+            # Adam counts its steps on the CPU, wherever the parameters are.
+            as_here = torch.empty(()) if kind == "step" else torch.empty_like(p).detach()
+            optimiser.state[p][kind] = as_here.copy_(value.reshape(as_here.shape))
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy().copy()
 
 
 def data_targets(problem: Problem, labels: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
 from rlcondense.costs import measured, peak_memory_bytes
@@ -80,6 +82,17 @@ class Problem:
         if n is None:
             raise BadConfig(f"task {self.task.id!r} has no discrete actions")
         return int(n)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether actions are vectors."""
+        return isinstance(self.task.action_space, Box)
+
+    @property
+    def num_outputs(self) -> int:
+        """What a policy network puts out: the actions there are, or the length of one."""
+        space = self.task.action_space
+        return math.prod(space.shape) if isinstance(space, Box) else self.num_actions
 
 
 @dataclass(frozen=True)

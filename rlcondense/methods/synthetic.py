@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,13 +39,15 @@ class SyntheticConfig:
         labels: `hard` (the action taken) and `soft` (the distribution it was drawn from) stay
             those of the frame that a synthetic one starts as; `learned` starts as the soft one
             where the data has it, as the smoothed hard one otherwise, and is optimised too.
+            Continuous actions are fixed if `hard`, and if `learned` optimised within their bounds.
         start: the real rows that synthetic ones start as: `balanced` by action, or `random`.
         resolution: side of the square that is learned of each frame, enlarged bilinearly to the
             frame (Kim et al., 2022, arXiv 2205.14959, learn smaller frames to afford more). None
             learns every pixel.
         learning_rate: Adam's for observations: grey levels a step; for vectors, fiftieths of each
             feature's standard deviation.
-        label_learning_rate: Adam's for the logits of learned labels.
+        label_learning_rate: Adam's for the logits of learned labels; of continuous actions, in
+            standard deviations.
     """
 
     labels: str = "hard"
@@ -63,24 +66,28 @@ class Synthetic:
     """A synthetic dataset while it is learned.
 
     Attributes:
-        rows: `(M,)` rows of the source that it starts as, sorted by action.
-        actions: `(M,)` the actions taken there.
-        classes: the synthetic rows of each action.
+        rows: `(M,)` rows of the source that it starts as, sorted by action if it is discrete.
+        actions: `(M,)` the actions taken there, or `(M, A)`.
+        classes: the synthetic rows of each discrete action.
         gradient_evaluations: what the caller adds to as it goes.
     """
 
     def __init__(self, problem: Problem, config: SyntheticConfig, rng: np.random.Generator) -> None:
         dataset, self.config, self.device = problem.dataset, config, problem.device
         actions = np.asarray(dataset.actions)
+        self.continuous = problem.continuous
         if config.start == "balanced":
             self.rows = balanced_rows(actions, problem.size, rng)
         else:
-            rows = np.sort(rng.choice(len(dataset), problem.size, replace=False))
-            self.rows = rows[np.argsort(actions[rows], kind="stable")]
+            self.rows = np.sort(rng.choice(len(dataset), problem.size, replace=False))
+            if not self.continuous:
+                self.rows = self.rows[np.argsort(actions[self.rows], kind="stable")]
+        if self.continuous and config.labels == "soft":
+            raise BadConfig("soft labels are for discrete actions")
         kind = "soft" if config.labels == "soft" else "hard"
         self._initial = select(dataset, self.rows, kind).columns
         self.actions = self._initial["actions"]
-        self.classes = slices_by_action(self.actions)
+        self.classes = {} if self.continuous else slices_by_action(self.actions)
         self.gradient_evaluations = 0
 
         frames = torch.from_numpy(self._initial["observations"].astype(np.float32))
@@ -102,8 +109,17 @@ class Synthetic:
         self.start = self.observations().detach().clone()
 
         self._targets = data_targets(problem, config.labels)[torch.from_numpy(self.rows)]
-        self._logits: Tensor | None = None
-        if config.labels == "learned":
+        self._logits: Tensor | None = None  # of discrete actions, or vectors over their deviation
+        if config.labels == "learned" and self.continuous:
+            space = problem.task.action_space
+            assert isinstance(space, Box)
+            spread = np.maximum(actions.std(0), 1e-6).astype(np.float32)
+            self._spread = torch.from_numpy(spread).to(self.device)
+            self._bounds = [
+                torch.from_numpy(b).to(self.device) / self._spread for b in (space.low, space.high)
+            ]
+            self._logits = (self._targets / self._spread).requires_grad_()
+        elif config.labels == "learned":
             smoothed = self._targets
             if dataset.action_probs is None:
                 smoothed = (1 - SMOOTHING) * smoothed + SMOOTHING / smoothed.shape[1]
@@ -117,9 +133,11 @@ class Synthetic:
         return x if self.is_pixels else x * self._unit
 
     def targets(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Labels `(B, A)` as distributions, differentiable where they are learned."""
+        """Labels `(B, A)`, distributions or actions, differentiable where they are learned."""
         if self._logits is None:
             return self._targets[rows]
+        if self.continuous:
+            return self._logits[rows] * self._spread
         return self._logits[rows].softmax(1)
 
     @property
@@ -136,9 +154,11 @@ class Synthetic:
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep pixels pictures."""
+        """Keep pixels pictures, and continuous actions possible."""
         if self.is_pixels:
             self._x.clamp_(0, 255)
+        if self.continuous and self._logits is not None:
+            self._logits.clamp_(*self._bounds)
 
     @torch.no_grad()
     def moved(self) -> float:
@@ -151,13 +171,16 @@ class Synthetic:
         observations = self.observations()
         columns = {"observations": observations.cpu().numpy(), "actions": self.actions}
         kind = self.config.labels
-        if kind == "soft":
+        label_kind = "continuous" if self.continuous else "hard" if kind == "hard" else "soft"
+        if self.continuous:
+            columns["actions"] = self.targets().cpu().numpy()
+        elif kind == "soft":
             columns["action_probs"] = self._initial["action_probs"]
         elif kind == "learned":
             columns["action_probs"] = self.targets().cpu().numpy()
         return Condensation(
             columns,
-            label_kind="hard" if kind == "hard" else "soft",
+            label_kind=label_kind,
             initial_indices=self.rows,
             gradient_evaluations=self.gradient_evaluations,
             displacement=Displacement.between(observations, self.start),
@@ -315,7 +338,10 @@ def _array(tensor: Tensor) -> Array:
 
 
 def data_targets(problem: Problem, labels: str) -> Tensor:
-    """The data's labels `(N, A)` for synthetic ones of a kind."""
+    """The data's labels `(N, A)` for synthetic ones of a kind, or its actions if continuous."""
+    if problem.continuous:
+        actions = np.array(problem.dataset.actions, np.float32)
+        return torch.from_numpy(actions).to(problem.device)
     soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
     return targets_of(problem, "soft" if soft else "hard")
 

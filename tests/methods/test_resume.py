@@ -20,10 +20,12 @@ from tests.small_tasks import Gridworld, play
 GRID = Gridworld()
 DATA = play(GRID, GRID.shortest, 300, noise=0.3)
 QUICK = {"network": "mlp", "iterations": 5}
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
+    "dbc": {"real_batch": 16, "inner_steps": 6, "window": 3},
     "gradmatch": {"real_batch": 4, "labels": "learned"},
     "gradmatch-trajectory": {"real_batch": 4, "theta": "trajectory", "trajectory": 2},
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
+    "trajmatch": {"teachers": 2, "teacher_updates": 6, "keep_every": 2, "inner_steps": 3},
 }
 
 

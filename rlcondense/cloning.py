@@ -15,16 +15,32 @@ from rlcondense.networks import PolicyNetwork
 LOSSES = ("cross-entropy", "softmax-mse", "nll")
 
 
-def shuffled_batches(
-    rows: int, size: int, rng: np.random.Generator
-) -> Iterator[npt.NDArray[np.int64]]:
+class ShuffledBatches(Iterator[npt.NDArray[np.int64]]):
+    """Endless batches of row numbers from one shuffled pass after another.
+
+    Args:
+        rows: how many there are.
+        size: of a batch.
+        rng: shuffles them.
+
+    Attributes:
+        queue: what is left of the passes begun.
+    """
+
+    def __init__(self, rows: int, size: int, rng: np.random.Generator) -> None:
+        self._rows, self._size, self._rng = rows, size, rng
+        self.queue = np.empty(0, np.int64)
+
+    def __next__(self) -> npt.NDArray[np.int64]:
+        while len(self.queue) < self._size:
+            self.queue = np.concatenate([self.queue, self._rng.permutation(self._rows)])
+        batch, self.queue = self.queue[: self._size], self.queue[self._size :]
+        return np.sort(batch)
+
+
+def shuffled_batches(rows: int, size: int, rng: np.random.Generator) -> ShuffledBatches:
     """Endless batches of `size` row numbers from one shuffled pass after another."""
-    queue = np.empty(0, np.int64)
-    while True:
-        while len(queue) < size:
-            queue = np.concatenate([queue, rng.permutation(rows)])
-        yield np.sort(queue[:size])
-        queue = queue[size:]
+    return ShuffledBatches(rows, size, rng)
 
 
 def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> Tensor:

@@ -27,6 +27,14 @@ class Seconds:
     cpu: float = 0.0
     gpu: float = 0.0
 
+    def add(self, other: Seconds) -> None:
+        """Count what was spent elsewhere too."""
+        self.wall, self.cpu, self.gpu = (
+            self.wall + other.wall,
+            self.cpu + other.cpu,
+            self.gpu + other.gpu,
+        )
+
     def to_json(self) -> dict[str, float]:
         """The seconds as a record holds them."""
         return {"wall": round(self.wall, 3), "cpu": round(self.cpu, 3), "gpu": round(self.gpu, 3)}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
 from rlcondense.costs import measured, peak_memory_bytes
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded
 from rlcondense.experts.zoo import Expert
+from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import (
     EXTRA,
     Budget,
@@ -51,6 +55,7 @@ class Problem:
         seed: decides everything random.
         device: where to compute.
         progress: told how far it is.
+        checkpoint: where to note how far it is, for a run that is killed and started again.
     """
 
     dataset: TransitionDataset
@@ -60,6 +65,7 @@ class Problem:
     seed: int
     device: str
     progress: Progress
+    checkpoint: Checkpoint | None = None
 
     @property
     def size(self) -> int:
@@ -77,6 +83,17 @@ class Problem:
         if n is None:
             raise BadConfig(f"task {self.task.id!r} has no discrete actions")
         return int(n)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether actions are vectors."""
+        return isinstance(self.task.action_space, Box)
+
+    @property
+    def num_outputs(self) -> int:
+        """What a policy network puts out: the actions there are, or the length of one."""
+        space = self.task.action_space
+        return math.prod(space.shape) if isinstance(space, Box) else self.num_actions
 
 
 @dataclass(frozen=True)
@@ -198,6 +215,8 @@ class Method(ABC, Generic[ConfigT]):
         seed: int = 0,
         device: str = "cpu",
         progress: Progress = silent,
+        checkpoint: Path | None = None,
+        made_from: str = "",
     ) -> CondensedDataset:
         """Make a condensed dataset and its report.
 
@@ -209,6 +228,9 @@ class Method(ABC, Generic[ConfigT]):
             seed: condensation seed: the same seed gives the same bytes.
             device: where to compute.
             progress: told how far it is.
+            checkpoint: a file for methods that take long: what is in it from a run that was
+                killed is gone on with, to the same bytes; it is gone in the end.
+            made_from: what else has to agree for that, such as versions.
 
         Raises:
             BadConfig: the budget is nothing or more than there is, or a need is not met.
@@ -228,13 +250,29 @@ class Method(ABC, Generic[ConfigT]):
             device=device,
             progress=progress,
         )
+        if checkpoint is not None:
+            identity = {
+                "method": self.id,
+                "config": config_json(self.config),
+                "seed": seed,
+                "budget": budget.to_json(),
+                "dataset": dataset.sha256,
+                "expert": problem.expert.sha256 if problem.expert else None,
+                "device": device,
+                "made_from": made_from,
+            }
+            problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
         with measured(device) as seconds:
             result = self._condense(problem)
+        if problem.checkpoint is not None:
+            seconds.add(problem.checkpoint.before)
         result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
         kept = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
+        if problem.checkpoint is not None:
+            problem.checkpoint.remove()
         made = CondensedDataset(
             **kept,
             weights=weights,

@@ -11,9 +11,12 @@ distributions, so logits are regressed and the loss is the policy's cross-entrop
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,10 +29,15 @@ from rlcondense.methods.synthetic import (
     RealBatches,
     Synthetic,
     SyntheticConfig,
+    adam_state,
     learn,
+    restore_adam,
     shifted_alike,
+    under,
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+
+Array = npt.NDArray[Any]
 
 PROBES = 4  # fresh networks that the loss before and after is measured on
 STUDENT_BATCH, STUDENT_RATE = 64, 5e-4
@@ -108,7 +116,7 @@ class Frepo(Method[FrepoConfig]):
         before = probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
-            pool = [_Student(spec, synthetic, rng) for _ in range(c.pool)]
+            pool = _Pool(_Student(spec, synthetic, rng) for _ in range(c.pool))
             for place, student in enumerate(pool):  # of all ages from the start
                 student.train(place * c.oldest // c.pool)
 
@@ -120,7 +128,7 @@ class Frepo(Method[FrepoConfig]):
                     pool[place] = _Student(spec, synthetic, rng)
                 return value
 
-            learn(problem, synthetic, c.iterations, loss)
+            learn(problem, synthetic, c.iterations, loss, rng, beside=pool)
         return synthetic.condensation(MatchingLoss(before, probe()))
 
 
@@ -140,7 +148,7 @@ def regressed(f_syn: Tensor, targets: Tensor, f_real: Tensor, ridge: float) -> T
     z = z - z.mean(1, keepdim=True)
     constant = z.mean(0, keepdim=True)  # the head's bias
     k_ss = f_syn @ f_syn.T
-    scale = k_ss.diagonal().mean().detach()
+    scale = k_ss.diagonal().mean().detach().clamp_min(1e-6)  # no unit may be active
     k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
     solved = torch.linalg.solve(k_ss, z - constant)
     logits: Tensor = f_real @ (f_syn.T @ solved) + constant
@@ -168,3 +176,35 @@ class _Student:
             self._optimiser.step()
             self.age += 1
             self.synthetic.gradient_evaluations += len(rows)
+
+    def state(self) -> dict[str, Array]:
+        """Everything that decides its further training."""
+        network = {f"network.{n}": p.detach().cpu().numpy() for n, p in self._parameters()}
+        adam = adam_state("adam", self._optimiser)
+        return {**network, **adam, "age": np.array([self.age]), "queue": self._batches.queue}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+        for name, parameter in self._parameters():
+            parameter.copy_(torch.from_numpy(np.array(state[f"network.{name}"])))
+        restore_adam("adam", self._optimiser, state)
+        self.age, self._batches.queue = int(state["age"][0]), np.array(state["queue"])
+
+    def _parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return list(self.network.named_parameters())
+
+
+class _Pool(list[_Student]):
+    """The students, kept in checkpoints."""
+
+    def state(self) -> dict[str, Array]:
+        return {
+            f"{k}.{name}": array
+            for k, student in enumerate(self)
+            for name, array in student.state().items()
+        }
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        for k, student in enumerate(self):
+            student.restore(under(f"{k}.", state))

@@ -107,7 +107,9 @@ class GradMatch(Method[GradMatchConfig]):
             def loss(_: int) -> float:
                 return matching.backward(next(thetas), rng)
 
-            learn(problem, synthetic, self.config.iterations, loss)
+            # Along a student's training, only its beginning carries nothing over.
+            restarts = self.config.trajectory if self.config.theta == "trajectory" else 1
+            learn(problem, synthetic, self.config.iterations, loss, rng, restarts=restarts)
         return synthetic.condensation(MatchingLoss(before, matching.probe()))
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import Displacement, MatchingLoss
 from rlcondense.methods.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
@@ -25,6 +27,7 @@ STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")
 SHIFT = 4  # pixels
 STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
+MOVED_EVERY = 10  # iterations between two measurements of how far observations have moved
 SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has no gradient
 
 
@@ -36,13 +39,15 @@ class SyntheticConfig:
         labels: `hard` (the action taken) and `soft` (the distribution it was drawn from) stay
             those of the frame that a synthetic one starts as; `learned` starts as the soft one
             where the data has it, as the smoothed hard one otherwise, and is optimised too.
+            Continuous actions are fixed if `hard`, and if `learned` optimised within their bounds.
         start: the real rows that synthetic ones start as: `balanced` by action, or `random`.
         resolution: side of the square that is learned of each frame, enlarged bilinearly to the
             frame (Kim et al., 2022, arXiv 2205.14959, learn smaller frames to afford more). None
             learns every pixel.
         learning_rate: Adam's for observations: grey levels a step; for vectors, fiftieths of each
             feature's standard deviation.
-        label_learning_rate: Adam's for the logits of learned labels.
+        label_learning_rate: Adam's for the logits of learned labels; of continuous actions, in
+            standard deviations.
     """
 
     labels: str = "hard"
@@ -61,24 +66,28 @@ class Synthetic:
     """A synthetic dataset while it is learned.
 
     Attributes:
-        rows: `(M,)` rows of the source that it starts as, sorted by action.
-        actions: `(M,)` the actions taken there.
-        classes: the synthetic rows of each action.
+        rows: `(M,)` rows of the source that it starts as, sorted by action if it is discrete.
+        actions: `(M,)` the actions taken there, or `(M, A)`.
+        classes: the synthetic rows of each discrete action.
         gradient_evaluations: what the caller adds to as it goes.
     """
 
     def __init__(self, problem: Problem, config: SyntheticConfig, rng: np.random.Generator) -> None:
         dataset, self.config, self.device = problem.dataset, config, problem.device
         actions = np.asarray(dataset.actions)
+        self.continuous = problem.continuous
         if config.start == "balanced":
             self.rows = balanced_rows(actions, problem.size, rng)
         else:
-            rows = np.sort(rng.choice(len(dataset), problem.size, replace=False))
-            self.rows = rows[np.argsort(actions[rows], kind="stable")]
+            self.rows = np.sort(rng.choice(len(dataset), problem.size, replace=False))
+            if not self.continuous:
+                self.rows = self.rows[np.argsort(actions[self.rows], kind="stable")]
+        if self.continuous and config.labels == "soft":
+            raise BadConfig("soft labels are for discrete actions")
         kind = "soft" if config.labels == "soft" else "hard"
         self._initial = select(dataset, self.rows, kind).columns
         self.actions = self._initial["actions"]
-        self.classes = slices_by_action(self.actions)
+        self.classes = {} if self.continuous else slices_by_action(self.actions)
         self.gradient_evaluations = 0
 
         frames = torch.from_numpy(self._initial["observations"].astype(np.float32))
@@ -100,8 +109,17 @@ class Synthetic:
         self.start = self.observations().detach().clone()
 
         self._targets = data_targets(problem, config.labels)[torch.from_numpy(self.rows)]
-        self._logits: Tensor | None = None
-        if config.labels == "learned":
+        self._logits: Tensor | None = None  # of discrete actions, or vectors over their deviation
+        if config.labels == "learned" and self.continuous:
+            space = problem.task.action_space
+            assert isinstance(space, Box)
+            spread = np.maximum(actions.std(0), 1e-6).astype(np.float32)
+            self._spread = torch.from_numpy(spread).to(self.device)
+            self._bounds = [
+                torch.from_numpy(b).to(self.device) / self._spread for b in (space.low, space.high)
+            ]
+            self._logits = (self._targets / self._spread).requires_grad_()
+        elif config.labels == "learned":
             smoothed = self._targets
             if dataset.action_probs is None:
                 smoothed = (1 - SMOOTHING) * smoothed + SMOOTHING / smoothed.shape[1]
@@ -115,9 +133,11 @@ class Synthetic:
         return x if self.is_pixels else x * self._unit
 
     def targets(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Labels `(B, A)` as distributions, differentiable where they are learned."""
+        """Labels `(B, A)`, distributions or actions, differentiable where they are learned."""
         if self._logits is None:
             return self._targets[rows]
+        if self.continuous:
+            return self._logits[rows] * self._spread
         return self._logits[rows].softmax(1)
 
     @property
@@ -134,9 +154,16 @@ class Synthetic:
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep pixels pictures."""
+        """Keep pixels pictures, and continuous actions possible."""
         if self.is_pixels:
             self._x.clamp_(0, 255)
+        if self.continuous and self._logits is not None:
+            self._logits.clamp_(*self._bounds)
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """The mean absolute change of an observation's values since the start."""
+        return float((self.observations() - self.start).abs().mean())
 
     @torch.no_grad()
     def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
@@ -144,13 +171,16 @@ class Synthetic:
         observations = self.observations()
         columns = {"observations": observations.cpu().numpy(), "actions": self.actions}
         kind = self.config.labels
-        if kind == "soft":
+        label_kind = "continuous" if self.continuous else "hard" if kind == "hard" else "soft"
+        if self.continuous:
+            columns["actions"] = self.targets().cpu().numpy()
+        elif kind == "soft":
             columns["action_probs"] = self._initial["action_probs"]
         elif kind == "learned":
             columns["action_probs"] = self.targets().cpu().numpy()
         return Condensation(
             columns,
-            label_kind="hard" if kind == "hard" else "soft",
+            label_kind=label_kind,
             initial_indices=self.rows,
             gradient_evaluations=self.gradient_evaluations,
             displacement=Displacement.between(observations, self.start),
@@ -178,35 +208,140 @@ class RealBatches:
         return frames.to(self._device), self._targets[torch.from_numpy(rows).to(self._device)]
 
 
+class Kept(Protocol):
+    """What a method learns beside the synthetic data, such as students, for checkpoints."""
+
+    def state(self) -> dict[str, Array]:
+        """Everything that decides what comes next, as arrays."""
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+
+
 def learn(
     problem: Problem,
     synthetic: Synthetic,
     iterations: int,
     loss: Callable[[int], float],
+    rng: np.random.Generator,
     *,
     every: int = 1,
+    beside: Kept | None = None,
+    restarts: int = 1,
 ) -> None:
-    """Optimise a synthetic dataset, with progress.
+    """Optimise a synthetic dataset, with progress, and with checkpoints where there is one.
+
+    A run that goes on from a checkpoint gives the same bytes as one that was not stopped: kept are
+    what is learned, Adam's state, and the states of `rng` and of torch's generator.
 
     Args:
         problem: who to tell.
         synthetic: changed in place.
         iterations: Adam's steps.
         loss: given the iteration, adds its gradients to the leaves and gives its value.
+        rng: what `loss` draws from, beside torch's generator.
         every: iterations between two reports.
+        beside: what `loss` changes too.
+        restarts: every so many iterations `loss` carries nothing over from those before (but what
+            is `beside`); only there can a checkpoint be.
     """
-    optimiser = synthetic.optimiser()
-    for iteration in range(iterations):
+    optimiser, note = synthetic.optimiser(), ""
+    first = _resumed(problem, synthetic, optimiser, rng, beside)
+    for iteration in range(first, iterations):
+        if iteration % restarts == 0 and problem.checkpoint and problem.checkpoint.due:
+            _keep(problem.checkpoint, iteration, synthetic, optimiser, rng, beside)
         optimiser.zero_grad()
         value = loss(iteration)
         optimiser.step()
         synthetic.clamp()
-        if (iteration + 1) % every == 0 or iteration + 1 == iterations:
-            problem.progress("condense", iteration + 1, iterations, f"matching loss {value:.3f}")
+        done = iteration + 1
+        if not note or done % MOVED_EVERY == 0 or done == iterations:
+            note = f", moved {synthetic.moved():.1f}"
+        if done % every == 0 or done == iterations:
+            problem.progress("condense", done, iterations, f"matching loss {value:.3f}{note}")
+
+
+def _keep(
+    checkpoint: Checkpoint,
+    iteration: int,
+    synthetic: Synthetic,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    beside: Kept | None,
+) -> None:
+    arrays = {f"learned.{k}": _array(leaf) for k, leaf in enumerate(synthetic.leaves)}
+    arrays |= adam_state("adam", optimiser)
+    arrays["torch"] = torch.get_rng_state().numpy()
+    if beside is not None:
+        arrays |= {f"beside.{name}": array for name, array in beside.state().items()}
+    facts = {
+        "iteration": iteration,
+        "gradient_evaluations": synthetic.gradient_evaluations,
+        "rng": rng.bit_generator.state,
+    }
+    checkpoint.write(arrays, facts)
+
+
+def _resumed(
+    problem: Problem,
+    synthetic: Synthetic,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    beside: Kept | None,
+) -> int:
+    """The iteration to go on with, everything being as it was before it."""
+    found = problem.checkpoint.read() if problem.checkpoint else None
+    if found is None:
+        return 0
+    arrays, facts = found
+    with torch.no_grad():
+        for k, leaf in enumerate(synthetic.leaves):
+            leaf.copy_(torch.from_numpy(arrays[f"learned.{k}"]))
+    restore_adam("adam", optimiser, arrays)
+    if beside is not None:
+        beside.restore(under("beside.", arrays))
+    synthetic.gradient_evaluations = facts["gradient_evaluations"]
+    rng.bit_generator.state = facts["rng"]
+    torch.set_rng_state(torch.from_numpy(arrays["torch"]))
+    return int(facts["iteration"])
+
+
+def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
+    """The moments and counts of Adam by names that begin with `name`."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"{name}.{k}.{kind}": _array(value)
+        for k, p in enumerate(parameters)
+        for kind, value in optimiser.state[p].items()
+    }
+
+
+def restore_adam(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]) -> None:
+    """Give Adam the state that `adam_state` gave."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    optimiser.state.clear()
+    for k, p in enumerate(parameters):
+        for kind, array in under(f"{name}.{k}.", arrays).items():
+            value = torch.from_numpy(np.array(array))
+            # Adam counts its steps on the CPU, wherever the parameters are.
+            as_here = torch.empty(()) if kind == "step" else torch.empty_like(p).detach()
+            optimiser.state[p][kind] = as_here.copy_(value.reshape(as_here.shape))
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy().copy()
 
 
 def data_targets(problem: Problem, labels: str) -> Tensor:
-    """The data's labels `(N, A)` for synthetic ones of a kind."""
+    """The data's labels `(N, A)` for synthetic ones of a kind, or its actions if continuous."""
+    if problem.continuous:
+        actions = np.array(problem.dataset.actions, np.float32)
+        return torch.from_numpy(actions).to(problem.device)
     soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
     return targets_of(problem, "soft" if soft else "hard")
 

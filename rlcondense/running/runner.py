@@ -238,6 +238,8 @@ def condense_to(
         seed=seed,
         device=resolve_device(device),
         progress=_named(progress, made.id),
+        checkpoint=out / "unfinished.safetensors",
+        made_from=canonical_json(versions()),
     )
     data.save(out)
     return data
@@ -602,6 +604,10 @@ def _condensed(
 ) -> CondensedDataset:
     """Condense, or take what an earlier run or another learner's cell left."""
 
+    expert = bench.expert if "expert" in method.needs else None
+    made_from = canonical_json(_key(bench, expert, method))
+    name = cell.condensation_id
+
     def condense() -> CondensedDataset:
         return method.condense(
             bench.source,
@@ -611,13 +617,12 @@ def _condensed(
             seed=seed,
             device=bench.device,
             progress=_named(bench.progress, method.id),
+            checkpoint=bench.store.unfinished_path(name),
+            made_from=made_from,
         )
 
     if method.id == "full":  # a copy of the whole dataset is worth no disk
         return condense()
-    expert = bench.expert if "expert" in method.needs else None
-    made_from = canonical_json(_key(bench, expert, method))
-    name = cell.condensation_id
     with bench.store.lock(name, wait=bench.wait):
         anew = bench.refresh and name not in bench.refreshed
         stored = None if anew else bench.store.read_condensed(name, made_from)

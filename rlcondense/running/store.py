@@ -50,6 +50,9 @@ class Results(Protocol):
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
         """Keep a condensed dataset."""
 
+    def unfinished_path(self, condensation_id: str) -> Path | None:
+        """Where a condensation notes how far it is, if it can."""
+
     def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
         """Keep a cell's policies."""
 
@@ -110,6 +113,10 @@ class Store:
     def condensed_path(self, condensation_id: str) -> Path:
         """Where a condensed dataset lies."""
         return self.root / "condensed" / condensation_id
+
+    def unfinished_path(self, condensation_id: str) -> Path:
+        """Where a condensation notes how far it is."""
+        return self.root / "unfinished" / f"{condensation_id}.safetensors"
 
     def policies_path(self, cell_id: str) -> Path:
         """Where the policies of a cell lie, if they are kept."""
@@ -285,6 +292,9 @@ class MemoryStore:
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
         """Keep a condensed dataset."""
         self.written[condensation_id] = (data, made_from)
+
+    def unfinished_path(self, condensation_id: str) -> None:
+        """Nowhere: whoever goes on may be another machine."""
 
     def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
         """Keep a cell's policies."""

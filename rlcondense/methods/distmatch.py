@@ -1,0 +1,117 @@
+"""Distribution matching (Zhao and Bilen, 2021, arXiv 2110.04181), for labels of any kind.
+
+    D_syn = argmin  E_theta  sum_a | mean_t p_t(a) f_theta(x_t) - mean_s p_s(a) f_theta(x_s) |^2
+
+f are the features of a network drawn anew in every iteration, p a row's label as a distribution;
+means are over a batch of the data (t) and over the synthetic rows (s), both moved alike. With
+one-hot labels the terms are the paper's, each class's mean feature, times the class's frequency:
+so a class that is rare in the data, or absent from the synthetic rows, weighs little. With learned
+labels, it is the moment of features and labels together that is matched, which moves labels too. A
+constant is added to the features, so that the mean label itself is matched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rlcondense.config import check_choice, check_positive
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.synthetic import (
+    AUGMENTATIONS,
+    RealBatches,
+    Synthetic,
+    SyntheticConfig,
+    learn,
+    shifted_alike,
+)
+from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+
+PROBES = 4  # networks that the loss before and after is measured on
+
+
+@dataclass(frozen=True)
+class DistMatchConfig(SyntheticConfig):
+    """Settings. The paper takes SGD of rate 1 and 20,000 iterations.
+
+    Attributes:
+        network: whose features are matched.
+        iterations: steps of Adam on the synthetic data.
+        real_batch: real frames of each iteration (the paper's 256, of each class).
+        augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
+    """
+
+    start: str = "random"
+    network: str = "nature"
+    iterations: int = 500
+    real_batch: int = 512
+    augmentation: str = "shift"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "iterations", "real_batch")
+        check_choice(self, "network", tuple(ENCODERS))
+        check_choice(self, "augmentation", AUGMENTATIONS)
+
+
+class DistMatch(Method[DistMatchConfig]):
+    """Learns frames, and labels if asked to, whose mean features by action are the data's."""
+
+    Config = DistMatchConfig
+    label_kinds = ("hard", "soft")
+    gives = frozenset({"observations", "actions", "action_probs"})
+    id = "distmatch"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, rng = self.config, problem.rng()
+        shape = problem.dataset.observations.shape[1:]
+        spec = NetworkSpec(c.network, shape, problem.num_actions)
+        synthetic, real = Synthetic(problem, c, rng), RealBatches(problem, c)
+
+        def distance(rng: np.random.Generator) -> Tensor:
+            theta = PolicyNetwork(spec).to(problem.device)
+            frames, targets = real.draw(c.real_batch, rng)
+            own = synthetic.observations()
+            if c.augmentation == "shift" and synthetic.is_pixels:
+                frames, own = shifted_alike(rng, frames, own)
+            with torch.no_grad():
+                f_real = theta.features(frames)
+            synthetic.gradient_evaluations += len(own)
+            return moment_distance(f_real, targets, theta.features(own), synthetic.targets())
+
+        def loss(_: int) -> float:
+            found = distance(rng)
+            found.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
+            return float(found.detach())
+
+        def probe() -> float:
+            rng = np.random.default_rng([problem.seed, 1])
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.manual_seed(problem.seed + 2**32)
+                return float(np.mean([float(distance(rng)) for _ in range(PROBES)]))
+
+        before = probe()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.seed)
+            learn(problem, synthetic, c.iterations, loss, rng)
+        return synthetic.condensation(MatchingLoss(before, probe()))
+
+
+def moment_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
+    """The squared distance of label-weighted mean features, summed over actions.
+
+    Args:
+        f_real: `(B, F)` features; their mean length is made one.
+        p_real: `(B, A)` labels as distributions.
+        f_syn: `(M, F)`.
+        p_syn: `(M, A)`.
+    """
+    scale = f_real.norm(dim=1).mean().clamp_min(1e-6)
+    real, syn = (F.pad(f / scale, (0, 1), value=1.0) for f in (f_real, f_syn))
+    gap = p_real.T @ real / len(real) - p_syn.T @ syn / len(syn)  # (A, F + 1)
+    return (gap**2).sum()

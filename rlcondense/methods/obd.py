@@ -1,0 +1,347 @@
+"""Offline behaviour distillation, OBD (Lei, Zhang and Tao, 2024, arXiv 2410.22728).
+
+    D_syn = argmin  E_s  w(s) d( pi_theta(s), pi*(s) ),   theta = what D_syn trains a student to
+
+DBC matches the data's actions (equation 4), PBC a near-expert policy pi* (equation 5), both with
+w = 1; Av-PBC weighs each state by pi*'s action value there (equation 7). The gradient goes back
+through the student's updates. From RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506)
+comes the window that makes it affordable: a training ends at a random update, and the gradient
+goes through the last few.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcondense.cloning import shuffled_batches
+from rlcondense.config import check_choice, check_positive
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Array, Condensation, Method, Problem
+from rlcondense.methods.condensed import CondensedDataset, MatchingLoss
+from rlcondense.methods.features import encode, targets_of
+from rlcondense.methods.full import Full
+from rlcondense.methods.synthetic import Synthetic, data_targets, learn
+from rlcondense.methods.unrolled import (
+    OPTIMISERS,
+    StudentConfig,
+    Training,
+    add_gradients,
+    differentiate,
+    fresh,
+    fresh_from,
+    held,
+    losses_of,
+    student_spec,
+)
+
+PROBES = 4  # fresh students that the loss before and after is measured on
+CHUNK = 512  # rows that a policy is asked about at a time
+GAMMA = 0.99
+POLICIES = ("auto", "data", "expert", "offline-rl")
+
+
+@dataclass(frozen=True)
+class ObdConfig(StudentConfig):
+    """Settings. The paper's inner_optimiser is `sgd` with inner_rate 0.1; its outer one is SGD too.
+
+    Its 50,000 iterations took 25 GPU hours: here they are fewer, and the outer optimiser is Adam,
+    counted in grey levels. The suite trains its students by Adam, so that is what the inner
+    optimiser is by default, a few times faster than theirs to stand for more updates.
+
+    Attributes:
+        iterations: steps on the synthetic data.
+        real_batch: rows of the data that a student is judged on (the paper's 256).
+        inner_steps: updates of a student on the synthetic data, at most (the paper's 100).
+        window: the last updates, that the gradient goes through; the training then ends at random,
+            between `window` and `inner_steps`. None goes through all `inner_steps`, as the paper.
+        segment: updates whose graph is held in memory at a time.
+        inner_batch: synthetic rows of an update; the paper takes all, as it does where there are
+            fewer.
+        inner_optimiser: `sgd` or `adam`.
+        inner_rate: its step size.
+    """
+
+    labels: str = "learned"
+    start: str = "random"
+    iterations: int = 200
+    real_batch: int = 256
+    inner_steps: int = 100
+    window: int | None = 20
+    segment: int = 20
+    inner_batch: int = 64
+    inner_optimiser: str = "adam"
+    inner_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "iterations", "real_batch", "inner_steps", "window", "segment")
+        check_positive(self, "inner_batch", "inner_rate")
+        check_choice(self, "inner_optimiser", OPTIMISERS)
+        if self.window is not None and self.window > self.inner_steps:
+            raise BadConfig(f"window {self.window} is above inner_steps {self.inner_steps}")
+
+
+@dataclass(frozen=True)
+class PbcConfig(ObdConfig):
+    """Settings.
+
+    Attributes:
+        policy: the near-expert one. `data` is the distribution that the data's actions were drawn
+            from (action_probs): near-expert where an expert played. `expert` is the dataset's
+            expert; `offline-rl` is trained on the data by d3rlpy (the paper's by Cal-QL), discrete
+            CQL or, for continuous actions, TD3+BC. `auto` is `data` where that is known, else
+            `offline-rl`.
+        policy_updates: of offline RL, or of the value that Av-PBC fits (the paper's million is not
+            affordable here).
+    """
+
+    policy: str = "auto"
+    policy_updates: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "policy", POLICIES)
+        check_positive(self, "policy_updates")
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What a student is to do in the data's states.
+
+    Attributes:
+        targets: `(N, A)` distributions, or continuous actions.
+        weights: `(N,)` of the states, 1 on average.
+    """
+
+    targets: Tensor
+    weights: Tensor
+
+
+class Dbc(Method[ObdConfig]):
+    """Learns what trains a student to do as the data did."""
+
+    Config: ClassVar[type[ObdConfig]] = ObdConfig
+    label_kinds = ("hard", "soft", "continuous")
+    gives = frozenset({"observations", "actions", "action_probs"})
+    id = "dbc"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        rng = problem.rng()
+        synthetic = Synthetic(problem, self.config, rng)
+        unrolled = _Unrolled(problem, self.config, synthetic, self._aims(problem))
+        before = unrolled.probe()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.seed)
+            learn(problem, synthetic, self.config.iterations, lambda _: unrolled.backward(rng), rng)
+        return synthetic.condensation(MatchingLoss(before, unrolled.probe()))
+
+    def _aims(self, problem: Problem) -> Aims:
+        targets = data_targets(problem, "hard")
+        return Aims(targets, torch.ones(len(targets), device=problem.device))
+
+
+class Pbc(Dbc):
+    """Learns what trains a student to do as a near-expert policy."""
+
+    Config = PbcConfig
+    id = "pbc"
+
+    def __init__(self, config: ObdConfig | None = None, *, id: str = "") -> None:
+        super().__init__(config, id=id)
+        assert isinstance(self.config, PbcConfig)
+        self.settings = self.config
+        if self.settings.policy == "expert":
+            self.needs = frozenset({"expert"})
+        if self.settings.policy == "data":
+            self.needs = frozenset({"action_probs"})
+
+    def _aims(self, problem: Problem) -> Aims:
+        targets, _ = self._policy(problem, False)
+        return Aims(targets, torch.ones(len(targets), device=problem.device))
+
+    def _policy(self, problem: Problem, valued: bool) -> tuple[Tensor, Array]:
+        """What the policy does in each of the data's states, and if wanted its values there."""
+        policy, updates = self.settings.policy, self.settings.policy_updates
+        known = problem.dataset.action_probs is not None
+        if policy == "offline-rl" or (policy == "auto" and not known):
+            return offline_rl(problem, self.settings.network, updates)
+        if problem.expert is not None:
+            network = copy.deepcopy(problem.expert.network).to(problem.device)
+            targets = torch.from_numpy(encode(network, problem.dataset)[1]).to(problem.device)
+        else:
+            targets = targets_of(problem, "soft")
+        if not valued:
+            return targets, np.ones(len(targets))
+        return targets, fitted_values(problem, self.settings.network, updates)
+
+
+class AvPbc(Pbc):
+    """Likewise, above all where much is to be won."""
+
+    id = "av-pbc"
+
+    def _aims(self, problem: Problem) -> Aims:
+        targets, values = self._policy(problem, True)
+        return Aims(targets, torch.from_numpy(action_value_weights(values)).to(problem.device))
+
+
+def action_value_weights(values: Array) -> Array:
+    """Weights `(N,)`, 1 on average, in proportion to action values.
+
+    The paper's rewards are not negative, and so are its values. Where some are here, all are
+    raised until none is.
+    """
+    raised = values - min(0.0, float(values.min()))
+    mean = float(raised.mean())
+    return (raised / mean if mean > 0 else np.ones_like(raised)).astype(np.float32)
+
+
+def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
+    """The data's own policy's value `(N,)` of its states: a network fitted to returns to go.
+
+    A state's value is the mean of its action values over the policy's actions. That of the policy
+    that played is known without bootstrapping.
+    """
+    dataset, rng = problem.dataset, np.random.default_rng([problem.seed, 2])
+    returns = dataset.returns_to_go(GAMMA)
+    spread = max(float(returns.std()), 1e-6)
+    wanted = torch.from_numpy(((returns - returns.mean()) / spread).astype(np.float32))
+    spec = replace(student_spec(problem, network), num_outputs=1)
+    critic = fresh_from(spec, problem.device, problem.seed)
+    optimiser = torch.optim.Adam(critic.parameters(), lr=5e-4)
+    batches = itertools.islice(shuffled_batches(len(dataset), 64, rng), updates)
+    for update, rows in enumerate(batches, 1):
+        frames = torch.from_numpy(np.asarray(dataset.observations[rows])).to(problem.device)
+        errors = critic(frames)[:, 0] - wanted[torch.from_numpy(rows)].to(problem.device)
+        loss = (errors**2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if update % 20 == 0 or update == updates:
+            problem.progress("fit values", update, updates, f"loss {float(loss.detach()):.3f}")
+    with torch.no_grad():
+        found = [
+            critic(torch.from_numpy(np.array(part)).to(problem.device))[:, 0].cpu().numpy()
+            for part in _chunks(dataset.observations)
+        ]
+    values: Array = np.concatenate(found) * spread + returns.mean()
+    return values
+
+
+def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Tensor, Array]:
+    """A policy trained on the data: its actions in each state, and its critic's values of them."""
+    # d3rlpy is slow to import, and needed here alone.
+    from rlcondense.learners.d3rlpy import D3RLPyPolicies, DiscreteCQL, TD3PlusBC
+
+    dataset = problem.dataset
+    data: CondensedDataset = Full().condense(dataset, task=problem.task, budget=len(dataset))
+    kind = TD3PlusBC if problem.continuous else DiscreteCQL
+    config = kind.Config(updates=updates, network=student_spec(problem, network).name)
+    policies = kind(config).fit(
+        data,
+        task=problem.task,
+        seeds=[problem.seed],
+        device=problem.device,
+        progress=lambda _, done, total, note="": problem.progress("offline RL", done, total, note),
+    )
+    assert isinstance(policies, D3RLPyPolicies)
+    algorithm, actions, values = policies.algorithms[0], [], []
+    for part in _chunks(dataset.observations):
+        chosen = algorithm.predict(np.array(part))
+        actions.append(chosen)
+        values.append(algorithm.predict_value(np.array(part), chosen))
+    done = np.concatenate(actions)
+    targets = done.astype(np.float32)
+    if not problem.continuous:
+        targets = np.eye(problem.num_actions, dtype=np.float32)[done]
+    return torch.from_numpy(targets).to(problem.device), np.concatenate(values)
+
+
+def _chunks(rows: Array) -> list[Array]:
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+class _Unrolled:
+    """How well students that a synthetic dataset trains do what they should."""
+
+    def __init__(
+        self, problem: Problem, config: ObdConfig, synthetic: Synthetic, aims: Aims
+    ) -> None:
+        self.config, self.synthetic, self.aims = config, synthetic, aims
+        self.problem, self.spec = problem, student_spec(problem, config.network)
+        self.losses = losses_of(problem, config.loss)
+
+    def backward(self, rng: np.random.Generator) -> float:
+        """Train a student, add the gradient of its loss to what is learned; give the loss."""
+        c = self.config
+        steps = c.inner_steps
+        if c.window is not None:
+            steps = int(rng.integers(c.window, c.inner_steps + 1))
+        inputs = [self.synthetic.observations(), self.synthetic.targets()]
+        apart = held(inputs)
+        begin = steps - (c.window or steps)
+        training, state = self._train(rng, steps, begin, apart)
+        value, gradients = differentiate(
+            training, self._outer(training, rng), state, range(begin, steps), apart, c.segment
+        )
+        add_gradients(inputs, gradients, self.synthetic.leaves)
+        self.synthetic.gradient_evaluations += c.real_batch + steps * self._rows_a_step
+        return value
+
+    @property
+    def _rows_a_step(self) -> int:
+        return min(self.config.inner_batch, len(self.synthetic.rows))
+
+    def _train(
+        self, rng: np.random.Generator, steps: int, until: int, inputs: list[Tensor]
+    ) -> tuple[Training, list[Tensor]]:
+        """A training of so many steps, and its state after the first of them."""
+        c, size = self.config, len(self.synthetic.rows)
+        batches = None
+        if size > c.inner_batch:
+            batches = list(itertools.islice(shuffled_batches(size, c.inner_batch, rng), steps))
+        network = fresh(self.spec, self.problem.device)
+        training = Training(network, self.losses, c.inner_optimiser, c.inner_rate, batches)
+        state = training.begin(network.parameters())
+        for i in range(until):
+            state = training(i, state, inputs, False)
+        return training, state
+
+    def _outer(
+        self, training: Training, rng: np.random.Generator
+    ) -> Callable[[list[Tensor]], Tensor]:
+        """The loss of a student on a batch of the data."""
+        dataset, size = self.problem.dataset, self.config.real_batch
+        rows = np.arange(len(dataset))
+        if len(rows) > size:
+            rows = np.sort(rng.choice(len(dataset), size, replace=False))
+        frames = torch.from_numpy(np.asarray(dataset.observations[rows])).to(self.problem.device)
+        where = torch.from_numpy(rows).to(self.problem.device)
+
+        def loss(state: list[Tensor]) -> Tensor:
+            losses = self.losses(training.outputs(state, frames), self.aims.targets[where])
+            return (losses * self.aims.weights[where]).mean()
+
+        return loss
+
+    def probe(self) -> float:
+        """The mean loss of students and real batches that are the same at every call."""
+        rng, losses = np.random.default_rng([self.problem.seed, 1]), []
+        inputs = [self.synthetic.observations(), self.synthetic.targets()]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.problem.seed + 2**32)
+            for _ in range(PROBES):
+                steps = self.config.inner_steps
+                training, state = self._train(rng, steps, steps, inputs)
+                with torch.no_grad():
+                    losses.append(float(self._outer(training, rng)(state)))
+                self.synthetic.gradient_evaluations += steps * self._rows_a_step
+        return float(np.mean(losses))

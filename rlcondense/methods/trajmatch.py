@@ -1,0 +1,217 @@
+"""Matching training trajectories, MTT (Cazenavette et al., 2022, arXiv 2203.11932).
+
+    D_syn = argmin  | theta_N - theta*_{t+M} |^2 / | theta*_t - theta*_{t+M} |^2
+
+theta* are the parameters of teachers along their training on the data; theta_N is where N updates
+on the synthetic data lead from theta*_t (algorithm 1). The step size of those updates is learned
+too. The gradient goes back through them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcondense.cloning import shuffled_batches
+from rlcondense.config import check_choice, check_positive
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Array, Condensation, Method, Problem
+from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.synthetic import (
+    RealBatches,
+    Synthetic,
+    adam_state,
+    learn,
+    restore_adam,
+)
+from rlcondense.methods.unrolled import (
+    OPTIMISERS,
+    StudentConfig,
+    Training,
+    add_gradients,
+    differentiate,
+    fresh_from,
+    held,
+    losses_of,
+    student_spec,
+)
+
+PROBES = 4  # stretches of teachers that the loss before and after is measured on
+RATE_STEP = 0.02  # Adam's, for the logarithm of the learned step size
+
+
+@dataclass(frozen=True)
+class TrajMatchConfig(StudentConfig):
+    """Settings. The paper has 100 teachers, of 50 epochs each, and 5000 iterations.
+
+    Attributes:
+        iterations: steps on the synthetic data.
+        teachers: trained on the data, one after another, before anything is learned.
+        teacher_updates: of each.
+        teacher_batch: rows of each update (the paper's 256).
+        keep_every: updates between two of a teacher's kept parameters; all are held in memory,
+            for `nature` 2.4 MB each.
+        span: M, in kept parameters.
+        latest: last start t, in updates; later parts of a training teach little.
+        inner_steps: N (the paper's 20 to 80).
+        inner_batch: synthetic rows of an update at most.
+        segment: updates whose graph is held in memory at a time.
+        optimiser: of teachers and on synthetic data alike, `sgd` (the paper's) or `adam`.
+        rate: of the teachers. The learned one starts where N synthetic updates go as far as a
+            teacher's.
+    """
+
+    labels: str = "learned"
+    start: str = "random"
+    iterations: int = 200
+    teachers: int = 4
+    teacher_updates: int = 400
+    teacher_batch: int = 64
+    keep_every: int = 20
+    span: int = 2
+    latest: int = 200
+    inner_steps: int = 20
+    inner_batch: int = 64
+    segment: int = 20
+    optimiser: str = "sgd"
+    rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "iterations", "teachers", "teacher_updates", "teacher_batch")
+        check_positive(self, "keep_every", "span", "inner_steps", "inner_batch", "segment", "rate")
+        check_choice(self, "optimiser", OPTIMISERS)
+        if self.span * self.keep_every > self.teacher_updates:
+            raise BadConfig(
+                f"span {self.span} of {self.keep_every} updates is above teacher_updates "
+                f"{self.teacher_updates}"
+            )
+
+
+class TrajMatch(Method[TrajMatchConfig]):
+    """Learns what moves a student's parameters as the data does."""
+
+    Config = TrajMatchConfig
+    label_kinds = ("hard", "soft", "continuous")
+    gives = frozenset({"observations", "actions", "action_probs"})
+    id = "trajmatch"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        rng = problem.rng()
+        synthetic = Synthetic(problem, self.config, rng)
+        matching = _Matching(problem, self.config, synthetic)
+        before = matching.probe()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.seed)
+            learn(
+                problem,
+                synthetic,
+                self.config.iterations,
+                lambda _: matching.backward(rng),
+                rng,
+                beside=matching.rate,
+            )
+        return synthetic.condensation(MatchingLoss(before, matching.probe()))
+
+
+class _Matching:
+    """How far updates on synthetic data end from where a teacher's end."""
+
+    def __init__(self, problem: Problem, config: TrajMatchConfig, synthetic: Synthetic) -> None:
+        self.config, self.synthetic, self.seed = config, synthetic, problem.seed
+        self.losses = losses_of(problem, config.loss)
+        self.spec, self.device = student_spec(problem, config.network), problem.device
+        self.network = fresh_from(self.spec, problem.device, problem.seed)
+        self.rate = _Rate(config.rate * config.span * config.keep_every / config.inner_steps)
+        self.trajectories = [list(self._teacher(problem, k)) for k in range(config.teachers)]
+
+    def _teacher(self, problem: Problem, k: int) -> Iterator[list[Tensor]]:
+        """The parameters of a network along its training on the data."""
+        c, rng = self.config, np.random.default_rng([problem.seed, 3, k])
+        network = fresh_from(self.spec, problem.device, problem.seed + (k + 2) * 2**32)
+        real = RealBatches(problem, c)
+        make = torch.optim.Adam if c.optimiser == "adam" else torch.optim.SGD
+        optimiser = make(network.parameters(), lr=c.rate)
+        total = c.teachers * c.teacher_updates
+        for update in range(c.teacher_updates + 1):
+            if update % c.keep_every == 0:
+                yield [p.detach().clone() for p in network.parameters()]
+                problem.progress("train teachers", k * c.teacher_updates + update, total)
+            frames, targets = real.draw(c.teacher_batch, rng)
+            optimiser.zero_grad()
+            self.losses(network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            self.synthetic.gradient_evaluations += len(frames)
+
+    def backward(self, rng: np.random.Generator) -> float:
+        """Add the distance's gradient to what is learned; give the distance."""
+        inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
+        apart = held(inputs)
+        value, gradients = self._distance(rng, apart)
+        add_gradients(inputs[:2], gradients[:2], self.synthetic.leaves)
+        self.rate.step(gradients[2] * inputs[2].detach())
+        return value
+
+    def _distance(
+        self, rng: np.random.Generator, inputs: list[Tensor]
+    ) -> tuple[float, list[Tensor]]:
+        c, size = self.config, len(self.synthetic.rows)
+        kept = self.trajectories[int(rng.integers(c.teachers))]
+        last = min(len(kept) - 1 - c.span, c.latest // c.keep_every)
+        t = int(rng.integers(last + 1))
+        start, goal = kept[t], kept[t + c.span]
+        batches = None
+        if size > c.inner_batch:
+            drawn = shuffled_batches(size, c.inner_batch, rng)
+            batches = list(itertools.islice(drawn, c.inner_steps))
+        training = Training(self.network, self.losses, c.optimiser, None, batches)
+        self.synthetic.gradient_evaluations += c.inner_steps * min(size, c.inner_batch)
+        return differentiate(
+            training,
+            lambda state: squared_distance(state, goal) / squared_distance(start, goal),
+            training.begin(start),
+            range(c.inner_steps),
+            inputs,
+            c.segment,
+        )
+
+    def probe(self) -> float:
+        """The mean distance on stretches that are the same at every call."""
+        rng = np.random.default_rng([self.seed, 1])
+        inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
+        return float(np.mean([self._distance(rng, held(inputs))[0] for _ in range(PROBES)]))
+
+
+def squared_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """The squared distance of two networks' parameters; what follows them in a state is left."""
+    return torch.stack([((x - y) ** 2).sum() for x, y in zip(a, b, strict=False)]).sum()
+
+
+class _Rate:
+    """The learned step size, by its logarithm, so that it stays above zero."""
+
+    def __init__(self, start: float) -> None:
+        self._log = torch.tensor([math.log(start)])
+        self._optimiser = torch.optim.Adam([self._log], lr=RATE_STEP)
+
+    def value(self) -> Tensor:
+        """The step size, to be differentiated for."""
+        return self._log.exp().requires_grad_()
+
+    def step(self, gradient: Tensor) -> None:
+        """Adam's step, given the gradient of the logarithm."""
+        self._log.grad = gradient.detach().cpu().reshape(1)
+        self._optimiser.step()
+
+    def state(self) -> dict[str, Array]:
+        return {"log": self._log.numpy().copy(), **adam_state("adam", self._optimiser)}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        self._log.copy_(torch.from_numpy(np.array(state["log"])))
+        restore_adam("adam", self._optimiser, state)

@@ -1,0 +1,230 @@
+"""Methods that go back through a student's training, and distribution matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.errors import BadConfig
+from rlcondense.making import make_method
+from rlcondense.methods.base import Problem
+from rlcondense.methods.condensed import Budget, CondensedDataset
+from rlcondense.methods.distmatch import moment_distance
+from rlcondense.methods.obd import action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.trajmatch import squared_distance
+from rlcondense.methods.unrolled import Training, differentiate
+from rlcondense.progress import silent
+from tests.small_tasks import Gridworld, Reach, SmallTask, play
+
+GRID, REACH = Gridworld(), Reach()
+GRID_DATA = play(GRID, GRID.shortest, 400, noise=0.1)
+REACH_DATA = play(REACH, REACH.shortest, 400, noise=0.1)
+STUDENT = {"network": "mlp", "inner_steps": 12, "window": 6, "real_batch": 64}
+TEACHERS = {"teachers": 2, "teacher_updates": 40, "keep_every": 5, "inner_steps": 5, "latest": 20}
+
+
+def problem(data: Any, task: SmallTask) -> Problem:
+    return Problem(data, task, Budget(size=8), None, 0, "cpu", silent)
+
+
+def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def small_training(
+    optimiser: str, rate: float | None = 0.1
+) -> tuple[Training, list[Tensor], list[Tensor], Any]:
+    """In double precision, with batches of three of five rows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+        x, real_x = torch.randn(5, 3).double(), torch.randn(6, 3).double()
+        y, real_y = (torch.randn(n, 2).double().softmax(1) for n in (5, 6))
+    batches = [np.random.default_rng(i).permutation(5)[:3] for i in range(7)]
+    training = Training(network, losses, optimiser, rate, batches)
+    inputs = [x.requires_grad_(), y.requires_grad_()]
+    if rate is None:
+        inputs.append(torch.tensor([0.1]).double().requires_grad_())
+
+    def outer(state: list[Tensor]) -> Tensor:
+        return losses(training.outputs(state, real_x), real_y).mean()
+
+    return training, training.begin(network.parameters()), inputs, outer
+
+
+@pytest.mark.parametrize("rate", [0.1, None])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_gradients_through_training_are_those_of_finite_differences(
+    optimiser: str, rate: float | None
+) -> None:
+    training, state, inputs, outer = small_training(optimiser, rate)
+    _, gradients = differentiate(training, outer, state, range(7), inputs, 100)
+
+    def value() -> float:
+        after = list(state)
+        for i in range(7):
+            after = training(i, after, inputs, False)
+        return float(outer(after))
+
+    step = 1e-6
+    for x, gradient in zip(inputs, gradients, strict=True):
+        numeric = torch.zeros_like(x)
+        flat = x.data.view(-1)
+        for k in range(len(flat)):
+            kept = flat[k].item()
+            flat[k] = kept + step
+            above = value()
+            flat[k] = kept - step
+            numeric.view(-1)[k] = (above - value()) / (2 * step)
+            flat[k] = kept
+        assert torch.allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
+        assert gradient.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("segment", [1, 3, 7])
+def test_checkpoints_change_no_gradient(optimiser: str, segment: int) -> None:
+    training, state, inputs, outer = small_training(optimiser)
+    value, whole = differentiate(training, outer, state, range(7), inputs, 100)
+    again, parts = differentiate(training, outer, state, range(7), inputs, segment)
+    assert again == pytest.approx(value, rel=1e-12)
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_a_window_leaves_out_what_came_before() -> None:
+    """The gradient through the last steps is that of a training which starts there."""
+    training, state, inputs, outer = small_training("adam")
+    for i in range(4):
+        state = training(i, state, inputs, False)
+    _, window = differentiate(training, outer, state, range(4, 7), inputs, 2)
+    _, whole = differentiate(training, outer, small_training("adam")[1], range(7), inputs, 2)
+    unused = set(range(5)) - {int(r) for i in (4, 5, 6) for r in training.batches[i]}  # type: ignore[index]
+    assert not torch.allclose(window[0], whole[0])
+    assert all(window[0][row].abs().max() == 0 for row in unused)
+
+
+def lowered(data: CondensedDataset) -> bool:
+    assert data.report is not None
+    assert data.report.matching_loss is not None
+    return data.report.matching_loss.after < 0.95 * data.report.matching_loss.before
+
+
+@pytest.mark.parametrize(
+    ("id_", "settings"),
+    [
+        ("dbc", {**STUDENT, "iterations": 15}),
+        ("dbc", {**STUDENT, "iterations": 15, "inner_optimiser": "sgd", "inner_rate": 0.1}),
+        ("dbc", {**STUDENT, "iterations": 8, "window": None, "segment": 5}),
+        ("av-pbc", {**STUDENT, "iterations": 15, "policy": "offline-rl", "policy_updates": 20}),
+        ("trajmatch", {**TEACHERS, "network": "mlp", "iterations": 25}),
+        ("distmatch", {"network": "mlp", "iterations": 40, "labels": "learned"}),
+    ],
+)
+def test_frames_and_labels_move_and_the_loss_falls(id_: str, settings: dict[str, Any]) -> None:
+    fast = {"learning_rate": 5.0, "label_learning_rate": 0.1}
+    data = make_method(id_, **fast, **settings).condense(GRID_DATA, task=GRID, budget=8)
+    assert len(data) == 8
+    assert lowered(data)
+    assert data.observations.min() >= 0
+    assert data.observations.max() <= 255
+    assert np.abs(data.observations - GRID_DATA.observations[data.initial_indices]).mean() > 1
+    assert data.action_probs is not None
+    assert np.ptp(data.action_probs, axis=0).max() > 0
+    assert data.report is not None
+    assert data.report.cost.gradient_evaluations > settings["iterations"] * 8
+
+
+@pytest.mark.parametrize(
+    ("id_", "settings"),
+    [
+        ("dbc", {**STUDENT, "network": None}),
+        ("pbc", {**STUDENT, "network": None, "policy_updates": 10}),
+        ("av-pbc", {**STUDENT, "network": None, "policy_updates": 20}),
+        ("trajmatch", TEACHERS),
+    ],
+)
+def test_continuous_actions_are_learned_within_their_bounds(
+    id_: str, settings: dict[str, Any]
+) -> None:
+    made = make_method(id_, iterations=6, label_learning_rate=0.1, **settings)
+    data = made.condense(REACH_DATA, task=REACH, budget=6)
+    assert data.label_kind == "continuous"
+    assert data.actions.dtype == np.float32
+    assert np.abs(data.actions).max() <= 0.5 + 1e-6
+    started = REACH_DATA.actions[data.initial_indices]
+    assert np.abs(data.actions - started).max() > 0.01
+    assert data.report is not None
+    assert data.report.matching_loss is not None
+    assert data.report.matching_loss.after < data.report.matching_loss.before
+
+
+def test_hard_continuous_actions_stay_and_soft_ones_are_refused() -> None:
+    settings = {**STUDENT, "iterations": 2}
+    box, task = sample_box_data(), SampleBoxTask()
+    data = make_method("dbc", labels="hard", **settings).condense(box, task=task, budget=6)
+    assert np.array_equal(data.actions, box.actions[data.initial_indices])
+    with pytest.raises(BadConfig, match="soft labels are for discrete actions"):
+        make_method("dbc", labels="soft", **settings).condense(box, task=task, budget=6)
+
+
+def test_what_the_policy_is_taken_from_is_needed() -> None:
+    with pytest.raises(BadConfig, match="needs the expert"):
+        make_method("pbc", policy="expert").condense(GRID_DATA, task=GRID, budget=4)
+    with pytest.raises(BadConfig, match="needs a dataset with action_probs"):
+        make_method("pbc", policy="data").condense(GRID_DATA, task=GRID, budget=4)
+
+
+def test_offline_rl_finds_the_way_in_noisy_play() -> None:
+    noisy = play(GRID, GRID.shortest, 600, noise=0.5)
+    targets, values = offline_rl(problem(noisy, GRID), "mlp", 200)
+    progress = np.isin(targets.argmax(1).numpy(), (0, 1))  # right or down: towards the corner
+    assert progress.mean() > np.isin(noisy.actions, (0, 1)).mean() + 0.1
+    assert values.shape == (len(noisy),)
+
+
+def test_values_are_higher_near_the_goal() -> None:
+    values = fitted_values(problem(GRID_DATA, GRID), "mlp", 150)
+    at = GRID_DATA.observations[:, 0, ::3, ::3].reshape(-1, 16).argmax(1)
+    left = 6 - (at // 4 + at % 4)  # steps to the corner
+    assert np.corrcoef(values, left)[0, 1] < -0.8
+
+
+def test_weights_are_in_proportion_to_values_and_never_negative() -> None:
+    assert action_value_weights(np.array([1.0, 2.0, 3.0])).tolist() == [0.5, 1.0, 1.5]
+    assert action_value_weights(np.array([-1.0, 0.0, 1.0])).tolist() == [0.0, 1.0, 2.0]
+    assert action_value_weights(np.zeros(3)).tolist() == [1, 1, 1]
+
+
+def test_a_window_above_the_steps_and_a_span_above_the_training_are_refused() -> None:
+    with pytest.raises(BadConfig, match="window 30 is above inner_steps 20"):
+        make_method("dbc", inner_steps=20, window=30)
+    with pytest.raises(BadConfig, match="span 3 of 20 updates is above teacher_updates 50"):
+        make_method("trajmatch", teacher_updates=50, span=3)
+
+
+def test_moments_of_one_hot_labels_are_class_means() -> None:
+    rng = torch.Generator().manual_seed(0)
+    f, labels = torch.rand(6, 3, generator=rng), torch.tensor([0, 0, 1, 1, 1, 0])
+    g = torch.rand(6, 3, generator=rng)
+    one_hot = F.one_hot(labels, 2).float()
+    scale = f.norm(dim=1).mean()
+    expected = sum(
+        (0.5 * (f[labels == a].mean(0) - g[labels == a].mean(0)) / scale).square().sum()
+        for a in (0, 1)
+    )
+    assert moment_distance(f, one_hot, g, one_hot).item() == pytest.approx(
+        float(expected), rel=1e-4
+    )
+    assert moment_distance(f, one_hot, f[[5, 0, 1, 3, 2, 4]], one_hot[[5, 0, 1, 3, 2, 4]]) < 1e-12
+
+
+def test_the_distance_of_trajectories_leaves_moments_out() -> None:
+    a, b = [torch.ones(2, 2), torch.zeros(3)], [torch.zeros(2, 2), torch.ones(3)]
+    assert squared_distance([*a, torch.full((2, 2), 9.0)], b).item() == 7

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.files import read_arrays, write_arrays
+from rlcondense.making import make_method
+from rlcondense.methods import checkpoint as checkpoints
+from rlcondense.methods.checkpoint import Checkpoint
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.progress import Progress, silent
+from rlcondense.running.runner import run
+from tests.small_tasks import Gridworld, play
+
+GRID = Gridworld()
+DATA = play(GRID, GRID.shortest, 300, noise=0.3)
+QUICK = {"network": "mlp", "iterations": 5}
+CASES: dict[str, dict[str, Any]] = {
+    "dbc": {"real_batch": 16, "inner_steps": 6, "window": 3},
+    "gradmatch": {"real_batch": 4, "labels": "learned"},
+    "gradmatch-trajectory": {"real_batch": 4, "theta": "trajectory", "trajectory": 2},
+    "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
+    "trajmatch": {"teachers": 2, "teacher_updates": 6, "keep_every": 2, "inner_steps": 3},
+}
+
+
+class _Killed(BaseException):
+    pass
+
+
+def killed_at(iteration: int) -> Progress:
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        if phase.endswith("condense") and done == iteration:
+            raise _Killed
+
+    return progress
+
+
+def condense(case: str, path: Path | None, **more: Any) -> CondensedDataset:
+    method = make_method(case.removesuffix("-trajectory"), **QUICK, **CASES[case])
+    more = {"seed": 3, "progress": silent, **more}
+    return method.condense(DATA, task=GRID, budget=70, checkpoint=path, **more)
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_path: Path) -> None:
+    whole, path = condense(case, None), tmp_path / "unfinished.safetensors"
+    with pytest.raises(_Killed):
+        condense(case, path, progress=killed_at(4))
+    assert path.exists()
+    began: list[int] = []
+
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        if phase == "condense":
+            began.append(done)
+
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    resumed = condense(case, path, progress=progress)
+    assert torch.rand(1) == expected
+    assert began[0] in (3, 4)  # not from the start
+    assert resumed.sha256 == whole.sha256
+    assert resumed.report is not None
+    assert whole.report is not None
+    assert resumed.report.cost.gradient_evaluations == whole.report.cost.gradient_evaluations
+    assert resumed.report.matching_loss == whole.report.matching_loss
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_something_else_or_a_torn_one_is_ignored(
+    always: None, tmp_path: Path
+) -> None:
+    path = tmp_path / "unfinished.safetensors"
+    whole = condense("gradmatch", None, seed=4)
+    with pytest.raises(_Killed):
+        condense("gradmatch", path, progress=killed_at(4))
+    kept = path.read_bytes()
+    assert condense("gradmatch", path, seed=4).sha256 == whole.sha256
+    path.write_bytes(kept[: len(kept) // 2])
+    assert condense("gradmatch", path, seed=4).sha256 == whole.sha256
+    write_arrays(path, {"facts": np.zeros(3, np.uint8)})
+    assert condense("gradmatch", path, seed=4).sha256 == whole.sha256
+
+
+def test_the_seconds_of_both_runs_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    first = Checkpoint(path, {"seed": 0}, "cuda")
+    first.before.wall = 100.0
+    first.write({"x": np.arange(3)}, {"iteration": 2})
+    second = Checkpoint(path, {"seed": 0}, "cuda")
+    found = second.read()
+    assert found is not None
+    assert found[0]["x"].tolist() == [0, 1, 2]
+    assert found[1] == {"iteration": 2}
+    assert 100 <= second.before.wall < 110
+    assert 0 <= second.before.gpu < 10
+    assert Checkpoint(path, {"seed": 1}).read() is None
+    assert set(read_arrays(path)) == {"x", "facts"}
+
+
+def test_a_run_that_was_killed_goes_on(
+    always: None, tiny: TransitionDataset, tmp_path: Path
+) -> None:
+    def go(results: Path, progress: Progress = silent) -> Any:
+        return run(
+            "frepo", "starpilot", dataset=tiny.id, size=5, seeds=1, episodes=2,
+            settings={"network": "cnn4", "iterations": 5, "real_batch": 4, "pool": 1},
+            learner_settings={"network": "cnn4", "updates": 2}, results=results,
+            references=False, progress=progress, device="cpu",
+        )  # fmt: skip
+
+    with pytest.raises(_Killed):
+        go(tmp_path / "a", killed_at(4))
+    assert len(list((tmp_path / "a" / "unfinished").iterdir())) == 1
+    began: list[int] = []
+    done = go(
+        tmp_path / "a", lambda phase, at, *_: began.append(at) if "condense" in phase else None
+    )
+    assert began[0] == 4
+    assert not list((tmp_path / "a" / "unfinished").iterdir())
+    assert done.record["returns"] == go(tmp_path / "b").record["returns"]

@@ -27,7 +27,7 @@ from rlcondense.tasks.base import Task
 
 @contextlib.contextmanager
 def _left_alone() -> Iterator[None]:
-    """Undo what importing d3rlpy does: `random` is drawn from, and torch set where there is a GPU."""
+    """Undo what importing d3rlpy does to `random`, and to torch where there is a GPU."""
     precision, kept = torch.get_float32_matmul_precision(), random.getstate()
     yield
     random.setstate(kept)

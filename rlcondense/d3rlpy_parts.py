@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
@@ -27,17 +26,19 @@ from rlcondense.tasks.base import Task
 
 
 @contextlib.contextmanager
-def _torch_left_alone() -> Iterator[None]:
-    """Undo what importing d3rlpy does to torch where there is a GPU."""
-    precision = torch.get_float32_matmul_precision()
+def _left_alone() -> Iterator[None]:
+    """Undo what importing d3rlpy does to `random`, and to torch where there is a GPU."""
+    precision, kept = torch.get_float32_matmul_precision(), random.getstate()
     yield
+    random.setstate(kept)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision(precision)
         torch._dynamo.config.compiled_autograd = False
 
 
-with quiet_import("d3rlpy"), _torch_left_alone():
+with quiet_import("d3rlpy"), _left_alone():
     import d3rlpy
+    import structlog
     from d3rlpy.constants import ActionSpace
     from d3rlpy.dataset import DatasetInfo, Signature, Transition, TransitionMiniBatch
     from d3rlpy.logging import NoopAdapterFactory

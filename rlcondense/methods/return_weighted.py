@@ -35,19 +35,19 @@ class ReturnWeightedConfig(LabelConfig):
     Attributes:
         weighting: `exponential`, or `indicator` of the best episodes.
         temperature: of `exponential`, in standard deviations of the return.
-        percent: of `indicator`, of the episodes.
+        best: of `indicator`, the fraction of the episodes that count.
     """
 
     weighting: str = "exponential"
     temperature: float = 1.0
-    percent: float = 10.0
+    best: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "weighting", ("exponential", "indicator"))
-        check_positive(self, "temperature", "percent")
-        if self.percent > 100:
-            raise BadConfig(f"percent must be at most 100, not {self.percent}")
+        check_positive(self, "temperature", "best")
+        if self.best > 1:
+            raise BadConfig(f"best must be at most 1, not {self.best}")
 
 
 class ReturnWeighted(Method[ReturnWeightedConfig]):
@@ -62,16 +62,16 @@ class ReturnWeighted(Method[ReturnWeightedConfig]):
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset = self.config, problem.dataset
         if c.weighting == "indicator":
-            weights = indicator(dataset, c.percent)
+            weights = indicator(dataset, c.best)
         else:
             weights = exponential(dataset, c.temperature)
         return replace(everything(dataset, c.labels), weights=weights)
 
 
-def indicator(dataset: TransitionDataset, percent: float) -> npt.NDArray[np.float32]:
+def indicator(dataset: TransitionDataset, best: float) -> npt.NDArray[np.float32]:
     """Weights `(N,)`: 1 in the best episodes, those that `percentile` keeps, and 0 elsewhere."""
     weights = np.zeros(len(dataset), np.float32)
-    count = Budget(percent=percent, unit="episodes").episodes(dataset)
+    count = Budget(percent=100 * best, unit="episodes").episodes(dataset)
     weights[rows_of_best(dataset, count)] = 1
     return weights
 

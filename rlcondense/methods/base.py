@@ -184,6 +184,7 @@ class Method(ABC, Generic[ConfigT]):
         gives: the columns of a method that makes its data, where they are always the same. A
             learner that needs others is then skipped before anything is computed. None for
             selections, which keep whole transitions.
+        keeps_everything: whether it gives all rows of the source: a copy of them is then not stored.
         facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 
@@ -194,6 +195,7 @@ class Method(ABC, Generic[ConfigT]):
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
     stochastic: ClassVar[bool] = True
     gives: ClassVar[frozenset[str] | None] = None
+    keeps_everything: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
 

@@ -20,6 +20,7 @@ class Full(Method[LabelConfig]):
     Config = LabelConfig
     label_kinds = ("hard", "soft", "continuous")
     stochastic = False
+    keeps_everything = True
     id = "full"
 
     def _condense(self, problem: Problem) -> Condensation:

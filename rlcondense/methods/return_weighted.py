@@ -57,6 +57,7 @@ class ReturnWeighted(Method[ReturnWeightedConfig]):
     label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     stochastic = False
+    keeps_everything = True
     id = "return-weighted"
 
     def _condense(self, problem: Problem) -> Condensation:

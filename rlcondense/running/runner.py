@@ -621,7 +621,7 @@ def _condensed(
             made_from=made_from,
         )
 
-    if method.id == "full":  # a copy of the whole dataset is worth no disk
+    if method.keeps_everything:  # a copy of the whole dataset is worth no disk
         return condense()
     with bench.store.lock(name, wait=bench.wait):
         anew = bench.refresh and name not in bench.refreshed

@@ -69,7 +69,7 @@ class TrajMatchConfig(StudentConfig):
 
     labels: str = "learned"
     start: str = "random"
-    iterations: int = 200
+    iterations: int = 150
     teachers: int = 4
     teacher_updates: int = 400
     teacher_batch: int = 64

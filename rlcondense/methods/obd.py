@@ -2,9 +2,8 @@
 
     D_syn = argmin  E_s  w(s) d( pi_theta(s), pi*(s) ),   theta = what D_syn trains a student to
 
-DBC matches the data's actions (equation 4), PBC a near-expert policy pi* (equation 5), both with
-w = 1; Av-PBC weighs each state by pi*'s action value there (equation 7). The gradient goes back
-through the student's updates. From RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506)
+DBC matches the data's actions, PBC a near-expert policy pi*, both with w = 1; Av-PBC weighs each
+state by pi*'s action value there. The gradient goes back through the student's updates. From RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506)
 comes the window that makes it affordable: a training ends at a random update, and the gradient
 goes through the last few.
 """
@@ -60,13 +59,12 @@ class ObdConfig(StudentConfig):
 
     Attributes:
         iterations: steps on the synthetic data.
-        real_batch: rows of the data that a student is judged on (the paper's 256).
+        real_batch: rows of the data that a student is judged on.
         inner_steps: updates of a student on the synthetic data, at most (the paper's 100).
         window: the last updates, that the gradient goes through; the training then ends at random,
             between `window` and `inner_steps`. None goes through all `inner_steps`, as the paper.
         segment: updates whose graph is held in memory at a time.
-        inner_batch: synthetic rows of an update; the paper takes all, as it does where there are
-            fewer.
+        inner_batch: synthetic rows of an update at most (the paper takes all).
         inner_optimiser: `sgd` or `adam`.
         inner_rate: its step size.
     """
@@ -101,8 +99,7 @@ class PbcConfig(ObdConfig):
             expert; `offline-rl` is trained on the data by d3rlpy (the paper's by Cal-QL), discrete
             CQL or, for continuous actions, TD3+BC. `auto` is `data` where that is known, else
             `offline-rl`.
-        policy_updates: of offline RL, or of the value that Av-PBC fits (the paper's million is not
-            affordable here).
+        policy_updates: of offline RL, or of the value that Av-PBC fits.
     """
 
     policy: str = "auto"

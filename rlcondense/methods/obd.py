@@ -3,9 +3,9 @@
     D_syn = argmin  E_s  w(s) d( pi_theta(s), pi*(s) ),   theta = what D_syn trains a student to
 
 DBC matches the data's actions, PBC a near-expert policy pi*, both with w = 1; Av-PBC weighs each
-state by pi*'s action value there. The gradient goes back through the student's updates. From RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506)
-comes the window that makes it affordable: a training ends at a random update, and the gradient
-goes through the last few.
+state by pi*'s action value there. The gradient goes back through the student's updates. From
+RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506) comes the window that makes it
+affordable: a training ends at a random update, and the gradient goes through the last few.
 """
 
 from __future__ import annotations

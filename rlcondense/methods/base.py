@@ -184,7 +184,7 @@ class Method(ABC, Generic[ConfigT]):
         gives: the columns of a method that makes its data, where they are always the same. A
             learner that needs others is then skipped before anything is computed. None for
             selections, which keep whole transitions.
-        keeps_everything: whether it gives all rows of the source: a copy of them is then not stored.
+        keeps_everything: whether it gives all rows of the source, of which no copy is stored.
         facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 

@@ -37,7 +37,7 @@ PROBES = 4  # networks that the loss before and after is measured on
 
 @dataclass(frozen=True)
 class DistMatchConfig(SyntheticConfig):
-    """Settings. The paper takes SGD of rate 1 and 20,000 iterations.
+    """Settings. The paper takes SGD of rate 1, 20,000 iterations, and keeps labels fixed.
 
     Attributes:
         network: whose features are matched.
@@ -46,9 +46,11 @@ class DistMatchConfig(SyntheticConfig):
         augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
     """
 
+    labels: str = "learned"
     start: str = "random"
+    learning_rate: float = 2.0
     network: str = "nature"
-    iterations: int = 500
+    iterations: int = 200
     real_batch: int = 512
     augmentation: str = "shift"
 

@@ -69,7 +69,7 @@ class TrajMatchConfig(StudentConfig):
 
     labels: str = "learned"
     start: str = "random"
-    iterations: int = 200
+    iterations: int = 150
     teachers: int = 4
     teacher_updates: int = 400
     teacher_batch: int = 64
@@ -128,7 +128,8 @@ class _Matching:
         self.losses = losses_of(problem, config.loss)
         self.spec, self.device = student_spec(problem, config.network), problem.device
         self.network = fresh_from(self.spec, problem.device, problem.seed)
-        self.rate = _Rate(config.rate * config.span * config.keep_every / config.inner_steps)
+        reach = config.rate * config.span * config.keep_every
+        self.rate = _Rate(reach / config.inner_steps, problem.device)
         self.trajectories = [list(self._teacher(problem, k)) for k in range(config.teachers)]
 
     def _teacher(self, problem: Problem, k: int) -> Iterator[list[Tensor]]:
@@ -196,8 +197,8 @@ def squared_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
 class _Rate:
     """The learned step size, by its logarithm, so that it stays above zero."""
 
-    def __init__(self, start: float) -> None:
-        self._log = torch.tensor([math.log(start)])
+    def __init__(self, start: float, device: str) -> None:
+        self._log = torch.tensor([math.log(start)], device=device)
         self._optimiser = torch.optim.Adam([self._log], lr=RATE_STEP)
 
     def value(self) -> Tensor:
@@ -206,11 +207,11 @@ class _Rate:
 
     def step(self, gradient: Tensor) -> None:
         """Adam's step, given the gradient of the logarithm."""
-        self._log.grad = gradient.detach().cpu().reshape(1)
+        self._log.grad = gradient.detach().reshape(1)
         self._optimiser.step()
 
     def state(self) -> dict[str, Array]:
-        return {"log": self._log.numpy().copy(), **adam_state("adam", self._optimiser)}
+        return {"log": self._log.cpu().numpy().copy(), **adam_state("adam", self._optimiser)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         self._log.copy_(torch.from_numpy(np.array(state["log"])))

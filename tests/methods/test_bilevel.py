@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from torch.nn import functional as F
 
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.errors import BadConfig
+from rlcondense.experts.zoo import Expert
 from rlcondense.making import make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.condensed import Budget, CondensedDataset
 from rlcondense.methods.distmatch import moment_distance
-from rlcondense.methods.obd import action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.obd import AvPbc, action_value_weights, fitted_values, offline_rl
 from rlcondense.methods.trajmatch import squared_distance
 from rlcondense.methods.unrolled import Training, differentiate
+from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.progress import silent
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
 
@@ -179,6 +182,20 @@ def test_what_the_policy_is_taken_from_is_needed() -> None:
         make_method("pbc", policy="expert").condense(GRID_DATA, task=GRID, budget=4)
     with pytest.raises(BadConfig, match="needs a dataset with action_probs"):
         make_method("pbc", policy="data").condense(GRID_DATA, task=GRID, budget=4)
+
+
+def test_the_experts_distribution_is_matched_where_asked_for() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PolicyNetwork(NetworkSpec("mlp", (3, 12, 12), 4, width=16))
+    expert = Expert(GRID.id, network, "0" * 64, {})
+    given = replace(problem(GRID_DATA, GRID), expert=expert)
+    method = make_method("av-pbc", policy="expert", network="mlp", policy_updates=2)
+    assert isinstance(method, AvPbc)
+    aims = method._aims(given)
+    logits = network(torch.from_numpy(GRID_DATA.observations))
+    assert torch.allclose(aims.targets, logits.softmax(1), atol=1e-5)
+    assert aims.weights.mean().item() == pytest.approx(1, rel=1e-4)
 
 
 def test_offline_rl_finds_the_way_in_noisy_play() -> None:

@@ -59,7 +59,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "loss-rose": "the matching loss is higher after condensation than before it",
     "far-from-data": (
         "half of the synthetic observations or more lie farther from the nearest row of the data "
-        f"than {NEAR_SHARE:.0%} of its own rows lie from the nearest other"
+        f"than {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs"
     ),
     "constant-student": "each student acts in the same way whatever it sees",
 }
@@ -187,7 +187,8 @@ def _spreads(policies: PolicyBatch, observations: Array, actions: Array) -> list
     usual = np.std(actions, axis=0)
     for student in range(policies.num_policies):
         acted = policies.act(observations, np.full(len(observations), student), middle)
-        found.append(float((np.std(acted, axis=0) / np.where(usual > 0, usual, 1)).max()))
+        spread = np.std(acted, axis=0) / np.where(usual > 0, usual, 1)
+        found.append(max(0.0, float(spread.max())))
     return found
 
 
@@ -308,7 +309,7 @@ def _far_from_data(near: _Nearness) -> Finding | None:
     unit = "grey levels" if near.frames else "standard deviations"
     text = (
         f"half of the rows lie {own:.3g} {unit} or more from the nearest row of the data (above "
-        f"{usual:.3g}, as {NEAR_SHARE:.0%} of its own rows lie from the nearest other)"
+        f"{usual:.3g}, as {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs)"
     )
     return _finding("far-from-data", own, usual, text)
 

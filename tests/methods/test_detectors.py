@@ -407,7 +407,8 @@ class Sighted(PolicyBatch):
         (FixedPolicies(np.arange(15) + 1, [0, 1]), True),
         (Sighted(0.0, 0.01), True),
         (Sighted(0.0, 0.3), False),  # one of the two sees something
-        (Sighted(0.01, action_selection="greedy"), True),  # takes the first action always
+        (Sighted(0.09), False),
+        (Sighted(0.09, action_selection="greedy"), True),  # takes the first action always
         (Sighted(0.2, action_selection="greedy"), False),
     ],
 )

@@ -10,10 +10,10 @@ al., 2016, arXiv 1509.06461) with the conservative term of Kumar et al. (2020, a
 as d3rlpy's DiscreteCQL has it. With `match = "loss"`, L itself is matched instead of its gradient:
 the Bellman-loss matching of arXiv 2512.00536, which proves it for linear Q-functions.
 
-No paper has matched this gradient, so all else is ours: s, s' and r are learned, a and terminal
-stay those of a real transition; theta and its target theta' are of Q-learners that are trained on
-the real data beforehand, so that the bootstrapped target means something; and rows start
-stratified, with weights that undo it.
+We know of no paper that matches this gradient, so all else is ours: s, s' and r are learned, a
+and terminal stay those of a real transition; theta and its target theta' are of Q-learners that
+are trained on the real data beforehand, so that the bootstrapped target means something; and rows
+start stratified, with weights that undo it.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def q_loss(
     """L above, its weighted mean over a batch.
 
     Differentiable in theta, and in what the batch has of s, s' and r. Its gradient in theta is
-    Q-learning's: the target is a constant for it.
+    Q-learning's: the target is a constant for it. A row whose error is above one has a gradient of
+    constant size, as in d3rlpy, and so none in r and s'.
 
     Args:
         theta: values `(B, A)` of observations.

@@ -76,36 +76,27 @@ class Synthetic:
         dataset, self.config, self.device = problem.dataset, config, problem.device
         actions = np.asarray(dataset.actions)
         self.continuous = problem.continuous
-        if config.start == "balanced":
-            self.rows = balanced_rows(actions, problem.size, rng)
-        else:
-            self.rows = np.sort(rng.choice(len(dataset), problem.size, replace=False))
-            if not self.continuous:
-                self.rows = self.rows[np.argsort(actions[self.rows], kind="stable")]
         if self.continuous and config.labels == "soft":
             raise BadConfig("soft labels are for discrete actions")
+        self.rows = self._start_rows(problem, rng)
         kind = "soft" if config.labels == "soft" else "hard"
         self._initial = select(dataset, self.rows, kind).columns
         self.actions = self._initial["actions"]
         self.classes = {} if self.continuous else slices_by_action(self.actions)
         self.gradient_evaluations = 0
 
-        frames = torch.from_numpy(self._initial["observations"].astype(np.float32))
-        frames = frames.to(self.device)
-        self.is_pixels = frames.ndim == 4
-        self._shape = tuple(frames.shape[-2:])
+        shape = dataset.observations.shape[1:]
+        self.is_pixels = len(shape) == 3
+        self._shape = tuple(shape[-2:])
         self._unit: Tensor | float = 1.0
         if not self.is_pixels:
             std = np.asarray(dataset.observations, np.float32).std(0)
             self._unit = torch.from_numpy(np.maximum(std, 1e-6) / STD_UNITS).to(self.device)
-        if config.resolution is not None:
-            if not self.is_pixels or config.resolution > min(self._shape):
-                raise BadConfig(
-                    f"resolution {config.resolution} is not for observations of "
-                    f"{tuple(frames.shape[1:])}"
-                )
-            frames = F.interpolate(frames, [config.resolution] * 2, mode="area")
-        self._x = (frames / self._unit).requires_grad_()
+        if config.resolution is not None and (
+            not self.is_pixels or config.resolution > min(self._shape)
+        ):
+            raise BadConfig(f"resolution {config.resolution} is not for observations of {shape}")
+        self._x = self._parameters(self._initial["observations"])
         self.start = self.observations().detach().clone()
 
         self._targets = data_targets(problem, config.labels)[torch.from_numpy(self.rows)]
@@ -125,9 +116,26 @@ class Synthetic:
                 smoothed = (1 - SMOOTHING) * smoothed + SMOOTHING / smoothed.shape[1]
             self._logits = smoothed.clamp_min(1e-4).log().requires_grad_()
 
+    def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
+        """The rows to start as, sorted by action where actions are discrete."""
+        actions = np.asarray(problem.dataset.actions)
+        if self.config.start == "balanced":
+            return balanced_rows(actions, problem.size, rng)
+        rows = np.sort(rng.choice(len(actions), problem.size, replace=False))
+        return rows if self.continuous else rows[np.argsort(actions[rows], kind="stable")]
+
+    def _parameters(self, observations: Array) -> Tensor:
+        """What is learned of observations `(B, *observation)`: the inverse of `_shown`."""
+        x = torch.from_numpy(observations.astype(np.float32)).to(self.device)
+        if self.config.resolution is not None:
+            x = F.interpolate(x, [self.config.resolution] * 2, mode="area")
+        return (x / self._unit).requires_grad_()
+
     def observations(self, rows: slice | Tensor = slice(None)) -> Tensor:
         """Observations `(B, *observation)` in the environment's units, differentiable."""
-        x = self._x[rows]
+        return self._shown(self._x[rows])
+
+    def _shown(self, x: Tensor) -> Tensor:
         if self.config.resolution is not None:
             x = F.interpolate(x, self._shape, mode="bilinear", align_corners=False)
         return x if self.is_pixels else x * self._unit

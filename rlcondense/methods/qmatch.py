@@ -1,0 +1,486 @@
+"""Gradient matching of a Q-learner: synthetic transitions (s, a, r, s', terminal).
+
+    D_syn = argmin  E_{theta, theta'}  sum_a  d( grad_theta L(D_syn^a), grad_theta L(D^a) )
+    L     = huber( Q_theta(s, a) - r - gamma (1 - terminal) Q_theta'(s', argmax_b Q_theta(s', b)) )
+          + alpha ( log sum_b exp Q_theta(s, b)  -  Q_theta(s, a) )
+
+The matching is that of Zhao et al. (2021, arXiv 2006.05929) as Light et al. (2024, arXiv
+2407.20299) brought it to offline reinforcement learning. L is double Q-learning's (van Hasselt et
+al., 2016, arXiv 1509.06461) with the conservative term of Kumar et al. (2020, arXiv 2006.04779),
+as d3rlpy's DiscreteCQL has it. With `match = "loss"`, L itself is matched instead of its gradient:
+the Bellman-loss matching of arXiv 2512.00536, which proves it for linear Q-functions.
+
+We know of no paper that matches this gradient, so all else is ours: s, s' and r are learned, a
+and terminal stay those of a real transition; theta and its target theta' are of Q-learners that
+are trained on the real data beforehand, so that the bootstrapped target means something; and rows
+start stratified, with weights that undo it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlcondense.cloning import shuffled_batches
+from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.condensed import Displacement, MatchingLoss
+from rlcondense.methods.gradmatch import DISTANCES
+from rlcondense.methods.random_balanced import shares
+from rlcondense.methods.synthetic import Synthetic, SyntheticConfig, learn
+from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network, given_options
+
+Array = npt.NDArray[Any]
+PROBES = 4  # networks of a learner of its own that the matching loss before and after is of
+Q_BATCH, Q_RATE = 64, 5e-4  # of the learners whose networks are matched on
+STARTS = ("stratified", "balanced", "random")
+
+
+@dataclass(frozen=True)
+class QMatchConfig:
+    """Settings.
+
+    Attributes:
+        network: of the Q-learners.
+        width: see `rlcondense.networks.NetworkSpec`.
+        depth: likewise.
+        activation: likewise.
+        gamma: discount of a step.
+        conservative: alpha, the weight of the conservative term; 0 is plain Q-learning.
+        iterations: steps of Adam on the synthetic data.
+        real_batch: real transitions of each action in each iteration, or of all together where
+            classes are matched jointly.
+        match: `gradient`, or `loss`: the squared relative difference of the two losses.
+        classes: `per-class`, one gradient an action, or `joint`.
+        distance: of gradients, as gradmatch's.
+        theta: `trajectory` draws one of the networks that Q-learners went through on the real
+            data, from their start to their end; `student` follows Q-learners on the synthetic data
+            as that is by then, one after another (Zhao et al., algorithm 1); `initial` draws one
+            anew, its target the same.
+        learners: how many are trained on the real data.
+        updates: of each learner.
+        every: updates between two networks of one that are matched on.
+        target_interval: updates between two copies of theta to theta'.
+        rewards: `learned`, within the range of the data's, or `kept`.
+        start: the real rows that synthetic ones start as: `stratified` has each action and outcome
+            (an ordinary reward, another one, the end) in proportion, but once at least where the
+            budget allows; `balanced` each action equally often; `random`. Rows weigh what their
+            stratum does in the data.
+        resolution: as gradmatch's, of both observations.
+        learning_rate: Adam's for observations, as gradmatch's.
+        reward_learning_rate: Adam's for rewards, in standard deviations of the data's.
+    """
+
+    network: str = "nature"
+    width: int | None = None
+    depth: int | None = None
+    activation: str | None = None
+    gamma: float = 0.99
+    conservative: float = 1.0
+    iterations: int = 150
+    real_batch: int = 32
+    match: str = "gradient"
+    classes: str = "per-class"
+    distance: str = "cosine"
+    theta: str = "trajectory"
+    learners: int = 3
+    updates: int = 400
+    every: int = 20
+    target_interval: int = 100
+    rewards: str = "learned"
+    start: str = "stratified"
+    resolution: int | None = None
+    learning_rate: float = 1.0
+    reward_learning_rate: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_positive(self, "iterations", "real_batch", "learners", "updates", "every")
+        check_positive(self, "target_interval", "resolution")
+        check_positive(self, "learning_rate", "reward_learning_rate")
+        check_network(self.network, given_options(self))
+        check_choice(self, "match", ("gradient", "loss"))
+        check_choice(self, "classes", ("per-class", "joint"))
+        check_choice(self, "distance", tuple(DISTANCES))
+        check_choice(self, "theta", ("trajectory", "student", "initial"))
+        check_choice(self, "rewards", ("learned", "kept"))
+        check_choice(self, "start", STARTS)
+        if not 0 <= self.gamma <= 1:
+            raise BadConfig(f"gamma must lie in [0, 1], not {self.gamma}")
+        if self.conservative < 0:
+            raise BadConfig(f"conservative must not be negative, not {self.conservative}")
+
+
+class QMatch(Method[QMatchConfig]):
+    """Learns whole transitions whose gradients of a Q-learner are the data's."""
+
+    Config = QMatchConfig
+    needs = frozenset({"rewards"})
+    gives = frozenset({"observations", "actions", "rewards", "terminations", "next_observations"})
+    id = "qmatch"
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, rng = self.config, problem.rng()
+        synthetic = SyntheticTransitions(problem, c, rng)
+        matching = _Matching(problem, c, synthetic)
+        before = matching.probe()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.seed)
+            thetas = matching.thetas(c.theta, rng)
+
+            def loss(_: int) -> float:
+                return matching.backward(*next(thetas), rng)
+
+            learn(problem, synthetic, c.iterations, loss)
+        return synthetic.condensation(MatchingLoss(before, matching.probe()))
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """A batch.
+
+    Attributes:
+        observations: `(B, *observation)` in the environment's units.
+        actions: `(B,)` int64.
+        rewards: `(B,)`.
+        next_observations: `(B, *observation)`; a terminal row's are not looked at.
+        terminations: `(B,)` bool.
+        weights: `(B,)` of the rows in a loss.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    terminations: Tensor
+    weights: Tensor
+
+
+def q_loss(
+    theta: nn.Module, target: nn.Module, batch: Transitions, gamma: float, alpha: float
+) -> Tensor:
+    """L above, its weighted mean over a batch.
+
+    Differentiable in theta, and in what the batch has of s, s' and r. Its gradient in theta is
+    Q-learning's: the target is a constant for it. A row whose error is above one has a gradient of
+    constant size, as in d3rlpy, and so none in r and s'.
+
+    Args:
+        theta: values `(B, A)` of observations.
+        target: likewise, of the observations that come next; its weights are other tensors.
+        batch: transitions.
+        gamma: discount of a step.
+        alpha: of the conservative term.
+    """
+    values = theta(batch.observations)
+    taken = values.gather(1, batch.actions[:, None])[:, 0]
+    with torch.no_grad():
+        best = theta(batch.next_observations).argmax(1, keepdim=True)
+    following = target(batch.next_observations).gather(1, best)[:, 0]
+    goal = batch.rewards + gamma * following.masked_fill(batch.terminations, 0)
+    losses = F.huber_loss(taken, goal, reduction="none")
+    if alpha:
+        losses = losses + alpha * (values.logsumexp(1) - taken)
+    return (batch.weights * losses).sum() / batch.weights.sum()
+
+
+class SyntheticTransitions(Synthetic):
+    """Synthetic transitions while they are learned: `Synthetic`'s, and what is new in them."""
+
+    def __init__(self, problem: Problem, config: QMatchConfig, rng: np.random.Generator) -> None:
+        self._q, dataset = config, problem.dataset
+        frames = SyntheticConfig(resolution=config.resolution, learning_rate=config.learning_rate)
+        super().__init__(problem, frames, rng)
+        rewards = np.asarray(dataset.column("rewards"), np.float32)
+        self._range = float(rewards.min()), float(rewards.max())
+        self._reward_std = float(rewards.std()) or 1.0
+        self._terminal = np.asarray(dataset.column("terminations"))[self.rows].astype(bool)
+        self._next = self._parameters(dataset.next_observations(self.rows))
+        self._next_start = self._shown(self._next).detach().clone()
+        self._rewards = torch.from_numpy(rewards[self.rows]).to(self.device)
+        self._rewards.requires_grad_(config.rewards == "learned")
+        kept = (self.actions.astype(np.int64), self._terminal, self.weights)
+        self._kept = [torch.from_numpy(column).to(self.device) for column in kept]
+
+    def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
+        rows, self.weights = start_rows(problem.dataset, problem.size, self._q.start, rng)
+        return rows
+
+    def transitions(self, rows: slice | Tensor) -> Transitions:
+        """Some of them, differentiable."""
+        actions, terminations, weights = (column[rows] for column in self._kept)
+        return Transitions(
+            observations=self.observations(rows),
+            actions=actions,
+            rewards=self._rewards[rows],
+            next_observations=self._shown(self._next[rows]),
+            terminations=terminations,
+            weights=weights,
+        )
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        frames = [self._x, self._next]
+        return [*frames, self._rewards] if self._rewards.requires_grad else frames
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        c = self._q
+        groups: list[dict[str, Any]] = [{"params": self.leaves[:2], "lr": c.learning_rate}]
+        if self._rewards.requires_grad:
+            rate = c.reward_learning_rate * self._reward_std
+            groups.append({"params": [self._rewards], "lr": rate})
+        return torch.optim.Adam(groups)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Keep pixels pictures, and rewards such as there are."""
+        super().clamp()
+        if self.is_pixels:
+            self._next.clamp_(0, 255)
+        self._rewards.clamp_(*self._range)
+
+    @torch.no_grad()
+    def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
+        found = super().condensation(matching_loss)
+        goes_on = ~self._terminal
+        size, following = len(goes_on), self._shown(self._next)[torch.from_numpy(goes_on)]
+        next_rows = np.arange(size)
+        next_rows[goes_on] = size + np.arange(goes_on.sum())
+        columns = found.columns | {
+            "rewards": self._rewards.detach().cpu().numpy(),
+            "terminations": self._terminal,
+            "next_rows": next_rows,
+        }
+        if goes_on.any():
+            columns["following"] = following.cpu().numpy()
+        after = torch.cat([self.observations(), following])
+        before = torch.cat([self.start, self._next_start[torch.from_numpy(goes_on)]])
+        return replace(
+            found,
+            columns=columns,
+            weights=self.weights,
+            displacement=Displacement.between(after, before),
+        )
+
+
+class RealTransitions:
+    """Batches of the data's transitions, of those whose next observation is known."""
+
+    def __init__(self, dataset: TransitionDataset, device: str) -> None:
+        self._dataset, self._device = dataset, device
+        self.rows = known_rows(dataset)
+        actions = np.asarray(dataset.actions)[self.rows]
+        self._rows_of = {int(a): self.rows[actions == a] for a in np.unique(actions)}
+
+    def draw(self, size: int, rng: np.random.Generator, action: int | None) -> Transitions:
+        """Rows of an action, or of all; all there are if fewer."""
+        rows = self.rows if action is None else self._rows_of[action]
+        if len(rows) > size:
+            rows = np.sort(rng.choice(rows, size, replace=False))
+        return self.take(rows)
+
+    def take(self, rows: Array) -> Transitions:
+        """Rows of the data."""
+        data = self._dataset
+        columns = (
+            np.asarray(data.observations[rows]),
+            np.asarray(data.actions[rows], np.int64),
+            np.asarray(data.column("rewards")[rows], np.float32),
+            data.next_observations(rows),
+            np.asarray(data.column("terminations")[rows], bool),
+            np.ones(len(rows), np.float32),
+        )
+        return Transitions(*(torch.from_numpy(c).to(self._device) for c in columns))
+
+
+Pair = tuple[PolicyNetwork, PolicyNetwork]  # theta and its target
+
+
+class _Matching:
+    """How far a synthetic dataset is from the data for a Q-network theta and its target."""
+
+    def __init__(
+        self, problem: Problem, config: QMatchConfig, synthetic: SyntheticTransitions
+    ) -> None:
+        self.config, self.synthetic, self.seed = config, synthetic, problem.seed
+        self.device, self.progress = problem.device, problem.progress
+        shape = problem.dataset.observations.shape[1:]
+        options = given_options(config)
+        self.spec = NetworkSpec(config.network, shape, problem.num_actions, **options)
+        self._probes: list[Pair] = []
+        self.real = RealTransitions(problem.dataset, problem.device)
+        self.classes: dict[int | None, slice] = {None: slice(None)}
+        if config.classes == "per-class":
+            self.classes = dict(synthetic.classes.items())
+
+    def thetas(self, kind: str, rng: np.random.Generator) -> Iterator[Pair]:
+        """Networks to match on, without end; weights from torch's global state."""
+        if kind == "trajectory":
+            learners = [self._learner(rng, of_data=True) for _ in range(self.config.learners)]
+            pool = [_copied(*pair) for learner in learners for pair in learner]
+            while True:
+                yield pool[int(rng.integers(len(pool)))]
+        while True:
+            learner = self._learner(rng, of_data=False)
+            yield from learner if kind == "student" else itertools.islice(learner, 1)
+
+    def _learner(self, rng: np.random.Generator, of_data: bool) -> Iterator[Pair]:
+        """A Q-learner before and after every so many updates on the data, or on what is made."""
+        c, known = self.config, self.real.rows
+        theta = PolicyNetwork(self.spec).to(self.device)
+        target = _frozen(theta)
+        optimiser = torch.optim.Adam(theta.parameters(), lr=Q_RATE)
+        rows = len(known) if of_data else len(self.synthetic.rows)
+        batches = shuffled_batches(rows, min(rows, Q_BATCH), rng)
+        yield theta, target
+        for update in range(1, c.updates + 1):
+            drawn = next(batches)
+            batch = self.real.take(known[drawn]) if of_data else self._taken(drawn)
+            loss = q_loss(theta, target, batch, c.gamma, c.conservative)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            self.synthetic.gradient_evaluations += len(drawn)
+            if update % c.target_interval == 0:
+                target = _frozen(theta)
+            if update % c.every == 0:
+                if of_data:
+                    note = f"loss {float(loss.detach()):.3f}"
+                    self.progress("train Q-learner", update, c.updates, note)
+                yield theta, target
+
+    @torch.no_grad()
+    def _taken(self, rows: Array) -> Transitions:
+        return self.synthetic.transitions(torch.from_numpy(rows).to(self.device))
+
+    def backward(
+        self, theta: PolicyNetwork, target: PolicyNetwork, rng: np.random.Generator
+    ) -> float:
+        """Add the distance's gradient to what is learned, class by class; give the distance."""
+        total = 0.0
+        for action, rows in self.classes.items():
+            real = self.real.draw(self.config.real_batch, rng, action)
+            own = self.synthetic.transitions(rows)
+            loss = distance(theta, target, own, real, self.config)
+            loss.backward(inputs=self.synthetic.leaves)  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+            self.synthetic.gradient_evaluations += len(real.actions) + len(own.actions)
+        return total
+
+    def probe(self) -> float:
+        """The mean distance on networks and real batches that are the same at every call."""
+        rng = np.random.default_rng([self.seed, 1])
+        if not self._probes:  # those of a learner of its own, or new ones
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed + 2**32)
+                if self.config.theta == "initial":
+                    self._probes = list(itertools.islice(self.thetas("initial", rng), PROBES))
+                else:
+                    pairs = [_copied(*pair) for pair in self._learner(rng, of_data=True)]
+                    places = np.linspace(0, len(pairs) - 1, PROBES).round().astype(int)
+                    self._probes = [pairs[place] for place in places]
+        rng = np.random.default_rng([self.seed, 2])
+        distances = [self.backward(*pair, rng) for pair in self._probes]
+        for leaf in self.synthetic.leaves:
+            leaf.grad = None
+        return float(np.mean(distances))
+
+
+def _copied(theta: PolicyNetwork, target: PolicyNetwork) -> Pair:
+    return copy.deepcopy(theta), target
+
+
+def _frozen(network: PolicyNetwork) -> PolicyNetwork:
+    """A copy whose weights are constants."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+def distance(
+    theta: nn.Module,
+    target: nn.Module,
+    own: Transitions,
+    real: Transitions,
+    config: QMatchConfig,
+) -> Tensor:
+    """How far synthetic transitions are from real ones, differentiable in the former."""
+    gamma, alpha = config.gamma, config.conservative
+    if config.match == "loss":
+        with torch.no_grad():
+            l_real = q_loss(theta, target, real, gamma, alpha)
+        l_syn = q_loss(theta, target, own, gamma, alpha)
+        return ((l_syn - l_real) / l_real.clamp_min(1e-12)) ** 2
+    parameters = list(theta.parameters())
+    g_real = torch.autograd.grad(q_loss(theta, target, real, gamma, alpha), parameters)
+    l_syn = q_loss(theta, target, own, gamma, alpha)
+    g_syn = torch.autograd.grad(l_syn, parameters, create_graph=True)
+    return DISTANCES[config.distance](list(g_syn), list(g_real))
+
+
+def known_rows(dataset: TransitionDataset) -> Array:
+    """The rows of which it is known what came next: all but those where an episode was cut."""
+    return np.flatnonzero(dataset.next_rows >= 0)
+
+
+def start_rows(
+    dataset: TransitionDataset, size: int, start: str, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Real rows to start as, and what each weighs.
+
+    Args:
+        dataset: the source.
+        size: rows to draw.
+        start: `stratified`, `balanced` or `random`.
+        rng: decides which.
+
+    Returns:
+        `(size,)` rows, sorted by action, and `(size,)` float32 weights of mean one.
+
+    Raises:
+        BadConfig: there are fewer rows of which it is known what came next.
+    """
+    known = known_rows(dataset)
+    if size > len(known):
+        raise BadConfig(f"of {len(known)} transitions only is it known what came next, not {size}")
+    actions = np.asarray(dataset.actions)[known]
+    if start == "random":
+        rows = np.sort(rng.choice(known, size, replace=False))
+        order = np.argsort(np.asarray(dataset.actions)[rows], kind="stable")
+        return rows[order], np.ones(size, np.float32)
+    strata = actions if start == "balanced" else 3 * actions + outcomes(dataset)[known]
+    present, counts = np.unique(strata, return_counts=True)
+    allot = shares(counts, size) if start == "balanced" else proportional_shares(counts, size)
+    chosen, weights = [], []
+    for stratum, count, share in zip(present, counts, allot, strict=True):
+        drawn = rng.choice(known[strata == stratum], share, replace=False)
+        chosen.append(np.sort(drawn))
+        weights.append(np.full(share, count / max(share, 1)))
+    found = np.concatenate(weights)
+    return np.concatenate(chosen), (found / found.mean()).astype(np.float32)
+
+
+def outcomes(dataset: TransitionDataset) -> Array:
+    """What each row ends in: 0 the commonest reward, 1 another one, 2 the end."""
+    rewards = np.asarray(dataset.column("rewards"))
+    values, counts = np.unique(rewards, return_counts=True)
+    other = rewards != values[counts.argmax()]
+    return np.where(dataset.column("terminations"), 2, other.astype(np.int64))
+
+
+def proportional_shares(counts: Array, size: int) -> npt.NDArray[np.int64]:
+    """Split `size` in proportion to `counts`, but with one each at least if it suffices."""
+    found = np.zeros(len(counts), np.int64)
+    if len(counts) <= size:
+        found += 1
+    while found.sum() < size:  # the next goes where the most rows stand for one (Sainte-Lague)
+        found[np.where(found < counts, counts / (2 * found + 1), -1).argmax()] += 1
+    return found

@@ -141,7 +141,8 @@ class QMatch(Method[QMatchConfig]):
             def loss(_: int) -> float:
                 return matching.backward(*next(thetas), rng)
 
-            learn(problem, synthetic, c.iterations, loss)
+            restarts = c.updates // c.every + 1 if c.theta == "student" else 1
+            learn(problem, synthetic, c.iterations, loss, rng, restarts=restarts)
         return synthetic.condensation(MatchingLoss(before, matching.probe()))
 
 
@@ -324,15 +325,20 @@ class _Matching:
             self.classes = dict(synthetic.classes.items())
 
     def thetas(self, kind: str, rng: np.random.Generator) -> Iterator[Pair]:
-        """Networks to match on, without end; weights from torch's global state."""
+        """Networks to match on, without end; weights from torch's global state.
+
+        Those of `trajectory` are trained at once, so that a run which goes on from a checkpoint
+        has the same ones.
+        """
         if kind == "trajectory":
             learners = [self._learner(rng, of_data=True) for _ in range(self.config.learners)]
             pool = [_copied(*pair) for learner in learners for pair in learner]
-            while True:
-                yield pool[int(rng.integers(len(pool)))]
-        while True:
-            learner = self._learner(rng, of_data=False)
-            yield from learner if kind == "student" else itertools.islice(learner, 1)
+            return (pool[int(rng.integers(len(pool)))] for _ in itertools.count())
+        learners_without_end = (self._learner(rng, of_data=False) for _ in itertools.count())
+        networks = None if kind == "student" else 1
+        return itertools.chain.from_iterable(
+            itertools.islice(learner, networks) for learner in learners_without_end
+        )
 
     def _learner(self, rng: np.random.Generator, of_data: bool) -> Iterator[Pair]:
         """A Q-learner before and after every so many updates on the data, or on what is made."""

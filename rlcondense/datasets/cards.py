@@ -26,7 +26,9 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
     Returns:
         Among others `returns` with quantiles and a histogram (`counts` between `edges`), `actions`
         with how often each is taken (discrete ones) or mean and standard deviation of each
-        dimension, `levels` with how many level seeds there are, and what Minari's metadata say.
+        dimension, `information` with what an observation tells of the action (see
+        `information_of`), `levels` with how many level seeds there are, and what Minari's metadata
+        say.
     """
     returns = data.episode_returns()
     lengths = np.array([len(rows) for rows in data.episodes])
@@ -52,10 +54,27 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
             "edges": edges.tolist(),
         },
         "actions": _actions(data.actions),
+        "information": None if data.action_probs is None else information_of(data.action_probs),
         "levels": levels,
         "minari": minari_facts(data.id) if data.id and is_local(data.id) else {},
         "sha256": data.sha256,
     }
+
+
+def information_of(action_probs: npt.NDArray[Any]) -> float:
+    """Mutual information of observation and action, in nats: how much the policy looks.
+
+    The mean Kullback-Leibler divergence of what a policy does in a row from what it does on
+    average, and so what separates a perfect imitator from the marginal policy. Where it is near
+    zero, no dataset can teach more than how often each action is taken.
+
+    Args:
+        action_probs: `(N, A)` distributions.
+    """
+    p = np.asarray(action_probs, np.float64)
+    log = np.log(np.maximum(p, 1e-12))
+    mean = np.log(np.maximum(p.mean(0), 1e-12))
+    return float((p * (log - mean)).sum(1).mean())
 
 
 def _actions(actions: npt.NDArray[Any]) -> dict[str, Any]:
@@ -90,6 +109,9 @@ def write_card(card: dict[str, Any]) -> str:
         f"{actions['first'] + len(actions['counts']) - 1}"
         if "counts" in actions
         else "mean " + " ".join(f"{mean:.2f}" for mean in actions["mean"]),
+        "looks": None
+        if card["information"] is None
+        else f"an observation tells {card['information']:.3f} nats of the action",
         "levels": card["levels"],
         "columns": ", ".join(card["columns"]),
         **{key.replace("_", " "): value for key, value in card["minari"].items()},

@@ -9,7 +9,14 @@ from click.testing import CliRunner
 from imageio import v3 as imageio
 
 from rlcondense.cli import main
-from rlcondense.datasets.cards import _actions, bars, card_of, contact_sheet, write_card
+from rlcondense.datasets.cards import (
+    _actions,
+    bars,
+    card_of,
+    contact_sheet,
+    information_of,
+    write_card,
+)
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from tests.conftest import TINY
@@ -77,3 +84,12 @@ def test_list_names_what_is_shipped_and_what_is_here(tiny: TransitionDataset) ->
     assert rows[TINY]["here"]
     assert rows["procgen/starpilot-easy/expert-v0"]["episodes"] == 100
     assert TINY in CliRunner().invoke(main, ["dataset", "list"]).stdout
+
+
+def test_what_an_observation_tells_of_the_action() -> None:
+    """Nothing where all rows act alike; all of it where each row's action is certain."""
+    alike = np.tile([0.2, 0.3, 0.5], (9, 1))
+    assert information_of(alike) == pytest.approx(0, abs=1e-9)
+    assert information_of(np.tile(np.eye(3), (4, 1))) == pytest.approx(np.log(3))
+    half = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5]])
+    assert information_of(half) == pytest.approx(np.log(2) / 2)

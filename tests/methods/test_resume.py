@@ -25,6 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gradmatch": {"real_batch": 4, "labels": "learned"},
     "gradmatch-trajectory": {"real_batch": 4, "theta": "trajectory", "trajectory": 2},
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
+    "qmatch": {"real_batch": 4, "learners": 1, "updates": 4, "every": 2},
+    "qmatch-student": {"real_batch": 4, "theta": "student", "updates": 4, "every": 2},
     "trajmatch": {"teachers": 2, "teacher_updates": 6, "keep_every": 2, "inner_steps": 3},
 }
 
@@ -42,7 +44,7 @@ def killed_at(iteration: int) -> Progress:
 
 
 def condense(case: str, path: Path | None, **more: Any) -> CondensedDataset:
-    method = make_method(case.removesuffix("-trajectory"), **QUICK, **CASES[case])
+    method = make_method(case.split("-", maxsplit=1)[0], **QUICK, **CASES[case])
     more = {"seed": 3, "progress": silent, **more}
     return method.condense(DATA, task=GRID, budget=70, checkpoint=path, **more)
 

@@ -77,7 +77,7 @@ def test_synthetic_digits_teach_more_than_as_many_real_ones(
     method: str, settings: dict[str, object], digits: Held, random_rows: np.ndarray
 ) -> None:
     """The same size, labels and students; paired by seed, an interval of 95% above zero."""
-    found = accuracies(method, digits, network="mlp", iterations=60, **settings)
+    found = accuracies(method, digits, network="mlp", iterations=40, **settings)
     gain = stats.ttest_1samp(found - random_rows, 0).confidence_interval()
     assert gain.low > 0, (found, random_rows)
 

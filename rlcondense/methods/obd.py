@@ -71,7 +71,7 @@ class ObdConfig(StudentConfig):
 
     labels: str = "learned"
     start: str = "random"
-    iterations: int = 100
+    iterations: int = 150
     real_batch: int = 256
     inner_steps: int = 100
     window: int | None = 20

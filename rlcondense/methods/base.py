@@ -275,6 +275,9 @@ class Method(ABC, Generic[ConfigT]):
         kept = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
         if problem.checkpoint is not None:
             problem.checkpoint.remove()
+        # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
+        made_too = {"following"} if result.source_indices is None else set()
+        uncounted = set(EXTRA) - made_too
         made = CondensedDataset(
             **kept,
             weights=weights,
@@ -291,7 +294,7 @@ class Method(ABC, Generic[ConfigT]):
                 expert_sha256=problem.expert.sha256 if problem.expert else None,
                 size=size,
                 bytes=weights.nbytes
-                + sum(c.nbytes for name, c in kept.items() if name not in EXTRA),
+                + sum(c.nbytes for name, c in kept.items() if name not in uncounted),
                 label_kind=result.label_kind,
                 cost=Cost(
                     gradient_evaluations=result.gradient_evaluations,

@@ -3,11 +3,13 @@
     D_syn = argmin  E_theta  sum_a | mean_t p_t(a) f_theta(x_t) - mean_s p_s(a) f_theta(x_s) |^2
 
 f are the features of a network drawn anew in every iteration, p a row's label as a distribution;
-means are over a batch of the data (t) and over the synthetic rows (s), both moved alike. With
-one-hot labels the terms are the paper's, each class's mean feature, times the class's frequency:
-so a class that is rare in the data, or absent from the synthetic rows, weighs little. With learned
-labels, it is the moment of features and labels together that is matched, which moves labels too. A
-constant is added to the features, so that the mean label itself is matched.
+means are over a batch of the data (t) and over the synthetic rows (s), both moved alike. With one-
+hot labels and each class as frequent in the synthetic rows as in the data, the terms are the
+paper's, each class's mean feature, times that frequency. Where frequencies differ and labels are
+fixed (`start=balanced`), a class that is too frequent is pulled to shorter features than the data's
+and a rare one to longer: that is why labels are learned by default. With learned labels, it is the
+moment of features and labels together that is matched, which moves labels too. A constant is added
+to the features, so that the mean label itself is matched.
 """
 
 from __future__ import annotations

@@ -99,6 +99,8 @@ class PbcConfig(ObdConfig):
             expert; `offline-rl` is trained on the data by d3rlpy (the paper's by Cal-QL), discrete
             CQL or, for continuous actions, TD3+BC. `auto` is `data` where that is known, else
             `offline-rl`.
+            Av-PBC's weights are those of a network fitted to the data's returns to go, whoever
+            played, so that `expert` asks for data of the expert's.
         policy_updates: of offline RL, or of the value that Av-PBC fits.
     """
 

@@ -131,6 +131,7 @@ class QMatch(Method[QMatchConfig]):
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
+        _ = problem.num_actions  # refuses continuous actions
         synthetic = SyntheticTransitions(problem, c, rng)
         matching = _Matching(problem, c, synthetic)
         before = matching.probe()
@@ -349,7 +350,7 @@ class _Matching:
         rows = len(known) if of_data else len(self.synthetic.rows)
         batches = shuffled_batches(rows, min(rows, Q_BATCH), rng)
         yield theta, target
-        for update in range(1, c.updates + 1):
+        for update in range(1, c.updates // c.every * c.every + 1):
             drawn = next(batches)
             batch = self.real.take(known[drawn]) if of_data else self._taken(drawn)
             loss = q_loss(theta, target, batch, c.gamma, c.conservative)

@@ -76,6 +76,9 @@ class Synthetic:
         dataset, self.config, self.device = problem.dataset, config, problem.device
         actions = np.asarray(dataset.actions)
         self.continuous = problem.continuous
+        augmentation = getattr(config, "augmentation", "none")
+        if augmentation != "none" and dataset.observations.ndim != 4:
+            raise BadConfig(f"augmentation {augmentation!r} is for frames")
         if self.continuous and config.labels == "soft":
             raise BadConfig("soft labels are for discrete actions")
         self.rows = self._start_rows(problem, rng)
@@ -203,7 +206,8 @@ class RealBatches:
         self._dataset, self._device = problem.dataset, problem.device
         self._targets = data_targets(problem, config.labels)
         actions = np.asarray(problem.dataset.actions)
-        self._rows_of = {int(a): np.flatnonzero(actions == a) for a in np.unique(actions)}
+        taken = [] if problem.continuous else np.unique(actions)
+        self._rows_of = {int(a): np.flatnonzero(actions == a) for a in taken}
 
     def draw(
         self, size: int, rng: np.random.Generator, action: int | None = None

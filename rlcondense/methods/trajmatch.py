@@ -87,6 +87,8 @@ class TrajMatchConfig(StudentConfig):
         check_positive(self, "iterations", "teachers", "teacher_updates", "teacher_batch")
         check_positive(self, "keep_every", "span", "inner_steps", "inner_batch", "segment", "rate")
         check_choice(self, "optimiser", OPTIMISERS)
+        if self.latest < 0:
+            raise BadConfig(f"latest must not be negative, not {self.latest}")
         if self.span * self.keep_every > self.teacher_updates:
             raise BadConfig(
                 f"span {self.span} of {self.keep_every} updates is above teacher_updates "

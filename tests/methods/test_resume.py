@@ -26,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gradmatch-trajectory": {"real_batch": 4, "theta": "trajectory", "trajectory": 2},
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
     "qmatch": {"real_batch": 4, "learners": 1, "updates": 4, "every": 2},
-    "qmatch-student": {"real_batch": 4, "theta": "student", "updates": 4, "every": 2},
+    "qmatch-student": {"real_batch": 4, "theta": "student", "updates": 5, "every": 2},
     "trajmatch": {"teachers": 2, "teacher_updates": 6, "keep_every": 2, "inner_steps": 3},
 }
 

@@ -30,7 +30,15 @@ SLOW_CHECKS = {"a_fresh_process_gives_the_same_bytes", "a_fresh_process_gives_th
 METHODS = sorted({e.entry_point: id_ for id_, e in catalogue.entries("methods").items()}.values())
 
 
-@pytest.mark.parametrize("id_", METHODS)
+# One of each kind; `make slow` checks all. What matters most is tested for all in tests/methods.
+OFTEN = {"random", "percentile", "k-center", "gradmatch", "frepo"}
+CHECKED = [
+    id_ if id_ in OFTEN or id_.startswith("bc-") else pytest.param(id_, marks=pytest.mark.slow)
+    for id_ in METHODS
+]
+
+
+@pytest.mark.parametrize("id_", CHECKED)
 def test_every_built_in_method_passes(id_: str) -> None:
     failed = {r.name: r.message for r in check(id_) if r.status == "failed"}
     assert not failed

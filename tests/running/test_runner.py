@@ -20,6 +20,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
 from rlcondense.files import read_json, write_json
 from rlcondense.making import load_dataset, make_learner, make_method, make_task
+from rlcondense.methods.gradmatch import GradMatchConfig
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
 from rlcondense.progress import silent
@@ -61,7 +62,7 @@ def test_a_run_gives_the_method_and_its_reference_rows(tmp_path: Path) -> None:
     record = result.record
     assert record["cell"]["method"] == {
         "id": "gradmatch",
-        "config": {**GRADMATCH, "learning_rate": 1.0, "labels": "hard"},
+        "config": {**asdict(GradMatchConfig()), **GRADMATCH},
     }
     for split in ("seen", "heldout"):
         assert len(record["returns"][split]) == 2

@@ -64,7 +64,7 @@ def test_observations_are_memory_mapped(tiny: TransitionDataset) -> None:
 
 
 def test_conversion_happens_once_and_again_when_the_data_changes(tiny: TransitionDataset) -> None:
-    file = next(cache_root().glob("columns/*starpilot*/observations.npy"))
+    file = next(cache_root().glob("columns/tests-starpilot*/observations.npy"))
     before = file.stat().st_mtime_ns
     assert read_minari(TINY).sha256 == tiny.sha256
     assert file.stat().st_mtime_ns == before

@@ -232,7 +232,7 @@ def condense(
 @_device
 def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     """Evaluate WHAT: a folder with a condensed dataset or policies, or random-policy,
-    marginal-policy or expert."""
+    marginal-policy, constant-policy or expert."""
     from rlcondense.running.runner import evaluate_artifact
 
     settings, learner_settings = _settings(pairs)

@@ -330,6 +330,18 @@ def marginal_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -
     return FixedPolicies(np.bincount(actions, minlength=num_actions_of(space)), seeds)
 
 
+def constant_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
+    """The policy that always takes the action that is most frequent in `actions` `(N,)`.
+
+    Of continuous actions `(N, A)` it takes the mean. A policy that acts greedily is such a one if
+    it does not look at the observation.
+    """
+    if isinstance(space, Box):
+        return GaussianPolicies(actions.mean(0, keepdims=True), space, seeds)
+    counts = np.bincount(actions, minlength=num_actions_of(space))
+    return FixedPolicies(np.eye(len(counts))[counts.argmax()], seeds)
+
+
 def num_actions_of(space: Space[Any]) -> int:
     """How many discrete actions a space has.
 

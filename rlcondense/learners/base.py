@@ -47,6 +47,11 @@ class Learner(ABC, Generic[ConfigT]):
         self.config: ConfigT = self.Config() if config is None else config
         self.id = id or self.id or type(self).__name__
 
+    @property
+    def action_selection(self) -> str:
+        """How its policies act, `sample` or `greedy`."""
+        return str(getattr(self.config, "action_selection", "sample"))
+
     def missing(self, provided: AbstractSet[str], task: Task) -> list[str]:
         """What the learner needs and does not get, such as `rewards` or `discrete actions`.
 

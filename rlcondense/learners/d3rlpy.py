@@ -103,6 +103,10 @@ class D3RLPyLearner(Learner[Any]):
     algorithm: ClassVar[str]
     policies: ClassVar[str]
 
+    @property
+    def action_selection(self) -> str:
+        return str(getattr(self.config, "action_selection", "greedy"))
+
     def fit(
         self,
         data: CondensedDataset,
@@ -136,7 +140,7 @@ class D3RLPyLearner(Learner[Any]):
                 owner=f"learner {self.id!r}",
             )
             algorithms.append(algorithm)
-        selection = getattr(self.config, "action_selection", "greedy")
+        selection = self.action_selection
         if self.policies == "drawing":
             return DrawingPolicies(algorithms, seeds, task, selection)
         if self.policies == "remembering":

@@ -26,6 +26,7 @@ from rlcondense.making import configured, make_task
 from rlcondense.methods.base import Method
 from rlcondense.methods.detectors import reported_findings
 from rlcondense.policies import random_policies
+from rlcondense.reporting.rows import BLIND
 from rlcondense.reporting.schema import shown, what_is_wrong
 from rlcondense.reporting.statistics import summarise
 from rlcondense.running.cell import REFERENCE_POLICIES, Cell, budget_text
@@ -202,7 +203,7 @@ def _cell(record: Record, known: Known) -> Iterator[str]:
         yield f"policy {name!r} has neither a learner nor a budget"
     elif not is_policy and (learner is None or budget is None):
         yield f"method {name!r} needs a learner and a budget"
-    if not cell["dataset"] and not (is_policy and name != "marginal-policy"):
+    if not cell["dataset"] and not (is_policy and name not in BLIND):
         yield f"{name!r} names no dataset"
 
 

@@ -27,7 +27,8 @@ Record = Mapping[str, Any]
 ScoreRange = Callable[[str], tuple[float, float] | None]
 Means = dict[str, npt.NDArray[np.float64]]
 SPLITS = ("seen", "heldout")
-POLICIES = ("expert", "marginal-policy", "random-policy")
+POLICIES = ("expert", "marginal-policy", "constant-policy", "random-policy")
+BLIND = ("marginal-policy", "constant-policy")
 FLOORS = ("random-policy", "marginal-policy", "random")
 NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
 UNMARKED = (*POLICIES, "full", "random")
@@ -38,7 +39,8 @@ class Against:
     """How a row stands to one of the rows that it should beat, on held-out levels.
 
     Attributes:
-        floor: `random-policy`, `marginal-policy` or `random`, the subset of its size and labels.
+        floor: `random-policy`, `marginal-policy` (or the constant policy, where there is one and
+            it returns more) or `random`, the subset of its size and labels.
         difference: of the returns, paired.
         probability: that one of the row's units returns more than one of the floor's.
     """
@@ -133,7 +135,7 @@ class Row:
         if self.status != "done" or self.id in ("expert", "random-policy"):
             return {}
         found = {a.floor: a.verdict for a in self.against}
-        needed = 1 if self.id == "marginal-policy" else 3
+        needed = 1 if self.id in BLIND else 3
         if self.is_policy or self.id in UNMARKED:
             needed = min(needed, 2)
         return {floor: found.get(floor, "unknown") for floor in FLOORS[:needed]}
@@ -328,7 +330,8 @@ def _order(row: Sequence[Record]) -> tuple[Any, ...]:
     """Ceilings first, then the smallest first, the random subset last of its size, then floors."""
     cell = row[0]["cell"]
     name = cell["method"]["id"]
-    first = {"expert": 0, "full": 1, "marginal-policy": 3, "random-policy": 4}.get(name, 2)
+    policies = {"marginal-policy": 3, "constant-policy": 4, "random-policy": 5}
+    first = {"expert": 0, "full": 1, **policies}.get(name, 2)
     settings = json.dumps(cell["method"]["config"], sort_keys=True)
     return (first, _size(row) or 0, name == "random", name, settings)
 
@@ -451,7 +454,11 @@ def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
     """What there is of the rows that a row should beat."""
     if draft.id in ("random-policy", "expert"):
         return {}
-    found = {name: _policy(name, others) for name in ("random-policy", "marginal-policy")}
+    found = {"random-policy": _policy("random-policy", others)}
+    # Who acts greedily without looking takes one action, which may be worth more than sampling.
+    blind = [policy for name in BLIND if (policy := _policy(name, others)) is not None]
+    if blind and draft.id not in BLIND:
+        found["marginal-policy"] = max(blind, key=lambda policy: float(policy.heldout.mean()))
     if draft.trained and draft.id not in ("full", "random"):
         alike = (d for d in others if d.id == "random" and d.done and _alike(d, draft))
         found["random"] = next(alike, None)

@@ -53,11 +53,17 @@ FLOOR_NAMES = {
     "marginal-policy": ("M", "the marginal policy"),
     "random": ("S", "the random subset of its size"),
 }
-SHORT_NAMES = {"expert": "expert", "marginal-policy": "marginal", "random-policy": "uniform"}
+SHORT_NAMES = {
+    "expert": "expert",
+    "marginal-policy": "marginal",
+    "constant-policy": "constant",
+    "random-policy": "uniform",
+}
 VERDICTS = {"above": "above", "level": "level with", "below": "below", "unknown": "unknown against"}
 POLICY_SUMMARIES = {
     "expert": "the policy that recorded the dataset: the ceiling",
     "marginal-policy": "samples the dataset's actions without looking at the observation",
+    "constant-policy": "always takes the dataset's most frequent action, or mean action",
     "random-policy": "acts uniformly at random: the floor",
 }
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlcondense.reporting.rows import (
+    BLIND,
+    POLICIES,
     SPLITS,
     Group,
     Row,
@@ -25,8 +27,8 @@ from rlcondense.reporting.statistics import (
 )
 
 Record = dict[str, Any]
-ORDER = ("expert", "full", "method", "random", "marginal-policy", "random-policy")
-MUST_CLEAR = ("random-policy", "marginal-policy", "random")
+ORDER = ("expert", "full", "method", "random", *BLIND, "random-policy")
+MUST_CLEAR = ("random-policy", *BLIND, "random")
 
 
 def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
@@ -289,13 +291,7 @@ def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
 
 
 def _gain(name: str, rows: dict[str, list[Record]]) -> str:
-    if "random" not in rows or name in (
-        "random",
-        "full",
-        "expert",
-        "random-policy",
-        "marginal-policy",
-    ):
+    if "random" not in rows or name in ("random", "full", *POLICIES):
         return ""
     gain = difference(rows[name], rows["random"], "heldout")
     return f"{gain.estimate:+.2f}" + _bounds(gain, "{:+.2f}")

@@ -315,7 +315,7 @@ def _file_name(outline: Outline) -> str:
 def _equal_results(seen: _Seen, known: Known) -> Iterator[tuple[Finding, bool]]:
     """Other cells with the very same episodes, and whether that is wrong.
 
-    Reference policies look at no dataset but the marginal one's, presets are methods with settings,
+    Most reference policies look at no dataset, presets are methods with settings,
     and somebody's condensed dataset may be one of ours: these legitimately agree.
     """
     for outlines in seen.results.values():

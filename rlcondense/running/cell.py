@@ -15,7 +15,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
 
-REFERENCE_POLICIES = ("random-policy", "marginal-policy", "expert")
+REFERENCE_POLICIES = ("random-policy", "marginal-policy", "constant-policy", "expert")
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 
@@ -101,6 +101,16 @@ def method_cell(
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
     )
+
+
+def blind_policies(learner: Learner[Any]) -> list[str]:
+    """The reference policies that do not look at the observation, for students of a learner.
+
+    Students that act greedily and look at nothing always take the same action, which may be worth
+    more than drawing one: they are to be compared with that, too.
+    """
+    constant = ["constant-policy"] if learner.action_selection == "greedy" else []
+    return ["random-policy", "marginal-policy", *constant]
 
 
 def policy_cell(

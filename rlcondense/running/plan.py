@@ -14,7 +14,13 @@ from rlcondense.learners.base import Learner
 from rlcondense.making import default_dataset, facts_of, make_learner, make_method, make_task
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
-from rlcondense.running.cell import Cell, budget_text, method_cell, policy_cell
+from rlcondense.running.cell import (
+    Cell,
+    blind_policies,
+    budget_text,
+    method_cell,
+    policy_cell,
+)
 from rlcondense.running.store import Found
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
@@ -247,7 +253,7 @@ class _Planner:
         return bool(matching)
 
     def _add_policies(self, group: _Group) -> None:
-        names = ["random-policy", "marginal-policy"]
+        names = blind_policies(group.learner)
         try:
             if catalogue.find("datasets", group.dataset).facts.get("expert"):
                 names.append("expert")

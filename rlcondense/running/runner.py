@@ -47,6 +47,7 @@ from rlcondense.methods.detectors import constant_student, detect
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
+    constant_policies,
     load_policies,
     marginal_policies,
     random_policies,
@@ -57,6 +58,7 @@ from rlcondense.reporting.tables import run_table
 from rlcondense.running.cell import (
     REFERENCE_POLICIES,
     Cell,
+    blind_policies,
     evaluation_json,
     method_cell,
     policy_cell,
@@ -295,7 +297,7 @@ def evaluate_artifact(
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=what == "marginal-policy" or folder.is_dir(),
+        needs_dataset=what in ("marginal-policy", "constant-policy") or folder.is_dir(),
     )
     if what in REFERENCE_POLICIES:
         outcomes = [run_policy(bench, what)]
@@ -452,7 +454,7 @@ def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outc
 
 def reference_names(bench: Bench) -> list[str]:
     """The reference policies that there are for a bench."""
-    return ["random-policy", "marginal-policy"] + (["expert"] if bench.expert else [])
+    return blind_policies(bench.learner) + (["expert"] if bench.expert else [])
 
 
 def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
@@ -583,9 +585,9 @@ def reference_policies(
     """The policies of a reference row, one for each seed.
 
     Args:
-        name: `random-policy`, `marginal-policy` or `expert`.
+        name: one of `REFERENCE_POLICIES`.
         task: whose actions they take.
-        dataset: whose action frequencies the marginal policy has.
+        dataset: whose action frequencies the marginal policy has, and the constant one's action.
         expert: the policy that is the ceiling.
         seeds: of their noise.
         device: where the expert computes.
@@ -595,6 +597,9 @@ def reference_policies(
     if name == "marginal-policy":
         assert dataset is not None
         return marginal_policies(np.asarray(dataset.actions), task.action_space, seeds)
+    if name == "constant-policy":
+        assert dataset is not None
+        return constant_policies(np.asarray(dataset.actions), task.action_space, seeds)
     assert expert is not None
     return NetworkPolicies([expert.network] * len(seeds), seeds, device=device)
 

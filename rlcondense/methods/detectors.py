@@ -162,7 +162,7 @@ def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Findin
     if most >= bound:
         return None
     text = (
-        f"what they see tells {most:.2g} {unit} at most about the actions of "
+        f"what they see tells {most:.2g} {unit} at most about the actions of any of "
         f"{len(measured)} students (under {bound:g})"
     )
     return _finding("constant-student", most, bound, text)

@@ -3,13 +3,11 @@
     D_syn = argmin  E_theta  sum_a | mean_t p_t(a) f_theta(x_t) - mean_s p_s(a) f_theta(x_s) |^2
 
 f are the features of a network drawn anew in every iteration, p a row's label as a distribution;
-means are over a batch of the data (t) and over the synthetic rows (s), both moved alike. With one-
-hot labels and each class as frequent in the synthetic rows as in the data, the terms are the
-paper's, each class's mean feature, times that frequency. Where frequencies differ and labels are
-fixed (`start=balanced`), a class that is too frequent is pulled to shorter features than the data's
-and a rare one to longer: that is why labels are learned by default. With learned labels, it is the
-moment of features and labels together that is matched, which moves labels too. A constant is added
-to the features, so that the mean label itself is matched.
+means are over a batch of the data (t) and over the synthetic rows (s), both moved alike. Where
+labels are fixed, each action's means are divided by the action's own share of the labels, which
+with one-hot labels is the paper's form: each class's mean feature. Where they are learned, as by
+default, it is the moment of features and labels together that is matched, which moves labels too.
+A constant is added to the features, so that the mean label itself is matched.
 """
 
 from __future__ import annotations
@@ -34,6 +32,7 @@ from rlcondense.methods.synthetic import (
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 
+LEAST = 1e-3  # rows that an action has to have for its mean to say anything
 PROBES = 4  # networks that the loss before and after is measured on
 
 
@@ -77,7 +76,7 @@ class DistMatch(Method[DistMatchConfig]):
         spec = NetworkSpec(c.network, shape, problem.num_actions)
         synthetic, real = Synthetic(problem, c, rng), RealBatches(problem, c)
 
-        def distance(rng: np.random.Generator) -> Tensor:
+        def loss_of(rng: np.random.Generator) -> Tensor:
             theta = PolicyNetwork(spec).to(problem.device)
             frames, targets = real.draw(c.real_batch, rng)
             own = synthetic.observations()
@@ -86,10 +85,11 @@ class DistMatch(Method[DistMatchConfig]):
             with torch.no_grad():
                 f_real = theta.features(frames)
             synthetic.gradient_evaluations += len(own)
-            return moment_distance(f_real, targets, theta.features(own), synthetic.targets())
+            distance = moment_distance if c.labels == "learned" else mean_distance
+            return distance(f_real, targets, theta.features(own), synthetic.targets())
 
         def loss(_: int) -> float:
-            found = distance(rng)
+            found = loss_of(rng)
             found.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
             return float(found.detach())
 
@@ -97,7 +97,7 @@ class DistMatch(Method[DistMatchConfig]):
             rng = np.random.default_rng([problem.seed, 1])
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(problem.seed + 2**32)
-                return float(np.mean([float(distance(rng)) for _ in range(PROBES)]))
+                return float(np.mean([float(loss_of(rng)) for _ in range(PROBES)]))
 
         before = probe()
         with torch.random.fork_rng(devices=[]):
@@ -107,7 +107,7 @@ class DistMatch(Method[DistMatchConfig]):
 
 
 def moment_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
-    """The squared distance of label-weighted mean features, summed over actions.
+    """The squared distance of the moments of features and labels, summed over actions.
 
     Args:
         f_real: `(B, F)` features; their mean length is made one.
@@ -115,7 +115,30 @@ def moment_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor
         f_syn: `(M, F)`.
         p_syn: `(M, A)`.
     """
-    scale = f_real.norm(dim=1).mean().clamp_min(1e-6)
+    scale = _length(f_real)
     real, syn = (F.pad(f / scale, (0, 1), value=1.0) for f in (f_real, f_syn))
     gap = p_real.T @ real / len(real) - p_syn.T @ syn / len(syn)  # (A, F + 1)
     return (gap**2).sum()
+
+
+def mean_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
+    """The squared distance of each action's mean features, summed over actions that both have.
+
+    Args:
+        f_real: `(B, F)` features; their mean length is made one.
+        p_real: `(B, A)` labels as distributions: a row counts for an action as its label says.
+        f_syn: `(M, F)`.
+        p_syn: `(M, A)`.
+    """
+    shares = torch.minimum(p_real.sum(0), p_syn.sum(0))
+    both = shares > LEAST
+    real, syn = (
+        p[:, both].T @ f / p[:, both].sum(0)[:, None] for p, f in ((p_real, f_real), (p_syn, f_syn))
+    )
+    total: Tensor = (((real - syn) / _length(f_real)) ** 2).sum()
+    return total
+
+
+def _length(features: Tensor) -> Tensor:
+    length: Tensor = features.norm(dim=1).mean().clamp_min(1e-6)
+    return length

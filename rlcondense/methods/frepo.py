@@ -55,7 +55,7 @@ class FrepoConfig(SyntheticConfig):
         pool: students at a time (the paper's 10).
         oldest: updates after which a student is replaced by a new one (the paper's 100).
         student_updates: updates of the student that was used, after its use.
-        ridge: lambda over the mean of K_ss's diagonal.
+        ridge: lambda over the mean of K_ss's diagonal (the paper's 1e-6).
         augmentation: `none`, or `shift`.
     """
 

@@ -4,9 +4,9 @@
 
 By default theta is drawn anew in every iteration from the initial distribution of the method's own
 network, as the equation says; classes are the actions that occur. From Zhao et al. (2021, arXiv
-2006.05929) come the layer-wise cosine distance d, cross-entropy as L, and theta along a student's
-training. Adam's step is counted in grey levels and pixels stay within [0, 255], so that they do
-move and remain pictures.
+2006.05929) come cosine distances as d (here one a weight tensor, there one an output unit), cross-
+entropy as L, and theta along a student's training. Adam's step is counted in grey levels and pixels
+stay within [0, 255], so that they do move and remain pictures.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from rlcondense.methods.unrolled import (
 
 PROBES = 4  # fresh students that the loss before and after is measured on
 CHUNK = 512  # rows that a policy is asked about at a time
+VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
@@ -120,10 +121,12 @@ class Aims:
     Attributes:
         targets: `(N, A)` distributions, or continuous actions.
         weights: `(N,)` of the states, 1 on average.
+        gradient_evaluations: what finding them out took.
     """
 
     targets: Tensor
     weights: Tensor
+    gradient_evaluations: int = 0
 
 
 class Dbc(Method[ObdConfig]):
@@ -137,7 +140,9 @@ class Dbc(Method[ObdConfig]):
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
         synthetic = Synthetic(problem, self.config, rng)
-        unrolled = _Unrolled(problem, self.config, synthetic, self._aims(problem))
+        aims = self._aims(problem)
+        synthetic.gradient_evaluations += aims.gradient_evaluations
+        unrolled = _Unrolled(problem, self.config, synthetic, aims)
         before = unrolled.probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
@@ -165,11 +170,11 @@ class Pbc(Dbc):
             self.needs = frozenset({"action_probs"})
 
     def _aims(self, problem: Problem) -> Aims:
-        targets, _ = self._policy(problem, False)
-        return Aims(targets, torch.ones(len(targets), device=problem.device))
+        targets, _, cost = self._policy(problem, False)
+        return Aims(targets, torch.ones(len(targets), device=problem.device), cost)
 
-    def _policy(self, problem: Problem, valued: bool) -> tuple[Tensor, Array]:
-        """What the policy does in each of the data's states, and if wanted its values there."""
+    def _policy(self, problem: Problem, valued: bool) -> tuple[Tensor, Array, int]:
+        """What the policy does in the data's states, if wanted its values there, and the cost."""
         policy, updates = self.settings.policy, self.settings.policy_updates
         known = problem.dataset.action_probs is not None
         if policy == "offline-rl" or (policy == "auto" and not known):
@@ -180,8 +185,9 @@ class Pbc(Dbc):
         else:
             targets = targets_of(problem, "soft")
         if not valued:
-            return targets, np.ones(len(targets))
-        return targets, fitted_values(problem, self.settings.network, updates)
+            return targets, np.ones(len(targets)), 0
+        values = fitted_values(problem, self.settings.network, updates)
+        return targets, values, updates * VALUE_BATCH
 
 
 class AvPbc(Pbc):
@@ -190,8 +196,9 @@ class AvPbc(Pbc):
     id = "av-pbc"
 
     def _aims(self, problem: Problem) -> Aims:
-        targets, values = self._policy(problem, True)
-        return Aims(targets, torch.from_numpy(action_value_weights(values)).to(problem.device))
+        targets, values, cost = self._policy(problem, True)
+        weights = torch.from_numpy(action_value_weights(values)).to(problem.device)
+        return Aims(targets, weights, cost)
 
 
 def action_value_weights(values: Array) -> Array:
@@ -218,7 +225,7 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
     spec = replace(student_spec(problem, network), num_outputs=1)
     critic = fresh_from(spec, problem.device, problem.seed)
     optimiser = torch.optim.Adam(critic.parameters(), lr=5e-4)
-    batches = itertools.islice(shuffled_batches(len(dataset), 64, rng), updates)
+    batches = itertools.islice(shuffled_batches(len(dataset), VALUE_BATCH, rng), updates)
     for update, rows in enumerate(batches, 1):
         frames = torch.from_numpy(np.asarray(dataset.observations[rows])).to(problem.device)
         errors = critic(frames)[:, 0] - wanted[torch.from_numpy(rows)].to(problem.device)
@@ -237,8 +244,8 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
     return values
 
 
-def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Tensor, Array]:
-    """A policy trained on the data: its actions in each state, and its critic's values of them."""
+def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Tensor, Array, int]:
+    """A policy trained on the data: its actions in each state, its critic's values, the cost."""
     # d3rlpy is slow to import, and needed here alone.
     from rlcondense.learners.d3rlpy import D3RLPyPolicies, DiscreteCQL, TD3PlusBC
 
@@ -263,7 +270,8 @@ def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Ten
     targets = done.astype(np.float32)
     if not problem.continuous:
         targets = np.eye(problem.num_actions, dtype=np.float32)[done]
-    return torch.from_numpy(targets).to(problem.device), np.concatenate(values)
+    cost = updates * config.batch_size
+    return torch.from_numpy(targets).to(problem.device), np.concatenate(values), cost
 
 
 def _chunks(rows: Array) -> list[Array]:

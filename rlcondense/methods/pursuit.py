@@ -31,15 +31,23 @@ class HeadGradients:
 
     factors: Sequence[tuple[Array, Array]]
 
-    def with_row(self, row: int) -> Array:
-        """The inner product `(N,)` of each row's gradient with that of one row."""
-        each = [(e @ e[row]) * (h @ h[row]) for e, h in self.factors]
-        return np.asarray(np.sum(each, axis=0))
+    def with_row(self, row: int, others: npt.NDArray[np.int64]) -> Array:
+        """The inner product `(M,)` of the gradients of other rows with that of one row."""
+        each = [(e[others] @ e[row]) * (h[others] @ h[row]) for e, h in self.factors]
+        return np.asarray(np.sum(each, axis=0), np.float64)
+
+    def with_sum(self, rows: npt.NDArray[np.int64], weights: Array) -> Array:
+        """The inner product `(N,)` of each row's gradient with a weighted sum of some rows'."""
+        products = 0.0
+        for e, h in self.factors:
+            total = (e[rows] * weights[:, None]).T.astype(h.dtype) @ h[rows]  # (A, F)
+            products = products + np.einsum("nf,nf->n", e @ total, h, dtype=np.float64)
+        return np.asarray(products)
 
     def with_mean(self) -> Array:
         """The inner product `(N,)` of each row's gradient with the mean of all."""
-        each = [((e @ (e.T @ h / len(e))) * h).sum(1) for e, h in self.factors]
-        return np.asarray(np.sum(each, axis=0))
+        size = len(self.factors[0][0])
+        return self.with_sum(np.arange(size), np.full(size, 1 / size))
 
     def squared_norm_of_mean(self) -> float:
         """The squared length of the mean gradient."""
@@ -61,26 +69,26 @@ def matching_pursuit(
         step and after each, which falls strictly. M is below `size` only where no further row
         brings the sum nearer.
     """
-    target = gradients.with_mean().astype(np.float64)
+    target = gradients.with_mean()
     squared = gradients.squared_norm_of_mean()
-    products = np.empty((size, len(target)), target.dtype)  # of the support with all rows
+    gram = np.empty((size + 1, size + 1))
     support, weights = np.empty(0, np.int64), np.empty(0)
     residuals = [squared**0.5]
     while len(support) < size:
-        correlation = target - weights @ products[: len(support)]
+        correlation = target - gradients.with_sum(support, weights)
         correlation[support] = -np.inf
         best = int(correlation.argmax())
         if correlation[best] <= ENOUGH * np.abs(target).max():
             break
-        products[len(support)] = gradients.with_row(best)
         trial = np.append(support, best)
-        gram, b = products[: len(trial), trial], target[trial]
-        fitted = refit(gram, b, np.append(weights, 0.0))
-        residual = max(squared - 2 * fitted @ b + fitted @ gram @ fitted, 0.0) ** 0.5
+        m, b = len(trial), target[trial]
+        gram[m - 1, :m] = gram[:m, m - 1] = gradients.with_row(best, trial)
+        fitted = refit(gram[:m, :m], b, np.append(weights, 0.0))
+        residual = max(squared - 2 * fitted @ b + fitted @ gram[:m, :m] @ fitted, 0.0) ** 0.5
         if residual >= residuals[-1]:
             break
-        left = fitted > 0  # rows that others have made superfluous make room
-        products[: left.sum()] = products[: len(trial)][left]
+        left = np.flatnonzero(fitted > 0)  # rows that others have made superfluous make room
+        gram[: len(left), : len(left)] = gram[np.ix_(left, left)]
         support, weights = trial[left], fitted[left]
         residuals.append(residual)
         progress("match gradients", len(support), size, f"residual {residual:.3g}")

@@ -99,6 +99,11 @@ class Synthetic:
             not self.is_pixels or config.resolution > min(self._shape)
         ):
             raise BadConfig(f"resolution {config.resolution} is not for observations of {shape}")
+        space = problem.task.observation_space
+        self._limits: list[Tensor] | None = None  # of observations, in what is learned
+        if not self.is_pixels and isinstance(space, Box):
+            ends = (torch.from_numpy(end).to(self.device) for end in (space.low, space.high))
+            self._limits = [end / self._unit for end in ends]
         self._x = self._parameters(self._initial["observations"])
         self.start = self.observations().detach().clone()
 
@@ -165,9 +170,11 @@ class Synthetic:
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep pixels pictures, and continuous actions possible."""
+        """Keep pixels pictures, vectors within their space, and continuous actions possible."""
         if self.is_pixels:
             self._x.clamp_(0, 255)
+        elif self._limits is not None:
+            self._x.clamp_(*self._limits)
         if self.continuous and self._logits is not None:
             self._logits.clamp_(*self._bounds)
 

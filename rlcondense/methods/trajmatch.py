@@ -185,7 +185,10 @@ class _Matching:
         )
 
     def probe(self) -> float:
-        """The mean distance on stretches that are the same at every call."""
+        """The mean distance on stretches that are the same at every call.
+
+        The learned step size is part of what is learned: what it brings is in the distance after.
+        """
         rng = np.random.default_rng([self.seed, 1])
         inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
         return float(np.mean([self._distance(rng, held(inputs))[0] for _ in range(PROBES)]))

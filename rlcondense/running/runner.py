@@ -25,7 +25,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
-from rlcondense.files import Busy, canonical_json, sha256_file
+from rlcondense.files import Busy, canonical_json, lock, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.making import (
     default_dataset,
@@ -232,18 +232,27 @@ def condense_to(
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = dataset or default_dataset(the_task)
-    data = made.condense(
-        load_dataset(name, download=download, progress=progress),
-        task=the_task,
-        budget=budget,
-        expert=_expert_of(name),
-        seed=seed,
-        device=resolve_device(device),
-        progress=_named(progress, made.id),
-        checkpoint=out / "unfinished.safetensors",
-        made_from=canonical_json(versions()),
-    )
-    data.save(out)
+    source = load_dataset(name, download=download, progress=progress)
+    with lock(out.with_name(f".{out.name}.lock")):
+        data = made.condense(
+            source,
+            task=the_task,
+            budget=budget,
+            expert=_expert_of(name),
+            seed=seed,
+            device=resolve_device(device),
+            progress=_named(progress, made.id),
+            checkpoint=out / "unfinished.safetensors",
+            made_from=canonical_json(
+                {
+                    "task": the_task.id,
+                    "source_sha256": source_sha256(type(the_task), type(made)),
+                    "threads": torch.get_num_threads(),
+                    **versions(),
+                }
+            ),
+        )
+        data.save(out)
     return data
 
 

@@ -17,7 +17,7 @@ from rlcondense.experts.zoo import Expert
 from rlcondense.making import make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.condensed import Budget, CondensedDataset
-from rlcondense.methods.distmatch import moment_distance
+from rlcondense.methods.distmatch import mean_distance, moment_distance
 from rlcondense.methods.obd import AvPbc, action_value_weights, fitted_values, offline_rl
 from rlcondense.methods.trajmatch import squared_distance
 from rlcondense.methods.unrolled import Training, differentiate
@@ -240,6 +240,17 @@ def test_moments_of_one_hot_labels_are_class_means() -> None:
         float(expected), rel=1e-4
     )
     assert moment_distance(f, one_hot, f[[5, 0, 1, 3, 2, 4]], one_hot[[5, 0, 1, 3, 2, 4]]) < 1e-12
+
+
+def test_fixed_labels_are_matched_by_each_actions_own_mean_however_frequent_it_is() -> None:
+    rng = torch.Generator().manual_seed(0)
+    f, labels = torch.rand(6, 3, generator=rng), torch.tensor([0, 0, 0, 0, 1, 2])
+    one_hot = F.one_hot(labels, 4).float()
+    means = torch.stack([f[:4].mean(0), f[4]])
+    own = F.one_hot(torch.tensor([0, 1]), 4).float()  # balanced, and without the third
+    assert mean_distance(f, one_hot, means, own) < 1e-12
+    moved = mean_distance(f, one_hot, means + torch.tensor([[0.0], [0.5]]), own).item()
+    assert moved == pytest.approx(3 * (0.5 / f.norm(dim=1).mean().item()) ** 2, rel=1e-5)
 
 
 def test_the_distance_of_trajectories_leaves_moments_out() -> None:

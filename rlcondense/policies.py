@@ -337,7 +337,7 @@ def constant_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -
     it does not look at the observation.
     """
     if isinstance(space, Box):
-        return GaussianPolicies(actions.mean(0, keepdims=True), space, seeds)
+        return GaussianPolicies(np.stack([actions.mean(0)] * 2), space, seeds)
     counts = np.bincount(actions, minlength=num_actions_of(space))
     return FixedPolicies(np.eye(len(counts))[counts.argmax()], seeds)
 

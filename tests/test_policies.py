@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.policies import (
     NetworkPolicies,
+    constant_policies,
     load_policies,
     marginal_policies,
     noise_stream,
@@ -45,6 +46,16 @@ def test_the_marginal_policy_has_the_datas_frequencies() -> None:
     np.testing.assert_allclose(
         policies.action_probs(np.zeros((1, 1)), np.zeros(1))[0], [0.75, 0, 0.25]
     )
+
+
+def test_the_constant_policy_takes_the_most_frequent_action_or_the_mean() -> None:
+    noise = np.linspace(0, 1, 9, endpoint=False)
+    policies = constant_policies(np.array([2, 0, 2]), Discrete(3), [0])
+    assert (policies.act(np.zeros((9, 1)), np.zeros(9), noise) == 2).all()
+    actions = np.array([[0.0, 1.0], [0.5, 0.0]], np.float32)
+    box = constant_policies(actions, Box(-1, 1, (2,)), [0])
+    acted = box.act(np.zeros((9, 1)), np.zeros(9), np.stack([noise, noise], 1))
+    np.testing.assert_allclose(acted, [[0.25, 0.5]] * 9)
 
 
 def test_the_random_policy_is_uniform() -> None:

@@ -21,7 +21,7 @@ from rlcondense.reporting.publish import fill_in
 from rlcondense.reporting.rows import Group, Row, groups_of
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.store import MISSING
-from rlcondense.running.suite import suite_from
+from rlcondense.running.suite import Suite, suite_from
 
 TASKS = ("starpilot", "jumper")
 SUITE = suite_from(
@@ -38,14 +38,14 @@ SUITE = suite_from(
 )
 # What a student returns on held-out levels in a task: method, size -> mean.
 MEANS = {"expert": 9.0, "full": 8.0, "random-balanced": 6.0, "bc-10": 1.5, "random": 2.0,
-         "marginal-policy": 3.0, "random-policy": 1.0}  # fmt: skip
+         "marginal-policy": 3.0, "constant-policy": 7.0, "random-policy": 1.0}  # fmt: skip
 
 
-def _records(leave_out: str = "") -> dict[str, dict[str, Any]]:
+def _records(leave_out: str = "", suite: Suite = SUITE) -> dict[str, dict[str, Any]]:
     """A record of every planned cell, returns drawn around `MEANS`."""
     rng = np.random.default_rng(0)
     records: dict[str, dict[str, Any]] = {}
-    for planned in plan_suite(SUITE, lambda ids: dict.fromkeys(ids, MISSING)):
+    for planned in plan_suite(suite, lambda ids: dict.fromkeys(ids, MISSING)):
         if planned.cell is None or planned.cell.method["id"] == leave_out:
             continue
         cell = planned.cell
@@ -104,6 +104,27 @@ def test_a_row_is_held_against_every_floor(group: Group) -> None:
     assert good.mark == ""
     assert {a.floor: a.verdict for a in bad.against}["marginal-policy"] == "below"
     assert bad.mark == "!"
+
+
+def test_greedy_students_are_held_against_the_policy_that_always_takes_one_action() -> None:
+    product = {
+        "summary": "for tests",
+        "tasks": ["starpilot"],
+        "methods": ["random-balanced"],
+        "sizes": [15],
+        "learner_seeds": 3,
+        "episodes": 4,
+    }
+    greedy = {"id": "bc", "config": {"action_selection": "greedy"}}
+    for learner, floor in ((greedy, 7.0), ("bc", 3.0)):
+        suite = suite_from("one", {**product, "learners": [learner]})
+        [group] = groups_of(_records(suite=suite).values())
+        row = _row(group, "random-balanced")
+        against = {a.floor: a.difference.estimate for a in row.against}
+        assert row.returns is not None
+        own = row.returns["heldout"]["mean"].estimate
+        assert against["marginal-policy"] == pytest.approx(own - floor, abs=0.5)
+        assert ("constant-policy" in [r.id for r in group.rows]) == (floor > 3)
 
 
 def test_a_missing_floor_leaves_a_row_unjudged() -> None:

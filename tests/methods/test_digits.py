@@ -71,7 +71,10 @@ def random_rows(digits: Held) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("gradmatch", {}), ("frepo", {"labels": "hard", "start": "balanced"})],
+    [
+        ("gradmatch", {}),
+        pytest.param("frepo", {"labels": "hard", "start": "balanced"}, marks=pytest.mark.slow),
+    ],
 )
 def test_synthetic_digits_teach_more_than_as_many_real_ones(
     method: str, settings: dict[str, object], digits: Held, random_rows: np.ndarray

@@ -71,7 +71,8 @@ def on_a_cluster(suite: Path, results: Path, kill: str) -> subprocess.CompletedP
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kill", ["one", pytest.param("both", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", ["one", "both"])
 def test_a_sweep_survives_the_loss_of_nodes(tmp_path: Path, local: Path, kill: str) -> None:
     suite, results = suite_file(tmp_path, BODY), tmp_path / "r"
     done = on_a_cluster(suite, results, kill)

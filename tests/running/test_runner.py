@@ -158,7 +158,14 @@ def test_new_processes_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(data[0]) == 2
 
 
-@pytest.mark.parametrize("wait_for", ["locks", "condensed/*/made_from.json", "records/*.json"])
+@pytest.mark.parametrize(
+    "wait_for",
+    [
+        pytest.param("locks", marks=pytest.mark.slow),
+        pytest.param("condensed/*/made_from.json", marks=pytest.mark.slow),
+        "records/*.json",
+    ],
+)
 def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path) -> None:
     """Killed early, after condensing and after the first record, and then run again."""
     slow = [*COMMAND, "--set", "iterations=40", "--results", str(tmp_path)]

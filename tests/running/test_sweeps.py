@@ -251,6 +251,7 @@ def children(pid: int) -> list[int]:
         return []
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_store_share_the_work(tmp_path: Path, undisturbed: Path) -> None:
     suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
     drivers = [
@@ -336,6 +337,7 @@ def test_what_a_dead_worker_leaves_behind_holds_nothing_up(tmp_path: Path) -> No
     assert not Store(results).running()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         FAULTY.replace("class Boom", "class Slow").replace(
@@ -373,6 +375,7 @@ def test_workers_that_cannot_start_fail_no_cell(
     assert not contents(tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "random.py").write_text("raise SystemExit('not this one')")
     file = suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\nreferences = false\n')
@@ -492,6 +495,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_the_rest_goes_on(
     tmp_path: Path, small_disk: Path, undisturbed: Path
 ) -> None:

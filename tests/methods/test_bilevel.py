@@ -200,7 +200,8 @@ def test_the_experts_distribution_is_matched_where_asked_for() -> None:
 
 def test_offline_rl_finds_the_way_in_noisy_play() -> None:
     noisy = play(GRID, GRID.shortest, 600, noise=0.5)
-    targets, values = offline_rl(problem(noisy, GRID), "mlp", 200)
+    targets, values, cost = offline_rl(problem(noisy, GRID), "mlp", 200)
+    assert cost == 200 * 32
     progress = np.isin(targets.argmax(1).numpy(), (0, 1))  # right or down: towards the corner
     assert progress.mean() > np.isin(noisy.actions, (0, 1)).mean() + 0.1
     assert values.shape == (len(noisy),)

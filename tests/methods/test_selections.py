@@ -294,7 +294,10 @@ def written_out(gradients: HeadGradients) -> np.ndarray:
 def test_inner_products_are_those_of_the_gradients_written_out() -> None:
     gradients = toy_gradients()
     g = written_out(gradients)
-    assert np.allclose(gradients.with_row(7), g @ g[7])
+    others = np.array([3, 7, 250])
+    assert np.allclose(gradients.with_row(7, others), g[others] @ g[7])
+    some = np.array([0.5, 2.0, 1.0])
+    assert np.allclose(gradients.with_sum(others, some), g @ (some @ g[others]))
     assert np.allclose(gradients.with_mean(), g @ g.mean(0))
     assert gradients.squared_norm_of_mean() == pytest.approx(g.mean(0) @ g.mean(0))
 

@@ -430,9 +430,9 @@ def test_what_a_learner_cannot_learn_is_skipped_and_recorded(tmp_path: Path) -> 
     done = run(file, tmp_path / "results", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "skipped (needs rewards, next_observations, terminations)" in done.stdout
-    assert "2 done, 1 skipped" in done.stdout
+    assert "3 done, 1 skipped" in done.stdout
     again = run(file, tmp_path / "results", "--workers", "1")
-    assert "2 done, 1 skipped; 0 computed" in again.stdout
+    assert "3 done, 1 skipped; 0 computed" in again.stdout
 
 
 def test_ctrl_c_leaves_all_that_is_finished(tmp_path: Path, undisturbed: Path) -> None:

@@ -270,6 +270,7 @@ def test_two_drivers_on_one_store_share_the_work(tmp_path: Path, undisturbed: Pa
     assert contents(results) == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_shards_together_are_the_whole(tmp_path: Path, undisturbed: Path) -> None:
     suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
     for shard in ("1/2", "2/2"):
@@ -459,6 +460,7 @@ def test_ctrl_c_leaves_all_that_is_finished(tmp_path: Path, undisturbed: Path) -
     assert contents(results) == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_records_that_cannot_be_read_are_told_and_the_rest_goes_on(
     tmp_path: Path, undisturbed: Path
 ) -> None:

@@ -267,7 +267,7 @@ def test_gradient_matching_against_its_passes(tiny: TransitionDataset, task: Tas
     data = replace(tiny, actions=actions, known_sha256="")
     theta = random_network()
     parameters = list(theta.parameters())
-    frames = torch.from_numpy(np.asarray(tiny.observations[: classes * real]))
+    frames = torch.from_numpy(np.array(tiny.observations[: classes * real]))
     targets = torch.eye(classes).repeat_interleave(real, 0)
     synthetic = frames[: classes * own].float().requires_grad_()
 

@@ -14,7 +14,7 @@ from typing import Any
 from rlcondense.running.cell import Cell
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "results"
-GRADMATCH, FULL, RANDOM = "372d36a67c685bd1", "0b74361663d9bd2f", "3bccce07615a3f4b"
+GRADMATCH, FULL, RANDOM = "03b89e4e79b1072c", "0b74361663d9bd2f", "3bccce07615a3f4b"
 DEMO = (GRADMATCH, FULL, RANDOM, "8f8dfee8183560ff", "bd653a873b8436e2", "bed9560062eafc02")
 COINRUN = ("procgen/coinrun-easy-v0", "procgen/coinrun-easy/expert-v0")
 

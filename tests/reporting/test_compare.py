@@ -12,7 +12,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.reporting.compare import compare
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
-GRADMATCH, RANDOM = RESULTS / "372d36a67c685bd1.json", RESULTS / "3bccce07615a3f4b.json"
+GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json", RESULTS / "3bccce07615a3f4b.json"
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -72,9 +72,11 @@ def row_of(board: Board, name: str) -> Row:
 
 def test_old_records_tell_by_their_own_figures() -> None:
     assert names(record_of(LIGHT)) == ["moved-nothing"]
-    assert names(record_of(GRADMATCH)) == []
+    assert names(record_of(GRADMATCH)) == ["far-from-data"]
     assert names(record_of(RANDOM)) == []
     risen = record_of(GRADMATCH)
+    del risen["report"]["findings"]
+    assert names(risen) == []
     risen["report"]["matching_loss"] = {"before": 1.0, "after": 2.0}
     assert names(risen) == ["loss-rose"]
 

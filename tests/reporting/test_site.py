@@ -245,7 +245,7 @@ def test_a_record_whose_name_is_no_cell_id_is_refused(tmp_path: Path) -> None:
 def test_a_record_that_says_too_little_is_refused(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
     forge(leaderboard, lambda r: [r["timings"].pop("train"), r["summary"].pop("seen")])
-    with pytest.raises(CorruptArtifact, match="372d36a67c685bd1"):
+    with pytest.raises(CorruptArtifact, match="03b89e4e79b1072c"):
         site_of(leaderboard)
 
 

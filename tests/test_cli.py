@@ -122,12 +122,12 @@ def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
         for records in row.values():
             assert records[0]["status"] == "done"
     policies = [record["cell"]["method"]["id"] for record in printed["policies"]]
-    assert policies == ["random-policy", "marginal-policy"]
+    assert policies == ["random-policy", "marginal-policy", "constant-policy"]
     assert len(list((tmp_path / "condensed").iterdir())) == 2  # once for all learners
     text = call(*arguments).stdout
     assert set(printed["rank_correlation"]) <= {arguments[-1]}
-    assert "8 cells in" in text
-    assert "8 read back" in text
+    assert "9 cells in" in text
+    assert "9 read back" in text
     for name in ("random-balanced", "random", "full", "marginal-policy", "random-policy"):
         assert f"\n{name}" in text
 
@@ -160,7 +160,8 @@ def test_transfer_takes_folders_condenses_once_and_says_what_cannot_be(
     assert lines[folder].rstrip().endswith("skipped")
     assert lines["random 4"].split()[2] == "4"  # a random subset of the folder's size
     assert "random 6" not in lines  # which was named
-    assert lines["marginal-policy"].count("[") == 3  # the same whoever learns
+    for floor in ("marginal-policy", "constant-policy"):  # dqn acts greedily
+        assert lines[floor].count("[") == 3  # the same whoever learns
     assert "Kendall's tau-b" in done.stdout
     printed = json.loads(call(*arguments[:-1], "--json").stdout)
     for row in printed["rows"]["random-balanced"].values():

@@ -76,6 +76,10 @@ class Problem:
         """A generator of its own, from the seed."""
         return np.random.default_rng(self.seed)
 
+    def torch_seed(self, *use: int) -> int:
+        """A seed of one use's own for torch, whose generator keeps 32 bits of what it is given."""
+        return int(np.random.SeedSequence([self.seed, *use]).generate_state(1)[0])
+
     @property
     def num_actions(self) -> int:
         """How many discrete actions the task has."""

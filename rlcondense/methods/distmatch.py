@@ -44,7 +44,7 @@ class DistMatchConfig(SyntheticConfig):
         network: whose features are matched.
         iterations: steps of Adam on the synthetic data.
         real_batch: real frames of each iteration (the paper's 256, of each class).
-        augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
+        augmentation: `none`, or `shift`: synthetic and real frames are moved alike; vectors stay.
     """
 
     labels: str = "learned"
@@ -96,7 +96,7 @@ class DistMatch(Method[DistMatchConfig]):
         def probe() -> float:
             rng = np.random.default_rng([problem.seed, 1])
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                torch.manual_seed(problem.seed + 2**32)
+                torch.manual_seed(problem.torch_seed(1))
                 return float(np.mean([float(loss_of(rng)) for _ in range(PROBES)]))
 
         before = probe()

@@ -96,7 +96,7 @@ class Frepo(Method[FrepoConfig]):
         def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
             frames, targets = real.draw(c.real_batch, rng)
             own = synthetic.observations()
-            if c.augmentation == "shift":
+            if c.augmentation == "shift" and synthetic.is_pixels:
                 frames, own = shifted_alike(rng, frames, own)
             with torch.no_grad():
                 f_real = theta.features(frames)
@@ -109,7 +109,7 @@ class Frepo(Method[FrepoConfig]):
         def probe() -> float:
             rng = np.random.default_rng([problem.seed, 1])
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(problem.seed + 2**32)
+                torch.manual_seed(problem.torch_seed(1))
                 thetas = [PolicyNetwork(spec).to(problem.device) for _ in range(PROBES)]
                 return float(np.mean([backward(theta, rng) for theta in thetas]))
 

@@ -56,7 +56,7 @@ class GradMatchConfig(SyntheticConfig):
         distance: `cosine` or `l2`, or `normalised-l2` (over the real gradient's norm), each summed
             over the network's weight tensors.
         match: `per-class`, or `joint` for one gradient of all actions.
-        loss: `cross-entropy` or `softmax-mse` (Light et al., as coded).
+        loss: `cross-entropy`, or `softmax-mse` as the students of Light et al. have.
         augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
     """
 
@@ -118,6 +118,7 @@ class _Matching:
 
     def __init__(self, problem: Problem, config: GradMatchConfig, synthetic: Synthetic) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
+        self.probe_seed = problem.torch_seed(1)
         self.device, self.expert = problem.device, problem.expert
         self.real = RealBatches(problem, config)
         shape = problem.dataset.observations.shape[1:]
@@ -163,7 +164,7 @@ class _Matching:
         for action, rows in self.classes.items():
             frames, targets = self.real.draw(self.config.real_batch, rng, action)
             synthetic = self.synthetic.observations(rows)
-            if self.config.augmentation == "shift":
+            if self.config.augmentation == "shift" and self.synthetic.is_pixels:
                 frames, synthetic = shifted_alike(rng, frames, synthetic)
             loss = matching_loss(
                 theta, (synthetic, self.synthetic.targets(rows)), (frames, targets), self.config
@@ -177,7 +178,7 @@ class _Matching:
         """The mean distance on networks and real batches that are the same at every call."""
         rng = np.random.default_rng([self.seed, 1])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + 2**32)  # other networks than condensation draws
+            torch.manual_seed(self.probe_seed)  # other networks than condensation draws
             drawn = "expert" if self.config.theta == "expert" else "initial"
             thetas = itertools.islice(self.thetas(rng, drawn), PROBES)
             distances = [self.backward(theta, rng) for theta in thetas]

@@ -346,7 +346,7 @@ class _Unrolled:
         rng, losses = np.random.default_rng([self.problem.seed, 1]), []
         inputs = [self.synthetic.observations(), self.synthetic.targets()]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.problem.seed + 2**32)
+            torch.manual_seed(self.problem.torch_seed(1))
             for _ in range(PROBES):
                 steps = self.config.inner_steps
                 training, state = self._train(rng, steps, steps, inputs)

@@ -315,6 +315,7 @@ class _Matching:
         self, problem: Problem, config: QMatchConfig, synthetic: SyntheticTransitions
     ) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
+        self.probe_seed = problem.torch_seed(1)
         self.device, self.progress = problem.device, problem.progress
         shape = problem.dataset.observations.shape[1:]
         options = given_options(config)
@@ -389,7 +390,7 @@ class _Matching:
         rng = np.random.default_rng([self.seed, 1])
         if not self._probes:  # those of a learner of its own, or new ones
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed + 2**32)
+                torch.manual_seed(self.probe_seed)
                 if self.config.theta == "initial":
                     self._probes = list(itertools.islice(self.thetas("initial", rng), PROBES))
                 else:

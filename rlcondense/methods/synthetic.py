@@ -76,9 +76,6 @@ class Synthetic:
         dataset, self.config, self.device = problem.dataset, config, problem.device
         actions = np.asarray(dataset.actions)
         self.continuous = problem.continuous
-        augmentation = getattr(config, "augmentation", "none")
-        if augmentation != "none" and dataset.observations.ndim != 4:
-            raise BadConfig(f"augmentation {augmentation!r} is for frames")
         if self.continuous and config.labels == "soft":
             raise BadConfig("soft labels are for discrete actions")
         self.rows = self._start_rows(problem, rng)

@@ -137,7 +137,7 @@ class _Matching:
     def _teacher(self, problem: Problem, k: int) -> Iterator[list[Tensor]]:
         """The parameters of a network along its training on the data."""
         c, rng = self.config, np.random.default_rng([problem.seed, 3, k])
-        network = fresh_from(self.spec, problem.device, problem.seed + (k + 2) * 2**32)
+        network = fresh_from(self.spec, problem.device, problem.torch_seed(3, k))
         real = RealBatches(problem, c)
         make = torch.optim.Adam if c.optimiser == "adam" else torch.optim.SGD
         optimiser = make(network.parameters(), lr=c.rate)

@@ -285,12 +285,19 @@ def groups_of(
             key = place + json.dumps(cell["learner"], sort_keys=True)
             learned.setdefault(key, []).append(record)
     groups = [
-        _group(found, policies.get(_place_key(found[0]["cell"]), []), score_range)
+        _group(found, _beside(found, policies.get(_place_key(found[0]["cell"]), [])), score_range)
         for found in learned.values()
     ]
     taken = {_place_key(found[0]["cell"]) for found in learned.values()}
     lone = [found for place, found in policies.items() if place not in taken]
     return [*groups, *(_group([], found, score_range) for found in lone)]
+
+
+def _beside(learned: Sequence[Record], policies: Sequence[Record]) -> list[Record]:
+    """The reference policies of students: the constant one is for those that act greedily."""
+    said = learned[0]["cell"]["learner"]["config"].get("action_selection")
+    greedy = any("greedy" in (said, record.get("action_selection")) for record in learned)
+    return [p for p in policies if greedy or p["cell"]["method"]["id"] != "constant-policy"]
 
 
 def _place_key(cell: Mapping[str, Any]) -> str:

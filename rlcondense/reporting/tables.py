@@ -83,9 +83,9 @@ def transfer_table(
     """
     from tabulate import tabulate
 
-    floors = [[p] for p in policies if p["cell"]["method"]["id"] == "marginal-policy"]
+    blind = [p for p in policies if p["cell"]["method"]["id"] in BLIND]
     table = [
-        [name, _sizes(row), *(_transfer_cell(row[learner], floors[0]) for learner in learners)]
+        [name, _sizes(row), *(_transfer_cell(row[learner], blind) for learner in learners)]
         for name, row in rows.items()
     ]
     for record in policies:  # the same whoever learns
@@ -103,7 +103,7 @@ def transfer_table(
         "",
         "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
         "learner seeds where a row has one condensation seed). !: does not clear the marginal",
-        "policy.",
+        "policy, or, acting greedily, the constant policy.",
         *filter(None, dict.fromkeys(_undone(r) for r in undone if r["status"] != "done")),
         *filter(None, dict.fromkeys(_labels_not_taken(r) for r in undone)),
         *dict.fromkeys(
@@ -200,10 +200,15 @@ def _labels_not_taken(record: Record) -> str:
     return f"{record['cell']['learner']['id']} takes no soft labels: it learned the actions taken."
 
 
-def _transfer_cell(records: Sequence[Record], floor: Sequence[Record]) -> str:
+def _transfer_cell(records: Sequence[Record], blind: Sequence[Record]) -> str:
     if failed := _first_undone(records):
         return str(failed["status"])
-    clears = difference(records, floor, "heldout").above_zero
+    greedy = records[0]["action_selection"] == "greedy"
+    clears = all(
+        difference(records, [policy], "heldout").above_zero
+        for policy in blind
+        if greedy or policy["cell"]["method"]["id"] != "constant-policy"
+    )
     return _mean_and_interval(records) + ("" if clears else " !")
 
 

@@ -169,7 +169,8 @@ def transfer(
         full = make_method("full", labels="soft" if soft else "hard")
         add("full soft" if soft else "full", condensed(full, Budget(percent=100.0)))
     bench = benches[0]
-    policies = [runner.run_policy(bench, name) for name in runner.reference_names(bench)]
+    names = dict.fromkeys(name for each in benches for name in runner.reference_names(each))
+    policies = [runner.run_policy(bench, name) for name in names]
     outcomes += policies
     return TransferResult(
         rows=rows,

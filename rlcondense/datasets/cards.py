@@ -66,7 +66,7 @@ def information_of(action_probs: npt.NDArray[Any]) -> float:
 
     The mean Kullback-Leibler divergence of what a policy does in a row from what it does on
     average, and so what separates a perfect imitator from the marginal policy. Where it is near
-    zero, no dataset can teach more than how often each action is taken.
+    zero, students that act by sampling have little to learn but how often each action is taken.
 
     Args:
         action_probs: `(N, A)` distributions.

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ from rlcondense import __version__
 from rlcondense.console import ConsoleProgress, ConsoleSweep
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.process import tune
+
+if TYPE_CHECKING:
+    from rlcondense.catalogue import Entry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -590,11 +593,19 @@ def show(name: str, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
     findings = facts.pop("findings", None) or ()
+    settings = facts.pop("settings", None) or {}
     for key, value in facts.items():
         if value not in ("", [], {}, None):
             click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
+    for key, value in settings.items():
+        click.echo(f"--set {key}={_setting_text(value)}")
     for finding in findings:
         click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
+
+
+def _setting_text(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    return "none" if value is None else str(value)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
@@ -613,6 +624,24 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def _settings_of(entry: Entry) -> dict[str, Any]:
+    """The settings of a method or a learner with their defaults, if it can be loaded."""
+    from rlcondense.config import config_json
+    from rlcondense.errors import RLCondenseError
+    from rlcondense.making import make_learner, make_method
+
+    makers: dict[str, Callable[[str], Any]] = {"methods": make_method, "learners": make_learner}
+    make = makers.get(entry.group)
+    if make is None:
+        return {}
+    try:
+        settings = config_json(make(entry.id).config)
+    except RLCondenseError:
+        return {}
+    prefix = "learner." if entry.group == "learners" else ""
+    return {"settings": {f"{prefix}{key}": value for key, value in settings.items()}}
+
+
 def _entry_facts(name: str) -> dict[str, Any]:
     from rlcondense.catalogue import GROUPS, entries, find
     from rlcondense.errors import UnknownName, UnknownVersion
@@ -620,7 +649,8 @@ def _entry_facts(name: str) -> dict[str, Any]:
 
     for group in GROUPS:
         try:
-            return find(group, name).to_json()
+            entry = find(group, name)
+            return {**entry.to_json(), **_settings_of(entry)}
         except UnknownVersion:
             raise
         except UnknownName:

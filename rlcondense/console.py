@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlcondense.progress import RESUMED
+
 if TYPE_CHECKING:
     from rlcondense.running.estimate import Estimate
     from rlcondense.running.plan import Planned
@@ -34,6 +36,8 @@ class ConsoleProgress:
             self._started = self._said = time.monotonic()
         if self._terminal:
             self._draw(phase, done, total, note)
+        elif note == RESUMED:
+            click.echo(f"{phase}: {done}/{total}, {note}", err=True)
         elif time.monotonic() - self._said > PLAIN_SECONDS:
             self._said = time.monotonic()
             left = (self._said - self._started) * (total - done) / max(done - self._first, 1)

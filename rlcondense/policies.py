@@ -336,10 +336,11 @@ def constant_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -
     Of continuous actions `(N, A)` it takes the mean. A policy that acts greedily is such a one if
     it does not look at the observation.
     """
+    policies = marginal_policies(actions, space, seeds)
     if isinstance(space, Box):
-        return GaussianPolicies(np.stack([actions.mean(0)] * 2), space, seeds)
-    counts = np.bincount(actions, minlength=num_actions_of(space))
-    return FixedPolicies(np.eye(len(counts))[counts.argmax()], seeds)
+        policies = GaussianPolicies(np.stack([actions.mean(0)] * 2), space, seeds)
+    policies.action_selection = "greedy"
+    return policies
 
 
 def num_actions_of(space: Space[Any]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+RESUMED = "going on from a checkpoint"  # the note of the first report of work that was begun before
+
 
 class Progress(Protocol):
     """Called with a phase, the work done and to do in it, and a short note."""

@@ -347,7 +347,8 @@ class _Unrolled:
         inputs = [self.synthetic.observations(), self.synthetic.targets()]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.problem.torch_seed(1))
-            for _ in range(PROBES):
+            for k in range(PROBES):
+                self.problem.progress("try fresh students", k, PROBES)
                 steps = self.config.inner_steps
                 training, state = self._train(rng, steps, steps, inputs)
                 with torch.no_grad():

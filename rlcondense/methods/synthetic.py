@@ -20,6 +20,7 @@ from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import Displacement, MatchingLoss
 from rlcondense.methods.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
+from rlcondense.progress import RESUMED
 
 Array = npt.NDArray[Any]
 LABELS = ("hard", "soft", "learned")
@@ -263,6 +264,8 @@ def learn(
     """
     optimiser, note = synthetic.optimiser(), ""
     first = _resumed(problem, synthetic, optimiser, rng, beside)
+    if first:
+        problem.progress("condense", first, iterations, RESUMED)
     for iteration in range(first, iterations):
         if iteration % restarts == 0 and problem.checkpoint and problem.checkpoint.due:
             _keep(problem.checkpoint, iteration, synthetic, optimiser, rng, beside)

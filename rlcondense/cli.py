@@ -580,15 +580,18 @@ def list_(group: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
+@click.option(
+    "--settings", "with_settings", is_flag=True, help="With its settings, which takes to load it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool) -> None:
+def show(name: str, as_json: bool, with_settings: bool) -> None:
     """Show a catalogue entry, a suite, or the report of a condensed dataset in a folder."""
     from rlcondense.running.suite import shipped_suites, suites_folder
 
     if name in shipped_suites() and not as_json:
         click.echo((suites_folder() / f"{name}.toml").read_text().rstrip())
         return
-    facts = _folder_facts(Path(name)) or _entry_facts(name)
+    facts = _folder_facts(Path(name)) or _entry_facts(name, with_settings)
     if as_json:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
@@ -642,7 +645,7 @@ def _settings_of(entry: Entry) -> dict[str, Any]:
     return {"settings": {f"{prefix}{key}": value for key, value in settings.items()}}
 
 
-def _entry_facts(name: str) -> dict[str, Any]:
+def _entry_facts(name: str, with_settings: bool) -> dict[str, Any]:
     from rlcondense.catalogue import GROUPS, entries, find
     from rlcondense.errors import UnknownName, UnknownVersion
     from rlcondense.running.suite import load_suite, shipped_suites
@@ -650,7 +653,7 @@ def _entry_facts(name: str) -> dict[str, Any]:
     for group in GROUPS:
         try:
             entry = find(group, name)
-            return {**entry.to_json(), **_settings_of(entry)}
+            return {**entry.to_json(), **(_settings_of(entry) if with_settings else {})}
         except UnknownVersion:
             raise
         except UnknownName:

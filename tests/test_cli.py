@@ -267,11 +267,11 @@ def test_list_and_show_name_everything() -> None:
         "random", "random-balanced", "percentile", "bc-10", "bc-25", "bc-40", "full",
         "gradmatch", "gradmatch-light2024",
     }  # fmt: skip
-    shown = call("show", "gradmatch").stdout
+    shown = call("show", "gradmatch", "--settings").stdout
     assert "2407.20299" in shown
     assert "\n--set iterations=150\n" in shown
     assert "\n--set resolution=none\n" in shown
-    assert "\n--set learner.batch_size=64\n" in call("show", "bc").stdout
+    assert "\n--set learner.batch_size=64\n" in call("show", "bc", "--settings").stdout
     assert "[5.0, 10.0]" in call("show", "coinrun").stdout
 
 

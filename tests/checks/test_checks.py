@@ -31,7 +31,7 @@ METHODS = sorted({e.entry_point: id_ for id_, e in catalogue.entries("methods").
 
 
 # One of each kind; `make slow` checks all. What matters most is tested for all in tests/methods.
-OFTEN = {"random", "percentile", "gradmatch"}
+OFTEN = {"random", "percentile"}
 CHECKED = [
     id_ if id_ in OFTEN or id_.startswith("bc-") else pytest.param(id_, marks=pytest.mark.slow)
     for id_ in METHODS

@@ -92,6 +92,7 @@ def test_a_sweep_survives_the_loss_of_nodes(tmp_path: Path, local: Path, kill: s
     assert condensed
 
 
+@pytest.mark.slow
 def test_ray_on_this_machine_takes_up_what_is_there_and_includes_files(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(
         "import os, signal\n"

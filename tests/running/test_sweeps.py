@@ -424,6 +424,7 @@ def test_a_sweep_stops_at_the_failures_it_is_told_to(tmp_path: Path) -> None:
     assert "1 failed" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_a_learner_cannot_learn_is_skipped_and_recorded(tmp_path: Path) -> None:
     body = f"methods = [{GRADMATCH}]\nsizes = [10]\n"
     file = suite_file(tmp_path, body)

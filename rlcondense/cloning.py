@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,6 +58,21 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
     if name == "softmax-mse":
         return ((logits.softmax(1) - targets) ** 2).mean(1)
     return F.cross_entropy(logits, targets, reduction="none")
+
+
+def gaussian_losses(outputs: Tensor, actions: Tensor) -> Tensor:
+    """The negative log-likelihood of each continuous action.
+
+    Args:
+        outputs: `(B, 2A)`, means and logarithms of standard deviations.
+        actions: `(B, A)`.
+
+    Returns:
+        `(B,)`.
+    """
+    mean, log_std = outputs.chunk(2, 1)
+    errors = (actions - mean) / log_std.exp()
+    return (errors**2 / 2 + log_std + math.log(2 * math.pi) / 2).sum(1)
 
 
 def cloning_updates(

@@ -47,6 +47,7 @@ from rlcondense.methods.detectors import constant_student, detect
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
+    head_of,
     load_policies,
     marginal_policies,
     random_policies,
@@ -344,11 +345,11 @@ def _preferred_learner(folder: Path, learner: str) -> dict[str, Any]:
 
 def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
     spec = policies.spec
-    shape, num_actions = task.observation_space.shape, getattr(task.action_space, "n", None)
-    if (spec.observation_shape, spec.num_outputs) != (shape, num_actions):
+    shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
+    if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
         raise BadConfig(
-            f"{folder} holds policies from {spec.observation_shape} to {spec.num_outputs} actions, "
-            f"task {task.id!r} needs {shape} to {num_actions}"
+            f"{folder} holds {spec.head} policies from {spec.observation_shape} to "
+            f"{spec.num_outputs} actions, task {task.id!r} needs {head} ones from {shape} to {size}"
         )
 
 
@@ -596,7 +597,8 @@ def reference_policies(
         assert dataset is not None
         return marginal_policies(np.asarray(dataset.actions), task.action_space, seeds)
     assert expert is not None
-    return NetworkPolicies([expert.network] * len(seeds), seeds, device=device)
+    networks = [expert.network] * len(seeds)
+    return NetworkPolicies(networks, seeds, device=device, space=task.action_space)
 
 
 def _condensed(

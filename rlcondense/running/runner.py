@@ -188,14 +188,14 @@ def run(
     if condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, **dict(settings or {}))
+    made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     bench = make_bench(
         task,
         dataset,
         download=download,
         learner=make_learner(
-            learner, **{**_of_paper(facts, learner), **dict(learner_settings or {})}
+            learner, task, **{**_of_paper(facts, learner), **dict(learner_settings or {})}
         ),
         seeds=seeds,
         episodes=episodes,
@@ -227,7 +227,7 @@ def condense_to(
 ) -> CondensedDataset:
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, **dict(settings or {}))
+    made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = dataset or default_dataset(the_task)
@@ -288,7 +288,7 @@ def evaluate_artifact(
         dataset,
         download=download,
         learner=make_learner(
-            learner, **{**_preferred_learner(folder, learner), **dict(learner_settings or {})}
+            learner, task, **{**_preferred_learner(folder, learner), **dict(learner_settings or {})}
         ),
         seeds=seeds,
         episodes=episodes,

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils.seeding import np_random
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.tasks.gymnasium import GymnasiumTask, Step
-from rlcondense.tasks.levels import LevelOrder
+from rlcondense.tasks.gymnasium import GymnasiumTask
+from rlcondense.tasks.levels import Array, Bools, LevelOrder, Levels, LevelVectorEnv, Which
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Array = npt.NDArray[Any]
 
 
 class System(ABC):
@@ -268,11 +265,8 @@ class ClassicControlTask(GymnasiumTask):
         return ClassicControlVectorEnv(self, LevelOrder(self.splits[split], num_envs, seed))
 
 
-class ClassicControlVectorEnv(VectorEnv[npt.NDArray[np.float32], Array, Any]):
-    """Environments that step as one, and start over in the same step as an episode ends.
-
-    `infos["level_seed"]` `(N,)` names the levels on show, and `infos["final_obs"]`
-    `(N, *observation)` are the observations before any environment started over.
+class ClassicControlVectorEnv(LevelVectorEnv):
+    """Environments whose states are columns of one array.
 
     Args:
         task: what they do.
@@ -285,56 +279,27 @@ class ClassicControlVectorEnv(VectorEnv[npt.NDArray[np.float32], Array, Any]):
         (256, 4)
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: ClassicControlTask, order: LevelOrder) -> None:
-        self.num_envs, self._order, self._system = order.num_envs, order, task.system()
+        self._system = task.system()
+        super().__init__(task, order, self._system.steps)
         self._starts = _starts(self._system, order.levels)
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
-
-    def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
-        self._order = self._order.reseeded(seed)
-        self._levels = np.zeros(self.num_envs, np.int64)
-        self._elapsed = np.zeros(self.num_envs, np.int64)
         self._state = np.zeros((len(self._starts), self.num_envs))
-        self._start(np.arange(self.num_envs))
-        return self._system.observe(self._state), {"level_seed": self._levels.copy()}
 
-    def _start(self, which: npt.NDArray[np.int64]) -> None:
-        self._levels[which] = self._order.next(which)
-        self._state[:, which] = self._starts[:, self._levels[which] - self._order.levels.start]
-        self._elapsed[which] = 0
+    def _begin(self, which: Which, levels: Levels) -> None:
+        self._state[:, which] = self._starts[:, levels - self._order.levels.start]
 
-    def step(self, actions: Array) -> Step:
-        """Apply `(N,)` or `(N, A)` actions; see the class for what a finished episode looks like"""
-        self._state, rewards, terminations = self._system.step(self._state, np.asarray(actions))
-        self._elapsed += 1
-        truncations = self._elapsed >= self._system.steps
-        last = observations = self._system.observe(self._state)
-        if len(ended := np.flatnonzero(terminations | truncations)):
-            self._start(ended)
-            observations = last.copy()
-            observations[ended] = self._system.observe(self._state[:, ended])
-        infos = {"level_seed": self._levels.copy(), "final_obs": last}
-        return observations, rewards.astype(np.float32), terminations, truncations, infos
+    def _advance(self, actions: Array) -> tuple[Floats, Bools]:
+        self._state, rewards, terminations = self._system.step(self._state, actions)
+        return rewards, terminations
 
-    def get_state(self) -> list[bytes]:
-        """The full state of every environment, for checkpoints."""
-        whole = np.vstack([self._state, self._elapsed, self._levels, self._order.begun])
-        return [column.tobytes() for column in whole.T]
+    def _observe(self, which: Which) -> npt.NDArray[np.float32]:
+        return self._system.observe(self._state[:, which])
 
-    def set_state(self, states: list[bytes]) -> npt.NDArray[np.float32]:
-        """Put every environment back to a state of `get_state` and show its observation."""
-        whole = np.stack([np.frombuffer(state) for state in states], 1)
-        self._state = whole[:-3].copy()
-        self._elapsed, self._levels, self._order.begun = whole[-3:].astype(np.int64)
-        return self._system.observe(self._state)
+    def _saved(self) -> Sequence[Array]:
+        return [self._state.T]
+
+    def _restore(self, arrays: Sequence[Array]) -> None:
+        self._state = arrays[0].T.copy()
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -16,10 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
 from rlcondense.tasks.base import ReturnEstimate, Task, shared_levels
-from rlcondense.tasks.levels import LevelOrder
-
-Array = npt.NDArray[Any]
-Step = tuple[Array, Array, Array, Array, dict[str, Any]]
+from rlcondense.tasks.levels import Array, LevelOrder, Step, as_splits
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,7 @@ class GymnasiumTask(Task):
 
     @property
     def splits(self) -> Mapping[str, range]:
-        return MappingProxyType(
-            {
-                "seen": range(self.seen[0], sum(self.seen)),
-                "heldout": range(self.heldout[0], sum(self.heldout)),
-            }
-        )
+        return as_splits(self.seen, self.heldout)
 
     def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """One of Gymnasium's environments, with the task's physics.

@@ -31,6 +31,7 @@ from rlcondense.reporting.statistics import summarise
 from rlcondense.running.cell import REFERENCE_POLICIES, Cell, budget_text
 from rlcondense.running.store import content_sha256
 from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.tasks.levels import LevelTask
 from rlcondense.tasks.procgen import ProcgenTask
 
 Record = Mapping[str, Any]
@@ -129,6 +130,10 @@ def known_here() -> Known:
 
 def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
     """The levels that every policy plays, environment by environment."""
+    if isinstance(task, LevelTask):
+        order = task.order(split, protocol.environments, protocol.seed)
+        drawn = [order.next(np.arange(protocol.environments)) for _ in range(protocol.quota)]
+        return list(map(int, np.stack(drawn, axis=1).ravel()))
     if not isinstance(task, ProcgenTask):
         policies = random_policies(task.action_space, [0])
         played: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]

@@ -261,8 +261,7 @@ class ClassicControlTask(GymnasiumTask):
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> ClassicControlVectorEnv:
-        self.check_split(split)
-        return ClassicControlVectorEnv(self, LevelOrder(self.splits[split], num_envs, seed))
+        return ClassicControlVectorEnv(self, self.order(split, num_envs, seed))
 
 
 class ClassicControlVectorEnv(LevelVectorEnv):

@@ -14,12 +14,12 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
-from rlcondense.tasks.base import ReturnEstimate, Task, shared_levels
-from rlcondense.tasks.levels import Array, LevelOrder, Step, as_splits
+from rlcondense.tasks.base import ReturnEstimate
+from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
 
 
 @dataclass(frozen=True)
-class GymnasiumTask(Task):
+class GymnasiumTask(LevelTask):
     """An environment of Gymnasium with arrays as observations.
 
     Args:
@@ -45,8 +45,7 @@ class GymnasiumTask(Task):
     random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if shared := shared_levels(self.splits):
-            raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
+        self.check_levels()
 
     @cached_property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -61,10 +60,6 @@ class GymnasiumTask(Task):
         env = self.make_env()
         env.close()  # type: ignore[no-untyped-call]
         return env.observation_space, env.action_space
-
-    @property
-    def splits(self) -> Mapping[str, range]:
-        return as_splits(self.seen, self.heldout)
 
     def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """One of Gymnasium's environments, with the task's physics.
@@ -84,8 +79,7 @@ class GymnasiumTask(Task):
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> VectorEnv[Any, Any, Any]:
-        self.check_split(split)
-        return GymnasiumVectorEnv(self, LevelOrder(self.splits[split], num_envs, seed))
+        return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
 
 
 class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
@@ -142,7 +136,7 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
             env.close()  # type: ignore[no-untyped-call]
 
 
-class _OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
+class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment whose episodes start from the reset seeds of one split."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], levels: range) -> None:
@@ -176,4 +170,4 @@ def make_one(
     """
     task = GymnasiumTask(env, env, **config)
     task.check_split(split)
-    return _OneSplit(task.make_env(render_mode), task.splits[split])
+    return OneSplit(task.make_env(render_mode), task.splits[split])

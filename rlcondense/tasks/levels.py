@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
-from rlcondense.tasks.base import Task
+from rlcondense.tasks.base import Task, shared_levels
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
@@ -77,6 +77,36 @@ class LevelOrder:
         rng = np.random.default_rng([self.seed, len(self._order)])
         drawn = (rng.random(self.num_envs) * len(self.levels)).astype(np.int64)
         self._order = np.vstack([self._order, self.levels.start + drawn])
+
+
+class LevelTask(Task):
+    """A task whose levels come in a `LevelOrder`.
+
+    Attributes:
+        seen: first level and number of levels that training data comes from.
+        heldout: first level and number of levels kept for evaluation.
+    """
+
+    seen: tuple[int, int]
+    heldout: tuple[int, int]
+
+    @property
+    def splits(self) -> Mapping[str, range]:
+        return as_splits(self.seen, self.heldout)
+
+    def check_levels(self) -> None:
+        """Raise `BadConfig` if a level is both seen and held-out."""
+        if shared := shared_levels(self.splits):
+            raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
+
+    def order(self, split: str, num_envs: int, seed: int) -> LevelOrder:
+        """The order of a split's levels.
+
+        Raises:
+            BadConfig: there is no such split, no environment, or the seed is negative.
+        """
+        self.check_split(split)
+        return LevelOrder(self.splits[split], num_envs, seed)
 
 
 class LevelVectorEnv(VectorEnv[Array, Array, Any]):

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import click
 
 from rlcondense import __version__
 from rlcondense.console import ConsoleProgress, ConsoleSweep
-from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -569,6 +570,10 @@ def list_(group: str | None, as_json: bool) -> None:
                 click.echo(f"    ! offered by {' and '.join(entry.rivals)}: cannot be used")
         for entry in collisions(name):
             click.echo(f"    ! {entry.id} of {entry.origin} is hidden by the built-in one")
+        for extra in sorted({entry.facts["extra"] for entry in rows if "extra" in entry.facts}):
+            if find_spec(extra) is None:
+                waiting = [entry.id for entry in rows if entry.facts.get("extra") == extra]
+                click.echo(f"  ! {MissingExtra(extra, extra)}: needed by {', '.join(waiting)}")
     if suites:
         click.echo("suites:")
     for suite in suites:

@@ -7,7 +7,7 @@ all of them at once, and tested against Gymnasium's environments step by step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -32,16 +32,17 @@ from rlcondense.tasks.levels import (
 )
 
 Floats = npt.NDArray[np.float64]
-Read = Callable[[str], Floats]
+Seen = Mapping[str, Floats]
 STEPS = 1000  # after which an episode is cut
 
 
 class Robot(ABC):
     """One of Gymnasium's environments: what is shown and paid, of N robots at once.
 
-    `read` gives an array `(N, ...)` of MuJoCo's, by its name in `mjData`.
+    `seen` are arrays `(N, ...)` of MuJoCo's, by their names in `mjData`.
 
     Attributes:
+        fields: the names of those that it needs.
         features: length of an observation.
         motors: length of an action.
         strength: the largest value of one.
@@ -51,6 +52,7 @@ class Robot(ABC):
         feels: whether forces from outside are shown.
     """
 
+    fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel")
     features: ClassVar[int]
     motors: ClassVar[int]
     strength: ClassVar[float] = 1.0
@@ -60,18 +62,18 @@ class Robot(ABC):
     feels: ClassVar[bool] = False
 
     @abstractmethod
-    def observe(self, read: Read) -> Floats:
+    def observe(self, seen: Seen) -> Floats:
         """Observations `(N, features)`."""
 
     @abstractmethod
-    def place(self, read: Read, masses: Floats) -> Floats:
+    def place(self, seen: Seen, masses: Floats) -> Floats:
         """How far they have come, `(N,)`, given the bodies' masses `(bodies,)`."""
 
     @abstractmethod
-    def stands(self, read: Read) -> Bools:
+    def stands(self, seen: Seen) -> Bools:
         """Whether they have not fallen, `(N,)`."""
 
-    def impact(self, read: Read) -> Floats | float:
+    def impact(self, seen: Seen) -> Floats | float:
         """The cost of forces from outside, `(N,)`."""
         return 0.0
 
@@ -85,12 +87,12 @@ class Planar(Robot):
 
     max_speed: ClassVar[float] = 10.0
 
-    def observe(self, read: Read) -> Floats:
-        speeds = read("qvel").clip(-self.max_speed, self.max_speed)
-        return np.hstack([read("qpos")[:, 1:], speeds])
+    def observe(self, seen: Seen) -> Floats:
+        speeds = seen["qvel"].clip(-self.max_speed, self.max_speed)
+        return np.hstack([seen["qpos"][:, 1:], speeds])
 
-    def place(self, read: Read, masses: Floats) -> Floats:
-        return read("qpos")[:, 0]
+    def place(self, seen: Seen, masses: Floats) -> Floats:
+        return seen["qpos"][:, 0]
 
 
 class Hopper(Planar):
@@ -98,9 +100,9 @@ class Hopper(Planar):
 
     features, motors = 11, 3
 
-    def stands(self, read: Read) -> Bools:
-        qpos = read("qpos")
-        rest = np.hstack([qpos[:, 2:], read("qvel")])
+    def stands(self, seen: Seen) -> Bools:
+        qpos = seen["qpos"]
+        rest = np.hstack([qpos[:, 2:], seen["qvel"]])
         upright = (qpos[:, 1] > 0.7) & (np.abs(qpos[:, 2]) < 0.2)
         return np.asarray(upright & (np.abs(rest) < 100).all(1))
 
@@ -111,8 +113,8 @@ class HalfCheetah(Planar):
     features, motors = 17, 6
     alive, effort, max_speed = 0.0, 0.1, np.inf
 
-    def stands(self, read: Read) -> Bools:
-        return np.ones(len(read("qpos")), np.bool_)
+    def stands(self, seen: Seen) -> Bools:
+        return np.ones(len(seen["qpos"]), np.bool_)
 
 
 class Walker2d(Planar):
@@ -120,56 +122,58 @@ class Walker2d(Planar):
 
     features, motors = 17, 6
 
-    def stands(self, read: Read) -> Bools:
-        height, angle = read("qpos")[:, 1:3].T
+    def stands(self, seen: Seen) -> Bools:
+        height, angle = seen["qpos"][:, 1:3].T
         return np.asarray((height > 0.8) & (height < 2) & (np.abs(angle) < 1))
 
 
 class Ant(Robot):
     """Four legs."""
 
+    fields = ("qpos", "qvel", "xpos", "cfrc_ext")
     features, motors = 105, 8
     effort, feels = 0.5, True
 
-    def observe(self, read: Read) -> Floats:
-        forces = self._forces(read)[:, 1:]
-        return np.hstack([read("qpos")[:, 2:], read("qvel"), _flat(forces)])
+    def observe(self, seen: Seen) -> Floats:
+        forces = self._forces(seen)[:, 1:]
+        return np.hstack([seen["qpos"][:, 2:], seen["qvel"], _flat(forces)])
 
-    def _forces(self, read: Read) -> Floats:
-        return read("cfrc_ext").clip(-1, 1)
+    def _forces(self, seen: Seen) -> Floats:
+        return seen["cfrc_ext"].clip(-1, 1)
 
-    def place(self, read: Read, masses: Floats) -> Floats:
-        return read("xpos")[:, 1, 0]
+    def place(self, seen: Seen, masses: Floats) -> Floats:
+        return seen["xpos"][:, 1, 0]
 
-    def stands(self, read: Read) -> Bools:
-        qpos = read("qpos")
-        finite = np.isfinite(qpos).all(1) & np.isfinite(read("qvel")).all(1)
+    def stands(self, seen: Seen) -> Bools:
+        qpos = seen["qpos"]
+        finite = np.isfinite(qpos).all(1) & np.isfinite(seen["qvel"]).all(1)
         return np.asarray(finite & (qpos[:, 2] >= 0.2) & (qpos[:, 2] <= 1))
 
-    def impact(self, read: Read) -> Floats:
-        return np.asarray(5e-4 * (self._forces(read) ** 2).sum((1, 2)))
+    def impact(self, seen: Seen) -> Floats:
+        return np.asarray(5e-4 * (self._forces(seen) ** 2).sum((1, 2)))
 
 
 class Humanoid(Robot):
     """Two legs and two arms."""
 
+    fields = ("qpos", "qvel", "xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
     features, motors, strength = 348, 17, 0.4
     alive, forward, effort, feels = 5.0, 1.25, 0.1, True
 
-    def observe(self, read: Read) -> Floats:
-        bodies = [_flat(read(name)[:, 1:]) for name in ("cinert", "cvel", "cfrc_ext")]
-        motors = read("qfrc_actuator")[:, 6:]
-        return np.hstack([read("qpos")[:, 2:], read("qvel"), *bodies[:2], motors, bodies[2]])
+    def observe(self, seen: Seen) -> Floats:
+        bodies = [_flat(seen[name][:, 1:]) for name in ("cinert", "cvel", "cfrc_ext")]
+        motors = seen["qfrc_actuator"][:, 6:]
+        return np.hstack([seen["qpos"][:, 2:], seen["qvel"], *bodies[:2], motors, bodies[2]])
 
-    def place(self, read: Read, masses: Floats) -> Floats:
-        return np.asarray(read("xipos")[:, :, 0] @ masses / masses.sum())
+    def place(self, seen: Seen, masses: Floats) -> Floats:
+        return np.asarray(seen["xipos"][:, :, 0] @ masses / masses.sum())
 
-    def stands(self, read: Read) -> Bools:
-        height = read("qpos")[:, 2]
+    def stands(self, seen: Seen) -> Bools:
+        height = seen["qpos"][:, 2]
         return np.asarray((height > 1) & (height < 2))
 
-    def impact(self, read: Read) -> Floats:
-        return np.asarray((5e-7 * (read("cfrc_ext") ** 2).sum((1, 2))).clip(max=10))
+    def impact(self, seen: Seen) -> Floats:
+        return np.asarray((5e-7 * (seen["cfrc_ext"] ** 2).sum((1, 2))).clip(max=10))
 
 
 ROBOTS: dict[str, Robot] = {
@@ -248,12 +252,14 @@ class MujocoTask(LevelTask):
 
 
 class MujocoVectorEnv(LevelVectorEnv):
-    """Robots that share one model. A level is the seed of Gymnasium's reset.
+    """Robots that share a model. A level is the seed of Gymnasium's reset.
+
+    A thread moves one robot after the other in one `mjData`, which stays in the processor's cache.
 
     Args:
         task: what they do.
         order: the levels they play.
-        num_threads: threads that step them.
+        num_threads: threads that move them.
     """
 
     _pool: ThreadPoolExecutor | None = None
@@ -261,72 +267,70 @@ class MujocoVectorEnv(LevelVectorEnv):
     def __init__(self, task: MujocoTask, order: LevelOrder, num_threads: int) -> None:
         super().__init__(task, order, STEPS)
         self._mujoco, self._robot = _mujoco(), ROBOTS[task.env]
+        self._kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
         one: Any = task.make_env().unwrapped
-        self._one, self._model = one, one.model
-        self._data = [self._mujoco.MjData(self._model) for _ in range(self.num_envs)]
-        self._starts: dict[int, tuple[Floats, Floats]] = {}
-        self._place = np.zeros(self.num_envs)
-        self._shown = np.zeros((self.num_envs, self._robot.features), np.float32)
-        self._chunks = np.array_split(self._every, min(num_threads, self.num_envs))
-        if len(self._chunks) > 1:
-            self._pool = ThreadPoolExecutor(len(self._chunks))
-
-    def _reader(self, which: Which) -> Read:
-        return lambda name: np.array([getattr(self._data[i], name) for i in which])
+        self._one, num = one, self.num_envs
+        self._starts: dict[int, tuple[Floats, Floats, Floats]] = {}
+        self._states = np.zeros((num, self._mujoco.mj_stateSize(one.model, self._kind)))
+        self._place = np.zeros(num)
+        self._shown = np.zeros((num, self._robot.features), np.float32)
+        self._fields = {
+            name: np.zeros((num, *getattr(one.data, name).shape)) for name in self._robot.fields
+        }
+        chunks = np.array_split(self._every, min(num_threads, num))
+        self._shares = [(self._mujoco.MjData(one.model), chunk) for chunk in chunks]
+        if len(chunks) > 1:
+            self._pool = ThreadPoolExecutor(len(chunks))
 
     def _begin(self, which: Which, levels: Levels) -> None:
         for i, level in zip(which, levels, strict=True):
-            data = self._data[i]
-            self._mujoco.mj_resetData(self._model, data)
-            data.qpos[:], data.qvel[:] = self._start_of(int(level))
-            self._mujoco.mj_forward(self._model, data)
-        read = self._reader(which)
-        self._place[which] = self._robot.place(read, self._model.body_mass)
-        self._shown[which] = self._robot.observe(read)
+            self._states[i], self._place[i], self._shown[i] = self._start_of(int(level))
 
-    def _start_of(self, level: int) -> tuple[Floats, Floats]:
-        """Positions and velocities that a level starts from."""
+    def _start_of(self, level: int) -> tuple[Floats, Floats, Floats]:
+        """The state, the place and the observation that a level starts from."""
         if level not in self._starts:
             self._one.reset(seed=level)
-            self._starts[level] = self._one.data.qpos.copy(), self._one.data.qvel.copy()
+            model, data, state = self._one.model, self._one.data, self._states[0].copy()
+            self._mujoco.mj_getState(model, data, state, self._kind)
+            fields = {name: getattr(data, name)[None].copy() for name in self._robot.fields}
+            place = self._robot.place(fields, model.body_mass)
+            self._starts[level] = state, place[0], self._robot.observe(fields)[0]
         return self._starts[level]
 
     def _advance(self, actions: Array) -> tuple[Floats, Bools]:
         if self._pool is None:
-            self._move(self._every, actions)
+            self._move(self._shares[0], actions)
         else:
-            list(self._pool.map(lambda which: self._move(which, actions), self._chunks))
-        robot, read, before = self._robot, self._reader(self._every), self._place
-        self._shown = robot.observe(read).astype(np.float32)
-        self._place = robot.place(read, self._model.body_mass)
-        speed, stands = (self._place - before) / self._one.dt, robot.stands(read)
-        costs = robot.effort * (actions**2).sum(1, dtype=np.float64) + robot.impact(read)
+            list(self._pool.map(lambda share: self._move(share, actions), self._shares))
+        robot, fields, before = self._robot, self._fields, self._place
+        self._shown = robot.observe(fields).astype(np.float32)
+        self._place = robot.place(fields, self._one.model.body_mass).copy()
+        speed, stands = (self._place - before) / self._one.dt, robot.stands(fields)
+        costs = robot.effort * (actions**2).sum(1, dtype=np.float64) + robot.impact(fields)
         return robot.forward * speed + robot.alive * stands - costs, ~stands
 
-    def _move(self, which: Which, actions: Array) -> None:
-        step, feel = self._mujoco.mj_step, self._mujoco.mj_rnePostConstraint
+    def _move(self, share: tuple[Any, Which], actions: Array) -> None:
+        data, which = share
+        model, steps, lib, kind = self._one.model, self._one.frame_skip, self._mujoco, self._kind
+        control, kept = data.ctrl, [(v, getattr(data, k)) for k, v in self._fields.items()]
         for i in which:
-            data = self._data[i]
-            data.ctrl[:] = actions[i]
-            step(self._model, data, self._one.frame_skip)
+            lib.mj_setState(model, data, self._states[i], kind)
+            control[:] = actions[i]
+            lib.mj_step(model, data, steps)
             if self._robot.feels:
-                feel(self._model, data)
+                lib.mj_rnePostConstraint(model, data)
+            lib.mj_getState(model, data, self._states[i], kind)
+            for array, now in kept:
+                array[i] = now
 
     def _observe(self, which: Which) -> npt.NDArray[np.float32]:
         return self._shown[which]
 
     def _saved(self) -> Sequence[Array]:
-        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
-        states = np.empty((self.num_envs, self._mujoco.mj_stateSize(self._model, kind)))
-        for data, state in zip(self._data, states, strict=True):
-            self._mujoco.mj_getState(self._model, data, state, kind)
-        return [states, self._place, self._shown]
+        return [self._states, self._place, self._shown]
 
     def _restore(self, arrays: Sequence[Array]) -> None:
-        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
-        states, self._place, self._shown = arrays
-        for data, state in zip(self._data, states, strict=True):
-            self._mujoco.mj_setState(self._model, data, state, kind)
+        self._states, self._place, self._shown = arrays
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""

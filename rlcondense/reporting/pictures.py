@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
-from rlcondense.errors import RLCondenseError
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import write_bytes, write_json
-from rlcondense.making import load_dataset
+from rlcondense.making import load_dataset, make_task
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.reporting.reading import Refused, read_bounded, read_strictly
 from rlcondense.reporting.schema import shown
@@ -25,6 +26,14 @@ SHOWN = 8  # frames in a line
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # whose shares are told
 MOST_BYTES = 2 * 2**20
+LEAST_SIDE = 60  # pixels that a frame is enlarged to
+# Of a frame's planes where they are no colours: far apart from each other, and from black.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "white": (255, 255, 255), "red": (230, 50, 50), "cyan": (60, 220, 230),
+    "yellow": (250, 220, 40), "green": (60, 180, 75), "blue": (60, 100, 240),
+    "orange": (245, 130, 48), "magenta": (240, 50, 230), "brown": (150, 95, 40),
+    "grey": (140, 140, 140),
+}  # fmt: skip
 NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 
@@ -75,6 +84,27 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
     write_bytes(path, _png(sheet))
     write_json(out.with_name(f"{out.name}.json"), asdict(picture))
     return path
+
+
+def draw_to(path: Path, condensed: Path) -> str:
+    """Draw a condensed dataset that lies in a folder to a PNG.
+
+    Returns:
+        What its colours mean, if anything.
+
+    Raises:
+        BadConfig: its observations are no frames.
+        CorruptArtifact: the folder holds no condensed dataset.
+    """
+    data = load_condensed(condensed)
+    drawn = draw(data, _source(data))
+    if drawn is None:
+        raise BadConfig(f"{condensed} has no frames to show, but {data.observations.shape[1:]}")
+    write_bytes(path, _png(drawn[0]))
+    try:
+        return legend(make_task(data.report.task).planes) if data.report is not None else ""
+    except RLCondenseError:  # somebody else's
+        return ""
 
 
 def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -131,10 +161,12 @@ def draw(
     Returns:
         `(height, width, 3)` and the picture; None for observations that are no frames. A selection
         has one line of frames; synthetic frames have three, if `source` and `initial_indices` are
-        there: before, after, and grey plus the difference.
+        there: before, after, and grey plus the difference. Planes that are no colours are painted
+        in `COLOURS`, and what differs on black.
     """
-    if data.observations.ndim != 4 or data.observations.shape[1] not in (1, 3):
+    if data.observations.ndim != 4:
         return None
+    painted = data.observations.shape[1] not in (1, 3)
     rows = np.unique(np.linspace(0, len(data) - 1, SHOWN).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1
@@ -144,7 +176,8 @@ def draw(
         start = np.asarray(source.observations[np.asarray(data.initial_indices)[rows]], np.float64)
         moved = after - start
         amplified = _amplification(float(np.abs(moved).max()))
-        lines = [start, after, 127.5 + amplified * moved]
+        moved *= amplified
+        lines = [start, after, np.abs(moved) if painted else 127.5 + moved]
     num_actions = max(_num_actions(part) for part in (data, source) if part is not None)
     picture = Picture(
         kind="selection" if data.source_indices is not None else "synthetic",
@@ -155,7 +188,22 @@ def draw(
         dataset_actions=None if source is None else _shares(source, data.label_kind, num_actions),
         amplified=amplified,
     )
-    return _sheet(lines), picture
+    return _sheet([_paint(line) for line in lines] if painted else lines), picture
+
+
+def legend(planes: Sequence[str]) -> str:
+    """Which colour each plane has in a picture."""
+    return ", ".join(f"{colour} {plane}" for colour, plane in zip(cycle(COLOURS), planes))
+
+
+def _paint(frames: Array) -> Array:
+    """Frames `(n, planes, height, width)` in three colours: each place has its brightest plane's.
+
+    Of planes as bright, the last one's.
+    """
+    colours = np.array(list(islice(cycle(COLOURS.values()), frames.shape[1])))
+    brightest = frames.shape[1] - 1 - frames[:, ::-1].argmax(1)
+    return colours[brightest].transpose(0, 3, 1, 2) * frames.max(1, keepdims=True) / 255
 
 
 def _is_from(data: CondensedDataset, source: TransitionDataset) -> bool:
@@ -195,7 +243,9 @@ def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ..
 
 def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
     """Lines of `(n, channels, height, width)` frames as one `(height, width, 3)` picture."""
-    drawn = [np.concatenate(list(line.transpose(0, 2, 3, 1)), 1) for line in lines]
+    times = -(-LEAST_SIDE // min(lines[0].shape[2:]))
+    large = [line.repeat(times, 2).repeat(times, 3) for line in lines]
+    drawn = [np.concatenate(list(line.transpose(0, 2, 3, 1)), 1) for line in large]
     pixels = np.concatenate(drawn, 0).round().clip(0, 255).astype(np.uint8)
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 

@@ -44,7 +44,6 @@ class Task(ABC):
 
     api_version: ClassVar[int] = 1
     replays: ClassVar[bool] = True
-
     id: str
     score_range: tuple[float, float] | None
     random_return: Mapping[str, ReturnEstimate]
@@ -53,6 +52,11 @@ class Task(ABC):
     @abstractmethod
     def observation_space(self) -> gymnasium.Space[Any]:
         """The space of one observation, channel first for images."""
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """What is in each plane of a frame, where planes are no colours."""
+        return ()
 
     @property
     @abstractmethod

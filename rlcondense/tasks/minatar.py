@@ -47,12 +47,12 @@ class Game(ABC):
         num_envs: N.
 
     Attributes:
-        channels: planes of a frame.
+        planes: of a frame, by what is in them.
         actions: those of the six that do something in this game.
         random: the stream of each place.
     """
 
-    channels: ClassVar[int]
+    planes: ClassVar[tuple[str, ...]]
     actions: ClassVar[tuple[int, ...]]
 
     def __init__(self, num_envs: int) -> None:
@@ -68,7 +68,7 @@ class Game(ABC):
 
     @abstractmethod
     def draw(self, which: Which) -> Frames:
-        """Frames `(B, channels, 10, 10)` of places `(B,)`: 255 where something is, 0 elsewhere."""
+        """Frames `(B, planes, 10, 10)` of places `(B,)`: 255 where something is, 0 elsewhere."""
 
     def saved(self) -> dict[str, Array]:
         """The state, but for the streams."""
@@ -82,7 +82,7 @@ class Game(ABC):
 class Breakout(Game):
     """Keep a ball in play with a paddle, and break bricks with it."""
 
-    channels = 4
+    planes = ("paddle", "ball", "where the ball was", "bricks")
     actions = (STAY, LEFT, RIGHT)
 
     def __init__(self, num_envs: int) -> None:
@@ -126,7 +126,7 @@ class Breakout(Game):
         return broken.astype(np.int64), floor & ~above & ~ahead
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, self.channels)
+        frames, i = _blank(which, len(self.planes))
         frames[i, 0, SIDE - 1, self.paddle[which]] = 255
         frames[i, 1, self.y[which], self.x[which]] = 255
         frames[i, 2, self.last_y[which], self.last_x[which]] = 255
@@ -137,7 +137,7 @@ class Breakout(Game):
 class Asterix(Game):
     """Run among things that come from the sides: take gold, keep away from enemies."""
 
-    channels = 4
+    planes = ("player", "enemies", "where things were", "gold")
     actions = (STAY, LEFT, UP, RIGHT, DOWN)
     ROWS: ClassVar[Ints] = np.arange(1, 9)
 
@@ -204,7 +204,7 @@ class Asterix(Game):
         self.ramp_index += harder
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, self.channels)
+        frames, i = _blank(which, len(self.planes))
         frames[i, 0, self.player_y[which], self.player_x[which]] = 255
         place, row = np.nonzero(self.there[which])
         x, right = self.x[which][place, row], self.right[which][place, row]
@@ -218,7 +218,7 @@ class Asterix(Game):
 class Freeway(Game):
     """Cross eight lanes of cars again and again."""
 
-    channels = 7
+    planes = ("chicken", "cars", *(f"where cars of speed {speed} were" for speed in range(1, 6)))
     actions = (STAY, UP, DOWN)
     LANES: ClassVar[Ints] = np.arange(1, 9)
     COLUMN = 4
@@ -263,7 +263,7 @@ class Freeway(Game):
         return np.asarray(cars.any(1))
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, self.channels)
+        frames, i = _blank(which, len(self.planes))
         x, speed, i = self.x[which], self.speed[which], i[:, None]
         frames[i[:, 0], 0, self.y[which], self.COLUMN] = 255
         frames[i, 1, self.LANES, x] = 255
@@ -274,7 +274,7 @@ class Freeway(Game):
 class SpaceInvaders(Game):
     """Shoot at aliens that come down row by row, and shoot back."""
 
-    channels = 6
+    planes = ("cannon", "aliens", "aliens going left", "aliens going right", "shots", "their shots")
     actions = (STAY, LEFT, RIGHT, FIRE)
 
     def __init__(self, num_envs: int) -> None:
@@ -340,7 +340,7 @@ class SpaceInvaders(Game):
         self.alien_shot_timer[which] = 10
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, self.channels)
+        frames, i = _blank(which, len(self.planes))
         frames[i, 0, SIDE - 1, self.x[which]] = 255
         frames[:, 1] = aliens = self.aliens[which] * np.uint8(255)
         frames[i, np.where(self.heading[which] < 0, 2, 3)] = aliens
@@ -356,7 +356,18 @@ class Seaquest(Game):
         MissingExtra: MinAtar is not installed.
     """
 
-    channels = 10
+    planes = (
+        "bow",
+        "stern",
+        "shots",
+        "where things were",
+        "their shots",
+        "fish",
+        "submarines",
+        "oxygen",
+        "divers on board",
+        "divers",
+    )
     actions = (STAY, LEFT, UP, RIGHT, DOWN, FIRE)
     MOST_BYTES = 8192
 
@@ -434,7 +445,12 @@ class MinAtarTask(LevelTask):
 
     @property
     def observation_space(self) -> gymnasium.spaces.Box:
-        return gymnasium.spaces.Box(0, 255, (GAMES[self.game].channels, SIDE, SIDE), np.uint8)
+        return gymnasium.spaces.Box(0, 255, (len(self.planes), SIDE, SIDE), np.uint8)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """What is in each plane of a frame."""
+        return GAMES[self.game].planes
 
     @property
     def action_space(self) -> gymnasium.spaces.Discrete:
@@ -517,6 +533,6 @@ def _moved(at: Ints, actions: Ints, back: int, forth: int) -> Ints:
     return np.asarray((at + (actions == forth) - (actions == back)).clip(0, SIDE - 1))
 
 
-def _blank(which: Which, channels: int) -> tuple[Frames, Ints]:
+def _blank(which: Which, planes: int) -> tuple[Frames, Ints]:
     """Empty frames for places `(B,)`, and the numbers of the frames."""
-    return np.zeros((len(which), channels, SIDE, SIDE), np.uint8), np.arange(len(which))
+    return np.zeros((len(which), planes, SIDE, SIDE), np.uint8), np.arange(len(which))

@@ -583,7 +583,11 @@ def list_(group: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool) -> None:
+@click.option(
+    "--png", type=click.Path(path_type=Path), help="Draw a condensed dataset's frames to a file."
+)
+@click.option("--task", help="Whose frames they are, to name their colours.")
+def show(name: str, as_json: bool, png: Path | None, task: str | None) -> None:
     """Show a catalogue entry, a suite, or the report of a condensed dataset in a folder."""
     from rlcondense.running.suite import shipped_suites, suites_folder
 
@@ -600,6 +604,19 @@ def show(name: str, as_json: bool) -> None:
             click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
     for finding in findings:
         click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
+    if png is not None:
+        click.echo(_drawn(Path(name), png, task))
+
+
+def _drawn(condensed: Path, png: Path, task: str | None) -> str:
+    """Draw a condensed dataset, and say what the picture shows."""
+    from rlcondense.making import make_task
+    from rlcondense.reporting.pictures import draw_to, legend
+
+    planes = make_task(task).planes if task is not None else ()
+    actions = draw_to(png, condensed)
+    lines = {"picture": str(png), "its actions": json.dumps(actions), "its colours": legend(planes)}
+    return "\n".join(f"{name:<16} {value}" for name, value in lines.items() if value)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:

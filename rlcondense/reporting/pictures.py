@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import write_bytes, write_json
-from rlcondense.making import load_dataset, make_task
+from rlcondense.making import load_dataset
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.reporting.reading import Refused, read_bounded, read_strictly
 from rlcondense.reporting.schema import shown
@@ -26,7 +26,8 @@ SHOWN = 8  # frames in a line
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # whose shares are told
 MOST_BYTES = 2 * 2**20
-LEAST_SIDE = 60  # pixels that a frame is enlarged to
+LEAST_SIDE = 60  # pixels; smaller frames are enlarged, and set apart
+BETWEEN = 90  # the grey between those
 # Of a frame's planes where they are no colours: far apart from each other, and from black.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255), "red": (230, 50, 50), "cyan": (60, 220, 230),
@@ -86,11 +87,11 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
     return path
 
 
-def draw_to(path: Path, condensed: Path) -> str:
+def draw_to(path: Path, condensed: Path) -> list[Any]:
     """Draw a condensed dataset that lies in a folder to a PNG.
 
     Returns:
-        What its colours mean, if anything.
+        The actions that the shown frames are labelled with.
 
     Raises:
         BadConfig: its observations are no frames.
@@ -99,12 +100,10 @@ def draw_to(path: Path, condensed: Path) -> str:
     data = load_condensed(condensed)
     drawn = draw(data, _source(data))
     if drawn is None:
-        raise BadConfig(f"{condensed} has no frames to show, but {data.observations.shape[1:]}")
+        shape = data.observations.shape[1:]
+        raise BadConfig(f"{condensed} has no frames to show, but {shape} observations")
     write_bytes(path, _png(drawn[0]))
-    try:
-        return legend(make_task(data.report.task).planes) if data.report is not None else ""
-    except RLCondenseError:  # somebody else's
-        return ""
+    return list(np.asarray(data.actions)[list(drawn[1].rows)].tolist())
 
 
 def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -193,7 +192,9 @@ def draw(
 
 def legend(planes: Sequence[str]) -> str:
     """Which colour each plane has in a picture."""
-    return ", ".join(f"{colour} {plane}" for colour, plane in zip(cycle(COLOURS), planes))
+    return ", ".join(
+        f"{colour} {plane}" for colour, plane in zip(cycle(COLOURS), planes, strict=False)
+    )
 
 
 def _paint(frames: Array) -> Array:
@@ -203,7 +204,8 @@ def _paint(frames: Array) -> Array:
     """
     colours = np.array(list(islice(cycle(COLOURS.values()), frames.shape[1])))
     brightest = frames.shape[1] - 1 - frames[:, ::-1].argmax(1)
-    return colours[brightest].transpose(0, 3, 1, 2) * frames.max(1, keepdims=True) / 255
+    light = frames.max(1, keepdims=True) / 255
+    return np.asarray(colours[brightest].transpose(0, 3, 1, 2) * light)
 
 
 def _is_from(data: CondensedDataset, source: TransitionDataset) -> bool:
@@ -245,6 +247,8 @@ def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
     """Lines of `(n, channels, height, width)` frames as one `(height, width, 3)` picture."""
     times = -(-LEAST_SIDE // min(lines[0].shape[2:]))
     large = [line.repeat(times, 2).repeat(times, 3) for line in lines]
+    edge = ((0, 0), (0, 0), *[((times - 1) // 2,) * 2] * 2)
+    large = [np.pad(line, edge, constant_values=BETWEEN) for line in large]
     drawn = [np.concatenate(list(line.transpose(0, 2, 3, 1)), 1) for line in large]
     pixels = np.concatenate(drawn, 0).round().clip(0, 255).astype(np.uint8)
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels

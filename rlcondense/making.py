@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,26 @@ def make_task(name: str) -> Task:
 def make_method(name: str, **settings: Any) -> Method[Any]:
     """Make a method by id, with settings of its config.
 
+    `preset` names settings of the catalogue that the others go over; it is none itself.
+
     Example:
         >>> make_method("gradmatch", iterations=100).config.iterations
         100
     """
-    return configured(catalogue.find("methods", name), Method, settings)  # type: ignore[no-any-return]
+    entry = catalogue.find("methods", name)
+    return configured(entry, Method, _without_preset(entry, settings))  # type: ignore[no-any-return]
+
+
+def _without_preset(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over those of the preset that they name, if they name one."""
+    if "preset" not in settings:
+        return dict(settings)
+    presets = facts_of(entry).get("presets", {})
+    wanted = settings["preset"]
+    if wanted not in presets:
+        known = ", ".join(sorted(presets)) or "none"
+        raise BadConfig(f"method {entry.id!r} has no preset {wanted!r} (known: {known})")
+    return {**presets[wanted], **{k: v for k, v in settings.items() if k != "preset"}}
 
 
 def make_learner(name: str, **settings: Any) -> Learner[Any]:
@@ -245,7 +261,7 @@ def facts_of(entry: Entry) -> dict[str, Any]:
 
     `budget`: what `run` uses where none is given. `learner`: settings its students are trained
     with. `check_config`: settings that make its checks quick. `expected_failures`: checks that it
-    is known to fail, and why.
+    is known to fail, and why. `presets`: settings by the name of each preset.
     """
     return {**getattr(entry.load(), "facts", {}), **entry.facts}
 

@@ -72,6 +72,12 @@ class NetworkSpec:
         """Those of width, depth and activation that are given."""
         return given_options(self)
 
+    @property
+    def input_scale(self) -> float:
+        """What observations are multiplied with before the first layer."""
+        is_pixels = len(self.observation_shape) == 3
+        return 1 / 255 if self.input == "scaled" and is_pixels else 1.0
+
 
 class Cnn4(nn.Module):
     """Four 3x3 convolutions 12-48-12-3, each pooled by 2 (Light, Liu and Hu, 2024, as coded)."""
@@ -247,7 +253,7 @@ class PolicyNetwork(nn.Module):
         self.num_features = num_features
         self.head = nn.Linear(num_features, spec.num_outputs)
         is_pixels = len(spec.observation_shape) == 3
-        self._scale = 1 / 255 if spec.input == "scaled" and is_pixels else 1.0
+        self._scale = spec.input_scale
         self.channels_last = is_pixels
         if is_pixels:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -110,7 +110,7 @@ def _not_as_drawn(path: Path) -> str:
 
 
 def _source(data: CondensedDataset) -> TransitionDataset | None:
-    if data.report is None:
+    if data.report is None or data.report.dataset is None:
         return None
     try:
         found = load_dataset(data.report.dataset)

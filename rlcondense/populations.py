@@ -1,0 +1,186 @@
+"""Many small policies at once: MLPs of one shape whose weights are stacked, cloned and at play.
+
+Each operation serves all of them. On a CPU this is what `torch.func.vmap` does in half the time
+where they are trained, and in a tenth of it where they act on a few observations each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from rlcondense.cloning import clip_each
+from rlcondense.errors import BadConfig
+from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork
+from rlcondense.policies import sample_actions
+
+Array = npt.NDArray[Any]
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Population:
+    """P networks of one shape.
+
+    Attributes:
+        spec: of each, an `mlp`.
+        weights: `(P, in, out)` and `(P, 1, out)` of each layer in turn, the head last.
+    """
+
+    spec: NetworkSpec
+    weights: list[Tensor]
+
+    @classmethod
+    def of(cls, networks: Sequence[PolicyNetwork], times: int = 1) -> Population:
+        """Networks with the weights they have, the whole row of them `times` times over.
+
+        Raises:
+            BadConfig: they are no MLPs.
+        """
+        layers = [_layers(network) for network in networks]
+        weights = []
+        for alike in zip(*layers, strict=True):
+            for parts in ([x.weight.T for x in alike], [x.bias[None] for x in alike]):
+                weights.append(torch.stack(parts).detach().repeat(times, 1, 1))
+        return cls(networks[0].spec, weights)
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return len(self.weights[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where they compute."""
+        return self.weights[0].device
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Outputs `(P, B, A)` of observations `(P, B, *observation)` in environment units."""
+        activation = ACTIVATIONS[self.spec.activation or "relu"]
+        x = observations.flatten(2).float() * self.spec.input_scale
+        for i in range(0, len(self.weights) - 2, 2):
+            x = activation(torch.baddbmm(self.weights[i + 1], x, self.weights[i]))
+        return torch.baddbmm(self.weights[-1], x, self.weights[-2])
+
+    def network(self, index: int) -> PolicyNetwork:
+        """One of them by itself."""
+        with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
+            network = PolicyNetwork(self.spec)
+        with torch.no_grad():
+            for i, layer in enumerate(_layers(network)):
+                layer.weight.copy_(self.weights[2 * i][index].T)
+                layer.bias.copy_(self.weights[2 * i + 1][index, 0])
+        return network
+
+
+def _layers(network: PolicyNetwork) -> list[Any]:
+    if not isinstance(network.encoder, Mlp):
+        raise BadConfig(f"a population is of mlp networks, not {network.spec.name!r}")
+    return [*network.encoder.layers, network.head]
+
+
+def cloned(
+    population: Population,
+    observations: Tensor,
+    targets: Tensor,
+    losses: Losses,
+    *,
+    updates: int,
+    learning_rate: float,
+    clip: float | None = None,
+) -> Population:
+    """Train each policy on all rows of its own data, as `bc` does with `batch_size=None`.
+
+    Args:
+        population: P policies to begin with; not changed.
+        observations: `(P, D, *observation)`.
+        targets: `(P, D, A)`.
+        losses: of outputs `(B, A)` and targets: `(B,)`.
+        updates: of Adam.
+        learning_rate: Adam's.
+        clip: the longest gradient of a policy.
+    """
+    weights = [w.clone().requires_grad_() for w in population.weights]
+    training = Population(population.spec, weights)
+    optimiser = torch.optim.Adam(weights, lr=learning_rate, fused=True)
+    labels = targets.flatten(0, 1)
+    for _ in range(updates):
+        # No weight is shared, so that the gradient of the sum is each policy's own.
+        loss = losses(training(observations).flatten(0, 1), labels).sum() / targets.shape[1]
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if clip is not None:
+            clip_each(weights, clip)
+        optimiser.step()
+    return Population(population.spec, [w.detach() for w in weights])
+
+
+@dataclass(frozen=True)
+class Played:
+    """What policies did.
+
+    Attributes:
+        returns: `(P, E)` of each environment's first episode.
+        steps: that all environments took together, those that waited for others too.
+    """
+
+    returns: npt.NDArray[np.float64]
+    steps: int
+
+
+def play(
+    population: Population,
+    env: VectorEnv[Any, Any, Any],
+    *,
+    seed: int,
+    rng: np.random.Generator,
+    horizon: int,
+    greedy: bool = False,
+    observe: Callable[[Array], None] | None = None,
+) -> Played:
+    """Play one episode in every environment, all policies in one pass a step.
+
+    Args:
+        population: P policies over discrete actions.
+        env: P x E environments, those of a policy side by side, that reset in the same step.
+        seed: of the environments.
+        rng: of the actions.
+        horizon: steps after which an episode counts as it stands.
+        greedy: take the likeliest action instead of sampling.
+        observe: told the observations `(B, *observation)` of the episodes at play, step by step.
+    """
+    each = (population.size, env.num_envs // population.size)
+    observations, _ = env.reset(seed=seed)
+    playing, returns = np.ones(env.num_envs, np.bool_), np.zeros(env.num_envs)
+    steps = 0
+    while playing.any() and steps < horizon:
+        if observe is not None:
+            observe(observations[playing])
+        observations, rewards, terminations, truncations, _ = env.step(
+            _act(population, observations, each, None if greedy else rng)
+        )
+        returns += rewards * playing
+        playing &= ~(terminations | truncations)
+        steps += 1
+    return Played(returns.reshape(each), steps * env.num_envs)
+
+
+@torch.no_grad()
+def _act(
+    population: Population,
+    observations: Array,
+    each: tuple[int, int],
+    rng: np.random.Generator | None,
+) -> Array:
+    x = torch.from_numpy(observations).to(population.device)
+    logits = population(x.view(*each, *x.shape[1:])).flatten(0, 1)
+    if rng is None:
+        return np.asarray(logits.argmax(1).cpu().numpy())
+    return sample_actions(logits.softmax(1).cpu().numpy(), rng.random(len(logits)))

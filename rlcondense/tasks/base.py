@@ -24,6 +24,12 @@ class ReturnEstimate:
     episodes: int
 
 
+def shared_levels(splits: Mapping[str, range]) -> range:
+    """The levels that are both seen and held-out."""
+    seen, heldout = splits["seen"], splits["heldout"]
+    return range(max(seen.start, heldout.start), min(seen.stop, heldout.stop))
+
+
 class Task(ABC):
     """A control problem with two disjoint sets of levels.
 

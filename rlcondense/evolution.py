@@ -96,12 +96,12 @@ class OpenES(EvolutionStrategy):
         self.mean = self.mean + self.learning_rate * first / (np.sqrt(second) + EPSILON)
 
     def state(self) -> dict[str, Array]:
-        steps = np.array(self._steps)
+        steps = np.array([self._steps])
         return {"mean": self.mean, "first": self._first, "second": self._second, "steps": steps}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         self.mean, self._first, self._second = (state[k] for k in ("mean", "first", "second"))
-        self._steps = int(state["steps"])
+        self._steps = int(state["steps"][0])
 
 
 class SNES(EvolutionStrategy):

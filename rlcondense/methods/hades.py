@@ -325,12 +325,12 @@ class Moments:
 
     def state(self) -> dict[str, Array]:
         """For checkpoints."""
-        count = np.array(self.count)
+        count = np.array([self.count])
         return {"met.count": count, "met.mean": self.mean, "met.squares": self._squares}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Be what a state says."""
-        self.count = int(state["met.count"])
+        self.count = int(state["met.count"][0])
         self.mean, self._squares = state["met.mean"], state["met.squares"]
 
 

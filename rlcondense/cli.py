@@ -731,11 +731,10 @@ def expert() -> None:
 @click.argument("task")
 @click.option(
     "--network",
-    default="impala",
-    show_default=True,
-    type=click.Choice(["impala", "impala-patch2", "nature"]),
+    type=click.Choice(["impala", "impala-patch2", "mlp", "nature"]),
+    help="Default: the task's in the catalogue, else impala.",
 )
-@click.option("--steps", default=25_000_000, show_default=True, help="Environment steps.")
+@click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder. Default: results/experts/TASK."
@@ -751,8 +750,8 @@ def expert() -> None:
 @_device
 def expert_train(
     task: str,
-    network: str,
-    steps: int,
+    network: str | None,
+    steps: int | None,
     seed: int,
     out: Path | None,
     resume: bool,
@@ -768,13 +767,15 @@ def expert_train(
     if learner_settings:
         raise BadConfig("expert train trains no learner: --set takes settings of PPO only")
     progress = ConsoleProgress()
-    command = ["rlcondense", "expert", "train", task, "--network", network, "--steps", str(steps)]
-    command += ["--seed", str(seed)] if seed else []
+    given = {"network": network, "steps": steps, "seed": seed or None}
+    said = {name: str(value) for name, value in given.items() if value is not None}
+    command = ["rlcondense", "expert", "train", task]
+    command += [part for name, value in said.items() for part in (f"--{name}", value)]
     command += [part for pair in pairs for part in ("--set", pair)]
     try:
         path, card = train_expert(
             task,
-            {"network": network, "steps": str(steps), "seed": str(seed), **settings},
+            {**said, **settings},
             out=out,
             resume=resume,
             restart=restart,

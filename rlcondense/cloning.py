@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -73,6 +74,21 @@ def clip_each(parameters: Sequence[Tensor], length: float) -> None:
     scale = (length / (norms + 1e-6)).clamp(max=1)
     for g in gradients:
         g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+
+
+def gaussian_losses(outputs: Tensor, actions: Tensor) -> Tensor:
+    """The negative log-likelihood of each continuous action.
+
+    Args:
+        outputs: `(B, 2A)`, means and logarithms of standard deviations.
+        actions: `(B, A)`.
+
+    Returns:
+        `(B,)`.
+    """
+    mean, log_std = outputs.chunk(2, 1)
+    errors = (actions - mean) / log_std.exp()
+    return (errors**2 / 2 + log_std + math.log(2 * math.pi) / 2).sum(1)
 
 
 def cloning_updates(

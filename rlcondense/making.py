@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from rlcondense.experts import zoo
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
+from rlcondense.networks import ENCODERS
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -59,17 +61,26 @@ def make_task(name: str) -> Task:
     return task
 
 
-def make_method(name: str, **settings: Any) -> Method[Any]:
+def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -> Method[Any]:
     """Make a method by id, with settings of its config.
+
+    Args:
+        name: its id.
+        task: what it is for, by name perhaps. A network that takes frames alone, if nobody named
+            it, is then `mlp` where the task shows vectors.
+        **settings: of its config.
 
     `preset` names settings of the catalogue that the others go over; it is none itself.
 
     Example:
         >>> make_method("gradmatch", iterations=100).config.iterations
         100
+        >>> make_method("gradmatch", "cartpole").config.network
+        'mlp'
     """
     entry = catalogue.find("methods", name)
-    return configured(entry, Method, _without_preset(entry, settings))  # type: ignore[no-any-return]
+    given = _without_preset(entry, settings)
+    return configured(entry, Method, given, task)  # type: ignore[no-any-return]
 
 
 def _without_preset(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,9 +95,9 @@ def _without_preset(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]
     return {**presets[wanted], **{k: v for k, v in settings.items() if k != "preset"}}
 
 
-def make_learner(name: str, **settings: Any) -> Learner[Any]:
-    """Make a learner by id, with settings of its config."""
-    return configured(catalogue.find("learners", name), Learner, settings)  # type: ignore[no-any-return]
+def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) -> Learner[Any]:
+    """Make a learner by id, with settings of its config; arguments as for `make_method`."""
+    return configured(catalogue.find("learners", name), Learner, settings, task)  # type: ignore[no-any-return]
 
 
 def load_expert(name: str) -> Expert:
@@ -276,8 +287,16 @@ def _load(entry: Entry, base: type) -> Any:
     return cls
 
 
-def configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
+def configured(
+    entry: Entry, base: type, settings: dict[str, Any], task: str | Task | None = None
+) -> Any:
     """What an entry names, made with its config and `settings` over it.
+
+    Args:
+        entry: of the catalogue.
+        base: what it must be.
+        settings: of its config.
+        task: what it is for; see `make_method`.
 
     Raises:
         PluginLoadError: it cannot be imported, or is no `base`.
@@ -286,7 +305,16 @@ def configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
     cls = _load(entry, base)
     owner = f"{entry.kind} {entry.id!r}"
     try:
-        config = make_config(cls.Config, {**entry.config, **settings}, owner)
+        suited = _network_for(cls.Config, make_task(task) if isinstance(task, str) else task)
+        config = make_config(cls.Config, {**suited, **entry.config, **settings}, owner)
         return cls(config, id=entry.id)
     except (AttributeError, TypeError) as error:
         raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error
+
+
+def _network_for(config: type[Any], task: Task | None) -> dict[str, Any]:
+    """`mlp` in place of a default network that does not take what a task shows."""
+    if task is None or len(task.observation_space.shape or ()) == 3:
+        return {}
+    default = next((f.default for f in dataclasses.fields(config) if f.name == "network"), None)
+    return {"network": "mlp"} if default in set(ENCODERS) - {"mlp"} else {}

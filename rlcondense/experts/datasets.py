@@ -59,16 +59,17 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str) -> Policy
     if kind == "random":
         return random_policies(task.action_space, [0])
     if kind == "expert":
-        return NetworkPolicies([load_expert(expert, folder).network], [0])
+        network = load_expert(expert, folder).network
+        return NetworkPolicies([network], [0], space=task.action_space)
     if kind != "mixed":
         raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if folder is None:
         raise BadConfig("a mixed dataset needs --folder, where training wrote its snapshots to")
-    return mixed_policies(snapshots(expert, folder))
+    return mixed_policies(snapshots(expert, folder), task)
 
 
 def mixed_policies(
-    networks: Mapping[int, PolicyNetwork], parts: int = MIXED_PARTS
+    networks: Mapping[int, PolicyNetwork], task: Task, parts: int = MIXED_PARTS
 ) -> NetworkPolicies:
     """Policies along one training run, the first and the last included.
 
@@ -76,6 +77,7 @@ def mixed_policies(
 
     Args:
         networks: by environment steps.
+        task: whose actions they take.
         parts: how many policies.
 
     Raises:
@@ -86,7 +88,7 @@ def mixed_policies(
     steps = sorted({first, *between, last})
     if len(steps) < parts:
         raise BadConfig(f"training left too few snapshots for {parts} different policies")
-    return NetworkPolicies([networks[s] for s in steps], steps)
+    return NetworkPolicies([networks[s] for s in steps], steps, space=task.action_space)
 
 
 class ExpertDataset:

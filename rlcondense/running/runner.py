@@ -47,6 +47,7 @@ from rlcondense.methods.detectors import constant_student, detect
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
+    head_of,
     load_policies,
     marginal_policies,
     random_policies,
@@ -189,14 +190,14 @@ def run(
     if condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, **dict(settings or {}))
+    made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     of_paper = _of_paper(made, facts, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
         download=download,
-        learner=make_learner(learner, **{**of_paper, **dict(learner_settings or {})}),
+        learner=make_learner(learner, task, **{**of_paper, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
         device=device,
@@ -228,7 +229,7 @@ def condense_to(
 ) -> CondensedDataset:
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, **dict(settings or {}))
+    made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = "" if made.access == "online" else dataset or default_dataset(the_task)
@@ -289,7 +290,7 @@ def evaluate_artifact(
         task,
         dataset,
         download=download,
-        learner=make_learner(learner, **{**preferred, **dict(learner_settings or {})}),
+        learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
         device=device,
@@ -348,11 +349,11 @@ def _preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]
 
 def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
     spec = policies.spec
-    shape, num_actions = task.observation_space.shape, getattr(task.action_space, "n", None)
-    if (spec.observation_shape, spec.num_outputs) != (shape, num_actions):
+    shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
+    if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
         raise BadConfig(
-            f"{folder} holds policies from {spec.observation_shape} to {spec.num_outputs} actions, "
-            f"task {task.id!r} needs {shape} to {num_actions}"
+            f"{folder} holds {spec.head} policies from {spec.observation_shape} to "
+            f"{spec.num_outputs} actions, task {task.id!r} needs {head} ones from {shape} to {size}"
         )
 
 
@@ -613,7 +614,8 @@ def reference_policies(
         assert dataset is not None
         return marginal_policies(np.asarray(dataset.actions), task.action_space, seeds)
     assert expert is not None
-    return NetworkPolicies([expert.network] * len(seeds), seeds, device=device)
+    networks = [expert.network] * len(seeds)
+    return NetworkPolicies(networks, seeds, device=device, space=task.action_space)
 
 
 def _condensed(

@@ -324,6 +324,18 @@ class ClassicControlVectorEnv(VectorEnv[npt.NDArray[np.float32], Array, Any]):
         infos = {"level_seed": self._levels.copy(), "final_obs": last}
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
+    def get_state(self) -> list[bytes]:
+        """The full state of every environment, for checkpoints."""
+        whole = np.vstack([self._state, self._elapsed, self._levels, self._order.begun])
+        return [column.tobytes() for column in whole.T]
+
+    def set_state(self, states: list[bytes]) -> npt.NDArray[np.float32]:
+        """Put every environment back to a state of `get_state` and show its observation."""
+        whole = np.stack([np.frombuffer(state) for state in states], 1)
+        self._state = whole[:-3].copy()
+        self._elapsed, self._levels, self._order.begun = whole[-3:].astype(np.int64)
+        return self._system.observe(self._state)
+
 
 @cache
 def _starts(system: System, levels: range) -> Floats:

@@ -297,8 +297,12 @@ class PolicyNetwork(nn.Module):
             outputs: Tensor = self.head(features)
         if self.spec.head == "categorical":
             return outputs
-        log_std = (LOG_STD_GAIN * self.log_std).clamp(*LOG_STD_RANGE)
-        return torch.cat([outputs, log_std.expand_as(outputs)], 1)
+        return torch.cat([outputs, spread(self.log_std).expand_as(outputs)], 1)
+
+
+def spread(learned: Tensor) -> Tensor:
+    """The logarithms of a Gaussian's standard deviations, of what is learned for them."""
+    return (LOG_STD_GAIN * learned).clamp(*LOG_STD_RANGE)
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import Space
+from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from rlcondense.cloning import clip_each
 from rlcondense.errors import BadConfig
-from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork
+from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, spread
 from rlcondense.policies import sample_actions
 
 Array = npt.NDArray[Any]
@@ -31,7 +33,8 @@ class Population:
 
     Attributes:
         spec: of each, an `mlp`.
-        weights: `(P, in, out)` and `(P, 1, out)` of each layer in turn, the head last.
+        weights: `(P, in, out)` and `(P, 1, out)` of each layer in turn, the head last; then, of
+            Gaussian heads, `(P, 1, A)` for the spread.
     """
 
     spec: NetworkSpec
@@ -48,8 +51,10 @@ class Population:
         weights = []
         for alike in zip(*layers, strict=True):
             for parts in ([x.weight.T for x in alike], [x.bias[None] for x in alike]):
-                weights.append(torch.stack(parts).detach().repeat(times, 1, 1))
-        return cls(networks[0].spec, weights)
+                weights.append(torch.stack(parts))
+        if networks[0].spec.head == "gaussian":
+            weights.append(torch.stack([network.log_std[None] for network in networks]))
+        return cls(networks[0].spec, [w.detach().repeat(times, 1, 1) for w in weights])
 
     @property
     def size(self) -> int:
@@ -62,12 +67,19 @@ class Population:
         return self.weights[0].device
 
     def __call__(self, observations: Tensor) -> Tensor:
-        """Outputs `(P, B, A)` of observations `(P, B, *observation)` in environment units."""
+        """Outputs of observations `(P, B, *observation)` in environment units, as a network's.
+
+        Logits `(P, B, A)`, or means and logarithms of standard deviations `(P, B, 2A)`.
+        """
         activation = ACTIVATIONS[self.spec.activation or "relu"]
+        layers = self.weights[: 2 * (len(self.weights) // 2)]
         x = observations.flatten(2).float() * self.spec.input_scale
-        for i in range(0, len(self.weights) - 2, 2):
-            x = activation(torch.baddbmm(self.weights[i + 1], x, self.weights[i]))
-        return torch.baddbmm(self.weights[-1], x, self.weights[-2])
+        for matrix, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
+            x = activation(torch.baddbmm(bias, x, matrix))
+        outputs = torch.baddbmm(layers[-1], x, layers[-2])
+        if self.spec.head == "categorical":
+            return outputs
+        return torch.cat([outputs, spread(self.weights[-1]).expand_as(outputs)], 2)
 
     def network(self, index: int) -> PolicyNetwork:
         """One of them by itself."""
@@ -77,6 +89,8 @@ class Population:
             for i, layer in enumerate(_layers(network)):
                 layer.weight.copy_(self.weights[2 * i][index].T)
                 layer.bias.copy_(self.weights[2 * i + 1][index, 0])
+            if self.spec.head == "gaussian":
+                network.log_std.copy_(self.weights[-1][index, 0])
         return network
 
 
@@ -148,7 +162,7 @@ def play(
     """Play one episode in every environment, all policies in one pass a step.
 
     Args:
-        population: P policies over discrete actions.
+        population: P policies.
         env: P x E environments, those of a policy side by side, that reset in the same step.
         seed: of the environments.
         rng: of the actions.
@@ -164,7 +178,7 @@ def play(
         if observe is not None:
             observe(observations[playing])
         observations, rewards, terminations, truncations, _ = env.step(
-            _act(population, observations, each, None if greedy else rng)
+            _act(population, observations, each, env.single_action_space, None if greedy else rng)
         )
         returns += rewards * playing
         playing &= ~(terminations | truncations)
@@ -177,10 +191,17 @@ def _act(
     population: Population,
     observations: Array,
     each: tuple[int, int],
+    space: Space[Any],
     rng: np.random.Generator | None,
 ) -> Array:
     x = torch.from_numpy(observations).to(population.device)
-    logits = population(x.view(*each, *x.shape[1:])).flatten(0, 1)
+    outputs = population(x.view(*each, *x.shape[1:])).flatten(0, 1)
+    if isinstance(space, Box):
+        mean, log_std = np.split(outputs.cpu().numpy(), 2, 1)
+        if rng is not None:
+            mean = mean + np.exp(log_std) * rng.standard_normal(mean.shape)
+        boxed = mean.reshape(len(mean), *space.shape).clip(space.low, space.high)
+        return np.asarray(boxed, np.float32)
     if rng is None:
-        return np.asarray(logits.argmax(1).cpu().numpy())
-    return sample_actions(logits.softmax(1).cpu().numpy(), rng.random(len(logits)))
+        return np.asarray(outputs.argmax(1).cpu().numpy())
+    return sample_actions(outputs.softmax(1).cpu().numpy(), rng.random(len(outputs)))

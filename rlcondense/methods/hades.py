@@ -25,14 +25,14 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from rlcondense.cloning import row_losses
+from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.config import check_choice, check_positive
 from rlcondense.evolution import STRATEGIES, EvolutionStrategy, check_population
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
 from rlcondense.methods.unrolled import fresh_from
 from rlcondense.networks import ACTIVATIONS, NetworkSpec, PolicyNetwork
-from rlcondense.policies import ACTION_SELECTIONS
+from rlcondense.policies import ACTION_SELECTIONS, head_of
 from rlcondense.populations import Population, cloned, play
 from rlcondense.tasks.base import Task
 
@@ -130,8 +130,9 @@ class _Hades(Method[C]):
     def _condense(self, problem: Problem) -> Condensation:
         c, shape = self.config, problem.task.observation_space.shape
         assert shape is not None
+        outputs, head = head_of(problem.task.action_space)
         spec = NetworkSpec(
-            "mlp", shape, problem.num_outputs, width=c.width, depth=c.depth, activation=c.activation
+            "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
         )
         rows = _Rows(problem, c.normalise)
         strategy = STRATEGIES[c.strategy](np.zeros(rows.length), c.sigma, c.learning_rate)
@@ -210,13 +211,23 @@ class _Rows:
         self._space, self._size, self._device = space, problem.size, problem.device
         self._pixels = space.dtype == np.uint8
         self.normalise, self.met = normalise, Moments(space.shape)
-        self.labels = np.sort(np.arange(problem.size) % problem.num_actions)
-        self._targets = torch.eye(problem.num_actions)[torch.from_numpy(self.labels)]
-        self.length = problem.size * math.prod(space.shape)
+        self._observations = problem.size * math.prod(space.shape)
+        self._actions = problem.task.action_space
+        if isinstance(self._actions, Box):
+            self.length = self._observations + problem.size * math.prod(self._actions.shape)
+        else:
+            self.length = self._observations
+            self._labels = np.sort(np.arange(problem.size) % problem.num_actions)
+            self._one_hot = np.eye(problem.num_actions, dtype=np.float32)[self._labels]
+
+    @property
+    def losses(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Of outputs and targets, as `bc` has them."""
+        return gaussian_losses if isinstance(self._actions, Box) else row_losses
 
     def states(self, evolved: Array) -> npt.NDArray[np.float32]:
         """States `(P, D, *observation)` in the environment's units, of `(P, n)`."""
-        states = evolved.reshape(-1, self._size, *self._space.shape)
+        states = evolved[:, : self._observations].reshape(-1, self._size, *self._space.shape)
         if self.normalise and self.met.count:
             states = self.met.mean + self.met.deviation * states
         elif self._pixels:
@@ -225,15 +236,31 @@ class _Rows:
             states = states.clip(0, 255)
         return states.astype(np.float32)
 
+    def actions(self, evolved: Array) -> npt.NDArray[np.float32]:
+        """Continuous actions `(P, D, *action)`; what evolves is in halves of the range."""
+        assert isinstance(self._actions, Box)
+        actions = evolved[:, self._observations :].reshape(-1, self._size, *self._actions.shape)
+        if self._actions.is_bounded():
+            low, high = self._actions.low, self._actions.high
+            actions = ((low + high) / 2 + (high - low) / 2 * actions).clip(low, high)
+        return actions.astype(np.float32)
+
     def of(self, evolved: Array, times: int) -> tuple[Tensor, Tensor]:
         """States and targets `(P x times, D, ...)`, each dataset's `times` times in a row."""
         states = torch.from_numpy(self.states(evolved)).to(self._device)
-        targets = self._targets.to(self._device).expand(len(states), -1, -1)
+        targets = torch.from_numpy(self._targets(evolved)).to(self._device)
         return states.repeat_interleave(times, 0), targets.repeat_interleave(times, 0)
+
+    def _targets(self, evolved: Array) -> npt.NDArray[np.float32]:
+        if isinstance(self._actions, Box):
+            return self.actions(evolved).reshape(len(evolved), self._size, -1)
+        return self._one_hot[None].repeat(len(evolved), 0)
 
     def columns(self, evolved: Array) -> dict[str, Array]:
         """What is kept of `(n,)`."""
-        return {"observations": self.states(evolved)[0], "actions": self.labels}
+        states, continuous = self.states(evolved[None])[0], isinstance(self._actions, Box)
+        actions = self.actions(evolved[None])[0] if continuous else self._labels
+        return {"observations": states, "actions": actions}
 
 
 class _Trial:
@@ -264,7 +291,7 @@ class _Trial:
         policies = cloned(
             Population.of(start, len(evolved)),
             *rows.of(evolved, len(start)),
-            row_losses,
+            rows.losses,
             updates=c.inner_updates,
             learning_rate=c.inner_rate,
             clip=c.inner_clip,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.vector import VectorWrapper
 
-from rlcondense.cloning import row_losses
+from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.learners.bc import BehaviouralCloning
@@ -99,6 +99,18 @@ def test_labels_are_fixed_and_balanced(size: int, counts: list[int], cartpole: T
     assert np.abs(data.observations).min() > 0  # nothing stayed at zero
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_continuous_actions_are_learned_within_their_bounds(method: str) -> None:
+    task = make_task("pendulum")
+    data = condense(method, task, 3, sigma=3.0)
+    assert data.label_kind == "continuous"
+    assert data.actions.shape == (3, 1)
+    assert data.actions.dtype == np.float32
+    assert 0 < np.abs(data.actions).max() <= 2
+    policies = BehaviouralCloning(students(method, task)).fit(data, task=task, seeds=[0])
+    assert evaluate(policies, task, protocol=protocol_of(2)).returns.min() > -2500
+
+
 def test_frames_stay_pictures() -> None:
     task = Gridworld()
     for more in ({}, {"normalise": True}):
@@ -115,17 +127,21 @@ def students(method: str, task: Task, **settings: Any) -> Any:
     return make_learner("bc", **made.students(task)).config
 
 
-def test_a_student_is_trained_as_the_population_was(cartpole: Task) -> None:
+@pytest.mark.parametrize("name", ["cartpole", "pendulum"])
+def test_a_student_is_trained_as_the_population_was(name: str) -> None:
     """The same start, rows, updates and clipping: the very network whose fitness was measured."""
-    data = condense("hades-f", cartpole, inner_clip=0.3, inner_updates=20)
-    bc = BehaviouralCloning(students("hades-f", cartpole, inner_clip=0.3, inner_updates=20))
-    [student] = bc.fit(data, task=cartpole, seeds=[5]).networks
+    task = make_task(name)
+    data = condense("hades-f", task, inner_clip=0.3, inner_updates=20)
+    bc = BehaviouralCloning(students("hades-f", task, inner_clip=0.3, inner_updates=20))
+    [student] = bc.fit(data, task=task, seeds=[5]).networks
     assert data.initialisation is not None
     spec = student.spec
     begun = Population.of([network_from_arrays(spec, data.initialisation.weights, "")])
     x = torch.from_numpy(data.observations)[None]
-    y = torch.eye(2)[torch.from_numpy(data.actions)][None]
-    made = cloned(begun, x, y, row_losses, updates=20, learning_rate=0.02, clip=0.3)
+    y, losses = torch.from_numpy(data.actions)[None], gaussian_losses
+    if name == "cartpole":
+        y, losses = torch.eye(2)[y], row_losses
+    made = cloned(begun, x, y, losses, updates=20, learning_rate=0.02, clip=0.3)
     for own, other in zip(student.parameters(), made.network(0).parameters(), strict=True):
         assert torch.allclose(own, other, atol=2e-5)
     assert not torch.equal(student.head.weight, begun.network(0).head.weight)
@@ -268,10 +284,15 @@ def test_moments_are_those_of_all_rows() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 4, 4)])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_a_population_acts_as_its_networks_do(shape: tuple[int, ...], activation: str) -> None:
-    spec = NetworkSpec("mlp", shape, 3, width=7, depth=3, activation=activation)
+@pytest.mark.parametrize(("activation", "head"), [("relu", "categorical"), ("tanh", "gaussian")])
+def test_a_population_acts_as_its_networks_do(
+    shape: tuple[int, ...], activation: str, head: str
+) -> None:
+    spec = NetworkSpec("mlp", shape, 3, width=7, depth=3, activation=activation, head=head)
     networks = [fresh_from(spec, "cpu", seed) for seed in range(2)]
+    if head == "gaussian":
+        for i, network in enumerate(networks):
+            torch.nn.init.constant_(network.log_std, -0.1 * i)
     population = Population.of(networks, 2)
     x = 255 * torch.rand(4, 6, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

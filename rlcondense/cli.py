@@ -792,6 +792,43 @@ def expert_train(
     click.echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
 
 
+@expert.command("evolve")
+@click.argument("task")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/evolved/TASK."
+)
+@click.option(
+    "--episodes", default=100, show_default=True, help="Episodes of its evaluation on each split."
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting. Repeatable.")
+@_device
+def expert_evolve(
+    task: str, seed: int, out: Path | None, episodes: int, pairs: Sequence[str], device: str
+) -> None:
+    """Evolve a policy's weights, HaDES' baseline, into a folder that 'evaluate' takes."""
+    from rlcondense.experts.es import evolve_to
+
+    settings, learner_settings = _settings(pairs)
+    if learner_settings:
+        raise BadConfig("expert evolve trains no learner: --set takes settings of evolution only")
+    command = ["rlcondense", "expert", "evolve", task, "--seed", str(seed)]
+    command += [part for pair in pairs for part in ("--set", pair)]
+    progress = ConsoleProgress()
+    folder, card = evolve_to(
+        out,
+        task,
+        {**settings, "seed": str(seed)},
+        episodes=episodes,
+        device=device,
+        command=shlex.join(command),
+        progress=progress,
+    )
+    progress.close()
+    _print_returns(card["returns"])
+    click.echo(f"{card['environment_steps']:,} steps in {card['seconds']:.0f} s: {folder}")
+
+
 @expert.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def expert_list(as_json: bool) -> None:

@@ -81,6 +81,22 @@ class Population:
             return outputs
         return torch.cat([outputs, spread(self.weights[-1]).expand_as(outputs)], 2)
 
+    @property
+    def length(self) -> int:
+        """n, the weights of one of them."""
+        return sum(w[0].numel() for w in self.weights)
+
+    def flat(self) -> Tensor:
+        """`(P, n)`: the weights of each in a row."""
+        return torch.cat([w.flatten(1) for w in self.weights], 1)
+
+    def like(self, flat: Tensor) -> Population:
+        """Networks of the same shape with the weights `(P, n)`, as `flat` gives them."""
+        sizes = [w[0].numel() for w in self.weights]
+        parts = torch.split(flat.to(self.weights[0]), sizes, 1)
+        shaped = [p.reshape(-1, *w.shape[1:]) for p, w in zip(parts, self.weights, strict=True)]
+        return Population(self.spec, shaped)
+
     def network(self, index: int) -> PolicyNetwork:
         """One of them by itself."""
         with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced

@@ -119,6 +119,7 @@ class Condensation:
         environment_steps: steps taken in seen levels.
         displacement: of synthetic observations.
         matching_loss: before and after.
+        curve: of methods that try what they make; see `CondensationReport`.
     """
 
     columns: dict[str, Array]
@@ -131,6 +132,7 @@ class Condensation:
     environment_steps: int = 0
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
+    curve: Mapping[str, list[float]] | None = None
 
     def costing(self, gradient_evaluations: int) -> Condensation:
         """The same, of so many gradients."""
@@ -326,6 +328,7 @@ class Method(ABC, Generic[ConfigT]):
                 ),
                 displacement=result.displacement,
                 matching_loss=result.matching_loss,
+                curve=result.curve,
             ),
         )
         return with_findings(made, source)

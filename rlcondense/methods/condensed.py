@@ -197,6 +197,8 @@ class CondensationReport:
         displacement: of synthetic observations.
         matching_loss: of methods that match something.
         findings: of the detectors; None where none have looked.
+        curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
+            return along the way.
     """
 
     method: str
@@ -213,11 +215,15 @@ class CondensationReport:
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
     findings: tuple[Finding, ...] | None = None
+    curve: Mapping[str, list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
         found = self.findings
-        return {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        if self.curve is None:
+            del plain["curve"]
+        return plain
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.config import check_choice, check_positive
-from rlcondense.evolution import STRATEGIES, EvolutionStrategy, check_population
+from rlcondense.evolution import STRATEGIES, check_population
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
+from rlcondense.methods.evolving import Arena, evolve
 from rlcondense.methods.unrolled import fresh_from
 from rlcondense.networks import ACTIVATIONS, NetworkSpec, PolicyNetwork
 from rlcondense.policies import ACTION_SELECTIONS, head_of
-from rlcondense.populations import Population, cloned, play
+from rlcondense.populations import Population, cloned
 from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
@@ -136,23 +136,40 @@ class _Hades(Method[C]):
         )
         rows = _Rows(problem, c.normalise)
         strategy = STRATEGIES[c.strategy](np.zeros(rows.length), c.sigma, c.learning_rate)
-        with _Trial(problem, c, rows) as trial:
-            evolve(
+        gradients = c.generations * c.population * c.inner_updates * problem.size
+
+        def fitness(evolved: Array, generation: int, rng: np.random.Generator) -> Array:
+            start = self.drawn(problem, spec, generation)
+            policies = cloned(
+                Population.of(start, c.population),
+                *rows.of(evolved, len(start)),
+                rows.losses,
+                updates=c.inner_updates,
+                learning_rate=c.inner_rate,
+                clip=c.inner_clip,
+            )
+            returns = arena.returns(policies, rng, rows.met.add if c.normalise else None)
+            return np.asarray(returns.reshape(c.population, -1).mean(1))
+
+        with Arena(problem.task, c.episodes, c.horizon, c.action_selection == "greedy") as arena:
+            curve = evolve(
                 strategy,
-                lambda datasets, generation, rng: trial.fitness(
-                    datasets, self.drawn(problem, spec, generation), rng
-                ),
-                trial,
-                problem,
+                fitness,
+                arena,
                 population=c.population,
                 generations=c.generations,
+                seed=problem.seed,
+                progress=problem.progress,
+                checkpoint=problem.checkpoint,
+                beside=rows.met,
             )
         return Condensation(
             rows.columns(strategy.mean),
             label_kind="continuous" if problem.continuous else "hard",
             initialisation=self.kept(problem, spec),
-            gradient_evaluations=trial.gradients,
-            environment_steps=trial.steps,
+            gradient_evaluations=gradients * len(self.drawn(problem, spec, 0)),
+            environment_steps=arena.steps,
+            curve=curve,
         )
 
     def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
@@ -263,70 +280,6 @@ class _Rows:
         return {"observations": states, "actions": actions}
 
 
-class _Trial:
-    """The environments that policies are tried in, and what that has cost.
-
-    Attributes:
-        steps: of the environments.
-        gradients: of rows.
-    """
-
-    def __init__(self, problem: Problem, config: HadesFConfig, rows: _Rows) -> None:
-        self._problem, self._c, self._rows = problem, config, rows
-        self._env: VectorEnv[Any, Any, Any] | None = None
-        self.steps = self.gradients = 0
-
-    def __enter__(self) -> _Trial:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._env is not None:
-            self._env.close()
-
-    def fitness(
-        self, evolved: Array, start: list[PolicyNetwork], rng: np.random.Generator
-    ) -> Array:
-        """The mean return `(P,)` of the policies that datasets `(P, n)` make of `start`."""
-        c, rows = self._c, self._rows
-        policies = cloned(
-            Population.of(start, len(evolved)),
-            *rows.of(evolved, len(start)),
-            rows.losses,
-            updates=c.inner_updates,
-            learning_rate=c.inner_rate,
-            clip=c.inner_clip,
-        )
-        self._env = self._env or self._problem.task.make_vec(
-            "seen",
-            policies.size * c.episodes,
-            seed=self._problem.seed,
-            num_threads=torch.get_num_threads(),
-            copy=False,
-        )
-        played = play(
-            policies,
-            self._env,
-            seed=int(rng.integers(2**31 - 1)),
-            rng=rng,
-            horizon=c.horizon,
-            greedy=c.action_selection == "greedy",
-            observe=rows.met.add if rows.normalise else None,
-        )
-        self.steps += played.steps
-        self.gradients += policies.size * c.inner_updates * self._problem.size
-        return np.asarray(played.returns.reshape(len(evolved), -1).mean(1))
-
-    def state(self) -> dict[str, Array]:
-        """For checkpoints."""
-        cost = np.array([self.steps, self.gradients])
-        return {"cost": cost, **self._rows.met.state()}
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
-        self.steps, self.gradients = (int(n) for n in state["cost"])
-        self._rows.met.restore(state)
-
-
 class Moments:
     """Mean and deviation of observations as they come (Chan, Golub and LeVeque, 1979)."""
 
@@ -359,35 +312,3 @@ class Moments:
         """Be what a state says."""
         self.count = int(state["met.count"][0])
         self.mean, self._squares = state["met.mean"], state["met.squares"]
-
-
-def evolve(
-    strategy: EvolutionStrategy,
-    fitness: Callable[[Array, int, np.random.Generator], Array],
-    trial: _Trial,
-    problem: Problem,
-    *,
-    population: int,
-    generations: int,
-) -> None:
-    """Ask, try and tell, with progress, and with checkpoints where there is one.
-
-    Whatever is random in a generation is drawn from the seed and its number, so that a run that
-    goes on from a checkpoint gives the same bytes as one that was not stopped.
-    """
-    first = 0
-    found = problem.checkpoint.read() if problem.checkpoint else None
-    if found is not None:
-        arrays, facts = found
-        strategy.restore(arrays)
-        trial.restore(arrays)
-        first = int(facts["generation"])
-    for generation in range(first, generations):
-        if problem.checkpoint and problem.checkpoint.due:
-            arrays = {**strategy.state(), **trial.state()}
-            problem.checkpoint.write(arrays, {"generation": generation})
-        rng = np.random.default_rng([problem.seed, generation])
-        worth = fitness(strategy.ask(population, rng), generation, rng)
-        strategy.tell(worth)
-        note = f"best {worth.max():.4g}, mean {worth.mean():.4g}, {trial.steps:,} steps"
-        problem.progress("condense", generation + 1, generations, note)

@@ -24,6 +24,7 @@ from rlcondense.populations import Population, cloned, play
 from rlcondense.progress import silent
 from rlcondense.running.runner import run
 from rlcondense.tasks.base import Task
+from tests import small_tasks
 from tests.small_tasks import Gridworld
 
 SMALL = {
@@ -231,6 +232,22 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     paid = resumed.report.cost, whole.report.cost
     assert paid[0].environment_steps == paid[1].environment_steps
     assert paid[0].gradient_evaluations == paid[1].gradient_evaluations
+
+
+def test_the_curve_is_reported(cartpole: Task) -> None:
+    data = condense("hades-f", cartpole, generations=120, population=2, episodes=1, horizon=5)
+    assert data.report is not None
+    assert data.report.curve is not None
+    steps, best, mean = (data.report.curve[name] for name in ("steps", "best", "mean"))
+    assert len(steps) == 100
+    assert steps[-1] == data.report.cost.environment_steps == 120 * 2 * 5
+    assert all(low <= high for low, high in zip(mean, best, strict=True))
+    assert best[-1] == 5
+    grid = Gridworld()
+    source = small_tasks.play(grid, grid.shortest, 40, noise=0.1)
+    other = make_method("random").condense(source, task=grid, budget=3)
+    assert other.report is not None
+    assert "curve" not in other.report.to_json()
 
 
 def test_progress_says_best_and_mean(cartpole: Task) -> None:

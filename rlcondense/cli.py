@@ -1006,9 +1006,7 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
 @click.option("--expert", metavar="TASK", help="Whose expert plays. Default: the task's own.")
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The trace file to write."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
 def dataset_collect(
     task: str,
     kind: str,
@@ -1018,14 +1016,14 @@ def dataset_collect(
     seed: int,
     out: Path,
 ) -> None:
-    """Play seen levels of a task and write the trace."""
+    """Play seen levels of a task and write the trace, or what was seen where none replays."""
     from rlcondense.catalogue import find
-    from rlcondense.experts.datasets import collect_dataset
+    from rlcondense.experts.datasets import collect_dataset, write_played
     from rlcondense.making import make_task
 
-    progress = ConsoleProgress()
+    made, progress = make_task(task), ConsoleProgress()
     trace = collect_dataset(
-        make_task(task),
+        made,
         kind,
         folder=folder,
         expert=find("tasks", expert).id if expert else None,
@@ -1034,7 +1032,7 @@ def dataset_collect(
         progress=progress,
     )
     progress.close()
-    trace.save(out)
+    write_played(trace, made, out)
     click.echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
 
 

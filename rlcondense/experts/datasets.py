@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rlcondense.datasets.collect import collect
+from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.storage import Episode, cache_root
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -53,6 +54,14 @@ def collect_dataset(
     return collect(
         policies, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress
     )
+
+
+def write_played(trace: Trace, task: Task, path: Path) -> None:
+    """Write what was just played: the trace where it replays anywhere, else what it shows here."""
+    if task.replays:
+        trace.save(path)
+    else:
+        save_recording(path, list(replay(trace, task)))
 
 
 def _policies(task: Task, kind: str, folder: Path | None, expert: str) -> PolicyBatch:

@@ -37,9 +37,13 @@ class Task(ABC):
         id: catalogue id, such as `procgen/starpilot-easy-v0`.
         score_range: `(r_min, r_max)` of the normalised score, or None where none is published.
         random_return: measured return of the uniform random policy, by split.
+        replays: whether the same actions give the same bits on every machine, so that a dataset
+            can be shipped as a trace. Sines, and whatever else a library rounds as it likes, do
+            not.
     """
 
     api_version: ClassVar[int] = 1
+    replays: ClassVar[bool] = True
 
     id: str
     score_range: tuple[float, float] | None

@@ -37,6 +37,8 @@ class GymnasiumTask(Task):
         random_return: measured return of the uniform random policy, by split.
     """
 
+    replays = False
+
     id: str
     env: str
     physics: Mapping[str, float] = field(default_factory=dict)

@@ -52,9 +52,9 @@ def test_a_mixed_dataset_is_equal_parts_of_five_policies_along_training(
         np.testing.assert_allclose(episode.action_probs, said, atol=0.01)
 
 
-def test_too_short_a_training_cannot_be_mixed() -> None:
+def test_too_short_a_training_cannot_be_mixed(task: Task) -> None:
     with pytest.raises(BadConfig, match="too few snapshots for 5"):
-        mixed_policies({0: random_network(), 64: random_network()}, make_task("starpilot"))
+        mixed_policies({0: random_network(), 64: random_network()}, task)
 
 
 def test_a_random_dataset_takes_every_action_alike(task: Task) -> None:

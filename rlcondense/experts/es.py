@@ -54,7 +54,7 @@ class ESConfig:
     strategy: str = "openes"
     population: int = 64
     generations: int = 60
-    sigma: float = 0.1
+    sigma: float = 0.05
     learning_rate: float = 0.05
     width: int = 64
     depth: int = 2

@@ -29,7 +29,7 @@ from rlcondense.experts import zoo
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
-from rlcondense.networks import ENCODERS
+from rlcondense.networks import ENCODERS, SMALLEST
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -314,7 +314,9 @@ def configured(
 
 def _network_for(config: type[Any], task: Task | None) -> dict[str, Any]:
     """`mlp` in place of a default network that does not take what a task shows."""
-    if task is None or len(task.observation_space.shape or ()) == 3:
-        return {}
     default = next((f.default for f in dataclasses.fields(config) if f.name == "network"), None)
-    return {"network": "mlp"} if default in set(ENCODERS) - {"mlp"} else {}
+    if task is None or default not in set(ENCODERS) - {"mlp"}:
+        return {}
+    shape = task.observation_space.shape or ()
+    fits = len(shape) == 3 and min(shape[1:]) >= SMALLEST.get(str(default), 1)
+    return {} if fits else {"network": "mlp"}

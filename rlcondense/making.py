@@ -28,7 +28,7 @@ from rlcondense.experts import zoo
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
-from rlcondense.networks import ENCODERS
+from rlcondense.networks import FOR_FRAMES
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -65,8 +65,8 @@ def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -
 
     Args:
         name: its id.
-        task: what it is for, by name perhaps. A network that takes frames alone, if nobody named
-            it, is then `mlp` where the task shows vectors.
+        task: what it is for, by name perhaps. Defaults that are for frames are then `mlp` and no
+            augmentation where the task shows vectors.
         **settings: of its config.
 
     Example:
@@ -288,16 +288,23 @@ def configured(
     cls = _load(entry, base)
     owner = f"{entry.kind} {entry.id!r}"
     try:
-        suited = _network_for(cls.Config, make_task(task) if isinstance(task, str) else task)
+        suited = _suited(cls.Config, make_task(task) if isinstance(task, str) else task)
         config = make_config(cls.Config, {**suited, **entry.config, **settings}, owner)
         return cls(config, id=entry.id)
     except (AttributeError, TypeError) as error:
         raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error
 
 
-def _network_for(config: type[Any], task: Task | None) -> dict[str, Any]:
-    """`mlp` in place of a default network that does not take what a task shows."""
+def _suited(config: type[Any], task: Task | None) -> dict[str, Any]:
+    """`mlp` and no augmentation in place of defaults that are for frames, where a task shows none.
+
+    Args:
+        config: a class of settings.
+        task: what they are for, if anyone knows.
+    """
     if task is None or len(task.observation_space.shape or ()) == 3:
         return {}
-    default = next((f.default for f in dataclasses.fields(config) if f.name == "network"), None)
-    return {"network": "mlp"} if default in set(ENCODERS) - {"mlp"} else {}
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    network = {"network": "mlp"} if defaults.get("network") in FOR_FRAMES else {}
+    augmented = defaults.get("augmentation", "none") != "none"
+    return network | ({"augmentation": "none"} if augmented else {})

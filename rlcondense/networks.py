@@ -212,6 +212,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "impala-patch2": partial(Impala, patch=2),
     "mlp": Mlp,
 }
+FOR_FRAMES = ("cnn4", "nature", "impala", "impala-patch2")
 OPTIONS = {
     "impala": ("width",),
     "impala-patch2": ("width",),

@@ -46,3 +46,11 @@ def test_levels_of_a_procgen_game_need_no_class() -> None:
     task = make_task("few/starpilot-v0")
     assert task.splits["seen"] == range(20)
     assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}
+
+
+def test_an_environment_of_gymnasiums_needs_no_class() -> None:
+    exec(_block("Add a task", 2), {})
+    task = make_task("mine/pendulum-moon-v0")
+    assert task.make_env().unwrapped.g == 1.62  # type: ignore[attr-defined]
+    assert task.make_env().unwrapped.m == 0.8  # type: ignore[attr-defined]
+    assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}

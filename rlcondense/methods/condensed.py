@@ -108,10 +108,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Displacement:
-    """How far synthetic observations moved from the real ones they started as, in grey levels.
+    """How far synthetic observations moved from the real ones they started as, in their own units.
 
     Attributes:
-        mean: mean absolute change of a pixel.
+        mean: mean absolute change of a pixel, in grey levels, or of a number.
         largest: the largest.
     """
 

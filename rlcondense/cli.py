@@ -280,6 +280,28 @@ def transfer(as_json: bool, **options: Any) -> None:
         sys.exit(1)
 
 
+@main.command()
+@_include
+@click.option("--task", "tasks", multiple=True, required=True, help="Task id or alias. Repeatable.")
+@click.option("--method", default="hades-r", show_default=True, help="Method id.")
+@click.option("--size", type=int, help="Transitions for each task. Default: the method's own.")
+@click.option("--seed", default=0, show_default=True, help="Condensation seed.")
+@_measuring
+@_set
+@_device
+def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Train one policy on the sets of several TASKs together, and on each alone."""
+    from rlcondense.running.multitask import multitask as run_multitask
+
+    settings, learner_settings = _settings(pairs)
+    progress = ConsoleProgress()
+    result = run_multitask(
+        **options, settings=settings, learner_settings=learner_settings, progress=progress
+    )
+    progress.close()
+    click.echo(json.dumps(result.to_json(), indent=2) if as_json else str(result))
+
+
 _workers = _options(
     click.option("--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."),
     click.option("--threads", default=1, show_default=True, help="Threads of each worker."),

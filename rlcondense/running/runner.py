@@ -482,7 +482,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
         given = bench.learner.requires if method.gives is None else method.gives
         if reason := _misfit(bench, given):
             return reason
-        return _learned(bench, cell, _condensed(bench, method, budget, seed, cell))
+        return _learned(bench, cell, condensed(bench, method, budget, seed))
 
     return _cached(bench, cell, key, compute)
 
@@ -618,14 +618,12 @@ def reference_policies(
     return NetworkPolicies(networks, seeds, device=device, space=task.action_space)
 
 
-def _condensed(
-    bench: Bench, method: Method[Any], budget: Budget, seed: int, cell: Cell
-) -> CondensedDataset:
+def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> CondensedDataset:
     """Condense, or take what an earlier run or another learner's cell left."""
 
     expert = bench.expert if "expert" in method.needs else None
     made_from = canonical_json(_key(bench, expert, method))
-    name = cell.condensation_id
+    name = _method_cell(bench, method, budget, seed).condensation_id
 
     def condense() -> CondensedDataset:
         return method.condense(

@@ -600,10 +600,18 @@ def list_(group: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool) -> None:
-    """Show a catalogue entry, a suite, or the report of a condensed dataset in a folder."""
+@click.option("--png", type=click.Path(path_type=Path), help="Draw a folder's frames to a file.")
+def show(name: str, as_json: bool, png: Path | None) -> None:
+    """Show a catalogue entry, a suite, or a condensed dataset in a folder: its report and, of
+    vectors, its states and actions."""
     from rlcondense.running.suite import shipped_suites, suites_folder
 
+    if png is not None:
+        from rlcondense.methods.condensed import load_condensed
+        from rlcondense.reporting.pictures import draw_enlarged
+
+        draw_enlarged(load_condensed(Path(name)), png)
+        click.echo(f"frames           {png}", err=as_json)
     if name in shipped_suites() and not as_json:
         click.echo((suites_folder() / f"{name}.toml").read_text().rstrip())
         return
@@ -611,12 +619,31 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
-    findings = facts.pop("findings", None) or ()
+    findings, _ = facts.pop("findings", None) or (), facts.pop("curve", None)
     for key, value in facts.items():
         if value not in ("", [], {}, None):
             click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
     for finding in findings:
         click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
+    if table := _folder_table(Path(name)):
+        click.echo(f"\n{table}")
+
+
+def _folder_table(folder: Path) -> str | None:
+    """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
+    from rlcondense.catalogue import find
+    from rlcondense.errors import UnknownName
+    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.reporting.states import state_table
+
+    if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
+        return None
+    data = load_condensed(folder)
+    try:
+        facts = find("tasks", (data.report.task if data.report else None) or "").facts
+    except UnknownName:
+        facts = {}
+    return state_table(data, facts)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:

@@ -329,6 +329,7 @@ class Method(ABC, Generic[ConfigT]):
                 displacement=result.displacement,
                 matching_loss=result.matching_loss,
                 curve=result.curve,
+                task=task.id,
             ),
         )
         return with_findings(made, source)

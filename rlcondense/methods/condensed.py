@@ -34,6 +34,7 @@ SCALARS = {
 }  # fmt: skip
 KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
+_LATER = ("curve", "task")  # of a report, left out where there is none
 INITIAL = "initialisation."  # before the names of its weights
 
 
@@ -199,6 +200,7 @@ class CondensationReport:
         findings: of the detectors; None where none have looked.
         curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
             return along the way.
+        task: id of what it was condensed for; None where an earlier version wrote it.
     """
 
     method: str
@@ -216,14 +218,13 @@ class CondensationReport:
     matching_loss: MatchingLoss | None = None
     findings: tuple[Finding, ...] | None = None
     curve: Mapping[str, list[float]] | None = None
+    task: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
         found = self.findings
         plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
-        if self.curve is None:
-            del plain["curve"]
-        return plain
+        return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
 
 
 @dataclass(frozen=True)

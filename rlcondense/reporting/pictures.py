@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
-from rlcondense.errors import RLCondenseError
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import write_bytes, write_json
 from rlcondense.making import load_dataset
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
@@ -22,6 +22,7 @@ from rlcondense.reporting.schema import shown
 
 Array = npt.NDArray[Any]
 SHOWN = 8  # frames in a line
+MOST_ENLARGED, LEGIBLE = 16, 64  # frames in a line, and the shorter side of each in pixels
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # whose shares are told
 MOST_BYTES = 2 * 2**20
@@ -77,6 +78,20 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
     return path
 
 
+def draw_enlarged(data: CondensedDataset, path: Path) -> None:
+    """Draw some frames of a condensed dataset, small ones enlarged so that people can see them.
+
+    Raises:
+        BadConfig: its observations are no frames.
+    """
+    drawn = draw(data, most=MOST_ENLARGED)
+    if drawn is None:
+        shape = data.observations.shape[1:]
+        raise BadConfig(f"observations of {shape} are no frames, and cannot be drawn")
+    times = max(1, LEGIBLE // min(data.observations.shape[2:]))
+    write_bytes(path, _png(drawn[0].repeat(times, 0).repeat(times, 1)))
+
+
 def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
     """Files among a leaderboard's pictures that are none, and why.
 
@@ -120,13 +135,14 @@ def _source(data: CondensedDataset) -> TransitionDataset | None:
 
 
 def draw(
-    data: CondensedDataset, source: TransitionDataset | None = None
+    data: CondensedDataset, source: TransitionDataset | None = None, most: int = SHOWN
 ) -> tuple[npt.NDArray[np.uint8], Picture] | None:
     """A sheet of frames, and what it shows.
 
     Args:
         data: what was condensed.
         source: what it was condensed from.
+        most: frames in a line.
 
     Returns:
         `(height, width, 3)` and the picture; None for observations that are no frames. A selection
@@ -135,7 +151,7 @@ def draw(
     """
     if data.observations.ndim != 4 or data.observations.shape[1] not in (1, 3):
         return None
-    rows = np.unique(np.linspace(0, len(data) - 1, SHOWN).round().astype(int))
+    rows = np.unique(np.linspace(0, len(data) - 1, most).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1
     if source is not None and not _is_from(data, source):

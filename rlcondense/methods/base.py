@@ -298,14 +298,15 @@ class Method(ABC, Generic[ConfigT]):
         # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
         made_too = {"following"} if result.source_indices is None else set()
         uncounted = set(EXTRA) - made_too
-        initial = result.initialisation.weights if result.initialisation else {}
+        start = result.initialisation
+        initial = sum(w.nbytes for w in start.weights.values()) if start else None
         made = CondensedDataset(
             **kept,
             weights=weights,
             label_kind=result.label_kind,
             source_indices=result.source_indices,
             initial_indices=result.initial_indices,
-            initialisation=result.initialisation,
+            initialisation=start,
             report=CondensationReport(
                 method=self.id,
                 config=config_json(self.config),
@@ -317,7 +318,7 @@ class Method(ABC, Generic[ConfigT]):
                 size=size,
                 bytes=weights.nbytes
                 + sum(c.nbytes for name, c in kept.items() if name not in uncounted)
-                + sum(w.nbytes for w in initial.values()),
+                + (initial or 0),
                 label_kind=result.label_kind,
                 cost=Cost(
                     gradient_evaluations=result.gradient_evaluations,
@@ -330,6 +331,7 @@ class Method(ABC, Generic[ConfigT]):
                 matching_loss=result.matching_loss,
                 curve=result.curve,
                 task=task.id,
+                initialisation_bytes=initial,
             ),
         )
         return with_findings(made, source)

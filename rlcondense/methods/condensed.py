@@ -34,7 +34,7 @@ SCALARS = {
 }  # fmt: skip
 KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
-_LATER = ("curve", "task")  # of a report, left out where there is none
+_LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
 INITIAL = "initialisation."  # before the names of its weights
 
 
@@ -201,6 +201,7 @@ class CondensationReport:
         curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
             return along the way.
         task: id of what it was condensed for; None where an earlier version wrote it.
+        initialisation_bytes: of `bytes` those of the initialisation, if there is one.
     """
 
     method: str
@@ -219,6 +220,7 @@ class CondensationReport:
     findings: tuple[Finding, ...] | None = None
     curve: Mapping[str, list[float]] | None = None
     task: str | None = None
+    initialisation_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""

@@ -22,6 +22,7 @@ from rlcondense.networks import NetworkSpec
 from rlcondense.policies import network_from_arrays
 from rlcondense.populations import Population, cloned, play
 from rlcondense.progress import silent
+from rlcondense.reporting.verification import verify
 from rlcondense.running.runner import run
 from rlcondense.tasks.base import Task
 from tests import small_tasks
@@ -180,7 +181,8 @@ def test_what_is_saved_comes_back_with_its_initialisation(cartpole: Task, tmp_pa
         assert np.array_equal(again.initialisation.weights[name], weights)
     kept = data.observations.nbytes + data.actions.nbytes + data.weights.nbytes
     assert data.report is not None
-    assert data.report.bytes == kept + 4 * (4 * 8 + 8 + 8 * 8 + 8 + 8 * 2 + 2)
+    assert data.report.initialisation_bytes == 4 * (4 * 8 + 8 + 8 * 8 + 8 + 8 * 2 + 2)
+    assert data.report.bytes == kept + data.report.initialisation_bytes
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -375,6 +377,24 @@ def test_it_runs_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert go().reused == len(result.references) + 1
     with pytest.raises(BadConfig, match="no dataset is shipped"):
         run("random", "cartpole", size=4, results=tmp_path)
+
+
+def test_its_records_can_be_published(tmp_path: Path) -> None:
+    """With the reference rows of cart-pole's data, trained as its own students are."""
+    result = run(
+        "hades-f", "cartpole", size=4, seeds=2, episodes=20, settings=SMALL, device="cpu",
+        results=tmp_path, progress=silent,
+    )  # fmt: skip
+    names = [row["cell"]["method"]["id"] for row in result.references]
+    assert {"random", "full", "marginal-policy", "expert"} <= set(names)
+    [random] = [row for row in result.references if row["cell"]["method"]["id"] == "random"]
+    assert random["cell"]["learner"] == result.record["cell"]["learner"]
+    assert result.record["report"]["task"] == "classic/cartpole-v0"
+    assert f"{result.record['report']['cost']['environment_steps']:,} environment steps" in str(
+        result
+    )
+    found = verify(tmp_path)
+    assert found.ok, [str(finding) for finding in found.findings]
 
 
 def test_four_pairs_teach_cartpole_something(cartpole: Task) -> None:

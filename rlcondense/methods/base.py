@@ -49,7 +49,7 @@ class Problem:
     """What a method is given.
 
     Attributes:
-        source: what to condense; None of online methods, which are given the task alone.
+        source: what to condense; None of methods that are given the task alone.
         task: a view of the task that can make seen levels only.
         budget: how much may be kept.
         expert: the dataset's policy, for methods that declare that they need it.
@@ -75,7 +75,7 @@ class Problem:
 
     @property
     def dataset(self) -> TransitionDataset:
-        """What to condense, of offline methods."""
+        """What to condense."""
         assert self.source is not None
         return self.source
 
@@ -188,8 +188,9 @@ class Method(ABC, Generic[ConfigT]):
     writes `_condense`.
 
     Attributes:
-        access: `offline`, or `online` for methods that step the seen levels, count the steps, and
-            are given no dataset.
+        access: `offline`, or `online` for methods that step the seen levels and count the steps.
+        takes_data: whether it condenses a dataset. One that makes its own from the task alone is
+            given none.
         needs: of `rewards`, `action_probs`, `expert`, `episodes`.
         label_kinds: the kinds of label it can give.
         stochastic: whether another seed gives another dataset.
@@ -203,6 +204,7 @@ class Method(ABC, Generic[ConfigT]):
     api_version: ClassVar[int] = 1
     Config: ClassVar[type[Any]] = NoConfig
     access: ClassVar[str] = "offline"
+    takes_data: ClassVar[bool] = True
     needs: frozenset[str] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
     stochastic: ClassVar[bool] = True
@@ -242,7 +244,7 @@ class Method(ABC, Generic[ConfigT]):
         """Make a condensed dataset and its report.
 
         Args:
-            dataset: what to condense, not changed; an online method takes no notice of it.
+            dataset: what to condense, not changed; may be None where `takes_data` is False.
             task: the task it was collected on.
             budget: transitions, or a `Budget`.
             expert: the dataset's policy; passed on only to methods that need it.
@@ -261,7 +263,7 @@ class Method(ABC, Generic[ConfigT]):
         if seed < 0:
             raise BadConfig(f"seed must be at least 0, not {seed}")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
-        source = None if self.access == "online" else dataset
+        source = dataset if self.takes_data else None
         self._check_needs(source, expert)
         problem = Problem(
             source=source,
@@ -337,7 +339,7 @@ class Method(ABC, Generic[ConfigT]):
         return with_findings(made, source)
 
     def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
-        if dataset is None and self.access == "offline":
+        if dataset is None and self.takes_data:
             raise BadConfig(f"method {self.id!r} needs a dataset to condense")
         if "expert" in self.needs and expert is None:
             whose = f"dataset {dataset.id!r}" if dataset is not None else "the task"

@@ -187,7 +187,7 @@ class CondensationReport:
         config: its settings, defaults resolved.
         seed: condensation seed.
         budget: as asked for.
-        dataset: id of the source; None of methods that step the environment instead.
+        dataset: id of the source; None of methods that take none.
         dataset_sha256: of the source's columns.
         expert_sha256: of the expert's weights, where the method was given them.
         size: transitions kept.

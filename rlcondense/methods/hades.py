@@ -111,6 +111,7 @@ class _Hades(Method[C]):
     """What both share."""
 
     access = "online"
+    takes_data = False
     label_kinds: ClassVar[tuple[str, ...]] = ("hard", "continuous")
     gives: ClassVar[frozenset[str] | None] = frozenset({"observations", "actions"})
 

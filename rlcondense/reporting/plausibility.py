@@ -429,9 +429,9 @@ def _whole_report(report: Record) -> Iterator[str]:
 
 
 def _needs_no_data(name: str, report: Record, known: Known) -> bool:
-    """Whether a method steps the environment instead; of somebody else's its report says so."""
+    """Whether a method is given the task alone; of somebody else's its report says so."""
     if known.is_built_in("methods", name):
-        return bool(known.entries["methods"][name].load().access == "online")
+        return not known.entries["methods"][name].load().takes_data
     return report.get("dataset") is None
 
 

@@ -196,7 +196,7 @@ _REPORT: Json = {
         "config": _CONFIG,
         "seed": _count("condensation seed"),
         "budget": _BUDGET,
-        "dataset": _or_null(_id("id of the source; null of methods that step the environment")),
+        "dataset": _or_null(_id("id of the source; null of methods that take no data")),
         "dataset_sha256": _or_null(_sha256("of the source's columns; null likewise")),
         "expert_sha256": _or_null(_sha256("of the expert's weights, if the method was given them")),
         "size": _count("transitions kept", 1),

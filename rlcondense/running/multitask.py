@@ -273,7 +273,7 @@ def multitask(
             results=results,
             refresh=refresh,
             progress=progress,
-            needs_dataset=maker.access == "offline",
+            needs_dataset=maker.takes_data,
         )
         budget = runner.budget_of(facts.get("budget", {}), size, None, None)
         parts[task.id] = padded[task.id].padded(runner.condensed(bench, maker, budget, seed))

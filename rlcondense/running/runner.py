@@ -158,8 +158,8 @@ def run(
 ) -> RunResult:
     """Condense, train and evaluate, with the reference rows, or read all that back.
 
-    A method that steps the environment needs no dataset; where there is none for its task, the
-    reference rows that need one are missing.
+    A method that takes no data needs no dataset; where there is none for its task, the reference
+    rows that need one are missing.
 
     Args:
         method: id of the method.
@@ -204,7 +204,7 @@ def run(
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=made.access == "offline",
+        needs_dataset=made.takes_data,
     )
     bench = replace(bench, keep_policies=keep_policies)
     outcomes = [run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
@@ -232,7 +232,7 @@ def condense_to(
     made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
-    name = "" if made.access == "online" else dataset or default_dataset(the_task)
+    name = (dataset or default_dataset(the_task)) if made.takes_data else ""
     data = made.condense(
         load_dataset(name, download=download, progress=progress) if name else None,
         task=the_task,

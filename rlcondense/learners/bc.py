@@ -149,7 +149,7 @@ class BehaviouralCloning(Learner[BCConfig]):
 
     def _targets(self, data: CondensedDataset, spec: NetworkSpec) -> npt.NDArray[np.float32]:
         if spec.head == "gaussian":
-            return np.asarray(data.actions, np.float32).reshape(len(data), -1)
+            return np.array(data.actions, np.float32).reshape(len(data), -1)
         if data.label_kind == "soft" and self.config.loss != "nll":
             return data.column("action_probs").astype(np.float32)
         return np.eye(spec.num_outputs, dtype=np.float32)[data.actions]

@@ -126,8 +126,7 @@ class BehaviouralCloning(Learner[BCConfig]):
                 done = first * c.updates + updates
                 progress("train", done, len(seeds) * c.updates, f"loss {loss:.3f}")
 
-            begun = [initial_network(spec, seed, start).to(device) for seed in group]
-            networks += _train(rows, begun, c, group, report)
+            networks += _train(rows, spec, c, group, device, report, start)
         for seed, network in zip(seeds, networks, strict=True):
             if not all(p.isfinite().all() for p in network.parameters()):
                 raise RLCondenseError(
@@ -201,14 +200,16 @@ class _Rows:
 
 def _train(
     rows: _Rows,
-    networks: list[PolicyNetwork],
+    spec: NetworkSpec,
     c: BCConfig,
     seeds: Sequence[int],
+    device: str,
     report: Callable[[int, float], None],
+    start: Initialisation | None = None,
 ) -> list[PolicyNetwork]:
     """Train one network for each seed, with one step for all."""
-    is_gaussian = networks[0].spec.head == "gaussian"
-    losses = gaussian_losses if is_gaussian else partial(row_losses, name=c.loss)
+    networks = [initial_network(spec, seed, start).to(device) for seed in seeds]
+    losses = gaussian_losses if spec.head == "gaussian" else partial(row_losses, name=c.loss)
     students: _Alone | _Together = (
         _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
     )

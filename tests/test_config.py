@@ -58,10 +58,11 @@ def test_every_setting_of_gradmatch_is_within_reach() -> None:
     method = make_method(
         "gradmatch", network="cnn4", iterations=5, learning_rate=2.0, real_batch=8, labels="soft"
     )
-    assert asdict(method.config) == {
+    given = {
         "network": "cnn4",
         "iterations": 5,
         "learning_rate": 2.0,
         "real_batch": 8,
         "labels": "soft",
     }
+    assert asdict(method.config).items() >= given.items()

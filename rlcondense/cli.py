@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -279,6 +279,28 @@ def transfer(as_json: bool, **options: Any) -> None:
         click.echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
     if any(record["status"] == "failed" for record in result.records):
         sys.exit(1)
+
+
+@main.command()
+@_include
+@click.option("--task", "tasks", multiple=True, required=True, help="Task id or alias. Repeatable.")
+@click.option("--method", default="hades-r", show_default=True, help="Method id.")
+@click.option("--size", type=int, help="Transitions for each task. Default: the method's own.")
+@click.option("--seed", default=0, show_default=True, help="Condensation seed.")
+@_measuring
+@_set
+@_device
+def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Train one policy on the sets of several TASKs together, and on each alone."""
+    from rlcondense.running.multitask import multitask as run_multitask
+
+    settings, learner_settings = _settings(pairs)
+    progress = ConsoleProgress()
+    result = run_multitask(
+        **options, settings=settings, learner_settings=learner_settings, progress=progress
+    )
+    progress.close()
+    click.echo(json.dumps(result.to_json(), indent=2) if as_json else str(result))
 
 
 _workers = _options(
@@ -583,14 +605,14 @@ def list_(group: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--png", type=click.Path(path_type=Path), help="Draw a condensed dataset's frames to a file."
-)
-@click.option("--task", help="Whose frames they are, to name their colours.")
-def show(name: str, as_json: bool, png: Path | None, task: str | None) -> None:
-    """Show a catalogue entry, a suite, or the report of a condensed dataset in a folder."""
+@click.option("--png", type=click.Path(path_type=Path), help="Draw a folder's frames to a file.")
+def show(name: str, as_json: bool, png: Path | None) -> None:
+    """Show a catalogue entry, a suite, or a condensed dataset in a folder: its report and, of
+    vectors, its states and actions."""
     from rlcondense.running.suite import shipped_suites, suites_folder
 
+    if png is not None:
+        click.echo(_drawn(Path(name), png), err=as_json)
     if name in shipped_suites() and not as_json:
         click.echo((suites_folder() / f"{name}.toml").read_text().rstrip())
         return
@@ -598,25 +620,50 @@ def show(name: str, as_json: bool, png: Path | None, task: str | None) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
-    findings = facts.pop("findings", None) or ()
+    findings, _ = facts.pop("findings", None) or (), facts.pop("curve", None)
     for key, value in facts.items():
         if value not in ("", [], {}, None):
             click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
     for finding in findings:
         click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
-    if png is not None:
-        click.echo(_drawn(Path(name), png, task))
+    if table := _folder_table(Path(name)):
+        click.echo(f"\n{table}")
 
 
-def _drawn(condensed: Path, png: Path, task: str | None) -> str:
-    """Draw a condensed dataset, and say what the picture shows."""
-    from rlcondense.making import make_task
-    from rlcondense.reporting.pictures import draw_to, legend
+def _drawn(folder: Path, png: Path) -> str:
+    """Draw the frames of a condensed dataset in a folder, and say what they show."""
+    from rlcondense.methods.condensed import load_condensed
+    from rlcondense.reporting.pictures import draw_enlarged, legend
 
-    planes = make_task(task).planes if task is not None else ()
-    actions = draw_to(png, condensed)
-    lines = {"picture": str(png), "its actions": json.dumps(actions), "its colours": legend(planes)}
+    data = load_condensed(folder)
+    facts = _task_facts(data.report.task if data.report else None)
+    rows = draw_enlarged(data, png)
+    lines = {"frames": str(png), "colours": legend(facts.get("observation_names", ()))}
+    if data.actions.ndim == 1 and (names := facts.get("action_names", ())):
+        lines["labels"] = ", ".join(names[int(data.actions[row])] for row in rows)
     return "\n".join(f"{name:<16} {value}" for name, value in lines.items() if value)
+
+
+def _task_facts(task: str | None) -> Mapping[str, Any]:
+    """What the catalogue says of a task, if there is one of that name."""
+    from rlcondense.catalogue import find
+    from rlcondense.errors import UnknownName
+
+    try:
+        return find("tasks", task or "").facts
+    except UnknownName:
+        return {}
+
+
+def _folder_table(folder: Path) -> str | None:
+    """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
+    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.reporting.states import state_table
+
+    if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
+        return None
+    data = load_condensed(folder)
+    return state_table(data, _task_facts(data.report.task if data.report else None))
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
@@ -812,6 +859,43 @@ def expert_train(
     progress.close()
     _print_returns(card["returns"])
     click.echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
+
+
+@expert.command("evolve")
+@click.argument("task")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/evolved/TASK."
+)
+@click.option(
+    "--episodes", default=100, show_default=True, help="Episodes of its evaluation on each split."
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting. Repeatable.")
+@_device
+def expert_evolve(
+    task: str, seed: int, out: Path | None, episodes: int, pairs: Sequence[str], device: str
+) -> None:
+    """Evolve a policy's weights, HaDES' baseline, into a folder that 'evaluate' takes."""
+    from rlcondense.experts.es import evolve_to
+
+    settings, learner_settings = _settings(pairs)
+    if learner_settings:
+        raise BadConfig("expert evolve trains no learner: --set takes settings of evolution only")
+    command = ["rlcondense", "expert", "evolve", task, "--seed", str(seed)]
+    command += [part for pair in pairs for part in ("--set", pair)]
+    progress = ConsoleProgress()
+    folder, card = evolve_to(
+        out,
+        task,
+        {**settings, "seed": str(seed)},
+        episodes=episodes,
+        device=device,
+        command=shlex.join(command),
+        progress=progress,
+    )
+    progress.close()
+    _print_returns(card["returns"])
+    click.echo(f"{card['environment_steps']:,} steps in {card['seconds']:.0f} s: {folder}")
 
 
 @expert.command("list")

@@ -82,6 +82,12 @@ class NetworkSpec:
         """Those of width, depth and activation that are given."""
         return given_options(self)
 
+    @property
+    def input_scale(self) -> float:
+        """What observations are multiplied with before the first layer."""
+        is_pixels = len(self.observation_shape) == 3
+        return 1 / 255 if self.input == "scaled" and is_pixels else 1.0
+
 
 class Cnn4(nn.Module):
     """Four 3x3 convolutions 12-48-12-3, each pooled by 2 (Light, Liu and Hu, 2024, as coded)."""
@@ -206,6 +212,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "impala-patch2": partial(Impala, patch=2),
     "mlp": Mlp,
 }
+FOR_FRAMES = ("cnn4", "nature", "impala", "impala-patch2")
 OPTIONS = {
     "impala": ("width",),
     "impala-patch2": ("width",),
@@ -259,7 +266,7 @@ class PolicyNetwork(nn.Module):
         if spec.head == "gaussian":
             self.log_std = nn.Parameter(torch.zeros(spec.num_outputs))
         is_pixels = len(spec.observation_shape) == 3
-        self._scale = 1 / 255 if spec.input == "scaled" and is_pixels else 1.0
+        self._scale = spec.input_scale
         self.channels_last = is_pixels
         if is_pixels:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -291,8 +298,12 @@ class PolicyNetwork(nn.Module):
             outputs: Tensor = self.head(features)
         if self.spec.head == "categorical":
             return outputs
-        log_std = (LOG_STD_GAIN * self.log_std).clamp(*LOG_STD_RANGE)
-        return torch.cat([outputs, log_std.expand_as(outputs)], 1)
+        return torch.cat([outputs, spread(self.log_std).expand_as(outputs)], 1)
+
+
+def spread(learned: Tensor) -> Tensor:
+    """The logarithms of a Gaussian's standard deviations, of what is learned for them."""
+    return (LOG_STD_GAIN * learned).clamp(*LOG_STD_RANGE)
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype:

@@ -261,7 +261,7 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
         raise CorruptArtifact(f"{folder} does not hold policies: it names no seeds")
     arrays = read_arrays(folder / "policies.safetensors")
     try:
-        spec = _spec_from_json(config["network"])
+        spec = spec_from_json(config["network"])
         networks = [network_from_arrays(spec, arrays, f"{i}.") for i in range(len(config["seeds"]))]
         is_box = spec.head == "gaussian"
         return NetworkPolicies(
@@ -290,7 +290,8 @@ def network_from_arrays(
     return network
 
 
-def _spec_from_json(value: dict[str, Any]) -> NetworkSpec:
+def spec_from_json(value: Mapping[str, Any]) -> NetworkSpec:
+    """The spec of its fields as plain values."""
     return NetworkSpec(**{**value, "observation_shape": tuple(value["observation_shape"])})
 
 

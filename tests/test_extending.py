@@ -50,8 +50,16 @@ def test_levels_of_a_procgen_game_need_no_class() -> None:
     assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}
 
 
+def test_an_environment_of_gymnasiums_needs_no_class() -> None:
+    exec(_block("Add a task", 2), {})
+    task = make_task("mine/pendulum-moon-v0")
+    assert task.make_env().unwrapped.g == 1.62  # type: ignore[attr-defined]
+    assert task.make_env().unwrapped.m == 0.8  # type: ignore[attr-defined]
+    assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}
+
+
 def test_robots_and_games_need_no_class() -> None:
-    exec(_block("Add a task", 1) + _block("Add a task", 2), {})
+    exec(_block("Add a task", 3), {})
     hopper, breakout = make_task("light/hopper-v0"), make_task("long/breakout-v0")
     assert isinstance(hopper, MujocoTask)
     assert hopper.masses == {"torso": 0.5}

@@ -9,6 +9,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import read_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import (
     NetworkPolicies,
@@ -122,6 +123,7 @@ def test_saved_policies_come_back_bit_for_bit(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     index = np.array([0, 1])
     assert again.seeds == (4, 7)
+    assert "head" not in read_json(tmp_path / "policies.json")["network"]  # as it always was
     assert np.array_equal(again.action_probs(frames, index), policies.action_probs(frames, index))
 
 

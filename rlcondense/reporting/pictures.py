@@ -23,6 +23,7 @@ from rlcondense.reporting.schema import shown
 
 Array = npt.NDArray[Any]
 SHOWN = 8  # frames in a line
+MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # whose shares are told
 MOST_BYTES = 2 * 2**20
@@ -87,23 +88,22 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
     return path
 
 
-def draw_to(path: Path, condensed: Path) -> list[Any]:
-    """Draw a condensed dataset that lies in a folder to a PNG.
+def draw_enlarged(data: CondensedDataset, path: Path) -> tuple[int, ...]:
+    """Draw some frames of a condensed dataset to a PNG.
 
     Returns:
-        The actions that the shown frames are labelled with.
+        The rows that are shown.
 
     Raises:
         BadConfig: its observations are no frames.
-        CorruptArtifact: the folder holds no condensed dataset.
     """
-    data = load_condensed(condensed)
-    drawn = draw(data, _source(data))
+    drawn = draw(data, most=MOST_ENLARGED)
     if drawn is None:
         shape = data.observations.shape[1:]
-        raise BadConfig(f"{condensed} has no frames to show, but {shape} observations")
-    write_bytes(path, _png(drawn[0]))
-    return list(np.asarray(data.actions)[list(drawn[1].rows)].tolist())
+        raise BadConfig(f"observations of {shape} are no frames, and cannot be drawn")
+    sheet, picture = drawn
+    write_bytes(path, _png(sheet))
+    return picture.rows
 
 
 def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -139,7 +139,7 @@ def _not_as_drawn(path: Path) -> str:
 
 
 def _source(data: CondensedDataset) -> TransitionDataset | None:
-    if data.report is None:
+    if data.report is None or data.report.dataset is None:
         return None
     try:
         found = load_dataset(data.report.dataset)
@@ -149,13 +149,14 @@ def _source(data: CondensedDataset) -> TransitionDataset | None:
 
 
 def draw(
-    data: CondensedDataset, source: TransitionDataset | None = None
+    data: CondensedDataset, source: TransitionDataset | None = None, most: int = SHOWN
 ) -> tuple[npt.NDArray[np.uint8], Picture] | None:
     """A sheet of frames, and what it shows.
 
     Args:
         data: what was condensed.
         source: what it was condensed from.
+        most: frames in a line.
 
     Returns:
         `(height, width, 3)` and the picture; None for observations that are no frames. A selection
@@ -166,7 +167,7 @@ def draw(
     if data.observations.ndim != 4:
         return None
     painted = data.observations.shape[1] not in (1, 3)
-    rows = np.unique(np.linspace(0, len(data) - 1, SHOWN).round().astype(int))
+    rows = np.unique(np.linspace(0, len(data) - 1, most).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1
     if source is not None and not _is_from(data, source):

@@ -414,6 +414,8 @@ def _report(record: Record, known: Known) -> Iterator[str]:
             "dataset_sha256": record["key"].get("dataset_sha256"),
             "expert_sha256": record["key"].get("expert_sha256"),
         }
+        if _needs_no_data(name, report, known):
+            expected |= {"dataset": None, "dataset_sha256": None}
     for field, value in expected.items():
         if field not in report:
             yield f"report lacks {field}"
@@ -429,6 +431,13 @@ def _whole_report(report: Record) -> Iterator[str]:
     for name in COUNTED:
         if type(cost.get(name)) is not int or cost[name] < 0:
             yield f"report.cost.{name} must be a whole number, and is {shown(cost.get(name))}"
+
+
+def _needs_no_data(name: str, report: Record, known: Known) -> bool:
+    """Whether a method is given the task alone; of somebody else's its report says so."""
+    if known.is_built_in("methods", name):
+        return not known.entries["methods"][name].load().takes_data
+    return report.get("dataset") is None
 
 
 def _budget(record: Record, known: Known) -> Iterator[str]:
@@ -454,7 +463,7 @@ def _bytes(record: Record, known: Known) -> Iterator[str]:
     size = report["size"]
     least = size * values * (1 if space.dtype == np.uint8 else 4)
     # Float32 observations, the action, its probabilities, the weight and a dozen scalars.
-    most = size * (values * 4 + outputs * 16 + 200)
+    most = size * (values * 4 + outputs * 16 + 200) + report.get("initialisation_bytes", 0)
     if not least <= report["bytes"] <= most:
         yield f"{size} transitions take {least:,} to {most:,} bytes, not {report['bytes']:,}"
 

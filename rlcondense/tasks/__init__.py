@@ -11,6 +11,7 @@ from rlcondense.catalogue import entries
 _MAKERS = {
     "rlcondense.tasks.classic_control:ClassicControlTask": "rlcondense.tasks.gymnasium:make_one",
     "rlcondense.tasks.gymnasium:GymnasiumTask": "rlcondense.tasks.gymnasium:make_one",
+    "rlcondense.tasks.images:ImagesTask": "rlcondense.tasks.images:ImagesEnv",
     "rlcondense.tasks.minatar:MinAtarTask": "rlcondense.tasks.minatar:make_one",
     "rlcondense.tasks.mujoco:MujocoTask": "rlcondense.tasks.mujoco:make_one",
     "rlcondense.tasks.procgen:ProcgenTask": "rlcondense.tasks.procgen:ProcgenEnv",

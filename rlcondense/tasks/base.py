@@ -54,11 +54,6 @@ class Task(ABC):
         """The space of one observation, channel first for images."""
 
     @property
-    def planes(self) -> tuple[str, ...]:
-        """What is in each plane of a frame, where planes are no colours."""
-        return ()
-
-    @property
     @abstractmethod
     def action_space(self) -> gymnasium.Space[Any]:
         """The space of one action."""

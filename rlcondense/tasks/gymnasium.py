@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import TransformObservation
 
 from rlcondense.errors import BadConfig
 from rlcondense.tasks.base import ReturnEstimate
@@ -20,7 +21,7 @@ from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
 
 @dataclass(frozen=True)
 class GymnasiumTask(LevelTask):
-    """An environment of Gymnasium with arrays as observations.
+    """An environment of Gymnasium with arrays as observations; those of float64 become float32.
 
     Args:
         id: catalogue id.
@@ -65,16 +66,21 @@ class GymnasiumTask(LevelTask):
         """One of Gymnasium's environments, with the task's physics.
 
         Raises:
-            BadConfig: it has no attribute of a name in `physics`.
+            BadConfig: it has no attribute of a name in `physics`, or shows no arrays.
         """
-        env = gymnasium.make(
-            self.env, render_mode=render_mode, disable_env_checker=True, **self.settings
-        )
+        shown: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        env = gymnasium.make(self.env, disable_env_checker=True, **shown, **self.settings)
         for name, value in self.physics.items():
             if not hasattr(env.unwrapped, name):
                 raise BadConfig(f"{self.env} has no {name!r} to change in the physics of {self.id}")
             setattr(env.unwrapped, name, value)
-        return env
+        space = env.observation_space
+        if not isinstance(space, gymnasium.spaces.Box):
+            raise BadConfig(f"{self.env} shows {space}; only arrays are supported")
+        if space.dtype != np.float64:
+            return env
+        single = gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))
+        return TransformObservation(env, lambda o: np.asarray(o, np.float32), single)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
@@ -97,7 +103,8 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
 
     def __init__(self, task: GymnasiumTask, order: LevelOrder) -> None:
         self.num_envs, self._order = order.num_envs, order
-        self._envs = [task.make_env() for _ in range(self.num_envs)]
+        self._envs: list[gymnasium.Env[Any, Any]] = []  # closed with this, however far it got
+        self._envs += (task.make_env() for _ in range(self.num_envs))
         self.single_observation_space = task.observation_space
         self.single_action_space = task.action_space
         self.observation_space = batch_space(task.observation_space, self.num_envs)

@@ -47,12 +47,12 @@ class Game(ABC):
         num_envs: N.
 
     Attributes:
-        planes: of a frame, by what is in them.
+        planes: of a frame.
         actions: those of the six that do something in this game.
         random: the stream of each place.
     """
 
-    planes: ClassVar[tuple[str, ...]]
+    planes: ClassVar[int]
     actions: ClassVar[tuple[int, ...]]
 
     def __init__(self, num_envs: int) -> None:
@@ -82,7 +82,7 @@ class Game(ABC):
 class Breakout(Game):
     """Keep a ball in play with a paddle, and break bricks with it."""
 
-    planes = ("paddle", "ball", "where the ball was", "bricks")
+    planes = 4
     actions = (STAY, LEFT, RIGHT)
 
     def __init__(self, num_envs: int) -> None:
@@ -126,7 +126,7 @@ class Breakout(Game):
         return broken.astype(np.int64), floor & ~above & ~ahead
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, len(self.planes))
+        frames, i = _blank(which, self.planes)
         frames[i, 0, SIDE - 1, self.paddle[which]] = 255
         frames[i, 1, self.y[which], self.x[which]] = 255
         frames[i, 2, self.last_y[which], self.last_x[which]] = 255
@@ -137,7 +137,7 @@ class Breakout(Game):
 class Asterix(Game):
     """Run among things that come from the sides: take gold, keep away from enemies."""
 
-    planes = ("player", "enemies", "where things were", "gold")
+    planes = 4
     actions = (STAY, LEFT, UP, RIGHT, DOWN)
     ROWS: ClassVar[Ints] = np.arange(1, 9)
 
@@ -204,7 +204,7 @@ class Asterix(Game):
         self.ramp_index += harder
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, len(self.planes))
+        frames, i = _blank(which, self.planes)
         frames[i, 0, self.player_y[which], self.player_x[which]] = 255
         place, row = np.nonzero(self.there[which])
         x, right = self.x[which][place, row], self.right[which][place, row]
@@ -218,7 +218,7 @@ class Asterix(Game):
 class Freeway(Game):
     """Cross eight lanes of cars again and again."""
 
-    planes = ("chicken", "cars", *(f"where cars of speed {speed} were" for speed in range(1, 6)))
+    planes = 7
     actions = (STAY, UP, DOWN)
     LANES: ClassVar[Ints] = np.arange(1, 9)
     COLUMN = 4
@@ -263,7 +263,7 @@ class Freeway(Game):
         return np.asarray(cars.any(1))
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, len(self.planes))
+        frames, i = _blank(which, self.planes)
         x, speed, i = self.x[which], self.speed[which], i[:, None]
         frames[i[:, 0], 0, self.y[which], self.COLUMN] = 255
         frames[i, 1, self.LANES, x] = 255
@@ -274,7 +274,7 @@ class Freeway(Game):
 class SpaceInvaders(Game):
     """Shoot at aliens that come down row by row, and shoot back."""
 
-    planes = ("cannon", "aliens", "aliens going left", "aliens going right", "shots", "their shots")
+    planes = 6
     actions = (STAY, LEFT, RIGHT, FIRE)
 
     def __init__(self, num_envs: int) -> None:
@@ -340,7 +340,7 @@ class SpaceInvaders(Game):
         self.alien_shot_timer[which] = 10
 
     def draw(self, which: Which) -> Frames:
-        frames, i = _blank(which, len(self.planes))
+        frames, i = _blank(which, self.planes)
         frames[i, 0, SIDE - 1, self.x[which]] = 255
         frames[:, 1] = aliens = self.aliens[which] * np.uint8(255)
         frames[i, np.where(self.heading[which] < 0, 2, 3)] = aliens
@@ -356,18 +356,7 @@ class Seaquest(Game):
         MissingExtra: MinAtar is not installed.
     """
 
-    planes = (
-        "bow",
-        "stern",
-        "shots",
-        "where things were",
-        "their shots",
-        "fish",
-        "submarines",
-        "oxygen",
-        "divers on board",
-        "divers",
-    )
+    planes = 10
     actions = (STAY, LEFT, UP, RIGHT, DOWN, FIRE)
     MOST_BYTES = 8192
 
@@ -445,12 +434,7 @@ class MinAtarTask(LevelTask):
 
     @property
     def observation_space(self) -> gymnasium.spaces.Box:
-        return gymnasium.spaces.Box(0, 255, (len(self.planes), SIDE, SIDE), np.uint8)
-
-    @property
-    def planes(self) -> tuple[str, ...]:
-        """What is in each plane of a frame."""
-        return GAMES[self.game].planes
+        return gymnasium.spaces.Box(0, 255, (GAMES[self.game].planes, SIDE, SIDE), np.uint8)
 
     @property
     def action_space(self) -> gymnasium.spaces.Discrete:

@@ -58,7 +58,10 @@ class ProcgenTask(Task):
             raise UnknownName("Procgen game", self.game, GAMES)
         if self.mode not in MODES:
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        shared = shared_levels(self.splits)
+        shared = range(
+            max(self.seen[0], self.heldout[0]),
+            min(sum(self.seen), sum(self.heldout)),
+        )
         if shared and not self.overlap:
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 

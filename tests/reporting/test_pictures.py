@@ -7,9 +7,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.making import make_method, make_task
 from rlcondense.methods.condensed import CondensedDataset
@@ -133,28 +131,3 @@ def test_dim_planes_are_dimly_painted() -> None:
     drawn = draw(CondensedDataset(frames, np.zeros(1, int), weights=np.ones(1, np.float32)))
     assert drawn is not None
     assert drawn[0][2 + 3 * 6, 2 + 4 * 6].tolist() == [115, 25, 25]  # half of red
-
-
-def test_show_draws_the_frames_and_names_their_colours(tmp_path: Path) -> None:
-    _games(4).save(tmp_path / "condensed")
-    target = str(tmp_path / "frames.png")
-    call = ["show", str(tmp_path / "condensed"), "--png", target]
-    done = CliRunner().invoke(main, [*call, "--task", "breakout"])
-    assert done.exit_code == 0
-    assert imageio.imread(target).shape == (64, 4 * 64, 3)
-    assert "its actions      [0, 1, 2, 0]" in done.stdout
-    assert "white paddle, red ball, cyan where the ball was, yellow bricks" in done.stdout
-    assert "colours" not in CliRunner().invoke(main, call).stdout
-
-
-def test_show_refuses_to_draw_what_is_no_picture(tmp_path: Path) -> None:
-    data = CondensedDataset(
-        np.zeros((4, 4), np.float32), np.zeros(4, int), weights=np.ones(4, np.float32)
-    )
-    data.save(tmp_path / "condensed")
-    done = CliRunner().invoke(
-        main, ["show", str(tmp_path / "condensed"), "--png", str(tmp_path / "frames.png")]
-    )
-    assert done.exit_code == 2
-    assert "has no frames to show, but (4,) observations" in done.stderr
-    assert not (tmp_path / "frames.png").exists()

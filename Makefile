@@ -20,6 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# Its games, which ours are compared with, need none of what it draws with.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps minatar
 	touch $@
 
 demo: $(READY)

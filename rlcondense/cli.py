@@ -7,7 +7,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ import click
 
 from rlcondense import __version__
 from rlcondense.console import ConsoleProgress, ConsoleSweep
-from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
 
 if TYPE_CHECKING:
@@ -281,6 +282,28 @@ def transfer(as_json: bool, **options: Any) -> None:
         click.echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
     if any(record["status"] == "failed" for record in result.records):
         sys.exit(1)
+
+
+@main.command()
+@_include
+@click.option("--task", "tasks", multiple=True, required=True, help="Task id or alias. Repeatable.")
+@click.option("--method", default="hades-r", show_default=True, help="Method id.")
+@click.option("--size", type=int, help="Transitions for each task. Default: the method's own.")
+@click.option("--seed", default=0, show_default=True, help="Condensation seed.")
+@_measuring
+@_set
+@_device
+def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Train one policy on the sets of several TASKs together, and on each alone."""
+    from rlcondense.running.multitask import multitask as run_multitask
+
+    settings, learner_settings = _settings(pairs)
+    progress = ConsoleProgress()
+    result = run_multitask(
+        **options, settings=settings, learner_settings=learner_settings, progress=progress
+    )
+    progress.close()
+    click.echo(json.dumps(result.to_json(), indent=2) if as_json else str(result))
 
 
 _workers = _options(
@@ -572,6 +595,10 @@ def list_(group: str | None, as_json: bool) -> None:
                 click.echo(f"    ! offered by {' and '.join(entry.rivals)}: cannot be used")
         for entry in collisions(name):
             click.echo(f"    ! {entry.id} of {entry.origin} is hidden by the built-in one")
+        for extra in sorted({entry.facts["extra"] for entry in rows if "extra" in entry.facts}):
+            if find_spec(extra) is None:
+                waiting = [entry.id for entry in rows if entry.facts.get("extra") == extra]
+                click.echo(f"  ! {MissingExtra(extra, extra)}: needed by {', '.join(waiting)}")
     if suites:
         click.echo("suites:")
     for suite in suites:
@@ -584,10 +611,14 @@ def list_(group: str | None, as_json: bool) -> None:
     "--settings", "with_settings", is_flag=True, help="With its settings, which takes to load it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool, with_settings: bool) -> None:
-    """Show a catalogue entry, a suite, or the report of a condensed dataset in a folder."""
+@click.option("--png", type=click.Path(path_type=Path), help="Draw a folder's frames to a file.")
+def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> None:
+    """Show a catalogue entry, a suite, or a condensed dataset in a folder: its report and, of
+    vectors, its states and actions."""
     from rlcondense.running.suite import shipped_suites, suites_folder
 
+    if png is not None:
+        click.echo(_drawn(Path(name), png), err=as_json)
     if name in shipped_suites() and not as_json:
         click.echo((suites_folder() / f"{name}.toml").read_text().rstrip())
         return
@@ -595,7 +626,7 @@ def show(name: str, as_json: bool, with_settings: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
-    findings = facts.pop("findings", None) or ()
+    findings, _ = facts.pop("findings", None) or (), facts.pop("curve", None)
     settings = facts.pop("settings", None) or {}
     for key, value in facts.items():
         if value not in ("", [], {}, None):
@@ -604,6 +635,44 @@ def show(name: str, as_json: bool, with_settings: bool) -> None:
         click.echo(f"--set {key}={_setting_text(value)}")
     for finding in findings:
         click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
+    if table := _folder_table(Path(name)):
+        click.echo(f"\n{table}")
+
+
+def _drawn(folder: Path, png: Path) -> str:
+    """Draw the frames of a condensed dataset in a folder, and say what they show."""
+    from rlcondense.methods.condensed import load_condensed
+    from rlcondense.reporting.pictures import draw_enlarged, legend
+
+    data = load_condensed(folder)
+    facts = _task_facts(data.report.task if data.report else None)
+    rows = draw_enlarged(data, png)
+    lines = {"frames": str(png), "colours": legend(facts.get("observation_names", ()))}
+    if data.actions.ndim == 1 and (names := facts.get("action_names", ())):
+        lines["labels"] = ", ".join(names[int(data.actions[row])] for row in rows)
+    return "\n".join(f"{name:<16} {value}" for name, value in lines.items() if value)
+
+
+def _task_facts(task: str | None) -> Mapping[str, Any]:
+    """What the catalogue says of a task, if there is one of that name."""
+    from rlcondense.catalogue import find
+    from rlcondense.errors import UnknownName
+
+    try:
+        return find("tasks", task or "").facts
+    except UnknownName:
+        return {}
+
+
+def _folder_table(folder: Path) -> str | None:
+    """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
+    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.reporting.states import state_table
+
+    if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
+        return None
+    data = load_condensed(folder)
+    return state_table(data, _task_facts(data.report.task if data.report else None))
 
 
 def _setting_text(value: Any) -> str:
@@ -764,11 +833,10 @@ def expert() -> None:
 @click.argument("task")
 @click.option(
     "--network",
-    default="impala",
-    show_default=True,
-    type=click.Choice(["impala", "impala-patch2", "nature"]),
+    type=click.Choice(["impala", "impala-patch2", "mlp", "nature"]),
+    help="Default: the task's in the catalogue, else impala.",
 )
-@click.option("--steps", default=25_000_000, show_default=True, help="Environment steps.")
+@click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder. Default: results/experts/TASK."
@@ -784,8 +852,8 @@ def expert() -> None:
 @_device
 def expert_train(
     task: str,
-    network: str,
-    steps: int,
+    network: str | None,
+    steps: int | None,
     seed: int,
     out: Path | None,
     resume: bool,
@@ -801,13 +869,15 @@ def expert_train(
     if learner_settings:
         raise BadConfig("expert train trains no learner: --set takes settings of PPO only")
     progress = ConsoleProgress()
-    command = ["rlcondense", "expert", "train", task, "--network", network, "--steps", str(steps)]
-    command += ["--seed", str(seed)] if seed else []
+    given = {"network": network, "steps": steps, "seed": seed or None}
+    said = {name: str(value) for name, value in given.items() if value is not None}
+    command = ["rlcondense", "expert", "train", task]
+    command += [part for name, value in said.items() for part in (f"--{name}", value)]
     command += [part for pair in pairs for part in ("--set", pair)]
     try:
         path, card = train_expert(
             task,
-            {"network": network, "steps": str(steps), "seed": str(seed), **settings},
+            {**said, **settings},
             out=out,
             resume=resume,
             restart=restart,
@@ -822,6 +892,43 @@ def expert_train(
     progress.close()
     _print_returns(card["returns"])
     click.echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
+
+
+@expert.command("evolve")
+@click.argument("task")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/evolved/TASK."
+)
+@click.option(
+    "--episodes", default=100, show_default=True, help="Episodes of its evaluation on each split."
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting. Repeatable.")
+@_device
+def expert_evolve(
+    task: str, seed: int, out: Path | None, episodes: int, pairs: Sequence[str], device: str
+) -> None:
+    """Evolve a policy's weights, HaDES' baseline, into a folder that 'evaluate' takes."""
+    from rlcondense.experts.es import evolve_to
+
+    settings, learner_settings = _settings(pairs)
+    if learner_settings:
+        raise BadConfig("expert evolve trains no learner: --set takes settings of evolution only")
+    command = ["rlcondense", "expert", "evolve", task, "--seed", str(seed)]
+    command += [part for pair in pairs for part in ("--set", pair)]
+    progress = ConsoleProgress()
+    folder, card = evolve_to(
+        out,
+        task,
+        {**settings, "seed": str(seed)},
+        episodes=episodes,
+        device=device,
+        command=shlex.join(command),
+        progress=progress,
+    )
+    progress.close()
+    _print_returns(card["returns"])
+    click.echo(f"{card['environment_steps']:,} steps in {card['seconds']:.0f} s: {folder}")
 
 
 @expert.command("list")
@@ -1001,9 +1108,7 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
 @click.option("--expert", metavar="TASK", help="Whose expert plays. Default: the task's own.")
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The trace file to write."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
 def dataset_collect(
     task: str,
     kind: str,
@@ -1013,14 +1118,14 @@ def dataset_collect(
     seed: int,
     out: Path,
 ) -> None:
-    """Play seen levels of a task and write the trace."""
+    """Play seen levels of a task and write the trace, or what was seen where none replays."""
     from rlcondense.catalogue import find
-    from rlcondense.experts.datasets import collect_dataset
+    from rlcondense.experts.datasets import collect_dataset, write_played
     from rlcondense.making import make_task
 
-    progress = ConsoleProgress()
+    made, progress = make_task(task), ConsoleProgress()
     trace = collect_dataset(
-        make_task(task),
+        made,
         kind,
         folder=folder,
         expert=find("tasks", expert).id if expert else None,
@@ -1029,7 +1134,7 @@ def dataset_collect(
         progress=progress,
     )
     progress.close()
-    trace.save(out)
+    write_played(trace, made, out)
     click.echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
 
 

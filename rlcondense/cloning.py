@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,37 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
     if name == "softmax-mse":
         return ((logits.softmax(1) - targets) ** 2).mean(1)
     return F.cross_entropy(logits, targets, reduction="none")
+
+
+def clip_each(parameters: Sequence[Tensor], length: float) -> None:
+    """Shorten the gradients of students whose weights are stacked, each to a length at most.
+
+    As `torch.nn.utils.clip_grad_norm_` does with one network's.
+
+    Args:
+        parameters: `(S, ...)`, with gradients.
+        length: the longest that is left as it is.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+    scale = (length / (norms + 1e-6)).clamp(max=1)
+    for g in gradients:
+        g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+
+
+def gaussian_losses(outputs: Tensor, actions: Tensor) -> Tensor:
+    """The negative log-likelihood of each continuous action.
+
+    Args:
+        outputs: `(B, 2A)`, means and logarithms of standard deviations.
+        actions: `(B, A)`.
+
+    Returns:
+        `(B,)`.
+    """
+    mean, log_std = outputs.chunk(2, 1)
+    errors = (actions - mean) / log_std.exp()
+    return (errors**2 / 2 + log_std + math.log(2 * math.pi) / 2).sum(1)
 
 
 def cloning_updates(

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from rlcondense.errors import BadConfig
 
 C = TypeVar("C")
+# Metadata of a setting that came later: while it has its default, it is left out of JSON, so that
+# what was computed before there was such a setting keeps its name.
+LATER: Mapping[str, Any] = types.MappingProxyType({"later": True})
 
 
 def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
@@ -42,8 +45,12 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
 
 
 def config_json(config: Any) -> dict[str, Any]:
-    """A config's fields as plain values."""
-    return dataclasses.asdict(config)
+    """A config's fields as plain values, but for `LATER` ones at their defaults."""
+    plain = dataclasses.asdict(config)
+    for f in dataclasses.fields(config):
+        if f.metadata.get("later") and plain[f.name] == f.default:
+            del plain[f.name]
+    return plain
 
 
 def check_positive(config: Any, *names: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from rlcondense.experts import zoo
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
+from rlcondense.networks import FOR_FRAMES, SMALLEST
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -58,19 +61,43 @@ def make_task(name: str) -> Task:
     return task
 
 
-def make_method(name: str, **settings: Any) -> Method[Any]:
+def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -> Method[Any]:
     """Make a method by id, with settings of its config.
+
+    Args:
+        name: its id.
+        task: what it is for, by name perhaps. Defaults that are for frames are then `mlp` and no
+            augmentation where the task shows vectors.
+        **settings: of its config.
+
+    `preset` names settings of the catalogue that the others go over; it is none itself.
 
     Example:
         >>> make_method("gradmatch", iterations=100).config.iterations
         100
+        >>> make_method("gradmatch", "cartpole").config.network
+        'mlp'
     """
-    return configured(catalogue.find("methods", name), Method, settings)  # type: ignore[no-any-return]
+    entry = catalogue.find("methods", name)
+    given = _without_preset(entry, settings)
+    return configured(entry, Method, given, task)  # type: ignore[no-any-return]
 
 
-def make_learner(name: str, **settings: Any) -> Learner[Any]:
-    """Make a learner by id, with settings of its config."""
-    return configured(catalogue.find("learners", name), Learner, settings)  # type: ignore[no-any-return]
+def _without_preset(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over those of the preset that they name, if they name one."""
+    if "preset" not in settings:
+        return dict(settings)
+    presets = facts_of(entry).get("presets", {})
+    wanted = settings["preset"]
+    if wanted not in presets:
+        known = ", ".join(sorted(presets)) or "none"
+        raise BadConfig(f"method {entry.id!r} has no preset {wanted!r} (known: {known})")
+    return {**presets[wanted], **{k: v for k, v in settings.items() if k != "preset"}}
+
+
+def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) -> Learner[Any]:
+    """Make a learner by id, with settings of its config; arguments as for `make_method`."""
+    return configured(catalogue.find("learners", name), Learner, settings, task)  # type: ignore[no-any-return]
 
 
 def load_expert(name: str) -> Expert:
@@ -245,7 +272,7 @@ def facts_of(entry: Entry) -> dict[str, Any]:
 
     `budget`: what `run` uses where none is given. `learner`: settings its students are trained
     with. `check_config`: settings that make its checks quick. `expected_failures`: checks that it
-    is known to fail, and why.
+    is known to fail, and why. `presets`: settings by the name of each preset.
     """
     return {**getattr(entry.load(), "facts", {}), **entry.facts}
 
@@ -260,8 +287,16 @@ def _load(entry: Entry, base: type) -> Any:
     return cls
 
 
-def configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
+def configured(
+    entry: Entry, base: type, settings: dict[str, Any], task: str | Task | None = None
+) -> Any:
     """What an entry names, made with its config and `settings` over it.
+
+    Args:
+        entry: of the catalogue.
+        base: what it must be.
+        settings: of its config.
+        task: what it is for; see `make_method`.
 
     Raises:
         PluginLoadError: it cannot be imported, or is no `base`.
@@ -270,7 +305,28 @@ def configured(entry: Entry, base: type, settings: dict[str, Any]) -> Any:
     cls = _load(entry, base)
     owner = f"{entry.kind} {entry.id!r}"
     try:
-        config = make_config(cls.Config, {**entry.config, **settings}, owner)
+        suited = _suited(cls.Config, make_task(task) if isinstance(task, str) else task)
+        config = make_config(cls.Config, {**suited, **entry.config, **settings}, owner)
         return cls(config, id=entry.id)
     except (AttributeError, TypeError) as error:
         raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error
+
+
+def _suited(config: type[Any], task: Task | None) -> dict[str, Any]:
+    """`mlp` and no augmentation in place of defaults that are for frames, where a task shows none.
+
+    Frames that are too small for a default network are for `mlp`, too.
+
+    Args:
+        config: a class of settings.
+        task: what they are for, if anyone knows.
+    """
+    if task is None:
+        return {}
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    shape = task.observation_space.shape or ()
+    frames, network = len(shape) == 3, defaults.get("network")
+    small = frames and min(shape[1:]) < SMALLEST.get(str(network), 1)
+    found = {"network": "mlp"} if network in FOR_FRAMES and (small or not frames) else {}
+    augmented = not frames and defaults.get("augmentation", "none") != "none"
+    return found | ({"augmentation": "none"} if augmented else {})

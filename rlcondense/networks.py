@@ -20,6 +20,11 @@ from torch.nn import functional as F
 from rlcondense.errors import BadConfig, UnknownName
 
 INPUTS = ("scaled", "raw")
+HEADS = ("categorical", "gaussian")
+# One number is a spread, hundreds of features are a mean: by equal steps of each parameter the mean
+# would be learned long before the spread.
+LOG_STD_GAIN = 10.0
+LOG_STD_RANGE = (-5.0, 2.0)
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 
@@ -31,11 +36,13 @@ class NetworkSpec:
         name: `cnn4`, `nature`, `impala`, `impala-patch2` or `mlp`.
         observation_shape: of one observation, `(channels, height, width)` or, for `mlp` alone,
             `(features,)`.
-        num_outputs: width of the last layer, the number of actions.
+        num_outputs: width of the last layer, the number of actions or the length of one.
         input: `scaled` divides pixels by 255, `raw` feeds them as they are (Light et al., 2024).
         width: `impala` has so many times its channels (1), `mlp` so many units a layer (256).
         depth: `mlp` has so many hidden layers (2).
         activation: of `mlp`, `relu` or `tanh` (relu).
+        head: `categorical`, or `gaussian` for continuous actions: the last layer gives the mean,
+            and the logarithms of the standard deviations are parameters beside it.
     """
 
     name: str
@@ -45,10 +52,13 @@ class NetworkSpec:
     width: int | None = None
     depth: int | None = None
     activation: str | None = None
+    head: str = "categorical"
 
     def __post_init__(self) -> None:
         if self.input not in INPUTS:
             raise BadConfig(f"input must be one of {', '.join(INPUTS)}, not {self.input!r}")
+        if self.head not in HEADS:
+            raise BadConfig(f"head must be one of {', '.join(HEADS)}, not {self.head!r}")
         check_network(self.name, self.options)
         if len(self.observation_shape) != 3 and self.name != "mlp":
             raise BadConfig(
@@ -71,6 +81,12 @@ class NetworkSpec:
     def options(self) -> dict[str, Any]:
         """Those of width, depth and activation that are given."""
         return given_options(self)
+
+    @property
+    def input_scale(self) -> float:
+        """What observations are multiplied with before the first layer."""
+        is_pixels = len(self.observation_shape) == 3
+        return 1 / 255 if self.input == "scaled" and is_pixels else 1.0
 
 
 class Cnn4(nn.Module):
@@ -196,6 +212,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "impala-patch2": partial(Impala, patch=2),
     "mlp": Mlp,
 }
+FOR_FRAMES = ("cnn4", "nature", "impala", "impala-patch2")
 OPTIONS = {
     "impala": ("width",),
     "impala-patch2": ("width",),
@@ -232,7 +249,7 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
 
 
 class PolicyNetwork(nn.Module):
-    """An encoder and a linear head: observations in, action logits out.
+    """An encoder and a linear head: observations in, action logits or a Gaussian's parameters out.
 
     Args:
         spec: what to build. Weights are drawn from torch's default initial distribution.
@@ -246,8 +263,10 @@ class PolicyNetwork(nn.Module):
         assert isinstance(num_features, int)
         self.num_features = num_features
         self.head = nn.Linear(num_features, spec.num_outputs)
+        if spec.head == "gaussian":
+            self.log_std = nn.Parameter(torch.zeros(spec.num_outputs))
         is_pixels = len(spec.observation_shape) == 3
-        self._scale = 1 / 255 if spec.input == "scaled" and is_pixels else 1.0
+        self._scale = spec.input_scale
         self.channels_last = is_pixels
         if is_pixels:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -266,11 +285,25 @@ class PolicyNetwork(nn.Module):
         return features.float()
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Logits `(B, A)` in float32 of `(B, *observation)`."""
-        features = self.features(observations)
+        """What the head gives in float32 for `(B, *observation)`.
+
+        Logits `(B, A)`, or of a Gaussian the means and then the logarithms of the standard
+        deviations `(B, 2A)`.
+        """
+        return self.outputs(self.features(observations))
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """The same of features `(B, F)`."""
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(features)
-        return logits
+            outputs: Tensor = self.head(features)
+        if self.spec.head == "categorical":
+            return outputs
+        return torch.cat([outputs, spread(self.log_std).expand_as(outputs)], 1)
+
+
+def spread(learned: Tensor) -> Tensor:
+    """The logarithms of a Gaussian's standard deviations, of what is learned for them."""
+    return (LOG_STD_GAIN * learned).clamp(*LOG_STD_RANGE)
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype:

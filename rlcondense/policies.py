@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -98,6 +99,13 @@ def sample_actions(probs: Array, noise: Array) -> npt.NDArray[np.int64]:
     return np.asarray(below.sum(1).clip(max=probs.shape[1] - 1))
 
 
+def normal(noise: Array) -> npt.NDArray[np.float64]:
+    """Standard normal draws of uniform noise in [0, 1), by the inverse of their distribution."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(noise.clip(1e-12, 1 - 1e-12)))
+
+
 def noise_stream(
     evaluation_seed: int, learner_seed: int, num_envs: int, action_shape: tuple[int, ...] = ()
 ) -> Iterator[npt.NDArray[np.float64]]:
@@ -120,6 +128,7 @@ class NetworkPolicies(PolicyBatch):
         seeds: the learner seed of each.
         device: where they compute.
         action_selection: `sample` or `greedy`.
+        space: of the actions; of Gaussian heads, it is the box that actions are clipped to.
     """
 
     def __init__(
@@ -129,6 +138,7 @@ class NetworkPolicies(PolicyBatch):
         *,
         device: str = "cpu",
         action_selection: str = "sample",
+        space: Space[Any] | None = None,
     ) -> None:
         if action_selection not in ACTION_SELECTIONS:
             raise BadConfig(
@@ -137,6 +147,9 @@ class NetworkPolicies(PolicyBatch):
             )
         self.networks = [network.to(device).eval() for network in networks]
         self.spec = networks[0].spec
+        if self.spec.head == "gaussian" and not isinstance(space, Box):
+            raise BadConfig("policies with Gaussian heads need the box that actions are clipped to")
+        self.space = space
         self.seeds = tuple(seeds)
         self.num_policies = len(networks)
         self.device = torch.device(device)
@@ -144,19 +157,44 @@ class NetworkPolicies(PolicyBatch):
         self.acts_together = self.device.type == "cuda" and self.num_policies > 1
 
     def action_probs(self, observations: Array, policy_index: Array) -> Array:
+        if self.spec.head != "categorical":
+            return super().action_probs(observations, policy_index)
+        return self._outputs(observations, policy_index)
+
+    def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
+        if self.spec.head == "categorical":
+            return super().act(observations, policy_index, noise)
+        assert isinstance(self.space, Box)
+        actions, log_std = np.split(self._outputs(observations, policy_index), 2, 1)
+        if self.action_selection == "sample":
+            actions = actions + np.exp(log_std) * normal(noise.reshape(len(noise), -1))
+        boxed = actions.reshape(len(noise), *self.space.shape)
+        return np.asarray(boxed.clip(self.space.low, self.space.high), np.float32)
+
+    def _outputs(self, observations: Array, policy_index: Array) -> Array:
+        """Probabilities `(B, A)`, or means and logarithms of standard deviations `(B, 2A)`."""
         if self.acts_together and len(np.unique(policy_index)) > 1:
             return self._together(observations, policy_index)
         return self._one_by_one(observations, policy_index)
 
     @torch.inference_mode()
     def _one_by_one(self, observations: Array, policy_index: Array) -> Array:
-        probs = np.empty((len(observations), self.spec.num_outputs))
+        outputs = self._empty(len(observations))
         for policy in np.unique(policy_index):
             rows = policy_index == policy
             batch = observations if rows.all() else observations[rows]
-            logits = self.networks[policy](torch.from_numpy(batch).to(self.device))
-            probs[rows] = logits.double().softmax(1).cpu().numpy()
-        return probs
+            found = self.networks[policy](torch.from_numpy(batch).to(self.device))
+            outputs[rows] = self._finished(found)
+        return outputs
+
+    def _empty(self, rows: int) -> Array:
+        parts = 1 if self.spec.head == "categorical" else 2
+        return np.empty((rows, parts * self.spec.num_outputs))
+
+    def _finished(self, outputs: torch.Tensor) -> Array:
+        outputs = outputs.double()
+        found = outputs.softmax(-1) if self.spec.head == "categorical" else outputs
+        return np.asarray(found.cpu().numpy())
 
     @torch.no_grad()
     def _together(self, observations: Array, policy_index: Array) -> Array:
@@ -170,13 +208,12 @@ class NetworkPolicies(PolicyBatch):
         )
         padded[share, place] = observations[order]
         weights = {name: w[policies] for name, w in self._stacked.items()}
-        logits = vmap(lambda p, x: functional_call(self._shape, p, (x,)))(
+        found = vmap(lambda p, x: functional_call(self._shape, p, (x,)))(
             weights, torch.from_numpy(padded).to(self.device)
         )
-        found = logits.double().softmax(2).cpu().numpy()
-        probs = np.empty((len(observations), self.spec.num_outputs))
-        probs[order] = found[share, place]
-        return probs
+        outputs = self._empty(len(observations))
+        outputs[order] = self._finished(found)[share, place]
+        return outputs
 
     @cached_property
     def _stacked(self) -> dict[str, torch.Tensor]:
@@ -197,11 +234,16 @@ class NetworkPolicies(PolicyBatch):
             for i, network in enumerate(self.networks)
             for name, weight in network.state_dict().items()
         }
+        network = asdict(self.spec)
+        if isinstance(self.space, Box):
+            arrays |= {"action_low": self.space.low, "action_high": self.space.high}
+        else:
+            del network["head"]
         write_arrays(folder / "policies.safetensors", arrays)
         write_json(
             folder / "policies.json",
             {
-                "network": asdict(self.spec),
+                "network": network,
                 "seeds": list(self.seeds),
                 "action_selection": self.action_selection,
             },
@@ -219,15 +261,17 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
         raise CorruptArtifact(f"{folder} does not hold policies: it names no seeds")
     arrays = read_arrays(folder / "policies.safetensors")
     try:
-        spec = _spec_from_json(config["network"])
+        spec = spec_from_json(config["network"])
         networks = [network_from_arrays(spec, arrays, f"{i}.") for i in range(len(config["seeds"]))]
+        is_box = spec.head == "gaussian"
         return NetworkPolicies(
             networks,
             config["seeds"],
             device=device,
             action_selection=config["action_selection"],
+            space=Box(arrays["action_low"], arrays["action_high"]) if is_box else None,
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptArtifact(f"{folder} does not hold policies: {error}") from error
 
 
@@ -246,7 +290,8 @@ def network_from_arrays(
     return network
 
 
-def _spec_from_json(value: dict[str, Any]) -> NetworkSpec:
+def spec_from_json(value: Mapping[str, Any]) -> NetworkSpec:
+    """The spec of its fields as plain values."""
     return NetworkSpec(**{**value, "observation_shape": tuple(value["observation_shape"])})
 
 
@@ -306,10 +351,8 @@ class GaussianPolicies(PolicyBatch):
         self.space, self.seeds, self.num_policies = space, tuple(seeds), len(seeds)
 
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
-        from scipy.special import ndtri
-
-        normal = ndtri(noise.reshape(len(noise), -1).clip(1e-12, 1 - 1e-12))
-        actions = (self.mean + normal @ self.root.T).reshape(len(noise), *self.space.shape)
+        drawn = normal(noise.reshape(len(noise), -1))
+        actions = (self.mean + drawn @ self.root.T).reshape(len(noise), *self.space.shape)
         return np.asarray(actions.clip(self.space.low, self.space.high), np.float32)
 
 
@@ -341,6 +384,17 @@ def constant_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -
         policies = GaussianPolicies(np.stack([actions.mean(0)] * 2), space, seeds)
     policies.action_selection = "greedy"
     return policies
+
+
+def head_of(space: Space[Any]) -> tuple[int, str]:
+    """The outputs and the head of a policy network over a space of actions.
+
+    Raises:
+        BadConfig: the space is neither discrete nor a box.
+    """
+    if isinstance(space, Box):
+        return math.prod(space.shape), "gaussian"
+    return num_actions_of(space), "categorical"
 
 
 def num_actions_of(space: Space[Any]) -> int:

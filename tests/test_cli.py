@@ -262,7 +262,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 def test_list_and_show_name_everything() -> None:
     everything = json.loads(call("list", "--json").stdout)
-    assert len(everything["tasks"]) == 35
+    assert len(everything["tasks"]) == 35 + 8
     assert {m["id"] for m in everything["methods"]} >= {
         "random", "random-balanced", "percentile", "bc-10", "bc-25", "bc-40", "full",
         "gradmatch", "gradmatch-light2024",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from rlcondense import catalogue
-from rlcondense.config import make_config
+from rlcondense.config import config_json, make_config
 from rlcondense.errors import RLCondenseError
 from rlcondense.learners.bc import BCConfig
 from rlcondense.making import make_method
@@ -42,6 +42,16 @@ def test_strings_become_the_types_of_the_fields() -> None:
 def test_a_bad_setting_names_itself_and_the_way_out(key: str, value: object, message: str) -> None:
     with pytest.raises(RLCondenseError, match=message):
         make_config(BCConfig, {key: value}, "learner")
+
+
+def test_a_setting_that_came_later_is_said_where_it_says_something() -> None:
+    """What was computed before there was such a setting keeps its name."""
+    usual = config_json(BCConfig())
+    assert not {"init", "gradient_clip"} & usual.keys()
+    assert usual["learning_rate"] == 5e-4
+    set_ = config_json(BCConfig(init="dataset", gradient_clip=0.5))
+    assert set_ == {**usual, "init": "dataset", "gradient_clip": 0.5}
+    assert make_config(BCConfig, set_, "x") == BCConfig(init="dataset", gradient_clip=0.5)
 
 
 def test_every_setting_of_gradmatch_is_within_reach() -> None:

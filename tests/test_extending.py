@@ -10,6 +10,8 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.making import include, make_task
+from rlcondense.tasks.minatar import MinAtarTask
+from rlcondense.tasks.mujoco import MujocoTask
 
 TEXT = (Path(__file__).parents[1] / "EXTENDING.md").read_text()
 
@@ -46,3 +48,20 @@ def test_levels_of_a_procgen_game_need_no_class() -> None:
     task = make_task("few/starpilot-v0")
     assert task.splits["seen"] == range(20)
     assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}
+
+
+def test_an_environment_of_gymnasiums_needs_no_class() -> None:
+    exec(_block("Add a task", 2), {})
+    task = make_task("mine/pendulum-moon-v0")
+    assert task.make_env().unwrapped.g == 1.62  # type: ignore[attr-defined]
+    assert task.make_env().unwrapped.m == 0.8  # type: ignore[attr-defined]
+    assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}
+
+
+def test_robots_and_games_need_no_class() -> None:
+    exec(_block("Add a task", 3), {})
+    hopper, breakout = make_task("light/hopper-v0"), make_task("long/breakout-v0")
+    assert isinstance(hopper, MujocoTask)
+    assert hopper.masses == {"torso": 0.5}
+    assert isinstance(breakout, MinAtarTask)
+    assert breakout.steps == 5000

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import read_json
+from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import (
     NetworkPolicies,
     constant_policies,
@@ -131,6 +134,7 @@ def test_saved_policies_come_back_bit_for_bit(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     index = np.array([0, 1])
     assert again.seeds == (4, 7)
+    assert "head" not in read_json(tmp_path / "policies.json")["network"]  # as it always was
     assert np.array_equal(again.action_probs(frames, index), policies.action_probs(frames, index))
 
 
@@ -140,3 +144,61 @@ def test_a_truncated_weights_file_is_one_clear_error(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
         load_policies(tmp_path)
+
+
+def gaussian_policies(seeds: tuple[int, ...] = (0, 1), **settings: str) -> NetworkPolicies:
+    """Untrained policies over three numbers, of which the last is free."""
+    spec = NetworkSpec("mlp", (5,), 3, width=16, head="gaussian")
+    networks = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            networks.append(PolicyNetwork(spec))
+            networks[-1].log_std.data = torch.tensor([0.0, -0.2, -0.5])
+    return NetworkPolicies(networks, seeds, space=BOX, **settings)
+
+
+BOX = Box(np.array([-2, 0, -np.inf], np.float32), np.array([2, 0.1, np.inf], np.float32))
+
+
+def test_gaussian_policies_draw_from_their_mean_and_deviation_and_clip_to_the_box() -> None:
+    policies, greedy = gaussian_policies(), gaussian_policies(action_selection="greedy")
+    shown = np.tile(np.float32([[0.3, -1, 2, 0, 0.5]]), (20_000, 1))
+    which = np.ones(20_000, int)
+    noise = np.random.default_rng(0).random((20_000, 3))
+    actions, means = policies.act(shown, which, noise), greedy.act(shown, which, noise)
+    assert actions.dtype == means.dtype == np.float32
+    assert (means == means[0]).all()
+    # LOG_STD_GAIN is 10.
+    assert actions[:, 2].std() == pytest.approx(np.exp(-5), rel=0.02)
+    assert actions[:, 2].mean() == pytest.approx(means[0, 2], abs=2e-4)
+    assert np.unique(actions[:, 0].clip(-1.9, 1.9)).size > 10_000
+    assert {actions[:, 0].min(), actions[:, 0].max()} == {-2, 2}
+    assert (actions[:, 1] >= 0).all()
+    assert (actions[:, 1] <= np.float32(0.1)).all()
+    with pytest.raises(NotImplementedError, match="no distribution over actions"):
+        policies.action_probs(shown, which)
+
+
+def test_gaussian_policies_act_together_as_they_do_one_by_one() -> None:
+    policies = gaussian_policies((0, 1, 2))
+    shown = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    index = np.array([2, 0, 2, 2, 0, 1, 2, 1, 0])
+    np.testing.assert_allclose(
+        policies._together(shown, index), policies._one_by_one(shown, index), atol=1e-6
+    )
+
+
+def test_saved_gaussian_policies_come_back_bit_for_bit(tmp_path: Path) -> None:
+    policies = gaussian_policies()
+    policies.save(tmp_path)
+    again = load_policies(tmp_path)
+    shown, noise = np.ones((2, 5), np.float32), np.full((2, 3), 0.9)
+    index = np.array([0, 1])
+    assert again.space == BOX
+    assert np.array_equal(again.act(shown, index, noise), policies.act(shown, index, noise))
+
+
+def test_a_gaussian_policy_needs_its_box() -> None:
+    with pytest.raises(BadConfig, match="the box that actions are clipped to"):
+        NetworkPolicies(gaussian_policies().networks, [0, 1], space=Discrete(3))

@@ -7,6 +7,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.datasets.cards import card_of
+from rlcondense.datasets.recordings import RecordedDataset
 from rlcondense.datasets.storage import verify_minari
 from rlcondense.datasets.traces import TraceDataset, load_trace
 from rlcondense.experts.training import evaluate_expert
@@ -19,14 +20,21 @@ DATASETS = sorted(catalogue.entries("datasets"))
 TRACES = [
     id_ for id_ in DATASETS if catalogue.find("datasets", id_).entry_point.endswith("TraceDataset")
 ]
+RECORDINGS = [
+    id_
+    for id_ in DATASETS
+    if catalogue.find("datasets", id_).entry_point.endswith("RecordedDataset")
+]
 SPLITS = ("seen", "heldout")
 
 
 def test_every_shipped_expert_has_its_family_of_datasets() -> None:
-    games = [id_.removesuffix("-v0") for id_ in EXPERTS]
-    kinds = ("expert", "expert-1k", "mixed", "random")
-    own = [id_ for id_ in DATASETS if "light2024" not in id_]
-    assert sorted(f"{game}/{kind}-v0" for game in games for kind in kinds) == own
+    names = [id_.removesuffix("-v0") for id_ in EXPERTS]
+    kinds = ("expert", "mixed", "random")
+    wanted = [f"{name}/{kind}-v0" for name in names for kind in kinds]
+    wanted += [f"{name}/expert-1k-v0" for name in names if name.startswith("procgen/")]
+    own = [id_ for id_ in DATASETS if "light2024" not in id_ and not id_.startswith("images/")]
+    assert sorted(wanted) == own
     assert {"procgen/bigfish-easy-v0", "procgen/jumper-easy-v0", "procgen/starpilot-easy-v0"} <= {
         *EXPERTS
     }
@@ -75,7 +83,32 @@ def test_a_trace_is_a_hundred_episodes_and_well_under_a_megabyte(dataset_id: str
     assert str(facts["expert"]) in EXPERTS
 
 
-@pytest.mark.parametrize("id_", sorted(catalogue.entries("tasks")))
+@pytest.mark.parametrize("dataset_id", RECORDINGS)
+def test_a_recording_is_what_the_catalogue_says_and_small(dataset_id: str) -> None:
+    facts, path = catalogue.find("datasets", dataset_id).facts, RecordedDataset(dataset_id).path
+    assert path.stat().st_size < 300_000
+    data = load_dataset(dataset_id)
+    assert data.sha256 == facts["sha256"]
+    assert (len(data.episodes), len(data)) == (facts["episodes"], facts["transitions"])
+    card = card_of(data)
+    assert card["returns"]["mean"] == pytest.approx(facts["returns"]["mean"], abs=6e-4)
+    assert card["returns"]["quantiles"][1:4] == pytest.approx(
+        facts["returns"]["quartiles"], abs=6e-4
+    )
+    assert set(np.unique(data.column("level_seeds"))) <= set(make_task(data.task).splits["seen"])
+
+
+def test_the_experts_of_classic_control_solve_it() -> None:
+    for name, least in (("acrobot", -100), ("cartpole", 475), ("mountain-car", -120)):
+        card = load_expert(f"classic/{name}-v0").card
+        assert min(card["returns"][split]["mean"] for split in SPLITS) > least
+    pendulum = load_expert("classic/pendulum-v0").card["returns"]
+    assert min(pendulum[split]["mean"] for split in SPLITS) > -200
+
+
+@pytest.mark.parametrize(
+    "id_", sorted(id_ for id_, e in catalogue.entries("tasks").items() if "file" not in e.config)
+)
 def test_the_random_policys_return_is_known(id_: str) -> None:
     for split in SPLITS:
         assert make_task(id_).random_return[split].episodes >= 200

@@ -22,7 +22,7 @@ from rlcondense.checks.common import (
 )
 from rlcondense.errors import RLCondenseError
 from rlcondense.making import make_task
-from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.tasks.base import SPLITS, Task, shared_levels
 
 NUM_ENVS, STEPS = 4, 200
 
@@ -111,10 +111,7 @@ def splits_share_no_level(s: Subject) -> None:
     splits = s.task.splits
     if set(splits) != set(SPLITS):
         raise CheckFailed(f"splits are {sorted(splits)}; name {' and '.join(SPLITS)}")
-    shared = range(
-        max(splits["seen"].start, splits["heldout"].start),
-        min(splits["seen"].stop, splits["heldout"].stop),
-    )
+    shared = shared_levels(splits)
     if shared and not getattr(s.task, "overlap", False):
         raise CheckFailed(
             f"levels {shared.start} to {shared.stop - 1} are both seen and held-out: a student "

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 from rlcondense.datasets.traces import Trace, quantise
@@ -129,7 +130,7 @@ def collect(
     Environment i is played by policy i modulo S, so that S policies play equally many episodes.
 
     Args:
-        policies: S policies over discrete actions, S dividing `num_envs`.
+        policies: S policies, S dividing `num_envs`.
         task: where to play.
         episodes: how many, a multiple of `num_envs`.
         seed: of the levels and the actions.
@@ -142,16 +143,22 @@ def collect(
     if num_envs % policies.num_policies:
         raise BadConfig(f"{num_envs} environments cannot be shared by {policies.num_policies}")
     players = np.arange(num_envs) % policies.num_policies
-    noise = noise_stream(seed, 0, num_envs)
-    chosen: list[list[int]] = [[] for _ in range(num_envs)]
+    continuous = isinstance(task.action_space, Box)
+    noise = noise_stream(seed, 0, num_envs, task.action_space.shape or ())
+    chosen: list[list[Array]] = [[] for _ in range(num_envs)]
     probabilities: list[list[Array]] = [[] for _ in range(num_envs)]
 
     def act(observations: Array, environments: Array) -> Array:
-        probs = policies.action_probs(observations, players[environments])
-        actions = sample_actions(probs, next(noise)[environments])
-        for environment, action, row in zip(environments, actions, quantise(probs), strict=True):
-            chosen[environment].append(int(action))
-            probabilities[environment].append(row)
+        drawn = next(noise)[environments]
+        if continuous:
+            actions = policies.act(observations, players[environments], drawn)
+        else:
+            probs = policies.action_probs(observations, players[environments])
+            actions = sample_actions(probs, drawn)
+            for environment, row in zip(environments, quantise(probs), strict=True):
+                probabilities[environment].append(row)
+        for environment, action in zip(environments, actions, strict=True):
+            chosen[environment].append(action)
         return actions
 
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
@@ -171,6 +178,6 @@ def collect(
         seed=seed,
         quota=episodes // num_envs,
         lengths=rollout.lengths.sum(1),
-        actions=np.concatenate([np.array(actions, np.uint8) for actions in chosen]),
-        action_probs=np.concatenate([np.stack(rows) for rows in probabilities]),
+        actions=np.concatenate(chosen).astype(np.float32 if continuous else np.uint8),
+        action_probs=None if continuous else np.concatenate(probabilities),
     )

@@ -62,6 +62,7 @@ class Episode:
         rewards: `(T,)`.
         level_seed: the level it was played on.
         action_probs: `(T, A)` or None.
+        truncated: whether it was cut after its last step, and did not end there.
     """
 
     observations: Array
@@ -69,6 +70,7 @@ class Episode:
     rewards: Array
     level_seed: int
     action_probs: Array | None = None
+    truncated: bool = False
 
 
 def cache_root() -> Path:
@@ -104,8 +106,8 @@ def write_minari(
             observations=np.concatenate([e.observations, e.observations[-1:]]),
             actions=e.actions,
             rewards=e.rewards,
-            terminations=np.arange(len(e.rewards)) == len(e.rewards) - 1,
-            truncations=np.zeros(len(e.rewards), bool),
+            terminations=_last_of(e) & (not e.truncated),
+            truncations=_last_of(e) & e.truncated,
             infos={"level_seed": np.full(len(e.rewards), e.level_seed)}
             | ({} if e.action_probs is None else {"action_probs": e.action_probs}),
         )
@@ -136,6 +138,11 @@ def write_minari(
             create_namespace(namespace)
         (building / dataset_id).replace(target)
         shutil.rmtree(building)
+
+
+def _last_of(episode: Episode) -> Array:
+    """Whether each row is the episode's last."""
+    return np.asarray(np.arange(len(episode.rewards)) == len(episode.rewards) - 1)
 
 
 @contextlib.contextmanager

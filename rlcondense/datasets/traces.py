@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,41 +36,41 @@ class Trace:
         seed: of the environments.
         quota: episodes each environment played.
         lengths: `(E,)` steps each environment took.
-        actions: `(sum of lengths,)` uint8, environment by environment.
-        action_probs: the same, by actions: probabilities in 255ths.
+        actions: `(sum of lengths,)` uint8, environment by environment; float32 vectors if
+            continuous.
+        action_probs: of discrete ones, the same by actions: probabilities in 255ths.
     """
 
     seed: int
     quota: int
     lengths: npt.NDArray[np.int64]
-    actions: npt.NDArray[np.uint8]
-    action_probs: npt.NDArray[np.uint8]
+    actions: npt.NDArray[Any]
+    action_probs: npt.NDArray[np.uint8] | None
 
     def __post_init__(self) -> None:
         if self.lengths.dtype != np.int64 or self.lengths.ndim != 1 or (self.lengths < 1).any():
             raise CorruptArtifact("the trace's lengths are no positive whole numbers")
-        total = int(self.lengths.sum())
-        if not len(self.actions) == len(self.action_probs) == total:
+        total, probs = int(self.lengths.sum()), self.action_probs
+        if len(self.actions) != total or (probs is not None and len(probs) != total):
             raise CorruptArtifact(f"the trace has {len(self.actions)} actions for {total} steps")
-        if self.quota < 1 or (self.actions >= self.action_probs.shape[1]).any():
+        if self.quota < 1 or (probs is not None and (self.actions >= probs.shape[1]).any()):
             raise CorruptArtifact("the trace holds actions or a quota that cannot be")
-        if not self.action_probs.any(1).all():
+        if probs is not None and not probs.any(1).all():
             raise CorruptArtifact("the trace holds action_probs that are all zero")
 
     def save(self, path: Path) -> None:
         """Write the trace as safetensors, the probabilities deflated action by action."""
-        deflated = zlib.compress(np.ascontiguousarray(self.action_probs.T).tobytes(), 9)
-        write_arrays(
-            path,
-            {
-                "seed": np.array([self.seed]),
-                "quota": np.array([self.quota]),
-                "lengths": self.lengths,
-                "actions": self.actions,
-                "num_actions": np.array([self.action_probs.shape[1]]),
-                "action_probs": np.frombuffer(deflated, np.uint8),
-            },
-        )
+        arrays = {
+            "seed": np.array([self.seed]),
+            "quota": np.array([self.quota]),
+            "lengths": self.lengths,
+            "actions": self.actions,
+        }
+        if self.action_probs is not None:
+            deflated = zlib.compress(np.ascontiguousarray(self.action_probs.T).tobytes(), 9)
+            arrays["num_actions"] = np.array([self.action_probs.shape[1]])
+            arrays["action_probs"] = np.frombuffer(deflated, np.uint8)
+        write_arrays(path, arrays)
 
 
 class TraceDataset:
@@ -98,24 +98,33 @@ def load_trace(path: Path) -> Trace:
     """
     arrays = read_arrays(path)
     try:
-        num_actions = int(arrays["num_actions"][0])
-        if not 1 <= num_actions <= MOST_ACTIONS:
-            raise CorruptArtifact(f"{path} is not a trace: it has {num_actions} actions")
-        shape = num_actions, len(arrays["actions"])
         return Trace(
             seed=int(arrays["seed"][0]),
             quota=int(arrays["quota"][0]),
             lengths=arrays["lengths"],
             actions=arrays["actions"],
-            action_probs=_inflate(arrays["action_probs"], shape, path).T,
+            action_probs=None if arrays["actions"].ndim > 1 else _probs(arrays, path),
         )
     except (KeyError, IndexError, ValueError, OverflowError) as error:
         raise CorruptArtifact(f"{path} is not a trace: {error}") from error
 
 
-def _inflate(
+def _probs(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> npt.NDArray[np.uint8]:
+    num_actions = int(arrays["num_actions"][0])
+    if not 1 <= num_actions <= MOST_ACTIONS:
+        raise CorruptArtifact(f"{path} is not a trace: it has {num_actions} actions")
+    return inflate(arrays["action_probs"], (num_actions, len(arrays["actions"])), path).T
+
+
+def inflate(
     deflated: npt.NDArray[np.uint8], shape: tuple[int, int], path: Path
 ) -> npt.NDArray[np.uint8]:
+    """Bytes of a shape that were deflated into an array of a file.
+
+    Raises:
+        CorruptArtifact: they were not.
+        ValueError: they are too few or too many.
+    """
     inflater = zlib.decompressobj()
     try:
         # No more than there should be, whatever the file says.
@@ -141,7 +150,7 @@ def replay(
 ) -> Iterator[Episode]:
     """Play a trace again and give its episodes, environment by environment.
 
-    Frames wait in a temporary file, so that memory does not limit the number of episodes.
+    Observations wait in a temporary file, so that memory does not limit the number of episodes.
 
     Args:
         trace: what to play.
@@ -155,11 +164,11 @@ def replay(
     num_envs, longest = len(trace.lengths), int(trace.lengths.max())
     starts = np.cumsum(trace.lengths) - trace.lengths
     env = task.make_vec("seen", num_envs, seed=trace.seed, num_threads=num_threads, copy=False)
-    shape = env.single_observation_space.shape
-    assert shape is not None
-    observations = _on_disk((len(trace.actions), *shape))
+    space = env.single_observation_space
+    assert space.shape is not None
+    observations = _on_disk((len(trace.actions), *space.shape), space.dtype)
     rewards = np.empty(len(trace.actions), np.float32)
-    ends = np.zeros(len(trace.actions), bool)
+    ends, cuts = np.zeros((2, len(trace.actions)), bool)
     levels = np.empty(len(trace.actions), np.int64)
     current, infos = env.reset(seed=trace.seed)
     played, started, stepping = 0, time.perf_counter(), 1e-9
@@ -168,13 +177,14 @@ def replay(
         rows = starts[playing] + step
         observations[rows] = current[playing]
         levels[rows] = infos["level_seed"][playing]
-        actions = np.zeros(num_envs, np.int64)
+        actions = np.zeros(env.action_space.shape or num_envs, env.action_space.dtype)
         actions[playing] = trace.actions[rows]
         before = time.perf_counter()
-        current, reward, terminations, _, infos = env.step(actions)
+        current, reward, terminations, truncations, infos = env.step(actions)
         stepping += time.perf_counter() - before
         rewards[rows] = reward[playing]
-        ends[rows] = terminations[playing]
+        ends[rows] = (terminations | truncations)[playing]
+        cuts[rows] = (truncations & ~terminations)[playing]
         played += len(playing)
         if step % 50 == 0 or step == longest - 1:
             rate = played / max(time.perf_counter() - started, 1e-9)
@@ -184,21 +194,23 @@ def replay(
     last = np.flatnonzero(ends)
     if len(last) != num_envs * trace.quota or not ends[starts + trace.lengths - 1].all():
         raise CorruptArtifact(f"the trace does not replay on {task.id!r}: episodes end elsewhere")
-    probs = dequantise(trace.action_probs)
+    probs = None if trace.action_probs is None else dequantise(trace.action_probs)
+    played_actions = trace.actions.astype(np.float32 if probs is None else np.int64)
     for start, stop in zip([0, *(last[:-1] + 1)], last + 1, strict=True):
         yield Episode(
             observations=observations[start:stop],
-            actions=trace.actions[start:stop].astype(np.int64),
+            actions=played_actions[start:stop],
             rewards=rewards[start:stop],
             level_seed=int(levels[start]),
-            action_probs=probs[start:stop],
+            action_probs=None if probs is None else probs[start:stop],
+            truncated=bool(cuts[stop - 1]),
         )
         progress("write", int(stop), len(trace.actions))
 
 
-def _on_disk(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _on_disk(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Zeros in a file that goes away with the array."""
     make_folder(cache_root())
     with tempfile.TemporaryFile(dir=cache_root()) as file:
-        allocate(file.fileno(), int(np.prod(shape)), cache_root())
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+        allocate(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize, cache_root())
+        return np.memmap(file, dtype, "w+", shape=shape)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rlcondense.datasets.collect import collect
+from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.storage import Episode, cache_root
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -55,20 +56,29 @@ def collect_dataset(
     )
 
 
+def write_played(trace: Trace, task: Task, path: Path) -> None:
+    """Write what was just played: the trace where it replays anywhere, else what it shows here."""
+    if task.replays:
+        trace.save(path)
+    else:
+        save_recording(path, list(replay(trace, task)))
+
+
 def _policies(task: Task, kind: str, folder: Path | None, expert: str) -> PolicyBatch:
     if kind == "random":
         return random_policies(task.action_space, [0])
     if kind == "expert":
-        return NetworkPolicies([load_expert(expert, folder).network], [0])
+        network = load_expert(expert, folder).network
+        return NetworkPolicies([network], [0], space=task.action_space)
     if kind != "mixed":
         raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if folder is None:
         raise BadConfig("a mixed dataset needs --folder, where training wrote its snapshots to")
-    return mixed_policies(snapshots(expert, folder))
+    return mixed_policies(snapshots(expert, folder), task)
 
 
 def mixed_policies(
-    networks: Mapping[int, PolicyNetwork], parts: int = MIXED_PARTS
+    networks: Mapping[int, PolicyNetwork], task: Task, parts: int = MIXED_PARTS
 ) -> NetworkPolicies:
     """Policies along one training run, the first and the last included.
 
@@ -76,6 +86,7 @@ def mixed_policies(
 
     Args:
         networks: by environment steps.
+        task: whose actions they take.
         parts: how many policies.
 
     Raises:
@@ -86,7 +97,7 @@ def mixed_policies(
     steps = sorted({first, *between, last})
     if len(steps) < parts:
         raise BadConfig(f"training left too few snapshots for {parts} different policies")
-    return NetworkPolicies([networks[s] for s in steps], steps)
+    return NetworkPolicies([networks[s] for s in steps], steps, space=task.action_space)
 
 
 class ExpertDataset:

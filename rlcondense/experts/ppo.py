@@ -1,12 +1,14 @@
-"""Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347) on Procgen.
+"""Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347).
 
-Hyper-parameters and reward normalisation follow Cobbe et al. (2020, arXiv 1912.01588), appendix D.
+Hyper-parameters and reward normalisation follow Cobbe et al. (2020, arXiv 1912.01588), appendix D,
+who train on Procgen; what suits a task of vectors better is in the catalogue, with the task.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import signal
 import sys
@@ -21,10 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
+from rlcondense.cloning import gaussian_losses
 from rlcondense.config import check_positive
-from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts.zoo import SNAPSHOTS, save_weights
 from rlcondense.files import (
     canonical_json,
@@ -33,10 +38,16 @@ from rlcondense.files import (
     write_arrays,
     write_bytes,
 )
-from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork
+from rlcondense.networks import (
+    Impala,
+    NetworkSpec,
+    PolicyNetwork,
+    check_network,
+    given_options,
+)
+from rlcondense.policies import head_of
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
-from rlcondense.tasks.procgen import ProcgenVectorEnv
 
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 60
@@ -48,7 +59,10 @@ class PPOConfig:
     """Settings of the trainer; the defaults are those of Cobbe et al. (2020).
 
     Attributes:
-        network: `impala`, `impala-patch2` or `nature`.
+        network: `impala`, `impala-patch2`, `nature` or, for vectors, `mlp`.
+        width: of `impala` (so many times its channels) or `mlp` (units a layer).
+        depth: hidden layers of `mlp`.
+        activation: of `mlp`, `relu` or `tanh`.
         steps: environment steps in all.
         num_envs: parallel environments.
         env_groups: the environments in so many groups that take turns: one steps on its threads
@@ -65,11 +79,17 @@ class PPOConfig:
         value_weight: weight of the value loss.
         max_gradient_norm: gradients are clipped to it.
         precision: `float32`, or `bfloat16` for the encoder under autocast.
+        potential: one of `POTENTIALS`, whose rise is paid beside the rewards: where these say too
+            little, it shows the way and leaves the best policy the best (Ng, Harada and Russell,
+            1999). Returns are always told without it.
         compiled: have torch compile the network (a minute at the start, and a C++ compiler).
         seed: of the network, the levels and the actions.
     """
 
     network: str = "impala"
+    width: int | None = None
+    depth: int | None = None
+    activation: str | None = None
     steps: int = 25_000_000
     num_envs: int = 64
     env_groups: int = 1
@@ -85,12 +105,16 @@ class PPOConfig:
     value_weight: float = 0.5
     max_gradient_norm: float = 0.5
     precision: str = "float32"
+    potential: str | None = None
     compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise BadConfig(f"precision must be float32 or bfloat16, not {self.precision!r}")
+        check_network(self.network, given_options(self))
+        if self.potential is not None and self.potential not in POTENTIALS:
+            raise UnknownName("potential", self.potential, POTENTIALS)
         check_positive(
             self, "steps", "num_envs", "env_groups", "rollout_length", "epochs", "minibatches"
         )
@@ -123,11 +147,61 @@ class ActorCritic(PolicyNetwork):
             nn.init.zeros_(_bias(head))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def logits_and_value(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `(B, A)` and values `(B,)` of `(B, C, H, W)` observations."""
+    def outputs_and_value(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head gives `(B, ...)` and values `(B,)` of `(B, *observation)`."""
         features = self.features(observations)
         with torch.autocast(features.device.type, enabled=False):
-            return self.head(features), self.value_head(features).squeeze(1)
+            return self.outputs(features), self.value_head(features).squeeze(1)
+
+
+class _Categorical:
+    """Distributions over discrete actions, of logits `(B, A)`."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        self._log_probs = outputs.log_softmax(1)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.multinomial(self._log_probs.exp(), 1, generator=generator).squeeze(1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return self._log_probs.gather(1, actions[:, None]).squeeze(1)
+
+    def entropy(self) -> Tensor:
+        return -(self._log_probs.exp() * self._log_probs).sum(1)
+
+
+class _Gaussian:
+    """Distributions over vectors, of means and logarithms of standard deviations `(B, 2A)`."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        self._outputs = outputs
+        self._mean, self._log_std = outputs.chunk(2, 1)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        noise = torch.empty_like(self._mean).normal_(generator=generator)
+        return self._mean + self._log_std.exp() * noise
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return -gaussian_losses(self._outputs, actions)
+
+    def entropy(self) -> Tensor:
+        return (self._log_std + math.log(2 * math.pi * math.e) / 2).sum(1)
+
+
+DISTRIBUTIONS: dict[str, type[_Categorical] | type[_Gaussian]] = {
+    "categorical": _Categorical,
+    "gaussian": _Gaussian,
+}
+
+
+def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """How much energy a car lacks to roll over the top, times some 30,000, below zero."""
+    position, speed = observations.astype(np.float64).T
+    energy = speed**2 / 2 + 0.0025 / 3 * np.sin(3 * position)
+    return np.asarray(30_000 * np.minimum(energy - 0.0025 / 3, 0.0))
+
+
+POTENTIALS = {"mountain-car-energy": _mountain_car_energy}
 
 
 @dataclass(frozen=True)
@@ -172,10 +246,22 @@ class _RewardScale:
 class _EnvGroup:
     """Environments that step together, and what they show."""
 
-    def __init__(self, env: ProcgenVectorEnv, start: int) -> None:
-        self.env = env
+    def __init__(self, env: VectorEnv[Any, Any, Any], start: int) -> None:
+        self.env: Any = env
         self.columns = slice(start, start + env.num_envs)
         self.observations, _ = env.reset()
+        self._actions: npt.NDArray[Any] | None = None
+
+    def start(self, actions: npt.NDArray[Any]) -> None:
+        """Set the environments going, on threads where they have their own."""
+        if hasattr(self.env, "step_async"):
+            self.env.step_async(actions)
+        self._actions = actions
+
+    def finish(self) -> Any:
+        """What their step gave."""
+        wait = getattr(self.env, "step_wait", None)
+        return wait() if wait else self.env.step(self._actions)
 
 
 class Trainer:
@@ -210,9 +296,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         shape = task.observation_space.shape
         assert shape is not None
-        num_actions = int(task.action_space.n)  # type: ignore[attr-defined]
-        self.network = ActorCritic(NetworkSpec(config.network, shape, num_actions)).to(self.device)
-        forward = self.network.logits_and_value
+        self.is_pixels = len(shape) == 3
+        size, head = head_of(task.action_space)
+        spec = NetworkSpec(config.network, shape, size, **given_options(config), head=head)
+        self.distribution = DISTRIBUTIONS[head]
+        self.network = ActorCritic(spec).to(self.device)
+        forward = self.network.outputs_and_value
         self.forward = torch.compile(forward, dynamic=False) if config.compiled else forward
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=1e-5
@@ -243,20 +332,36 @@ class Trainer:
             # Levels follow from the seed and an environment's index in its group.
             seed = self.config.seed + number
             env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
-            assert isinstance(env, ProcgenVectorEnv), "checkpoints need environments with a state"
+            if not hasattr(env, "get_state"):
+                raise BadConfig(f"{self.task.id!r} cannot be trained on: its state cannot be kept")
             groups.append(_EnvGroup(env, number * size))
         return groups
 
     def _allocate(self) -> dict[str, Tensor]:
-        t, n = self.config.rollout_length, self.config.num_envs
-        frame = self.groups[0].observations.transpose(0, 2, 3, 1).shape[1:]
+        t, n, shown = self.config.rollout_length, self.config.num_envs, self.groups[0].observations
+        shape, spec = self._laid_out(shown).shape[1:], self.network.spec
+        continuous = spec.head == "gaussian"
         return {
-            # One more frame than actions: the last is there for its value only.
-            "frames": torch.empty((t + 1, n, *frame), dtype=torch.uint8, device=self.device),
-            "actions": torch.empty((t, n), dtype=torch.int64, device=self.device),
+            # One more than actions: the last is there for its value only.
+            "observations": torch.empty(
+                (t + 1, n, *shape), dtype=torch.from_numpy(shown).dtype, device=self.device
+            ),
+            "actions": torch.empty(
+                (t, n, spec.num_outputs) if continuous else (t, n),
+                dtype=torch.float32 if continuous else torch.int64,
+                device=self.device,
+            ),
             "log_probs": torch.empty((t, n), device=self.device),
             "values": torch.empty((t + 1, n), device=self.device),
         }
+
+    def _laid_out(self, observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Observations as they lie in memory, frames as `(B, H, W, C)`."""
+        return observations.transpose(0, 2, 3, 1) if self.is_pixels else observations
+
+    def _shown(self, laid_out: Tensor) -> Tensor:
+        """View them as the network takes them, frames as `(B, C, H, W)`."""
+        return laid_out.permute(0, 3, 1, 2) if self.is_pixels else laid_out
 
     def _cut_log(self) -> None:
         """Drop what was logged after the checkpoint: those steps are taken again."""
@@ -325,6 +430,8 @@ class Trainer:
         length, num_envs = self.config.rollout_length, self.config.num_envs
         self.rewards = np.empty((length, num_envs), np.float32)
         self.first = np.empty((length, num_envs), np.bool_)
+        self.shaping = np.zeros((length, num_envs), np.float32)
+        self.cut_values = np.zeros((length, num_envs), np.float32)
         for t in range(length):
             for group in self.groups:
                 if t:
@@ -334,31 +441,49 @@ class Trainer:
             self._finish_step(group, length - 1)
             self._look(group, length)
         with self._autocast():
-            _, values = self.forward(_channel_first(self.buffer["frames"][-1]))
+            _, values = self.forward(self._shown(self.buffer["observations"][-1]))
         self.buffer["values"][-1] = values
         self._count_returns()
 
     def _look(self, group: _EnvGroup, t: int) -> Tensor:
         """Copy what a group shows into the buffer, and view it as the network takes it."""
-        frames = self.buffer["frames"][t, group.columns]
-        frames.copy_(torch.from_numpy(group.observations.transpose(0, 2, 3, 1)))
-        return _channel_first(frames)
+        observations = self.buffer["observations"][t, group.columns]
+        observations.copy_(torch.from_numpy(self._laid_out(group.observations)))
+        return self._shown(observations)
 
     def _start_step(self, group: _EnvGroup, t: int) -> None:
         with self._autocast():
-            logits, values = self.forward(self._look(group, t))
-        log_probs = logits.log_softmax(1)
-        actions = torch.multinomial(log_probs.exp(), 1, generator=self.generator)
-        group.env.step_async(actions.squeeze(1).cpu().numpy())
+            outputs, values = self.forward(self._look(group, t))
+        distribution = self.distribution(outputs)
+        actions = distribution.draw(self.generator)
+        group.start(self._possible(actions.cpu().numpy()))
         where = t, group.columns
-        self.buffer["actions"][where] = actions.squeeze(1)
-        self.buffer["log_probs"][where] = log_probs.gather(1, actions).squeeze(1)
+        self.buffer["actions"][where] = actions
+        self.buffer["log_probs"][where] = distribution.log_probs(actions)
         self.buffer["values"][where] = values
 
+    def _possible(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Actions within their space."""
+        space = self.task.action_space
+        if not isinstance(space, Box):
+            return actions
+        return actions.reshape(len(actions), *space.shape).clip(space.low, space.high)
+
     def _finish_step(self, group: _EnvGroup, t: int) -> None:
-        group.observations, rewards, first, _, _ = group.env.step_wait()
-        self.rewards[t, group.columns] = rewards
-        self.first[t, group.columns] = first
+        before, where = group.observations, (t, group.columns)
+        group.observations, rewards, terminations, truncations, infos = group.finish()
+        self.rewards[where] = rewards
+        self.first[where] = terminations | truncations
+        last = infos.get("final_obs", group.observations)
+        if self.config.potential is not None:
+            potential = POTENTIALS[self.config.potential]
+            after = np.where(terminations, 0.0, potential(last))
+            self.shaping[where] = self.config.discount * after - potential(before)
+        cut = truncations & ~terminations
+        if cut.any():
+            with self._autocast():
+                _, values = self.forward(torch.from_numpy(last[cut]).to(self.device))
+            self.cut_values[where][cut] = values.cpu().numpy()
 
     def _count_returns(self) -> None:
         for rewards, first in zip(self.rewards, self.first, strict=True):
@@ -371,13 +496,14 @@ class Trainer:
         c, values = self.config, self.buffer["values"].cpu().numpy()
         scaled = [
             self.reward_scale(rewards, first)
-            for rewards, first in zip(self.rewards, self.first, strict=True)
+            for rewards, first in zip(self.rewards + self.shaping, self.first, strict=True)
         ]
         advantages = np.empty_like(self.rewards)
         running = np.zeros_like(self.rewards[0])
         for t in reversed(range(c.rollout_length)):
             alive = (~self.first[t]).astype(np.float32)
-            delta = scaled[t] + c.discount * alive * values[t + 1] - values[t]
+            after = alive * values[t + 1] + self.cut_values[t]
+            delta = scaled[t] + c.discount * after - values[t]
             running = delta + c.discount * c.gae_lambda * alive * running
             advantages[t] = running
         return torch.from_numpy(advantages).to(self.device)
@@ -388,7 +514,7 @@ class Trainer:
         old_values = self.buffer["values"][:-1]
         flat = {
             name: self.buffer[name][: c.rollout_length].flatten(0, 1)
-            for name in ("frames", "actions", "log_probs")
+            for name in ("observations", "actions", "log_probs")
         }
         flat |= {
             "advantages": ((advantages - advantages.mean()) / (advantages.std() + 1e-8)).flatten(),
@@ -414,13 +540,12 @@ class Trainer:
     def _step(self, batch: dict[str, Tensor]) -> Tensor:
         c = self.config
         with self._autocast():
-            logits, values = self.forward(_channel_first(batch["frames"]))
-        log_probs = logits.log_softmax(1)
-        taken = log_probs.gather(1, batch["actions"][:, None]).squeeze(1)
-        ratio = (taken - batch["log_probs"]).exp()
+            outputs, values = self.forward(self._shown(batch["observations"]))
+        distribution = self.distribution(outputs)
+        ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
         clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
         policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
-        entropy = -(log_probs.exp() * log_probs).sum(1).mean()
+        entropy = distribution.entropy().mean()
         moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
         errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
         value_loss = errors.mean() / 2
@@ -511,11 +636,6 @@ def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(heard)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _channel_first(frames: Tensor) -> Tensor:
-    """View `(B, H, W, C)` frames as `(B, C, H, W)` in channels-last memory."""
-    return frames.permute(0, 3, 1, 2)
 
 
 def _logged_steps(line: bytes) -> float:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rlcondense import catalogue
 from rlcondense.config import make_config
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.experts.ppo import PPOConfig, Trainer
@@ -37,7 +38,7 @@ def train_expert(
 
     Args:
         task: id or alias.
-        settings: of `PPOConfig`.
+        settings: of `PPOConfig`, over those that the catalogue has for the task.
         out: folder of checkpoint, log, weights and card.
         resume: go on from the folder's checkpoint.
         restart: begin anew where there is a checkpoint.
@@ -54,7 +55,8 @@ def train_expert(
     threads = os.cpu_count() or 1
     # On a GPU one half of the environments steps while the policy computes for the other.
     of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
-    config = make_config(PPOConfig, {**of_gpu, **settings}, "the trainer")
+    of_task = catalogue.find("tasks", made.id).facts.get("training", {})
+    config = make_config(PPOConfig, {**of_gpu, **of_task, **settings}, "the trainer")
     out = out or Path("results", "experts", slug(made.id))
     trainer = Trainer(
         made, config, out, device=device, resume=resume, restart=restart, num_threads=threads
@@ -66,7 +68,7 @@ def train_expert(
         "command": command,
         "steps": trained.steps,
         "seed": config.seed,
-        "algorithm": "PPO (Cobbe et al. 2020)",
+        "algorithm": "PPO (Schulman et al. 2017)",
         "config": asdict(config),
         "seconds": round(trained.seconds),
         "environment": {k: v for k, v in describe(device, threads).items() if k != "git"},
@@ -100,7 +102,7 @@ def evaluate_expert(
 def _returns(
     network: PolicyNetwork, task: Task, episodes: int, device: str, progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    policies = NetworkPolicies([network], [0], device=device)
+    policies = NetworkPolicies([network], [0], device=device, space=task.action_space)
     protocol, threads = protocol_of(episodes), os.cpu_count() or 1
     return {
         split: asdict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from rlcondense.policies import network_from_arrays
 
 SNAPSHOTS = "snapshots"
 _PREFIX = "policy."
+# What a card says of a network only where it is not so.
+_USUAL = {f.name: f.default for f in fields(NetworkSpec) if f.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
             "network": spec.name,
             "observation_shape": list(spec.observation_shape),
             "num_actions": spec.num_outputs,
+            **{name: getattr(spec, name) for name in _USUAL if getattr(spec, name) != _USUAL[name]},
             "sha256": sha256_file(path),
         },
     )
@@ -116,7 +119,9 @@ def load_expert(task_id: str, folder: Path | None = None) -> Expert:
         raise CorruptArtifact(f"{path} is truncated or altered: its sha256 is not its card's")
     arrays = read_arrays(path)
     try:
-        spec = NetworkSpec(card["network"], tuple(card["observation_shape"]), card["num_actions"])
+        unusual = {name: card[name] for name in _USUAL if name in card}
+        shape = tuple(card["observation_shape"])
+        spec = NetworkSpec(card["network"], shape, card["num_actions"], **unusual)
         network = network_from_arrays(spec, arrays, _PREFIX)
     except (KeyError, RuntimeError) as error:
         raise CorruptArtifact(f"{path} is not the expert of its card: {error}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,18 +12,26 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from rlcondense.cloning import LOSSES, row_losses, shuffled_batches
-from rlcondense.config import check_choice, check_positive
-from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.cloning import LOSSES, clip_each, gaussian_losses, row_losses, shuffled_batches
+from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.methods.condensed import CondensedDataset, Initialisation
 from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network, given_options
-from rlcondense.policies import ACTION_SELECTIONS, NetworkPolicies
+from rlcondense.policies import (
+    ACTION_SELECTIONS,
+    NetworkPolicies,
+    head_of,
+    network_from_arrays,
+    spec_from_json,
+)
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
+Losses = Callable[[Tensor, Tensor], Tensor]
 SHIFT = 4  # pixels
 AUGMENTATIONS = ("none", "random-crop")
+INITS = ("random", "dataset")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -41,7 +50,7 @@ class BCConfig:
         activation: of `mlp`, `relu` or `tanh`.
         loss: `cross-entropy` with the labels the data has, `softmax-mse` (the mean squared error
             of the softmax, Light et al., 2024), or `nll` (of the action taken, whatever the
-            labels).
+            labels). Of continuous actions it is the negative log-likelihood under a Gaussian.
         input: `scaled` divides pixels by 255, `raw` does not.
         updates: gradient steps.
         batch_size: rows of each step, None for all rows. Small data is gone through again and
@@ -51,6 +60,10 @@ class BCConfig:
         augmentation: `none`, or `random-crop`: each frame of a batch is shifted by up to four
             pixels each way, its edges repeated (Yarats et al., 2021, arXiv:2004.13649).
         action_selection: how the policies act, `sample` or `greedy`.
+        gradient_clip: the longest gradient of a student's update, None for any length.
+        init: `random` draws the first weights from the student's seed; `dataset` takes those that
+            the data were made for, where they bring some, so that students differ by their
+            batches alone.
     """
 
     network: str = "nature"
@@ -65,9 +78,12 @@ class BCConfig:
     learning_rate: float = 5e-4
     augmentation: str = "none"
     action_selection: str = "sample"
+    gradient_clip: float | None = field(default=None, metadata=LATER)
+    init: str = field(default="random", metadata=LATER)
 
     def __post_init__(self) -> None:
-        check_positive(self, "updates", "batch_size", "learning_rate")
+        check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
+        check_choice(self, "init", INITS)
         check_network(self.network, given_options(self))
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
@@ -84,6 +100,7 @@ class BehaviouralCloning(Learner[BCConfig]):
     """
 
     Config = BCConfig
+    action_kinds = ("discrete", "continuous")
     id = "bc"
 
     def fit(
@@ -95,15 +112,13 @@ class BehaviouralCloning(Learner[BCConfig]):
         device: str = "cpu",
         progress: Progress = silent,
     ) -> NetworkPolicies:
-        num_actions = getattr(task.action_space, "n", None)
-        if num_actions is None:
-            raise BadConfig(f"learner {self.id!r} needs discrete actions, {task.id!r} has none")
         c = self.config
         shape = tuple(data.observations.shape[1:])
         if c.augmentation != "none" and len(shape) != 3:
             raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")
-        spec = NetworkSpec(c.network, shape, int(num_actions), c.input, **given_options(c))
-        rows = _Rows(data, self._targets(data, int(num_actions)), device)
+        spec = self._spec(shape, task)
+        rows = _Rows(data, self._targets(data, spec), device)
+        start = data.initialisation if c.init == "dataset" else None
         networks: list[PolicyNetwork] = []
         for group in [list(seeds)] if device != "cpu" else [[seed] for seed in seeds]:
 
@@ -111,18 +126,54 @@ class BehaviouralCloning(Learner[BCConfig]):
                 done = first * c.updates + updates
                 progress("train", done, len(seeds) * c.updates, f"loss {loss:.3f}")
 
-            networks += _train(rows, spec, c, group, device, report)
+            networks += _train(rows, spec, c, group, device, report, start)
         for seed, network in zip(seeds, networks, strict=True):
             if not all(p.isfinite().all() for p in network.parameters()):
                 raise RLCondenseError(
                     f"learner {self.id!r} diverged with seed {seed} (try a smaller learning_rate)"
                 )
-        return NetworkPolicies(networks, seeds, device=device, action_selection=c.action_selection)
+        return NetworkPolicies(
+            networks,
+            seeds,
+            device=device,
+            action_selection=c.action_selection,
+            space=task.action_space,
+        )
 
-    def _targets(self, data: CondensedDataset, num_actions: int) -> npt.NDArray[np.float32]:
+    def _spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
+        c, (size, head) = self.config, head_of(task.action_space)
+        if head == "gaussian" and c.loss == "softmax-mse":
+            raise BadConfig(f"loss {c.loss!r} is for discrete actions, not for {task.id!r}")
+        return NetworkSpec(c.network, shape, size, c.input, **given_options(c), head=head)
+
+    def _targets(self, data: CondensedDataset, spec: NetworkSpec) -> npt.NDArray[np.float32]:
+        if spec.head == "gaussian":
+            return np.array(data.actions, np.float32).reshape(len(data), -1)
         if data.label_kind == "soft" and self.config.loss != "nll":
             return data.column("action_probs").astype(np.float32)
-        return np.eye(num_actions, dtype=np.float32)[data.actions]
+        return np.eye(spec.num_outputs, dtype=np.float32)[data.actions]
+
+
+def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) -> PolicyNetwork:
+    """A network with the weights of `start`, or else with those that are drawn from a seed.
+
+    Raises:
+        BadConfig: `start` is of another network.
+        CorruptArtifact: it is of none.
+    """
+    if start is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return PolicyNetwork(spec)
+    try:
+        if spec_from_json(start.network) == spec:
+            return network_from_arrays(spec, start.weights, "")
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CorruptArtifact(f"the data's initialisation is of no network: {error}") from error
+    raise BadConfig(
+        f"the data's initialisation is of {dict(start.network)}, the learner's network is "
+        f"{asdict(spec)}: set it so, or init=random"
+    )
 
 
 class _Rows:
@@ -154,15 +205,13 @@ def _train(
     seeds: Sequence[int],
     device: str,
     report: Callable[[int, float], None],
+    start: Initialisation | None = None,
 ) -> list[PolicyNetwork]:
     """Train one network for each seed, with one step for all."""
-    networks = []
-    for seed in seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            networks.append(PolicyNetwork(spec).to(device))
+    networks = [initial_network(spec, seed, start).to(device) for seed in seeds]
+    losses = gaussian_losses if spec.head == "gaussian" else partial(row_losses, name=c.loss)
     students: _Alone | _Together = (
-        _Alone(networks[0], c.loss) if len(networks) == 1 else _Together(networks, c.loss)
+        _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
     )
     optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)  # type: ignore[call-arg]
     size = c.batch_size or rows.size
@@ -176,6 +225,8 @@ def _train(
         loss = students.loss(observations, targets, weights)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if c.gradient_clip is not None:
+            students.clip(c.gradient_clip)
         optimiser.step()
         if update % 20 == 0 or update == c.updates:
             report(update * len(seeds), loss.item() / len(seeds))
@@ -186,14 +237,18 @@ def _train(
 class _Alone:
     """One student."""
 
-    def __init__(self, network: PolicyNetwork, loss: str) -> None:
-        self.network, self.name = network, loss
+    def __init__(self, network: PolicyNetwork, losses: Losses) -> None:
+        self.network, self.losses = network, losses
         self.parameters = list(network.parameters())
 
     def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """The mean loss of one batch `(1, B, ...)`."""
-        losses = row_losses(self.network(observations[0]), targets[0], self.name)
+        losses = self.losses(self.network(observations[0]), targets[0])
         return (losses * weights[0]).mean()
+
+    def clip(self, length: float) -> None:
+        """Shorten the gradient."""
+        torch.nn.utils.clip_grad_norm_(self.parameters, length)
 
     def finish(self) -> None:
         """Nothing is left to do: the network itself was trained."""
@@ -202,8 +257,8 @@ class _Alone:
 class _Together:
     """S students whose weights are stacked, so that each operation serves them all."""
 
-    def __init__(self, networks: Sequence[PolicyNetwork], loss: str) -> None:
-        self.networks, self.name = networks, loss
+    def __init__(self, networks: Sequence[PolicyNetwork], losses: Losses) -> None:
+        self.networks, self.losses = networks, losses
         states = [dict(network.named_parameters()) for network in networks]
         self.stacked = {
             name: torch.stack([state[name].detach() for state in states]).requires_grad_()
@@ -219,11 +274,15 @@ class _Together:
         """
 
         def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-            logits = functional_call(self.networks[0], p, (x,))
-            return (row_losses(logits, y, self.name) * w).mean()
+            outputs = functional_call(self.networks[0], p, (x,))
+            return (self.losses(outputs, y) * w).mean()
 
         total: Tensor = vmap(one)(self.stacked, observations, targets, weights).sum()
         return total
+
+    def clip(self, length: float) -> None:
+        """Shorten each student's gradient."""
+        clip_each(self.parameters, length)
 
     def finish(self) -> None:
         """Give each network its weights."""

@@ -26,6 +26,7 @@ from rlcondense.methods.condensed import (
     CondensedDataset,
     Cost,
     Displacement,
+    Initialisation,
     MatchingLoss,
     check_rows,
     with_next_rows,
@@ -48,7 +49,7 @@ class Problem:
     """What a method is given.
 
     Attributes:
-        dataset: what to condense.
+        source: what to condense; None of methods that are given the task alone.
         task: a view of the task that can make seen levels only.
         budget: how much may be kept.
         expert: the dataset's policy, for methods that declare that they need it.
@@ -58,7 +59,7 @@ class Problem:
         checkpoint: where to note how far it is, for a run that is killed and started again.
     """
 
-    dataset: TransitionDataset
+    source: TransitionDataset | None
     task: Task
     budget: Budget
     expert: Expert | None
@@ -70,7 +71,13 @@ class Problem:
     @property
     def size(self) -> int:
         """The budget in transitions."""
-        return self.budget.transitions(self.dataset)
+        return self.budget.transitions(self.source)
+
+    @property
+    def dataset(self) -> TransitionDataset:
+        """What to condense."""
+        assert self.source is not None
+        return self.source
 
     def rng(self) -> np.random.Generator:
         """A generator of its own, from the seed."""
@@ -111,10 +118,12 @@ class Condensation:
         source_indices: rows of the source, for selections.
         initial_indices: rows of the source that synthetic observations started as.
         weights: of the rows; ones where None.
+        initialisation: of the network that is to learn from them, if they were made for one.
         gradient_evaluations: gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
         displacement: of synthetic observations.
         matching_loss: before and after.
+        curve: of methods that try what they make; see `CondensationReport`.
     """
 
     columns: dict[str, Array]
@@ -122,10 +131,12 @@ class Condensation:
     source_indices: Array | None = None
     initial_indices: Array | None = None
     weights: Array | None = None
+    initialisation: Initialisation | None = None
     gradient_evaluations: int = 0
     environment_steps: int = 0
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
+    curve: Mapping[str, list[float]] | None = None
 
     def costing(self, gradient_evaluations: int) -> Condensation:
         """The same, of so many gradients."""
@@ -181,7 +192,9 @@ class Method(ABC, Generic[ConfigT]):
     writes `_condense`.
 
     Attributes:
-        access: `offline`, or `online` for methods that step the seen levels and count them.
+        access: `offline`, or `online` for methods that step the seen levels and count the steps.
+        takes_data: whether it condenses a dataset. One that makes its own from the task alone is
+            given none.
         needs: of `rewards`, `action_probs`, `expert`, `episodes`.
         label_kinds: the kinds of label it can give.
         stochastic: whether another seed gives another dataset.
@@ -195,6 +208,7 @@ class Method(ABC, Generic[ConfigT]):
     api_version: ClassVar[int] = 1
     Config: ClassVar[type[Any]] = NoConfig
     access: ClassVar[str] = "offline"
+    takes_data: ClassVar[bool] = True
     needs: frozenset[str] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
     stochastic: ClassVar[bool] = True
@@ -211,9 +225,16 @@ class Method(ABC, Generic[ConfigT]):
     def _condense(self, problem: Problem) -> Condensation:
         """Condense; all randomness from `problem.seed`, held-out levels out of reach."""
 
+    def students(self, task: Task) -> dict[str, Any]:
+        """What `bc` is to be set to for what this method makes, where its config decides that.
+
+        It goes over the catalogue's fact `learner`, which is the same for all configs.
+        """
+        return {}
+
     def condense(
         self,
-        dataset: TransitionDataset,
+        dataset: TransitionDataset | None,
         *,
         task: Task,
         budget: int | Budget,
@@ -227,7 +248,7 @@ class Method(ABC, Generic[ConfigT]):
         """Make a condensed dataset and its report.
 
         Args:
-            dataset: what to condense; not changed.
+            dataset: what to condense, not changed; may be None where `takes_data` is False.
             task: the task it was collected on.
             budget: transitions, or a `Budget`.
             expert: the dataset's policy; passed on only to methods that need it.
@@ -246,9 +267,10 @@ class Method(ABC, Generic[ConfigT]):
         if seed < 0:
             raise BadConfig(f"seed must be at least 0, not {seed}")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
-        self._check_needs(dataset, expert)
+        source = dataset if self.takes_data else None
+        self._check_needs(source, expert)
         problem = Problem(
-            dataset=dataset,
+            source=source,
             task=task.seen_only(),
             budget=budget,
             expert=expert if "expert" in self.needs else None,
@@ -262,7 +284,7 @@ class Method(ABC, Generic[ConfigT]):
                 "config": config_json(self.config),
                 "seed": seed,
                 "budget": budget.to_json(),
-                "dataset": dataset.sha256,
+                "dataset": source.sha256 if source else None,
                 "expert": problem.expert.sha256 if problem.expert else None,
                 "device": device,
                 "made_from": made_from,
@@ -282,23 +304,27 @@ class Method(ABC, Generic[ConfigT]):
         # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
         made_too = {"following"} if result.source_indices is None else set()
         uncounted = set(EXTRA) - made_too
+        start = result.initialisation
+        initial = sum(w.nbytes for w in start.weights.values()) if start else None
         made = CondensedDataset(
             **kept,
             weights=weights,
             label_kind=result.label_kind,
             source_indices=result.source_indices,
             initial_indices=result.initial_indices,
+            initialisation=start,
             report=CondensationReport(
                 method=self.id,
                 config=config_json(self.config),
                 seed=seed,
                 budget=budget.to_json(),
-                dataset=dataset.id,
-                dataset_sha256=dataset.sha256,
+                dataset=source.id if source else None,
+                dataset_sha256=source.sha256 if source else None,
                 expert_sha256=problem.expert.sha256 if problem.expert else None,
                 size=size,
                 bytes=weights.nbytes
-                + sum(c.nbytes for name, c in kept.items() if name not in uncounted),
+                + sum(c.nbytes for name, c in kept.items() if name not in uncounted)
+                + (initial or 0),
                 label_kind=result.label_kind,
                 cost=Cost(
                     gradient_evaluations=result.gradient_evaluations,
@@ -309,14 +335,20 @@ class Method(ABC, Generic[ConfigT]):
                 ),
                 displacement=result.displacement,
                 matching_loss=result.matching_loss,
+                curve=result.curve,
+                task=task.id,
+                initialisation_bytes=initial,
             ),
         )
-        return with_findings(made, dataset)
+        return with_findings(made, source)
 
-    def _check_needs(self, dataset: TransitionDataset, expert: Expert | None) -> None:
+    def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
+        if dataset is None and self.takes_data:
+            raise BadConfig(f"method {self.id!r} needs a dataset to condense")
         if "expert" in self.needs and expert is None:
-            raise BadConfig(f"method {self.id!r} needs the expert of dataset {dataset.id!r}")
-        if "action_probs" in self.needs and dataset.action_probs is None:
+            whose = f"dataset {dataset.id!r}" if dataset is not None else "the task"
+            raise BadConfig(f"method {self.id!r} needs the expert of {whose}")
+        if dataset is not None and "action_probs" in self.needs and dataset.action_probs is None:
             raise BadConfig(f"method {self.id!r} needs a dataset with action_probs")
 
     def _check_result(self, result: Condensation, problem: Problem) -> None:

@@ -13,7 +13,14 @@ import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import read_arrays, read_json, sha256_arrays, write_arrays, write_json
+from rlcondense.files import (
+    canonical_json,
+    read_arrays,
+    read_json,
+    sha256_arrays,
+    write_arrays,
+    write_json,
+)
 from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
@@ -27,6 +34,8 @@ SCALARS = {
 }  # fmt: skip
 KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
+_LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
+INITIAL = "initialisation."  # before the names of its weights
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,19 @@ class Budget:
         if self.unit not in UNITS:
             raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
-    def transitions(self, dataset: TransitionDataset) -> int:
+    def transitions(self, dataset: TransitionDataset | None) -> int:
         """The budget in transitions.
+
+        Args:
+            dataset: what there is to keep; None where nothing bounds it.
 
         Raises:
             BadConfig: it counts episodes, comes to nothing, or is more than there is.
         """
+        if dataset is None:
+            if self.size is None:
+                raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+            return self.size
         if self.percent is not None:
             if self.unit == "episodes":
                 raise BadConfig("a percentage of episodes is for methods that select episodes")
@@ -93,10 +109,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Displacement:
-    """How far synthetic observations moved from the real ones they started as, in grey levels.
+    """How far synthetic observations moved from the real ones they started as, in their own units.
 
     Attributes:
-        mean: mean absolute change of a pixel.
+        mean: mean absolute change of a pixel, in grey levels, or of a number.
         largest: the largest.
     """
 
@@ -171,25 +187,29 @@ class CondensationReport:
         config: its settings, defaults resolved.
         seed: condensation seed.
         budget: as asked for.
-        dataset: id of the source.
+        dataset: id of the source; None of methods that take none.
         dataset_sha256: of the source's columns.
         expert_sha256: of the expert's weights, where the method was given them.
         size: transitions kept.
-        bytes: of the condensed columns and weights; the observations that come after rows are not
-            counted.
+        bytes: of the condensed columns, weights and initialisation; the observations that come
+            after rows are not counted.
         label_kind: `hard`, `soft` or `continuous`.
         cost: what it took.
         displacement: of synthetic observations.
         matching_loss: of methods that match something.
         findings: of the detectors; None where none have looked.
+        curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
+            return along the way.
+        task: id of what it was condensed for; None where an earlier version wrote it.
+        initialisation_bytes: of `bytes` those of the initialisation, if there is one.
     """
 
     method: str
     config: Mapping[str, Any]
     seed: int
     budget: Mapping[str, Any]
-    dataset: str
-    dataset_sha256: str
+    dataset: str | None
+    dataset_sha256: str | None
     expert_sha256: str | None
     size: int
     bytes: int
@@ -198,11 +218,28 @@ class CondensationReport:
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
     findings: tuple[Finding, ...] | None = None
+    curve: Mapping[str, list[float]] | None = None
+    task: str | None = None
+    initialisation_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
         found = self.findings
-        return {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Where training on the data is to start.
+
+    Attributes:
+        network: what `rlcondense.networks.NetworkSpec` is made with.
+        weights: of that network, by name.
+    """
+
+    network: Mapping[str, Any]
+    weights: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -218,6 +255,7 @@ class CondensedDataset(Columns):
             `observations` and then `following`. A terminal row's is its own, since nothing comes
             after it, and -1 says that it is not known.
         following: `(K, *observation)` observations that come after a row and are no rows.
+        initialisation: of the network that learns from it, where the data were made for one.
         report: how it came about.
     """
 
@@ -227,6 +265,7 @@ class CondensedDataset(Columns):
     initial_indices: Array | None = None
     next_rows: Array | None = None
     following: Array | None = None
+    initialisation: Initialisation | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
@@ -263,15 +302,20 @@ class CondensedDataset(Columns):
 
     @cached_property
     def sha256(self) -> str:
-        """The sha256 of everything a learner sees: columns, weights and the kind of label."""
-        label_kind = np.frombuffer(self.label_kind.encode(), np.uint8)
-        return sha256_arrays({**self.arrays(), "label_kind": label_kind})
+        """The sha256 of everything a learner sees: arrays, the kind of label, the network."""
+        said = {"label_kind": self.label_kind}
+        if self.initialisation is not None:
+            said["network"] = canonical_json(self.initialisation.network)
+        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in said.items()}
+        return sha256_arrays({**self.arrays(), **texts})
 
     def arrays(self) -> dict[str, Array]:
-        """Everything that is stored: columns, weights, source rows, and what comes after them."""
+        """Everything that is stored: rows with what goes with them, and initial weights."""
         extra = {name: getattr(self, name) for name in EXTRA}
         found = {name: array for name, array in extra.items() if array is not None}
-        return {**self.columns(), "weights": self.weights, **found}
+        start = self.initialisation.weights if self.initialisation is not None else {}
+        initial = {f"{INITIAL}{name}": array for name, array in start.items()}
+        return {**self.columns(), "weights": self.weights, **found, **initial}
 
     def provides(self) -> set[str]:
         """What a learner may find: columns, `next_observations` and `episodes`.
@@ -326,7 +370,9 @@ class CondensedDataset(Columns):
         """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
         report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
         write_arrays(folder / ARRAYS, self.arrays())
-        write_json(folder / REPORT, {**report, "sha256": self.sha256})
+        start = self.initialisation
+        network = {"initialisation": dict(start.network)} if start is not None else {}
+        write_json(folder / REPORT, {**report, **network, "sha256": self.sha256})
 
 
 def load_condensed(folder: Path) -> CondensedDataset:
@@ -338,11 +384,16 @@ def load_condensed(folder: Path) -> CondensedDataset:
     arrays = read_arrays(folder / ARRAYS)
     report = read_json(folder / REPORT)
     try:
-        sha256 = report.pop("sha256", None)
+        sha256, network = report.pop("sha256", None), report.pop("initialisation", None)
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
+        initial = {name: arrays.pop(name) for name in list(arrays) if name.startswith(INITIAL)}
+        weights = {name.removeprefix(INITIAL): array for name, array in initial.items()}
         label_kind = report["label_kind"]
         data = CondensedDataset(
-            **with_next_rows(arrays), label_kind=label_kind, report=_report(report)
+            **with_next_rows(arrays),
+            label_kind=label_kind,
+            initialisation=Initialisation(network, weights) if network is not None else None,
+            report=_report(report),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error

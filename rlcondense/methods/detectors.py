@@ -89,7 +89,7 @@ def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Fi
     return tuple(finding for finding in found if finding is not None)
 
 
-def with_findings(data: CondensedDataset, source: TransitionDataset) -> CondensedDataset:
+def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:
     """The same set, its report with what there is to say of it."""
     assert data.report is not None
     return replace(data, report=replace(data.report, findings=detect(data, source)))

@@ -78,15 +78,20 @@ def cloned_network(
 
 @torch.no_grad()
 def encode(network: PolicyNetwork, dataset: TransitionDataset) -> tuple[Array, Array]:
-    """Features `(N, F)` and action probabilities `(N, A)` of all rows, float32."""
+    """Features `(N, F)` and action probabilities `(N, A)` of all rows, float32.
+
+    A Gaussian head's means `(N, A)` stand in the place of probabilities.
+    """
     device = next(network.parameters()).device
-    features, probabilities = [], []
+    categorical = network.spec.head == "categorical"
+    features, acts = [], []
     for start in range(0, len(dataset), CHUNK):
         batch = torch.from_numpy(np.array(dataset.observations[start : start + CHUNK]))
         encoded = network.features(batch.to(device))
         features.append(encoded.cpu().numpy())
-        probabilities.append(network.head(encoded).softmax(1).cpu().numpy())
-    return np.concatenate(features), np.concatenate(probabilities)
+        outputs = network.head(encoded)
+        acts.append((outputs.softmax(1) if categorical else outputs).cpu().numpy())
+    return np.concatenate(features), np.concatenate(acts)
 
 
 def features_of(problem: Problem, config: FeatureConfig) -> tuple[Array, int]:

@@ -15,13 +15,14 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import row_losses, shuffled_batches
+from rlcondense.cloning import gaussian_losses, row_losses, shuffled_batches
 from rlcondense.config import check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
@@ -34,6 +35,7 @@ from rlcondense.methods.synthetic import (
     shifted_alike,
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.policies import head_of
 
 PROBES = 4  # networks, never trained on, that the matching loss before and after is measured on
 STUDENT_BATCH, STUDENT_RATE = 64, 5e-4  # of the students whose trajectory theta follows
@@ -56,7 +58,8 @@ class GradMatchConfig(SyntheticConfig):
         distance: `cosine` or `l2`, or `normalised-l2` (over the real gradient's norm), each summed
             over the network's weight tensors.
         match: `per-class`, or `joint` for one gradient of all actions.
-        loss: `cross-entropy`, or `softmax-mse` as the students of Light et al. have.
+        loss: `cross-entropy`, or `softmax-mse` as the students of Light et al. have. Continuous
+            actions have no classes, and their loss is the negative log-likelihood under a Gaussian.
         augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
     """
 
@@ -86,7 +89,7 @@ class GradMatch(Method[GradMatchConfig]):
     """Learns observations, and labels if asked to, whose gradients are the data's."""
 
     Config = GradMatchConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "gradmatch"
 
@@ -122,9 +125,13 @@ class _Matching:
         self.device, self.expert = problem.device, problem.expert
         self.real = RealBatches(problem, config)
         shape = problem.dataset.observations.shape[1:]
-        self.spec = NetworkSpec(config.network, shape, problem.num_actions)
+        size, head = head_of(problem.task.action_space)
+        self.spec = NetworkSpec(config.network, shape, size, head=head)
+        self.losses = (
+            gaussian_losses if problem.continuous else partial(row_losses, name=config.loss)
+        )
         self.classes: dict[int | None, slice] = {None: slice(None)}
-        if config.match == "per-class":
+        if config.match == "per-class" and not problem.continuous:
             self.classes = dict(synthetic.classes.items())
 
     def thetas(self, rng: np.random.Generator, kind: str) -> Iterator[PolicyNetwork]:
@@ -153,7 +160,7 @@ class _Matching:
                         self.synthetic.targets(batch),
                     )
                 optimiser.zero_grad()
-                row_losses(theta(frames), targets, self.config.loss).mean().backward()  # type: ignore[no-untyped-call]
+                self.losses(theta(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 self.synthetic.gradient_evaluations += len(rows)
             yield theta
@@ -167,7 +174,11 @@ class _Matching:
             if self.config.augmentation == "shift" and self.synthetic.is_pixels:
                 frames, synthetic = shifted_alike(rng, frames, synthetic)
             loss = matching_loss(
-                theta, (synthetic, self.synthetic.targets(rows)), (frames, targets), self.config
+                theta,
+                (synthetic, self.synthetic.targets(rows)),
+                (frames, targets),
+                self.losses,
+                self.config.distance,
             )
             loss.backward(inputs=self.synthetic.leaves)  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -191,23 +202,25 @@ def matching_loss(
     theta: nn.Module,
     synthetic: tuple[Tensor, Tensor],
     real: tuple[Tensor, Tensor],
-    config: GradMatchConfig,
+    losses: Callable[[Tensor, Tensor], Tensor],
+    distance: str,
 ) -> Tensor:
     """The distance of two gradients, differentiable in the synthetic rows.
 
     Args:
-        theta: a network that gives logits.
+        theta: a network.
         synthetic: observations `(M, *observation)` and targets `(M, A)`.
         real: as many or more of the data's.
-        config: says the loss and the distance.
+        losses: of what the network gives and targets, `(M,)`.
+        distance: one of `DISTANCES`.
     """
     parameters = list(theta.parameters())
 
     def gradient(rows: tuple[Tensor, Tensor], create_graph: bool) -> list[Tensor]:
-        loss = row_losses(theta(rows[0]), rows[1], config.loss).mean()
+        loss = losses(theta(rows[0]), rows[1]).mean()
         return list(torch.autograd.grad(loss, parameters, create_graph=create_graph))
 
-    return DISTANCES[config.distance](gradient(synthetic, True), gradient(real, False))
+    return DISTANCES[distance](gradient(synthetic, True), gradient(real, False))
 
 
 def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlcondense.cloning import shuffled_batches
@@ -181,7 +182,11 @@ class Pbc(Dbc):
             return offline_rl(problem, self.settings.network, updates)
         if problem.expert is not None:
             network = copy.deepcopy(problem.expert.network).to(problem.device)
-            targets = torch.from_numpy(encode(network, problem.dataset)[1]).to(problem.device)
+            done = encode(network, problem.dataset)[1]
+            space = problem.task.action_space
+            if isinstance(space, Box):
+                done = done.reshape(-1, *space.shape).clip(space.low, space.high)
+            targets = torch.from_numpy(done).to(problem.device)
         else:
             targets = targets_of(problem, "soft")
         if not valued:

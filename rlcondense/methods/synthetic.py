@@ -41,7 +41,8 @@ class SyntheticConfig:
             those of the frame that a synthetic one starts as; `learned` starts as the soft one
             where the data has it, as the smoothed hard one otherwise, and is optimised too.
             Continuous actions are fixed if `hard`, and if `learned` optimised within their bounds.
-        start: the real rows that synthetic ones start as: `balanced` by action, or `random`.
+        start: the real rows that synthetic ones start as: `balanced` by action, or `random`, which
+            those of continuous actions always are.
         resolution: side of the square that is learned of each frame, enlarged bilinearly to the
             frame (Kim et al., 2022, arXiv 2205.14959, learn smaller frames to afford more). None
             learns every pixel.
@@ -125,7 +126,7 @@ class Synthetic:
     def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
         """The rows to start as, sorted by action where actions are discrete."""
         actions = np.asarray(problem.dataset.actions)
-        if self.config.start == "balanced":
+        if self.config.start == "balanced" and not self.continuous:
             return balanced_rows(actions, problem.size, rng)
         rows = np.sort(rng.choice(len(actions), problem.size, replace=False))
         return rows if self.continuous else rows[np.argsort(actions[rows], kind="stable")]

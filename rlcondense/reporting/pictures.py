@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
-from rlcondense.errors import RLCondenseError
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import write_bytes, write_json
 from rlcondense.making import load_dataset
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
@@ -22,9 +23,19 @@ from rlcondense.reporting.schema import shown
 
 Array = npt.NDArray[Any]
 SHOWN = 8  # frames in a line
+MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # whose shares are told
 MOST_BYTES = 2 * 2**20
+LEAST_SIDE = 60  # pixels; smaller frames are enlarged, and set apart
+BETWEEN = 90  # the grey between those
+# Of a frame's planes where they are no colours: far apart from each other, and from black.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "white": (255, 255, 255), "red": (230, 50, 50), "cyan": (60, 220, 230),
+    "yellow": (250, 220, 40), "green": (60, 180, 75), "blue": (60, 100, 240),
+    "orange": (245, 130, 48), "magenta": (240, 50, 230), "brown": (150, 95, 40),
+    "grey": (140, 140, 140),
+}  # fmt: skip
 NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 
@@ -77,6 +88,24 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
     return path
 
 
+def draw_enlarged(data: CondensedDataset, path: Path) -> tuple[int, ...]:
+    """Draw some frames of a condensed dataset to a PNG.
+
+    Returns:
+        The rows that are shown.
+
+    Raises:
+        BadConfig: its observations are no frames.
+    """
+    drawn = draw(data, most=MOST_ENLARGED)
+    if drawn is None:
+        shape = data.observations.shape[1:]
+        raise BadConfig(f"observations of {shape} are no frames, and cannot be drawn")
+    sheet, picture = drawn
+    write_bytes(path, _png(sheet))
+    return picture.rows
+
+
 def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
     """Files among a leaderboard's pictures that are none, and why.
 
@@ -110,7 +139,7 @@ def _not_as_drawn(path: Path) -> str:
 
 
 def _source(data: CondensedDataset) -> TransitionDataset | None:
-    if data.report is None:
+    if data.report is None or data.report.dataset is None:
         return None
     try:
         found = load_dataset(data.report.dataset)
@@ -120,22 +149,25 @@ def _source(data: CondensedDataset) -> TransitionDataset | None:
 
 
 def draw(
-    data: CondensedDataset, source: TransitionDataset | None = None
+    data: CondensedDataset, source: TransitionDataset | None = None, most: int = SHOWN
 ) -> tuple[npt.NDArray[np.uint8], Picture] | None:
     """A sheet of frames, and what it shows.
 
     Args:
         data: what was condensed.
         source: what it was condensed from.
+        most: frames in a line.
 
     Returns:
         `(height, width, 3)` and the picture; None for observations that are no frames. A selection
         has one line of frames; synthetic frames have three, if `source` and `initial_indices` are
-        there: before, after, and grey plus the difference.
+        there: before, after, and grey plus the difference. Planes that are no colours are painted
+        in `COLOURS`, and what differs on black.
     """
-    if data.observations.ndim != 4 or data.observations.shape[1] not in (1, 3):
+    if data.observations.ndim != 4:
         return None
-    rows = np.unique(np.linspace(0, len(data) - 1, SHOWN).round().astype(int))
+    painted = data.observations.shape[1] not in (1, 3)
+    rows = np.unique(np.linspace(0, len(data) - 1, most).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1
     if source is not None and not _is_from(data, source):
@@ -144,7 +176,8 @@ def draw(
         start = np.asarray(source.observations[np.asarray(data.initial_indices)[rows]], np.float64)
         moved = after - start
         amplified = _amplification(float(np.abs(moved).max()))
-        lines = [start, after, 127.5 + amplified * moved]
+        moved *= amplified
+        lines = [start, after, np.abs(moved) if painted else 127.5 + moved]
     num_actions = max(_num_actions(part) for part in (data, source) if part is not None)
     picture = Picture(
         kind="selection" if data.source_indices is not None else "synthetic",
@@ -155,7 +188,25 @@ def draw(
         dataset_actions=None if source is None else _shares(source, data.label_kind, num_actions),
         amplified=amplified,
     )
-    return _sheet(lines), picture
+    return _sheet([_paint(line) for line in lines] if painted else lines), picture
+
+
+def legend(planes: Sequence[str]) -> str:
+    """Which colour each plane has in a picture."""
+    return ", ".join(
+        f"{colour} {plane}" for colour, plane in zip(cycle(COLOURS), planes, strict=False)
+    )
+
+
+def _paint(frames: Array) -> Array:
+    """Frames `(n, planes, height, width)` in three colours: each place has its brightest plane's.
+
+    Of planes as bright, the last one's.
+    """
+    colours = np.array(list(islice(cycle(COLOURS.values()), frames.shape[1])))
+    brightest = frames.shape[1] - 1 - frames[:, ::-1].argmax(1)
+    light = frames.max(1, keepdims=True) / 255
+    return np.asarray(colours[brightest].transpose(0, 3, 1, 2) * light)
 
 
 def _is_from(data: CondensedDataset, source: TransitionDataset) -> bool:
@@ -195,7 +246,11 @@ def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ..
 
 def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
     """Lines of `(n, channels, height, width)` frames as one `(height, width, 3)` picture."""
-    drawn = [np.concatenate(list(line.transpose(0, 2, 3, 1)), 1) for line in lines]
+    times = -(-LEAST_SIDE // min(lines[0].shape[2:]))
+    large = [line.repeat(times, 2).repeat(times, 3) for line in lines]
+    edge = ((0, 0), (0, 0), *[((times - 1) // 2,) * 2] * 2)
+    large = [np.pad(line, edge, constant_values=BETWEEN) for line in large]
+    drawn = [np.concatenate(list(line.transpose(0, 2, 3, 1)), 1) for line in large]
     pixels = np.concatenate(drawn, 0).round().clip(0, 255).astype(np.uint8)
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 

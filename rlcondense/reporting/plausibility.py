@@ -32,6 +32,7 @@ from rlcondense.reporting.statistics import summarise
 from rlcondense.running.cell import REFERENCE_POLICIES, Cell, budget_text
 from rlcondense.running.store import content_sha256
 from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.tasks.levels import LevelTask
 from rlcondense.tasks.procgen import ProcgenTask
 
 Record = Mapping[str, Any]
@@ -130,6 +131,10 @@ def known_here() -> Known:
 
 def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
     """The levels that every policy plays, environment by environment."""
+    if isinstance(task, LevelTask):
+        order = task.order(split, protocol.environments, protocol.seed)
+        drawn = [order.next(np.arange(protocol.environments)) for _ in range(protocol.quota)]
+        return list(map(int, np.stack(drawn, axis=1).ravel()))
     if not isinstance(task, ProcgenTask):
         policies = random_policies(task.action_space, [0])
         played: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
@@ -410,6 +415,8 @@ def _report(record: Record, known: Known) -> Iterator[str]:
             "dataset_sha256": record["key"].get("dataset_sha256"),
             "expert_sha256": record["key"].get("expert_sha256"),
         }
+        if _needs_no_data(name, report, known):
+            expected |= {"dataset": None, "dataset_sha256": None}
     for field, value in expected.items():
         if field not in report:
             yield f"report lacks {field}"
@@ -425,6 +432,13 @@ def _whole_report(report: Record) -> Iterator[str]:
     for name in COUNTED:
         if type(cost.get(name)) is not int or cost[name] < 0:
             yield f"report.cost.{name} must be a whole number, and is {shown(cost.get(name))}"
+
+
+def _needs_no_data(name: str, report: Record, known: Known) -> bool:
+    """Whether a method is given the task alone; of somebody else's its report says so."""
+    if known.is_built_in("methods", name):
+        return not known.entries["methods"][name].load().takes_data
+    return report.get("dataset") is None
 
 
 def _budget(record: Record, known: Known) -> Iterator[str]:
@@ -450,7 +464,7 @@ def _bytes(record: Record, known: Known) -> Iterator[str]:
     size = report["size"]
     least = size * values * (1 if space.dtype == np.uint8 else 4)
     # Float32 observations, the action, its probabilities, the weight and a dozen scalars.
-    most = size * (values * 4 + outputs * 16 + 200)
+    most = size * (values * 4 + outputs * 16 + 200) + report.get("initialisation_bytes", 0)
     if not least <= report["bytes"] <= most:
         yield f"{size} transitions take {least:,} to {most:,} bytes, not {report['bytes']:,}"
 

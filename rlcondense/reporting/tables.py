@@ -342,12 +342,14 @@ def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
     notes += _verdict(rows, main)
     notes += [line for row in rows.values() for line in findings_text(row)]
     report = main[0].get("report", {})
+    if steps := report.get("cost", {}).get("environment_steps"):
+        notes.append(f"Condensation took {steps:,} environment steps.")
     if report.get("displacement"):
         moved, loss = report["displacement"], report.get("matching_loss")
         matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
         notes.append(
-            f"Pixels moved by {moved['mean']:.3g} grey levels on average, at most "
-            f"{moved['largest']:.3g}{matched}."
+            f"Observations moved by {moved['mean']:.3g} on average (frames: in grey levels), at "
+            f"most {moved['largest']:.3g}{matched}."
         )
     return notes
 

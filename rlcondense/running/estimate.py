@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def works(cell: Cell) -> dict[str, Work]:
         if method["id"] == "full":
             return out
         of_method, budget = f"condense {method['id']}", budget_text(cell.budget or {})
-        rounds = number(method["config"], "iterations") * number(method["config"], "real_batch")
+        factors = ("iterations", "real_batch", "generations", "population")
+        rounds = math.prod(number(method["config"], name) for name in factors)
         out["condense"] = Work((f"{of_method} {budget}", of_method), rounds)
     return out
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gymnasium.spaces import Box
+
 from rlcondense import catalogue
 from rlcondense.datasets.storage import is_local
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
@@ -168,7 +170,7 @@ class _Planner:
             for dataset in self._datasets(product, task, matched):
                 for choice in product.learners:
                     try:
-                        learner = self._learner(choice)
+                        learner = self._learner(choice, task)
                     except _ABSENT as error:
                         self._add(Planned(f"{task.id} {choice.id}", absent=str(error)))
                         continue
@@ -205,7 +207,7 @@ class _Planner:
         found = []
         for choice in group.product.methods:
             try:
-                method = self._method(choice)
+                method = self._method(choice, group.task)
             except _ABSENT as error:
                 text = f"{group.task.id} {choice.id} {group.learner.id}"
                 self._add(Planned(text, absent=str(error)))
@@ -270,12 +272,12 @@ class _Planner:
     ) -> None:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells:
-            size, labels = _kept(cell, method, group.learner, found[cell.id])
+            size, labels = _kept(cell, method, group, found[cell.id])
             if method.id not in ("random", "full"):
                 for seed in range(group.product.condensation_seeds):
                     self._add_random(group, cell, size, labels, seed)
             if method.id != "full":
-                full = self._method(Choice("full", {"labels": labels}))
+                full = self._method(Choice("full", {"labels": labels}), group.task)
                 [whole] = group.cells(full, Budget(percent=100.0), [0])
                 text = self._text(group, whole, Choice("full"))
                 self._add(Planned(text, whole, shard_key=whole.condensation_id))
@@ -291,7 +293,7 @@ class _Planner:
             )
             self._add(Planned(text, after=of.id, shard_key=of.condensation_id))
             return
-        random = self._method(Choice("random", {"labels": labels}))
+        random = self._method(Choice("random", {"labels": labels}), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
         budget = of.budget or {}
         own = "size" in budget  # or else it belongs where the percentage is worked out
@@ -318,15 +320,15 @@ class _Planner:
         said = [f"{k}={v}" for k, v in choice.config.items() if k in keys.get(choice.id, ())]
         return f" ({', '.join(said)})" if said else ""
 
-    def _method(self, choice: Choice) -> Method[Any]:
-        key = ("method", choice.id, repr(sorted(choice.config.items())))
-        made = self._once(*key, lambda: _made("methods", choice, make_method))
+    def _method(self, choice: Choice, task: Task) -> Method[Any]:
+        key = ("method", choice.id, task.id, repr(sorted(choice.config.items())))
+        made = self._once(*key, lambda: _made("methods", choice, task, make_method))
         assert isinstance(made, Method)
         return made
 
-    def _learner(self, choice: Choice) -> Learner[Any]:
-        key = ("learner", choice.id, repr(sorted(choice.config.items())))
-        made = self._once(*key, lambda: _made("learners", choice, make_learner))
+    def _learner(self, choice: Choice, task: Task) -> Learner[Any]:
+        key = ("learner", choice.id, task.id, repr(sorted(choice.config.items())))
+        made = self._once(*key, lambda: _made("learners", choice, task, make_learner))
         assert isinstance(made, Learner)
         return made
 
@@ -347,11 +349,11 @@ class _Planner:
         return made
 
 
-def _made(group: str, choice: Choice, make: Callable[..., Any]) -> Any:
+def _made(group: str, choice: Choice, task: Task, make: Callable[..., Any]) -> Any:
     """What a suite names, made. Only what cannot be loaded is absent: a wrong setting is wrong."""
     catalogue.find(group, choice.id).load()
     try:
-        return make(choice.id, **choice.config)
+        return make(choice.id, task, **choice.config)
     except UnknownName as error:  # a network, perhaps
         raise BadConfig(f"{choice.id!r} in the suite: {error}") from error
 
@@ -367,16 +369,15 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
     }
 
 
-def _kept(
-    cell: Cell, method: Method[Any], learner: Learner[Any], found: Found
-) -> tuple[int | None, str]:
+def _kept(cell: Cell, method: Method[Any], group: _Group, found: Found) -> tuple[int | None, str]:
     """How many rows a cell learns from and what labels: as its record says, or as it should."""
     if found.facts is not None:
         return int(found.facts["size"]), str(found.facts["labels"]).replace("continuous", "hard")
     kind = getattr(method.config, "labels", method.label_kinds[0])
-    labels = "soft" if kind in ("soft", "learned") and "soft" in learner.label_kinds else "hard"
+    discrete = not isinstance(group.task.action_space, Box)
+    soft = discrete and kind in ("soft", "learned") and "soft" in group.learner.label_kinds
     assert cell.budget is not None
-    return cell.budget.get("size"), labels
+    return cell.budget.get("size"), "soft" if soft else "hard"
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:

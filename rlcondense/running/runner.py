@@ -48,6 +48,7 @@ from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
     constant_policies,
+    head_of,
     load_policies,
     marginal_policies,
     random_policies,
@@ -126,10 +127,9 @@ class Bench:
     refreshed: set[str] = field(default_factory=set)  # what was condensed anew
 
     @property
-    def source(self) -> TransitionDataset:
-        """The dataset, where there must be one."""
-        assert self.dataset is not None
-        return self.dataset
+    def dataset_id(self) -> str:
+        """The dataset's id, or nothing."""
+        return self.dataset.id if self.dataset is not None else ""
 
 
 Outcome = tuple[Record, list[str] | None]
@@ -160,6 +160,9 @@ def run(
 ) -> RunResult:
     """Condense, train and evaluate, with the reference rows, or read all that back.
 
+    A method that takes no data needs no dataset; where there is none for its task, the reference
+    rows that need one are missing.
+
     Args:
         method: id of the method.
         task: id or alias of the task.
@@ -189,21 +192,21 @@ def run(
     if condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, **dict(settings or {}))
+    made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
+    of_paper = _of_paper(made, facts, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
         download=download,
-        learner=make_learner(
-            learner, **{**_of_paper(facts, learner), **dict(learner_settings or {})}
-        ),
+        learner=make_learner(learner, task, **{**of_paper, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
         device=device,
         results=results,
         refresh=refresh,
         progress=progress,
+        needs_dataset=made.takes_data,
     )
     bench = replace(bench, keep_policies=keep_policies)
     outcomes = [run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
@@ -228,17 +231,17 @@ def condense_to(
 ) -> CondensedDataset:
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, **dict(settings or {}))
+    made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
-    name = dataset or default_dataset(the_task)
-    source = load_dataset(name, download=download, progress=progress)
+    name = (dataset or default_dataset(the_task)) if made.takes_data else ""
+    source = load_dataset(name, download=download, progress=progress) if name else None
     with lock(out.with_name(f".{out.name}.lock")):
         data = made.condense(
             source,
             task=the_task,
             budget=budget,
-            expert=_expert_of(name),
+            expert=_expert_of(name) if name else _shipped_expert(the_task.id),
             seed=seed,
             device=resolve_device(device),
             progress=_named(progress, made.id),
@@ -293,20 +296,20 @@ def evaluate_artifact(
     folder = Path(what)
     if what not in REFERENCE_POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
+    preferred = _preferred_learner(folder, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
         download=download,
-        learner=make_learner(
-            learner, **{**_preferred_learner(folder, learner), **dict(learner_settings or {})}
-        ),
+        learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
         device=device,
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=what in ("marginal-policy", "constant-policy") or folder.is_dir(),
+        needs_dataset=what in ("marginal-policy", "constant-policy"),
+        takes_dataset=what in ("marginal-policy", "constant-policy") or folder.is_dir(),
     )
     if what in REFERENCE_POLICIES:
         outcomes = [run_policy(bench, what)]
@@ -329,37 +332,39 @@ def evaluate_artifact(
     rows = _references(bench, name, [outcomes[0][0]]) if bench.dataset is not None else []
     result = _result(bench, outcomes, rows)
     source = outcomes[0][0].get("report", {}).get("dataset")
-    if bench.dataset is not None and source not in (None, bench.dataset.id):
-        note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset.id!r}"
+    if bench.dataset is not None and source not in (None, bench.dataset_id):
+        note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
         return replace(result, warnings=[*result.warnings, note])
     return result
 
 
-def _of_paper(facts: Mapping[str, Any], learner: str) -> dict[str, Any]:
+def _of_paper(
+    method: Method[Any], facts: Mapping[str, Any], task: Task, learner: str
+) -> dict[str, Any]:
     """The settings of `bc` that a method's paper has its students trained with."""
     is_bc = catalogue.find("learners", learner).id == "bc"
-    return dict(facts.get("learner", {})) if is_bc else {}
+    return {**facts.get("learner", {}), **method.students(task)} if is_bc else {}
 
 
-def _preferred_learner(folder: Path, learner: str) -> dict[str, Any]:
+def _preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
     """What the method that made a condensed dataset has its students trained with."""
-    if not (folder / ARRAYS).is_file():
+    report = load_condensed(folder).report if (folder / ARRAYS).is_file() else None
+    if report is None:
         return {}
-    report = load_condensed(folder).report
     try:
-        entry = catalogue.find("methods", report.method if report else "")
-    except UnknownName:
+        facts = facts_of(catalogue.find("methods", report.method))
+        return _of_paper(make_method(report.method, **report.config), facts, task, learner)
+    except (BadConfig, UnknownName):  # somebody else's, or of another version
         return {}
-    return _of_paper(facts_of(entry), learner)
 
 
 def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
     spec = policies.spec
-    shape, num_actions = task.observation_space.shape, getattr(task.action_space, "n", None)
-    if (spec.observation_shape, spec.num_outputs) != (shape, num_actions):
+    shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
+    if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
         raise BadConfig(
-            f"{folder} holds policies from {spec.observation_shape} to {spec.num_outputs} actions, "
-            f"task {task.id!r} needs {shape} to {num_actions}"
+            f"{folder} holds {spec.head} policies from {spec.observation_shape} to "
+            f"{spec.num_outputs} actions, task {task.id!r} needs {head} ones from {shape} to {size}"
         )
 
 
@@ -376,12 +381,24 @@ def make_bench(
     refresh: bool,
     progress: Progress,
     needs_dataset: bool = True,
+    takes_dataset: bool = True,
 ) -> Bench:
+    """What the cells of a run share.
+
+    Without `needs_dataset` there is none where the task has none of its own, and without
+    `takes_dataset` none but what is named.
+    """
     if seeds < 1:
         raise BadConfig(f"seeds must be at least 1, not {seeds}")
     protocol, device = protocol_of(episodes), resolve_device(device)
     made = make_task(task)
-    name = (dataset or default_dataset(made)) if needs_dataset else dataset
+    name = dataset
+    if name is None and takes_dataset:
+        try:
+            name = default_dataset(made)
+        except BadConfig:
+            if needs_dataset:
+                raise
     data = load_dataset(name, download=download, progress=progress) if name else None
     return Bench(
         task=made,
@@ -447,7 +464,7 @@ def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outc
     if records[0]["status"] == "skipped":
         return []
     rows = [run_policy(bench, other) for other in reference_names(bench) if other != name]
-    if "report" not in records[0]:
+    if "report" not in records[0] or bench.dataset is None:
         return rows
     soft = records[0].get("labels") == "soft"
     labels = {"labels": "soft" if soft else "hard"}
@@ -463,7 +480,10 @@ def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outc
 
 def reference_names(bench: Bench) -> list[str]:
     """The reference policies that there are for a bench."""
-    return blind_policies(bench.learner) + (["expert"] if bench.expert else [])
+    blind = blind_policies(bench.learner)
+    if bench.dataset is None:
+        blind = ["random-policy"]
+    return blind + (["expert"] if bench.expert else [])
 
 
 def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
@@ -475,7 +495,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
         given = bench.learner.requires if method.gives is None else method.gives
         if reason := _misfit(bench, given):
             return reason
-        return _learned(bench, cell, _condensed(bench, method, budget, seed, cell))
+        return _learned(bench, cell, condensed(bench, method, budget, seed))
 
     return _cached(bench, cell, key, compute)
 
@@ -489,7 +509,7 @@ def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
 def _method_cell(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
     return method_cell(
         bench.task.id,
-        bench.source.id,
+        bench.dataset_id,
         method,
         budget,
         bench.learner,
@@ -506,7 +526,7 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
     name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
     cell = Cell(
         task=bench.task.id,
-        dataset=bench.source.id,
+        dataset=bench.dataset_id,
         method={"id": name, "config": {"sha256": data.sha256}},
         budget={"size": len(data)},
         learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
@@ -545,7 +565,7 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         del cost["peak_memory_bytes"]
     if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
         report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
-    constant = constant_student(policies, bench.source)
+    constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):
         bench.store.write_policies(cell.id, policies)
@@ -559,8 +579,9 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
 
 def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:
     """What a set was condensed from, unless its report says that it is other data than are here."""
-    known = data.report is None or data.report.dataset_sha256 == bench.source.sha256
-    return bench.source if known else None
+    if bench.dataset is None or data.report is None:
+        return bench.dataset
+    return bench.dataset if data.report.dataset_sha256 == bench.dataset.sha256 else None
 
 
 def run_policy(bench: Bench, name: str) -> Outcome:
@@ -579,8 +600,7 @@ def run_policy(bench: Bench, name: str) -> Outcome:
 
 
 def _policy_cell(bench: Bench, method: Mapping[str, Any]) -> Cell:
-    dataset = bench.dataset.id if bench.dataset is not None else ""
-    return policy_cell(bench.task.id, dataset, method, bench.seeds, bench.protocol)
+    return policy_cell(bench.task.id, bench.dataset_id, method, bench.seeds, bench.protocol)
 
 
 def reference_policies(
@@ -610,21 +630,20 @@ def reference_policies(
         assert dataset is not None
         return constant_policies(np.asarray(dataset.actions), task.action_space, seeds)
     assert expert is not None
-    return NetworkPolicies([expert.network] * len(seeds), seeds, device=device)
+    networks = [expert.network] * len(seeds)
+    return NetworkPolicies(networks, seeds, device=device, space=task.action_space)
 
 
-def _condensed(
-    bench: Bench, method: Method[Any], budget: Budget, seed: int, cell: Cell
-) -> CondensedDataset:
+def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> CondensedDataset:
     """Condense, or take what an earlier run or another learner's cell left."""
 
     expert = bench.expert if "expert" in method.needs else None
     made_from = canonical_json(_key(bench, expert, method))
-    name = cell.condensation_id
+    name = _method_cell(bench, method, budget, seed).condensation_id
 
     def condense() -> CondensedDataset:
         return method.condense(
-            bench.source,
+            bench.dataset,
             task=bench.task,
             budget=budget,
             expert=bench.expert,

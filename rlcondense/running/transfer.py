@@ -119,8 +119,10 @@ def transfer(
     for folder in folders:
         if not (Path(folder) / ARRAYS).is_file():
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
-    made_methods = [(make_method(name), _budget(name, size, percent, unit)) for name in methods]
-    made_learners = [_learner(text) for text in learners]
+    made_methods = [
+        (make_method(name, task), _budget(name, size, percent, unit)) for name in methods
+    ]
+    made_learners = [_learner(text, task) for text in learners]
     benches = [
         runner.make_bench(
             task,
@@ -188,13 +190,13 @@ def _budget(name: str, size: int | None, percent: float | None, unit: str | None
     return runner.budget_of(default, size, None, None)
 
 
-def _learner(text: str) -> Any:
+def _learner(text: str, task: str) -> Any:
     name, colon, settings = text.partition(":")
     pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
     given = {key: value for key, _, value in pairs} if colon else {}
     if not name or (colon and (not all(all(p) for p in pairs) or len(given) < len(pairs))):
         raise BadConfig(f"a learner is given as id or id:key=value,key=value, not {text!r}")
-    return make_learner(name, **given)
+    return make_learner(name, task, **given)
 
 
 def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:

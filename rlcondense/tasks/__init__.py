@@ -1,6 +1,6 @@
 """Tasks: what a policy is asked to do, on seen and on held-out levels.
 
-Importing this package registers each Procgen task of the catalogue with Gymnasium, so that
+Importing this package registers the tasks of the catalogue with Gymnasium, so that
 `gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="heldout")` works.
 """
 
@@ -8,14 +8,21 @@ from gymnasium.envs.registration import register, registry
 
 from rlcondense.catalogue import entries
 
-_OF_THE_ENV = ("game", "mode", "seen", "heldout", "overlap")
+_MAKERS = {
+    "rlcondense.tasks.classic_control:ClassicControlTask": "rlcondense.tasks.gymnasium:make_one",
+    "rlcondense.tasks.gymnasium:GymnasiumTask": "rlcondense.tasks.gymnasium:make_one",
+    "rlcondense.tasks.images:ImagesTask": "rlcondense.tasks.images:ImagesEnv",
+    "rlcondense.tasks.minatar:MinAtarTask": "rlcondense.tasks.minatar:make_one",
+    "rlcondense.tasks.mujoco:MujocoTask": "rlcondense.tasks.mujoco:make_one",
+    "rlcondense.tasks.procgen:ProcgenTask": "rlcondense.tasks.procgen:ProcgenEnv",
+}
 
 
 def _register_with_gymnasium() -> None:
     for entry in entries("tasks").values():
-        if entry.entry_point == "rlcondense.tasks.procgen:ProcgenTask" and entry.id not in registry:
-            config = {key: value for key, value in entry.config.items() if key in _OF_THE_ENV}
-            register(entry.id, entry_point="rlcondense.tasks.procgen:ProcgenEnv", kwargs=config)
+        if entry.entry_point in _MAKERS and entry.id not in registry:
+            config = {key: value for key, value in entry.config.items() if key != "score_range"}
+            register(entry.id, entry_point=_MAKERS[entry.entry_point], kwargs=config)
 
 
 _register_with_gymnasium()

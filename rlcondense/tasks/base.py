@@ -24,6 +24,12 @@ class ReturnEstimate:
     episodes: int
 
 
+def shared_levels(splits: Mapping[str, range]) -> range:
+    """The levels that are both seen and held-out."""
+    seen, heldout = splits["seen"], splits["heldout"]
+    return range(max(seen.start, heldout.start), min(seen.stop, heldout.stop))
+
+
 class Task(ABC):
     """A control problem with two disjoint sets of levels.
 
@@ -31,10 +37,13 @@ class Task(ABC):
         id: catalogue id, such as `procgen/starpilot-easy-v0`.
         score_range: `(r_min, r_max)` of the normalised score, or None where none is published.
         random_return: measured return of the uniform random policy, by split.
+        replays: whether the same actions give the same bits on every machine, so that a dataset
+            can be shipped as a trace. Sines, and whatever else a library rounds as it likes, do
+            not.
     """
 
     api_version: ClassVar[int] = 1
-
+    replays: ClassVar[bool] = True
     id: str
     score_range: tuple[float, float] | None
     random_return: Mapping[str, ReturnEstimate]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -16,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.quiet import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.levels import as_splits
 
 GAMES = (
     "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
@@ -75,12 +75,7 @@ class ProcgenTask(Task):
 
     @property
     def splits(self) -> Mapping[str, range]:
-        return MappingProxyType(
-            {
-                "seen": range(self.seen[0], sum(self.seen)),
-                "heldout": range(self.heldout[0], sum(self.heldout)),
-            }
-        )
+        return as_splits(self.seen, self.heldout)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True

@@ -43,7 +43,7 @@ def test_training_leaves_snapshots_untrained_and_at_every_doubling(
 def test_a_mixed_dataset_is_equal_parts_of_five_policies_along_training(
     folder: Path, task: Task
 ) -> None:
-    policies = mixed_policies(zoo.snapshots(task.id, folder))
+    policies = mixed_policies(zoo.snapshots(task.id, folder), task)
     assert policies.seeds == (0, 64, 256, 512, 2048)
     trace = collect_dataset(task, "mixed", folder=folder, episodes=5, num_envs=5)
     assert (trace.quota, len(trace.lengths)) == (1, 5)
@@ -52,9 +52,9 @@ def test_a_mixed_dataset_is_equal_parts_of_five_policies_along_training(
         np.testing.assert_allclose(episode.action_probs, said, atol=0.01)
 
 
-def test_too_short_a_training_cannot_be_mixed() -> None:
+def test_too_short_a_training_cannot_be_mixed(task: Task) -> None:
     with pytest.raises(BadConfig, match="too few snapshots for 5"):
-        mixed_policies({0: random_network(), 64: random_network()})
+        mixed_policies({0: random_network(), 64: random_network()}, task)
 
 
 def test_a_random_dataset_takes_every_action_alike(task: Task) -> None:

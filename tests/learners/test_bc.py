@@ -10,12 +10,14 @@ import torch
 from rlcondense.cloning import shuffled_batches
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
+from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.learners.bc import BCConfig, _Rows, _shifted, _train
 from rlcondense.making import make_learner, make_method
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.networks import NetworkSpec
-from rlcondense.policies import NetworkPolicies
+from rlcondense.policies import NetworkPolicies, random_policies
 from rlcondense.tasks.base import Task
+from tests.small_tasks import Reach, play
 
 QUICK = {"network": "cnn4", "updates": 3, "batch_size": 16}
 
@@ -152,3 +154,67 @@ def test_every_row_comes_equally_often_and_batches_are_full() -> None:
 def test_a_bad_setting_is_refused_before_training() -> None:
     with pytest.raises(BadConfig, match="updates must be above 0"):
         make_learner("bc", updates=0)
+
+
+REACH = Reach()
+
+
+@pytest.fixture(scope="module")
+def reaches() -> CondensedDataset:
+    """All of some episodes that go nearly straight to the middle, in continuous steps."""
+    data = play(REACH, REACH.shortest, 600, noise=0.1)
+    return make_method("full").condense(data, task=REACH, budget=len(data))
+
+
+def test_continuous_actions_are_cloned_with_their_spread(reaches: CondensedDataset) -> None:
+    settings = {"network": "mlp", "width": 64, "updates": 500}
+    drawn, greedy = (
+        make_learner("bc", action_selection=how, **settings).fit(reaches, task=REACH, seeds=(0,))
+        for how in ("sample", "greedy")
+    )
+    shown = np.asarray(reaches.observations)
+    index, noise = np.zeros(len(shown), int), np.random.default_rng(0).random((len(shown), 2))
+    errors = greedy.act(shown, index, noise) - REACH.shortest(shown)
+    assert np.abs(errors).mean() < 0.06
+    # One step in ten was random: a spread of a tenth of a uniform step's squares.
+    spread = (drawn.act(shown, index, noise) - greedy.act(shown, index, noise)).std()
+    assert 0.04 < spread < 0.2
+    scores = evaluate(greedy, REACH, "heldout", protocol=protocol_of(50))
+    floor = evaluate(random_policies(REACH.action_space, [0]), REACH, protocol=protocol_of(50))
+    assert scores.returns.mean() > floor.returns.mean() + 2
+
+
+def test_students_of_continuous_actions_trained_together_are_those_trained_alone(
+    reaches: CondensedDataset,
+) -> None:
+    config = BCConfig(network="mlp", width=32, updates=5, batch_size=8, learning_rate=1e-3)
+    rows = _Rows(reaches, np.asarray(reaches.actions, np.float32), "cpu")
+    spec = NetworkSpec("mlp", (2,), 2, width=32, head="gaussian")
+
+    def train(seeds: list[int]) -> list[torch.Tensor]:
+        networks = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
+        return [torch.cat([p.flatten() for p in network.parameters()]) for network in networks]
+
+    together, alone = train([3, 4]), [train([seed])[0] for seed in (3, 4)]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+def test_four_continuous_actions_learned_by_heart_leave_every_number_finite(
+    reaches: CondensedDataset,
+) -> None:
+    few = make_method("random").condense(
+        play(REACH, REACH.shortest, 100, noise=0.5), task=REACH, budget=4
+    )
+    settings = {"network": "mlp", "updates": 600, "learning_rate": 0.01, "batch_size": None}
+    policies = make_learner("bc", **settings).fit(few, task=REACH, seeds=(0,))
+    index = np.zeros(4, int)
+    acted = policies.act(np.asarray(few.observations), index, np.full((4, 2), 0.5))
+    assert acted == pytest.approx(np.asarray(few.actions), abs=0.03)
+
+
+def test_a_loss_of_distributions_is_refused_for_continuous_actions(
+    reaches: CondensedDataset,
+) -> None:
+    with pytest.raises(BadConfig, match="'softmax-mse' is for discrete actions"):
+        make_learner("bc", network="mlp", loss="softmax-mse").fit(reaches, task=REACH, seeds=(0,))

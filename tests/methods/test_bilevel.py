@@ -18,7 +18,7 @@ from rlcondense.making import make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.condensed import Budget, CondensedDataset
 from rlcondense.methods.distmatch import mean_distance, moment_distance
-from rlcondense.methods.obd import AvPbc, action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.obd import AvPbc, Pbc, action_value_weights, fitted_values, offline_rl
 from rlcondense.methods.trajmatch import squared_distance
 from rlcondense.methods.unrolled import Training, differentiate
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -152,6 +152,7 @@ def test_frames_and_labels_move_and_the_loss_falls(id_: str, settings: dict[str,
         ("pbc", {**STUDENT, "network": None, "policy_updates": 10}),
         ("av-pbc", {**STUDENT, "network": None, "policy_updates": 20}),
         ("trajmatch", TEACHERS),
+        ("gradmatch", {"network": "mlp", "labels": "learned", "learning_rate": 5.0}),
     ],
 )
 def test_continuous_actions_are_learned_within_their_bounds(
@@ -197,6 +198,20 @@ def test_the_experts_distribution_is_matched_where_asked_for() -> None:
     logits = network(torch.from_numpy(GRID_DATA.observations))
     assert torch.allclose(aims.targets, logits.softmax(1), atol=1e-5)
     assert aims.weights.mean().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_experts_means_are_matched_where_actions_are_continuous() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PolicyNetwork(NetworkSpec("mlp", (2,), 2, width=16, head="gaussian"))
+        network.head.weight.data *= 10
+    given = replace(problem(REACH_DATA, REACH), expert=Expert(REACH.id, network, "0" * 64, {}))
+    method = make_method("pbc", policy="expert")
+    assert isinstance(method, Pbc)
+    targets = method._aims(given).targets
+    means = network(torch.from_numpy(REACH_DATA.observations))[:, :2]
+    assert torch.allclose(targets, means.clamp(-0.5, 0.5), atol=1e-5)
+    assert (means.abs() > 0.5).any()
 
 
 def test_offline_rl_finds_the_way_in_noisy_play() -> None:

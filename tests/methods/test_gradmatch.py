@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rlcondense.cloning import row_losses
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.making import make_method
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.methods.gradmatch import (
     DISTANCES,
-    GradMatchConfig,
     layerwise_cosine,
     matching_loss,
 )
@@ -41,10 +42,10 @@ def test_gradients_of_frames_and_labels_are_those_of_finite_differences(
     real = torch.rand(6, 1, 4, 4).double(), torch.rand(6, 3).double().softmax(1)
     frames = torch.rand(3, 1, 4, 4).double().requires_grad_()
     logits = torch.rand(3, 3).double().requires_grad_()
-    config = GradMatchConfig(distance=distance, loss=loss)
+    losses = partial(row_losses, name=loss)
 
     def found(frames: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return matching_loss(theta, (frames, logits.softmax(1)), real, config)
+        return matching_loss(theta, (frames, logits.softmax(1)), real, losses, distance)
 
     assert torch.autograd.gradcheck(found, (frames, logits))
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.making import make_method
+from rlcondense.making import make_method, make_task
 from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.reporting.pictures import SHOWN, draw, write_picture
+from rlcondense.reporting.pictures import COLOURS, SHOWN, draw, write_picture
 from rlcondense.tasks.base import Task
 
 
@@ -99,3 +99,35 @@ def test_actions_without_end_have_no_shares(actions: list[int]) -> None:
     drawn = draw(CondensedDataset(frames, np.array(actions), weights=np.ones(2, np.float32)))
     assert drawn is not None
     assert drawn[1].actions is None
+
+
+def _games(num_frames: int) -> CondensedDataset:
+    frames, _ = make_task("breakout").make_vec("seen", num_frames, seed=0).reset()
+    actions = np.arange(num_frames) % 3
+    return CondensedDataset(frames, actions, weights=np.ones(num_frames, np.float32))
+
+
+def test_planes_that_are_no_colours_are_painted_and_small_frames_enlarged() -> None:
+    data = _games(4)
+    drawn = draw(data)
+    assert drawn is not None
+    sheet, _ = drawn
+    cell, edge = 6, 2
+    side = 10 * cell + 2 * edge
+    assert sheet.shape == (side, 4 * side, 3)
+    for number, frame in enumerate(data.observations):
+        shown = sheet[edge:-edge:cell, number * side + edge : (number + 1) * side - edge : cell]
+        for plane, colour in enumerate(("white", "red", "cyan", "yellow")):
+            # A ball that has not moved yet lies on its own trail, whose plane comes later.
+            on_top = frame[plane].astype(bool) & ~frame[plane + 1 :].any(0)
+            assert (shown[on_top] == COLOURS[colour]).all()
+        assert (shown[~frame.any(0)] == 0).all()
+    assert (sheet[:edge] == sheet[0, 0]).all()
+
+
+def test_dim_planes_are_dimly_painted() -> None:
+    frames = np.zeros((1, 4, 10, 10), np.float32)
+    frames[0, 1, 3, 4], frames[0, 2, 3, 4] = 127.5, 100.0
+    drawn = draw(CondensedDataset(frames, np.zeros(1, int), weights=np.ones(1, np.float32)))
+    assert drawn is not None
+    assert drawn[0][2 + 3 * 6, 2 + 4 * 6].tolist() == [115, 25, 25]  # half of red

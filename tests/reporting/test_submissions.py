@@ -820,9 +820,10 @@ def test_returns_of_every_task_are_told_by_the_catalogue() -> None:
     for entry in entries("tasks").values():
         low, high = entry.facts["return_range"]
         assert low <= entry.config["score_range"][1] <= high
-        assert low <= entry.facts["random_return"]["seen"]["mean"] <= high
-        assert entry.facts["return_step"] > 0
-        assert entry.facts["longest_episode"] >= 500
+        if "file" not in entry.config:
+            assert low <= entry.facts["random_return"]["seen"]["mean"] <= high
+        assert entry.facts.get("return_step", 1) > 0  # Pendulum's are any number
+        assert entry.facts["longest_episode"] >= 100
 
 
 def call(*arguments: str) -> Result:

@@ -1,0 +1,123 @@
+"""Recordings: a dataset as its transitions, for tasks whose actions do not replay to the bit.
+
+A pole that balances magnifies the last bit of a sine a billion times within an episode, and that
+bit is not the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box
+
+from rlcondense.catalogue import data_root
+from rlcondense.datasets.storage import Episode
+from rlcondense.datasets.traces import dequantise, inflate, quantise
+from rlcondense.errors import CorruptArtifact
+from rlcondense.files import read_arrays, slug, write_arrays
+from rlcondense.policies import num_actions_of
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+
+
+class RecordedDataset:
+    """A catalogue dataset that is shipped as a recording in `baselines/datasets`.
+
+    Args:
+        id: its catalogue id.
+    """
+
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, id: str) -> None:
+        self.path = data_root() / "baselines" / "datasets" / f"{slug(id)}.recording.safetensors"
+
+    def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
+        """The dataset's episodes."""
+        kept = load_recording(self.path, task)
+        for number, episode in enumerate(kept):
+            yield episode
+            progress("write", number + 1, len(kept))
+
+
+def save_recording(path: Path, episodes: Sequence[Episode]) -> None:
+    """Write episodes as safetensors; probabilities in 255ths, the other numbers as they are."""
+    columns = {
+        "observations": np.concatenate([e.observations for e in episodes]),
+        "actions": np.concatenate([e.actions for e in episodes]),
+        "rewards": np.concatenate([e.rewards for e in episodes]),
+    }
+    if columns["actions"].dtype.kind == "i":
+        probs = [e.action_probs for e in episodes if e.action_probs is not None]
+        columns["actions"] = columns["actions"].astype(np.uint8)
+        columns["action_probs"] = quantise(np.concatenate(probs))
+    arrays = {
+        "lengths": np.array([len(e.rewards) for e in episodes]),
+        "level_seeds": np.array([e.level_seed for e in episodes]),
+        "truncated": np.array([e.truncated for e in episodes]),
+    }
+    write_arrays(path, arrays | {name: _deflated(column) for name, column in columns.items()})
+
+
+def load_recording(path: Path, task: Task) -> list[Episode]:
+    """Read what `save_recording` wrote of a task.
+
+    Raises:
+        CorruptArtifact: the file is truncated or is no recording of the task.
+    """
+    arrays, actions = read_arrays(path), task.action_space
+    try:
+        total = int(arrays["lengths"].sum())
+
+        def column(name: str, dtype: Any, shape: tuple[int, ...] | None) -> Array:
+            return _inflated(arrays[name], (total, *(shape or ())), np.dtype(dtype), path)
+
+        space, probs = task.observation_space, None
+        observations = column("observations", space.dtype, space.shape)
+        rewards = column("rewards", np.float32, ())
+        if isinstance(actions, Box):
+            taken = column("actions", np.float32, actions.shape)
+        else:
+            taken = column("actions", np.uint8, ()).astype(np.int64)
+            quanta = column("action_probs", np.uint8, (num_actions_of(actions),))
+            probs = dequantise(quanta)
+        stops = np.cumsum(arrays["lengths"])
+        return [
+            Episode(
+                observations=observations[start:stop],
+                actions=taken[start:stop],
+                rewards=rewards[start:stop],
+                level_seed=int(level),
+                action_probs=None if probs is None else probs[start:stop],
+                truncated=bool(truncated),
+            )
+            for start, stop, level, truncated in zip(
+                stops - arrays["lengths"],
+                stops,
+                arrays["level_seeds"],
+                arrays["truncated"],
+                strict=True,
+            )
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptArtifact(f"{path} is no recording of {task.id!r}: {error}") from error
+
+
+def _deflated(column: Array) -> npt.NDArray[np.uint8]:
+    """A column `(N, ...)`, deflated byte by byte of a row: like bytes lie together."""
+    rows = np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
+    return np.frombuffer(zlib.compress(np.ascontiguousarray(rows.T).tobytes(), 9), np.uint8)
+
+
+def _inflated(deflated: Array, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Array:
+    bytes_a_row = math.prod(shape[1:]) * dtype.itemsize
+    rows = inflate(deflated, (bytes_a_row, shape[0]), path).T
+    return np.ascontiguousarray(rows).view(dtype).reshape(shape)

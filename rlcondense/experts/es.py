@@ -1,0 +1,203 @@
+"""Evolution strategies on a policy's weights (Salimans et al., 2017): HaDES without a dataset.
+
+The baseline of Lupu et al. (2024): the same strategies, networks and environments, where what
+evolves are the weights themselves, thousands of numbers instead of a few states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rlcondense.config import check_choice, check_positive, make_config
+from rlcondense.costs import measured
+from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evolution import STRATEGIES, check_population
+from rlcondense.files import slug, write_json
+from rlcondense.making import make_task
+from rlcondense.methods.checkpoint import Checkpoint
+from rlcondense.methods.evolving import Arena, evolve
+from rlcondense.methods.unrolled import fresh_from
+from rlcondense.networks import ACTIVATIONS, NetworkSpec
+from rlcondense.policies import ACTION_SELECTIONS, NetworkPolicies, head_of
+from rlcondense.populations import Population
+from rlcondense.progress import Progress, silent
+from rlcondense.running.environment import describe, resolve_device
+from rlcondense.tasks.base import SPLITS, ReturnEstimate, Task
+
+
+@dataclass(frozen=True)
+class ESConfig:
+    """Settings; those that HaDES has too mean the same.
+
+    Attributes:
+        strategy: `openes` or `snes`.
+        population: policies a generation.
+        generations: how many.
+        sigma: deviation of the weights from their mean, of `snes` at first.
+        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`.
+        width: units of each hidden layer.
+        depth: hidden layers.
+        activation: `tanh` or `relu`.
+        episodes: of a policy, each in an environment of its own.
+        horizon: steps after which an episode counts as it stands.
+        action_selection: how policies act, `sample` or `greedy`.
+        seed: of everything random.
+    """
+
+    strategy: str = "openes"
+    population: int = 64
+    generations: int = 60
+    sigma: float = 0.05
+    learning_rate: float = 0.05
+    width: int = 64
+    depth: int = 2
+    activation: str = "tanh"
+    episodes: int = 2
+    horizon: int = 1024
+    action_selection: str = "sample"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_population(self.population)
+        check_positive(self, "generations", "sigma", "learning_rate", "width", "depth")
+        check_positive(self, "episodes", "horizon")
+        check_choice(self, "strategy", tuple(STRATEGIES))
+        check_choice(self, "activation", tuple(ACTIVATIONS))
+        check_choice(self, "action_selection", ACTION_SELECTIONS)
+
+
+@dataclass(frozen=True)
+class Evolved:
+    """What evolution came to.
+
+    Attributes:
+        policies: one, the last mean.
+        steps: of the environments.
+        curve: `steps`, `best` and `mean` return along the way.
+    """
+
+    policies: NetworkPolicies
+    steps: int
+    curve: Mapping[str, list[float]]
+
+
+def evolve_policy(
+    task: Task,
+    config: ESConfig,
+    *,
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = silent,
+) -> Evolved:
+    """Evolve a policy's weights from random ones.
+
+    Args:
+        task: whose seen levels are played.
+        config: the settings.
+        device: where policies compute.
+        checkpoint: where to note how far it is.
+        progress: told the generations done.
+    """
+    c, shape = config, task.observation_space.shape
+    assert shape is not None
+    outputs, head = head_of(task.action_space)
+    spec = NetworkSpec(
+        "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
+    )
+    start = Population.of([fresh_from(spec, device, c.seed)])
+    strategy = STRATEGIES[c.strategy](start.flat()[0].cpu().numpy(), c.sigma, c.learning_rate)
+
+    def fitness(
+        evolved: npt.NDArray[Any], generation: int, rng: np.random.Generator
+    ) -> npt.NDArray[Any]:
+        return np.asarray(arena.returns(start.like(torch.from_numpy(evolved)), rng).mean(1))
+
+    with Arena(task.seen_only(), c.episodes, c.horizon, c.action_selection == "greedy") as arena:
+        curve = evolve(
+            strategy,
+            fitness,
+            arena,
+            population=c.population,
+            generations=c.generations,
+            seed=c.seed,
+            progress=progress,
+            phase="evolve",
+            checkpoint=checkpoint,
+        )
+    network = start.like(torch.from_numpy(strategy.mean)[None]).network(0)
+    policies = NetworkPolicies(
+        [network],
+        [c.seed],
+        device=device,
+        action_selection=c.action_selection,
+        space=task.action_space,
+    )
+    return Evolved(policies, arena.steps, curve)
+
+
+def evolve_to(
+    out: Path | None,
+    task: str,
+    settings: Mapping[str, str],
+    *,
+    episodes: int = 100,
+    device: str = "auto",
+    command: str = "",
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Any]]:
+    """Evolve a policy and write it, with a card, to a folder that `rlcondense evaluate` takes.
+
+    A run that was killed goes on where it was.
+
+    Args:
+        out: the folder; by default `results/evolved/TASK`.
+        task: id or alias.
+        settings: of `ESConfig`.
+        episodes: of the evaluation, on each split.
+        device: `auto`, `cpu` or `cuda`.
+        command: what the user typed, for the card.
+        progress: told how far it is.
+
+    Returns:
+        The folder, and the card.
+    """
+    made, device = make_task(task), resolve_device(device)
+    protocol = protocol_of(episodes)
+    config = make_config(ESConfig, settings, "evolution")
+    out = out or Path("results", "evolved", slug(made.id))
+    out.mkdir(parents=True, exist_ok=True)
+    identity = {"task": made.id, "config": asdict(config), "device": device}
+    checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
+    with measured(device) as seconds:
+        found = evolve_policy(made, config, device=device, checkpoint=checkpoint, progress=progress)
+    seconds.add(checkpoint.before)
+    returns: dict[str, ReturnEstimate] = {
+        split: evaluate(
+            found.policies, made, split, protocol=protocol, progress=progress
+        ).estimate()
+        for split in SPLITS
+    }
+    card = {
+        "command": command,
+        "algorithm": "evolution strategies (Salimans et al. 2017)",
+        "task": made.id,
+        "config": asdict(config),
+        "environment_steps": found.steps,
+        "seconds": round(seconds.wall),
+        "environment": {
+            k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
+        },
+        "returns": {split: asdict(estimate) for split, estimate in returns.items()},
+        "curve": dict(found.curve),
+    }
+    found.policies.save(out)
+    write_json(out / "card.json", card)
+    checkpoint.remove()
+    return out, card

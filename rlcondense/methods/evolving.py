@@ -1,0 +1,148 @@
+"""Evolution of whatever makes policies: asking, trying in environments, telling; and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.vector import VectorEnv
+
+from rlcondense.evolution import EvolutionStrategy
+from rlcondense.methods.checkpoint import Checkpoint
+from rlcondense.populations import Population, play
+from rlcondense.progress import Progress
+from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+Fitness = Callable[[Array, int, np.random.Generator], Array]
+MOST_POINTS = 100  # of a curve that is reported
+
+
+class Kept(Protocol):
+    """What changes along the way beside the strategy, for checkpoints."""
+
+    def state(self) -> dict[str, Array]:
+        """Everything that decides what comes next, as arrays."""
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+
+
+class Arena:
+    """The environments that policies are tried in, made at the first trial; a context manager.
+
+    Args:
+        task: whose seen levels are played.
+        episodes: of each policy, each in an environment of its own.
+        horizon: steps after which an episode counts as it stands.
+        greedy: whether policies take the likeliest action.
+
+    Attributes:
+        steps: that all environments have taken.
+    """
+
+    def __init__(self, task: Task, episodes: int, horizon: int, greedy: bool) -> None:
+        self._task, self._episodes = task, episodes
+        self._horizon, self._greedy = horizon, greedy
+        self._env: VectorEnv[Any, Any, Any] | None = None
+        self.steps = 0
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._env is not None:
+            self._env.close()
+
+    def returns(
+        self,
+        policies: Population,
+        rng: np.random.Generator,
+        observe: Callable[[Array], None] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """`(P, episodes)` of as many policies as at the first trial; arguments as for `play`."""
+        seed = int(rng.integers(2**31 - 1))
+        if self._env is None:
+            self._env = self._task.make_vec(
+                "seen",
+                policies.size * self._episodes,
+                seed=seed,
+                num_threads=torch.get_num_threads(),
+                copy=False,
+            )
+        played = play(
+            policies,
+            self._env,
+            seed=seed,
+            rng=rng,
+            horizon=self._horizon,
+            greedy=self._greedy,
+            observe=observe,
+        )
+        self.steps += played.steps
+        return played.returns
+
+
+def evolve(
+    strategy: EvolutionStrategy,
+    fitness: Fitness,
+    arena: Arena,
+    *,
+    population: int,
+    generations: int,
+    seed: int,
+    progress: Progress,
+    phase: str = "condense",
+    checkpoint: Checkpoint | None = None,
+    beside: Kept | None = None,
+) -> dict[str, list[float]]:
+    """Ask, try and tell, with progress, and with checkpoints where there is one.
+
+    Whatever is random in a generation is drawn from the seed and its number, so that a run that
+    goes on from a checkpoint gives the same bytes as one that was not stopped.
+
+    Args:
+        strategy: changed in place.
+        fitness: of points `(P, n)` in a generation, given its generator: `(P,)`.
+        arena: where it tries them.
+        population: P.
+        generations: how many.
+        seed: of all that is random.
+        progress: told the generations done, with the best fitness, the mean and the steps.
+        phase: what progress calls it.
+        checkpoint: where to note how far it is.
+        beside: what `fitness` changes too.
+
+    Returns:
+        `steps` so far, `best` and `mean` fitness of at most `MOST_POINTS` generations, evenly
+        spaced, the last among them.
+    """
+    curve = np.zeros((generations, 3))
+    first = 0
+    found = checkpoint.read() if checkpoint else None
+    if found is not None:
+        arrays, facts = found
+        strategy.restore(arrays)
+        if beside is not None:
+            beside.restore(arrays)
+        first, arena.steps = int(facts["generation"]), int(facts["steps"])
+        curve[:first] = arrays["curve"]
+    for generation in range(first, generations):
+        if checkpoint and checkpoint.due:
+            arrays = {**strategy.state(), **(beside.state() if beside else {})}
+            checkpoint.write(
+                {**arrays, "curve": curve[:generation]},
+                {"generation": generation, "steps": arena.steps},
+            )
+        rng = np.random.default_rng([seed, generation])
+        worth = fitness(strategy.ask(population, rng), generation, rng)
+        strategy.tell(worth)
+        curve[generation] = arena.steps, worth.max(), worth.mean()
+        note = f"best {worth.max():.4g}, mean {worth.mean():.4g}, {arena.steps:,} steps"
+        progress(phase, generation + 1, generations, note)
+    shown = np.linspace(0, generations - 1, min(generations, MOST_POINTS)).round().astype(int)
+    names = ("steps", "best", "mean")
+    return {name: curve[shown, k].tolist() for k, name in enumerate(names)}

@@ -1,0 +1,315 @@
+"""HaDES, hallucinating datasets with evolution strategies (Lupu et al., 2024, arXiv 2406.15042).
+
+    D_syn = argmax  E[ return of pi_theta ],   theta = what full-batch cloning of D_syn leads to
+
+No data and no expert: an evolution strategy proposes a population of datasets, policies are cloned
+from each, and their return in the environment is the dataset's fitness. In HaDES-R policies start
+from initial weights that are drawn anew every generation, in HaDES-F always from the same ones,
+which are then a part of what was condensed.
+
+Learned are states and, where they are continuous, actions, from zeros. Discrete labels are fixed:
+every action has as many states as any other, or one more where D is no multiple of their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from rlcondense.cloning import gaussian_losses, row_losses
+from rlcondense.config import check_choice, check_positive
+from rlcondense.evolution import STRATEGIES, check_population
+from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.condensed import Initialisation
+from rlcondense.methods.evolving import Arena, evolve
+from rlcondense.methods.unrolled import fresh_from
+from rlcondense.networks import ACTIVATIONS, NetworkSpec, PolicyNetwork
+from rlcondense.policies import ACTION_SELECTIONS, head_of
+from rlcondense.populations import Population, cloned
+from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+SMALLEST = 1e-6  # deviation of an observation's feature; one that never changes has none
+
+
+@dataclass(frozen=True)
+class HadesFConfig:
+    """Settings, by default the paper's for Brax; the preset `minatar` has those for MinAtar.
+
+    Attributes:
+        strategy: `openes` or `snes`.
+        population: datasets a generation.
+        generations: how many.
+        sigma: deviation of the datasets from their mean, of `snes` at first.
+        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`.
+        width: units of each hidden layer of a policy.
+        depth: hidden layers.
+        activation: `tanh` or `relu`.
+        inner_updates: of a policy, each on the whole dataset. (The paper: 400, on hopper and double
+            pendulum 200.)
+        inner_rate: Adam's step size in them.
+        inner_clip: the longest gradient in them, None for any length.
+        episodes: of a policy, each in an environment of its own.
+        horizon: steps after which an episode counts as it stands.
+        normalise: evolve in standard deviations of the observations met so far, around their mean.
+            What is kept is in the environment's units either way.
+        action_selection: how policies act, `sample` or `greedy`; students act so too.
+    """
+
+    strategy: str = "openes"
+    population: int = 2048
+    generations: int = 2000
+    sigma: float = 0.03
+    learning_rate: float = 0.05
+    width: int = 512
+    depth: int = 2
+    activation: str = "tanh"
+    inner_updates: int = 400
+    inner_rate: float = 5e-3
+    inner_clip: float | None = 0.5
+    episodes: int = 4
+    horizon: int = 1024
+    normalise: bool = False
+    action_selection: str = "sample"
+
+    def __post_init__(self) -> None:
+        check_population(self.population)
+        check_positive(self, "generations", "sigma", "learning_rate", "width", "depth")
+        check_positive(self, "inner_updates", "inner_rate", "inner_clip", "episodes", "horizon")
+        check_choice(self, "strategy", tuple(STRATEGIES))
+        check_choice(self, "activation", tuple(ACTIVATIONS))
+        check_choice(self, "action_selection", ACTION_SELECTIONS)
+
+
+@dataclass(frozen=True)
+class HadesRConfig(HadesFConfig):
+    """The same.
+
+    Attributes:
+        initialisations: that are drawn each generation, and that all its datasets are tried on.
+    """
+
+    initialisations: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "initialisations")
+
+
+C = TypeVar("C", bound=HadesFConfig)
+
+
+class _Hades(Method[C]):
+    """What both share."""
+
+    access = "online"
+    takes_data = False
+    label_kinds: ClassVar[tuple[str, ...]] = ("hard", "continuous")
+    gives: ClassVar[frozenset[str] | None] = frozenset({"observations", "actions"})
+
+    def students(self, task: Task) -> dict[str, Any]:
+        c = self.config
+        return {
+            "network": "mlp", "width": c.width, "depth": c.depth, "activation": c.activation,
+            "loss": "cross-entropy", "updates": c.inner_updates, "batch_size": None,
+            "optimiser": "adam", "learning_rate": c.inner_rate, "gradient_clip": c.inner_clip,
+            "action_selection": c.action_selection,
+        }  # fmt: skip
+
+    def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
+        """The networks that a generation's policies start as."""
+        raise NotImplementedError
+
+    def _condense(self, problem: Problem) -> Condensation:
+        c, shape = self.config, problem.task.observation_space.shape
+        assert shape is not None
+        outputs, head = head_of(problem.task.action_space)
+        spec = NetworkSpec(
+            "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
+        )
+        rows = _Rows(problem, c.normalise)
+        strategy = STRATEGIES[c.strategy](np.zeros(rows.length), c.sigma, c.learning_rate)
+        gradients = c.generations * c.population * c.inner_updates * problem.size
+
+        def fitness(evolved: Array, generation: int, rng: np.random.Generator) -> Array:
+            start = self.drawn(problem, spec, generation)
+            policies = cloned(
+                Population.of(start, c.population),
+                *rows.of(evolved, len(start)),
+                rows.losses,
+                updates=c.inner_updates,
+                learning_rate=c.inner_rate,
+                clip=c.inner_clip,
+            )
+            returns = arena.returns(policies, rng, rows.met.add if c.normalise else None)
+            return np.asarray(returns.reshape(c.population, -1).mean(1))
+
+        with Arena(problem.task, c.episodes, c.horizon, c.action_selection == "greedy") as arena:
+            curve = evolve(
+                strategy,
+                fitness,
+                arena,
+                population=c.population,
+                generations=c.generations,
+                seed=problem.seed,
+                progress=problem.progress,
+                checkpoint=problem.checkpoint,
+                beside=rows.met,
+            )
+        return Condensation(
+            rows.columns(strategy.mean),
+            label_kind="continuous" if problem.continuous else "hard",
+            initialisation=self.kept(problem, spec),
+            gradient_evaluations=gradients * len(self.drawn(problem, spec, 0)),
+            environment_steps=arena.steps,
+            curve=curve,
+        )
+
+    def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
+        """What students are to start as, if it matters."""
+        return None
+
+
+class HadesR(_Hades[HadesRConfig]):
+    """Policies start from initial weights that are drawn anew every generation."""
+
+    Config = HadesRConfig
+    id = "hades-r"
+
+    def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
+        seeds = np.random.SeedSequence([problem.seed, generation, 1])
+        return [
+            fresh_from(spec, problem.device, int(seed))
+            for seed in seeds.generate_state(self.config.initialisations, np.uint64) >> 1
+        ]
+
+
+class HadesF(_Hades[HadesFConfig]):
+    """Policies always start from the same initial weights, which come with what was condensed."""
+
+    Config = HadesFConfig
+    id = "hades-f"
+
+    def students(self, task: Task) -> dict[str, Any]:
+        return {**super().students(task), "init": "dataset"}
+
+    def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
+        [seed] = np.random.SeedSequence([problem.seed, 2]).generate_state(1, np.uint64) >> 1
+        return [fresh_from(spec, problem.device, int(seed))]
+
+    def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
+        [network] = self.drawn(problem, spec, 0)
+        weights = {name: w.cpu().numpy() for name, w in network.state_dict().items()}
+        return Initialisation(asdict(spec), weights)
+
+
+class _Rows:
+    """What is evolved, as states, actions and labels.
+
+    Args:
+        problem: its task and size.
+        normalise: whether states are evolved in deviations of the observations met so far.
+
+    Attributes:
+        length: of what is evolved.
+        met: the observations met so far.
+    """
+
+    def __init__(self, problem: Problem, normalise: bool) -> None:
+        space = problem.task.observation_space
+        assert isinstance(space, Box)
+        self._space, self._size, self._device = space, problem.size, problem.device
+        self._pixels = space.dtype == np.uint8
+        self.normalise, self.met = normalise, Moments(space.shape)
+        self._observations = problem.size * math.prod(space.shape)
+        self._actions = problem.task.action_space
+        if isinstance(self._actions, Box):
+            self.length = self._observations + problem.size * math.prod(self._actions.shape)
+        else:
+            self.length = self._observations
+            self._labels = np.sort(np.arange(problem.size) % problem.num_actions)
+            self._one_hot = np.eye(problem.num_actions, dtype=np.float32)[self._labels]
+
+    @property
+    def losses(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Of outputs and targets, as `bc` has them."""
+        return gaussian_losses if isinstance(self._actions, Box) else row_losses
+
+    def states(self, evolved: Array) -> npt.NDArray[np.float32]:
+        """States `(P, D, *observation)` in the environment's units, of `(P, n)`."""
+        states = evolved[:, : self._observations].reshape(-1, self._size, *self._space.shape)
+        if self.normalise and self.met.count:
+            states = self.met.mean + self.met.deviation * states
+        elif self._pixels:
+            states = 255 * states
+        if self._pixels:  # what is no picture could not be kept as one
+            states = states.clip(0, 255)
+        return states.astype(np.float32)
+
+    def actions(self, evolved: Array) -> npt.NDArray[np.float32]:
+        """Continuous actions `(P, D, *action)`; what evolves is in halves of the range."""
+        assert isinstance(self._actions, Box)
+        actions = evolved[:, self._observations :].reshape(-1, self._size, *self._actions.shape)
+        if self._actions.is_bounded():
+            low, high = self._actions.low, self._actions.high
+            actions = ((low + high) / 2 + (high - low) / 2 * actions).clip(low, high)
+        return actions.astype(np.float32)
+
+    def of(self, evolved: Array, times: int) -> tuple[Tensor, Tensor]:
+        """States and targets `(P x times, D, ...)`, each dataset's `times` times in a row."""
+        states = torch.from_numpy(self.states(evolved)).to(self._device)
+        targets = torch.from_numpy(self._targets(evolved)).to(self._device)
+        return states.repeat_interleave(times, 0), targets.repeat_interleave(times, 0)
+
+    def _targets(self, evolved: Array) -> npt.NDArray[np.float32]:
+        if isinstance(self._actions, Box):
+            return self.actions(evolved).reshape(len(evolved), self._size, -1)
+        return self._one_hot[None].repeat(len(evolved), 0)
+
+    def columns(self, evolved: Array) -> dict[str, Array]:
+        """What is kept of `(n,)`."""
+        states, continuous = self.states(evolved[None])[0], isinstance(self._actions, Box)
+        actions = self.actions(evolved[None])[0] if continuous else self._labels
+        return {"observations": states, "actions": actions}
+
+
+class Moments:
+    """Mean and deviation of observations as they come (Chan, Golub and LeVeque, 1979)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self.mean, self._squares = np.zeros(shape), np.zeros(shape)
+
+    def add(self, observations: Array) -> None:
+        """Count `(B, *observation)` in."""
+        n, mean = len(observations), observations.mean(0, dtype=np.float64)
+        off = mean - self.mean
+        total = self.count + n
+        self._squares = self._squares + ((observations - mean) ** 2).sum(0)
+        self._squares += off**2 * (self.count * n / total)
+        self.mean = self.mean + off * (n / total)
+        self.count = total
+
+    @property
+    def deviation(self) -> Array:
+        """Of each feature; 1 of one that never changed."""
+        deviation = np.sqrt(self._squares / max(1, self.count))
+        return np.where(deviation > SMALLEST, deviation, 1.0)
+
+    def state(self) -> dict[str, Array]:
+        """For checkpoints."""
+        count = np.array([self.count])
+        return {"met.count": count, "met.mean": self.mean, "met.squares": self._squares}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+        self.count = int(state["met.count"][0])
+        self.mean, self._squares = state["met.mean"], state["met.squares"]

@@ -1,0 +1,59 @@
+"""Condensed vectors as a table that a person can read: a state a line, and what is done in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.methods.condensed import CondensedDataset
+
+Array = npt.NDArray[Any]
+MOST_ROWS, MOST_FEATURES = 64, 16
+
+
+def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
+    """States and actions of a set, by name where a task's catalogue entry names them.
+
+    Args:
+        data: the set.
+        facts: of the entry: `observation_names` and `action_names`.
+
+    Returns:
+        The table, of the first rows if there are many; None for frames and long vectors.
+    """
+    from tabulate import tabulate
+
+    if data.observations.ndim != 2 or data.observations.shape[1] > MOST_FEATURES:
+        return None
+    features = _names(facts, "observation_names", data.observations.shape[1], "feature")
+    discrete = data.actions.ndim == 1
+    actions = [] if discrete else list(_rows(data.actions))
+    count = int(data.actions.max()) + 1 if discrete else len(actions[0])
+    names = _names(facts, "action_names", count, "action")
+    weighed = len(np.unique(data.weights)) > 1
+    rows = [
+        [
+            *([names[int(data.actions[i])]] if discrete else actions[i]),
+            *state,
+            *([f"{data.weights[i]:.3g}"] if weighed else []),
+        ]
+        for i, state in enumerate(_rows(data.observations[:MOST_ROWS]))
+    ]
+    headers = [*(["action"] if discrete else names), *features, *(["weight"] if weighed else [])]
+    table = str(tabulate(rows, headers, disable_numparse=True))
+    left = len(data) - len(rows)
+    return f"{table}\n({left} more)" if left else table
+
+
+def _rows(values: Array) -> list[list[str]]:
+    flat = np.asarray(values, np.float64).reshape(len(values), -1)
+    return [[f"{value:.3g}" for value in row] for row in flat]
+
+
+def _names(facts: Mapping[str, Any], key: str, count: int, else_: str) -> list[str]:
+    """As many names as there are numbers; those of the catalogue if they fit."""
+    named = list(map(str, facts.get(key, ())))
+    return named if len(named) >= count else [f"{else_} {i}" for i in range(count)]

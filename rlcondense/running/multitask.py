@@ -1,0 +1,316 @@
+"""Several tasks' condensed sets put together: one policy for all (Lupu et al., 2024, section 5).
+
+Observations and actions are padded with zeros to the largest of the tasks; nothing else tells a
+policy where it is. Nobody trained on the tasks together: the sets are made one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlcondense import catalogue
+from rlcondense.errors import BadConfig
+from rlcondense.evaluation import evaluate
+from rlcondense.making import facts_of, make_learner, make_method, make_task
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
+from rlcondense.progress import Progress, silent
+from rlcondense.reporting.statistics import summarise
+from rlcondense.running import runner
+from rlcondense.tasks.base import ReturnEstimate, Task
+
+Array = npt.NDArray[Any]
+ALL = "all"
+
+
+class PaddedTask(Task):
+    """A task whose observations and actions are as long as the longest of some tasks'.
+
+    Of discrete actions those that the task has not are its last one; of continuous ones it
+    takes the first.
+
+    Args:
+        task: what is played.
+        among: the tasks.
+
+    Raises:
+        BadConfig: their actions are of different kinds, or their observations no vectors.
+    """
+
+    def __init__(self, task: Task, among: Sequence[Task]) -> None:
+        self._task = task
+        self.id, self.score_range = task.id, task.score_range
+        self.random_return: Mapping[str, ReturnEstimate] = task.random_return
+        self._observation_space = Box(-np.inf, np.inf, (max(map(_features, among)),), np.float32)
+        self._action_space = _widest([other.action_space for other in among])
+
+    @property
+    def observation_space(self) -> Space[Any]:
+        return self._observation_space
+
+    @property
+    def action_space(self) -> Space[Any]:
+        return self._action_space
+
+    @property
+    def splits(self) -> Mapping[str, range]:
+        return self._task.splits
+
+    def make_vec(
+        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
+    ) -> VectorEnv[Any, Any, Any]:
+        env = self._task.make_vec(split, num_envs, seed=seed, num_threads=num_threads, copy=copy)
+        return _PaddedEnv(env, self)
+
+    def padded(self, data: CondensedDataset) -> CondensedDataset:
+        """A set of the task as the policies of all the tasks see it."""
+        actions = data.actions
+        if isinstance(self._action_space, Box):
+            actions = _lengthened(actions.reshape(len(data), -1), self._action_space.shape[0])
+        return CondensedDataset(
+            observations=self.shown(data.observations),
+            actions=actions,
+            weights=data.weights / data.weights.sum(),  # every task's count the same
+            label_kind=data.label_kind,
+        )
+
+    def shown(self, observations: Array) -> npt.NDArray[np.float32]:
+        """Observations `(B, ...)` as they are padded."""
+        assert self._observation_space.shape is not None
+        return _lengthened(observations, self._observation_space.shape[0])
+
+    def taken(self, actions: Array) -> Array:
+        """What the task does for actions of all tasks."""
+        own = self._task.action_space
+        if isinstance(own, Box):
+            cut = actions[:, : math.prod(own.shape)].reshape(len(actions), *own.shape)
+            return np.asarray(cut.clip(own.low, own.high))
+        return np.minimum(actions, num_actions_of(own) - 1)
+
+
+class _PaddedEnv(VectorEnv[Any, Any, Any]):
+    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], task: PaddedTask) -> None:
+        self._env, self._padding, self.num_envs = env, task, env.num_envs
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, env.num_envs)
+        self.action_space = batch_space(task.action_space, env.num_envs)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        observations, infos = self._env.reset(seed=seed, options=options)
+        return self._padding.shown(observations), infos
+
+    def step(self, actions: Array) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, *rest = self._env.step(self._padding.taken(actions))
+        return self._padding.shown(observations), *rest
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._env.close()
+
+
+def _features(task: Task) -> int:
+    shape = task.observation_space.shape
+    if shape is None or len(shape) != 1:
+        raise BadConfig(f"only vectors are padded, task {task.id!r} shows {shape}")
+    return shape[0]
+
+
+def _widest(spaces: Sequence[Space[Any]]) -> Space[Any]:
+    if all(isinstance(space, Discrete) for space in spaces):
+        return Discrete(max(num_actions_of(space) for space in spaces))
+    if not all(isinstance(space, Box) for space in spaces):
+        raise BadConfig("tasks with discrete and with continuous actions share no policy")
+    widest = max(math.prod(space.shape or ()) for space in spaces)
+    return Box(-np.inf, np.inf, (widest,), np.float32)
+
+
+def _lengthened(rows: Array, length: int) -> npt.NDArray[np.float32]:
+    """`(B, ...)` as `(B, length)` with zeros at the end."""
+    flat = rows.reshape(len(rows), -1)
+    return np.pad(flat, ((0, 0), (0, length - flat.shape[1]))).astype(np.float32)
+
+
+def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:
+    """One set of padded ones."""
+    return CondensedDataset(
+        observations=np.concatenate([part.observations for part in parts]),
+        actions=np.concatenate([part.actions for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+        label_kind=parts[0].label_kind,
+    )
+
+
+@dataclass(frozen=True)
+class MultitaskResult:
+    """What students returned.
+
+    Attributes:
+        tasks: their ids.
+        sizes: rows of what was learned from, by name: a task's id, or `ALL`.
+        returns: `(S, episodes)` on held-out levels, by what was learned from and then by task;
+            `random-policy` learned from nothing.
+        normalised: mean score `(S,)` over tasks, 0 being the uniform random policy and 1 the top of
+            the task's score range, by what was learned from.
+    """
+
+    tasks: tuple[str, ...]
+    sizes: Mapping[str, int]
+    returns: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
+    normalised: Mapping[str, npt.NDArray[np.float64]]
+
+    def __str__(self) -> str:
+        """The table that `multitask` prints."""
+        from tabulate import tabulate
+
+        names = [ALL, *self.tasks, "random-policy"]
+        rows = [
+            [name, self.sizes.get(name, "")]
+            + [_mean(self.returns[name][task]) for task in self.tasks]
+            + [_mean(self.normalised[name][:, None])]
+            for name in names
+        ]
+        headers = ["learned from", "size", *self.tasks, "mean score"]
+        students = len(self.normalised[ALL])
+        notes = [
+            f"Mean return on held-out levels ± standard error over {students} students. Score: 0",
+            "is the random policy, 1 the top of the task's score range; averaged over tasks.",
+        ]
+        table = str(tabulate(rows, headers, disable_numparse=True))
+        return "\n".join([table, "", *notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """As `multitask --json` prints it."""
+        return {
+            "tasks": list(self.tasks),
+            "sizes": dict(self.sizes),
+            "returns": {
+                name: {task: rows.tolist() for task, rows in by_task.items()}
+                for name, by_task in self.returns.items()
+            },
+            "normalised": {name: scores.tolist() for name, scores in self.normalised.items()},
+        }
+
+
+def _mean(rows: npt.NDArray[np.float64]) -> str:
+    found = summarise(rows.tolist())
+    error = found["standard_error"]
+    return f"{found['mean']:.2f}" + (f" ± {error:.2f}" if error is not None else "")
+
+
+def multitask(
+    tasks: Sequence[str],
+    method: str = "hades-r",
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    seeds: int = 3,
+    episodes: int = 100,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    learner_settings: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
+    refresh: bool = False,
+    progress: Progress = silent,
+) -> MultitaskResult:
+    """Condense each task, train one policy on all the sets together, and play every task with it.
+
+    Beside it stand policies of the same learner that were trained on one task's set alone. The
+    sets are those that `run` makes and keeps.
+
+    Args:
+        tasks: ids or aliases, two or more.
+        method: id of the method.
+        size: budget for each task, in transitions; by default the method's own.
+        seed: condensation seed.
+        seeds: how many learner seeds.
+        episodes: of each policy on each task.
+        device: `auto`, `cpu` or `cuda`.
+        settings: of the method.
+        learner_settings: of `bc`, over those that the method has its students trained with.
+        results: folder of what is condensed.
+        refresh: condense again what is there already.
+        progress: told how far it is.
+
+    Raises:
+        BadConfig: the tasks share no policy, or the method's students start as one network.
+
+    Example:
+        >>> print(multitask(["cartpole", "acrobot"], size=6, settings={"preset": "quick"}))
+    """
+    made = [make_task(name) for name in tasks]
+    if len({task.id for task in made}) < max(2, len(made)):
+        raise BadConfig("name two tasks or more, each once")
+    facts = facts_of(catalogue.find("methods", method))
+    makers = [make_method(method, task, **dict(settings or {})) for task in made]
+    of_paper = {**facts.get("learner", {}), **makers[0].students(made[0])}
+    if of_paper.get("init") == "dataset":
+        raise BadConfig(f"method {method!r} makes sets for one network each, which share none")
+    padded = {task.id: PaddedTask(task, made) for task in made}
+    learner = make_learner("bc", padded[made[0].id], **{**of_paper, **dict(learner_settings or {})})
+    parts, benches = {}, {}
+    for task, maker in zip(made, makers, strict=True):
+        bench = benches[task.id] = runner.make_bench(
+            task.id,
+            None,
+            download=False,
+            learner=learner,
+            seeds=seeds,
+            episodes=episodes,
+            device=device,
+            results=results,
+            refresh=refresh,
+            progress=progress,
+            needs_dataset=maker.takes_data,
+        )
+        budget = runner.budget_of(facts.get("budget", {}), size, None, None)
+        parts[task.id] = padded[task.id].padded(runner.condensed(bench, maker, budget, seed))
+    sets = {ALL: merged(list(parts.values())), **parts}
+    bench = benches[made[0].id]
+    returns: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
+
+    def play(name: str, policies: PolicyBatch, task: Task) -> None:
+        played = evaluate(
+            policies, task, protocol=bench.protocol, num_threads=bench.threads, progress=progress
+        )
+        returns.setdefault(name, {})[task.id] = played.returns
+
+    for task in made:
+        play("random-policy", random_policies(task.action_space, bench.seeds), task)
+    for name, data in sets.items():
+        any_task = padded[made[0].id]  # for a learner they are all the same
+        students = learner.fit(
+            data, task=any_task, seeds=bench.seeds, device=bench.device, progress=progress
+        )
+        for task in padded.values():
+            play(name, students, task)
+    normalised = {
+        name: np.mean([_score(by_task[t.id], returns, t) for t in made], axis=0)
+        for name, by_task in returns.items()
+    }
+    ids = tuple(task.id for task in made)
+    return MultitaskResult(ids, {n: len(s) for n, s in sets.items()}, returns, normalised)
+
+
+def _score(
+    rows: npt.NDArray[np.float64],
+    returns: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
+    task: Task,
+) -> npt.NDArray[np.float64]:
+    """Mean score `(S,)` of returns `(S, episodes)`."""
+    if task.score_range is None:
+        raise BadConfig(f"task {task.id!r} has no score range to average over")
+    low, high = float(returns["random-policy"][task.id].mean()), task.score_range[1]
+    return np.asarray((rows.mean(1) - low) / (high - low))

@@ -1,0 +1,180 @@
+"""Gymnasium's environments as tasks: a level is the seed that an environment is reset with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import TransformObservation
+
+from rlcondense.errors import BadConfig
+from rlcondense.tasks.base import ReturnEstimate
+from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
+
+
+@dataclass(frozen=True)
+class GymnasiumTask(LevelTask):
+    """An environment of Gymnasium with arrays as observations; those of float64 become float32.
+
+    Args:
+        id: catalogue id.
+        env: Gymnasium's id, such as `CartPole-v1`.
+        physics: attributes of the environment to change, such as `{"length": 1.0}`.
+        settings: what `gymnasium.make` takes beside the id.
+        seen: first reset seed and number of reset seeds that training data comes from.
+        heldout: first reset seed and number of reset seeds kept for evaluation.
+        score_range: the constants of the normalised score.
+        random_return: measured return of the uniform random policy, by split.
+    """
+
+    replays = False
+
+    id: str
+    env: str
+    physics: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seen: tuple[int, int] = (0, 200)
+    heldout: tuple[int, int] = (10_000, 10_000)
+    score_range: tuple[float, float] | None = None
+    random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.check_levels()
+
+    @cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        return self._spaces[0]
+
+    @cached_property
+    def action_space(self) -> gymnasium.Space[Any]:
+        return self._spaces[1]
+
+    @cached_property
+    def _spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+        env = self.make_env()
+        env.close()  # type: ignore[no-untyped-call]
+        return env.observation_space, env.action_space
+
+    def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """One of Gymnasium's environments, with the task's physics.
+
+        Raises:
+            BadConfig: it has no attribute of a name in `physics`, or shows no arrays.
+        """
+        shown: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        env = gymnasium.make(self.env, disable_env_checker=True, **shown, **self.settings)
+        for name, value in self.physics.items():
+            if not hasattr(env.unwrapped, name):
+                raise BadConfig(f"{self.env} has no {name!r} to change in the physics of {self.id}")
+            setattr(env.unwrapped, name, value)
+        space = env.observation_space
+        if not isinstance(space, gymnasium.spaces.Box):
+            raise BadConfig(f"{self.env} shows {space}; only arrays are supported")
+        if space.dtype != np.float64:
+            return env
+        single = gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))
+        return TransformObservation(env, lambda o: np.asarray(o, np.float32), single)
+
+    def make_vec(
+        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
+    ) -> VectorEnv[Any, Any, Any]:
+        return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
+
+
+class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
+    """Environments stepped one by one, which start over in the same step as an episode ends.
+
+    `infos["level_seed"]` `(N,)` names the levels on show, and `infos["final_obs"]`
+    `(N, *observation)` are the observations before any environment started over.
+
+    Args:
+        task: makes each environment.
+        order: the levels they play.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
+
+    def __init__(self, task: GymnasiumTask, order: LevelOrder) -> None:
+        self.num_envs, self._order = order.num_envs, order
+        self._envs: list[gymnasium.Env[Any, Any]] = []  # closed with this, however far it got
+        self._envs += (task.make_env() for _ in range(self.num_envs))
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, self.num_envs)
+        self.action_space = batch_space(task.action_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        self._order = self._order.reseeded(seed)
+        self._levels = np.zeros(self.num_envs, np.int64)
+        every = np.arange(self.num_envs)
+        return self._start(every), {"level_seed": self._levels.copy()}
+
+    def _start(self, which: npt.NDArray[np.int64]) -> Array:
+        self._levels[which] = self._order.next(which)
+        shown = [self._envs[i].reset(seed=int(self._levels[i]))[0] for i in which]
+        return np.stack(shown)
+
+    def step(self, actions: Array) -> Step:
+        """Apply `(N, ...)` actions; see the class for what a finished episode looks like."""
+        steps = [env.step(action) for env, action in zip(self._envs, actions, strict=True)]
+        last = np.stack([step[0] for step in steps])
+        rewards = np.array([step[1] for step in steps], np.float32)
+        terminations = np.array([step[2] for step in steps], np.bool_)
+        truncations = np.array([step[3] for step in steps], np.bool_)
+        observations = last.copy()
+        if len(ended := np.flatnonzero(terminations | truncations)):
+            observations[ended] = self._start(ended)
+        infos = {"level_seed": self._levels.copy(), "final_obs": last}
+        return observations, rewards, terminations, truncations, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every environment."""
+        for env in self._envs:
+            env.close()  # type: ignore[no-untyped-call]
+
+
+class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment whose episodes start from the reset seeds of one split."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], levels: range) -> None:
+        super().__init__(env)
+        self._levels = levels
+        self._rng = np.random.default_rng()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        level = self._levels[int(self._rng.integers(len(self._levels)))]
+        observation, info = self.env.reset(seed=level, options=options)
+        return observation, {**info, "level_seed": level}
+
+
+def make_one(
+    env: str, split: str = "seen", render_mode: str | None = None, **config: Any
+) -> gymnasium.Env[Any, Any]:
+    """One environment of a task, for `gymnasium.make`.
+
+    Args:
+        env: Gymnasium's id.
+        split: `seen` or `heldout` reset seeds.
+        render_mode: as the environment has it.
+        **config: what else `GymnasiumTask` takes.
+
+    Example:
+        >>> env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
+    """
+    task = GymnasiumTask(env, env, **config)
+    task.check_split(split)
+    return OneSplit(task.make_env(render_mode), task.splits[split])

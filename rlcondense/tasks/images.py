@@ -1,0 +1,257 @@
+"""Naming images as a task: an episode is a hundred of them, the return how many are named right.
+
+So methods that step environments are tried on supervised problems, as Lupu et al. (2024, section
+6) try HaDES on MNIST: no action has a say in which image comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlcondense.datasets.storage import Episode, cache_root
+from rlcondense.errors import BadConfig
+from rlcondense.progress import Progress, silent
+from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.levels import LevelOrder, Step
+
+Array = npt.NDArray[Any]
+SHEET = 100  # images of an episode
+DIGITS_HELD_OUT = 500
+_UNREADABLE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError)
+NAMES = {"seen": ("x_train", "y_train"), "heldout": ("x_test", "y_test")}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of one split.
+
+    Attributes:
+        frames: `(N, 1, H, W)` uint8.
+        labels: `(N,)` int64.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def sheet(self, level: int) -> npt.NDArray[np.int64]:
+        """The images `(SHEET,)` of a level: those of as many levels as there are sheets differ."""
+        passes, number = divmod(level, len(self.labels) // SHEET)
+        order = np.random.default_rng(passes).permutation(len(self.labels))
+        return order[number * SHEET : (number + 1) * SHEET]
+
+
+@dataclass(frozen=True)
+class ImagesTask(Task):
+    """Naming the images of scikit-learn's digits, or of a file.
+
+    Args:
+        id: catalogue id.
+        file: an .npz with `x_train` (N, H, W) in uint8, `y_train` (N,), `x_test` and `y_test`, as
+            Keras has them, in the folder `$RLCONDENSE_IMAGES`; nothing for the digits.
+        score_range: the constants of the normalised score.
+        random_return: measured return of the uniform random policy, by split.
+    """
+
+    id: str
+    file: str = ""
+    score_range: tuple[float, float] | None = None
+    random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
+
+    seen: ClassVar[range] = range(200)
+    heldout: ClassVar[range] = range(10_000, 20_000)
+
+    @cached_property
+    def images(self) -> Mapping[str, Images]:
+        """Those of each split.
+
+        Raises:
+            BadConfig: the file is not there, or holds something else.
+        """
+        return _of_file(images_folder() / self.file) if self.file else _digits()
+
+    @cached_property
+    def observation_space(self) -> Box:
+        return Box(0, 255, self.images["seen"].frames.shape[1:], np.uint8)
+
+    @cached_property
+    def action_space(self) -> Discrete:
+        return Discrete(int(self.images["seen"].labels.max()) + 1)
+
+    @property
+    def splits(self) -> Mapping[str, range]:
+        return MappingProxyType({"seen": self.seen, "heldout": self.heldout})
+
+    def make_vec(
+        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
+    ) -> ImagesVectorEnv:
+        self.check_split(split)
+        return ImagesVectorEnv(self, split, LevelOrder(self.splits[split], num_envs, seed))
+
+
+def images_folder() -> Path:
+    """Where the files of images lie: `$RLCONDENSE_IMAGES`, or `images` in `$RLCONDENSE_HOME`."""
+    named = os.environ.get("RLCONDENSE_IMAGES")
+    return Path(named) if named else cache_root() / "images"
+
+
+@cache
+def _digits() -> Mapping[str, Images]:
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    frames = np.rint(x.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    parts = {"seen": slice(DIGITS_HELD_OUT, None), "heldout": slice(DIGITS_HELD_OUT)}
+    return {split: Images(frames[part], y[part].astype(np.int64)) for split, part in parts.items()}
+
+
+@cache
+def _of_file(path: Path) -> Mapping[str, Images]:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            found = {
+                split: Images(np.asarray(file[x])[:, None], np.asarray(file[y]).astype(np.int64))
+                for split, (x, y) in NAMES.items()
+            }
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+        raise BadConfig(
+            f"{path} cannot be read as images ({type(error).__name__}: {error}); put an .npz of "
+            "x_train, y_train, x_test and y_test there, or name its folder in $RLCONDENSE_IMAGES"
+        ) from error
+    for split, images in found.items():
+        frames, labels = images.frames, images.labels
+        if frames.dtype != np.uint8 or frames.ndim != 4 or labels.shape != (len(frames),):
+            raise BadConfig(
+                f"{path}: images of {split} must be (N, H, W) in uint8 with N labels, not "
+                f"{frames.dtype} {frames[:, 0].shape} with {labels.shape}"
+            )
+        if len(frames) < SHEET or labels.min() < 0:
+            raise BadConfig(f"{path}: {SHEET} images with labels from 0 are the least for {split}")
+    return found
+
+
+class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
+    """Sheets that are read side by side; each is followed by another in the same step.
+
+    The observation after a sheet's last image is the first of the next.
+
+    Args:
+        task: whose images they are.
+        split: `seen` or `heldout`.
+        order: the levels they play.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
+
+    def __init__(self, task: ImagesTask, split: str, order: LevelOrder) -> None:
+        self.num_envs, self._order, self._images = order.num_envs, order, task.images[split]
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, self.num_envs)
+        self.action_space = batch_space(task.action_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        self._order = self._order.reseeded(seed)
+        self._levels = np.zeros(self.num_envs, np.int64)
+        self._sheets = np.zeros((self.num_envs, SHEET), np.int64)
+        self._at = np.zeros(self.num_envs, np.int64)
+        self._start(np.arange(self.num_envs))
+        return self._images.frames[self._now], {"level_seed": self._levels.copy()}
+
+    def _start(self, which: npt.NDArray[np.int64]) -> None:
+        self._levels[which] = self._order.next(which)
+        self._sheets[which] = [self._images.sheet(int(level)) for level in self._levels[which]]
+        self._at[which] = 0
+
+    @property
+    def _now(self) -> npt.NDArray[np.int64]:
+        """The image `(N,)` that each shows."""
+        return np.asarray(self._sheets[np.arange(self.num_envs), self._at])
+
+    def step(self, actions: Array) -> Step:
+        """Name the images on show; see the class for what a finished sheet looks like."""
+        shown = self._now
+        rewards = (np.asarray(actions) == self._images.labels[shown]).astype(np.float32)
+        ended = self._at == SHEET - 1
+        self._at = np.minimum(self._at + 1, SHEET - 1)
+        last = self._images.frames[self._now]  # of a finished sheet, its last image again
+        if ended.any():
+            self._start(np.flatnonzero(ended))
+        infos = {"level_seed": self._levels.copy(), "final_obs": last}
+        observations = self._images.frames[self._now]
+        return observations, rewards, ended, np.zeros(self.num_envs, np.bool_), infos
+
+
+class ImagesEnv(gymnasium.Env[npt.NDArray[np.uint8], np.int64]):
+    """One sheet after the other, for `gymnasium.make`.
+
+    Args:
+        split: `seen` or `heldout`.
+        **config: what else `ImagesTask` takes.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, split: str = "seen", render_mode: str | None = None, **config: Any) -> None:
+        self._task = ImagesTask("", **config)
+        self._task.check_split(split)
+        self.split, self.render_mode = split, render_mode
+        self.observation_space = self._task.observation_space
+        self.action_space = self._task.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+        super().reset(seed=seed)
+        self._vec = self._task.make_vec(self.split, 1, seed=int(self.np_random.integers(2**31 - 1)))
+        observations, infos = self._vec.reset()
+        return observations[0], {"level_seed": int(infos["level_seed"][0])}
+
+    def step(
+        self, action: np.int64
+    ) -> tuple[npt.NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        _, rewards, ended, _, infos = self._vec.step(np.array([action]))
+        level = {"level_seed": int(infos["level_seed"][0])}
+        return infos["final_obs"][0], float(rewards[0]), bool(ended[0]), False, level
+
+
+class ImagesDataset:
+    """The training images with their labels, each once, but for what fills no sheet.
+
+    Args:
+        id: its catalogue id.
+    """
+
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
+        """The sheets."""
+        assert isinstance(task, ImagesTask)
+        images = task.images["seen"]
+        sheets = len(images.labels) // SHEET
+        one_hot = np.eye(int(task.action_space.n), dtype=np.float32)
+        for level in range(sheets):
+            rows = images.sheet(level)
+            labels = images.labels[rows]
+            ones = np.ones(SHEET, np.float32)
+            yield Episode(images.frames[rows], labels, ones, level, one_hot[labels])
+            progress("write", level + 1, sheets)

@@ -1,0 +1,127 @@
+"""Datasets shipped as their transitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.recordings import load_recording, save_recording
+from rlcondense.datasets.storage import Episode, read_minari, remove_minari, write_minari
+from rlcondense.datasets.traces import load_trace, replay
+from rlcondense.errors import CorruptArtifact
+from rlcondense.experts.datasets import write_played
+from rlcondense.files import read_arrays, write_arrays
+from rlcondense.making import make_task
+from rlcondense.policies import FixedPolicies, PolicyBatch, random_policies
+from rlcondense.tasks.base import Task
+
+COLUMNS = ("observations", "actions", "rewards", "level_seed", "action_probs", "truncated")
+
+
+def _played(name: str) -> tuple[Task, list[Episode]]:
+    """Six episodes of a policy that looks at nothing."""
+    task = make_task(name)
+    policy: PolicyBatch = random_policies(task.action_space, [0])
+    if name == "cartpole":
+        policy = FixedPolicies(np.array([0.3, 0.7]), [0])
+    return task, list(replay(collect(policy, task, episodes=6, seed=1, num_envs=3), task))
+
+
+@pytest.fixture(scope="module", params=["cartpole", "pendulum"])
+def played(request: pytest.FixtureRequest) -> tuple[Task, list[Episode]]:
+    return _played(request.param)
+
+
+def _same(a: Episode, b: Episode) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in COLUMNS[:-2]) and (
+        a.truncated == b.truncated
+    )
+
+
+def test_a_recording_comes_back_bit_for_bit(
+    played: tuple[Task, list[Episode]], tmp_path: Path
+) -> None:
+    task, episodes = played
+    save_recording(tmp_path / "r.safetensors", episodes)
+    again = load_recording(tmp_path / "r.safetensors", task)
+    assert len(again) == 6
+    assert all(_same(a, b) for a, b in zip(again, episodes, strict=True))
+    for a, b in zip(again, episodes, strict=True):
+        assert (a.action_probs is None) == (b.action_probs is None)
+        if a.action_probs is not None:
+            np.testing.assert_allclose(a.action_probs, [[0.3, 0.7]] * len(a.actions), atol=0.003)
+    size = sum(e.observations.nbytes + e.actions.nbytes + e.rewards.nbytes for e in episodes)
+    assert (tmp_path / "r.safetensors").stat().st_size < size
+
+
+def test_episodes_cut_by_the_clock_are_truncated_and_the_others_end(tmp_path: Path) -> None:
+    for name, cut in (("cartpole", False), ("pendulum", True)):
+        task, episodes = _played(name)
+        assert all(e.truncated == cut for e in episodes)
+        assert cut == all(len(e.rewards) == 200 for e in episodes)
+        write_minari(
+            "tests/played-v0", iter(episodes), {}, gymnasium.make(f"rlcondense.tasks:{task.id}")
+        )
+        data = read_minari("tests/played-v0", task.id)
+        remove_minari("tests/played-v0")
+        last = [rows.stop - 1 for rows in data.episodes]
+        ends, cuts = data.column("terminations"), data.column("truncations")
+        assert (cuts[last] == cut).all()
+        assert (ends[last] != cut).all()
+        assert ends.sum() + cuts.sum() == 6
+        assert (data.next_rows[last] == (-1 if cut else last)).all()
+        assert data.observations.dtype == np.float32
+        assert data.actions.dtype == (np.float32 if cut else np.int64)
+        assert (data.action_probs is None) == cut
+
+
+def test_what_replays_everywhere_is_written_as_a_trace_and_the_rest_as_a_recording(
+    tmp_path: Path, task: Task
+) -> None:
+    ours = make_task("pendulum")
+    policy = random_policies(ours.action_space, [0])
+    write_played(collect(policy, ours, episodes=2, seed=0, num_envs=2), ours, tmp_path / "ours")
+    assert len(load_recording(tmp_path / "ours", ours)) == 2
+    fixed = FixedPolicies(np.ones(15), [0])
+    write_played(collect(fixed, task, episodes=2, seed=0, num_envs=2), task, tmp_path / "theirs")
+    assert len(load_trace(tmp_path / "theirs").lengths) == 2
+
+
+def test_a_trace_of_continuous_actions_is_saved_too(tmp_path: Path) -> None:
+    task = make_task("pendulum")
+    policy = random_policies(task.action_space, [0])
+    trace = collect(policy, task, episodes=2, seed=0, num_envs=2)
+    trace.save(tmp_path / "t.safetensors")
+    again = load_trace(tmp_path / "t.safetensors")
+    assert again.action_probs is None
+    assert np.array_equal(again.actions, trace.actions)
+
+
+@pytest.mark.parametrize("damage", ["cut", "column", "bytes", "lengths"])
+def test_a_damaged_recording_is_one_clear_error(damage: str, tmp_path: Path) -> None:
+    task, episodes = _played("cartpole")
+    path = tmp_path / "r.safetensors"
+    save_recording(path, episodes)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    else:
+        arrays = read_arrays(path)
+        if damage == "column":
+            del arrays["rewards"]
+        elif damage == "bytes":
+            arrays["observations"] = arrays["observations"][5:]
+        else:
+            arrays["lengths"] = arrays["lengths"] + 1
+        write_arrays(path, arrays)
+    with pytest.raises(CorruptArtifact):
+        load_recording(path, task)
+
+
+def test_a_recording_of_another_task_is_refused(tmp_path: Path) -> None:
+    save_recording(tmp_path / "r.safetensors", _played("cartpole")[1])
+    with pytest.raises(CorruptArtifact, match="no recording of 'classic/acrobot-v0'"):
+        load_recording(tmp_path / "r.safetensors", make_task("acrobot"))

@@ -146,4 +146,4 @@ def test_an_expert_scores_what_its_card_says(task_id: str) -> None:
     for split, now in evaluate_expert(task_id, episodes=500, device="cpu").items():
         said = card["returns"][split]
         error = np.hypot(said["standard_error"], now["standard_error"])
-        assert abs(now["mean"] - said["mean"]) < 4 * error
+        assert abs(now["mean"] - said["mean"]) <= 4 * error

@@ -158,7 +158,8 @@ class Played:
 
     Attributes:
         returns: `(P, E)` of each environment's first episode.
-        steps: that all environments took together, those that waited for others too.
+        steps: that all environments took together, those that waited for others too, unless they
+            can rest meanwhile.
     """
 
     returns: npt.NDArray[np.float64]
@@ -189,17 +190,21 @@ def play(
     each = (population.size, env.num_envs // population.size)
     observations, _ = env.reset(seed=seed)
     playing, returns = np.ones(env.num_envs, np.bool_), np.zeros(env.num_envs)
-    steps = 0
+    rest = getattr(env, "rest", None)
+    taken = steps = 0
     while playing.any() and steps < horizon:
         if observe is not None:
             observe(observations[playing])
+        if rest is not None:
+            rest(~playing)
+        taken += int(playing.sum()) if rest is not None else env.num_envs
         observations, rewards, terminations, truncations, _ = env.step(
             _act(population, observations, each, env.single_action_space, None if greedy else rng)
         )
         returns += rewards * playing
         playing &= ~(terminations | truncations)
         steps += 1
-    return Played(returns.reshape(each), steps * env.num_envs)
+    return Played(returns.reshape(each), taken)
 
 
 @torch.no_grad()

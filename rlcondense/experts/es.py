@@ -40,6 +40,8 @@ class ESConfig:
         strategy: `openes` or `snes`.
         population: policies a generation.
         generations: how many.
+        most_steps: of the environments; the generation that reaches them is the last. None: all
+            generations.
         sigma: deviation of the weights from their mean, of `snes` at first.
         learning_rate: of the mean; Adam's of `openes`, a factor of `snes`.
         width: units of each hidden layer.
@@ -54,6 +56,7 @@ class ESConfig:
     strategy: str = "openes"
     population: int = 64
     generations: int = 60
+    most_steps: int | None = None
     sigma: float = 0.05
     learning_rate: float = 0.05
     width: int = 64
@@ -66,7 +69,9 @@ class ESConfig:
 
     def __post_init__(self) -> None:
         check_population(self.population)
-        check_positive(self, "generations", "sigma", "learning_rate", "width", "depth")
+        check_positive(
+            self, "generations", "most_steps", "sigma", "learning_rate", "width", "depth"
+        )
         check_positive(self, "episodes", "horizon")
         check_choice(self, "strategy", tuple(STRATEGIES))
         check_choice(self, "activation", tuple(ACTIVATIONS))
@@ -120,12 +125,13 @@ def evolve_policy(
         return np.asarray(arena.returns(start.like(torch.from_numpy(evolved)), rng).mean(1))
 
     with Arena(task.seen_only(), c.episodes, c.horizon, c.action_selection == "greedy") as arena:
-        curve = evolve(
+        _, curve = evolve(
             strategy,
             fitness,
             arena,
             population=c.population,
             generations=c.generations,
+            most_steps=c.most_steps,
             seed=c.seed,
             progress=progress,
             phase="evolve",

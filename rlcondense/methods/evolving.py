@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -95,10 +96,11 @@ def evolve(
     generations: int,
     seed: int,
     progress: Progress,
+    most_steps: int | None = None,
     phase: str = "condense",
     checkpoint: Checkpoint | None = None,
     beside: Kept | None = None,
-) -> dict[str, list[float]]:
+) -> tuple[int, dict[str, list[float]]]:
     """Ask, try and tell, with progress, and with checkpoints where there is one.
 
     Whatever is random in a generation is drawn from the seed and its number, so that a run that
@@ -112,16 +114,18 @@ def evolve(
         generations: how many.
         seed: of all that is random.
         progress: told the generations done, with the best fitness, the mean and the steps.
+        most_steps: of the environments; the generation that reaches them is the last.
         phase: what progress calls it.
         checkpoint: where to note how far it is.
         beside: what `fitness` changes too.
 
     Returns:
-        `steps` so far, `best` and `mean` fitness of at most `MOST_POINTS` generations, evenly
-        spaced, the last among them.
+        How many generations there were, and `steps` so far, `best` and `mean` fitness of at most
+        `MOST_POINTS` of them, evenly spaced, the last among them.
     """
     curve = np.zeros((generations, 3))
-    first = 0
+    first = done = 0
+    limit = math.inf if most_steps is None else most_steps
     found = checkpoint.read() if checkpoint else None
     if found is not None:
         arrays, facts = found
@@ -130,7 +134,9 @@ def evolve(
             beside.restore(arrays)
         first, arena.steps = int(facts["generation"]), int(facts["steps"])
         curve[:first] = arrays["curve"]
-    for generation in range(first, generations):
+        done = first
+    while done < generations and arena.steps < limit:
+        generation = done
         if checkpoint and checkpoint.due:
             arrays = {**strategy.state(), **(beside.state() if beside else {})}
             checkpoint.write(
@@ -141,8 +147,10 @@ def evolve(
         worth = fitness(strategy.ask(population, rng), generation, rng)
         strategy.tell(worth)
         curve[generation] = arena.steps, worth.max(), worth.mean()
+        done += 1
         note = f"best {worth.max():.4g}, mean {worth.mean():.4g}, {arena.steps:,} steps"
-        progress(phase, generation + 1, generations, note)
-    shown = np.linspace(0, generations - 1, min(generations, MOST_POINTS)).round().astype(int)
+        expected = math.ceil(min(generations, done * limit / arena.steps))
+        progress(phase, done, max(done, expected), note)
+    shown = np.linspace(0, done - 1, min(done, MOST_POINTS)).round().astype(int)
     names = ("steps", "best", "mean")
-    return {name: curve[shown, k].tolist() for k, name in enumerate(names)}
+    return done, {name: curve[shown, k].tolist() for k, name in enumerate(names)}

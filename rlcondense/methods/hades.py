@@ -48,6 +48,8 @@ class HadesFConfig:
         strategy: `openes` or `snes`.
         population: datasets a generation.
         generations: how many.
+        most_steps: of the environments; the generation that reaches them is the last. None: all
+            generations.
         sigma: deviation of the datasets from their mean, of `snes` at first.
         learning_rate: of the mean; Adam's of `openes`, a factor of `snes`.
         width: units of each hidden layer of a policy.
@@ -67,6 +69,7 @@ class HadesFConfig:
     strategy: str = "openes"
     population: int = 2048
     generations: int = 2000
+    most_steps: int | None = None
     sigma: float = 0.03
     learning_rate: float = 0.05
     width: int = 512
@@ -82,7 +85,9 @@ class HadesFConfig:
 
     def __post_init__(self) -> None:
         check_population(self.population)
-        check_positive(self, "generations", "sigma", "learning_rate", "width", "depth")
+        check_positive(
+            self, "generations", "most_steps", "sigma", "learning_rate", "width", "depth"
+        )
         check_positive(self, "inner_updates", "inner_rate", "inner_clip", "episodes", "horizon")
         check_choice(self, "strategy", tuple(STRATEGIES))
         check_choice(self, "activation", tuple(ACTIVATIONS))
@@ -137,7 +142,6 @@ class _Hades(Method[C]):
         )
         rows = _Rows(problem, c.normalise)
         strategy = STRATEGIES[c.strategy](np.zeros(rows.length), c.sigma, c.learning_rate)
-        gradients = c.generations * c.population * c.inner_updates * problem.size
 
         def fitness(evolved: Array, generation: int, rng: np.random.Generator) -> Array:
             start = self.drawn(problem, spec, generation)
@@ -153,22 +157,24 @@ class _Hades(Method[C]):
             return np.asarray(returns.reshape(c.population, -1).mean(1))
 
         with Arena(problem.task, c.episodes, c.horizon, c.action_selection == "greedy") as arena:
-            curve = evolve(
+            generations, curve = evolve(
                 strategy,
                 fitness,
                 arena,
                 population=c.population,
                 generations=c.generations,
+                most_steps=c.most_steps,
                 seed=problem.seed,
                 progress=problem.progress,
                 checkpoint=problem.checkpoint,
                 beside=rows.met,
             )
+        each = c.population * c.inner_updates * problem.size * len(self.drawn(problem, spec, 0))
         return Condensation(
             rows.columns(strategy.mean),
             label_kind="continuous" if problem.continuous else "hard",
             initialisation=self.kept(problem, spec),
-            gradient_evaluations=gradients * len(self.drawn(problem, spec, 0)),
+            gradient_evaluations=generations * each,
             environment_steps=arena.steps,
             curve=curve,
         )

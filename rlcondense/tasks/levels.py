@@ -132,6 +132,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         self._every = np.arange(self.num_envs)
         self._levels = np.zeros(self.num_envs, np.int64)
         self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._moving = np.ones(self.num_envs, np.bool_)
 
     @abstractmethod
     def _begin(self, which: Which, levels: Levels) -> None:
@@ -158,6 +159,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
     ) -> tuple[Array, dict[str, Any]]:
         """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
         self._order = self._order.reseeded(seed)
+        self._moving[:] = True
         self._start(self._every)
         return self._observe(self._every), {"level_seed": self._levels.copy()}
 
@@ -172,12 +174,19 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         self._elapsed += 1
         truncations = self._elapsed >= self._steps
         last = observations = self._observe(self._every)
-        if len(ended := np.flatnonzero(terminations | truncations)):
+        if len(ended := np.flatnonzero((terminations | truncations) & self._moving)):
             self._start(ended)
             observations = last.copy()
             observations[ended] = self._observe(ended)
         infos = {"level_seed": self._levels.copy(), "final_obs": last}
         return observations, rewards.astype(np.float32), terminations, truncations, infos
+
+    def rest(self, resting: Bools) -> None:
+        """Spare environments `(N,)` their steps until the next reset.
+
+        What they show and are paid then means nothing, and none of them begins another episode.
+        """
+        self._moving = ~resting
 
     def get_state(self) -> list[bytes]:
         """The full state of every environment, for checkpoints."""

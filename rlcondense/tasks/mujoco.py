@@ -313,7 +313,7 @@ class MujocoVectorEnv(LevelVectorEnv):
         data, which = share
         model, steps, lib, kind = self._one.model, self._one.frame_skip, self._mujoco, self._kind
         control, kept = data.ctrl, [(v, getattr(data, k)) for k, v in self._fields.items()]
-        for i in which:
+        for i in which[self._moving[which]]:
             lib.mj_setState(model, data, self._states[i], kind)
             control[:] = actions[i]
             lib.mj_step(model, data, steps)

@@ -19,8 +19,8 @@ from rlcondense.methods.condensed import Budget, CondensedDataset, load_condense
 from rlcondense.methods.hades import Moments
 from rlcondense.methods.unrolled import fresh_from
 from rlcondense.networks import NetworkSpec
-from rlcondense.policies import network_from_arrays
-from rlcondense.populations import Population, cloned, play
+from rlcondense.policies import head_of, network_from_arrays
+from rlcondense.populations import Played, Population, cloned, play
 from rlcondense.progress import silent
 from rlcondense.reporting.verification import verify
 from rlcondense.running.runner import run
@@ -41,12 +41,26 @@ def cartpole() -> Task:
 
 
 class Counting(VectorWrapper):
-    """Counts every step of every environment."""
+    """Counts every step of every environment, of those that may rest too unless told so."""
 
     steps = 0
 
     def step(self, actions: Any) -> Any:
         self.steps += self.num_envs
+        return super().step(actions)
+
+
+class Resting(Counting):
+    """Counts the steps of environments that do not rest."""
+
+    resting = 0
+
+    def rest(self, resting: Any) -> None:
+        self.resting = int(resting.sum())
+        self.env.rest(resting)  # type: ignore[attr-defined]
+
+    def step(self, actions: Any) -> Any:
+        self.steps -= self.resting
         return super().step(actions)
 
 
@@ -342,6 +356,36 @@ def test_only_the_first_episode_counts(cartpole: Task) -> None:
     short = play(population, env, seed=3, rng=np.random.default_rng(0), horizon=9)
     assert short.steps == 54
     assert (short.returns <= 9).all()
+
+
+@pytest.mark.parametrize("task_id", ["cartpole", "hopper"])
+def test_who_has_finished_rests_and_nothing_else_changes(task_id: str) -> None:
+    if task_id == "hopper":
+        pytest.importorskip("mujoco")
+    task = make_task(task_id)
+    outputs, head = head_of(task.action_space)
+    spec = NetworkSpec("mlp", task.observation_space.shape or (), outputs, width=4, head=head)
+    population = Population.of([fresh_from(spec, "cpu", seed) for seed in range(3)])
+
+    def played(make: type[Counting]) -> tuple[Played, int]:
+        env = make(task.make_vec("seen", 6, seed=0))
+        found = play(population, env, seed=3, rng=np.random.default_rng(0), horizon=1000)
+        return found, env.steps
+
+    (awake, all_steps), (rested, steps) = played(Counting), played(Resting)
+    assert np.array_equal(rested.returns, awake.returns)
+    assert (awake.steps, rested.steps) == (all_steps, steps)
+    assert steps < all_steps
+    if task_id == "cartpole":
+        assert steps == rested.returns.sum()
+
+
+def test_no_generation_follows_one_that_reaches_the_most_steps(cartpole: Task) -> None:
+    data = condense("hades-f", cartpole, generations=50, population=2, episodes=1, most_steps=60)
+    assert data.report is not None
+    steps = (data.report.curve or {})["steps"]
+    assert steps[-2] < 60 <= steps[-1] == data.report.cost.environment_steps
+    assert data.report.cost.gradient_evaluations == len(steps) * 2 * 5 * 4
 
 
 def test_held_out_levels_are_out_of_reach(cartpole: Task) -> None:

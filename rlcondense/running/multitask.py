@@ -26,7 +26,8 @@ from rlcondense.making import facts_of, make_learner, make_method, make_task
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
 from rlcondense.progress import Progress, silent
-from rlcondense.reporting.statistics import summarise
+from rlcondense.reporting.statistics import Interval, difference_of, summarise
+from rlcondense.reporting.tables import bracketed
 from rlcondense.running import runner
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -171,6 +172,15 @@ class MultitaskResult:
     returns: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
     normalised: Mapping[str, npt.NDArray[np.float64]]
 
+    @property
+    def gains(self) -> dict[str, Interval]:
+        """The score of those that learned from all over those that learned from one task alone.
+
+        Intervals are Student's t over students, paired.
+        """
+        together = self.normalised[ALL]
+        return {task: difference_of(together, self.normalised[task]) for task in self.tasks}
+
     def __str__(self) -> str:
         """The table that `multitask` prints."""
         from tabulate import tabulate
@@ -184,12 +194,16 @@ class MultitaskResult:
         ]
         headers = ["learned from", "size", *self.tasks, "mean score"]
         students = len(self.normalised[ALL])
+        gains = [
+            f"{ALL} - {task}: {bracketed(gain, '{:+.2f}')}" for task, gain in self.gains.items()
+        ]
         notes = [
             f"Mean return on held-out levels ± standard error over {students} students. Score: 0",
             "is the random policy, 1 the top of the task's score range; averaged over tasks.",
+            "Differences of mean scores, with 95% intervals (Student's t over students):",
         ]
         table = str(tabulate(rows, headers, disable_numparse=True))
-        return "\n".join([table, "", *notes])
+        return "\n".join([table, "", *notes, *gains])
 
     def to_json(self) -> dict[str, Any]:
         """As `multitask --json` prints it."""
@@ -201,6 +215,7 @@ class MultitaskResult:
                 for name, by_task in self.returns.items()
             },
             "normalised": {name: scores.tolist() for name, scores in self.normalised.items()},
+            "gains": {task: gain.to_json() for task, gain in self.gains.items()},
         }
 
 

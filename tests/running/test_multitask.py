@@ -102,5 +102,8 @@ def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
         assert np.shape(found["returns"][name][CARTPOLE.id]) == (2, 2)
     # The normalised score of the random policy is nothing, by what 0 means.
     assert np.mean(found["normalised"]["random-policy"]) == pytest.approx(0, abs=1e-9)
+    apart = np.subtract(found["normalised"]["all"], found["normalised"][CARS.id])
+    assert found["gains"][CARS.id]["estimate"] == pytest.approx(apart.mean(), abs=1e-6)
+    assert f"all - {CARS.id}: " in done.stdout
     kept = list((tmp_path / "condensed").iterdir())
     assert len(kept) == 2

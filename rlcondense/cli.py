@@ -306,6 +306,25 @@ def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     click.echo(json.dumps(result.to_json(), indent=2) if as_json else str(result))
 
 
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the curves to a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def curves(folders: Sequence[Path], svg: Path | None, as_json: bool) -> None:
+    """Compare runs of online methods and of 'expert evolve' at equal environment steps.
+
+    FOLDERS are what 'condense' or 'run' made, or 'expert evolve'; runs of one method and size are
+    replicates.
+    """
+    from rlcondense.files import write_bytes
+    from rlcondense.reporting.curves import compare_curves
+
+    found = compare_curves(folders)
+    if svg is not None:
+        write_bytes(svg, found.svg().encode())
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
+
+
 _workers = _options(
     click.option("--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."),
     click.option("--threads", default=1, show_default=True, help="Threads of each worker."),

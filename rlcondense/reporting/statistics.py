@@ -200,8 +200,11 @@ def difference(a: Sequence[Record], b: Sequence[Record], split: str) -> Interval
 
 def difference_of(x: Array, y: Array) -> Interval:
     """The same of the means of two rows' units."""
-    if len(x) == len(y):
-        return student_interval(x - y)
+    return student_interval(x - y) if len(x) == len(y) else welch_interval(x, y)
+
+
+def welch_interval(x: Array, y: Array) -> Interval:
+    """The interval of the difference of two means of independent units (Welch, 1947)."""
     return _combined([(1.0, x), (-1.0, y)])
 
 

@@ -1,0 +1,221 @@
+"""Fitness along the environment steps of methods that try what they make, and of evolved policies.
+
+Runs are compared at equal numbers of steps, up to where the shortest of them ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.errors import BadConfig
+from rlcondense.files import read_json
+from rlcondense.reporting.statistics import Interval, student_interval, welch_interval
+from rlcondense.reporting.tables import bracketed
+
+ROWS = 5  # of the table
+POINTS = 60  # of each drawn line
+WIDTH, HEIGHT = 720, 320
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 44
+COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#475569")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run.
+
+    Attributes:
+        name: what made it; runs of one name are replicates.
+        task: id.
+        steps: `(T,)` environment steps, increasing.
+        mean: `(T,)` mean fitness of a generation.
+    """
+
+    name: str
+    task: str
+    steps: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+
+    def at(self, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Mean fitness at `steps`, interpolated."""
+        return np.interp(steps, self.steps, self.mean)
+
+
+def read_curve(folder: Path) -> Curve:
+    """The curve of a condensed dataset's folder, or of one that `expert evolve` wrote.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    for file, named in (("report.json", "method"), ("card.json", "algorithm")):
+        if not (folder / file).is_file():
+            continue
+        facts = read_json(folder / file)
+        found = facts.get("curve") if isinstance(facts, dict) else None
+        if not isinstance(found, dict):
+            break
+        try:
+            steps, mean = (np.asarray(found[key], np.float64) for key in ("steps", "mean"))
+            name, size = str(facts[named]), facts.get("size")
+            task = str(facts["task"])
+        except (KeyError, TypeError, ValueError):
+            break
+        if steps.ndim != 1 or steps.shape != mean.shape or not len(steps):
+            break
+        return Curve(name if size is None else f"{name}, {size} pairs", task, steps, mean)
+    raise BadConfig(f"{folder} has no curve: neither a report nor a card that holds one")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        task: id.
+        groups: runs by name.
+    """
+
+    task: str
+    groups: Mapping[str, Sequence[Curve]]
+
+    @property
+    def end(self) -> float:
+        """The steps that every run has taken."""
+        return min(float(run.steps[-1]) for runs in self.groups.values() for run in runs)
+
+    def values(self, steps: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """`(runs, steps)` by name."""
+        return {n: np.stack([run.at(steps) for run in runs]) for n, runs in self.groups.items()}
+
+    def intervals(self, steps: npt.NDArray[np.float64]) -> dict[str, list[Interval]]:
+        """Of each group's mean over runs at each of `steps`."""
+        return {n: [student_interval(x) for x in v.T] for n, v in self.values(steps).items()}
+
+    def differences(self, steps: npt.NDArray[np.float64]) -> dict[str, list[Interval]]:
+        """Of the first group less each other, at each of `steps`."""
+        (_, one), *rest = self.values(steps).items()
+        return {n: [welch_interval(x, y) for x, y in zip(one.T, v.T, strict=True)] for n, v in rest}
+
+    def __str__(self) -> str:
+        """The table that `curves` prints."""
+        from tabulate import tabulate
+
+        steps = np.linspace(0, self.end, ROWS + 1)[1:]
+        columns: dict[str, list[Any]] = {"steps": [f"{step:,.0f}" for step in steps]}
+        for name, found in self.intervals(steps).items():
+            runs = len(self.groups[name])
+            columns[f"{name} ({runs} run{'s' * (runs > 1)})"] = _cells(found)
+        first = next(iter(self.groups))
+        for name, found in self.differences(steps).items():
+            columns[f"{first} - {name}"] = _cells(found, "{:+.1f}")
+        notes = [
+            f"{self.task}: mean fitness of a generation's population, interpolated at equal",
+            "environment steps. Intervals are 95%, Student's t over runs; Welch's for differences.",
+        ]
+        table = tabulate(columns, headers="keys", disable_numparse=True)
+        return "\n".join([str(table), "", *notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """As `curves --json` prints it."""
+        steps = np.linspace(0, self.end, ROWS + 1)[1:]
+        return {
+            "task": self.task,
+            "steps": steps.tolist(),
+            "groups": {n: [i.to_json() for i in x] for n, x in self.intervals(steps).items()},
+            "differences": {
+                n: [i.to_json() for i in x] for n, x in self.differences(steps).items()
+            },
+        }
+
+    def svg(self) -> str:
+        """Each group's mean over runs, in a band that is its 95% interval, and each run."""
+        steps = np.linspace(min(self._starts()), self.end, POINTS)
+        values = self.values(steps)
+        low = min(float(v.min()) for v in values.values())
+        high = max(float(v.max()) for v in values.values())
+        high += high == low
+
+        def x(step: float) -> float:
+            return LEFT + step / self.end * (WIDTH - LEFT - RIGHT)
+
+        def y(value: float) -> float:
+            value = min(max(value, low), high)
+            return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP)
+
+        def line(ys: Sequence[float] | npt.NDArray[np.float64]) -> str:
+            return " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in zip(steps, ys, strict=True))
+
+        parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
+        for value in np.linspace(low, high, 5):
+            parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+            parts.append(_text(LEFT - 6, y(value) + 4, f"{value:,.0f}", "end"))
+        for step in np.linspace(0, self.end, 6):
+            parts.append(_text(x(step), HEIGHT - BOTTOM + 18, _short(step), "middle"))
+        parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, "environment steps", "middle"))
+        intervals = self.intervals(steps)
+        for i, (name, rows) in enumerate(values.items()):
+            colour = COLOURS[i % len(COLOURS)]
+            known = [interval for interval in intervals[name] if interval.known]
+            if len(known) == len(steps):
+                above, below = [j.high for j in known], [j.low for j in known]
+                edge = line(above) + " " + " ".join(reversed(line(below).split()))
+                parts.append(f'<polygon points="{edge}" fill="{colour}" opacity="0.15"/>')
+            for row in rows:
+                thin = f'fill="none" stroke="{colour}" stroke-width="0.7" opacity="0.6"'
+                parts.append(f'<polyline points="{line(row)}" {thin}/>')
+            thick = f'fill="none" stroke="{colour}" stroke-width="2.2"'
+            parts.append(f'<polyline points="{line(rows.mean(0))}" {thick}/>')
+            across = LEFT + i * (WIDTH - LEFT) / len(values)
+            parts.append(f'<rect x="{across:.0f}" y="12" width="14" height="4" fill="{colour}"/>')
+            parts.append(_text(across + 20, 18, name, "start"))
+        label = escape(f"mean fitness against environment steps on {self.task}")
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
+        style = 'font-family="sans-serif" font-size="12" fill="#333"'
+        return f'{head} {style} aria-label="{label}">{"".join(parts)}</svg>\n'
+
+    def _starts(self) -> list[float]:
+        return [float(run.steps[0]) for runs in self.groups.values() for run in runs]
+
+
+def compare_curves(folders: Sequence[Path]) -> Comparison:
+    """Runs grouped by what made them, in the order in which they are named.
+
+    Args:
+        folders: of condensed datasets, or of evolved policies.
+
+    Raises:
+        BadConfig: a folder has no curve, or their tasks differ.
+    """
+    curves = [read_curve(folder) for folder in folders]
+    if len(tasks := sorted({curve.task for curve in curves})) != 1:
+        raise BadConfig(f"curves of different tasks do not compare: {', '.join(tasks)}")
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(curve.name, []).append(curve)
+    return Comparison(tasks[0], groups)
+
+
+def _plain(found: Mapping[str, Sequence[Interval]]) -> dict[str, Any]:
+    return {name: [interval.to_json() for interval in row] for name, row in found.items()}
+
+
+def _cells(intervals: Sequence[Interval], form: str = "{:.1f}") -> list[str]:
+    return [bracketed(interval, form) for interval in intervals]
+
+
+def _short(number: float) -> str:
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{math.floor(number)}"
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -174,7 +174,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         self._elapsed += 1
         truncations = self._elapsed >= self._steps
         last = observations = self._observe(self._every)
-        if len(ended := np.flatnonzero((terminations | truncations) & self._moving)):
+        if len(ended := np.flatnonzero(terminations | truncations)):
             self._start(ended)
             observations = last.copy()
             observations[ended] = self._observe(ended)
@@ -182,9 +182,9 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
     def rest(self, resting: Bools) -> None:
-        """Spare environments `(N,)` their steps until the next reset.
+        """Say which environments `(N,)` nobody looks at until the next reset.
 
-        What they show and are paid then means nothing, and none of them begins another episode.
+        They may be spared their steps: what they show and are paid then means nothing.
         """
         self._moving = ~resting
 

@@ -307,7 +307,7 @@ class MujocoVectorEnv(LevelVectorEnv):
         self._place = robot.place(fields, self._one.model.body_mass).copy()
         speed, stands = (self._place - before) / self._one.dt, robot.stands(fields)
         costs = robot.effort * (actions**2).sum(1, dtype=np.float64) + robot.impact(fields)
-        return robot.forward * speed + robot.alive * stands - costs, ~stands
+        return robot.forward * speed + robot.alive * stands - costs, ~stands & self._moving
 
     def _move(self, share: tuple[Any, Which], actions: Array) -> None:
         data, which = share

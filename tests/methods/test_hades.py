@@ -358,7 +358,7 @@ def test_only_the_first_episode_counts(cartpole: Task) -> None:
     assert (short.returns <= 9).all()
 
 
-@pytest.mark.parametrize("task_id", ["cartpole", "hopper"])
+@pytest.mark.parametrize("task_id", ["cartpole", "breakout", "hopper"])
 def test_who_has_finished_rests_and_nothing_else_changes(task_id: str) -> None:
     if task_id == "hopper":
         pytest.importorskip("mujoco")

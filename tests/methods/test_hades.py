@@ -368,7 +368,7 @@ def test_who_has_finished_rests_and_nothing_else_changes(task_id: str) -> None:
     population = Population.of([fresh_from(spec, "cpu", seed) for seed in range(3)])
 
     def played(make: type[Counting]) -> tuple[Played, int]:
-        env = make(task.make_vec("seen", 6, seed=0))
+        env = make(task.make_vec("seen", 30, seed=0))
         found = play(population, env, seed=3, rng=np.random.default_rng(0), horizon=1000)
         return found, env.steps
 

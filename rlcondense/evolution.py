@@ -139,6 +139,14 @@ class SNES(EvolutionStrategy):
 STRATEGIES: dict[str, type[OpenES] | type[SNES]] = {"openes": OpenES, "snes": SNES}
 
 
+def make_strategy(
+    name: str, mean: Array, sigma: float | None = None, learning_rate: float | None = None
+) -> EvolutionStrategy:
+    """A strategy of `STRATEGIES` that begins at `mean` `(n,)`; None is its own setting."""
+    given = {"sigma": sigma, "learning_rate": learning_rate}
+    return STRATEGIES[name](mean, **{k: v for k, v in given.items() if v is not None})
+
+
 def check_population(population: int) -> None:
     """Raise `BadConfig` unless points come in pairs."""
     if population < 2 or population % 2:

@@ -302,8 +302,12 @@ class PolicyNetwork(nn.Module):
 
 
 def spread(learned: Tensor) -> Tensor:
-    """The logarithms of a Gaussian's standard deviations, of what is learned for them."""
-    return (LOG_STD_GAIN * learned).clamp(*LOG_STD_RANGE)
+    """The logarithms of a Gaussian's standard deviations, of what is learned for them.
+
+    Gradients pass the bounds as if there were none: what is beyond them could else never return.
+    """
+    wide = LOG_STD_GAIN * learned
+    return wide + (wide.clamp(*LOG_STD_RANGE) - wide).detach()
 
 
 def _autocast_dtype(device_type: str) -> torch.dtype:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlcondense.cloning import clip_each
 from rlcondense.errors import BadConfig
-from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, spread
+from rlcondense.networks import ACTIVATIONS, LOG_STD_GAIN, Mlp, NetworkSpec, PolicyNetwork, spread
 from rlcondense.policies import sample_actions
 
 Array = npt.NDArray[Any]
@@ -87,15 +87,21 @@ class Population:
         return sum(w[0].numel() for w in self.weights)
 
     def flat(self) -> Tensor:
-        """`(P, n)`: the weights of each in a row."""
-        return torch.cat([w.flatten(1) for w in self.weights], 1)
+        """`(P, n)`: the weights of each in a row, the spread as policies have it."""
+        return torch.cat([w.flatten(1) for w in self._scaled(LOG_STD_GAIN)], 1)
+
+    def _scaled(self, factor: float) -> list[Tensor]:
+        """The weights, with a factor for what the spread is learned from."""
+        if self.spec.head != "gaussian":
+            return self.weights
+        return [*self.weights[:-1], self.weights[-1] * factor]
 
     def like(self, flat: Tensor) -> Population:
         """Networks of the same shape with the weights `(P, n)`, as `flat` gives them."""
         sizes = [w[0].numel() for w in self.weights]
         parts = torch.split(flat.to(self.weights[0]), sizes, 1)
         shaped = [p.reshape(-1, *w.shape[1:]) for p, w in zip(parts, self.weights, strict=True)]
-        return Population(self.spec, shaped)
+        return Population(self.spec, Population(self.spec, shaped)._scaled(1 / LOG_STD_GAIN))
 
     def network(self, index: int) -> PolicyNetwork:
         """One of them by itself."""

@@ -18,7 +18,7 @@ import torch
 from rlcondense.config import check_choice, check_positive, make_config
 from rlcondense.costs import measured
 from rlcondense.evaluation import evaluate, protocol_of
-from rlcondense.evolution import STRATEGIES, check_population
+from rlcondense.evolution import STRATEGIES, check_population, make_strategy
 from rlcondense.files import slug, write_json
 from rlcondense.making import make_task
 from rlcondense.methods.checkpoint import Checkpoint
@@ -42,8 +42,10 @@ class ESConfig:
         generations: how many.
         most_steps: of the environments; the generation that reaches them is the last. None: all
             generations.
-        sigma: deviation of the weights from their mean, of `snes` at first.
-        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`.
+        sigma: deviation of the weights from their mean, of `snes` at first. None: the strategy's
+            own, .03 and .5.
+        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`. None: the strategy's
+            own, .05 and 1.
         width: units of each hidden layer.
         depth: hidden layers.
         activation: `tanh` or `relu`.
@@ -57,8 +59,8 @@ class ESConfig:
     population: int = 64
     generations: int = 60
     most_steps: int | None = None
-    sigma: float = 0.05
-    learning_rate: float = 0.05
+    sigma: float | None = None
+    learning_rate: float | None = None
     width: int = 64
     depth: int = 2
     activation: str = "tanh"
@@ -117,7 +119,7 @@ def evolve_policy(
         "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
     )
     start = Population.of([fresh_from(spec, device, c.seed)])
-    strategy = STRATEGIES[c.strategy](start.flat()[0].cpu().numpy(), c.sigma, c.learning_rate)
+    strategy = make_strategy(c.strategy, start.flat()[0].cpu().numpy(), c.sigma, c.learning_rate)
 
     def fitness(
         evolved: npt.NDArray[Any], generation: int, rng: np.random.Generator

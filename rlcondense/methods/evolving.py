@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
 
+from rlcondense.errors import BadConfig
 from rlcondense.evolution import EvolutionStrategy
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.populations import Population, play
@@ -123,7 +124,7 @@ def evolve(
         How many generations there were, and `steps` so far, `best` and `mean` fitness of at most
         `MOST_POINTS` of them, evenly spaced, the last among them.
     """
-    curve = np.zeros((generations, 3))
+    curve: list[list[float]] = []
     first = done = 0
     limit = math.inf if most_steps is None else most_steps
     found = checkpoint.read() if checkpoint else None
@@ -133,24 +134,39 @@ def evolve(
         if beside is not None:
             beside.restore(arrays)
         first, arena.steps = int(facts["generation"]), int(facts["steps"])
-        curve[:first] = arrays["curve"]
+        curve = arrays["curve"].tolist()
         done = first
     while done < generations and arena.steps < limit:
         generation = done
         if checkpoint and checkpoint.due:
             arrays = {**strategy.state(), **(beside.state() if beside else {})}
             checkpoint.write(
-                {**arrays, "curve": curve[:generation]},
+                {**arrays, "curve": np.array(curve).reshape(-1, 3)},
                 {"generation": generation, "steps": arena.steps},
             )
         rng = np.random.default_rng([seed, generation])
-        worth = fitness(strategy.ask(population, rng), generation, rng)
+        worth = ranked(fitness(strategy.ask(population, rng), generation, rng))
         strategy.tell(worth)
-        curve[generation] = arena.steps, worth.max(), worth.mean()
+        curve.append([arena.steps, worth.max(), worth.mean()])
         done += 1
         note = f"best {worth.max():.4g}, mean {worth.mean():.4g}, {arena.steps:,} steps"
         expected = math.ceil(min(generations, done * limit / arena.steps))
         progress(phase, done, max(done, expected), note)
     shown = np.linspace(0, done - 1, min(done, MOST_POINTS)).round().astype(int)
     names = ("steps", "best", "mean")
-    return done, {name: curve[shown, k].tolist() for k, name in enumerate(names)}
+    return done, {name: [curve[i][k] for i in shown] for k, name in enumerate(names)}
+
+
+def ranked(worth: Array) -> Array:
+    """Fitness `(P,)` where what is no number is as bad as the worst that is one.
+
+    Raises:
+        BadConfig: none is a number.
+    """
+    finite = np.isfinite(worth)
+    if not finite.any():
+        raise BadConfig(
+            "no policy of a generation has a return that is a number: smaller steps may help "
+            "(sigma, learning_rate, inner_rate)"
+        )
+    return np.where(finite, worth, worth[finite].min())

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.config import check_choice, check_positive
-from rlcondense.evolution import STRATEGIES, check_population
+from rlcondense.evolution import STRATEGIES, check_population, make_strategy
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
 from rlcondense.methods.evolving import Arena, evolve
@@ -50,8 +50,10 @@ class HadesFConfig:
         generations: how many.
         most_steps: of the environments; the generation that reaches them is the last. None: all
             generations.
-        sigma: deviation of the datasets from their mean, of `snes` at first.
-        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`.
+        sigma: deviation of the datasets from their mean, of `snes` at first. None: the strategy's
+            own, .03 and .5.
+        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`. None: the strategy's
+            own, .05 and 1.
         width: units of each hidden layer of a policy.
         depth: hidden layers.
         activation: `tanh` or `relu`.
@@ -70,8 +72,8 @@ class HadesFConfig:
     population: int = 2048
     generations: int = 2000
     most_steps: int | None = None
-    sigma: float = 0.03
-    learning_rate: float = 0.05
+    sigma: float | None = None
+    learning_rate: float | None = None
     width: int = 512
     depth: int = 2
     activation: str = "tanh"
@@ -141,7 +143,7 @@ class _Hades(Method[C]):
             "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
         )
         rows = _Rows(problem, c.normalise)
-        strategy = STRATEGIES[c.strategy](np.zeros(rows.length), c.sigma, c.learning_rate)
+        strategy = make_strategy(c.strategy, np.zeros(rows.length), c.sigma, c.learning_rate)
 
         def fitness(evolved: Array, generation: int, rng: np.random.Generator) -> Array:
             start = self.drawn(problem, spec, generation)

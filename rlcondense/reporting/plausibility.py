@@ -208,7 +208,8 @@ def _cell(record: Record, known: Known) -> Iterator[str]:
         yield f"policy {name!r} has neither a learner nor a budget"
     elif not is_policy and (learner is None or budget is None):
         yield f"method {name!r} needs a learner and a budget"
-    if not cell["dataset"] and not (is_policy and name not in BLIND):
+    looks = name in BLIND if is_policy else not _needs_no_data(name, record, known)
+    if not cell["dataset"] and looks:
         yield f"{name!r} names no dataset"
 
 
@@ -415,7 +416,7 @@ def _report(record: Record, known: Known) -> Iterator[str]:
             "dataset_sha256": record["key"].get("dataset_sha256"),
             "expert_sha256": record["key"].get("expert_sha256"),
         }
-        if _needs_no_data(name, report, known):
+        if _needs_no_data(name, record, known):
             expected |= {"dataset": None, "dataset_sha256": None}
     for field, value in expected.items():
         if field not in report:
@@ -434,11 +435,11 @@ def _whole_report(report: Record) -> Iterator[str]:
             yield f"report.cost.{name} must be a whole number, and is {shown(cost.get(name))}"
 
 
-def _needs_no_data(name: str, report: Record, known: Known) -> bool:
+def _needs_no_data(name: str, record: Record, known: Known) -> bool:
     """Whether a method is given the task alone; of somebody else's its report says so."""
     if known.is_built_in("methods", name):
         return not known.entries["methods"][name].load().takes_data
-    return report.get("dataset") is None
+    return record.get("report", {}).get("dataset") is None
 
 
 def _budget(record: Record, known: Known) -> Iterator[str]:
@@ -508,7 +509,8 @@ def _dataset(record: Record, known: Known) -> Iterator[str]:
                     f"dataset {name!r} is published with sha256 {published[:12]}, this was made "
                     f"from {shown(digest)[1:13]}: other data, or other levels"
                 )
-    if cell["learner"] is not None and record["key"].get("dataset_sha256") is None:
+    unsaid = cell["dataset"] and record["key"].get("dataset_sha256") is None
+    if cell["learner"] is not None and unsaid:
         yield "key.dataset_sha256 does not say which data it was made from"
 
 

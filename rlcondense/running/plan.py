@@ -12,6 +12,7 @@ from rlcondense import catalogue
 from rlcondense.datasets.storage import is_local
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Protocol, protocol_of
+from rlcondense.experts.zoo import shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.making import default_dataset, facts_of, make_learner, make_method, make_task
 from rlcondense.methods.base import Method
@@ -187,7 +188,11 @@ class _Planner:
             try:
                 yield default_dataset(task)
             except BadConfig:
-                self._add(Planned(task.id, absent=f"no dataset is shipped for task {task.id!r}"))
+                if self._takes_data(product, task):
+                    absent = f"no dataset is shipped for task {task.id!r}"
+                    self._add(Planned(task.id, absent=absent))
+                else:
+                    yield ""
         for name in product.datasets:
             own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
             try:
@@ -202,6 +207,16 @@ class _Planner:
             if entry.facts.get("task", task.id) == task.id:
                 matched.add(name)
                 yield entry.id
+
+    def _takes_data(self, product: Product, task: Task) -> bool:
+        """Whether a method of a product condenses a dataset, instead of making one."""
+        for choice in product.methods:
+            try:
+                if self._method(choice, task).takes_data:
+                    return True
+            except _ABSENT:
+                continue
+        return False
 
     def _method_cells(self, group: _Group) -> list[tuple[Method[Any], Cell]]:
         found = []
@@ -255,12 +270,9 @@ class _Planner:
         return bool(matching)
 
     def _add_policies(self, group: _Group) -> None:
-        names = blind_policies(group.learner)
-        try:
-            if catalogue.find("datasets", group.dataset).facts.get("expert"):
-                names.append("expert")
-        except UnknownName:
-            pass
+        names = blind_policies(group.learner) if group.dataset else ["random-policy"]
+        if _has_expert(group):
+            names.append("expert")
         for name in names:
             method = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
@@ -271,7 +283,7 @@ class _Planner:
         self, group: _Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
     ) -> None:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
-        for method, cell in cells:
+        for method, cell in cells if group.dataset else []:
             size, labels = _kept(cell, method, group, found[cell.id])
             if method.id not in ("random", "full"):
                 for seed in range(group.product.condensation_seeds):
@@ -367,6 +379,16 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
         id_: {key for c in alike for key in c if any(o.get(key) != c[key] for o in alike)}
         for id_, alike in configs.items()
     }
+
+
+def _has_expert(group: _Group) -> bool:
+    """Whether there is an expert: of the dataset, or of a task that has none."""
+    if not group.dataset:
+        return group.task.id in shipped_experts()
+    try:
+        return bool(catalogue.find("datasets", group.dataset).facts.get("expert"))
+    except UnknownName:
+        return False
 
 
 def _kept(cell: Cell, method: Method[Any], group: _Group, found: Found) -> tuple[int | None, str]:

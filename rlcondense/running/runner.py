@@ -480,9 +480,7 @@ def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outc
 
 def reference_names(bench: Bench) -> list[str]:
     """The reference policies that there are for a bench."""
-    blind = blind_policies(bench.learner)
-    if bench.dataset is None:
-        blind = ["random-policy"]
+    blind = blind_policies(bench.learner) if bench.dataset is not None else ["random-policy"]
     return blind + (["expert"] if bench.expert else [])
 
 
@@ -848,8 +846,8 @@ def _bench_of(
     protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
     return Bench(
         task=make_task(cell.task),
-        dataset=dataset(cell.dataset),
-        expert=_expert_of(cell.dataset),
+        dataset=dataset(cell.dataset) if cell.dataset else None,
+        expert=_expert_of(cell.dataset) if cell.dataset else _shipped_expert(cell.task),
         learner=make_learner(learner["id"], **learner["config"]),
         seeds=cell.learner_seeds,
         protocol=Protocol(**protocol),

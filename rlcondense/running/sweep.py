@@ -574,7 +574,7 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
     from rlcondense.datasets.storage import is_local
     from rlcondense.making import load_dataset
 
-    for name in dict.fromkeys(p.cell.dataset for p in queue if p.cell is not None):
+    for name in dict.fromkeys(p.cell.dataset for p in queue if p.cell and p.cell.dataset):
         if not is_local(name):
             watcher.notice(f"building dataset {name}")
             try:

@@ -135,6 +135,7 @@ def transfer(
             results=results,
             refresh=refresh,
             progress=progress,
+            needs_dataset=any(method.takes_data for method, _ in made_methods),
         )
         for learner in made_learners
     ]
@@ -162,6 +163,8 @@ def transfer(
         kept |= _kept(add(method.id, condensed(method, budget)))
     for folder in folders:
         kept |= _kept(add(str(folder), made_before(Path(folder))))
+    if benches[0].dataset is None:
+        kept.clear()  # there is nothing to draw random rows from
     there = _kept([r for found in rows.get("random", {}).values() for r in found])
     for rows_kept, soft in sorted(kept.keys() - there.keys()):
         random = make_method("random", labels="soft" if soft else "hard")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from gymnasium.vector import VectorWrapper
 
+from rlcondense.cli import main
 from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import evaluate, protocol_of
@@ -421,6 +424,44 @@ def test_it_runs_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert go().reused == len(result.references) + 1
     with pytest.raises(BadConfig, match="no dataset is shipped"):
         run("random", "cartpole", size=4, results=tmp_path)
+
+
+def test_a_task_without_a_dataset_is_swept_verified_and_transferred(tmp_path: Path) -> None:
+    """Cart-pole with a long pole has none."""
+    runner, results = CliRunner(), str(tmp_path / "results")
+    settings = ", ".join(f"{k} = {v}" for k, v in SMALL.items())
+    suite = tmp_path / "long.toml"
+    suite.write_text(
+        f"""
+        summary = "small"
+        tasks = ["cartpole-long"]
+        methods = [{{ id = "hades-r", config = {{ {settings} }} }}, {{ id = "hades-f", config = {{ {settings} }} }}]
+        sizes = [2]
+        condensation_seeds = 1
+        learner_seeds = 2
+        episodes = 2
+        learners = [{{ id = "bc", config = {{ network = "mlp", width = 8, updates = 5, batch_size = "none" }} }}]
+        """  # noqa: E501
+    )
+    done = runner.invoke(main, ["sweep", str(suite), "--results", results, "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    records = [json.loads(path.read_text()) for path in (tmp_path / "results/records").iterdir()]
+    assert sorted(r["cell"]["method"]["id"] for r in records) == [
+        "hades-f", "hades-r", "random-policy"
+    ]  # fmt: skip
+    assert {r["status"] for r in records} == {"done"}
+    assert not verify(tmp_path / "results").findings
+    [kept, *_] = (tmp_path / "results/condensed").iterdir()
+    transfer = [
+        "transfer", "--task", "cartpole-long", "--seeds", "2", "--episodes", "2",
+        "--learner", "bc:updates=5", "--learner", "bc:updates=3,width=4", "--results", results,
+    ]  # fmt: skip
+    done = runner.invoke(main, [*transfer, str(kept)])
+    assert done.exit_code == 0, done.output
+    assert "random-policy" in done.stdout
+    refused = runner.invoke(main, [*transfer, "--method", "random"])
+    assert refused.exit_code == 2
+    assert "no dataset is shipped" in refused.stderr
 
 
 def test_its_records_can_be_published(tmp_path: Path) -> None:

@@ -662,13 +662,14 @@ def _drawn(folder: Path, png: Path) -> str:
     """Draw the frames of a condensed dataset in a folder, and say what they show."""
     from rlcondense.methods.condensed import load_condensed
     from rlcondense.reporting.pictures import draw_enlarged, legend
+    from rlcondense.reporting.states import action_name
 
     data = load_condensed(folder)
     facts = _task_facts(data.report.task if data.report else None)
     rows = draw_enlarged(data, png)
     lines = {"frames": str(png), "colours": legend(facts.get("observation_names", ()))}
-    if data.actions.ndim == 1 and (names := facts.get("action_names", ())):
-        lines["labels"] = ", ".join(names[int(data.actions[row])] for row in rows)
+    if data.actions.ndim == 1 and facts.get("action_names"):
+        lines["labels"] = ", ".join(action_name(facts, int(data.actions[row])) for row in rows)
     return "\n".join(f"{name:<16} {value}" for name, value in lines.items() if value)
 
 
@@ -917,7 +918,7 @@ def expert_train(
 @click.argument("task")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/evolved/TASK."
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/evolved/TASK-SEED."
 )
 @click.option(
     "--episodes", default=100, show_default=True, help="Episodes of its evaluation on each split."
@@ -933,6 +934,8 @@ def expert_evolve(
     settings, learner_settings = _settings(pairs)
     if learner_settings:
         raise BadConfig("expert evolve trains no learner: --set takes settings of evolution only")
+    if "seed" in settings:
+        raise BadConfig("give the seed by --seed")
     command = ["rlcondense", "expert", "evolve", task, "--seed", str(seed)]
     command += [part for pair in pairs for part in ("--set", pair)]
     progress = ConsoleProgress()

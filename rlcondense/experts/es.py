@@ -17,9 +17,10 @@ import torch
 
 from rlcondense.config import check_choice, check_positive, make_config
 from rlcondense.costs import measured
+from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.evolution import STRATEGIES, check_population, make_strategy
-from rlcondense.files import slug, write_json
+from rlcondense.files import lock, slug, write_json
 from rlcondense.making import make_task
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.evolving import Arena, evolve
@@ -162,10 +163,10 @@ def evolve_to(
 ) -> tuple[Path, dict[str, Any]]:
     """Evolve a policy and write it, with a card, to a folder that `rlcondense evaluate` takes.
 
-    A run that was killed goes on where it was.
+    A run that was killed goes on where it was, and one that another process is at waits for it.
 
     Args:
-        out: the folder; by default `results/evolved/TASK`.
+        out: the folder; by default `results/evolved/TASK-SEED`.
         task: id or alias.
         settings: of `ESConfig`.
         episodes: of the evaluation, on each split.
@@ -175,37 +176,45 @@ def evolve_to(
 
     Returns:
         The folder, and the card.
+
+    Raises:
+        BadConfig: a setting is wrong, or `out` is no folder.
     """
     made, device = make_task(task), resolve_device(device)
     protocol = protocol_of(episodes)
     config = make_config(ESConfig, settings, "evolution")
-    out = out or Path("results", "evolved", slug(made.id))
+    out = out or Path("results", "evolved", f"{slug(made.id)}-{config.seed}")
+    if out.exists() and not out.is_dir():
+        raise BadConfig(f"{out} is no folder")
     out.mkdir(parents=True, exist_ok=True)
-    identity = {"task": made.id, "config": asdict(config), "device": device}
-    checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
-    with measured(device) as seconds:
-        found = evolve_policy(made, config, device=device, checkpoint=checkpoint, progress=progress)
-    seconds.add(checkpoint.before)
-    returns: dict[str, ReturnEstimate] = {
-        split: evaluate(
-            found.policies, made, split, protocol=protocol, progress=progress
-        ).estimate()
-        for split in SPLITS
-    }
-    card = {
-        "command": command,
-        "algorithm": "evolution strategies (Salimans et al. 2017)",
-        "task": made.id,
-        "config": asdict(config),
-        "environment_steps": found.steps,
-        "seconds": round(seconds.wall),
-        "environment": {
-            k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
-        },
-        "returns": {split: asdict(estimate) for split, estimate in returns.items()},
-        "curve": dict(found.curve),
-    }
-    found.policies.save(out)
-    write_json(out / "card.json", card)
-    checkpoint.remove()
+    with lock(out / ".lock"):
+        identity = {"task": made.id, "config": asdict(config), "device": device}
+        checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
+        with measured(device) as seconds:
+            found = evolve_policy(
+                made, config, device=device, checkpoint=checkpoint, progress=progress
+            )
+        seconds.add(checkpoint.before)
+        returns: dict[str, ReturnEstimate] = {
+            split: evaluate(
+                found.policies, made, split, protocol=protocol, progress=progress
+            ).estimate()
+            for split in SPLITS
+        }
+        card = {
+            "command": command,
+            "algorithm": "evolution strategies (Salimans et al. 2017)",
+            "task": made.id,
+            "config": asdict(config),
+            "environment_steps": found.steps,
+            "seconds": round(seconds.wall),
+            "environment": {
+                k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
+            },
+            "returns": {split: asdict(estimate) for split, estimate in returns.items()},
+            "curve": dict(found.curve),
+        }
+        found.policies.save(out)
+        write_json(out / "card.json", card)
+        checkpoint.remove()
     return out, card

@@ -62,8 +62,9 @@ class BCConfig:
         action_selection: how the policies act, `sample` or `greedy`.
         gradient_clip: the longest gradient of a student's update, None for any length.
         init: `random` draws the first weights from the student's seed; `dataset` takes those that
-            the data were made for, where they bring some, so that students differ by their
-            batches alone.
+            the data were made for, where they bring some. Students then differ by their batches
+            alone, and are all the same where each batch is all the data and is not augmented:
+            learner seeds are then no replicates, only condensation seeds are.
     """
 
     network: str = "nature"

@@ -388,6 +388,10 @@ def load_condensed(folder: Path) -> CondensedDataset:
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
         initial = {name: arrays.pop(name) for name in list(arrays) if name.startswith(INITIAL)}
         weights = {name.removeprefix(INITIAL): array for name, array in initial.items()}
+        if bool(weights) != (network is not None):
+            raise CorruptArtifact(
+                f"{folder}: weights to begin with need the network that they are of, and it them"
+            )
         label_kind = report["label_kind"]
         data = CondensedDataset(
             **with_next_rows(arrays),
@@ -472,6 +476,9 @@ def _check_actions(actions: Array, probs: Array | None, task: Task, owner: str) 
 def _report(values: dict[str, Any]) -> CondensationReport | None:
     if "method" not in values:
         return None
+    for name, kinds in (("method", str), ("config", dict), ("task", (str, type(None)))):
+        if not isinstance(values.get(name), kinds):
+            raise TypeError(f"its report gives {name} in another form")
     moved, loss = values.pop("displacement"), values.pop("matching_loss")
     found = values.pop("findings", None)
     return CondensationReport(

@@ -34,12 +34,16 @@ class Curve:
     Attributes:
         name: what made it; runs of one name are replicates.
         task: id.
+        made_by: settings, the seed apart.
+        seed: of the run.
         steps: `(T,)` environment steps, increasing.
         mean: `(T,)` mean fitness of a generation.
     """
 
     name: str
     task: str
+    made_by: Mapping[str, Any]
+    seed: Any
     steps: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
 
@@ -64,12 +68,16 @@ def read_curve(folder: Path) -> Curve:
         try:
             steps, mean = (np.asarray(found[key], np.float64) for key in ("steps", "mean"))
             name, size = str(facts[named]), facts.get("size")
-            task = str(facts["task"])
+            task, config = str(facts["task"]), dict(facts.get("config", {}))
+            seed = facts.get("seed", config.pop("seed", None))
         except (KeyError, TypeError, ValueError):
             break
         if steps.ndim != 1 or steps.shape != mean.shape or not len(steps):
             break
-        return Curve(name if size is None else f"{name}, {size} pairs", task, steps, mean)
+        if not (np.isfinite(mean).all() and (np.diff(steps, prepend=0) > 0).all()):
+            break
+        name = name if size is None else f"{name}, {size} pairs"
+        return Curve(name, task, config, seed, steps, mean)
     raise BadConfig(f"{folder} has no curve: neither a report nor a card that holds one")
 
 
@@ -191,7 +199,8 @@ def compare_curves(folders: Sequence[Path]) -> Comparison:
         folders: of condensed datasets, or of evolved policies.
 
     Raises:
-        BadConfig: a folder has no curve, or their tasks differ.
+        BadConfig: a folder has no curve, their tasks differ, or runs of one name differ in their
+            settings or are of the same seed.
     """
     curves = [read_curve(folder) for folder in folders]
     if len(tasks := sorted({curve.task for curve in curves})) != 1:
@@ -199,6 +208,11 @@ def compare_curves(folders: Sequence[Path]) -> Comparison:
     groups: dict[str, list[Curve]] = {}
     for curve in curves:
         groups.setdefault(curve.name, []).append(curve)
+    for name, runs in groups.items():
+        if any(run.made_by != runs[0].made_by for run in runs):
+            raise BadConfig(f"runs of {name} have different settings, and are no replicates")
+        if len({repr(run.seed) for run in runs}) < len(runs):
+            raise BadConfig(f"two runs of {name} are of the same seed")
     return Comparison(tasks[0], groups)
 
 

@@ -31,12 +31,11 @@ def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
     features = _names(facts, "observation_names", data.observations.shape[1], "feature")
     discrete = data.actions.ndim == 1
     actions = [] if discrete else list(_rows(data.actions))
-    count = int(data.actions.max()) + 1 if discrete else len(actions[0])
-    names = _names(facts, "action_names", count, "action")
+    names = [] if discrete else _names(facts, "action_names", len(actions[0]), "action")
     weighed = len(np.unique(data.weights)) > 1
     rows = [
         [
-            *([names[int(data.actions[i])]] if discrete else actions[i]),
+            *([action_name(facts, int(data.actions[i]))] if discrete else actions[i]),
             *state,
             *([f"{data.weights[i]:.3g}"] if weighed else []),
         ]
@@ -46,6 +45,12 @@ def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
     table = str(tabulate(rows, headers, disable_numparse=True))
     left = len(data) - len(rows)
     return f"{table}\n({left} more)" if left else table
+
+
+def action_name(facts: Mapping[str, Any], action: int) -> str:
+    """A discrete action's name in a task's catalogue entry, or its number."""
+    names = facts.get("action_names", ())
+    return str(names[action]) if 0 <= action < len(names) else f"action {action}"
 
 
 def _rows(values: Array) -> list[list[str]]:

@@ -273,6 +273,8 @@ def multitask(
     of_paper = {**facts.get("learner", {}), **makers[0].students(made[0])}
     if of_paper.get("init") == "dataset":
         raise BadConfig(f"method {method!r} makes sets for one network each, which share none")
+    if lacking := [task.id for task in made if task.score_range is None]:
+        raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
     padded = {task.id: PaddedTask(task, made) for task in made}
     learner = make_learner("bc", padded[made[0].id], **{**of_paper, **dict(learner_settings or {})})
     parts, benches = {}, {}
@@ -291,7 +293,10 @@ def multitask(
             needs_dataset=maker.takes_data,
         )
         budget = runner.budget_of(facts.get("budget", {}), size, None, None)
-        parts[task.id] = padded[task.id].padded(runner.condensed(bench, maker, budget, seed))
+        data = runner.condensed(bench, maker, budget, seed)
+        if data.action_probs is not None:
+            raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
+        parts[task.id] = padded[task.id].padded(data)
     sets = {ALL: merged(list(parts.values())), **parts}
     bench = benches[made[0].id]
     returns: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
@@ -325,7 +330,6 @@ def _score(
     task: Task,
 ) -> npt.NDArray[np.float64]:
     """Mean score `(S,)` of returns `(S, episodes)`."""
-    if task.score_range is None:
-        raise BadConfig(f"task {task.id!r} has no score range to average over")
+    assert task.score_range is not None
     low, high = float(returns["random-policy"][task.id].mean()), task.score_range[1]
     return np.asarray((rows.mean(1) - low) / (high - low))

@@ -98,3 +98,22 @@ def test_what_was_evolved_is_evaluated_like_any_policy(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, ["expert", "evolve", "cartpole", "--set", "sigma=0"])
     assert refused.exit_code == 2
     assert "sigma must be above 0" in refused.output
+
+
+def test_where_it_is_written_and_what_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    small = ["--set", "population=2", "--set", "generations=1", "--set", "horizon=5"]
+    evolve = ["expert", "evolve", "cartpole", "--episodes", "1", *small]
+    for seed in ("0", "3"):
+        done = runner.invoke(main, [*evolve, "--seed", seed])
+        assert done.exit_code == 0, done.output
+        [folder] = Path("results/evolved").glob(f"*-{seed}")
+        assert json.loads((folder / "card.json").read_text())["config"]["seed"] == int(seed)
+    Path("file").write_text("")
+    for extra in (["--set", "seed=7"], ["--out", "file"]):
+        refused = runner.invoke(main, [*evolve, *extra])
+        assert refused.exit_code == 2
+        assert refused.stderr.count("\n") == 1

@@ -29,7 +29,8 @@ def written(folder: Path, file: str = "report.json", **facts: Any) -> Path:
 
 
 def run(folder: Path, name: str, steps: list[int], mean: list[float]) -> Path:
-    return written(folder, method=name, size=4, curve={"steps": steps, "best": mean, "mean": mean})
+    curve = {"steps": steps, "best": mean, "mean": mean}
+    return written(folder, method=name, size=4, seed=folder.name, curve=curve)
 
 
 def test_runs_are_compared_at_the_steps_that_all_have_taken(tmp_path: Path) -> None:
@@ -79,7 +80,13 @@ def test_what_was_condensed_and_what_evolved_are_drawn_together(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "facts",
-    [{"method": "random"}, {"method": "x", "curve": {"steps": [1, 2], "mean": [1]}}, {"curve": []}],
+    [
+        {"method": "random"},
+        {"method": "x", "curve": {"steps": [1, 2], "mean": [1]}},
+        {"method": "x", "curve": {"steps": [2, 1], "mean": [1, 1]}},
+        {"method": "x", "curve": {"steps": [1], "mean": [float("nan")]}},
+        {"curve": []},
+    ],
 )
 def test_a_folder_without_a_curve_says_so(tmp_path: Path, facts: dict[str, Any]) -> None:
     with pytest.raises(BadConfig, match="has no curve"):
@@ -95,6 +102,18 @@ def test_curves_of_different_tasks_do_not_compare(tmp_path: Path) -> None:
         tmp_path / "b", method="b", curve={"steps": [1], "mean": [1.0]}, task="t/two-v0"
     )
     with pytest.raises(BadConfig, match="different tasks"):
+        compare_curves([one, other])
+
+
+def test_only_replicates_are_averaged(tmp_path: Path) -> None:
+    curve = {"steps": [1], "mean": [1.0]}
+    made = {"method": "a", "curve": curve}
+    one = written(tmp_path / "a", **made, seed=0, config={"population": 8})
+    again = written(tmp_path / "b", **made, seed=0, config={"population": 8})
+    other = written(tmp_path / "c", **made, seed=1, config={"population": 64})
+    with pytest.raises(BadConfig, match="same seed"):
+        compare_curves([one, again])
+    with pytest.raises(BadConfig, match="different settings"):
         compare_curves([one, other])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -31,7 +32,11 @@ from rlcondense.tasks.levels import LevelOrder, Step
 Array = npt.NDArray[Any]
 SHEET = 100  # images of an episode
 DIGITS_HELD_OUT = 500
-_UNREADABLE = (AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError)
+MOST_BYTES, MOST_LABELS = 2**31, 1000  # of a file unpacked; of kinds of images
+_UNREADABLE = (
+    AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, SyntaxError,
+    TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 NAMES = {"seen": ("x_train", "y_train"), "heldout": ("x_test", "y_test")}
 
 
@@ -71,7 +76,6 @@ class ImagesTask(Task):
     score_range: tuple[float, float] | None = None
     random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
 
-    seen: ClassVar[range] = range(200)
     heldout: ClassVar[range] = range(10_000, 20_000)
 
     @cached_property
@@ -90,6 +94,11 @@ class ImagesTask(Task):
     @cached_property
     def action_space(self) -> Discrete:
         return Discrete(int(self.images["seen"].labels.max()) + 1)
+
+    @property
+    def seen(self) -> range:
+        """As many levels as there are sheets, so that all images are in reach, and 200 at least."""
+        return range(max(200, len(self.images["seen"].labels) // SHEET if self.file else 0))
 
     @property
     def splits(self) -> Mapping[str, range]:
@@ -121,12 +130,15 @@ def _digits() -> Mapping[str, Images]:
 @cache
 def _of_file(path: Path) -> Mapping[str, Images]:
     try:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as held:
+            if (size := sum(part.file_size for part in held.infolist())) > MOST_BYTES:
+                raise BadConfig(f"{path} unpacks to {size:,} bytes, above {MOST_BYTES:,}")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {
-                split: Images(np.asarray(file[x])[:, None], np.asarray(file[y]).astype(np.int64))
+                split: Images(np.asarray(file[x])[:, None], np.asarray(file[y]))
                 for split, (x, y) in NAMES.items()
             }
-    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise BadConfig(
             f"{path} cannot be read as images ({type(error).__name__}: {error}); put an .npz of "
             "x_train, y_train, x_test and y_test there, or name its folder in $RLCONDENSE_IMAGES"
@@ -138,9 +150,16 @@ def _of_file(path: Path) -> Mapping[str, Images]:
                 f"{path}: images of {split} must be (N, H, W) in uint8 with N labels, not "
                 f"{frames.dtype} {frames[:, 0].shape} with {labels.shape}"
             )
-        if len(frames) < SHEET or labels.min() < 0:
-            raise BadConfig(f"{path}: {SHEET} images with labels from 0 are the least for {split}")
-    return found
+        if len(frames) < SHEET:
+            raise BadConfig(f"{path}: {SHEET} images are the least for {split}, not {len(frames)}")
+        if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < MOST_LABELS:
+            raise BadConfig(
+                f"{path}: labels of {split} must be whole numbers in 0..{MOST_LABELS - 1}"
+            )
+    seen, heldout = (found[split].frames.shape[1:] for split in NAMES)
+    if seen != heldout:
+        raise BadConfig(f"{path}: images seen are {seen[1:]}, and held-out ones {heldout[1:]}")
+    return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in found.items()}
 
 
 class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):

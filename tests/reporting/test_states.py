@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,6 @@ def test_condensed_states_are_shown_by_name(tmp_path: Path) -> None:
     done = show(tmp_path)
     assert done.exit_code == 0, done.output
     *_, head, _, left, right = done.stdout.rstrip().splitlines()
-    assert head.split("  ") != [""]
     for name in ("action", "cart position", "cart velocity", "pole angle", "pole velocity"):
         assert name in head
     assert "weight" not in head
@@ -48,6 +49,21 @@ def test_continuous_actions_are_shown_as_numbers(tmp_path: Path) -> None:
     lines = show(tmp_path).stdout.rstrip().splitlines()
     assert lines[-5].split()[0] == "torque"
     assert float(lines[-1].split()[0]) == pytest.approx(float(data.actions[2, 0]), rel=0.01)
+
+
+def test_a_set_that_somebody_changed_gets_one_line(tmp_path: Path) -> None:
+    data = condensed_to(tmp_path, "cartpole", 2)
+    report = json.loads((tmp_path / "report.json").read_text())
+    replace(data, actions=np.array([-1, 9])).save(tmp_path)
+    assert "action -1" in show(tmp_path).stdout
+    assert "action 9" in show(tmp_path).stdout
+    for name, wrong in (("task", ["x"]), ("config", [1]), ("method", ["x"])):
+        changed = {k: v for k, v in report.items() if k != "sha256"} | {name: wrong}
+        (tmp_path / "report.json").write_text(json.dumps(changed))
+        for command in (["show", str(tmp_path)], ["evaluate", str(tmp_path), "--task", "cartpole"]):
+            done = CliRunner().invoke(main, command)
+            assert done.exit_code == 2, done.output
+            assert done.stderr.count("\n") == 1
 
 
 def made(observations: Any, **more: Any) -> CondensedDataset:

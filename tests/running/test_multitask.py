@@ -8,11 +8,13 @@ import pytest
 from click.testing import CliRunner
 from gymnasium.spaces import Box, Discrete
 
+import rlcondense as rlc
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig
 from rlcondense.making import make_method, make_task
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.running.multitask import PaddedTask, merged, multitask
+from tests.small_tasks import Reach
 
 SMALL = {
     "population": 4, "generations": 2, "width": 8, "inner_updates": 5, "inner_rate": 0.02,
@@ -40,16 +42,27 @@ def test_a_padded_task_is_the_task_with_zeros_behind() -> None:
 
 
 def test_continuous_actions_are_padded_and_cut() -> None:
-    padded = PaddedTask(PENDULUM, [PENDULUM, PENDULUM])
+    padded = PaddedTask(PENDULUM, [PENDULUM, Reach()])
     assert isinstance(padded.action_space, Box)
-    assert padded.taken(np.array([[9.0], [-0.5]], np.float32)).tolist() == [[2.0], [-0.5]]
+    taken = padded.taken(np.array([[9.0, 1.0], [-0.5, 1.0]], np.float32))
+    assert taken.tolist() == [[2.0], [-0.5]]
     data = CondensedDataset(
         observations=np.ones((2, 3), np.float32),
         actions=np.ones((2, 1), np.float32),
         weights=np.ones(2, np.float32),
         label_kind="continuous",
     )
-    assert padded.padded(data).actions.shape == (2, 1)
+    assert padded.padded(data).actions.tolist() == [[1, 0], [1, 0]]
+
+
+def test_soft_labels_and_tasks_without_a_range_are_refused(tmp_path: Path) -> None:
+    tasks, settings = ["cartpole", "mountain-car"], {"labels": "soft"}
+    with pytest.raises(BadConfig, match="soft labels are not padded"):
+        multitask(tasks, "random", size=4, settings=settings, results=tmp_path)
+    made_by = "rlcondense.tasks.classic_control:ClassicControlTask"
+    rlc.register("tasks", "tests/no-range-v0", made_by, env="CartPole-v1")
+    with pytest.raises(BadConfig, match="no score range"):
+        multitask(["tests/no-range-v0", "acrobot"], settings=SMALL, results=tmp_path)
 
 
 def test_every_task_counts_the_same_in_a_merged_set() -> None:

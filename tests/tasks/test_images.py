@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -124,17 +125,41 @@ def test_a_file_of_yours_is_a_task(folder: Path) -> None:
     assert named.mean() > 50
 
 
-@pytest.mark.parametrize("fault", ["torn", "empty", "pickled", "floats", "few", "unequal"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "torn",
+        "empty",
+        "pickled",
+        "floats",
+        "few",
+        "unequal",
+        "other shape",
+        "huge",
+        "half labels",
+        "flipped",
+    ],
+)
 def test_a_broken_file_is_refused(folder: Path, fault: str) -> None:
     path = folder / "mnist.npz"
     arrays = dict(np.load(path))
-    if fault in ("torn", "empty"):
+    if fault == "flipped":
+        held = bytearray(path.read_bytes())
+        held[60:400:7] = bytes(255 - byte for byte in held[60:400:7])
+        path.write_bytes(bytes(held))
+    elif fault == "huge":  # a header that says more than anyone has
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2**50,)}
+        with zipfile.ZipFile(path, "w") as file, file.open("x_train.npy", "w") as member:
+            np.lib.format.write_array_header_1_0(member, header)
+    elif fault in ("torn", "empty"):
         path.write_bytes(path.read_bytes()[: 500 if fault == "torn" else 0])
     else:
         changed = {
             "pickled": {"x_train": np.array([{}] * 300, object)},
             "floats": {"x_train": arrays["x_train"] / 255},
             "few": {"x_test": arrays["x_test"][:50], "y_test": arrays["y_test"][:50]},
+            "other shape": {"x_test": arrays["x_test"][:, :-1]},
+            "half labels": {"y_train": arrays["y_train"] + 0.5},
             "unequal": {"y_train": arrays["y_train"][:-1]},
         }[fault]
         np.savez(path, **{**arrays, **changed})

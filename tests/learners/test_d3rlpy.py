@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,12 @@ def _subset(data: TransitionDataset, task: Task, size: int, seed: int = 0) -> Co
     return make_method("random").condense(data, task=task, budget=size, seed=seed)
 
 
+def some_slow(ids: Iterable[str], quick: set[str]) -> list[Any]:
+    """Ids for `parametrize`, all but `quick` ones marked as slow."""
+    assert quick < set(ids)
+    return [i if i in quick else pytest.param(i, marks=pytest.mark.slow) for i in ids]
+
+
 @pytest.fixture(scope="module")
 def walks() -> TransitionDataset:
     """Gridworld episodes with enough random steps to have tried every action everywhere."""
@@ -85,7 +91,7 @@ def _short_of_best(policies: Any) -> float:
     return float((GRID.best_return(scores.level_seeds) - scores.returns).mean())
 
 
-@pytest.mark.parametrize("id_", SOLVERS)
+@pytest.mark.parametrize("id_", some_slow(SOLVERS, {"dqn", "discrete-cql"}))
 def test_every_learner_solves_the_gridworld_from_all_the_data_and_not_from_four_transitions(
     id_: str, walks: TransitionDataset
 ) -> None:
@@ -110,7 +116,12 @@ def test_every_discrete_learner_is_among_them() -> None:
         ("d3rlpy-bc", {}, 0.35),
         ("td3-plus-bc", {"update_actor_interval": 1}, 0.08),
         ("iql", {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}, 0.08),
-        ("awac", {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}, 0.08),
+        pytest.param(
+            "awac",
+            {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3},
+            0.08,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_continuous_learners_reach_the_middle(

@@ -437,6 +437,7 @@ def test_what_a_learner_cannot_learn_is_skipped_and_recorded(tmp_path: Path) -> 
     assert "3 done, 1 skipped; 0 computed" in again.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_all_that_is_finished(tmp_path: Path, undisturbed: Path) -> None:
     suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
     ours = command(suite, results, "--workers", "2")

@@ -30,8 +30,7 @@ SPLITS = ("seen", "heldout")
 
 def test_every_shipped_expert_has_its_family_of_datasets() -> None:
     names = [id_.removesuffix("-v0") for id_ in EXPERTS]
-    kinds = ("expert", "mixed", "random")
-    wanted = [f"{name}/{kind}-v0" for name in names for kind in kinds]
+    wanted = [f"{name}/{kind}-v0" for name in names for kind in _kinds(name)]
     wanted += [f"{name}/expert-1k-v0" for name in names if name.startswith("procgen/")]
     own = [id_ for id_ in DATASETS if "light2024" not in id_ and not id_.startswith("images/")]
     assert sorted(wanted) == own
@@ -39,14 +38,22 @@ def test_every_shipped_expert_has_its_family_of_datasets() -> None:
         *EXPERTS
     }
     for id_ in EXPERTS:
-        assert default_dataset(make_task(id_)) == f"{id_.removesuffix('-v0')}/expert-v0"
+        name = id_.removesuffix("-v0")
+        assert default_dataset(make_task(id_)) == f"{name}/{_kinds(name)[0]}-v0"
+
+
+def _kinds(name: str) -> tuple[str, str, str]:
+    """Minari's remote has expert sets of MuJoCo's robots, whose names are not taken here."""
+    prefix = "ppo-" if name.startswith("mujoco/") else ""
+    return f"{prefix}expert", f"{prefix}mixed", "random"
 
 
 @pytest.mark.parametrize("task_id", EXPERTS)
 def test_an_experts_card_tells_how_it_was_made_and_what_it_scores(task_id: str) -> None:
     card = load_expert(task_id).card
     assert card["command"].startswith("rlcondense expert train")
-    assert str(card["config"]["steps"]) in card["command"]
+    usual = catalogue.find("tasks", task_id).facts.get("training", {}).get("steps")
+    assert card["config"]["steps"] == usual or str(card["config"]["steps"]) in card["command"]
     assert card["steps"] >= card["config"]["steps"]
     for split in SPLITS:
         assert card["returns"][split].keys() == {"mean", "standard_error", "episodes"}
@@ -86,7 +93,7 @@ def test_a_trace_is_a_hundred_episodes_and_well_under_a_megabyte(dataset_id: str
 @pytest.mark.parametrize("dataset_id", RECORDINGS)
 def test_a_recording_is_what_the_catalogue_says_and_small(dataset_id: str) -> None:
     facts, path = catalogue.find("datasets", dataset_id).facts, RecordedDataset(dataset_id).path
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 600_000
     data = load_dataset(dataset_id)
     assert data.sha256 == facts["sha256"]
     assert (len(data.episodes), len(data)) == (facts["episodes"], facts["transitions"])

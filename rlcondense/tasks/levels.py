@@ -182,7 +182,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
     def rest(self, resting: Bools) -> None:
-        """Say which environments `(N,)` nobody looks at until the next reset.
+        """Say which environments `(N,)` nobody looks at until the next reset or `set_state`.
 
         They may be spared their steps: what they show and are paid then means nothing.
         """
@@ -194,7 +194,10 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         return [b"".join(part[i].tobytes() for part in parts) for i in self._every]
 
     def set_state(self, states: list[bytes]) -> Array:
-        """Put every environment back to a state of `get_state` and show its observation."""
+        """Put every environment back to a state of `get_state` and show its observation.
+
+        None rests then.
+        """
         kept, at = [], 0
         for part in (self._levels, self._elapsed, self._order.begun, *self._saved()):
             length = part[0].nbytes
@@ -203,6 +206,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
             at += length
         self._levels, self._elapsed, self._order.begun = kept[:3]
         self._restore(kept[3:])
+        self._moving[:] = True
         return self._observe(self._every)
 
 

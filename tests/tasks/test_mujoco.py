@@ -112,6 +112,16 @@ def test_a_kept_state_goes_on_as_it_would_have(name: str) -> None:
 
 
 @pytest.mark.usefixtures("_installed")
+def test_a_robot_that_rested_moves_again_from_a_kept_state() -> None:
+    env = _made("hopper")
+    shown, _ = env.reset()
+    env.rest(np.array([True, True, False, False]))
+    assert (env.set_state(env.get_state()) == shown).all()
+    moved = env.step(np.ones((4, 3), np.float32))[0]
+    assert (moved != shown).any(1).all()
+
+
+@pytest.mark.usefixtures("_installed")
 def test_hopper_passes_the_checks_of_tasks() -> None:
     assert {result.status for result in check_task("hopper")} == {"passed"}
 

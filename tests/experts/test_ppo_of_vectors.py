@@ -130,3 +130,28 @@ def test_settings_in_the_catalogue_are_those_of_the_trainer() -> None:
     assert len(told) >= 4
     for settings in told:
         PPOConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("variant", "base"),
+    [
+        ("acrobot-heavy", "acrobot"),
+        ("ant-heavy", "ant"),
+        ("cartpole-long", "cartpole"),
+        ("mountain-car-weak", "mountain-car"),
+        ("pendulum-heavy", "pendulum"),
+        ("walker2d-heavy", "walker2d"),
+    ],
+)
+def test_a_variant_is_trained_on_as_its_base_is(variant: str, base: str) -> None:
+    theirs, ours = (catalogue.find("tasks", name).facts["training"] for name in (variant, base))
+    assert theirs == ours
+
+
+def test_comments_between_tasks_hold_no_settings() -> None:
+    """In TOML a line below a comment belongs to the task above it."""
+    registry = (catalogue.data_root() / "registry" / "tasks.toml").read_text()
+    paragraphs = [p.splitlines() for p in registry.split("\n\n")]
+    comments = [lines for lines in paragraphs if lines[0].startswith("#")]
+    assert len(comments) > 3
+    assert all(line.startswith("#") for lines in comments for line in lines)

@@ -95,7 +95,13 @@ class LevelTask(Task):
         return as_splits(self.seen, self.heldout)
 
     def check_levels(self) -> None:
-        """Raise `BadConfig` if a level is both seen and held-out."""
+        """Raise `BadConfig` if a split has no levels, a negative one, or one of the other's."""
+        for split, levels in self.splits.items():
+            if levels.start < 0 or not levels:
+                raise BadConfig(
+                    f"{split} levels of {self.id!r} must start at 0 or above and be at least one, "
+                    f"not {len(levels)} from {levels.start} on"
+                )
         if shared := shared_levels(self.splits):
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.envs.registration import EnvSpec
 
 from rlcondense import catalogue
 from rlcondense.checks import check_task
@@ -136,6 +137,9 @@ def test_gymnasium_makes_one_environment_of_either_split() -> None:
         assert env.observation_space.contains(shown)
         assert info["level_seed"] in task.splits[split]
         assert (env.reset(seed=0)[0] == shown).all()
+        assert env.spec is not None
+        again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
+        assert (again.reset(seed=0)[0] == shown).all()
 
 
 def test_without_mujoco_tasks_are_known_but_not_played(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +180,9 @@ def test_bad_requests_say_what_is_wrong() -> None:
         MujocoTask("x", "Hopper-v4")
     with pytest.raises(BadConfig, match="mass of 'torso' in 'x' must be more than nothing"):
         MujocoTask("x", "Hopper-v5", {"torso": 0.0})
+    for mass in ("2", np.nan, np.inf):
+        with pytest.raises(BadConfig, match="masses of 'x': torso must be a number, not"):
+            MujocoTask("x", "Hopper-v5", {"torso": mass})  # type: ignore[dict-item]
     with pytest.raises(BadConfig, match=r"overlap in range\(100, 200\)"):
         MujocoTask("x", "Hopper-v5", heldout=(100, 200))
 

@@ -123,6 +123,31 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         Trainer(make_task("cartpole"), PPOConfig(), tmp_path)
 
 
+def _trained_with(task: str, settings: dict[str, str], out: Path) -> dict[str, Any]:
+    small = {"num_envs": "2", "rollout_length": "8", "minibatches": "1", "steps": "16"}
+    _, card = train_expert(task, {**small, **settings}, out=out, episodes=2, device="cpu")
+    return {name: card["config"][name] for name in ("network", "width", "depth", "activation")}
+
+
+def test_another_network_has_none_of_the_catalogues_sizes(tmp_path: Path) -> None:
+    none = dict.fromkeys(("width", "depth", "activation"))
+    assert _trained_with("breakout", {}, tmp_path / "1") == {**none, "network": "mlp", "width": 256}
+    same = _trained_with("breakout", {"network": "mlp"}, tmp_path / "2")
+    assert same == {**none, "network": "mlp", "width": 256}
+    impala = _trained_with("breakout", {"network": "impala"}, tmp_path / "3")
+    assert impala == {**none, "network": "impala"}
+    wide = _trained_with("breakout", {"network": "impala", "width": "2"}, tmp_path / "4")
+    assert wide == {**none, "network": "impala", "width": 2}
+    with pytest.raises(BadConfig, match="needs frames of 36 x 36 at least"):
+        _trained_with("breakout", {"network": "nature"}, tmp_path / "5")
+
+
+def test_a_task_of_vectors_that_the_catalogue_says_nothing_of_has_an_mlp(tmp_path: Path) -> None:
+    entry_point = "rlcondense.tasks.classic_control:ClassicControlTask"
+    catalogue.register("tasks", "tests/cartpole-v0", entry_point, env="CartPole-v1")
+    assert _trained_with("tests/cartpole-v0", {}, tmp_path)["network"] == "mlp"
+
+
 def test_settings_in_the_catalogue_are_those_of_the_trainer() -> None:
     told = [
         e.facts["training"] for e in catalogue.entries("tasks").values() if "training" in e.facts

@@ -16,6 +16,8 @@ from rlcondense.experts.datasets import collect_dataset
 from rlcondense.experts.ppo import PPOConfig, Trainer
 from rlcondense.experts.training import evaluate_expert, train_expert
 from rlcondense.making import make_task
+from rlcondense.tasks.levels import LevelVectorEnv
+from rlcondense.tasks.minatar import MinAtarTask
 
 SMALL: dict[str, Any] = {
     "network": "mlp", "width": 16, "activation": "tanh", "num_envs": 4, "rollout_length": 32,
@@ -77,6 +79,41 @@ def test_an_episode_that_the_clock_cuts_is_worth_what_comes_after_it(tmp_path: P
     torch.testing.assert_close(trainer._advantages(), torch.zeros(256, 4), atol=1e-4, rtol=0)
     trainer.cut_values[:] = 0
     assert trainer._advantages().min() < -5
+
+
+def test_episodes_are_cut_in_any_number_without_compiling_anew(tmp_path: Path) -> None:
+    task = MinAtarTask("tests/short-v0", "breakout", steps=13)
+    trainer = Trainer(task, PPOConfig(**SMALL), tmp_path)
+    sizes, forward = set(), trainer.forward
+
+    def noting(observations: torch.Tensor) -> Any:
+        sizes.add(len(observations))
+        return forward(observations)
+
+    trainer.forward = noting
+    trainer._rollout()
+    cut = (trainer.cut_values != 0).sum(1)
+    assert set(cut) > {0}
+    assert set(cut) - {0, 4}
+    assert sizes == {4}
+
+
+def test_a_cut_whose_last_observation_nobody_tells_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = LevelVectorEnv.step
+
+    def untold(self: LevelVectorEnv, actions: Any) -> Any:
+        *given, infos = step(self, actions)
+        return *given, {"level_seed": infos["level_seed"]}
+
+    monkeypatch.setattr(LevelVectorEnv, "step", untold)
+    config = PPOConfig(**SMALL)
+    never_cut = MinAtarTask("tests/long-v0", "breakout", steps=10_000)
+    Trainer(never_cut, config, tmp_path / "1")._rollout()
+    cut = MinAtarTask("tests/short-v0", "breakout", steps=13)
+    with pytest.raises(BadConfig, match=r"'tests/short-v0' cannot be trained on.*lack the 'final_"):
+        Trainer(cut, config, tmp_path / "2")._rollout()
 
 
 def test_a_potential_pays_for_its_rise_and_nothing_over_an_episode(tmp_path: Path) -> None:

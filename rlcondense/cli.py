@@ -854,7 +854,7 @@ def expert() -> None:
 @click.option(
     "--network",
     type=click.Choice(["impala", "impala-patch2", "mlp", "nature"]),
-    help="Default: the task's in the catalogue, else impala.",
+    help="Default: the task's in the catalogue, else impala, or mlp for vectors.",
 )
 @click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
 @click.option("--seed", default=0, show_default=True)

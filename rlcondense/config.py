@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -59,6 +60,13 @@ def check_positive(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise BadConfig(f"{name} must be above 0, not {value}")
+
+
+def check_finite(values: Mapping[str, Any], owner: str) -> None:
+    """Raise `BadConfig` unless each of some named values is a number, neither infinite nor nan."""
+    for name, value in values.items():
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise BadConfig(f"{owner}: {name} must be a number, not {value!r}")
 
 
 def check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:

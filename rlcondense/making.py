@@ -181,7 +181,7 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
         remove_minari(entry.id)
         raise CorruptArtifact(
             f"dataset {entry.id!r} came out different from what the catalogue says ({differs}): "
-            "its trace is damaged, or this platform's Procgen plays differently"
+            "what it is built from is damaged, or is a trace that this platform plays differently"
         )
     raise CorruptArtifact(
         f"dataset {entry.id!r} on this machine is not the shipped one ({differs}); {rebuild}"
@@ -305,14 +305,14 @@ def configured(
     cls = _load(entry, base)
     owner = f"{entry.kind} {entry.id!r}"
     try:
-        suited = _suited(cls.Config, make_task(task) if isinstance(task, str) else task)
-        config = make_config(cls.Config, {**suited, **entry.config, **settings}, owner)
+        own = suited(cls.Config, make_task(task) if isinstance(task, str) else task)
+        config = make_config(cls.Config, {**own, **entry.config, **settings}, owner)
         return cls(config, id=entry.id)
     except (AttributeError, TypeError) as error:
         raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error
 
 
-def _suited(config: type[Any], task: Task | None) -> dict[str, Any]:
+def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
     """`mlp` and no augmentation in place of defaults that are for frames, where a task shows none.
 
     Frames that are too small for a default network are for `mlp`, too.

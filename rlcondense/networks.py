@@ -218,14 +218,13 @@ OPTIONS = {
     "impala-patch2": ("width",),
     "mlp": ("width", "depth", "activation"),
 }
-
-
+ANY_OPTION = tuple(dict.fromkeys(itertools.chain(*OPTIONS.values())))
 SMALLEST = {"cnn4": 16, "nature": 36}
 
 
 def given_options(config: Any) -> dict[str, Any]:
     """Those of a config's width, depth and activation that are not None."""
-    values = {name: getattr(config, name) for name in ("width", "depth", "activation")}
+    values = {name: getattr(config, name) for name in ANY_OPTION}
     return {name: value for name, value in values.items() if value is not None}
 
 

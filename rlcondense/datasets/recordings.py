@@ -75,10 +75,14 @@ def load_recording(path: Path, task: Task) -> list[Episode]:
     """
     arrays, actions = read_arrays(path), task.action_space
     try:
-        total = int(arrays["lengths"].sum())
+        lengths = arrays["lengths"]
+        _check(lengths.dtype == np.int64 and lengths.ndim == 1 and (lengths > 0).all(), "lengths")
+        total = sum(lengths.tolist())  # which no number of them can overflow
 
         def column(name: str, dtype: Any, shape: tuple[int, ...] | None) -> Array:
-            return _inflated(arrays[name], (total, *(shape or ())), np.dtype(dtype), path)
+            values = _inflated(arrays[name], (total, *(shape or ())), np.dtype(dtype), path)
+            _check(np.isfinite(values).all(), name)
+            return values
 
         space, probs = task.observation_space, None
         observations = column("observations", space.dtype, space.shape)
@@ -88,8 +92,10 @@ def load_recording(path: Path, task: Task) -> list[Episode]:
         else:
             taken = column("actions", np.uint8, ()).astype(np.int64)
             quanta = column("action_probs", np.uint8, (num_actions_of(actions),))
+            _check(quanta.any(1).all(), "action_probs")
+            _check((taken < quanta.shape[1]).all(), "actions")
             probs = dequantise(quanta)
-        stops = np.cumsum(arrays["lengths"])
+        stops = np.cumsum(lengths)
         return [
             Episode(
                 observations=observations[start:stop],
@@ -100,15 +106,20 @@ def load_recording(path: Path, task: Task) -> list[Episode]:
                 truncated=bool(truncated),
             )
             for start, stop, level, truncated in zip(
-                stops - arrays["lengths"],
+                stops - lengths,
                 stops,
                 arrays["level_seeds"],
                 arrays["truncated"],
                 strict=True,
             )
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is no recording of {task.id!r}: {error}") from error
+
+
+def _check(sound: Any, name: str) -> None:
+    if not sound:
+        raise ValueError(f"its {name} cannot be")
 
 
 def _deflated(column: Array) -> npt.NDArray[np.uint8]:

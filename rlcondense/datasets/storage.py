@@ -84,7 +84,9 @@ def cache_root() -> Path:
 def write_minari(
     dataset_id: str, episodes: Iterable[Episode], metadata: Mapping[str, Any], env: Any
 ) -> None:
-    """Write terminated episodes whose last frame was never shown as a Minari dataset.
+    """Write whole episodes as a Minari dataset: each ended, or was cut, after its last step.
+
+    What was shown after that step is not known; the last observation stands in for it.
 
     Frames must be channel-first: Minari stores height-width-channel frames as lossy JPEG. Episodes
     are taken and written one at a time. The dataset appears whole or not at all.

@@ -474,15 +474,21 @@ class Trainer:
         group.observations, rewards, terminations, truncations, infos = group.finish()
         self.rewards[where] = rewards
         self.first[where] = terminations | truncations
+        cut = truncations & ~terminations
+        if cut.any() and "final_obs" not in infos:
+            raise BadConfig(
+                f"{self.task.id!r} cannot be trained on: its episodes are cut, and its "
+                "environments' infos lack the 'final_obs' that they are cut at"
+            )
         last = infos.get("final_obs", group.observations)
         if self.config.potential is not None:
             potential = POTENTIALS[self.config.potential]
             after = np.where(terminations, 0.0, potential(last))
             self.shaping[where] = self.config.discount * after - potential(before)
-        cut = truncations & ~terminations
         if cut.any():
-            with self._autocast():
-                _, values = self.forward(torch.from_numpy(last[cut]).to(self.device))
+            shown = torch.from_numpy(last[cut]).to(self.device)
+            with self._autocast():  # not compiled, which would be anew for every number of them
+                _, values = self.network.outputs_and_value(shown)
             self.cut_values[where][cut] = values.cpu().numpy()
 
     def _count_returns(self) -> None:

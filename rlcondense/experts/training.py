@@ -14,8 +14,8 @@ from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.experts.ppo import PPOConfig, Trainer
 from rlcondense.experts.zoo import float16_weights, load_expert, save_expert
 from rlcondense.files import slug
-from rlcondense.making import make_task
-from rlcondense.networks import PolicyNetwork
+from rlcondense.making import make_task, suited
+from rlcondense.networks import ANY_OPTION, PolicyNetwork
 from rlcondense.policies import NetworkPolicies, network_from_arrays
 from rlcondense.progress import Progress, silent
 from rlcondense.running.environment import describe, resolve_device
@@ -38,7 +38,7 @@ def train_expert(
 
     Args:
         task: id or alias.
-        settings: of `PPOConfig`, over those that the catalogue has for the task.
+        settings: of `PPOConfig`, over those that suit the task.
         out: folder of checkpoint, log, weights and card.
         resume: go on from the folder's checkpoint.
         restart: begin anew where there is a checkpoint.
@@ -55,7 +55,7 @@ def train_expert(
     threads = os.cpu_count() or 1
     # On a GPU one half of the environments steps while the policy computes for the other.
     of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
-    of_task = catalogue.find("tasks", made.id).facts.get("training", {})
+    of_task = _suited_to(made, settings.get("network"))
     config = make_config(PPOConfig, {**of_gpu, **of_task, **settings}, "the trainer")
     out = out or Path("results", "experts", slug(made.id))
     trainer = Trainer(
@@ -97,6 +97,15 @@ def evaluate_expert(
     made = make_task(task)
     network = load_expert(made.id, folder).network
     return _returns(network, made, episodes, resolve_device(device), progress)
+
+
+def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
+    """The catalogue's settings for a task, without those of a network that is not `network`."""
+    told = catalogue.find("tasks", task.id).facts.get("training", {})
+    settings = {**suited(PPOConfig, task), **told}
+    if network in (None, settings.get("network", PPOConfig.network)):
+        return settings
+    return {name: value for name, value in settings.items() if name not in ANY_OPTION}
 
 
 def _returns(

@@ -69,6 +69,10 @@ class Task(ABC):
     ) -> VectorEnv[Any, Any, Any]:
         """Make environments that step together and reset in the same step as an episode ends.
 
+        `infos["level_seed"]` `(N,)` names the levels on show. Where an episode may be cut,
+        `infos["final_obs"]` `(N, *observation)` are the observations before any environment started
+        over: what comes after a cut is worth something, and is told from them.
+
         Args:
             split: `seen` or `heldout`.
             num_envs: how many environments.

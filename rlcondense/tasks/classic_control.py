@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.utils.seeding import np_random
 
+from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.tasks.gymnasium import GymnasiumTask
 from rlcondense.tasks.levels import Array, Bools, LevelOrder, Levels, LevelVectorEnv, Which
@@ -30,9 +31,11 @@ class System(ABC):
     Attributes:
         steps: after which an episode is cut.
         start: lowest and highest values of a state at the start of an episode.
+        above_zero: constants of which there is no physics at or below zero.
     """
 
     steps: ClassVar[int]
+    above_zero: ClassVar[tuple[str, ...]] = ()
     start: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
 
     @abstractmethod
@@ -65,6 +68,7 @@ class CartPole(System):
 
     steps = 500
     start = ((-0.05,) * 4, (0.05,) * 4)
+    above_zero = ("length", "total_mass", "tau")
     MAX_POSITION: ClassVar[float] = 2.4
     MAX_ANGLE: ClassVar[float] = 12 * 2 * math.pi / 360
 
@@ -108,6 +112,7 @@ class Acrobot(System):
 
     steps = 500
     start = ((-0.1,) * 4, (0.1,) * 4)
+    above_zero = ("LINK_LENGTH_1", "LINK_MASS_1", "LINK_MASS_2", "LINK_MOI")
     MAX_SPIN: ClassVar[Floats] = np.array([[4 * math.pi], [9 * math.pi]])
     GRAVITY: ClassVar[float] = 9.8
     STEP_SECONDS: ClassVar[float] = 0.2
@@ -206,6 +211,7 @@ class Pendulum(System):
 
     steps = 200
     start = ((-math.pi, -1.0), (math.pi, 1.0))
+    above_zero = ("m", "l", "dt")
 
     g: float = 10.0
     m: float = 1.0
@@ -243,15 +249,22 @@ class ClassicControlTask(GymnasiumTask):
     Args:
         env: one of `SYSTEMS`.
         physics: constants of the system to change, by Gymnasium's names.
+        settings: none; `GymnasiumTask` takes them.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.env not in SYSTEMS:
             raise UnknownName("classic control environment", self.env, SYSTEMS)
+        if self.settings:
+            raise BadConfig(
+                f"{self.id!r} has no settings ({', '.join(self.settings)}): its constants are "
+                "'physics', and rlcondense.tasks.gymnasium:GymnasiumTask takes 'settings'"
+            )
         try:
-            self.system()
-        except TypeError as error:
+            system = self.system()
+            check_positive(system, *system.above_zero)
+        except (BadConfig, TypeError) as error:
             raise BadConfig(f"physics of {self.id!r}: {error}") from error
 
     def system(self) -> System:

@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
-from gymnasium.wrappers import TransformObservation
 
+from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
 
+_CANNOT_BE_MADE = (gymnasium.error.Error, AssertionError, ImportError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class GymnasiumTask(LevelTask):
-    """An environment of Gymnasium with arrays as observations; those of float64 become float32.
+    """An environment of Gymnasium with arrays as observations, which `Shown` makes the task's.
 
     Args:
         id: catalogue id.
@@ -46,6 +48,7 @@ class GymnasiumTask(LevelTask):
     random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_finite(self.physics, f"physics of {self.id!r}")
         self.check_levels()
 
     @cached_property
@@ -66,26 +69,47 @@ class GymnasiumTask(LevelTask):
         """One of Gymnasium's environments, with the task's physics.
 
         Raises:
-            BadConfig: it has no attribute of a name in `physics`, or shows no arrays.
+            BadConfig: Gymnasium cannot make it, it has no attribute of a name in `physics`, or
+                shows no arrays.
         """
         shown: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-        env = gymnasium.make(self.env, disable_env_checker=True, **shown, **self.settings)
+        try:
+            env = gymnasium.make(self.env, disable_env_checker=True, **shown, **self.settings)
+        except _CANNOT_BE_MADE as error:
+            raise BadConfig(f"{self.env!r} of {self.id!r} cannot be made: {error}") from error
         for name, value in self.physics.items():
             if not hasattr(env.unwrapped, name):
                 raise BadConfig(f"{self.env} has no {name!r} to change in the physics of {self.id}")
             setattr(env.unwrapped, name, value)
-        space = env.observation_space
-        if not isinstance(space, gymnasium.spaces.Box):
-            raise BadConfig(f"{self.env} shows {space}; only arrays are supported")
-        if space.dtype != np.float64:
-            return env
-        single = gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))
-        return TransformObservation(env, lambda o: np.asarray(o, np.float32), single)
+        if not isinstance(env.observation_space, gymnasium.spaces.Box):
+            raise BadConfig(f"{self.env} shows {env.observation_space}; only arrays are supported")
+        return Shown(env)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> VectorEnv[Any, Any, Any]:
         return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
+
+
+class Shown(gymnasium.ObservationWrapper[Array, Any, Any]):
+    """An environment of arrays as tasks show them: float64 as float32, frames channel first.
+
+    A frame whose last side is its shortest has its channels there.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        self._channels_last = len(space.shape) == 3 and space.shape[2] < min(space.shape[:2])
+        self._dtype = np.float32 if space.dtype == np.float64 else space.dtype
+        low, high = self.observation(space.low), self.observation(space.high)
+        self.observation_space = gymnasium.spaces.Box(low, high, dtype=low.dtype.type)
+
+    def observation(self, observation: Array) -> Array:
+        """The observation in its task's type and order."""
+        shown = np.moveaxis(observation, 2, 0) if self._channels_last else observation
+        return np.asarray(shown, self._dtype)
 
 
 class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):

@@ -95,7 +95,13 @@ class LevelTask(Task):
         return as_splits(self.seen, self.heldout)
 
     def check_levels(self) -> None:
-        """Raise `BadConfig` if a level is both seen and held-out."""
+        """Raise `BadConfig` if a split has no levels, a negative one, or one of the other's."""
+        for split, levels in self.splits.items():
+            if levels.start < 0 or not levels:
+                raise BadConfig(
+                    f"{split} levels of {self.id!r} must start at 0 or above and be at least one, "
+                    f"not {len(levels)} from {levels.start} on"
+                )
         if shared := shared_levels(self.splits):
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 
@@ -182,7 +188,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
     def rest(self, resting: Bools) -> None:
-        """Say which environments `(N,)` nobody looks at until the next reset.
+        """Say which environments `(N,)` nobody looks at until the next reset or `set_state`.
 
         They may be spared their steps: what they show and are paid then means nothing.
         """
@@ -194,7 +200,10 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         return [b"".join(part[i].tobytes() for part in parts) for i in self._every]
 
     def set_state(self, states: list[bytes]) -> Array:
-        """Put every environment back to a state of `get_state` and show its observation."""
+        """Put every environment back to a state of `get_state` and show its observation.
+
+        None rests then.
+        """
         kept, at = [], 0
         for part in (self._levels, self._elapsed, self._order.begun, *self._saved()):
             length = part[0].nbytes
@@ -203,6 +212,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
             at += length
         self._levels, self._elapsed, self._order.begun = kept[:3]
         self._restore(kept[3:])
+        self._moving[:] = True
         return self._observe(self._every)
 
 

@@ -16,11 +16,11 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box
-from gymnasium.wrappers import TransformObservation
 
+from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.tasks.base import ReturnEstimate
-from rlcondense.tasks.gymnasium import OneSplit
+from rlcondense.tasks.gymnasium import OneSplit, Shown
 from rlcondense.tasks.levels import (
     Array,
     Bools,
@@ -212,6 +212,7 @@ class MujocoTask(LevelTask):
     def __post_init__(self) -> None:
         if self.env not in ROBOTS:
             raise UnknownName("MuJoCo environment", self.env, ROBOTS)
+        check_finite(self.masses, f"masses of {self.id!r}")
         if wrong := [body for body, factor in self.masses.items() if factor <= 0]:
             raise BadConfig(f"the mass of {wrong[0]!r} in {self.id!r} must be more than nothing")
         self.check_levels()
@@ -243,7 +244,7 @@ class MujocoTask(LevelTask):
             model.body_mass[bodies.index(body)] *= factor
             model.body_inertia[bodies.index(body)] *= factor
         mujoco.mj_setConst(model, data)
-        return TransformObservation(env, np.float32, self.observation_space)
+        return Shown(env)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True

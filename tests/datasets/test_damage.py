@@ -94,4 +94,5 @@ def test_a_wrong_sha256_is_said_and_the_data_not_used(
     done = CliRunner().invoke(main, ["dataset", "build", NAME])
     assert done.exit_code == 2
     assert "came out different from what the catalogue says" in done.stderr
+    assert "a trace that this platform plays differently" in done.stderr
     assert not is_local(NAME)

@@ -121,6 +121,52 @@ def test_a_damaged_recording_is_one_clear_error(damage: str, tmp_path: Path) -> 
         load_recording(path, task)
 
 
+@pytest.mark.parametrize("name", ["cartpole", "pendulum"])
+@pytest.mark.parametrize("lengths", [[2**62, 1], [2**62] * 4, [0, 25], [-5, 30], [12.0, 13.0]])
+def test_lengths_that_cannot_be_are_refused(
+    name: str, lengths: list[float], tmp_path: Path
+) -> None:
+    task, path = make_task(name), tmp_path / "r.safetensors"
+    save_recording(path, [_made_up(task, 12), _made_up(task, 13)])
+    assert [len(e.rewards) for e in load_recording(path, task)] == [12, 13]
+    write_arrays(path, read_arrays(path) | {"lengths": np.array(lengths)})
+    with pytest.raises(CorruptArtifact, match="no recording of"):
+        load_recording(path, task)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("cartpole", "actions", 9),
+        ("cartpole", "action_probs", 0.0),
+        ("cartpole", "observations", np.nan),
+        ("cartpole", "rewards", np.inf),
+        ("pendulum", "actions", np.nan),
+    ],
+)
+def test_columns_that_cannot_be_are_refused(
+    name: str, column: str, value: float, tmp_path: Path
+) -> None:
+    task = make_task(name)
+    episode = _made_up(task, 12)
+    getattr(episode, column)[3] = value
+    save_recording(tmp_path / "r.safetensors", [episode])
+    with pytest.raises(CorruptArtifact, match=f"its {column} cannot be"):
+        load_recording(tmp_path / "r.safetensors", task)
+
+
+def _made_up(task: Task, steps: int) -> Episode:
+    """Zeros, and even probabilities where there are any."""
+    discrete = task.action_space.shape == ()
+    return Episode(
+        observations=np.zeros((steps, *(task.observation_space.shape or ())), np.float32),
+        actions=np.zeros(steps, np.int64) if discrete else np.zeros((steps, 1), np.float32),
+        rewards=np.zeros(steps, np.float32),
+        level_seed=0,
+        action_probs=np.full((steps, 2), 0.5, np.float32) if discrete else None,
+    )
+
+
 def test_a_recording_of_another_task_is_refused(tmp_path: Path) -> None:
     save_recording(tmp_path / "r.safetensors", _played("cartpole")[1])
     with pytest.raises(CorruptArtifact, match="no recording of 'classic/acrobot-v0'"):

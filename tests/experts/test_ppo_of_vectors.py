@@ -16,6 +16,8 @@ from rlcondense.experts.datasets import collect_dataset
 from rlcondense.experts.ppo import PPOConfig, Trainer
 from rlcondense.experts.training import evaluate_expert, train_expert
 from rlcondense.making import make_task
+from rlcondense.tasks.levels import LevelVectorEnv
+from rlcondense.tasks.minatar import MinAtarTask
 
 SMALL: dict[str, Any] = {
     "network": "mlp", "width": 16, "activation": "tanh", "num_envs": 4, "rollout_length": 32,
@@ -79,6 +81,41 @@ def test_an_episode_that_the_clock_cuts_is_worth_what_comes_after_it(tmp_path: P
     assert trainer._advantages().min() < -5
 
 
+def test_episodes_are_cut_in_any_number_without_compiling_anew(tmp_path: Path) -> None:
+    task = MinAtarTask("tests/short-v0", "breakout", steps=13)
+    trainer = Trainer(task, PPOConfig(**SMALL), tmp_path)
+    sizes, forward = set(), trainer.forward
+
+    def noting(observations: torch.Tensor) -> Any:
+        sizes.add(len(observations))
+        return forward(observations)
+
+    trainer.forward = noting
+    trainer._rollout()
+    cut = (trainer.cut_values != 0).sum(1)
+    assert set(cut) > {0}
+    assert set(cut) - {0, 4}
+    assert sizes == {4}
+
+
+def test_a_cut_whose_last_observation_nobody_tells_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = LevelVectorEnv.step
+
+    def untold(self: LevelVectorEnv, actions: Any) -> Any:
+        *given, infos = step(self, actions)
+        return *given, {"level_seed": infos["level_seed"]}
+
+    monkeypatch.setattr(LevelVectorEnv, "step", untold)
+    config = PPOConfig(**SMALL)
+    never_cut = MinAtarTask("tests/long-v0", "breakout", steps=10_000)
+    Trainer(never_cut, config, tmp_path / "1")._rollout()
+    cut = MinAtarTask("tests/short-v0", "breakout", steps=13)
+    with pytest.raises(BadConfig, match=r"'tests/short-v0' cannot be trained on.*lack the 'final_"):
+        Trainer(cut, config, tmp_path / "2")._rollout()
+
+
 def test_a_potential_pays_for_its_rise_and_nothing_over_an_episode(tmp_path: Path) -> None:
     config = PPOConfig(
         **{**SMALL, "rollout_length": 200}, discount=1.0, potential="mountain-car-energy"
@@ -123,6 +160,31 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         Trainer(make_task("cartpole"), PPOConfig(), tmp_path)
 
 
+def _trained_with(task: str, settings: dict[str, str], out: Path) -> dict[str, Any]:
+    small = {"num_envs": "2", "rollout_length": "8", "minibatches": "1", "steps": "16"}
+    _, card = train_expert(task, {**small, **settings}, out=out, episodes=2, device="cpu")
+    return {name: card["config"][name] for name in ("network", "width", "depth", "activation")}
+
+
+def test_another_network_has_none_of_the_catalogues_sizes(tmp_path: Path) -> None:
+    none = dict.fromkeys(("width", "depth", "activation"))
+    assert _trained_with("breakout", {}, tmp_path / "1") == {**none, "network": "mlp", "width": 256}
+    same = _trained_with("breakout", {"network": "mlp"}, tmp_path / "2")
+    assert same == {**none, "network": "mlp", "width": 256}
+    impala = _trained_with("breakout", {"network": "impala"}, tmp_path / "3")
+    assert impala == {**none, "network": "impala"}
+    wide = _trained_with("breakout", {"network": "impala", "width": "2"}, tmp_path / "4")
+    assert wide == {**none, "network": "impala", "width": 2}
+    with pytest.raises(BadConfig, match="needs frames of 36 x 36 at least"):
+        _trained_with("breakout", {"network": "nature"}, tmp_path / "5")
+
+
+def test_a_task_of_vectors_that_the_catalogue_says_nothing_of_has_an_mlp(tmp_path: Path) -> None:
+    entry_point = "rlcondense.tasks.classic_control:ClassicControlTask"
+    catalogue.register("tasks", "tests/cartpole-v0", entry_point, env="CartPole-v1")
+    assert _trained_with("tests/cartpole-v0", {}, tmp_path)["network"] == "mlp"
+
+
 def test_settings_in_the_catalogue_are_those_of_the_trainer() -> None:
     told = [
         e.facts["training"] for e in catalogue.entries("tasks").values() if "training" in e.facts
@@ -130,3 +192,28 @@ def test_settings_in_the_catalogue_are_those_of_the_trainer() -> None:
     assert len(told) >= 4
     for settings in told:
         PPOConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("variant", "base"),
+    [
+        ("acrobot-heavy", "acrobot"),
+        ("ant-heavy", "ant"),
+        ("cartpole-long", "cartpole"),
+        ("mountain-car-weak", "mountain-car"),
+        ("pendulum-heavy", "pendulum"),
+        ("walker2d-heavy", "walker2d"),
+    ],
+)
+def test_a_variant_is_trained_on_as_its_base_is(variant: str, base: str) -> None:
+    theirs, ours = (catalogue.find("tasks", name).facts["training"] for name in (variant, base))
+    assert theirs == ours
+
+
+def test_comments_between_tasks_hold_no_settings() -> None:
+    """In TOML a line below a comment belongs to the task above it."""
+    registry = (catalogue.data_root() / "registry" / "tasks.toml").read_text()
+    paragraphs = [p.splitlines() for p in registry.split("\n\n")]
+    comments = [lines for lines in paragraphs if lines[0].startswith("#")]
+    assert len(comments) > 3
+    assert all(line.startswith("#") for lines in comments for line in lines)

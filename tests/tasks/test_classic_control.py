@@ -178,6 +178,26 @@ def test_one_environment_has_the_tasks_physics() -> None:
     assert env.unwrapped.m == 1.5  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"g": 1.62}, {"max_episode_steps": 10}, {"sutton_barto_reward": True}]
+)
+def test_settings_that_nobody_would_look_at_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(
+        BadConfig, match=r"'x' has no settings \(\w+\): its constants are 'physics'"
+    ):
+        ClassicControlTask("x", "Pendulum-v1", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [("CartPole-v1", "length"), ("Acrobot-v1", "LINK_MASS_2"), ("Pendulum-v1", "m")],
+)
+@pytest.mark.parametrize("value", [0, -1.0, "a", np.nan])
+def test_physics_that_cannot_be_are_refused(env: str, name: str, value: Any) -> None:
+    with pytest.raises(BadConfig, match=f"physics of 'x': {name} must be (a number|above 0), not"):
+        ClassicControlTask("x", env, {name: value})
+
+
 def test_bad_requests_say_what_is_wrong() -> None:
     with pytest.raises(UnknownName, match="did you mean 'CartPole-v1'"):
         ClassicControlTask("x", "CartPole-v2")

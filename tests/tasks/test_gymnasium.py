@@ -8,12 +8,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig
 from rlcondense.tasks.gymnasium import GymnasiumTask, make_one
 
-DRIFT = "tests/Drift-v0"
+DRIFT, CAMERA = "tests/Drift-v0", "tests/Camera-v0"
 
 
 class Drift(gymnasium.Env[Any, Any]):
@@ -33,11 +34,26 @@ class Drift(gymnasium.Env[Any, Any]):
         return self.state.copy(), float(action[0]), bool(abs(self.state[0]) > 3), False, {}
 
 
+class Camera(gymnasium.Env[Any, Any]):
+    """Frames whose pixels say where they are: row, column and 100, channels last."""
+
+    observation_space = Box(0, 255, (5, 7, 3), np.uint8)
+    action_space = Discrete(2)
+    frame = np.stack([*np.indices((5, 7)), np.full((5, 7), 100)], 2).astype(np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.frame, {}
+
+    def step(self, action: Any) -> Any:
+        return self.frame, 0.0, False, False, {}
+
+
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
     gymnasium.register(DRIFT, Drift, max_episode_steps=15)
+    gymnasium.register(CAMERA, Camera)
     yield
-    del gymnasium.registry[DRIFT]
+    del gymnasium.registry[DRIFT], gymnasium.registry[CAMERA]
 
 
 def test_levels_are_reset_seeds_and_episodes_start_over_in_the_same_step() -> None:
@@ -79,3 +95,76 @@ def test_what_is_no_array_and_what_cannot_be_changed_are_refused() -> None:
         make_one("FrozenLake-v1")
     with pytest.raises(BadConfig, match="has no 'current' to change"):
         GymnasiumTask("tests/drift-v0", DRIFT, {"current": 1.0}).make_env()
+
+
+def test_frames_are_shown_channel_first() -> None:
+    task = GymnasiumTask("tests/camera-v0", CAMERA)
+    assert task.observation_space == Box(0, 255, (3, 5, 7), np.uint8)
+    one, many = task.make_env(), task.make_vec("seen", 2, seed=0)
+    shown = [one.reset()[0], one.step(0)[0], *many.reset()[0], *many.step(np.zeros(2, int))[0]]
+    for frame in shown:
+        assert task.observation_space.contains(frame)
+        assert (frame[0, :, 0] == range(5)).all()
+        assert (frame[1, 0] == range(7)).all()
+        assert (frame[2] == 100).all()
+
+
+def test_frames_that_are_channel_first_already_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Camera, "observation_space", Box(0, 255, (3, 5, 7), np.uint8))
+    monkeypatch.setattr(Camera, "frame", Camera.frame.transpose(2, 0, 1))
+    frame, _ = GymnasiumTask("tests/camera-v0", CAMERA).make_env().reset()
+    assert (frame == Camera.frame).all()
+
+
+@pytest.mark.parametrize("env", [DRIFT, CAMERA])
+def test_the_specification_of_a_wrapped_environment_makes_it_again(env: str) -> None:
+    gymnasium.register(
+        "tests/one-v0", "rlcondense.tasks.gymnasium:make_one", kwargs={"env": env, "seen": (3, 1)}
+    )
+    try:
+        made = gymnasium.make("tests/one-v0")
+        assert made.spec is not None
+        again = gymnasium.make(EnvSpec.from_json(made.spec.to_json()))
+        assert again.observation_space == made.observation_space
+        assert (again.reset()[0] == made.reset()[0]).all()
+    finally:
+        del gymnasium.registry["tests/one-v0"]
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "message"),
+    [
+        ("CartPol-v1", {}, "'CartPol-v1' of 'x' cannot be made: .*Did you mean: `CartPole`"),
+        ("CartPole-v1", {"foo": 1}, "unexpected keyword argument 'foo'"),
+        ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps"),
+        ("nowhere:CartPole-v1", {}, "No module named 'nowhere'"),
+    ],
+)
+def test_what_gymnasium_cannot_make_is_one_clear_line(
+    env: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadConfig, match=message) as caught:
+        GymnasiumTask("x", env, settings=settings).make_vec("seen", 2, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_that_is_not_installed_is_one_clear_line() -> None:
+    def make(**kwargs: Any) -> Any:
+        raise gymnasium.error.DependencyNotInstalled("Drift is not installed")
+
+    gymnasium.registry[DRIFT].entry_point = make
+    with pytest.raises(BadConfig, match="cannot be made: Drift is not installed"):
+        GymnasiumTask("x", DRIFT).observation_space  # noqa: B018
+
+
+@pytest.mark.parametrize("levels", [(-5, 3), (200, 0), (200, -1)])
+@pytest.mark.parametrize("split", ["seen", "heldout"])
+def test_levels_that_cannot_be_are_refused(levels: tuple[int, int], split: str) -> None:
+    with pytest.raises(BadConfig, match=f"{split} levels of 'x' must start at 0 or above"):
+        GymnasiumTask("x", DRIFT, **{split: levels})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["a", np.nan, np.inf, None])
+def test_physics_that_are_no_numbers_are_refused(value: Any) -> None:
+    with pytest.raises(BadConfig, match=r"physics of 'x': wind must be a number, not"):
+        GymnasiumTask("x", DRIFT, {"wind": value})

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.envs.registration import EnvSpec
 
 from rlcondense import catalogue
 from rlcondense.checks import check_task
@@ -112,6 +113,16 @@ def test_a_kept_state_goes_on_as_it_would_have(name: str) -> None:
 
 
 @pytest.mark.usefixtures("_installed")
+def test_a_robot_that_rested_moves_again_from_a_kept_state() -> None:
+    env, push = _made("hopper"), np.ones((4, 3), np.float32)
+    shown, _ = env.reset()
+    kept, moved = env.get_state(), [env.step(push)[0] for _ in range(2)]
+    env.rest(np.array([True, True, False, False]))
+    assert (env.set_state(kept) == shown).all()
+    assert all((env.step(push)[0] == expected).all() for expected in moved)
+
+
+@pytest.mark.usefixtures("_installed")
 def test_hopper_passes_the_checks_of_tasks() -> None:
     assert {result.status for result in check_task("hopper")} == {"passed"}
 
@@ -126,6 +137,9 @@ def test_gymnasium_makes_one_environment_of_either_split() -> None:
         assert env.observation_space.contains(shown)
         assert info["level_seed"] in task.splits[split]
         assert (env.reset(seed=0)[0] == shown).all()
+        assert env.spec is not None
+        again = gymnasium.make(EnvSpec.from_json(env.spec.to_json()))
+        assert (again.reset(seed=0)[0] == shown).all()
 
 
 def test_without_mujoco_tasks_are_known_but_not_played(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +180,9 @@ def test_bad_requests_say_what_is_wrong() -> None:
         MujocoTask("x", "Hopper-v4")
     with pytest.raises(BadConfig, match="mass of 'torso' in 'x' must be more than nothing"):
         MujocoTask("x", "Hopper-v5", {"torso": 0.0})
+    for mass in ("2", np.nan, np.inf):
+        with pytest.raises(BadConfig, match="masses of 'x': torso must be a number, not"):
+            MujocoTask("x", "Hopper-v5", {"torso": mass})  # type: ignore[dict-item]
     with pytest.raises(BadConfig, match=r"overlap in range\(100, 200\)"):
         MujocoTask("x", "Hopper-v5", heldout=(100, 200))
 

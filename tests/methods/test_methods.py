@@ -307,6 +307,6 @@ def test_continuous_actions_are_selected_or_refused() -> None:
     kept = make_method("random").condense(data, task=task, budget=30)
     assert kept.label_kind == "continuous"
     assert kept.actions.shape == (30, 2)
-    for id_ in ("random-balanced", "gradmatch"):
+    for id_ in ("random-balanced", "k-center"):
         with pytest.raises(BadConfig, match="discrete actions"):
             make_method(id_).condense(data, task=task, budget=30)

@@ -151,8 +151,10 @@ def _group_text(group: Group) -> str:
 def group_caption(group: Group) -> str:
     """What all rows of a group have in common, in a line."""
     learner = group.learner
-    shown = ("network", "loss", "updates", "batch_size")
-    config = ", ".join(f"{k} {learner['config'][k]}" for k in shown if k in learner["config"])
+    given = {k: v for k, v in learner["config"].items() if v is not None or k == "batch_size"}
+    shown = ("network", "width", "depth", "activation", "loss", "updates", "batch_size")
+    shown += ("learning_rate",)
+    config = ", ".join(f"{k} {given[k]}" for k in shown if k in given)
     actions = f", actions: {group.action_selection}" if group.action_selection else ""
     return (
         f"{group.task}, {group.dataset}, learner {learner['id']} ({config}), "

@@ -67,7 +67,7 @@ def read_curve(folder: Path) -> Curve:
             break
         try:
             steps, mean = (np.asarray(found[key], np.float64) for key in ("steps", "mean"))
-            name, size = str(facts[named]), facts.get("size")
+            name, size = str(facts[named]).partition(" (")[0], facts.get("size")
             task, config = str(facts["task"]), dict(facts.get("config", {}))
             seed = facts.get("seed", config.pop("seed", None))
         except (KeyError, TypeError, ValueError):

@@ -164,6 +164,8 @@ def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
 
 
 def _print_result(result: Any, as_json: bool, seconds: float) -> None:
+    from rlcondense.running.cell import Cell
+
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:
@@ -177,6 +179,10 @@ def _print_result(result: Any, as_json: bool, seconds: float) -> None:
     click.echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
     for record in result.records:
         click.echo(f"  {result.store.record_path(record['cell_id'])}")
+    cells = [Cell.from_json(record["cell"]) for record in result.records]
+    sets = [result.store.condensed_path(cell.condensation_id) for cell in cells]
+    if there := [path for path in sets if path.is_dir()]:
+        click.echo("\n  ".join(["Condensed data:", *map(str, there)]))
     _exit_if_failed(result)
 
 
@@ -322,6 +328,7 @@ def curves(folders: Sequence[Path], svg: Path | None, as_json: bool) -> None:
     found = compare_curves(folders)
     if svg is not None:
         write_bytes(svg, found.svg().encode())
+        click.echo(f"curves: {svg}", err=True)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,8 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
 def include(path: Path) -> list[Entry]:
     """Register the methods, learners and tasks that a single file defines, for this process.
 
-    Each is found by its class's `id`, or else by the class's name in lower case with hyphens.
+    Each is found by its class's `id`, or else by the class's name in lower case with hyphens. What
+    the file itself registers is as good.
 
     Args:
         path: a Python file.
@@ -242,9 +244,14 @@ def include(path: Path) -> list[Entry]:
         BadConfig: it cannot be imported, defines nothing, or takes a built-in name.
     """
     path = path.resolve()
+    before = set(map(id, catalogue.registered()))
     module = catalogue.import_file(path)
     origin = (path.name, sha256_file(path)[:12])
     found = []
+    for entry in catalogue.registered():
+        if id(entry) not in before or entry.distribution == origin:
+            found.append(replace(entry, distribution=origin, summary=entry.summary or "included"))
+            catalogue.add(found[-1])
     for name, cls in vars(module).items():
         if not isinstance(cls, type) or cls.__module__ != module.__name__:
             continue

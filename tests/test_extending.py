@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from rlcondense import catalogue
 from rlcondense.checks import check
+from rlcondense.cli import main
 from rlcondense.making import include, make_task
 from rlcondense.tasks.minatar import MinAtarTask
 from rlcondense.tasks.mujoco import MujocoTask
@@ -56,6 +58,23 @@ def test_an_environment_of_gymnasiums_needs_no_class() -> None:
     assert task.make_env().unwrapped.g == 1.62  # type: ignore[attr-defined]
     assert task.make_env().unwrapped.m == 0.8  # type: ignore[attr-defined]
     assert {r.name: r.message for r in check(task.id) if r.status == "failed"} == {}
+
+
+def test_a_file_that_registers_is_as_good_as_one_that_defines(tmp_path: Path) -> None:
+    file = tmp_path / "moon.py"
+    file.write_text(_block("Add a task", 2))
+    command = [
+        "run", "--include", str(file), "--method", "hades-r", "--task", "mine/pendulum-moon-v0",
+        "--size", "2", "--seeds", "1", "--episodes", "2", "--results", str(tmp_path / "results"),
+        "--set", "population=2", "--set", "generations=1", "--set", "inner_updates=1",
+        "--set", "width=4", "--set", "horizon=5",
+    ]  # fmt: skip
+    for _ in range(2):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+        [path] = done.stdout.partition("Condensed data:")[2].split()
+        assert (Path(path) / "report.json").is_file()
+    assert '"distribution": "moon.py"' in CliRunner().invoke(main, [*command, "--json"]).stdout
 
 
 def test_robots_and_games_need_no_class() -> None:

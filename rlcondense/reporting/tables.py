@@ -152,8 +152,9 @@ def group_caption(group: Group) -> str:
     """What all rows of a group have in common, in a line."""
     learner = group.learner
     given = {k: v for k, v in learner["config"].items() if v is not None or k == "batch_size"}
-    shown = ("network", "width", "depth", "activation", "loss", "updates", "batch_size")
-    shown += ("learning_rate",)
+    shown = (
+        "network", "width", "depth", "activation", "loss", "updates", "batch_size", "learning_rate"
+    )  # fmt: skip
     config = ", ".join(f"{k} {given[k]}" for k in shown if k in given)
     actions = f", actions: {group.action_selection}" if group.action_selection else ""
     return (
@@ -336,7 +337,7 @@ def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
         "gain = R - random subset, on held-out levels, with 95% intervals (Student's t); - where",
-        "the expert and the random policy cannot be told apart.",
+        "no expert stands apart from the random policy.",
     ]
     notes += filter(None, [_labels_not_taken(main[0])] if "report" in main[0] else [])
     if len(main) == 1 and "report" in main[0]:

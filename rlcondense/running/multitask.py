@@ -294,7 +294,7 @@ def multitask(
         )
         budget = runner.budget_of(facts.get("budget", {}), size, None, None)
         data = runner.condensed(bench, maker, budget, seed)
-        if data.action_probs is not None:
+        if data.label_kind == "soft":
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
         parts[task.id] = padded[task.id].padded(data)
     sets = {ALL: merged(list(parts.values())), **parts}

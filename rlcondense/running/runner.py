@@ -291,7 +291,8 @@ def evaluate_artifact(
         progress: told how far it is.
 
     Raises:
-        UnknownName: `what` is neither a folder with an artifact nor a reference policy.
+        UnknownName: `what` is neither a folder nor a reference policy.
+        BadConfig: the folder holds neither condensed data nor policies.
     """
     folder = Path(what)
     if what not in REFERENCE_POLICIES and not folder.is_dir():
@@ -327,7 +328,7 @@ def evaluate_artifact(
             _cached(bench, cell, _key(bench, None), lambda: _evaluated(bench, policies, what, {}))
         ]
     else:
-        raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
+        raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
     name = outcomes[0][0]["cell"]["method"]["id"]
     rows = _references(bench, name, [outcomes[0][0]]) if bench.dataset is not None else []
     result = _result(bench, outcomes, rows)

@@ -97,6 +97,15 @@ def test_sets_for_one_network_each_are_refused() -> None:
         multitask(["cartpole", "acrobot"], "hades-f", settings=SMALL)
 
 
+def test_hard_labels_with_the_datas_probabilities_beside_them_are_padded(tmp_path: Path) -> None:
+    quick = {"network": "mlp", "width": 8, "updates": 2}
+    found = multitask(
+        ["cartpole", "acrobot"], "random", size=4, seeds=1, episodes=1, learner_settings=quick,
+        results=tmp_path,
+    )  # fmt: skip
+    assert found.sizes["all"] == 8
+
+
 def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
     pairs = [part for k, v in SMALL.items() for part in ("--set", f"{k}={v}")]
     arguments = [

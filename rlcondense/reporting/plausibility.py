@@ -42,7 +42,8 @@ MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
 KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
 NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
-CHANCE = 20  # episodes that sampling policies do not play alike by chance
+CHANCE = 20  # episodes that sampling policies do not play alike by chance,
+DIFFERENT = 10  # of which so many differ: a pole that is always pushed left falls in three ways
 SAME_EPISODES = "learner seeds {} and {} have the very same episodes"
 # What every record says; a name that comes later is not asked of those that were made before.
 KEY = (
@@ -532,21 +533,25 @@ def _selection(record: Record, known: Known) -> Iterator[str]:
 
 
 def _copies(record: Record, known: Known) -> Iterator[str]:
-    if _are_sure(record) and (twins := _twins(record, *KINDS)):
+    if (twins := _twins(record, *KINDS)) and _is_sure(record, twins[0]):
         yield SAME_EPISODES.format(*twins)
 
 
-def _are_sure(record: Record) -> bool:
-    """Whether it takes copying to have the same episodes twice.
+def _is_sure(record: Record, seed: int) -> bool:
+    """Whether it takes copying to have the same episodes as a learner seed.
 
     Greedy policies may all have learned to do the same, a few episodes may be alike by chance, and
-    of a game that always ends in the same way all are.
+    of a game that nearly always ends in the same way all are. Students that begin with the weights
+    that come with the data may be one network.
     """
-    played = zip(*(record[name]["heldout"][0] for name in KINDS), strict=True)
+    row = record["cell"]["learner_seeds"].index(seed)
+    played = zip(*(record[name]["heldout"][row] for name in KINDS), strict=True)
+    learner = record["cell"]["learner"] or {"config": {}}
     return (
         record["action_selection"] == "sample"
         and len(record["level_seeds"]["heldout"]) >= CHANCE
-        and len(set(played)) > 1
+        and len(set(played)) >= DIFFERENT
+        and learner["config"].get("init") != "dataset"
     )
 
 
@@ -565,7 +570,7 @@ def _copies_note(record: Record, known: Known) -> Iterator[str]:
     if record["status"] != "done" or any(_rows(record)):
         return
     if twins := _twins(record, *KINDS):
-        if not _are_sure(record):
+        if not _is_sure(record, twins[0]):
             yield SAME_EPISODES.format(*twins)
     elif (twins := _twins(record, "returns")) and len(set(record["returns"]["heldout"][0])) > 1:
         yield "learner seeds {} and {} have the very same returns".format(*twins)

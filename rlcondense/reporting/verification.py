@@ -21,6 +21,8 @@ from rlcondense.methods.condensed import CondensedDataset, check_rows, load_cond
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.pictures import wrong_pictures
 from rlcondense.reporting.plausibility import (
+    CHANCE,
+    DIFFERENT,
     Known,
     Record,
     known_here,
@@ -72,7 +74,8 @@ class Outline:
         status: `done`, `failed`, `skipped` or `not-installed`.
         content_sha256: as computed, not as told.
         means: mean returns by split, if it is done.
-        collapsed: whether its policies are greedy and all did the very same.
+        collapsed: whether its policies are greedy and all did the very same, or their episodes went
+            one of a few ways.
     """
 
     path: Path
@@ -256,9 +259,13 @@ def _outline(file: Path, record: Record) -> Outline:
 
 
 def _is_collapsed(record: Record) -> bool:
-    splits = [rows for name in ("returns", "lengths") for rows in record[name].values()]
+    """Whether greedy policies all did the same, or whatever was done went one of a few ways."""
+    names = ("returns", "lengths")
+    splits = [rows for name in names for rows in record[name].values()]
     same = all(row == rows[0] for rows in splits for row in rows)
-    return bool(same and record["action_selection"] == "greedy")
+    played = list(zip(*(np.ravel(record[n]["heldout"]).tolist() for n in names), strict=True))
+    few_ways = len(set(played)) < DIFFERENT and len(played) >= CHANCE
+    return (same and record["action_selection"] == "greedy") or few_ways
 
 
 def _gather_published(folder: Path, seen: _Seen) -> None:
@@ -346,7 +353,7 @@ def _copied(twin: Outline, outline: Outline, known: Known) -> Iterator[tuple[str
         yield f"its cell is that of {_file_name(twin)}, written in another way", True
     elif not known.is_deterministic(method.removeprefix("condensed:")):
         text = f"its episodes are exactly those of {_file_name(twin)}, condensed with seed {seed}"
-        # Greedy policies that have all learned to do one thing do it whatever the seed.
+        # Policies that have all learned to do one thing do it whatever the seed.
         yield text, not (twin.collapsed and outline.collapsed)
 
 

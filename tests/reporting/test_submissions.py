@@ -490,8 +490,9 @@ def of_twenty_episodes(record: Record) -> None:
     record["cell"]["evaluation"] = evaluation_json(protocol)
     for split in ("seen", "heldout"):
         record["level_seeds"][split] = level_seeds(make_task("starpilot"), split, protocol)
-        for name in ("returns", "lengths"):
-            record[name][split] = [row * 5 for row in record[name][split]]
+        record["returns"][split] = [row * 5 for row in record["returns"][split]]
+        lengths = record["lengths"][split]
+        record["lengths"][split] = [[n + k for k in range(5) for n in row] for row in lengths]
     summed_up(record)
 
 
@@ -508,6 +509,14 @@ def test_a_learner_seed_that_is_a_copy_is_caught_where_chance_cannot_be_it(
     both = lambda record: (of_twenty_episodes(record), copied_seed(record))  # noqa: E731
     many = verify(forged(honest, both, tmp_path / "many"))
     assert [f.check for f in many.findings] == ["copies"], said(many)
+
+    def fallen(record: Record) -> None:
+        """Poles that are always pushed to one side fall after 8, 9 or 10 steps."""
+        both(record)
+        for split, rows in record["lengths"].items():
+            record["lengths"][split] = [[8 + n % 3 for n in row] for row in rows]
+
+    assert verify(forged(honest, fallen, tmp_path / "fallen")).ok
 
 
 def test_a_setting_that_came_later_is_noted(honest: Record, tmp_path: Path) -> None:

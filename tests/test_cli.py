@@ -37,7 +37,9 @@ def test_run_prints_the_table_and_where_the_record_lies(tmp_path: Path) -> None:
     for row in ("random-policy", "marginal-policy", "random", "full"):
         assert f"\n{row}" in first.stdout
     assert "0 of them read back" in first.stdout
-    assert Path(first.stdout.split("Records:\n")[1].strip()).is_file()
+    _, record, _, condensed = first.stdout.split("Records:")[1].splitlines()
+    assert Path(record.strip()).is_file()
+    assert (Path(condensed.strip()) / "report.json").is_file()
     second = call("run", "--method", "random", "--size", "5", *QUICK, *results)
     assert "4 of them read back" in second.stdout
 

@@ -394,7 +394,7 @@ def make_bench(
     protocol, device = protocol_of(episodes), resolve_device(device)
     made = make_task(task)
     name = dataset
-    if name is None and takes_dataset:
+    if not name and takes_dataset:
         try:
             name = default_dataset(made)
         except BadConfig:

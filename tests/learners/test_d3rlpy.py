@@ -425,7 +425,8 @@ def test_each_says_what_it_needs() -> None:
     assert needs("iql", small, {*pairs, "rewards", "next_observations", "terminations"}) == (
         "continuous actions"
     )
-    assert needs("bc", REACH, pairs) == "discrete actions"
+    assert needs("bc", REACH, pairs) == ""
+    assert needs("discrete-bc", REACH, pairs) == "discrete actions"
     assert needs("rebrac", REACH, {*pairs, "rewards", "next_observations", "terminations"}) == (
         "episodes"
     )
@@ -460,7 +461,7 @@ def test_continuous_rows_stand_beside_continuous_reference_policies(
     assert mean["full"] > mean["random-policy"] + 0.3
     assert mean["full"] > mean["marginal-policy"] + 0.3
     skipped = runner.run_method(
-        replace(bench, learner=make_learner("bc")), make_method("full"), whole, 0
+        replace(bench, learner=make_learner("discrete-bc")), make_method("full"), whole, 0
     )
     assert skipped[0]["reason"] == "needs discrete actions"
     text = run_table([some], [full, *policies.values()])

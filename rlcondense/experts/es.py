@@ -15,18 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rlcondense.config import check_choice, check_positive, make_config
+from rlcondense.config import make_config
 from rlcondense.costs import measured
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
-from rlcondense.evolution import STRATEGIES, check_population, make_strategy
 from rlcondense.files import lock, slug, write_json
 from rlcondense.making import make_task
 from rlcondense.methods.checkpoint import Checkpoint
-from rlcondense.methods.evolving import Arena, evolve
+from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
 from rlcondense.methods.unrolled import fresh_from
-from rlcondense.networks import ACTIVATIONS, NetworkSpec
-from rlcondense.policies import ACTION_SELECTIONS, NetworkPolicies, head_of
+from rlcondense.policies import NetworkPolicies
 from rlcondense.populations import Population
 from rlcondense.progress import Progress, silent
 from rlcondense.running.environment import describe, resolve_device
@@ -34,51 +32,14 @@ from rlcondense.tasks.base import SPLITS, ReturnEstimate, Task
 
 
 @dataclass(frozen=True)
-class ESConfig:
-    """Settings; those that HaDES has too mean the same.
+class ESConfig(EvolutionConfig):
+    """Settings; the points are the weights of a policy each.
 
     Attributes:
-        strategy: `openes` or `snes`.
-        population: policies a generation.
-        generations: how many.
-        most_steps: of the environments; the generation that reaches them is the last. None: all
-            generations.
-        sigma: deviation of the weights from their mean, of `snes` at first. None: the strategy's
-            own, .03 and .5.
-        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`. None: the strategy's
-            own, .05 and 1.
-        width: units of each hidden layer.
-        depth: hidden layers.
-        activation: `tanh` or `relu`.
-        episodes: of a policy, each in an environment of its own.
-        horizon: steps after which an episode counts as it stands.
-        action_selection: how policies act, `sample` or `greedy`.
         seed: of everything random.
     """
 
-    strategy: str = "openes"
-    population: int = 64
-    generations: int = 60
-    most_steps: int | None = None
-    sigma: float | None = None
-    learning_rate: float | None = None
-    width: int = 64
-    depth: int = 2
-    activation: str = "tanh"
-    episodes: int = 2
-    horizon: int = 1024
-    action_selection: str = "sample"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_population(self.population)
-        check_positive(
-            self, "generations", "most_steps", "sigma", "learning_rate", "width", "depth"
-        )
-        check_positive(self, "episodes", "horizon")
-        check_choice(self, "strategy", tuple(STRATEGIES))
-        check_choice(self, "activation", tuple(ACTIVATIONS))
-        check_choice(self, "action_selection", ACTION_SELECTIONS)
 
 
 @dataclass(frozen=True)
@@ -113,14 +74,9 @@ def evolve_policy(
         checkpoint: where to note how far it is.
         progress: told the generations done.
     """
-    c, shape = config, task.observation_space.shape
-    assert shape is not None
-    outputs, head = head_of(task.action_space)
-    spec = NetworkSpec(
-        "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
-    )
-    start = Population.of([fresh_from(spec, device, c.seed)])
-    strategy = make_strategy(c.strategy, start.flat()[0].cpu().numpy(), c.sigma, c.learning_rate)
+    c = config
+    start = Population.of([fresh_from(c.network(task), device, c.seed)])
+    strategy = c.start(start.flat()[0].cpu().numpy())
 
     def fitness(
         evolved: npt.NDArray[Any], generation: int, rng: np.random.Generator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +12,12 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
 
+from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig
-from rlcondense.evolution import EvolutionStrategy
+from rlcondense.evolution import STRATEGIES, EvolutionStrategy, check_population, make_strategy
 from rlcondense.methods.checkpoint import Checkpoint
+from rlcondense.networks import ACTIVATIONS, NetworkSpec
+from rlcondense.policies import ACTION_SELECTIONS, head_of
 from rlcondense.populations import Population, play
 from rlcondense.progress import Progress
 from rlcondense.tasks.base import Task
@@ -21,6 +25,64 @@ from rlcondense.tasks.base import Task
 Array = npt.NDArray[Any]
 Fitness = Callable[[Array, int, np.random.Generator], Array]
 MOST_POINTS = 100  # of a curve that is reported
+
+
+@dataclass(frozen=True)
+class EvolutionConfig:
+    """Settings of whatever evolves.
+
+    Attributes:
+        strategy: `openes` or `snes`.
+        population: points a generation, each of which makes policies.
+        generations: how many.
+        most_steps: of the environments; the generation that reaches them is the last. None: all
+            generations.
+        sigma: deviation of the points from their mean, of `snes` at first. None: the strategy's
+            own, .03 and .5.
+        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`. None: the strategy's
+            own, .05 and 1.
+        width: units of each hidden layer of a policy.
+        depth: hidden layers.
+        activation: `tanh` or `relu`.
+        episodes: of a policy, each in an environment of its own.
+        horizon: steps after which an episode counts as it stands.
+        action_selection: how policies act, `sample` or `greedy`.
+    """
+
+    strategy: str = "openes"
+    population: int = 64
+    generations: int = 60
+    most_steps: int | None = None
+    sigma: float | None = None
+    learning_rate: float | None = None
+    width: int = 64
+    depth: int = 2
+    activation: str = "tanh"
+    episodes: int = 2
+    horizon: int = 1024
+    action_selection: str = "sample"
+
+    def __post_init__(self) -> None:
+        check_population(self.population)
+        check_positive(self, "generations", "most_steps", "sigma", "learning_rate")
+        check_positive(self, "width", "depth", "episodes", "horizon")
+        check_choice(self, "strategy", tuple(STRATEGIES))
+        check_choice(self, "activation", tuple(ACTIVATIONS))
+        check_choice(self, "action_selection", ACTION_SELECTIONS)
+
+    def network(self, task: Task) -> NetworkSpec:
+        """What policies of a task are."""
+        shape = task.observation_space.shape
+        assert shape is not None
+        outputs, head = head_of(task.action_space)
+        return NetworkSpec(
+            "mlp", shape, outputs,
+            width=self.width, depth=self.depth, activation=self.activation, head=head,
+        )  # fmt: skip
+
+    def start(self, mean: Array) -> EvolutionStrategy:
+        """The strategy that begins at `mean` `(n,)`."""
+        return make_strategy(self.strategy, mean, self.sigma, self.learning_rate)
 
 
 class Kept(Protocol):

@@ -25,14 +25,12 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
-from rlcondense.config import check_choice, check_positive
-from rlcondense.evolution import STRATEGIES, check_population, make_strategy
+from rlcondense.config import check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
-from rlcondense.methods.evolving import Arena, evolve
+from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
 from rlcondense.methods.unrolled import fresh_from
-from rlcondense.networks import ACTIVATIONS, NetworkSpec, PolicyNetwork
-from rlcondense.policies import ACTION_SELECTIONS, head_of
+from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.populations import Population, cloned
 from rlcondense.tasks.base import Task
 
@@ -41,59 +39,32 @@ SMALLEST = 1e-6  # deviation of an observation's feature; one that never changes
 
 
 @dataclass(frozen=True)
-class HadesFConfig:
+class HadesFConfig(EvolutionConfig):
     """Settings, by default the paper's for Brax; the preset `minatar` has those for MinAtar.
 
+    The points are datasets, and students act as their policies do.
+
     Attributes:
-        strategy: `openes` or `snes`.
-        population: datasets a generation.
-        generations: how many.
-        most_steps: of the environments; the generation that reaches them is the last. None: all
-            generations.
-        sigma: deviation of the datasets from their mean, of `snes` at first. None: the strategy's
-            own, .03 and .5.
-        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`. None: the strategy's
-            own, .05 and 1.
-        width: units of each hidden layer of a policy.
-        depth: hidden layers.
-        activation: `tanh` or `relu`.
         inner_updates: of a policy, each on the whole dataset. (The paper: 400, on hopper and double
             pendulum 200.)
         inner_rate: Adam's step size in them.
         inner_clip: the longest gradient in them, None for any length.
-        episodes: of a policy, each in an environment of its own.
-        horizon: steps after which an episode counts as it stands.
         normalise: evolve in standard deviations of the observations met so far, around their mean.
             What is kept is in the environment's units either way.
-        action_selection: how policies act, `sample` or `greedy`; students act so too.
     """
 
-    strategy: str = "openes"
     population: int = 2048
     generations: int = 2000
-    most_steps: int | None = None
-    sigma: float | None = None
-    learning_rate: float | None = None
     width: int = 512
-    depth: int = 2
-    activation: str = "tanh"
+    episodes: int = 4
     inner_updates: int = 400
     inner_rate: float = 5e-3
     inner_clip: float | None = 0.5
-    episodes: int = 4
-    horizon: int = 1024
     normalise: bool = False
-    action_selection: str = "sample"
 
     def __post_init__(self) -> None:
-        check_population(self.population)
-        check_positive(
-            self, "generations", "most_steps", "sigma", "learning_rate", "width", "depth"
-        )
-        check_positive(self, "inner_updates", "inner_rate", "inner_clip", "episodes", "horizon")
-        check_choice(self, "strategy", tuple(STRATEGIES))
-        check_choice(self, "activation", tuple(ACTIVATIONS))
-        check_choice(self, "action_selection", ACTION_SELECTIONS)
+        super().__post_init__()
+        check_positive(self, "inner_updates", "inner_rate", "inner_clip")
 
 
 @dataclass(frozen=True)
@@ -136,14 +107,9 @@ class _Hades(Method[C]):
         raise NotImplementedError
 
     def _condense(self, problem: Problem) -> Condensation:
-        c, shape = self.config, problem.task.observation_space.shape
-        assert shape is not None
-        outputs, head = head_of(problem.task.action_space)
-        spec = NetworkSpec(
-            "mlp", shape, outputs, width=c.width, depth=c.depth, activation=c.activation, head=head
-        )
+        c, spec = self.config, self.config.network(problem.task)
         rows = _Rows(problem, c.normalise)
-        strategy = make_strategy(c.strategy, np.zeros(rows.length), c.sigma, c.learning_rate)
+        strategy = c.start(np.zeros(rows.length))
 
         def fitness(evolved: Array, generation: int, rng: np.random.Generator) -> Array:
             start = self.drawn(problem, spec, generation)

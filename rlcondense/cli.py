@@ -860,7 +860,7 @@ def expert() -> None:
 @click.argument("task")
 @click.option(
     "--network",
-    type=click.Choice(["impala", "impala-patch2", "mlp", "nature"]),
+    type=click.Choice(["compact", "impala", "impala-patch2", "impala-patch4", "mlp", "nature"]),
     help="Default: the task's in the catalogue, else impala, or mlp for vectors.",
 )
 @click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
@@ -1002,11 +1002,15 @@ def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) 
     from rlcondense.experts.training import evaluate_expert
 
     progress = ConsoleProgress()
-    returns = evaluate_expert(
+    measured = evaluate_expert(
         task, folder=folder, episodes=episodes, device=device, progress=progress
     )
     progress.close()
-    _print_returns(returns)
+    _print_returns(measured["returns"])
+    if "greedy" in measured:
+        click.echo("greedily")
+        _print_returns(measured["greedy"])
+        click.echo(f"entropy {measured['entropy']:.2f} nats")
 
 
 def _print_returns(returns: dict[str, dict[str, Any]]) -> None:

@@ -102,8 +102,8 @@ def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) 
 
 
 def load_expert(name: str) -> Expert:
-    """The shipped expert of a task, by the task's id or alias."""
-    return zoo.load_expert(catalogue.find("tasks", name).id)
+    """The newest shipped expert of a task, by the task's id or alias."""
+    return zoo.load_newest(catalogue.find("tasks", name).id)
 
 
 Expert = zoo.Expert
@@ -192,7 +192,7 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
 def _check_player(entry: Entry, rebuild: str) -> None:
     """Refuse a dataset that another expert than the shipped one has played."""
     player = minari_facts(entry.id).get(EXPERT_SHA256)
-    if player and player != load_expert(str(entry.facts["expert"])).sha256:
+    if player and player != zoo.load_expert(str(entry.facts["expert"])).sha256:
         raise CorruptArtifact(f"dataset {entry.id!r} was played by an earlier expert; {rebuild}")
 
 
@@ -221,7 +221,7 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
     if "seen" in task.random_return:
         fields["ref_min_score"] = task.random_return["seen"].mean
     if entry.facts.get("expert"):
-        expert = load_expert(str(entry.facts["expert"]))
+        expert = zoo.load_expert(str(entry.facts["expert"]))
         fields["ref_max_score"] = float(expert.card["returns"]["seen"]["mean"])
         if not entry.facts.get("sha256"):  # played here, so which expert it was matters
             fields[EXPERT_SHA256] = expert.sha256

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from rlcondense import networks
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.networks import ENCODERS, SMALLEST, NetworkSpec, PolicyNetwork
 
@@ -12,7 +13,14 @@ from rlcondense.networks import ENCODERS, SMALLEST, NetworkSpec, PolicyNetwork
 @pytest.mark.parametrize(
     ("name", "parameters"),
     # cnn4: as counted in the code of Light et al. (2024); impala: without a value head.
-    [("cnn4", 11_826), ("nature", 608_431), ("impala", 625_999), ("impala-patch2", 234_079)],
+    [
+        ("cnn4", 11_826),
+        ("compact", 784 + 8_224 + 9_248 + 131_328 + 3_855),
+        ("nature", 608_431),
+        ("impala", 625_999),
+        ("impala-patch2", 234_079),
+        ("impala-patch4", 140_959),
+    ],
 )
 def test_parameter_counts(name: str, parameters: int) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, 64, 64), 15))
@@ -82,3 +90,9 @@ def test_the_smallest_frames_fit(name: str, side: int) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, side, side), 2))
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, side, side)).shape == (1, 2)
+
+
+def test_compact_halves_frames_as_a_maximum_would() -> None:
+    frames = torch.rand(2, 3, 65, 64)
+    halved = networks._halved(frames)
+    assert torch.equal(halved, torch.nn.functional.max_pool2d(frames, 2))

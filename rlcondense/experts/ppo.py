@@ -59,7 +59,7 @@ class PPOConfig:
     """Settings of the trainer; the defaults are those of Cobbe et al. (2020).
 
     Attributes:
-        network: `impala`, `impala-patch2`, `nature` or, for vectors, `mlp`.
+        network: one of `networks.ENCODERS`; `mlp` for vectors.
         width: of `impala` (so many times its channels) or `mlp` (units a layer).
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlcondense import catalogue
 from rlcondense.config import make_config
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.experts.zoo import float16_weights, load_expert, save_expert
+from rlcondense.experts.zoo import float16_weights, load_expert, load_newest, save_expert
 from rlcondense.files import slug
 from rlcondense.making import make_task, suited
 from rlcondense.networks import ANY_OPTION, PolicyNetwork
@@ -20,6 +22,8 @@ from rlcondense.policies import NetworkPolicies, network_from_arrays
 from rlcondense.progress import Progress, silent
 from rlcondense.running.environment import describe, resolve_device
 from rlcondense.tasks.base import SPLITS, Task
+
+GREEDY_SHARE = 5  # policies that act greedily get stuck, and then play every step there is
 
 
 def train_expert(
@@ -72,7 +76,7 @@ def train_expert(
         "config": asdict(config),
         "seconds": round(trained.seconds),
         "environment": {k: v for k, v in describe(device, threads).items() if k != "git"},
-        "returns": _returns(shipped, made, episodes, device, progress),
+        **measure_policy(shipped, made, episodes, device, progress),
     }
     return save_expert(made.id, trained.network, card, out), card
 
@@ -84,8 +88,8 @@ def evaluate_expert(
     episodes: int = 500,
     device: str = "auto",
     progress: Progress = silent,
-) -> dict[str, dict[str, Any]]:
-    """Mean return, its standard error over episodes and their number, by split.
+) -> dict[str, Any]:
+    """Measure an expert's returns and how broad its distributions are; see `measure_policy`.
 
     Args:
         task: id or alias.
@@ -95,8 +99,8 @@ def evaluate_expert(
         progress: told the episodes played.
     """
     made = make_task(task)
-    network = load_expert(made.id, folder).network
-    return _returns(network, made, episodes, resolve_device(device), progress)
+    expert = load_newest(made.id) if folder is None else load_expert(made.id, folder)
+    return measure_policy(expert.network, made, episodes, resolve_device(device), progress)
 
 
 def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
@@ -108,16 +112,53 @@ def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ANY_OPTION}
 
 
-def _returns(
-    network: PolicyNetwork, task: Task, episodes: int, device: str, progress: Progress
-) -> dict[str, dict[str, Any]]:
-    policies = NetworkPolicies([network], [0], device=device, space=task.action_space)
+def measure_policy(
+    network: PolicyNetwork, task: Task, episodes: int, device: str, progress: Progress = silent
+) -> dict[str, Any]:
+    """Measure what a card says of a policy.
+
+    Args:
+        network: the policy.
+        task: where it plays.
+        episodes: on each split.
+        device: `cpu` or `cuda`.
+        progress: told the episodes played.
+
+    Returns:
+        `returns` of sampled actions, by split: mean, standard error over episodes and their number.
+        Of discrete actions also `greedy`, the same of the likeliest actions, in a fifth of the
+        episodes; and `entropy`, in nats, of the distributions in the seen levels' sampled episodes.
+    """
+    sampling = _Watched([network], [0], device=device, space=task.action_space)
+    out: dict[str, Any] = {"returns": {}}
+    for split in SPLITS:
+        out["returns"][split] = _estimate(sampling, task, split, episodes, progress)
+        if split == "seen" and sampling.rows:
+            out["entropy"] = round(sampling.entropy / sampling.rows, 4)
+    if network.spec.head == "categorical":
+        greedy = NetworkPolicies([network], [0], device=device, action_selection="greedy")
+        fewer = max(1, episodes // GREEDY_SHARE)
+        out["greedy"] = {s: _estimate(greedy, task, s, fewer, progress) for s in SPLITS}
+    return out
+
+
+def _estimate(
+    policies: NetworkPolicies, task: Task, split: str, episodes: int, progress: Progress
+) -> dict[str, Any]:
     protocol, threads = protocol_of(episodes), os.cpu_count() or 1
-    return {
-        split: asdict(
-            evaluate(
-                policies, task, split, protocol=protocol, num_threads=threads, progress=progress
-            ).estimate()
-        )
-        for split in SPLITS
-    }
+    scores = evaluate(
+        policies, task, split, protocol=protocol, num_threads=threads, progress=progress
+    )
+    return asdict(scores.estimate())
+
+
+class _Watched(NetworkPolicies):
+    """Policies that add up the entropy of the distributions they act by."""
+
+    entropy, rows = 0.0, 0
+
+    def action_probs(self, observations: Any, policy_index: Any) -> Any:
+        probs = super().action_probs(observations, policy_index)
+        self.entropy -= float((probs * np.log(np.maximum(probs, 1e-12))).sum())
+        self.rows += len(probs)
+        return probs

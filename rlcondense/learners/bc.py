@@ -44,7 +44,7 @@ class BCConfig:
     """Settings.
 
     Attributes:
-        network: `nature`, `cnn4`, `impala`, `impala-patch2` or `mlp`.
+        network: one of `networks.ENCODERS`.
         width: of `impala` (so many times its channels) or `mlp` (units a layer).
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.

@@ -801,7 +801,7 @@ def _experts(task: str) -> list[dict[str, Any]]:
     for entry in entries("datasets").values():
         if entry.facts.get("task") == task and "expert" in entry.facts:
             wanted.add(entry.facts["expert"])
-    return [card for card in shipped_cards() if card["task"] in wanted]
+    return [card for card in shipped_cards() if card["id"] in wanted]
 
 
 def _plugins(records: Iterable[Record]) -> list[str]:

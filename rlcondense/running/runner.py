@@ -24,7 +24,7 @@ from rlcondense.costs import (
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
-from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
+from rlcondense.experts.zoo import Expert, load_expert, load_newest, shipped_experts
 from rlcondense.files import Busy, canonical_json, lock, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.making import (
@@ -455,7 +455,7 @@ def _expert_of(dataset: str) -> Expert | None:
 
 def _shipped_expert(task: str) -> Expert | None:
     try:
-        return load_expert(task)
+        return load_newest(task)
     except UnknownName:
         return None
 

@@ -25,6 +25,7 @@ from rlcondense.tasks.base import Task
 KINDS = ("expert", "mixed", "random")
 SEED = 1000  # evaluations use 0, and would else play the very levels of the data
 MIXED_PARTS = 5
+LEAST_PARTS = 3
 
 
 def collect_dataset(
@@ -79,21 +80,19 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
     return mixed_policies(snapshots(expert or task.id, folder), task)
 
 
-def mixed_policies(
-    networks: Mapping[int, PolicyNetwork], task: Task, parts: int = MIXED_PARTS
-) -> NetworkPolicies:
-    """Policies along one training run, the first and the last included.
+def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> NetworkPolicies:
+    """Choose up to five policies along one training run, the first and the last included.
 
     Those between lie a third, a ninth and so on of the way, as near as there are any.
 
     Args:
         networks: by environment steps.
         task: whose actions they take.
-        parts: how many policies.
 
     Raises:
-        BadConfig: there are too few.
+        BadConfig: there are fewer than three.
     """
+    parts = max(LEAST_PARTS, min(MIXED_PARTS, len(networks)))
     first, last = min(networks), max(networks)
     between = [min(networks, key=lambda s: abs(s - last / 3**k)) for k in range(1, parts - 1)]
     steps = sorted({first, *between, last})

@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
 UNITS = ("transitions", "episodes")
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
-EXTRA = ("source_indices", "initial_indices", "next_rows", "following")
+EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
 # What columns of one value a row hold, by numpy's kinds.
 SCALARS = {
     "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",
@@ -255,6 +255,8 @@ class CondensedDataset(Columns):
             `observations` and then `following`. A terminal row's is its own, since nothing comes
             after it, and -1 says that it is not known.
         following: `(K, *observation)` observations that come after a row and are no rows.
+        held_back: `(M,)` bool, rows that students are not trained on: training ends when the loss
+            on them stops falling, instead of after a learner's own number of updates.
         initialisation: of the network that learns from it, where the data were made for one.
         report: how it came about.
     """
@@ -265,6 +267,7 @@ class CondensedDataset(Columns):
     initial_indices: Array | None = None
     next_rows: Array | None = None
     following: Array | None = None
+    held_back: Array | None = None
     initialisation: Initialisation | None = None
     report: CondensationReport | None = None
 
@@ -286,6 +289,12 @@ class CondensedDataset(Columns):
                 raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
             if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
                 raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
+        if self.held_back is not None:
+            rows = self.held_back
+            if rows.dtype != np.bool_ or rows.shape != (len(self),):
+                raise CorruptArtifact(f"held_back must be {len(self)} truth values")
+            if rows.all() or not rows.any():
+                raise CorruptArtifact("held_back must leave rows on either side")
         for name in ("source_indices", "initial_indices"):
             self._check_source_rows(name)
 
@@ -318,13 +327,15 @@ class CondensedDataset(Columns):
         return {**self.columns(), "weights": self.weights, **found, **initial}
 
     def provides(self) -> set[str]:
-        """What a learner may find: columns, `next_observations` and `episodes`.
+        """What a learner may find: columns, `next_observations`, `episodes` and `held_back`.
 
         `episodes` is there if each episode's rows go on to its end without a gap.
         """
         found = set(self.columns())
         if self.next_rows is not None:
             found.add("next_observations")
+        if self.held_back is not None:
+            found.add("held_back")
         if self.whole_episodes is not None:
             found.add("episodes")
         return found

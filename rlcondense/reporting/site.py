@@ -19,6 +19,7 @@ import numpy as np
 from rlcondense.catalogue import Entry, entries
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import slug
+from rlcondense.references import WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
 from rlcondense.reporting.rows import (
@@ -677,13 +678,14 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
     done = [row for row in group.rows if row.returns is not None and not row.is_policy]
     returns = _policy_returns(group, "heldout")
     references = {SHORT_NAMES[name]: value for name, value in returns.items()}
-    full = group.find("full")
-    if full is not None and full.returns is not None:
-        references["full"] = full.returns["heldout"]["mean"].estimate
+    for name in WHOLE:
+        full = group.find(name)
+        if full is not None and full.returns is not None:
+            references[name] = full.returns["heldout"]["mean"].estimate
     sizes: dict[str, list[Point]] = {}
     seconds: dict[str, list[Point]] = {}
     for row in done:
-        if row.size and row.id != "full":
+        if row.size and row.id not in WHOLE:
             sizes.setdefault(row.name, []).append(_point(row, row.size))
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlcondense.references import WHOLE
 from rlcondense.reporting.rows import (
     BLIND,
     POLICIES,
@@ -27,7 +28,7 @@ from rlcondense.reporting.statistics import (
 )
 
 Record = dict[str, Any]
-ORDER = ("expert", "full", "method", "random", *BLIND, "random-policy")
+ORDER = ("expert", *WHOLE, "method", "random", *BLIND, "random-policy")
 MUST_CLEAR = ("random-policy", *BLIND, "random")
 
 
@@ -299,7 +300,7 @@ def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
 
 
 def _gain(name: str, rows: dict[str, list[Record]]) -> str:
-    if "random" not in rows or name in ("random", "full", *POLICIES):
+    if "random" not in rows or name in ("random", *WHOLE, *POLICIES):
         return ""
     gain = difference(rows[name], rows["random"], "heldout")
     return f"{gain.estimate:+.2f}" + _bounds(gain, "{:+.2f}")

@@ -17,12 +17,14 @@ from rlcondense.learners.base import Learner
 from rlcondense.making import default_dataset, facts_of, make_learner, make_method, make_task
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
+from rlcondense.references import WHOLE
 from rlcondense.running.cell import (
     Cell,
     blind_policies,
     budget_text,
     method_cell,
     policy_cell,
+    whole_methods,
 )
 from rlcondense.running.store import Found
 from rlcondense.running.suite import Choice, Product, Suite
@@ -285,14 +287,15 @@ class _Planner:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells if group.dataset else []:
             size, labels = _kept(cell, method, group, found[cell.id])
-            if method.id not in ("random", "full"):
+            if method.id not in ("random", *WHOLE):
                 for seed in range(group.product.condensation_seeds):
                     self._add_random(group, cell, size, labels, seed)
-            if method.id != "full":
-                full = self._method(Choice("full", {"labels": labels}), group.task)
-                [whole] = group.cells(full, Budget(percent=100.0), [0])
-                text = self._text(group, whole, Choice("full"))
-                self._add(Planned(text, whole, shard_key=whole.condensation_id))
+            for name in whole_methods(group.learner):
+                if method.id != name:
+                    full = self._method(Choice(name, {"labels": labels}), group.task)
+                    [whole] = group.cells(full, Budget(percent=100.0), [0])
+                    text = self._text(group, whole, Choice(name))
+                    self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _add_random(
         self, group: _Group, of: Cell, size: int | None, labels: str, seed: int

@@ -63,6 +63,7 @@ from rlcondense.running.cell import (
     evaluation_json,
     method_cell,
     policy_cell,
+    whole_methods,
 )
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.store import SCHEMA_VERSION, Results, Store
@@ -474,8 +475,9 @@ def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outc
         for record in records:
             budget = Budget(size=record["report"]["size"])
             rows.append(run_method(bench, random, budget, record["cell"]["condensation_seed"]))
-    if name != "full":
-        rows.append(run_method(bench, make_method("full", **labels), Budget(percent=100.0), 0))
+    for whole in whole_methods(bench.learner):
+        if name != whole:
+            rows.append(run_method(bench, make_method(whole, **labels), Budget(percent=100.0), 0))
     return rows
 
 
@@ -565,12 +567,14 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
     if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
         report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
     constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
+    training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):
         bench.store.write_policies(cell.id, policies)
     return {
         **_evaluated(bench, policies, name, timings),
         "report": report,
+        **({"training": training} if training else {}),
         "labels": taken,
         "findings": [asdict(constant)] if constant else [],
     }

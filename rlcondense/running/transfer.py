@@ -14,6 +14,7 @@ from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import ARRAYS, Budget
 from rlcondense.progress import Progress, silent
+from rlcondense.references import WHOLE
 from rlcondense.reporting.tables import agreement, transfer_table
 from rlcondense.running import runner
 from rlcondense.running.runner import Bench, Outcome, Record
@@ -170,9 +171,10 @@ def transfer(
         random = make_method("random", labels="soft" if soft else "hard")
         name = f"random {rows_kept}{' soft' if soft else ''}"
         add(name, condensed(random, Budget(size=rows_kept)))
-    for soft in [] if "full" in rows else dict.fromkeys(soft for _, soft in kept):
-        full = make_method("full", labels="soft" if soft else "hard")
-        add("full soft" if soft else "full", condensed(full, Budget(percent=100.0)))
+    for whole in (name for name in WHOLE if name not in rows):
+        for soft in dict.fromkeys(soft for _, soft in kept):
+            full = make_method(whole, labels="soft" if soft else "hard")
+            add(f"{whole} soft" if soft else whole, condensed(full, Budget(percent=100.0)))
     bench = benches[0]
     names = dict.fromkeys(name for each in benches for name in runner.reference_names(each))
     policies = [runner.run_policy(bench, name) for name in names]

@@ -963,31 +963,13 @@ def expert_evolve(
 @expert.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def expert_list(as_json: bool) -> None:
-    """List the shipped experts and what their cards say they score."""
-    from rlcondense.catalogue import find
-    from rlcondense.experts.zoo import shipped_cards
+    """List the newest shipped expert of each task and what its card says it scores."""
+    from rlcondense.experts.zoo import expert_table, shipped_cards
 
-    cards = shipped_cards()
     if as_json:
-        click.echo(json.dumps(cards, indent=2, sort_keys=True))
-        return
-    from tabulate import tabulate
-
-    rows = []
-    for card in cards:
-        entry = find("tasks", card["task"])
-        returns = (entry.facts["random_return"], card["returns"])
-        rows.append(
-            [entry.aliases[0], card["network"], f"{card['steps'] / 1e6:.1f}M"]
-            + [
-                f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
-                for split in ("seen", "heldout")
-                for by in returns
-            ]
-        )
-    headers = ["task", "network", "steps", "random, seen", "expert, seen",
-               "random, held-out", "expert, held-out"]  # fmt: skip
-    click.echo(tabulate(rows, headers, disable_numparse=True))
+        click.echo(json.dumps(shipped_cards(), indent=2, sort_keys=True))
+    else:
+        click.echo(expert_table())
 
 
 @expert.command("evaluate")
@@ -1138,7 +1120,11 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
     type=click.Path(path_type=Path, exists=True),
     help="What 'expert train' wrote. Default: the shipped experts.",
 )
-@click.option("--expert", metavar="TASK", help="Whose expert plays. Default: the task's own.")
+@click.option(
+    "--expert",
+    metavar="ID",
+    help="Which expert plays. Default: the task's newest, or the folder's.",
+)
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
@@ -1152,7 +1138,6 @@ def dataset_collect(
     out: Path,
 ) -> None:
     """Play seen levels of a task and write the trace, or what was seen where none replays."""
-    from rlcondense.catalogue import find
     from rlcondense.experts.datasets import collect_dataset, write_played
     from rlcondense.making import make_task
 
@@ -1161,7 +1146,7 @@ def dataset_collect(
         made,
         kind,
         folder=folder,
-        expert=find("tasks", expert).id if expert else None,
+        expert=expert,
         episodes=episodes,
         seed=seed,
         progress=progress,

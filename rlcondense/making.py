@@ -110,7 +110,7 @@ Expert = zoo.Expert
 
 
 def default_dataset(task: Task) -> str:
-    """The id of the dataset that a task is condensed from unless another is named.
+    """The id of the dataset that a task is condensed from unless another is named: the newest.
 
     Raises:
         BadConfig: none is shipped for the task.
@@ -118,9 +118,9 @@ def default_dataset(task: Task) -> str:
     wanted = f"{task.id.rpartition('-v')[0]}/expert"
     entries = catalogue.entries("datasets")
     of_task = [e for e in entries.values() if e.facts.get("task") == task.id]
-    for entry in of_task:
-        if entry.id.rpartition("-v")[0] == wanted:
-            return entry.id
+    versions = [entry.id for entry in of_task if entry.id.rpartition("-v")[0] == wanted]
+    if versions:
+        return max(versions, key=lambda id_: int(id_.rpartition("-v")[2]))
     if of_task:
         return of_task[0].id
     shipped = ", ".join(sorted({str(e.facts.get("task")) for e in entries.values()}))

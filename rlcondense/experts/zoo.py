@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.catalogue import data_root
+from rlcondense.catalogue import data_root, find
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -61,6 +61,35 @@ def shipped_cards() -> list[dict[str, Any]]:
 def shipped_experts() -> dict[str, str]:
     """The id of the newest shipped expert of each task that has one, by the task's id."""
     return {card["task"]: card["id"] for card in shipped_cards()}
+
+
+def expert_table(form: str = "simple") -> str:
+    """The newest expert of each task beside the random policy and, where any is, what is published.
+
+    Args:
+        form: of `tabulate`'s tables.
+    """
+    from tabulate import tabulate
+
+    newest = set(shipped_experts().values())
+    rows = []
+    for card in shipped_cards():
+        if card["id"] not in newest:
+            continue
+        entry = find("tasks", card["task"])
+        made = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
+        by_split = [
+            f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
+            for split in ("seen", "heldout")
+            for by in (entry.facts["random_return"], card["returns"])
+        ]
+        published = card.get("published")
+        if published:
+            told = f"{published['seen']:.1f} / {published['heldout']:.1f}"
+        rows.append([entry.aliases[0], card["network"], made, *by_split, told if published else ""])
+    headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
+               "expert, held-out", "published"]  # fmt: skip
+    return tabulate(rows, headers, form, disable_numparse=True)
 
 
 def version_of(expert_id: str) -> tuple[str, int]:

@@ -53,8 +53,9 @@ def works(cell: Cell) -> dict[str, Work]:
         method = cell.method
         # What is done for each row of a batch, as far as the config tells.
         rows = number(config, "updates") * number(config, "batch_size")
+        # How long training to convergence takes is another question: up to ten times as long.
         converged = " to convergence" if method["id"] == "full-converged" else ""
-        kinds = (f"train {who}{converged}", f"train {learner['id']}")
+        kinds = (f"train {who}{converged}", f"train {learner['id']}{converged}")
         out["train"] = Work(kinds, students * rows)
         if method["id"] in WHOLE:
             return out

@@ -62,7 +62,7 @@ SHORT_NAMES = {
 }
 VERDICTS = {"above": "above", "level": "level with", "below": "below", "unknown": "unknown against"}
 POLICY_SUMMARIES = {
-    "expert": "the policy that recorded the dataset: the ceiling",
+    "expert": "the expert of the dataset: the ceiling",
     "marginal-policy": "samples the dataset's actions without looking at the observation",
     "constant-policy": "always takes the dataset's most frequent action, or mean action",
     "random-policy": "acts uniformly at random: the floor",

@@ -209,7 +209,7 @@ def test_ppo_against_its_parts(task: Task, tmp_path) -> None:  # type: ignore[no
 
 
 def test_ppo_of_the_compact_network_against_the_nature_cnn(tmp_path: Path) -> None:
-    """Steps per second on one core: the compact network on plain frames, Nature on ordinary ones."""
+    """Steps per second on one core: the compact network on plain frames, Nature on others."""
 
     def rate(name: str, network: str) -> float:
         config = PPOConfig(network=network, steps=1, rollout_length=64, epochs=2)
@@ -228,8 +228,8 @@ def test_ppo_of_the_compact_network_against_the_nature_cnn(tmp_path: Path) -> No
     finally:
         torch.set_num_threads(threads)
     print(
-        f"\nPPO on one core: compact on plain frames {compact:.0f} steps/s, Nature on ordinary ones "
-        f"{nature:.0f}, ratio {compact / nature:.1f}"
+        f"\nPPO on one core: compact on plain frames {compact:.0f} steps/s, "
+        f"Nature on ordinary ones {nature:.0f}, ratio {compact / nature:.1f}"
     )
     assert compact > 2 * nature
 

@@ -247,7 +247,7 @@ def draw_learning_curves(curves: Sequence[LearningCurve], columns: int = 4) -> s
     names = list(dict.fromkeys(name for curve in curves for name in curve.marks))
     colours = dict(zip(names, COLOURS[1:], strict=False))
     parts = [f'<rect width="{columns * width}" height="{rows * height + TOP}" fill="#fff"/>']
-    for i, name in enumerate(["mean return of the last episodes", *names]):
+    for i, name in enumerate(["training return", *names]):
         across, dash = 12 + i * width, ' stroke-dasharray="5 3"' if i else ""
         colour = colours.get(name, COLOURS[0])
         parts.append(f'<path d="M{across} 16h22" stroke="{colour}" stroke-width="2"{dash}/>')

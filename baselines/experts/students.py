@@ -49,14 +49,14 @@ from games import (
 )
 from torch import nn
 
-from rlcondense.config import check_positive, make_config
+from rlcondense.config import check_choice, check_positive, make_config
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.zoo import Expert, load_expert, load_newest
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network
 from rlcondense.tasks.procgen import NUM_ACTIONS, OBSERVATION_SHAPE, ProcgenTask
 
 UPDATES = 2  # each time a game learns
-FALLS_FROM, LEAST_RATE = 0.375, 0.01  # share of the run; of the learning rate, at the end
+LEAST_RATE = 0.01  # of the learning rate, at the end
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,16 @@ class DistilConfig:
     Attributes:
         network: of the student, one of `networks.ENCODERS`.
         num_envs: N, parallel environments of each view.
-        memory: frames that are learned from, the last ones.
-        warm_up: frames before the first update.
-        batch_size: frames of an update.
-        samples_per_frame: how often each new frame is learned from on average.
-        learning_rate: of AdamW; it falls linearly to a hundredth in the last five eighths.
+        memory: how many of the last frames are learned from.
+        learning_starts: steps of a game before its first update.
+        samples_per_step: rows learned from for each step taken.
+        batch_size: rows of an update.
+        learning_rate: of AdamW.
+        cooldown: the last part of the run, over which the learning rate falls to a hundredth.
         weight_decay: of AdamW.
         max_gradient_norm: gradients are clipped to it.
-        teacher_until: share of the run after which the teacher's actions are taken no more; until
-            then their share falls linearly.
+        mixing: the first part of the run, within which the teacher's share of the actions (DAgger's
+            beta) falls from 1 to 0.
         precision: `float32`, or `bfloat16` for the encoders under autocast.
         seed: of the networks, the levels and the actions.
     """
@@ -82,18 +83,21 @@ class DistilConfig:
     network: str = "impala-patch2"
     num_envs: int = 64
     memory: int = 160_000
-    warm_up: int = 4096
+    learning_starts: int = 4096
+    samples_per_step: float = 4.0
     batch_size: int = 512
-    samples_per_frame: float = 4.0
     learning_rate: float = 1e-3
+    cooldown: float = 0.625
     weight_decay: float = 1e-4
     max_gradient_norm: float = 1.0
-    teacher_until: float = 0.25
+    mixing: float = 0.25
     precision: str = "bfloat16"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, "num_envs", "batch_size", "samples_per_frame", "learning_rate")
+        check_network(self.network, {})
+        check_choice(self, "precision", ("float32", "bfloat16"))
+        check_positive(self, "num_envs", "batch_size", "samples_per_step", "cooldown")
         if self.memory < self.num_envs:
             raise BadConfig(f"memory must hold num_envs frames ({self.num_envs}) at least")
 
@@ -101,6 +105,14 @@ class DistilConfig:
     def capacity(self) -> int:
         """The frames of the memory, so that N new ones never run over its end."""
         return self.memory // self.num_envs * self.num_envs
+
+    def teacher_share(self, share: float) -> float:
+        """The share of the actions that are the teacher's after a share of the run."""
+        return max(0.0, 1 - share / self.mixing) if self.mixing else 0.0
+
+    def rate_after(self, share: float) -> float:
+        """The learning rate after a share of the run."""
+        return self.learning_rate * min(1.0, max(LEAST_RATE, (1 - share) / self.cooldown))
 
 
 class SharedFrames:
@@ -291,11 +303,10 @@ class Student(Learner):
     def _is_behind(self) -> bool:
         c = self.config
         samples = self.updates * c.batch_size
-        return self.steps > c.warm_up and samples < self.steps * c.samples_per_frame
+        return self.steps > c.learning_starts and samples < self.steps * c.samples_per_step
 
     def _start_acting(self, stream: Stream, share: float) -> None:
-        until = self.config.teacher_until
-        teacher_share = max(0.0, 1 - share / until) if until else 0.0
+        teacher_share = self.config.teacher_share(share)
 
         def act() -> None:
             self.teacher_share.fill_(teacher_share)
@@ -308,10 +319,10 @@ class Student(Learner):
         self.state = "acting"
 
     def _start_learning(self, stream: Stream, share: float) -> None:
-        factor = min(1.0, max(LEAST_RATE, (1 - share) / (1 - FALLS_FROM)))
+        rate = self.config.rate_after(share)
 
         def learn() -> None:
-            self.learning_rate.fill_(self.config.learning_rate * factor)
+            self.learning_rate.fill_(rate)
             for _ in range(UPDATES):
                 self.learn()
 
@@ -327,12 +338,16 @@ class Student(Learner):
     def card(self) -> dict[str, Any]:
         """Steps, updates, settings and the teacher."""
         return {
-            "algorithm": "distillation in lockstep (DAgger, Ross et al. 2011, soft labels)",
+            "algorithm": "DAgger with soft labels (Ross et al. 2011)",
             "steps": self.steps,
             "updates": self.updates,
             "seed": self.config.seed,
             "config": asdict(self.config),
-            "teacher": {"id": self.expert.id, "sha256": self.expert.sha256},
+            "teacher": {
+                "id": self.expert.id,
+                "sha256": self.expert.sha256,
+                "task": self.expert.card["task"],
+            },
         }
 
 

@@ -50,7 +50,7 @@ def _run(*commands: list[str]) -> None:
 def _small(script: str, out: Path, names: tuple[str, ...], *more: str) -> list[str]:
     settings = {
         "teachers": ("rollout_length=16",),
-        "students": ("memory=48", "warm_up=32", "batch_size=16"),
+        "students": ("memory=48", "learning_starts=32", "batch_size=16"),
     }[script]
     command = [str(RECIPE / f"{script}.py"), *names, "--out", str(out), "--steps", "128", *more]
     for pair in ("network=compact", "num_envs=4", *settings):
@@ -124,7 +124,7 @@ def test_students_never_part_from_their_teachers(made: Path, name: str, plain: s
     task_id, folder = _folder(made / "students", name)
     card = load_expert(task_id, folder).card  # a process whose views have parted would have ended
     teacher = load_expert(*_folder(made / "teachers", plain))
-    assert card["teacher"] == {"id": teacher.id, "sha256": teacher.sha256}
+    assert card["teacher"] == {"id": teacher.id, "sha256": teacher.sha256, "task": teacher.id}
     assert card["steps"] == 128
     assert card["updates"] > 8
 
@@ -167,6 +167,14 @@ def test_views_that_part_are_refused(recipe: dict[str, ModuleType]) -> None:
     recipe["students"].check_lockstep(*steps((3, 3)), pair)
     with pytest.raises(RLCondenseError, match=r"easy-v0 and .* have parted: other levels"):
         recipe["students"].check_lockstep(*steps((3, 4)), pair)
+
+
+def test_the_teacher_hands_over_and_the_rate_falls(recipe: dict[str, ModuleType]) -> None:
+    """As in the run that made the shipped students: a quarter of it, and the last five eighths."""
+    config = recipe["students"].DistilConfig()
+    assert [config.teacher_share(share) for share in (0, 0.125, 0.25, 1)] == [1, 0.5, 0, 0]
+    rates = [1000 * config.rate_after(share) for share in (0, 0.375, 0.6875, 1)]
+    assert rates == pytest.approx([1, 1, 0.5, 0.01])
 
 
 def _teacher(recipe: dict[str, ModuleType], out: Path) -> Any:

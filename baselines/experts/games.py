@@ -1,9 +1,10 @@
 """What teachers.py and students.py share: processes that step games, GPU work, experts as files.
 
 One process for each game steps its environments; the process that trains owns the GPU, serves
-whichever game is ready, and waits for none. Run as a script, this file draws learning curves:
+whichever game is ready, and waits for none. Run as a script, this file draws curves.svg from
+curves.csv and fills the table of README.md from the cards of the shipped experts:
 
-    python baselines/experts/games.py baselines/experts/curves.csv baselines/experts/curves.svg
+    python baselines/experts/games.py
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import math
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 import sys
@@ -30,7 +32,12 @@ from torch import Tensor, nn
 
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.training import measure_policy
-from rlcondense.experts.zoo import expert_path, load_expert, save_expert
+from rlcondense.experts.zoo import (
+    expert_path,
+    expert_table,
+    load_expert,
+    save_expert,
+)
 from rlcondense.files import make_folder, read_arrays, slug, write_arrays, write_bytes, write_json
 from rlcondense.making import make_task
 from rlcondense.networks import PolicyNetwork
@@ -53,6 +60,7 @@ FRAME = (*OBSERVATION_SHAPE[1:], OBSERVATION_SHAPE[0])  # (H, W, C), as Procgen 
 RECENT = 256  # episodes of each game whose mean return is reported
 POLLS, NAP = 20, 3e-5  # looks at the shared memory before sleeping between looks, in seconds
 REPORT_SECONDS, SAVE_SECONDS = 30, 60
+PLACE = re.compile(r"(<!-- experts -->)\n.*?(<!-- /experts -->)", re.DOTALL)  # of the table
 LEARNING = 4  # streams that updates go on
 LOG, WEIGHTS, CURVES = "curves.csv", "latest.safetensors", "curves.svg"
 
@@ -554,10 +562,7 @@ def _measure(job: tuple[ProcgenTask, Path, int]) -> str:
     expert = load_expert(task.id, folder)
     card = {**expert.card, **measure_policy(expert.network, task, episodes, "cpu")}
     write_json(expert_path(task.id, folder).with_suffix(".json"), card)
-    returns = (
-        f"{split} {of['mean']:.2f} ± {of['standard_error']:.2f}"
-        for split, of in card["returns"].items()
-    )
+    returns = (f"{split} {by['mean']:.2f}" for split, by in card["returns"].items())
     return f"{label(task)}: {', '.join(returns)}"
 
 
@@ -620,5 +625,14 @@ def run(command: click.Command) -> None:
         sys.exit(f"Error: {error}")
 
 
+def fill(page: str) -> str:
+    """Put what the cards say where a page has its place."""
+    table = expert_table("pipe", {*PLAIN, *ORDINARY})
+    return PLACE.sub(lambda place: f"{place[1]}\n{table}\n{place[2]}", page)
+
+
 if __name__ == "__main__":
-    draw(*map(Path, sys.argv[1:3]))
+    here = Path(__file__).parent
+    draw(here / LOG, here / CURVES)
+    page = here / "README.md"
+    page.write_text(fill(page.read_text()))

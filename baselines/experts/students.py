@@ -343,11 +343,8 @@ class Student(Learner):
             "updates": self.updates,
             "seed": self.config.seed,
             "config": asdict(self.config),
-            "teacher": {
-                "id": self.expert.id,
-                "sha256": self.expert.sha256,
-                "task": self.expert.card["task"],
-            },
+            "teacher": self.expert.id,
+            "teacher_sha256": self.expert.sha256,
         }
 
 

@@ -69,7 +69,7 @@ RECIPE: dict[str, Any] = {
 NOT_HERE = ("steps", "env_groups", "potential", "compiled")  # settings that would do nothing
 LEAST_RATE = 0.01  # of the learning rate, at the end
 # When a policy is kept for data of mixed quality, as shares of the run: those that
-# `rlcondense dataset build --kind mixed` looks for, beside the first and the last.
+# `rlcondense dataset collect --kind mixed` looks for, beside the first and the last.
 KEPT_AT = (1 / 27, 1 / 9, 1 / 3)
 
 

@@ -118,8 +118,8 @@ class Processes:
     """A process for each of G games, which steps its environments whenever it is asked to.
 
     Every array lies in shared memory and has an entry for each game. Both sides look at them again
-    and again instead of waiting on a lock: where a step takes less than a millisecond, waking up
-    costs too much. (That frames are seen before the number that announces them is x86's promise.)
+    and again, for the process that trains must not wait for any one game. (That frames are there
+    before the number that announces them is x86's promise; other processors give none.)
 
     Attributes:
         asked: steps asked for.

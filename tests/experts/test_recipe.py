@@ -20,6 +20,7 @@ from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.zoo import load_expert, snapshots
 from rlcondense.files import read_arrays, slug
 from rlcondense.making import make_task
+from rlcondense.tasks.procgen import GAMES
 
 RECIPE = data_root() / "baselines" / "experts"
 PLAIN, ORDINARY = ("starpilot-plain", "fruitbot-plain"), ("starpilot", "fruitbot")
@@ -153,6 +154,15 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The three files as modules."""
     monkeypatch.syspath_prepend(str(RECIPE))
     return {name: __import__(name) for name in ("games", "teachers", "students")}
+
+
+def test_the_page_has_its_place_for_the_table(recipe: dict[str, ModuleType]) -> None:
+    page = (RECIPE / "README.md").read_text()
+    filled = recipe["games"].fill(page)
+    assert recipe["games"].fill(filled) == filled
+    title, row = filled.split("<!-- experts -->\n")[1].splitlines()[::2][:2]
+    assert title.startswith("| task ")
+    assert any(row.startswith(f"| {game}") for game in GAMES)
 
 
 def test_views_that_part_are_refused(recipe: dict[str, ModuleType]) -> None:

@@ -91,7 +91,7 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         rows.append([entry.aliases[0], card["network"], made, *by_split, told if published else ""])
     headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
                "expert, held-out", "published"]  # fmt: skip
-    return tabulate(rows, headers, form, disable_numparse=True)
+    return str(tabulate(rows, headers, form, disable_numparse=True))
 
 
 def version_of(expert_id: str) -> tuple[str, int]:

@@ -441,7 +441,6 @@ def serve(
     acting, learning = Stream(device, priority=-1), [Stream(device) for _ in range(LEARNING)]
     synchronise(device)
     schedule.begin()
-    make_folder(out)
     (out / LOG).write_text("minutes,task,steps,return\n")
     reported = saved = 0.0
     try:
@@ -505,6 +504,20 @@ def load(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy weights into a network's own tensors, which graphs have captured."""
     for name, value in network.state_dict().items():
         value.copy_(weights[name])
+
+
+def new_folder(out: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        BadConfig: it holds one already.
+    """
+    if (out / WEIGHTS).exists():
+        raise BadConfig(
+            f"{out} holds a run already; name another folder, and --start {out / WEIGHTS} there "
+            "goes on from its weights"
+        )
+    make_folder(out)
 
 
 def game_folder(out: Path, task: ProcgenTask) -> Path:

@@ -37,6 +37,7 @@ from games import (
     game_folder,
     is_done,
     label,
+    new_folder,
     options,
     pin,
     procgen_tasks,
@@ -388,6 +389,7 @@ def main(
     config = make_config(DistilConfig, {**precision, **settings_of(pairs)}, "the distillation")
     schedule, games = Schedule(minutes, steps), procgen_tasks(tasks or ORDINARY)
     taught_by = [teacher_of(task, teachers) for task in games]
+    new_folder(out)
     memory = SharedFrames(len(games), config.num_envs)
     processes = Processes(list(map(label, games)))
     views = [(task, plain) for task, (plain, _) in zip(games, taught_by, strict=True)]

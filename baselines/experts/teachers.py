@@ -39,6 +39,7 @@ from games import (
     game_folder,
     is_done,
     label,
+    new_folder,
     options,
     pin,
     procgen_tasks,
@@ -362,6 +363,7 @@ def main(
     """Train PPO experts of Procgen TASKS side by side; by default of all sixteen plain ones."""
     config, schedule = configure(settings_of(pairs), cpu), Schedule(minutes, steps)
     games = procgen_tasks(tasks or PLAIN)
+    new_folder(out)
     memory, processes = SharedRollouts(len(games), config), Processes(list(map(label, games)))
     processes.start(partial(step_environments, games, config, memory, processes))
     device = choose_device(cpu)

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+import rlcondense
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.zoo import load_expert, snapshots
 from rlcondense.files import read_arrays, slug
 from rlcondense.making import make_task
+from rlcondense.running.environment import source_sha256
 from rlcondense.tasks.procgen import GAMES
 
 RECIPE = data_root() / "baselines" / "experts"
@@ -165,6 +167,12 @@ def test_the_page_has_its_place_for_the_table(recipe: dict[str, ModuleType]) -> 
     assert any(row.startswith(f"| {game}") for game in GAMES)
 
 
+def test_a_run_is_not_written_over(recipe: dict[str, ModuleType], made: Path) -> None:
+    arguments = ["--cpu", "--steps", "9", "--out", str(made / "teachers")]
+    with pytest.raises(BadConfig, match="teachers holds a run already"):
+        recipe["teachers"].main(arguments, standalone_mode=False)
+
+
 def test_views_that_part_are_refused(recipe: dict[str, ModuleType]) -> None:
     pair = (make_task("starpilot"), make_task("starpilot-plain"))
 
@@ -285,3 +293,17 @@ def test_what_cannot_be_is_refused_before_anything_starts(
             [*arguments, "--cpu", "--out", str(tmp_path / "out")], standalone_mode=False
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_where_a_wheel_keeps_the_recipe_changes_no_key_of_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rlcondense, "__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "__init__.py").touch()
+    before = source_sha256()
+    inside = tmp_path / "_catalogue" / "baselines" / "experts"
+    inside.mkdir(parents=True)
+    (inside / "games.py").write_text("one = 1\n")
+    assert source_sha256() == before
+    (tmp_path / "games.py").write_text("one = 1\n")
+    assert source_sha256() != before

@@ -61,22 +61,22 @@ def _small(script: str, out: Path, names: tuple[str, ...], *more: str) -> list[s
     return command
 
 
-def _make(out: Path, *device: str) -> None:
+def _commands(out: Path, *device: str) -> list[list[str]]:
     teachers = out / "teachers"
-    _run(
+    return [
         _small("teachers", teachers, PLAIN, *device, "--episodes", "0"),
         _small("teachers", out / "further", PLAIN[:1], *device, "--episodes", "2",
                "--start", str(teachers / "latest.safetensors")),
         _small("students", out / "students", ORDINARY, *device, "--episodes", "0",
                "--teachers", str(teachers)),
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both scripts leave of two games, and of one that goes on from its weights."""
     out = tmp_path_factory.mktemp("recipe")
-    _make(out, "--cpu")
+    _run(*_commands(out, "--cpu"))
     return out
 
 
@@ -87,7 +87,8 @@ def _folder(out: Path, name: str) -> tuple[str, Path]:
 
 @pytest.mark.gpu
 def test_a_gpu_makes_the_same_of_captured_graphs(tmp_path: Path) -> None:
-    _make(tmp_path)
+    for command in _commands(tmp_path):  # each in a process that has not called CUDA yet
+        _run(command)
     for name in ORDINARY:
         expert = load_expert(*_folder(tmp_path / "students", name))
         assert expert.card["environment"]["device"] == "cuda"

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ class ActorCritic(PolicyNetwork):
             return self.outputs(features), self.value_head(features).squeeze(1)
 
 
-class _Categorical:
+class Categorical:
     """Distributions over discrete actions, of logits `(B, A)`."""
 
     def __init__(self, outputs: Tensor) -> None:
@@ -170,7 +170,7 @@ class _Categorical:
         return -(self._log_probs.exp() * self._log_probs).sum(1)
 
 
-class _Gaussian:
+class Gaussian:
     """Distributions over vectors, of means and logarithms of standard deviations `(B, 2A)`."""
 
     def __init__(self, outputs: Tensor) -> None:
@@ -188,10 +188,36 @@ class _Gaussian:
         return (self._log_std + math.log(2 * math.pi * math.e) / 2).sum(1)
 
 
-DISTRIBUTIONS: dict[str, type[_Categorical] | type[_Gaussian]] = {
-    "categorical": _Categorical,
-    "gaussian": _Gaussian,
+DISTRIBUTIONS: dict[str, type[Categorical] | type[Gaussian]] = {
+    "categorical": Categorical,
+    "gaussian": Gaussian,
 }
+
+
+def ppo_loss(
+    distribution: Categorical | Gaussian, values: Tensor, batch: Mapping[str, Tensor], c: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Compute the clipped loss (equation 9) of a minibatch of B transitions, and its parts.
+
+    Args:
+        distribution: what the policy now draws actions from.
+        values: `(B,)` what the network now gives.
+        batch: `actions`, and `(B,)` the `log_probs` and `values` of when they were taken, the
+            `advantages` and the `returns`.
+        c: the settings.
+
+    Returns:
+        The loss, and `(3,)` policy loss, value loss and entropy, without gradients.
+    """
+    ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
+    clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
+    policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
+    entropy = distribution.entropy().mean()
+    moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
+    errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
+    value_loss = errors.mean() / 2
+    loss = policy_loss - c.entropy_bonus * entropy + c.value_weight * value_loss
+    return loss, torch.stack([policy_loss, value_loss, entropy]).detach()
 
 
 def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -221,8 +247,13 @@ class Trained:
     recent_return: float
 
 
-class _RewardScale:
-    """Divides rewards by the running standard deviation of the discounted return."""
+class RewardScale:
+    """Rewards divided by the running standard deviation of the discounted return.
+
+    Args:
+        num_envs: N, parallel environments.
+        discount: gamma.
+    """
 
     def __init__(self, num_envs: int, discount: float) -> None:
         self.discount = discount
@@ -232,6 +263,7 @@ class _RewardScale:
     def __call__(
         self, rewards: npt.NDArray[np.float32], first: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
+        """Scale the `(N,)` rewards of one step, in which the episodes of `first` have ended."""
         self.returns = self.returns * self.discount + rewards
         mean, variance, count = self.moments
         n, delta = len(rewards), self.returns.mean() - mean
@@ -308,7 +340,7 @@ class Trainer:
         )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.groups = self._make_groups(num_threads)
-        self.reward_scale = _RewardScale(config.num_envs, config.discount)
+        self.reward_scale = RewardScale(config.num_envs, config.discount)
         self.episode_returns = np.zeros(config.num_envs)
         self.recent: deque[float] = deque(maxlen=100)
         self.steps, self.seconds = 0, 0.0
@@ -547,20 +579,12 @@ class Trainer:
         c = self.config
         with self._autocast():
             outputs, values = self.forward(self._shown(batch["observations"]))
-        distribution = self.distribution(outputs)
-        ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
-        clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
-        policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
-        entropy = distribution.entropy().mean()
-        moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
-        errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
-        value_loss = errors.mean() / 2
-        loss = policy_loss - c.entropy_bonus * entropy + c.value_weight * value_loss
+        loss, parts = ppo_loss(self.distribution(outputs), values, batch, c)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), c.max_gradient_norm)
         self.optimiser.step()
-        return torch.stack([policy_loss, value_loss, entropy]).detach()
+        return parts
 
     def _save(self) -> None:
         arrays: dict[str, npt.NDArray[Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -63,18 +64,19 @@ def shipped_experts() -> dict[str, str]:
     return {card["task"]: card["id"] for card in shipped_cards()}
 
 
-def expert_table(form: str = "simple") -> str:
+def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> str:
     """The newest expert of each task beside the random policy and, where any is, what is published.
 
     Args:
         form: of `tabulate`'s tables.
+        tasks: ids of those to show; all by default.
     """
     from tabulate import tabulate
 
     newest = set(shipped_experts().values())
     rows = []
     for card in shipped_cards():
-        if card["id"] not in newest:
+        if card["id"] not in newest or (tasks is not None and card["task"] not in tasks):
             continue
         entry = find("tasks", card["task"])
         made = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
@@ -89,7 +91,7 @@ def expert_table(form: str = "simple") -> str:
         rows.append([entry.aliases[0], card["network"], made, *by_split, told if published else ""])
     headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
                "expert, held-out", "published"]  # fmt: skip
-    return tabulate(rows, headers, form, disable_numparse=True)
+    return str(tabulate(rows, headers, form, disable_numparse=True))
 
 
 def version_of(expert_id: str) -> tuple[str, int]:

@@ -54,13 +54,15 @@ def describe(device: str, threads: int) -> dict[str, Any]:
 def source_sha256(*classes: type) -> str:
     """The sha256 of the files that classes are written in, and of this package's own.
 
-    The command line and the reports are left out: they change no result.
+    The command line and the reports are left out: they change no result. So are the recipes among
+    the baselines, which a wheel has inside the package and a checkout beside it.
     """
     package = Path(rlcondense.__file__).parent
     files = {Path(inspect.getfile(cls)) for cls in classes} | {
         file
         for file in package.rglob("*.py")
-        if file.name != "cli.py" and "reporting" not in file.relative_to(package).parts
+        if file.name != "cli.py"
+        and {"reporting", "_catalogue"}.isdisjoint(file.relative_to(package).parts)
     }
     digest = hashlib.sha256()
     for file in sorted(files):

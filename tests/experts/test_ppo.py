@@ -131,7 +131,7 @@ def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -
 
 def test_rewards_are_scaled_by_the_spread_of_discounted_returns() -> None:
     rng = np.random.default_rng(0)
-    scale = ppo._RewardScale(32, 0.9)
+    scale = ppo.RewardScale(32, 0.9)
     returns = np.zeros(32)
     history = []
     for _ in range(300):

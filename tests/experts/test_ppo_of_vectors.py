@@ -46,7 +46,9 @@ def test_the_catalogues_settings_of_cartpole_train_an_expert_in_seconds(tmp_path
     assert path.stat().st_size < 30_000
     expert = zoo.load_expert("classic/cartpole-v0", tmp_path)
     assert (expert.network.spec.width, expert.network.spec.activation) == (64, "tanh")
-    assert evaluate_expert("cartpole", folder=tmp_path, episodes=20)["seen"]["mean"] > 150
+    assert (
+        evaluate_expert("cartpole", folder=tmp_path, episodes=20)["returns"]["seen"]["mean"] > 150
+    )
     mixed = collect_dataset(make_task("cartpole"), "mixed", folder=tmp_path, episodes=20)
     assert mixed.lengths.max() > 3 * mixed.lengths.min()
 

@@ -38,8 +38,8 @@ from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
 
-# Settings that suit a GPU better: what the shipped students of Procgen's ordinary frames were
-# distilled with, in 1.5 to 2.3 million steps.
+# Settings that suit a GPU better: of the shipped students of Procgen's ordinary frames, which were
+# distilled in 1.5 to 2.3 million steps.
 ON_GPU: Mapping[str, Any] = MappingProxyType(
     {
         "network": "impala-patch2",
@@ -118,16 +118,16 @@ class DistilConfig:
         return self.num_envs * self.rollout_length
 
     def teacher_share(self, steps: int) -> float:
-        """The share of the actions that are the teacher's after so many steps."""
+        """Compute the teacher's share of the actions (beta) after so many steps."""
         return max(0.0, 1 - steps / (self.mixing * self.steps)) if self.mixing else 0.0
 
     def rate_after(self, steps: int) -> float:
-        """The learning rate after so many steps."""
+        """Compute the learning rate after so many steps."""
         left = max(0.0, 1 - steps / self.steps)
         return self.learning_rate * min(1.0, left / self.cooldown if self.cooldown else 1.0)
 
     def updates_after(self, steps: int) -> int:
-        """How many updates are due after so many steps."""
+        """Count the updates that are due after so many steps."""
         learned = max(0, steps - self.learning_starts)
         return int(learned * self.samples_per_step / self.batch_size)
 
@@ -179,44 +179,50 @@ class Lockstep:
             Rewards and whether episodes ended, `(N,)` each.
 
         Raises:
-            BadConfig: the two do not agree in them.
+            BadConfig: the two tasks differ in one of these.
         """
         self.observations, *ours, _ = self.env.step(actions)
         self.teacher_observations, *theirs, _ = self.teacher_env.step(actions)
-        for name, mine, others in zip(
-            ("rewards", *["episode ends"] * 2), ours, theirs, strict=True
+        for what, a, b in zip(
+            ("rewards", "episode ends", "episode ends"), ours, theirs, strict=True
         ):
-            if not np.array_equal(mine, others):
-                raise BadConfig(f"{self._pair}: they do not keep step, their {name} differ")
+            if not np.array_equal(a, b):
+                raise BadConfig(f"{self._pair}: they do not keep step, their {what} differ")
         rewards, terminations, truncations = ours
         return rewards, terminations | truncations
 
 
-class Memory:
-    """The last frames and their labels.
-
-    A checkpoint need not hold the frames: it holds the states of the environments that the oldest
-    frames began in, and the actions since, which show the same frames again.
-
-    Args:
-        env: the environments whose frames are kept.
-        observations: of theirs, `(N, *observation)`.
-        slots: how many steps of the environments.
-        num_actions: A.
-        device: where they lie.
+@dataclass
+class _Lap:
+    """One filling of the memory from its first slot on.
 
     Attributes:
-        frames: `(slots, N, *observation)`, the channel last, as networks like them in memory.
-        labels: `(slots, N, A)`.
-        filled: how many of the slots are.
+        states: of the environments before it.
+        actions: `(N,)` each, taken since.
     """
 
-    @dataclass
-    class _Lap:
-        """States before the first slot was filled, and the actions after each."""
+    states: list[bytes]
+    actions: list[Array] = field(default_factory=list)
 
-        states: list[bytes]
-        actions: list[Array] = field(default_factory=list)
+
+class Memory:
+    """A ring of the last frames and their labels.
+
+    A checkpoint holds no frames. The states of the environments when the oldest ones were shown,
+    and the actions taken since, show the same frames again.
+
+    Args:
+        env: the student's environments, whose frames are kept.
+        observations: what they show, `(N, *observation)`.
+        slots: steps of the environments that there is room for.
+        num_actions: A.
+        device: where frames and labels are kept.
+
+    Attributes:
+        frames: `(slots, N, *observation)`, with channels last.
+        labels: `(slots, N, A)`.
+        filled: number of slots that hold something.
+    """
 
     def __init__(
         self, env: Any, observations: Array, slots: int, num_actions: int, device: torch.device
@@ -225,12 +231,12 @@ class Memory:
         self.frames = torch.empty((slots, *frames.shape), dtype=frames.dtype, device=device)
         self.labels = torch.empty((slots, len(frames), num_actions), device=device)
         self.filled = 0
-        self._env, self._slot, self._laps = env, 0, list[Memory._Lap]()
+        self._env, self._slot, self._laps = env, 0, list[_Lap]()
 
     def add(self, frames: Tensor, labels: Tensor, actions: Array) -> None:
         """Keep frames `(N, *observation)`, labels `(N, A)` and the actions `(N,)` taken there."""
         if self._slot == 0:
-            self._laps = [*self._laps[-1:], self._Lap(self._env.get_state())]
+            self._laps = [*self._laps[-1:], _Lap(self._env.get_state())]
         self.frames[self._slot] = frames.movedim(1, -1)
         self.labels[self._slot] = labels
         self._laps[-1].actions.append(actions)
@@ -245,7 +251,7 @@ class Memory:
         return frames.index_select(0, which).movedim(-1, 1), labels.index_select(0, which)
 
     def arrays(self) -> dict[str, Array]:
-        """All that `replay` needs, for a checkpoint."""
+        """Collect what `replay` needs, for a checkpoint."""
         return {
             **runs.state_arrays("memory.state", self._laps[0].states),
             "memory.actions": np.stack([a for lap in self._laps for a in lap.actions]),
@@ -253,7 +259,11 @@ class Memory:
         }
 
     def replay(self, arrays: runs.Arrays) -> Array:
-        """Fill the memory of what `arrays` gave, and show what the environments do after it."""
+        """Fill the memory from what `arrays` collected.
+
+        Returns:
+            What the environments show after the last action.
+        """
         labels = torch.from_numpy(arrays["memory.labels"])
         self.labels[: len(labels)] = labels.to(self.labels.device)
         states = runs.states_of(arrays, "memory.state", range(self.labels.shape[1]))
@@ -265,12 +275,12 @@ class Memory:
 
 
 class Distiller:
-    """One distillation, which can be stopped after any rollout and taken up again.
+    """One run of distillation, which can be stopped after any rollout and resumed.
 
     Args:
-        task: what the student plays, on seen levels.
-        teacher: who labels.
-        teacher_task: what the teacher sees; it has to keep step with `task`.
+        task: the student's; its seen levels are played.
+        teacher: the expert that labels.
+        teacher_task: the teacher's, which has to keep step with `task`.
         config: settings.
         out: folder of the checkpoint and of the log, a JSON object a line.
         device: `cpu` or `cuda`.
@@ -361,11 +371,11 @@ class Distiller:
 
     @torch.no_grad()
     def label(self, observations: Array) -> Tensor:
-        """The teacher's distributions `(B, A)` for what it sees `(B, *observation)`."""
+        """Compute the teacher's distributions `(B, A)` for what it sees `(B, *observation)`."""
         return self.teacher(torch.from_numpy(observations).to(self.device)).softmax(1)  # type: ignore[no-any-return]
 
     def _update(self) -> float:
-        """Learn as much as is due, and return the mean divergence, nan where nothing was."""
+        """Make the updates that are due, and return their mean divergence (nan without any)."""
         c = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = c.rate_after(self.steps)
@@ -421,7 +431,7 @@ class Distiller:
         write_arrays(self.out / CHECKPOINT, arrays)
 
     def _settings(self) -> dict[str, Any]:
-        """All that must not change when a run is taken up again."""
+        """Collect what must not change when a run is resumed."""
         return {
             "task": self.task.id,
             "teacher's sha256": self.teacher_sha256,

@@ -137,7 +137,7 @@ def _logged_steps(line: bytes) -> float:
 def learning_arrays(
     network: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
 ) -> dict[str, npt.NDArray[Any]]:
-    """Weights, the optimiser's moments and the generator's state, for a checkpoint."""
+    """Collect weights, the optimiser's moments and the generator's state, for a checkpoint."""
     arrays = {f"network.{k}": v.cpu().numpy() for k, v in network.state_dict().items()}
     for i, moments in optimiser.state_dict()["state"].items():
         arrays |= {f"optimiser.{i}.{k}": v.cpu().numpy() for k, v in moments.items()}
@@ -150,7 +150,7 @@ def restore_learning(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:
-    """Put back what `learning_arrays` gave."""
+    """Put back what `learning_arrays` collected."""
     tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
     network.load_state_dict(_under(tensors, "network."))
     moments = {i: _under(tensors, f"optimiser.{i}.") for i, _ in enumerate(network.parameters())}
@@ -163,12 +163,12 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def state_arrays(name: str, states: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
-    """States of environments, for a checkpoint."""
+    """Lay out the states of environments, for a checkpoint."""
     return {f"{name}.{i}": np.frombuffer(state, np.uint8) for i, state in enumerate(states)}
 
 
 def states_of(arrays: Arrays, name: str, which: Sequence[int]) -> list[bytes]:
-    """Those of the environments numbered `which` from what `state_arrays` gave."""
+    """Read the states of the environments numbered `which` from what `state_arrays` made."""
     return [arrays[f"{name}.{i}"].tobytes() for i in which]
 
 
@@ -179,12 +179,12 @@ def check_resumable(env: Any, task: Task) -> None:
 
 
 def json_array(value: Any) -> npt.NDArray[np.uint8]:
-    """A plain value as bytes, for a checkpoint."""
+    """Encode a plain value as JSON in bytes, for a checkpoint."""
     return np.frombuffer(canonical_json(value).encode(), np.uint8)
 
 
 def check_settings(path: Path, trained: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise `BadConfig` unless a checkpoint's settings are those of the run that goes on from it.
+    """Raise `BadConfig` unless a checkpoint's settings are those of the run that resumes it.
 
     Args:
         path: of the checkpoint.

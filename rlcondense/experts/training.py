@@ -130,7 +130,8 @@ def distil_expert(
     card = {
         "command": command,
         "algorithm": "DAgger with soft labels (Ross et al. 2011)",
-        "teacher": {"id": expert.id, "sha256": expert.sha256, "task": expert.card["task"]},
+        "teacher": expert.id,
+        "teacher_sha256": expert.sha256,
     }
     return _ship(trained, made, config, card, out, episodes, device, progress)
 

@@ -287,9 +287,9 @@ def test_the_command_leaves_an_expert_whose_card_names_its_teacher(
     assert done.exit_code == 0, done.output
     assert "32 steps in" in done.stdout
     expert = zoo.load_expert("procgen/starpilot-easy-v0", tmp_path)
-    sha256 = zoo.load_expert("procgen/starpilot-plain-v0", teacher).sha256
-    plain = "procgen/starpilot-plain-v0"
-    assert expert.card["teacher"] == {"id": plain, "sha256": sha256, "task": plain}
+    plain_expert = zoo.load_expert("procgen/starpilot-plain-v0", teacher)
+    assert expert.card["teacher"] == plain_expert.id
+    assert expert.card["teacher_sha256"] == plain_expert.sha256
     assert expert.card["command"].startswith(
         f"rlcondense expert distil starpilot --teacher {teacher}"
     )

@@ -853,65 +853,102 @@ def new_method(name: str, out: Path | None) -> None:
 
 @main.group()
 def expert() -> None:
-    """Train and evaluate experts."""
+    """Train, distil and evaluate experts."""
+
+
+_NETWORKS = click.Choice(["compact", "impala", "impala-patch2", "impala-patch4", "mlp", "nature"])
+_training = _options(
+    click.option("--seed", default=0, show_default=True),
+    click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint."),
+    click.option("--restart", is_flag=True, help="Discard the folder's checkpoint and begin anew."),
+    click.option(
+        "--episodes",
+        default=500,
+        show_default=True,
+        help="Episodes of its evaluation on each split.",
+    ),
+    click.option(
+        "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Another setting. Repeatable."
+    ),
+    _device,
+)
 
 
 @expert.command("train")
 @click.argument("task")
 @click.option(
     "--network",
-    type=click.Choice(["compact", "impala", "impala-patch2", "impala-patch4", "mlp", "nature"]),
+    type=_NETWORKS,
     help="Default: the task's in the catalogue, else impala, or mlp for vectors.",
 )
 @click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
-@click.option("--seed", default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder. Default: results/experts/TASK."
 )
-@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
-@click.option("--restart", is_flag=True, help="Discard the folder's checkpoint and begin anew.")
-@click.option(
-    "--episodes", default=500, show_default=True, help="Episodes of its evaluation on each split."
-)
-@click.option(
-    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Another setting of PPO. Repeatable."
-)
-@_device
-def expert_train(
-    task: str,
-    network: str | None,
-    steps: int | None,
-    seed: int,
-    out: Path | None,
-    resume: bool,
-    restart: bool,
-    episodes: int,
-    pairs: Sequence[str],
-    device: str,
-) -> None:
+@_training
+def expert_train(task: str, **options: Any) -> None:
     """Train an expert by PPO and write its weights and card to a folder."""
     from rlcondense.experts.training import train_expert
 
+    _train(train_expert, ["train", task], (task,), **options)
+
+
+@expert.command("distil")
+@click.argument("task")
+@click.option(
+    "--teacher",
+    required=True,
+    metavar="ID|FOLDER",
+    help="Expert of a task that is TASK but for the picture: its id, its task, or a folder.",
+)
+@click.option(
+    "--network",
+    type=_NETWORKS,
+    help="The student's. Default: nature, on a GPU impala-patch2, or mlp for vectors.",
+)
+@click.option("--steps", type=int, help="Environment steps. Default: 500,000, on a GPU 2,000,000.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/distilled/TASK."
+)
+@_training
+def expert_distil(task: str, teacher: str, **options: Any) -> None:
+    """Distil an expert from a teacher that sees another picture of the same game.
+
+    Both step in lockstep on seen levels; the student learns the teacher's distributions (DAgger).
+    """
+    from rlcondense.experts.training import distil_expert
+
+    _train(distil_expert, ["distil", task, "--teacher", teacher], (task, teacher), **options)
+
+
+def _train(
+    train: Callable[..., tuple[Path, dict[str, Any]]],
+    command: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    network: str | None,
+    steps: int | None,
+    seed: int,
+    pairs: Sequence[str],
+    **options: Any,
+) -> None:
+    """Run a training, and print what its card says."""
     settings, learner_settings = _settings(pairs)
     if learner_settings:
-        raise BadConfig("expert train trains no learner: --set takes settings of PPO only")
+        raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
     progress = ConsoleProgress()
     given = {"network": network, "steps": steps, "seed": seed or None}
     said = {name: str(value) for name, value in given.items() if value is not None}
-    command = ["rlcondense", "expert", "train", task]
-    command += [part for name, value in said.items() for part in (f"--{name}", value)]
-    command += [part for pair in pairs for part in ("--set", pair)]
+    words = ["rlcondense", "expert", *command]
+    words += [part for name, value in said.items() for part in (f"--{name}", value)]
+    words += [part for pair in pairs for part in ("--set", pair)]
     try:
-        path, card = train_expert(
-            task,
+        path, card = train(
+            *arguments,
             {**said, **settings},
-            out=out,
-            resume=resume,
-            restart=restart,
-            episodes=episodes,
-            device=device,
-            command=shlex.join(command),
+            command=shlex.join(words),
             progress=progress,
+            **options,
         )
     except KeyboardInterrupt:
         click.echo("\nInterrupted; the same command with --resume goes on.", err=True)

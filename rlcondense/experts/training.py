@@ -13,8 +13,16 @@ import numpy as np
 from rlcondense import catalogue
 from rlcondense.config import make_config
 from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.experts.distil import ON_GPU, DistilConfig, Distiller
 from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.experts.zoo import float16_weights, load_expert, load_newest, save_expert
+from rlcondense.experts.runs import Trained
+from rlcondense.experts.zoo import (
+    find_expert,
+    float16_weights,
+    load_expert,
+    load_newest,
+    save_expert,
+)
 from rlcondense.files import slug
 from rlcondense.making import make_task, suited
 from rlcondense.networks import ANY_OPTION, PolicyNetwork
@@ -66,19 +74,92 @@ def train_expert(
         made, config, out, device=device, resume=resume, restart=restart, num_threads=threads
     )
     trained = trainer.train(progress)
+    card = {"command": command, "algorithm": "PPO (Schulman et al. 2017)"}
+    return _ship(trained, made, config, card, out, episodes, device, progress)
+
+
+def distil_expert(
+    task: str,
+    teacher: str,
+    settings: Mapping[str, str],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    restart: bool = False,
+    episodes: int = 500,
+    device: str = "auto",
+    command: str = "",
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Any]]:
+    """Distil a teacher that sees another picture, evaluate, and write float16 weights and card.
+
+    Args:
+        task: id or alias of what the student plays.
+        teacher: an expert's id, a task's alias, or a folder; its card names its own task.
+        settings: of `DistilConfig`, over those that suit the device and the task.
+        out: folder of checkpoint, log, weights and card.
+        resume: go on from the folder's checkpoint.
+        restart: begin anew where there is a checkpoint.
+        episodes: of the evaluation, on each split.
+        device: `auto`, `cpu` or `cuda`.
+        command: what the user typed, for the card.
+        progress: told the steps done.
+
+    Returns:
+        The weights' path, and the card.
+    """
+    made, device = make_task(task), resolve_device(device)
+    protocol_of(episodes)
+    expert = find_expert(teacher)
+    of_gpu = ON_GPU if device == "cuda" else {}
+    of_task = suited(DistilConfig, made)
+    config = make_config(DistilConfig, {**of_gpu, **of_task, **settings}, "distillation")
+    out = out or Path("results", "distilled", slug(made.id))
+    distiller = Distiller(
+        made,
+        expert,
+        make_task(expert.card["task"]),
+        config,
+        out,
+        device=device,
+        resume=resume,
+        restart=restart,
+        num_threads=os.cpu_count() or 1,
+    )
+    trained = distiller.train(progress)
+    card = {
+        "command": command,
+        "algorithm": "DAgger with soft labels (Ross et al. 2011)",
+        "teacher": expert.id,
+        "teacher_sha256": expert.sha256,
+    }
+    return _ship(trained, made, config, card, out, episodes, device, progress)
+
+
+def _ship(
+    trained: Trained,
+    task: Task,
+    config: PPOConfig | DistilConfig,
+    card: dict[str, Any],
+    out: Path,
+    episodes: int,
+    device: str,
+    progress: Progress,
+) -> tuple[Path, dict[str, Any]]:
+    """Evaluate what a run came to, and write it with a card that says so."""
     # What is evaluated is what is shipped: the weights after rounding to float16.
     shipped = network_from_arrays(trained.network.spec, float16_weights(trained.network), "")
-    card: dict[str, Any] = {
-        "command": command,
+    environment = describe(device, os.cpu_count() or 1)
+    card = {
+        **card,
         "steps": trained.steps,
         "seed": config.seed,
-        "algorithm": "PPO (Schulman et al. 2017)",
         "config": asdict(config),
         "seconds": round(trained.seconds),
-        "environment": {k: v for k, v in describe(device, threads).items() if k != "git"},
-        **measure_policy(shipped, made, episodes, device, progress),
+        "environment": {k: v for k, v in environment.items() if k != "git"},
+        **measure_policy(shipped, task, episodes, device, progress),
     }
-    return save_expert(made.id, trained.network, card, out), card
+    return save_expert(task.id, trained.network, card, out), card
 
 
 def evaluate_expert(

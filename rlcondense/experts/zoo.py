@@ -182,6 +182,35 @@ def load_newest(task_id: str) -> Expert:
     return load_expert(experts[task_id])
 
 
+def find_expert(name: str) -> Expert:
+    """Load an expert by its id, a task's newest by its alias, or the only one in a folder.
+
+    Raises:
+        UnknownName: it is none of these.
+        BadConfig: it is a folder that holds no expert, or several.
+    """
+    if Path(name).is_dir():
+        return _only_expert(Path(name))
+    ids = [card["id"] for card in shipped_cards()]
+    if name in ids:
+        return load_expert(name)
+    try:
+        task_id = find("tasks", name).id
+    except UnknownName:
+        raise UnknownName("expert", name, ids, "or a folder of 'expert train'") from None
+    return load_newest(task_id)
+
+
+def _only_expert(folder: Path) -> Expert:
+    cards = [p for p in folder.glob("*.json") if p.with_suffix(".safetensors").exists()]
+    if len(cards) != 1:
+        raise BadConfig(
+            f"{folder} holds {len(cards) or 'no'} finished experts; name a folder of one"
+        )
+    card = read_json(cards[0])
+    return load_expert(card.get("id", card["task"]), folder)
+
+
 def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
     """The policies that training left in `folder`, by environment steps, the expert last."""
     expert = load_expert(task_id, folder)

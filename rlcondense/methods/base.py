@@ -15,7 +15,13 @@ from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
 from rlcondense.costs import measured, peak_memory_bytes
-from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.columns import (
+    check_action_space,
+    check_arrays,
+    check_dataset,
+    check_rows,
+)
+from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded
 from rlcondense.experts.zoo import Expert
 from rlcondense.methods.checkpoint import Checkpoint
@@ -28,7 +34,6 @@ from rlcondense.methods.condensed import (
     Displacement,
     Initialisation,
     MatchingLoss,
-    check_rows,
     with_next_rows,
 )
 from rlcondense.methods.detectors import with_findings
@@ -260,15 +265,20 @@ class Method(ABC, Generic[ConfigT]):
             made_from: what else has to agree for that, such as versions.
 
         Raises:
-            BadConfig: the budget is nothing or more than there is, or a need is not met.
+            BadConfig: the budget is nothing or more than there is, a need is not met, or the data
+                are of held-out levels.
             BudgetExceeded: the method gave back too much.
-            CorruptArtifact: the method gave back something that is no dataset.
+            CorruptArtifact: the dataset does not fit the task, or the method gave back something
+                that is no dataset.
         """
         if seed < 0:
             raise BadConfig(f"seed must be at least 0, not {seed}")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
         source = dataset if self.takes_data else None
         self._check_needs(source, expert)
+        check_action_space(task.action_space, f"task {task.id!r}")
+        if source is not None:
+            check_dataset(source, task)
         problem = Problem(
             source=source,
             task=task.seen_only(),
@@ -292,6 +302,7 @@ class Method(ABC, Generic[ConfigT]):
             problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
         with measured(device) as seconds:
             result = self._condense(problem)
+        self._check_kind(result)
         if problem.checkpoint is not None:
             seconds.add(problem.checkpoint.before)
         result = replace(result, columns=with_next_rows(result.columns))
@@ -350,6 +361,13 @@ class Method(ABC, Generic[ConfigT]):
             raise BadConfig(f"method {self.id!r} needs the expert of {whose}")
         if dataset is not None and "action_probs" in self.needs and dataset.action_probs is None:
             raise BadConfig(f"method {self.id!r} needs a dataset with action_probs")
+
+    def _check_kind(self, result: object) -> None:
+        if not isinstance(result, Condensation):
+            raise CorruptArtifact(
+                f"method {self.id!r} gave {type(result).__name__}, not a Condensation"
+            )
+        check_arrays(result.columns, {*COLUMNS, *EXTRA, "next_observations"}, f"method {self.id!r}")
 
     def _check_result(self, result: Condensation, problem: Problem) -> None:
         columns = result.columns

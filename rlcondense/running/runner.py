@@ -40,7 +40,6 @@ from rlcondense.methods.condensed import (
     ARRAYS,
     Budget,
     CondensedDataset,
-    check_rows,
     load_condensed,
 )
 from rlcondense.methods.detectors import constant_student, detect

@@ -37,6 +37,7 @@ class GymnasiumTask(LevelTask):
     """
 
     replays = False
+    levels_are_reset_seeds = True
 
     id: str
     env: str

@@ -387,28 +387,15 @@ class EnvironmentValidator:
         return shown
 
     def outcome(
-        self, rewards: Any, terminations: Any, truncations: Any, active: Array
-    ) -> tuple[Array, Array]:
-        """The rewards `(E,)` of a step and whether episodes ended `(E,)`.
-
-        Args:
-            rewards: as the environment gave them.
-            terminations: likewise.
-            truncations: likewise.
-            active: the environments whose values count.
-        """
+        self, rewards: Any, terminations: Any, truncations: Any
+    ) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The rewards `(E,)` of a step, and whether episodes ended `(E,)`."""
         self._steps += 1
         paid = np.asarray(rewards)
         if paid.shape != (self._num_envs,) or paid.dtype.kind not in "fiub":
             raise CorruptArtifact(
                 f"{self._owner} gave rewards of type {paid.dtype} and shape {paid.shape}, not one "
                 f"number for each of {self._num_envs} environments"
-            )
-        if not np.isfinite(paid[active]).all():
-            bad = active[~np.isfinite(paid[active])][0]
-            raise CorruptArtifact(
-                f"{self._owner} paid a reward of {paid[bad]} in environment {bad} at step "
-                f"{self._steps}; rewards must be finite"
             )
         ends = np.asarray(terminations, bool), np.asarray(truncations, bool)
         if any(end.shape != (self._num_envs,) for end in ends):

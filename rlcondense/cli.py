@@ -109,6 +109,9 @@ _what = _options(
     click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
     click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
     _download,
+    click.option(
+        "--heldout-data", is_flag=True, help="Take data of held-out levels; every table says so."
+    ),
 )
 _budget = _options(
     click.option("--size", type=int, help="Budget in transitions. Default: the method's own."),
@@ -204,6 +207,7 @@ def condense(
     task: str,
     dataset: str | None,
     download: bool,
+    heldout_data: bool,
     size: int | None,
     percent: float | None,
     unit: str | None,
@@ -220,8 +224,9 @@ def condense(
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     progress = ConsoleProgress()
     data = condense_to(
-        out, method, task, dataset=dataset, download=download, size=size, percent=percent,
-        unit=unit, seed=seed, device=device, settings=settings, progress=progress,
+        out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+        size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+        progress=progress,
     )  # fmt: skip
     progress.close()
     assert data.report is not None

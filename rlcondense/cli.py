@@ -18,6 +18,7 @@ from rlcondense import __version__
 from rlcondense.console import ConsoleProgress, ConsoleSweep
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
+from rlcondense.terminal import write_what_can_be
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import Entry
@@ -33,6 +34,7 @@ class _Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in arguments
+        write_what_can_be()
         try:
             return super().main([a for a in arguments if a != "--debug"], *rest, **kwargs)
         except RLCondenseError as error:

@@ -154,7 +154,9 @@ def check_actions(actions: Array, space: Space[Any], owner: str) -> None:
         )
     row = first_row(actions, lambda block: (block < 0) | (block >= n))
     if row is not None:
-        raise CorruptArtifact(f"{owner} gave actions outside 0..{n - 1}: {actions[row]} in row {row}")
+        raise CorruptArtifact(
+            f"{owner} gave actions outside 0..{n - 1}: {actions[row]} in row {row}"
+        )
 
 
 def check_labels(probs: Array, space: Space[Any], owner: str) -> None:
@@ -322,15 +324,12 @@ def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> 
     """
     found = np.asarray(actions)
     shape = (count, *(space.shape or ()))
-    if found.shape != shape:
-        if found.ndim > len(shape) or found.dtype.kind not in "fiub":
-            raise CorruptArtifact(f"{owner} gave actions of shape {found.shape}, not {shape}")
-        try:
-            found = np.broadcast_to(found, shape)
-        except ValueError:
-            raise CorruptArtifact(
-                f"{owner} gave actions of shape {found.shape}, not {shape}"
-            ) from None
+    if found.dtype.kind not in "fiub":
+        raise CorruptArtifact(f"{owner} gave actions of type {found.dtype}, which are no numbers")
+    try:
+        found = np.broadcast_to(found, shape)
+    except ValueError:
+        raise CorruptArtifact(f"{owner} gave actions of shape {found.shape}, not {shape}") from None
     if isinstance(space, Box):
         slack = BOX_TOLERANCE * (1 + np.abs(space.high) + np.abs(space.low))
         inside = (found >= space.low - slack) & (found <= space.high + slack)

@@ -281,10 +281,19 @@ def minari_metadata(data: Path) -> dict[str, Any]:
 def minari_facts(dataset_id: str) -> dict[str, Any]:
     """What the metadata of a local Minari dataset say of where it comes from."""
     raw = minari_metadata(minari_path(dataset_id) / "data")
-    facts = {key: raw[key] for key in _SHOWN if raw.get(key)}
+    facts = {key: _finite(raw[key]) for key in _SHOWN if raw.get(key)}
     if environment := _environment(raw)[0]:
         facts["environment"] = environment
     return facts
+
+
+def _finite(value: Any) -> Any:
+    """A value of JSON, as a text if it holds numbers that JSON does not know."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return str(value)
+    return value
 
 
 def _environment(metadata: Mapping[str, Any]) -> tuple[str, str]:
@@ -635,7 +644,9 @@ class _EpisodeReader:
             "observations": self._observations(observations[:length]),
             "actions": actions - self._start if discrete else actions,
             "rewards": _numbers(episode.rewards, (length,), "biuf", f"{where}: rewards"),
-            "terminations": _numbers(episode.terminations, (length,), "b", f"{where}: terminations"),
+            "terminations": _numbers(
+                episode.terminations, (length,), "b", f"{where}: terminations"
+            ),
             "truncations": _numbers(episode.truncations, (length,), "b", f"{where}: truncations"),
             "episode_ids": np.full(length, number),
             "steps": np.arange(length),

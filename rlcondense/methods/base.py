@@ -367,7 +367,13 @@ class Method(ABC, Generic[ConfigT]):
             raise CorruptArtifact(
                 f"method {self.id!r} gave {type(result).__name__}, not a Condensation"
             )
-        check_arrays(result.columns, {*COLUMNS, *EXTRA, "next_observations"}, f"method {self.id!r}")
+        beside = {
+            name: column
+            for name in ("weights", "source_indices", "initial_indices")
+            if (column := getattr(result, name)) is not None
+        }
+        known = {*COLUMNS, *EXTRA, *beside, "next_observations"}
+        check_arrays({**result.columns, **beside}, known, f"method {self.id!r}")
 
     def _check_result(self, result: Condensation, problem: Problem) -> None:
         columns = result.columns
@@ -379,7 +385,8 @@ class Method(ABC, Generic[ConfigT]):
             kept, allowed, unit = size, problem.size, "transitions"
         if kept > allowed:
             raise BudgetExceeded(f"method {self.id!r} kept {kept} {unit}, allowed are {allowed}")
-        check_rows(columns, problem.task, f"method {self.id!r}")
+        weights = {} if result.weights is None else {"weights": result.weights}
+        check_rows({**columns, **weights}, problem.task, f"method {self.id!r}")
 
 
 @dataclass(frozen=True)

@@ -277,8 +277,8 @@ class CondensedDataset(Columns):
                 f"weights must be one number a row, not {self.weights.dtype} of shape "
                 f"{self.weights.shape[1:]}"
             )
-        if not ((self.weights >= 0).all() and 0 < self.weights.sum() < np.inf):
-            raise CorruptArtifact("weights must be finite, not negative, nor all zero")
+        if not ((self.weights >= 0).all() and self.weights.sum() > 0):
+            raise CorruptArtifact("weights must not be negative, nor all zero")
         if self.label_kind not in LABEL_KINDS:
             raise BadConfig(
                 f"label_kind must be one of {', '.join(LABEL_KINDS)}, not {self.label_kind!r}"

@@ -250,9 +250,7 @@ def condense_to(
     name = (dataset or default_dataset(the_task)) if made.takes_data else ""
     source = None
     if name:
-        source = load_dataset(
-            name, download=download, heldout_data=heldout_data, progress=progress
-        )
+        source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
     with lock(out.with_name(f".{out.name}.lock")):
         data = made.condense(
             source,

@@ -22,7 +22,7 @@ from rlcondense.datasets.columns import (
     check_rows,
 )
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
-from rlcondense.errors import BadConfig, BudgetExceeded
+from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import (

@@ -105,7 +105,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         check_regular(path)
         return dict(load_file(path))
-    except (KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+    # Of a type that numpy does not have, safetensors raises one of several errors.
+    except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is not a readable safetensors file: {error}") from error
 
 

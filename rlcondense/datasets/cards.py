@@ -28,8 +28,8 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
         Among others `returns` with quantiles and a histogram (`counts` between `edges`), `actions`
         with how often each is taken (discrete ones) or mean and standard deviation of each
         dimension, `information` with what an observation tells of the action (see
-        `information_of`), `levels` with how many level seeds there are, `lossy` for frames that were
-        stored as JPEG, and what Minari's metadata say.
+        `information_of`), `levels` with how many level seeds there are, `lossy` for frames that
+        were stored as JPEG, and what Minari's metadata say.
     """
     returns = data.episode_returns()
     lengths = np.array([len(rows) for rows in data.episodes])

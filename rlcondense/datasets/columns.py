@@ -52,7 +52,7 @@ def check_action_space(space: Space[Any], owner: str) -> None:
         return
     if not isinstance(space, Box):
         raise BadConfig(f"the action space of {owner}, {space}, is neither discrete nor a box")
-    if space.dtype.kind != "f":
+    if space.dtype is None or space.dtype.kind != "f":
         raise BadConfig(
             f"the actions of {owner} are vectors of {space.dtype}; only Discrete and a Box of "
             "floats are supported"
@@ -430,7 +430,7 @@ def first_row(column: Array, wrong: Callable[[Array], Array]) -> int | None:
     for rows in _blocks(column):
         found = wrong(np.asarray(column[rows]))
         if found.any():
-            return rows.start + int(found.reshape(len(found), -1).any(1).argmax())
+            return int(rows.start) + int(found.reshape(len(found), -1).any(1).argmax())
     return None
 
 

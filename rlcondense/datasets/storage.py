@@ -633,7 +633,7 @@ class _EpisodeReader:
         where, length = f"{self._owner}, episode {number}", len(episode.rewards)
         discrete = isinstance(self.actions, Discrete)
         actions = _numbers(
-            episode.actions, (length, *self.actions.shape), "iu" if discrete else "iuf",
+            episode.actions, (length, *(self.actions.shape or ())), "iu" if discrete else "iuf",
             f"{where}: actions",
         )  # fmt: skip
         seen = np.asarray(episode.observations)
@@ -670,8 +670,9 @@ class _EpisodeReader:
         columns, length = {}, len(actions)
         if "level_seed" in infos:
             levels = np.asarray(infos["level_seed"])
-            shape = (length + (len(levels) > length if levels.ndim else 0),)
-            columns["level_seeds"] = _numbers(levels, shape, "iu", f"{where}: level_seed")[:length]
+            longer = levels.ndim == 1 and len(levels) == length + 1
+            wanted = (length + longer,)
+            columns["level_seeds"] = _numbers(levels, wanted, "iu", f"{where}: level_seed")[:length]
         if "action_probs" in infos:
             probs = np.asarray(infos["action_probs"])
             more = probs.ndim == 2 and len(probs) == length + 1

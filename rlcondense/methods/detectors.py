@@ -191,15 +191,8 @@ def provenance(
         found.append(_finding("another-expert", 1, 0, f"the expert is that of {expert}"))
     if data is None:
         return tuple(found)
-    if isinstance(data, TransitionDataset):
-        heldout, lossy = heldout_rows(data, task), data.origin.lossy
-        where, own = data.task or data.origin.environment, (task.id, getattr(task, "env", task.id))
-    else:
-        heldout, lossy = np.empty(0), False
-        if data.level_seeds is not None:
-            heldout = heldout_levels(data.level_seeds, task)
-        where, own = data.report.task if data.report else None, (task.id,)
-    if where and where not in own:
+    where, heldout, lossy = _origin(data, task)
+    if where not in ("", task.id, getattr(task, "env", "")):
         found.append(_finding("another-task", 1, 0, f"the data were collected on {where}"))
     if len(heldout):
         share, total = len(heldout) / len(data), len(data)
@@ -208,6 +201,16 @@ def provenance(
     if lossy:
         found.append(_finding("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact"))
     return tuple(found)
+
+
+def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str, Array, bool]:
+    """Where data were collected, their rows of held-out levels, and whether frames are lossy."""
+    if isinstance(data, TransitionDataset):
+        where = data.task or data.origin.environment
+        return where, heldout_rows(data, task), data.origin.lossy
+    levels = np.empty(0, np.int64) if data.level_seeds is None else data.level_seeds
+    where = data.report.task or "" if data.report else ""
+    return where, heldout_levels(levels, task), False
 
 
 def _information(policies: PolicyBatch, observations: Array) -> list[float]:

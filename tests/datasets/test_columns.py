@@ -113,7 +113,7 @@ def test_vectors_may_leave_their_box_in_data_and_not_in_play() -> None:
 def test_labels_that_are_no_distributions_are_refused(labels: np.ndarray) -> None:
     good = np.tile([[0.25, 0.75]], (5, 1)).astype(np.float32)
     check_labels(good, Discrete(2), "somebody")
-    with pytest.raises(CorruptArtifact, match="no distribution: .* in row 3"):
+    with pytest.raises(CorruptArtifact, match=r"no distribution: .* in row 3"):
         check_labels(np.vstack([good[:3], labels, good]), Discrete(2), "somebody")
     with pytest.raises(CorruptArtifact, match="must be 0 or more and sum to 1"):
         checked_distributions(labels, "a policy")
@@ -142,7 +142,7 @@ def drawn(rows: int, sharpness: float, actions: int = 3) -> tuple[np.ndarray, np
 def test_distributions_that_contradict_the_actions_are_refused() -> None:
     taken, probs = drawn(400, 3.0)
     check_agreement(taken, probs, "somebody")
-    with pytest.raises(CorruptArtifact, match="contradict its actions: .* below chance"):
+    with pytest.raises(CorruptArtifact, match=r"contradict its actions: .* below chance"):
         check_agreement((taken + 1) % 3, probs, "somebody")
 
 
@@ -351,5 +351,7 @@ def test_frames_have_their_channels_where_they_are_fewest(
 
 def test_the_owner_stands_in_every_message_about_rows(task: Task) -> None:
     rows = {"observations": np.zeros((2, 3, 64, 64), np.uint8), "actions": np.array([0, 15])}
-    with pytest.raises(CorruptArtifact, match="somebody's folder gave actions outside 0..14: 15"):
+    with pytest.raises(
+        CorruptArtifact, match=r"somebody's folder gave actions outside 0\.\.14: 15"
+    ):
         check_rows(rows, task, "somebody's folder")

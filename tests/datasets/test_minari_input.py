@@ -84,7 +84,7 @@ def test_discrete_actions_that_start_elsewhere_are_counted_from_0() -> None:
     create(DATA, [episode(4, actions=np.array([5, 6, 7, 5]))], actions=Discrete(3, start=5))
     assert read_minari(DATA).actions.tolist() == [0, 1, 2, 0]
     create(DATA, [episode(4, actions=np.array([5, 6, 8, 5]))], actions=Discrete(3, start=5))
-    with pytest.raises(CorruptArtifact, match="outside 0..2: 3 in row 2"):
+    with pytest.raises(CorruptArtifact, match=r"outside 0\.\.2: 3 in row 2"):
         read_minari(DATA)
 
 
@@ -215,7 +215,7 @@ def test_a_file_that_leads_elsewhere_is_refused(change: Any, tmp_path: Path) -> 
     shutil.rmtree(columns_folder(DATA), ignore_errors=True)
     with h5py.File(data_file(), "r+") as file:
         change(file, secret)
-    with pytest.raises(CorruptArtifact, match="another file|more than once") as caught:
+    with pytest.raises(CorruptArtifact, match=r"another file|more than once") as caught:
         read_minari(DATA)
     assert "\n" not in str(caught.value)
     assert not columns_folder(DATA).exists()

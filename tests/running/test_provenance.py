@@ -107,7 +107,7 @@ def test_a_condensed_set_of_heldout_levels_is_refused_unless_asked_for(tmp_path:
     (folder / "report.json").write_text('{"label_kind": "hard"}')
     create(DATA, [episode()])
     options: dict[str, Any] = {"dataset": DATA, "results": tmp_path / "r", **QUICK}
-    with pytest.raises(BadConfig, match="held-out levels of .*row 2 first"):
+    with pytest.raises(BadConfig, match=r"held-out levels of .*row 2 first"):
         evaluate_artifact(str(folder), "cartpole", **options)
     result = evaluate_artifact(str(folder), "cartpole", heldout_data=True, **options)
     assert names(result.record) == {"heldout-data"}
@@ -165,9 +165,7 @@ class Odd(Learner[Config]):
 def test_a_learner_that_gives_other_policies_fails_its_cell(kind: str, tmp_path: Path) -> None:
     create(DATA, [episode()])
     rlc.register("learners", "tests-odd", f"{__name__}:Odd")
-    result = quick(
-        tmp_path, learner="tests-odd", learner_settings={"kind": kind}, references=False
-    )
+    result = quick(tmp_path, learner="tests-odd", learner_settings={"kind": kind}, references=False)
     assert result.record["status"] == "failed"
     assert "learner 'tests-odd' gave" in result.record["reason"]
     assert "one for each, in their order" in result.record["reason"]

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
-from rlcondense.datasets.columns import check_values
+from rlcondense.datasets.columns import check_actions, check_agreement, check_labels
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
@@ -80,8 +80,12 @@ def episodes_are_whole(s: Subject) -> None:
 
 def actions_and_labels_fit(s: Subject) -> None:
     """Actions are the task's, and each row of action_probs is a distribution that allows them."""
+    actions, probs, space = s.data.actions, s.data.action_probs, s.task.action_space
     try:
-        check_values(s.data.columns(), s.task.action_space, "it")
+        check_actions(actions, space, "it")
+        if probs is not None:
+            check_labels(probs, space, "it")
+            check_agreement(actions, probs, "it")
     except CorruptArtifact as error:
         raise CheckFailed(str(error)) from error
 

@@ -629,7 +629,9 @@ def run_policy(bench: Bench, name: str) -> Outcome:
             name, bench.task, bench.dataset, expert, bench.seeds, bench.device
         )
         source = bench.dataset if name in ("marginal-policy", "constant-policy") else None
-        said = provenance(source, bench.task, expert.id if expert else "")
+        own = bench.dataset is not None and bench.dataset.task == bench.task.id
+        player = str(expert.card.get("task", expert.id)) if expert and not own else ""
+        said = provenance(source, bench.task, player)
         findings = {"findings": [asdict(finding) for finding in said]} if said else {}
         return {**_evaluated(bench, policies, name, {}), **findings}
 

@@ -172,7 +172,7 @@ def collect(
 
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
     owners = policies.owner, f"task {task.id!r}"
-    rollout = Rollout(env, act, episodes // num_envs, seed, owners=owners)
+    rollout = Rollout(env, act, episodes // num_envs, seed, None, owners)
     started = time.perf_counter()
     for step in itertools.count():
         if rollout.done:

@@ -377,10 +377,12 @@ class EnvironmentValidator:
             raise CorruptArtifact(
                 f"{self._owner} showed observations of shape {shown.shape}, not {self._shape}"
             )
-        if shown.dtype.kind == "f" and not np.isfinite(shown[active]).all():
-            bad = active[first_row(shown[active], lambda block: ~np.isfinite(block))]
+        if shown.dtype.kind != "f" or np.isfinite(shown).all():
+            return shown
+        row = first_row(shown[active], lambda block: ~np.isfinite(block))
+        if row is not None:
             raise CorruptArtifact(
-                f"{self._owner} showed non-finite observations in environment {bad} after "
+                f"{self._owner} showed non-finite observations in environment {active[row]} after "
                 f"{self._steps} steps"
             )
         return shown

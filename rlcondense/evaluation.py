@@ -16,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.collect import Rollout
-from rlcondense.datasets.columns import check_action_space, check_played_levels, checked_actions
+from rlcondense.datasets.columns import (
+    check_action_space,
+    check_played_levels,
+    checked_actions,
+    owner_of,
+)
 from rlcondense.errors import BadConfig
 from rlcondense.policies import PolicyBatch, noise_stream
 from rlcondense.progress import Progress, silent
@@ -159,7 +164,7 @@ class _Seat:
         env = task.make_vec(
             split, environments, seed=protocol.seed, num_threads=num_threads, copy=False
         )
-        owners = policies.owner, f"task {task.id!r}"
+        owners = owner_of(policies), f"task {task.id!r}"
         self.rollout = Rollout(
             env, self._act, protocol.quota, protocol.seed, self._player.observe, owners
         )
@@ -190,7 +195,7 @@ def _advance(policies: PolicyBatch, group: Sequence[_Seat]) -> None:
             policies.act(np.concatenate(observations), which, noise),
             len(which),
             playing[0].space,
-            policies.owner,
+            owner_of(policies),
         )
         for seat, some in zip(playing, np.split(actions, np.cumsum(sizes)[:-1]), strict=True):
             seat.rollout.start_step(some)

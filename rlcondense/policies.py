@@ -17,7 +17,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 from torch.func import functional_call, vmap
 
-from rlcondense.datasets.columns import check_action_space, checked_distributions
+from rlcondense.datasets.columns import check_action_space, checked_distributions, owner_of
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -44,11 +44,6 @@ class PolicyBatch:
     action_selection: str = "sample"
     acts_together: bool = False
 
-    @property
-    def owner(self) -> str:
-        """What the policies are called in messages."""
-        return f"{type(self).__name__}, the policies,"
-
     def action_probs(self, observations: Array, policy_index: Array) -> Array:
         """The distribution over actions `(B, A)` of each observation under its policy."""
         raise NotImplementedError(f"{type(self).__name__} has no distribution over actions")
@@ -65,7 +60,7 @@ class PolicyBatch:
         Returns:
             `(B,)` int64 actions, or `(B, A)` float32.
         """
-        probs = checked_distributions(self.action_probs(observations, policy_index), self.owner)
+        probs = checked_distributions(self.action_probs(observations, policy_index), owner_of(self))
         if self.action_selection == "greedy":
             return np.asarray(probs.argmax(1))
         return sample_actions(probs, noise)

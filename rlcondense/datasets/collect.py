@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
-from rlcondense.datasets.columns import EnvironmentValidator, checked_actions
+from rlcondense.datasets.columns import EnvironmentValidator, checked_actions, owner_of
 from rlcondense.datasets.traces import Trace, quantise
 from rlcondense.errors import BadConfig
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
@@ -171,7 +171,7 @@ def collect(
         return actions
 
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
-    owners = policies.owner, f"task {task.id!r}"
+    owners = owner_of(policies), f"task {task.id!r}"
     rollout = Rollout(env, act, episodes // num_envs, seed, None, owners)
     started = time.perf_counter()
     for step in itertools.count():

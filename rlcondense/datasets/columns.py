@@ -291,6 +291,11 @@ def check_policies(policies: Any, seeds: tuple[int, ...], owner: str) -> None:
         )
 
 
+def owner_of(policies: object) -> str:
+    """What policies are called in messages."""
+    return f"policies of type {type(policies).__name__}"
+
+
 def checked_distributions(probs: Any, owner: str) -> Array:
     """The distributions `(B, A)` of a policy, as an array.
 

@@ -18,6 +18,7 @@ from rlcondense import __version__
 from rlcondense.console import ConsoleProgress, ConsoleSweep
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
+from rlcondense.terminal import write_what_can_be
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import Entry
@@ -33,6 +34,7 @@ class _Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in arguments
+        write_what_can_be()
         try:
             return super().main([a for a in arguments if a != "--debug"], *rest, **kwargs)
         except RLCondenseError as error:
@@ -109,6 +111,9 @@ _what = _options(
     click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
     click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
     _download,
+    click.option(
+        "--heldout-data", is_flag=True, help="Take data of held-out levels; every table says so."
+    ),
 )
 _budget = _options(
     click.option("--size", type=int, help="Budget in transitions. Default: the method's own."),
@@ -204,6 +209,7 @@ def condense(
     task: str,
     dataset: str | None,
     download: bool,
+    heldout_data: bool,
     size: int | None,
     percent: float | None,
     unit: str | None,
@@ -220,8 +226,9 @@ def condense(
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     progress = ConsoleProgress()
     data = condense_to(
-        out, method, task, dataset=dataset, download=download, size=size, percent=percent,
-        unit=unit, seed=seed, device=device, settings=settings, progress=progress,
+        out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+        size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+        progress=progress,
     )  # fmt: skip
     progress.close()
     assert data.report is not None

@@ -131,7 +131,11 @@ def default_dataset(task: Task) -> str:
 
 
 def load_dataset(
-    name: str, *, download: bool = False, progress: Progress = silent
+    name: str,
+    *,
+    download: bool = False,
+    heldout_data: bool = False,
+    progress: Progress = silent,
 ) -> TransitionDataset:
     """Load a dataset by catalogue id, or any Minari dataset by its id.
 
@@ -142,6 +146,7 @@ def load_dataset(
     Args:
         name: catalogue id or Minari id.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
+        heldout_data: let it be condensed though it was collected on held-out levels.
         progress: told how far a build is.
 
     Raises:
@@ -151,9 +156,13 @@ def load_dataset(
     try:
         entry = catalogue.find("datasets", name)
     except UnknownName:
-        pass
+        data = _load_minari(name, download)
     else:
-        return _load_shipped(entry, progress)
+        data = _load_shipped(entry, progress)
+    return replace(data, heldout_allowed=heldout_data)
+
+
+def _load_minari(name: str, download: bool) -> TransitionDataset:
     if download:
         download_minari(name)
     try:

@@ -17,6 +17,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 from torch.func import functional_call, vmap
 
+from rlcondense.datasets.columns import check_action_space, checked_distributions, owner_of
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -59,7 +60,7 @@ class PolicyBatch:
         Returns:
             `(B,)` int64 actions, or `(B, A)` float32.
         """
-        probs = self.action_probs(observations, policy_index)
+        probs = checked_distributions(self.action_probs(observations, policy_index), owner_of(self))
         if self.action_selection == "greedy":
             return np.asarray(probs.argmax(1))
         return sample_actions(probs, noise)
@@ -371,6 +372,7 @@ class GaussianPolicies(PolicyBatch):
 
 def random_policies(space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
     """The uniform random policy."""
+    check_action_space(space, "the task")
     if isinstance(space, Box):
         return UniformPolicies(space, seeds)
     return FixedPolicies(np.ones(num_actions_of(space)), seeds)
@@ -405,6 +407,7 @@ def head_of(space: Space[Any]) -> tuple[int, str]:
     Raises:
         BadConfig: the space is neither discrete nor a box.
     """
+    check_action_space(space, "the task")
     if isinstance(space, Box):
         return math.prod(space.shape), "gaussian"
     return num_actions_of(space), "categorical"
@@ -414,8 +417,9 @@ def num_actions_of(space: Space[Any]) -> int:
     """How many discrete actions a space has.
 
     Raises:
-        BadConfig: it is neither discrete nor, elsewhere, a box.
+        BadConfig: it is neither discrete, from 0 on, nor, elsewhere, a box.
     """
+    check_action_space(space, "the task")
     if not isinstance(space, Discrete):
-        raise BadConfig(f"action space {space} is neither discrete nor a box")
+        raise BadConfig(f"action space {space} is no discrete one")
     return int(space.n)

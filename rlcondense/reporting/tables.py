@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlcondense.methods.detectors import PROVENANCE
 from rlcondense.references import WHOLE
 from rlcondense.reporting.rows import (
     BLIND,
@@ -327,10 +328,16 @@ def _caption(records: Sequence[Record]) -> str:
         network = learner["config"].get("network")
         taught = f"learner {learner['id']}" + (f" ({network})" if network else "") + ", "
     return (
-        f"{cell['task']}, {cell['dataset'] or 'no dataset'}, {taught}"
+        f"{cell['task']}, {cell['dataset'] or 'no dataset'}{_provenance(records)}, {taught}"
         f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
         f"actions: {records[0]['action_selection']}"
     )
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    """What a title says of where data come from, such as ` (another task)`."""
+    found = [finding_name(f["name"]) for f in findings_of(records) if f["name"] in PROVENANCE]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:

@@ -21,6 +21,14 @@ from rlcondense.costs import (
     peak_gpu_memory_bytes,
     peak_memory_bytes,
 )
+from rlcondense.datasets.columns import (
+    check_agreement,
+    check_dataset,
+    check_policies,
+    check_rows,
+    heldout_levels,
+    refuse_heldout,
+)
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
@@ -40,10 +48,9 @@ from rlcondense.methods.condensed import (
     ARRAYS,
     Budget,
     CondensedDataset,
-    check_rows,
     load_condensed,
 )
-from rlcondense.methods.detectors import constant_student, detect
+from rlcondense.methods.detectors import constant_student, detect, provenance
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
@@ -126,6 +133,7 @@ class Bench:
     record_failures: bool = False  # instead of raising them
     seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
     refreshed: set[str] = field(default_factory=set)  # what was condensed anew
+    heldout_data: bool = False  # whether data of held-out levels are taken
 
     @property
     def dataset_id(self) -> str:
@@ -142,6 +150,7 @@ def run(
     *,
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     learner: str = "bc",
     size: int | None = None,
     percent: float | None = None,
@@ -169,6 +178,7 @@ def run(
         task: id or alias of the task.
         dataset: id of the dataset; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which is said in every table.
         learner: id of the learner.
         size: budget in transitions; by default the method's own.
         percent: budget as a percentage instead.
@@ -200,6 +210,7 @@ def run(
         task,
         dataset,
         download=download,
+        heldout_data=heldout_data,
         learner=make_learner(learner, task, **{**of_paper, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
@@ -222,6 +233,7 @@ def condense_to(
     *,
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
@@ -236,7 +248,9 @@ def condense_to(
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = (dataset or default_dataset(the_task)) if made.takes_data else ""
-    source = load_dataset(name, download=download, progress=progress) if name else None
+    source = None
+    if name:
+        source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
     with lock(out.with_name(f".{out.name}.lock")):
         data = made.condense(
             source,
@@ -266,6 +280,7 @@ def evaluate_artifact(
     *,
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     learner: str = "bc",
     seeds: int = 3,
     episodes: int = 100,
@@ -282,6 +297,7 @@ def evaluate_artifact(
         task: id or alias of the task.
         dataset: what the reference rows are made from; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which is said in every table.
         learner: id of the learner, for a condensed dataset.
         seeds: how many learner seeds.
         episodes: of each policy on each split.
@@ -303,6 +319,7 @@ def evaluate_artifact(
         task,
         dataset,
         download=download,
+        heldout_data=heldout_data,
         learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
@@ -384,6 +401,7 @@ def make_bench(
     progress: Progress,
     needs_dataset: bool = True,
     takes_dataset: bool = True,
+    heldout_data: bool = False,
 ) -> Bench:
     """What the cells of a run share.
 
@@ -401,7 +419,10 @@ def make_bench(
         except BadConfig:
             if needs_dataset:
                 raise
-    data = load_dataset(name, download=download, progress=progress) if name else None
+    data = None
+    if name:
+        data = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
+        check_dataset(data, made)
     return Bench(
         task=made,
         dataset=data,
@@ -414,6 +435,7 @@ def make_bench(
         store=Store(Path(results)),
         refresh=refresh,
         progress=progress,
+        heldout_data=heldout_data,
     )
 
 
@@ -524,6 +546,11 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
     """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
     data = load_condensed(folder)
     check_rows(data.arrays(), bench.task, str(folder))
+    chosen = data.source_indices is not None or data.initial_indices is not None
+    if data.label_kind == "soft" and not chosen:  # a choice may be of unlikely actions
+        check_agreement(data.actions, data.column("action_probs"), str(folder))
+    if data.level_seeds is not None and not bench.heldout_data:
+        refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
     name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
     cell = Cell(
         task=bench.task.id,
@@ -553,6 +580,7 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
                 device=bench.device,
                 progress=_named(bench.progress, name),
             )
+        check_policies(policies, bench.seeds, f"learner {bench.learner.id!r}")
     except MissingExtra:
         raise
     except RLCondenseError as error:
@@ -566,17 +594,21 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         del cost["peak_memory_bytes"]
     if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
         report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
-    constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
     training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):
         bench.store.write_policies(cell.id, policies)
+    evaluated = _evaluated(bench, policies, name, timings)
+    constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
+    of_data = data.report is not None and data.report.dataset == bench.dataset_id
+    sources = (data, bench.dataset if of_data else None)
+    said = {f.name: f for source in sources for f in provenance(source, bench.task)}
     return {
-        **_evaluated(bench, policies, name, timings),
+        **evaluated,
         "report": report,
         **({"training": training} if training else {}),
         "labels": taken,
-        "findings": [asdict(constant)] if constant else [],
+        "findings": [asdict(finding) for finding in (constant, *said.values()) if finding],
     }
 
 
@@ -596,7 +628,12 @@ def run_policy(bench: Bench, name: str) -> Outcome:
         policies = reference_policies(
             name, bench.task, bench.dataset, expert, bench.seeds, bench.device
         )
-        return _evaluated(bench, policies, name, {})
+        source = bench.dataset if name in ("marginal-policy", "constant-policy") else None
+        own = bench.dataset is not None and bench.dataset.task == bench.task.id
+        player = str(expert.card.get("task", expert.id)) if expert and not own else ""
+        said = provenance(source, bench.task, player)
+        findings = {"findings": [asdict(finding) for finding in said]} if said else {}
+        return {**_evaluated(bench, policies, name, {}), **findings}
 
     cell = _policy_cell(bench, {"id": name, "config": {}})
     return _cached(bench, cell, _key(bench, expert), compute)
@@ -848,10 +885,13 @@ def _bench_of(
     threads: int,
 ) -> Bench:
     learner = cell.learner or {"id": "bc", "config": {}}  # which a policy's cell never uses
+    task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
+    if data is not None:
+        check_dataset(data, task)
     protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
     return Bench(
-        task=make_task(cell.task),
-        dataset=dataset(cell.dataset) if cell.dataset else None,
+        task=task,
+        dataset=data,
         expert=_expert_of(cell.dataset) if cell.dataset else _shipped_expert(cell.task),
         learner=make_learner(learner["id"], **learner["config"]),
         seeds=cell.learner_seeds,

@@ -67,6 +67,7 @@ def transfer(
     folders: Sequence[str | Path] = (),
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
@@ -92,6 +93,7 @@ def transfer(
         folders: condensed datasets made before.
         dataset: id of the dataset; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which is said in every table.
         size: budget in transitions of the methods that take one; by default each method's own.
         percent: budget as a percentage, likewise of those that take one.
         unit: what `percent` counts.
@@ -129,6 +131,7 @@ def transfer(
             task,
             dataset,
             download=download,
+            heldout_data=heldout_data,
             learner=learner,
             seeds=seeds,
             episodes=episodes,

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from rlcondense.networks import PolicyNetwork
 
-LOSSES = ("cross-entropy", "softmax-mse", "nll")
+LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae", "nll")
+OF_SOFTMAX = ("softmax-mse", "softmax-mae")  # for discrete actions alone
 
 
 class ShuffledBatches(Iterator[npt.NDArray[np.int64]]):
@@ -57,6 +58,8 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
     """
     if name == "softmax-mse":
         return ((logits.softmax(1) - targets) ** 2).mean(1)
+    if name == "softmax-mae":
+        return (logits.softmax(1) - targets).abs().mean(1)
     return F.cross_entropy(logits, targets, reduction="none")
 
 

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from rlcondense.cloning import LOSSES, clip_each, gaussian_losses, row_losses, shuffled_batches
+from rlcondense.cloning import (
+    LOSSES,
+    OF_SOFTMAX,
+    clip_each,
+    gaussian_losses,
+    row_losses,
+    shuffled_batches,
+)
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
@@ -55,9 +62,10 @@ class BCConfig:
         width: of `impala` (so many times its channels) or `mlp` (units a layer).
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.
-        loss: `cross-entropy` with the labels the data has, `softmax-mse` (the mean squared error
-            of the softmax, Light et al., 2024), or `nll` (of the action taken, whatever the
-            labels). Of continuous actions it is the negative log-likelihood under a Gaussian.
+        loss: `cross-entropy` with the labels the data has, `softmax-mse` or `softmax-mae` (the mean
+            squared or absolute error of the softmax, Light et al., 2024), or `nll` (of the action
+            taken, whatever the labels). Of continuous actions it is the negative log-likelihood
+            under a Gaussian.
         input: `scaled` divides pixels by 255, `raw` does not.
         updates: gradient steps.
         batch_size: rows of each step, None for all rows. Small data is gone through again and
@@ -166,7 +174,7 @@ class BehaviouralCloning(Learner[BCConfig]):
 
     def _spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
         c, (size, head) = self.config, head_of(task.action_space)
-        if head == "gaussian" and c.loss == "softmax-mse":
+        if head == "gaussian" and c.loss in OF_SOFTMAX:
             raise BadConfig(f"loss {c.loss!r} is for discrete actions, not for {task.id!r}")
         return NetworkSpec(c.network, shape, size, c.input, **given_options(c), head=head)
 

@@ -211,7 +211,7 @@ class Method(ABC, Generic[ConfigT]):
     takes_data: ClassVar[bool] = True
     needs: frozenset[str] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
-    stochastic: ClassVar[bool] = True
+    stochastic: bool = True
     gives: ClassVar[frozenset[str] | None] = None
     keeps_everything: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}

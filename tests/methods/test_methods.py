@@ -9,6 +9,7 @@ import torch
 
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.config import config_json
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
@@ -208,6 +209,25 @@ def test_bc_10_25_40_keep_the_best_episodes(tiny: TransitionDataset, task: Task)
         assert len(kept) == 10 * percent // 100
         assert sorted(returns[kept]) == sorted(np.sort(returns)[::-1][: len(kept)])
         assert len(data) == sum(len(tiny.episodes[i]) for i in kept)
+
+
+def test_a_random_fraction_is_of_the_episodes_kept(tiny: TransitionDataset, task: Task) -> None:
+    whole = condense("bc-40", tiny, task).source_indices
+    method = make_method("bc-40", fraction=0.2)
+    budget = Budget(percent=40, unit="episodes")
+    fifths = [method.condense(tiny, task=task, budget=budget, seed=s) for s in (0, 0, 1)]
+    assert whole is not None
+    for fifth in fifths:
+        assert fifth.source_indices is not None
+        assert len(np.unique(fifth.source_indices)) == len(fifth) == len(whole) // 5
+        assert np.isin(fifth.source_indices, whole).all()
+        assert "episodes" not in fifth.provides()
+    assert fifths[0].sha256 == fifths[1].sha256 != fifths[2].sha256
+    assert method.stochastic
+    assert not make_method("bc-40").stochastic
+    assert "fraction" not in config_json(make_method("bc-40").config)
+    with pytest.raises(BadConfig, match=r"fraction must lie in \(0, 1\], not 0"):
+        make_method("bc-40", fraction=0)
 
 
 def test_of_equal_returns_the_earlier_episode_is_kept(tiny: TransitionDataset, task: Task) -> None:

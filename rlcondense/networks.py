@@ -21,10 +21,12 @@ from rlcondense.errors import BadConfig, UnknownName
 
 INPUTS = ("scaled", "raw")
 HEADS = ("categorical", "gaussian")
+INITS = ("random", "orthogonal", "orthogonal-all")
 # One number is a spread, hundreds of features are a mean: by equal steps of each parameter the mean
 # would be learned long before the spread.
 LOG_STD_GAIN = 10.0
 LOG_STD_RANGE = (-5.0, 2.0)
+HEAD_GAIN = 0.01  # of orthogonal initial weights, so that all actions begin equally likely
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 
@@ -288,10 +290,13 @@ class PolicyNetwork(nn.Module):
     """An encoder and a linear head: observations in, action logits or a Gaussian's parameters out.
 
     Args:
-        spec: what to build. Weights are drawn from torch's default initial distribution.
+        spec: what to build.
+        init: the distribution of the first weights. `random` is torch's default. `orthogonal` draws
+            orthogonal matrices of gain sqrt 2, of gain 0.01 for the head, and zero biases;
+            `orthogonal-all` has gain sqrt 2 for the head too.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, init: str = "random") -> None:
         super().__init__()
         self.spec = spec
         self.encoder = ENCODERS[spec.name](spec.observation_shape, **spec.options)
@@ -301,6 +306,8 @@ class PolicyNetwork(nn.Module):
         self.head = nn.Linear(num_features, spec.num_outputs)
         if spec.head == "gaussian":
             self.log_std = nn.Parameter(torch.zeros(spec.num_outputs))
+        if init != "random":
+            _draw_orthogonal(self, HEAD_GAIN if init == "orthogonal" else math.sqrt(2))
         is_pixels = len(spec.observation_shape) == 3
         self._scale = spec.input_scale
         self.channels_last = is_pixels
@@ -335,6 +342,15 @@ class PolicyNetwork(nn.Module):
         if self.spec.head == "categorical":
             return outputs
         return torch.cat([outputs, spread(self.log_std).expand_as(outputs)], 1)
+
+
+def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            gain = head_gain if layer is network.head else math.sqrt(2)
+            nn.init.orthogonal_(layer.weight, gain)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
 
 
 def spread(learned: Tensor) -> Tensor:

@@ -26,7 +26,14 @@ from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset, Initialisation
-from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import (
+    INITS,
+    INPUTS,
+    NetworkSpec,
+    PolicyNetwork,
+    check_network,
+    given_options,
+)
 from rlcondense.policies import (
     ACTION_SELECTIONS,
     NetworkPolicies,
@@ -45,7 +52,6 @@ SHIFT = 4  # pixels
 CAP, LOOKS, PATIENCE = 10, 40, 6
 MOST_HELD_BACK = 2048  # rows, drawn at random, that the loss is taken of
 AUGMENTATIONS = ("none", "random-crop")
-INITS = ("random", "dataset")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -76,10 +82,11 @@ class BCConfig:
             pixels each way, its edges repeated (Yarats et al., 2021, arXiv:2004.13649).
         action_selection: how the policies act, `sample` or `greedy`.
         gradient_clip: the longest gradient of a student's update, None for any length.
-        init: `random` draws the first weights from the student's seed; `dataset` takes those that
-            the data were made for, where they bring some. Students then differ by their batches
-            alone, and are all the same where each batch is all the data and is not augmented:
-            learner seeds are then no replicates, only condensation seeds are.
+        init: `random`, `orthogonal` and `orthogonal-all` draw the first weights from the student's
+            seed (see `rlcondense.networks.PolicyNetwork`); `dataset` takes those that the data were
+            made for, where they bring some. Students then differ by their batches alone, and are
+            all the same where each batch is all the data and is not augmented: learner seeds are
+            then no replicates, only condensation seeds are.
         temperature: policies that sample divide their logits by it: below 1 they take what they
             hold likely more often than what they learned from.
     """
@@ -103,7 +110,7 @@ class BCConfig:
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
         check_positive(self, "temperature")
-        check_choice(self, "init", INITS)
+        check_choice(self, "init", (*INITS, "dataset"))
         check_network(self.network, given_options(self))
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
@@ -186,7 +193,9 @@ class BehaviouralCloning(Learner[BCConfig]):
         return np.eye(spec.num_outputs, dtype=np.float32)[data.actions]
 
 
-def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) -> PolicyNetwork:
+def initial_network(
+    spec: NetworkSpec, seed: int, start: Initialisation | None, init: str = "random"
+) -> PolicyNetwork:
     """A network with the weights of `start`, or else with those that are drawn from a seed.
 
     Raises:
@@ -196,7 +205,7 @@ def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) 
     if start is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return PolicyNetwork(spec)
+            return PolicyNetwork(spec, init)
     try:
         if spec_from_json(start.network) == spec:
             return network_from_arrays(spec, start.weights, "")
@@ -247,7 +256,8 @@ def _train(
     start: Initialisation | None = None,
 ) -> tuple[list[PolicyNetwork], Curve | None]:
     """Train one network for each seed, with one step for all."""
-    networks = [initial_network(spec, seed, start).to(device) for seed in seeds]
+    init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
+    networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
     losses = gaussian_losses if spec.head == "gaussian" else partial(row_losses, name=c.loss)
     students: _Alone | _Together = (
         _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)

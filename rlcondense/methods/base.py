@@ -232,6 +232,20 @@ class Method(ABC, Generic[ConfigT]):
         """
         return {}
 
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by which the method's own students are those that a learner trains.
+
+        They are what `student=learner` stands for.
+
+        Args:
+            learner: the learner's settings.
+
+        Raises:
+            BadConfig: the method has no students, or none such.
+        """
+        raise BadConfig("student=learner is for methods that train students while they condense")
+
     def condense(
         self,
         dataset: TransitionDataset | None,

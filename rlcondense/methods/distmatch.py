@@ -12,7 +12,9 @@ A constant is added to the features, so that the mean label itself is matched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,22 +24,22 @@ from torch.nn import functional as F
 from rlcondense.config import check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.students import NetworkConfig, fresh, network_like, network_spec
 from rlcondense.methods.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    SyntheticConfig,
     learn,
     shifted_alike,
 )
-from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import ENCODERS
 
 LEAST = 1e-3  # rows that an action has to have for its mean to say anything
 PROBES = 4  # networks that the loss before and after is measured on
 
 
 @dataclass(frozen=True)
-class DistMatchConfig(SyntheticConfig):
+class DistMatchConfig(NetworkConfig):
     """Settings. The paper takes SGD of rate 1, 20,000 iterations, and keeps labels fixed.
 
     Attributes:
@@ -70,14 +72,17 @@ class DistMatch(Method[DistMatchConfig]):
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "distmatch"
 
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        return network_like(learner)
+
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
-        shape = problem.dataset.observations.shape[1:]
-        spec = NetworkSpec(c.network, shape, problem.num_actions)
+        spec = network_spec(problem, c, problem.num_actions)
         synthetic, real = Synthetic(problem, c, rng), RealBatches(problem, c)
 
         def loss_of(rng: np.random.Generator) -> Tensor:
-            theta = PolicyNetwork(spec).to(problem.device)
+            theta = fresh(spec, problem.device, c.init)
             frames, targets = real.draw(c.real_batch, rng)
             own = synthetic.observations()
             if c.augmentation == "shift" and synthetic.is_pixels:

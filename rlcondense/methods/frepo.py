@@ -12,7 +12,7 @@ distributions, so logits are regressed and the loss is the policy's cross-entrop
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,24 @@ import torch
 from torch import Tensor
 
 from rlcondense.cloning import row_losses, shuffled_batches
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.students import (
+    LOSSES,
+    OPTIMISERS,
+    NetworkConfig,
+    fresh,
+    loss_like,
+    make_optimiser,
+    network_like,
+    network_spec,
+    updates_like,
+)
 from rlcondense.methods.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    SyntheticConfig,
     adam_state,
     learn,
     restore_adam,
@@ -40,12 +50,11 @@ from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 Array = npt.NDArray[Any]
 
 PROBES = 4  # fresh networks that the loss before and after is measured on
-STUDENT_BATCH, STUDENT_RATE = 64, 5e-4
 LEAST = 1e-4  # of a label's probability, before its logarithm
 
 
 @dataclass(frozen=True)
-class FrepoConfig(SyntheticConfig):
+class FrepoConfig(NetworkConfig):
     """Settings.
 
     Attributes:
@@ -57,6 +66,10 @@ class FrepoConfig(SyntheticConfig):
         student_updates: updates of the student that was used, after its use.
         ridge: lambda over the mean of K_ss's diagonal (the paper's 1e-6).
         augmentation: `none`, or `shift`.
+        loss: that students are trained with: `cross-entropy`, `softmax-mse` or `softmax-mae`.
+        student_batch: rows of an update, None for all.
+        student_optimiser: `adam` or `sgd`.
+        student_rate: its step size.
     """
 
     labels: str = "learned"
@@ -69,11 +82,17 @@ class FrepoConfig(SyntheticConfig):
     student_updates: int = 1
     ridge: float = 1e-2
     augmentation: str = "none"
+    loss: str = field(default="cross-entropy", metadata=LATER)
+    student_batch: int | None = field(default=64, metadata=LATER)
+    student_optimiser: str = field(default="adam", metadata=LATER)
+    student_rate: float = field(default=5e-4, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "pool", "oldest", "student_updates")
-        check_positive(self, "ridge")
+        check_positive(self, "ridge", "student_batch", "student_rate")
+        check_choice(self, "loss", LOSSES)
+        check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "augmentation", AUGMENTATIONS)
 
@@ -86,12 +105,22 @@ class Frepo(Method[FrepoConfig]):
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "frepo"
 
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        updates = updates_like(
+            learner,
+            updates="oldest",
+            batch_size="student_batch",
+            optimiser="student_optimiser",
+            learning_rate="student_rate",
+        )
+        return network_like(learner) | updates | loss_like(learner)
+
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
         synthetic = Synthetic(problem, c, rng)
         real = RealBatches(problem, c)
-        shape = problem.dataset.observations.shape[1:]
-        spec = NetworkSpec(c.network, shape, problem.num_actions)
+        spec = network_spec(problem, c, problem.num_actions)
 
         def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
             frames, targets = real.draw(c.real_batch, rng)
@@ -110,13 +139,13 @@ class Frepo(Method[FrepoConfig]):
             rng = np.random.default_rng([problem.seed, 1])
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(problem.torch_seed(1))
-                thetas = [PolicyNetwork(spec).to(problem.device) for _ in range(PROBES)]
+                thetas = [fresh(spec, problem.device, c.init) for _ in range(PROBES)]
                 return float(np.mean([backward(theta, rng) for theta in thetas]))
 
         before = probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
-            pool = _Pool(_Student(spec, synthetic, rng) for _ in range(c.pool))
+            pool = _Pool(_Student(spec, c, synthetic, rng) for _ in range(c.pool))
             for place, student in enumerate(pool):  # of all ages from the start
                 student.train(place * c.oldest // c.pool)
 
@@ -125,7 +154,7 @@ class Frepo(Method[FrepoConfig]):
                 value = backward(pool[place].network, rng)
                 pool[place].train(c.student_updates)
                 if pool[place].age >= c.oldest:
-                    pool[place] = _Student(spec, synthetic, rng)
+                    pool[place] = _Student(spec, c, synthetic, rng)
                 return value
 
             learn(problem, synthetic, c.iterations, loss, rng, beside=pool)
@@ -158,12 +187,14 @@ def regressed(f_syn: Tensor, targets: Tensor, f_real: Tensor, ridge: float) -> T
 class _Student:
     """A network in training on the synthetic data as that is by then."""
 
-    def __init__(self, spec: NetworkSpec, synthetic: Synthetic, rng: np.random.Generator) -> None:
-        self.network = PolicyNetwork(spec).to(synthetic.device)
+    def __init__(
+        self, spec: NetworkSpec, c: FrepoConfig, synthetic: Synthetic, rng: np.random.Generator
+    ) -> None:
+        self.network = fresh(spec, synthetic.device, c.init)
         self.synthetic, self.age = synthetic, 0
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=STUDENT_RATE)
-        size = len(synthetic.rows)
-        self._batches = shuffled_batches(size, min(size, STUDENT_BATCH), rng)
+        self._loss, size = c.loss, len(synthetic.rows)
+        self._optimiser = make_optimiser(c.student_optimiser, self.network, c.student_rate)
+        self._batches = shuffled_batches(size, min(size, c.student_batch or size), rng)
 
     def train(self, updates: int) -> None:
         """Some updates of behavioural cloning."""
@@ -172,7 +203,8 @@ class _Student:
             with torch.no_grad():
                 frames, targets = self.synthetic.observations(rows), self.synthetic.targets(rows)
             self._optimiser.zero_grad()
-            row_losses(self.network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
+            losses = row_losses(self.network(frames), targets, self._loss)
+            losses.mean().backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
             self.age += 1
             self.synthetic.gradient_evaluations += len(rows)

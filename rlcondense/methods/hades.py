@@ -13,9 +13,10 @@ every action has as many states as any other, or one more where D is no multiple
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,12 +26,13 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
-from rlcondense.config import check_positive
+from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
 from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
-from rlcondense.methods.unrolled import fresh_from
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.methods.students import fresh_from
+from rlcondense.networks import INITS, OPTIONS, Mlp, NetworkSpec, PolicyNetwork
 from rlcondense.populations import Population, cloned
 from rlcondense.tasks.base import Task
 
@@ -51,6 +53,7 @@ class HadesFConfig(EvolutionConfig):
         inner_clip: the longest gradient in them, None for any length.
         normalise: evolve in standard deviations of the observations met so far, around their mean.
             What is kept is in the environment's units either way.
+        init: of the first weights of a policy, see `rlcondense.networks.PolicyNetwork`.
     """
 
     population: int = 2048
@@ -61,9 +64,11 @@ class HadesFConfig(EvolutionConfig):
     inner_rate: float = 5e-3
     inner_clip: float | None = 0.5
     normalise: bool = False
+    init: str = field(default="random", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self, "init", INITS)
         check_positive(self, "inner_updates", "inner_rate", "inner_clip")
 
 
@@ -99,8 +104,28 @@ class _Hades(Method[C]):
             "network": "mlp", "width": c.width, "depth": c.depth, "activation": c.activation,
             "loss": "cross-entropy", "updates": c.inner_updates, "batch_size": None,
             "optimiser": "adam", "learning_rate": c.inner_rate, "gradient_clip": c.inner_clip,
-            "action_selection": c.action_selection,
+            "action_selection": c.action_selection, "init": c.init,
         }  # fmt: skip
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        asked = ("network", "batch_size", "optimiser", "loss")
+        for name, value in zip(asked, ("mlp", None, "adam", "cross-entropy"), strict=True):
+            if learner.get(name) != value:
+                raise BadConfig(
+                    f"student=learner of HaDES asks for learner.{name}={str(value).lower()}, "
+                    f"not {learner.get(name)}"
+                )
+        own = inspect.signature(Mlp).parameters
+        network = {name: learner[name] or own[name].default for name in OPTIONS["mlp"]}
+        init = learner["init"] if learner["init"] in INITS else cls.Config.init
+        names = {
+            "updates": "inner_updates",
+            "learning_rate": "inner_rate",
+            "gradient_clip": "inner_clip",
+            "action_selection": "action_selection",
+        }
+        return network | {own: learner[name] for name, own in names.items()} | {"init": init}
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         """The networks that a generation's policies start as."""
@@ -161,7 +186,7 @@ class HadesR(_Hades[HadesRConfig]):
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         seeds = np.random.SeedSequence([problem.seed, generation, 1])
         return [
-            fresh_from(spec, problem.device, int(seed))
+            fresh_from(spec, problem.device, int(seed), self.config.init)
             for seed in seeds.generate_state(self.config.initialisations, np.uint64) >> 1
         ]
 
@@ -177,7 +202,7 @@ class HadesF(_Hades[HadesFConfig]):
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         [seed] = np.random.SeedSequence([problem.seed, 2]).generate_state(1, np.uint64) >> 1
-        return [fresh_from(spec, problem.device, int(seed))]
+        return [fresh_from(spec, problem.device, int(seed), self.config.init)]
 
     def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
         [network] = self.drawn(problem, spec, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,11 @@ from torch.func import functional_call
 from rlcondense.cloning import row_losses
 from rlcondense.config import check_choice
 from rlcondense.methods.base import Problem
-from rlcondense.methods.synthetic import SyntheticConfig
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.methods.students import LOSSES, NetworkConfig, network_spec
+from rlcondense.networks import NetworkSpec
 
-OPTIMISERS = ("sgd", "adam")
 BETAS = (0.9, 0.999)  # Adam's
 EPSILON = 1e-5  # Adam's. A smaller one makes the step's derivative at small gradients explode.
-LOSSES = ("cross-entropy", "softmax-mse")
 
 Rows = npt.NDArray[np.int64]
 Step = Callable[[int, list[Tensor], Sequence[Tensor], bool], list[Tensor]]
@@ -194,14 +192,14 @@ class Training:
 
 
 @dataclass(frozen=True)
-class StudentConfig(SyntheticConfig):
+class StudentConfig(NetworkConfig):
     """Which students a synthetic dataset is made for.
 
     Attributes:
         network: of the students; None is `nature` for frames and the paper's MLP for vectors, four
             layers of 256 with the last.
-        loss: of discrete actions, `cross-entropy` or `softmax-mse`; of continuous ones it is the
-            squared error.
+        loss: of discrete actions, `cross-entropy`, `softmax-mse` or `softmax-mae`; of continuous
+            ones it is the squared error.
     """
 
     network: str | None = None
@@ -212,26 +210,14 @@ class StudentConfig(SyntheticConfig):
         check_choice(self, "loss", LOSSES)
 
 
-def student_spec(problem: Problem, network: str | None) -> NetworkSpec:
+def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
     """What a student of a task's actions is built from."""
-    shape = problem.dataset.observations.shape[1:]
-    if network is not None:
-        return NetworkSpec(network, shape, problem.num_outputs)
-    if len(shape) == 3:
-        return NetworkSpec("nature", shape, problem.num_outputs)
-    return NetworkSpec("mlp", shape, problem.num_outputs, depth=3, width=256)
-
-
-def fresh_from(spec: NetworkSpec, device: str, seed: int) -> PolicyNetwork:
-    """A network with initial weights of a seed, torch's global state left as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return fresh(spec, device)
-
-
-def fresh(spec: NetworkSpec, device: str) -> PolicyNetwork:
-    """A network with initial weights from torch's global state."""
-    return PolicyNetwork(spec).to(device)
+    if config.network is None and len(problem.dataset.observations.shape) == 4:
+        config = replace(config, network="nature")
+    elif config.network is None:
+        width, depth = config.width or 256, config.depth or 3
+        config = replace(config, network="mlp", width=width, depth=depth)
+    return network_spec(problem, config, problem.num_outputs)
 
 
 def losses_of(problem: Problem, name: str) -> Callable[[Tensor, Tensor], Tensor]:

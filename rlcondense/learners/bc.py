@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from rlcondense.cloning import (
     LOSSES,
     OF_SOFTMAX,
     clip_each,
-    gaussian_losses,
-    row_losses,
+    losses_of_head,
     shuffled_batches,
 )
 from rlcondense.config import LATER, check_choice, check_positive
@@ -258,7 +256,7 @@ def _train(
     """Train one network for each seed, with one step for all."""
     init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
     networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
-    losses = gaussian_losses if spec.head == "gaussian" else partial(row_losses, name=c.loss)
+    losses = losses_of_head(spec.head, c.loss)
     students: _Alone | _Together = (
         _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
     )

@@ -6,7 +6,8 @@ The last layer of a student is solved for instead of trained: K are inner produc
 features of real (t) and synthetic (s) frames, Z_s the synthetic labels' logits. Theta comes from a
 pool of students that are trained on the synthetic data between two steps and drawn anew at some
 age. The paper regresses one-hot labels and takes squared errors; here labels are a policy's
-distributions, so logits are regressed and the loss is the policy's cross-entropy.
+distributions, so logits are regressed and the loss is the policy's cross-entropy. Continuous
+actions are regressed as they are, with the paper's squared error, in deviations of the data's.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rlcondense.cloning import row_losses, shuffled_batches
+from rlcondense.cloning import losses_of_head, row_losses, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.features import action_spread
 from rlcondense.methods.students import (
     LOSSES,
     OPTIMISERS,
@@ -46,6 +48,7 @@ from rlcondense.methods.synthetic import (
     under,
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.policies import head_of
 
 Array = npt.NDArray[Any]
 
@@ -101,7 +104,7 @@ class Frepo(Method[FrepoConfig]):
     """Learns frames and labels on which a linear head, solved for, acts as the data."""
 
     Config = FrepoConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "frepo"
 
@@ -120,7 +123,8 @@ class Frepo(Method[FrepoConfig]):
         c, rng = self.config, problem.rng()
         synthetic = Synthetic(problem, c, rng)
         real = RealBatches(problem, c)
-        spec = network_spec(problem, c, problem.num_actions)
+        spec = network_spec(problem, c, *head_of(problem.task.action_space))
+        spread = action_spread(problem) if problem.continuous else None
 
         def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
             frames, targets = real.draw(c.real_batch, rng)
@@ -129,8 +133,13 @@ class Frepo(Method[FrepoConfig]):
                 frames, own = shifted_alike(rng, frames, own)
             with torch.no_grad():
                 f_real = theta.features(frames)
-            logits = regressed(theta.features(own), synthetic.targets(), f_real, c.ridge)
-            loss = row_losses(logits, targets).mean()
+            features, labels = theta.features(own), synthetic.targets()
+            if spread is None:
+                found = regressed(features, centred_logits(labels), f_real, c.ridge)
+                loss = row_losses(found, targets).mean()
+            else:
+                found = regressed(features, labels / spread, f_real, c.ridge)
+                loss = ((found - targets / spread) ** 2).mean()
             loss.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
             synthetic.gradient_evaluations += len(frames) + len(own)
             return float(loss.detach())
@@ -161,27 +170,31 @@ class Frepo(Method[FrepoConfig]):
         return synthetic.condensation(MatchingLoss(before, probe()))
 
 
-def regressed(f_syn: Tensor, targets: Tensor, f_real: Tensor, ridge: float) -> Tensor:
-    """Logits of real rows by kernel ridge regression on the synthetic ones.
+def centred_logits(targets: Tensor) -> Tensor:
+    """The logits `(M, A)` of distributions, each row's mean zero."""
+    z = targets.clamp_min(LEAST).log()
+    return z - z.mean(1, keepdim=True)
+
+
+def regressed(f_syn: Tensor, z: Tensor, f_real: Tensor, ridge: float) -> Tensor:
+    """What real rows have by kernel ridge regression on what the synthetic ones have.
 
     Args:
         f_syn: `(M, F)` features.
-        targets: `(M, A)` distributions.
+        z: `(M, A)` logits or actions.
         f_real: `(B, F)` features.
         ridge: over the mean of the kernel's diagonal.
 
     Returns:
         `(B, A)`.
     """
-    z = targets.clamp_min(LEAST).log()
-    z = z - z.mean(1, keepdim=True)
     constant = z.mean(0, keepdim=True)  # the head's bias
     k_ss = f_syn @ f_syn.T
     scale = k_ss.diagonal().mean().detach().clamp_min(1e-6)  # no unit may be active
     k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
     solved = torch.linalg.solve(k_ss, z - constant)
-    logits: Tensor = f_real @ (f_syn.T @ solved) + constant
-    return logits
+    found: Tensor = f_real @ (f_syn.T @ solved) + constant
+    return found
 
 
 class _Student:
@@ -192,7 +205,7 @@ class _Student:
     ) -> None:
         self.network = fresh(spec, synthetic.device, c.init)
         self.synthetic, self.age = synthetic, 0
-        self._loss, size = c.loss, len(synthetic.rows)
+        self._losses, size = losses_of_head(spec.head, c.loss), len(synthetic.rows)
         self._optimiser = make_optimiser(c.student_optimiser, self.network, c.student_rate)
         self._batches = shuffled_batches(size, min(size, c.student_batch or size), rng)
 
@@ -203,8 +216,7 @@ class _Student:
             with torch.no_grad():
                 frames, targets = self.synthetic.observations(rows), self.synthetic.targets(rows)
             self._optimiser.zero_grad()
-            losses = row_losses(self.network(frames), targets, self._loss)
-            losses.mean().backward()  # type: ignore[no-untyped-call]
+            self._losses(self.network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
             self.age += 1
             self.synthetic.gradient_evaluations += len(rows)

@@ -15,7 +15,6 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import gaussian_losses, row_losses, shuffled_batches
+from rlcondense.cloning import losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
@@ -153,9 +152,7 @@ class _Matching:
         self.device, self.expert = problem.device, problem.expert
         self.real = RealBatches(problem, config)
         self.spec = network_spec(problem, config, *head_of(problem.task.action_space))
-        self.losses = (
-            gaussian_losses if problem.continuous else partial(row_losses, name=config.loss)
-        )
+        self.losses = losses_of_head(self.spec.head, config.loss)
         self.classes: dict[int | None, slice] = {None: slice(None)}
         if config.match == "per-class" and not problem.continuous:
             self.classes = dict(synthetic.classes.items())

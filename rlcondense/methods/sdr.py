@@ -59,7 +59,7 @@ class SDR(Method[SDRConfig]):
     """Draws rows of which neither the value is low nor the state common, for their step."""
 
     Config = SDRConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     id = "sdr"
 

@@ -111,10 +111,11 @@ class Synthetic:
         if config.labels == "learned" and self.continuous:
             space = problem.task.action_space
             assert isinstance(space, Box)
-            spread = np.maximum(actions.std(0), 1e-6).astype(np.float32)
+            spread = np.maximum(actions.reshape(len(actions), -1).std(0), 1e-6).astype(np.float32)
             self._spread = torch.from_numpy(spread).to(self.device)
             self._bounds = [
-                torch.from_numpy(b).to(self.device) / self._spread for b in (space.low, space.high)
+                torch.from_numpy(b.reshape(-1)).to(self.device) / self._spread
+                for b in (space.low, space.high)
             ]
             self._logits = (self._targets / self._spread).requires_grad_()
         elif config.labels == "learned":
@@ -190,7 +191,7 @@ class Synthetic:
         kind = self.config.labels
         label_kind = "continuous" if self.continuous else "hard" if kind == "hard" else "soft"
         if self.continuous:
-            columns["actions"] = self.targets().cpu().numpy()
+            columns["actions"] = self.targets().cpu().numpy().reshape(self.actions.shape)
         elif kind == "soft":
             columns["action_probs"] = self._initial["action_probs"]
         elif kind == "learned":
@@ -360,8 +361,7 @@ def _array(tensor: Tensor) -> Array:
 def data_targets(problem: Problem, labels: str) -> Tensor:
     """The data's labels `(N, A)` for synthetic ones of a kind, or its actions if continuous."""
     if problem.continuous:
-        actions = np.array(problem.dataset.actions, np.float32)
-        return torch.from_numpy(actions).to(problem.device)
+        return targets_of(problem, "hard")
     soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
     return targets_of(problem, "soft" if soft else "hard")
 

@@ -153,7 +153,7 @@ class _Matching:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
         self.losses = losses_of(problem, config.loss)
         self.spec, self.device = student_spec(problem, config), problem.device
-        self.network = fresh_from(self.spec, problem.device, problem.seed)
+        self.network = fresh_from(self.spec, problem.device, problem.seed, config.init)
         reach = config.rate * config.span * config.keep_every
         self.rate = _Rate(reach / config.inner_steps, problem.device)
         self.trajectories = [list(self._teacher(problem, k)) for k in range(config.teachers)]

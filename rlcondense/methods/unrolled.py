@@ -231,6 +231,7 @@ def losses_of(problem: Problem, name: str) -> Callable[[Tensor, Tensor], Tensor]
         return lambda outputs, targets: row_losses(outputs, targets, name)
     if not space.is_bounded():
         return lambda outputs, targets: ((outputs - targets) ** 2).mean(1)
-    low, high = (torch.from_numpy(b).to(problem.device) for b in (space.low, space.high))
+    ends = (space.low.reshape(-1), space.high.reshape(-1))
+    low, high = (torch.from_numpy(b).to(problem.device) for b in ends)
     middle, half = (low + high) / 2, (high - low) / 2
     return lambda outputs, targets: ((outputs.tanh() - (targets - middle) / half) ** 2).mean(1)

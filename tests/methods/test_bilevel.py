@@ -153,6 +153,8 @@ def test_frames_and_labels_move_and_the_loss_falls(id_: str, settings: dict[str,
         ("av-pbc", {**STUDENT, "network": None, "policy_updates": 20}),
         ("trajmatch", TEACHERS),
         ("gradmatch", {"network": "mlp", "labels": "learned", "learning_rate": 5.0}),
+        ("distmatch", {"network": "mlp", "learning_rate": 5.0}),
+        ("frepo", {"network": "mlp", "pool": 2, "oldest": 4}),
     ],
 )
 def test_continuous_actions_are_learned_within_their_bounds(

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from rlcondense.networks import PolicyNetwork
 
-LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae", "nll")
-OF_SOFTMAX = ("softmax-mse", "softmax-mae")  # for discrete actions alone
+LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae", "logit-mse", "nll")
+DISCRETE_LOSSES = ("softmax-mse", "softmax-mae", "logit-mse")  # of discrete actions alone
 
 
 class ShuffledBatches(Iterator[npt.NDArray[np.int64]]):
@@ -51,7 +51,7 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
 
     Args:
         logits: `(B, A)`.
-        targets: `(B, A)`, one-hot or distributions.
+        targets: `(B, A)`, one-hot or distributions; of `logit-mse` any numbers.
         name: one of `LOSSES`.
 
     Returns:
@@ -61,6 +61,8 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
         return ((logits.softmax(1) - targets) ** 2).mean(1)
     if name == "softmax-mae":
         return (logits.softmax(1) - targets).abs().mean(1)
+    if name == "logit-mse":
+        return ((logits - targets) ** 2).mean(1)
     return F.cross_entropy(logits, targets, reduction="none")
 
 

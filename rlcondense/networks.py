@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig, UnknownName
 
 INPUTS = ("scaled", "raw")
 HEADS = ("categorical", "gaussian")
+LOG_STDS = ("fast", "plain")
 INITS = ("random", "orthogonal", "orthogonal-all")
 # One number is a spread, hundreds of features are a mean: by equal steps of each parameter the mean
 # would be learned long before the spread.
@@ -46,6 +48,8 @@ class NetworkSpec:
         activation: of `mlp`, `relu` or `tanh` (relu).
         head: `categorical`, or `gaussian` for continuous actions: the last layer gives the mean,
             and the logarithms of the standard deviations are parameters beside it.
+        log_std: `fast` moves those logarithms ten times as far as their parameters move, `plain` as
+            far (as the papers do).
     """
 
     name: str
@@ -56,8 +60,10 @@ class NetworkSpec:
     depth: int | None = None
     activation: str | None = None
     head: str = "categorical"
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_choice(self, "log_std", LOG_STDS)
         if self.input not in INPUTS:
             raise BadConfig(f"input must be one of {', '.join(INPUTS)}, not {self.input!r}")
         if self.head not in HEADS:
@@ -85,6 +91,11 @@ class NetworkSpec:
     def options(self) -> dict[str, Any]:
         """Those of width, depth and activation that are given."""
         return given_options(self)
+
+    @property
+    def log_std_gain(self) -> float:
+        """What a Gaussian's spread is multiplied with before it is the logarithm of a deviation."""
+        return LOG_STD_GAIN if self.log_std == "fast" else 1.0
 
     @property
     def input_scale(self) -> float:
@@ -341,7 +352,9 @@ class PolicyNetwork(nn.Module):
             outputs: Tensor = self.head(features)
         if self.spec.head == "categorical":
             return outputs
-        return torch.cat([outputs, spread(self.log_std).expand_as(outputs)], 1)
+        return torch.cat(
+            [outputs, spread(self.log_std, self.spec.log_std_gain).expand_as(outputs)], 1
+        )
 
 
 def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:
@@ -353,12 +366,12 @@ def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def spread(learned: Tensor) -> Tensor:
+def spread(learned: Tensor, gain: float) -> Tensor:
     """The logarithms of a Gaussian's standard deviations, of what is learned for them.
 
     Gradients pass the bounds as if there were none: what is beyond them could else never return.
     """
-    wide = LOG_STD_GAIN * learned
+    wide = gain * learned
     return wide + (wide.clamp(*LOG_STD_RANGE) - wide).detach()
 
 

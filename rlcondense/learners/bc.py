@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,20 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from rlcondense.cloning import (
+    DISCRETE_LOSSES,
     LOSSES,
-    OF_SOFTMAX,
     clip_each,
     losses_of_head,
     shuffled_batches,
 )
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset, Initialisation
 from rlcondense.networks import (
     INITS,
     INPUTS,
+    LOG_STDS,
     NetworkSpec,
     PolicyNetwork,
     check_network,
@@ -67,9 +68,10 @@ class BCConfig:
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.
         loss: `cross-entropy` with the labels the data has, `softmax-mse` or `softmax-mae` (the mean
-            squared or absolute error of the softmax, Light et al., 2024), or `nll` (of the action
-            taken, whatever the labels). Of continuous actions it is the negative log-likelihood
-            under a Gaussian.
+            squared or absolute error of the softmax, Light et al., 2024), `logit-mse` (that of the
+            logits from the real-valued `targets` of the data, or else from their labels, Wilhelm
+            and Ventura, 2025), or `nll` (of the action taken, whatever the labels). Of continuous
+            actions it is the negative log-likelihood under a Gaussian.
         input: `scaled` divides pixels by 255, `raw` does not.
         updates: gradient steps.
         batch_size: rows of each step, None for all rows. Small data is gone through again and
@@ -87,6 +89,7 @@ class BCConfig:
             then no replicates, only condensation seeds are.
         temperature: policies that sample divide their logits by it: below 1 they take what they
             hold likely more often than what they learned from.
+        log_std: of continuous actions, see `rlcondense.networks.NetworkSpec`.
     """
 
     network: str = "nature"
@@ -104,12 +107,14 @@ class BCConfig:
     gradient_clip: float | None = field(default=None, metadata=LATER)
     init: str = field(default="random", metadata=LATER)
     temperature: float = field(default=1.0, metadata=LATER)
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
         check_positive(self, "temperature")
         check_choice(self, "init", (*INITS, "dataset"))
         check_network(self.network, given_options(self))
+        check_choice(self, "log_std", LOG_STDS)
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
         check_choice(self, "optimiser", tuple(OPTIMISERS))
@@ -179,13 +184,17 @@ class BehaviouralCloning(Learner[BCConfig]):
 
     def _spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
         c, (size, head) = self.config, head_of(task.action_space)
-        if head == "gaussian" and c.loss in OF_SOFTMAX:
+        if head == "gaussian" and c.loss in DISCRETE_LOSSES:
             raise BadConfig(f"loss {c.loss!r} is for discrete actions, not for {task.id!r}")
-        return NetworkSpec(c.network, shape, size, c.input, **given_options(c), head=head)
+        return NetworkSpec(
+            c.network, shape, size, c.input, **given_options(c), head=head, log_std=c.log_std
+        )
 
     def _targets(self, data: CondensedDataset, spec: NetworkSpec) -> npt.NDArray[np.float32]:
         if spec.head == "gaussian":
             return np.array(data.actions, np.float32).reshape(len(data), -1)
+        if data.targets is not None and self.config.loss == "logit-mse":
+            return data.targets.astype(np.float32)
         if data.label_kind == "soft" and self.config.loss != "nll":
             return data.column("action_probs").astype(np.float32)
         return np.eye(spec.num_outputs, dtype=np.float32)[data.actions]
@@ -211,7 +220,7 @@ def initial_network(
         raise CorruptArtifact(f"the data's initialisation is of no network: {error}") from error
     raise BadConfig(
         f"the data's initialisation is of {dict(start.network)}, the learner's network is "
-        f"{asdict(spec)}: set it so, or init=random"
+        f"{config_json(spec)}: set it so, or init=random"
     )
 
 

@@ -258,6 +258,8 @@ class CondensedDataset(Columns):
         held_back: `(M,)` bool, rows that students are not trained on: training ends when the loss
             on them stops falling, instead of after a learner's own number of updates.
         initialisation: of the network that learns from it, where the data were made for one.
+        targets: `(M, A)` float32 real-valued labels of discrete actions, for learners that regress
+            logits; `action_probs` are their softmax.
         report: how it came about.
     """
 
@@ -269,6 +271,7 @@ class CondensedDataset(Columns):
     following: Array | None = None
     held_back: Array | None = None
     initialisation: Initialisation | None = None
+    targets: Array | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
@@ -320,7 +323,7 @@ class CondensedDataset(Columns):
 
     def arrays(self) -> dict[str, Array]:
         """Everything that is stored: rows with what goes with them, and initial weights."""
-        extra = {name: getattr(self, name) for name in EXTRA}
+        extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
         found = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}
@@ -464,10 +467,12 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
                 f"{owner} gave {name} of type {column.dtype} and shape {column.shape}, "
                 f"not one {KINDS[kinds]} a row"
             )
-    _check_actions(actions, columns.get("action_probs"), task, owner)
+    _check_actions(actions, columns.get("action_probs"), columns.get("targets"), task, owner)
 
 
-def _check_actions(actions: Array, probs: Array | None, task: Task, owner: str) -> None:
+def _check_actions(
+    actions: Array, probs: Array | None, targets: Array | None, task: Task, owner: str
+) -> None:
     num_actions = getattr(task.action_space, "n", None)
     if num_actions is None:
         if actions.dtype != np.float32 or actions.shape[1:] != task.action_space.shape:
@@ -480,6 +485,8 @@ def _check_actions(actions: Array, probs: Array | None, task: Task, owner: str) 
         raise CorruptArtifact(f"{owner} gave actions that are not whole numbers")
     if not ((actions >= 0) & (actions < num_actions)).all():
         raise CorruptArtifact(f"{owner} gave actions outside 0..{num_actions - 1}")
+    if targets is not None and targets.shape != (len(actions), num_actions):
+        raise CorruptArtifact(f"{owner} gave targets of {targets.shape[1:]}, not {num_actions}")
     if probs is not None and (probs.ndim != 2 or probs.shape[1] != num_actions):
         raise CorruptArtifact(f"{owner} gave action_probs of {probs.shape[1:]}, not {num_actions}")
 

@@ -100,7 +100,8 @@ def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tu
     features, acts = encode(network, problem.dataset)
     errors = acts - targets_of(problem, config.labels).cpu().numpy()
     if problem.continuous:
-        errors = errors / np.exp(2 * spread(network.log_std).detach().cpu().numpy())
+        log_std = spread(network.log_std, network.spec.log_std_gain)
+        errors = errors / np.exp(2 * log_std.detach().cpu().numpy())
     return errors, _with_one(features)
 
 

@@ -19,7 +19,7 @@ from rlcondense.cloning import losses_of_head
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.el2n import ScoreConfig, keep_by_score
 from rlcondense.methods.features import targets_of
-from rlcondense.networks import LOG_STD_GAIN, PolicyNetwork
+from rlcondense.networks import PolicyNetwork
 
 CHUNK = 64  # rows whose gradients are in memory at a time, one layer's after another's
 
@@ -82,7 +82,7 @@ def gradient_norms(
             for (layer, x, _), delta in zip(seen, deltas, strict=True)
         ]
         if gaussian:
-            by_log_std = LOG_STD_GAIN * by_output[:, by_output.shape[1] // 2 :]
+            by_log_std = network.spec.log_std_gain * by_output[:, by_output.shape[1] // 2 :]
             squares.append(by_log_std.square().sum(1))
         norms.append(torch.stack(squares).sum(0).sqrt().cpu().numpy())
         seen.clear()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -26,13 +26,13 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
 from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
 from rlcondense.methods.students import fresh_from
-from rlcondense.networks import INITS, OPTIONS, Mlp, NetworkSpec, PolicyNetwork
+from rlcondense.networks import INITS, LOG_STDS, OPTIONS, Mlp, NetworkSpec, PolicyNetwork
 from rlcondense.populations import Population, cloned
 from rlcondense.tasks.base import Task
 
@@ -54,6 +54,7 @@ class HadesFConfig(EvolutionConfig):
         normalise: evolve in standard deviations of the observations met so far, around their mean.
             What is kept is in the environment's units either way.
         init: of the first weights of a policy, see `rlcondense.networks.PolicyNetwork`.
+        log_std: of a policy over continuous actions, see `rlcondense.networks.NetworkSpec`.
     """
 
     population: int = 2048
@@ -65,11 +66,16 @@ class HadesFConfig(EvolutionConfig):
     inner_clip: float | None = 0.5
     normalise: bool = False
     init: str = field(default="random", metadata=LATER)
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "init", INITS)
+        check_choice(self, "log_std", LOG_STDS)
         check_positive(self, "inner_updates", "inner_rate", "inner_clip")
+
+    def network(self, task: Task) -> NetworkSpec:
+        return replace(super().network(task), log_std=self.log_std)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class _Hades(Method[C]):
             "network": "mlp", "width": c.width, "depth": c.depth, "activation": c.activation,
             "loss": "cross-entropy", "updates": c.inner_updates, "batch_size": None,
             "optimiser": "adam", "learning_rate": c.inner_rate, "gradient_clip": c.inner_clip,
-            "action_selection": c.action_selection, "init": c.init,
+            "action_selection": c.action_selection, "init": c.init, "log_std": c.log_std,
         }  # fmt: skip
 
     @classmethod
@@ -125,7 +131,8 @@ class _Hades(Method[C]):
             "gradient_clip": "inner_clip",
             "action_selection": "action_selection",
         }
-        return network | {own: learner[name] for name, own in names.items()} | {"init": init}
+        updates = {own: learner[name] for name, own in names.items()}
+        return network | updates | {"init": init, "log_std": learner["log_std"]}
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         """The networks that a generation's policies start as."""
@@ -207,7 +214,7 @@ class HadesF(_Hades[HadesFConfig]):
     def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
         [network] = self.drawn(problem, spec, 0)
         weights = {name: w.cpu().numpy() for name, w in network.state_dict().items()}
-        return Initialisation(asdict(spec), weights)
+        return Initialisation(config_json(spec), weights)
 
 
 class _Rows:

@@ -51,6 +51,7 @@ PROBES = 4  # fresh students that the loss before and after is measured on
 CHUNK = 512  # rows that a policy is asked about at a time
 VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
+CLIP = 2.0  # the longest gradient of SGD on the synthetic data
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
 
@@ -153,7 +154,9 @@ class Dbc(Method[ObdConfig]):
             optimiser="inner_optimiser",
             learning_rate="inner_rate",
         )
-        return network_like(learner) | updates | {"window": None} | loss_like(learner)
+        return (
+            network_like(learner) | updates | {"window": None} | loss_like(learner, ("logit-mse",))
+        )
 
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
@@ -310,6 +313,8 @@ class _Unrolled:
         self.config, self.synthetic, self.aims = config, synthetic, aims
         self.problem, self.spec = problem, student_spec(problem, config)
         self.losses = losses_of(problem, config.loss)
+        outer = "cross-entropy" if config.real_valued else config.loss  # aims are distributions
+        self.outer_losses = losses_of(problem, outer)
 
     def backward(self, rng: np.random.Generator) -> float:
         """Train a student, add the gradient of its loss to what is learned; give the loss."""
@@ -324,7 +329,8 @@ class _Unrolled:
         value, gradients = differentiate(
             training, self._outer(training, rng), state, range(begin, steps), apart, c.segment
         )
-        add_gradients(inputs, gradients, self.synthetic.leaves)
+        longest = CLIP if c.outer_optimiser == "sgd" else None
+        add_gradients(inputs, gradients, self.synthetic.leaves, longest)
         self.synthetic.gradient_evaluations += c.real_batch + steps * self._rows_a_step
         return value
 
@@ -361,7 +367,7 @@ class _Unrolled:
         where = torch.from_numpy(rows).to(self.problem.device)
 
         def loss(state: list[Tensor]) -> Tensor:
-            losses = self.losses(training.outputs(state, frames), self.aims.targets[where])
+            losses = self.outer_losses(training.outputs(state, frames), self.aims.targets[where])
             return (losses * self.aims.weights[where]).mean()
 
         return loss

@@ -110,7 +110,17 @@ def updates_like(learner: Mapping[str, Any], **names: str) -> dict[str, Any]:
     return {own: learner[name] for name, own in names.items() if name in learner}
 
 
-def loss_like(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's loss for the one that a learner minimises; of actions taken it is `nll`."""
-    loss = learner.get("loss", "cross-entropy")
-    return {"loss": loss if loss in LOSSES else "cross-entropy"}
+def loss_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A method's loss for the one that a learner minimises; `nll` is a cross-entropy there.
+
+    Args:
+        learner: the learner's settings.
+        more: losses that the method has beside `LOSSES`.
+
+    Raises:
+        BadConfig: the method has no such loss.
+    """
+    loss = learner.get("loss", "cross-entropy").replace("nll", "cross-entropy")
+    if loss not in (*LOSSES, *more):
+        raise BadConfig(f"student=learner follows {', '.join((*LOSSES, *more))}, not {loss!r}")
+    return {"loss": loss}

@@ -126,7 +126,7 @@ class TrajMatch(Method[TrajMatchConfig]):
             found |= {"inner_steps": min(updates, cls.Config.inner_steps)}
         if "teacher_batch" in found:
             found["inner_batch"] = found["teacher_batch"]
-        return network_like(learner) | found | loss_like(learner)
+        return network_like(learner) | found | loss_like(learner, ("logit-mse",))
 
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
@@ -181,7 +181,8 @@ class _Matching:
         inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
         apart = held(inputs)
         value, gradients = self._distance(rng, apart)
-        add_gradients(inputs[:2], gradients[:2], self.synthetic.leaves)
+        longest = math.inf if self.config.outer_optimiser == "sgd" else None
+        add_gradients(inputs[:2], gradients[:2], self.synthetic.leaves, longest)
         self.rate.step(gradients[2] * inputs[2].detach())
         return value
 

@@ -89,15 +89,22 @@ def held(inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def add_gradients(
-    inputs: Sequence[Tensor], gradients: Sequence[Tensor], leaves: list[Tensor]
+    inputs: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    leaves: list[Tensor],
+    longest: float | None = None,
 ) -> None:
-    """Go on from inputs to what they were made of, and scale each leaf's gradient to length 1.
+    """Go on from inputs to what they were made of, and scale the gradients of the leaves.
 
-    Those that come back through many updates differ by orders of magnitude: so Adam takes all
-    iterations alike.
+    Those that come back through many updates differ by orders of magnitude. By default each leaf's
+    has length 1, so that Adam takes all iterations alike; with `longest` they are shortened
+    together to that length, if they are longer.
     """
     pairs = [(x, g) for x, g in zip(inputs, gradients, strict=True) if x.requires_grad]
     torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs], inputs=leaves)
+    if longest is not None:
+        torch.nn.utils.clip_grad_norm_(leaves, longest)
+        return
     for leaf in leaves:
         assert leaf.grad is not None
         leaf.grad /= leaf.grad.norm().clamp_min(1e-12)
@@ -198,8 +205,9 @@ class StudentConfig(NetworkConfig):
     Attributes:
         network: of the students; None is `nature` for frames and the paper's MLP for vectors, four
             layers of 256 with the last.
-        loss: of discrete actions, `cross-entropy`, `softmax-mse` or `softmax-mae`; of continuous
-            ones it is the squared error.
+        loss: of discrete actions, `cross-entropy`, `softmax-mse`, `softmax-mae`, or `logit-mse`,
+            whose learned labels are real-valued targets of the logits; of continuous actions it is
+            the squared error.
     """
 
     network: str | None = None
@@ -207,7 +215,11 @@ class StudentConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "loss", LOSSES)
+        check_choice(self, "loss", (*LOSSES, "logit-mse"))
+
+    @property
+    def real_valued(self) -> bool:
+        return self.loss == "logit-mse"
 
 
 def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:

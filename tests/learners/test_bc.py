@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlcondense.cloning import OF_SOFTMAX, row_losses, shuffled_batches
+from rlcondense.cloning import DISCRETE_LOSSES, row_losses, shuffled_batches
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
@@ -217,7 +217,7 @@ def test_four_continuous_actions_learned_by_heart_leave_every_number_finite(
     assert acted == pytest.approx(np.asarray(few.actions), abs=0.1)
 
 
-@pytest.mark.parametrize("loss", OF_SOFTMAX)
+@pytest.mark.parametrize("loss", DISCRETE_LOSSES)
 def test_a_loss_of_distributions_is_refused_for_continuous_actions(
     loss: str, reaches: CondensedDataset
 ) -> None:

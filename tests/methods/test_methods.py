@@ -118,6 +118,20 @@ def test_columns_made_elsewhere_are_checked(
         check_rows(load_condensed(tmp_path).arrays(), task, "theirs")
 
 
+def test_real_valued_targets_are_kept_and_checked(task: Task, tmp_path: Path) -> None:
+    frames, weights = np.zeros((2, 3, 64, 64), np.uint8), np.ones(2, np.float32)
+    targets = np.arange(30, dtype=np.float32).reshape(2, 15)
+    data = CondensedDataset(frames, np.zeros(2, int), weights=weights, targets=targets)
+    data.save(tmp_path)
+    again = load_condensed(tmp_path)
+    assert np.array_equal(again.targets, targets)  # type: ignore[arg-type]
+    assert again.sha256 == data.sha256 != replace(data, targets=None).sha256
+    check_rows(again.arrays(), task, "theirs")
+    narrow = replace(data, targets=targets[:, :3])
+    with pytest.raises(CorruptArtifact, match=r"gave targets of \(3,\), not 15"):
+        check_rows(narrow.arrays(), task, "theirs")
+
+
 @pytest.mark.parametrize("name", ["source_indices", "initial_indices"])
 @pytest.mark.parametrize(
     ("rows", "message"),

@@ -68,7 +68,11 @@ class DistMatchConfig(NetworkConfig):
 
 
 class DistMatch(Method[DistMatchConfig]):
-    """Learns frames, and labels if asked to, whose mean features by action are the data's."""
+    """Learns frames, and labels if asked to, whose mean features by action are the data's.
+
+    Paper: labels=hard, start=balanced, iterations=20000, outer_optimiser=sgd,
+        outer_momentum=0.5, learning_rate=1.0
+    """
 
     Config = DistMatchConfig
     label_kinds = ("hard", "soft", "continuous")

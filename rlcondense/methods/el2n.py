@@ -45,6 +45,8 @@ class EL2N(Method[ScoreConfig]):
     """Keeps the rows on which networks err most early in training: the L2 norm of the error.
 
     The error is that of the action probabilities, or of continuous actions in their deviations.
+
+    Paper: networks=10
     """
 
     Config = ScoreConfig

@@ -60,7 +60,10 @@ class GradientOMPConfig(FeatureConfig):
 
 
 class GradientOMP(Method[GradientOMPConfig]):
-    """Keeps the rows, with weights, whose gradients add up to that of all the data."""
+    """Keeps the rows, with weights, whose gradients add up to that of all the data.
+
+    Paper: gradient=critic
+    """
 
     Config = GradientOMPConfig
     label_kinds = ("hard", "soft", "continuous")

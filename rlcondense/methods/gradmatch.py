@@ -103,7 +103,12 @@ class GradMatchConfig(NetworkConfig):
 
 
 class GradMatch(Method[GradMatchConfig]):
-    """Learns observations, and labels if asked to, whose gradients are the data's."""
+    """Learns observations, and labels if asked to, whose gradients are the data's.
+
+    Paper: theta=trajectory, trajectory=10, student_updates=50, student_optimiser=sgd,
+        student_rate=0.01, student_batch=256, real_batch=256, iterations=10000,
+        outer_optimiser=sgd, outer_momentum=0.5, learning_rate=0.1
+    """
 
     Config = GradMatchConfig
     label_kinds = ("hard", "soft", "continuous")

@@ -50,7 +50,10 @@ class Light2024Config:
 
 
 class GradMatchLight2024(Method[Light2024Config]):
-    """The published method; its expert is the one that played the dataset."""
+    """The published method; its expert is the one that played the dataset.
+
+    Paper: iterations=1000, learning_rate=0.1, momentum=0.5, real_batch=2048
+    """
 
     Config = Light2024Config
     needs = frozenset({"expert"})

@@ -25,7 +25,10 @@ CHUNK = 64  # rows whose gradients are in memory at a time, one layer's after an
 
 
 class GraNd(Method[ScoreConfig]):
-    """Keeps the rows whose gradients are longest early in training."""
+    """Keeps the rows whose gradients are longest early in training.
+
+    Paper: networks=10, updates=0
+    """
 
     Config = ScoreConfig
     label_kinds = ("hard", "soft", "continuous")

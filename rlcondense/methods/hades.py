@@ -185,7 +185,13 @@ class _Hades(Method[C]):
 
 
 class HadesR(_Hades[HadesRConfig]):
-    """Policies start from initial weights that are drawn anew every generation."""
+    """Policies start from initial weights that are drawn anew every generation.
+
+    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
+        generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
+        inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4, horizon=1024,
+        initialisations=2
+    """
 
     Config = HadesRConfig
     id = "hades-r"
@@ -199,7 +205,12 @@ class HadesR(_Hades[HadesRConfig]):
 
 
 class HadesF(_Hades[HadesFConfig]):
-    """Policies always start from the same initial weights, which come with what was condensed."""
+    """Policies always start from the same initial weights, which come with what was condensed.
+
+    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
+        generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
+        inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4, horizon=1024
+    """
 
     Config = HadesFConfig
     id = "hades-f"

@@ -35,7 +35,10 @@ class HerdingConfig(FeatureConfig):
 
 
 class Herding(Method[HerdingConfig]):
-    """Keeps rows whose mean feature stays as near as can be to that of all the data."""
+    """Keeps rows whose mean feature stays as near as can be to that of all the data.
+
+    Paper: classes=per-class
+    """
 
     Config = HerdingConfig
     label_kinds = ("hard", "soft", "continuous")

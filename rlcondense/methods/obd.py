@@ -137,7 +137,12 @@ class Aims:
 
 
 class Dbc(Method[ObdConfig]):
-    """Learns what trains a student to do as the data did."""
+    """Learns what trains a student to do as the data did.
+
+    Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
+        inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all
+    """
 
     Config: ClassVar[type[ObdConfig]] = ObdConfig
     label_kinds = ("hard", "soft", "continuous")
@@ -176,7 +181,12 @@ class Dbc(Method[ObdConfig]):
 
 
 class Pbc(Dbc):
-    """Learns what trains a student to do as a near-expert policy."""
+    """Learns what trains a student to do as a near-expert policy.
+
+    Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
+        inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, policy=offline-rl
+    """
 
     Config = PbcConfig
     id = "pbc"
@@ -216,7 +226,12 @@ class Pbc(Dbc):
 
 
 class AvPbc(Pbc):
-    """Likewise, above all where much is to be won."""
+    """Likewise, above all where much is to be won.
+
+    Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
+        inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, policy=offline-rl
+    """
 
     id = "av-pbc"
 

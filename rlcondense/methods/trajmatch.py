@@ -104,7 +104,12 @@ class TrajMatchConfig(StudentConfig):
 
 
 class TrajMatch(Method[TrajMatchConfig]):
-    """Learns what moves a student's parameters as the data does."""
+    """Learns what moves a student's parameters as the data does.
+
+    Paper: labels=hard, start=balanced, iterations=5000, teachers=100, teacher_updates=9800,
+        teacher_batch=256, keep_every=196, span=2, latest=3920, inner_steps=30,
+        inner_batch=none, optimiser=sgd, rate=0.01, outer_optimiser=sgd, outer_momentum=0.5
+    """
 
     Config = TrajMatchConfig
     label_kinds = ("hard", "soft", "continuous")

@@ -103,7 +103,7 @@ class FrepoConfig(NetworkConfig):
 class Frepo(Method[FrepoConfig]):
     """Learns frames and labels on which a linear head, solved for, acts as the data.
 
-    Paper: pool=10, oldest=100, student_updates=1, ridge=1e-06, real_batch=1024
+    Paper: pool=10, oldest=100, student_updates=1, ridge=1e-06
     """
 
     Config = FrepoConfig

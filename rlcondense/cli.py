@@ -267,7 +267,12 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
 @main.command()
 @_include
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--method", "methods", multiple=True, help="Method id. Repeatable.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    help="Method id, or id:key=value,key=value. Repeatable.",
+)
 @click.option(
     "--learner", "learners", multiple=True, required=True, metavar="ID[:KEY=VALUE,...]",
     help="A learner, with settings. Repeatable.",

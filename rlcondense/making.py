@@ -34,6 +34,8 @@ from rlcondense.networks import FOR_FRAMES, SMALLEST
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
+STUDENTS = ("own", "learner")
+
 
 def make_task(name: str) -> Task:
     """Make a task by id or alias.
@@ -62,16 +64,26 @@ def make_task(name: str) -> Task:
     return task
 
 
-def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -> Method[Any]:
+def make_method(
+    name: str,
+    task: str | Task | None = None,
+    learner: Learner[Any] | None = None,
+    /,
+    **settings: Any,
+) -> Method[Any]:
     """Make a method by id, with settings of its config.
 
     Args:
         name: its id.
         task: what it is for, by name perhaps. Defaults that are for frames are then `mlp` and no
             augmentation where the task shows vectors.
+        learner: what is trained on what the method makes, where it is known.
         **settings: of its config.
 
-    `preset` names settings of the catalogue that the others go over; it is none itself.
+    Two settings stand for others, and are none themselves. `preset` names settings of the
+    catalogue, and `student="learner"` the settings by which the method's own students are those
+    that `learner` trains: their network, initial weights and updates. Presets come first, then the
+    student, then what is set by its own name.
 
     Example:
         >>> make_method("gradmatch", iterations=100).config.iterations
@@ -80,20 +92,50 @@ def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -
         'mlp'
     """
     entry = catalogue.find("methods", name)
-    given = _without_preset(entry, settings)
+    own = {k: v for k, v in settings.items() if k not in ("preset", "student")}
+    given = {**_preset(entry, settings), **_student(entry, settings, learner), **own}
     return configured(entry, Method, given, task)  # type: ignore[no-any-return]
 
 
-def _without_preset(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings over those of the preset that they name, if they name one."""
+def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the preset that `settings` name, if they name one."""
     if "preset" not in settings:
-        return dict(settings)
+        return {}
     presets = facts_of(entry).get("presets", {})
     wanted = settings["preset"]
     if wanted not in presets:
         known = ", ".join(sorted(presets)) or "none"
         raise BadConfig(f"method {entry.id!r} has no preset {wanted!r} (known: {known})")
-    return {**presets[wanted], **{k: v for k, v in settings.items() if k != "preset"}}
+    found: Mapping[str, Any] = presets[wanted]
+    return found
+
+
+def follows_learner(settings: Mapping[str, Any] | None) -> bool:
+    """Whether a method's settings ask for the students of the learner that will be trained.
+
+    Raises:
+        BadConfig: they ask for other students, which there are not.
+    """
+    student = (settings or {}).get("student", "own")
+    if student not in STUDENTS:
+        raise BadConfig(f"student must be one of {', '.join(STUDENTS)}, not {student!r}")
+    return bool(student == "learner")
+
+
+def _student(
+    entry: Entry, settings: Mapping[str, Any], learner: Learner[Any] | None
+) -> Mapping[str, Any]:
+    """The settings that `student=learner` stands for, if it is asked for."""
+    if not follows_learner(settings):
+        return {}
+    if learner is None:
+        raise BadConfig("student=learner needs a learner: use it with run, sweep or transfer")
+    method = _load(entry, Method)
+    try:
+        found: Mapping[str, Any] = method.settings_like(dataclasses.asdict(learner.config))
+    except BadConfig as error:
+        raise BadConfig(f"method {entry.id!r}: {error}") from None
+    return found
 
 
 def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) -> Learner[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig, UnknownName
 
 INPUTS = ("scaled", "raw")
 HEADS = ("categorical", "gaussian")
+LOG_STDS = ("fast", "plain")
+INITS = ("random", "orthogonal", "orthogonal-all")
 # One number is a spread, hundreds of features are a mean: by equal steps of each parameter the mean
 # would be learned long before the spread.
 LOG_STD_GAIN = 10.0
 LOG_STD_RANGE = (-5.0, 2.0)
+HEAD_GAIN = 0.01  # of orthogonal initial weights, so that all actions begin equally likely
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 
@@ -44,6 +48,8 @@ class NetworkSpec:
         activation: of `mlp`, `relu` or `tanh` (relu).
         head: `categorical`, or `gaussian` for continuous actions: the last layer gives the mean,
             and the logarithms of the standard deviations are parameters beside it.
+        log_std: `fast` moves those logarithms ten times as far as their parameters move, `plain` as
+            far (as the papers do).
     """
 
     name: str
@@ -54,8 +60,10 @@ class NetworkSpec:
     depth: int | None = None
     activation: str | None = None
     head: str = "categorical"
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_choice(self, "log_std", LOG_STDS)
         if self.input not in INPUTS:
             raise BadConfig(f"input must be one of {', '.join(INPUTS)}, not {self.input!r}")
         if self.head not in HEADS:
@@ -83,6 +91,11 @@ class NetworkSpec:
     def options(self) -> dict[str, Any]:
         """Those of width, depth and activation that are given."""
         return given_options(self)
+
+    @property
+    def log_std_gain(self) -> float:
+        """What a Gaussian's spread is multiplied with before it is the logarithm of a deviation."""
+        return LOG_STD_GAIN if self.log_std == "fast" else 1.0
 
     @property
     def input_scale(self) -> float:
@@ -288,10 +301,13 @@ class PolicyNetwork(nn.Module):
     """An encoder and a linear head: observations in, action logits or a Gaussian's parameters out.
 
     Args:
-        spec: what to build. Weights are drawn from torch's default initial distribution.
+        spec: what to build.
+        init: the distribution of the first weights. `random` is torch's default. `orthogonal` draws
+            orthogonal matrices of gain sqrt 2, of gain 0.01 for the head, and zero biases;
+            `orthogonal-all` has gain sqrt 2 for the head too.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, init: str = "random") -> None:
         super().__init__()
         self.spec = spec
         self.encoder = ENCODERS[spec.name](spec.observation_shape, **spec.options)
@@ -301,6 +317,8 @@ class PolicyNetwork(nn.Module):
         self.head = nn.Linear(num_features, spec.num_outputs)
         if spec.head == "gaussian":
             self.log_std = nn.Parameter(torch.zeros(spec.num_outputs))
+        if init != "random":
+            _draw_orthogonal(self, HEAD_GAIN if init == "orthogonal" else math.sqrt(2))
         is_pixels = len(spec.observation_shape) == 3
         self._scale = spec.input_scale
         self.channels_last = is_pixels
@@ -334,15 +352,26 @@ class PolicyNetwork(nn.Module):
             outputs: Tensor = self.head(features)
         if self.spec.head == "categorical":
             return outputs
-        return torch.cat([outputs, spread(self.log_std).expand_as(outputs)], 1)
+        return torch.cat(
+            [outputs, spread(self.log_std, self.spec.log_std_gain).expand_as(outputs)], 1
+        )
 
 
-def spread(learned: Tensor) -> Tensor:
+def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            gain = head_gain if layer is network.head else math.sqrt(2)
+            nn.init.orthogonal_(layer.weight, gain)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+
+def spread(learned: Tensor, gain: float) -> Tensor:
     """The logarithms of a Gaussian's standard deviations, of what is learned for them.
 
     Gradients pass the bounds as if there were none: what is beyond them could else never return.
     """
-    wide = LOG_STD_GAIN * learned
+    wide = gain * learned
     return wide + (wide.clamp(*LOG_STD_RANGE) - wide).detach()
 
 

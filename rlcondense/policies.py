@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 from torch.func import functional_call, vmap
 
+from rlcondense.config import config_json
 from rlcondense.datasets.columns import check_action_space, checked_distributions, owner_of
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
@@ -246,7 +246,7 @@ class NetworkPolicies(PolicyBatch):
             for i, network in enumerate(self.networks)
             for name, weight in network.state_dict().items()
         }
-        network = asdict(self.spec)
+        network = config_json(self.spec)
         if isinstance(self.space, Box):
             arrays |= {"action_low": self.space.low, "action_high": self.space.high}
         else:

@@ -78,6 +78,8 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
     check_actions(columns["actions"], task.action_space, owner)
     if "action_probs" in columns:
         check_labels(columns["action_probs"], task.action_space, owner)
+    if "targets" in columns:
+        check_targets(columns["targets"], task.action_space, owner)
 
 
 def check_arrays(columns: Mapping[str, Any], known: Collection[str], owner: str) -> None:
@@ -174,6 +176,18 @@ def check_labels(probs: Array, space: Space[Any], owner: str) -> None:
         raise CorruptArtifact(
             f"{owner} gave action_probs that are no distribution: {_shown(probs[row])} in row "
             f"{row}; they must be 0 or more and sum to 1"
+        )
+
+
+def check_targets(targets: Array, space: Space[Any], owner: str) -> None:
+    """Refuse a column of real-valued targets that has not one number for each action."""
+    if isinstance(space, Box):
+        raise CorruptArtifact(f"{owner} gave targets, but its actions are vectors")
+    n = int(space.n)  # type: ignore[attr-defined]
+    if targets.ndim != 2 or targets.shape[1] != n or targets.dtype.kind != "f":
+        raise CorruptArtifact(
+            f"{owner} gave targets of type {targets.dtype} and shape {targets.shape[1:]}, not "
+            f"{n} floats a row"
         )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,26 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from rlcondense.cloning import LOSSES, clip_each, gaussian_losses, row_losses, shuffled_batches
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.cloning import (
+    DISCRETE_LOSSES,
+    LOSSES,
+    clip_each,
+    losses_of_head,
+    shuffled_batches,
+)
+from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset, Initialisation
-from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import (
+    INITS,
+    INPUTS,
+    LOG_STDS,
+    NetworkSpec,
+    PolicyNetwork,
+    check_network,
+    given_options,
+)
 from rlcondense.policies import (
     ACTION_SELECTIONS,
     NetworkPolicies,
@@ -38,7 +51,6 @@ SHIFT = 4  # pixels
 CAP, LOOKS, PATIENCE = 10, 40, 6
 MOST_HELD_BACK = 2048  # rows, drawn at random, that the loss is taken of
 AUGMENTATIONS = ("none", "random-crop")
-INITS = ("random", "dataset")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -55,9 +67,11 @@ class BCConfig:
         width: of `impala` (so many times its channels) or `mlp` (units a layer).
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.
-        loss: `cross-entropy` with the labels the data has, `softmax-mse` (the mean squared error
-            of the softmax, Light et al., 2024), or `nll` (of the action taken, whatever the
-            labels). Of continuous actions it is the negative log-likelihood under a Gaussian.
+        loss: `cross-entropy` with the labels the data has, `softmax-mse` or `softmax-mae` (the mean
+            squared or absolute error of the softmax, Light et al., 2024), `logit-mse` (that of the
+            logits from the real-valued `targets` of the data, or else from their labels, Wilhelm
+            and Ventura, 2025), or `nll` (of the action taken, whatever the labels). Of continuous
+            actions it is the negative log-likelihood under a Gaussian.
         input: `scaled` divides pixels by 255, `raw` does not.
         updates: gradient steps.
         batch_size: rows of each step, None for all rows. Small data is gone through again and
@@ -68,12 +82,14 @@ class BCConfig:
             pixels each way, its edges repeated (Yarats et al., 2021, arXiv:2004.13649).
         action_selection: how the policies act, `sample` or `greedy`.
         gradient_clip: the longest gradient of a student's update, None for any length.
-        init: `random` draws the first weights from the student's seed; `dataset` takes those that
-            the data were made for, where they bring some. Students then differ by their batches
-            alone, and are all the same where each batch is all the data and is not augmented:
-            learner seeds are then no replicates, only condensation seeds are.
+        init: `random`, `orthogonal` and `orthogonal-all` draw the first weights from the student's
+            seed (see `rlcondense.networks.PolicyNetwork`); `dataset` takes those that the data were
+            made for, where they bring some. Students then differ by their batches alone, and are
+            all the same where each batch is all the data and is not augmented: learner seeds are
+            then no replicates, only condensation seeds are.
         temperature: policies that sample divide their logits by it: below 1 they take what they
             hold likely more often than what they learned from.
+        log_std: of continuous actions, see `rlcondense.networks.NetworkSpec`.
     """
 
     network: str = "nature"
@@ -91,12 +107,14 @@ class BCConfig:
     gradient_clip: float | None = field(default=None, metadata=LATER)
     init: str = field(default="random", metadata=LATER)
     temperature: float = field(default=1.0, metadata=LATER)
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
         check_positive(self, "temperature")
-        check_choice(self, "init", INITS)
+        check_choice(self, "init", (*INITS, "dataset"))
         check_network(self.network, given_options(self))
+        check_choice(self, "log_std", LOG_STDS)
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
         check_choice(self, "optimiser", tuple(OPTIMISERS))
@@ -166,19 +184,25 @@ class BehaviouralCloning(Learner[BCConfig]):
 
     def _spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
         c, (size, head) = self.config, head_of(task.action_space)
-        if head == "gaussian" and c.loss == "softmax-mse":
+        if head == "gaussian" and c.loss in DISCRETE_LOSSES:
             raise BadConfig(f"loss {c.loss!r} is for discrete actions, not for {task.id!r}")
-        return NetworkSpec(c.network, shape, size, c.input, **given_options(c), head=head)
+        return NetworkSpec(
+            c.network, shape, size, c.input, **given_options(c), head=head, log_std=c.log_std
+        )
 
     def _targets(self, data: CondensedDataset, spec: NetworkSpec) -> npt.NDArray[np.float32]:
         if spec.head == "gaussian":
             return np.array(data.actions, np.float32).reshape(len(data), -1)
+        if data.targets is not None and self.config.loss == "logit-mse":
+            return data.targets.astype(np.float32)
         if data.label_kind == "soft" and self.config.loss != "nll":
             return data.column("action_probs").astype(np.float32)
         return np.eye(spec.num_outputs, dtype=np.float32)[data.actions]
 
 
-def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) -> PolicyNetwork:
+def initial_network(
+    spec: NetworkSpec, seed: int, start: Initialisation | None, init: str = "random"
+) -> PolicyNetwork:
     """A network with the weights of `start`, or else with those that are drawn from a seed.
 
     Raises:
@@ -188,7 +212,7 @@ def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) 
     if start is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return PolicyNetwork(spec)
+            return PolicyNetwork(spec, init)
     try:
         if spec_from_json(start.network) == spec:
             return network_from_arrays(spec, start.weights, "")
@@ -196,7 +220,7 @@ def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) 
         raise CorruptArtifact(f"the data's initialisation is of no network: {error}") from error
     raise BadConfig(
         f"the data's initialisation is of {dict(start.network)}, the learner's network is "
-        f"{asdict(spec)}: set it so, or init=random"
+        f"{config_json(spec)}: set it so, or init=random"
     )
 
 
@@ -239,8 +263,9 @@ def _train(
     start: Initialisation | None = None,
 ) -> tuple[list[PolicyNetwork], Curve | None]:
     """Train one network for each seed, with one step for all."""
-    networks = [initial_network(spec, seed, start).to(device) for seed in seeds]
-    losses = gaussian_losses if spec.head == "gaussian" else partial(row_losses, name=c.loss)
+    init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
+    networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
+    losses = losses_of_head(spec.head, c.loss)
     students: _Alone | _Together = (
         _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
     )

@@ -216,7 +216,7 @@ class Method(ABC, Generic[ConfigT]):
     takes_data: ClassVar[bool] = True
     needs: frozenset[str] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
-    stochastic: ClassVar[bool] = True
+    stochastic: bool = True
     gives: ClassVar[frozenset[str] | None] = None
     keeps_everything: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}
@@ -236,6 +236,20 @@ class Method(ABC, Generic[ConfigT]):
         It goes over the catalogue's fact `learner`, which is the same for all configs.
         """
         return {}
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by which the method's own students are those that a learner trains.
+
+        They are what `student=learner` stands for.
+
+        Args:
+            learner: the learner's settings.
+
+        Raises:
+            BadConfig: the method has no students, or none such.
+        """
+        raise BadConfig("student=learner is for methods that train students while they condense")
 
     def condense(
         self,
@@ -372,7 +386,7 @@ class Method(ABC, Generic[ConfigT]):
             for name in ("weights", "source_indices", "initial_indices")
             if (column := getattr(result, name)) is not None
         }
-        known = {*COLUMNS, *EXTRA, *beside, "next_observations"}
+        known = {*COLUMNS, *EXTRA, *beside, "next_observations", "targets"}
         check_arrays({**result.columns, **beside}, known, f"method {self.id!r}")
 
     def _check_result(self, result: Condensation, problem: Problem) -> None:

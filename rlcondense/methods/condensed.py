@@ -255,6 +255,8 @@ class CondensedDataset(Columns):
         held_back: `(M,)` bool, rows that students are not trained on: training ends when the loss
             on them stops falling, instead of after a learner's own number of updates.
         initialisation: of the network that learns from it, where the data were made for one.
+        targets: `(M, A)` float32 real-valued labels of discrete actions, for learners that regress
+            logits; `action_probs` are their softmax.
         report: how it came about.
     """
 
@@ -266,6 +268,7 @@ class CondensedDataset(Columns):
     following: Array | None = None
     held_back: Array | None = None
     initialisation: Initialisation | None = None
+    targets: Array | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
@@ -322,7 +325,7 @@ class CondensedDataset(Columns):
 
     def arrays(self) -> dict[str, Array]:
         """Everything that is stored: rows with what goes with them, and initial weights."""
-        extra = {name: getattr(self, name) for name in EXTRA}
+        extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
         found = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}

@@ -38,6 +38,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.making import (
     default_dataset,
     facts_of,
+    follows_learner,
     load_dataset,
     make_learner,
     make_method,
@@ -188,8 +189,9 @@ def run(
         seeds: how many learner seeds, from 0.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
-        settings: of the method.
-        learner_settings: of the learner; over those that the method's paper trains with.
+        settings: of the method; see `rlcondense.making.make_method`.
+        learner_settings: of the learner; over those that the method's paper trains with, unless
+            the method follows the learner (`student=learner`).
         results: folder of the records.
         refresh: compute again what is there already.
         references: run the reference rows too.
@@ -203,15 +205,14 @@ def run(
     if condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, task, **dict(settings or {}))
+    made, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
-    of_paper = _of_paper(made, facts, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
         download=download,
         heldout_data=heldout_data,
-        learner=make_learner(learner, task, **{**of_paper, **dict(learner_settings or {})}),
+        learner=trained,
         seeds=seeds,
         episodes=episodes,
         device=device,
@@ -355,6 +356,32 @@ def evaluate_artifact(
         note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
         return replace(result, warnings=[*result.warnings, note])
     return result
+
+
+def make_pair(
+    method: str,
+    learner: str,
+    task: Task,
+    settings: Mapping[str, Any] | None,
+    learner_settings: Mapping[str, Any] | None,
+) -> tuple[Method[Any], Learner[Any]]:
+    """A method, and the learner that is trained on what it makes.
+
+    The learner has the settings of the method's paper, unless the method follows the learner.
+
+    Args:
+        method: id.
+        learner: id.
+        task: what both are for.
+        settings: of the method.
+        learner_settings: of the learner, over those of the paper.
+    """
+    settings, own = dict(settings or {}), dict(learner_settings or {})
+    if follows_learner(settings):
+        trained = make_learner(learner, task, **own)
+        return make_method(method, task, trained, **settings), trained
+    made, facts = make_method(method, task, **settings), facts_of(catalogue.find("methods", method))
+    return made, make_learner(learner, task, **{**_of_paper(made, facts, task, learner), **own})
 
 
 def _of_paper(

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig
+from rlcondense.learners.base import Learner
 from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import ARRAYS, Budget
@@ -87,8 +88,9 @@ def transfer(
     that are named, the same for every row.
 
     Args:
-        methods: ids.
-        learners: each an id, or `id:key=value,key=value`.
+        methods: each an id, or `id:key=value,key=value`. With `student=learner` a method condenses
+            for each learner anew.
+        learners: likewise.
         task: id or alias of the task.
         folders: condensed datasets made before.
         dataset: id of the dataset; by default the task's expert dataset.
@@ -122,10 +124,8 @@ def transfer(
     for folder in folders:
         if not (Path(folder) / ARRAYS).is_file():
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
-    made_methods = [
-        (make_method(name, task), _budget(name, size, percent, unit)) for name in methods
-    ]
     made_learners = [_learner(text, task) for text in learners]
+    made_methods = {text: [_method(text, task, made) for made in made_learners] for text in methods}
     benches = [
         runner.make_bench(
             task,
@@ -139,7 +139,7 @@ def transfer(
             results=results,
             refresh=refresh,
             progress=progress,
-            needs_dataset=any(method.takes_data for method, _ in made_methods),
+            needs_dataset=any(method.takes_data for method, *_ in made_methods.values()),
         )
         for learner in made_learners
     ]
@@ -155,16 +155,27 @@ def transfer(
             outcomes.extend(found)
         return [record for found in cells for record, _ in found]
 
-    def condensed(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
-        of = chosen if method.stochastic else chosen[:1]
-        return lambda bench: [runner.run_method(bench, method, budget, s) for s in of]
+    def condensed(
+        method: Method[Any] | Sequence[Method[Any]], budget: Budget
+    ) -> Callable[[Bench], list[Outcome]]:
+        """The cells of a method, or of one for each bench."""
+
+        def cells(bench: Bench) -> list[Outcome]:
+            several = [method] * len(benches) if isinstance(method, Method) else method
+            of_bench = next(m for m, b in zip(several, benches, strict=True) if b is bench)
+            of = chosen if of_bench.stochastic else chosen[:1]
+            return [runner.run_method(bench, of_bench, budget, s) for s in of]
+
+        return cells
 
     def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
         return lambda bench: [runner.run_artifact(bench, folder)]
 
     kept: dict[tuple[int, bool], None] = {}
-    for method, budget in made_methods:
-        kept |= _kept(add(method.id, condensed(method, budget)))
+    for text, made in made_methods.items():
+        budget = _budget(made[0].id, size, percent, unit)
+        name = text if ":" in text else made[0].id
+        kept |= _kept(add(name, condensed(made, budget)))
     for folder in folders:
         kept |= _kept(add(str(folder), made_before(Path(folder))))
     if benches[0].dataset is None:
@@ -198,13 +209,24 @@ def _budget(name: str, size: int | None, percent: float | None, unit: str | None
     return runner.budget_of(default, size, None, None)
 
 
-def _learner(text: str, task: str) -> Any:
+def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:
+    name, given = _named("method", text)
+    return make_method(name, task, learner, **given)
+
+
+def _learner(text: str, task: str) -> Learner[Any]:
+    name, given = _named("learner", text)
+    return make_learner(name, task, **given)
+
+
+def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
+    """The id and the settings of `id:key=value,key=value`."""
     name, colon, settings = text.partition(":")
     pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
     given = {key: value for key, _, value in pairs} if colon else {}
     if not name or (colon and (not all(all(p) for p in pairs) or len(given) < len(pairs))):
-        raise BadConfig(f"a learner is given as id or id:key=value,key=value, not {text!r}")
-    return make_learner(name, task, **given)
+        raise BadConfig(f"a {kind} is given as id or id:key=value,key=value, not {text!r}")
+    return name, given
 
 
 def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlcondense.cloning import shuffled_batches
+from rlcondense.cloning import DISCRETE_LOSSES, row_losses, shuffled_batches
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
@@ -51,6 +52,7 @@ def test_a_policy_depends_on_its_own_seed_alone(small: CondensedDataset, task: T
     [
         {"network": "nature"},
         {"loss": "softmax-mse"},
+        {"loss": "softmax-mae"},
         {"loss": "nll"},
         {"input": "raw"},
         {"updates": 4},
@@ -215,11 +217,19 @@ def test_four_continuous_actions_learned_by_heart_leave_every_number_finite(
     assert acted == pytest.approx(np.asarray(few.actions), abs=0.1)
 
 
+@pytest.mark.parametrize("loss", DISCRETE_LOSSES)
 def test_a_loss_of_distributions_is_refused_for_continuous_actions(
-    reaches: CondensedDataset,
+    loss: str, reaches: CondensedDataset
 ) -> None:
-    with pytest.raises(BadConfig, match="'softmax-mse' is for discrete actions"):
-        make_learner("bc", network="mlp", loss="softmax-mse").fit(reaches, task=REACH, seeds=(0,))
+    with pytest.raises(BadConfig, match=f"'{loss}' is for discrete actions"):
+        make_learner("bc", network="mlp", loss=loss).fit(reaches, task=REACH, seeds=(0,))
+
+
+def test_losses_of_the_softmax_are_means_over_actions() -> None:
+    logits, targets = torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.eye(2)
+    p = 1 / (1 + math.exp(-3))
+    for name, expected in (("softmax-mse", [0.25, p**2]), ("softmax-mae", [0.5, p])):
+        assert row_losses(logits, targets, name).tolist() == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,9 @@ def evaluate(
         num_threads: threads that step each policy's environments.
         progress: told the episodes played.
 
+    Raises:
+        RLCondenseError: a return is not finite, or an episode does not end.
+
     Example:
         >>> scores = evaluate(policies, task, split="seen", protocol=protocol_of(100))
         >>> scores.returns.mean(1)  # one mean return for each policy
@@ -116,15 +119,17 @@ def evaluate(
     groups = [seats[0::2], seats[1::2]] if policies.acts_together else [[seat] for seat in seats]
     total = protocol.episodes * policies.num_policies
     reported = time.perf_counter()
-    while not all(rollout.done for rollout in rollouts):
-        for group in groups:
-            _advance(policies, group)
-        if time.perf_counter() - reported > 0.5:
-            reported = time.perf_counter()
-            progress(f"evaluate {split}", sum(r.episodes_done for r in rollouts), total)
+    try:
+        while not all(rollout.done for rollout in rollouts):
+            for group in groups:
+                _advance(policies, group)
+            if time.perf_counter() - reported > 0.5:
+                reported = time.perf_counter()
+                progress(f"evaluate {split}", sum(r.episodes_done for r in rollouts), total)
+    finally:
+        for rollout in rollouts:
+            rollout.close()
     progress(f"evaluate {split}", total, total)
-    for rollout in rollouts:
-        rollout.close()
     return Evaluation(
         split=split,
         returns=np.stack([r.returns.ravel() for r in rollouts]),

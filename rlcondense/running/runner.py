@@ -671,15 +671,21 @@ def _evaluated(
     progress = _named(bench.progress, name)
     done: dict[str, Evaluation] = {}
     for split in SPLITS:
-        with measured(bench.device) as seconds:
-            done[split] = evaluate(
-                policies,
-                bench.task,
-                split,
-                protocol=bench.protocol,
-                num_threads=bench.threads,
-                progress=progress,
-            )
+        try:
+            with measured(bench.device) as seconds:
+                done[split] = evaluate(
+                    policies,
+                    bench.task,
+                    split,
+                    protocol=bench.protocol,
+                    num_threads=bench.threads,
+                    progress=progress,
+                )
+        except MissingExtra:
+            raise
+        except RLCondenseError as error:
+            reason = f"{split} levels of {bench.task.id}: {error}"
+            return {"status": "failed", "reason": reason, "timings": timings}
         timings[f"evaluate_{split}"] = seconds.to_json()
     returns = {split: scores.returns.tolist() for split, scores in done.items()}
     return {

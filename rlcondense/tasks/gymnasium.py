@@ -152,7 +152,7 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
         """Apply `(N, ...)` actions; see the class for what a finished episode looks like."""
         steps = [env.step(action) for env, action in zip(self._envs, actions, strict=True)]
         last = np.stack([step[0] for step in steps])
-        rewards = np.array([step[1] for step in steps], np.float32)
+        rewards = np.array([_number(step[1]) for step in steps], np.float32)
         terminations = np.array([step[2] for step in steps], np.bool_)
         truncations = np.array([step[3] for step in steps], np.bool_)
         observations = last.copy()
@@ -165,6 +165,13 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
         """Close every environment."""
         for env in self._envs:
             env.close()  # type: ignore[no-untyped-call]
+
+
+def _number(reward: Any) -> float:
+    """A reward as a number, which an array of one element is too."""
+    if np.size(reward) != 1:
+        raise BadConfig(f"a reward must be a number, not {reward!r}")
+    return float(np.asarray(reward, np.float64).item())
 
 
 class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):

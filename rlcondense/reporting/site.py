@@ -59,7 +59,6 @@ SHORT_NAMES = {
     "constant-policy": "constant",
     "random-policy": "uniform",
 }
-VERDICTS = {"above": "above", "level": "level with", "below": "below", "unknown": "unknown against"}
 POLICY_SUMMARIES = {
     "expert": "the policy that recorded the dataset: the ceiling",
     "marginal-policy": "samples the dataset's actions without looking at the observation",
@@ -164,7 +163,7 @@ def _environment() -> Environment:
     }  # fmt: skip
     environment.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
-        "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS,
+        "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS,
         "legend": LEGEND, "policies": POLICIES, "explanations": explanations,
     }  # fmt: skip
     return environment

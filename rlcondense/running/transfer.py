@@ -158,24 +158,25 @@ def transfer(
     def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
         return lambda bench: [runner.run_artifact(bench, folder)]
 
-    kept: dict[tuple[int, bool], None] = {}
-    for method, budget in made_methods:
-        kept |= _kept(add(method.id, condensed(method, budget)))
-    for folder in folders:
-        kept |= _kept(add(str(folder), made_before(Path(folder))))
-    if benches[0].dataset is None:
-        kept.clear()  # there is nothing to draw random rows from
-    there = _kept([r for found in rows.get("random", {}).values() for r in found])
-    for rows_kept, soft in sorted(kept.keys() - there.keys()):
-        random = make_method("random", labels="soft" if soft else "hard")
-        name = f"random {rows_kept}{' soft' if soft else ''}"
-        add(name, condensed(random, Budget(size=rows_kept)))
-    for soft in [] if "full" in rows else dict.fromkeys(soft for _, soft in kept):
-        full = make_method("full", labels="soft" if soft else "hard")
-        add("full soft" if soft else "full", condensed(full, Budget(percent=100.0)))
+    def beside(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
+        of = chosen if method.stochastic else chosen[:1]
+        return lambda bench: [runner.reference_method(bench, method, budget, s) for s in of]
+
     bench = benches[0]
+    kept: dict[tuple[int, str], None] = {}
+    for method, budget in made_methods:
+        kept |= _kept(add(method.id, condensed(method, budget)), bench)
+    for folder in folders:
+        kept |= _kept(add(str(folder), made_before(Path(folder))), bench)
+    there = _kept([r for found in rows.get("random", {}).values() for r in found], bench)
+    for size_kept, labels in sorted(kept.keys() - there.keys()):
+        random = make_method("random", labels=labels)
+        add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
+    for labels in [] if "full" in rows else dict.fromkeys(labels for _, labels in kept):
+        full = make_method("full", labels=labels)
+        add(f"full{_said(labels)}", beside(full, Budget(percent=100.0)))
     names = dict.fromkeys(name for each in benches for name in runner.reference_names(each))
-    policies = [runner.run_policy(bench, name) for name in names]
+    policies = [runner.reference_policy(bench, name) for name in names]
     outcomes += policies
     return TransferResult(
         rows=rows,
@@ -202,7 +203,19 @@ def _learner(text: str, task: str) -> Any:
     return make_learner(name, task, **given)
 
 
-def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:
-    """Size and softness of what was learned from, for random rows to match."""
-    found = {(r["report"]["size"], r.get("labels") == "soft") for r in records if "report" in r}
-    return dict.fromkeys(sorted(found))
+def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:
+    """Size and labels of what was learned from, for random rows to match, if there are any rows."""
+    if bench.dataset is None:
+        return {}
+    return dict.fromkeys(
+        sorted(
+            (r["report"]["size"], labels)
+            for r in records
+            if "report" in r
+            for labels in runner.label_kinds(bench.dataset, r)
+        )
+    )
+
+
+def _said(labels: str) -> str:
+    return " soft" if labels == "soft" else ""

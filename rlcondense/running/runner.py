@@ -548,7 +548,7 @@ def _references(
     return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
 
 
-HARD_INSTEAD = "Rows of soft labels need a dataset with action_probs: rows of hard labels stand in their place."
+HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
 
 def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:

@@ -73,6 +73,7 @@ from rlcondense.tasks.base import SPLITS, Task
 
 Record = dict[str, Any]
 MOST_FRAMES = 20  # of a failed cell's traceback
+HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
 
 @dataclass(frozen=True)
@@ -546,9 +547,6 @@ def _references(
             full = make_method("full", labels=kind)
             rows.append(reference_method(bench, full, Budget(percent=100.0), 0))
     return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
-
-
-HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
 
 def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:

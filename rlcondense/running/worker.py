@@ -55,9 +55,11 @@ def _say(answers: int, what: dict[str, Any]) -> None:
 def know_parts(driver: Mapping[str, Any]) -> None:
     """Know of the catalogue what a driver knows: its `included` files and `registered` entries."""
     from rlcondense import catalogue
+    from rlcondense.errors import RLCondenseError
 
     for path in driver["included"]:
-        catalogue.include_file(Path(path))
+        with contextlib.suppress(RLCondenseError):  # gone since: its cells will say so
+            catalogue.include_file(Path(path))
     for entry in driver["registered"]:
         catalogue.add(catalogue.Entry.imported(entry))
 

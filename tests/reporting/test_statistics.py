@@ -305,7 +305,11 @@ def test_rank_correlation_is_kendalls() -> None:
 
 
 def _undone(method: str, status: str, seed: int = 0) -> dict[str, Any]:
-    record = {**_record(method, [[1.0], [1.0]], seed=seed), "status": status, "reason": "needs luck"}
+    record = {
+        **_record(method, [[1.0], [1.0]], seed=seed),
+        "status": status,
+        "reason": "needs luck",
+    }
     return {k: v for k, v in record.items() if k not in ("returns", "report")}
 
 

@@ -179,9 +179,12 @@ def test_physics_that_are_no_numbers_are_refused(value: Any) -> None:
 def pay(monkeypatch: pytest.MonkeyPatch, reward: Any) -> None:
     """Have the point's environment pay the same for every step."""
     step = Drift.step
-    monkeypatch.setattr(
-        Drift, "step", lambda self, a: (step(self, a)[0], reward, *step(self, a)[2:])
-    )
+
+    def paid(self: Drift, action: Any) -> Any:
+        shown, _, *rest = step(self, action)
+        return shown, reward, *rest
+
+    monkeypatch.setattr(Drift, "step", paid)
 
 
 def play(env: str) -> Any:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.config import config_json
-from rlcondense.datasets.storage import Episode, write_minari
+from rlcondense.datasets.storage import Episode, is_local, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
 from rlcondense.files import read_json, write_json
@@ -30,6 +30,7 @@ from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
 from rlcondense.progress import silent
 from rlcondense.reporting.schema import what_is_wrong
+from rlcondense.running.cell import Cell
 from rlcondense.running.runner import (
     RunResult,
     condense_to,
@@ -145,27 +146,56 @@ def of(result: RunResult, method: str) -> list[int]:
     return [cell["condensation_seed"] for cell in cells if cell["method"]["id"] == method]
 
 
+def balance(results: Path, method: str = "random", **options: Any) -> RunResult:
+    """A run on cart-pole, from a few rows of data that nobody gave probabilities for."""
+    if not is_local(UNLABELLED):
+        write_unlabelled()
+    usual: dict[str, Any] = {
+        "dataset": UNLABELLED, "size": 4, "seeds": 2, "episodes": 2, "device": "cpu",
+        "learner_settings": {"updates": 2, "width": 8},
+    }  # fmt: skip
+    return run(method, "cartpole", results=results, **{**usual, **options})
+
+
+UNLABELLED = "tests/unlabelled-v0"
+
+
+def write_unlabelled() -> None:
+    task, rng = make_task("cartpole"), np.random.default_rng(0)
+    episodes = [
+        Episode(
+            observations=rng.normal(size=(8, 4)).astype(np.float32),
+            actions=rng.integers(0, 2, 8),
+            rewards=np.ones(8, np.float32),
+            level_seed=0,
+        )
+        for _ in range(10)
+    ]
+    with contextlib.closing(gymnasium.make(task.id)) as env:
+        write_minari(UNLABELLED, iter(episodes), {"author": "tests"}, env)
+
+
 def test_a_run_makes_three_sets_and_reads_them_back(tmp_path: Path) -> None:
-    result = quick(tmp_path, "random-balanced", condensations=None)
+    result = balance(tmp_path, "random-balanced")
     assert of(result, "random-balanced") == of(result, "random") == [0, 1, 2]
-    assert "one set" not in str(result).split("spread is missing.")[1]
-    again = quick(tmp_path, "random-balanced", condensations=None)
+    assert "one set: not judged" not in str(result).replace("one set:\nnot", "")
+    again = balance(tmp_path, "random-balanced")
     assert again.reused == len(result.records) + len(result.references)
-    best = quick(tmp_path, "bc-10", size=None, condensations=None)
+    best = balance(tmp_path, "bc-10", size=None)
     assert (of(best, "bc-10"), of(best, "random")) == ([0], [0, 1, 2])  # it draws nothing
 
 
 def test_one_set_is_made_where_three_take_too_long_or_nothing_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = quick(tmp_path, condensations=None, seeds=1)
+    alone = balance(tmp_path, seeds=1)
     assert (of(alone, "random"), alone.notes) == ([0], ())
-    monkeypatch.setattr("rlcondense.running.runner.SPARE_SECONDS", 0.01)
-    result = quick(tmp_path, condensations=None)
+    monkeypatch.setattr("rlcondense.running.runner.SPARE_SECONDS", 0.0)
+    result = balance(tmp_path)
     assert of(result, "random") == [0]
     assert "? random: one set: not judged against the random policy" in str(result)
     assert re.search(r"2 more sets, .* --condensations 3 computes them.$", str(result))
-    assert of(quick(tmp_path, condensations=2), "random") == [0, 1]  # as asked for
+    assert of(balance(tmp_path, condensations=2), "random") == [0, 1]  # as asked for
 
 
 FAULTY = """
@@ -184,7 +214,8 @@ def test_a_reference_row_that_cannot_be_is_a_line_below_what_is_finished(tmp_pat
     file = tmp_path / "small.py"
     file.write_text(FAULTY)
     include(file)
-    result = quick(tmp_path / "r", learner="small", learner_settings=QUICK["learner_settings"])
+    options = {"learner": "small", "condensations": 1}
+    result = balance(tmp_path / "r", **options)
     [full] = [r for r in result.references if r["cell"]["method"]["id"] == "full"]
     assert (full["status"], full["reason"]) == ("failed", "RuntimeError: no room")
     assert what_is_wrong(full) is None
@@ -194,7 +225,7 @@ def test_a_reference_row_that_cannot_be_is_a_line_below_what_is_finished(tmp_pat
     assert "full with small: failed (RuntimeError: no room)" in lines
     foreign = result.store.record_path(result.references[0]["cell_id"])
     foreign.write_text(json.dumps({**json.loads(foreign.read_text()), "schema_version": 1}))
-    again = quick(tmp_path / "r", learner="small", learner_settings=QUICK["learner_settings"])
+    again = balance(tmp_path / "r", **options)
     assert again.record == result.record
     assert "another version of rlcondense" in again.references[0]["reason"]
 
@@ -202,12 +233,8 @@ def test_a_reference_row_that_cannot_be_is_a_line_below_what_is_finished(tmp_pat
 def test_soft_labels_that_data_do_not_have_are_replaced_by_hard_ones_and_named(
     tmp_path: Path,
 ) -> None:
-    unlabelled("tests/unlabelled-v0")
-    options: dict[str, Any] = {
-        "dataset": "tests/unlabelled-v0", "size": 4, "seeds": 2, "episodes": 2, "results": tmp_path,
-        "condensations": 1, "learner_settings": {"updates": 2}, "device": "cpu",
-    }  # fmt: skip
-    result = run("dbc", "cartpole", settings={"iterations": 1, "inner_steps": 1}, **options)
+    settings = {"network": "mlp", "iterations": 1, "inner_steps": 2, "window": "none"}
+    result = balance(tmp_path, "dbc", settings=settings, condensations=1)
     rows = [(r["cell"]["method"]["id"], r["cell"]["method"]["config"].get("labels"), r["status"])
             for r in result.references][2:]  # fmt: skip
     assert rows == [
@@ -219,40 +246,25 @@ def test_soft_labels_that_data_do_not_have_are_replaced_by_hard_ones_and_named(
     assert "random with bc: skipped (needs action_probs)" in text
     assert text.endswith("rows of hard ones stand in their place.")
     assert all(what_is_wrong(record) is None for record in result.references)
-    matrix = transfer(["dbc"], ["bc:updates=2"], "cartpole", **{
-        k: v for k, v in options.items() if k != "learner_settings"
-    })  # fmt: skip
-    assert [row[0]["status"] for row in (matrix.rows[n]["bc:updates=2"] for n in (
-        "dbc", "random 4", "random 4 soft", "full", "full soft"
-    ))] == ["done", "done", "skipped", "done", "skipped"]  # fmt: skip
-
-
-def unlabelled(name: str) -> None:
-    """A dataset of cart-pole whose actions nobody gave probabilities for."""
-    task = make_task("cartpole")
-    rng = np.random.default_rng(0)
-    episodes = [
-        Episode(
-            observations=rng.normal(size=(8, 4)).astype(np.float32),
-            actions=rng.integers(0, 2, 8),
-            rewards=np.ones(8, np.float32),
-            level_seed=0,
-        )
-        for _ in range(4)
-    ]
-    with contextlib.closing(gymnasium.make(task.id)) as env:
-        write_minari(name, iter(episodes), {"author": "tests"}, env)
+    cell, learner = Cell.from_json(result.record["cell"]), "bc:updates=2,width=8"
+    matrix = transfer(
+        [], [learner], "cartpole", folders=[result.store.condensed_path(cell.condensation_id)],
+        dataset=UNLABELLED, seeds=2, episodes=2, results=tmp_path, device="cpu",
+    )  # fmt: skip
+    status = {name: row[learner][0]["status"] for name, row in matrix.rows.items()}
+    assert next(iter(status.values())) == status["random 4"] == status["full"] == "done"
+    assert status["random 4 soft"] == status["full soft"] == "skipped"
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
-    plain = quick(tmp_path, size=5, references=False)
-    numpy = quick(
-        tmp_path, size=np.int64(5), seed=np.int64(0), seeds=np.int8(2), episodes=np.int32(4),
-        references=False, learner_settings={**QUICK["learner_settings"], "updates": np.int64(2)},
+    plain = balance(tmp_path, references=False)
+    numpy = balance(
+        tmp_path, size=np.int64(4), seed=np.int64(0), seeds=np.int8(2), episodes=np.int32(2),
+        references=False, learner_settings={"updates": np.int64(2), "width": np.int16(8)},
     )  # fmt: skip
     assert numpy.reused == 1
     assert numpy.record == plain.record
-    fresh = quick(tmp_path, size=np.int64(6), seed=np.int64(1), references=False)
+    fresh = balance(tmp_path, size=np.int64(6), seed=np.int64(1), references=False)
     assert fresh.store.read_record(fresh.record["cell_id"]) == fresh.record
     assert type(fresh.record["cell"]["condensation_seed"]) is int
 

@@ -193,7 +193,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""
         out = {name: plain(value) for name, value in vars(self).items()}
-        out["mark"] = self.mark
+        out["mark"], out["unjudged"] = self.mark, self.unjudged
         out["against"] = {
             a.floor: {
                 "verdict": a.verdict,
@@ -308,7 +308,9 @@ def groups_of(
     """
     policies: dict[str, list[Record]] = {}
     learned: dict[str, list[Record]] = {}
-    draws = cache(_draws)  # for this call: what is registered may be another thing in the next
+    draws = cache(
+        draws_at_random
+    )  # for this call: what is registered may be another thing in the next
     for record in records:
         cell = record["cell"]
         place = _place_key(cell)
@@ -331,7 +333,7 @@ def groups_of(
     return [*groups, *(_group([], found, score_range, draws) for found in lone)]
 
 
-def _draws(method: str) -> bool:
+def draws_at_random(method: str) -> bool:
     """Whether another condensation seed gives another set; so it is said of what is unknown here.
 
     Sets that lie in folders are of such a kind: nobody knows how many were made.

@@ -382,7 +382,9 @@ def evaluate_artifact(
     name = outcomes[0][0]["cell"]["method"]["id"]
     record = outcomes[0][0]
     seed = record["cell"]["condensation_seed"]
-    rows, notes = _references(bench, name, [record], [seed]) if bench.dataset else ([], [])
+    rows, notes = [], []
+    if bench.dataset is not None:
+        rows, notes = _references(bench, name, [record], [seed])
     result = replace(_result(bench, outcomes, rows), notes=tuple(notes))
     source = outcomes[0][0].get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):

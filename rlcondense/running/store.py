@@ -237,7 +237,7 @@ class Store:
             if read_json(folder / "made_from.json") != made_from:
                 return None
             return load_condensed(folder)
-        except CorruptArtifact:
+        except RLCondenseError:
             return None
 
     def kept(self, condensation_id: str) -> tuple[CondensedDataset, str] | None:
@@ -245,7 +245,7 @@ class Store:
         folder = self.condensed_path(condensation_id)
         try:
             return load_condensed(folder), str(read_json(folder / "made_from.json"))
-        except CorruptArtifact:
+        except RLCondenseError:
             return None
 
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
+from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.running.store import MANY, SCHEMA_VERSION, Store, sealed
 
 HOLD = """
@@ -200,3 +201,17 @@ def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
     kept = store.write_record({**numpy, "returns": {"seen": np.ones((1, 2)), "heldout": [[1.5]]}})
     assert kept == store.read_record(kept["cell_id"])
     assert (kept["report"]["size"], kept["returns"]["seen"]) == (3, [[1.0, 1.0]])
+
+
+@pytest.mark.parametrize("name", ["condensed.safetensors", "report.json", "made_from.json"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b"\xff\xfe", b'{"label_kind": "x"}'])
+def test_a_damaged_condensed_set_is_none(tmp_path: Path, name: str, content: bytes) -> None:
+    store = Store(tmp_path)
+    rows = np.zeros((2, 3), np.float32)
+    data = CondensedDataset(
+        observations=rows, actions=np.zeros(2, np.int64), weights=np.ones(2, np.float32)
+    )
+    store.write_condensed("a", data, "me")
+    assert store.read_condensed("a", "me") is not None
+    (store.condensed_path("a") / name).write_bytes(content)
+    assert store.read_condensed("a", "me") is None

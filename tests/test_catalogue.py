@@ -217,8 +217,8 @@ import gymnasium
 import rlcondense as rlc
 from gymnasium.envs.classic_control import CartPoleEnv
 
-gymnasium.register("Kind-pole-v0", CartPoleEnv)
-rlc.register("tasks", "mine/pole-v0", "rlcondense.tasks.gymnasium:GymnasiumTask", env="Kind-pole-v0")
+gymnasium.register("The-pole-v0", CartPoleEnv)
+rlc.register("tasks", "mine/pole-v0", "rlcondense.tasks.gymnasium:GymnasiumTask", env="The-pole-v0")
 """
 WORKER = """
 import json, sys

@@ -382,7 +382,8 @@ def evaluate_artifact(
     name = outcomes[0][0]["cell"]["method"]["id"]
     record = outcomes[0][0]
     seed = record["cell"]["condensation_seed"]
-    rows, notes = [], []
+    rows: list[Outcome] = []
+    notes: list[str] = []
     if bench.dataset is not None:
         rows, notes = _references(bench, name, [record], [seed])
     result = replace(_result(bench, outcomes, rows), notes=tuple(notes))

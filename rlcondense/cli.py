@@ -18,6 +18,7 @@ from rlcondense import __version__
 from rlcondense.console import ConsoleProgress, ConsoleSweep
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
+from rlcondense.terminal import write_what_can_be
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import Entry
@@ -33,6 +34,7 @@ class _Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in arguments
+        write_what_can_be()
         try:
             return super().main([a for a in arguments if a != "--debug"], *rest, **kwargs)
         except RLCondenseError as error:
@@ -109,6 +111,9 @@ _what = _options(
     click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
     click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
     _download,
+    click.option(
+        "--heldout-data", is_flag=True, help="Take data of held-out levels; every table says so."
+    ),
 )
 _budget = _options(
     click.option("--size", type=int, help="Budget in transitions. Default: the method's own."),
@@ -208,6 +213,7 @@ def condense(
     task: str,
     dataset: str | None,
     download: bool,
+    heldout_data: bool,
     size: int | None,
     percent: float | None,
     unit: str | None,
@@ -224,8 +230,9 @@ def condense(
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     progress = ConsoleProgress()
     data = condense_to(
-        out, method, task, dataset=dataset, download=download, size=size, percent=percent,
-        unit=unit, seed=seed, device=device, settings=settings, progress=progress,
+        out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+        size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+        progress=progress,
     )  # fmt: skip
     progress.close()
     assert data.report is not None
@@ -264,7 +271,12 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
 @main.command()
 @_include
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--method", "methods", multiple=True, help="Method id. Repeatable.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    help="Method id, or id:key=value,key=value. Repeatable.",
+)
 @click.option(
     "--learner", "learners", multiple=True, required=True, metavar="ID[:KEY=VALUE,...]",
     help="A learner, with settings. Repeatable.",
@@ -857,65 +869,102 @@ def new_method(name: str, out: Path | None) -> None:
 
 @main.group()
 def expert() -> None:
-    """Train and evaluate experts."""
+    """Train, distil and evaluate experts."""
+
+
+_NETWORKS = click.Choice(["compact", "impala", "impala-patch2", "impala-patch4", "mlp", "nature"])
+_training = _options(
+    click.option("--seed", default=0, show_default=True),
+    click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint."),
+    click.option("--restart", is_flag=True, help="Discard the folder's checkpoint and begin anew."),
+    click.option(
+        "--episodes",
+        default=500,
+        show_default=True,
+        help="Episodes of its evaluation on each split.",
+    ),
+    click.option(
+        "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Another setting. Repeatable."
+    ),
+    _device,
+)
 
 
 @expert.command("train")
 @click.argument("task")
 @click.option(
     "--network",
-    type=click.Choice(["impala", "impala-patch2", "mlp", "nature"]),
+    type=_NETWORKS,
     help="Default: the task's in the catalogue, else impala, or mlp for vectors.",
 )
 @click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
-@click.option("--seed", default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder. Default: results/experts/TASK."
 )
-@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
-@click.option("--restart", is_flag=True, help="Discard the folder's checkpoint and begin anew.")
-@click.option(
-    "--episodes", default=500, show_default=True, help="Episodes of its evaluation on each split."
-)
-@click.option(
-    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Another setting of PPO. Repeatable."
-)
-@_device
-def expert_train(
-    task: str,
-    network: str | None,
-    steps: int | None,
-    seed: int,
-    out: Path | None,
-    resume: bool,
-    restart: bool,
-    episodes: int,
-    pairs: Sequence[str],
-    device: str,
-) -> None:
+@_training
+def expert_train(task: str, **options: Any) -> None:
     """Train an expert by PPO and write its weights and card to a folder."""
     from rlcondense.experts.training import train_expert
 
+    _train(train_expert, ["train", task], (task,), **options)
+
+
+@expert.command("distil")
+@click.argument("task")
+@click.option(
+    "--teacher",
+    required=True,
+    metavar="ID|FOLDER",
+    help="Expert of a task that is TASK but for the picture: its id, its task, or a folder.",
+)
+@click.option(
+    "--network",
+    type=_NETWORKS,
+    help="The student's. Default: nature, on a GPU impala-patch2, or mlp for vectors.",
+)
+@click.option("--steps", type=int, help="Environment steps. Default: 500,000, on a GPU 2,000,000.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/distilled/TASK."
+)
+@_training
+def expert_distil(task: str, teacher: str, **options: Any) -> None:
+    """Distil an expert from a teacher that sees another picture of the same game.
+
+    Both step in lockstep on seen levels; the student learns the teacher's distributions (DAgger).
+    """
+    from rlcondense.experts.training import distil_expert
+
+    _train(distil_expert, ["distil", task, "--teacher", teacher], (task, teacher), **options)
+
+
+def _train(
+    train: Callable[..., tuple[Path, dict[str, Any]]],
+    command: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    network: str | None,
+    steps: int | None,
+    seed: int,
+    pairs: Sequence[str],
+    **options: Any,
+) -> None:
+    """Run a training, and print what its card says."""
     settings, learner_settings = _settings(pairs)
     if learner_settings:
-        raise BadConfig("expert train trains no learner: --set takes settings of PPO only")
+        raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
     progress = ConsoleProgress()
     given = {"network": network, "steps": steps, "seed": seed or None}
     said = {name: str(value) for name, value in given.items() if value is not None}
-    command = ["rlcondense", "expert", "train", task]
-    command += [part for name, value in said.items() for part in (f"--{name}", value)]
-    command += [part for pair in pairs for part in ("--set", pair)]
+    words = ["rlcondense", "expert", *command]
+    words += [part for name, value in said.items() for part in (f"--{name}", value)]
+    words += [part for pair in pairs for part in ("--set", pair)]
     try:
-        path, card = train_expert(
-            task,
+        path, card = train(
+            *arguments,
             {**said, **settings},
-            out=out,
-            resume=resume,
-            restart=restart,
-            episodes=episodes,
-            device=device,
-            command=shlex.join(command),
+            command=shlex.join(words),
             progress=progress,
+            **options,
         )
     except KeyboardInterrupt:
         click.echo("\nInterrupted; the same command with --resume goes on.", err=True)
@@ -967,31 +1016,13 @@ def expert_evolve(
 @expert.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def expert_list(as_json: bool) -> None:
-    """List the shipped experts and what their cards say they score."""
-    from rlcondense.catalogue import find
-    from rlcondense.experts.zoo import shipped_cards
+    """List the newest shipped expert of each task and what its card says it scores."""
+    from rlcondense.experts.zoo import expert_table, shipped_cards
 
-    cards = shipped_cards()
     if as_json:
-        click.echo(json.dumps(cards, indent=2, sort_keys=True))
-        return
-    from tabulate import tabulate
-
-    rows = []
-    for card in cards:
-        entry = find("tasks", card["task"])
-        returns = (entry.facts["random_return"], card["returns"])
-        rows.append(
-            [entry.aliases[0], card["network"], f"{card['steps'] / 1e6:.1f}M"]
-            + [
-                f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
-                for split in ("seen", "heldout")
-                for by in returns
-            ]
-        )
-    headers = ["task", "network", "steps", "random, seen", "expert, seen",
-               "random, held-out", "expert, held-out"]  # fmt: skip
-    click.echo(tabulate(rows, headers, disable_numparse=True))
+        click.echo(json.dumps(shipped_cards(), indent=2, sort_keys=True))
+    else:
+        click.echo(expert_table())
 
 
 @expert.command("evaluate")
@@ -1006,11 +1037,15 @@ def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) 
     from rlcondense.experts.training import evaluate_expert
 
     progress = ConsoleProgress()
-    returns = evaluate_expert(
+    measured = evaluate_expert(
         task, folder=folder, episodes=episodes, device=device, progress=progress
     )
     progress.close()
-    _print_returns(returns)
+    _print_returns(measured["returns"])
+    if "greedy" in measured:
+        click.echo("greedily")
+        _print_returns(measured["greedy"])
+        click.echo(f"entropy {measured['entropy']:.2f} nats")
 
 
 def _print_returns(returns: dict[str, dict[str, Any]]) -> None:
@@ -1138,7 +1173,11 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
     type=click.Path(path_type=Path, exists=True),
     help="What 'expert train' wrote. Default: the shipped experts.",
 )
-@click.option("--expert", metavar="TASK", help="Whose expert plays. Default: the task's own.")
+@click.option(
+    "--expert",
+    metavar="ID",
+    help="Which expert plays. Default: the task's newest, or the folder's.",
+)
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
@@ -1152,7 +1191,6 @@ def dataset_collect(
     out: Path,
 ) -> None:
     """Play seen levels of a task and write the trace, or what was seen where none replays."""
-    from rlcondense.catalogue import find
     from rlcondense.experts.datasets import collect_dataset, write_played
     from rlcondense.making import make_task
 
@@ -1161,7 +1199,7 @@ def dataset_collect(
         made,
         kind,
         folder=folder,
-        expert=find("tasks", expert).id if expert else None,
+        expert=expert,
         episodes=episodes,
         seed=seed,
         progress=progress,

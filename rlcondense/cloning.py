@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 
 from rlcondense.networks import PolicyNetwork
 
-LOSSES = ("cross-entropy", "softmax-mse", "nll")
+LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae", "logit-mse", "nll")
+DISCRETE_LOSSES = ("softmax-mse", "softmax-mae", "logit-mse")  # of discrete actions alone
 
 
 class ShuffledBatches(Iterator[npt.NDArray[np.int64]]):
@@ -49,7 +51,7 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
 
     Args:
         logits: `(B, A)`.
-        targets: `(B, A)`, one-hot or distributions.
+        targets: `(B, A)`, one-hot or distributions; of `logit-mse` any numbers.
         name: one of `LOSSES`.
 
     Returns:
@@ -57,6 +59,10 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
     """
     if name == "softmax-mse":
         return ((logits.softmax(1) - targets) ** 2).mean(1)
+    if name == "softmax-mae":
+        return (logits.softmax(1) - targets).abs().mean(1)
+    if name == "logit-mse":
+        return ((logits - targets) ** 2).mean(1)
     return F.cross_entropy(logits, targets, reduction="none")
 
 
@@ -91,6 +97,16 @@ def gaussian_losses(outputs: Tensor, actions: Tensor) -> Tensor:
     return (errors**2 / 2 + log_std + math.log(2 * math.pi) / 2).sum(1)
 
 
+def losses_of_head(head: str, name: str = "cross-entropy") -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss `(B,)` of a network's outputs and targets by its head.
+
+    Args:
+        head: `categorical`, or `gaussian`, whose loss is the negative log-likelihood.
+        name: of a categorical head's loss, one of `LOSSES`.
+    """
+    return gaussian_losses if head == "gaussian" else partial(row_losses, name=name)
+
+
 def cloning_updates(
     network: PolicyNetwork,
     observations: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
@@ -105,7 +121,8 @@ def cloning_updates(
     Args:
         network: changed in place.
         observations: `(N, *observation)`, perhaps memory-mapped.
-        targets: `(N, A)`, one-hot or distributions, on the network's device.
+        targets: `(N, A)`, one-hot or distributions, or actions where its head is Gaussian; on the
+            network's device.
         rng: of the batches.
         batch_size: rows of an update.
         learning_rate: Adam's.
@@ -114,10 +131,11 @@ def cloning_updates(
         The loss of each update, after it.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    losses = losses_of_head(network.spec.head)
     for rows in shuffled_batches(len(targets), batch_size, rng):
         where = torch.from_numpy(rows).to(targets.device)
         batch = torch.from_numpy(np.asarray(observations[rows])).to(targets.device)
-        loss = row_losses(network(batch), targets[where]).mean()
+        loss = losses(network(batch), targets[where]).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -16,6 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.collect import Rollout
+from rlcondense.datasets.columns import (
+    check_action_space,
+    check_played_levels,
+    checked_actions,
+    owner_of,
+)
 from rlcondense.errors import BadConfig
 from rlcondense.policies import PolicyBatch, noise_stream
 from rlcondense.progress import Progress, silent
@@ -101,6 +107,7 @@ def evaluate(
         progress: told the episodes played.
 
     Raises:
+        CorruptArtifact: a policy acts as nobody can, or the task shows what no task may.
         RLCondenseError: a return is not finite, or an episode does not end.
 
     Example:
@@ -109,6 +116,7 @@ def evaluate(
     """
     protocol = protocol or Protocol()
     task.check_split(split)
+    check_action_space(task.action_space, f"task {task.id!r}")
     started = time.perf_counter()
     seats = [
         _Seat(policies, index, task, split, protocol, num_threads)
@@ -130,6 +138,8 @@ def evaluate(
         for rollout in rollouts:
             rollout.close()
     progress(f"evaluate {split}", total, total)
+    for rollout in rollouts:
+        check_played_levels(rollout.level_seeds, task, split)
     return Evaluation(
         split=split,
         returns=np.stack([r.returns.ravel() for r in rollouts]),
@@ -152,13 +162,16 @@ class _Seat:
         num_threads: int,
     ) -> None:
         environments, shape = protocol.environments, task.action_space.shape or ()
-        self.index = index
+        self.index, self.space = index, task.action_space
         self._noise = noise_stream(protocol.seed, policies.seeds[index], environments, shape)
         self._player = policies.player(index, environments)
         env = task.make_vec(
             split, environments, seed=protocol.seed, num_threads=num_threads, copy=False
         )
-        self.rollout = Rollout(env, self._act, protocol.quota, protocol.seed, self._player.observe)
+        owners = owner_of(policies), f"task {task.id!r}"
+        self.rollout = Rollout(
+            env, self._act, protocol.quota, protocol.seed, self._player.observe, owners
+        )
 
     def noise(self) -> npt.NDArray[np.float64]:
         """This step's noise for the environments that still play."""
@@ -182,6 +195,11 @@ def _advance(policies: PolicyBatch, group: Sequence[_Seat]) -> None:
         sizes = [len(some) for some in observations]
         which = np.repeat([seat.index for seat in playing], sizes)
         noise = np.concatenate([seat.noise() for seat in playing])
-        actions = policies.act(np.concatenate(observations), which, noise)
+        actions = checked_actions(
+            policies.act(np.concatenate(observations), which, noise),
+            len(which),
+            playing[0].space,
+            owner_of(policies),
+        )
         for seat, some in zip(playing, np.split(actions, np.cumsum(sizes)[:-1]), strict=True):
             seat.rollout.start_step(some)

@@ -23,18 +23,19 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
 
 
 class EvolutionStrategy(ABC):
-    """A Gaussian over points whose samples come in pairs, mirrored at the mean.
+    """A Gaussian over points, whose samples come in pairs that mirror each other at the mean.
 
     Args:
         mean: `(n,)` where to begin.
+        mirrored: whether samples come in pairs; else each is drawn by itself.
 
     Attributes:
         mean: `(n,)` float64.
         noise: `(P, n)` of the points last asked for, in deviations from the mean.
     """
 
-    def __init__(self, mean: Array) -> None:
-        self.mean = np.array(mean, np.float64)
+    def __init__(self, mean: Array, mirrored: bool = True) -> None:
+        self.mean, self.mirrored = np.array(mean, np.float64), mirrored
         self.noise = np.empty((0, self.mean.size))
 
     @property
@@ -43,19 +44,25 @@ class EvolutionStrategy(ABC):
         """The Gaussian's, of each coordinate or of all."""
 
     def ask(self, population: int, rng: np.random.Generator) -> Array:
-        """Sample `(P, n)` points, of which the second half mirrors the first.
+        """Sample `(P, n)` points; where they are mirrored, the second half mirrors the first.
 
         Raises:
-            BadConfig: the population is not even.
+            BadConfig: the population is not even where it has to be.
         """
-        check_population(population)
-        half = rng.standard_normal((population // 2, self.mean.size))
-        self.noise = np.concatenate([half, -half])
+        check_population(population, self.mirrored)
+        if self.mirrored:
+            half = rng.standard_normal((population // 2, self.mean.size))
+            self.noise = np.concatenate([half, -half])
+        else:
+            self.noise = rng.standard_normal((population, self.mean.size))
         return np.asarray(self.mean + self.deviation * self.noise)
 
     @abstractmethod
     def tell(self, fitness: Array) -> None:
-        """Move, given the worth `(P,)` of the points last asked for; only their order counts."""
+        """Move, given the worth `(P,)` of the points last asked for.
+
+        Only their order counts, unless a strategy is told to take the worth as it is.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Array]:
@@ -73,11 +80,21 @@ class OpenES(EvolutionStrategy):
         mean: `(n,)` where to begin.
         sigma: the deviation.
         learning_rate: Adam's.
+        mirrored: whether samples come in pairs.
+        raw: take the fitness itself instead of its centred ranks.
     """
 
-    def __init__(self, mean: Array, sigma: float = 0.03, learning_rate: float = 0.05) -> None:
-        super().__init__(mean)
-        self.sigma, self.learning_rate = sigma, learning_rate
+    def __init__(
+        self,
+        mean: Array,
+        sigma: float = 0.03,
+        learning_rate: float = 0.05,
+        *,
+        mirrored: bool = True,
+        raw: bool = False,
+    ) -> None:
+        super().__init__(mean, mirrored)
+        self.sigma, self.learning_rate, self.raw = sigma, learning_rate, raw
         self._first, self._second = np.zeros_like(self.mean), np.zeros_like(self.mean)
         self._steps = 0
 
@@ -86,7 +103,8 @@ class OpenES(EvolutionStrategy):
         return self.sigma
 
     def tell(self, fitness: Array) -> None:
-        gradient = mean_gradient(self.noise, centred_ranks(fitness), self.sigma)
+        worth = fitness if self.raw else centred_ranks(fitness)
+        gradient = mean_gradient(self.noise, worth, self.sigma)
         self._steps += 1
         b1, b2 = BETAS
         self._first = b1 * self._first + (1 - b1) * gradient
@@ -111,12 +129,23 @@ class SNES(EvolutionStrategy):
         mean: `(n,)` where to begin.
         sigma: the deviation of every coordinate at first.
         learning_rate: of the mean; 1 is the papers'.
+        mirrored: whether samples come in pairs.
+        temperature: of the weights that evosax gives ranks (Lange et al., 2023, arXiv 2211.11260),
+            which HaDES has; None takes the utilities of Wierstra et al.
     """
 
-    def __init__(self, mean: Array, sigma: float = 0.5, learning_rate: float = 1.0) -> None:
-        super().__init__(mean)
+    def __init__(
+        self,
+        mean: Array,
+        sigma: float = 0.5,
+        learning_rate: float = 1.0,
+        *,
+        mirrored: bool = True,
+        temperature: float | None = None,
+    ) -> None:
+        super().__init__(mean, mirrored)
         self.sigma = np.full_like(self.mean, sigma)
-        self.learning_rate = learning_rate
+        self.learning_rate, self.temperature = learning_rate, temperature
         n = max(1, self.mean.size)
         self.sigma_rate = (3 + math.log(n)) / (5 * math.sqrt(n))
 
@@ -125,7 +154,10 @@ class SNES(EvolutionStrategy):
         return self.sigma
 
     def tell(self, fitness: Array) -> None:
-        by_mean, by_sigma = natural_gradients(self.noise, utilities(fitness))
+        weights = utilities(fitness)
+        if self.temperature is not None:
+            weights = tempered_weights(fitness, self.temperature)
+        by_mean, by_sigma = natural_gradients(self.noise, weights)
         self.mean = self.mean + self.learning_rate * self.sigma * by_mean
         self.sigma = self.sigma * np.exp(self.sigma_rate / 2 * by_sigma)
 
@@ -139,18 +171,17 @@ class SNES(EvolutionStrategy):
 STRATEGIES: dict[str, type[OpenES] | type[SNES]] = {"openes": OpenES, "snes": SNES}
 
 
-def make_strategy(
-    name: str, mean: Array, sigma: float | None = None, learning_rate: float | None = None
-) -> EvolutionStrategy:
+def make_strategy(name: str, mean: Array, **settings: Any) -> EvolutionStrategy:
     """A strategy of `STRATEGIES` that begins at `mean` `(n,)`; None is its own setting."""
-    given = {"sigma": sigma, "learning_rate": learning_rate}
-    return STRATEGIES[name](mean, **{k: v for k, v in given.items() if v is not None})
+    given = {k: v for k, v in settings.items() if v is not None}
+    return STRATEGIES[name](mean, **given)
 
 
-def check_population(population: int) -> None:
-    """Raise `BadConfig` unless points come in pairs."""
-    if population < 2 or population % 2:
-        raise BadConfig(f"population must be an even number from 2, not {population}")
+def check_population(population: int, mirrored: bool = True) -> None:
+    """Raise `BadConfig` unless there are two points, and pairs where they are mirrored."""
+    if population < 2 or (mirrored and population % 2):
+        wanted = "an even number from 2" if mirrored else "at least 2"
+        raise BadConfig(f"population must be {wanted}, not {population}")
 
 
 def mean_gradient(noise: Array, worth: Array, sigma: float) -> Array:
@@ -188,7 +219,22 @@ def utilities(fitness: Array) -> Array:
     """
     size = len(fitness)
     by_rank = np.maximum(0, math.log(size / 2 + 1) - np.log(np.arange(size, 0, -1)))  # worst first
-    by_rank = by_rank / by_rank.sum() - 1 / size
+    return _shared(fitness, by_rank / by_rank.sum() - 1 / size)
+
+
+def tempered_weights(fitness: Array, temperature: float) -> Array:
+    """What evosax's SNES gives each rank at a temperature; equals share theirs.
+
+    They sum to one: softmax of -20 sigmoid(temperature x rank), ranks from -0.5 for the best to 0.5
+    for the worst.
+    """
+    rank = np.linspace(0.5, -0.5, len(fitness))  # worst first
+    by_rank = np.exp(-20 / (1 + np.exp(-temperature * rank)))
+    return _shared(fitness, by_rank / by_rank.sum())
+
+
+def _shared(fitness: Array, by_rank: Array) -> Array:
+    """What each point `(P,)` gets of what ranks have, the worst first; equals share theirs."""
     _, group = np.unique(fitness, return_inverse=True)  # equals stand together, worst first
     shared = np.bincount(group, by_rank[rankdata(fitness, method="ordinal") - 1])
     return np.asarray((shared / np.bincount(group))[group])

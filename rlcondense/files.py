@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -74,11 +75,24 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(plain(value), indent=2, sort_keys=True) + "\n").encode())
 
 
+def check_regular(path: Path) -> None:
+    """Refuse a pipe or a device, whose reading may never end; a link to a file is one.
+
+    Raises:
+        CorruptArtifact: it is neither a file nor a folder.
+        OSError: there is nothing, or it may not be looked at.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise CorruptArtifact(f"{path} is no regular file")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON, or raise `CorruptArtifact`."""
     if not path.exists():
         raise CorruptArtifact(f"{path} is missing")
     try:
+        check_regular(path)
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{path} is not readable JSON: {error}") from error
@@ -98,8 +112,10 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors.numpy import load_file
 
     try:
+        check_regular(path)
         return dict(load_file(path))
-    except (OSError, SafetensorError, ValueError) as error:
+    # Of a type that numpy does not have, safetensors raises one of several errors.
+    except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is not a readable safetensors file: {error}") from error
 
 

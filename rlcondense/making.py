@@ -34,6 +34,8 @@ from rlcondense.networks import FOR_FRAMES, SMALLEST
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
+STUDENTS = ("own", "learner")
+
 
 def make_task(name: str) -> Task:
     """Make a task by id or alias.
@@ -62,16 +64,26 @@ def make_task(name: str) -> Task:
     return task
 
 
-def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -> Method[Any]:
+def make_method(
+    name: str,
+    task: str | Task | None = None,
+    learner: Learner[Any] | None = None,
+    /,
+    **settings: Any,
+) -> Method[Any]:
     """Make a method by id, with settings of its config.
 
     Args:
         name: its id.
         task: what it is for, by name perhaps. Defaults that are for frames are then `mlp` and no
             augmentation where the task shows vectors.
+        learner: what is trained on what the method makes, where it is known.
         **settings: of its config.
 
-    `preset` names settings of the catalogue that the others go over; it is none itself.
+    Two settings stand for others, and are none themselves. `preset` names settings of the
+    catalogue, and `student="learner"` the settings by which the method's own students are those
+    that `learner` trains: their network, initial weights and updates. Presets come first, then the
+    student, then what is set by its own name.
 
     Example:
         >>> make_method("gradmatch", iterations=100).config.iterations
@@ -80,20 +92,50 @@ def make_method(name: str, task: str | Task | None = None, /, **settings: Any) -
         'mlp'
     """
     entry = catalogue.find("methods", name)
-    given = _without_preset(entry, settings)
+    own = {k: v for k, v in settings.items() if k not in ("preset", "student")}
+    given = {**_preset(entry, settings), **_student(entry, settings, learner), **own}
     return configured(entry, Method, given, task)  # type: ignore[no-any-return]
 
 
-def _without_preset(entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings over those of the preset that they name, if they name one."""
+def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the preset that `settings` name, if they name one."""
     if "preset" not in settings:
-        return dict(settings)
+        return {}
     presets = facts_of(entry).get("presets", {})
     wanted = settings["preset"]
     if wanted not in presets:
         known = ", ".join(sorted(presets)) or "none"
         raise BadConfig(f"method {entry.id!r} has no preset {wanted!r} (known: {known})")
-    return {**presets[wanted], **{k: v for k, v in settings.items() if k != "preset"}}
+    found: Mapping[str, Any] = presets[wanted]
+    return found
+
+
+def follows_learner(settings: Mapping[str, Any] | None) -> bool:
+    """Whether a method's settings ask for the students of the learner that will be trained.
+
+    Raises:
+        BadConfig: they ask for other students, which there are not.
+    """
+    student = (settings or {}).get("student", "own")
+    if student not in STUDENTS:
+        raise BadConfig(f"student must be one of {', '.join(STUDENTS)}, not {student!r}")
+    return bool(student == "learner")
+
+
+def _student(
+    entry: Entry, settings: Mapping[str, Any], learner: Learner[Any] | None
+) -> Mapping[str, Any]:
+    """The settings that `student=learner` stands for, if it is asked for."""
+    if not follows_learner(settings):
+        return {}
+    if learner is None:
+        raise BadConfig("student=learner needs a learner: use it with run, sweep or transfer")
+    method = _load(entry, Method)
+    try:
+        found: Mapping[str, Any] = method.settings_like(dataclasses.asdict(learner.config))
+    except BadConfig as error:
+        raise BadConfig(f"method {entry.id!r}: {error}") from None
+    return found
 
 
 def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) -> Learner[Any]:
@@ -102,15 +144,15 @@ def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) 
 
 
 def load_expert(name: str) -> Expert:
-    """The shipped expert of a task, by the task's id or alias."""
-    return zoo.load_expert(catalogue.find("tasks", name).id)
+    """The newest shipped expert of a task, by the task's id or alias."""
+    return zoo.load_newest(catalogue.find("tasks", name).id)
 
 
 Expert = zoo.Expert
 
 
 def default_dataset(task: Task) -> str:
-    """The id of the dataset that a task is condensed from unless another is named.
+    """The id of the dataset that a task is condensed from unless another is named: the newest.
 
     Raises:
         BadConfig: none is shipped for the task.
@@ -118,9 +160,9 @@ def default_dataset(task: Task) -> str:
     wanted = f"{task.id.rpartition('-v')[0]}/expert"
     entries = catalogue.entries("datasets")
     of_task = [e for e in entries.values() if e.facts.get("task") == task.id]
-    for entry in of_task:
-        if entry.id.rpartition("-v")[0] == wanted:
-            return entry.id
+    versions = [entry.id for entry in of_task if entry.id.rpartition("-v")[0] == wanted]
+    if versions:
+        return max(versions, key=lambda id_: int(id_.rpartition("-v")[2]))
     if of_task:
         return of_task[0].id
     shipped = ", ".join(sorted({str(e.facts.get("task")) for e in entries.values()}))
@@ -131,7 +173,11 @@ def default_dataset(task: Task) -> str:
 
 
 def load_dataset(
-    name: str, *, download: bool = False, progress: Progress = silent
+    name: str,
+    *,
+    download: bool = False,
+    heldout_data: bool = False,
+    progress: Progress = silent,
 ) -> TransitionDataset:
     """Load a dataset by catalogue id, or any Minari dataset by its id.
 
@@ -142,6 +188,7 @@ def load_dataset(
     Args:
         name: catalogue id or Minari id.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
+        heldout_data: let it be condensed though it was collected on held-out levels.
         progress: told how far a build is.
 
     Raises:
@@ -151,9 +198,13 @@ def load_dataset(
     try:
         entry = catalogue.find("datasets", name)
     except UnknownName:
-        pass
+        data = _load_minari(name, download)
     else:
-        return _load_shipped(entry, progress)
+        data = _load_shipped(entry, progress)
+    return replace(data, heldout_allowed=heldout_data)
+
+
+def _load_minari(name: str, download: bool) -> TransitionDataset:
     if download:
         download_minari(name)
     try:
@@ -192,7 +243,7 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
 def _check_player(entry: Entry, rebuild: str) -> None:
     """Refuse a dataset that another expert than the shipped one has played."""
     player = minari_facts(entry.id).get(EXPERT_SHA256)
-    if player and player != load_expert(str(entry.facts["expert"])).sha256:
+    if player and player != zoo.load_expert(str(entry.facts["expert"])).sha256:
         raise CorruptArtifact(f"dataset {entry.id!r} was played by an earlier expert; {rebuild}")
 
 
@@ -221,7 +272,7 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
     if "seen" in task.random_return:
         fields["ref_min_score"] = task.random_return["seen"].mean
     if entry.facts.get("expert"):
-        expert = load_expert(str(entry.facts["expert"]))
+        expert = zoo.load_expert(str(entry.facts["expert"]))
         fields["ref_max_score"] = float(expert.card["returns"]["seen"]["mean"])
         if not entry.facts.get("sha256"):  # played here, so which expert it was matters
             fields[EXPERT_SHA256] = expert.sha256

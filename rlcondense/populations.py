@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlcondense.cloning import clip_each
 from rlcondense.errors import BadConfig
-from rlcondense.networks import ACTIVATIONS, LOG_STD_GAIN, Mlp, NetworkSpec, PolicyNetwork, spread
+from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, spread
 from rlcondense.policies import sample_actions
 
 Array = npt.NDArray[Any]
@@ -79,7 +79,8 @@ class Population:
         outputs = torch.baddbmm(layers[-1], x, layers[-2])
         if self.spec.head == "categorical":
             return outputs
-        return torch.cat([outputs, spread(self.weights[-1]).expand_as(outputs)], 2)
+        log_std = spread(self.weights[-1], self.spec.log_std_gain)
+        return torch.cat([outputs, log_std.expand_as(outputs)], 2)
 
     @property
     def length(self) -> int:
@@ -88,7 +89,7 @@ class Population:
 
     def flat(self) -> Tensor:
         """`(P, n)`: the weights of each in a row, the spread as policies have it."""
-        return torch.cat([w.flatten(1) for w in self._scaled(LOG_STD_GAIN)], 1)
+        return torch.cat([w.flatten(1) for w in self._scaled(self.spec.log_std_gain)], 1)
 
     def _scaled(self, factor: float) -> list[Tensor]:
         """The weights, with a factor for what the spread is learned from."""
@@ -101,7 +102,8 @@ class Population:
         sizes = [w[0].numel() for w in self.weights]
         parts = torch.split(flat.to(self.weights[0]), sizes, 1)
         shaped = [p.reshape(-1, *w.shape[1:]) for p, w in zip(parts, self.weights, strict=True)]
-        return Population(self.spec, Population(self.spec, shaped)._scaled(1 / LOG_STD_GAIN))
+        own = Population(self.spec, shaped)._scaled(1 / self.spec.log_std_gain)
+        return Population(self.spec, own)
 
     def network(self, index: int) -> PolicyNetwork:
         """One of them by itself."""

@@ -11,6 +11,7 @@ from rlcondense.evolution import (
     centred_ranks,
     mean_gradient,
     natural_gradients,
+    tempered_weights,
     utilities,
 )
 
@@ -36,6 +37,50 @@ def climb(strategy: EvolutionStrategy, f: object, population: int, generations: 
     for _ in range(generations):
         strategy.tell(f(strategy.ask(population, rng)))  # type: ignore[operator]
     return strategy.mean
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        OpenES(AT, sigma=0.1, learning_rate=0.02, mirrored=False),
+        OpenES(AT, sigma=0.1, learning_rate=0.02, raw=True),
+        SNES(AT, mirrored=False),
+        SNES(AT, temperature=12.0),
+    ],
+    ids=["openes-unmirrored", "openes-raw", "snes-unmirrored", "snes-temperature"],
+)
+def test_other_ways_to_sample_and_to_weigh_climb_too(strategy: EvolutionStrategy) -> None:
+    found = np.abs(climb(strategy, quadratic, 64, 300) - TOP).max()
+    assert found < 0.1 < np.abs(AT - TOP).max()
+
+
+def test_points_that_are_not_mirrored_are_drawn_one_by_one() -> None:
+    strategy = SNES(AT, mirrored=False)
+    strategy.ask(5, np.random.default_rng(0))
+    assert np.array_equal(strategy.noise, np.random.default_rng(0).standard_normal((5, 3)))
+    with pytest.raises(BadConfig, match="population must be at least 2, not 1"):
+        strategy.ask(1, np.random.default_rng(0))
+
+
+def test_raw_fitness_moves_the_mean_by_its_own_size() -> None:
+    """Adam's first step has the sign of the gradient alone, so the moments are looked at."""
+    for scale in (1.0, 100.0):
+        strategy = OpenES(AT, raw=True)
+        worth = quadratic(strategy.ask(8, np.random.default_rng(0)))
+        strategy.tell(scale * worth)
+        expected = scale * mean_gradient(strategy.noise, worth, strategy.sigma)
+        assert np.allclose(strategy._first, 0.1 * expected)
+
+
+def test_tempered_weights_are_evosaxs() -> None:
+    """Worked out by its formula for four points: ranks -1/2, -1/6, 1/6 and 1/2, best first."""
+    ranks = np.array([-0.5, -1 / 6, 1 / 6, 0.5])
+    expected = np.exp(-20 / (1 + np.exp(-20 * ranks)))
+    expected /= expected.sum()
+    assert np.allclose(tempered_weights(np.array([4.0, 3.0, 2.0, 1.0]), 20), expected)
+    tied = tempered_weights(np.array([4.0, 4.0, 1.0, 2.0]), 20)
+    assert tied[0] == tied[1] == pytest.approx(expected[:2].mean())
+    assert tied.sum() == pytest.approx(1)
 
 
 def test_openes_climbs_a_quadratic() -> None:

@@ -9,10 +9,14 @@ import torch
 
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.experts.distil import ON_GPU, DistilConfig, Distiller
 from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.making import make_learner, make_method
+from rlcondense.experts.zoo import Expert
+from rlcondense.making import make_learner, make_method, make_task
+from rlcondense.progress import silent
 from rlcondense.running.environment import resolve_device
 from rlcondense.tasks.base import Task
+from tests.conftest import random_network
 from tests.methods.test_methods import EXPERT
 
 pytestmark = pytest.mark.gpu
@@ -48,3 +52,23 @@ def test_ppo_resumes_on_a_gpu(task: Task, tmp_path: Path) -> None:
     Trainer(task, config, tmp_path, device="cuda").train()
     longer = PPOConfig(**small, steps=128, precision="bfloat16")  # type: ignore[arg-type]
     assert Trainer(task, longer, tmp_path, device="cuda", resume=True).train().steps == 128
+
+
+def test_distillation_resumes_to_the_same_bytes_on_a_gpu(task: Task, tmp_path: Path) -> None:
+    small = {"steps": 192, "num_envs": 4, "memory": 64, "learning_starts": 0, "batch_size": 32}
+    config = DistilConfig(**{**ON_GPU, **small})
+    teacher = Expert("tests/teacher-v0", random_network(name="impala-patch2"), "0", {})
+
+    def distiller(name: str, **options: bool) -> Distiller:
+        plain, out = make_task("starpilot-plain"), tmp_path / name
+        return Distiller(task, teacher, plain, config, out, device="cuda", **options)
+
+    whole, begun = distiller("whole"), distiller("parts")
+    whole.train()
+    begun._advance(silent)
+    begun._save()
+    parts = distiller("parts", resume=True)
+    assert parts.steps == 64
+    parts.train()
+    for p, q in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+        assert torch.equal(p, q)

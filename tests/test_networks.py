@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from rlcondense import networks
+from rlcondense.config import config_json
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.networks import ENCODERS, SMALLEST, NetworkSpec, PolicyNetwork
 
@@ -12,7 +16,14 @@ from rlcondense.networks import ENCODERS, SMALLEST, NetworkSpec, PolicyNetwork
 @pytest.mark.parametrize(
     ("name", "parameters"),
     # cnn4: as counted in the code of Light et al. (2024); impala: without a value head.
-    [("cnn4", 11_826), ("nature", 608_431), ("impala", 625_999), ("impala-patch2", 234_079)],
+    [
+        ("cnn4", 11_826),
+        ("compact", 784 + 8_224 + 9_248 + 131_328 + 3_855),
+        ("nature", 608_431),
+        ("impala", 625_999),
+        ("impala-patch2", 234_079),
+        ("impala-patch4", 140_959),
+    ],
 )
 def test_parameter_counts(name: str, parameters: int) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, 64, 64), 15))
@@ -82,3 +93,38 @@ def test_the_smallest_frames_fit(name: str, side: int) -> None:
     network = PolicyNetwork(NetworkSpec(name, (3, side, side), 2))
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, side, side)).shape == (1, 2)
+
+
+def test_compact_halves_frames_as_a_maximum_would() -> None:
+    frames = torch.rand(2, 3, 65, 64)
+    halved = networks._halved(frames)
+    assert torch.equal(halved, torch.nn.functional.max_pool2d(frames, 2))
+
+
+@pytest.mark.parametrize(("init", "head"), [("orthogonal", 0.01), ("orthogonal-all", 2**0.5)])
+@pytest.mark.parametrize("name", ["mlp", "cnn4"])
+def test_orthogonal_weights_have_the_papers_gains_and_no_bias(
+    name: str, init: str, head: float
+) -> None:
+    network = PolicyNetwork(NetworkSpec(name, (3, 16, 16), 2), init)
+    for layer in network.modules():
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            continue
+        gain = head if layer is network.head else 2**0.5
+        weight = layer.weight.detach().flatten(1)
+        rows = weight if weight.shape[0] <= weight.shape[1] else weight.T
+        assert torch.allclose(rows @ rows.T, gain**2 * torch.eye(len(rows)), atol=1e-4)
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
+def test_a_plain_log_std_moves_as_its_parameter_does() -> None:
+    deviations = {}
+    for log_std in ("fast", "plain"):
+        spec = NetworkSpec("mlp", (2,), 1, width=4, head="gaussian", log_std=log_std)
+        network = PolicyNetwork(spec)
+        with torch.no_grad():
+            network.log_std.fill_(0.1)
+        deviations[log_std] = float(network(torch.zeros(1, 2))[0, 1].detach())
+    assert deviations == pytest.approx({"fast": 1.0, "plain": 0.1})
+    assert "log_std" not in config_json(replace(spec, log_std="fast"))

@@ -15,6 +15,7 @@ export PYTHONPATH="$away/site"
 "$python" -m rlcondense.cli sweep smoke --dry-run | grep -q "8 missing"
 "$python" -c "from rlcondense.experts.zoo import shipped_experts, load_expert; [load_expert(t) for t in shipped_experts()]"
 "$python" -c "from rlcondense.reporting.site import _environment; _environment().get_template('index.html')"
+"$python" "$away/site/rlcondense/_catalogue/baselines/experts/students.py" --help >/dev/null
 test ! -e "$away/site/leaderboard"
 
 # A package written by the template, in an environment of its own: only the dependencies are lent.

@@ -342,9 +342,9 @@ def _experts_watched() -> Iterator[list[str]]:
     loaded: list[str] = []
     original = zoo.expert_path  # looked up inside, however load_expert itself was imported
 
-    def expert_path(task_id: str, folder: Path | None = None) -> Path:
-        loaded.append(task_id)
-        return original(task_id, folder)
+    def expert_path(expert_id: str, folder: Path | None = None) -> Path:
+        loaded.append(expert_id)
+        return original(expert_id, folder)
 
     zoo.expert_path = expert_path
     try:

@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
+from rlcondense.datasets.columns import check_actions, check_agreement, check_labels
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
 from rlcondense.making import load_dataset, make_task
 from rlcondense.tasks.base import Task
@@ -78,14 +80,14 @@ def episodes_are_whole(s: Subject) -> None:
 
 def actions_and_labels_fit(s: Subject) -> None:
     """Actions are the task's, and each row of action_probs is a distribution that allows them."""
-    data, n = s.data, getattr(s.task.action_space, "n", None)
-    if n is not None and not ((data.actions >= 0) & (data.actions < n)).all():
-        raise CheckFailed(f"actions lie outside 0..{n - 1}")
-    if data.action_probs is None:
-        return
-    probs = np.asarray(data.action_probs)
-    if probs.min() < 0 or not np.allclose(probs.sum(1), 1, atol=1e-3):
-        raise CheckFailed("action_probs are no distributions")
+    actions, probs, space = s.data.actions, s.data.action_probs, s.task.action_space
+    try:
+        check_actions(actions, space, "it")
+        if probs is not None:
+            check_labels(probs, space, "it")
+            check_agreement(actions, probs, "it")
+    except CorruptArtifact as error:
+        raise CheckFailed(str(error)) from error
 
 
 def observations_fit_the_task(s: Subject) -> None:
@@ -119,6 +121,15 @@ def next_observations_follow(s: Subject) -> None:
         raise CheckFailed("next_observations gives other observations than the next rows")
 
 
+def frames_are_exact(s: Subject) -> None:
+    """Frames were not stored as JPEG."""
+    if s.data.origin.lossy:
+        raise CheckFailed(
+            "its frames were stored as JPEG, which changes them: store them channel first, which "
+            "Minari keeps as they are"
+        )
+
+
 CHECKS = (
     it_loads,
     it_is_the_data_it_claims_to_be,
@@ -128,4 +139,5 @@ CHECKS = (
     observations_fit_the_task,
     levels_are_seen_ones,
     next_observations_follow,
+    frames_are_exact,
 )

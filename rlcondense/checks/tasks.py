@@ -20,7 +20,8 @@ from rlcondense.checks.common import (
     contained,
     watch,
 )
-from rlcondense.errors import RLCondenseError
+from rlcondense.datasets.columns import check_action_space
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.making import make_task
 from rlcondense.tasks.base import SPLITS, Task, shared_levels
 
@@ -133,6 +134,14 @@ def observations_lie_in_their_space(s: Subject) -> None:
         raise CheckFailed("observations leave the range of observation_space")
 
 
+def actions_are_numbers_from_0_or_floats(s: Subject) -> None:
+    """Actions are discrete, counted from 0, or vectors of floats."""
+    try:
+        check_action_space(s.task.action_space, "the task")
+    except BadConfig as error:
+        raise CheckFailed(str(error)) from error
+
+
 def rewards_are_finite(s: Subject) -> None:
     """Rewards are finite numbers, one for each environment."""
     if s.seen.rewards.shape != (STEPS, NUM_ENVS) or not np.isfinite(s.seen.rewards).all():
@@ -232,6 +241,7 @@ CHECKS = (
     id_follows_the_grammar,
     splits_share_no_level,
     observations_lie_in_their_space,
+    actions_are_numbers_from_0_or_floats,
     rewards_are_finite,
     the_same_seed_plays_the_same,
     threads_change_nothing,

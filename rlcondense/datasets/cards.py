@@ -16,6 +16,7 @@ from rlcondense.files import write_bytes
 
 BINS = 12
 BLOCK = 1_000_000  # rows added up at a time
+MOST_ACTIONS = 1000  # whose counts are shown one by one
 SHEET = 10  # frames in a row and in a column
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -27,12 +28,12 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
         Among others `returns` with quantiles and a histogram (`counts` between `edges`), `actions`
         with how often each is taken (discrete ones) or mean and standard deviation of each
         dimension, `information` with what an observation tells of the action (see
-        `information_of`), `levels` with how many level seeds there are, and what Minari's metadata
-        say.
+        `information_of`), `levels` with how many level seeds there are, `lossy` for frames that
+        were stored as JPEG, and what Minari's metadata say.
     """
     returns = data.episode_returns()
     lengths = np.array([len(rows) for rows in data.episodes])
-    counts, edges = np.histogram(returns, BINS)
+    counts, edges = _histogram(returns)
     levels = None if data.level_seeds is None else len(np.unique(data.level_seeds))
     return {
         "id": data.id,
@@ -56,9 +57,18 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
         "actions": _actions(data.actions),
         "information": None if data.action_probs is None else information_of(data.action_probs),
         "levels": levels,
+        "lossy": data.origin.lossy,
         "minari": minari_facts(data.id) if data.id and is_local(data.id) else {},
         "sha256": data.sha256,
     }
+
+
+def _histogram(returns: npt.NDArray[np.float64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """How many returns lie in each of some bins, and the bins' edges."""
+    try:
+        return np.histogram(returns, BINS)
+    except ValueError:  # so close together that floats have no bins between them
+        return np.array([len(returns)]), np.array([returns.min(), returns.max()])
 
 
 def information_of(action_probs: npt.NDArray[Any]) -> float:
@@ -81,6 +91,8 @@ def _actions(actions: npt.NDArray[Any]) -> dict[str, Any]:
     if actions.ndim == 1:
         values, counts = np.unique(actions, return_counts=True)
         low = min(0, int(values[0]))
+        if int(values[-1]) - low >= MOST_ACTIONS:
+            return {"kinds": len(values), "lowest": int(values[0]), "highest": int(values[-1])}
         histogram = np.zeros(int(values[-1]) - low + 1, np.int64)
         histogram[values - low] = counts
         return {"first": low, "counts": histogram.tolist()}
@@ -105,13 +117,11 @@ def write_card(card: dict[str, Any]) -> str:
         "returns": f"mean {returns['mean']:.2f}, quartiles {quarter:.2f} {median:.2f} "
         f"{three_quarters:.2f}",
         "": f"{low:.2f} {bars(returns['counts'])} {high:.2f}",
-        "actions": f"{actions['first']} {bars(actions['counts'])} "
-        f"{actions['first'] + len(actions['counts']) - 1}"
-        if "counts" in actions
-        else "mean " + " ".join(f"{mean:.2f}" for mean in actions["mean"]),
+        "actions": _write_actions(actions),
         "looks": None
         if card["information"] is None
         else f"an observation tells {card['information']:.3f} nats of the action",
+        "frames": "stored as JPEG, which is lossy: they are not exact" if card["lossy"] else None,
         "levels": card["levels"],
         "columns": ", ".join(card["columns"]),
         **{key.replace("_", " "): value for key, value in card["minari"].items()},
@@ -120,6 +130,17 @@ def write_card(card: dict[str, Any]) -> str:
     return "\n".join(
         f"{name:<16} {value}" for name, value in lines.items() if value not in (None, "")
     )
+
+
+def _write_actions(actions: dict[str, Any]) -> str:
+    if "counts" in actions:
+        last = actions["first"] + len(actions["counts"]) - 1
+        return f"{actions['first']} {bars(actions['counts'])} {last}"
+    if "kinds" in actions:
+        return f"{actions['kinds']} of {actions['lowest']} to {actions['highest']}"
+    mean = np.ravel(actions["mean"])
+    more = f" and {len(mean) - BINS} more" if len(mean) > BINS else ""
+    return "mean " + " ".join(f"{value:.2f}" for value in mean[:BINS]) + more
 
 
 def bars(counts: list[int]) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
+from rlcondense.datasets.columns import EnvironmentValidator, checked_actions, owner_of
 from rlcondense.datasets.traces import Trace, quantise
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
@@ -41,6 +42,7 @@ class Rollout:
         seed: of the environments.
         observe: told, after each step, the environments that played it, their rewards and whether
             their episodes ended.
+        owners: whose actions and whose environments they are, for messages.
 
     Attributes:
         returns: `(E, quota)` undiscounted returns, all finite.
@@ -55,16 +57,19 @@ class Rollout:
         quota: int,
         seed: int,
         observe: Observe | None = None,
+        owners: tuple[str, str] = ("the policy", "the environment"),
     ) -> None:
         self._env, self._act, self._quota, self._observe = env, act, quota, observe
+        self._policy, self._validator = owners[0], EnvironmentValidator(env, owners[1])
         e = env.num_envs
         self.returns = np.zeros((e, quota))
         self.lengths = np.zeros((e, quota), np.int64)
         self.level_seeds = np.zeros((e, quota), np.int64)
         self._finished = np.zeros(e, np.int64)
         self._active = np.arange(e)
-        self._observations, infos = env.reset(seed=seed)
-        self._levels = np.array(infos["level_seed"])
+        observations, infos = env.reset(seed=seed)
+        self._observations = self._validator.observations(observations, self._active)
+        self._levels = self._validator.levels(infos)
         self._actions = np.zeros(env.action_space.shape or (e,), env.action_space.dtype)
         self._stepping = False
 
@@ -91,7 +96,9 @@ class Rollout:
         """Set the environments going, with actions of whoever chose them or of the policy's."""
         if actions is None:
             actions = self._act(*self.waiting)
-        self._actions[self._active] = actions
+        self._actions[self._active] = checked_actions(
+            actions, len(self._active), self._env.single_action_space, self._policy
+        )
         if hasattr(self._env, "step_async"):
             self._env.step_async(self._actions)
         self._stepping = True
@@ -108,18 +115,20 @@ class Rollout:
         self._stepping = False
         wait = getattr(self._env, "step_wait", None)
         results = wait() if wait else self._env.step(self._actions)
-        self._observations, rewards, terminations, truncations, infos = results
         active = self._active
+        rewards, ends = self._validator.outcome(*results[1:4])
+        self._observations = self._validator.observations(results[0], active)
+        levels = self._validator.levels(results[4])
         slots = self._finished[active]
         self.returns[active, slots] += rewards[active]
         self.lengths[active, slots] += 1
         self.level_seeds[active, slots] = self._levels[active]
-        ended = (terminations | truncations)[active]
+        ended = ends[active]
         self._check(rewards, active, slots, ended)
         self._finished[active] += ended
         if self._observe is not None:
             self._observe(active, rewards[active], ended)
-        self._levels = np.array(infos["level_seed"])
+        self._levels = levels
         self._active = active[self._finished[active] < self._quota]
 
     def _check(self, rewards: Array, active: Array, slots: Array, ended: Array) -> None:
@@ -185,7 +194,8 @@ def collect(
         return actions
 
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
-    rollout = Rollout(env, act, episodes // num_envs, seed)
+    owners = owner_of(policies), f"task {task.id!r}"
+    rollout = Rollout(env, act, episodes // num_envs, seed, None, owners)
     started = time.perf_counter()
     for step in itertools.count():
         if rollout.done:

@@ -76,14 +76,19 @@ class Trace:
 class TraceDataset:
     """A catalogue dataset that is shipped as a trace in `baselines/datasets`.
 
+    Tasks that differ in their view alone replay one trace: what was seen in one view while it was
+    recorded is shown in the other, step by step.
+
     Args:
         id: its catalogue id.
+        trace: id of the dataset whose trace it is; by default its own.
     """
 
     api_version: ClassVar[int] = 1
 
-    def __init__(self, id: str) -> None:
-        self.path = data_root() / "baselines" / "datasets" / f"{slug(id)}.trace.safetensors"
+    def __init__(self, id: str, *, trace: str | None = None) -> None:
+        name = f"{slug(trace or id)}.trace.safetensors"
+        self.path = data_root() / "baselines" / "datasets" / name
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """The dataset's episodes, played again on `task`."""

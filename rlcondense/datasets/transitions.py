@@ -54,7 +54,7 @@ class Columns:
 
     def columns(self) -> dict[str, Array]:
         """The columns that are there, by name."""
-        found = {f.name: getattr(self, f.name) for f in fields(Columns)}
+        found = {name: getattr(self, name) for name in COLUMNS}
         return {name: column for name, column in found.items() if column is not None}
 
     def column(self, name: str) -> Array:
@@ -74,6 +74,26 @@ class Columns:
         return sha256_arrays(self.columns())
 
 
+COLUMNS = tuple(f.name for f in fields(Columns))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a dataset comes from, as far as its metadata tell.
+
+    Attributes:
+        environment: Gymnasium's id of the environment that was played.
+        split: `seen` or `heldout`, where the environment is a task of this package.
+        reset_seeds: the seed that each episode was reset with, or None.
+        lossy: whether frames were stored as JPEG, which changes them.
+    """
+
+    environment: str = ""
+    split: str = ""
+    reset_seeds: tuple[int | None, ...] = ()
+    lossy: bool = False
+
+
 @dataclass(frozen=True)
 class TransitionDataset(Columns):
     """Whole episodes, row after row; observations may be memory-mapped.
@@ -83,13 +103,18 @@ class TransitionDataset(Columns):
         task: id of the task it was collected on, where known.
         last_observation_repeated: the frame after an episode's last step was never shown, so
             `next_observations` repeats the one before it there.
-        known_sha256: the columns' sha256 where it has been computed already.
+        known_sha256: the columns' sha256 where it has been computed already, and the values been
+            checked.
+        origin: what its metadata tell.
+        heldout_allowed: whether somebody asked for data of held-out levels.
     """
 
     id: str = ""
     task: str = ""
     last_observation_repeated: bool = False
     known_sha256: str = ""
+    origin: Origin = Origin()
+    heldout_allowed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,7 +23,7 @@ from rlcondense.files import lock, slug, write_json
 from rlcondense.making import make_task
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
-from rlcondense.methods.unrolled import fresh_from
+from rlcondense.methods.students import fresh_from
 from rlcondense.policies import NetworkPolicies
 from rlcondense.populations import Population
 from rlcondense.progress import Progress, silent

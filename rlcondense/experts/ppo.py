@@ -10,12 +10,9 @@ import contextlib
 import json
 import math
 import shutil
-import signal
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +27,10 @@ from torch import Tensor, nn
 from rlcondense.cloning import gaussian_losses
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
+from rlcondense.experts import runs
+from rlcondense.experts.runs import CHECKPOINT, Trained
 from rlcondense.experts.zoo import SNAPSHOTS, save_weights
-from rlcondense.files import (
-    canonical_json,
-    make_folder,
-    read_arrays,
-    write_arrays,
-    write_bytes,
-)
+from rlcondense.files import write_arrays
 from rlcondense.networks import (
     Impala,
     NetworkSpec,
@@ -49,17 +42,13 @@ from rlcondense.policies import head_of
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
-CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_SECONDS = 60
-LOG = "log.jsonl"
-
 
 @dataclass(frozen=True)
 class PPOConfig:
     """Settings of the trainer; the defaults are those of Cobbe et al. (2020).
 
     Attributes:
-        network: `impala`, `impala-patch2`, `nature` or, for vectors, `mlp`.
+        network: one of `networks.ENCODERS`; `mlp` for vectors.
         width: of `impala` (so many times its channels) or `mlp` (units a layer).
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.
@@ -154,7 +143,7 @@ class ActorCritic(PolicyNetwork):
             return self.outputs(features), self.value_head(features).squeeze(1)
 
 
-class _Categorical:
+class Categorical:
     """Distributions over discrete actions, of logits `(B, A)`."""
 
     def __init__(self, outputs: Tensor) -> None:
@@ -170,7 +159,7 @@ class _Categorical:
         return -(self._log_probs.exp() * self._log_probs).sum(1)
 
 
-class _Gaussian:
+class Gaussian:
     """Distributions over vectors, of means and logarithms of standard deviations `(B, 2A)`."""
 
     def __init__(self, outputs: Tensor) -> None:
@@ -188,10 +177,36 @@ class _Gaussian:
         return (self._log_std + math.log(2 * math.pi * math.e) / 2).sum(1)
 
 
-DISTRIBUTIONS: dict[str, type[_Categorical] | type[_Gaussian]] = {
-    "categorical": _Categorical,
-    "gaussian": _Gaussian,
+DISTRIBUTIONS: dict[str, type[Categorical] | type[Gaussian]] = {
+    "categorical": Categorical,
+    "gaussian": Gaussian,
 }
+
+
+def ppo_loss(
+    distribution: Categorical | Gaussian, values: Tensor, batch: Mapping[str, Tensor], c: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Compute the clipped loss (equation 9) of a minibatch of B transitions, and its parts.
+
+    Args:
+        distribution: what the policy now draws actions from.
+        values: `(B,)` what the network now gives.
+        batch: `actions`, and `(B,)` the `log_probs` and `values` of when they were taken, the
+            `advantages` and the `returns`.
+        c: the settings.
+
+    Returns:
+        The loss, and `(3,)` policy loss, value loss and entropy, without gradients.
+    """
+    ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
+    clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
+    policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
+    entropy = distribution.entropy().mean()
+    moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
+    errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
+    value_loss = errors.mean() / 2
+    loss = policy_loss - c.entropy_bonus * entropy + c.value_weight * value_loss
+    return loss, torch.stack([policy_loss, value_loss, entropy]).detach()
 
 
 def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -204,25 +219,13 @@ def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
 POTENTIALS = {"mountain-car-energy": _mountain_car_energy}
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training leaves: the networks and what it took.
+class RewardScale:
+    """Rewards divided by the running standard deviation of the discounted return.
 
-    Attributes:
-        network: policy and value network.
-        steps: environment steps taken.
-        seconds: wall time, earlier runs before a resume included.
-        recent_return: mean return of the last 100 training episodes.
+    Args:
+        num_envs: N, parallel environments.
+        discount: gamma.
     """
-
-    network: ActorCritic
-    steps: int
-    seconds: float
-    recent_return: float
-
-
-class _RewardScale:
-    """Divides rewards by the running standard deviation of the discounted return."""
 
     def __init__(self, num_envs: int, discount: float) -> None:
         self.discount = discount
@@ -232,6 +235,7 @@ class _RewardScale:
     def __call__(
         self, rewards: npt.NDArray[np.float32], first: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
+        """Scale the `(N,)` rewards of one step, in which the episodes of `first` have ended."""
         self.returns = self.returns * self.discount + rewards
         mean, variance, count = self.moments
         n, delta = len(rewards), self.returns.mean() - mean
@@ -308,23 +312,17 @@ class Trainer:
         )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.groups = self._make_groups(num_threads)
-        self.reward_scale = _RewardScale(config.num_envs, config.discount)
+        self.reward_scale = RewardScale(config.num_envs, config.discount)
         self.episode_returns = np.zeros(config.num_envs)
         self.recent: deque[float] = deque(maxlen=100)
         self.steps, self.seconds = 0, 0.0
         self.buffer = self._allocate()
-        make_folder(out)
-        there = (out / CHECKPOINT).exists()
-        if there and resume:
-            self._restore(read_arrays(out / CHECKPOINT))
-        elif there and not restart:
-            raise BadConfig(
-                f"{out} holds a training already: --resume goes on from it, --restart discards it"
-            )
+        checkpoint = runs.begin(out, resume=resume, restart=restart)
+        if checkpoint is not None:
+            self._restore(checkpoint)
         else:
-            (out / CHECKPOINT).unlink(missing_ok=True)
             shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
-        self._cut_log()
+        runs.cut_log(out, self.steps)
 
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
         groups, size = [], self.config.num_envs // self.config.env_groups
@@ -332,8 +330,7 @@ class Trainer:
             # Levels follow from the seed and an environment's index in its group.
             seed = self.config.seed + number
             env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
-            if not hasattr(env, "get_state"):
-                raise BadConfig(f"{self.task.id!r} cannot be trained on: its state cannot be kept")
+            runs.check_resumable(env, self.task)
             groups.append(_EnvGroup(env, number * size))
         return groups
 
@@ -363,43 +360,26 @@ class Trainer:
         """View them as the network takes them, frames as `(B, C, H, W)`."""
         return laid_out.permute(0, 3, 1, 2) if self.is_pixels else laid_out
 
-    def _cut_log(self) -> None:
-        """Drop what was logged after the checkpoint: those steps are taken again."""
-        log = self.out / LOG
-        lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
-        kept = [line for line in lines if _logged_steps(line) <= self.steps]
-        write_bytes(log, b"".join(kept))
-
     def train(self, progress: Progress = silent) -> Trained:
-        """Train to `config.steps`, writing a checkpoint every minute and at the end.
-
-        Ctrl-C lets the update under way finish, writes a checkpoint and then interrupts; a second
-        one interrupts at once.
-        """
-        saved = time.monotonic()
+        """Train to `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
         if not self.steps:
             self._snapshot()
-        with _interrupt_deferred() as interrupted:
-            while self.steps < self.config.steps:
-                started = time.monotonic()
-                self._rollout()
-                losses = self._update()
-                elapsed = time.monotonic() - started
-                self.steps += self.config.batch_size
-                self.seconds += elapsed
-                self._report(progress, losses, self.config.batch_size / elapsed)
-                updates = self.steps // self.config.batch_size
-                if updates & (updates - 1) == 0:
-                    self._snapshot()
-                due = time.monotonic() - saved > CHECKPOINT_SECONDS
-                if self.steps >= self.config.steps or due or interrupted():
-                    self._save()
-                    saved = time.monotonic()
-                if interrupted():
-                    raise KeyboardInterrupt
-            if interrupted():
-                raise KeyboardInterrupt
+        runs.advance_until(
+            lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
+        )
         return Trained(self.network, self.steps, self.seconds, self._recent_return())
+
+    def _advance(self, progress: Progress) -> None:
+        started = time.monotonic()
+        self._rollout()
+        losses = self._update()
+        elapsed = time.monotonic() - started
+        self.steps += self.config.batch_size
+        self.seconds += elapsed
+        self._report(progress, losses, self.config.batch_size / elapsed)
+        updates = self.steps // self.config.batch_size
+        if updates & (updates - 1) == 0:
+            self._snapshot()
 
     def _snapshot(self) -> None:
         save_weights(self.out / SNAPSHOTS / f"{self.steps}.safetensors", self.network)
@@ -416,8 +396,7 @@ class Trainer:
             "return": None if np.isnan(recent) else round(recent, 3),
             **{name: round(value, 5) for name, value in losses.items()},
         }
-        with (self.out / LOG).open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        runs.append_log(self.out, entry)
         progress("train", self.steps, self.config.steps, f"return {recent:.2f}, {rate:.0f} steps/s")
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -547,68 +526,37 @@ class Trainer:
         c = self.config
         with self._autocast():
             outputs, values = self.forward(self._shown(batch["observations"]))
-        distribution = self.distribution(outputs)
-        ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
-        clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
-        policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
-        entropy = distribution.entropy().mean()
-        moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
-        errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
-        value_loss = errors.mean() / 2
-        loss = policy_loss - c.entropy_bonus * entropy + c.value_weight * value_loss
+        loss, parts = ppo_loss(self.distribution(outputs), values, batch, c)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), c.max_gradient_norm)
         self.optimiser.step()
-        return torch.stack([policy_loss, value_loss, entropy]).detach()
+        return parts
 
     def _save(self) -> None:
-        arrays: dict[str, npt.NDArray[Any]] = {
-            f"network.{k}": v.cpu().numpy() for k, v in self.network.state_dict().items()
-        }
-        for i, moments in self.optimiser.state_dict()["state"].items():
-            arrays |= {f"optimiser.{i}.{k}": v.cpu().numpy() for k, v in moments.items()}
         states = [state for group in self.groups for state in group.env.get_state()]
-        for i, state in enumerate(states):
-            arrays[f"environment.{i}"] = np.frombuffer(state, np.uint8)
-        arrays |= {
-            "generator": self.generator.get_state().numpy(),
+        arrays = {
+            **runs.learning_arrays(self.network, self.optimiser, self.generator),
+            **runs.state_arrays("environment", states),
             "reward_scale.returns": self.reward_scale.returns,
             "reward_scale.moments": self.reward_scale.moments,
             "episode_returns": self.episode_returns,
             "recent": np.array(self.recent, np.float64),
             "clock": np.array([self.steps, self.seconds]),
             "task": np.frombuffer(self.task.id.encode(), np.uint8),
-            "config": np.frombuffer(canonical_json(_fixed(self.config)).encode(), np.uint8),
+            "config": runs.json_array(_fixed(self.config)),
         }
         write_arrays(self.out / CHECKPOINT, arrays)
-
-    def _check_config(self, trained: dict[str, Any], path: Path) -> None:
-        ours = _fixed(self.config)
-        theirs = {**_fixed(PPOConfig()), **trained}  # settings that came later had their default
-        differ = [
-            f"{name} was {theirs[name]}, is {ours.get(name)}"
-            for name in theirs
-            if theirs[name] != ours.get(name)
-        ]
-        if differ:
-            raise BadConfig(f"{path} was trained with other settings: {'; '.join(differ)}")
 
     def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
         path = self.out / CHECKPOINT
         try:
             if arrays["task"].tobytes().decode() != self.task.id:
                 raise BadConfig(f"{path} was trained on {arrays['task'].tobytes().decode()!r}")
-            self._check_config(json.loads(arrays["config"].tobytes()), path)
-            tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
-            self.network.load_state_dict(_under(tensors, "network."))
-            state = self.optimiser.state_dict()
-            state["state"] = {
-                i: _under(tensors, f"optimiser.{i}.")
-                for i in range(len(list(self.network.parameters())))
-            }
-            self.optimiser.load_state_dict(state)
-            self.generator.set_state(tensors["generator"])
+            trained = json.loads(arrays["config"].tobytes())
+            # Settings that came later had their default.
+            runs.check_settings(path, {**_fixed(PPOConfig()), **trained}, _fixed(self.config))
+            runs.restore_learning(arrays, self.network, self.optimiser, self.generator)
             self.reward_scale.returns = arrays["reward_scale.returns"]
             self.reward_scale.moments = arrays["reward_scale.moments"]
             self.episode_returns = arrays["episode_returns"]
@@ -616,39 +564,10 @@ class Trainer:
             self.steps, self.seconds = int(arrays["clock"][0]), float(arrays["clock"][1])
             for group in self.groups:
                 which = range(self.config.num_envs)[group.columns]
-                states = [arrays[f"environment.{i}"].tobytes() for i in which]
+                states = runs.states_of(arrays, "environment", which)
                 group.observations = group.env.set_state(states)
         except (KeyError, ValueError, RuntimeError) as error:
             raise CorruptArtifact(f"{path} is not a checkpoint of this trainer: {error}") from error
-
-
-@contextlib.contextmanager
-def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
-    """Within, a first Ctrl-C is remembered, and a second one interrupts as ever."""
-    heard: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if before is signal.SIG_IGN or not in_main_thread:
-        yield lambda: False
-        return
-
-    def hear(number: int, frame: object) -> None:
-        heard.append(number)
-        signal.signal(signal.SIGINT, before)
-        print("\nFinishing the update and saving; Ctrl-C again to stop at once.", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield lambda: bool(heard)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _logged_steps(line: bytes) -> float:
-    try:
-        return float(json.loads(line)["steps"])
-    except (ValueError, KeyError, TypeError):  # a line that was cut short
-        return float("inf")
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
@@ -659,7 +578,3 @@ def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
 def _fixed(config: PPOConfig) -> dict[str, Any]:
     """What must not change when a run is taken up again: all but the number of steps."""
     return asdict(replace(config, steps=1))
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.catalogue import data_root
+from rlcondense.catalogue import data_root, find
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -26,10 +27,10 @@ class Expert:
     """A trained policy and where it comes from.
 
     Attributes:
-        id: of the task it was trained on.
+        id: of its own: its task's name and a version.
         network: its policy.
         sha256: of its weights file.
-        card: command, steps, network, seed and returns.
+        card: command, steps, network, seed, returns, and the task it plays.
     """
 
     id: str
@@ -43,20 +44,60 @@ def experts_folder() -> Path:
     return data_root() / "baselines" / "experts"
 
 
-def expert_path(task_id: str, folder: Path | None = None) -> Path:
-    """The weights file of a task's expert."""
-    return (folder or experts_folder()) / f"{slug(task_id)}.safetensors"
-
-
-def shipped_experts() -> list[str]:
-    """Ids of the tasks that have a shipped expert."""
-    return [card["task"] for card in shipped_cards()]
+def expert_path(expert_id: str, folder: Path | None = None) -> Path:
+    """The weights file of an expert."""
+    return (folder or experts_folder()) / f"{slug(expert_id)}.safetensors"
 
 
 def shipped_cards() -> list[dict[str, Any]]:
-    """The cards of the shipped experts, by task."""
+    """The cards of the shipped experts by id, those of one task from its first version on."""
     cards = [read_json(path) for path in experts_folder().glob("*.json")]
-    return sorted(cards, key=lambda card: str(card["task"]))
+    # The first expert of a task has the task's own id, and its card does not repeat it.
+    return sorted(
+        ({**card, "id": card.get("id", card["task"])} for card in cards),
+        key=lambda card: version_of(card["id"]),
+    )
+
+
+def shipped_experts() -> dict[str, str]:
+    """The id of the newest shipped expert of each task that has one, by the task's id."""
+    return {card["task"]: card["id"] for card in shipped_cards()}
+
+
+def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> str:
+    """The newest expert of each task beside the random policy and, where any is, what is published.
+
+    Args:
+        form: of `tabulate`'s tables.
+        tasks: ids of those to show; all by default.
+    """
+    from tabulate import tabulate
+
+    newest = set(shipped_experts().values())
+    rows = []
+    for card in shipped_cards():
+        if card["id"] not in newest or (tasks is not None and card["task"] not in tasks):
+            continue
+        entry = find("tasks", card["task"])
+        made = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
+        by_split = [
+            f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
+            for split in ("seen", "heldout")
+            for by in (entry.facts["random_return"], card["returns"])
+        ]
+        published = card.get("published")
+        if published:
+            told = f"{published['seen']:.1f} / {published['heldout']:.1f}"
+        rows.append([entry.aliases[0], card["network"], made, *by_split, told if published else ""])
+    headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
+               "expert, held-out", "published"]  # fmt: skip
+    return str(tabulate(rows, headers, form, disable_numparse=True))
+
+
+def version_of(expert_id: str) -> tuple[str, int]:
+    """An expert's name and version."""
+    name, _, version = expert_id.rpartition("-v")
+    return name, int(version)
 
 
 def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], folder: Path) -> Path:
@@ -65,10 +106,11 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
     Args:
         task_id: the task it was trained on.
         network: its policy; a value head is left out.
-        card: what to say of it; `sha256` of the weights is added.
+        card: what to say of it; `sha256` of the weights is added. An `id` is its own instead of
+            the task's.
         folder: where to.
     """
-    path = expert_path(task_id, folder)
+    path = expert_path(card.get("id", task_id), folder)
     save_weights(path, network)
     spec = network.spec
     write_json(
@@ -98,21 +140,21 @@ def float16_weights(network: PolicyNetwork) -> dict[str, npt.NDArray[np.float16]
     return {name: weights[name].cpu().numpy().astype(np.float16) for name in names}
 
 
-def load_expert(task_id: str, folder: Path | None = None) -> Expert:
-    """Load the expert of a task.
+def load_expert(expert_id: str, folder: Path | None = None) -> Expert:
+    """Load an expert by its own id, or the one that a training left in a folder.
 
     Raises:
         UnknownName: there is none.
         CorruptArtifact: its weights are truncated, or not those its card speaks of.
     """
-    path = expert_path(task_id, folder)
+    path = expert_path(expert_id, folder)
     if folder is not None and not path.exists():
         raise BadConfig(
-            f"{folder} holds no finished expert of {task_id!r}; 'rlcondense expert train "
+            f"{folder} holds no finished expert of {expert_id!r}; 'rlcondense expert train "
             "... --resume' finishes one"
         )
     if not path.exists():
-        raise UnknownName("expert", task_id, shipped_experts())
+        raise UnknownName("expert", expert_id, [card["id"] for card in shipped_cards()])
     card = read_json(path.with_suffix(".json"))
     sha256 = sha256_file(path)
     if sha256 != card.get("sha256"):
@@ -125,7 +167,48 @@ def load_expert(task_id: str, folder: Path | None = None) -> Expert:
         network = network_from_arrays(spec, arrays, _PREFIX)
     except (KeyError, RuntimeError) as error:
         raise CorruptArtifact(f"{path} is not the expert of its card: {error}") from error
-    return Expert(task_id, network, sha256, card)
+    return Expert(expert_id, network, sha256, card)
+
+
+def load_newest(task_id: str) -> Expert:
+    """Load the newest shipped expert of a task.
+
+    Raises:
+        UnknownName: it has none.
+    """
+    experts = shipped_experts()
+    if task_id not in experts:
+        raise UnknownName("expert of task", task_id, experts)
+    return load_expert(experts[task_id])
+
+
+def find_expert(name: str) -> Expert:
+    """Load an expert by its id, a task's newest by its alias, or the only one in a folder.
+
+    Raises:
+        UnknownName: it is none of these.
+        BadConfig: it is a folder that holds no expert, or several.
+    """
+    if Path(name).is_dir():
+        return _only_expert(Path(name))
+    ids = [card["id"] for card in shipped_cards()]
+    if name in ids:
+        return load_expert(name)
+    try:
+        task_id = find("tasks", name).id
+    except UnknownName:
+        raise UnknownName("expert", name, ids, "or a folder of 'expert train'") from None
+    return load_newest(task_id)
+
+
+def _only_expert(folder: Path) -> Expert:
+    cards = [p for p in folder.glob("*.json") if p.with_suffix(".safetensors").exists()]
+    if len(cards) != 1:
+        raise BadConfig(
+            f"{folder} holds {len(cards) or 'no'} finished experts; name a folder of one"
+        )
+    card = read_json(cards[0])
+    return load_expert(card.get("id", card["task"]), folder)
 
 
 def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:

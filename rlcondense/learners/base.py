@@ -32,6 +32,8 @@ class Learner(ABC, Generic[ConfigT]):
         action_kinds: of `discrete`, `continuous`.
         label_kinds: the kinds of label it learns from; where there are soft ones and it takes none,
             it learns the actions taken, and records and tables say so.
+        stops_by_held_back: whether it trains until the loss on rows that are held back stops
+            falling, where the data has such rows.
         facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
     """
 
@@ -40,6 +42,7 @@ class Learner(ABC, Generic[ConfigT]):
     requires: ClassVar[frozenset[str]] = frozenset({"observations", "actions"})
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
     label_kinds: ClassVar[tuple[str, ...]] = ("hard", "soft", "continuous")
+    stops_by_held_back: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
 
@@ -60,6 +63,8 @@ class Learner(ABC, Generic[ConfigT]):
             task: whose actions are learned.
         """
         lacking = self.requires - provided
+        if "held_back" in provided and not self.stops_by_held_back:
+            lacking |= {"a learner that trains until a loss stops falling"}
         kind = "continuous" if isinstance(task.action_space, Box) else "discrete"
         actions = [] if kind in self.action_kinds else [f"{self.action_kinds[0]} actions"]
         return actions + sorted(lacking, key=_place)

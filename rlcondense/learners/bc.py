@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,26 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from rlcondense.cloning import LOSSES, clip_each, gaussian_losses, row_losses, shuffled_batches
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.cloning import (
+    DISCRETE_LOSSES,
+    LOSSES,
+    clip_each,
+    losses_of_head,
+    shuffled_batches,
+)
+from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.methods.condensed import CondensedDataset, Initialisation
-from rlcondense.networks import INPUTS, NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import (
+    INITS,
+    INPUTS,
+    LOG_STDS,
+    NetworkSpec,
+    PolicyNetwork,
+    check_network,
+    given_options,
+)
 from rlcondense.policies import (
     ACTION_SELECTIONS,
     NetworkPolicies,
@@ -30,8 +45,12 @@ from rlcondense.tasks.base import Task
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 SHIFT = 4  # pixels
+# Training until the loss on held-back rows stops falling ends at the latest after so many passes
+# over the rows, or so many times the learner's own updates, whichever is more. Until then the loss
+# is taken so many times; training ends earlier once so many of them have brought no new lowest.
+CAP, LOOKS, PATIENCE = 10, 40, 6
+MOST_HELD_BACK = 2048  # rows, drawn at random, that the loss is taken of
 AUGMENTATIONS = ("none", "random-crop")
-INITS = ("random", "dataset")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -44,13 +63,15 @@ class BCConfig:
     """Settings.
 
     Attributes:
-        network: `nature`, `cnn4`, `impala`, `impala-patch2` or `mlp`.
+        network: one of `networks.ENCODERS`.
         width: of `impala` (so many times its channels) or `mlp` (units a layer).
         depth: hidden layers of `mlp`.
         activation: of `mlp`, `relu` or `tanh`.
-        loss: `cross-entropy` with the labels the data has, `softmax-mse` (the mean squared error
-            of the softmax, Light et al., 2024), or `nll` (of the action taken, whatever the
-            labels). Of continuous actions it is the negative log-likelihood under a Gaussian.
+        loss: `cross-entropy` with the labels the data has, `softmax-mse` or `softmax-mae` (the mean
+            squared or absolute error of the softmax, Light et al., 2024), `logit-mse` (that of the
+            logits from the real-valued `targets` of the data, or else from their labels, Wilhelm
+            and Ventura, 2025), or `nll` (of the action taken, whatever the labels). Of continuous
+            actions it is the negative log-likelihood under a Gaussian.
         input: `scaled` divides pixels by 255, `raw` does not.
         updates: gradient steps.
         batch_size: rows of each step, None for all rows. Small data is gone through again and
@@ -61,10 +82,14 @@ class BCConfig:
             pixels each way, its edges repeated (Yarats et al., 2021, arXiv:2004.13649).
         action_selection: how the policies act, `sample` or `greedy`.
         gradient_clip: the longest gradient of a student's update, None for any length.
-        init: `random` draws the first weights from the student's seed; `dataset` takes those that
-            the data were made for, where they bring some. Students then differ by their batches
-            alone, and are all the same where each batch is all the data and is not augmented:
-            learner seeds are then no replicates, only condensation seeds are.
+        init: `random`, `orthogonal` and `orthogonal-all` draw the first weights from the student's
+            seed (see `rlcondense.networks.PolicyNetwork`); `dataset` takes those that the data were
+            made for, where they bring some. Students then differ by their batches alone, and are
+            all the same where each batch is all the data and is not augmented: learner seeds are
+            then no replicates, only condensation seeds are.
+        temperature: policies that sample divide their logits by it: below 1 they take what they
+            hold likely more often than what they learned from.
+        log_std: of continuous actions, see `rlcondense.networks.NetworkSpec`.
     """
 
     network: str = "nature"
@@ -81,11 +106,15 @@ class BCConfig:
     action_selection: str = "sample"
     gradient_clip: float | None = field(default=None, metadata=LATER)
     init: str = field(default="random", metadata=LATER)
+    temperature: float = field(default=1.0, metadata=LATER)
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
-        check_choice(self, "init", INITS)
+        check_positive(self, "temperature")
+        check_choice(self, "init", (*INITS, "dataset"))
         check_network(self.network, given_options(self))
+        check_choice(self, "log_std", LOG_STDS)
         check_choice(self, "loss", LOSSES)
         check_choice(self, "input", INPUTS)
         check_choice(self, "optimiser", tuple(OPTIMISERS))
@@ -98,10 +127,14 @@ class BehaviouralCloning(Learner[BCConfig]):
 
     On a GPU, students are trained side by side, one step for all; on a CPU one after another, which
     is faster there. A student's batches depend on its own seed alone either way.
+
+    Where the data holds rows back, each student trains on the others until the loss on those stops
+    falling, and keeps the weights that it had where that loss was lowest.
     """
 
     Config = BCConfig
     action_kinds = ("discrete", "continuous")
+    stops_by_held_back = True
     id = "bc"
 
     def fit(
@@ -121,41 +154,55 @@ class BehaviouralCloning(Learner[BCConfig]):
         rows = _Rows(data, self._targets(data, spec), device)
         start = data.initialisation if c.init == "dataset" else None
         networks: list[PolicyNetwork] = []
+        curves: list[Curve] = []
         for group in [list(seeds)] if device != "cpu" else [[seed] for seed in seeds]:
 
-            def report(updates: int, loss: float, first: int = len(networks)) -> None:
-                done = first * c.updates + updates
-                progress("train", done, len(seeds) * c.updates, f"loss {loss:.3f}")
+            def report(
+                done: int, most: int, loss: float, before: int = len(networks), n: int = len(group)
+            ) -> None:
+                each = most // n
+                progress("train", before * each + done, len(seeds) * each, f"loss {loss:.3f}")
 
-            networks += _train(rows, spec, c, group, device, report, start)
+            trained, curve = _train(rows, spec, c, group, device, report, start)
+            networks += trained
+            curves += [curve] if curve is not None else []
         for seed, network in zip(seeds, networks, strict=True):
             if not all(p.isfinite().all() for p in network.parameters()):
                 raise RLCondenseError(
                     f"learner {self.id!r} diverged with seed {seed} (try a smaller learning_rate)"
                 )
-        return NetworkPolicies(
+        policies = NetworkPolicies(
             networks,
             seeds,
             device=device,
             action_selection=c.action_selection,
             space=task.action_space,
+            temperature=c.temperature,
         )
+        policies.training = _training(curves, _cap(rows, c)) if curves else None
+        return policies
 
     def _spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
         c, (size, head) = self.config, head_of(task.action_space)
-        if head == "gaussian" and c.loss == "softmax-mse":
+        if head == "gaussian" and c.loss in DISCRETE_LOSSES:
             raise BadConfig(f"loss {c.loss!r} is for discrete actions, not for {task.id!r}")
-        return NetworkSpec(c.network, shape, size, c.input, **given_options(c), head=head)
+        return NetworkSpec(
+            c.network, shape, size, c.input, **given_options(c), head=head, log_std=c.log_std
+        )
 
     def _targets(self, data: CondensedDataset, spec: NetworkSpec) -> npt.NDArray[np.float32]:
         if spec.head == "gaussian":
             return np.array(data.actions, np.float32).reshape(len(data), -1)
+        if data.targets is not None and self.config.loss == "logit-mse":
+            return data.targets.astype(np.float32)
         if data.label_kind == "soft" and self.config.loss != "nll":
             return data.column("action_probs").astype(np.float32)
         return np.eye(spec.num_outputs, dtype=np.float32)[data.actions]
 
 
-def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) -> PolicyNetwork:
+def initial_network(
+    spec: NetworkSpec, seed: int, start: Initialisation | None, init: str = "random"
+) -> PolicyNetwork:
     """A network with the weights of `start`, or else with those that are drawn from a seed.
 
     Raises:
@@ -165,7 +212,7 @@ def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) 
     if start is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return PolicyNetwork(spec)
+            return PolicyNetwork(spec, init)
     try:
         if spec_from_json(start.network) == spec:
             return network_from_arrays(spec, start.weights, "")
@@ -173,7 +220,7 @@ def initial_network(spec: NetworkSpec, seed: int, start: Initialisation | None) 
         raise CorruptArtifact(f"the data's initialisation is of no network: {error}") from error
     raise BadConfig(
         f"the data's initialisation is of {dict(start.network)}, the learner's network is "
-        f"{asdict(spec)}: set it so, or init=random"
+        f"{config_json(spec)}: set it so, or init=random"
     )
 
 
@@ -187,7 +234,14 @@ class _Rows:
         self._targets = torch.from_numpy(targets).to(device)
         self._weights = torch.from_numpy(data.weights / data.weights.mean()).to(device)
         self._on_device = None if device == "cpu" else torch.tensor(data.observations).to(device)
-        self.size = len(data)
+        kept_back = np.zeros(len(data), np.bool_) if data.held_back is None else data.held_back
+        self._trained_on = np.flatnonzero(~kept_back)
+        self.held_back = np.flatnonzero(kept_back)
+        self.size = len(self._trained_on)
+
+    def batch(self, places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of rows that are trained on, counted among themselves."""
+        return self.take(self._trained_on[places])
 
     def take(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Observations, targets and weights of rows, whatever the shape of `indices`."""
@@ -205,12 +259,13 @@ def _train(
     c: BCConfig,
     seeds: Sequence[int],
     device: str,
-    report: Callable[[int, float], None],
+    report: Callable[[int, int, float], None],
     start: Initialisation | None = None,
-) -> list[PolicyNetwork]:
+) -> tuple[list[PolicyNetwork], Curve | None]:
     """Train one network for each seed, with one step for all."""
-    networks = [initial_network(spec, seed, start).to(device) for seed in seeds]
-    losses = gaussian_losses if spec.head == "gaussian" else partial(row_losses, name=c.loss)
+    init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
+    networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
+    losses = losses_of_head(spec.head, c.loss)
     students: _Alone | _Together = (
         _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
     )
@@ -218,9 +273,12 @@ def _train(
     size = c.batch_size or rows.size
     batches = [shuffled_batches(rows.size, size, np.random.default_rng(seed)) for seed in seeds]
     shifts = [np.random.default_rng([seed, 1]) for seed in seeds]
-    for update in range(1, c.updates + 1):
-        indices = np.stack([next(batch) for batch in batches])
-        observations, targets, weights = rows.take(indices)
+    watch = _Watch(rows, len(seeds)) if len(rows.held_back) else None
+    most = _cap(rows, c) if watch is not None else c.updates
+    every = max(1, most // LOOKS)
+    for update in range(1, most + 1):
+        places = np.stack([next(batch) for batch in batches])
+        observations, targets, weights = rows.batch(places)
         if c.augmentation == "random-crop":
             observations = _shifted(observations, shifts)
         loss = students.loss(observations, targets, weights)
@@ -229,10 +287,102 @@ def _train(
         if c.gradient_clip is not None:
             students.clip(c.gradient_clip)
         optimiser.step()
-        if update % 20 == 0 or update == c.updates:
-            report(update * len(seeds), loss.item() / len(seeds))
+        if update % 20 == 0 or update == most:
+            report(update * len(seeds), most * len(seeds), loss.item() / len(seeds))
+        if watch is not None and update % every == 0:
+            watch.look(students, update)
+            if watch.ended:
+                break
     students.finish()
-    return networks
+    if watch is None:
+        return networks, None
+    return watch.restore(networks), watch.curve
+
+
+def _cap(rows: _Rows, c: BCConfig) -> int:
+    """After how many updates training ends at the latest, where rows are held back."""
+    one_pass = -(-rows.size // (c.batch_size or rows.size))
+    return CAP * max(one_pass, c.updates)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How the loss on held-back rows fell.
+
+    Attributes:
+        updates: after how many updates it was taken, each time.
+        losses: for each student, each time.
+        best: of each student, the number of updates with the lowest loss.
+    """
+
+    updates: list[int]
+    losses: list[list[float]]
+    best: list[int]
+
+
+def _training(curves: Sequence[Curve], cap: int) -> dict[str, Any]:
+    """The curves of all students as records hold them; those that ended early are shorter."""
+    longest = max((curve.updates for curve in curves), key=len)
+    return {
+        "updates": longest,
+        "held_back_loss": [[round(x, 5) for x in row] for c in curves for row in c.losses],
+        "best_update": [best for curve in curves for best in curve.best],
+        "cap": cap,
+    }
+
+
+class _Watch:
+    """The loss on held-back rows along training, and the weights where it was lowest.
+
+    Students that train together end together, when none of them has got better for a while.
+    """
+
+    def __init__(self, rows: _Rows, students: int) -> None:
+        rng = np.random.default_rng(0)
+        size = min(MOST_HELD_BACK, len(rows.held_back))
+        self._rows = rows
+        self._places = np.sort(rng.choice(rows.held_back, size, replace=False))
+        self._best: list[tuple[float, int, dict[str, Tensor]]] = [(np.inf, 0, {})] * students
+        self._updates: list[int] = []
+        self._losses: list[list[float]] = [[] for _ in range(students)]
+
+    def look(self, students: _Alone | _Together, update: int) -> None:
+        """Take the loss after so many updates."""
+        self._updates.append(update)
+        for i, loss in enumerate(self._mean_losses(students)):
+            self._losses[i].append(loss)
+            if loss < self._best[i][0]:
+                self._best[i] = (loss, update, students.weights(i))
+
+    @torch.no_grad()
+    def _mean_losses(self, students: _Alone | _Together) -> list[float]:
+        totals = np.zeros(len(self._losses))
+        for places in np.split(self._places, range(256, len(self._places), 256)):
+            observations, targets, weights = self._rows.take(places)
+            totals += [
+                float(total) * len(places)
+                for total in students.losses_of(observations, targets, weights)
+            ]
+        return [float(total) for total in totals / len(self._places)]
+
+    @property
+    def ended(self) -> bool:
+        """Whether no student has had a new lowest loss for a while."""
+        return all(
+            sum(update > best for update in self._updates) >= PATIENCE for _, best, _ in self._best
+        )
+
+    def restore(self, networks: Sequence[PolicyNetwork]) -> list[PolicyNetwork]:
+        """Give each network the weights that it had where its loss was lowest."""
+        for network, (_, _, weights) in zip(networks, self._best, strict=True):
+            if weights:  # none of a loss that was never a number
+                network.load_state_dict(weights)
+        return list(networks)
+
+    @property
+    def curve(self) -> Curve:
+        """What has been seen."""
+        return Curve(self._updates, self._losses, [best for _, best, _ in self._best])
 
 
 class _Alone:
@@ -246,6 +396,14 @@ class _Alone:
         """The mean loss of one batch `(1, B, ...)`."""
         losses = self.losses(self.network(observations[0]), targets[0])
         return (losses * weights[0]).mean()
+
+    def losses_of(self, observations: Tensor, targets: Tensor, weights: Tensor) -> list[Tensor]:
+        """The student's mean loss of rows `(B, ...)`."""
+        return [self.loss(observations[None], targets[None], weights[None])]
+
+    def weights(self, student: int) -> dict[str, Tensor]:
+        """A copy of its weights."""
+        return copy.deepcopy(self.network.state_dict())
 
     def clip(self, length: float) -> None:
         """Shorten the gradient."""
@@ -273,13 +431,21 @@ class _Together:
 
         No weight is shared, so that the gradient of the sum is each student's own.
         """
-
-        def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-            outputs = functional_call(self.networks[0], p, (x,))
-            return (self.losses(outputs, y) * w).mean()
-
-        total: Tensor = vmap(one)(self.stacked, observations, targets, weights).sum()
+        total: Tensor = vmap(self._one)(self.stacked, observations, targets, weights).sum()
         return total
+
+    def _one(self, p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        outputs = functional_call(self.networks[0], p, (x,))
+        return (self.losses(outputs, y) * w).mean()
+
+    def losses_of(self, observations: Tensor, targets: Tensor, weights: Tensor) -> list[Tensor]:
+        """Each student's mean loss of the same rows `(B, ...)`."""
+        alike = vmap(self._one, in_dims=(0, None, None, None))
+        return list(alike(self.stacked, observations, targets, weights))
+
+    def weights(self, student: int) -> dict[str, Tensor]:
+        """A copy of one student's weights."""
+        return {name: p[student].detach().clone() for name, p in self.stacked.items()}
 
     def clip(self, length: float) -> None:
         """Shorten each student's gradient."""

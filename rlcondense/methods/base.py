@@ -15,8 +15,14 @@ from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
 from rlcondense.costs import measured, peak_memory_bytes
-from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, BudgetExceeded
+from rlcondense.datasets.columns import (
+    check_action_space,
+    check_arrays,
+    check_dataset,
+    check_rows,
+)
+from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
+from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import (
@@ -28,7 +34,6 @@ from rlcondense.methods.condensed import (
     Displacement,
     Initialisation,
     MatchingLoss,
-    check_rows,
     with_next_rows,
 )
 from rlcondense.methods.detectors import with_findings
@@ -211,7 +216,7 @@ class Method(ABC, Generic[ConfigT]):
     takes_data: ClassVar[bool] = True
     needs: frozenset[str] = frozenset()
     label_kinds: ClassVar[tuple[str, ...]] = ("hard",)
-    stochastic: ClassVar[bool] = True
+    stochastic: bool = True
     gives: ClassVar[frozenset[str] | None] = None
     keeps_everything: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}
@@ -231,6 +236,20 @@ class Method(ABC, Generic[ConfigT]):
         It goes over the catalogue's fact `learner`, which is the same for all configs.
         """
         return {}
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by which the method's own students are those that a learner trains.
+
+        They are what `student=learner` stands for.
+
+        Args:
+            learner: the learner's settings.
+
+        Raises:
+            BadConfig: the method has no students, or none such.
+        """
+        raise BadConfig("student=learner is for methods that train students while they condense")
 
     def condense(
         self,
@@ -260,15 +279,20 @@ class Method(ABC, Generic[ConfigT]):
             made_from: what else has to agree for that, such as versions.
 
         Raises:
-            BadConfig: the budget is nothing or more than there is, or a need is not met.
+            BadConfig: the budget is nothing or more than there is, a need is not met, or the data
+                are of held-out levels.
             BudgetExceeded: the method gave back too much.
-            CorruptArtifact: the method gave back something that is no dataset.
+            CorruptArtifact: the dataset does not fit the task, or the method gave back something
+                that is no dataset.
         """
         if seed < 0:
             raise BadConfig(f"seed must be at least 0, not {seed}")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
         source = dataset if self.takes_data else None
         self._check_needs(source, expert)
+        check_action_space(task.action_space, f"task {task.id!r}")
+        if source is not None:
+            check_dataset(source, task)
         problem = Problem(
             source=source,
             task=task.seen_only(),
@@ -292,6 +316,7 @@ class Method(ABC, Generic[ConfigT]):
             problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
         with measured(device) as seconds:
             result = self._condense(problem)
+        self._check_kind(result)
         if problem.checkpoint is not None:
             seconds.add(problem.checkpoint.before)
         result = replace(result, columns=with_next_rows(result.columns))
@@ -351,6 +376,19 @@ class Method(ABC, Generic[ConfigT]):
         if dataset is not None and "action_probs" in self.needs and dataset.action_probs is None:
             raise BadConfig(f"method {self.id!r} needs a dataset with action_probs")
 
+    def _check_kind(self, result: object) -> None:
+        if not isinstance(result, Condensation):
+            raise CorruptArtifact(
+                f"method {self.id!r} gave {type(result).__name__}, not a Condensation"
+            )
+        beside = {
+            name: column
+            for name in ("weights", "source_indices", "initial_indices")
+            if (column := getattr(result, name)) is not None
+        }
+        known = {*COLUMNS, *EXTRA, *beside, "next_observations", "targets"}
+        check_arrays({**result.columns, **beside}, known, f"method {self.id!r}")
+
     def _check_result(self, result: Condensation, problem: Problem) -> None:
         columns = result.columns
         size = len(columns["observations"])
@@ -361,7 +399,8 @@ class Method(ABC, Generic[ConfigT]):
             kept, allowed, unit = size, problem.size, "transitions"
         if kept > allowed:
             raise BudgetExceeded(f"method {self.id!r} kept {kept} {unit}, allowed are {allowed}")
-        check_rows(columns, problem.task, f"method {self.id!r}")
+        weights = {} if result.weights is None else {"weights": result.weights}
+        check_rows({**columns, **weights}, problem.task, f"method {self.id!r}")
 
 
 @dataclass(frozen=True)

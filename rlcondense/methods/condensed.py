@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +23,14 @@ from rlcondense.files import (
     write_arrays,
     write_json,
 )
-from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
 UNITS = ("transitions", "episodes")
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
-EXTRA = ("source_indices", "initial_indices", "next_rows", "following")
-# What columns of one value a row hold, by numpy's kinds.
-SCALARS = {
-    "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",
-}  # fmt: skip
-KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
+EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
+_PARTS = ("cost", "displacement", "matching_loss", "findings")  # of a report, values of their own
 _LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
 INITIAL = "initialisation."  # before the names of its weights
 
@@ -255,7 +252,11 @@ class CondensedDataset(Columns):
             `observations` and then `following`. A terminal row's is its own, since nothing comes
             after it, and -1 says that it is not known.
         following: `(K, *observation)` observations that come after a row and are no rows.
+        held_back: `(M,)` bool, rows that students are not trained on: training ends when the loss
+            on them stops falling, instead of after a learner's own number of updates.
         initialisation: of the network that learns from it, where the data were made for one.
+        targets: `(M, A)` float32 real-valued labels of discrete actions, for learners that regress
+            logits; `action_probs` are their softmax.
         report: how it came about.
     """
 
@@ -265,13 +266,20 @@ class CondensedDataset(Columns):
     initial_indices: Array | None = None
     next_rows: Array | None = None
     following: Array | None = None
+    held_back: Array | None = None
     initialisation: Initialisation | None = None
+    targets: Array | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.weights) != len(self):
             raise CorruptArtifact(f"{len(self.weights)} weights for {len(self)} rows")
+        if self.weights.ndim != 1 or self.weights.dtype.kind not in "fiu":
+            raise CorruptArtifact(
+                f"weights must be one number a row, not {self.weights.dtype} of shape "
+                f"{self.weights.shape[1:]}"
+            )
         if not ((self.weights >= 0).all() and self.weights.sum() > 0):
             raise CorruptArtifact("weights must not be negative, nor all zero")
         if self.label_kind not in LABEL_KINDS:
@@ -286,6 +294,12 @@ class CondensedDataset(Columns):
                 raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
             if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
                 raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
+        if self.held_back is not None:
+            rows = self.held_back
+            if rows.dtype != np.bool_ or rows.shape != (len(self),):
+                raise CorruptArtifact(f"held_back must be {len(self)} truth values")
+            if rows.all() or not rows.any():
+                raise CorruptArtifact("held_back must leave rows on either side")
         for name in ("source_indices", "initial_indices"):
             self._check_source_rows(name)
 
@@ -311,20 +325,22 @@ class CondensedDataset(Columns):
 
     def arrays(self) -> dict[str, Array]:
         """Everything that is stored: rows with what goes with them, and initial weights."""
-        extra = {name: getattr(self, name) for name in EXTRA}
+        extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
         found = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}
         return {**self.columns(), "weights": self.weights, **found, **initial}
 
     def provides(self) -> set[str]:
-        """What a learner may find: columns, `next_observations` and `episodes`.
+        """What a learner may find: columns, `next_observations`, `episodes` and `held_back`.
 
         `episodes` is there if each episode's rows go on to its end without a gap.
         """
         found = set(self.columns())
         if self.next_rows is not None:
             found.add("next_observations")
+        if self.held_back is not None:
+            found.add("held_back")
         if self.whole_episodes is not None:
             found.add("episodes")
         return found
@@ -383,6 +399,8 @@ def load_condensed(folder: Path) -> CondensedDataset:
     """
     arrays = read_arrays(folder / ARRAYS)
     report = read_json(folder / REPORT)
+    if not isinstance(report, dict):
+        raise CorruptArtifact(f"{folder / REPORT} is no report")
     try:
         sha256, network = report.pop("sha256", None), report.pop("initialisation", None)
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
@@ -399,7 +417,7 @@ def load_condensed(folder: Path) -> CondensedDataset:
             initialisation=Initialisation(network, weights) if network is not None else None,
             report=_report(report),
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
     if sha256 not in (None, data.sha256):
         raise CorruptArtifact(f"{folder / ARRAYS} is not the data that {REPORT} speaks of")
@@ -418,72 +436,46 @@ def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
     return found
 
 
-def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
-    """Refuse rows that are not observations, actions and labels of a task.
-
-    Args:
-        columns: by name, `observations` and `actions` at least.
-        task: whose spaces they must fit.
-        owner: where they come from, for messages.
-
-    Raises:
-        CorruptArtifact: a shape, a type or a value is off.
-    """
-    if len(columns["observations"]) == 0:
-        raise CorruptArtifact(f"{owner} kept nothing")
-    for name, column in columns.items():
-        if column.dtype.kind == "f" and not np.isfinite(column).all():
-            raise CorruptArtifact(f"{owner} gave non-finite {name}")
-    observations, actions = columns["observations"], columns["actions"]
-    if observations.dtype not in (np.uint8, np.float32):
-        raise CorruptArtifact(f"{owner} gave observations of type {observations.dtype}")
-    shape = observations.shape[1:]
-    if shape != task.observation_space.shape:
-        raise CorruptArtifact(
-            f"{owner} gave observations of shape {shape}, "
-            f"task {task.id!r} has {task.observation_space.shape}"
-        )
-    following = columns.get("following", observations)
-    if following.shape[1:] != shape or following.dtype not in (np.uint8, np.float32):
-        raise CorruptArtifact(f"{owner} gave next observations unlike observations")
-    for name in SCALARS.keys() & columns.keys():
-        column, kinds = columns[name], SCALARS[name]
-        if column.ndim != 1 or column.dtype.kind not in kinds:
-            raise CorruptArtifact(
-                f"{owner} gave {name} of type {column.dtype} and shape {column.shape}, "
-                f"not one {KINDS[kinds]} a row"
-            )
-    _check_actions(actions, columns.get("action_probs"), task, owner)
-
-
-def _check_actions(actions: Array, probs: Array | None, task: Task, owner: str) -> None:
-    num_actions = getattr(task.action_space, "n", None)
-    if num_actions is None:
-        if actions.dtype != np.float32 or actions.shape[1:] != task.action_space.shape:
-            raise CorruptArtifact(
-                f"{owner} gave actions of type {actions.dtype} and shape {actions.shape[1:]}, "
-                f"task {task.id!r} has float32 of {task.action_space.shape}"
-            )
-        return
-    if actions.dtype.kind not in "iu" or actions.ndim != 1:
-        raise CorruptArtifact(f"{owner} gave actions that are not whole numbers")
-    if not ((actions >= 0) & (actions < num_actions)).all():
-        raise CorruptArtifact(f"{owner} gave actions outside 0..{num_actions - 1}")
-    if probs is not None and (probs.ndim != 2 or probs.shape[1] != num_actions):
-        raise CorruptArtifact(f"{owner} gave action_probs of {probs.shape[1:]}, not {num_actions}")
-
-
-def _report(values: dict[str, Any]) -> CondensationReport | None:
+def _report(values: Any) -> CondensationReport | None:
+    """The report of its plain values, each of its type."""
+    json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
     if "method" not in values:
         return None
-    for name, kinds in (("method", str), ("config", dict), ("task", (str, type(None)))):
-        if not isinstance(values.get(name), kinds):
-            raise TypeError(f"its report gives {name} in another form")
-    moved, loss = values.pop("displacement"), values.pop("matching_loss")
-    found = values.pop("findings", None)
-    return CondensationReport(
-        **values | {"cost": Cost(**values["cost"])},
-        displacement=Displacement(**moved) if moved else None,
-        matching_loss=MatchingLoss(**loss) if loss else None,
-        findings=None if found is None else tuple(Finding(**finding) for finding in found),
-    )
+    parts = {
+        name: _part(cls, values[name], name)
+        for name, cls in (("cost", Cost), ("displacement", Displacement),
+                          ("matching_loss", MatchingLoss))
+        if name == "cost" or values.get(name)
+    }  # fmt: skip
+    if (found := values.get("findings")) is not None:
+        parts["findings"] = tuple(_part(Finding, finding, "a finding") for finding in found)
+    rest = {name: value for name, value in values.items() if name not in _PARTS}
+    report: CondensationReport = _part(CondensationReport, {**rest, **parts}, "the report")
+    if report.seed < 0:
+        raise ValueError(f"its report gives seed as {report.seed}, which must not be negative")
+    return report
+
+
+def _part(cls: type[Any], values: Any, what: str) -> Any:
+    """A dataclass of plain values.
+
+    Raises:
+        TypeError: one is of another type than its field.
+    """
+    if not isinstance(values, dict):
+        raise TypeError(f"{what} is no table of values")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name in hints and not _is_a(value, hints[name]):
+            raise TypeError(f"{what} gives {name} in another form")
+    return cls(**values)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kinds = [get_origin(option) or option for option in options]
+    if isinstance(value, bool) or value is None:
+        return type(value) in kinds
+    if isinstance(value, (int, float)):
+        return abs(value) < 2**63 and (float in kinds or type(value) in kinds)
+    return isinstance(value, tuple(kinds))

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.datasets.columns import heldout_levels, heldout_rows
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.methods.condensed import CondensedDataset, Finding
 
 if TYPE_CHECKING:
     from rlcondense.policies import PolicyBatch
+    from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
 
@@ -62,7 +64,13 @@ EXPLANATIONS: Mapping[str, str] = {
         f"than {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs"
     ),
     "constant-student": "each student acts in the same way whatever it sees",
+    "another-task": "the data were collected on another task than the one that students play",
+    "another-expert": "the expert is another task's",
+    "heldout-data": "the data hold held-out levels, on which students are judged as well",
+    "lossy-frames": "the data's frames were stored as JPEG, which changes them",
 }
+# Those of where data and experts come from, which titles of tables name too.
+PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
 
 
 def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Finding, ...]:
@@ -166,6 +174,43 @@ def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Findin
         f"{len(measured)} students (under {bound:g})"
     )
     return _finding("constant-student", most, bound, text)
+
+
+def provenance(
+    data: TransitionDataset | CondensedDataset | None, task: Task, expert: str = ""
+) -> tuple[Finding, ...]:
+    """What is to be said of where data, or an expert, come from.
+
+    Args:
+        data: a dataset, or a condensed set whose source is not at hand.
+        task: what students play.
+        expert: id of the task that an expert was trained on, where one plays.
+    """
+    found = []
+    if expert not in ("", task.id):
+        found.append(_finding("another-expert", 1, 0, f"the expert is that of {expert}"))
+    if data is None:
+        return tuple(found)
+    where, heldout, lossy = _origin(data, task)
+    if where not in ("", task.id, getattr(task, "env", "")):
+        found.append(_finding("another-task", 1, 0, f"the data were collected on {where}"))
+    if len(heldout):
+        share, total = len(heldout) / len(data), len(data)
+        text = f"{len(heldout)} of {total} rows are of held-out levels of {task.id}"
+        found.append(_finding("heldout-data", share, 0, text))
+    if lossy:
+        found.append(_finding("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact"))
+    return tuple(found)
+
+
+def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str, Array, bool]:
+    """Where data were collected, their rows of held-out levels, and whether frames are lossy."""
+    if isinstance(data, TransitionDataset):
+        where = data.task or data.origin.environment
+        return where, heldout_rows(data, task), data.origin.lossy
+    levels = np.empty(0, np.int64) if data.level_seeds is None else data.level_seeds
+    where = data.report.task or "" if data.report else ""
+    return where, heldout_levels(levels, task), False
 
 
 def _information(policies: PolicyBatch, observations: Array) -> list[float]:

@@ -7,12 +7,16 @@ means are over a batch of the data (t) and over the synthetic rows (s), both mov
 labels are fixed, each action's means are divided by the action's own share of the labels, which
 with one-hot labels is the paper's form: each class's mean feature. Where they are learned, as by
 default, it is the moment of features and labels together that is matched, which moves labels too.
-A constant is added to the features, so that the mean label itself is matched.
+A constant is added to the features, so that the mean label itself is matched. Continuous actions
+have no classes: their moments with the features are matched, in deviations of the data's, and the
+mean features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,22 +26,23 @@ from torch.nn import functional as F
 from rlcondense.config import check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.features import action_spread
+from rlcondense.methods.students import NetworkConfig, fresh, network_like, network_spec
 from rlcondense.methods.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    SyntheticConfig,
     learn,
     shifted_alike,
 )
-from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import ENCODERS
 
 LEAST = 1e-3  # rows that an action has to have for its mean to say anything
 PROBES = 4  # networks that the loss before and after is measured on
 
 
 @dataclass(frozen=True)
-class DistMatchConfig(SyntheticConfig):
+class DistMatchConfig(NetworkConfig):
     """Settings. The paper takes SGD of rate 1, 20,000 iterations, and keeps labels fixed.
 
     Attributes:
@@ -63,21 +68,29 @@ class DistMatchConfig(SyntheticConfig):
 
 
 class DistMatch(Method[DistMatchConfig]):
-    """Learns frames, and labels if asked to, whose mean features by action are the data's."""
+    """Learns frames, and labels if asked to, whose mean features by action are the data's.
+
+    Paper: labels=hard, start=balanced, iterations=20000, outer_optimiser=sgd,
+        outer_momentum=0.5, learning_rate=1.0
+    """
 
     Config = DistMatchConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "distmatch"
 
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        return network_like(learner)
+
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
-        shape = problem.dataset.observations.shape[1:]
-        spec = NetworkSpec(c.network, shape, problem.num_actions)
+        spec = network_spec(problem, c, problem.num_outputs)
+        spread = action_spread(problem) if problem.continuous else None
         synthetic, real = Synthetic(problem, c, rng), RealBatches(problem, c)
 
         def loss_of(rng: np.random.Generator) -> Tensor:
-            theta = PolicyNetwork(spec).to(problem.device)
+            theta = fresh(spec, problem.device, c.init)
             frames, targets = real.draw(c.real_batch, rng)
             own = synthetic.observations()
             if c.augmentation == "shift" and synthetic.is_pixels:
@@ -85,8 +98,12 @@ class DistMatch(Method[DistMatchConfig]):
             with torch.no_grad():
                 f_real = theta.features(frames)
             synthetic.gradient_evaluations += len(own)
-            distance = moment_distance if c.labels == "learned" else mean_distance
-            return distance(f_real, targets, theta.features(own), synthetic.targets())
+            labels = synthetic.targets()
+            if spread is not None:
+                targets, labels = (F.pad(a / spread, (1, 0), value=1.0) for a in (targets, labels))
+            joint = c.labels == "learned" or spread is not None
+            distance = moment_distance if joint else mean_distance
+            return distance(f_real, targets, theta.features(own), labels)
 
         def loss(_: int) -> float:
             found = loss_of(rng)

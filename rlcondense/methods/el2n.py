@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.features import FeatureConfig, cloned_network, encode, targets_of
+from rlcondense.methods.features import (
+    FeatureConfig,
+    action_spread,
+    cloned_network,
+    encode,
+    targets_of,
+)
 from rlcondense.networks import PolicyNetwork
 
 
@@ -36,18 +42,24 @@ class ScoreConfig(FeatureConfig):
 
 
 class EL2N(Method[ScoreConfig]):
-    """Keeps the rows on which networks err most early in training: the L2 norm of the error."""
+    """Keeps the rows on which networks err most early in training: the L2 norm of the error.
+
+    The error is that of the action probabilities, or of continuous actions in their deviations.
+
+    Paper: networks=10
+    """
 
     Config = ScoreConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     id = "el2n"
 
     def _condense(self, problem: Problem) -> Condensation:
         targets = targets_of(problem, self.config.labels).cpu().numpy()
+        unit = action_spread(problem).cpu().numpy() if problem.continuous else 1.0
 
         def score(network: PolicyNetwork) -> npt.NDArray[Any]:
             _, probabilities = encode(network, problem.dataset)
-            norms: npt.NDArray[Any] = np.linalg.norm(probabilities - targets, axis=1)
+            norms: npt.NDArray[Any] = np.linalg.norm((probabilities - targets) / unit, axis=1)
             return norms
 
         return keep_by_score(problem, self.config, score)

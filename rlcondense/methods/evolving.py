@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
 
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.evolution import STRATEGIES, EvolutionStrategy, check_population, make_strategy
 from rlcondense.methods.checkpoint import Checkpoint
@@ -47,6 +47,10 @@ class EvolutionConfig:
         episodes: of a policy, each in an environment of its own.
         horizon: steps after which an episode counts as it stands.
         action_selection: how policies act, `sample` or `greedy`.
+        mirrored: whether points come in pairs that mirror each other at the mean.
+        fitness: `ranks`, or `raw` for `openes` to follow the returns themselves.
+        temperature: of the weights that `snes` gives ranks, as evosax has it; None: the utilities
+            of its paper.
     """
 
     strategy: str = "openes"
@@ -61,9 +65,18 @@ class EvolutionConfig:
     episodes: int = 2
     horizon: int = 1024
     action_selection: str = "sample"
+    mirrored: bool = field(default=True, metadata=LATER)
+    fitness: str = field(default="ranks", metadata=LATER)
+    temperature: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
-        check_population(self.population)
+        check_population(self.population, self.mirrored)
+        check_positive(self, "temperature")
+        check_choice(self, "fitness", ("ranks", "raw"))
+        if self.fitness == "raw" and self.strategy != "openes":
+            raise BadConfig("fitness=raw is for strategy=openes")
+        if self.temperature is not None and self.strategy != "snes":
+            raise BadConfig("temperature is for strategy=snes")
         check_positive(self, "generations", "most_steps", "sigma", "learning_rate")
         check_positive(self, "width", "depth", "episodes", "horizon")
         check_choice(self, "strategy", tuple(STRATEGIES))
@@ -82,7 +95,15 @@ class EvolutionConfig:
 
     def start(self, mean: Array) -> EvolutionStrategy:
         """The strategy that begins at `mean` `(n,)`."""
-        return make_strategy(self.strategy, mean, self.sigma, self.learning_rate)
+        return make_strategy(
+            self.strategy,
+            mean,
+            sigma=self.sigma,
+            learning_rate=self.learning_rate,
+            mirrored=self.mirrored,
+            raw=self.fitness == "raw" or None,
+            temperature=self.temperature,
+        )
 
 
 class Kept(Protocol):

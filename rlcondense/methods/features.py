@@ -14,8 +14,10 @@ from torch import Tensor
 from rlcondense.cloning import cloning_updates
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import LabelConfig, Problem
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.policies import head_of
 
 Array = npt.NDArray[Any]
 CHUNK = 512  # rows encoded at a time
@@ -42,8 +44,16 @@ class FeatureConfig(LabelConfig):
 
 
 def targets_of(problem: Problem, labels: str) -> Tensor:
-    """The labels of all rows as `(N, A)` distributions."""
-    if labels == "soft":
+    """The labels of all rows `(N, A)`: distributions, or continuous actions as they are.
+
+    Raises:
+        BadConfig: soft labels are asked for of continuous actions.
+    """
+    if problem.continuous and labels == "soft":
+        raise BadConfig("soft labels are for discrete actions")
+    if problem.continuous:
+        found = np.array(problem.dataset.actions, np.float32).reshape(len(problem.dataset), -1)
+    elif labels == "soft":
         found = problem.dataset.column("action_probs").astype(np.float32)
     else:
         found = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
@@ -63,7 +73,8 @@ def cloned_network(
         seed: of its weights and of the batches.
     """
     dataset = problem.dataset
-    spec = NetworkSpec(network, dataset.observations.shape[1:], problem.num_actions)
+    size, head = head_of(problem.task.action_space)
+    spec = NetworkSpec(network, dataset.observations.shape[1:], size, head=head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = PolicyNetwork(spec).to(problem.device)
@@ -92,6 +103,12 @@ def encode(network: PolicyNetwork, dataset: TransitionDataset) -> tuple[Array, A
         outputs = network.head(encoded)
         acts.append((outputs.softmax(1) if categorical else outputs).cpu().numpy())
     return np.concatenate(features), np.concatenate(acts)
+
+
+def action_spread(problem: Problem) -> Tensor:
+    """The standard deviations `(A,)` of the data's continuous actions."""
+    actions = targets_of(problem, "hard")
+    return actions.std(0, correction=0).clamp_min(1e-6)
 
 
 def features_of(problem: Problem, config: FeatureConfig) -> tuple[Array, int]:

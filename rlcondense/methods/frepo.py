@@ -6,13 +6,14 @@ The last layer of a student is solved for instead of trained: K are inner produc
 features of real (t) and synthetic (s) frames, Z_s the synthetic labels' logits. Theta comes from a
 pool of students that are trained on the synthetic data between two steps and drawn anew at some
 age. The paper regresses one-hot labels and takes squared errors; here labels are a policy's
-distributions, so logits are regressed and the loss is the policy's cross-entropy.
+distributions, so logits are regressed and the loss is the policy's cross-entropy. Continuous
+actions are regressed as they are, with the paper's squared error, in deviations of the data's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rlcondense.cloning import row_losses, shuffled_batches
-from rlcondense.config import check_choice, check_positive
+from rlcondense.cloning import losses_of_head, row_losses, shuffled_batches
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.features import action_spread
+from rlcondense.methods.students import (
+    LOSSES,
+    OPTIMISERS,
+    NetworkConfig,
+    fresh,
+    loss_like,
+    make_optimiser,
+    network_like,
+    network_spec,
+    updates_like,
+)
 from rlcondense.methods.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    SyntheticConfig,
     adam_state,
     learn,
     restore_adam,
@@ -36,16 +48,16 @@ from rlcondense.methods.synthetic import (
     under,
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.policies import head_of
 
 Array = npt.NDArray[Any]
 
 PROBES = 4  # fresh networks that the loss before and after is measured on
-STUDENT_BATCH, STUDENT_RATE = 64, 5e-4
 LEAST = 1e-4  # of a label's probability, before its logarithm
 
 
 @dataclass(frozen=True)
-class FrepoConfig(SyntheticConfig):
+class FrepoConfig(NetworkConfig):
     """Settings.
 
     Attributes:
@@ -57,6 +69,10 @@ class FrepoConfig(SyntheticConfig):
         student_updates: updates of the student that was used, after its use.
         ridge: lambda over the mean of K_ss's diagonal (the paper's 1e-6).
         augmentation: `none`, or `shift`.
+        loss: that students are trained with: `cross-entropy`, `softmax-mse` or `softmax-mae`.
+        student_batch: rows of an update, None for all.
+        student_optimiser: `adam` or `sgd`.
+        student_rate: its step size.
     """
 
     labels: str = "learned"
@@ -69,29 +85,49 @@ class FrepoConfig(SyntheticConfig):
     student_updates: int = 1
     ridge: float = 1e-2
     augmentation: str = "none"
+    loss: str = field(default="cross-entropy", metadata=LATER)
+    student_batch: int | None = field(default=64, metadata=LATER)
+    student_optimiser: str = field(default="adam", metadata=LATER)
+    student_rate: float = field(default=5e-4, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "pool", "oldest", "student_updates")
-        check_positive(self, "ridge")
+        check_positive(self, "ridge", "student_batch", "student_rate")
+        check_choice(self, "loss", LOSSES)
+        check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "augmentation", AUGMENTATIONS)
 
 
 class Frepo(Method[FrepoConfig]):
-    """Learns frames and labels on which a linear head, solved for, acts as the data."""
+    """Learns frames and labels on which a linear head, solved for, acts as the data.
+
+    Paper: pool=10, oldest=100, student_updates=1, ridge=1e-06
+    """
 
     Config = FrepoConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "frepo"
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        updates = updates_like(
+            learner,
+            updates="oldest",
+            batch_size="student_batch",
+            optimiser="student_optimiser",
+            learning_rate="student_rate",
+        )
+        return network_like(learner) | updates | loss_like(learner)
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
         synthetic = Synthetic(problem, c, rng)
         real = RealBatches(problem, c)
-        shape = problem.dataset.observations.shape[1:]
-        spec = NetworkSpec(c.network, shape, problem.num_actions)
+        spec = network_spec(problem, c, *head_of(problem.task.action_space))
+        spread = action_spread(problem) if problem.continuous else None
 
         def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
             frames, targets = real.draw(c.real_batch, rng)
@@ -100,8 +136,13 @@ class Frepo(Method[FrepoConfig]):
                 frames, own = shifted_alike(rng, frames, own)
             with torch.no_grad():
                 f_real = theta.features(frames)
-            logits = regressed(theta.features(own), synthetic.targets(), f_real, c.ridge)
-            loss = row_losses(logits, targets).mean()
+            features, labels = theta.features(own), synthetic.targets()
+            if spread is None:
+                found = regressed(features, centred_logits(labels), f_real, c.ridge)
+                loss = row_losses(found, targets).mean()
+            else:
+                found = regressed(features, labels / spread, f_real, c.ridge)
+                loss = ((found - targets / spread) ** 2).mean()
             loss.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
             synthetic.gradient_evaluations += len(frames) + len(own)
             return float(loss.detach())
@@ -110,13 +151,13 @@ class Frepo(Method[FrepoConfig]):
             rng = np.random.default_rng([problem.seed, 1])
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(problem.torch_seed(1))
-                thetas = [PolicyNetwork(spec).to(problem.device) for _ in range(PROBES)]
+                thetas = [fresh(spec, problem.device, c.init) for _ in range(PROBES)]
                 return float(np.mean([backward(theta, rng) for theta in thetas]))
 
         before = probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
-            pool = _Pool(_Student(spec, synthetic, rng) for _ in range(c.pool))
+            pool = _Pool(_Student(spec, c, synthetic, rng) for _ in range(c.pool))
             for place, student in enumerate(pool):  # of all ages from the start
                 student.train(place * c.oldest // c.pool)
 
@@ -125,45 +166,51 @@ class Frepo(Method[FrepoConfig]):
                 value = backward(pool[place].network, rng)
                 pool[place].train(c.student_updates)
                 if pool[place].age >= c.oldest:
-                    pool[place] = _Student(spec, synthetic, rng)
+                    pool[place] = _Student(spec, c, synthetic, rng)
                 return value
 
             learn(problem, synthetic, c.iterations, loss, rng, beside=pool)
         return synthetic.condensation(MatchingLoss(before, probe()))
 
 
-def regressed(f_syn: Tensor, targets: Tensor, f_real: Tensor, ridge: float) -> Tensor:
-    """Logits of real rows by kernel ridge regression on the synthetic ones.
+def centred_logits(targets: Tensor) -> Tensor:
+    """The logits `(M, A)` of distributions, each row's mean zero."""
+    z = targets.clamp_min(LEAST).log()
+    return z - z.mean(1, keepdim=True)
+
+
+def regressed(f_syn: Tensor, z: Tensor, f_real: Tensor, ridge: float) -> Tensor:
+    """What real rows have by kernel ridge regression on what the synthetic ones have.
 
     Args:
         f_syn: `(M, F)` features.
-        targets: `(M, A)` distributions.
+        z: `(M, A)` logits or actions.
         f_real: `(B, F)` features.
         ridge: over the mean of the kernel's diagonal.
 
     Returns:
         `(B, A)`.
     """
-    z = targets.clamp_min(LEAST).log()
-    z = z - z.mean(1, keepdim=True)
     constant = z.mean(0, keepdim=True)  # the head's bias
     k_ss = f_syn @ f_syn.T
     scale = k_ss.diagonal().mean().detach().clamp_min(1e-6)  # no unit may be active
     k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
     solved = torch.linalg.solve(k_ss, z - constant)
-    logits: Tensor = f_real @ (f_syn.T @ solved) + constant
-    return logits
+    found: Tensor = f_real @ (f_syn.T @ solved) + constant
+    return found
 
 
 class _Student:
     """A network in training on the synthetic data as that is by then."""
 
-    def __init__(self, spec: NetworkSpec, synthetic: Synthetic, rng: np.random.Generator) -> None:
-        self.network = PolicyNetwork(spec).to(synthetic.device)
+    def __init__(
+        self, spec: NetworkSpec, c: FrepoConfig, synthetic: Synthetic, rng: np.random.Generator
+    ) -> None:
+        self.network = fresh(spec, synthetic.device, c.init)
         self.synthetic, self.age = synthetic, 0
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=STUDENT_RATE)
-        size = len(synthetic.rows)
-        self._batches = shuffled_batches(size, min(size, STUDENT_BATCH), rng)
+        self._losses, size = losses_of_head(spec.head, c.loss), len(synthetic.rows)
+        self._optimiser = make_optimiser(c.student_optimiser, self.network, c.student_rate)
+        self._batches = shuffled_batches(size, min(size, c.student_batch or size), rng)
 
     def train(self, updates: int) -> None:
         """Some updates of behavioural cloning."""
@@ -172,7 +219,7 @@ class _Student:
             with torch.no_grad():
                 frames, targets = self.synthetic.observations(rows), self.synthetic.targets(rows)
             self._optimiser.zero_grad()
-            row_losses(self.network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
+            self._losses(self.network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
             self.age += 1
             self.synthetic.gradient_evaluations += len(rows)

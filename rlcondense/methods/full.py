@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import (
     Condensation,
     LabelConfig,
@@ -12,6 +16,8 @@ from rlcondense.methods.base import (
     Problem,
     selection_labels,
 )
+
+HELD_BACK = 0.1  # of the episodes
 
 
 class Full(Method[LabelConfig]):
@@ -25,6 +31,46 @@ class Full(Method[LabelConfig]):
 
     def _condense(self, problem: Problem) -> Condensation:
         return everything(problem.dataset, self.config.labels)
+
+
+class FullConverged(Full):
+    """Keeps everything, and has students train until they have learned what there is to learn.
+
+    A tenth of the episodes, drawn at random, is held back; training ends when the loss on them
+    stops falling. With a learner's own number of updates, a large dataset is learned in part only,
+    which makes small ones look better than they are.
+    """
+
+    id = "full-converged"
+    needs = frozenset({"episodes"})
+
+    def _condense(self, problem: Problem) -> Condensation:
+        kept = everything(problem.dataset, self.config.labels)
+        held_back = held_back_rows(problem.dataset, HELD_BACK)
+        return replace(kept, columns={**kept.columns, "held_back": held_back})
+
+
+def held_back_rows(dataset: TransitionDataset, share: float) -> npt.NDArray[np.bool_]:
+    """Draw whole episodes, always the same ones of a dataset.
+
+    Args:
+        dataset: of two episodes at least.
+        share: of the episodes.
+
+    Returns:
+        `(N,)`, whether each row is of a drawn episode.
+
+    Raises:
+        BadConfig: the dataset has a single episode.
+    """
+    episodes = dataset.episodes
+    if len(episodes) < 2:
+        raise BadConfig(f"dataset {dataset.id!r} has a single episode: none can be held back")
+    drawn = np.random.default_rng(0).permutation(len(episodes))
+    rows = np.zeros(len(dataset), np.bool_)
+    for episode in drawn[: max(1, round(share * len(episodes)))]:
+        rows[episodes[episode].start : episodes[episode].stop] = True
+    return rows
 
 
 def everything(dataset: TransitionDataset, label_kind: str) -> Condensation:

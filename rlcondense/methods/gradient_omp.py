@@ -26,6 +26,7 @@ from rlcondense.methods.features import FeatureConfig, cloned_network, encode, t
 from rlcondense.methods.percentile import rows_of_best
 from rlcondense.methods.pursuit import HeadGradients, matching_pursuit
 from rlcondense.methods.values import GAMMA, action_values
+from rlcondense.networks import spread
 
 Array = npt.NDArray[Any]
 LEFT_OVER = 1e-3  # of the mean weight, for rows that are only there to meet the size
@@ -59,16 +60,18 @@ class GradientOMPConfig(FeatureConfig):
 
 
 class GradientOMP(Method[GradientOMPConfig]):
-    """Keeps the rows, with weights, whose gradients add up to that of all the data."""
+    """Keeps the rows, with weights, whose gradients add up to that of all the data.
+
+    Paper: gradient=critic
+    """
 
     Config = GradientOMPConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     id = "gradient-omp"
 
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset, rng = self.config, problem.dataset, problem.rng()
-        problem.num_actions  # noqa: B018  refuses continuous actions
         whole = Budget(percent=100 * c.keep_return, unit="episodes").episodes(dataset)
         candidates = rows_of_best(dataset, whole)
         if len(candidates) < problem.size:
@@ -92,17 +95,28 @@ class GradientOMP(Method[GradientOMPConfig]):
 
 
 def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a cloned policy."""
+    """Errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a cloned policy.
+
+    Of a Gaussian policy the errors are the means', over the variances.
+    """
     network = cloned_network(problem, config.network, config.updates, config.labels, seed)
-    features, probabilities = encode(network, problem.dataset)
-    errors = probabilities - targets_of(problem, config.labels).cpu().numpy()
+    features, acts = encode(network, problem.dataset)
+    errors = acts - targets_of(problem, config.labels).cpu().numpy()
+    if problem.continuous:
+        log_std = spread(network.log_std, network.spec.log_std_gain)
+        errors = errors / np.exp(2 * log_std.detach().cpu().numpy())
     return errors, _with_one(features)
 
 
 def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Likewise of a critic, whose error is in the value of the action taken alone."""
+    """Likewise of a critic, whose error is in the value of the action taken alone.
+
+    Of continuous actions it has one output, and features of the action too.
+    """
     values = action_values(problem, config.network, config.updates, seed)
     returns = problem.dataset.returns_to_go(GAMMA).astype(np.float32)
+    if problem.continuous:
+        return (values.q - returns)[:, None], _with_one(values.features)
     taken = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
     return taken * (values.q - returns)[:, None], _with_one(values.features)
 

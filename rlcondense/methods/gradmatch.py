@@ -13,36 +13,45 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import gaussian_losses, row_losses, shuffled_batches
-from rlcondense.config import check_choice, check_positive
+from rlcondense.cloning import losses_of_head, shuffled_batches
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.students import (
+    LOSSES,
+    OPTIMISERS,
+    NetworkConfig,
+    fresh,
+    loss_like,
+    make_optimiser,
+    network_like,
+    network_spec,
+    updates_like,
+)
 from rlcondense.methods.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    SyntheticConfig,
     learn,
     shifted_alike,
 )
-from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import ENCODERS, PolicyNetwork
 from rlcondense.policies import head_of
 
 PROBES = 4  # networks, never trained on, that the matching loss before and after is measured on
-STUDENT_BATCH, STUDENT_RATE = 64, 5e-4  # of the students whose trajectory theta follows
 
 
 @dataclass(frozen=True)
-class GradMatchConfig(SyntheticConfig):
+class GradMatchConfig(NetworkConfig):
     """Settings.
 
     Attributes:
@@ -55,11 +64,14 @@ class GradMatchConfig(SyntheticConfig):
             policy, fixed (Light et al., as coded).
         trajectory: iterations along one student before the next is drawn.
         student_updates: updates of the student between two iterations.
+        student_batch: rows of each, None for all.
+        student_optimiser: `adam` or `sgd`.
+        student_rate: its step size.
         distance: `cosine` or `l2`, or `normalised-l2` (over the real gradient's norm), each summed
             over the network's weight tensors.
         match: `per-class`, or `joint` for one gradient of all actions.
-        loss: `cross-entropy`, or `softmax-mse` as the students of Light et al. have. Continuous
-            actions have no classes, and their loss is the negative log-likelihood under a Gaussian.
+        loss: `cross-entropy`, `softmax-mse` or `softmax-mae`. Continuous actions have no classes,
+            and their loss is the negative log-likelihood under a Gaussian.
         augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
     """
 
@@ -73,20 +85,30 @@ class GradMatchConfig(SyntheticConfig):
     match: str = "per-class"
     loss: str = "cross-entropy"
     augmentation: str = "none"
+    student_batch: int | None = field(default=64, metadata=LATER)
+    student_optimiser: str = field(default="adam", metadata=LATER)
+    student_rate: float = field(default=5e-4, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "trajectory", "student_updates")
+        check_positive(self, "student_batch", "student_rate")
+        check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "theta", ("initial", "trajectory", "expert"))
         check_choice(self, "distance", tuple(DISTANCES))
         check_choice(self, "match", ("per-class", "joint"))
-        check_choice(self, "loss", ("cross-entropy", "softmax-mse"))
+        check_choice(self, "loss", LOSSES)
         check_choice(self, "augmentation", AUGMENTATIONS)
 
 
 class GradMatch(Method[GradMatchConfig]):
-    """Learns observations, and labels if asked to, whose gradients are the data's."""
+    """Learns observations, and labels if asked to, whose gradients are the data's.
+
+    Paper: theta=trajectory, trajectory=10, student_updates=50, student_optimiser=sgd,
+        student_rate=0.01, student_batch=256, real_batch=256, iterations=10000,
+        outer_optimiser=sgd, outer_momentum=0.5, learning_rate=0.1
+    """
 
     Config = GradMatchConfig
     label_kinds = ("hard", "soft", "continuous")
@@ -97,6 +119,16 @@ class GradMatch(Method[GradMatchConfig]):
         super().__init__(config, id=id)
         if self.config.theta == "expert":
             self.needs = frozenset({"expert"})
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        updates = updates_like(
+            learner,
+            batch_size="student_batch",
+            optimiser="student_optimiser",
+            learning_rate="student_rate",
+        )
+        return network_like(learner) | updates | loss_like(learner)
 
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
@@ -124,12 +156,8 @@ class _Matching:
         self.probe_seed = problem.torch_seed(1)
         self.device, self.expert = problem.device, problem.expert
         self.real = RealBatches(problem, config)
-        shape = problem.dataset.observations.shape[1:]
-        size, head = head_of(problem.task.action_space)
-        self.spec = NetworkSpec(config.network, shape, size, head=head)
-        self.losses = (
-            gaussian_losses if problem.continuous else partial(row_losses, name=config.loss)
-        )
+        self.spec = network_spec(problem, config, *head_of(problem.task.action_space))
+        self.losses = losses_of_head(self.spec.head, config.loss)
         self.classes: dict[int | None, slice] = {None: slice(None)}
         if config.match == "per-class" and not problem.continuous:
             self.classes = dict(synthetic.classes.items())
@@ -140,7 +168,7 @@ class _Matching:
             assert self.expert is not None
             yield from itertools.repeat(copy.deepcopy(self.expert.network).to(self.device))
         while True:
-            theta = PolicyNetwork(self.spec).to(self.device)
+            theta = fresh(self.spec, self.device, self.config.init)
             yield theta
             if kind == "trajectory":
                 student = self._student(theta, rng)
@@ -148,11 +176,11 @@ class _Matching:
 
     def _student(self, theta: PolicyNetwork, rng: np.random.Generator) -> Iterator[PolicyNetwork]:
         """A network along its training on the synthetic data as that is by then."""
-        optimiser = torch.optim.Adam(theta.parameters(), lr=STUDENT_RATE)
-        size = len(self.synthetic.rows)
-        batches = shuffled_batches(size, min(size, STUDENT_BATCH), rng)
+        c, size = self.config, len(self.synthetic.rows)
+        optimiser = make_optimiser(c.student_optimiser, theta, c.student_rate)
+        batches = shuffled_batches(size, min(size, c.student_batch or size), rng)
         while True:
-            for rows in itertools.islice(batches, self.config.student_updates):
+            for rows in itertools.islice(batches, c.student_updates):
                 batch = torch.from_numpy(rows).to(self.device)
                 with torch.no_grad():
                     frames, targets = (

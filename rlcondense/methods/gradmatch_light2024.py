@@ -1,9 +1,10 @@
 """Gradient matching as coded by Light, Liu and Hu (2024, arXiv 2407.20299).
 
-Gradients are taken on the fixed, trained expert; each action has a bucket of size/15 frames, which
-starts as real frames of that action; the loss is the sum of squared differences of the whole
-gradient; pixels alone are learned, by SGD, without bounds. Not copied are the faults that leave
-rows uninitialised where an action has few frames and give NaN where it has none.
+Gradients of the mean squared error of softmax against one-hot are taken on the fixed, trained
+expert; each action has a bucket of size/15 frames, which starts as real frames of that action; the
+loss is the sum of squared differences of the whole gradient; pixels alone are learned, by SGD,
+without bounds. Not copied are the faults that leave rows uninitialised where an action has few
+frames and give NaN where it has none.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlcondense.cloning import row_losses
 from rlcondense.config import check_positive
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.condensed import Displacement, MatchingLoss
 from rlcondense.methods.random_balanced import balanced_rows
@@ -47,7 +50,10 @@ class Light2024Config:
 
 
 class GradMatchLight2024(Method[Light2024Config]):
-    """The published method; its expert is the one that played the dataset."""
+    """The published method; its expert is the one that played the dataset.
+
+    Paper: iterations=1000, learning_rate=0.1, momentum=0.5, real_batch=2048
+    """
 
     Config = Light2024Config
     needs = frozenset({"expert"})
@@ -57,6 +63,11 @@ class GradMatchLight2024(Method[Light2024Config]):
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset, rng = self.config, problem.dataset, problem.rng()
         assert problem.expert is not None
+        if len(shape := dataset.observations.shape[1:]) != 3:
+            raise BadConfig(
+                f"method {self.id!r} learns pixels in grey levels: task {problem.task.id!r} shows "
+                f"{shape}, no frames (gradmatch takes vectors)"
+            )
         theta = copy.deepcopy(problem.expert.network).to(problem.device)
         parameters = list(theta.parameters())
         actions = np.asarray(dataset.actions)
@@ -80,10 +91,11 @@ class GradMatchLight2024(Method[Light2024Config]):
             total = torch.zeros((), device=problem.device)
             for part in np.array_split(rows, -(-len(rows) // CHUNK)):
                 frames = torch.from_numpy(np.asarray(dataset.observations[part]))
-                total = total + _gradient(
-                    theta, parameters, frames.to(problem.device), action, "sum"
+                share = len(part) / len(rows)
+                total = total + share * gradient(
+                    theta, parameters, frames.to(problem.device), action
                 )
-            return total / len(rows)
+            return total
 
         # Where a batch takes all of an action's frames, its gradient on a fixed theta is fixed too.
         fixed = {a: real_gradient(a) for a, rows in rows_of.items() if len(rows) <= c.real_batch}
@@ -95,7 +107,7 @@ class GradMatchLight2024(Method[Light2024Config]):
             for action in rows_of:
                 target = fixed[action] if action in fixed else real_gradient(action)
                 bucket = d_syn[torch.from_numpy(np.flatnonzero(labels == action))]
-                g_syn = _gradient(theta, parameters, bucket, action, "mean", create_graph=True)
+                g_syn = gradient(theta, parameters, bucket, action, create_graph=True)
                 part = ((g_syn - target) ** 2).sum()
                 part.backward(inputs=[d_syn])  # type: ignore[no-untyped-call]
                 loss += part.detach()
@@ -115,17 +127,25 @@ class GradMatchLight2024(Method[Light2024Config]):
         )
 
 
-def _gradient(
+def gradient(
     theta: PolicyNetwork,
     parameters: list[torch.nn.Parameter],
     observations: Tensor,
     action: int,
-    reduction: str,
     create_graph: bool = False,
 ) -> Tensor:
-    """The gradient of the cross-entropy of one action, flat."""
+    """The gradient of the published loss, flat: the mean over rows and actions of
+    `(softmax - one-hot)^2`.
+
+    Args:
+        theta: a network.
+        parameters: of the network, whose gradients are joined in this order.
+        observations: `(B, *observation)`, all labelled with one action.
+        action: the label.
+        create_graph: whether the gradient can be differentiated.
+    """
     logits = theta(observations)
-    targets = torch.full((len(logits),), action, device=logits.device)
-    loss = F.cross_entropy(logits, targets, reduction=reduction)
+    labels = torch.full((len(logits),), action, device=logits.device)
+    loss = row_losses(logits, F.one_hot(labels, logits.shape[1]).float(), "softmax-mse").mean()
     grads = torch.autograd.grad(loss, parameters, create_graph=create_graph)
     return torch.cat([g.flatten() for g in grads])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from rlcondense.cloning import row_losses
+from rlcondense.cloning import losses_of_head
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.el2n import ScoreConfig, keep_by_score
 from rlcondense.methods.features import targets_of
@@ -25,10 +25,13 @@ CHUNK = 64  # rows whose gradients are in memory at a time, one layer's after an
 
 
 class GraNd(Method[ScoreConfig]):
-    """Keeps the rows whose gradients are longest early in training."""
+    """Keeps the rows whose gradients are longest early in training.
+
+    Paper: networks=10, updates=0
+    """
 
     Config = ScoreConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     id = "grand"
 
     def _condense(self, problem: Problem) -> Condensation:
@@ -46,12 +49,12 @@ class GraNd(Method[ScoreConfig]):
 def gradient_norms(
     network: PolicyNetwork, observations: npt.NDArray[Any], targets: Tensor, problem: Problem
 ) -> npt.NDArray[np.float32]:
-    """The L2 norm of each row's cross-entropy gradient over all weights, exactly.
+    """The L2 norm of each row's gradient of its head's loss over all weights, exactly.
 
     Args:
         network: made of linear and convolutional layers, which all of ours are.
         observations: `(N, *observation)`.
-        targets: `(N, A)` distributions, on the network's device.
+        targets: `(N, A)` distributions or continuous actions, on the network's device.
         problem: told how far it is.
 
     Returns:
@@ -64,19 +67,26 @@ def gradient_norms(
         return output.clone()  # what comes next may change it in place
 
     layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    assert sum(1 for m in layers for _ in m.parameters()) == sum(1 for _ in network.parameters())
+    gaussian = network.spec.head == "gaussian"  # beside the layers it learns a spread
+    weights = sum(1 for m in layers for _ in m.parameters()) + gaussian
+    assert weights == sum(1 for _ in network.parameters())
+    losses = losses_of_head(network.spec.head)
     handles = [layer.register_forward_hook(watch) for layer in layers]
     norms = []
     for start in range(0, len(targets), CHUNK):
         rows = slice(start, start + CHUNK)
         batch = torch.from_numpy(np.array(observations[rows])).to(targets.device)
         # No row's loss depends on another row, so the sum's gradient holds each row's own.
-        loss = row_losses(network(batch), targets[rows]).sum()
-        deltas = torch.autograd.grad(loss, [output for _, _, output in seen])
+        outputs = network(batch)
+        loss = losses(outputs, targets[rows]).sum()
+        *deltas, by_output = torch.autograd.grad(loss, [*(out for *_, out in seen), outputs])
         squares = [
             _squared_norms(layer, x, delta)
             for (layer, x, _), delta in zip(seen, deltas, strict=True)
         ]
+        if gaussian:
+            by_log_std = network.spec.log_std_gain * by_output[:, by_output.shape[1] // 2 :]
+            squares.append(by_log_std.square().sum(1))
         norms.append(torch.stack(squares).sum(0).sqrt().cpu().numpy())
         seen.clear()
         problem.progress("score rows", start + len(batch), len(targets))

@@ -13,9 +13,10 @@ every action has as many states as any other, or one more where D is no multiple
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,12 +26,13 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
-from rlcondense.config import check_positive
+from rlcondense.config import LATER, check_choice, check_positive, config_json
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
 from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
-from rlcondense.methods.unrolled import fresh_from
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.methods.students import fresh_from
+from rlcondense.networks import INITS, LOG_STDS, OPTIONS, Mlp, NetworkSpec, PolicyNetwork
 from rlcondense.populations import Population, cloned
 from rlcondense.tasks.base import Task
 
@@ -51,6 +53,8 @@ class HadesFConfig(EvolutionConfig):
         inner_clip: the longest gradient in them, None for any length.
         normalise: evolve in standard deviations of the observations met so far, around their mean.
             What is kept is in the environment's units either way.
+        init: of the first weights of a policy, see `rlcondense.networks.PolicyNetwork`.
+        log_std: of a policy over continuous actions, see `rlcondense.networks.NetworkSpec`.
     """
 
     population: int = 2048
@@ -61,10 +65,17 @@ class HadesFConfig(EvolutionConfig):
     inner_rate: float = 5e-3
     inner_clip: float | None = 0.5
     normalise: bool = False
+    init: str = field(default="random", metadata=LATER)
+    log_std: str = field(default="fast", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self, "init", INITS)
+        check_choice(self, "log_std", LOG_STDS)
         check_positive(self, "inner_updates", "inner_rate", "inner_clip")
+
+    def network(self, task: Task) -> NetworkSpec:
+        return replace(super().network(task), log_std=self.log_std)
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,29 @@ class _Hades(Method[C]):
             "network": "mlp", "width": c.width, "depth": c.depth, "activation": c.activation,
             "loss": "cross-entropy", "updates": c.inner_updates, "batch_size": None,
             "optimiser": "adam", "learning_rate": c.inner_rate, "gradient_clip": c.inner_clip,
-            "action_selection": c.action_selection,
+            "action_selection": c.action_selection, "init": c.init, "log_std": c.log_std,
         }  # fmt: skip
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        asked = ("network", "batch_size", "optimiser", "loss")
+        for name, value in zip(asked, ("mlp", None, "adam", "cross-entropy"), strict=True):
+            if learner.get(name) != value:
+                raise BadConfig(
+                    f"student=learner of HaDES asks for learner.{name}={str(value).lower()}, "
+                    f"not {learner.get(name)}"
+                )
+        own = inspect.signature(Mlp).parameters
+        network = {name: learner[name] or own[name].default for name in OPTIONS["mlp"]}
+        init = learner["init"] if learner["init"] in INITS else cls.Config.init
+        names = {
+            "updates": "inner_updates",
+            "learning_rate": "inner_rate",
+            "gradient_clip": "inner_clip",
+            "action_selection": "action_selection",
+        }
+        updates = {own: learner[name] for name, own in names.items()}
+        return network | updates | {"init": init, "log_std": learner["log_std"]}
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         """The networks that a generation's policies start as."""
@@ -153,7 +185,13 @@ class _Hades(Method[C]):
 
 
 class HadesR(_Hades[HadesRConfig]):
-    """Policies start from initial weights that are drawn anew every generation."""
+    """Policies start from initial weights that are drawn anew every generation.
+
+    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
+        generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
+        inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4, horizon=1024,
+        initialisations=2
+    """
 
     Config = HadesRConfig
     id = "hades-r"
@@ -161,13 +199,18 @@ class HadesR(_Hades[HadesRConfig]):
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         seeds = np.random.SeedSequence([problem.seed, generation, 1])
         return [
-            fresh_from(spec, problem.device, int(seed))
+            fresh_from(spec, problem.device, int(seed), self.config.init)
             for seed in seeds.generate_state(self.config.initialisations, np.uint64) >> 1
         ]
 
 
 class HadesF(_Hades[HadesFConfig]):
-    """Policies always start from the same initial weights, which come with what was condensed."""
+    """Policies always start from the same initial weights, which come with what was condensed.
+
+    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
+        generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
+        inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4, horizon=1024
+    """
 
     Config = HadesFConfig
     id = "hades-f"
@@ -177,12 +220,12 @@ class HadesF(_Hades[HadesFConfig]):
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         [seed] = np.random.SeedSequence([problem.seed, 2]).generate_state(1, np.uint64) >> 1
-        return [fresh_from(spec, problem.device, int(seed))]
+        return [fresh_from(spec, problem.device, int(seed), self.config.init)]
 
     def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
         [network] = self.drawn(problem, spec, 0)
         weights = {name: w.cpu().numpy() for name, w in network.state_dict().items()}
-        return Initialisation(asdict(spec), weights)
+        return Initialisation(config_json(spec), weights)
 
 
 class _Rows:

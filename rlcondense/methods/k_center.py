@@ -15,7 +15,7 @@ class KCenter(Method[FeatureConfig]):
     """Keeps the row that lies farthest from all that are kept, again and again."""
 
     Config = FeatureConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     id = "k-center"
 
     def _condense(self, problem: Problem) -> Condensation:

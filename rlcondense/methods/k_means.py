@@ -15,7 +15,7 @@ class KMeans(Method[FeatureConfig]):
     """Keeps one row of each cluster of features, the one nearest to its centre."""
 
     Config = FeatureConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     id = "k-means"
 
     def _condense(self, problem: Problem) -> Condensation:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,15 +28,20 @@ from rlcondense.methods.base import Array, Condensation, Method, Problem
 from rlcondense.methods.condensed import CondensedDataset, MatchingLoss
 from rlcondense.methods.features import encode, targets_of
 from rlcondense.methods.full import Full
+from rlcondense.methods.students import (
+    OPTIMISERS,
+    fresh,
+    fresh_from,
+    loss_like,
+    network_like,
+    updates_like,
+)
 from rlcondense.methods.synthetic import Synthetic, data_targets, learn
 from rlcondense.methods.unrolled import (
-    OPTIMISERS,
     StudentConfig,
     Training,
     add_gradients,
     differentiate,
-    fresh,
-    fresh_from,
     held,
     losses_of,
     student_spec,
@@ -46,6 +51,7 @@ PROBES = 4  # fresh students that the loss before and after is measured on
 CHUNK = 512  # rows that a policy is asked about at a time
 VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
+CLIP = 2.0  # the longest gradient of SGD on the synthetic data
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
 
@@ -66,7 +72,7 @@ class ObdConfig(StudentConfig):
         window: the last updates, that the gradient goes through; the training then ends at random,
             between `window` and `inner_steps`. None goes through all `inner_steps`, as the paper.
         segment: updates whose graph is held in memory at a time.
-        inner_batch: synthetic rows of an update at most (the paper takes all).
+        inner_batch: synthetic rows of an update at most, None for all (as the paper).
         inner_optimiser: `sgd` or `adam`.
         inner_rate: its step size.
     """
@@ -78,7 +84,7 @@ class ObdConfig(StudentConfig):
     inner_steps: int = 100
     window: int | None = 20
     segment: int = 20
-    inner_batch: int = 64
+    inner_batch: int | None = 64
     inner_optimiser: str = "adam"
     inner_rate: float = 1e-3
 
@@ -131,12 +137,31 @@ class Aims:
 
 
 class Dbc(Method[ObdConfig]):
-    """Learns what trains a student to do as the data did."""
+    """Learns what trains a student to do as the data did.
+
+    Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
+        inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all
+    """
 
     Config: ClassVar[type[ObdConfig]] = ObdConfig
     label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "dbc"
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        """The gradient goes through all of the learner's updates, unless a window is set too."""
+        updates = updates_like(
+            learner,
+            updates="inner_steps",
+            batch_size="inner_batch",
+            optimiser="inner_optimiser",
+            learning_rate="inner_rate",
+        )
+        return (
+            network_like(learner) | updates | {"window": None} | loss_like(learner, ("logit-mse",))
+        )
 
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
@@ -156,7 +181,12 @@ class Dbc(Method[ObdConfig]):
 
 
 class Pbc(Dbc):
-    """Learns what trains a student to do as a near-expert policy."""
+    """Learns what trains a student to do as a near-expert policy.
+
+    Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
+        inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, policy=offline-rl
+    """
 
     Config = PbcConfig
     id = "pbc"
@@ -196,7 +226,12 @@ class Pbc(Dbc):
 
 
 class AvPbc(Pbc):
-    """Likewise, above all where much is to be won."""
+    """Likewise, above all where much is to be won.
+
+    Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
+        inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, policy=offline-rl
+    """
 
     id = "av-pbc"
 
@@ -227,7 +262,7 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
     returns = dataset.returns_to_go(GAMMA)
     spread = max(float(returns.std()), 1e-6)
     wanted = torch.from_numpy(((returns - returns.mean()) / spread).astype(np.float32))
-    spec = replace(student_spec(problem, network), num_outputs=1)
+    spec = replace(student_spec(problem, StudentConfig(network=network)), num_outputs=1)
     critic = fresh_from(spec, problem.device, problem.seed)
     optimiser = torch.optim.Adam(critic.parameters(), lr=5e-4)
     batches = itertools.islice(shuffled_batches(len(dataset), VALUE_BATCH, rng), updates)
@@ -257,7 +292,8 @@ def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Ten
     dataset = problem.dataset
     data: CondensedDataset = Full().condense(dataset, task=problem.task, budget=len(dataset))
     kind = TD3PlusBC if problem.continuous else DiscreteCQL
-    config = kind.Config(updates=updates, network=student_spec(problem, network).name)
+    name = student_spec(problem, StudentConfig(network=network)).name
+    config = kind.Config(updates=updates, network=name)
     policies = kind(config).fit(
         data,
         task=problem.task,
@@ -290,8 +326,10 @@ class _Unrolled:
         self, problem: Problem, config: ObdConfig, synthetic: Synthetic, aims: Aims
     ) -> None:
         self.config, self.synthetic, self.aims = config, synthetic, aims
-        self.problem, self.spec = problem, student_spec(problem, config.network)
+        self.problem, self.spec = problem, student_spec(problem, config)
         self.losses = losses_of(problem, config.loss)
+        outer = "cross-entropy" if config.real_valued else config.loss  # aims are distributions
+        self.outer_losses = losses_of(problem, outer)
 
     def backward(self, rng: np.random.Generator) -> float:
         """Train a student, add the gradient of its loss to what is learned; give the loss."""
@@ -306,13 +344,15 @@ class _Unrolled:
         value, gradients = differentiate(
             training, self._outer(training, rng), state, range(begin, steps), apart, c.segment
         )
-        add_gradients(inputs, gradients, self.synthetic.leaves)
+        longest = CLIP if c.outer_optimiser == "sgd" else None
+        add_gradients(inputs, gradients, self.synthetic.leaves, longest)
         self.synthetic.gradient_evaluations += c.real_batch + steps * self._rows_a_step
         return value
 
     @property
     def _rows_a_step(self) -> int:
-        return min(self.config.inner_batch, len(self.synthetic.rows))
+        size = len(self.synthetic.rows)
+        return min(self.config.inner_batch or size, size)
 
     def _train(
         self, rng: np.random.Generator, steps: int, until: int, inputs: list[Tensor]
@@ -320,9 +360,10 @@ class _Unrolled:
         """A training of so many steps, and its state after the first of them."""
         c, size = self.config, len(self.synthetic.rows)
         batches = None
-        if size > c.inner_batch:
-            batches = list(itertools.islice(shuffled_batches(size, c.inner_batch, rng), steps))
-        network = fresh(self.spec, self.problem.device)
+        if size > self._rows_a_step:
+            drawn = shuffled_batches(size, self._rows_a_step, rng)
+            batches = list(itertools.islice(drawn, steps))
+        network = fresh(self.spec, self.problem.device, c.init)
         training = Training(network, self.losses, c.inner_optimiser, c.inner_rate, batches)
         state = training.begin(network.parameters())
         for i in range(until):
@@ -341,7 +382,7 @@ class _Unrolled:
         where = torch.from_numpy(rows).to(self.problem.device)
 
         def loss(state: list[Tensor]) -> Tensor:
-            losses = self.losses(training.outputs(state, frames), self.aims.targets[where])
+            losses = self.outer_losses(training.outputs(state, frames), self.aims.targets[where])
             return (losses * self.aims.weights[where]).mean()
 
         return loss

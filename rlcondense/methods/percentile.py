@@ -1,30 +1,55 @@
 """%BC: the episodes of highest return (Chen et al., 2021, arXiv 2106.01345, section 5.1).
 
 Light et al. (2024) keep a percentage of the episodes; Mediratta et al. (2024) keep the best
-episodes up to a percentage of the transitions. `Budget.unit` says which.
+episodes up to a percentage of the transitions. `Budget.unit` says which. Light et al. then train on
+a random fifth of the transitions that are kept, which their code does and their paper leaves out.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.config import LATER
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, select
 
 
-class Percentile(Method[LabelConfig]):
+@dataclass(frozen=True)
+class PercentileConfig(LabelConfig):
+    """Settings.
+
+    Attributes:
+        fraction: of the transitions of the episodes kept, drawn uniformly without replacement; 1
+            keeps all of them. Light et al. (2024) ran 0.2.
+    """
+
+    fraction: float = field(default=1.0, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.fraction <= 1:
+            raise BadConfig(f"fraction must lie in (0, 1], not {self.fraction}")
+
+
+class Percentile(Method[PercentileConfig]):
     """Keeps whole episodes, best first; of equal returns, the earlier episode.
 
     By transitions, it stops before the first episode that no longer fits.
     """
 
-    Config = LabelConfig
+    Config = PercentileConfig
     label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     stochastic = False
     id = "percentile"
+
+    def __init__(self, config: PercentileConfig | None = None, *, id: str = "") -> None:
+        super().__init__(config, id=id)
+        self.stochastic = self.config.fraction < 1
 
     def _condense(self, problem: Problem) -> Condensation:
         dataset, budget = problem.dataset, problem.budget
@@ -41,7 +66,11 @@ class Percentile(Method[LabelConfig]):
                 f"the best episode has {len(dataset.episodes[best[0]])} transitions, "
                 f"{budget.percent}% of the data only {problem.size}"
             )
-        return select(dataset, rows_of_best(dataset, count), self.config.labels)
+        rows = rows_of_best(dataset, count)
+        if self.config.fraction < 1:
+            size = max(1, int(len(rows) * self.config.fraction + 1e-9))
+            rows = np.sort(problem.rng().choice(rows, size, replace=False))
+        return select(dataset, rows, self.config.labels)
 
 
 def rows_of_best(dataset: TransitionDataset, count: int) -> npt.NDArray[np.int64]:

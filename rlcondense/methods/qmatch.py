@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,19 +31,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.cloning import shuffled_batches
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Displacement, MatchingLoss
 from rlcondense.methods.gradmatch import DISTANCES
 from rlcondense.methods.random_balanced import shares
+from rlcondense.methods.students import fresh, network_like
 from rlcondense.methods.synthetic import Synthetic, SyntheticConfig, learn
-from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import INITS, NetworkSpec, PolicyNetwork, check_network, given_options
 
 Array = npt.NDArray[Any]
 PROBES = 4  # networks of a learner of its own that the matching loss before and after is of
-Q_BATCH, Q_RATE = 64, 5e-4  # of the learners whose networks are matched on
 STARTS = ("stratified", "balanced", "random")
 
 
@@ -70,6 +70,9 @@ class QMatchConfig:
             anew, its target the same.
         learners: how many are trained on the real data.
         updates: of each learner.
+        batch_size: rows of an update.
+        q_learning_rate: Adam's in it.
+        init: of the first weights, see `rlcondense.networks.PolicyNetwork`.
         every: updates between two networks of one that are matched on.
         target_interval: updates between two copies of theta to theta'.
         rewards: `learned`, within the range of the data's, or `kept`.
@@ -103,8 +106,13 @@ class QMatchConfig:
     resolution: int | None = None
     learning_rate: float = 1.0
     reward_learning_rate: float = 0.02
+    batch_size: int = field(default=64, metadata=LATER)
+    q_learning_rate: float = field(default=5e-4, metadata=LATER)
+    init: str = field(default="random", metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_positive(self, "batch_size", "q_learning_rate")
+        check_choice(self, "init", INITS)
         check_positive(self, "iterations", "real_batch", "learners", "updates", "every")
         check_positive(self, "target_interval", "resolution")
         check_positive(self, "learning_rate", "reward_learning_rate")
@@ -128,6 +136,20 @@ class QMatch(Method[QMatchConfig]):
     needs = frozenset({"rewards"})
     gives = frozenset({"observations", "actions", "rewards", "terminations", "next_observations"})
     id = "qmatch"
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a Q-learner: network, updates and discount."""
+        if "gamma" not in learner:
+            raise BadConfig("student=learner of qmatch is a Q-learner")
+        names = {
+            "updates": "updates",
+            "batch_size": "batch_size",
+            "learning_rate": "q_learning_rate",
+            "gamma": "gamma",
+        }
+        found = {own: learner[name] for name, own in names.items() if name in learner}
+        return network_like(learner) | found | {"every": max(1, learner["updates"] // 20)}
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
@@ -345,11 +367,11 @@ class _Matching:
     def _learner(self, rng: np.random.Generator, of_data: bool) -> Iterator[Pair]:
         """A Q-learner before and after every so many updates on the data, or on what is made."""
         c, known = self.config, self.real.rows
-        theta = PolicyNetwork(self.spec).to(self.device)
+        theta = fresh(self.spec, self.device, c.init)
         target = _frozen(theta)
-        optimiser = torch.optim.Adam(theta.parameters(), lr=Q_RATE)
+        optimiser = torch.optim.Adam(theta.parameters(), lr=c.q_learning_rate)
         rows = len(known) if of_data else len(self.synthetic.rows)
-        batches = shuffled_batches(rows, min(rows, Q_BATCH), rng)
+        batches = shuffled_batches(rows, min(rows, c.batch_size), rng)
         yield theta, target
         for update in range(1, c.updates // c.every * c.every + 1):
             drawn = next(batches)

@@ -56,10 +56,13 @@ class SDRConfig(FeatureConfig):
 
 
 class SDR(Method[SDRConfig]):
-    """Draws rows of which neither the value is low nor the state common, for their step."""
+    """Draws rows of which neither the value is low nor the state common, for their step.
+
+    Paper: lambda_1=0.2, lambda_2=0.2
+    """
 
     Config = SDRConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     id = "sdr"
 

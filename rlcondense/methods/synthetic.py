@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional as F
 
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Problem, select
 from rlcondense.methods.checkpoint import Checkpoint
@@ -50,6 +50,9 @@ class SyntheticConfig:
             feature's standard deviation.
         label_learning_rate: Adam's for the logits of learned labels; of continuous actions, in
             standard deviations.
+        outer_optimiser: `adam`, or `sgd` with momentum, whose steps are the learning rates times
+            the gradient: of pixels in [0, 1], of vectors in whole standard deviations.
+        outer_momentum: of `sgd`.
     """
 
     labels: str = "hard"
@@ -57,11 +60,21 @@ class SyntheticConfig:
     resolution: int | None = None
     learning_rate: float = 1.0
     label_learning_rate: float = 0.02
+    outer_optimiser: str = field(default="adam", metadata=LATER)
+    outer_momentum: float = field(default=0.9, metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_choice(self, "outer_optimiser", ("adam", "sgd"))
+        if not 0 <= self.outer_momentum < 1:
+            raise BadConfig(f"outer_momentum must lie in [0, 1), not {self.outer_momentum}")
         check_choice(self, "labels", LABELS)
         check_choice(self, "start", STARTS)
         check_positive(self, "resolution", "learning_rate", "label_learning_rate")
+
+    @property
+    def real_valued(self) -> bool:
+        """Whether learned labels of discrete actions are any numbers instead of distributions."""
+        return False
 
 
 class Synthetic:
@@ -90,10 +103,11 @@ class Synthetic:
         shape = dataset.observations.shape[1:]
         self.is_pixels = len(shape) == 3
         self._shape = tuple(shape[-2:])
-        self._unit: Tensor | float = 1.0
+        self._unit: Tensor | float = 255.0 if config.outer_optimiser == "sgd" else 1.0
         if not self.is_pixels:
             std = np.asarray(dataset.observations, np.float32).std(0)
-            self._unit = torch.from_numpy(np.maximum(std, 1e-6) / STD_UNITS).to(self.device)
+            units = STD_UNITS if config.outer_optimiser == "adam" else 1
+            self._unit = torch.from_numpy(np.maximum(std, 1e-6) / units).to(self.device)
         if config.resolution is not None and (
             not self.is_pixels or config.resolution > min(self._shape)
         ):
@@ -111,17 +125,21 @@ class Synthetic:
         if config.labels == "learned" and self.continuous:
             space = problem.task.action_space
             assert isinstance(space, Box)
-            spread = np.maximum(actions.std(0), 1e-6).astype(np.float32)
+            spread = np.maximum(actions.reshape(len(actions), -1).std(0), 1e-6).astype(np.float32)
             self._spread = torch.from_numpy(spread).to(self.device)
             self._bounds = [
-                torch.from_numpy(b).to(self.device) / self._spread for b in (space.low, space.high)
+                torch.from_numpy(b.reshape(-1)).to(self.device) / self._spread
+                for b in (space.low, space.high)
             ]
             self._logits = (self._targets / self._spread).requires_grad_()
         elif config.labels == "learned":
             smoothed = self._targets
             if dataset.action_probs is None:
                 smoothed = (1 - SMOOTHING) * smoothed + SMOOTHING / smoothed.shape[1]
-            self._logits = smoothed.clamp_min(1e-4).log().requires_grad_()
+            logits = smoothed.clamp_min(1e-4).log()
+            if config.real_valued:
+                logits = logits - logits.mean(1, keepdim=True)
+            self._logits = logits.requires_grad_()
 
     def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
         """The rows to start as, sorted by action where actions are discrete."""
@@ -145,14 +163,16 @@ class Synthetic:
     def _shown(self, x: Tensor) -> Tensor:
         if self.config.resolution is not None:
             x = F.interpolate(x, self._shape, mode="bilinear", align_corners=False)
-        return x if self.is_pixels else x * self._unit
+        return x * self._unit
 
     def targets(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Labels `(B, A)`, distributions or actions, differentiable where they are learned."""
+        """Labels `(B, A)`: distributions, any numbers, or actions; differentiable if learned."""
         if self._logits is None:
             return self._targets[rows]
         if self.continuous:
             return self._logits[rows] * self._spread
+        if self.config.real_valued:
+            return self._logits[rows]
         return self._logits[rows].softmax(1)
 
     @property
@@ -161,17 +181,20 @@ class Synthetic:
         return [self._x] if self._logits is None else [self._x, self._logits]
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Adam on all that is learned."""
+        """Adam or SGD on all that is learned."""
         c = self.config
         rates = (c.learning_rate, c.label_learning_rate)
         groups = [{"params": [p], "lr": lr} for p, lr in zip(self.leaves, rates, strict=False)]
+        if c.outer_optimiser == "sgd":
+            return torch.optim.SGD(groups, momentum=c.outer_momentum)
         return torch.optim.Adam(groups)
 
     @torch.no_grad()
     def clamp(self) -> None:
         """Keep pixels pictures, vectors within their space, and continuous actions possible."""
         if self.is_pixels:
-            self._x.clamp_(0, 255)
+            assert isinstance(self._unit, float)
+            self._x.clamp_(0, 255 / self._unit)
         elif self._limits is not None:
             self._x.clamp_(*self._limits)
         if self.continuous and self._logits is not None:
@@ -190,11 +213,14 @@ class Synthetic:
         kind = self.config.labels
         label_kind = "continuous" if self.continuous else "hard" if kind == "hard" else "soft"
         if self.continuous:
-            columns["actions"] = self.targets().cpu().numpy()
+            columns["actions"] = self.targets().cpu().numpy().reshape(self.actions.shape)
         elif kind == "soft":
             columns["action_probs"] = self._initial["action_probs"]
         elif kind == "learned":
-            columns["action_probs"] = self.targets().cpu().numpy()
+            assert self._logits is not None
+            columns["action_probs"] = self._logits.softmax(1).cpu().numpy()
+            if self.config.real_valued:
+                columns["targets"] = self._logits.cpu().numpy().copy()
         return Condensation(
             columns,
             label_kind=label_kind,
@@ -333,6 +359,7 @@ def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
         f"{name}.{k}.{kind}": _array(value)
         for k, p in enumerate(parameters)
         for kind, value in optimiser.state[p].items()
+        if value is not None  # as SGD's momentum, where it has none
     }
 
 
@@ -360,8 +387,7 @@ def _array(tensor: Tensor) -> Array:
 def data_targets(problem: Problem, labels: str) -> Tensor:
     """The data's labels `(N, A)` for synthetic ones of a kind, or its actions if continuous."""
     if problem.continuous:
-        actions = np.array(problem.dataset.actions, np.float32)
-        return torch.from_numpy(actions).to(problem.device)
+        return targets_of(problem, "hard")
     soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
     return targets_of(problem, "soft" if soft else "hard")
 

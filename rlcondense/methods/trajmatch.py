@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,14 @@ from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Array, Condensation, Method, Problem
 from rlcondense.methods.condensed import MatchingLoss
+from rlcondense.methods.students import (
+    OPTIMISERS,
+    fresh_from,
+    loss_like,
+    make_optimiser,
+    network_like,
+    updates_like,
+)
 from rlcondense.methods.synthetic import (
     RealBatches,
     Synthetic,
@@ -31,12 +40,10 @@ from rlcondense.methods.synthetic import (
     restore_adam,
 )
 from rlcondense.methods.unrolled import (
-    OPTIMISERS,
     StudentConfig,
     Training,
     add_gradients,
     differentiate,
-    fresh_from,
     held,
     losses_of,
     student_spec,
@@ -54,13 +61,13 @@ class TrajMatchConfig(StudentConfig):
         iterations: steps on the synthetic data.
         teachers: trained on the data, one after another, before anything is learned.
         teacher_updates: of each.
-        teacher_batch: rows of each update (the paper's 256).
+        teacher_batch: rows of each update (the paper's 256), None for all.
         keep_every: updates between two of a teacher's kept parameters; all are held in memory,
             for `nature` 2.4 MB each.
         span: M, in kept parameters.
         latest: last start t, in updates; later parts of a training teach little.
         inner_steps: N (the paper's 20 to 80).
-        inner_batch: synthetic rows of an update at most.
+        inner_batch: synthetic rows of an update at most, None for all.
         segment: updates whose graph is held in memory at a time.
         optimiser: of teachers and on synthetic data alike, `sgd` (the paper's) or `adam`.
         rate: of the teachers. The learned one starts where N synthetic updates go as far as a
@@ -72,12 +79,12 @@ class TrajMatchConfig(StudentConfig):
     iterations: int = 150
     teachers: int = 4
     teacher_updates: int = 400
-    teacher_batch: int = 64
+    teacher_batch: int | None = 64
     keep_every: int = 20
     span: int = 2
     latest: int = 200
     inner_steps: int = 20
-    inner_batch: int = 64
+    inner_batch: int | None = 64
     segment: int = 20
     optimiser: str = "sgd"
     rate: float = 0.1
@@ -97,12 +104,34 @@ class TrajMatchConfig(StudentConfig):
 
 
 class TrajMatch(Method[TrajMatchConfig]):
-    """Learns what moves a student's parameters as the data does."""
+    """Learns what moves a student's parameters as the data does.
+
+    Paper: labels=hard, start=balanced, iterations=5000, teachers=100, teacher_updates=9800,
+        teacher_batch=256, keep_every=196, span=2, latest=3920, inner_steps=30,
+        inner_batch=none, optimiser=sgd, rate=0.01, outer_optimiser=sgd, outer_momentum=0.5
+    """
 
     Config = TrajMatchConfig
     label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "trajmatch"
+
+    @classmethod
+    def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
+        """Teachers are trained as the learner trains; starts and kept parameters in proportion."""
+        found = updates_like(
+            learner,
+            updates="teacher_updates",
+            batch_size="teacher_batch",
+            optimiser="optimiser",
+            learning_rate="rate",
+        )
+        if (updates := found.get("teacher_updates")) is not None:
+            found |= {"keep_every": max(1, updates // 20), "latest": updates // 2}
+            found |= {"inner_steps": min(updates, cls.Config.inner_steps)}
+        if "teacher_batch" in found:
+            found["inner_batch"] = found["teacher_batch"]
+        return network_like(learner) | found | loss_like(learner, ("logit-mse",))
 
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
@@ -128,8 +157,8 @@ class _Matching:
     def __init__(self, problem: Problem, config: TrajMatchConfig, synthetic: Synthetic) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
         self.losses = losses_of(problem, config.loss)
-        self.spec, self.device = student_spec(problem, config.network), problem.device
-        self.network = fresh_from(self.spec, problem.device, problem.seed)
+        self.spec, self.device = student_spec(problem, config), problem.device
+        self.network = fresh_from(self.spec, problem.device, problem.seed, config.init)
         reach = config.rate * config.span * config.keep_every
         self.rate = _Rate(reach / config.inner_steps, problem.device)
         self.trajectories = [list(self._teacher(problem, k)) for k in range(config.teachers)]
@@ -137,16 +166,16 @@ class _Matching:
     def _teacher(self, problem: Problem, k: int) -> Iterator[list[Tensor]]:
         """The parameters of a network along its training on the data."""
         c, rng = self.config, np.random.default_rng([problem.seed, 3, k])
-        network = fresh_from(self.spec, problem.device, problem.torch_seed(3, k))
+        network = fresh_from(self.spec, problem.device, problem.torch_seed(3, k), c.init)
         real = RealBatches(problem, c)
-        make = torch.optim.Adam if c.optimiser == "adam" else torch.optim.SGD
-        optimiser = make(network.parameters(), lr=c.rate)
+        optimiser = make_optimiser(c.optimiser, network, c.rate)
+        batch = c.teacher_batch or len(problem.dataset)
         total = c.teachers * c.teacher_updates
         for update in range(c.teacher_updates + 1):
             if update % c.keep_every == 0:
                 yield [p.detach().clone() for p in network.parameters()]
                 problem.progress("train teachers", k * c.teacher_updates + update, total)
-            frames, targets = real.draw(c.teacher_batch, rng)
+            frames, targets = real.draw(batch, rng)
             optimiser.zero_grad()
             self.losses(network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -157,7 +186,8 @@ class _Matching:
         inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
         apart = held(inputs)
         value, gradients = self._distance(rng, apart)
-        add_gradients(inputs[:2], gradients[:2], self.synthetic.leaves)
+        longest = math.inf if self.config.outer_optimiser == "sgd" else None
+        add_gradients(inputs[:2], gradients[:2], self.synthetic.leaves, longest)
         self.rate.step(gradients[2] * inputs[2].detach())
         return value
 
@@ -170,11 +200,12 @@ class _Matching:
         t = int(rng.integers(last + 1))
         start, goal = kept[t], kept[t + c.span]
         batches = None
-        if size > c.inner_batch:
-            drawn = shuffled_batches(size, c.inner_batch, rng)
+        batch = min(size, c.inner_batch or size)
+        if size > batch:
+            drawn = shuffled_batches(size, batch, rng)
             batches = list(itertools.islice(drawn, c.inner_steps))
         training = Training(self.network, self.losses, c.optimiser, None, batches)
-        self.synthetic.gradient_evaluations += c.inner_steps * min(size, c.inner_batch)
+        self.synthetic.gradient_evaluations += c.inner_steps * batch
         return differentiate(
             training,
             lambda state: squared_distance(state, goal) / squared_distance(start, goal),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,11 @@ from torch.func import functional_call
 from rlcondense.cloning import row_losses
 from rlcondense.config import check_choice
 from rlcondense.methods.base import Problem
-from rlcondense.methods.synthetic import SyntheticConfig
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.methods.students import LOSSES, NetworkConfig, network_spec
+from rlcondense.networks import NetworkSpec
 
-OPTIMISERS = ("sgd", "adam")
 BETAS = (0.9, 0.999)  # Adam's
 EPSILON = 1e-5  # Adam's. A smaller one makes the step's derivative at small gradients explode.
-LOSSES = ("cross-entropy", "softmax-mse")
 
 Rows = npt.NDArray[np.int64]
 Step = Callable[[int, list[Tensor], Sequence[Tensor], bool], list[Tensor]]
@@ -91,15 +89,22 @@ def held(inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def add_gradients(
-    inputs: Sequence[Tensor], gradients: Sequence[Tensor], leaves: list[Tensor]
+    inputs: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    leaves: list[Tensor],
+    longest: float | None = None,
 ) -> None:
-    """Go on from inputs to what they were made of, and scale each leaf's gradient to length 1.
+    """Go on from inputs to what they were made of, and scale the gradients of the leaves.
 
-    Those that come back through many updates differ by orders of magnitude: so Adam takes all
-    iterations alike.
+    Those that come back through many updates differ by orders of magnitude. By default each leaf's
+    has length 1, so that Adam takes all iterations alike; with `longest` they are shortened
+    together to that length, if they are longer.
     """
     pairs = [(x, g) for x, g in zip(inputs, gradients, strict=True) if x.requires_grad]
     torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs], inputs=leaves)
+    if longest is not None:
+        torch.nn.utils.clip_grad_norm_(leaves, longest)
+        return
     for leaf in leaves:
         assert leaf.grad is not None
         leaf.grad /= leaf.grad.norm().clamp_min(1e-12)
@@ -194,14 +199,15 @@ class Training:
 
 
 @dataclass(frozen=True)
-class StudentConfig(SyntheticConfig):
+class StudentConfig(NetworkConfig):
     """Which students a synthetic dataset is made for.
 
     Attributes:
         network: of the students; None is `nature` for frames and the paper's MLP for vectors, four
             layers of 256 with the last.
-        loss: of discrete actions, `cross-entropy` or `softmax-mse`; of continuous ones it is the
-            squared error.
+        loss: of discrete actions, `cross-entropy`, `softmax-mse`, `softmax-mae`, or `logit-mse`,
+            whose learned labels are real-valued targets of the logits; of continuous actions it is
+            the squared error.
     """
 
     network: str | None = None
@@ -209,29 +215,21 @@ class StudentConfig(SyntheticConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "loss", LOSSES)
+        check_choice(self, "loss", (*LOSSES, "logit-mse"))
+
+    @property
+    def real_valued(self) -> bool:
+        return self.loss == "logit-mse"
 
 
-def student_spec(problem: Problem, network: str | None) -> NetworkSpec:
+def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
     """What a student of a task's actions is built from."""
-    shape = problem.dataset.observations.shape[1:]
-    if network is not None:
-        return NetworkSpec(network, shape, problem.num_outputs)
-    if len(shape) == 3:
-        return NetworkSpec("nature", shape, problem.num_outputs)
-    return NetworkSpec("mlp", shape, problem.num_outputs, depth=3, width=256)
-
-
-def fresh_from(spec: NetworkSpec, device: str, seed: int) -> PolicyNetwork:
-    """A network with initial weights of a seed, torch's global state left as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return fresh(spec, device)
-
-
-def fresh(spec: NetworkSpec, device: str) -> PolicyNetwork:
-    """A network with initial weights from torch's global state."""
-    return PolicyNetwork(spec).to(device)
+    if config.network is None and len(problem.dataset.observations.shape) == 4:
+        config = replace(config, network="nature")
+    elif config.network is None:
+        width, depth = config.width or 256, config.depth or 3
+        config = replace(config, network="mlp", width=width, depth=depth)
+    return network_spec(problem, config, problem.num_outputs)
 
 
 def losses_of(problem: Problem, name: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -245,6 +243,7 @@ def losses_of(problem: Problem, name: str) -> Callable[[Tensor, Tensor], Tensor]
         return lambda outputs, targets: row_losses(outputs, targets, name)
     if not space.is_bounded():
         return lambda outputs, targets: ((outputs - targets) ** 2).mean(1)
-    low, high = (torch.from_numpy(b).to(problem.device) for b in (space.low, space.high))
+    ends = (space.low.reshape(-1), space.high.reshape(-1))
+    low, high = (torch.from_numpy(b).to(problem.device) for b in ends)
     middle, half = (low + high) / 2, (high - low) / 2
     return lambda outputs, targets: ((outputs.tanh() - (targets - middle) / half) ** 2).mean(1)

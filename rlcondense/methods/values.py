@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.spaces import Box
 
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Problem
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.quiet import quiet_import
@@ -39,6 +41,8 @@ class ActionValues:
 def action_values(problem: Problem, network: str, updates: int, seed: int) -> ActionValues:
     """Train conservative Q-learning (Kumar et al., 2020, arXiv 2006.04779) on all the data.
 
+    Of continuous actions it is d3rlpy's CQL with one critic, of discrete ones its DiscreteCQL.
+
     Args:
         problem: whose data.
         network: of the Q-function.
@@ -46,10 +50,12 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
         seed: of its weights and batches.
 
     Raises:
-        BadConfig: the task's actions are not discrete.
+        BadConfig: the task's actions are continuous and unbounded.
         RLCondenseError: training diverged.
     """
-    problem.num_actions  # noqa: B018  refuses continuous actions before anything is imported
+    space = problem.task.action_space
+    if isinstance(space, Box) and not space.is_bounded():
+        raise BadConfig(f"action values need bounded actions, as {problem.task.id!r} has not")
     from rlcondense.d3rlpy_parts import (
         TRANSITIONS,
         NetworkFactory,
@@ -59,20 +65,35 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
     )
 
     with quiet_import("d3rlpy"):  # it was imported just now
-        from d3rlpy.algos import DiscreteCQLConfig
+        from d3rlpy.algos import CQLConfig, DiscreteCQLConfig
+        from d3rlpy.preprocessing import MinMaxActionScaler
 
     dataset = problem.dataset
     columns: dict[str, Any] = dataset.columns()
     ones = np.ones(len(dataset), np.float32)
     data = CondensedDataset(**columns, weights=ones, next_rows=dataset.next_rows)
     info = dataset_info(data, problem.task)
-    config = DiscreteCQLConfig(
-        learning_rate=LEARNING_RATE,
-        batch_size=BATCH,
-        gamma=GAMMA,
-        target_update_interval=max(updates // SYNCS, 1),
-        encoder_factory=NetworkFactory(network),
-    )
+    config: Any
+    if isinstance(space, Box):
+        config = CQLConfig(
+            actor_learning_rate=LEARNING_RATE,
+            critic_learning_rate=LEARNING_RATE,
+            batch_size=BATCH,
+            gamma=GAMMA,
+            tau=min(1.0, SYNCS / updates),
+            n_critics=1,
+            actor_encoder_factory=NetworkFactory(network),
+            critic_encoder_factory=NetworkFactory(network),
+            action_scaler=MinMaxActionScaler(minimum=space.low, maximum=space.high),
+        )
+    else:
+        config = DiscreteCQLConfig(
+            learning_rate=LEARNING_RATE,
+            batch_size=BATCH,
+            gamma=GAMMA,
+            target_update_interval=max(updates // SYNCS, 1),
+            encoder_factory=NetworkFactory(network),
+        )
 
     def create() -> Any:
         made = config.create(device="cpu:0" if problem.device == "cpu" else "cuda:0")
@@ -104,6 +125,10 @@ def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, A
         rows = slice(start, start + CHUNK)
         x = np.asarray(observations[rows], np.float32)
         found.append(algorithm.predict_value(x, actions[rows]))
-        encoded = q_function.encoder(torch.from_numpy(x).to(algorithm.impl.device))
-        features.append(encoded.cpu().numpy())
+        seen = [torch.from_numpy(x).to(algorithm.impl.device)]
+        scaler = algorithm.config.action_scaler
+        if scaler is not None:  # a critic of continuous actions looks at them, too
+            taken = np.asarray(actions[rows], np.float32).reshape(len(x), -1)
+            seen.append(scaler.transform(torch.from_numpy(taken).to(algorithm.impl.device)))
+        features.append(q_function.encoder(*seen).cpu().numpy())
     return np.concatenate(found), np.concatenate(features)

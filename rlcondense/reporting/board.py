@@ -324,10 +324,11 @@ def _record_of(planned: Planned, records: Mapping[str, Record]) -> Record | None
 
 def _published(suite: str) -> tuple[Published, ...]:
     """The figures of a suite's paper, if it is one's."""
-    path = data_root() / "baselines" / suite / "published.toml"
-    if not path.is_file():
-        return ()
-    return tuple(Published(**row) for row in tomllib.loads(path.read_text())["rows"])
+    for path in sorted((data_root() / "baselines").glob("*/published.toml")):
+        figures = tomllib.loads(path.read_text())
+        if suite in figures["suites"]:
+            return tuple(Published(**row) for row in figures["rows"])
+    return ()
 
 
 def _aggregates(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Aggregate]:

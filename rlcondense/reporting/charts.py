@@ -121,7 +121,7 @@ def plot(
 
     edge = width - RIGHT
     parts = []
-    for value in _ticks(low, high):
+    for value in round_ticks(low, high):
         parts.append(f'<path class="g" d="M{_n(LEFT)} {_n(y(value))}H{_n(edge)}"/>')
         parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", "e"))
     for value in _log_ticks(left, right):
@@ -302,7 +302,7 @@ def shown_range(
     return low - edge, high + edge
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Four to nine round values between two."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from rlcondense.errors import BadConfig
 from rlcondense.files import read_json
+from rlcondense.reporting.charts import round_ticks
 from rlcondense.reporting.statistics import Interval, student_interval, welch_interval
 from rlcondense.reporting.tables import bracketed
 
@@ -24,6 +25,7 @@ ROWS = 5  # of the table
 POINTS = 60  # of each drawn line
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 44
+PANEL = (220, 160)  # of a learning curve
 COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#475569")
 
 
@@ -214,6 +216,82 @@ def compare_curves(folders: Sequence[Path]) -> Comparison:
         if len({repr(run.seed) for run in runs}) < len(runs):
             raise BadConfig(f"two runs of {name} are of the same seed")
     return Comparison(tasks[0], groups)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The return of one training along its environment steps.
+
+    Attributes:
+        name: title of its panel.
+        steps: `(T,)` environment steps, increasing.
+        returns: `(T,)` mean return of the last episodes, nan before the first has ended.
+        marks: returns to compare with, by name.
+    """
+
+    name: str
+    steps: npt.NDArray[np.float64]
+    returns: npt.NDArray[np.float64]
+    marks: Mapping[str, float]
+
+
+def draw_learning_curves(curves: Sequence[LearningCurve], columns: int = 4) -> str:
+    """Draw a panel for each training as SVG, each with axes of its own.
+
+    Args:
+        curves: of one training each, all with the same marks or fewer.
+        columns: panels beside each other.
+    """
+    width, height = PANEL
+    rows = math.ceil(len(curves) / columns)
+    names = list(dict.fromkeys(name for curve in curves for name in curve.marks))
+    colours = dict(zip(names, COLOURS[1:], strict=False))
+    parts = [f'<rect width="{columns * width}" height="{rows * height + TOP}" fill="#fff"/>']
+    for i, name in enumerate(["training return", *names]):
+        across, dash = 12 + i * width, ' stroke-dasharray="5 3"' if i else ""
+        colour = colours.get(name, COLOURS[0])
+        parts.append(f'<path d="M{across} 16h22" stroke="{colour}" stroke-width="2"{dash}/>')
+        parts.append(_text(across + 28, 20, name, "start"))
+    for i, curve in enumerate(curves):
+        left, top = i % columns * width, TOP + i // columns * height
+        panel = _panel(curve, colours)
+        parts.append(f'<g transform="translate({left} {top})">{panel}</g>')
+    size = f'viewBox="0 0 {columns * width} {rows * height + TOP}"'
+    label = f"returns along training: {', '.join(curve.name for curve in curves)}"
+    style = 'font-family="sans-serif" font-size="12" fill="#333"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" {style}'
+    return f'{head} aria-label="{escape(label)}">\n{chr(10).join(parts)}\n</svg>\n'
+
+
+def _panel(curve: LearningCurve, colours: Mapping[str, str]) -> str:
+    width, height = PANEL
+    left, right, top, bottom = 40.0, width - 14, 24.0, height - 24
+    known = np.isfinite(curve.returns)
+    steps, returns = curve.steps[known], curve.returns[known]
+    values: list[float] = [*returns.tolist(), *curve.marks.values(), 0.0]
+    low, high, end = min(values), max(values), float(curve.steps[-1])
+    high += high == low
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    parts = [_text((left + right) / 2, 14, curve.name, "middle")]
+    for value in round_ticks(low, high):
+        parts.append(f'<path d="M{left:.0f} {y(value):.1f}H{right:.0f}" stroke="#ddd"/>')
+        parts.append(_text(left - 5, y(value) + 4, f"{value:g}", "end"))
+    for step in (0.0, end / 2, end):
+        across = left + step / end * (right - left)
+        parts.append(_text(across, bottom + 16, _short(step), "middle"))
+    for name, value in curve.marks.items():
+        line = f"M{left:.0f} {y(value):.1f}H{right:.0f}"
+        parts.append(f'<path d="{line}" stroke="{colours[name]}" stroke-dasharray="5 3"/>')
+    points = " ".join(
+        f"{left + step / end * (right - left):.1f},{y(value):.1f}"
+        for step, value in zip(steps, returns, strict=True)
+    )
+    drawn = f'fill="none" stroke="{COLOURS[0]}" stroke-width="2"'
+    parts.append(f'<polyline points="{points}" {drawn}/>')
+    return "".join(parts)
 
 
 def _plain(found: Mapping[str, Sequence[Interval]]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def known_here() -> Known:
             return None
         return level_seeds(made, split, protocol)
 
-    experts = {card["task"]: card["sha256"] for card in shipped_cards()}
+    experts = {card["id"]: card["sha256"] for card in shipped_cards()}
     return Known(entries, task, levels, experts)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from rlcondense import catalogue
 from rlcondense.errors import RLCondenseError
 from rlcondense.methods.detectors import EXPLANATIONS, reported_findings
+from rlcondense.references import WHOLE
 from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
@@ -34,7 +35,7 @@ POLICIES = ("expert", "marginal-policy", "constant-policy", "random-policy")
 BLIND = ("marginal-policy", "constant-policy")
 FLOORS = ("random-policy", "marginal-policy", "random")
 NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
-UNMARKED = (*POLICIES, "full", "random")
+UNMARKED = (*POLICIES, *WHOLE, "random")
 # Of one set an interval is that of its students alone, and another set may lie anywhere: four pairs
 # by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
 LEAST_SETS = 2  # condensation seeds of a method that draws, for a verdict
@@ -188,7 +189,7 @@ class Row:
     @property
     def conditional(self) -> bool:
         """Whether its intervals are those of one condensed dataset."""
-        return not self.is_policy and self.id != "full" and self.condensation_seeds == 1
+        return not self.is_policy and self.id not in WHOLE and self.condensation_seeds == 1
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""
@@ -405,7 +406,7 @@ def _order(row: Sequence[Record]) -> tuple[Any, ...]:
     cell = row[0]["cell"]
     name = cell["method"]["id"]
     policies = {"marginal-policy": 3, "constant-policy": 4, "random-policy": 5}
-    first = {"expert": 0, "full": 1, **policies}.get(name, 2)
+    first = {"expert": -1, "full-converged": 0, "full": 1, **policies}.get(name, 2)
     settings = json.dumps(cell["method"]["config"], sort_keys=True)
     return (first, _size(row) or 0, name == "random", name, settings)
 
@@ -546,7 +547,7 @@ def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
     blind = [policy for name in BLIND if (policy := _policy(name, others)) is not None]
     if blind and draft.id not in BLIND:
         found["marginal-policy"] = max(blind, key=lambda policy: float(policy.heldout.mean()))
-    if draft.trained and draft.id not in ("full", "random"):
+    if draft.trained and draft.id not in (*WHOLE, "random"):
         alike = (d for d in others if d.id == "random" and d.done and _alike(d, draft))
         found["random"] = next(alike, None)
     return {

@@ -320,6 +320,28 @@ _FIELDS: Json = {
         "description": "the kind of labels the learner learned from",
     },
     "findings": {**_FINDINGS, "description": "of the detectors in the policies"},
+    "training": _closed(
+        "of students that trained until the loss on held-back rows stopped falling",
+        {
+            "updates": {
+                "type": "array",
+                "items": _count("one", 1),
+                "maxItems": 1000,
+                "description": "after how many updates the loss was taken",
+            },
+            "held_back_loss": {
+                "type": "array",
+                "items": {"type": "array", "items": _number("loss")},
+                "description": "a row for each learner seed, a number each time",
+            },
+            "best_update": {
+                "type": "array",
+                "items": _count("one", 1),
+                "description": "whose weights each student kept",
+            },
+            "cap": _count("updates after which training would have ended anyway", 1),
+        },
+    ),
     "key": _map("what the numbers depend on beside the cell", _SETTING),
     "plugins": {
         "type": "array",

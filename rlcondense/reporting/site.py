@@ -19,6 +19,7 @@ import numpy as np
 from rlcondense.catalogue import Entry, entries
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import slug
+from rlcondense.references import WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
 from rlcondense.reporting.rows import (
@@ -60,7 +61,7 @@ SHORT_NAMES = {
     "random-policy": "uniform",
 }
 POLICY_SUMMARIES = {
-    "expert": "the policy that recorded the dataset: the ceiling",
+    "expert": "the expert of the dataset: the ceiling",
     "marginal-policy": "samples the dataset's actions without looking at the observation",
     "constant-policy": "always takes the dataset's most frequent action, or mean action",
     "random-policy": "acts uniformly at random: the floor",
@@ -676,13 +677,14 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
     done = [row for row in group.rows if row.returns is not None and not row.is_policy]
     returns = _policy_returns(group, "heldout")
     references = {SHORT_NAMES[name]: value for name, value in returns.items()}
-    full = group.find("full")
-    if full is not None and full.returns is not None:
-        references["full"] = full.returns["heldout"]["mean"].estimate
+    for name in WHOLE:
+        full = group.find(name)
+        if full is not None and full.returns is not None:
+            references[name] = full.returns["heldout"]["mean"].estimate
     sizes: dict[str, list[Point]] = {}
     seconds: dict[str, list[Point]] = {}
     for row in done:
-        if row.size and row.id != "full":
+        if row.size and row.id not in WHOLE:
             sizes.setdefault(row.name, []).append(_point(row, row.size))
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:
@@ -800,7 +802,7 @@ def _experts(task: str) -> list[dict[str, Any]]:
     for entry in entries("datasets").values():
         if entry.facts.get("task") == task and "expert" in entry.facts:
             wanted.add(entry.facts["expert"])
-    return [card for card in shipped_cards() if card["task"] in wanted]
+    return [card for card in shipped_cards() if card["id"] in wanted]
 
 
 def _plugins(records: Iterable[Record]) -> list[str]:

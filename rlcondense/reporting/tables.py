@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.methods.detectors import PROVENANCE
+from rlcondense.references import WHOLE
 from rlcondense.reporting.rows import (
     SPLITS,
     VERDICTS,
@@ -58,7 +60,7 @@ def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
     """The rows of a run, each once; of what other learners trained the learner is named."""
     main = next(group for group in groups if any(row is own for row in group.rows))
     rows = list(main.rows)
-    place = sum(row.id in ("expert", "full") for row in rows)
+    place = sum(row.id in ("expert", *WHOLE) for row in rows)
     for group in groups:
         if group is not main:
             _, learner = names_of([main.learner, group.learner])
@@ -306,10 +308,16 @@ def _caption(records: Sequence[Record]) -> str:
         network = learner["config"].get("network")
         taught = f"learner {learner['id']}" + (f" ({network})" if network else "") + ", "
     return (
-        f"{cell['task']}, {cell['dataset'] or 'no dataset'}, {taught}"
+        f"{cell['task']}, {cell['dataset'] or 'no dataset'}{_provenance(records)}, {taught}"
         f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
         f"actions: {selections[0] if selections else 'none'}"
     )
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    """What a title says of where data come from, such as ` (another task)`."""
+    found = [finding_name(f["name"]) for f in findings_of(records) if f["name"] in PROVENANCE]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.datasets.columns import check_rows
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import canonical_json
-from rlcondense.methods.condensed import CondensedDataset, check_rows, load_condensed
+from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.progress import Progress, silent
 from rlcondense.reporting.pictures import wrong_pictures
 from rlcondense.reporting.plausibility import (

@@ -14,6 +14,7 @@ from rlcondense.files import canonical_json, plain
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
+from rlcondense.references import WHOLE
 
 REFERENCE_POLICIES = ("random-policy", "marginal-policy", "constant-policy", "expert")
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
@@ -111,6 +112,15 @@ def blind_policies(learner: Learner[Any]) -> list[str]:
     """
     constant = ["constant-policy"] if learner.action_selection == "greedy" else []
     return ["random-policy", "marginal-policy", *constant]
+
+
+def whole_methods(learner: Learner[Any]) -> list[str]:
+    """The reference rows of all the data, for students of a learner.
+
+    A learner that can trains until there is no more to learn from them; with its own number of
+    updates, as every other row has, it leaves large data half learned.
+    """
+    return [name for name in WHOLE if name == "full" or learner.stops_by_held_back]
 
 
 def policy_cell(

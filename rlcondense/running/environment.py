@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ import torch
 
 import rlcondense
 from rlcondense.errors import BadConfig
+from rlcondense.running.sources import OURS, source_files
 
 PACKAGES = ("torch", "numpy", "gymnasium", "d3rlpy", "minari", "procgen-mirror", "safetensors")
 
@@ -52,19 +52,23 @@ def describe(device: str, threads: int) -> dict[str, Any]:
 
 
 def source_sha256(*classes: type) -> str:
-    """The sha256 of the files that classes are written in, and of this package's own.
+    """The sha256 of the files that classes depend on, and of this package's own.
 
-    The command line and the reports are left out: they change no result.
+    The command line and the reports are left out: they change no result. So are the recipes among
+    the baselines, which a wheel has inside the package and a checkout beside it.
     """
-    package = Path(rlcondense.__file__).parent
-    files = {Path(inspect.getfile(cls)) for cls in classes} | {
+    ours = {
         file
-        for file in package.rglob("*.py")
-        if file.name != "cli.py" and "reporting" not in file.relative_to(package).parts
+        for file in OURS.rglob("*.py")
+        if file.name != "cli.py"
+        and {"reporting", "_catalogue"}.isdisjoint(file.relative_to(OURS).parts)
     }
+    theirs = {file for cls in classes for file in source_files(cls)} - ours
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in sorted(ours):
         digest.update(file.name.encode() + file.read_bytes())
+    for content in sorted(file.name.encode() + file.read_bytes() for file in theirs):
+        digest.update(content)  # wherever they lie
     return digest.hexdigest()
 
 

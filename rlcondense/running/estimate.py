@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcondense.catalogue import data_root
+from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell, budget_text
 
 SETS = 3  # condensation seeds of a run that names no number, where there is time for them
@@ -56,8 +57,11 @@ def works(cell: Cell) -> dict[str, Work]:
         method = cell.method
         # What is done for each row of a batch, as far as the config tells.
         rows = number(config, "updates") * number(config, "batch_size")
-        out["train"] = Work((f"train {who}", f"train {learner['id']}"), students * rows)
-        if method["id"] == "full":
+        # How long training to convergence takes is another question: up to ten times as long.
+        converged = " to convergence" if method["id"] == "full-converged" else ""
+        kinds = (f"train {who}{converged}", f"train {learner['id']}{converged}")
+        out["train"] = Work(kinds, students * rows)
+        if method["id"] in WHOLE:
             return out
         of_method, budget = f"condense {method['id']}", budget_text(cell.budget or {})
         factors = ("iterations", "real_batch", "generations", "population")

@@ -25,6 +25,7 @@ from rlcondense import catalogue
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.files import Busy, who
 from rlcondense.making import load_dataset
+from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell
 from rlcondense.running.environment import resolve_device
 from rlcondense.running.runner import ended, run_cell
@@ -452,7 +453,7 @@ class RayExecutor:
         kept = None
         if not setting.refresh or refreshed:
             kept = self._kept(cell.condensation_id)
-        if kept is None and not cell.is_policy and cell.method["id"] != "full":
+        if kept is None and not cell.is_policy and cell.method["id"] not in WHOLE:
             held.enter_context(setting.store.lock(cell.condensation_id, wait=False))
         job = {
             "cell": cell.to_json(),

@@ -22,7 +22,13 @@ from gymnasium.vector.utils import batch_space
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
-from rlcondense.making import facts_of, make_learner, make_method, make_task
+from rlcondense.making import (
+    facts_of,
+    follows_learner,
+    make_learner,
+    make_method,
+    make_task,
+)
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
 from rlcondense.progress import Progress, silent
@@ -269,14 +275,20 @@ def multitask(
     if len({task.id for task in made}) < max(2, len(made)):
         raise BadConfig("name two tasks or more, each once")
     facts = facts_of(catalogue.find("methods", method))
-    makers = [make_method(method, task, **dict(settings or {})) for task in made]
-    of_paper = {**facts.get("learner", {}), **makers[0].students(made[0])}
+    own, follows = dict(learner_settings or {}), follows_learner(settings)
+    makers = [
+        make_method(
+            method, t, make_learner("bc", t, **own) if follows else None, **dict(settings or {})
+        )
+        for t in made
+    ]
+    of_paper = {} if follows else {**facts.get("learner", {}), **makers[0].students(made[0])}
     if of_paper.get("init") == "dataset":
         raise BadConfig(f"method {method!r} makes sets for one network each, which share none")
     if lacking := [task.id for task in made if task.score_range is None]:
         raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
     padded = {task.id: PaddedTask(task, made) for task in made}
-    learner = make_learner("bc", padded[made[0].id], **{**of_paper, **dict(learner_settings or {})})
+    learner = make_learner("bc", padded[made[0].id], **{**of_paper, **own})
     parts, benches = {}, {}
     for task, maker in zip(made, makers, strict=True):
         bench = benches[task.id] = runner.make_bench(

@@ -14,15 +14,25 @@ from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLConden
 from rlcondense.evaluation import Protocol, protocol_of
 from rlcondense.experts.zoo import shipped_experts
 from rlcondense.learners.base import Learner
-from rlcondense.making import default_dataset, facts_of, make_learner, make_method, make_task
+from rlcondense.making import (
+    default_dataset,
+    facts_of,
+    follows_learner,
+    make_learner,
+    make_method,
+    make_task,
+)
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
+from rlcondense.references import WHOLE
 from rlcondense.running.cell import (
     Cell,
     blind_policies,
     budget_text,
     method_cell,
+    named_json,
     policy_cell,
+    whole_methods,
 )
 from rlcondense.running.store import Found
 from rlcondense.running.suite import Choice, Product, Suite
@@ -223,7 +233,7 @@ class _Planner:
         """Whether a method of a product condenses a dataset, instead of making one."""
         for choice in product.methods:
             try:
-                if self._method(choice, task).takes_data:
+                if catalogue.find("methods", choice.id).load().takes_data:
                     return True
             except _ABSENT:
                 continue
@@ -233,7 +243,7 @@ class _Planner:
         found = []
         for choice in group.product.methods:
             try:
-                method = self._method(choice, group.task)
+                method = self._method(choice, group.task, group.learner)
             except _ABSENT as error:
                 text = f"{group.task.id} {choice.id} {group.learner.id}"
                 self._add(Planned(text, absent=str(error)))
@@ -296,14 +306,15 @@ class _Planner:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells if group.dataset else []:
             size, labels = self._kept(cell, method, group, found[cell.id])
-            if method.id not in ("random", "full"):
+            if method.id not in ("random", *WHOLE):
                 for seed in range(group.product.condensation_seeds):
                     self._add_random(group, cell, size, labels, seed)
-            if method.id != "full":
-                full = self._method(Choice("full", {"labels": labels}), group.task)
-                [whole] = group.cells(full, Budget(percent=100.0), [0])
-                text = self._text(group, whole, Choice("full"))
-                self._add(Planned(text, whole, shard_key=whole.condensation_id))
+            for name in whole_methods(group.learner):
+                if method.id != name:
+                    full = self._method(Choice(name, {"labels": labels}), group.task)
+                    [whole] = group.cells(full, Budget(percent=100.0), [0])
+                    text = self._text(group, whole, Choice(name))
+                    self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _kept(
         self, cell: Cell, method: Method[Any], group: _Group, found: Found
@@ -356,9 +367,18 @@ class _Planner:
         said = [f"{k}={v}" for k, v in choice.config.items() if k in keys.get(choice.id, ())]
         return f" ({', '.join(said)})" if said else ""
 
-    def _method(self, choice: Choice, task: Task) -> Method[Any]:
-        key = ("method", choice.id, task.id, repr(sorted(choice.config.items())))
-        made = self._once(*key, lambda: _made("methods", choice, task, make_method))
+    def _method(
+        self, choice: Choice, task: Task, learner: Learner[Any] | None = None
+    ) -> Method[Any]:
+        """A method for a task; where it follows the learner, for that one."""
+        followed = learner if follows_learner(choice.config) else None
+        of = repr(named_json(followed)) if followed is not None else ""
+        key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), of)
+
+        def make(name: str, task: Task, **settings: Any) -> Method[Any]:
+            return make_method(name, task, followed, **settings)
+
+        made = self._once(*key, lambda: _made("methods", choice, task, make))
         assert isinstance(made, Method)
         return made
 

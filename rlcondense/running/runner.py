@@ -22,15 +22,24 @@ from rlcondense.costs import (
     peak_gpu_memory_bytes,
     peak_memory_bytes,
 )
+from rlcondense.datasets.columns import (
+    check_agreement,
+    check_dataset,
+    check_policies,
+    check_rows,
+    heldout_levels,
+    refuse_heldout,
+)
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
-from rlcondense.experts.zoo import Expert, load_expert, shipped_experts
+from rlcondense.experts.zoo import Expert, load_expert, load_newest, shipped_experts
 from rlcondense.files import Busy, canonical_json, lock, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.making import (
     default_dataset,
     facts_of,
+    follows_learner,
     load_dataset,
     make_learner,
     make_method,
@@ -41,10 +50,9 @@ from rlcondense.methods.condensed import (
     ARRAYS,
     Budget,
     CondensedDataset,
-    check_rows,
     load_condensed,
 )
-from rlcondense.methods.detectors import constant_student, detect
+from rlcondense.methods.detectors import constant_student, detect, provenance
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
@@ -55,6 +63,7 @@ from rlcondense.policies import (
     random_policies,
 )
 from rlcondense.progress import Progress, silent
+from rlcondense.references import WHOLE
 from rlcondense.reporting.rows import LEAST_STUDENTS
 from rlcondense.reporting.statistics import summarise
 from rlcondense.reporting.tables import run_table
@@ -65,6 +74,7 @@ from rlcondense.running.cell import (
     evaluation_json,
     method_cell,
     policy_cell,
+    whole_methods,
 )
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
@@ -129,8 +139,10 @@ class Bench:
     keep_policies: bool = False
     wait: bool = True  # for what somebody else is at
     record_failures: bool = False  # instead of raising them
+    is_reference: bool = False  # of rows that others stand beside: what cannot be is skipped
     seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
     refreshed: set[str] = field(default_factory=set)  # what was condensed anew
+    heldout_data: bool = False  # whether data of held-out levels are taken
 
     @property
     def dataset_id(self) -> str:
@@ -147,6 +159,7 @@ def run(
     *,
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     learner: str = "bc",
     size: int | None = None,
     percent: float | None = None,
@@ -174,6 +187,7 @@ def run(
         task: id or alias of the task.
         dataset: id of the dataset; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which is said in every table.
         learner: id of the learner.
         size: budget in transitions; by default the method's own.
         percent: budget as a percentage instead.
@@ -186,8 +200,9 @@ def run(
         seeds: how many learner seeds, from 0.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
-        settings: of the method.
-        learner_settings: of the learner; over those that the method's paper trains with.
+        settings: of the method; see `rlcondense.making.make_method`.
+        learner_settings: of the learner; over those that the method's paper trains with, unless
+            the method follows the learner (`student=learner`).
         results: folder of the records.
         refresh: compute again what is there already.
         references: run the reference rows too.
@@ -201,14 +216,14 @@ def run(
     if condensations is not None and condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, task, **dict(settings or {}))
+    made, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
-    of_paper = _of_paper(made, facts, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
         download=download,
-        learner=make_learner(learner, task, **{**of_paper, **dict(learner_settings or {})}),
+        heldout_data=heldout_data,
+        learner=trained,
         seeds=seeds,
         episodes=episodes,
         device=device,
@@ -244,7 +259,7 @@ def _sets(
         budget: its own.
         first: the record of the first seed, by whose timings the others are estimated.
     """
-    judged = len(bench.seeds) >= LEAST_STUDENTS and method.id != "full"
+    judged = len(bench.seeds) >= LEAST_STUDENTS and method.id not in WHOLE
     if first["status"] != "done" or not judged:
         return 1, []
     seeds = range(first["cell"]["condensation_seed"] + 1, first["cell"]["condensation_seed"] + SETS)
@@ -271,6 +286,7 @@ def condense_to(
     *,
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
@@ -285,7 +301,9 @@ def condense_to(
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
     name = (dataset or default_dataset(the_task)) if made.takes_data else ""
-    source = load_dataset(name, download=download, progress=progress) if name else None
+    source = None
+    if name:
+        source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
     with lock(out.with_name(f".{out.name}.lock")):
         data = made.condense(
             source,
@@ -315,6 +333,7 @@ def evaluate_artifact(
     *,
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     learner: str = "bc",
     seeds: int = 3,
     episodes: int = 100,
@@ -331,6 +350,7 @@ def evaluate_artifact(
         task: id or alias of the task.
         dataset: what the reference rows are made from; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which is said in every table.
         learner: id of the learner, for a condensed dataset.
         seeds: how many learner seeds.
         episodes: of each policy on each split.
@@ -352,6 +372,7 @@ def evaluate_artifact(
         task,
         dataset,
         download=download,
+        heldout_data=heldout_data,
         learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
         seeds=seeds,
         episodes=episodes,
@@ -392,6 +413,32 @@ def evaluate_artifact(
         note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
         return replace(result, warnings=[*result.warnings, note])
     return result
+
+
+def make_pair(
+    method: str,
+    learner: str,
+    task: Task,
+    settings: Mapping[str, Any] | None,
+    learner_settings: Mapping[str, Any] | None,
+) -> tuple[Method[Any], Learner[Any]]:
+    """A method, and the learner that is trained on what it makes.
+
+    The learner has the settings of the method's paper, unless the method follows the learner.
+
+    Args:
+        method: id.
+        learner: id.
+        task: what both are for.
+        settings: of the method.
+        learner_settings: of the learner, over those of the paper.
+    """
+    settings, own = dict(settings or {}), dict(learner_settings or {})
+    if follows_learner(settings):
+        trained = make_learner(learner, task, **own)
+        return make_method(method, task, trained, **settings), trained
+    made, facts = make_method(method, task, **settings), facts_of(catalogue.find("methods", method))
+    return made, make_learner(learner, task, **{**_of_paper(made, facts, task, learner), **own})
 
 
 def _of_paper(
@@ -438,6 +485,7 @@ def make_bench(
     progress: Progress,
     needs_dataset: bool = True,
     takes_dataset: bool = True,
+    heldout_data: bool = False,
 ) -> Bench:
     """What the cells of a run share.
 
@@ -455,7 +503,10 @@ def make_bench(
         except BadConfig:
             if needs_dataset:
                 raise
-    data = load_dataset(name, download=download, progress=progress) if name else None
+    data = None
+    if name:
+        data = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
+        check_dataset(data, made)
     return Bench(
         task=made,
         dataset=data,
@@ -468,6 +519,7 @@ def make_bench(
         store=Store(Path(results)),
         refresh=refresh,
         progress=progress,
+        heldout_data=heldout_data,
     )
 
 
@@ -510,7 +562,7 @@ def _expert_of(dataset: str) -> Expert | None:
 
 def _shipped_expert(task: str) -> Expert | None:
     try:
-        return load_expert(task)
+        return load_newest(task)
     except UnknownName:
         return None
 
@@ -546,9 +598,10 @@ def _references(
             for seed in seeds:
                 size = sizes.get(seed, learned[0]["report"]["size"])
                 rows.append(reference_method(bench, random, Budget(size=size), seed))
-        if name != "full":
-            full = make_method("full", labels=kind)
-            rows.append(reference_method(bench, full, Budget(percent=100.0), 0))
+        for whole in whole_methods(bench.learner):
+            if name != whole:
+                full = make_method(whole, labels=kind)
+                rows.append(reference_method(bench, full, Budget(percent=100.0), 0))
     return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
 
 
@@ -574,7 +627,7 @@ def reference_policy(bench: Bench, name: str) -> Outcome:
 
 def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Outcome:
     try:
-        return run(replace(bench, record_failures=True))
+        return run(replace(bench, record_failures=True, is_reference=True))
     except RLCondenseError as error:  # its record can be neither read nor written
         frame = _frame(cell, bench.device, bench.threads)
         return {**frame, "key": {}, "timings": {}, "memory": {}, **_gone_wrong(error)}, None
@@ -631,6 +684,11 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
     """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
     data = load_condensed(folder)
     check_rows(data.arrays(), bench.task, str(folder))
+    chosen = data.source_indices is not None or data.initial_indices is not None
+    if data.label_kind == "soft" and not chosen:  # a choice may be of unlikely actions
+        check_agreement(data.actions, data.column("action_probs"), str(folder))
+    if data.level_seeds is not None and not bench.heldout_data:
+        refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
     name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
     cell = Cell(
         task=bench.task.id,
@@ -660,6 +718,7 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
                 device=bench.device,
                 progress=_named(bench.progress, name),
             )
+        check_policies(policies, bench.seeds, f"learner {bench.learner.id!r}")
     except MissingExtra:
         raise
     except RLCondenseError as error:
@@ -673,15 +732,21 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         del cost["peak_memory_bytes"]
     if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
         report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
-    constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
+    training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):
         bench.store.write_policies(cell.id, policies)
+    evaluated = _evaluated(bench, policies, name, timings)
+    constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
+    of_data = data.report is not None and data.report.dataset == bench.dataset_id
+    sources = (data, bench.dataset if of_data else None)
+    said = {f.name: f for source in sources for f in provenance(source, bench.task)}
     return {
-        **_evaluated(bench, policies, name, timings),
+        **evaluated,
         "report": report,
+        **({"training": training} if training else {}),
         "labels": taken,
-        "findings": [asdict(constant)] if constant else [],
+        "findings": [asdict(finding) for finding in (constant, *said.values()) if finding],
     }
 
 
@@ -701,7 +766,12 @@ def run_policy(bench: Bench, name: str) -> Outcome:
         policies = reference_policies(
             name, bench.task, bench.dataset, expert, bench.seeds, bench.device
         )
-        return _evaluated(bench, policies, name, {})
+        source = bench.dataset if name in ("marginal-policy", "constant-policy") else None
+        own = bench.dataset is not None and bench.dataset.task == bench.task.id
+        player = str(expert.card.get("task", expert.id)) if expert and not own else ""
+        said = provenance(source, bench.task, player)
+        findings = {"findings": [asdict(finding) for finding in said]} if said else {}
+        return {**_evaluated(bench, policies, name, {}), **findings}
 
     cell = _policy_cell(bench, {"id": name, "config": {}})
     return _cached(bench, cell, _key(bench, expert), compute)
@@ -831,6 +901,8 @@ def _cached(
             if not bench.record_failures:
                 raise
             computed = _gone_wrong(error)
+            if bench.is_reference and isinstance(error, BadConfig):
+                computed = {"status": "skipped", "reason": computed["reason"]}
         memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
         record = {
             **_frame(cell, bench.device, bench.threads),
@@ -959,10 +1031,13 @@ def _bench_of(
     threads: int,
 ) -> Bench:
     learner = cell.learner or {"id": "bc", "config": {}}  # which a policy's cell never uses
+    task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
+    if data is not None:
+        check_dataset(data, task)
     protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
     return Bench(
-        task=make_task(cell.task),
-        dataset=dataset(cell.dataset) if cell.dataset else None,
+        task=task,
+        dataset=data,
         expert=_expert_of(cell.dataset) if cell.dataset else _shipped_expert(cell.task),
         learner=make_learner(learner["id"], **learner["config"]),
         seeds=cell.learner_seeds,

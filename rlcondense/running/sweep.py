@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import read_json, slug, who, write_bytes
+from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.executors import Event, Executor, Setting, executor_of
@@ -345,7 +346,7 @@ class _Sweep:
 
     def _is_condensed(self, cell: Cell) -> bool:
         """Whether what a cell learns from is there, so that several may learn from it at once."""
-        if cell.condensation_id in self.condensed or cell.method["id"] == "full":
+        if cell.condensation_id in self.condensed or cell.method["id"] in WHOLE:
             return True
         made_from = self.store.condensed_path(cell.condensation_id) / "made_from.json"
         return not self.refresh and made_from.exists()

@@ -10,10 +10,12 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig
+from rlcondense.learners.base import Learner
 from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import ARRAYS, Budget
 from rlcondense.progress import Progress, silent
+from rlcondense.references import WHOLE
 from rlcondense.reporting.tables import agreement, transfer_table
 from rlcondense.running import runner
 from rlcondense.running.runner import Bench, Outcome, Record
@@ -66,6 +68,7 @@ def transfer(
     folders: Sequence[str | Path] = (),
     dataset: str | None = None,
     download: bool = False,
+    heldout_data: bool = False,
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
@@ -85,12 +88,14 @@ def transfer(
     that are named, the same for every row.
 
     Args:
-        methods: ids.
-        learners: each an id, or `id:key=value,key=value`.
+        methods: each an id, or `id:key=value,key=value`. With `student=learner` a method condenses
+            for each learner anew.
+        learners: likewise.
         task: id or alias of the task.
         folders: condensed datasets made before.
         dataset: id of the dataset; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which is said in every table.
         size: budget in transitions of the methods that take one; by default each method's own.
         percent: budget as a percentage, likewise of those that take one.
         unit: what `percent` counts.
@@ -119,15 +124,14 @@ def transfer(
     for folder in folders:
         if not (Path(folder) / ARRAYS).is_file():
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
-    made_methods = [
-        (make_method(name, task), _budget(name, size, percent, unit)) for name in methods
-    ]
     made_learners = [_learner(text, task) for text in learners]
+    made_methods = {text: [_method(text, task, made) for made in made_learners] for text in methods}
     benches = [
         runner.make_bench(
             task,
             dataset,
             download=download,
+            heldout_data=heldout_data,
             learner=learner,
             seeds=seeds,
             episodes=episodes,
@@ -135,7 +139,7 @@ def transfer(
             results=results,
             refresh=refresh,
             progress=progress,
-            needs_dataset=any(method.takes_data for method, _ in made_methods),
+            needs_dataset=any(method.takes_data for method, *_ in made_methods.values()),
         )
         for learner in made_learners
     ]
@@ -151,9 +155,17 @@ def transfer(
             outcomes.extend(found)
         return [record for found in cells for record, _ in found]
 
-    def condensed(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
-        of = chosen if method.stochastic else chosen[:1]
-        return lambda bench: [runner.run_method(bench, method, budget, s) for s in of]
+    def condensed(
+        methods: Sequence[Method[Any]], budget: Budget
+    ) -> Callable[[Bench], list[Outcome]]:
+        """The cells of a method for each bench."""
+
+        def cells(bench: Bench) -> list[Outcome]:
+            of_bench = next(m for m, b in zip(methods, benches, strict=True) if b is bench)
+            of = chosen if of_bench.stochastic else chosen[:1]
+            return [runner.run_method(bench, of_bench, budget, s) for s in of]
+
+        return cells
 
     def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
         return lambda bench: [runner.run_artifact(bench, folder)]
@@ -164,17 +176,20 @@ def transfer(
 
     bench = benches[0]
     kept: dict[tuple[int, str], None] = {}
-    for method, budget in made_methods:
-        kept |= _kept(add(method.id, condensed(method, budget)), bench)
+    for text, made in made_methods.items():
+        budget = _budget(made[0].id, size, percent, unit)
+        name = text if ":" in text else made[0].id
+        kept |= _kept(add(name, condensed(made, budget)), bench)
     for folder in folders:
         kept |= _kept(add(str(folder), made_before(Path(folder))), bench)
     there = _kept([r for found in rows.get("random", {}).values() for r in found], bench)
     for size_kept, labels in sorted(kept.keys() - there.keys()):
         random = make_method("random", labels=labels)
         add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
-    for labels in [] if "full" in rows else dict.fromkeys(labels for _, labels in kept):
-        full = make_method("full", labels=labels)
-        add(f"full{_said(labels)}", beside(full, Budget(percent=100.0)))
+    for whole in (name for name in WHOLE if name not in rows):
+        for labels in dict.fromkeys(labels for _, labels in kept):
+            full = make_method(whole, labels=labels)
+            add(f"{whole}{_said(labels)}", beside(full, Budget(percent=100.0)))
     names = dict.fromkeys(name for each in benches for name in runner.reference_names(each))
     policies = [runner.reference_policy(bench, name) for name in names]
     outcomes += policies
@@ -194,13 +209,24 @@ def _budget(name: str, size: int | None, percent: float | None, unit: str | None
     return runner.budget_of(default, size, None, None)
 
 
-def _learner(text: str, task: str) -> Any:
+def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:
+    name, given = _named("method", text)
+    return make_method(name, task, learner, **given)
+
+
+def _learner(text: str, task: str) -> Learner[Any]:
+    name, given = _named("learner", text)
+    return make_learner(name, task, **given)
+
+
+def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
+    """The id and the settings of `id:key=value,key=value`."""
     name, colon, settings = text.partition(":")
     pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
     given = {key: value for key, _, value in pairs} if colon else {}
     if not name or (colon and (not all(all(p) for p in pairs) or len(given) < len(pairs))):
-        raise BadConfig(f"a learner is given as id or id:key=value,key=value, not {text!r}")
-    return make_learner(name, task, **given)
+        raise BadConfig(f"a {kind} is given as id or id:key=value,key=value, not {text!r}")
+    return name, given
 
 
 def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:

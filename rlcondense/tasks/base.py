@@ -40,10 +40,13 @@ class Task(ABC):
         replays: whether the same actions give the same bits on every machine, so that a dataset
             can be shipped as a trace. Sines, and whatever else a library rounds as it likes, do
             not.
+        levels_are_reset_seeds: whether a level is the seed that Gymnasium's environment is reset
+            with, so that Minari's record of these seeds names the levels of a dataset.
     """
 
     api_version: ClassVar[int] = 1
     replays: ClassVar[bool] = True
+    levels_are_reset_seeds: ClassVar[bool] = False
     id: str
     score_range: tuple[float, float] | None
     random_return: Mapping[str, ReturnEstimate]

@@ -14,7 +14,8 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.config import check_finite
-from rlcondense.errors import BadConfig
+from rlcondense.datasets.columns import channels_last, check_action_space
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
 
@@ -37,6 +38,7 @@ class GymnasiumTask(LevelTask):
     """
 
     replays = False
+    levels_are_reset_seeds = True
 
     id: str
     env: str
@@ -69,8 +71,8 @@ class GymnasiumTask(LevelTask):
         """One of Gymnasium's environments, with the task's physics.
 
         Raises:
-            BadConfig: Gymnasium cannot make it, it has no attribute of a name in `physics`, or
-                shows no arrays.
+            BadConfig: Gymnasium cannot make it, it has no attribute of a name in `physics`,
+                shows no arrays, or takes neither one of some actions nor a vector of floats.
         """
         shown: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
         try:
@@ -83,6 +85,9 @@ class GymnasiumTask(LevelTask):
             setattr(env.unwrapped, name, value)
         if not isinstance(env.observation_space, gymnasium.spaces.Box):
             raise BadConfig(f"{self.env} shows {env.observation_space}; only arrays are supported")
+        if isinstance(env.action_space, gymnasium.spaces.Discrete) and env.action_space.start != 0:
+            env = FromZero(env)
+        check_action_space(env.action_space, self.env)
         return Shown(env)
 
     def make_vec(
@@ -101,7 +106,7 @@ class Shown(gymnasium.ObservationWrapper[Array, Any, Any]):
         super().__init__(env)
         space = env.observation_space
         assert isinstance(space, gymnasium.spaces.Box)
-        self._channels_last = len(space.shape) == 3 and space.shape[2] < min(space.shape[:2])
+        self._channels_last = channels_last(space.shape)
         self._dtype = np.float32 if space.dtype == np.float64 else space.dtype
         low, high = self.observation(space.low), self.observation(space.high)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=low.dtype.type)
@@ -110,6 +115,21 @@ class Shown(gymnasium.ObservationWrapper[Array, Any, Any]):
         """The observation in its task's type and order."""
         shown = np.moveaxis(observation, 2, 0) if self._channels_last else observation
         return np.asarray(shown, self._dtype)
+
+
+class FromZero(gymnasium.ActionWrapper[Array, Any, Any]):
+    """An environment whose discrete actions are numbered from 0 on, whatever its own start at."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        space = env.action_space
+        assert isinstance(space, gymnasium.spaces.Discrete)
+        self._start = space.start
+        self.action_space = gymnasium.spaces.Discrete(space.n)
+
+    def action(self, action: Any) -> Any:
+        """The action as the environment numbers it."""
+        return action + self._start
 
 
 class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
@@ -168,10 +188,11 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
 
 
 def _number(reward: Any) -> float:
-    """A reward as a number, which an array of one element is too."""
-    if np.size(reward) != 1:
-        raise BadConfig(f"a reward must be a number, not {reward!r}")
-    return float(np.asarray(reward, np.float64).item())
+    """A reward as a number, which an array of one element is, too."""
+    try:
+        return float(np.asarray(reward).item())
+    except (TypeError, ValueError):
+        raise CorruptArtifact(f"a reward is {reward!r:.80}, not one number") from None
 
 
 class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):

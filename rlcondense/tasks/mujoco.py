@@ -200,6 +200,7 @@ class MujocoTask(LevelTask):
     """
 
     replays = False
+    levels_are_reset_seeds = True
 
     id: str
     env: str

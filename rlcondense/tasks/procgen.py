@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -22,6 +23,15 @@ GAMES = (
     "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot",
 )  # fmt: skip
 MODES = ("easy", "hard")
+# How a state is drawn: options of Procgen that change the picture and nothing else. (Another one,
+# `restrict_themes`, also changes the sizes of sprites, and with them what happens.)
+VIEWS: Mapping[str, Mapping[str, bool]] = MappingProxyType(
+    {
+        "ordinary": {},
+        "plain": {"use_backgrounds": False, "use_monochrome_assets": True},
+        "bare": {"use_backgrounds": False},
+    }
+)
 NUM_ACTIONS = 15
 OBSERVATION_SHAPE = (3, 64, 64)
 
@@ -31,12 +41,17 @@ Actions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ProcgenTask(Task):
-    """One game in one mode.
+    """One game in one mode, seen in one way.
+
+    Tasks that differ in their view alone are the same game: with the same actions, the same
+    rewards, episode ends and levels follow.
 
     Args:
         id: catalogue id.
         game: one of `GAMES`.
         mode: `easy` or `hard`.
+        view: `ordinary`; `plain`, without backgrounds and with one flat colour for each type of
+            thing; or `bare`, without backgrounds but with sprites.
         seen: first level and number of levels that training data comes from.
         heldout: first level and number of levels kept for evaluation.
         score_range: the published constants of the normalised score.
@@ -47,6 +62,7 @@ class ProcgenTask(Task):
     id: str
     game: str
     mode: str = "easy"
+    view: str = "ordinary"
     seen: tuple[int, int] = (0, 200)
     heldout: tuple[int, int] = (10_000, 10_000)
     score_range: tuple[float, float] | None = None
@@ -58,6 +74,8 @@ class ProcgenTask(Task):
             raise UnknownName("Procgen game", self.game, GAMES)
         if self.mode not in MODES:
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.view not in VIEWS:
+            raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
         shared = range(
             max(self.seen[0], self.heldout[0]),
             min(sum(self.seen), sum(self.heldout)),
@@ -89,6 +107,7 @@ class ProcgenTask(Task):
             seed=seed,
             num_threads=num_threads,
             copy=copy,
+            view=self.view,
         )
 
 
@@ -109,6 +128,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         num_threads: C++ threads; no effect on the levels or the frames.
         copy: give out copies. False gives views on Procgen's own buffers, valid until the next
             step, which costs nothing.
+        view: one of `VIEWS`.
 
     Example:
         >>> env = ProcgenVectorEnv("starpilot", "easy", range(200), num_envs=2, seed=0)
@@ -130,12 +150,13 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         seed: int,
         num_threads: int = 1,
         copy: bool = True,
+        view: str = "ordinary",
     ) -> None:
         if num_envs < 1:
             raise BadConfig(f"num_envs must be at least 1, not {num_envs}")
         if not 0 <= seed < 2**31 - 1:
             raise BadConfig(f"a Procgen seed must lie in [0, 2**31 - 1), not {seed}")
-        self.game, self.mode, self.levels = game, mode, levels
+        self.game, self.mode, self.levels, self.view = game, mode, levels, view
         self.num_envs = num_envs
         self.num_threads = num_threads
         self.copy = copy
@@ -158,6 +179,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
             num_levels=len(self.levels),
             rand_seed=seed,
             num_threads=self.num_threads,
+            **VIEWS[self.view],
         )
         self._env._reuse_arrays = True  # its own switch for views instead of copies
         self._fresh = True
@@ -249,6 +271,7 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
         mode: `easy` or `hard`.
         split: `seen` or `heldout` levels.
         render_mode: `rgb_array` or None.
+        view: one of `VIEWS`.
         **levels: other levels than the usual ones, as `ProcgenTask` takes them.
 
     Example:
@@ -263,11 +286,12 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
         mode: str = "easy",
         split: str = "seen",
         render_mode: str | None = None,
+        view: str = "ordinary",
         **levels: Any,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise BadConfig(f"render_mode must be 'rgb_array' or None, not {render_mode!r}")
-        self._task = ProcgenTask(f"procgen/{game}-{mode}-v0", game, mode, **levels)
+        self._task = ProcgenTask(f"procgen/{game}-{mode}-v0", game, mode, view, **levels)
         self._task.check_split(split)
         self.split = split
         self.render_mode = render_mode

@@ -20,7 +20,7 @@ from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import Protocol, evaluate
 from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.making import make_learner, make_method
+from rlcondense.making import make_learner, make_method, make_task
 from rlcondense.policies import NetworkPolicies, random_policies
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
@@ -201,11 +201,37 @@ def test_ppo_against_its_parts(task: Task, tmp_path) -> None:  # type: ignore[no
     frames = torch.randint(0, 256, (512, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
 
     def update() -> None:
-        logits, values = trainer.network.logits_and_value(frames)
+        logits, values = trainer.network.outputs_and_value(frames)
         (logits.square().mean() + values.mean()).backward()
 
     limit = 512 / _seconds(update) / config.epochs
     print(f"\nPPO: {rate:.0f} steps/s, its updates alone {limit:.0f}, ratio {rate / limit:.2f}")
+
+
+def test_ppo_of_the_compact_network_against_the_nature_cnn(tmp_path: Path) -> None:
+    """Steps per second on one core: the compact network on plain frames, Nature on others."""
+
+    def rate(name: str, network: str) -> float:
+        config = PPOConfig(network=network, steps=1, rollout_length=64, epochs=2)
+        trainer = Trainer(make_task(name), config, tmp_path / network, num_threads=0)
+        trainer._rollout()
+        started = time.perf_counter()
+        for _ in range(3):
+            trainer._rollout()
+            trainer._update()
+        return 3 * config.batch_size / (time.perf_counter() - started)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        compact, nature = rate("starpilot-plain", "compact"), rate("starpilot", "nature")
+    finally:
+        torch.set_num_threads(threads)
+    print(
+        f"\nPPO on one core: compact on plain frames {compact:.0f} steps/s, "
+        f"Nature on ordinary ones {nature:.0f}, ratio {compact / nature:.1f}"
+    )
+    assert compact > 2 * nature
 
 
 def test_ppo_against_a_plain_loop(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.spaces import Discrete
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
@@ -144,7 +145,15 @@ class Dreaming(ProcgenTask):
         return env
 
 
-@pytest.mark.parametrize("cls", [Leaky, Overlapping, Drifting, Swapped, Dreaming])
+class FromOne(ProcgenTask):
+    """actions_are_numbers_from_0_or_floats: start at 1; they must start at 0"""
+
+    @property
+    def action_space(self) -> Discrete:
+        return Discrete(15, start=1)
+
+
+@pytest.mark.parametrize("cls", [Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne])
 def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, reason = (cls.__doc__ or "").strip().split(": ")
     entry = Entry("tasks", "tests/faulty-v0", f"{__name__}:{cls.__name__}", {"game": "starpilot"})

@@ -12,7 +12,7 @@ from rlcondense.cli import main
 from rlcondense.experts.es import ESConfig, evolve_policy, evolve_to
 from rlcondense.making import make_task
 from rlcondense.methods import checkpoint as checkpoints
-from rlcondense.methods.unrolled import fresh_from
+from rlcondense.methods.students import fresh_from
 from rlcondense.networks import NetworkSpec
 from rlcondense.populations import Population
 from rlcondense.tasks.base import Task

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
-from rlcondense.experts import ppo, zoo
+from rlcondense.experts import ppo, runs, zoo
 from rlcondense.experts.ppo import PPOConfig, Trainer
 from rlcondense.experts.training import train_expert
 from rlcondense.tasks.base import Task
@@ -34,7 +34,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(task: Task, tmp_path: Path
     resumed = Trainer(task, _config(256), tmp_path / "parts", resume=True).train()
     assert (whole.steps, resumed.steps) == (256, 256)
     assert torch.equal(_parameters(whole.network), _parameters(resumed.network))
-    log = [json.loads(line) for line in (tmp_path / "parts" / ppo.LOG).read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / "parts" / runs.LOG).read_text().splitlines()]
     assert [entry["steps"] for entry in log] == [64, 128, 192, 256]
     assert {"seconds", "steps_per_second", "return", "entropy"} <= log[0].keys()
 
@@ -99,10 +99,10 @@ def test_groups_must_divide_the_environments() -> None:
 
 def test_steps_after_the_checkpoint_are_logged_once(task: Task, tmp_path: Path) -> None:
     Trainer(task, _config(64), tmp_path).train()
-    with (tmp_path / ppo.LOG).open("a") as log:
+    with (tmp_path / runs.LOG).open("a") as log:
         log.write('{"steps": 128}\n{"ste')
     Trainer(task, _config(128), tmp_path, resume=True).train()
-    log = [json.loads(line) for line in (tmp_path / ppo.LOG).read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / runs.LOG).read_text().splitlines()]
     assert [entry["steps"] for entry in log] == [64, 128]
     assert "return" in log[1]
 
@@ -114,7 +114,7 @@ def test_a_training_is_only_discarded_when_one_says_so(task: Task, tmp_path: Pat
     (tmp_path / zoo.SNAPSHOTS / "48.safetensors").touch()
     b = Trainer(task, _config(64), tmp_path, restart=True).train()
     assert torch.equal(_parameters(a.network), _parameters(b.network))
-    assert len((tmp_path / ppo.LOG).read_text().splitlines()) == 1
+    assert len((tmp_path / runs.LOG).read_text().splitlines()) == 1
     assert {p.stem for p in (tmp_path / zoo.SNAPSHOTS).iterdir()} == {"0", "64"}
 
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -
     other = PPOConfig(**{**SMALL, "epochs": 1}, steps=64)  # type: ignore[arg-type]
     with pytest.raises(BadConfig, match=r"other settings: epochs was 2, is 1$"):
         Trainer(task, other, tmp_path, resume=True)
-    file = tmp_path / ppo.CHECKPOINT
+    file = tmp_path / runs.CHECKPOINT
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):
         Trainer(task, _config(64), tmp_path, resume=True)
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -
 
 def test_rewards_are_scaled_by_the_spread_of_discounted_returns() -> None:
     rng = np.random.default_rng(0)
-    scale = ppo._RewardScale(32, 0.9)
+    scale = ppo.RewardScale(32, 0.9)
     returns = np.zeros(32)
     history = []
     for _ in range(300):

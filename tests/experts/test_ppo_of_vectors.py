@@ -46,7 +46,9 @@ def test_the_catalogues_settings_of_cartpole_train_an_expert_in_seconds(tmp_path
     assert path.stat().st_size < 30_000
     expert = zoo.load_expert("classic/cartpole-v0", tmp_path)
     assert (expert.network.spec.width, expert.network.spec.activation) == (64, "tanh")
-    assert evaluate_expert("cartpole", folder=tmp_path, episodes=20)["seen"]["mean"] > 150
+    assert (
+        evaluate_expert("cartpole", folder=tmp_path, episodes=20)["returns"]["seen"]["mean"] > 150
+    )
     mixed = collect_dataset(make_task("cartpole"), "mixed", folder=tmp_path, episodes=20)
     assert mixed.lengths.max() > 3 * mixed.lengths.min()
 
@@ -137,13 +139,13 @@ def test_a_potential_pays_for_its_rise_and_nothing_over_an_episode(tmp_path: Pat
 def test_gaussians_have_the_densities_and_entropies_of_torchs() -> None:
     outputs = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     ours, theirs = (
-        ppo._Gaussian(outputs),
+        ppo.Gaussian(outputs),
         torch.distributions.Normal(outputs[:, :3], outputs[:, 3:].exp()),
     )
     drawn = ours.draw(torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours.log_probs(drawn), theirs.log_prob(drawn).sum(1))
     torch.testing.assert_close(ours.entropy(), theirs.entropy().sum(1))
-    many = ppo._Gaussian(torch.tensor([[1.0, -1.0, 0.0, -2.0]]).expand(20_000, 4))
+    many = ppo.Gaussian(torch.tensor([[1.0, -1.0, 0.0, -2.0]]).expand(20_000, 4))
     sample = many.draw(torch.Generator().manual_seed(2))
     torch.testing.assert_close(sample.mean(0), torch.tensor([1.0, -1.0]), atol=0.03, rtol=0)
     torch.testing.assert_close(

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from rlcondense.cloning import shuffled_batches
+from rlcondense.cloning import DISCRETE_LOSSES, row_losses, shuffled_batches
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.learners import bc
 from rlcondense.learners.bc import BCConfig, _Rows, _shifted, _train
 from rlcondense.making import make_learner, make_method
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.networks import NetworkSpec
-from rlcondense.policies import NetworkPolicies, random_policies
+from rlcondense.policies import NetworkPolicies, load_policies, random_policies
 from rlcondense.tasks.base import Task
 from tests.small_tasks import Reach, play
 
@@ -49,6 +52,7 @@ def test_a_policy_depends_on_its_own_seed_alone(small: CondensedDataset, task: T
     [
         {"network": "nature"},
         {"loss": "softmax-mse"},
+        {"loss": "softmax-mae"},
         {"loss": "nll"},
         {"input": "raw"},
         {"updates": 4},
@@ -95,13 +99,13 @@ def test_students_trained_together_are_those_trained_alone(
     spec = NetworkSpec(network, (3, 64, 64), 15)
 
     def train(seeds: list[int]) -> list[torch.Tensor]:
-        networks = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
+        networks, _ = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
         return [torch.cat([p.flatten() for p in network.parameters()]) for network in networks]
 
     together, alone = train([3, 4, 5]), [train([seed])[0] for seed in (3, 4, 5)]
     assert not torch.equal(alone[0], alone[1])
     for a, b in zip(together, alone, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
 
 
 def test_a_random_crop_shifts_each_frame_by_up_to_four_pixels_and_repeats_edges() -> None:
@@ -192,7 +196,7 @@ def test_students_of_continuous_actions_trained_together_are_those_trained_alone
     spec = NetworkSpec("mlp", (2,), 2, width=32, head="gaussian")
 
     def train(seeds: list[int]) -> list[torch.Tensor]:
-        networks = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
+        networks, _ = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
         return [torch.cat([p.flatten() for p in network.parameters()]) for network in networks]
 
     together, alone = train([3, 4]), [train([seed])[0] for seed in (3, 4)]
@@ -213,8 +217,99 @@ def test_four_continuous_actions_learned_by_heart_leave_every_number_finite(
     assert acted == pytest.approx(np.asarray(few.actions), abs=0.1)
 
 
+@pytest.mark.parametrize("loss", DISCRETE_LOSSES)
 def test_a_loss_of_distributions_is_refused_for_continuous_actions(
-    reaches: CondensedDataset,
+    loss: str, reaches: CondensedDataset
 ) -> None:
-    with pytest.raises(BadConfig, match="'softmax-mse' is for discrete actions"):
-        make_learner("bc", network="mlp", loss="softmax-mse").fit(reaches, task=REACH, seeds=(0,))
+    with pytest.raises(BadConfig, match=f"'{loss}' is for discrete actions"):
+        make_learner("bc", network="mlp", loss=loss).fit(reaches, task=REACH, seeds=(0,))
+
+
+def test_losses_of_the_softmax_are_means_over_actions() -> None:
+    logits, targets = torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.eye(2)
+    p = 1 / (1 + math.exp(-3))
+    for name, expected in (("softmax-mse", [0.25, p**2]), ("softmax-mae", [0.5, p])):
+        assert row_losses(logits, targets, name).tolist() == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: TransitionDataset, task: Task) -> CondensedDataset:
+    return make_method("full-converged", labels="soft").condense(tiny, task=task, budget=len(tiny))
+
+
+def test_whole_episodes_are_held_back(whole: CondensedDataset, tiny: TransitionDataset) -> None:
+    held = whole.held_back
+    assert held is not None
+    kinds = [set(held[rows.start : rows.stop]) for rows in tiny.episodes]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert 1 <= sum(kind == {True} for kind in kinds) < len(kinds)
+
+
+def test_students_are_not_trained_on_what_is_held_back(
+    whole: CondensedDataset, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bc, "CAP", 1)
+    monkeypatch.setattr(bc, "LOOKS", 1)  # the loss is taken at the end alone, and decides nothing
+    spoilt = np.array(whole.observations)
+    spoilt[whole.held_back] = 255
+    others = replace(whole, observations=spoilt)
+    settings = {"updates": 2, "batch_size": 512, "network": "mlp", "width": 8}
+    plain, changed = (_fit(data, task, **settings) for data in (whole, others))
+    assert torch.equal(_weights(plain), _weights(changed))
+    assert plain.training["held_back_loss"] != changed.training["held_back_loss"]  # type: ignore[index]
+
+
+def test_training_ends_when_the_held_back_loss_has_stopped_falling(
+    whole: CondensedDataset, task: Task
+) -> None:
+    # Rows learned by heart, whose labels tell nothing of the rows held back.
+    rng = np.random.default_rng(0)
+    probs = np.eye(15, dtype=np.float32)[rng.integers(0, 15, len(whole))]
+    noise = replace(whole, action_probs=probs)
+    settings = {
+        "updates": 20, "batch_size": 16, "network": "mlp", "width": 32, "learning_rate": 0.01
+    }  # fmt: skip
+    policies = _fit(noise, task, (0, 1), **settings)
+    told = policies.training
+    assert told is not None
+    for losses, best in zip(told["held_back_loss"], told["best_update"], strict=True):
+        assert told["updates"][int(np.argmin(losses))] == best
+        assert len(losses) < bc.LOOKS
+        assert len(losses) - 1 - int(np.argmin(losses)) == bc.PATIENCE
+    again = _fit(noise, task, (1,), **settings)
+    assert torch.equal(_weights(policies, 1), _weights(again))
+
+
+def test_students_that_stop_together_have_the_losses_of_those_alone(
+    whole: CondensedDataset, task: Task
+) -> None:
+    config = BCConfig(network="mlp", width=8, updates=2, batch_size=64)
+    rows = _Rows(whole, whole.column("action_probs").astype(np.float32), "cpu")
+    spec = NetworkSpec("mlp", (3, 64, 64), 15, width=8)
+
+    def losses(seeds: list[int]) -> list[list[float]]:
+        _, curve = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
+        assert curve is not None
+        return [row[:4] for row in curve.losses]
+
+    np.testing.assert_allclose(losses([3, 4]), losses([3]) + losses([4]), rtol=1e-4)
+
+
+def test_a_lower_temperature_sharpens_the_policy(small: CondensedDataset, task: Task) -> None:
+    frames, which = np.asarray(small.observations[:5]), np.zeros(5, np.int64)
+    plain, sharp = (_fit(small, task, temperature=t) for t in (1.0, 0.5))
+    assert torch.equal(_weights(plain), _weights(sharp))
+    squared = plain.action_probs(frames, which) ** 2
+    np.testing.assert_allclose(
+        sharp.action_probs(frames, which), squared / squared.sum(1, keepdims=True), rtol=1e-5
+    )
+
+
+def test_a_temperature_is_kept_with_the_policies(
+    small: CondensedDataset, task: Task, tmp_path: Path
+) -> None:
+    policies = _fit(small, task, temperature=0.5)
+    policies.save(tmp_path)
+    frames, which = np.asarray(small.observations[:5]), np.zeros(5, np.int64)
+    read = load_policies(tmp_path)
+    assert (read.action_probs(frames, which) == policies.action_probs(frames, which)).all()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.errors import BadConfig
 from rlcondense.experts.zoo import Expert
-from rlcondense.making import make_method
+from rlcondense.making import make_learner, make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.condensed import Budget, CondensedDataset
 from rlcondense.methods.distmatch import mean_distance, moment_distance
@@ -126,6 +126,7 @@ def lowered(data: CondensedDataset) -> bool:
         ("dbc", {**STUDENT, "iterations": 15}),
         ("dbc", {**STUDENT, "iterations": 15, "inner_optimiser": "sgd", "inner_rate": 0.1}),
         ("dbc", {**STUDENT, "iterations": 8, "window": None, "segment": 5}),
+        ("dbc", {**STUDENT, "iterations": 15, "loss": "logit-mse", "inner_rate": 0.02}),
         ("av-pbc", {**STUDENT, "iterations": 15, "policy": "offline-rl", "policy_updates": 20}),
         ("trajmatch", {**TEACHERS, "network": "mlp", "iterations": 25}),
         ("distmatch", {"network": "mlp", "iterations": 40, "labels": "learned"}),
@@ -153,6 +154,8 @@ def test_frames_and_labels_move_and_the_loss_falls(id_: str, settings: dict[str,
         ("av-pbc", {**STUDENT, "network": None, "policy_updates": 20}),
         ("trajmatch", TEACHERS),
         ("gradmatch", {"network": "mlp", "labels": "learned", "learning_rate": 5.0}),
+        ("distmatch", {"network": "mlp", "learning_rate": 5.0}),
+        ("frepo", {"network": "mlp", "pool": 2, "oldest": 4}),
     ],
 )
 def test_continuous_actions_are_learned_within_their_bounds(
@@ -168,6 +171,37 @@ def test_continuous_actions_are_learned_within_their_bounds(
     assert data.report is not None
     assert data.report.matching_loss is not None
     assert data.report.matching_loss.after < data.report.matching_loss.before
+
+
+def test_steps_of_sgd_on_the_data_are_in_proportion_to_the_gradient() -> None:
+    """Of vectors in whole deviations; momentum adds what it should."""
+    settings = {**STUDENT, "network": None, "outer_optimiser": "sgd", "label_learning_rate": 1e-9}
+
+    def moved(**more: Any) -> np.ndarray:
+        method = make_method("dbc", **{**settings, "iterations": 1, "learning_rate": 1e-3, **more})
+        data = method.condense(REACH_DATA, task=REACH, budget=6)
+        return data.observations - REACH_DATA.observations[data.initial_indices]
+
+    one = moved()
+    assert np.abs(one).max() > 0
+    assert np.allclose(moved(learning_rate=2e-3), 2 * one, rtol=1e-2, atol=1e-7)
+    plain, heavy = (moved(iterations=2, outer_momentum=m) for m in (0.0, 0.9))
+    assert np.allclose(heavy - plain, 0.9 * one, rtol=0.1, atol=1e-6)
+
+
+def test_labels_of_a_logit_loss_are_real_valued_targets_that_bc_regresses() -> None:
+    settings = {**STUDENT, "iterations": 5, "loss": "logit-mse", "label_learning_rate": 0.5}
+    data = make_method("dbc", **settings).condense(GRID_DATA, task=GRID, budget=8)
+    assert data.label_kind == "soft"
+    assert data.targets is not None
+    assert data.action_probs is not None
+    assert np.allclose(data.action_probs, torch.from_numpy(data.targets).softmax(1), atol=1e-6)
+    assert data.targets.min() < 0 < data.targets.max()
+    fit = {"network": "mlp", "width": 64, "updates": 400, "batch_size": None}
+    [student] = make_learner("bc", loss="logit-mse", **fit).fit(data, task=GRID, seeds=[0]).networks
+    with torch.no_grad():
+        errors = student(torch.from_numpy(data.observations)) - torch.from_numpy(data.targets)
+    assert errors.abs().mean() < 0.3 * np.abs(data.targets).mean()
 
 
 def test_hard_continuous_actions_stay_and_soft_ones_are_refused() -> None:

@@ -469,5 +469,6 @@ def test_policies_that_tell_nothing_are_passed_over(tiny: TransitionDataset) -> 
 def test_every_finding_is_explained() -> None:
     assert set(EXPLANATIONS) == {
         "non-finite-rows", "moved-nothing", "missing-actions", "duplicate-rows", "loss-rose",
-        "far-from-data", "constant-student",
+        "far-from-data", "constant-student", "another-task", "another-expert", "heldout-data",
+        "lossy-frames",
     }  # fmt: skip

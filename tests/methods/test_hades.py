@@ -20,7 +20,7 @@ from rlcondense.making import make_learner, make_method, make_task
 from rlcondense.methods import checkpoint as checkpoints
 from rlcondense.methods.condensed import Budget, CondensedDataset, load_condensed
 from rlcondense.methods.hades import Moments
-from rlcondense.methods.unrolled import fresh_from
+from rlcondense.methods.students import fresh_from
 from rlcondense.networks import NetworkSpec
 from rlcondense.policies import head_of, network_from_arrays
 from rlcondense.populations import Played, Population, cloned, play

@@ -9,13 +9,15 @@ import torch
 
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.config import config_json
+from rlcondense.datasets.columns import check_rows
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
 from rlcondense.files import write_arrays, write_json
 from rlcondense.making import make_method
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import Budget, CondensedDataset, check_rows, load_condensed
+from rlcondense.methods.condensed import Budget, CondensedDataset, load_condensed
 from rlcondense.methods.random_balanced import balanced_rows, shares
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
@@ -117,6 +119,20 @@ def test_columns_made_elsewhere_are_checked(
         check_rows(load_condensed(tmp_path).arrays(), task, "theirs")
 
 
+def test_real_valued_targets_are_kept_and_checked(task: Task, tmp_path: Path) -> None:
+    frames, weights = np.zeros((2, 3, 64, 64), np.uint8), np.ones(2, np.float32)
+    targets = np.arange(30, dtype=np.float32).reshape(2, 15)
+    data = CondensedDataset(frames, np.zeros(2, int), weights=weights, targets=targets)
+    data.save(tmp_path)
+    again = load_condensed(tmp_path)
+    assert np.array_equal(again.targets, targets)  # type: ignore[arg-type]
+    assert again.sha256 == data.sha256 != replace(data, targets=None).sha256
+    check_rows(again.arrays(), task, "theirs")
+    narrow = replace(data, targets=targets[:, :3])
+    with pytest.raises(CorruptArtifact, match=r"gave targets of \(3,\), not 15"):
+        check_rows(narrow.arrays(), task, "theirs")
+
+
 @pytest.mark.parametrize("name", ["source_indices", "initial_indices"])
 @pytest.mark.parametrize(
     ("rows", "message"),
@@ -208,6 +224,25 @@ def test_bc_10_25_40_keep_the_best_episodes(tiny: TransitionDataset, task: Task)
         assert len(kept) == 10 * percent // 100
         assert sorted(returns[kept]) == sorted(np.sort(returns)[::-1][: len(kept)])
         assert len(data) == sum(len(tiny.episodes[i]) for i in kept)
+
+
+def test_a_random_fraction_is_of_the_episodes_kept(tiny: TransitionDataset, task: Task) -> None:
+    whole = condense("bc-40", tiny, task).source_indices
+    method = make_method("bc-40", fraction=0.2)
+    budget = Budget(percent=40, unit="episodes")
+    fifths = [method.condense(tiny, task=task, budget=budget, seed=s) for s in (0, 0, 1)]
+    assert whole is not None
+    for fifth in fifths:
+        assert fifth.source_indices is not None
+        assert len(np.unique(fifth.source_indices)) == len(fifth) == len(whole) // 5
+        assert np.isin(fifth.source_indices, whole).all()
+        assert "episodes" not in fifth.provides()
+    assert fifths[0].sha256 == fifths[1].sha256 != fifths[2].sha256
+    assert method.stochastic
+    assert not make_method("bc-40").stochastic
+    assert "fraction" not in config_json(make_method("bc-40").config)
+    with pytest.raises(BadConfig, match=r"fraction must lie in \(0, 1\], not 0"):
+        make_method("bc-40", fraction=0)
 
 
 def test_of_equal_returns_the_earlier_episode_is_kept(tiny: TransitionDataset, task: Task) -> None:

@@ -12,22 +12,23 @@ from gymnasium.spaces import Box, Discrete
 
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
-from rlcondense.cloning import row_losses
+from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.making import make_learner, make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.condensed import Budget, CondensedDataset
-from rlcondense.methods.features import targets_of
+from rlcondense.methods.features import cloned_network, targets_of
 from rlcondense.methods.gradient_omp import GradientOMPConfig, critic_factors, policy_factors
 from rlcondense.methods.grand import gradient_norms
-from rlcondense.methods.herding import herd
+from rlcondense.methods.herding import herd, herd_each
 from rlcondense.methods.k_center import farthest_first
 from rlcondense.methods.k_means import nearest_to_centres
 from rlcondense.methods.pursuit import HeadGradients, matching_pursuit, refit
 from rlcondense.methods.return_weighted import exponential, indicator
 from rlcondense.methods.sdr import draw, state_density, stepwise_clip
 from rlcondense.methods.values import GAMMA, action_values
+from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.progress import silent
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
@@ -99,9 +100,43 @@ def test_soft_labels_are_the_datas(id_: str, few: TransitionDataset) -> None:
 
 
 @pytest.mark.parametrize("id_", BY_NETWORK)
-def test_what_needs_discrete_actions_says_so(id_: str) -> None:
-    with pytest.raises(BadConfig, match="task 'checks/box-v0' has no discrete actions"):
-        make_method(id_).condense(sample_box_data(), task=SampleBoxTask(), budget=12)
+def test_selections_take_continuous_actions(id_: str) -> None:
+    data, task = sample_box_data(), SampleBoxTask()
+    quick = catalogue.find("methods", id_).facts.get("check_config", {})
+    kept = make_method(id_, **{**quick, "network": "mlp"}).condense(data, task=task, budget=12)
+    assert kept.label_kind == "continuous"
+    assert kept.source_indices is not None
+    assert len(np.unique(kept.source_indices)) == 12
+    assert np.array_equal(kept.actions, data.actions[kept.source_indices])
+
+
+@pytest.mark.parametrize(
+    ("id_", "settings", "message"),
+    [
+        ("random-balanced", {}, "discrete actions only"),
+        ("herding", {"classes": "per-class"}, "classes=per-class is for discrete actions"),
+        ("k-center", {"labels": "soft"}, "soft labels are for discrete actions"),
+        ("qmatch", {}, "has no discrete actions"),
+    ],
+)
+def test_what_is_for_discrete_actions_says_so(
+    id_: str, settings: dict[str, str], message: str
+) -> None:
+    network = {} if id_ == "random-balanced" else {"network": "mlp"}
+    with pytest.raises(BadConfig, match=message):
+        make_method(id_, **network, **settings).condense(
+            sample_box_data(), task=SampleBoxTask(), budget=12
+        )
+
+
+def test_rows_whose_actions_are_unlike_the_others_are_the_hardest_where_continuous() -> None:
+    data, odd = sample_box_data(), np.arange(5, 200, 40)
+    actions = np.full_like(data.actions, 0.5)
+    actions[odd] = (-1.0, 3.0)
+    data = replace(data, actions=actions, known_sha256="")
+    method = make_method("el2n", network="mlp", updates=5, networks=1)
+    hardest = method.condense(data, task=SampleBoxTask(), budget=len(odd)).source_indices
+    assert np.array_equal(hardest, odd)
 
 
 @pytest.mark.parametrize("id_", ["top-return", "return-weighted"])
@@ -155,6 +190,17 @@ def test_herding_takes_the_best_next_row_each_time() -> None:
         assert rows[i] == others[int(np.argmin(away))]
 
 
+def test_herding_per_class_herds_each_action_by_itself(few: TransitionDataset) -> None:
+    x = np.random.default_rng(3).normal(size=(len(few), 4))
+    rows = herd_each(x, few.actions, 12)
+    for action in range(4):
+        of_action = np.flatnonzero(few.actions == action)
+        expected = of_action[herd(x[of_action], 3)]
+        assert np.array_equal(rows[few.actions[rows] == action], expected)
+    kept = keep("herding", few, classes="per-class")
+    assert np.bincount(kept.actions).tolist() == [3, 3, 3, 3]
+
+
 def test_k_means_finds_one_row_of_each_cluster() -> None:
     rng = np.random.default_rng(0)
     centres = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], np.float32)
@@ -203,6 +249,20 @@ def test_gradient_norms_are_those_of_one_row_after_another(
         expected = torch.cat([g.flatten() for g in gradients]).norm().item()
         assert found[row] == pytest.approx(expected, rel=1e-4)
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_gradient_norms_of_gaussian_policies_count_the_spread() -> None:
+    data = sample_box_data()
+    problem = Problem(data, SampleBoxTask(), Budget(size=1), None, 0, "cpu", silent)
+    network = PolicyNetwork(NetworkSpec("mlp", (5,), 2, width=8, head="gaussian"))
+    targets = targets_of(problem, "hard")[:4]
+    found = gradient_norms(network, data.observations[:4], targets, problem)
+    for row in range(4):
+        x = torch.from_numpy(data.observations[row : row + 1])
+        loss = gaussian_losses(network(x), targets[row : row + 1]).sum()
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        expected = torch.cat([g.flatten() for g in gradients]).norm().item()
+        assert found[row] == pytest.approx(expected, rel=1e-4)
 
 
 def test_top_return_keeps_the_best_episodes_and_cuts_the_last(few: TransitionDataset) -> None:
@@ -356,8 +416,6 @@ def test_factors_are_the_gradient_of_the_head(
         assert np.allclose(errors[np.arange(len(few)), few.actions], error, atol=1e-5)
         assert (np.count_nonzero(errors, 1) <= 1).all()
         return
-    from rlcondense.methods.features import cloned_network
-
     head = cloned_network(problem_of(few), "mlp", 3, "hard", 5).head
     for row in (0, 9):
         loss = torch.nn.functional.cross_entropy(head(features[row]), actions[row])
@@ -365,6 +423,43 @@ def test_factors_are_the_gradient_of_the_head(
         found = np.outer(errors[row], inputs[row])
         assert np.allclose(found[:, :-1], weight, atol=1e-5)
         assert np.allclose(found[:, -1], bias, atol=1e-5)
+
+
+def test_factors_of_a_gaussian_policy_are_the_gradient_of_its_head() -> None:
+    data = sample_box_data()
+    problem = Problem(data, SampleBoxTask(), Budget(size=1), None, 0, "cpu", silent)
+    errors, inputs = policy_factors(problem, GradientOMPConfig(network="mlp", updates=3), 5)
+    network = cloned_network(problem, "mlp", 3, "hard", 5)
+    for row in (0, 9):
+        x, action = (torch.from_numpy(c[row : row + 1]) for c in (data.observations, data.actions))
+        loss = gaussian_losses(network(x), action).sum()
+        [weight, bias] = torch.autograd.grad(loss, [network.head.weight, network.head.bias])
+        found = np.outer(errors[row], inputs[row])
+        assert np.allclose(found[:, :-1], weight, rtol=1e-3, atol=1e-5)
+        assert np.allclose(found[:, -1], bias, rtol=1e-3, atol=1e-5)
+
+
+def test_a_critic_of_continuous_actions_is_linear_in_its_features_and_learns() -> None:
+    """Episodes of one step, whose reward is the first action."""
+    rng, n, space = np.random.default_rng(0), 300, SampleBoxTask.action_space
+    actions = rng.uniform(space.low, space.high, (n, 2)).astype(np.float32)
+    data = TransitionDataset(
+        observations=rng.uniform(-1, 1, (n, 5)).astype(np.float32),
+        actions=actions,
+        rewards=actions[:, 0].copy(),
+        terminations=np.ones(n, bool),
+        truncations=np.zeros(n, bool),
+        episode_ids=np.arange(n),
+        steps=np.zeros(n, int),
+    )
+    problem = Problem(data, SampleBoxTask(), Budget(size=1), None, 0, "cpu", silent)
+    values = action_values(problem, "mlp", 60, seed=0)
+    assert np.corrcoef(values.q, data.rewards)[0, 1] > 0.5
+    inputs = np.concatenate([values.features, np.ones((n, 1))], 1)  # 257 numbers, 300 rows
+    rest = values.q - inputs @ np.linalg.lstsq(inputs, values.q, rcond=None)[0]
+    assert np.abs(rest).max() < 1e-3 * values.q.std()
+    errors, _ = critic_factors(problem, GradientOMPConfig(network="mlp", updates=2), 5)
+    assert errors.shape == (n, 1)
 
 
 @pytest.mark.parametrize("gradient", ["policy", "critic"])

@@ -46,7 +46,7 @@ def test_every_cell_is_planned_once_with_its_reference_rows() -> None:
         "random 10 bc seed 0", "random 10 bc seed 1", "random 20 bc seed 0", "random 20 bc seed 1",
         "gradmatch 10 bc seed 0", "gradmatch 10 bc seed 1",
         "gradmatch 20 bc seed 0", "gradmatch 20 bc seed 1",
-        "full 100% of transitions bc seed 0",
+        "full-converged 100% of transitions bc seed 0", "full 100% of transitions bc seed 0",
     ]  # fmt: skip
     ids = [p.id for p in planned]
     assert len(set(ids)) == len(ids)

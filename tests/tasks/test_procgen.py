@@ -11,10 +11,11 @@ from gymnasium.utils.env_checker import check_env
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.making import make_task
+from rlcondense.tasks import procgen
 from rlcondense.tasks.base import SPLITS, Task
-from rlcondense.tasks.procgen import GAMES, MODES, ProcgenTask
+from rlcondense.tasks.procgen import GAMES, MODES, VIEWS, ProcgenTask
 
-ALL = [f"procgen/{game}-{mode}-v0" for game in GAMES for mode in MODES]
+ALL = [f"procgen/{game}-{kind}-v0" for game in GAMES for kind in (*MODES, "plain")]
 
 
 def _play(env, steps: int, seed: int = 0):  # type: ignore[no-untyped-def]
@@ -150,6 +151,62 @@ def test_a_single_environment_goes_on_to_the_next_level_after_the_end() -> None:
     env.close()
 
 
+def _first_parting(game: str, view: str, steps: int) -> int | None:
+    """The first step after which a view's rewards, episode ends or levels are not the ordinary."""
+    envs = [
+        ProcgenTask("x", game, view=v).make_vec("seen", 8, seed=3, copy=False)
+        for v in ("ordinary", view)
+    ]
+    rng = np.random.default_rng(0)
+    for env in envs:
+        env.reset()
+    parted = None
+    for step in range(steps):
+        actions = rng.integers(0, 15, 8)
+        ours, theirs = (env.step(actions) for env in envs)
+        alike = all((a == b).all() for a, b in zip(ours[1:4], theirs[1:4], strict=True))
+        if not (alike and (ours[4]["level_seed"] == theirs[4]["level_seed"]).all()):
+            parted = step
+            break
+    for env in envs:
+        env.close()
+    return parted
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_every_view_of_every_game_keeps_in_step_with_the_ordinary_one(game: str) -> None:
+    for view in set(VIEWS) - {"ordinary"}:
+        assert _first_parting(game, view, 250) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", GAMES)
+def test_every_view_keeps_in_step_for_long(game: str) -> None:
+    for view in set(VIEWS) - {"ordinary"}:
+        assert _first_parting(game, view, 3000) is None
+
+
+def test_a_view_that_changes_what_happens_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    themed = {**VIEWS, "themed": {"restrict_themes": True}}
+    monkeypatch.setattr(procgen, "VIEWS", themed)
+    assert _first_parting("bigfish", "themed", 250) is not None
+
+
+def test_views_show_fewer_and_fewer_colours() -> None:
+    def colours(view: str) -> int:
+        env = ProcgenTask("x", "starpilot", view=view).make_vec("seen", 4, seed=0)
+        frames = _play(env, 60)[-1][0]
+        env.close()
+        return len(np.unique(frames.transpose(0, 2, 3, 1).reshape(-1, 3), axis=0))
+
+    assert 1 < colours("plain") < colours("bare") < colours("ordinary")
+
+
+def test_caveflyers_plain_task_keeps_its_sprites() -> None:
+    views = {game: make_task(f"{game}-plain").view for game in GAMES}  # type: ignore[attr-defined]
+    assert views == {**dict.fromkeys(GAMES, "plain"), "caveflyer": "bare"}
+
+
 def test_a_method_cannot_make_held_out_levels(task: Task) -> None:
     view = task.seen_only()
     view.make_vec("seen", 1, seed=0).close()
@@ -165,6 +222,8 @@ def test_bad_requests_say_what_is_wrong(task: Task) -> None:
         ProcgenTask("x", "mazes")
     with pytest.raises(BadConfig, match="mode"):
         ProcgenTask("x", "maze", "extreme")
+    with pytest.raises(BadConfig, match="view must be one of ordinary, plain, bare, not 'dark'"):
+        ProcgenTask("x", "maze", view="dark")
 
 
 def test_no_gym_notice_reaches_the_terminal() -> None:

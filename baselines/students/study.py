@@ -1,0 +1,205 @@
+"""Which student should learn from frames by default? What students make of the same rows, measured.
+
+Every line that this writes is one student: a network, trained with some settings on rows of one
+dataset, and its return on *seen* levels; held-out levels play no part in the choice. A line that is
+there already is not computed again, so that a study can be stopped and gone on with, and split
+between processes by task.
+
+    python baselines/students/study.py networks --task starpilot-plain
+    python baselines/students/study.py players --task starpilot-plain
+    python baselines/students/study.py table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rlcondense as rlc
+from rlcondense.datasets.collect import collect
+from rlcondense.datasets.traces import replay
+from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.policies import NetworkPolicies
+from rlcondense.tasks.base import Task
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+SIZES = (150, 500, 1500, None)  # rows; None for all
+EPISODES = 50
+TEMPERATURES = (1.0, 0.5)  # how a student acts: as it learned, and sharpened
+LONG = {"updates": 2500, "batch_size": 128}  # six times the work
+STUDENTS: Mapping[str, Mapping[str, Any]] = {
+    "compact": {"network": "compact"},
+    "nature": {"network": "nature"},
+    "impala-patch4": {"network": "impala-patch4"},
+    "impala-patch4, twice as wide": {"network": "impala-patch4", "width": 2},
+    "impala-patch2": {"network": "impala-patch2"},
+    "impala-patch2, rate 0.001": {"network": "impala-patch2", "learning_rate": 1e-3},
+    "impala-patch2, hard labels": {"network": "impala-patch2", "labels": "hard"},
+    "impala-patch2, 2500 x 128": {"network": "impala-patch2", **LONG},
+    "impala-patch4, 2500 x 128": {"network": "impala-patch4", **LONG},
+}
+# Who plays and who labels: the teacher as it is, or sharpened.
+PLAYERS = {"teacher": (1.0, 1.0), "sharpened": (0.5, 0.5), "sharpened, labels not": (0.5, 1.0)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One student and what it returned.
+
+    Attributes:
+        study: `networks` or `players`.
+        task: alias.
+        name: of the student or the player.
+        rows: that it learned from.
+        temperature: that it acted with.
+        mean: return on seen levels.
+        standard_error: over episodes.
+        train_seconds: of one core.
+    """
+
+    study: str
+    task: str
+    name: str
+    rows: int
+    temperature: float
+    mean: float
+    standard_error: float
+    train_seconds: float
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What no two lines have in common."""
+        return (self.study, self.task, self.name, self.rows, self.temperature)
+
+
+def read_lines() -> list[Line]:
+    """What has been measured before."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    return [Line(**json.loads(line)) for line in text.splitlines()]
+
+
+def measure(
+    study: str, name: str, data: CondensedDataset, task: str, settings: Mapping[str, Any]
+) -> Iterator[Line]:
+    """Train one student and evaluate it on seen levels, at each temperature."""
+    made = rlc.make_task(task)
+    settings = {k: v for k, v in settings.items() if k != "labels"}
+    started = time.process_time()
+    policies = rlc.make_learner("bc", **settings).fit(data, task=made, seeds=[0])
+    seconds = time.process_time() - started
+    assert isinstance(policies, NetworkPolicies)
+    for temperature in TEMPERATURES:
+        policies.temperature = temperature
+        scores = evaluate(policies, made, "seen", protocol=protocol_of(EPISODES)).estimate()
+        yield Line(
+            study, task, name, len(data), temperature,
+            round(scores.mean, 3), round(scores.standard_error, 3), round(seconds, 1),
+        )  # fmt: skip
+
+
+def networks(task: str, only: list[str], sizes: list[int | None]) -> Iterator[Line]:
+    """Train every student on random rows of a task's data, and on all of them."""
+    made = rlc.make_task(task)
+    dataset = rlc.load_dataset(rlc.making.default_dataset(made))
+    known = {line.key for line in read_lines()}
+    for size in sizes:
+        for name in only or STUDENTS:
+            settings = STUDENTS[name]
+            rows = size or len(dataset)
+            if ("networks", task, name, rows, TEMPERATURES[-1]) in known:
+                continue
+            labels = settings.get("labels", "soft")
+            method = rlc.make_method("random" if size else "full", labels=labels)
+            data = method.condense(dataset, task=made, budget=rows, seed=0)
+            yield from measure("networks", name, data, task, settings)
+
+
+def players(task: str, rows: int = 500) -> Iterator[Line]:
+    """Let the teacher of a task play as it is and sharpened, and train a student on each."""
+    made = rlc.make_task(task)
+    known = {line.key for line in read_lines()}
+    for name, (plays, labels) in PLAYERS.items():
+        if ("players", task, name, rows, TEMPERATURES[-1]) in known:
+            continue
+        yield from measure(
+            "players", name, _played(made, plays, labels, rows), task, STUDENTS["impala-patch2"]
+        )
+
+
+def _played(task: Task, plays: float, labels: float, rows: int) -> CondensedDataset:
+    """Rows of episodes that a task's expert plays at one temperature and labels at another."""
+    network = rlc.load_expert(task.id).network
+    player = NetworkPolicies([network], [0], temperature=plays)
+    episodes = list(replay(collect(player, task, episodes=60, seed=1000), task))
+    frames = np.concatenate([e.observations for e in episodes])
+    probs = np.concatenate([e.action_probs for e in episodes if e.action_probs is not None])
+    kept = np.sort(np.random.default_rng(0).choice(len(frames), rows, replace=False))
+    actions = np.concatenate([e.actions for e in episodes])[kept]
+    # A temperature raises probabilities to a power.
+    powered = probs[kept].astype(np.float64) ** (plays / labels)
+    soft = (powered / powered.sum(1, keepdims=True)).astype(np.float32)
+    return CondensedDataset(
+        observations=frames[kept], actions=actions, action_probs=soft, label_kind="soft",
+        weights=np.ones(rows, np.float32),
+    )  # fmt: skip
+
+
+def table(lines: list[Line]) -> str:
+    """Write what has been measured as Markdown: sampled / sharpened returns by task and rows."""
+    out = []
+    for study in dict.fromkeys(line.study for line in lines):
+        own = [line for line in lines if line.study == study]
+        for task in dict.fromkeys(line.task for line in own):
+            of_task = [line for line in own if line.task == task]
+            sizes = sorted({line.rows for line in of_task})
+            out += ["", f"| {task} | {' | '.join(f'{size:,}' for size in sizes)} | seconds |"]
+            out += ["|---" * (len(sizes) + 2) + "|"]
+            for name in dict.fromkeys(line.name for line in of_task):
+                cells = [
+                    _cell([x for x in of_task if (x.name, x.rows) == (name, s)]) for s in sizes
+                ]
+                seconds = np.median([x.train_seconds for x in of_task if x.name == name])
+                out.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
+    return "\n".join(out[1:])
+
+
+def _cell(lines: list[Line]) -> str:
+    by = {line.temperature: line for line in lines}
+    if not by:
+        return ""
+    plain, sharp = (by[t] for t in TEMPERATURES)
+    return f"{plain.mean:.1f} ± {plain.standard_error:.1f} / {sharp.mean:.1f}"
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", choices=["networks", "players", "table"])
+    parser.add_argument("--task", action="append", default=[])
+    parser.add_argument("--only", action="append", default=[], choices=sorted(STUDENTS))
+    parser.add_argument("--size", action="append", default=[], help="rows, or all")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.study == "table":
+        print(table(read_lines()))
+        return
+    sizes = [None if s == "all" else int(s) for s in given.size] or list(SIZES)
+    for task in given.task:
+        lines = networks(task, given.only, sizes) if given.study == "networks" else players(task)
+        for line in lines:
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(vars(replace(line))) + "\n")
+            print(vars(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

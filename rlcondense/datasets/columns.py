@@ -1,0 +1,474 @@
+"""The validator: what data, policies, environments and spaces may hand in, whoever they are from.
+
+Minari datasets, condensed folders, methods, learners, tasks and their environments are all checked
+here. A message is one line: whose value, which row, what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete
+
+from rlcondense.errors import BadConfig, CorruptArtifact
+
+if TYPE_CHECKING:
+    from rlcondense.datasets.transitions import TransitionDataset
+    from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+# What columns of one value a row hold, by numpy's kinds.
+SCALARS: Mapping[str, str] = {
+    "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",
+    "level_seeds": "iu",
+}  # fmt: skip
+KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
+SUM_TOLERANCE = 1e-3  # of probabilities, whose sum float32 and 255ths round
+# Of the width of a box of actions: what float32 rounds.
+BOX_TOLERANCE = 1e-5
+# Hoeffding's bound: labels contradict the actions where chance explains it once in e^14 datasets.
+CONTRADICTION_NATS = 14.0
+BLOCK = 1_000_000  # numbers looked at at a time, so that memory does not grow with the data
+
+
+def check_action_space(space: Space[Any], owner: str) -> None:
+    """Refuse a space of actions that policies cannot act in.
+
+    Args:
+        space: of one action.
+        owner: whose it is, for messages.
+
+    Raises:
+        BadConfig: it is neither `Discrete` from 0 on nor a `Box` of floats.
+    """
+    if isinstance(space, Discrete):
+        if space.start != 0:
+            raise BadConfig(f"the actions of {owner} start at {space.start}; they must start at 0")
+        return
+    if not isinstance(space, Box):
+        raise BadConfig(f"the action space of {owner}, {space}, is neither discrete nor a box")
+    if space.dtype is None or space.dtype.kind != "f":
+        raise BadConfig(
+            f"the actions of {owner} are vectors of {space.dtype}; only Discrete and a Box of "
+            "floats are supported"
+        )
+
+
+def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
+    """Refuse rows that are not observations, actions and labels of a task.
+
+    Args:
+        columns: by name, `observations` and `actions` at least.
+        task: whose spaces they must fit.
+        owner: where they come from, for messages.
+
+    Raises:
+        CorruptArtifact: a shape, a type or a value is off.
+    """
+    if len(columns["observations"]) == 0:
+        raise CorruptArtifact(f"{owner} kept nothing")
+    check_fit(columns, task, owner)
+    check_finite_columns(columns, owner)
+    check_scalars(columns, owner)
+    check_actions(columns["actions"], task.action_space, owner)
+    if "action_probs" in columns:
+        check_labels(columns["action_probs"], task.action_space, owner)
+    if "targets" in columns:
+        check_targets(columns["targets"], task.action_space, owner)
+
+
+def check_arrays(columns: Mapping[str, Any], known: Collection[str], owner: str) -> None:
+    """Refuse columns that are no arrays, have unknown names, or lack what every row has."""
+    for name, column in columns.items():
+        if name not in known:
+            raise CorruptArtifact(
+                f"{owner} gave a column {name!r}; known are {', '.join(sorted(known))}"
+            )
+        if not isinstance(column, np.ndarray) or column.ndim < 1:
+            raise CorruptArtifact(f"{owner} gave {name} as {type(column).__name__}, not an array")
+    for name in ("observations", "actions"):
+        if name not in columns:
+            raise CorruptArtifact(f"{owner} gave no {name}")
+
+
+def check_fit(columns: Mapping[str, Array], task: Task, owner: str) -> None:
+    """Refuse observations of another shape than a task's, or neither uint8 nor float32."""
+    observations, expected = columns["observations"], task.observation_space.shape
+    if observations.dtype not in (np.uint8, np.float32):
+        raise CorruptArtifact(
+            f"{owner} gave observations of type {observations.dtype}, not uint8 or float32"
+        )
+    shape = observations.shape[1:]
+    if shape != expected:
+        raise CorruptArtifact(
+            f"{owner} gave observations of shape {shape}, task {task.id!r} has {expected}"
+        )
+    following = columns.get("following", observations)
+    if following.shape[1:] != shape or following.dtype not in (np.uint8, np.float32):
+        raise CorruptArtifact(f"{owner} gave next observations unlike observations")
+
+
+def check_finite_columns(columns: Mapping[str, Array], owner: str) -> None:
+    """Refuse NaN and infinity."""
+    for name, column in columns.items():
+        if column.dtype.kind != "f":
+            continue
+        row = first_row(column, lambda block: ~np.isfinite(block))
+        if row is not None:
+            raise CorruptArtifact(
+                f"{owner} gave non-finite {name}: {_shown(column[row])} in row {row}"
+            )
+
+
+def check_scalars(columns: Mapping[str, Array], owner: str) -> None:
+    """Refuse columns that have not one value of their kind a row."""
+    for name in SCALARS.keys() & columns.keys():
+        column, kinds = columns[name], SCALARS[name]
+        if column.ndim != 1 or column.dtype.kind not in kinds:
+            raise CorruptArtifact(
+                f"{owner} gave {name} of type {column.dtype} and shape {column.shape}, "
+                f"not one {KINDS[kinds]} a row"
+            )
+
+
+def check_actions(actions: Array, space: Space[Any], owner: str) -> None:
+    """Refuse a column of actions that are not a space's.
+
+    Vectors may leave their box: policies that are taught by them are clipped to it.
+    """
+    if isinstance(space, Box):
+        if actions.dtype != np.float32 or actions.shape[1:] != space.shape:
+            raise CorruptArtifact(
+                f"{owner} gave actions of type {actions.dtype} and shape {actions.shape[1:]}, "
+                f"not float32 of {space.shape}"
+            )
+        return
+    n = int(space.n)  # type: ignore[attr-defined]
+    if actions.dtype.kind not in "iu" or actions.ndim != 1:
+        raise CorruptArtifact(
+            f"{owner} gave actions that are not whole numbers, one a row, but {actions.dtype} of "
+            f"shape {actions.shape[1:]}"
+        )
+    row = first_row(actions, lambda block: (block < 0) | (block >= n))
+    if row is not None:
+        raise CorruptArtifact(
+            f"{owner} gave actions outside 0..{n - 1}: {actions[row]} in row {row}"
+        )
+
+
+def check_labels(probs: Array, space: Space[Any], owner: str) -> None:
+    """Refuse a column of soft labels that are not distributions over a space's actions."""
+    if isinstance(space, Box):
+        raise CorruptArtifact(f"{owner} gave action_probs, but its actions are vectors")
+    n = int(space.n)  # type: ignore[attr-defined]
+    if probs.ndim != 2 or probs.shape[1] != n or probs.dtype.kind != "f":
+        raise CorruptArtifact(
+            f"{owner} gave action_probs of type {probs.dtype} and shape {probs.shape[1:]}, not "
+            f"{n} floats a row"
+        )
+    row = first_row(probs, _no_distributions)
+    if row is not None:
+        raise CorruptArtifact(
+            f"{owner} gave action_probs that are no distribution: {_shown(probs[row])} in row "
+            f"{row}; they must be 0 or more and sum to 1"
+        )
+
+
+def check_targets(targets: Array, space: Space[Any], owner: str) -> None:
+    """Refuse a column of real-valued targets that has not one number for each action."""
+    if isinstance(space, Box):
+        raise CorruptArtifact(f"{owner} gave targets, but its actions are vectors")
+    n = int(space.n)  # type: ignore[attr-defined]
+    if targets.ndim != 2 or targets.shape[1] != n or targets.dtype.kind != "f":
+        raise CorruptArtifact(
+            f"{owner} gave targets of type {targets.dtype} and shape {targets.shape[1:]}, not "
+            f"{n} floats a row"
+        )
+
+
+def check_agreement(actions: Array, probs: Array, owner: str) -> None:
+    """Refuse distributions that the actions were not drawn from.
+
+    Under its own distribution an action has on average the probability that is the mean of the
+    sums of squares. Where the mean is below chance, and by more than Hoeffding's inequality
+    explains, the two columns are not of the same rows, or the actions are numbered otherwise.
+
+    Args:
+        actions: `(N,)` discrete actions.
+        probs: `(N, A)` distributions.
+        owner: whose they are, for messages.
+    """
+    taken = expected = 0.0
+    for rows in _blocks(probs):
+        block = np.asarray(probs[rows], np.float64)
+        taken += float(block[np.arange(len(block)), actions[rows]].sum())
+        expected += float((block**2).sum())
+    size, chance = len(probs), 1 / probs.shape[1]
+    if taken / size < chance and 2 * (expected - taken) ** 2 / size > CONTRADICTION_NATS:
+        raise CorruptArtifact(
+            f"{owner} gave action_probs that contradict its actions: the action taken has a mean "
+            f"probability of {taken / size:.3f}, below chance ({chance:.3f})"
+        )
+
+
+def check_dataset(data: TransitionDataset, task: Task) -> None:
+    """Refuse a dataset that does not fit a task, or that holds what no dataset may.
+
+    Args:
+        data: as read, or as somebody made it.
+        task: what is to be learned from it.
+
+    Raises:
+        BadConfig: it was collected on held-out levels, and nobody asked for that.
+        CorruptArtifact: a shape, a type or a value is off.
+    """
+    owner, columns = f"dataset {data.id!r}", data.columns()
+    if len(data) == 0:
+        raise CorruptArtifact(f"{owner} has no transitions")
+    check_fit(columns, task, owner)
+    check_actions(columns["actions"], task.action_space, owner)
+    if not data.known_sha256:  # those were looked at when they were read
+        check_values(columns, task.action_space, owner)
+    elif data.num_actions not in (None, getattr(task.action_space, "n", None)):
+        check_labels(columns["action_probs"], task.action_space, owner)
+    if not data.heldout_allowed:
+        refuse_heldout(heldout_rows(data, task), task, owner)
+
+
+def check_values(columns: Mapping[str, Array], space: Space[Any], owner: str) -> None:
+    """Refuse values that no dataset over a space of actions may hold, whatever its task."""
+    check_scalars(columns, owner)
+    check_finite_columns(columns, owner)
+    check_actions(columns["actions"], space, owner)
+    if "action_probs" in columns:
+        check_labels(columns["action_probs"], space, owner)
+        check_agreement(columns["actions"], columns["action_probs"], owner)
+
+
+def heldout_rows(data: TransitionDataset, task: Task) -> npt.NDArray[np.int64]:
+    """The rows `(B,)` that were collected on held-out levels of a task, as far as the data tell.
+
+    They tell by `level_seeds`, by the split that their environment was made with, or, where a
+    level is the seed that an environment is reset with, by Minari's reset seeds.
+    """
+    if data.level_seeds is not None:
+        return heldout_levels(data.level_seeds, task)
+    origin = data.origin
+    if origin.split == "heldout" and data.task in ("", task.id):
+        return np.arange(len(data))
+    theirs = origin.environment in ("", getattr(task, "env", ""))
+    if not (task.levels_are_reset_seeds and theirs and origin.reset_seeds):
+        return np.empty(0, np.int64)
+    heldout, seen = task.splits.get("heldout", ()), task.splits["seen"]
+    rows = [
+        np.arange(episode.start, episode.stop)
+        for episode, seed in zip(data.episodes, origin.reset_seeds, strict=True)
+        if seed is not None and seed in heldout and seed not in seen
+    ]
+    return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def heldout_levels(level_seeds: Array, task: Task) -> npt.NDArray[np.int64]:
+    """The places of held-out levels among some; a level that is seen as well is none."""
+    heldout = _among(level_seeds, task.splits.get("heldout", ()))
+    return np.flatnonzero(heldout & ~_among(level_seeds, task.splits["seen"]))
+
+
+def _among(levels: Array, some: Collection[int]) -> npt.NDArray[np.bool_]:
+    if isinstance(some, range) and some.step == 1:
+        return np.asarray((levels >= some.start) & (levels < some.stop))
+    return np.isin(levels, list(some))
+
+
+def refuse_heldout(rows: Array, task: Task, owner: str) -> None:
+    """Raise `BadConfig` if some rows are of held-out levels."""
+    if len(rows):
+        raise BadConfig(
+            f"{owner} was collected on held-out levels of {task.id!r}, row {rows[0]} first: "
+            "students would be judged on what they were taught (--heldout-data takes it, and says "
+            "so in every table)"
+        )
+
+
+def check_policies(policies: Any, seeds: tuple[int, ...], owner: str) -> None:
+    """Refuse what a learner gives unless it is one policy for each of its seeds."""
+    made = getattr(policies, "num_policies", None), tuple(getattr(policies, "seeds", ()))
+    if made != (len(seeds), seeds):
+        raise CorruptArtifact(
+            f"{owner} gave {made[0]} policies of seeds {made[1]} for the seeds {seeds}; it must "
+            "give one for each, in their order"
+        )
+
+
+def owner_of(policies: object) -> str:
+    """What policies are called in messages."""
+    return f"policies of type {type(policies).__name__}"
+
+
+def checked_distributions(probs: Any, owner: str) -> Array:
+    """The distributions `(B, A)` of a policy, as an array.
+
+    Raises:
+        CorruptArtifact: one is no distribution.
+    """
+    found = np.asarray(probs)
+    if found.ndim != 2 or found.dtype.kind not in "fiub":
+        raise CorruptArtifact(
+            f"{owner} gave action_probs of shape {found.shape}, not one distribution a row"
+        )
+    if (wrong := _no_distributions(found)).any():
+        row = int(wrong.argmax())
+        raise CorruptArtifact(
+            f"{owner} gave action_probs {_shown(found[row])}; they must be 0 or more and sum to 1"
+        )
+    return found
+
+
+def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> Array:
+    """The actions of a policy for `count` environments, as an array of the space's.
+
+    Args:
+        actions: whatever `act` gave.
+        count: how many are wanted.
+        space: of one action.
+        owner: who acts, for messages.
+
+    Raises:
+        CorruptArtifact: one is not in the space.
+    """
+    found = np.asarray(actions)
+    shape = (count, *(space.shape or ()))
+    if found.dtype.kind not in "fiub":
+        raise CorruptArtifact(f"{owner} gave actions of type {found.dtype}, which are no numbers")
+    try:
+        found = np.broadcast_to(found, shape)
+    except ValueError:
+        raise CorruptArtifact(f"{owner} gave actions of shape {found.shape}, not {shape}") from None
+    if isinstance(space, Box):
+        slack = BOX_TOLERANCE * (1 + np.abs(space.high) + np.abs(space.low))
+        inside = (found >= space.low - slack) & (found <= space.high + slack)
+        allowed = f"the box from {_shown(space.low)} to {_shown(space.high)}"
+    else:
+        n = int(space.n)  # type: ignore[attr-defined]
+        inside, allowed = (found >= 0) & (found < n), f"0..{n - 1}"
+        if found.dtype.kind == "f":
+            inside &= found == np.rint(found)
+    if not inside.all():
+        wrong = found.reshape(count, -1)[~inside.reshape(count, -1).all(1)][0]
+        raise CorruptArtifact(f"{owner} gave action {_shown(wrong)}; allowed is {allowed}")
+    return found
+
+
+class EnvironmentValidator:
+    """Checks what a vector environment shows and pays.
+
+    Args:
+        env: the environment.
+        owner: whose it is, for messages.
+    """
+
+    def __init__(self, env: Any, owner: str) -> None:
+        self._owner, self._num_envs = owner, int(env.num_envs)
+        self._shape = (self._num_envs, *(env.single_observation_space.shape or ()))
+        self._steps = 0
+
+    def levels(self, infos: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+        """The levels `(E,)` on show, in an array of their own."""
+        if "level_seed" not in infos:
+            raise CorruptArtifact(f"{self._owner} gave no infos['level_seed'], the levels on show")
+        levels = np.array(infos["level_seed"])
+        if levels.shape != (self._num_envs,) or levels.dtype.kind not in "iu":
+            raise CorruptArtifact(
+                f"{self._owner} gave infos['level_seed'] of type {levels.dtype} and shape "
+                f"{levels.shape}, not one whole number for each of {self._num_envs} environments"
+            )
+        return levels
+
+    def observations(self, observations: Any, active: Array) -> Array:
+        """The observations `(E, *observation)`."""
+        shown = np.asarray(observations)
+        if shown.shape != self._shape:
+            raise CorruptArtifact(
+                f"{self._owner} showed observations of shape {shown.shape}, not {self._shape}"
+            )
+        if shown.dtype.kind != "f" or np.isfinite(shown).all():
+            return shown
+        row = first_row(shown[active], lambda block: ~np.isfinite(block))
+        if row is not None:
+            raise CorruptArtifact(
+                f"{self._owner} showed non-finite observations in environment {active[row]} after "
+                f"{self._steps} steps"
+            )
+        return shown
+
+    def outcome(
+        self, rewards: Any, terminations: Any, truncations: Any
+    ) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The rewards `(E,)` of a step, and whether episodes ended `(E,)`."""
+        self._steps += 1
+        paid = np.asarray(rewards)
+        if paid.shape != (self._num_envs,) or paid.dtype.kind not in "fiub":
+            raise CorruptArtifact(
+                f"{self._owner} gave rewards of type {paid.dtype} and shape {paid.shape}, not one "
+                f"number for each of {self._num_envs} environments"
+            )
+        ends = np.asarray(terminations, bool), np.asarray(truncations, bool)
+        if any(end.shape != (self._num_envs,) for end in ends):
+            raise CorruptArtifact(
+                f"{self._owner} gave terminations and truncations of shapes {ends[0].shape} and "
+                f"{ends[1].shape}, not one for each of {self._num_envs} environments"
+            )
+        return paid, ends[0] | ends[1]
+
+
+def check_played_levels(levels: Array, task: Task, split: str) -> None:
+    """Refuse levels that were played and are not of the split that was asked for."""
+    strange = ~_among(levels, task.splits[split])
+    if strange.any():
+        raise CorruptArtifact(
+            f"task {task.id!r} played level {levels[strange][0]} in its {split} split, which has "
+            "no such level"
+        )
+
+
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether frames have their channels last: their last side is the shortest."""
+    return len(shape) == 3 and shape[2] < min(shape[:2])
+
+
+def first_row(column: Array, wrong: Callable[[Array], Array]) -> int | None:
+    """The first row of a column in which anything is wrong, or None.
+
+    Args:
+        column: `(N, ...)`, perhaps larger than memory.
+        wrong: of some rows, whether each row or each number of them is.
+    """
+    for rows in _blocks(column):
+        found = wrong(np.asarray(column[rows]))
+        if found.any():
+            return int(rows.start) + int(found.reshape(len(found), -1).any(1).argmax())
+    return None
+
+
+def _blocks(column: Array) -> list[slice]:
+    step = max(1, BLOCK // max(1, math.prod(column.shape[1:])))
+    return [slice(i, min(i + step, len(column))) for i in range(0, len(column), step)]
+
+
+def _no_distributions(probs: Array) -> npt.NDArray[np.bool_]:
+    """Whether each row `(B, A)` is none; written so that NaN is not, either."""
+    sums = probs.sum(1, dtype=np.float64)
+    return np.asarray(~((np.abs(sums - 1) < SUM_TOLERANCE) & (probs.min(1) >= 0)))
+
+
+def _shown(value: Any) -> str:
+    """A value in a line: some numbers of it, if it is long."""
+    numbers = np.asarray(value).ravel()
+    some = numbers[:6].tolist()
+    text = ", ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in some)
+    return text if numbers.size == 1 else f"[{text}{', ...' if numbers.size > 6 else ''}]"

@@ -1,0 +1,108 @@
+"""The source files that a plug-in's results depend on: its own, and its helpers'."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+import rlcondense
+
+OURS = Path(rlcondense.__file__).resolve().parent
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+@cache
+def source_files(cls: type) -> frozenset[Path]:
+    """The Python files that a class depends on.
+
+    All modules of the package that it is in, or else its own file; and so on for whatever these
+    import, wherever in them, unless it is Python's, this package's or another distribution's.
+    """
+    own = Path(inspect.getfile(cls)).resolve()
+    if own.is_relative_to(OURS):
+        return frozenset({own})
+    distributions = _distributions_of(cls.__module__, own)
+    found: set[Path] = set()
+    waiting = _module_files(own)
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for name in _imports(file):
+            for path in _files_of(name):
+                if not _is_foreign(path, name, distributions):
+                    waiting |= _module_files(path) - found
+    return frozenset(found)
+
+
+def _module_files(path: Path) -> set[Path]:
+    """The files of the outermost package that a file is in, or itself."""
+    folder, package = path.parent, None
+    while (folder / "__init__.py").is_file():
+        folder, package = folder.parent, folder
+    return {path} if package is None else {path, *package.rglob("*.py")}
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """The modules that a file's import statements may name, relative ones left out."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, RecursionError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files_of(name: str) -> list[Path]:
+    """The files of a module that can be imported, without importing it: one, or none."""
+    first, _, rest = name.partition(".")
+    if first in sys.stdlib_module_names or first == rlcondense.__name__:
+        return []
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded:
+        return [Path(loaded).resolve()] if loaded.endswith(".py") else []
+    try:
+        spec = find_spec(first)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    if spec.origin and spec.origin.endswith(".py"):
+        return [Path(spec.origin).resolve()]
+    places = [Path(place, *rest.split(".")) for place in spec.submodule_search_locations or ()]
+    named = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return [file.resolve() for file in named if rest and file.is_file()]
+
+
+def _distributions_of(module: str, file: Path) -> frozenset[str]:
+    """The installed distributions that a module is of; none if it is not among installed ones."""
+    if _INSTALLED.isdisjoint(file.parts):
+        return frozenset()
+    return frozenset(_top_levels().get(module.partition(".")[0], ()))
+
+
+def _is_foreign(path: Path, name: str, distributions: frozenset[str]) -> bool:
+    """Whether a module is this package's or another distribution's than some."""
+    if path.is_relative_to(OURS):
+        return True
+    if _INSTALLED.isdisjoint(path.parts):
+        return False
+    return not distributions or distributions.isdisjoint(
+        _top_levels().get(name.partition(".")[0], ())
+    )
+
+
+@cache
+def _top_levels() -> dict[str, list[str]]:
+    return dict(packages_distributions())

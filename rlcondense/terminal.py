@@ -1,0 +1,31 @@
+"""Terminals that cannot write every character: what stands in for the others."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import sys
+
+# Bars, signs of tables and marks of estimates; all else becomes a question mark.
+STAND_INS = {
+    **dict(zip("▁▂▃▄▅▆▇█", ".:-=+*#@", strict=True)),
+    "±": "+-", "\u00d7": "x", "·": ".", "\u2013": "-", "\u2212": "-", "…": "...",
+}  # fmt: skip
+_ERRORS = "rlcondense-stand-in"
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(STAND_INS.get(character, "?") for character in text), error.end
+
+
+codecs.register_error(_ERRORS, _stand_in)
+
+
+def write_what_can_be() -> None:
+    """Have stdout and stderr write a stand-in for what their encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or a test's
+            stream.reconfigure(errors=_ERRORS)  # type: ignore[union-attr]

@@ -1,0 +1,443 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import minari
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from gymnasium.spaces import Box, Discrete
+from minari.storage import get_dataset_path
+
+from rlcondense.checks import check_dataset
+from rlcondense.cli import main
+from rlcondense.datasets.cards import card_of, write_card
+from rlcondense.datasets.storage import (
+    Episode,
+    columns_folder,
+    local_datasets,
+    read_minari,
+    write_minari,
+)
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from tests.datasets.minari_data import VECTORS, create, episode
+
+DATA = "tests/input-v0"
+
+
+def data_file(id_: str = DATA) -> Path:
+    return Path(get_dataset_path(id_)) / "data" / "main_data.hdf5"
+
+
+def metadata(change: dict[str, Any]) -> None:
+    file = data_file().with_name("metadata.json")
+    values = {**json.loads(file.read_text()), **change}
+    file.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actions": np.array([0, 2, 1])}, "outside 0..1: 2 in row 11"),
+        ({"actions": np.array([[0], [1], [1]])}, r"episode 1: actions are int64 of shape \(3, 1\)"),
+        ({"actions": np.array([0.0, 1.0, 1.0])}, "actions are float64 .* not whole numbers"),
+        ({"rewards": np.array([1.0, np.nan, 1.0])}, "non-finite rewards: nan in row 11"),
+        ({"rewards": np.array([1.0, 1e300, 1.0])}, "non-finite rewards: inf in row 11"),
+        ({"rewards": np.ones((3, 1))}, r"rewards are float64 of shape \(3, 1\)"),
+        ({"observations": np.full((4, 4), np.inf, np.float32)}, "non-finite observations"),
+        ({"observations": np.zeros((2, 4), np.float32)}, r"observations are .*not .*\(3, 4\)"),
+        ({"observations": np.zeros((4, 5), np.float32)}, r"not .*\(4, 4\)"),
+        ({"terminations": np.array([0.0, 0.0, 1.0])}, "terminations are float64"),
+        ({"truncations": np.array([0, 0, 7])}, "truncations are int64"),
+    ],
+)
+def test_values_that_no_dataset_may_hold_are_one_line(
+    changes: dict[str, Any], message: str
+) -> None:
+    create(DATA, [episode(), episode(3, **changes)])
+    with pytest.raises((BadConfig, CorruptArtifact), match=message) as caught:
+        read_minari(DATA)
+    assert str(caught.value).startswith(f"dataset '{DATA}'")
+    assert "\n" not in str(caught.value)
+    shown = CliRunner().invoke(main, ["dataset", "show", DATA])
+    assert shown.exit_code == 2
+    assert shown.stderr.startswith("Error: dataset")
+
+
+def test_flags_may_be_zeros_and_ones_and_vectors_whole_numbers() -> None:
+    create(DATA, [episode(3, terminations=np.array([0, 0, 1]), rewards=np.array([1, 2, 3]))])
+    data = read_minari(DATA)
+    assert data.column("terminations").tolist() == [False, False, True]
+    assert data.column("rewards").tolist() == [1, 2, 3]
+    create(DATA, [episode(3, actions=np.array([[0], [1], [-1]]))], actions=Box(-1, 1, (1,)))
+    assert read_minari(DATA).actions.dtype == np.float32
+
+
+def test_discrete_actions_that_start_elsewhere_are_counted_from_0() -> None:
+    create(DATA, [episode(4, actions=np.array([5, 6, 7, 5]))], actions=Discrete(3, start=5))
+    assert read_minari(DATA).actions.tolist() == [0, 1, 2, 0]
+    create(DATA, [episode(4, actions=np.array([5, 6, 8, 5]))], actions=Discrete(3, start=5))
+    with pytest.raises(CorruptArtifact, match=r"outside 0\.\.2: 3 in row 2"):
+        read_minari(DATA)
+
+
+def test_whole_numbers_in_a_box_are_refused() -> None:
+    actions = np.array([[0], [4], [2]], np.int32)
+    create(DATA, [episode(3, actions=actions)], actions=Box(0, 4, (1,), np.int32))
+    with pytest.raises(BadConfig, match="vectors of int32"):
+        read_minari(DATA)
+
+
+def test_frames_have_their_channels_first_whatever_they_hold() -> None:
+    grid = np.random.default_rng(0).random((4, 10, 10, 5)).astype(np.float32)
+    create(DATA, [episode(3, observations=grid)], Box(0, 1, (10, 10, 5)))
+    data = read_minari(DATA)
+    assert data.observations.shape == (3, 5, 10, 10)
+    assert np.array_equal(data.observations[1, 4], grid[1, :, :, 4])
+
+
+def policy_of(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distributions that turn with each step, and the likely action of each."""
+    right = np.arange(length) % 3 != 1
+    return np.where(right[:, None], [0.1, 0.9], [0.9, 0.1]).astype(np.float32), right.astype(int)
+
+
+def test_infos_of_one_entry_more_belong_to_the_step_before() -> None:
+    probs, actions = policy_of(60)
+    reset = np.full((1, 2), 0.5, np.float32)
+    infos = {"action_probs": np.vstack([reset, probs]), "level_seed": np.full(61, 4)}
+    create(DATA, [episode(60, actions=actions, infos=infos)])
+    data = read_minari(DATA)
+    assert np.array_equal(data.column("action_probs"), probs)
+    assert data.column("level_seeds").tolist() == [4] * 60
+    create(DATA, [episode(60, actions=actions, infos={"action_probs": probs})])
+    assert np.array_equal(read_minari(DATA).column("action_probs"), probs)
+
+
+def test_infos_that_fit_the_actions_better_one_entry_earlier_are_refused() -> None:
+    probs, actions = policy_of(60)
+    infos = {"action_probs": np.vstack([probs, probs[:1]])}
+    create(DATA, [episode(60, actions=actions, infos=infos)])
+    with pytest.raises(CorruptArtifact, match=r"T\+1 entries, of which the t-th fits action t"):
+        read_minari(DATA)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("action_probs", np.full((8, 2), 0.5), r"action_probs are .*\(8, 2\), not floats of \(10"),
+        ("action_probs", np.full((10, 3), 1 / 3), r"not floats of \(10, 2\)"),
+        ("action_probs", np.full((10, 2), 0.6), "no distribution: .* in row 0"),
+        ("level_seed", np.full(10, 0.5), "level_seed are float64"),
+        ("level_seed", np.zeros(5, int), r"level_seed are int64 of shape \(5,\)"),
+    ],
+)
+def test_infos_of_other_forms_are_refused(name: str, values: np.ndarray, message: str) -> None:
+    create(DATA, [episode(infos={name: values})])
+    with pytest.raises(CorruptArtifact, match=message):
+        read_minari(DATA)
+
+
+def test_labels_of_other_rows_are_refused() -> None:
+    probs, actions = policy_of(60)
+    create(DATA, [episode(60, actions=actions, infos={"action_probs": probs[:, ::-1].copy()})])
+    with pytest.raises(CorruptArtifact, match=r"mean probability of 0.100, below chance \(0.500\)"):
+        read_minari(DATA)
+
+
+def test_reset_seeds_environment_and_split_are_read() -> None:
+    env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
+    seeds = [3, 2**64 - 1, None]
+    create(DATA, [episode(seed=seed) for seed in seeds], env=env)
+    origin = read_minari(DATA).origin
+    assert origin.reset_seeds == (3, 2**64 - 1, None)
+    assert (origin.environment, origin.split) == ("classic/cartpole-v0", "heldout")
+    assert not origin.lossy
+
+
+# Files that lead elsewhere.
+
+
+def external(file: h5py.File, secret: Path) -> None:
+    del file["episode_0/rewards"]
+    shape, where = (10,), [(str(secret), 0, 40)]
+    file.create_dataset("episode_0/rewards", shape=shape, dtype="f4", external=where)
+
+
+def virtual(file: h5py.File, secret: Path) -> None:
+    del file["episode_0/rewards"]
+    layout = h5py.VirtualLayout(shape=(10,), dtype="f4")
+    layout[:] = h5py.VirtualSource(str(secret), "rewards", shape=(10,))
+    file.create_virtual_dataset("episode_0/rewards", layout)
+
+
+def external_link(file: h5py.File, secret: Path) -> None:
+    del file["episode_0/rewards"]
+    file["episode_0/rewards"] = h5py.ExternalLink(str(secret), "/rewards")
+
+
+def external_group(file: h5py.File, secret: Path) -> None:
+    del file["episode_0"]
+    file["episode_0"] = h5py.ExternalLink(str(secret), "/")
+
+
+def soft_link(file: h5py.File, secret: Path) -> None:
+    del file["episode_0/rewards"]
+    file["elsewhere"] = h5py.ExternalLink(str(secret), "/")
+    file["episode_0/rewards"] = h5py.SoftLink("/elsewhere/rewards")
+
+
+def external_info(file: h5py.File, secret: Path) -> None:
+    group = file["episode_0"].create_group("infos").create_group("deep")
+    group.create_dataset("x", shape=(10,), dtype="f4", external=[(str(secret), 0, 40)])
+
+
+def circle(file: h5py.File, secret: Path) -> None:
+    file["episode_0"].create_group("infos")["again"] = file["episode_0"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [external, virtual, external_link, external_group, soft_link, external_info, circle],
+)
+def test_a_file_that_leads_elsewhere_is_refused(change: Any, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.hdf5"
+    with h5py.File(secret, "w") as file:
+        file["rewards"] = np.arange(10, dtype="f4")
+    create(DATA, [episode()])
+    shutil.rmtree(columns_folder(DATA), ignore_errors=True)
+    with h5py.File(data_file(), "r+") as file:
+        change(file, secret)
+    with pytest.raises(CorruptArtifact, match=r"another file|more than once") as caught:
+        read_minari(DATA)
+    assert "\n" not in str(caught.value)
+    assert not columns_folder(DATA).exists()
+
+
+@pytest.mark.parametrize("name", ["main_data.hdf5", "metadata.json", "another"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_are_refused_and_not_waited_for(name: str, kind: str) -> None:
+    create(DATA, [episode()])
+    file = data_file().with_name(name)
+    file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(CorruptArtifact, match=f"{name} is no regular file"):
+        read_minari(DATA)
+    assert (DATA in local_datasets()) == (name != "metadata.json")
+    file.unlink()
+
+
+def test_a_link_to_a_file_of_ones_own_is_followed(tmp_path: Path) -> None:
+    create(DATA, [episode()])
+    shutil.move(data_file(), tmp_path / "elsewhere.hdf5")
+    data_file().symlink_to(tmp_path / "elsewhere.hdf5")
+    assert len(read_minari(DATA)) == 10
+
+
+def test_nothing_that_metadata_name_is_imported(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    create(DATA, [episode()], env=gymnasium.make("CartPole-v1"))
+    spec = json.loads(json.loads(data_file().with_name("metadata.json").read_text())["env_spec"])
+    spec["entry_point"] = "planted:Env"
+    metadata({"env_spec": json.dumps(spec), "observation_space": None})
+    with pytest.raises(BadConfig, match="does not name its observation_space"):
+        read_minari(DATA)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env_spec": "no JSON"},
+        {"env_spec": "[" * 10_000},
+        {"env_spec": 5},
+        {"env_spec": '{"id": {}, "kwargs": 7}'},
+        {"author": {"a": [1, 2]}, "ref_min_score": float("nan"), "description": 7},
+        {"total_steps": "ten"},
+        {"total_steps": -1},
+        {"data_format": "no such"},
+        {"observation_space": "{}"},
+        {"observation_space": '{"type": "Box"}'},
+    ],
+)
+def test_metadata_of_any_kind_are_a_card_or_one_line(change: dict[str, Any]) -> None:
+    create(DATA, [episode()])
+    metadata(change)
+    for options in ([], ["--json"]):
+        shown = CliRunner().invoke(main, ["dataset", "show", DATA, *options])
+        assert shown.exit_code in (0, 2)
+        if shown.exit_code:
+            assert len(shown.stderr.splitlines()) == 1
+            assert shown.stderr.startswith("Error: ")
+        elif options:
+            json.loads(shown.stdout, parse_constant=pytest.fail)
+
+
+def test_folders_that_are_none_of_minaris_hide_no_dataset() -> None:
+    create(DATA, [episode()])
+    root = Path(get_dataset_path(""))
+    for odd in ("No Id At All/data", "tests/without-version/data", "tests/empty-v0/data"):
+        (root / odd).mkdir(parents=True)
+    (root / "tests/loop").symlink_to(root)
+    try:
+        assert DATA in local_datasets()
+        assert "tests/empty-v0" not in local_datasets()
+    finally:
+        (root / "tests/loop").unlink()
+        shutil.rmtree(root / "No Id At All")
+        for name in ("without-version", "empty-v0"):
+            shutil.rmtree(root / "tests" / name)
+
+
+def test_a_card_bears_any_value() -> None:
+    huge = 2**53
+    create(
+        DATA,
+        [
+            episode(2, actions=np.array([0, 10**12]), rewards=np.array([huge, 0.0])),
+            episode(2, actions=np.array([1, 5]), rewards=np.array([huge, 2.0])),
+        ],
+        actions=Discrete(10**12 + 1),
+    )
+    card = card_of(read_minari(DATA))
+    assert card["actions"] == {"kinds": 4, "lowest": 0, "highest": 10**12}
+    assert sum(card["returns"]["counts"]) == 2
+    assert "4 of 0 to 1000000000000" in write_card(card)
+    wide = np.zeros((2, 3, 5), np.float32)
+    create(DATA, [episode(2, actions=wide)], actions=Box(-1, 1, (3, 5)))
+    assert "and 3 more" in write_card(card_of(read_minari(DATA)))
+
+
+def test_returns_closer_than_floats_can_tell_have_a_histogram() -> None:
+    create(DATA, [episode(1, rewards=np.array([2.0**24])), episode(1, rewards=np.array([2.0**24]))])
+    data = read_minari(DATA)
+    object.__setattr__(data, "rewards", np.array([1e16, 1e16 + 2]))
+    assert sum(card_of(data)["returns"]["counts"]) == 2
+
+
+# Frames that are not the frames.
+
+
+def frames(length: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (length, *shape)).astype(np.uint8)
+
+
+def test_jpeg_is_said_to_be_lossy_wherever_the_data_are_shown() -> None:
+    shown = frames(11, (64, 64, 3))
+    create(DATA, [episode(observations=shown)], Box(0, 255, (64, 64, 3), np.uint8))
+    data = read_minari(DATA)
+    assert data.observations.shape == (10, 3, 64, 64)
+    assert not np.array_equal(data.observations, shown[:10].transpose(0, 3, 1, 2))
+    assert data.origin.lossy
+    card = card_of(data)
+    assert card["lossy"]
+    assert "stored as JPEG, which is lossy" in write_card(card)
+    results = {result.name: result for result in check_dataset(DATA)}
+    assert results["frames_are_exact"].status == "failed"
+    assert "channel first" in results["frames_are_exact"].message
+
+
+def test_frames_stored_channel_first_are_exact() -> None:
+    shown = frames(11, (3, 64, 64))
+    create(DATA, [episode(observations=shown)], Box(0, 255, (3, 64, 64), np.uint8))
+    data = read_minari(DATA)
+    assert np.array_equal(data.observations, shown[:10])
+    assert not data.origin.lossy
+    assert {r.name: r.status for r in check_dataset(DATA)}["frames_are_exact"] == "passed"
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (84, 84), (5,), (12, 7, 1)])
+def test_frames_that_minari_would_store_as_jpeg_are_not_collected(shape: tuple[int, ...]) -> None:
+    one = Episode(frames(3, shape), np.zeros(3, np.int64), np.ones(3, np.float32), 0)
+    env = gymnasium.make("CartPole-v1")
+    with pytest.raises(BadConfig, match="lossy JPEG"):
+        write_minari("tests/jpeg-v0", [one], {}, env)
+    assert not Path(get_dataset_path("tests/jpeg-v0")).exists()
+    assert not list(Path(get_dataset_path("")).glob(".building*"))
+
+
+# Disks that are full, and folders that cannot be made.
+
+
+def some_episodes(number: int) -> list[Episode]:
+    rows = np.zeros((50, 4), np.float32)
+    one = Episode(rows, np.zeros(50, np.int64), np.ones(50, np.float32), 0)
+    return [one] * number
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
+@pytest.mark.parametrize("room", [0, 1, 20])
+def test_a_disk_that_is_full_while_minari_writes_is_one_line(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, claims = "tests/full-v0", []
+    allocate = os.posix_fallocate
+
+    def until_full(descriptor: int, start: int, size: int) -> None:
+        claims.append(size)
+        if len(claims) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        allocate(descriptor, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", until_full)
+    env = gymnasium.make("CartPole-v1")
+    with pytest.raises(RLCondenseError, match="No space left on device") as caught:
+        write_minari(name, some_episodes(30), {}, env)
+    assert "\n" not in str(caught.value)
+    assert min(claims) > 8_000_000
+    assert not Path(get_dataset_path(name)).exists()
+    assert not list(Path(get_dataset_path("")).glob(".building*"))
+    monkeypatch.undo()
+    write_minari(name, some_episodes(30), {}, env)
+    assert len(minari.load_dataset(name)) == 30
+    assert not list(Path(get_dataset_path(name)).rglob(".claim"))
+    shutil.rmtree(get_dataset_path(name))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["dataset", "list"],
+        ["dataset", "show", "lab/any-v0"],
+        ["dataset", "build", "classic/cartpole/expert-v0"],
+        ["dataset", "show", "lab/any-v0", "--download"],
+        ["run", "--method", "random", "--task", "cartpole", "--size", "5"],
+    ],
+)
+def test_a_minari_folder_that_cannot_be_made_is_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file" / "minari"))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"Minari's folder {tmp_path}/file/minari cannot be used" in done.stderr
+    assert "MINARI_DATASETS_PATH" in done.stderr
+
+
+def test_columns_of_another_format_are_converted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from rlcondense.datasets import storage
+
+    create(DATA, [episode()], VECTORS)
+    read_minari(DATA)
+    file = columns_folder(DATA) / "rewards.npy"
+    before = file.stat().st_mtime_ns
+    read_minari(DATA)
+    assert file.stat().st_mtime_ns == before
+    monkeypatch.setattr(storage, "_FORMAT", 10)
+    read_minari(DATA)
+    assert file.stat().st_mtime_ns != before

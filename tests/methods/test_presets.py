@@ -1,0 +1,61 @@
+"""The papers' settings: the catalogue, the docstrings and the page about them say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.config import make_config
+from rlcondense.making import make_method
+
+PAGE = (Path(__file__).parents[2] / "baselines" / "paper-settings.md").read_text()
+ENTRIES = {
+    id_: entry
+    for id_, entry in catalogue.entries("methods").items()
+    if entry.paper and not entry.paper.startswith("after ")
+}
+
+
+def in_docstring(cls: type[Any]) -> dict[str, str]:
+    """The settings after `Paper:`, which go on to the end of a class's docstring."""
+    found = re.search(r"\n\s+Paper: (.*)", cls.__doc__ or "", re.DOTALL)
+    pairs = re.split(r",\s+", found[1].strip()) if found else []
+    return dict(pair.split("=") for pair in pairs)
+
+
+@pytest.mark.parametrize("id_", ENTRIES)
+def test_the_preset_is_what_the_docstring_says(id_: str) -> None:
+    cls, preset = ENTRIES[id_].load(), ENTRIES[id_].facts["presets"]["paper"]
+    said = in_docstring(cls)
+    assert said.keys() == preset.keys()
+    assert make_config(cls.Config, said, id_) == make_config(cls.Config, preset, id_)
+
+
+@pytest.mark.parametrize("id_", ENTRIES)
+def test_the_preset_can_be_set_and_other_settings_go_over_it(id_: str) -> None:
+    preset = ENTRIES[id_].facts["presets"]["paper"]
+    config = make_method(id_, preset="paper").config
+    for name, value in preset.items():
+        assert getattr(config, name) == (None if value == "none" else value)
+    if "iterations" in preset:
+        assert make_method(id_, preset="paper", iterations=7).config.iterations == 7
+
+
+@pytest.mark.parametrize("id_", ENTRIES)
+def test_the_page_has_every_method_and_names_every_setting(id_: str) -> None:
+    sections = [part for part in PAGE.split("\n## ") if f"`{id_}`" in part.split("\n\n")[0]]
+    [section] = (
+        sections
+        or [part for part in PAGE.split("\n## ") if f"\n| `{id_}`" in part]
+        or [
+            part
+            for part in PAGE.split("\n## ")
+            if f"`{id_}`" in part and part.startswith("Selections")
+        ]
+    )
+    for name in ENTRIES[id_].facts["presets"]["paper"]:
+        assert f"`{name}`" in section, name

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlcondense.catalogue import import_file
+from rlcondense.making import include, make_learner, make_method
+from rlcondense.methods.random import Random
+from rlcondense.running.environment import source_sha256
+from rlcondense.running.sources import source_files
+
+METHOD = """
+from rlcondense.methods.base import Method, select
+{imports}
+
+class Mine(Method):
+    def _condense(self, problem):
+        {inside}
+        return select(problem.dataset, range(problem.size))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    source_files.cache_clear()
+
+
+def write(folder: Path, **files: str) -> None:
+    """Write modules, of which `a__b` is b in the folder a."""
+    for name, content in files.items():
+        path = folder.joinpath(*name.split("__")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def sha256_of_included(path: Path) -> str:
+    source_files.cache_clear()
+    return source_sha256(import_file(path).Mine)
+
+
+@pytest.mark.parametrize(
+    ("imports", "inside", "helper"),
+    [
+        ("import helper", "pass", "helper"),
+        ("from helper import x", "pass", "helper"),
+        ("import helper", "pass", "deeper"),  # which the helper imports
+        ("", "import helper", "helper"),  # not before it condenses
+        ("from tools.helper import x", "pass", "tools__helper"),  # in a folder without __init__
+        ("from tools import helper", "pass", "tools__helper"),
+        ("import package", "pass", "package__inside"),
+        ("from package.sub import x", "pass", "package__inside"),
+    ],
+)
+def test_another_helper_is_another_identity(
+    imports: str, inside: str, helper: str, tmp_path: Path
+) -> None:
+    write(
+        tmp_path,
+        mine=METHOD.format(imports=imports, inside=inside),
+        helper="import deeper\nx = 1\n",
+        deeper="",
+        tools__helper="x = 1\n",
+        package____init__="",
+        package__inside="x = 1\n",
+        package__sub="from . import inside\nx = 1\n",
+        stranger="x = 1\n",
+    )
+    (tmp_path / "package" / "__init__.py").touch()
+    file = tmp_path / "mine.py"
+    before = sha256_of_included(file)
+    assert sha256_of_included(file) == before
+    write(tmp_path, stranger="x = 2\n")
+    assert sha256_of_included(file) == before
+    write(tmp_path, **{helper: "import deeper\nx = 2\n" if helper == "helper" else "x = 2\n"})
+    assert sha256_of_included(file) != before
+
+
+def test_all_modules_of_a_package_count(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        lab__core="x = 1\n",
+        lab__methods__mine=METHOD.format(imports="from ..core import x", inside="pass"),
+    )
+    for folder in ("lab", "lab/methods"):
+        (tmp_path / folder / "__init__.py").touch()
+    from importlib import import_module
+
+    cls = import_module("lab.methods.mine").Mine
+    names = {str(path.relative_to(tmp_path.resolve())) for path in source_files(cls)}
+    assert names == {"lab/__init__.py", "lab/core.py", "lab/methods/__init__.py",
+                     "lab/methods/mine.py"}  # fmt: skip
+
+
+def test_libraries_do_not_count_nor_does_where_files_lie(tmp_path: Path) -> None:
+    text = METHOD.format(imports="import numpy\nimport torch\nimport json\nimport nowhere_at_all",
+                         inside="pass")  # fmt: skip
+    for folder in ("one", "two"):
+        write(tmp_path / folder, mine=text.replace("import nowhere_at_all", ""))
+    first, second = (import_file(tmp_path / f / "mine.py").Mine for f in ("one", "two"))
+    assert {path.name for path in source_files(first)} == {"mine.py"}
+    assert source_sha256(first) == source_sha256(second)
+
+
+def test_an_installed_plugin_counts_with_its_own_distribution_alone(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    write(
+        site,
+        lab_method=METHOD.format(imports="import lab_helper, other_helper", inside="pass"),
+        lab_helper="",
+        other_helper="",
+    )
+    for name, modules in (("lab", ["lab_method", "lab_helper"]), ("other", ["other_helper"])):
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "top_level.txt").write_text("\n".join(modules))
+    sys.path.insert(0, str(site))
+    from rlcondense.running import sources
+
+    sources._top_levels.cache_clear()
+    try:
+        from importlib import import_module
+
+        cls = import_module("lab_method").Mine
+        assert {path.name for path in source_files(cls)} == {"lab_method.py", "lab_helper.py"}
+    finally:
+        sys.path.remove(str(site))
+        sources._top_levels.cache_clear()
+
+
+def test_what_is_built_in_has_the_identity_of_this_package() -> None:
+    ours = source_sha256()
+    assert source_sha256(Random) == ours
+    assert source_sha256(type(make_method("full")), type(make_learner("bc"))) == ours
+
+
+def test_an_included_file_is_registered_with_its_helpers(tmp_path: Path) -> None:
+    write(tmp_path, mine=METHOD.format(imports="import helper", inside="pass"), helper="")
+    (entry,) = include(tmp_path / "mine.py")
+    names = {path.name for path in source_files(entry.load())}
+    assert names == {"mine.py", "helper.py"}

@@ -38,6 +38,7 @@ BUILT_IN = "rlcondense"
 _FIELDS = {"id", "entry_point", "config", "aliases", "summary", "paper"}
 
 _registered: dict[tuple[str, str], Entry] = {}
+_included: dict[Path, None] = {}  # files, in the order in which they were included
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,25 @@ def add(entry: Entry) -> None:
 def registered() -> list[Entry]:
     """What was added in this process, for another one to `add`."""
     return list(_registered.values())
+
+
+def included() -> list[Path]:
+    """The files that were included in this process, for another one to import."""
+    return list(_included)
+
+
+def include_file(path: Path) -> ModuleType:
+    """Import a file whose doings at import count too, such as an environment that it registers.
+
+    Args:
+        path: an absolute one.
+
+    Raises:
+        BadConfig: it is not there, or cannot be imported.
+    """
+    module = import_file(path)
+    _included[path] = None
+    return module
 
 
 def import_file(path: Path) -> ModuleType:

@@ -149,7 +149,11 @@ _judging = _options(
 @click.option("--method", default="gradmatch", show_default=True, help="Method id.")
 @_what
 @_budget
-@click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
+@click.option(
+    "--condensations",
+    type=int,
+    help="How many condensation seeds. Default: three if two more take five minutes at most.",
+)
 @_judging
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
 @_set

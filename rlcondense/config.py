@@ -94,6 +94,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _as_type(value: Any, wanted: type) -> Any:
+    if getattr(value, "shape", None) == ():  # a number of NumPy's
+        value = value.item()
     if wanted is type(None):
         if value is None or value == "none":
             return None

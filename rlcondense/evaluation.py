@@ -108,6 +108,7 @@ def evaluate(
 
     Raises:
         CorruptArtifact: a policy acts as nobody can, or the task shows what no task may.
+        RLCondenseError: a return is not finite, or an episode does not end.
 
     Example:
         >>> scores = evaluate(policies, task, split="seen", protocol=protocol_of(100))
@@ -126,15 +127,18 @@ def evaluate(
     groups = [seats[0::2], seats[1::2]] if policies.acts_together else [[seat] for seat in seats]
     total = protocol.episodes * policies.num_policies
     reported = time.perf_counter()
-    while not all(rollout.done for rollout in rollouts):
-        for group in groups:
-            _advance(policies, group)
-        if time.perf_counter() - reported > 0.5:
-            reported = time.perf_counter()
-            progress(f"evaluate {split}", sum(r.episodes_done for r in rollouts), total)
+    try:
+        while not all(rollout.done for rollout in rollouts):
+            for group in groups:
+                _advance(policies, group)
+            if time.perf_counter() - reported > 0.5:
+                reported = time.perf_counter()
+                progress(f"evaluate {split}", sum(r.episodes_done for r in rollouts), total)
+    finally:
+        for rollout in rollouts:
+            rollout.close()
     progress(f"evaluate {split}", total, total)
     for rollout in rollouts:
-        rollout.close()
         check_played_levels(rollout.level_seeds, task, split)
     return Evaluation(
         split=split,

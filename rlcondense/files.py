@@ -31,9 +31,18 @@ def slug(identifier: str) -> str:
     return identifier.replace("/", "-")
 
 
+def plain(value: Any) -> Any:
+    """A value without NumPy's numbers and arrays, as JSON holds it."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces, so that equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -63,7 +72,7 @@ def make_folder(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(path, (json.dumps(plain(value), indent=2, sort_keys=True) + "\n").encode())
 
 
 def check_regular(path: Path) -> None:

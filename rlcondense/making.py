@@ -296,7 +296,7 @@ def include(path: Path) -> list[Entry]:
     """
     path = path.resolve()
     before = set(map(id, catalogue.registered()))
-    module = catalogue.import_file(path)
+    module = catalogue.include_file(path)
     origin = (path.name, sha256_file(path)[:12])
     found = []
     for entry in catalogue.registered():

@@ -40,6 +40,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _own_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it, whatever test comes next in this process."""
     monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
+    monkeypatch.setattr(catalogue, "_included", dict(catalogue._included))
 
 
 @pytest.fixture(scope="session")

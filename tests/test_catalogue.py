@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from rlcondense.errors import (
     UnknownName,
     UnknownVersion,
 )
-from rlcondense.making import make_learner, make_method, make_task
+from rlcondense.making import include, make_learner, make_method, make_task
 from rlcondense.methods.random import Random
+from rlcondense.running.executors import known_parts
 
 
 @pytest.mark.parametrize("group", catalogue.GROUPS)
@@ -208,3 +210,32 @@ def test_show_imports_no_torch(name: str) -> None:
         subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode
         == 0
     )
+
+
+OWN = """
+import gymnasium
+import rlcondense as rlc
+from gymnasium.envs.classic_control import CartPoleEnv
+
+gymnasium.register("The-pole-v0", CartPoleEnv)
+rlc.register("tasks", "mine/pole-v0", "rlcondense.tasks.gymnasium:GymnasiumTask", env="The-pole-v0")
+"""
+WORKER = """
+import json, sys
+from rlcondense.making import make_task
+from rlcondense.running.worker import know_parts
+know_parts(json.loads(sys.argv[1]))
+print(make_task("mine/own-v0").observation_space.shape)
+"""
+
+
+def test_a_worker_knows_what_an_included_file_does_when_it_is_imported(tmp_path: Path) -> None:
+    gone, own = tmp_path / "gone.py", tmp_path / "own.py"
+    for file in (gone, own):
+        file.write_text(OWN.replace("pole", file.stem))
+        include(file)
+    gone.unlink()
+    told = json.dumps(known_parts())
+    command = [sys.executable, "-c", WORKER, told]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "(4,)\n"

@@ -3,13 +3,22 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from rlcondense import catalogue
 from rlcondense.config import config_json, make_config
-from rlcondense.errors import RLCondenseError
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.bc import BCConfig
-from rlcondense.making import make_method
+from rlcondense.making import make_learner, make_method
+
+
+def test_numbers_of_numpy_are_taken_for_what_they_are() -> None:
+    learner = make_learner("bc", updates=np.int64(7), learning_rate=np.float32(0.5))
+    assert (learner.config.updates, learner.config.learning_rate) == (7, 0.5)
+    assert type(learner.config.updates) is int
+    with pytest.raises(BadConfig, match="must be int"):
+        make_learner("bc", updates=np.float32(7.5))
 
 
 @pytest.mark.parametrize("group", ["methods", "learners"])

@@ -17,7 +17,7 @@ from gymnasium.vector import VectorEnv
 
 from rlcondense.datasets.columns import EnvironmentValidator, checked_actions, owner_of
 from rlcondense.datasets.traces import Trace, quantise
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -25,6 +25,8 @@ from rlcondense.tasks.base import Task
 Array = npt.NDArray[Any]
 Act = Callable[[Array, Array], Array]
 Observe = Callable[[Array, Array, Array], None]
+# Of an episode, evaluated or recorded: four times Atari's longest, 108,000 frames in steps of four.
+MOST_STEPS = 100_000
 
 
 class Rollout:
@@ -43,7 +45,7 @@ class Rollout:
         owners: whose actions and whose environments they are, for messages.
 
     Attributes:
-        returns: `(E, quota)` undiscounted returns.
+        returns: `(E, quota)` undiscounted returns, all finite.
         lengths: `(E, quota)` steps.
         level_seeds: `(E, quota)` levels played.
     """
@@ -102,7 +104,12 @@ class Rollout:
         self._stepping = True
 
     def finish_step(self) -> None:
-        """Take in what the environments did, if a step was started."""
+        """Take in what the environments did, if a step was started.
+
+        Raises:
+            RLCondenseError: an environment pays no finite number for a step, or its episode does
+                not end within `MOST_STEPS`.
+        """
         if not self._stepping:
             return
         self._stepping = False
@@ -117,11 +124,27 @@ class Rollout:
         self.lengths[active, slots] += 1
         self.level_seeds[active, slots] = self._levels[active]
         ended = ends[active]
+        self._check(rewards, active, slots, ended)
         self._finished[active] += ended
         if self._observe is not None:
             self._observe(active, rewards[active], ended)
         self._levels = levels
         self._active = active[self._finished[active] < self._quota]
+
+    def _check(self, rewards: Array, active: Array, slots: Array, ended: Array) -> None:
+        steps = self.lengths[active, slots]
+        if not (finite := np.isfinite(self.returns[active, slots])).all():
+            i = int(finite.argmin())
+            raise RLCondenseError(
+                f"returns are not finite: environment {active[i]} pays {rewards[active[i]]} for "
+                f"step {steps[i]} of an episode"
+            )
+        if (endless := ~ended & (steps >= MOST_STEPS)).any():
+            raise RLCondenseError(
+                f"an episode has not ended after {MOST_STEPS:,} steps (environment "
+                f"{active[endless.argmax()]}): give the environment a time limit, such as "
+                "Gymnasium's max_episode_steps"
+            )
 
 
 def collect(

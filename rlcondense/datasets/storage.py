@@ -236,6 +236,24 @@ def is_local(dataset_id: str) -> bool:
     return minari_path(dataset_id).exists()
 
 
+def lacks_action_probs(dataset_id: str) -> bool:
+    """Whether a dataset in Minari's folder on this machine has no action_probs.
+
+    Its first episode tells; of what cannot be read, or is not here, it is not said.
+    """
+    import minari
+
+    if not is_local(dataset_id):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            infos = minari.load_dataset(dataset_id)[0].infos
+    except Exception:  # a damaged file: whoever reads it says so
+        return False
+    return "action_probs" not in (infos or {})
+
+
 def remove_minari(dataset_id: str) -> None:
     """Remove a dataset from Minari's folder, and what is kept of it."""
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):

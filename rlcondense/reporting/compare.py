@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcondense.errors import BadConfig
 from rlcondense.reporting.plausibility import misshapen
-from rlcondense.reporting.rows import SPLITS
+from rlcondense.reporting.rows import SPLITS, draws_at_random
 from rlcondense.reporting.statistics import (
     Interval,
     difference,
@@ -118,8 +118,16 @@ def compare_text(a: Record, b: Record) -> str:
         "seeds, which are paired where there are as many, and by level over levels, each averaged",
         "over the seeds. P(A > B): that a student of A returns more than one of B.",
         f"On held-out levels {_verdict(found['heldout'].difference)}, by the interval over seeds.",
+        *_judged(a, b),
     ]
     return "\n".join(lines)
+
+
+def _judged(*records: Record) -> list[str]:
+    """What is to be said where a record's method draws at random: a record is of one set."""
+    learned = [r["cell"]["method"]["id"] for r in records if r["cell"]["learner"] is not None]
+    drawn = [method for method in dict.fromkeys(learned) if draws_at_random(method)]
+    return [f"Of {' and '.join(drawn)} that is one set: not judged."] if drawn else []
 
 
 def _name(record: Record) -> str:

@@ -31,10 +31,10 @@ LEGEND = (
     "the places among trained rows that paired differences leave open. U M S: whether the row is "
     "above (+), level with (=) or below (-) the uniform random policy, the marginal policy (or the "
     "constant policy, where students act greedily and it returns more) and the random subset, on "
-    "held-out levels, at 95% and without correction for the number of rows; ? "
-    "where that cannot be told for want of a row, of seeds or of any spread between them, · where "
-    "it need not be. !: a row that is not above all that it should beat; ?: one of which that "
-    "cannot be told."
+    "held-out levels, at 95%, for the levels that were played and without correction for the "
+    "number of rows; ? where that is not judged, · where it need not be. !: a row that is not "
+    "above all that it should beat; ?: one set: not judged; so too with one learner seed, and "
+    "where a row or any spread is missing."
 )
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",

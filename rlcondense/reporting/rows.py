@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense import catalogue
+from rlcondense.errors import RLCondenseError
 from rlcondense.methods.detectors import EXPLANATIONS, reported_findings
 from rlcondense.references import WHOLE
 from rlcondense.reporting.statistics import (
@@ -33,6 +36,16 @@ BLIND = ("marginal-policy", "constant-policy")
 FLOORS = ("random-policy", "marginal-policy", "random")
 NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
 UNMARKED = (*POLICIES, *WHOLE, "random")
+# Of one set an interval is that of its students alone, and another set may lie anywhere: four pairs
+# by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
+LEAST_SETS = 2  # condensation seeds of a method that draws, for a verdict
+LEAST_STUDENTS = 2  # learner seeds, likewise
+VERDICTS = {
+    "above": "above",
+    "level": "level with",
+    "below": "below",
+    "unknown": "not judged against",
+}
 
 
 @dataclass(frozen=True)
@@ -44,20 +57,25 @@ class Against:
             it returns more) or `random`, the subset of its size and labels.
         difference: of the returns, paired.
         probability: that one of the row's units returns more than one of the floor's.
+        judged: whether both rows have the sets and the students that a verdict needs.
+        id: of the row that stands for the floor, where that is another one.
     """
 
     floor: str
     difference: Interval
     probability: Interval
+    judged: bool = True
+    id: str = ""
 
     @property
     def verdict(self) -> str:
         """`above` or `below` where the difference's interval excludes zero; else `level`.
 
-        `unknown` where there is no interval, or one of no width around something else than zero.
+        `unknown` where it is not judged, where there is no interval, or one of no width around
+        something else than zero.
         """
         interval = self.difference
-        if not interval.known or (interval.estimate and not interval.spread):
+        if not self.judged or not interval.known or (interval.estimate and not interval.spread):
             return "unknown"
         if self.difference.above_zero:
             return "above"
@@ -78,6 +96,7 @@ class Row:
         size: transitions kept.
         labels: what the learner was given, `hard`, `soft` or `continuous`.
         condensation_seeds: how many.
+        draws: whether another condensation seed gives another set.
         learner_seeds: how many.
         episodes: of each student on each split.
         returns: by split and statistic; statistics are of a student's episodes.
@@ -87,7 +106,7 @@ class Row:
         gap: seen minus held-out mean.
         against: the floors, as far as there are records of them.
         rank: best and worst place among the rows that were trained that paired differences
-            leave open.
+            between rows that are judged leave open; None of a row that is not.
         cost: `condense_seconds`, `train_seconds`, `gradient_evaluations`, `environment_steps`,
             `bytes`, `device`; means over condensation seeds.
         displacement: of synthetic observations, of the first condensation seed.
@@ -105,6 +124,7 @@ class Row:
     size: int | None = None
     labels: str | None = None
     condensation_seeds: int = 1
+    draws: bool = False
     learner_seeds: int = 1
     episodes: int = 0
     returns: Mapping[str, Mapping[str, Interval]] | None = None
@@ -131,6 +151,18 @@ class Row:
         return self.budget is None
 
     @property
+    def unjudged(self) -> str:
+        """Why it has no verdict, such as `one set: not judged`; nothing of a row that has."""
+        if self.draws and self.condensation_seeds < LEAST_SETS:
+            return "one set: not judged"
+        return "one learner seed: not judged" if self.learner_seeds < LEAST_STUDENTS else ""
+
+    def verdict_text(self, floor: str) -> str:
+        """How it stands to a floor in words that the floor's name goes with."""
+        verdict = self.verdicts[floor]
+        return f"{self.unjudged} against" if self.unjudged else VERDICTS[verdict]
+
+    @property
     def verdicts(self) -> dict[str, str]:
         """How it stands to each floor that it should beat; `unknown` without a record of it."""
         if self.status != "done" or self.id in ("expert", "random-policy"):
@@ -143,7 +175,7 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """`!` for a row with a floor that it is not above, `?` where that cannot be told."""
+        """`!` for a row with a floor that it is not above, `?` where that is not judged."""
         verdicts = [] if self.id in POLICIES else list(self.verdicts.values())
         if "level" in verdicts or "below" in verdicts:
             return "!"
@@ -162,7 +194,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""
         out = {name: plain(value) for name, value in vars(self).items()}
-        out["mark"] = self.mark
+        out["mark"], out["unjudged"] = self.mark, self.unjudged
         out["against"] = {
             a.floor: {
                 "verdict": a.verdict,
@@ -277,6 +309,9 @@ def groups_of(
     """
     policies: dict[str, list[Record]] = {}
     learned: dict[str, list[Record]] = {}
+    draws = cache(
+        draws_at_random
+    )  # for this call: what is registered may be another thing in the next
     for record in records:
         cell = record["cell"]
         place = _place_key(cell)
@@ -286,12 +321,41 @@ def groups_of(
             key = place + json.dumps(cell["learner"], sort_keys=True)
             learned.setdefault(key, []).append(record)
     groups = [
-        _group(found, _beside(found, policies.get(_place_key(found[0]["cell"]), [])), score_range)
+        _group(
+            found,
+            _beside(found, policies.get(_place_key(found[0]["cell"]), [])),
+            score_range,
+            draws,
+        )
         for found in learned.values()
     ]
     taken = {_place_key(found[0]["cell"]) for found in learned.values()}
     lone = [found for place, found in policies.items() if place not in taken]
-    return [*groups, *(_group([], found, score_range) for found in lone)]
+    return [*groups, *(_group([], found, score_range, draws) for found in lone)]
+
+
+def draws_at_random(method: str) -> bool:
+    """Whether another condensation seed gives another set; so it is said of what is unknown here.
+
+    Sets that lie in folders are of such a kind: nobody knows how many were made.
+    """
+    try:
+        return bool(catalogue.find("methods", method).load().stochastic)
+    except (RLCondenseError, AttributeError):
+        return True
+
+
+def row_of(groups: Iterable[Group], record: Record) -> Row:
+    """The row of groups that a record is of."""
+    cell = record["cell"]
+    learner = cell["learner"]
+    return next(
+        row
+        for group in groups
+        if learner is None or learner == group.learner
+        for row in group.rows
+        if (row.method, row.budget) == (cell["method"], cell["budget"])
+    )
 
 
 def _beside(learned: Sequence[Record], policies: Sequence[Record]) -> list[Record]:
@@ -307,19 +371,22 @@ def _place_key(cell: Mapping[str, Any]) -> str:
     return json.dumps([cell[name] for name in names], sort_keys=True)
 
 
-def _group(learned: Sequence[Record], policies: Sequence[Record], score_range: ScoreRange) -> Group:
-    by_row: dict[str, list[Record]] = {}
+def _group(
+    learned: Sequence[Record],
+    policies: Sequence[Record],
+    score_range: ScoreRange,
+    draws: Callable[[str], bool],
+) -> Group:
+    by_row: dict[str, dict[int, Record]] = {}
     for record in (*learned, *policies):
         cell = record["cell"]
         key = json.dumps([cell["method"], cell["budget"]], sort_keys=True)
-        by_row.setdefault(key, []).append(record)
-    found = [
-        sorted(row, key=lambda record: int(record["cell"]["condensation_seed"]))
-        for row in by_row.values()
-    ]
+        # The record of a set that is named twice counts once.
+        by_row.setdefault(key, {}).setdefault(int(cell["condensation_seed"]), record)
+    found = [[row[seed] for seed in sorted(row)] for row in by_row.values()]
     found.sort(key=_order)
     names = names_of([row[0]["cell"]["method"] for row in found])
-    drafts = [_Draft(name, row) for name, row in zip(names, found, strict=True)]
+    drafts = [_Draft(name, row, draws) for name, row in zip(names, found, strict=True)]
     cell = (*learned, *policies)[0]["cell"]
     rows = [_row(draft, drafts, score_range(cell["task"])) for draft in drafts]
     done = [record for record in learned or policies if record["status"] == "done"]
@@ -374,13 +441,14 @@ def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
 class _Draft:
     """A row before it is compared with the others."""
 
-    def __init__(self, name: str, records: Sequence[Record]) -> None:
+    def __init__(self, name: str, records: Sequence[Record], draws: Callable[[str], bool]) -> None:
         self.name, self.records = name, records
         self.cell = records[0]["cell"]
         self.undone = next((r for r in records if r["status"] != "done"), None)
         self.id = str(self.cell["method"]["id"])
         self.trained = self.cell["learner"] is not None
         self.size, self.labels = _size(records), records[0].get("labels")
+        self.draws = self.trained and draws(self.id)
         self.means: Means = {}
         if self.undone is None:
             self.means = {split: unit_means(records, split) for split in SPLITS}
@@ -393,31 +461,43 @@ class _Draft:
     def heldout(self) -> npt.NDArray[np.float64]:
         return self.means["heldout"]
 
+    @cached_property
+    def frame(self) -> Row:
+        """The row without any numbers."""
+        cell = self.cell
+        return Row(
+            name=self.name,
+            method=cell["method"],
+            budget=cell["budget"],
+            status="done" if self.undone is None else self.undone["status"],
+            reason="" if self.undone is None else self.undone.get("reason", ""),
+            cells=tuple(str(record.get("cell_id", "")) for record in self.records),
+            size=self.size,
+            labels=self.labels,
+            condensation_seeds=len(self.records),
+            draws=self.draws,
+            learner_seeds=len(cell["learner_seeds"]),
+            episodes=int(cell["evaluation"]["environments"] * cell["evaluation"]["quota"]),
+        )
+
+    @property
+    def judged(self) -> bool:
+        """Whether it has the sets and the students that a verdict needs."""
+        return not self.frame.unjudged
+
 
 def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | None) -> Row:
-    cell, records = draft.cell, draft.records
-    frame = Row(
-        name=draft.name,
-        method=cell["method"],
-        budget=cell["budget"],
-        status="done",
-        reason="",
-        cells=tuple(str(record.get("cell_id", "")) for record in records),
-        size=draft.size,
-        labels=draft.labels,
-        condensation_seeds=len(records),
-        learner_seeds=len(cell["learner_seeds"]),
-        episodes=int(cell["evaluation"]["environments"] * cell["evaluation"]["quota"]),
-    )
+    records, frame = draft.records, draft.frame
     if draft.undone is not None:
-        reason = draft.undone.get("reason", "")
-        return replace(frame, status=draft.undone["status"], reason=reason)
+        return frame
     floors = _floors(draft, others)
     against = tuple(
         Against(
             name,
             difference_of(draft.heldout, floor.heldout),
             probability_of_improvement(draft.heldout, floor.heldout),
+            draft.judged and floor.judged,
+            floor.id if floor.id != name else "",
         )
         for name, floor in floors.items()
     )
@@ -480,8 +560,14 @@ def _alike(a: _Draft, b: _Draft) -> bool:
 
 
 def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
-    """The places among the trained rows that paired differences leave open."""
-    rivals = [d.heldout for d in others if d.trained and d.done and d is not draft]
+    """The places among the trained rows that paired differences leave open.
+
+    A rival that is not judged may have any.
+    """
+    if not draft.judged:
+        return None
+    all_rivals = [d for d in others if d.trained and d.done and d is not draft]
+    rivals = [d.heldout for d in all_rivals if d.judged]
     own = draft.heldout
     alike = np.array([x for x in rivals if len(x) == len(own)]).reshape(-1, len(own))
     found = differences_of(own, alike)
@@ -490,7 +576,7 @@ def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
         return None
     better = sum(d.below_zero for d in found)
     worse = sum(d.above_zero for d in found)
-    return (1 + better, 1 + len(rivals) - worse)
+    return (1 + better, 1 + len(all_rivals) - worse)
 
 
 def _normalised(heldout: Interval, span: tuple[float, float] | None) -> Interval | None:

@@ -384,7 +384,7 @@ def record_schema() -> Json:
         },
         "then": {"required": ["report", "labels"]},
     }
-    optional = (*_DONE, "report", "labels", "findings", "reason", "traceback")
+    optional = (*_DONE, "report", "labels", "training", "findings", "reason", "traceback")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A record of rlcondense",

@@ -60,7 +60,6 @@ SHORT_NAMES = {
     "constant-policy": "constant",
     "random-policy": "uniform",
 }
-VERDICTS = {"above": "above", "level": "level with", "below": "below", "unknown": "unknown against"}
 POLICY_SUMMARIES = {
     "expert": "the expert of the dataset: the ceiling",
     "marginal-policy": "samples the dataset's actions without looking at the observation",
@@ -165,7 +164,7 @@ def _environment() -> Environment:
     }  # fmt: skip
     environment.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
-        "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS, "verdicts": VERDICTS,
+        "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS,
         "legend": LEGEND, "policies": POLICIES, "explanations": explanations,
     }  # fmt: skip
     return environment

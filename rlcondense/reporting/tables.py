@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from rlcondense.methods.detectors import PROVENANCE
 from rlcondense.references import WHOLE
 from rlcondense.reporting.rows import (
-    BLIND,
-    POLICIES,
     SPLITS,
+    VERDICTS,
     Group,
     Row,
     explanations,
     finding_name,
     findings_of,
-    found_mark,
     groups_of,
+    names_of,
+    row_of,
 )
 from rlcondense.reporting.statistics import (
     Interval,
-    difference,
     rank_correlation,
-    recovery,
     student_interval,
     unit_means,
 )
 
 Record = dict[str, Any]
-ORDER = ("expert", *WHOLE, "method", "random", *BLIND, "random-policy")
-MUST_CLEAR = ("random-policy", *BLIND, "random")
+MARKS = (
+    "!: does not clear the random policy, the marginal policy (or the constant one, where students",
+    "act greedily and it returns more) and the random subset of its size and labels. ?: one set:",
+    "not judged; so too with one learner seed, and where a row or any spread is missing.",
+)
+FLOOR_NAMES = {"random": "random subset"}  # others go by their ids
 
 
 def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
@@ -40,24 +45,39 @@ def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
         records: of the method, one for each condensation seed.
         references: of the rows it stands beside.
     """
-    from tabulate import tabulate
+    groups = groups_of([*records, *references])
+    own = row_of(groups, records[0])
+    if own.status != "done" and not references:
+        return _undone(next(r for r in records if r["status"] != "done"))
+    rows = _around(own, groups)
+    undone = dict.fromkeys(_undone(r) for r in (*records, *references) if r["status"] != "done")
+    notes = _notes(own, rows, records[0])
+    text = [_caption(records), "", _rows_text(rows), "", *notes, *undone]
+    return "\n".join([*text, *(_finished(records) if own.status != "done" else [])])
 
-    if failed := _first_undone(records):
-        return _undone(failed)
-    everything = group_rows(records, references)
-    found = {name: _first_undone(row) for name, row in everything.items()}
-    undone = {name: record for name, record in found.items() if record is not None}
-    rows = {name: row for name, row in everything.items() if name not in undone}
-    own = "method" if "method" in rows else records[0]["cell"]["method"]["id"]
-    table = [
-        _table_row(name, rows) if name in rows else [name, "", *[undone[name]["status"]] * 2]
-        for name in ORDER
-        if name in everything
-    ]
-    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
-    text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
-    said = [_undone(record) for record in undone.values()]
-    return "\n".join([_caption(records), "", text, "", *_notes(rows, rows[own]), *said])
+
+def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
+    """The rows of a run, each once; of what other learners trained the learner is named."""
+    main = next(group for group in groups if any(row is own for row in group.rows))
+    rows = list(main.rows)
+    place = sum(row.id in ("expert", *WHOLE) for row in rows)
+    for group in groups:
+        if group is not main:
+            _, learner = names_of([main.learner, group.learner])
+            trained = [row for row in group.rows if not row.is_policy]
+            rows[place:place] = [replace(row, name=f"{row.name}, {learner}") for row in trained]
+    return rows
+
+
+def _finished(records: Sequence[Record]) -> list[str]:
+    """A line for each set of a row whose others came to nothing."""
+    out = []
+    for record in records:
+        if record["status"] == "done":
+            seen, heldout = (np.mean(record["returns"][split]) for split in SPLITS)
+            seed, name = record["cell"]["condensation_seed"], record["cell"]["method"]["id"]
+            out.append(f"{name}, seed {seed}: returns {seen:.2f} seen, {heldout:.2f} held-out.")
+    return out
 
 
 def _first_undone(records: Sequence[Record]) -> Record | None:
@@ -85,9 +105,10 @@ def transfer_table(
     """
     from tabulate import tabulate
 
-    blind = [p for p in policies if p["cell"]["method"]["id"] in BLIND]
+    trained = [r for row in rows.values() for records in row.values() for r in records]
+    groups = groups_of([*trained, *policies])
     table = [
-        [name, _sizes(row), *(_transfer_cell(row[learner], blind) for learner in learners)]
+        [name, _sizes(row), *(_transfer_cell(row[learner], groups) for learner in learners)]
         for name, row in rows.items()
     ]
     for record in policies:  # the same whoever learns
@@ -96,7 +117,6 @@ def transfer_table(
     text = tabulate(table, ["", "size", *learners], disable_numparse=True)
     first = policies[0]["cell"]
     episodes = first["evaluation"]["environments"] * first["evaluation"]["quota"]
-    undone = [r for row in rows.values() for records in row.values() for r in records]
     lines = [
         f"{first['task']}, {first['dataset']}, {len(first['learner_seeds'])} learner seeds x "
         f"{episodes} episodes, held-out levels",
@@ -104,10 +124,10 @@ def transfer_table(
         text,
         "",
         "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
-        "learner seeds where a row has one condensation seed). !: does not clear the marginal",
-        "policy, or, acting greedily, the constant policy.",
-        *filter(None, dict.fromkeys(_undone(r) for r in undone if r["status"] != "done")),
-        *filter(None, dict.fromkeys(_labels_not_taken(r) for r in undone)),
+        "learner seeds where a row has one condensation seed).",
+        *MARKS,
+        *dict.fromkeys(_undone(r) for r in (*trained, *policies) if r["status"] != "done"),
+        *filter(None, dict.fromkeys(_labels_not_taken(r) for r in trained)),
         *dict.fromkeys(
             line for row in rows.values() for found in row.values() for line in findings_text(found)
         ),
@@ -129,25 +149,29 @@ def suite_table(records: Sequence[Record]) -> str:
     said = [
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed; recovery and gain as `rlcondense run` has them, on held-out",
-        "levels, with 95% intervals. !: does not clear the random policy, the marginal policy and",
-        "the random subset of its size. ?: cannot be told, for want of a row or of seeds.",
+        "levels, with 95% intervals that hold for these levels.",
+        *MARKS,
     ]
     said += explanations(row for group in groups for row in group.rows)
     return "\n\n".join([*parts, "\n".join(said)])
 
 
 def _group_text(group: Group) -> str:
-    from tabulate import tabulate
-
-    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
-    table = [_text_row(row) for row in group.rows]
-    text = tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
     undone = dict.fromkeys(
         f"{row.id} with {group.learner['id']}: {row.status} ({row.reason})"
         for row in group.rows
         if row.status != "done"
     )
-    return "\n".join([group_caption(group), "", text, *undone])
+    return "\n".join([group_caption(group), "", _rows_text(group.rows), *undone])
+
+
+def _rows_text(rows: Sequence[Row]) -> str:
+    from tabulate import tabulate
+
+    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
+    table = [_text_row(row) for row in rows]
+    align = ("left", *["right"] * 5)
+    return str(tabulate(table, headers, disable_numparse=True, colalign=align))
 
 
 def group_caption(group: Group) -> str:
@@ -205,21 +229,14 @@ def _labels_not_taken(record: Record) -> str:
     return f"{record['cell']['learner']['id']} takes no soft labels: it learned the actions taken."
 
 
-def _transfer_cell(records: Sequence[Record], blind: Sequence[Record]) -> str:
-    if failed := _first_undone(records):
-        return str(failed["status"])
-    greedy = records[0]["action_selection"] == "greedy"
-    clears = all(
-        difference(records, [policy], "heldout").above_zero
-        for policy in blind
-        if greedy or policy["cell"]["method"]["id"] != "constant-policy"
-    )
-    return _mean_and_interval(records) + ("" if clears else " !")
+def _transfer_cell(records: Sequence[Record], groups: Sequence[Group]) -> str:
+    return f"{_mean_and_interval(records)} {row_of(groups, records[0]).mark}".rstrip()
 
 
 def _mean_and_interval(records: Sequence[Record]) -> str:
-    interval = student_interval(unit_means(records, "heldout"))
-    return f"{interval.estimate:.2f}" + _bounds(interval, "{:.2f}")
+    if failed := _first_undone(records):
+        return str(failed["status"])
+    return bracketed(student_interval(unit_means(records, "heldout")))
 
 
 def _agreement(
@@ -269,44 +286,6 @@ def agreement(
     return out
 
 
-def group_rows(records: Sequence[Record], references: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by row: `method`, and the reference rows by the name of theirs."""
-    rows: dict[str, list[Record]] = {"method": list(records)}
-    for record in references:
-        rows.setdefault(record["cell"]["method"]["id"], []).append(record)
-    own = records[0]["cell"]["method"]["id"]
-    if own in ORDER:
-        rows[own] = rows.pop("method")
-    return rows
-
-
-def _table_row(name: str, rows: dict[str, list[Record]]) -> list[str]:
-    row = rows[name]
-    method = row[0]["cell"]["method"]["id"]
-    size = str(row[0]["report"]["size"]) if "report" in row[0] else ""
-    returns = [plus_minus(student_interval(unit_means(row, split))) for split in SPLITS]
-    marked = f"{method} {found_mark(findings_of(row))}".rstrip()
-    return [marked, size, *returns, _recovery(name, rows), _gain(name, rows)]
-
-
-def _recovery(name: str, rows: dict[str, list[Record]]) -> str:
-    if "expert" not in rows or "random-policy" not in rows:
-        return "-"
-    if name in ("expert", "random-policy"):
-        return {"expert": "100%", "random-policy": "0%"}[name]
-    share = recovery(rows[name], rows["random-policy"], rows["expert"], "heldout")
-    if share is None:
-        return "-"
-    return f"{share.estimate:.0%}" + _bounds(share, "{:.0%}")
-
-
-def _gain(name: str, rows: dict[str, list[Record]]) -> str:
-    if "random" not in rows or name in ("random", *WHOLE, *POLICIES):
-        return ""
-    gain = difference(rows[name], rows["random"], "heldout")
-    return f"{gain.estimate:+.2f}" + _bounds(gain, "{:+.2f}")
-
-
 def _bounds(interval: Interval, form: str) -> str:
     if not interval.known:
         return ""
@@ -322,6 +301,7 @@ def _number(value: float, form: str) -> str:
 def _caption(records: Sequence[Record]) -> str:
     cell = records[0]["cell"]
     evaluation, learner = cell["evaluation"], cell["learner"]
+    selections = [r["action_selection"] for r in records if "action_selection" in r]
     episodes = evaluation["environments"] * evaluation["quota"]
     taught = ""
     if learner is not None:
@@ -330,7 +310,7 @@ def _caption(records: Sequence[Record]) -> str:
     return (
         f"{cell['task']}, {cell['dataset'] or 'no dataset'}{_provenance(records)}, {taught}"
         f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
-        f"actions: {records[0]['action_selection']}"
+        f"actions: {selections[0] if selections else 'none'}"
     )
 
 
@@ -340,19 +320,22 @@ def _provenance(records: Sequence[Record]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _notes(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
+def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
     notes = [
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
-        "gain = R - random subset, on held-out levels, with 95% intervals (Student's t); - where",
-        "no expert stands apart from the random policy.",
+        "gain = R - random subset, on held-out levels, with 95% intervals (Student's t) that hold",
+        "for these levels; - where no expert stands apart from the random policy.",
+        *MARKS,
     ]
-    notes += filter(None, [_labels_not_taken(main[0])] if "report" in main[0] else [])
-    if len(main) == 1 and "report" in main[0]:
+    if own.status != "done":
+        return notes
+    notes += filter(None, [_labels_not_taken(record)] if "report" in record else [])
+    if own.conditional:
         notes.append("One condensation seed: the intervals are conditional on this condensed data.")
-    notes += _verdict(rows, main)
-    notes += [line for row in rows.values() for line in findings_text(row)]
-    report = main[0].get("report", {})
+    notes += judgement(own)
+    notes += [_finding_line(row.id, finding) for row in rows for finding in row.findings]
+    report = record.get("report", {})
     if steps := report.get("cost", {}).get("environment_steps"):
         notes.append(f"Condensation took {steps:,} environment steps.")
     if report.get("displacement"):
@@ -371,20 +354,33 @@ def findings_text(row: Sequence[Record]) -> list[str]:
     Args:
         row: records, one for each condensation seed.
     """
-    method = row[0]["cell"]["method"]["id"]
-    return [f"! {method}: {finding_name(f['name'])}: {f['text']}." for f in findings_of(row)]
+    return [_finding_line(row[0]["cell"]["method"]["id"], f) for f in findings_of(row)]
 
 
-def _verdict(rows: dict[str, list[Record]], main: list[Record]) -> list[str]:
-    """Which floors the main row clears: those whose paired difference lies above zero."""
-    name = main[0]["cell"]["method"]["id"]
-    floors = [other for other in MUST_CLEAR if other in rows and rows[other] is not main]
-    failed = [other for other in floors if not difference(main, rows[other], "heldout").above_zero]
-    if failed:
-        return [f"! {name} does not clear the {_listed(failed)} on held-out levels."]
-    return [f"{name} clears the {_listed(floors)} on held-out levels."] if floors else []
+def _finding_line(method: str, finding: Mapping[str, Any]) -> str:
+    return f"! {method}: {finding_name(finding['name'])}: {finding['text']}."
+
+
+def judgement(row: Row) -> list[str]:
+    """How a row stands to the floors that it should clear, in lines."""
+    verdicts = row.verdicts
+    ids = {a.floor: a.id for a in row.against}
+
+    def floors(*wanted: str) -> str:
+        return _listed([ids.get(f) or f for f, verdict in verdicts.items() if verdict in wanted])
+
+    if row.unjudged and verdicts:
+        return [f"? {row.id}: {row.unjudged} against the {floors(*VERDICTS)}."]
+    out = []
+    if failed := floors("level", "below"):
+        out.append(f"! {row.id} does not clear the {failed} on held-out levels.")
+    if unknown := floors("unknown"):
+        out.append(f"? {row.id} is not judged against the {unknown}: no row of it, or no spread.")
+    if not out and (cleared := floors("above")):
+        out.append(f"{row.id} clears the {cleared} on held-out levels.")
+    return out
 
 
 def _listed(names: Sequence[str]) -> str:
-    said = ["random subset" if n == "random" else n.replace("-", " ") for n in names]
-    return " and the ".join(filter(None, [", the ".join(said[:-1]), said[-1]]))
+    said = [FLOOR_NAMES.get(name, name.replace("-", " ")) for name in names]
+    return " and the ".join(filter(None, [", the ".join(said[:-1]), *said[-1:]]))

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlcondense.config import config_json
 from rlcondense.evaluation import PROTOCOL_VERSION, Protocol
-from rlcondense.files import canonical_json
+from rlcondense.files import canonical_json, plain
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
@@ -46,8 +46,8 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain values."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "learner_seeds": list(self.learner_seeds)}
+        values: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:

@@ -12,6 +12,10 @@ from rlcondense.catalogue import data_root
 from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell, budget_text
 
+SETS = 3  # condensation seeds of a run that names no number, where there is time for them
+# For the sets that nobody asked for: what one waits for at a terminal without going away.
+SPARE_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class Work:

@@ -30,6 +30,7 @@ from rlcondense.running.cell import Cell
 from rlcondense.running.environment import resolve_device
 from rlcondense.running.runner import ended, run_cell
 from rlcondense.running.store import MemoryStore, Store
+from rlcondense.running.worker import know_parts
 
 GRACE = 10.0  # seconds for workers to put their files away
 MOST_KEPT = 32  # condensed datasets that Ray's object store holds for later cells
@@ -38,6 +39,14 @@ WORKER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from rlcondense.running.worker import main; main()"
 )
+
+
+def known_parts() -> dict[str, Any]:
+    """What this process alone knows of the catalogue, for a worker's `know_parts`."""
+    return {
+        "included": list(map(str, catalogue.included())),
+        "registered": [entry.exported() for entry in catalogue.registered()],
+    }
 
 
 @dataclass(frozen=True)
@@ -204,7 +213,7 @@ class LocalExecutor:
             "threads": self.setting.threads,
             "gpu_share": 1 / max(1, -(-self.size() // gpus)),
             "keep_policies": self.setting.keep_policies,
-            "registered": [entry.exported() for entry in catalogue.registered()],
+            **known_parts(),
         }
 
     def events(self, timeout: float) -> list[Event]:
@@ -451,7 +460,7 @@ class RayExecutor:
             "device": self.device,
             "threads": setting.threads,
             "keep_policies": setting.keep_policies,
-            "registered": [entry.exported() for entry in catalogue.registered()],
+            **known_parts(),
         }
         task = self._task.remote(job, self._dataset(cell.dataset), kept)
         self._at[task] = _Task(cell, held, number, self._node_ids())
@@ -570,8 +579,7 @@ def _on_a_node(job: dict[str, Any], dataset: Any, kept: Any) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(job["threads"])
-    for entry in job["registered"]:
-        catalogue.add(catalogue.Entry.imported(entry))
+    know_parts(job)
     cell = Cell.from_json(job["cell"])
 
     def given(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium.spaces import Box
 
 from rlcondense import catalogue
-from rlcondense.datasets.storage import is_local
+from rlcondense.datasets.storage import is_local, lacks_action_probs
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Protocol, protocol_of
 from rlcondense.experts.zoo import shipped_experts
@@ -50,7 +50,7 @@ class Planned:
         text: the cell in words.
         cell: None if it cannot be told yet, or not here.
         absent: what it needs that is not installed.
-        skip: why it will be skipped.
+        skip: why it will be skipped; of what is no cell, why it cannot be one.
         after: id of the cell that must be done before this one can be told: the random subset of
             the same size as what a percentage turns out to be.
         shard_key: cells with the same one are in the same shard.
@@ -135,6 +135,7 @@ class _Planner:
         self.planned: dict[str, Planned] = {}
         self.excludes = [_resolved(exclude) for exclude in suite.excludes]
         self.used_excludes: set[int] = set()
+        self.left_out: dict[str, str] = {}  # tasks that none of a product's datasets is of
         self._made: dict[Any, Any] = {}
         self.method_keys = _differing(c for p in suite.products for c in p.methods)
         self.learner_keys = _differing(c for p in suite.products for c in p.learners)
@@ -144,6 +145,10 @@ class _Planner:
         for product in self.suite.products:
             for group in self._groups(product):
                 groups.append((group, self._method_cells(group)))
+        told = {planned.cell.task for planned in self.planned.values() if planned.cell}
+        for task, reason in self.left_out.items():
+            if task not in told:
+                self._add(Planned(task, skip=reason))
         for i, exclude in enumerate(self.suite.excludes):
             if i not in self.used_excludes and not self._names_absent(exclude):
                 raise BadConfig(
@@ -203,20 +208,26 @@ class _Planner:
                     self._add(Planned(task.id, absent=absent))
                 else:
                     yield ""
+        others: dict[str, str] = {}  # that datasets are of
         for name in product.datasets:
             own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
             try:
                 entry = catalogue.find("datasets", own)
             except UnknownName as error:
                 matched.add(name)
-                if is_local(own):
-                    yield own
+                if local := next(filter(is_local, dict.fromkeys((own, name))), ""):
+                    yield local
                 else:
                     self._add(Planned(f"{task.id} {name}", absent=str(error)))
                 continue
-            if entry.facts.get("task", task.id) == task.id:
+            if (of := entry.facts.get("task", task.id)) == task.id:
                 matched.add(name)
                 yield entry.id
+            else:
+                others[entry.id] = str(of)
+        if product.datasets and len(others) == len(product.datasets):
+            said = ", ".join(f"{name} is of {of}" for name, of in others.items())
+            self.left_out[task.id] = f"none of the suite's datasets is of it: {said}"
 
     def _takes_data(self, product: Product, task: Task) -> bool:
         """Whether a method of a product condenses a dataset, instead of making one."""
@@ -294,7 +305,7 @@ class _Planner:
     ) -> None:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells if group.dataset else []:
-            size, labels = _kept(cell, method, group, found[cell.id])
+            size, labels = self._kept(cell, method, group, found[cell.id])
             if method.id not in ("random", *WHOLE):
                 for seed in range(group.product.condensation_seeds):
                     self._add_random(group, cell, size, labels, seed)
@@ -304,6 +315,19 @@ class _Planner:
                     [whole] = group.cells(full, Budget(percent=100.0), [0])
                     text = self._text(group, whole, Choice(name))
                     self._add(Planned(text, whole, shard_key=whole.condensation_id))
+
+    def _kept(
+        self, cell: Cell, method: Method[Any], group: _Group, found: Found
+    ) -> tuple[int | None, str]:
+        """What the reference rows of a cell have; hard labels where the dataset has no others."""
+        size, labels = _kept(cell, method, group, found)
+        if labels == "soft" and self._once(
+            "unlabelled", group.dataset, lambda: _is_unlabelled(group.dataset)
+        ):
+            text = f"{self._place(group)} random and full (soft labels)"
+            self._add(Planned(text, skip="needs action_probs: hard labels stand in their place"))
+            return size, "hard"
+        return size, labels
 
     def _add_random(
         self, group: _Group, of: Cell, size: int | None, labels: str, seed: int
@@ -409,6 +433,13 @@ def _has_expert(group: _Group) -> bool:
         return bool(catalogue.find("datasets", group.dataset).facts.get("expert"))
     except UnknownName:
         return False
+
+
+def _is_unlabelled(dataset: str) -> bool:
+    """Whether it is known that a dataset has no action_probs; those that are shipped have them."""
+    entry = catalogue.entries("datasets").get(dataset)
+    shipped = entry is not None and "sha256" in entry.facts
+    return not shipped and lacks_action_probs(dataset)
 
 
 def _kept(cell: Cell, method: Method[Any], group: _Group, found: Found) -> tuple[int | None, str]:

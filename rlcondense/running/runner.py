@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ from rlcondense.policies import (
     random_policies,
 )
 from rlcondense.progress import Progress, silent
+from rlcondense.references import WHOLE
+from rlcondense.reporting.rows import LEAST_STUDENTS
 from rlcondense.reporting.statistics import summarise
 from rlcondense.reporting.tables import run_table
 from rlcondense.running.cell import (
@@ -74,11 +77,13 @@ from rlcondense.running.cell import (
     whole_methods,
 )
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
-from rlcondense.running.store import SCHEMA_VERSION, Results, Store
+from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
+from rlcondense.running.store import SCHEMA_VERSION, Results, Store, facts_of_record
 from rlcondense.tasks.base import SPLITS, Task
 
 Record = dict[str, Any]
 MOST_FRAMES = 20  # of a failed cell's traceback
+HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class RunResult:
         reused: how many records were read back instead of computed.
         warnings: what differs between a record read back and this environment.
         store: where the records lie.
+        notes: what else is to be said below the table.
     """
 
     records: list[Record]
@@ -98,6 +104,7 @@ class RunResult:
     reused: int
     warnings: list[str]
     store: Store
+    notes: tuple[str, ...] = ()
 
     @property
     def record(self) -> Record:
@@ -106,7 +113,7 @@ class RunResult:
 
     def __str__(self) -> str:
         """The table of the rows, as `run` prints it."""
-        return run_table(self.records, self.references)
+        return "\n".join([run_table(self.records, self.references), *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """As `run --json` prints it."""
@@ -132,6 +139,7 @@ class Bench:
     keep_policies: bool = False
     wait: bool = True  # for what somebody else is at
     record_failures: bool = False  # instead of raising them
+    is_reference: bool = False  # of rows that others stand beside: what cannot be is skipped
     seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
     refreshed: set[str] = field(default_factory=set)  # what was condensed anew
     heldout_data: bool = False  # whether data of held-out levels are taken
@@ -157,7 +165,7 @@ def run(
     percent: float | None = None,
     unit: str | None = None,
     seed: int = 0,
-    condensations: int = 1,
+    condensations: int | None = None,
     seeds: int = 3,
     episodes: int = 100,
     device: str = "auto",
@@ -185,7 +193,10 @@ def run(
         percent: budget as a percentage instead.
         unit: what `percent` counts, `transitions` or `episodes`.
         seed: condensation seed, the first of them.
-        condensations: how many condensation seeds.
+        condensations: how many condensation seeds, of random subsets too; a method that draws
+            nothing is condensed once. By default `SETS`, which a verdict on a method that draws
+            needs, if by what the first one took the others take `SPARE_SECONDS` at most; else, and
+            where there is nothing to judge, one.
         seeds: how many learner seeds, from 0.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
@@ -202,7 +213,7 @@ def run(
         >>> result = run("random", "starpilot", size=15)
         >>> result.record["summary"]["heldout"]["mean"]
     """
-    if condensations < 1:
+    if condensations is not None and condensations < 1:
         raise BadConfig(f"condensations must be at least 1, not {condensations}")
     facts = facts_of(catalogue.find("methods", method))
     made, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
@@ -222,9 +233,50 @@ def run(
         needs_dataset=made.takes_data,
     )
     bench = replace(bench, keep_policies=keep_policies)
-    outcomes = [run_method(bench, made, budget, s) for s in range(seed, seed + condensations)]
-    rows = _references(bench, made.id, [r for r, _ in outcomes]) if references else []
-    return _result(bench, outcomes, rows)
+    first = run_method(bench, made, budget, seed)
+    notes: list[str] = []
+    if condensations is None:
+        condensations, notes = _sets(bench, made, budget, first[0]) if references else (1, [])
+    chosen = range(seed, seed + condensations)
+    others = replace(bench, record_failures=True)  # the first is shown, whatever comes of them
+    outcomes = [first]
+    outcomes += [run_method(others, made, budget, s) for s in chosen[1:] if made.stochastic]
+    rows: list[Outcome] = []
+    if references:
+        rows, said = _references(bench, made.id, [r for r, _ in outcomes], chosen)
+        notes += said
+    return replace(_result(bench, outcomes, rows), notes=tuple(notes))
+
+
+def _sets(
+    bench: Bench, method: Method[Any], budget: Budget, first: Record
+) -> tuple[int, list[str]]:
+    """How many condensation seeds there is time for, and what is to be said if that is one.
+
+    Args:
+        bench: of the run.
+        method: what is run.
+        budget: its own.
+        first: the record of the first seed, by whose timings the others are estimated.
+    """
+    judged = len(bench.seeds) >= LEAST_STUDENTS and method.id not in WHOLE
+    if first["status"] != "done" or not judged:
+        return 1, []
+    seeds = range(first["cell"]["condensation_seed"] + 1, first["cell"]["condensation_seed"] + SETS)
+    rivals = [(method, budget)] if method.stochastic else []
+    if method.id != "random" and bench.dataset is not None:
+        random = make_method("random", labels=label_kinds(bench.dataset, first)[-1])
+        rivals.append((random, Budget(size=first["report"]["size"])))
+    cells = [_method_cell(bench, rival, size, s) for s in seeds for rival, size in rivals]
+    missing = [c for c in cells if bench.refresh or bench.store.read_record(c.id) is None]
+    left = Rates([facts_of_record(first)], bench.device, bench.threads).estimate(missing)
+    if left.seconds <= SPARE_SECONDS:
+        return SETS, []
+    return 1, [
+        f"{SETS - 1} more sets, with random ones beside them, would take about "
+        f"{in_words(left.seconds)}, more than {in_words(SPARE_SECONDS)}: --condensations {SETS} "
+        "computes them."
+    ]
 
 
 def condense_to(
@@ -349,8 +401,13 @@ def evaluate_artifact(
     else:
         raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
     name = outcomes[0][0]["cell"]["method"]["id"]
-    rows = _references(bench, name, [outcomes[0][0]]) if bench.dataset is not None else []
-    result = _result(bench, outcomes, rows)
+    record = outcomes[0][0]
+    seed = record["cell"]["condensation_seed"]
+    rows: list[Outcome] = []
+    notes: list[str] = []
+    if bench.dataset is not None:
+        rows, notes = _references(bench, name, [record], [seed])
+    result = replace(_result(bench, outcomes, rows), notes=tuple(notes))
     source = outcomes[0][0].get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):
         note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
@@ -510,24 +567,70 @@ def _shipped_expert(task: str) -> Expert | None:
         return None
 
 
-def _references(bench: Bench, name: str, records: Sequence[Record]) -> list[Outcome]:
-    """The rows of every table: two policies that look at nothing, random, full, expert."""
+def _references(
+    bench: Bench, name: str, records: Sequence[Record], seeds: Sequence[int]
+) -> tuple[list[Outcome], list[str]]:
+    """The rows of every table: policies that look at nothing, random, full, expert.
+
+    One that cannot be computed is a record that says why: what is finished is shown all the same.
+
+    Args:
+        bench: of the run.
+        name: of the row that they stand beside.
+        records: of that row, one for each set.
+        seeds: of random subsets.
+
+    Returns:
+        The rows, and what is to be said of them.
+    """
     if records[0]["status"] == "skipped":
-        return []
-    rows = [run_policy(bench, other) for other in reference_names(bench) if other != name]
-    if "report" not in records[0] or bench.dataset is None:
-        return rows
-    soft = records[0].get("labels") == "soft"
-    labels = {"labels": "soft" if soft else "hard"}
-    if name != "random":
-        random = make_method("random", **labels)
-        for record in records:
-            budget = Budget(size=record["report"]["size"])
-            rows.append(run_method(bench, random, budget, record["cell"]["condensation_seed"]))
-    for whole in whole_methods(bench.learner):
-        if name != whole:
-            rows.append(run_method(bench, make_method(whole, **labels), Budget(percent=100.0), 0))
-    return rows
+        return [], []
+    names = [other for other in reference_names(bench) if other != name]
+    rows = [reference_policy(bench, other) for other in names]
+    learned = [r for r in records if r["status"] == "done" and "report" in r]
+    if not learned or bench.dataset is None:
+        return rows, []
+    kinds = label_kinds(bench.dataset, learned[0])
+    sizes = {r["cell"]["condensation_seed"]: r["report"]["size"] for r in learned}
+    for kind in kinds:
+        if name != "random":
+            random = make_method("random", labels=kind)
+            for seed in seeds:
+                size = sizes.get(seed, learned[0]["report"]["size"])
+                rows.append(reference_method(bench, random, Budget(size=size), seed))
+        for whole in whole_methods(bench.learner):
+            if name != whole:
+                full = make_method(whole, labels=kind)
+                rows.append(reference_method(bench, full, Budget(percent=100.0), 0))
+    return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
+
+
+def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:
+    """The labels of the reference rows of a record: its own, and hard ones if those cannot be."""
+    if record.get("labels") != "soft":
+        return ["hard"]
+    return ["soft", "hard"] if dataset.action_probs is None else ["soft"]
+
+
+def reference_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
+    """The outcome of a method that others stand beside, whatever comes of it."""
+    run = partial(run_method, method=method, budget=budget, seed=seed)
+    return _reference(bench, _method_cell(bench, method, budget, seed), run)
+
+
+def reference_policy(bench: Bench, name: str) -> Outcome:
+    """The outcome of a reference policy, whatever comes of it."""
+    return _reference(
+        bench, _policy_cell(bench, {"id": name, "config": {}}), partial(run_policy, name=name)
+    )
+
+
+def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Outcome:
+    try:
+        return run(replace(bench, record_failures=True, is_reference=True))
+    except RLCondenseError as error:  # its record can be neither read nor written
+        frame = _frame(cell, bench.device, bench.threads)
+        return {**frame, "key": {}, "timings": {}, "memory": {}, **_gone_wrong(error)}, None
 
 
 def reference_names(bench: Bench) -> list[str]:
@@ -543,7 +646,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
 
     def compute() -> Record:
         given = bench.learner.requires if method.gives is None else method.gives
-        if reason := _misfit(bench, given):
+        if reason := _misfit(bench, given) or _unlabelled(bench, method):
             return reason
         return _learned(bench, cell, condensed(bench, method, budget, seed))
 
@@ -554,6 +657,14 @@ def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
     """The record of a cell that cannot be, if the learner cannot learn from what there is."""
     missing = bench.learner.missing(provided, bench.task)
     return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
+
+
+def _unlabelled(bench: Bench, method: Method[Any]) -> Record | None:
+    """The record of a selection that is to keep soft labels of data that have none."""
+    soft = method.gives is None and getattr(method.config, "labels", "") == "soft"
+    if not soft or bench.dataset is None or bench.dataset.action_probs is not None:
+        return None
+    return {"status": "skipped", "reason": "needs action_probs"}
 
 
 def _method_cell(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
@@ -739,15 +850,21 @@ def _evaluated(
     progress = _named(bench.progress, name)
     done: dict[str, Evaluation] = {}
     for split in SPLITS:
-        with measured(bench.device) as seconds:
-            done[split] = evaluate(
-                policies,
-                bench.task,
-                split,
-                protocol=bench.protocol,
-                num_threads=bench.threads,
-                progress=progress,
-            )
+        try:
+            with measured(bench.device) as seconds:
+                done[split] = evaluate(
+                    policies,
+                    bench.task,
+                    split,
+                    protocol=bench.protocol,
+                    num_threads=bench.threads,
+                    progress=progress,
+                )
+        except MissingExtra:
+            raise
+        except RLCondenseError as error:
+            reason = f"{split} levels of {bench.task.id}: {error}"
+            return {"status": "failed", "reason": reason, "timings": timings}
         timings[f"evaluate_{split}"] = seconds.to_json()
     returns = {split: scores.returns.tolist() for split, scores in done.items()}
     return {
@@ -784,6 +901,8 @@ def _cached(
             if not bench.record_failures:
                 raise
             computed = _gone_wrong(error)
+            if bench.is_reference and isinstance(error, BadConfig):
+                computed = {"status": "skipped", "reason": computed["reason"]}
         memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
         record = {
             **_frame(cell, bench.device, bench.threads),

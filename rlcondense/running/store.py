@@ -17,6 +17,7 @@ from rlcondense.files import (
     canonical_json,
     lock,
     lock_owner,
+    plain,
     read_json,
     write_json,
 )
@@ -27,6 +28,7 @@ SCHEMA_VERSION = 2
 MEASURED = ("timings", "memory", "content_sha256")  # what two runs of one cell may differ in
 INDEX_FORMAT = 1  # to be raised when `facts_of_record` changes
 MANY = 32  # cells from which on reading the index pays
+_INDEXED = ("id", "status", "reason", "facts", "stamp")
 
 
 class Results(Protocol):
@@ -135,7 +137,7 @@ class Store:
         return {name: owner for name, owner in owners.items() if owner is not None}
 
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
-        """The record of a cell, or None where there is none, or one that was tampered with.
+        """The record of a cell, or None where there is none, or one that is damaged.
 
         Raises:
             RLCondenseError: another version of this package wrote it.
@@ -145,7 +147,11 @@ class Store:
         return None
 
     def _read(self, cell_id: str) -> dict[str, Any]:
-        return read_record_file(self.record_path(cell_id))
+        path = self.record_path(cell_id)
+        record = read_record_file(path)
+        if record.get("cell_id") != cell_id:
+            raise CorruptArtifact(f"{path} is the record of cell {record.get('cell_id')}")
+        return record
 
     def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Write a record with its checksum, and give it as written."""
@@ -165,7 +171,7 @@ class Store:
                 found[cell_id] = MISSING
                 continue
             entry = index.get(cell_id)
-            if entry is None or tuple(entry["stamp"]) != stamp:
+            if entry is None or entry["stamp"] != stamp:
                 entry = self._read_entry(cell_id, stamp)
                 fresh.append(entry)
             found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"], stamp)
@@ -217,9 +223,11 @@ class Store:
         index = {}
         with contextlib.suppress(OSError), self._index.open(errors="replace") as file:
             for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short by a crash
+                # Cut short by a crash, perhaps: what is not whole is read from its record again.
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                     entry = json.loads(line)
-                    index[entry["id"]] = entry
+                    known = {name: entry[name] for name in _INDEXED}
+                    index[entry["id"]] = {**known, "stamp": tuple(entry["stamp"])}
         return index
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
@@ -229,7 +237,7 @@ class Store:
             if read_json(folder / "made_from.json") != made_from:
                 return None
             return load_condensed(folder)
-        except CorruptArtifact:
+        except RLCondenseError:
             return None
 
     def kept(self, condensation_id: str) -> tuple[CondensedDataset, str] | None:
@@ -237,7 +245,7 @@ class Store:
         folder = self.condensed_path(condensation_id)
         try:
             return load_condensed(folder), str(read_json(folder / "made_from.json"))
-        except CorruptArtifact:
+        except RLCondenseError:
             return None
 
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
@@ -321,9 +329,26 @@ def read_record_file(path: Path) -> dict[str, Any]:
         raise CorruptArtifact(f"{path} is no record")
     if (version := record.get("schema_version")) != SCHEMA_VERSION:
         raise _Foreign(path, version)
-    if record.get("content_sha256") != content_sha256(record):
+    try:
+        sha256 = content_sha256(record)
+    except (ValueError, RecursionError) as error:
+        raise CorruptArtifact(f"{path} is no record: {error}") from error
+    if record.get("content_sha256") != sha256:
         raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
+    _check_whole(record, path)
     return record
+
+
+def _check_whole(record: Mapping[str, Any], path: Path) -> None:
+    """Raise `CorruptArtifact` if a record lacks what planning and tables need of it."""
+    if record.get("status") != "done":
+        if lacking := sorted({"status", "cell", "reason"} - record.keys()):
+            raise CorruptArtifact(f"{path} is no whole record: it has no {lacking[0]}")
+        return
+    try:
+        facts_of_record(record)
+    except (AttributeError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise CorruptArtifact(f"{path} is no whole record: {error!r}") from error
 
 
 def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -348,8 +373,9 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with its checksum."""
-    return {**record, "content_sha256": content_sha256(record)}
+    """A record of plain values with its checksum."""
+    kept: dict[str, Any] = plain(record)
+    return {**kept, "content_sha256": content_sha256(kept)}
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:

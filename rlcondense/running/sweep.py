@@ -107,7 +107,8 @@ def _state(
     if planned.absent:
         return State(planned, "not-installed", planned.absent)
     if planned.cell is None:
-        return State(planned, "missing", "its size is not known yet")
+        status, why = ("skipped", planned.skip) if planned.skip else ("missing", "")
+        return State(planned, status, why or "its size is not known yet")
     there, owner = found[planned.id], running.get(planned.id)
     if there.status != "done" and owner is not None:
         return State(planned, "running", who(owner), owner.get("since"), stamp=there.stamp)
@@ -600,6 +601,8 @@ def _notes(states: Sequence[State], device: str, threads: int) -> list[str]:
     out = []
     absent = dict.fromkeys(s.planned.absent for s in states if s.planned.absent)
     out += [f"not installed: {reason}" for reason in absent]
+    no_cells = [s.planned for s in states if s.planned.skip and s.planned.cell is None]
+    out += [f"no cells of {planned.text}: {planned.skip}" for planned in no_cells]
     for state in states:
         if state.facts is None:
             if state.unread:

@@ -156,13 +156,12 @@ def transfer(
         return [record for found in cells for record, _ in found]
 
     def condensed(
-        method: Method[Any] | Sequence[Method[Any]], budget: Budget
+        methods: Sequence[Method[Any]], budget: Budget
     ) -> Callable[[Bench], list[Outcome]]:
-        """The cells of a method, or of one for each bench."""
+        """The cells of a method for each bench."""
 
         def cells(bench: Bench) -> list[Outcome]:
-            several = [method] * len(benches) if isinstance(method, Method) else method
-            of_bench = next(m for m, b in zip(several, benches, strict=True) if b is bench)
+            of_bench = next(m for m, b in zip(methods, benches, strict=True) if b is bench)
             of = chosen if of_bench.stochastic else chosen[:1]
             return [runner.run_method(bench, of_bench, budget, s) for s in of]
 
@@ -171,27 +170,28 @@ def transfer(
     def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
         return lambda bench: [runner.run_artifact(bench, folder)]
 
-    kept: dict[tuple[int, bool], None] = {}
+    def beside(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
+        of = chosen if method.stochastic else chosen[:1]
+        return lambda bench: [runner.reference_method(bench, method, budget, s) for s in of]
+
+    bench = benches[0]
+    kept: dict[tuple[int, str], None] = {}
     for text, made in made_methods.items():
         budget = _budget(made[0].id, size, percent, unit)
         name = text if ":" in text else made[0].id
-        kept |= _kept(add(name, condensed(made, budget)))
+        kept |= _kept(add(name, condensed(made, budget)), bench)
     for folder in folders:
-        kept |= _kept(add(str(folder), made_before(Path(folder))))
-    if benches[0].dataset is None:
-        kept.clear()  # there is nothing to draw random rows from
-    there = _kept([r for found in rows.get("random", {}).values() for r in found])
-    for rows_kept, soft in sorted(kept.keys() - there.keys()):
-        random = make_method("random", labels="soft" if soft else "hard")
-        name = f"random {rows_kept}{' soft' if soft else ''}"
-        add(name, condensed(random, Budget(size=rows_kept)))
+        kept |= _kept(add(str(folder), made_before(Path(folder))), bench)
+    there = _kept([r for found in rows.get("random", {}).values() for r in found], bench)
+    for size_kept, labels in sorted(kept.keys() - there.keys()):
+        random = make_method("random", labels=labels)
+        add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
     for whole in (name for name in WHOLE if name not in rows):
-        for soft in dict.fromkeys(soft for _, soft in kept):
-            full = make_method(whole, labels="soft" if soft else "hard")
-            add(f"{whole} soft" if soft else whole, condensed(full, Budget(percent=100.0)))
-    bench = benches[0]
+        for labels in dict.fromkeys(labels for _, labels in kept):
+            full = make_method(whole, labels=labels)
+            add(f"{whole}{_said(labels)}", beside(full, Budget(percent=100.0)))
     names = dict.fromkeys(name for each in benches for name in runner.reference_names(each))
-    policies = [runner.run_policy(bench, name) for name in names]
+    policies = [runner.reference_policy(bench, name) for name in names]
     outcomes += policies
     return TransferResult(
         rows=rows,
@@ -229,7 +229,19 @@ def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
     return name, given
 
 
-def _kept(records: Sequence[Record]) -> dict[tuple[int, bool], None]:
-    """Size and softness of what was learned from, for random rows to match."""
-    found = {(r["report"]["size"], r.get("labels") == "soft") for r in records if "report" in r}
-    return dict.fromkeys(sorted(found))
+def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:
+    """Size and labels of what was learned from, for random rows to match, if there are any rows."""
+    if bench.dataset is None:
+        return {}
+    return dict.fromkeys(
+        sorted(
+            (r["report"]["size"], labels)
+            for r in records
+            if "report" in r
+            for labels in runner.label_kinds(bench.dataset, r)
+        )
+    )
+
+
+def _said(labels: str) -> str:
+    return " soft" if labels == "soft" else ""

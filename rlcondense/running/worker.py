@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -51,18 +52,29 @@ def _say(answers: int, what: dict[str, Any]) -> None:
         os.write(answers, (json.dumps(what) + "\n").encode())
 
 
+def know_parts(driver: Mapping[str, Any]) -> None:
+    """Know of the catalogue what a driver knows: its `included` files and `registered` entries."""
+    from rlcondense import catalogue
+    from rlcondense.errors import RLCondenseError
+
+    for path in driver["included"]:
+        with contextlib.suppress(RLCondenseError):  # gone since: its cells will say so
+            catalogue.include_file(Path(path))
+    for entry in driver["registered"]:
+        catalogue.add(catalogue.Entry.imported(entry))
+
+
 class Cells:
     """Computes cells with what its driver told it at the start.
 
     Args:
-        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and
-            `registered`, the entries of the driver's process.
+        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and what
+            `know_parts` takes.
     """
 
     def __init__(self, start: dict[str, Any]) -> None:
         import torch
 
-        from rlcondense import catalogue
         from rlcondense.making import load_dataset
         from rlcondense.running.environment import resolve_device
         from rlcondense.running.store import Store
@@ -71,8 +83,7 @@ class Cells:
         self.device = resolve_device(start["device"])
         if self.device != "cpu" and start["gpu_share"] < 1:
             torch.cuda.set_per_process_memory_fraction(start["gpu_share"])
-        for entry in start["registered"]:
-            catalogue.add(catalogue.Entry.imported(entry))
+        know_parts(start)
         self.threads, self.keep_policies = start["threads"], start["keep_policies"]
         self.store = Store(Path(start["results"]))
         self.dataset = lru_cache(maxsize=4)(load_dataset)

@@ -432,7 +432,7 @@ def test_it_runs_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def go() -> Any:
         return run(
             "hades-f", "cartpole", size=4, seeds=2, episodes=2, settings=SMALL, device="cpu",
-            results=tmp_path, progress=silent,
+            results=tmp_path, progress=silent, condensations=1,
         )  # fmt: skip
 
     result = go()
@@ -492,7 +492,7 @@ def test_its_records_can_be_published(tmp_path: Path) -> None:
     """With the reference rows of cart-pole's data, trained as its own students are."""
     result = run(
         "hades-f", "cartpole", size=4, seeds=2, episodes=20, settings=SMALL, device="cpu",
-        results=tmp_path, progress=silent,
+        results=tmp_path, progress=silent, condensations=1,
     )  # fmt: skip
     names = [row["cell"]["method"]["id"] for row in result.references]
     assert {"random", "full", "marginal-policy", "expert"} <= set(names)

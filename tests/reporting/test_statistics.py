@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlcondense.reporting.rows import Against
+from rlcondense.reporting.rows import POLICIES, Against
 from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
@@ -22,12 +22,13 @@ from rlcondense.reporting.statistics import (
     summarise,
     unit_statistics,
 )
-from rlcondense.reporting.tables import run_table
+from rlcondense.reporting.tables import run_table, transfer_table
 
 
 def _record(
     method: str, heldout: Any, seen: Any = None, seed: int = 0, size: int = 5
 ) -> dict[str, Any]:
+    policy = method in POLICIES
     return {
         "status": "done",
         "action_selection": "sample",
@@ -35,13 +36,14 @@ def _record(
             "task": "t-v0",
             "dataset": "d-v0",
             "method": {"id": method, "config": {}},
-            "learner": {"id": "bc", "config": {"network": "nature"}},
+            "budget": None if policy else {"size": size},
+            "learner": None if policy else {"id": "bc", "config": {"network": "nature"}},
             "learner_seeds": list(range(len(heldout))),
             "condensation_seed": seed,
             "evaluation": {"environments": 2, "quota": 1},
         },
         "returns": {"heldout": heldout, "seen": heldout if seen is None else seen},
-        "report": {"size": size, "label_kind": "hard"},
+        **({} if policy else {"report": {"size": size, "label_kind": "hard"}}),
     }
 
 
@@ -228,19 +230,71 @@ def test_recovery_is_nothing_where_expert_and_random_policy_cannot_be_told_apart
     assert recovery(row, floor, [_record("e", [[1.0], [0.9], [1.1]])], "heldout") is None
 
 
+def _sets(method: str, *means: float) -> list[dict[str, Any]]:
+    """A record for each set, three students each."""
+    return [_record(method, [[m - 0.1], [m], [m + 0.1]], seed=s) for s, m in enumerate(means)]
+
+
+FLOORS = [
+    _record("random-policy", [[1.0], [1.1], [0.9]]),
+    _record("marginal-policy", [[2.1], [2.0], [1.9]]),
+    _record("full", [[3.0], [3.1], [2.9]]),
+    _record("expert", [[5.1], [4.8], [5.1]]),
+]
+
+
 def test_a_row_that_does_not_clear_its_floors_is_marked() -> None:
-    references = [
-        _record("random-policy", [[1.0], [1.1], [0.9]]),
-        _record("marginal-policy", [[2.1], [2.0], [1.9]]),
-        _record("random", [[1.1], [1.2], [1.0]]),
-        _record("full", [[3.0], [3.1], [2.9]]),
-        _record("expert", [[5.1], [4.8], [5.1]]),
-    ]
-    weak = run_table([_record("gradmatch", [[1.8], [2.0], [1.9]])], references)
+    references = [*FLOORS, *_sets("random", 1.1, 1.2, 1.0)]
+    weak = run_table(_sets("gradmatch", 1.8, 2.0, 1.9), references)
     assert "! gradmatch does not clear the marginal policy on held-out levels" in weak
-    strong = run_table([_record("gradmatch", [[2.9], [2.8], [3.0]])], references)
+    assert re.search(r"^gradmatch ! ", weak, re.MULTILINE)
+    strong = run_table(_sets("gradmatch", 2.9, 2.8, 3.0), references)
     assert "clears the random policy, the marginal policy and the random subset" in strong
-    assert "48% [41%, 53%]" in strong
+    assert re.search(r"^gradmatch  ", strong, re.MULTILINE)
+    assert "48% [" in strong
+
+
+@pytest.mark.parametrize("means", [(9.0,), (0.0,)])
+def test_one_set_of_a_method_that_draws_is_not_judged(means: tuple[float]) -> None:
+    text = run_table(_sets("gradmatch", *means), [*FLOORS, *_sets("random", 1.1)])
+    assert (
+        "? gradmatch: one set: not judged against the random policy, the marginal policy and the "
+        "random subset." in text
+    )
+    assert "clear the" not in text.split("clear the random policy, the marginal")[1]
+    assert re.search(r"^gradmatch \? ", text, re.MULTILINE)
+    assert re.search(r"^random \? ", text, re.MULTILINE)
+
+
+def test_one_student_is_not_judged_either() -> None:
+    alone = [_record(m, [[x]]) for m, x in (("random-policy", 1.0), ("marginal-policy", 2.0))]
+    sets = [_record("gradmatch", [[8.75 + s]], seed=s) for s in range(3)]
+    text = run_table(sets, [*alone, *(_record("random", [[0.2]], seed=s) for s in range(3))])
+    assert "? gradmatch: one learner seed: not judged against" in text
+    assert "gradmatch does not clear" not in text
+
+
+def test_a_method_that_draws_nothing_needs_one_set_and_several_random_ones() -> None:
+    own = [_record("bc-10", [[2.9], [3.1], [2.8]])]
+    policies = FLOORS[:2]
+    several = run_table(own, [*policies, *_sets("random", 1.1, 1.2, 1.0)])
+    assert "bc-10 clears the random policy, the marginal policy and the random subset" in several
+    single = run_table(own, [*policies, _record("random", [[1.1], [1.0], [1.2]])])
+    assert "? bc-10 is not judged against the random subset: no row of it, or no spread." in single
+    assert "bc-10 clears" not in single
+    full = run_table([_record("full", [[2.9], [3.1], [2.8]])], policies)
+    assert "full clears the random policy and the marginal policy on held-out levels." in full
+
+
+def test_a_matrix_of_learners_has_the_verdicts_of_the_table() -> None:
+    policies = [r for r in FLOORS if r["cell"]["learner"] is None]
+    for means, mark in (((9.0,), " ?"), ((1.8, 2.0, 1.9), " !"), ((2.9, 2.8, 3.0), "")):
+        rows = {"gradmatch": _sets("gradmatch", *means), "random 5": _sets("random", 1.1, 1.2, 1)}
+        text = transfer_table({n: {"bc": row} for n, row in rows.items()}, policies, ["bc"])
+        line = next(line for line in text.splitlines() if line.startswith("gradmatch"))
+        assert line.rstrip().endswith(f"]{mark}" if len(means) > 1 else mark)
+        table = run_table(rows["gradmatch"], [*FLOORS, *rows["random 5"]])
+        assert re.search(rf"^gradmatch{re.escape(mark)}  ", table, re.MULTILINE)
 
 
 def test_rank_correlation_is_kendalls() -> None:
@@ -251,7 +305,11 @@ def test_rank_correlation_is_kendalls() -> None:
 
 
 def _undone(method: str, status: str, seed: int = 0) -> dict[str, Any]:
-    record = {**_record(method, [[1.0]], seed=seed), "status": status, "reason": "needs luck"}
+    record = {
+        **_record(method, [[1.0], [1.0]], seed=seed),
+        "status": status,
+        "reason": "needs luck",
+    }
     return {k: v for k, v in record.items() if k not in ("returns", "report")}
 
 
@@ -261,7 +319,7 @@ def test_a_row_whose_second_record_is_undone_is_undone() -> None:
     floor = _record("random-policy", [[0.0, 0.1], [0.1, 0.2]])
     random = [_record("random", [[1.0, 2.0], [2.0, 3.0]]), _undone("random", "skipped", 1)]
     text = run_table([done], [floor, *random])
-    assert re.search(r"^random +skipped +skipped", text, re.MULTILINE)
+    assert re.search(r"^random +5 +skipped +skipped", text, re.MULTILINE)
     assert "random with bc: skipped (needs luck)" in text
 
 

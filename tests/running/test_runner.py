@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,15 +20,17 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.config import config_json
+from rlcondense.datasets.storage import Episode, is_local, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
 from rlcondense.files import read_json, write_json
-from rlcondense.making import load_dataset, make_learner, make_method, make_task
+from rlcondense.making import include, load_dataset, make_learner, make_method, make_task
 from rlcondense.methods.gradmatch import GradMatchConfig
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
 from rlcondense.progress import silent
 from rlcondense.reporting.schema import what_is_wrong
+from rlcondense.running.cell import Cell
 from rlcondense.running.runner import (
     RunResult,
     condense_to,
@@ -35,6 +40,7 @@ from rlcondense.running.runner import (
     run_artifact,
 )
 from rlcondense.running.store import MEASURED, Store, content_sha256
+from rlcondense.running.transfer import transfer
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY, random_network
 
@@ -48,7 +54,8 @@ GRADMATCH = {"network": "cnn4", "iterations": 2, "real_batch": 4}
 
 
 def quick(results: Path, method: str = "random", **options: Any) -> RunResult:
-    return run(method, "starpilot", results=results, **{"size": 10, **QUICK, **options})
+    usual = {"size": 10, "condensations": 1, **QUICK}
+    return run(method, "starpilot", results=results, **{**usual, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -133,10 +140,140 @@ def test_several_condensation_seeds_give_a_record_each(tmp_path: Path) -> None:
     assert result.to_json()["records"] == result.records
 
 
+def of(result: RunResult, method: str) -> list[int]:
+    """The condensation seeds of a method's rows, beside or under judgement."""
+    cells = [record["cell"] for record in (*result.records, *result.references)]
+    return [cell["condensation_seed"] for cell in cells if cell["method"]["id"] == method]
+
+
+def balance(results: Path, method: str = "random", **options: Any) -> RunResult:
+    """A run on cart-pole, from a few rows of data that nobody gave probabilities for."""
+    if not is_local(UNLABELLED):
+        write_unlabelled()
+    usual: dict[str, Any] = {
+        "dataset": UNLABELLED, "size": 4, "seeds": 2, "episodes": 2, "device": "cpu",
+        "learner_settings": {"updates": 2, "width": 8},
+    }  # fmt: skip
+    return run(method, "cartpole", results=results, **{**usual, **options})
+
+
+UNLABELLED = "tests/unlabelled-v0"
+
+
+def write_unlabelled() -> None:
+    task, rng = make_task("cartpole"), np.random.default_rng(0)
+    episodes = [
+        Episode(
+            observations=rng.normal(size=(8, 4)).astype(np.float32),
+            actions=rng.integers(0, 2, 8),
+            rewards=np.ones(8, np.float32),
+            level_seed=0,
+        )
+        for _ in range(10)
+    ]
+    with contextlib.closing(gymnasium.make(task.id)) as env:
+        write_minari(UNLABELLED, iter(episodes), {"author": "tests"}, env)
+
+
+def test_a_run_makes_three_sets_and_reads_them_back(tmp_path: Path) -> None:
+    result = balance(tmp_path, "random-balanced")
+    assert of(result, "random-balanced") == of(result, "random") == [0, 1, 2]
+    assert "one set: not judged" not in str(result).replace("one set:\nnot", "")
+    again = balance(tmp_path, "random-balanced")
+    assert again.reused == len(result.records) + len(result.references)
+    best = balance(tmp_path, "bc-10", size=None)
+    assert (of(best, "bc-10"), of(best, "random")) == ([0], [0, 1, 2])  # it draws nothing
+
+
+def test_one_set_is_made_where_three_take_too_long_or_nothing_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = balance(tmp_path, seeds=1)
+    assert (of(alone, "random"), alone.notes) == ([0], ())
+    monkeypatch.setattr("rlcondense.running.runner.SPARE_SECONDS", 0.0)
+    result = balance(tmp_path)
+    assert of(result, "random") == [0]
+    assert "? random: one set: not judged against the random policy" in str(result)
+    assert re.search(r"2 more sets, .* --condensations 3 computes them.$", str(result))
+    assert of(balance(tmp_path, condensations=2), "random") == [0, 1]  # as asked for
+
+
+FAULTY = """
+from rlcondense.learners.bc import BehaviouralCloning
+
+
+class Small(BehaviouralCloning):
+    def fit(self, data, **rest):
+        if len(data) > 10:
+            raise RuntimeError("no room")
+        return super().fit(data, **rest)
+"""
+
+
+def test_a_reference_row_that_cannot_be_is_a_line_below_what_is_finished(tmp_path: Path) -> None:
+    file = tmp_path / "small.py"
+    file.write_text(FAULTY)
+    include(file)
+    options = {"learner": "small", "condensations": 1}
+    result = balance(tmp_path / "r", **options)
+    [full] = [r for r in result.references if r["cell"]["method"]["id"] == "full"]
+    assert (full["status"], full["reason"]) == ("failed", "RuntimeError: no room")
+    assert what_is_wrong(full) is None
+    assert result.record["status"] == "done"
+    lines = str(result).splitlines()
+    assert any(re.match(r"random \? .*\d\.\d\d", line) for line in lines)
+    assert "full with small: failed (RuntimeError: no room)" in lines
+    foreign = result.store.record_path(result.references[0]["cell_id"])
+    foreign.write_text(json.dumps({**json.loads(foreign.read_text()), "schema_version": 1}))
+    again = balance(tmp_path / "r", **options)
+    assert again.record == result.record
+    assert "another version of rlcondense" in again.references[0]["reason"]
+
+
+def test_soft_labels_that_data_do_not_have_are_replaced_by_hard_ones_and_named(
+    tmp_path: Path,
+) -> None:
+    settings = {"network": "mlp", "iterations": 1, "inner_steps": 2, "window": "none"}
+    result = balance(tmp_path, "dbc", settings=settings, condensations=1)
+    rows = [(r["cell"]["method"]["id"], r["cell"]["method"]["config"].get("labels"), r["status"])
+            for r in result.references][2:]  # fmt: skip
+    assert rows == [
+        ("random", "soft", "skipped"), ("full", "soft", "skipped"),
+        ("random", "hard", "done"), ("full", "hard", "done"),
+    ]  # fmt: skip
+    text = str(result)
+    assert re.search(r"^dbc \? .* \d", text, re.MULTILINE)
+    assert "random with bc: skipped (needs action_probs)" in text
+    assert text.endswith("rows of hard ones stand in their place.")
+    assert all(what_is_wrong(record) is None for record in result.references)
+    cell, learner = Cell.from_json(result.record["cell"]), "bc:updates=2,width=8"
+    matrix = transfer(
+        [], [learner], "cartpole", folders=[result.store.condensed_path(cell.condensation_id)],
+        dataset=UNLABELLED, seeds=2, episodes=2, results=tmp_path, device="cpu",
+    )  # fmt: skip
+    status = {name: row[learner][0]["status"] for name, row in matrix.rows.items()}
+    assert next(iter(status.values())) == status["random 4"] == status["full"] == "done"
+    assert status["random 4 soft"] == status["full soft"] == "skipped"
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    plain = balance(tmp_path, references=False)
+    numpy = balance(
+        tmp_path, size=np.int64(4), seed=np.int64(0), seeds=np.int8(2), episodes=np.int32(2),
+        references=False, learner_settings={"updates": np.int64(2), "width": np.int16(8)},
+    )  # fmt: skip
+    assert numpy.reused == 1
+    assert numpy.record == plain.record
+    fresh = balance(tmp_path, size=np.int64(6), seed=np.int64(1), references=False)
+    assert fresh.store.read_record(fresh.record["cell_id"]) == fresh.record
+    assert type(fresh.record["cell"]["condensation_seed"]) is int
+
+
 COMMAND = [
     sys.executable, "-m", "rlcondense.cli", "run", "--method", "gradmatch", "--dataset", TINY,
     "--size", "10", "--seeds", "2", "--episodes", "4", "--json", "--set", "network=cnn4",
     "--set", "real_batch=4", "--set", "learner.network=cnn4", "--set", "learner.updates=2",
+    "--condensations", "1",
 ]  # fmt: skip
 
 

@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
-from rlcondense.running.store import MANY, SCHEMA_VERSION, Store
+from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.running.store import MANY, SCHEMA_VERSION, Store, sealed
 
 HOLD = """
 import sys, time
@@ -142,3 +145,73 @@ def test_a_record_of_another_version_is_never_overwritten_unasked(tmp_path: Path
     path.write_text(json.dumps({"schema_version": 99, "cell_id": "a" * 16}))
     with pytest.raises(RLCondenseError, match="left as it is"):
         store.read_record("a" * 16)
+
+
+def resealed(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], str]:
+    """A change of a record that a checksum does not show."""
+
+    def damage(kept: dict[str, Any]) -> str:
+        change(kept)
+        return json.dumps(sealed(kept))
+
+    return damage
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cut": lambda kept: json.dumps(kept)[:-9],
+    "empty": lambda kept: "",
+    "not a record": lambda kept: "[1]",
+    "nan": lambda kept: json.dumps({**kept, "lengths": float("nan")}),
+    "infinity in it": lambda kept: json.dumps(kept).replace("5.0", "1e999"),
+    "deep": lambda kept: "[" * 100_000,
+    "altered": lambda kept: json.dumps({**kept, "labels": "soft"}),
+    "another cell's": resealed(lambda kept: kept.update(cell_id="f" * 16)),
+    "no returns": resealed(lambda kept: kept.pop("returns")),
+    "no status": resealed(lambda kept: kept.pop("status")),
+    "returns of no episodes": resealed(lambda kept: kept.update(returns={"seen": [[]]})),
+    "returns that are a text": resealed(lambda kept: kept.update(returns="many")),
+    "failed without a reason": resealed(lambda kept: kept.update(status="failed")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_of_any_kind_is_none_and_is_told(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    kept = store.write_record(record(1))
+    path = store.record_path(kept["cell_id"])
+    path.write_text(DAMAGE[damage](dict(kept)))
+    assert store.read_record(kept["cell_id"]) is None
+    found = store.look([kept["cell_id"]])[kept["cell_id"]]
+    assert (found.status, found.facts) == ("corrupt", None)
+    assert str(path) in found.reason
+    assert store.write_record(record(1)) == store.read_record(kept["cell_id"]) == kept
+
+
+def test_a_damaged_index_is_passed_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ids = [store.write_record(record(n))["cell_id"] for n in range(MANY + 1)]
+    [index] = tmp_path.glob("index-*.jsonl")
+    index.write_text('{"id": "' + ids[0] + '"}\n[]\n' + "[" * 100_000 + "\n\xff\n")
+    assert {found.status for found in store.look(ids).values()} == {"done"}
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    numpy = {**record(1), "report": {"size": np.int64(3)}, "labels": np.bool_(True)}
+    kept = store.write_record({**numpy, "returns": {"seen": np.ones((1, 2)), "heldout": [[1.5]]}})
+    assert kept == store.read_record(kept["cell_id"])
+    assert (kept["report"]["size"], kept["returns"]["seen"]) == (3, [[1.0, 1.0]])
+
+
+@pytest.mark.parametrize("name", ["condensed.safetensors", "report.json", "made_from.json"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{}", b"\xff\xfe", b'{"label_kind": "x"}'])
+def test_a_damaged_condensed_set_is_none(tmp_path: Path, name: str, content: bytes) -> None:
+    store = Store(tmp_path)
+    rows = np.zeros((2, 3), np.float32)
+    data = CondensedDataset(
+        observations=rows, actions=np.zeros(2, np.int64), weights=np.ones(2, np.float32)
+    )
+    store.write_condensed("a", data, "me")
+    assert store.read_condensed("a", "me") is not None
+    (store.condensed_path("a") / name).write_bytes(content)
+    assert store.read_condensed("a", "me") is None

@@ -115,6 +115,10 @@ def test_datasets_go_with_their_tasks() -> None:
     ]  # fmt: skip
     one = plan(tasks=tasks, datasets=["procgen/jumper-easy/random-v0"], methods=["random"])
     assert {p.cell.task for p in one if p.cell} == {"procgen/jumper-easy-v0"}
+    left_out = [p for p in one if p.skip]
+    assert [(p.text, p.cell) for p in left_out] == [("procgen/starpilot-easy-v0", None)]
+    assert "procgen/jumper-easy/random-v0 is of procgen/jumper-easy-v0" in left_out[0].skip
+    assert not [p for p in own if p.skip]
     with pytest.raises(BadConfig, match="is of none of the tasks"):
         plan(datasets=["procgen/jumper-easy/random-v0"])
 

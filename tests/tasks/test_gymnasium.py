@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,7 +12,12 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
-from rlcondense.errors import BadConfig
+from rlcondense import catalogue
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.policies import random_policies
+from rlcondense.reporting.schema import what_is_wrong
+from rlcondense.running.runner import evaluate_artifact
 from rlcondense.tasks.gymnasium import GymnasiumTask, make_one
 
 DRIFT, CAMERA = "tests/Drift-v0", "tests/Camera-v0"
@@ -168,3 +174,52 @@ def test_levels_that_cannot_be_are_refused(levels: tuple[int, int], split: str) 
 def test_physics_that_are_no_numbers_are_refused(value: Any) -> None:
     with pytest.raises(BadConfig, match=r"physics of 'x': wind must be a number, not"):
         GymnasiumTask("x", DRIFT, {"wind": value})
+
+
+def pay(monkeypatch: pytest.MonkeyPatch, reward: Any) -> None:
+    """Have the point's environment pay the same for every step."""
+    step = Drift.step
+
+    def paid(self: Drift, action: Any) -> Any:
+        shown, _, *rest = step(self, action)
+        return shown, reward, *rest
+
+    monkeypatch.setattr(Drift, "step", paid)
+
+
+def play(env: str) -> Any:
+    task = GymnasiumTask("tests/played-v0", env)
+    return evaluate(random_policies(task.action_space, [0]), task, protocol=protocol_of(2))
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf, np.array([np.nan])])
+def test_a_reward_that_is_not_finite_ends_the_evaluation_and_is_told(
+    reward: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay(monkeypatch, reward)
+    with pytest.raises(RLCondenseError, match=r"environment 0 pays (nan|inf) for step 1 of"):
+        play(DRIFT)
+
+
+def test_a_reward_may_be_a_number_of_numpys_and_no_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    pay(monkeypatch, np.array([2.0]))
+    played = play(DRIFT)
+    assert (played.returns == 2 * played.lengths).all()
+    pay(monkeypatch, np.zeros(2))
+    with pytest.raises(BadConfig, match="a reward must be a number"):
+        play(DRIFT)
+
+
+def test_an_episode_without_an_end_is_stopped_and_its_cell_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.datasets.collect.MOST_STEPS", 30)
+    catalogue.register(
+        "tasks", "tests/camera-v0", "rlcondense.tasks.gymnasium:GymnasiumTask", env=CAMERA
+    )
+    result = evaluate_artifact(
+        "random-policy", "tests/camera-v0", seeds=1, episodes=2, results=tmp_path, device="cpu"
+    )
+    assert result.record["status"] == "failed"
+    assert "seen levels of tests/camera-v0: an episode has not ended after 30" in str(result)
+    assert what_is_wrong(result.record) is None

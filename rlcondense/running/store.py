@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,17 +15,25 @@ from typing import Any, Protocol
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import (
+    Refused,
     canonical_json,
     lock,
     lock_owner,
+    open_to_append,
+    parse_json,
+    read_bounded,
     read_json,
+    refuse_links,
+    slug,
     write_json,
 )
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.policies import NetworkPolicies
+from rlcondense.reporting.schema import SCHEMA_VERSION, is_entry, unreadable
 
-SCHEMA_VERSION = 2
-MEASURED = ("timings", "memory", "content_sha256")  # what two runs of one cell may differ in
+COSTS = ("timings", "memory")
+MEASURED = (*COSTS, "content_sha256")  # what two runs of one cell may differ in
+MOST_INDEX_BYTES = 2**30  # a hundred thousand records have a fifth
 INDEX_FORMAT = 1  # to be raised when `facts_of_record` changes
 MANY = 32  # cells from which on reading the index pays
 
@@ -97,9 +106,10 @@ class Store:
             return
         try:
             for part in ("records", "condensed", "locks"):
+                refuse_links(root, root / part)
                 (root / part).mkdir(parents=True, exist_ok=True)
-            probe = root / "locks" / f".probe.{os.getpid()}"
-            probe.touch()
+            probe = root / "locks" / f".probe.{os.getpid()}.{secrets.token_hex(6)}"
+            probe.touch(exist_ok=False)
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise RLCondenseError(
@@ -108,22 +118,40 @@ class Store:
 
     def record_path(self, cell_id: str) -> Path:
         """Where the record of a cell lies."""
-        return self.root / "records" / f"{cell_id}.json"
+        return self._inside("records", f"{cell_id}.json")
 
     def condensed_path(self, condensation_id: str) -> Path:
         """Where a condensed dataset lies."""
-        return self.root / "condensed" / condensation_id
+        return self._folder("condensed", condensation_id)
 
     def unfinished_path(self, condensation_id: str) -> Path:
         """Where a condensation notes how far it is."""
-        return self.root / "unfinished" / f"{condensation_id}.safetensors"
+        return self._inside("unfinished", f"{condensation_id}.safetensors")
 
     def policies_path(self, cell_id: str) -> Path:
         """Where the policies of a cell lie, if they are kept."""
-        return self.root / "policies" / cell_id
+        return self._folder("policies", cell_id)
+
+    def _inside(self, part: str, name: str) -> Path:
+        """A path of this folder, whose own folders are no links to somewhere else."""
+        refuse_links(self.root, self.root / part)
+        return self.root / part / name
+
+    def _folder(self, part: str, name: str) -> Path:
+        """A folder in this one that is no link itself."""
+        refuse_links(self.root, self.root / part / name)
+        return self.root / part / name
+
+    def log_path(self, name: str) -> Path:
+        """Where a worker's output is kept."""
+        return self._inside("logs", f"{name}.log")
+
+    def sweep_path(self, suite: str) -> Path:
+        """Where the plan of a suite lies."""
+        return self._inside("sweeps", f"{slug(suite)}.json")
 
     def _lock_path(self, name: str) -> Path:
-        return self.root / "locks" / f"{name}.lock"
+        return self._inside("locks", f"{name}.lock")
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Keep other processes from making the same thing; `Busy` if there is no waiting."""
@@ -176,7 +204,7 @@ class Store:
     def stamp(self, cell_id: str) -> tuple[int, ...]:
         """What changes when a record does; empty where there is none."""
         try:
-            stat = self.record_path(cell_id).stat()
+            stat = self.record_path(cell_id).lstat()
         except OSError:
             return ()
         return (stat.st_mtime_ns, stat.st_size)
@@ -205,8 +233,8 @@ class Store:
     def _note(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add to the index. That only saves time, so that it may fail."""
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
-        with contextlib.suppress(OSError), self._index.open("a") as file:
-            file.write(lines)
+        with contextlib.suppress(OSError), open_to_append(self._index) as file:
+            file.write(lines.encode())
 
     @property
     def _index(self) -> Path:
@@ -215,11 +243,12 @@ class Store:
     def _read_index(self) -> dict[str, Any]:
         """What is noted of records by their ids, the latest of each."""
         index = {}
-        with contextlib.suppress(OSError), self._index.open(errors="replace") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short by a crash
-                    entry = json.loads(line)
-                    index[entry["id"]] = entry
+        with contextlib.suppress(Refused):
+            for line in read_bounded(self._index, MOST_INDEX_BYTES).splitlines():
+                with contextlib.suppress(Refused):  # cut short by a crash
+                    entry = parse_json(line)
+                    if is_entry(entry):
+                        index[entry["id"]] = entry
         return index
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
@@ -323,6 +352,8 @@ def read_record_file(path: Path) -> dict[str, Any]:
         raise _Foreign(path, version)
     if record.get("content_sha256") != content_sha256(record):
         raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
+    if wrong := unreadable(record):
+        raise CorruptArtifact(f"{path} is no record: {wrong}")
     return record
 
 
@@ -350,6 +381,12 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with its checksum."""
     return {**record, "content_sha256": content_sha256(record)}
+
+
+def costs_sha256(record: Mapping[str, Any]) -> str:
+    """The sha256 of what was measured by the clock."""
+    costs = {name: record.get(name) for name in COSTS}
+    return hashlib.sha256(canonical_json(costs).encode()).hexdigest()
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:

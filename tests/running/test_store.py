@@ -13,8 +13,14 @@ import pytest
 
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
-from rlcondense.running.store import MANY, SCHEMA_VERSION, Store
+from rlcondense.reporting.schema import SCHEMA_VERSION
+from rlcondense.reporting.statistics import summarise
+from rlcondense.running.store import MANY, Store
 
+ENVIRONMENT = {
+    "rlcondense": "1.0", "python": "3.11", "packages": {}, "os": "an os", "cpu": "a cpu",
+    "gpu": None, "device": "cpu", "threads": 1, "git": None,
+}  # fmt: skip
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -30,14 +36,27 @@ def record(number: int) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "cell_id": cell_id,
-        "cell": {"method": {"id": "random"}},
+        "cell": {
+            "task": "a/game-v0",
+            "dataset": "",
+            "method": {"id": "random", "config": {}},
+            "budget": {"size": 1 + number},
+            "learner": {"id": "bc", "config": {}},
+            "condensation_seed": 0,
+            "learner_seeds": [0],
+            "evaluation": {"protocol": 1, "environments": 2, "quota": 1, "seed": 0},
+        },
         "status": "done",
+        "environment": ENVIRONMENT,
+        "plugins": [],
         "key": {},
         "timings": {},
         "memory": {},
         "action_selection": "sample",
         "labels": "hard",
-        "report": {"size": number},
+        "report": {"size": 1 + number, "label_kind": "hard"},
+        "level_seeds": {"seen": [0, 1], "heldout": [2, 3]},
+        "summary": {"seen": summarise([[1.0, 2.0]]), "heldout": summarise([[3.0, 5.0]])},
         "returns": {"seen": [[1.0, 2.0]], "heldout": [[3.0, 5.0]]},
         "lengths": {"seen": [[1, 2]], "heldout": [[3, 4]]},
     }
@@ -109,7 +128,7 @@ def test_looking_at_many_records_reads_each_once(
     assert found["f" * 16].status == "missing"
     facts = found[ids[3]].facts
     assert facts is not None
-    assert (facts["size"], facts["steps"], facts["means"]["heldout"]) == (3, 10, [4.0])
+    assert (facts["size"], facts["steps"], facts["means"]["heldout"]) == (4, 10, [4.0])
 
 
 @pytest.mark.parametrize("index", ["kept", "deleted", "torn"])

@@ -78,13 +78,10 @@ def _settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
 class _FolderToWrite(click.Path):
     """A path that names a folder: not the working directory, its parent or the root."""
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from rlcondense.files import output_folder
 
-        return output_folder(Path(super().convert(value, param, ctx)))
+        return output_folder(Path(str(super().convert(value, param, ctx))))
 
 
 def _include_files(paths: Sequence[Path]) -> None:

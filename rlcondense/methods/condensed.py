@@ -459,6 +459,7 @@ def _report(values: Any) -> CondensationReport | None:
     report: CondensationReport = _part(CondensationReport, {**rest, **parts}, "the report")
     if report.seed < 0:
         raise ValueError(f"its report gives seed as {report.seed}, which must not be negative")
+    check_whole(report.seed, "its report's seed")
     if any(value < 0 for value in vars(report.cost).values() if not isinstance(value, str)):
         raise ValueError("its report gives a negative cost")
     return report

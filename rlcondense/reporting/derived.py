@@ -17,42 +17,50 @@ from rlcondense.reporting.reading import INDEX, PICTURES, RESULTS, SCHEMA
 from rlcondense.reporting.schema import record_schema
 from rlcondense.text import one_line
 
+LINK = "is a symbolic link"
 MOST_BUILT_BYTES = 2**28
 MOST_NAMED = 5  # files in one line
 LAST_DIGITS = 1e-6  # that numbers of another machine may differ by
 
 
-def wrong_files(leaderboard: Path, published: Path | None = None) -> Iterator[tuple[str, str]]:
-    """Files that `leaderboard build` and `add` write, and that are not what they would write.
+def look_beside(
+    leaderboard: Path, published: Path | None = None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Compare what lies beside the records with what `leaderboard build` and `add` write.
 
     Args:
         leaderboard: its folder.
         published: another one; what is byte for byte as there is taken for what it is.
 
     Returns:
-        Names and reasons; first of links, which are not looked at any further.
+        Of each wrong file its name and why, links included, which are not followed; and the names
+        of files that nothing here writes, and that nobody looks at.
     """
     names = list(_names(leaderboard))
-    linked = [name for name in names if (leaderboard / name).is_symlink()]
-    yield from ((name, "is a symbolic link") for name in linked)
-    own = [name for name in names if name not in linked and _is_derived(name)]
+    wrong = [(name, LINK) for name in names if (leaderboard / name).is_symlink()]
+    own = [name for name in names if _is_derived(name) and (name, LINK) not in wrong]
     changed = [n for n in own if published is None or not _is_same(leaderboard / n, published / n)]
-    made = _made(leaderboard) if any(name != SCHEMA for name in changed) else {}
-    made = {**made, SCHEMA: json.dumps(record_schema(), indent=2, sort_keys=True) + "\n"}
-    for name in changed:
-        try:
-            text = read_bounded(leaderboard / name, MOST_BUILT_BYTES).decode(errors="replace")
-        except Refused as error:
-            yield name, str(error)
-            continue
-        if name in made and not _agree(name, text, made[name]):
-            maker = "add" if name == SCHEMA else "build"
-            yield name, f"is not what 'rlcondense leaderboard {maker}' writes"
+    made = dict(_made(leaderboard)) if any(name != SCHEMA for name in changed) else {}
+    made[SCHEMA] = json.dumps(record_schema(), indent=2, sort_keys=True) + "\n"
+    wrong += [
+        (name, why)
+        for name in changed
+        if name in made and (why := _why_wrong(leaderboard / name, name, made[name]))
+    ]
+    known = {INDEX, *(name for name, _ in wrong), *(set(own) - set(changed)), *made}
+    return wrong, [name for name in names if name not in known]
 
 
-def strangers(leaderboard: Path) -> list[str]:
-    """Names of the files on a leaderboard that nothing here writes, and that nobody looks at."""
-    return [name for name in _names(leaderboard) if not _is_derived(name) and name != INDEX]
+def _why_wrong(path: Path, name: str, made: str) -> str:
+    """How a file differs from what was made, or nothing."""
+    try:
+        text = read_bounded(path, MOST_BUILT_BYTES).decode(errors="replace")
+    except Refused as error:
+        return str(error)
+    maker = "add" if name == SCHEMA else "build"
+    return (
+        "" if _agree(name, text, made) else f"is not what 'rlcondense leaderboard {maker}' writes"
+    )
 
 
 def changed_pictures(published: Path, here: Path) -> Iterator[tuple[str, str]]:

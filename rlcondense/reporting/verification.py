@@ -20,7 +20,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import Refused, canonical_json, read_bounded
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.progress import Progress, silent
-from rlcondense.reporting.derived import changed_pictures, listed, strangers, wrong_files
+from rlcondense.reporting.derived import changed_pictures, listed, look_beside
 from rlcondense.reporting.pictures import wrong_pictures
 from rlcondense.reporting.plausibility import (
     CHANCE,
@@ -234,9 +234,9 @@ def verify(
         seen.findings += _drift(source.index, seen)
         for name, text in wrong_pictures(source.root / PICTURES, seen.condensations):
             seen.findings.append(Finding(name, "", "picture", text))
-        for name, text in wrong_files(source.root, against):
-            seen.findings.append(Finding(one_line(name), "", "file", text))
-        if others := strangers(source.root):
+        wrong, others = look_beside(source.root, against)
+        seen.findings += [Finding(one_line(name), "", "file", text) for name, text in wrong]
+        if others:
             seen.notes.append(Finding(listed(others), "", "file", "not looked at"))
     elif others := _unread(source):
         seen.notes.append(Finding(listed(others), "", "file", "not looked at"))

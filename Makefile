@@ -44,8 +44,8 @@ bench: $(READY)
 	$(BIN)/pytest -q -s tests/benchmarks
 
 site: $(READY)
-	$(BIN)/rlcondense leaderboard verify leaderboard
 	$(BIN)/rlcondense leaderboard build leaderboard --into README.md --site build/site
+	$(BIN)/rlcondense leaderboard verify leaderboard
 
 package: $(READY)
 	rm -rf dist

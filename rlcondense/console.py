@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlcondense.progress import RESUMED
+from rlcondense.text import escaped, json_text, one_line
 
 if TYPE_CHECKING:
     from rlcondense.running.estimate import Estimate
     from rlcondense.running.plan import Planned
     from rlcondense.running.sweep import State
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print text with whatever a terminal or a CI runner would obey escaped; all output does so."""
+    click.echo(escaped(str(text)), err=err)
+
+
+def echo_json(value: Any, *, sort_keys: bool = False) -> None:
+    """Print indented JSON in which nothing is obeyed either."""
+    click.echo(json_text(value, sort_keys=sort_keys))
+
 
 PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 
@@ -37,19 +49,21 @@ class ConsoleProgress:
         if self._terminal:
             self._draw(phase, done, total, note)
         elif note == RESUMED:
-            click.echo(f"{phase}: {done}/{total}, {note}", err=True)
+            echo(f"{phase}: {done}/{total}, {note}", err=True)
         elif time.monotonic() - self._said > PLAIN_SECONDS:
             self._said = time.monotonic()
             left = (self._said - self._started) * (total - done) / max(done - self._first, 1)
-            click.echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
+            echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
 
     def _draw(self, phase: str, done: int, total: int, note: str) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=done, desc=phase, leave=False, unit_scale=True)
+            self._bar = tqdm(
+                total=total, initial=done, desc=one_line(phase), leave=False, unit_scale=True
+            )
         self._bar.n = done
-        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.set_postfix_str(one_line(note), refresh=False)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -100,7 +114,9 @@ class ConsoleSweep:
                 total=0, position=len(self._lines) + 1, leave=False, bar_format="{desc}"
             )
         self._cells[worker] = planned.id
-        self._lines[worker].set_description_str(f"  {worker}: {planned.text}: {text}"[:_WIDTH])
+        self._lines[worker].set_description_str(
+            one_line(f"  {worker}: {planned.text}: {text}")[:_WIDTH]
+        )
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
         """Say what came of a cell, and how long the rest will take."""
@@ -126,9 +142,9 @@ class ConsoleSweep:
     def notice(self, text: str) -> None:
         """Print a line above the bars."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(escaped(text), file=sys.stderr)
         else:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
     def close(self) -> None:
         """Take the bars away."""

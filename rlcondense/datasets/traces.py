@@ -92,7 +92,7 @@ class TraceDataset:
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """The dataset's episodes, played again on `task`."""
-        return replay(load_trace(self.path), task, progress=progress)
+        return replay(load_trace(self.path.resolve()), task, progress=progress)
 
 
 def load_trace(path: Path) -> Trace:

@@ -24,6 +24,7 @@ from rlcondense.datasets.columns import (
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.zoo import Expert
+from rlcondense.limits import check_whole
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import (
     EXTRA,
@@ -287,6 +288,7 @@ class Method(ABC, Generic[ConfigT]):
         """
         if seed < 0:
             raise BadConfig(f"seed must be at least 0, not {seed}")
+        check_whole(seed, "seed")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
         source = dataset if self.takes_data else None
         self._check_needs(source, expert)

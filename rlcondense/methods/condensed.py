@@ -23,6 +23,7 @@ from rlcondense.files import (
     write_arrays,
     write_json,
 )
+from rlcondense.limits import check_most, check_whole
 
 Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
@@ -54,6 +55,8 @@ class Budget:
             raise BadConfig("a budget is either a size or a percentage")
         if self.size is not None and self.size < 1:
             raise BadConfig(f"size must be at least 1, not {self.size}")
+        if self.size is not None:
+            check_whole(self.size, "size", least=1)
         if self.percent is not None and not 0 < self.percent <= 100:
             raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
         if self.unit not in UNITS:
@@ -71,6 +74,7 @@ class Budget:
         if dataset is None:
             if self.size is None:
                 raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+            check_most("size", self.size, "size of what no data bound")
             return self.size
         if self.percent is not None:
             if self.unit == "episodes":

@@ -31,11 +31,20 @@ from rlcondense.datasets.columns import (
     refuse_heldout,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.errors import (
+    BadConfig,
+    MissingExtra,
+    PluginExit,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    no_exit,
+)
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, load_newest, shipped_experts
 from rlcondense.files import Busy, canonical_json, lock, sha256_file
 from rlcondense.learners.base import Learner
+from rlcondense.limits import check_seeds
 from rlcondense.making import (
     default_dataset,
     facts_of,
@@ -213,8 +222,7 @@ def run(
         >>> result = run("random", "starpilot", size=15)
         >>> result.record["summary"]["heldout"]["mean"]
     """
-    if condensations is not None and condensations < 1:
-        raise BadConfig(f"condensations must be at least 1, not {condensations}")
+    check_seeds(seed, 1 if condensations is None else condensations, seeds)
     facts = facts_of(catalogue.find("methods", method))
     made, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
@@ -296,6 +304,7 @@ def condense_to(
     progress: Progress = silent,
 ) -> CondensedDataset:
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
+    check_seeds(seed, 1, 1)
     facts = facts_of(catalogue.find("methods", method))
     made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
@@ -492,8 +501,7 @@ def make_bench(
     Without `needs_dataset` there is none where the task has none of its own, and without
     `takes_dataset` none but what is named.
     """
-    if seeds < 1:
-        raise BadConfig(f"seeds must be at least 1, not {seeds}")
+    check_seeds(0, 1, seeds)
     protocol, device = protocol_of(episodes), resolve_device(device)
     made = make_task(task)
     name = dataset
@@ -710,7 +718,7 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         return reason
     name = cell.method["id"]
     try:
-        with measured(bench.device) as seconds:
+        with measured(bench.device) as seconds, no_exit(f"learner {bench.learner.id!r}"):
             policies = bench.learner.fit(
                 data,
                 task=bench.task,
@@ -894,11 +902,12 @@ def _cached(
             ]
         forget_peak_memory()
         try:
-            computed = compute()
+            with no_exit(f"a part of {cell}"):
+                computed = compute()
         except Busy:
             raise
-        except (Exception, SystemExit) as error:
-            if not bench.record_failures:
+        except Exception as error:
+            if not (bench.record_failures or isinstance(error, PluginExit)):
                 raise
             computed = _gone_wrong(error)
             if bench.is_reference and isinstance(error, BadConfig):

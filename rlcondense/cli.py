@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlcondense import __version__
-from rlcondense.console import ConsoleProgress, ConsoleSweep, echo, echo_json
+from rlcondense.console import ConsoleProgress, ConsoleSweep, echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
 from rlcondense.terminal import write_what_can_be
@@ -88,8 +88,9 @@ def _include_files(paths: Sequence[Path]) -> None:
     if paths:
         from rlcondense.making import include
 
-        for path in paths:
-            include(path)
+        with plugins_at_work():
+            for path in paths:
+                include(path)
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -173,12 +174,11 @@ def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     from rlcondense.running.runner import run as run_method
 
     settings, learner_settings = _settings(pairs)
-    progress = ConsoleProgress()
     started = time.monotonic()
-    result = run_method(
-        **options, settings=settings, learner_settings=learner_settings, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = run_method(
+            **options, settings=settings, learner_settings=learner_settings, progress=progress
+        )
     _print_result(result, as_json, time.monotonic() - started)
 
 
@@ -238,13 +238,12 @@ def condense(
     settings, learner_settings = _settings(pairs)
     if learner_settings:
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
-    progress = ConsoleProgress()
-    data = condense_to(
-        out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
-        size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
-        progress=progress,
-    )  # fmt: skip
-    progress.close()
+    with ConsoleProgress() as progress:
+        data = condense_to(
+            out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+            size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+            progress=progress,
+        )  # fmt: skip
     assert data.report is not None
     echo(
         f"{len(data)} transitions, {data.report.bytes:,} bytes, "
@@ -269,12 +268,11 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
     settings, learner_settings = _settings(pairs)
     if settings:
         raise BadConfig("evaluate runs no method: use --set learner.KEY=VALUE")
-    progress = ConsoleProgress()
     started = time.monotonic()
-    result = evaluate_artifact(
-        what, **options, learner_settings=learner_settings, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = evaluate_artifact(
+            what, **options, learner_settings=learner_settings, progress=progress
+        )
     _print_result(result, as_json, time.monotonic() - started)
 
 
@@ -300,10 +298,9 @@ def transfer(as_json: bool, **options: Any) -> None:
     """Train several learners on what each METHOD keeps, or on condensed datasets in FOLDERS."""
     from rlcondense.running.transfer import transfer as run_transfer
 
-    progress = ConsoleProgress()
     started = time.monotonic()
-    result = run_transfer(**options, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = run_transfer(**options, progress=progress)
     for warning in result.warnings:
         echo(f"Warning: {warning}", err=True)
     if as_json:
@@ -330,11 +327,10 @@ def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     from rlcondense.running.multitask import multitask as run_multitask
 
     settings, learner_settings = _settings(pairs)
-    progress = ConsoleProgress()
-    result = run_multitask(
-        **options, settings=settings, learner_settings=learner_settings, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = run_multitask(
+            **options, settings=settings, learner_settings=learner_settings, progress=progress
+        )
     if as_json:
         echo_json(result.to_json())
     else:
@@ -424,15 +420,16 @@ def sweep(
     started = time.monotonic()
     _interrupt_on_termination()
     try:
-        result = sweeping.sweep(
-            the_suite,
-            results=results,
-            only=wanted,
-            shard=part,
-            max_failures=1 if stop_on_error else max_failures,
-            watcher=watcher,
-            **options,
-        )
+        with plugins_at_work():
+            result = sweeping.sweep(
+                the_suite,
+                results=results,
+                only=wanted,
+                shard=part,
+                max_failures=1 if stop_on_error else max_failures,
+                watcher=watcher,
+                **options,
+            )
     finally:
         watcher.close()
     _print_sweep(suite, result, as_json, time.monotonic() - started)
@@ -481,7 +478,8 @@ def _dry_run(
     from rlcondense.running.store import Store
 
     store = Store(results, writable=False)
-    states = sweeping.dry_run(suite, store, only, shard, refresh)
+    with plugins_at_work():
+        states = sweeping.dry_run(suite, store, only, shard, refresh)
     if as_json:
         echo_json([state.to_json() for state in states])
         return
@@ -772,7 +770,8 @@ def _settings_of(entry: Entry) -> dict[str, Any]:
     if make is None:
         return {}
     try:
-        settings = config_json(make(entry.id).config)
+        with plugins_at_work():
+            settings = config_json(make(entry.id).config)
     except RLCondenseError:
         return {}
     prefix = "learner." if entry.group == "learners" else ""
@@ -833,9 +832,8 @@ def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
     from rlcondense.checks import check as run_checks
 
     known = dict(pair.partition("=")[::2] for pair in expected)
-    progress = ConsoleProgress()
-    results = run_checks(name, expected_failures=known, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        results = run_checks(name, expected_failures=known, progress=progress)
     if as_json:
         echo_json([result.to_json() for result in results], sort_keys=True)
     else:
@@ -970,24 +968,23 @@ def _train(
     settings, learner_settings = _settings(pairs)
     if learner_settings:
         raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
-    progress = ConsoleProgress()
     given = {"network": network, "steps": steps, "seed": seed or None}
     said = {name: str(value) for name, value in given.items() if value is not None}
     words = ["rlcondense", "expert", *command]
     words += [part for name, value in said.items() for part in (f"--{name}", value)]
     words += [part for pair in pairs for part in ("--set", pair)]
     try:
-        path, card = train(
-            *arguments,
-            {**said, **settings},
-            command=shlex.join(words),
-            progress=progress,
-            **options,
-        )
+        with ConsoleProgress() as progress:
+            path, card = train(
+                *arguments,
+                {**said, **settings},
+                command=shlex.join(words),
+                progress=progress,
+                **options,
+            )
     except KeyboardInterrupt:
         echo("\nInterrupted; the same command with --resume goes on.", err=True)
         sys.exit(130)
-    progress.close()
     _print_returns(card["returns"])
     echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
 
@@ -1014,17 +1011,16 @@ def expert_evolve(
         raise BadConfig("give the seed by --seed")
     command = ["rlcondense", "expert", "evolve", task, "--seed", str(seed)]
     command += [part for pair in pairs for part in ("--set", pair)]
-    progress = ConsoleProgress()
-    folder, card = evolve_to(
-        out,
-        task,
-        {**settings, "seed": str(seed)},
-        episodes=episodes,
-        device=device,
-        command=shlex.join(command),
-        progress=progress,
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        folder, card = evolve_to(
+            out,
+            task,
+            {**settings, "seed": str(seed)},
+            episodes=episodes,
+            device=device,
+            command=shlex.join(command),
+            progress=progress,
+        )
     _print_returns(card["returns"])
     echo(f"{card['environment_steps']:,} steps in {card['seconds']:.0f} s: {folder}")
 
@@ -1052,11 +1048,10 @@ def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) 
     """Evaluate a task's expert."""
     from rlcondense.experts.training import evaluate_expert
 
-    progress = ConsoleProgress()
-    measured = evaluate_expert(
-        task, folder=folder, episodes=episodes, device=device, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        measured = evaluate_expert(
+            task, folder=folder, episodes=episodes, device=device, progress=progress
+        )
     _print_returns(measured["returns"])
     if "greedy" in measured:
         echo("greedily")
@@ -1094,10 +1089,9 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     if rebuild:
         remove_minari(find("datasets", name).id)
     here = is_local(name)
-    progress = ConsoleProgress()
     started = time.monotonic()
-    data = load_dataset(name, download=download, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        data = load_dataset(name, download=download, progress=progress)
     seconds = time.monotonic() - started
     took = "already here" if here else f"{seconds:.1f} s, {len(data) / seconds:.0f} transitions/s"
     echo(
@@ -1165,9 +1159,8 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
     from rlcondense.datasets.cards import card_of, contact_sheet, write_card
     from rlcondense.making import load_dataset
 
-    progress = ConsoleProgress()
-    data = load_dataset(name, download=download, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        data = load_dataset(name, download=download, progress=progress)
     card = card_of(data)
     if as_json:
         echo_json(card, sort_keys=True)
@@ -1213,18 +1206,18 @@ def dataset_collect(
     from rlcondense.experts.datasets import collect_dataset, write_played
     from rlcondense.making import make_task
 
-    made, progress = make_task(task), ConsoleProgress()
-    trace = collect_dataset(
-        made,
-        kind,
-        folder=folder,
-        expert=expert,
-        episodes=episodes,
-        seed=seed,
-        progress=progress,
-    )
-    progress.close()
-    write_played(trace, made, out)
+    with ConsoleProgress() as progress:
+        made = make_task(task)
+        trace = collect_dataset(
+            made,
+            kind,
+            folder=folder,
+            expert=expert,
+            episodes=episodes,
+            seed=seed,
+            progress=progress,
+        )
+        write_played(trace, made, out)
     echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
 
 
@@ -1252,9 +1245,8 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
     from rlcondense.reporting.submissions import add
 
     made = not board.exists()
-    progress = ConsoleProgress()
-    done = add(results, board, replace=replace, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        done = add(results, board, replace=replace, progress=progress)
     _print_findings(done.verification)
     for file, status in (done.left_out or {}).items():
         echo(f"{file}: left out, since it is {status}")
@@ -1291,15 +1283,14 @@ def leaderboard_verify(
 
     if seed is not None and number is None:
         raise BadConfig("--seed chooses what is computed again: give --rerun too")
-    progress = ConsoleProgress()
-    found = verify(path, against=against, progress=progress)
-    if number is not None:
-        from rlcondense.reporting.reading import INDEX, read_index
-        from rlcondense.reporting.reruns import rerun
+    with ConsoleProgress() as progress:
+        found = verify(path, against=against, progress=progress)
+        if number is not None:
+            from rlcondense.reporting.reading import INDEX, read_index
+            from rlcondense.reporting.reruns import rerun
 
-        among = read_index(against / INDEX).records if against is not None else None
-        found = rerun(path, found, number, seed=seed, among=among, progress=progress)
-    progress.close()
+            among = read_index(against / INDEX).records if against is not None else None
+            found = rerun(path, found, number, seed=seed, among=among, progress=progress)
     if as_json:
         echo_json(found.to_json(), sort_keys=True)
     else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlcondense.errors import no_exit
 from rlcondense.progress import RESUMED
 from rlcondense.text import escaped, json_text, one_line
 
@@ -31,8 +35,56 @@ def echo_json(value: Any, *, sort_keys: bool = False) -> None:
 PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 
 
+@contextlib.contextmanager
+def plugins_at_work() -> Iterator[None]:
+    """Keep stdout for results while code of others runs, and this process alive.
+
+    Whatever is printed meanwhile goes to stderr: by Python, by a library below it, by a process
+    that is started. `sys.exit` becomes an error.
+    """
+    with _descriptor_diverted(), contextlib.redirect_stdout(sys.stderr), no_exit("a plugin"):
+        yield
+
+
+@contextlib.contextmanager
+def _descriptor_diverted() -> Iterator[None]:
+    """Have stdout's file descriptor lead to stderr, where both are files."""
+    descriptors = _descriptors()
+    if descriptors is None:
+        yield
+        return
+    out, err = descriptors
+    kept = os.dup(out)
+    try:
+        _flush()
+        os.dup2(err, out)
+        yield
+    finally:
+        _flush()
+        os.dup2(kept, out)
+        os.close(kept)
+
+
+def _descriptors() -> tuple[int, int] | None:
+    """Those of stdout and stderr, or None where one is closed or no file, as in a test."""
+    try:
+        return sys.stdout.fileno(), sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _flush() -> None:
+    """Write what Python and C keep back."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        ctypes.CDLL(None).fflush(None)
+
+
 class ConsoleProgress:
-    """Bars on a terminal, a line now and then elsewhere, always on stderr."""
+    """Bars on a terminal, a line now and then elsewhere, always on stderr; a context manager.
+
+    Within, code of others is at work; see `plugins_at_work`.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -40,6 +92,16 @@ class ConsoleProgress:
         self._first = 0
         self._started = self._said = time.monotonic()
         self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> ConsoleProgress:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            stack.enter_context(plugins_at_work())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
         if phase != self._phase:

@@ -299,7 +299,17 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
 def network_from_arrays(
     spec: NetworkSpec, arrays: Mapping[str, Array], prefix: str
 ) -> PolicyNetwork:
-    """A policy network with the weights found under `prefix`, widened to float32."""
+    """A policy network with the weights found under `prefix`, widened to float32.
+
+    Raises:
+        KeyError: weights are missing.
+        RuntimeError: they are of other shapes.
+    """
+    with torch.device("meta"):  # no memory is taken for what the arrays do not hold
+        shapes = {name: tuple(w.shape) for name, w in PolicyNetwork(spec).state_dict().items()}
+    for name, shape in shapes.items():
+        if (given := arrays[prefix + name].shape) != shape:
+            raise RuntimeError(f"weights {name!r} are of shape {given}, the network's of {shape}")
     with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
         network = PolicyNetwork(spec)
     network.load_state_dict(

@@ -23,7 +23,7 @@ from rlcondense.files import (
     write_arrays,
     write_json,
 )
-from rlcondense.limits import check_whole
+from rlcondense.limits import check_most, check_whole
 from rlcondense.text import one_line
 
 Array = npt.NDArray[Any]
@@ -75,6 +75,7 @@ class Budget:
         if dataset is None:
             if self.size is None:
                 raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+            check_most("size", self.size, "size of what no data bound")
             return self.size
         if self.percent is not None:
             if self.unit == "episodes":

@@ -31,7 +31,15 @@ from rlcondense.datasets.columns import (
     refuse_heldout,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.errors import (
+    BadConfig,
+    MissingExtra,
+    PluginExit,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    no_exit,
+)
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, load_newest, shipped_experts
 from rlcondense.files import Busy, canonical_json, lock, output_folder, sha256_file
@@ -713,7 +721,7 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         return reason
     name = cell.method["id"]
     try:
-        with measured(bench.device) as seconds:
+        with measured(bench.device) as seconds, no_exit(f"learner {bench.learner.id!r}"):
             policies = bench.learner.fit(
                 data,
                 task=bench.task,
@@ -897,11 +905,12 @@ def _cached(
             ]
         forget_peak_memory()
         try:
-            computed = compute()
+            with no_exit(f"a part of {cell}"):
+                computed = compute()
         except Busy:
             raise
-        except (Exception, SystemExit) as error:
-            if not bench.record_failures:
+        except Exception as error:
+            if not (bench.record_failures or isinstance(error, PluginExit)):
                 raise
             computed = _gone_wrong(error)
             if bench.is_reference and isinstance(error, BadConfig):

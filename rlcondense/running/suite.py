@@ -14,7 +14,7 @@ from typing import Any
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import Refused, read_bounded, slug
-from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_whole
+from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
 
 MOST_SUITE_BYTES = 2**20
 _OF_ALL = ("id", "config")  # what learners are chosen by, too
@@ -158,6 +158,7 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
             raise BadConfig(f"{where} names no {what}")
     if not any(product.methods for product in products):
         raise BadConfig(f"{where} names no methods")
+    check_most(f"cells of {where}", sum(map(_most_cells, products)), "cells of a suite")
     excludes = values.get("exclude", [])
     if not isinstance(excludes, list) or not all(isinstance(e, dict) and e for e in excludes):
         raise BadConfig(f"exclude of {where} must be tables, each under [[exclude]]")
@@ -195,9 +196,20 @@ def _product(values: Mapping[str, Any], where: str) -> Product:
     )
 
 
+def _most_cells(product: Product) -> int:
+    """How many cells of methods a product has at most: excludes and missing parts aside."""
+    budgets = sum(
+        1 if choice.percent is not None else len(choice.sizes or product.sizes or (1,))
+        for choice in product.methods
+    )
+    places = len(product.tasks) * max(1, len(product.datasets)) * len(product.learners)
+    return places * budgets * product.condensation_seeds
+
+
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise BadConfig(f"{where} must be a list, not {value!r}")
+    check_most(f"names in {where}", len(value), "names in a list")
     doubled = [item for i, item in enumerate(value) if item in value[:i]]
     if doubled:
         raise BadConfig(f"{where} name {doubled[0]!r} twice")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import open_to_append, read_json, who, write_bytes
+from rlcondense.limits import check_count
 from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell
 from rlcondense.running.estimate import Estimate, Rates
@@ -567,8 +568,8 @@ def _check(
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
     for what, value in (("workers", workers), ("threads", threads), ("max failures", max_failures)):
-        if value is not None and value < 1:
-            raise BadConfig(f"{what} must be at least 1, not {value}")
+        if value is not None:
+            check_count(what, value)
     return AGAIN if only is None else only
 
 

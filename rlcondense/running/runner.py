@@ -62,6 +62,7 @@ from rlcondense.methods.condensed import (
     load_condensed,
 )
 from rlcondense.methods.detectors import constant_student, detect, provenance
+from rlcondense.methods.full import FullConverged
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
@@ -657,7 +658,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
 
     def compute() -> Record:
         given = bench.learner.requires if method.gives is None else method.gives
-        if reason := _misfit(bench, given) or _unlabelled(bench, method):
+        if reason := _misfit(bench, given) or _lacking(bench, method):
             return reason
         return _learned(bench, cell, condensed(bench, method, budget, seed))
 
@@ -670,12 +671,16 @@ def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
     return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
 
 
-def _unlabelled(bench: Bench, method: Method[Any]) -> Record | None:
-    """The record of a selection that is to keep soft labels of data that have none."""
-    soft = method.gives is None and getattr(method.config, "labels", "") == "soft"
-    if not soft or bench.dataset is None or bench.dataset.action_probs is not None:
+def _lacking(bench: Bench, method: Method[Any]) -> Record | None:
+    """The record of a selection that the data has not what it takes for."""
+    if bench.dataset is None or method.gives is not None:
         return None
-    return {"status": "skipped", "reason": "needs action_probs"}
+    soft = getattr(method.config, "labels", "") == "soft"
+    if soft and bench.dataset.action_probs is None:
+        return {"status": "skipped", "reason": "needs action_probs"}
+    if isinstance(method, FullConverged) and len(bench.dataset.episodes) < 2:
+        return {"status": "skipped", "reason": "needs a second episode, to hold one back"}
+    return None
 
 
 def _method_cell(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:

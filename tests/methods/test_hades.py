@@ -303,7 +303,7 @@ def test_presets_are_settings_that_others_go_over() -> None:
     assert (quick.population, quick.generations) == (64, 7)
     minatar = make_method("hades-f", preset="minatar").config
     assert (minatar.strategy, minatar.inner_clip, minatar.population) == ("snes", None, 2048)
-    with pytest.raises(BadConfig, match=r"no preset 'fast' \(known: minatar, quick"):
+    with pytest.raises(BadConfig, match=r"no preset 'fast' \(known: minatar, paper, quick"):
         make_method("hades-f", preset="fast")
     with pytest.raises(BadConfig, match="no preset"):
         make_method("random", preset="quick")

@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow lint type bench site package clean
+.PHONY: help demo test slow fuzz lint type bench site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
 	@echo "make test     the tests, on real Procgen and real Minari files"
 	@echo "make slow     the tests that take minutes"
+	@echo "make fuzz     mutated files of strangers to every command that reads them: ten minutes"
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run"
@@ -28,10 +29,15 @@ demo: $(READY)
 	$(BIN)/rlcondense run --method gradmatch --task starpilot
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu and not fuzz" --ignore tests/benchmarks
 
 slow: $(READY)
 	$(BIN)/pytest -q -n auto --dist worksteal -m "slow" --ignore tests/benchmarks
+
+# SECONDS in all, side by side; SEED=N tries what was tried before.
+fuzz: SECONDS ?= 600
+fuzz: $(READY)
+	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) $(BIN)/pytest -q -n auto -m fuzz tests/fuzz
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -44,8 +50,8 @@ bench: $(READY)
 	$(BIN)/pytest -q -s tests/benchmarks
 
 site: $(READY)
-	$(BIN)/rlcondense leaderboard verify leaderboard
 	$(BIN)/rlcondense leaderboard build leaderboard --into README.md --site build/site
+	$(BIN)/rlcondense leaderboard verify leaderboard
 
 package: $(READY)
 	rm -rf dist

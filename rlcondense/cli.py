@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlcondense import __version__
-from rlcondense.console import ConsoleProgress, ConsoleSweep
+from rlcondense.console import ConsoleProgress, ConsoleSweep, echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.process import tune
 from rlcondense.terminal import write_what_can_be
+from rlcondense.text import one_line
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import Entry
@@ -40,14 +41,14 @@ class _Commands(click.Group):
         except RLCondenseError as error:
             if debug:
                 raise
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {one_line(str(error))}", err=True)
             sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted; what is finished is kept, run it again to go on.", err=True)
+            echo("\nInterrupted; what is finished is kept, run it again to go on.", err=True)
             sys.exit(130)
 
 
@@ -74,12 +75,22 @@ def _settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     return method, learner
 
 
+class _FolderToWrite(click.Path):
+    """A path that names a folder: not the working directory, its parent or the root."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from rlcondense.files import output_folder
+
+        return output_folder(Path(str(super().convert(value, param, ctx))))
+
+
 def _include_files(paths: Sequence[Path]) -> None:
     if paths:
         from rlcondense.making import include
 
-        for path in paths:
-            include(path)
+        with plugins_at_work():
+            for path in paths:
+                include(path)
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -163,12 +174,11 @@ def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     from rlcondense.running.runner import run as run_method
 
     settings, learner_settings = _settings(pairs)
-    progress = ConsoleProgress()
     started = time.monotonic()
-    result = run_method(
-        **options, settings=settings, learner_settings=learner_settings, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = run_method(
+            **options, settings=settings, learner_settings=learner_settings, progress=progress
+        )
     _print_result(result, as_json, time.monotonic() - started)
 
 
@@ -176,22 +186,22 @@ def _print_result(result: Any, as_json: bool, seconds: float) -> None:
     from rlcondense.running.cell import Cell
 
     for warning in result.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, sort_keys=True))
+        echo_json(result.to_json(), sort_keys=True)
         _exit_if_failed(result)
         return
-    click.echo(str(result))
+    echo(str(result))
     if not result.references and all(r["status"] == "skipped" for r in result.records):
         return
     total = len(result.records) + len(result.references)
-    click.echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
+    echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
     for record in result.records:
-        click.echo(f"  {result.store.record_path(record['cell_id'])}")
+        echo(f"  {result.store.record_path(record['cell_id'])}")
     cells = [Cell.from_json(record["cell"]) for record in result.records]
     sets = [result.store.condensed_path(cell.condensation_id) for cell in cells]
     if there := [path for path in sets if path.is_dir()]:
-        click.echo("\n  ".join(["Condensed data:", *map(str, there)]))
+        echo("\n  ".join(["Condensed data:", *map(str, there)]))
     _exit_if_failed(result)
 
 
@@ -205,7 +215,7 @@ def _exit_if_failed(result: Any) -> None:
 @click.option("--method", default="gradmatch", show_default=True, help="Method id.")
 @_what
 @_budget
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--out", required=True, type=_FolderToWrite(), help="Folder to write to.")
 @_set
 @_device
 def condense(
@@ -228,20 +238,19 @@ def condense(
     settings, learner_settings = _settings(pairs)
     if learner_settings:
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
-    progress = ConsoleProgress()
-    data = condense_to(
-        out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
-        size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
-        progress=progress,
-    )  # fmt: skip
-    progress.close()
+    with ConsoleProgress() as progress:
+        data = condense_to(
+            out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+            size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+            progress=progress,
+        )  # fmt: skip
     assert data.report is not None
-    click.echo(
+    echo(
         f"{len(data)} transitions, {data.report.bytes:,} bytes, "
         f"{data.report.cost.wall_seconds:.1f} s: {out}"
     )
     for finding in data.report.findings or ():
-        click.echo(f"! {finding}")
+        echo(f"! {finding}")
 
 
 @main.command()
@@ -259,12 +268,11 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
     settings, learner_settings = _settings(pairs)
     if settings:
         raise BadConfig("evaluate runs no method: use --set learner.KEY=VALUE")
-    progress = ConsoleProgress()
     started = time.monotonic()
-    result = evaluate_artifact(
-        what, **options, learner_settings=learner_settings, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = evaluate_artifact(
+            what, **options, learner_settings=learner_settings, progress=progress
+        )
     _print_result(result, as_json, time.monotonic() - started)
 
 
@@ -290,18 +298,17 @@ def transfer(as_json: bool, **options: Any) -> None:
     """Train several learners on what each METHOD keeps, or on condensed datasets in FOLDERS."""
     from rlcondense.running.transfer import transfer as run_transfer
 
-    progress = ConsoleProgress()
     started = time.monotonic()
-    result = run_transfer(**options, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        result = run_transfer(**options, progress=progress)
     for warning in result.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, sort_keys=True))
+        echo_json(result.to_json(), sort_keys=True)
     else:
-        click.echo(str(result))
+        echo(str(result))
         seconds = time.monotonic() - started
-        click.echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
+        echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
     if any(record["status"] == "failed" for record in result.records):
         sys.exit(1)
 
@@ -320,12 +327,14 @@ def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     from rlcondense.running.multitask import multitask as run_multitask
 
     settings, learner_settings = _settings(pairs)
-    progress = ConsoleProgress()
-    result = run_multitask(
-        **options, settings=settings, learner_settings=learner_settings, progress=progress
-    )
-    progress.close()
-    click.echo(json.dumps(result.to_json(), indent=2) if as_json else str(result))
+    with ConsoleProgress() as progress:
+        result = run_multitask(
+            **options, settings=settings, learner_settings=learner_settings, progress=progress
+        )
+    if as_json:
+        echo_json(result.to_json())
+    else:
+        echo(str(result))
 
 
 @main.command()
@@ -344,8 +353,11 @@ def curves(folders: Sequence[Path], svg: Path | None, as_json: bool) -> None:
     found = compare_curves(folders)
     if svg is not None:
         write_bytes(svg, found.svg().encode())
-        click.echo(f"curves: {svg}", err=True)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
+        echo(f"curves: {svg}", err=True)
+    if as_json:
+        echo_json(found.to_json())
+    else:
+        echo(str(found))
 
 
 _workers = _options(
@@ -408,15 +420,16 @@ def sweep(
     started = time.monotonic()
     _interrupt_on_termination()
     try:
-        result = sweeping.sweep(
-            the_suite,
-            results=results,
-            only=wanted,
-            shard=part,
-            max_failures=1 if stop_on_error else max_failures,
-            watcher=watcher,
-            **options,
-        )
+        with plugins_at_work():
+            result = sweeping.sweep(
+                the_suite,
+                results=results,
+                only=wanted,
+                shard=part,
+                max_failures=1 if stop_on_error else max_failures,
+                watcher=watcher,
+                **options,
+            )
     finally:
         watcher.close()
     _print_sweep(suite, result, as_json, time.monotonic() - started)
@@ -465,15 +478,16 @@ def _dry_run(
     from rlcondense.running.store import Store
 
     store = Store(results, writable=False)
-    states = sweeping.dry_run(suite, store, only, shard, refresh)
+    with plugins_at_work():
+        states = sweeping.dry_run(suite, store, only, shard, refresh)
     if as_json:
-        click.echo(json.dumps([state.to_json() for state in states], indent=2))
+        echo_json([state.to_json() for state in states])
         return
     for state in states:
         to_skip = state.planned.skip and state.status == "missing"
         expected = sweeping.TO_SKIP if to_skip else ""
         why = f" ({state.reason})" if state.reason else ""
-        click.echo(
+        echo(
             f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "
             f"{state.planned.text}{why}"
         )
@@ -493,7 +507,7 @@ def _print_counts(
     from rlcondense.running.executors import LocalExecutor, Setting
 
     counts = ", ".join(f"{n} {status}" for status, n in sweeping.counts_of(states).items())
-    click.echo(f"{name}: {counts or 'no such cells'}")
+    echo(f"{name}: {counts or 'no such cells'}")
     executor = LocalExecutor(Setting(store, device, threads, workers))
     left = sweeping.time_left(states, store, executor.device, threads)
     if not left.cells:
@@ -509,7 +523,7 @@ def _print_counts(
         )
     if left.unknown:
         text += f"; the like of {left.unknown} of them was never timed"
-    click.echo(text)
+    echo(text)
 
 
 def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None:
@@ -517,17 +531,17 @@ def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None
     from rlcondense.running.estimate import in_words
 
     if as_json:
-        click.echo(json.dumps([state.to_json() for state in result.states], indent=2))
+        echo_json([state.to_json() for state in result.states])
         return
     if len(result.states) > MOST_SHOWN:
         command = f"rlcondense status {suite} --table"
-        click.echo(f"{len(result.states)} cells: '{command}' shows the table")
+        echo(f"{len(result.states)} cells: '{command}' shows the table")
     else:
-        click.echo(suite_table(result.rows()))
+        echo(suite_table(result.rows()))
     counts = ", ".join(f"{n} {status}" for status, n in result.counts().items())
     early = ", ended early because of failures" if result.stopped else ""
     took = f"{result.computed} computed in {in_words(seconds)}{early}"
-    click.echo(f"\n{result.suite.name}: {counts}; {took}. Records: {result.store.root / 'records'}")
+    echo(f"\n{result.suite.name}: {counts}; {took}. Records: {result.store.root / 'records'}")
 
 
 @main.command()
@@ -572,10 +586,10 @@ def status(
             "cells": [state.to_json() for state in states],
             "costs": [cost.to_json() for cost in sums],
         }
-        click.echo(json.dumps(out, indent=2))
+        echo_json(out)
         return
     if changed:
-        click.echo(
+        echo(
             "the suite has changed since its last sweep, which is what is shown; "
             "'rlcondense sweep --dry-run' shows what it says now",
             err=True,
@@ -583,13 +597,13 @@ def status(
     _print_undone(states)
     if table:
         result = sweeping.SweepResult(the_suite, states, 0, 0, store)
-        click.echo(suite_table(result.rows()) + "\n")
+        echo(suite_table(result.rows()) + "\n")
     if costs:
-        click.echo(ledger_table(sums))
+        echo(ledger_table(sums))
     if rates:
         finished = (state.facts for state in states if state.facts is not None)
         for key, seconds in Rates(finished, resolve_device(device), threads).table().items():
-            click.echo(f'"{key}" = {seconds:.3g}')
+            echo(f'"{key}" = {seconds:.3g}')
     _print_counts(the_suite.name, states, store, device, threads, workers)
 
 
@@ -601,7 +615,7 @@ def _print_undone(states: Sequence[Any]) -> None:
         since = ""
         if state.since is not None:
             since = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(state.since))}"
-        click.echo(f"{state.status:<13}  {state.planned.text} ({state.reason}{since})")
+        echo(f"{state.status:<13}  {state.planned.text} ({state.reason}{since})")
 
 
 @main.command("list")
@@ -625,26 +639,26 @@ def list_(group: str | None, as_json: bool) -> None:
         }
         if suites:
             plain["suites"] = [{"id": s.name, "summary": s.summary} for s in suites]
-        click.echo(json.dumps(plain, indent=2, sort_keys=True))
+        echo_json(plain, sort_keys=True)
         return
     for name, rows in found.items():
-        click.echo(f"{name}:")
+        echo(f"{name}:")
         width = max((len(entry.id) for entry in rows), default=0)
         for entry in rows:
             alias = f" ({', '.join(entry.aliases)})" if entry.aliases else ""
-            click.echo(f"  {entry.id:<{width}}  {entry.summary}{alias}")
+            echo(f"  {entry.id:<{width}}  {entry.summary}{alias}")
             if entry.rivals:
-                click.echo(f"    ! offered by {' and '.join(entry.rivals)}: cannot be used")
+                echo(f"    ! offered by {' and '.join(entry.rivals)}: cannot be used")
         for entry in collisions(name):
-            click.echo(f"    ! {entry.id} of {entry.origin} is hidden by the built-in one")
+            echo(f"    ! {entry.id} of {entry.origin} is hidden by the built-in one")
         for extra in sorted({entry.facts["extra"] for entry in rows if "extra" in entry.facts}):
             if find_spec(extra) is None:
                 waiting = [entry.id for entry in rows if entry.facts.get("extra") == extra]
-                click.echo(f"  ! {MissingExtra(extra, extra)}: needed by {', '.join(waiting)}")
+                echo(f"  ! {MissingExtra(extra, extra)}: needed by {', '.join(waiting)}")
     if suites:
-        click.echo("suites:")
+        echo("suites:")
     for suite in suites:
-        click.echo(f"  {suite.name:<{max(len(s.name) for s in suites)}}  {suite.summary}")
+        echo(f"  {suite.name:<{max(len(s.name) for s in suites)}}  {suite.summary}")
 
 
 @main.command()
@@ -660,25 +674,26 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
     from rlcondense.running.suite import shipped_suites, suites_folder
 
     if png is not None:
-        click.echo(_drawn(Path(name), png), err=as_json)
+        echo(_drawn(Path(name), png), err=as_json)
     if name in shipped_suites() and not as_json:
-        click.echo((suites_folder() / f"{name}.toml").read_text().rstrip())
+        echo((suites_folder() / f"{name}.toml").read_text().rstrip())
         return
     facts = _folder_facts(Path(name)) or _entry_facts(name, with_settings)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, sort_keys=True))
+        echo_json(facts, sort_keys=True)
         return
     findings, _ = facts.pop("findings", None) or (), facts.pop("curve", None)
     settings = facts.pop("settings", None) or {}
     for key, value in facts.items():
         if value not in ("", [], {}, None):
-            click.echo(f"{key:<16} {value if isinstance(value, str) else json.dumps(value)}")
+            text = value if isinstance(value, str) else json.dumps(value)
+            echo(f"{one_line(key):<16} {one_line(text)}")
     for key, value in settings.items():
-        click.echo(f"--set {key}={_setting_text(value)}")
+        echo(one_line(f"--set {key}={_setting_text(value)}"))
     for finding in findings:
-        click.echo(f"! {finding['name'].replace('-', ' ')}: {finding['text']}")
+        echo(one_line(f"! {finding['name'].replace('-', ' ')}: {finding['text']}"))
     if table := _folder_table(Path(name)):
-        click.echo(f"\n{table}")
+        echo(f"\n{table}")
 
 
 def _drawn(folder: Path, png: Path) -> str:
@@ -725,16 +740,21 @@ def _setting_text(value: Any) -> str:
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
     """What a folder's report says, with what detectors see where it does not say what they saw."""
+    from rlcondense.errors import CorruptArtifact
     from rlcondense.files import read_json
     from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
     from rlcondense.methods.detectors import detect
 
     for file in (REPORT, "policies.json"):
         if (folder / file).is_file():
-            facts: dict[str, Any] = read_json(folder / file)
-            if (folder / ARRAYS).is_file() and facts.get("findings") is None:
-                found = detect(load_condensed(folder), None)
-                facts["findings"] = [dataclasses.asdict(finding) for finding in found]
+            facts = read_json(folder / file)
+            if not isinstance(facts, dict):
+                raise CorruptArtifact(f"{folder / file} is no object")
+            data = load_condensed(folder) if (folder / ARRAYS).is_file() else None
+            if data is not None and facts.get("findings") is None:
+                facts["findings"] = [dataclasses.asdict(one) for one in detect(data, None)]
+            elif data is None:
+                facts.pop("findings", None)
             return facts
     return None
 
@@ -750,7 +770,8 @@ def _settings_of(entry: Entry) -> dict[str, Any]:
     if make is None:
         return {}
     try:
-        settings = config_json(make(entry.id).config)
+        with plugins_at_work():
+            settings = config_json(make(entry.id).config)
     except RLCondenseError:
         return {}
     prefix = "learner." if entry.group == "learners" else ""
@@ -785,11 +806,11 @@ def plugins(as_json: bool) -> None:
 
     states = plugin_states(offered())
     if as_json:
-        click.echo(json.dumps([state.to_json() for state in states], indent=2, sort_keys=True))
+        echo_json([state.to_json() for state in states], sort_keys=True)
     elif not states:
-        click.echo("no plugins are installed")
+        echo("no plugins are installed")
     for state in () if as_json else states:
-        click.echo(
+        echo(
             f"{state.kind:<8} {state.id:<24} {state.origin:<24} {state.status:<7} "
             f"{state.seconds:5.1f} s  {state.reason}".rstrip()
         )
@@ -811,20 +832,19 @@ def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
     from rlcondense.checks import check as run_checks
 
     known = dict(pair.partition("=")[::2] for pair in expected)
-    progress = ConsoleProgress()
-    results = run_checks(name, expected_failures=known, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        results = run_checks(name, expected_failures=known, progress=progress)
     if as_json:
-        click.echo(json.dumps([result.to_json() for result in results], indent=2, sort_keys=True))
+        echo_json([result.to_json() for result in results], sort_keys=True)
     else:
         marks = {"passed": "ok", "failed": "FAILED", "expected": "expected", "skipped": "skipped"}
         for result in results:
             text = result.name.replace("_", " ")
             message = f": {result.message}" if result.message else ""
-            click.echo(f"{marks[result.status]:<8} {text}{message}")
+            echo(f"{marks[result.status]:<8} {text}{message}")
         counts = [f"{sum(r.status == s for r in results)} {s}" for s in marks]
         seconds = sum(result.seconds for result in results)
-        click.echo(f"{name}: {', '.join(counts)} in {seconds:.0f} s")
+        echo(f"{name}: {', '.join(counts)} in {seconds:.0f} s")
     if any(result.status == "failed" for result in results):
         sys.exit(1)
 
@@ -841,9 +861,9 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
     records = read_record_file(a), read_record_file(b)
     if as_json:
         found = comparing.compare(*records)
-        click.echo(json.dumps({split: of.to_json() for split, of in found.items()}, indent=2))
+        echo_json({split: of.to_json() for split, of in found.items()})
         return
-    click.echo(comparing.compare_text(*records))
+    echo(comparing.compare_text(*records))
 
 
 @main.group()
@@ -853,13 +873,13 @@ def new() -> None:
 
 @new.command("method")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder. Default: ./NAME.")
+@click.option("--out", type=_FolderToWrite(), help="Folder. Default: ./NAME.")
 def new_method(name: str, out: Path | None) -> None:
     """Write a small package with a method that installs, passes its test and runs."""
     from rlcondense.template import write_method_package
 
     folder = write_method_package(name, out or Path(name))
-    click.echo(
+    echo(
         f"{folder} is a package with a method of yours. Next:\n\n"
         f"    pip install -e {shlex.quote(str(folder))}\n"
         f"    rlcondense check {name}\n"
@@ -898,9 +918,7 @@ _training = _options(
     help="Default: the task's in the catalogue, else impala, or mlp for vectors.",
 )
 @click.option("--steps", type=int, help="Environment steps. Default: the task's, else 25,000,000.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/experts/TASK."
-)
+@click.option("--out", type=_FolderToWrite(), help="Folder. Default: results/experts/TASK.")
 @_training
 def expert_train(task: str, **options: Any) -> None:
     """Train an expert by PPO and write its weights and card to a folder."""
@@ -923,9 +941,7 @@ def expert_train(task: str, **options: Any) -> None:
     help="The student's. Default: nature, on a GPU impala-patch2, or mlp for vectors.",
 )
 @click.option("--steps", type=int, help="Environment steps. Default: 500,000, on a GPU 2,000,000.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/distilled/TASK."
-)
+@click.option("--out", type=_FolderToWrite(), help="Folder. Default: results/distilled/TASK.")
 @_training
 def expert_distil(task: str, teacher: str, **options: Any) -> None:
     """Distil an expert from a teacher that sees another picture of the same game.
@@ -952,34 +968,31 @@ def _train(
     settings, learner_settings = _settings(pairs)
     if learner_settings:
         raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
-    progress = ConsoleProgress()
     given = {"network": network, "steps": steps, "seed": seed or None}
     said = {name: str(value) for name, value in given.items() if value is not None}
     words = ["rlcondense", "expert", *command]
     words += [part for name, value in said.items() for part in (f"--{name}", value)]
     words += [part for pair in pairs for part in ("--set", pair)]
     try:
-        path, card = train(
-            *arguments,
-            {**said, **settings},
-            command=shlex.join(words),
-            progress=progress,
-            **options,
-        )
+        with ConsoleProgress() as progress:
+            path, card = train(
+                *arguments,
+                {**said, **settings},
+                command=shlex.join(words),
+                progress=progress,
+                **options,
+            )
     except KeyboardInterrupt:
-        click.echo("\nInterrupted; the same command with --resume goes on.", err=True)
+        echo("\nInterrupted; the same command with --resume goes on.", err=True)
         sys.exit(130)
-    progress.close()
     _print_returns(card["returns"])
-    click.echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
+    echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")
 
 
 @expert.command("evolve")
 @click.argument("task")
 @click.option("--seed", default=0, show_default=True)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder. Default: results/evolved/TASK-SEED."
-)
+@click.option("--out", type=_FolderToWrite(), help="Folder. Default: results/evolved/TASK-SEED.")
 @click.option(
     "--episodes", default=100, show_default=True, help="Episodes of its evaluation on each split."
 )
@@ -998,19 +1011,18 @@ def expert_evolve(
         raise BadConfig("give the seed by --seed")
     command = ["rlcondense", "expert", "evolve", task, "--seed", str(seed)]
     command += [part for pair in pairs for part in ("--set", pair)]
-    progress = ConsoleProgress()
-    folder, card = evolve_to(
-        out,
-        task,
-        {**settings, "seed": str(seed)},
-        episodes=episodes,
-        device=device,
-        command=shlex.join(command),
-        progress=progress,
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        folder, card = evolve_to(
+            out,
+            task,
+            {**settings, "seed": str(seed)},
+            episodes=episodes,
+            device=device,
+            command=shlex.join(command),
+            progress=progress,
+        )
     _print_returns(card["returns"])
-    click.echo(f"{card['environment_steps']:,} steps in {card['seconds']:.0f} s: {folder}")
+    echo(f"{card['environment_steps']:,} steps in {card['seconds']:.0f} s: {folder}")
 
 
 @expert.command("list")
@@ -1020,9 +1032,9 @@ def expert_list(as_json: bool) -> None:
     from rlcondense.experts.zoo import expert_table, shipped_cards
 
     if as_json:
-        click.echo(json.dumps(shipped_cards(), indent=2, sort_keys=True))
+        echo_json(shipped_cards(), sort_keys=True)
     else:
-        click.echo(expert_table())
+        echo(expert_table())
 
 
 @expert.command("evaluate")
@@ -1036,21 +1048,20 @@ def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) 
     """Evaluate a task's expert."""
     from rlcondense.experts.training import evaluate_expert
 
-    progress = ConsoleProgress()
-    measured = evaluate_expert(
-        task, folder=folder, episodes=episodes, device=device, progress=progress
-    )
-    progress.close()
+    with ConsoleProgress() as progress:
+        measured = evaluate_expert(
+            task, folder=folder, episodes=episodes, device=device, progress=progress
+        )
     _print_returns(measured["returns"])
     if "greedy" in measured:
-        click.echo("greedily")
+        echo("greedily")
         _print_returns(measured["greedy"])
-        click.echo(f"entropy {measured['entropy']:.2f} nats")
+        echo(f"entropy {measured['entropy']:.2f} nats")
 
 
 def _print_returns(returns: dict[str, dict[str, Any]]) -> None:
     for split, value in returns.items():
-        click.echo(
+        echo(
             f"{split:<8} {value['mean']:.3f} ± {value['standard_error']:.3f} "
             f"(standard error over {value['episodes']} episodes)"
         )
@@ -1078,13 +1089,12 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     if rebuild:
         remove_minari(find("datasets", name).id)
     here = is_local(name)
-    progress = ConsoleProgress()
     started = time.monotonic()
-    data = load_dataset(name, download=download, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        data = load_dataset(name, download=download, progress=progress)
     seconds = time.monotonic() - started
     took = "already here" if here else f"{seconds:.1f} s, {len(data) / seconds:.0f} transitions/s"
-    click.echo(
+    echo(
         f"{data.id}: {len(data.episodes)} episodes, {len(data)} transitions, {took}, "
         f"sha256 {data.sha256}"
     )
@@ -1103,7 +1113,7 @@ def dataset_list(as_json: bool) -> None:
         for id_ in sorted({*shipped, *local})
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2, sort_keys=True))
+        echo_json(rows, sort_keys=True)
         return
     from tabulate import tabulate
 
@@ -1118,7 +1128,7 @@ def dataset_list(as_json: bool) -> None:
         for row in rows
     ]
     headers = ["dataset", "built", "episodes", "transitions", "return: quartiles"]
-    click.echo(tabulate(table, headers, disable_numparse=True, colalign=("left",) * 5))
+    echo(tabulate(table, headers, disable_numparse=True, colalign=("left",) * 5))
 
 
 @dataset.command("verify")
@@ -1136,7 +1146,7 @@ def dataset_verify(name: str) -> None:
         expected = None
     actual = verify_minari(load_dataset(name).id)  # loading has compared it with the catalogue's
     against = "as the catalogue says" if expected else "as when it was first read here"
-    click.echo(f"{name}: sha256 {actual}, {against}")
+    echo(f"{name}: sha256 {actual}, {against}")
 
 
 @dataset.command("show")
@@ -1149,14 +1159,16 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
     from rlcondense.datasets.cards import card_of, contact_sheet, write_card
     from rlcondense.making import load_dataset
 
-    progress = ConsoleProgress()
-    data = load_dataset(name, download=download, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        data = load_dataset(name, download=download, progress=progress)
     card = card_of(data)
-    click.echo(json.dumps(card, indent=2, sort_keys=True) if as_json else write_card(card))
+    if as_json:
+        echo_json(card, sort_keys=True)
+    else:
+        echo(write_card(card))
     if png:
         contact_sheet(data, png)
-        click.echo(f"frames           {png}", err=as_json)
+        echo(f"frames           {png}", err=as_json)
 
 
 @dataset.command("collect")
@@ -1194,19 +1206,19 @@ def dataset_collect(
     from rlcondense.experts.datasets import collect_dataset, write_played
     from rlcondense.making import make_task
 
-    made, progress = make_task(task), ConsoleProgress()
-    trace = collect_dataset(
-        made,
-        kind,
-        folder=folder,
-        expert=expert,
-        episodes=episodes,
-        seed=seed,
-        progress=progress,
-    )
-    progress.close()
-    write_played(trace, made, out)
-    click.echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
+    with ConsoleProgress() as progress:
+        made = make_task(task)
+        trace = collect_dataset(
+            made,
+            kind,
+            folder=folder,
+            expert=expert,
+            episodes=episodes,
+            seed=seed,
+            progress=progress,
+        )
+        write_played(trace, made, out)
+    echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
 
 
 @main.group()
@@ -1233,21 +1245,20 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
     from rlcondense.reporting.submissions import add
 
     made = not board.exists()
-    progress = ConsoleProgress()
-    done = add(results, board, replace=replace, progress=progress)
-    progress.close()
+    with ConsoleProgress() as progress:
+        done = add(results, board, replace=replace, progress=progress)
     _print_findings(done.verification)
     for file, status in (done.left_out or {}).items():
-        click.echo(f"{file}: left out, since it is {status}")
+        echo(f"{file}: left out, since it is {status}")
     if not done.verification.ok:
-        click.echo("nothing was added: something is wrong")
+        echo("nothing was added: something is wrong")
         sys.exit(1)
-    click.echo(
+    echo(
         f"{board}: {len(done.added)} added, {len(done.replaced)} replaced, "
         f"{len(done.same)} were there already; {done.pictures} pictures drawn"
     )
     if made:
-        click.echo(f"{board} is a new leaderboard")
+        echo(f"{board} is a new leaderboard")
 
 
 @leaderboard.command("verify")
@@ -1272,37 +1283,36 @@ def leaderboard_verify(
 
     if seed is not None and number is None:
         raise BadConfig("--seed chooses what is computed again: give --rerun too")
-    progress = ConsoleProgress()
-    found = verify(path, against=against, progress=progress)
-    if number is not None:
-        from rlcondense.reporting.reading import INDEX, read_index
-        from rlcondense.reporting.reruns import rerun
+    with ConsoleProgress() as progress:
+        found = verify(path, against=against, progress=progress)
+        if number is not None:
+            from rlcondense.reporting.reading import INDEX, read_index
+            from rlcondense.reporting.reruns import rerun
 
-        among = read_index(against / INDEX) if against is not None else None
-        found = rerun(path, found, number, seed=seed, among=among, progress=progress)
-    progress.close()
+            among = read_index(against / INDEX).records if against is not None else None
+            found = rerun(path, found, number, seed=seed, among=among, progress=progress)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, sort_keys=True))
+        echo_json(found.to_json(), sort_keys=True)
     else:
         _print_findings(found)
         for again in found.reruns or ():
             if again.agrees is not False:
-                click.echo(f"{again.file}: {again.text}")
-        click.echo(found.summary())
-    if not found.ok:
+                echo(f"{again.file}: {again.text}")
+        echo(found.summary())
+    if not (found.ok and found.is_complete):
         sys.exit(1)
 
 
 def _print_findings(found: Any) -> None:
     """What is wrong, a line each; what is worth knowing, a line for all that it is said of."""
     for finding in found.findings:
-        click.echo(str(finding))
+        echo(str(finding))
     notes: dict[str, list[str]] = {}
     for note in found.notes:
         notes.setdefault(note.text, []).append(note.file)
     for text, files in notes.items():
         where = files[0] if len(files) == 1 else f"{len(files)} records"
-        click.echo(f"note: {where}: {text}")
+        echo(f"note: {where}: {text}")
 
 
 @leaderboard.command("build")
@@ -1314,8 +1324,14 @@ def _print_findings(found: Any) -> None:
 )  # fmt: skip
 @click.option("--site", type=click.Path(path_type=Path), help="Write the site here, too.")
 @click.option("--data", is_flag=True, help="Put records and tables into the site, to be taken.")
+@click.option("--strict", is_flag=True, help="Build nothing if a record cannot be shown.")
 def leaderboard_build(
-    path: Path, suites: Sequence[str], documents: Sequence[Path], site: Path | None, data: bool
+    path: Path,
+    suites: Sequence[str],
+    documents: Sequence[Path],
+    site: Path | None,
+    data: bool,
+    strict: bool,
 ) -> None:
     """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
     from rlcondense.reporting.publish import build, fill_in
@@ -1324,17 +1340,24 @@ def leaderboard_build(
     started = time.monotonic()
     if data and site is None:
         raise BadConfig("--data puts them into a site: give --site too")
-    board, files = build(path, suites or None, site, data=data)
+    board, files = build(
+        path,
+        suites or None,
+        site,
+        data=data,
+        strict=strict,
+        left_out=lambda line: echo(f"left out: {line}", err=True),
+    )
     pages = [file for file in files if site is not None and file.is_relative_to(site)]
     for file in files[: len(files) - len(pages)]:
-        click.echo(str(file))
+        echo(str(file))
     if site is not None:
-        click.echo(f"{site / 'index.html'}, {len(pages)} files")
+        echo(f"{site / 'index.html'}, {len(pages)} files")
     for document in documents:
-        click.echo(f"{document}: {fill_in(document, board)} tables")
+        echo(f"{document}: {fill_in(document, board)} tables")
     said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
     seconds = time.monotonic() - started
-    click.echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")
+    echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")
 
 
 @leaderboard.command("diff")
@@ -1355,8 +1378,8 @@ def leaderboard_diff(folders: Sequence[Path]) -> None:
     }
     for name, lines in groups.items():
         for line in lines:
-            click.echo(f"{name:<10} {line}")
-    click.echo(", ".join(f"{len(lines)} {name}" for name, lines in groups.items()))
+            echo(f"{name:<10} {line}")
+    echo(", ".join(f"{len(lines)} {name}" for name, lines in groups.items()))
 
 
 if __name__ == "__main__":

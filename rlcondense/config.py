@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_most
 
 C = TypeVar("C")
 # Metadata of a setting that came later: while it has its default, it is left out of JSON, so that
@@ -40,9 +41,13 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
             raise BadConfig(f"{owner} has no setting {key!r} ({hint})")
         values[key] = _convert(value, hints[key], f"setting {key!r} of {owner}")
     try:
-        return cls(**values)
+        made = cls(**values)
     except BadConfig as error:
         raise BadConfig(f"{owner}: {error}") from None
+    for key, value in values.items():
+        if isinstance(value, int):
+            check_most(f"setting {key!r} of {owner}", abs(value))
+    return made
 
 
 def config_json(config: Any) -> dict[str, Any]:
@@ -55,11 +60,17 @@ def config_json(config: Any) -> dict[str, Any]:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """Raise `BadConfig` unless each named field is above zero (None passes)."""
+    """Raise `BadConfig` unless each named field is above zero and within its bound (None passes).
+
+    Bounds are those of `limits.MOST`.
+    """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value > 0:
+        if value is None:
+            continue
+        if not value > 0:
             raise BadConfig(f"{name} must be above 0, not {value}")
+        check_most(name, value)
 
 
 def check_finite(values: Mapping[str, Any], owner: str) -> None:

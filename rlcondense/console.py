@@ -2,25 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlcondense.errors import no_exit
 from rlcondense.progress import RESUMED
+from rlcondense.text import escaped, json_text, one_line
 
 if TYPE_CHECKING:
     from rlcondense.running.estimate import Estimate
     from rlcondense.running.plan import Planned
     from rlcondense.running.sweep import State
 
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print text with whatever a terminal or a CI runner would obey escaped; all output does so."""
+    click.echo(escaped(str(text)), err=err)
+
+
+def echo_json(value: Any, *, sort_keys: bool = False) -> None:
+    """Print indented JSON in which nothing is obeyed either."""
+    click.echo(json_text(value, sort_keys=sort_keys))
+
+
 PLAIN_SECONDS = 10  # between progress lines where there is no terminal
 
 
+@contextlib.contextmanager
+def plugins_at_work() -> Iterator[None]:
+    """Keep stdout for results while code of others runs, and this process alive.
+
+    Whatever is printed meanwhile goes to stderr: by Python, by a library below it, by a process
+    that is started. `sys.exit` becomes an error.
+    """
+    with _descriptor_diverted(), contextlib.redirect_stdout(sys.stderr), no_exit("a plugin"):
+        yield
+
+
+@contextlib.contextmanager
+def _descriptor_diverted() -> Iterator[None]:
+    """Have stdout's file descriptor lead to stderr, where both are files."""
+    descriptors = _descriptors()
+    if descriptors is None:
+        yield
+        return
+    out, err = descriptors
+    kept = os.dup(out)
+    try:
+        _flush()
+        os.dup2(err, out)
+        yield
+    finally:
+        _flush()
+        os.dup2(kept, out)
+        os.close(kept)
+
+
+def _descriptors() -> tuple[int, int] | None:
+    """Those of stdout and stderr, or None where one is closed or no file, as in a test."""
+    try:
+        return sys.stdout.fileno(), sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _flush() -> None:
+    """Write what Python and C keep back."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        ctypes.CDLL(None).fflush(None)
+
+
 class ConsoleProgress:
-    """Bars on a terminal, a line now and then elsewhere, always on stderr."""
+    """Bars on a terminal, a line now and then elsewhere, always on stderr; a context manager.
+
+    Within, code of others is at work; see `plugins_at_work`.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -28,6 +92,16 @@ class ConsoleProgress:
         self._first = 0
         self._started = self._said = time.monotonic()
         self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> ConsoleProgress:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            stack.enter_context(plugins_at_work())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
         if phase != self._phase:
@@ -37,19 +111,21 @@ class ConsoleProgress:
         if self._terminal:
             self._draw(phase, done, total, note)
         elif note == RESUMED:
-            click.echo(f"{phase}: {done}/{total}, {note}", err=True)
+            echo(f"{phase}: {done}/{total}, {note}", err=True)
         elif time.monotonic() - self._said > PLAIN_SECONDS:
             self._said = time.monotonic()
             left = (self._said - self._started) * (total - done) / max(done - self._first, 1)
-            click.echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
+            echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
 
     def _draw(self, phase: str, done: int, total: int, note: str) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=done, desc=phase, leave=False, unit_scale=True)
+            self._bar = tqdm(
+                total=total, initial=done, desc=one_line(phase), leave=False, unit_scale=True
+            )
         self._bar.n = done
-        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.set_postfix_str(one_line(note), refresh=False)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -100,7 +176,9 @@ class ConsoleSweep:
                 total=0, position=len(self._lines) + 1, leave=False, bar_format="{desc}"
             )
         self._cells[worker] = planned.id
-        self._lines[worker].set_description_str(f"  {worker}: {planned.text}: {text}"[:_WIDTH])
+        self._lines[worker].set_description_str(
+            one_line(f"  {worker}: {planned.text}: {text}")[:_WIDTH]
+        )
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
         """Say what came of a cell, and how long the rest will take."""
@@ -126,9 +204,9 @@ class ConsoleSweep:
     def notice(self, text: str) -> None:
         """Print a line above the bars."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(escaped(text), file=sys.stderr)
         else:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
     def close(self) -> None:
         """Take the bars away."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 MOST_LISTED = 12  # names in one message
@@ -49,3 +50,26 @@ class CorruptArtifact(RLCondenseError):
 
 class BadConfig(RLCondenseError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class PluginExit(RLCondenseError):
+    """A method, a learner or a task tried to end the process that called it."""
+
+
+@contextlib.contextmanager
+def no_exit(owner: str) -> Iterator[None]:
+    """Turn `sys.exit` within into an error that names who called it.
+
+    Args:
+        owner: what is called within, such as `method 'gradmatch'`.
+
+    Raises:
+        PluginExit: it tried to end the process.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise PluginExit(
+            f"{owner} called sys.exit({error.code!r}), which would have ended everything: let it "
+            "return, or raise an error"
+        ) from error

@@ -22,7 +22,7 @@ from rlcondense.datasets.columns import (
     checked_actions,
     owner_of,
 )
-from rlcondense.errors import BadConfig
+from rlcondense.limits import check_count, check_most
 from rlcondense.policies import PolicyBatch, noise_stream
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
@@ -44,6 +44,12 @@ class Protocol:
     quota: int = 2
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_count("environments", self.environments, bound="num_envs")
+        check_count("quota", self.quota, bound="episodes")
+        check_count("episodes", self.episodes)
+        check_count("evaluation's seed", self.seed, least=0)
+
     @property
     def episodes(self) -> int:
         """Episodes of each policy on each split."""
@@ -54,10 +60,9 @@ def protocol_of(episodes: int, seed: int = 0) -> Protocol:
     """The protocol of so many episodes: as many environments, up to 50, as divide them evenly.
 
     Raises:
-        BadConfig: fewer than one episode.
+        BadConfig: fewer than one episode, or more than `limits` allow.
     """
-    if episodes < 1:
-        raise BadConfig(f"episodes must be at least 1, not {episodes}")
+    check_count("episodes", episodes)
     environments = max(e for e in range(1, min(50, episodes) + 1) if episodes % e == 0)
     return Protocol(environments, episodes // environments, seed)
 
@@ -117,6 +122,8 @@ def evaluate(
     protocol = protocol or Protocol()
     task.check_split(split)
     check_action_space(task.action_space, f"task {task.id!r}")
+    environments = policies.num_policies * protocol.environments
+    check_most("policies x environments", environments, "num_envs")
     started = time.perf_counter()
     seats = [
         _Seat(policies, index, task, split, protocol, num_threads)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_most
 
 Array = npt.NDArray[Any]
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
@@ -182,6 +183,7 @@ def check_population(population: int, mirrored: bool = True) -> None:
     if population < 2 or (mirrored and population % 2):
         wanted = "an even number from 2" if mirrored else "at least 2"
         raise BadConfig(f"population must be {wanted}, not {population}")
+    check_most("population", population)
 
 
 def mean_gradient(noise: Array, worth: Array, sigma: float) -> Array:

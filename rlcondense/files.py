@@ -1,4 +1,9 @@
-"""Files that are either whole or absent: atomic writes, checked reads, locks, safe names."""
+"""Files that are either whole or absent: atomic writes, strict reads, locks, safe names.
+
+What somebody else may have written is read by `read_json`, `read_arrays` and `read_bounded`: plain
+files of a bounded size, never through a link. What lies in a folder of theirs is written beside
+their links, never through them.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +17,33 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.errors import CorruptArtifact, RLCondenseError
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from rlcondense.text import shown
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+MOST_BYTES = 16 * 2**20  # of JSON; a record of 100 policies and 10,000 episodes has a third
+MOST_ARRAY_BYTES = 16 * 2**30
+MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
+MOST_OWNER_BYTES = 10_000  # of what a lock says
+MOST_DEPTH = 32  # of nested JSON; a record has five
+DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
+# Where a whole number of many digits may stand, and where half of a surrogate pair may.
+_MANY_DIGITS = re.compile(rb"(?:^|[\s\[,:])-?[0-9]{19}")
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_BRACKETS = re.compile(rb"[\[{]")
+
+
+class Refused(RLCondenseError):
+    """A file that is not read, and why; its name is not part of the message."""
 
 
 def slug(identifier: str) -> str:
@@ -46,12 +68,17 @@ def canonical_json(value: Any) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees either the old one or the new."""
+    """Write a file so that a reader, or a crash, sees either the old one or the new.
+
+    A link that has the file's name is replaced, and what it leads to left alone.
+    """
+    if path.name in ("", ".."):
+        raise RLCondenseError(f"cannot write {str(path)!r}: it names no file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -60,6 +87,62 @@ def write_bytes(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RLCondenseError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file anew, without the disk's word for it; what a link leads to is left alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """Open a plain file to write at its end; made if it is not there.
+
+    Raises:
+        OSError: it is a link, a pipe or the like, has a second name, or cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0)
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        file.close()
+        raise OSError(0, "is no plain file of one name", str(path))
+    return file
+
+
+def refuse_links(root: Path, path: Path) -> None:
+    """Refuse a path that leads out of a folder through a symbolic link.
+
+    Args:
+        root: the folder, which may be a link itself: whoever named it meant it.
+        path: below it; what is not there yet is no link.
+
+    Raises:
+        RLCondenseError: one of its parts is a link.
+    """
+    part = root
+    for name in path.relative_to(root).parts:
+        part = part / name
+        if part.is_symlink():
+            raise RLCondenseError(
+                f"{part} is a symbolic link, and nothing is read or written through one"
+            )
+
+
+def output_folder(path: Path, option: str = "--out") -> Path:
+    """The path of a folder to write, if it names one that can be made.
+
+    Raises:
+        BadConfig: it is empty, or the working directory, its parent or the root.
+    """
+    if path.name in ("", ".."):
+        raise BadConfig(f"{option} must name a folder to write, not {str(path)!r}")
+    return path
 
 
 def make_folder(path: Path) -> None:
@@ -87,15 +170,134 @@ def check_regular(path: Path) -> None:
         raise CorruptArtifact(f"{path} is no regular file")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON, or raise `CorruptArtifact`."""
-    if not path.exists():
-        raise CorruptArtifact(f"{path} is missing")
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Read strict JSON, or raise `CorruptArtifact`; see `read_strictly`."""
     try:
-        check_regular(path)
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptArtifact(f"{path} is not readable JSON: {error}") from error
+        return read_strictly(path, most)
+    except Refused as error:
+        raise CorruptArtifact(f"{path} {error}") from error
+
+
+def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
+    """The JSON of a file, if it is a plain file of strict JSON; see `parse_json`.
+
+    Args:
+        path: of the file.
+        most: bytes that are bearable.
+
+    Raises:
+        Refused: it is not; says why, without what the file says.
+    """
+    return parse_json(read_bounded(path, most))
+
+
+def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) -> bytes:
+    """What a plain file holds, if it is not too large.
+
+    Args:
+        path: of the file.
+        most: bytes that are bearable.
+        follow: a link too, for a file that the user named.
+
+    Raises:
+        Refused: it is, or it is a link, a pipe or the like.
+    """
+    with _open_plain(path, follow=follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise Refused(f"is too large: {size:,} bytes, at most {most:,}")
+        try:
+            return file.read(most)
+        except OSError as error:
+            raise Refused(f"cannot be read: {error.strerror}") from None
+
+
+def _open_plain(path: Path, *, follow: bool = False) -> IO[bytes]:
+    """Open a plain file, neither through a link nor waiting for somebody to write into a pipe."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise Refused("is missing") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        why = "it is a symbolic link" if path.is_symlink() else getattr(error, "strerror", error)
+        raise Refused(f"cannot be read: {why}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refused("is no plain file")
+    return os.fdopen(descriptor, "rb")
+
+
+def parse_json(content: bytes) -> Any:
+    """Parse strict JSON: UTF-8 without halves of surrogate pairs, NaN, infinities or keys twice.
+
+    Args:
+        content: of a file.
+
+    Raises:
+        Refused: it is not that, nested deeper than `MOST_DEPTH`, or holds a whole number that is
+            no int64, or another one that is no double.
+    """
+    try:
+        value = json.loads(
+            content.decode(),
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_int64 if _MANY_DIGITS.search(content) else None,
+            object_pairs_hook=_no_duplicates,
+        )
+        if _HALF_PAIR.search(content):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise Refused("is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise Refused("is not in UTF-8") from None
+    except UnicodeEncodeError:
+        raise Refused("holds half of a surrogate pair, which is no text") from None
+    except ValueError as error:
+        raise Refused(f"is not JSON: {error}") from None
+    if len(_BRACKETS.findall(content)) > MOST_DEPTH and _is_deep(value):
+        raise Refused(f"is nested too deeply: more than {MOST_DEPTH} levels")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other deeper than `MOST_DEPTH`."""
+    layer = [value]
+    for _ in range(MOST_DEPTH):
+        inner: list[Any] = []
+        for part in layer:
+            values = part.values() if isinstance(part, dict) else part
+            inner += [one for one in values if isinstance(one, (dict, list))]
+        if not inner:
+            return False
+        layer = inner
+    return True
+
+
+def _no_constant(name: str) -> float:
+    raise Refused(f"holds {name}, which is no JSON")
+
+
+def _int64(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise Refused(f"holds a number that is too large: {shown(digits)}")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise Refused(f"holds a number that is too large: {shown(text)}")
+    return value
+
+
+def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise Refused(f"names {shown(twice)} twice")
+    return found
 
 
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
@@ -107,16 +309,35 @@ def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None 
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read safetensors, or raise `CorruptArtifact`."""
+    """Read safetensors of known types from a plain file, or raise `CorruptArtifact`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        check_regular(path)
+        _check_arrays(path)
         return dict(load_file(path))
+    except Refused as error:
+        raise CorruptArtifact(f"{path} {error}") from error
     # Of a type that numpy does not have, safetensors raises one of several errors.
     except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _check_arrays(path: Path) -> None:
+    """Refuse what is no plain file of arrays whose types are `DTYPES`."""
+    with _open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_ARRAY_BYTES:
+            raise Refused(f"is too large: {size:,} bytes, at most {MOST_ARRAY_BYTES:,}")
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
+            raise Refused("is not a readable safetensors file: its header is no header")
+        header = parse_json(file.read(length))
+    arrays = header.items() if isinstance(header, dict) else [("", None)]
+    for name, facts in arrays:
+        dtype = facts.get("dtype") if isinstance(facts, dict) else None
+        if name != "__metadata__" and dtype not in DTYPES:
+            raise Refused(f"holds {shown(name)} of type {shown(dtype)}, not of {', '.join(DTYPES)}")
 
 
 def allocate(descriptor: int, size: int, what: Path) -> None:
@@ -205,9 +426,10 @@ def _locked(path: Path, wait: bool) -> IO[bytes]:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab", buffering=0)
+            file = open_to_append(path)
         except OSError as error:
-            raise RLCondenseError(f"cannot write {path}: {error.strerror or error}") from error
+            why = "it is a symbolic link" if path.is_symlink() else error.strerror or error
+            raise RLCondenseError(f"cannot lock {path}: {why}") from error
         try:
             fcntl.flock(file, how)
             if _is_still(path, file):
@@ -228,7 +450,7 @@ def _locked(path: Path, wait: bool) -> IO[bytes]:
 def _is_still(path: Path, file: IO[bytes]) -> bool:
     """Whether an open file is what its path names: its last holder may have taken it away."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
 
@@ -236,12 +458,12 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
 def lock_owner(path: Path) -> dict[str, Any] | None:
     """Who holds a lock: `pid`, `host`, `since`; None if nobody does."""
     try:
-        with path.open("rb") as file:
+        with _open_plain(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                owner = json.loads(file.read() or b"{}")
+                owner = parse_json(file.read(MOST_OWNER_BYTES) or b"{}")
                 return owner if isinstance(owner, dict) else {}
             return None
-    except (OSError, ValueError):
+    except (OSError, Refused):
         return None

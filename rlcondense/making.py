@@ -25,7 +25,13 @@ from rlcondense.datasets.storage import (
     write_minari,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
+from rlcondense.errors import (
+    BadConfig,
+    CorruptArtifact,
+    PluginLoadError,
+    UnknownName,
+    no_exit,
+)
 from rlcondense.experts import zoo
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
@@ -55,7 +61,8 @@ def make_task(name: str) -> Task:
         for split, values in entry.facts.get("random_return", {}).items()
     }
     try:
-        task = cls(id=entry.id, random_return=random_return, **config)
+        with no_exit(f"task {entry.id!r}"):
+            task = cls(id=entry.id, random_return=random_return, **config)
     except TypeError as error:
         raise PluginLoadError(
             f"task {entry.id!r} of {entry.origin} cannot be made: {error}"
@@ -364,8 +371,9 @@ def configured(
     owner = f"{entry.kind} {entry.id!r}"
     try:
         own = suited(cls.Config, make_task(task) if isinstance(task, str) else task)
-        config = make_config(cls.Config, {**own, **entry.config, **settings}, owner)
-        return cls(config, id=entry.id)
+        with no_exit(owner):
+            config = make_config(cls.Config, {**own, **entry.config, **settings}, owner)
+            return cls(config, id=entry.id)
     except (AttributeError, TypeError) as error:
         raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error
 

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.limits import check_count, check_most
 
 INPUTS = ("scaled", "raw")
 HEADS = ("categorical", "gaussian")
@@ -69,6 +70,8 @@ class NetworkSpec:
         if self.head not in HEADS:
             raise BadConfig(f"head must be one of {', '.join(HEADS)}, not {self.head!r}")
         check_network(self.name, self.options)
+        check_count("num_outputs", self.num_outputs)
+        check_count("numbers of an observation", math.prod(self.observation_shape))
         if len(self.observation_shape) != 3 and self.name != "mlp":
             raise BadConfig(
                 f"network {self.name!r} needs (channels, height, width) observations, not "
@@ -86,6 +89,7 @@ class NetworkSpec:
                 f"network {self.name!r} needs sides that are multiples of {patch}, "
                 f"not {self.observation_shape}"
             )
+        check_most("weights of a network", num_weights(self))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -293,8 +297,9 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
             raise BadConfig(f"network {name!r} has no {option} (networks that have: {having})")
         if option == "activation" and value not in ACTIVATIONS:
             raise BadConfig(f"activation must be one of {', '.join(ACTIVATIONS)}, not {value!r}")
-        if option != "activation" and value < 1:
-            raise BadConfig(f"{option} must be at least 1, not {value}")
+        if option != "activation":
+            bound = "width of impala" if option == "width" and name != "mlp" else option
+            check_count(option, value, bound=bound)
 
 
 class PolicyNetwork(nn.Module):
@@ -355,6 +360,13 @@ class PolicyNetwork(nn.Module):
         return torch.cat(
             [outputs, spread(self.log_std, self.spec.log_std_gain).expand_as(outputs)], 1
         )
+
+
+@lru_cache(maxsize=256)
+def num_weights(spec: NetworkSpec) -> int:
+    """How many weights a network of a spec has; none of them is made for it."""
+    with torch.device("meta"):
+        return sum(weights.numel() for weights in PolicyNetwork(spec).parameters())
 
 
 def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:

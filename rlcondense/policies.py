@@ -18,12 +18,14 @@ from torch.func import functional_call, vmap
 
 from rlcondense.config import config_json
 from rlcondense.datasets.columns import check_action_space, checked_distributions, owner_of
-from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.text import one_line
 
 Array = npt.NDArray[Any]
 ACTION_SELECTIONS = ("sample", "greedy")
+MOST_SAID = 200  # characters of why a file holds no policies
 
 
 class PolicyBatch:
@@ -270,7 +272,8 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
         CorruptArtifact: a file is missing, truncated or of another shape.
     """
     config = read_json(folder / "policies.json")
-    if not (isinstance(config, dict) and config.get("seeds")):
+    seeds = config.get("seeds") if isinstance(config, dict) else None
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
         raise CorruptArtifact(f"{folder} does not hold policies: it names no seeds")
     arrays = read_arrays(folder / "policies.safetensors")
     try:
@@ -285,14 +288,28 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
             temperature=float(config.get("temperature", 1.0)),
             space=Box(arrays["action_low"], arrays["action_high"]) if is_box else None,
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CorruptArtifact(f"{folder} does not hold policies: {error}") from error
+    except (
+        AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError,
+        RLCondenseError,
+    ) as error:  # fmt: skip
+        why = one_line(str(error))[:MOST_SAID]
+        raise CorruptArtifact(f"{folder} does not hold policies: {why}") from error
 
 
 def network_from_arrays(
     spec: NetworkSpec, arrays: Mapping[str, Array], prefix: str
 ) -> PolicyNetwork:
-    """A policy network with the weights found under `prefix`, widened to float32."""
+    """A policy network with the weights found under `prefix`, widened to float32.
+
+    Raises:
+        KeyError: weights are missing.
+        RuntimeError: they are of other shapes.
+    """
+    with torch.device("meta"):  # no memory is taken for what the arrays do not hold
+        shapes = {name: tuple(w.shape) for name, w in PolicyNetwork(spec).state_dict().items()}
+    for name, shape in shapes.items():
+        if (given := arrays[prefix + name].shape) != shape:
+            raise RuntimeError(f"weights {name!r} are of shape {given}, the network's of {shape}")
     with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
         network = PolicyNetwork(spec)
     network.load_state_dict(

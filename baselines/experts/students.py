@@ -13,7 +13,7 @@ last of them. Acting goes on a stream of high priority, learning on four others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,70 +50,18 @@ from games import (
 )
 from torch import nn
 
-from rlcondense.config import check_choice, check_positive, make_config
-from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.config import make_config
+from rlcondense.errors import BadConfig
+from rlcondense.experts.distil import ON_GPU, DistilConfig, Lockstep
 from rlcondense.experts.zoo import Expert, load_expert, load_newest
-from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network
+from rlcondense.networks import NetworkSpec, PolicyNetwork, given_options
 from rlcondense.tasks.procgen import NUM_ACTIONS, OBSERVATION_SHAPE, ProcgenTask
 
+# The rest are the defaults of `DistilConfig`. Its shares are of the run, whatever ends it.
+RECIPE: dict[str, Any] = {**ON_GPU, "mixing": 0.25, "cooldown": 0.625}
+NOT_HERE = ("steps", "rollout_length")  # settings that would do nothing
 UPDATES = 2  # each time a game learns
 LEAST_RATE = 0.01  # of the learning rate, at the end
-
-
-@dataclass(frozen=True)
-class DistilConfig:
-    """Settings of a distillation.
-
-    Attributes:
-        network: of the student, one of `networks.ENCODERS`.
-        num_envs: N, parallel environments of each view.
-        memory: how many of the last frames are learned from.
-        learning_starts: steps of a game before its first update.
-        samples_per_step: rows learned from for each step taken.
-        batch_size: rows of an update.
-        learning_rate: of AdamW.
-        cooldown: the last part of the run, over which the learning rate falls to a hundredth.
-        weight_decay: of AdamW.
-        max_gradient_norm: gradients are clipped to it.
-        mixing: the first part of the run, within which the teacher's share of the actions (DAgger's
-            beta) falls from 1 to 0.
-        precision: `float32`, or `bfloat16` for the encoders under autocast.
-        seed: of the networks, the levels and the actions.
-    """
-
-    network: str = "impala-patch2"
-    num_envs: int = 64
-    memory: int = 160_000
-    learning_starts: int = 4096
-    samples_per_step: float = 4.0
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    cooldown: float = 0.625
-    weight_decay: float = 1e-4
-    max_gradient_norm: float = 1.0
-    mixing: float = 0.25
-    precision: str = "bfloat16"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_network(self.network, {})
-        check_choice(self, "precision", ("float32", "bfloat16"))
-        check_positive(self, "num_envs", "batch_size", "samples_per_step", "cooldown")
-        if self.memory < self.num_envs:
-            raise BadConfig(f"memory must hold num_envs frames ({self.num_envs}) at least")
-
-    @property
-    def capacity(self) -> int:
-        """The frames of the memory, so that N new ones never run over its end."""
-        return self.memory // self.num_envs * self.num_envs
-
-    def teacher_share(self, share: float) -> float:
-        """The share of the actions that are the teacher's after a share of the run."""
-        return max(0.0, 1 - share / self.mixing) if self.mixing else 0.0
-
-    def rate_after(self, share: float) -> float:
-        """The learning rate after a share of the run."""
-        return self.learning_rate * min(1.0, max(LEAST_RATE, (1 - share) / self.cooldown))
 
 
 class SharedFrames:
@@ -136,39 +84,24 @@ def step_in_lockstep(
     processes: Processes,
     game: int,
 ) -> None:
-    """Step the environments of a game's two views whenever that is asked for, with one seed."""
-    N = config.num_envs
-    seed = 1000 * config.seed + game + 1
-    envs = [task.make_vec("seen", N, seed=seed, num_threads=0, copy=False) for task in pairs[game]]
-    frames, actions = memory.frames[game].numpy(), memory.actions[game].numpy()
-    returns = np.zeros(N)
-    for view, env in enumerate(envs):
-        frames[view] = as_drawn(env.reset()[0])
-    for _ in processes.steps(game):
-        student, teacher = (env.step(actions) for env in envs)
-        check_lockstep(student, teacher, pairs[game])
-        frames[0], frames[1] = as_drawn(student[0]), as_drawn(teacher[0])
-        processes.count(game, returns, student[1], student[2])
+    """Step the environments of a game's two views whenever that is asked for.
 
-
-def check_lockstep(
-    student: tuple[Any, ...], teacher: tuple[Any, ...], pair: tuple[ProcgenTask, ProcgenTask]
-) -> None:
-    """Raise if two views have parted: a teacher's label would be of another state than the frame.
-
-    Args:
-        student: what a step of its environments gave.
-        teacher: the same.
-        pair: their tasks.
+    Should the two part, the process ends with an error, and with it the run.
     """
-    same = {
-        "rewards": (student[1] == teacher[1]).all(),
-        "episode ends": (student[2] == teacher[2]).all(),
-        "levels": (student[4]["level_seed"] == teacher[4]["level_seed"]).all(),
-    }
-    if parted := [name for name, agree in same.items() if not agree]:
-        ids = " and ".join(task.id for task in pair)
-        raise RLCondenseError(f"{ids} have parted: other {', '.join(parted)}")
+    seed = 1000 * config.seed + game + 1
+    envs = Lockstep(*pairs[game], config.num_envs, seed=seed, num_threads=0)
+    frames, actions = memory.frames[game].numpy(), memory.actions[game].numpy()
+    returns = np.zeros(config.num_envs)
+
+    def show() -> None:
+        frames[0] = as_drawn(envs.observations)
+        frames[1] = as_drawn(envs.teacher_observations)
+
+    show()
+    for _ in processes.steps(game):
+        rewards, ended = envs.step(actions)
+        show()
+        processes.count(game, returns, rewards, ended)
 
 
 class Student(Learner):
@@ -200,7 +133,7 @@ class Student(Learner):
         self.expert, self.memory, self.processes = expert, memory, processes
         torch.manual_seed(1000 * config.seed + 200 + game)
         self.teacher = expert.network.to(device)
-        spec = NetworkSpec(config.network, OBSERVATION_SHAPE, NUM_ACTIONS)
+        spec = NetworkSpec(config.network, OBSERVATION_SHAPE, NUM_ACTIONS, **given_options(config))
         self.network = PolicyNetwork(spec).to(device)
         self._allocate()
         # TRAP: see teachers.py; a learning rate that is a number would stay what it was.
@@ -220,10 +153,11 @@ class Student(Learner):
 
     def _allocate(self) -> None:
         c, zeros = self.config, partial(torch.zeros, device=self.device)
+        self.capacity = c.memory // c.num_envs * c.num_envs  # so that N rows never run over its end
         self.frames = zeros(2, c.num_envs, *FRAME, dtype=torch.uint8)
         self.chosen = zeros(c.num_envs, dtype=torch.int32)
-        self.remembered = zeros(c.capacity, *FRAME, dtype=torch.uint8)
-        self.labels = zeros(c.capacity, NUM_ACTIONS, dtype=torch.float16)
+        self.remembered = zeros(self.capacity, *FRAME, dtype=torch.uint8)
+        self.labels = zeros(self.capacity, NUM_ACTIONS, dtype=torch.float16)
         # A graph takes no arguments: where in the memory to write, how much of it is filled and how
         # often the teacher acts lie on the device.
         self.places = torch.arange(c.num_envs, device=self.device)
@@ -259,8 +193,8 @@ class Student(Learner):
         self.chosen.copy_(draw_actions(probs.clamp_min(1e-9).log()))
         self.remembered.index_copy_(0, self.places, self.frames[0])
         self.labels.index_copy_(0, self.places, taught.half())
-        self.places.add_(len(own)).remainder_(self.config.capacity)
-        self.filled.add_(len(own)).clamp_(max=self.config.capacity)
+        self.places.add_(len(own)).remainder_(self.capacity)
+        self.filled.add_(len(own)).clamp_(max=self.capacity)
 
     def _learn(self) -> None:
         c = self.config
@@ -307,7 +241,7 @@ class Student(Learner):
         return self.steps > c.learning_starts and samples < self.steps * c.samples_per_step
 
     def _start_acting(self, stream: Stream, share: float) -> None:
-        teacher_share = self.config.teacher_share(share)
+        teacher_share = self.config.teacher_share(round(share * self.config.steps))
 
         def act() -> None:
             self.teacher_share.fill_(teacher_share)
@@ -320,7 +254,8 @@ class Student(Learner):
         self.state = "acting"
 
     def _start_learning(self, stream: Stream, share: float) -> None:
-        rate = self.config.rate_after(share)
+        c = self.config
+        rate = max(LEAST_RATE * c.learning_rate, c.rate_after(round(share * c.steps)))
 
         def learn() -> None:
             self.learning_rate.fill_(rate)
@@ -343,7 +278,7 @@ class Student(Learner):
             "steps": self.steps,
             "updates": self.updates,
             "seed": self.config.seed,
-            "config": asdict(self.config),
+            "config": asdict(replace(self.config, steps=self.steps)),
             "teacher": self.expert.id,
             "teacher_sha256": self.expert.sha256,
         }
@@ -367,6 +302,14 @@ def teacher_of(task: ProcgenTask, folder: Path | None) -> tuple[ProcgenTask, Exp
     return plain, load_expert(plain.id, game_folder(folder, plain))
 
 
+def configure(settings: dict[str, str], cpu: bool) -> DistilConfig:
+    """Make the settings of a run from those that differ from the recipe."""
+    if useless := sorted(set(settings) & set(NOT_HERE)):
+        raise BadConfig(f"{', '.join(useless)} cannot be set here")
+    precision = {"precision": "float32"} if cpu else {}
+    return make_config(DistilConfig, {**RECIPE, **precision, **settings}, "distillation")
+
+
 @click.option(
     "--teachers",
     type=click.Path(path_type=Path, exists=True),
@@ -385,8 +328,7 @@ def main(
     teachers: Path | None,
 ) -> None:
     """Distil plain experts into students of Procgen TASKS, by default of all ordinary ones."""
-    precision = {"precision": "float32" if cpu else "bfloat16"}
-    config = make_config(DistilConfig, {**precision, **settings_of(pairs)}, "the distillation")
+    config = configure(settings_of(pairs), cpu)
     schedule, games = Schedule(minutes, steps), procgen_tasks(tasks or ORDINARY)
     taught_by = [teacher_of(task, teachers) for task in games]
     new_folder(out)

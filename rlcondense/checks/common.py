@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -36,12 +36,15 @@ from rlcondense.experts import zoo
 from rlcondense.making import make_task
 from rlcondense.policies import FixedPolicies
 from rlcondense.progress import Progress
+from rlcondense.quiet import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.procgen import ProcgenTask
 
 SAMPLE_TASK = "procgen/starpilot-easy-v0"
 SAMPLE_EPISODES = 8
 # Imported late, libraries warn of each other; that is not the subject's affair.
 _OF_LIBRARIES = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportWarning)
+HELDOUT_REFUSED = "it asked for held-out levels: those are for evaluation alone"
 SLOW = 1.0  # seconds after which people want to see progress
 T = TypeVar("T")
 
@@ -163,7 +166,8 @@ class Watched(Generic[T]):
         result: what it gave.
         seconds: wall time.
         warnings: what was warned of.
-        splits: the splits that environments of the task's class were made for.
+        environments: of each Procgen environment that was made, by whatever way, the levels that
+            it could show of the task; none of those of another game.
         experts: how many experts were loaded from the zoo.
         progress: how often progress was reported.
         bad_progress: a report that cannot be, if there was one.
@@ -172,7 +176,7 @@ class Watched(Generic[T]):
     result: T
     seconds: float
     warnings: list[str]
-    splits: list[str]
+    environments: list[range]
     experts: int
     progress: int
     bad_progress: str
@@ -183,7 +187,7 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
     counter = _Counter()
     with (
         warnings.catch_warnings(record=True) as caught,
-        _splits_watched(task) as splits,
+        environments_watched(task) as environments,
         _experts_watched() as experts,
     ):
         warnings.simplefilter("always")
@@ -198,7 +202,7 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
             for w in caught
             if not issubclass(w.category, _OF_LIBRARIES)
         ],
-        splits=splits,
+        environments=environments,
         experts=len(experts),
         progress=counter.calls,
         bad_progress=counter.bad,
@@ -321,20 +325,51 @@ def _files_contained(left: set[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _splits_watched(task: Task) -> Iterator[list[str]]:
-    made: list[str] = []
-    cls: Any = type(task)
-    original = cls.make_vec
+def environments_watched(task: Task) -> Iterator[list[range]]:
+    """Within, every Procgen environment that is made adds its levels to a list.
 
-    def make_vec(self: Task, split: str, *args: Any, **kwargs: Any) -> Any:
-        made.append(split)
-        return original(self, split, *args, **kwargs)
+    It is noticed where the library makes it, so that no way around the task's own is missed; only
+    another process would be.
 
-    cls.make_vec = make_vec
+    Args:
+        task: whose levels are meant; of another game an environment has none.
+    """
+    with quiet_import("procgen"):
+        from gym3.libenv import CEnv
+    made: list[range] = []
+    original = CEnv.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        made.append(_levels_shown(task, kwargs.get("options") or {}))
+        original(self, *args, **kwargs)
+
+    CEnv.__init__ = init
     try:
         yield made
     finally:
-        cls.make_vec = original
+        CEnv.__init__ = original
+
+
+def _levels_shown(task: Task, options: Mapping[str, Any]) -> range:
+    """The levels of a task that Procgen's options can show, whatever they are drawn like."""
+    mode = {0: "easy", 1: "hard"}.get(options.get("distribution_mode", 1))
+    if not isinstance(task, ProcgenTask) or (options.get("env_name"), mode) != (
+        task.game,
+        task.mode,
+    ):
+        return range(0)
+    first, number = int(options.get("start_level", 0)), int(options.get("num_levels", 0))
+    if not number or options.get("use_sequential_levels"):  # then it goes on wherever it likes
+        return range(2**31)
+    return range(first, first + number)
+
+
+def shows_heldout(environments: Iterable[range], task: Task) -> bool:
+    """Whether one of some environments could show held-out levels of a task."""
+    heldout = task.splits["heldout"]
+    return any(
+        max(levels.start, heldout.start) < min(levels.stop, heldout.stop) for levels in environments
+    )
 
 
 @contextlib.contextmanager
@@ -389,6 +424,7 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
         "function": function,
         "threads": torch.get_num_threads(),
         "path": sys.path,
+        "peeked": _PEEKED,
     }
     done = subprocess.run(
         [sys.executable, "-P", "-c", _CHILD, json.dumps(call)],
@@ -399,6 +435,8 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
     )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
+        if _PEEKED in done.stderr:
+            raise CheckFailed(HELDOUT_REFUSED)
         if "CUDA was touched" in done.stderr:
             raise CheckFailed(
                 "it touches the GPU, at import or on device 'cpu': use the device given"
@@ -417,7 +455,15 @@ def refuse(*_, **__):
 torch.cuda._lazy_init = refuse
 from importlib import import_module
 from rlcondense.catalogue import Entry
+from rlcondense.checks.common import SAMPLE_TASK, environments_watched, shows_heldout
+from rlcondense.making import make_task
 torch.set_num_threads(call["threads"])
 module, _, name = call["function"].partition(":")
-print(getattr(import_module(module), name)(Entry(**call["entry"])))
+task = make_task(SAMPLE_TASK)
+with environments_watched(task) as environments:  # from the import of what is checked on
+    result = getattr(import_module(module), name)(Entry(**call["entry"]))
+if shows_heldout(environments, task):
+    sys.exit(call["peeked"])
+print(result)
 """
+_PEEKED = "held-out levels were made"

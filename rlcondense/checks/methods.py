@@ -15,6 +15,7 @@ import torch
 from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
 from rlcondense.checks.common import (
+    HELDOUT_REFUSED,
     SAMPLE_TASK,
     Traces,
     Watched,
@@ -29,6 +30,7 @@ from rlcondense.checks.common import (
     contained,
     in_a_fresh_process,
     sample_data,
+    shows_heldout,
     watch,
 )
 from rlcondense.datasets.transitions import TransitionDataset
@@ -316,15 +318,14 @@ def no_files_are_left(s: Subject) -> None:
 
 def heldout_levels_are_never_made(s: Subject) -> None:
     """Environments are made of seen levels only, by whatever way."""
-    refused = "it asked for held-out levels: those are for evaluation alone"
     try:
-        made = s.watched.splits
+        made = s.watched.environments
     except RLCondenseError as error:
         if "may only make the seen levels" not in str(error):
             raise
-        raise CheckFailed(refused) from error
-    if "heldout" in made:
-        raise CheckFailed(refused)
+        raise CheckFailed(HELDOUT_REFUSED) from error
+    if shows_heldout(made, s.task):
+        raise CheckFailed(HELDOUT_REFUSED)
     if made and s.method.access == "offline":
         raise CheckFailed(
             f"it steps the environment, but {s.name}.access is 'offline': say 'online', and count "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from rlcondense.checks.common import (
     contained,
     watch,
 )
+from rlcondense.datasets.collect import MOST_STEPS
 from rlcondense.datasets.columns import check_action_space
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.making import make_task
@@ -206,6 +208,25 @@ def a_level_changes_only_where_an_episode_ends(s: Subject) -> None:
         )
 
 
+def episodes_end(s: Subject) -> None:
+    """Every environment's episode ends, or is cut, however it is played."""
+    env, space = s.task.make_vec("seen", NUM_ENVS, seed=0), s.task.action_space
+    space.seed(0)
+    env.reset(seed=0)
+    playing = np.ones(NUM_ENVS, np.bool_)
+    with contextlib.closing(env):
+        for _ in range(MOST_STEPS):
+            actions = np.stack([space.sample() for _ in range(NUM_ENVS)])
+            _, _, terminations, truncations, _ = env.step(actions)
+            playing &= ~(terminations | truncations)
+            if not playing.any():
+                return
+    raise CheckFailed(
+        f"an episode has not ended after {MOST_STEPS:,} steps of random actions: cut it "
+        "(truncations), or evaluation would be stopped there"
+    )
+
+
 def methods_cannot_make_heldout_levels(s: Subject) -> None:
     """The view that methods are given refuses the held-out split."""
     try:
@@ -249,6 +270,7 @@ CHECKS = (
     levels_do_not_depend_on_actions,
     levels_are_of_their_split,
     a_level_changes_only_where_an_episode_ends,
+    episodes_end,
     methods_cannot_make_heldout_levels,
     unknown_splits_are_refused,
     global_randomness_is_left_alone,

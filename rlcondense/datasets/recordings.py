@@ -42,7 +42,7 @@ class RecordedDataset:
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """The dataset's episodes."""
-        kept = load_recording(self.path, task)
+        kept = load_recording(self.path.resolve(), task)
         for number, episode in enumerate(kept):
             yield episode
             progress("write", number + 1, len(kept))

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlcondense.catalogue import data_root
 from rlcondense.datasets.storage import Episode, cache_root
@@ -50,6 +51,8 @@ class Trace:
     def __post_init__(self) -> None:
         if self.lengths.dtype != np.int64 or self.lengths.ndim != 1 or (self.lengths < 1).any():
             raise CorruptArtifact("the trace's lengths are no positive whole numbers")
+        if (self.lengths > len(self.actions)).any():  # whose sum could come round to what it should
+            raise CorruptArtifact("the trace's lengths are above its number of actions")
         total, probs = int(self.lengths.sum()), self.action_probs
         if len(self.actions) != total or (probs is not None and len(probs) != total):
             raise CorruptArtifact(f"the trace has {len(self.actions)} actions for {total} steps")
@@ -92,7 +95,7 @@ class TraceDataset:
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """The dataset's episodes, played again on `task`."""
-        return replay(load_trace(self.path), task, progress=progress)
+        return replay(load_trace(self.path.resolve()), task, progress=progress)
 
 
 def load_trace(path: Path) -> Trace:
@@ -110,7 +113,7 @@ def load_trace(path: Path) -> Trace:
             actions=arrays["actions"],
             action_probs=None if arrays["actions"].ndim > 1 else _probs(arrays, path),
         )
-    except (KeyError, IndexError, ValueError, OverflowError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise CorruptArtifact(f"{path} is not a trace: {error}") from error
 
 
@@ -164,8 +167,10 @@ def replay(
         progress: told the steps played.
 
     Raises:
-        CorruptArtifact: the episodes do not end where the trace says they do.
+        CorruptArtifact: the episodes do not end where the trace says they do, or its actions are
+            not the task's.
     """
+    _check_actions(trace, task)
     num_envs, longest = len(trace.lengths), int(trace.lengths.max())
     starts = np.cumsum(trace.lengths) - trace.lengths
     env = task.make_vec("seen", num_envs, seed=trace.seed, num_threads=num_threads, copy=False)
@@ -211,6 +216,23 @@ def replay(
             truncated=bool(cuts[stop - 1]),
         )
         progress("write", int(stop), len(trace.actions))
+
+
+def _check_actions(trace: Trace, task: Task) -> None:
+    """Refuse what a simulator could not play, or would play as something else."""
+    actions, probs, space = trace.actions, trace.action_probs, task.action_space
+    if isinstance(space, Box):
+        fit = actions.dtype.kind == "f" and actions.shape[1:] == space.shape
+        fit = fit and bool(np.isfinite(actions).all())
+    else:
+        n = getattr(space, "n", 0)
+        fit = actions.dtype.kind in "iu" and actions.ndim == 1
+        fit = fit and bool(((actions >= 0) & (actions < n)).all())
+        fit = fit and (probs is None or probs.shape[1] == n)
+    if not fit:
+        raise CorruptArtifact(
+            f"the trace does not replay on {task.id!r}: its actions are no {space}"
+        )
 
 
 def _on_disk(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:

@@ -17,6 +17,7 @@ from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.zoo import load_expert, load_newest, snapshots
 from rlcondense.files import lock, slug
+from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import PolicyNetwork
 from rlcondense.policies import NetworkPolicies, PolicyBatch, random_policies
 from rlcondense.progress import Progress, silent
@@ -51,6 +52,8 @@ def collect_dataset(
         num_envs: parallel environments.
         progress: told the episodes played.
     """
+    check_most("episodes", episodes)
+    check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
     policies = _policies(task, kind, folder, expert)
     return collect(
         policies, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress

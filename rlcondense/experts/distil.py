@@ -31,6 +31,7 @@ from rlcondense.experts import runs
 from rlcondense.experts.runs import CHECKPOINT, Trained
 from rlcondense.experts.zoo import Expert
 from rlcondense.files import write_arrays
+from rlcondense.limits import check_most
 from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.policies import head_of
 from rlcondense.progress import Progress, silent
@@ -101,7 +102,12 @@ class DistilConfig:
         check_network(self.network, given_options(self))
         check_choice(self, "precision", ("float32", "bfloat16"))
         check_positive(
-            self, "steps", "num_envs", "rollout_length", "batch_size", "samples_per_step"
+            self, "steps", "num_envs", "rollout_length", "batch_size", "samples_per_step", "memory"
+        )
+        check_most(
+            "num_envs x rollout_length",
+            self.num_envs * self.rollout_length,
+            "transitions of a rollout",
         )
         for name in ("mixing", "cooldown"):
             if not 0 <= getattr(self, name) <= 1:

@@ -20,6 +20,7 @@ from rlcondense.costs import measured
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.files import lock, slug, write_json
+from rlcondense.limits import MOST_EVALUATION_SEED, check_whole
 from rlcondense.making import make_task
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
@@ -40,6 +41,10 @@ class ESConfig(EvolutionConfig):
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self.seed, "seed", most=MOST_EVALUATION_SEED)
 
 
 @dataclass(frozen=True)

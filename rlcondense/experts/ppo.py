@@ -31,6 +31,7 @@ from rlcondense.experts import runs
 from rlcondense.experts.runs import CHECKPOINT, Trained
 from rlcondense.experts.zoo import SNAPSHOTS, save_weights
 from rlcondense.files import write_arrays
+from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import (
     Impala,
     NetworkSpec,
@@ -107,6 +108,8 @@ class PPOConfig:
         check_positive(
             self, "steps", "num_envs", "env_groups", "rollout_length", "epochs", "minibatches"
         )
+        check_most("num_envs x rollout_length", self.batch_size, "transitions of a rollout")
+        check_whole(self.seed, "seed", most=MOST_EVALUATION_SEED)
         if self.num_envs % self.env_groups:
             raise BadConfig(
                 f"num_envs must be a multiple of env_groups ({self.env_groups}), "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcondense.errors import BadConfig
-from rlcondense.files import canonical_json, make_folder, read_arrays, write_bytes
+from rlcondense.files import canonical_json, make_folder, open_to_append, read_arrays, write_bytes
 from rlcondense.networks import PolicyNetwork
 from rlcondense.tasks.base import Task
 
@@ -116,8 +116,8 @@ def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
 
 def append_log(out: Path, entry: Mapping[str, Any]) -> None:
     """Add a line to a run's log."""
-    with (out / LOG).open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+    with open_to_append(out / LOG) as file:
+        file.write((json.dumps(entry) + "\n").encode())
 
 
 def cut_log(out: Path, steps: int) -> None:

@@ -46,12 +46,13 @@ def experts_folder() -> Path:
 
 def expert_path(expert_id: str, folder: Path | None = None) -> Path:
     """The weights file of an expert."""
-    return (folder or experts_folder()) / f"{slug(expert_id)}.safetensors"
+    path = (folder or experts_folder()) / f"{slug(expert_id)}.safetensors"
+    return path if folder is not None else path.resolve()  # installers may link to our own files
 
 
 def shipped_cards() -> list[dict[str, Any]]:
     """The cards of the shipped experts by id, those of one task from its first version on."""
-    cards = [read_json(path) for path in experts_folder().glob("*.json")]
+    cards = [read_json(path.resolve()) for path in experts_folder().glob("*.json")]
     # The first expert of a task has the task's own id, and its card does not repeat it.
     return sorted(
         ({**card, "id": card.get("id", card["task"])} for card in cards),

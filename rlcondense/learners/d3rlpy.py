@@ -56,6 +56,17 @@ POSITIVE = (
     "updates", "batch_size", "n_critics", "target_update_interval", "update_actor_interval",
     "context_size", "max_timestep", "num_heads", "num_layers", "n_action_samples",
 )  # fmt: skip
+ACTIVATIONS = ("relu", "gelu", "tanh", "swish", "none", "geglu")
+CHOICES = {
+    "action_selection": ACTION_SELECTIONS,
+    "activation_type": ACTIVATIONS,
+    "advantage_type": ("mean", "max"),
+    "embed_activation_type": ACTIVATIONS,
+    "mmd_kernel": ("gaussian", "laplacian"),
+    "policy_type": ("deterministic", "stochastic"),
+    "target_update_type": ("hard", "soft"),
+    "weight_type": ("binary", "exp"),
+}
 DERIVED = ("compile_graph", "warmup_tokens", "final_tokens")  # no settings: see `_create`
 
 
@@ -87,8 +98,8 @@ def _check_settings(self: Any) -> None:
     names = [f.name for f in dataclasses.fields(self)]
     check_positive(self, *(n for n in names if n in POSITIVE or n.endswith("learning_rate")))
     check_network(self.network, given_options(self))
-    if hasattr(self, "action_selection"):
-        check_choice(self, "action_selection", ACTION_SELECTIONS)
+    for name in CHOICES.keys() & set(names):
+        check_choice(self, name, CHOICES[name])
 
 
 class D3RLPyLearner(Learner[Any]):

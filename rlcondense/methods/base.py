@@ -22,8 +22,9 @@ from rlcondense.datasets.columns import (
     check_rows,
 )
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
-from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
+from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.zoo import Expert
+from rlcondense.limits import check_whole
 from rlcondense.methods.checkpoint import Checkpoint
 from rlcondense.methods.condensed import (
     EXTRA,
@@ -285,8 +286,7 @@ class Method(ABC, Generic[ConfigT]):
             CorruptArtifact: the dataset does not fit the task, or the method gave back something
                 that is no dataset.
         """
-        if seed < 0:
-            raise BadConfig(f"seed must be at least 0, not {seed}")
+        check_whole(seed, "seed")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
         source = dataset if self.takes_data else None
         self._check_needs(source, expert)
@@ -314,7 +314,7 @@ class Method(ABC, Generic[ConfigT]):
                 "made_from": made_from,
             }
             problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
-        with measured(device) as seconds:
+        with measured(device) as seconds, no_exit(f"method {self.id!r}"):
             result = self._condense(problem)
         self._check_kind(result)
         if problem.checkpoint is not None:

@@ -65,7 +65,7 @@ class Checkpoint:
                 return None
             self.before = Seconds(**said["seconds"])
             return arrays, said["facts"]
-        except (CorruptArtifact, KeyError, TypeError, ValueError):
+        except (CorruptArtifact, KeyError, RecursionError, TypeError, ValueError):
             return None
 
     def remove(self) -> None:

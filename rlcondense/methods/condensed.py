@@ -23,6 +23,8 @@ from rlcondense.files import (
     write_arrays,
     write_json,
 )
+from rlcondense.limits import check_most, check_whole
+from rlcondense.text import one_line
 
 Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
@@ -54,6 +56,8 @@ class Budget:
             raise BadConfig("a budget is either a size or a percentage")
         if self.size is not None and self.size < 1:
             raise BadConfig(f"size must be at least 1, not {self.size}")
+        if self.size is not None:
+            check_whole(self.size, "size", least=1)
         if self.percent is not None and not 0 < self.percent <= 100:
             raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
         if self.unit not in UNITS:
@@ -71,6 +75,7 @@ class Budget:
         if dataset is None:
             if self.size is None:
                 raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+            check_most("size", self.size, "size of what no data bound")
             return self.size
         if self.percent is not None:
             if self.unit == "episodes":
@@ -406,6 +411,8 @@ def load_condensed(folder: Path) -> CondensedDataset:
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
         initial = {name: arrays.pop(name) for name in list(arrays) if name.startswith(INITIAL)}
         weights = {name.removeprefix(INITIAL): array for name, array in initial.items()}
+        if not isinstance(network, dict | None):
+            raise TypeError("the network of its initialisation is no object")
         if bool(weights) != (network is not None):
             raise CorruptArtifact(
                 f"{folder}: weights to begin with need the network that they are of, and it them"
@@ -453,6 +460,9 @@ def _report(values: Any) -> CondensationReport | None:
     report: CondensationReport = _part(CondensationReport, {**rest, **parts}, "the report")
     if report.seed < 0:
         raise ValueError(f"its report gives seed as {report.seed}, which must not be negative")
+    check_whole(report.seed, "its report's seed")
+    if any(value < 0 for value in vars(report.cost).values() if not isinstance(value, str)):
+        raise ValueError("its report gives a negative cost")
     return report
 
 
@@ -476,6 +486,8 @@ def _is_a(value: Any, hint: Any) -> bool:
     kinds = [get_origin(option) or option for option in options]
     if isinstance(value, bool) or value is None:
         return type(value) in kinds
+    if isinstance(value, str) and one_line(value) != value:
+        return False
     if isinstance(value, (int, float)):
         return abs(value) < 2**63 and (float in kinds or type(value) in kinds)
     return isinstance(value, tuple(kinds))

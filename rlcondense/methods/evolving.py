@@ -15,8 +15,9 @@ from gymnasium.vector import VectorEnv
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.evolution import STRATEGIES, EvolutionStrategy, check_population, make_strategy
+from rlcondense.limits import check_most
 from rlcondense.methods.checkpoint import Checkpoint
-from rlcondense.networks import ACTIVATIONS, NetworkSpec
+from rlcondense.networks import ACTIVATIONS, NetworkSpec, num_weights
 from rlcondense.policies import ACTION_SELECTIONS, head_of
 from rlcondense.populations import Population, play
 from rlcondense.progress import Progress
@@ -79,6 +80,7 @@ class EvolutionConfig:
             raise BadConfig("temperature is for strategy=snes")
         check_positive(self, "generations", "most_steps", "sigma", "learning_rate")
         check_positive(self, "width", "depth", "episodes", "horizon")
+        check_most("population x episodes", self.population * self.episodes, "num_envs")
         check_choice(self, "strategy", tuple(STRATEGIES))
         check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "action_selection", ACTION_SELECTIONS)
@@ -88,10 +90,12 @@ class EvolutionConfig:
         shape = task.observation_space.shape
         assert shape is not None
         outputs, head = head_of(task.action_space)
-        return NetworkSpec(
+        spec = NetworkSpec(
             "mlp", shape, outputs,
             width=self.width, depth=self.depth, activation=self.activation, head=head,
         )  # fmt: skip
+        check_most("weights of a population", self.population * num_weights(spec))
+        return spec
 
     def start(self, mean: Array) -> EvolutionStrategy:
         """The strategy that begins at `mean` `(n,)`."""

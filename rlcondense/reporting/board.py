@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from rlcondense.catalogue import data_root
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.files import read_json
+from rlcondense.files import Refused
 from rlcondense.making import make_task
+from rlcondense.reporting.reading import read_record
 from rlcondense.reporting.rows import FLOORS, Group, Row, groups_of, plain
+from rlcondense.reporting.schema import misshapen, unreadable
 from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
@@ -29,8 +31,9 @@ from rlcondense.reporting.statistics import (
 )
 from rlcondense.running.cell import Cell
 from rlcondense.running.plan import Planned, plan_suite
-from rlcondense.running.store import SCHEMA_VERSION, Found
+from rlcondense.running.store import Found
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
+from rlcondense.text import one_line
 
 Record = dict[str, Any]
 Array = npt.NDArray[np.float64]
@@ -166,38 +169,61 @@ class Board:
 def read_results(folder: Path) -> dict[str, Record]:
     """The records of a folder by cell id, in its order, as far as reports need them.
 
+    Their names, texts and settings may be anything: see `publishable_results`.
+
     Raises:
         RLCondenseError: there is no such folder.
         CorruptArtifact: a file is no record of this version.
     """
-    if not folder.is_dir():
-        raise RLCondenseError(f"{folder} is no folder with records")
-    records = {}
-    for path in sorted(folder.glob("*.json")):
-        record, wrong = read_json(path), None
-        try:
-            wrong = _unlike(record, path.stem)
-            records[path.stem] = _slim(record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            wrong = wrong or str(error)
-        if wrong:
-            raise CorruptArtifact(
-                f"{path} is no record ('rlcondense leaderboard verify' says more): {wrong}"
-            )
+    records, refused = _results(folder, unreadable)
+    for name, why in refused.items():
+        raise CorruptArtifact(refusal(folder, name, why))
     return records
 
 
-def _unlike(record: Record, name: str) -> str | None:
-    """What keeps a record from being shown; `leaderboard verify` looks at all else."""
-    cell = record["cell"]
-    if record["schema_version"] != SCHEMA_VERSION or Cell.from_json(cell).id != name:
-        return "its version is another, or its name is not its cell's"
-    if record["cell_id"] != name or not isinstance(record["status"], str):
-        return "its cell_id is not its name, or its status no text"
-    shape = (len(cell["learner_seeds"]), cell["evaluation"]["environments"])
-    for rows in record["returns"].values() if record["status"] == "done" else ():
-        if np.shape(rows) != (shape[0], shape[1] * cell["evaluation"]["quota"]):
-            return f"its returns are {np.shape(rows)}"
+def publishable_results(folder: Path) -> tuple[dict[str, Record], dict[str, str]]:
+    """The records of a folder that are of the published form, and what is not.
+
+    Returns:
+        The records as `read_results` gives them, and of each other file its name and why.
+
+    Raises:
+        RLCondenseError: there is no such folder.
+        CorruptArtifact: there are files, and none of them is such a record.
+    """
+    records, refused = _results(folder, misshapen)
+    if refused and not records:
+        name, why = next(iter(refused.items()))
+        raise CorruptArtifact(refusal(folder, name, why))
+    return records, refused
+
+
+def _results(
+    folder: Path, wrong_form: Callable[[Record], str | None]
+) -> tuple[dict[str, Record], dict[str, str]]:
+    if not folder.is_dir() or folder.is_symlink():
+        raise RLCondenseError(f"{folder} is no folder with records")
+    records, refused = {}, {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = read_record(path)
+            if wrong := wrong_form(record) or _misnamed(record, path.stem):
+                raise Refused(f"is no record: {wrong}")
+            records[path.stem] = _slim(record)
+        except Refused as error:
+            refused[path.name] = str(error)
+    return records, refused
+
+
+def refusal(folder: Path, name: str, why: str) -> str:
+    """A line on a file that holds no record."""
+    return f"{folder / one_line(name)} {why} ('rlcondense leaderboard verify' says more)"
+
+
+def _misnamed(record: Record, name: str) -> str | None:
+    """What keeps a record of the right form from being shown; `verify` looks at all else."""
+    if not Cell.from_json(record["cell"]).id == record["cell_id"] == name:
+        return "its name or its cell_id is not its cell's"
     return None
 
 
@@ -213,6 +239,44 @@ def _slim(record: Record) -> Record:
     return record
 
 
+def comparable(records: Mapping[str, Record]) -> tuple[dict[str, Record], dict[str, str]]:
+    """The records that can stand beside each other, and of each other one its id and why not.
+
+    Rows of one task and protocol played the same levels, and a dataset's id stands for one dataset:
+    what most records say is taken for right, and of as many what the first one says.
+    """
+    refused: dict[str, str] = {}
+    for of in (_played, _learned):
+        places: dict[str, dict[str, list[str]]] = {}
+        for cell_id, record in records.items():
+            if record["status"] == "done" and (told := of(record)) is not None:
+                places.setdefault(told[0], {}).setdefault(told[1], []).append(cell_id)
+        for place in places.values():
+            usual = max(place.values(), key=len)
+            others = [cell_id for ids in place.values() if ids is not usual for cell_id in ids]
+            refused |= {cell_id: _UNLIKE[of.__name__].format(usual[0]) for cell_id in others}
+    return {k: record for k, record in records.items() if k not in refused}, refused
+
+
+_UNLIKE = {
+    "_played": "was evaluated on different levels than {}",
+    "_learned": "learned from different data than {}, and both are called the same",
+}
+
+
+def _played(record: Record) -> tuple[str, str] | None:
+    """A task and protocol, and what stands for the levels of it."""
+    cell = record["cell"]
+    place = json.dumps([cell["task"], cell["evaluation"]], sort_keys=True)
+    return place, record["levels_sha256"]
+
+
+def _learned(record: Record) -> tuple[str, str] | None:
+    """A dataset's id, and what stands for its content."""
+    dataset = record["cell"]["dataset"]
+    return (dataset, str(record.get("key", {}).get("dataset_sha256"))) if dataset else None
+
+
 def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = None) -> Board:
     """Sort records by suite and compare them.
 
@@ -222,9 +286,10 @@ def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = No
 
     Raises:
         CorruptArtifact: rows that stand beside each other played other levels, or learned from
-            other data of one name.
+            other data of one name; see `comparable`.
     """
-    _check_comparable(records.values())
+    for cell_id, why in comparable(records)[1].items():
+        raise CorruptArtifact(f"record {cell_id} of {records[cell_id]['cell']['task']} {why}")
     names = shipped_suites() if suites is None else suites
     parts = [suite_part(load_suite(name), records) for name in names]
     groups = tuple(groups_of(records.values(), score_range))
@@ -244,33 +309,6 @@ def _others(groups: Sequence[Group], suites: Sequence[SuitePart]) -> list[SuiteP
     counts = Counter(status for _, status in cells)
     done = counts.pop("done", 0)
     return [SuitePart(OTHERS, "what is of no suite", len(cells), done, rest, dict(counts))]
-
-
-def _check_comparable(records: Iterable[Record]) -> None:
-    played: dict[str, Record] = {}
-    learned: dict[str, Record] = {}
-    for record in records:
-        if record["status"] != "done":
-            continue
-        cell = record["cell"]
-        key = json.dumps([cell["task"], cell["evaluation"]], sort_keys=True)
-        first = played.setdefault(key, record)
-        if first["levels_sha256"] != record["levels_sha256"]:
-            raise CorruptArtifact(
-                f"records {first['cell_id']} and {record['cell_id']} of {cell['task']} were "
-                "evaluated on different levels"
-            )
-        first = learned.setdefault(cell["dataset"], record)
-        if cell["dataset"] and _data(first) != _data(record):
-            raise CorruptArtifact(
-                f"records {first['cell_id']} and {record['cell_id']} learned from different data "
-                f"that are both called {cell['dataset']!r}"
-            )
-
-
-def _data(record: Record) -> str | None:
-    found = record.get("key", {}).get("dataset_sha256")
-    return None if found is None else str(found)
 
 
 @cache

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig
-from rlcondense.reporting.plausibility import misshapen
 from rlcondense.reporting.rows import SPLITS, draws_at_random
+from rlcondense.reporting.schema import misshapen
 from rlcondense.reporting.statistics import (
     Interval,
     difference,

@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import write_bytes, write_json
+from rlcondense.files import Refused, read_bounded, read_strictly, write_bytes, write_json
 from rlcondense.making import load_dataset
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
-from rlcondense.reporting.reading import Refused, read_bounded, read_strictly
-from rlcondense.reporting.schema import shown
+from rlcondense.text import shown
 
 Array = npt.NDArray[Any]
 SHOWN = 8  # frames in a line

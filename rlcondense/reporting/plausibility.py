@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rlcondense import catalogue
 from rlcondense.config import config_json
-from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import shipped_cards
 from rlcondense.files import canonical_json
@@ -27,19 +27,18 @@ from rlcondense.methods.base import Method
 from rlcondense.methods.detectors import reported_findings
 from rlcondense.policies import random_policies
 from rlcondense.reporting.rows import BLIND
-from rlcondense.reporting.schema import shown, what_is_wrong
+from rlcondense.reporting.schema import KINDS, Record, what_is_wrong, wrong_rows
 from rlcondense.reporting.statistics import summarise
 from rlcondense.running.cell import REFERENCE_POLICIES, Cell, budget_text
 from rlcondense.running.store import content_sha256
 from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.tasks.levels import LevelTask
 from rlcondense.tasks.procgen import ProcgenTask
+from rlcondense.text import shown
 
-Record = Mapping[str, Any]
 Array = npt.NDArray[Any]
 MADE_ELSEWHERE = ("condensed:", "policies:")
 MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
-KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
 NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
 CHANCE = 20  # episodes that sampling policies do not play alike by chance,
@@ -83,10 +82,10 @@ class Known:
             return None
         try:
             made = configured(self.entries[group][name], BASES[group], dict(part["config"]))
-        except BadConfig:
-            raise
-        except RLCondenseError:  # its extra is not installed here
+        except (MissingExtra, PluginLoadError):
             return None
+        except RLCondenseError as error:  # of a network that there is not, say
+            raise BadConfig(str(error)) from error
         return config_json(made.config)
 
     def is_deterministic(self, method: str) -> bool:
@@ -156,22 +155,15 @@ def problems(record: Record, stem: str, known: Known) -> Iterator[tuple[str, str
         stem: the file's name without `.json`.
         known: what its statements are held against.
     """
-    if wrong := what_is_wrong(record):
-        yield "schema", wrong
+    if broken := what_is_wrong(record):
+        yield "schema", broken
         return
     if stem != (cell_id := Cell.from_json(record["cell"]).id):
         yield "name", f"the file is called {shown(stem)}, but holds cell {cell_id}"
     yield from _all_of(OF_EVERY, record, known)
     if record["status"] == "done":
-        wrong_rows = [("quota", text) for text in _rows(record)]
-        yield from wrong_rows or _all_of(OF_RESULTS, record, known)
-
-
-def misshapen(record: Record) -> str | None:
-    """The first thing that is wrong with a record's form, its rows of numbers included."""
-    if wrong := what_is_wrong(record):
-        return wrong
-    return next(_rows(record), None) if record["status"] == "done" else None
+        wrong = [("quota", text) for text in wrong_rows(record)]
+        yield from wrong or _all_of(OF_RESULTS, record, known)
 
 
 def remarks(record: Record, known: Known) -> Iterator[tuple[str, str]]:
@@ -295,30 +287,6 @@ def _measured(record: Record, known: Known) -> Iterator[str]:
         yield f"timings lacks {', '.join(absent)}"
     if "peak_bytes" not in record["memory"]:
         yield "memory lacks peak_bytes"
-
-
-def _rows(record: Record) -> Iterator[str]:
-    cell = record["cell"]
-    seeds = len(cell["learner_seeds"])
-    environments, quota = cell["evaluation"]["environments"], cell["evaluation"]["quota"]
-    episodes = environments * quota
-    for split in SPLITS:
-        for name, kinds in KINDS.items():
-            rows = record[name][split]
-            if len(rows) != seeds:
-                yield f"{name}.{split} has {len(rows)} rows for {seeds} learner seeds"
-            for row in rows:
-                yield from _row(f"{name}.{split}", row, kinds, episodes)
-        yield from _row(f"level_seeds.{split}", record["level_seeds"][split], {int}, episodes)
-
-
-def _row(what: str, row: list[Any], kinds: set[type], episodes: int) -> Iterator[str]:
-    if len(row) != episodes:
-        yield f"{what} has {len(row)} episodes, the protocol asks for {episodes}"
-    elif not set(map(type, row)) <= kinds:
-        yield f"{what} holds something that is no {'number' if float in kinds else 'whole number'}"
-    elif any(abs(value) > 2**53 for value in row):
-        yield f"{what} holds a number that is too large"
 
 
 def _summary(record: Record, known: Known) -> Iterator[str]:
@@ -567,7 +535,7 @@ def _twins(record: Record, *names: str) -> tuple[int, int] | None:
 
 
 def _copies_note(record: Record, known: Known) -> Iterator[str]:
-    if record["status"] != "done" or any(_rows(record)):
+    if record["status"] != "done" or any(wrong_rows(record)):
         return
     if twins := _twins(record, *KINDS):
         if not _is_sure(record, twins[0]):

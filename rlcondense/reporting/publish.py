@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlcondense.errors import BadConfig
-from rlcondense.files import write_bytes
-from rlcondense.reporting.board import OTHERS, Board, build_board, read_results
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import refuse_links, write_bytes
+from rlcondense.reporting.board import (
+    OTHERS,
+    Board,
+    build_board,
+    comparable,
+    publishable_results,
+    refusal,
+)
 from rlcondense.reporting.formats import FORMATS, board_json, headline
+from rlcondense.reporting.reading import RESULTS
 from rlcondense.reporting.site import build_site, check_site
 from rlcondense.running.suite import shipped_suites
 
+BOARD, TABLES = "leaderboard.json", "tables"
 _PLACE = re.compile(r"(<!-- leaderboard ([\w.-]+) -->)\n.*?(<!-- /leaderboard -->)", re.DOTALL)
 
 
@@ -22,8 +31,12 @@ def build(
     site: Path | None = None,
     *,
     data: bool = False,
+    strict: bool = False,
+    left_out: Callable[[str], object] = lambda line: None,
 ) -> tuple[Board, list[Path]]:
     """Build the tables of a leaderboard, and its site: the same records give the same bytes.
+
+    A file that holds no record, or one that cannot stand beside the others, is left out and named.
 
     Args:
         leaderboard: a folder with `results/`; tables are written to its `tables/`.
@@ -31,25 +44,45 @@ def build(
             record, and what is of none as `other`.
         site: the folder of the site; by default none is built.
         data: whether records and tables come along with the site.
+        strict: build nothing if a file would be left out.
+        left_out: told of each file that is, in a line.
 
     Returns:
         What was built, and the files that were written.
+
+    Raises:
+        CorruptArtifact: there is nothing to show, or with `strict` something that cannot be shown.
     """
     if site is not None:
         check_site(site)
-    board = build_board(read_results(leaderboard / "results"), suites)
-    files = {leaderboard / "leaderboard.json": board_json(board)}
-    for suite in board.suites:
-        for ending, form in FORMATS.items():
-            files[leaderboard / "tables" / f"{suite.name}.{ending}"] = form(suite)
+    folder = leaderboard / RESULTS
+    refuse_links(leaderboard, leaderboard / TABLES)
+    records, refused = publishable_results(folder)
+    records, unlike = comparable(records)
+    refused |= {f"{cell_id}.json": why for cell_id, why in unlike.items()}
+    for name, why in sorted(refused.items()):
+        if strict:
+            raise CorruptArtifact(refusal(folder, name, why))
+        left_out(refusal(folder, name, why))
+    board = build_board(records, suites)
+    files = {leaderboard / name: text for name, text in built_files(board).items()}
     if suites is None:  # tables of what is no longer there
         for name in (*shipped_suites(), OTHERS):
             for ending in FORMATS:
-                (leaderboard / "tables" / f"{name}.{ending}").unlink(missing_ok=True)
+                (leaderboard / TABLES / f"{name}.{ending}").unlink(missing_ok=True)
     for path, text in files.items():
         write_bytes(path, text.encode())
     pages = [] if site is None else build_site(board, leaderboard, site, data=data)
     return board, [*files, *pages]
+
+
+def built_files(board: Board) -> dict[str, str]:
+    """What `build` writes into a leaderboard's folder, by name."""
+    files = {BOARD: board_json(board)}
+    for suite in board.suites:
+        for ending, form in FORMATS.items():
+            files[f"{TABLES}/{suite.name}.{ending}"] = form(suite)
+    return files
 
 
 def fill_in(document: Path, board: Board) -> int:

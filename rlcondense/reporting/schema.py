@@ -11,9 +11,21 @@ from functools import cache
 from typing import Any
 
 from rlcondense.evaluation import PROTOCOL_VERSION
-from rlcondense.running.store import SCHEMA_VERSION
+from rlcondense.limits import (
+    LARGEST,
+    MOST_EVALUATION_SEED,
+    MOST_LEARNER_SEEDS,
+    MOST_MEASURED,
+    MOST_SECONDS,
+)
+from rlcondense.text import shown
 
 Json = dict[str, Any]
+Record = Mapping[str, Any]
+SCHEMA_VERSION = 2
+KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
+_SPLITS = ("seen", "heldout")
+_ONLY_PUBLISHED = ("pattern", "maxLength", "maxItems", "propertyNames")
 
 # As the catalogue's ids; `..` would lead out of a folder once an id is made into a path.
 _NAME = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
@@ -22,8 +34,6 @@ _NAME = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
 _PLAIN = r"^[^<>\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 _VERSION = r"^[0-9]+(\.[0-9]+)*([._+-]?[A-Za-z0-9]+)*$"
 _LONGEST = 200  # characters of a name
-_MOST_SECONDS = 1e9
-_LARGEST = 2**53
 
 
 def _text(description: str, pattern: str = _PLAIN, longest: int = _LONGEST) -> Json:
@@ -42,12 +52,13 @@ def _sha256(description: str) -> Json:
 
 def _count(description: str, least: int = 0) -> Json:
     return {
-        "type": "integer", "minimum": least, "maximum": _LARGEST, "description": description
+        "type": "integer", "minimum": least, "maximum": LARGEST, "description": description
     }  # fmt: skip
 
 
 def _number(description: str, **limits: float) -> Json:
-    return {"type": "number", **limits, "description": description}
+    bounds = {"minimum": -MOST_MEASURED, "maximum": MOST_MEASURED}
+    return {"type": "number", **bounds, **limits, "description": description}
 
 
 def _or_null(schema: Json) -> Json:
@@ -86,12 +97,16 @@ _SETTING: Json = {
     "pattern": _PLAIN,
     "maxLength": _LONGEST,
     "maxItems": 1000,
+    "minimum": -MOST_MEASURED,
+    "maximum": MOST_MEASURED,
     "items": {
-        "type": ["string", "number", "boolean", "null"], "pattern": _PLAIN, "maxLength": _LONGEST
+        "type": ["string", "number", "boolean", "null"], "pattern": _PLAIN, "maxLength": _LONGEST,
+        "minimum": -MOST_MEASURED, "maximum": MOST_MEASURED,
     },
     "description": "a plain value, or a list of them",
 }  # fmt: skip
 
+_COST = {**_SETTING, "minimum": 0, "maximum": LARGEST}
 _CONFIG = _map("its settings, defaults resolved", _SETTING)
 
 _BUDGET: Json = {
@@ -144,7 +159,7 @@ _CELL = _closed(
             "type": "array",
             "items": _count("one"),
             "minItems": 1,
-            "maxItems": 10_000,
+            "maxItems": MOST_LEARNER_SEEDS,
             "uniqueItems": True,
             "description": "of the policies, one each",
         },
@@ -156,7 +171,7 @@ _CELL = _closed(
                 "quota": _count("episodes each environment plays", 1),
                 "seed": {
                     **_count("of the levels and of the policies' noise"),
-                    "maximum": 2**31 - 2,
+                    "maximum": MOST_EVALUATION_SEED,
                 },
             },
         ),
@@ -166,7 +181,7 @@ _CELL = _closed(
 _SECONDS = _closed(
     "of one phase, measured",
     {
-        kind: _number(what, minimum=0, maximum=_MOST_SECONDS)
+        kind: _number(what, minimum=0, maximum=MOST_SECONDS)
         for kind, what in {
             "wall": "seconds by the clock",
             "cpu": "seconds of the process on all processors",
@@ -203,7 +218,7 @@ _REPORT: Json = {
         "bytes": _count("of the condensed columns, weights and initialisation", 1),
         "initialisation_bytes": _count("of those the initialisation's, if there is one"),
         "label_kind": {"enum": ["hard", "soft", "continuous"], "description": "kind of labels"},
-        "cost": _map("what condensation took, but for what the clock measured", _SETTING),
+        "cost": _map("what condensation took, but for what the clock measured", _COST),
         "displacement": {
             **_closed(
                 "how far synthetic observations moved from the real ones they started as",
@@ -384,7 +399,7 @@ def record_schema() -> Json:
         },
         "then": {"required": ["report", "labels"]},
     }
-    optional = (*_DONE, "report", "labels", "training", "findings", "reason", "traceback")
+    optional = (*_DONE, "report", "labels", "findings", "training", "reason", "traceback")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A record of rlcondense",
@@ -402,20 +417,165 @@ def record_schema() -> Json:
 
 
 @cache
-def _validator() -> Callable[[Any], Any]:
+def _validator(*, loose: bool = False) -> Callable[[Any], Any]:
     import fastjsonschema
 
-    check: Callable[[Any], Any] = fastjsonschema.compile(record_schema(), use_default=False)
+    schema = _loosened(record_schema()) if loose else record_schema()
+    check: Callable[[Any], Any] = fastjsonschema.compile(schema, use_default=False)
     return check
+
+
+@cache
+def _entry_validator() -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    row = {"type": "array", "minItems": 1, "items": _number("mean of a student's episodes")}
+    count: Json = {"type": ["integer", "null"]}
+    facts = {
+        **_closed(
+            "of a finished record",
+            {
+                "cell": _CELL,
+                "size": count,
+                "bytes": count,
+                "labels": {"type": ["string", "null"]},
+                "cost": _FIELDS["report"]["properties"]["cost"],
+                "key": _FIELDS["key"],
+                "timings": _FIELDS["timings"],
+                "memory": _FIELDS["memory"],
+                "means": _splits("of each split", row),
+                "action_selection": _FIELDS["action_selection"],
+                "steps": _count("of all episodes"),
+            },
+        ),
+        "type": ["object", "null"],
+    }
+    entry = _closed(
+        "what is noted of a record",
+        {
+            "id": _FIELDS["cell_id"],
+            "stamp": {"type": "array", "items": {"type": "integer"}, "minItems": 2},
+            "status": {"enum": [*_FIELDS["status"]["enum"], "foreign", "corrupt"]},
+            "reason": {"type": "string"},
+            "facts": facts,
+        },
+    )
+    done = _if_status("done", ("facts",), properties={"facts": {"type": "object"}})
+    schema = _loosened({**entry, "allOf": [done]})
+    check: Callable[[Any], Any] = fastjsonschema.compile(schema, use_default=False)
+    return check
+
+
+def is_entry(value: Any) -> bool:
+    """Whether a value is what an index of a results folder notes of a record."""
+    return _fits(_entry_validator(), value)
+
+
+def is_cell(value: Any) -> bool:
+    """Whether a value has the form of a cell, whatever its names and settings."""
+    return _fits(_cell_validator(), value)
+
+
+def _fits(validator: Callable[[Any], Any], value: Any) -> bool:
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        validator(value)
+    except JsonSchemaValueException:
+        return False
+    return True
+
+
+@cache
+def _cell_validator() -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    check: Callable[[Any], Any] = fastjsonschema.compile(_loosened(_CELL), use_default=False)
+    return check
+
+
+def _loosened(schema: Json) -> Json:
+    """The schema of what can be read back: types and bounds, with any names, settings and more.
+
+    What a plugin or a folder of the user's is called need not be fit to be published.
+    """
+    if any(schema == setting for setting in (_SETTING, _KEYS)):
+        return {}
+    if "enum" in schema:
+        return {"type": "string"}
+    parts = {name: part for name, part in schema.items() if name not in _ONLY_PUBLISHED}
+    return {name: _loosened_part(name, part) for name, part in parts.items()}
+
+
+def _loosened_part(name: str, part: Any) -> Any:
+    if name == "properties":
+        return {inner: _loosened(schema) for inner, schema in part.items()}
+    if name == "additionalProperties" and part is False:
+        return True
+    if name in ("additionalProperties", "items", "if", "then"):
+        return _loosened(part)
+    if name in ("oneOf", "allOf"):
+        return [_loosened(schema) for schema in part]
+    return part
+
+
+def misshapen(record: Record) -> str | None:
+    """The first thing that is wrong with a record's form, its rows of numbers included."""
+    if wrong := what_is_wrong(record):
+        return wrong
+    return next(wrong_rows(record), None) if record["status"] == "done" else None
+
+
+def unreadable(record: Record) -> str | None:
+    """What keeps a record from being read back where it was written, or None.
+
+    It may hold what none may that is published: see `misshapen`.
+    """
+    if wrong := _broken_rule(record, loose=True):
+        return wrong
+    return next(wrong_rows(record), None) if record["status"] == "done" else None
+
+
+def wrong_rows(record: Record) -> Iterator[str]:
+    """What of the rows of numbers of a finished record is not as its protocol says."""
+    cell = record["cell"]
+    seeds = len(cell["learner_seeds"])
+    environments, quota = cell["evaluation"]["environments"], cell["evaluation"]["quota"]
+    episodes = environments * quota
+    for split in _SPLITS:
+        for name, kinds in KINDS.items():
+            rows = record[name][split]
+            if len(rows) != seeds:
+                yield f"{name}.{split} has {len(rows)} rows for {seeds} learner seeds"
+            for row in rows:
+                yield from _row(f"{name}.{split}", row, kinds, episodes)
+        yield from _row(f"level_seeds.{split}", record["level_seeds"][split], {int}, episodes)
+
+
+def _row(what: str, row: list[Any], kinds: set[type], episodes: int) -> Iterator[str]:
+    if len(row) != episodes:
+        yield f"{what} has {len(row)} episodes, the protocol asks for {episodes}"
+    elif not set(map(type, row)) <= kinds:
+        yield f"{what} holds something that is no {'number' if float in kinds else 'whole number'}"
+    elif any(abs(value) > LARGEST for value in row):
+        yield f"{what} holds a number that is too large"
 
 
 def what_is_wrong(record: Mapping[str, Any]) -> str | None:
     """What of a record is not as the schema says, in one line, or None."""
+    return _broken_rule(record) or next(_no_whole_numbers(record, _schema()), None)
+
+
+_schema = cache(record_schema)
+
+
+def _broken_rule(record: Record, *, loose: bool = False) -> str | None:
+    """The rule of the schema that a record breaks, in one line, or None."""
     from fastjsonschema import JsonSchemaValueException
 
     try:
-        _validator()(record)
-        return next(_no_whole_numbers(record, record_schema()), None)
+        _validator(loose=loose)(record)
+        return None
     except JsonSchemaValueException as error:
         where = ".".join(str(part) for part in error.path[1:]) or "it"
         rule, asked = error.rule, error.rule_definition
@@ -467,12 +627,6 @@ def _wanted(rule: str, asked: Any) -> str:
         case "type" | "const":
             return f"must be {asked}"
     return f"breaks the rule {rule} {asked}"
-
-
-def shown(value: Any, longest: int = 80) -> str:
-    """A value that somebody else wrote, fit for a terminal: plain ASCII, in one line, cut."""
-    text = ascii(value)
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 
 def shown_path(path: str) -> str:

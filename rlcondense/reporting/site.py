@@ -18,7 +18,15 @@ import numpy as np
 
 from rlcondense.catalogue import Entry, entries
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
-from rlcondense.files import slug
+from rlcondense.files import (
+    Refused,
+    open_to_append,
+    read_bounded,
+    read_strictly,
+    refuse_links,
+    replace_file,
+    slug,
+)
 from rlcondense.references import WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
@@ -116,28 +124,40 @@ def _write(out: Path, pages: Pages) -> list[Path]:
     names = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        earlier = marker.read_text().splitlines() if marker.is_file() else []
-        with marker.open("a") as listed:
+        earlier = _earlier(marker)
+        with open_to_append(marker) as listed:
             for name, content in pages:
                 names.append(name)
-                listed.write(f"{name}\n")
+                listed.write(f"{name}\n".encode())
                 path = out / name
                 if path.parent not in folders:
+                    refuse_links(out, path.parent)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     folders.add(path.parent)
-                path.write_bytes(content)
+                replace_file(path, content)
         for name in sorted(set(earlier) - set(names)):
             _remove(out, name)
-        marker.write_text("".join(f"{name}\n" for name in sorted(names)))
+        replace_file(marker, "".join(f"{name}\n" for name in sorted(names)).encode())
     except OSError as error:
         raise RLCondenseError(f"cannot write {out}: {error}") from error
     return [*(out / name for name in names), marker]
+
+
+def _earlier(marker: Path) -> list[str]:
+    """The names of an earlier site's files."""
+    if not marker.exists():
+        return []
+    try:
+        return read_bounded(marker).decode(errors="replace").splitlines()
+    except Refused as error:
+        raise RLCondenseError(f"{marker} {error}") from error
 
 
 def _remove(out: Path, name: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise RLCondenseError(f"{out / MARKER} names {name!r}, which is no page of a site")
+    refuse_links(out, (out / path).parent)
     (out / path).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # other pages are still in it
         (out / path).parent.rmdir()
@@ -397,7 +417,7 @@ class _Site:
             yield from self._record(cell_id)
         for picture in self.pictures.values():
             path = self.leaderboard / "pictures" / f"{picture.id}.png"
-            yield f"pictures/{picture.id}.png", path.read_bytes()
+            yield f"pictures/{picture.id}.png", read_bounded(path, MOST_PICTURE_BYTES)
 
     def _page(self, template: str, path: str, **values: Any) -> tuple[str, bytes]:
         from jinja2 import TemplateError
@@ -553,7 +573,7 @@ class _Site:
             picture=self.pictures.get(cell.condensation_id) if self.pictures else None,
         )
         if self.data:
-            raw = (self.leaderboard / "results" / f"{cell_id}.json").read_bytes()
+            raw = read_bounded(self.leaderboard / "results" / f"{cell_id}.json")
             yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
 
 
@@ -844,10 +864,10 @@ def _pictures(records: Mapping[str, Record], folder: Path) -> dict[str, Picture]
 
 def _png_shape(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture; None of what is none, or too large."""
-    if not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
+    try:
+        head = read_bounded(path, MOST_PICTURE_BYTES)[:24]
+    except Refused:
         return None
-    with path.open("rb") as file:
-        head = file.read(24)
     if not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR" or len(head) < 24:
         return None
     return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
@@ -856,8 +876,8 @@ def _png_shape(path: Path) -> tuple[int, int] | None:
 def _picture_facts(path: Path) -> dict[str, Any]:
     """What is said of a picture; nothing where that is not to be read."""
     try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        said = read_strictly(path, MOST_PICTURE_BYTES)
+    except Refused:
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,22 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import make_folder, write_json
+from rlcondense.files import Refused, make_folder, refuse_links, write_json
 from rlcondense.progress import Progress, silent
+from rlcondense.reporting.derived import changed_pictures
 from rlcondense.reporting.pictures import write_picture
-from rlcondense.reporting.plausibility import Record, misshapen
 from rlcondense.reporting.reading import (
     INDEX,
-    INDEX_FORMAT,
-    Refused,
+    PICTURES,
+    RESULTS,
+    SCHEMA,
+    Index,
     read_index,
     read_record,
     source_of,
 )
-from rlcondense.reporting.schema import record_schema, shown
+from rlcondense.reporting.schema import Record, misshapen, record_schema
 from rlcondense.reporting.verification import (
-    PICTURES,
     PUBLISHABLE,
     Finding,
     Outline,
@@ -33,9 +35,9 @@ from rlcondense.reporting.verification import (
     verify,
 )
 from rlcondense.running.cell import Cell
-from rlcondense.running.store import content_sha256
+from rlcondense.running.store import COSTS, content_sha256, costs_sha256
+from rlcondense.text import one_line, shown
 
-RESULTS, SCHEMA = "results", "schema.json"
 EPISODES = ("status", "returns", "lengths", "level_seeds")
 WHAT_WAS_USED = ("key", "environment", "plugins")
 
@@ -93,7 +95,8 @@ def add(
         BadConfig: there are no records.
         RLCondenseError: the leaderboard cannot be read or written.
     """
-    pins = _pins(leaderboard)
+    index = _index(leaderboard)
+    pins = index.records
     published = leaderboard if (leaderboard / RESULTS).is_dir() else None
     found = verify(results, beside=published, progress=progress)
     fit = {k: o for k, o in found.outlines.items() if o.status in PUBLISHABLE}
@@ -109,15 +112,20 @@ def add(
     if not found.ok:
         return Addition(found, left_out=left_out)
     folder = leaderboard / RESULTS
+    for part in (RESULTS, PICTURES):
+        refuse_links(leaderboard, leaderboard / part)
     make_folder(folder)
     missing = [k for k in fit if not (folder / f"{k}.json").exists()]
     new = [k for k in fit if k not in pins or (k in missing and k not in changed)]
-    changed += [k for k in pins if k in fit and k not in missing and _is_edited(folder, k, pins[k])]
+    kept = [k for k in pins if k in fit and k not in missing]
+    changed += [k for k in kept if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
     for cell_id in (*new, *changed):
         write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
-    write_json(leaderboard / INDEX, {"format": INDEX_FORMAT, "records": pins})
+        index.costs.pop(cell_id, None)
+    index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
+    write_json(leaderboard / INDEX, index.to_json())
     write_json(leaderboard / SCHEMA, record_schema())
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
@@ -125,13 +133,26 @@ def add(
     return Addition(found, tuple(new), tuple(changed), same, left_out, drawn)
 
 
-def _is_edited(folder: Path, cell_id: str, pin: str) -> bool:
+def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
     """Whether the file of a published cell no longer holds what was pinned."""
     try:
         record = read_record(folder / f"{cell_id}.json")
     except Refused:
         return True
-    return bool(misshapen(record)) or not record["content_sha256"] == pin == content_sha256(record)
+    if misshapen(record):
+        return True
+    pin, costs = index.records[cell_id], costs_sha256(record)
+    same = record["content_sha256"] == pin == content_sha256(record)
+    return not same or index.costs.get(cell_id, costs) != costs
+
+
+def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
+    """The hashes of what the clock measured of published cells whose files can be read."""
+    found = {}
+    for cell_id in cell_ids:
+        with suppress(Refused):
+            found[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
+    return found
 
 
 def _draw(
@@ -154,11 +175,11 @@ def _draw(
     return drawn, notes
 
 
-def _pins(leaderboard: Path) -> dict[str, str]:
+def _index(leaderboard: Path) -> Index:
     if not (leaderboard / INDEX).exists():
         if any((leaderboard / RESULTS).glob("*")):
             raise BadConfig(f"{leaderboard / RESULTS} holds records, and {INDEX} is missing")
-        return {}
+        return Index({}, {})
     try:
         return read_index(leaderboard / INDEX)
     except Refused as error:
@@ -206,8 +227,9 @@ def diff(a: Path, b: Path) -> Difference:
         BadConfig: there are no records at one of the paths.
     """
     unreadable: list[str] = []
-    before, after = (_files_by_cell(path, unreadable) for path in (a, b))
     whole = source_of(b).index is not None  # a results folder need not have all
+    before, after = (_files_by_cell(path, unreadable, costs=whole) for path in (a, b))
+    pictures = changed_pictures(a, b) if whole and source_of(a).index is not None else ()
     return Difference(
         new=tuple(_line(after[k]) for k in sorted(after.keys() - before.keys())),
         missing=tuple(_line(before[k]) for k in sorted(before.keys() - after.keys()) if whole),
@@ -215,13 +237,16 @@ def diff(a: Path, b: Path) -> Difference:
             _change(before[k], after[k])
             for k in sorted(before.keys() & after.keys())
             if before[k][1] != after[k][1]
-        ),
+        )
+        + tuple(f"{one_line(name)} {text}" for name, text in pictures),
         unreadable=tuple(unreadable),
     )
 
 
-def _files_by_cell(path: Path, unreadable: list[str]) -> dict[str, tuple[Path, str]]:
-    """The file of each cell, and the hash of what it says."""
+def _files_by_cell(
+    path: Path, unreadable: list[str], *, costs: bool
+) -> dict[str, tuple[Path, str]]:
+    """The file of each cell, and the hash of what it says, with `costs` of all of it."""
     found = {}
     for file, refusal in source_of(path).files():
         try:
@@ -233,7 +258,8 @@ def _files_by_cell(path: Path, unreadable: list[str]) -> dict[str, tuple[Path, s
         except Refused as error:
             unreadable.append(f"{shown(str(file))[1:-1]} {error}")
             continue
-        found[Cell.from_json(record["cell"]).id] = (file, content_sha256(record))
+        told = content_sha256(record) + (costs_sha256(record) if costs else "")
+        found[Cell.from_json(record["cell"]).id] = (file, told)
     return found
 
 
@@ -257,7 +283,10 @@ def _differences(old: Record, new: Record) -> Iterator[str]:
         before, after = _means(old), _means(new)
         for split in after:
             yield f"{split} {before[split]:.3f} -> {after[split]:.3f}"
-    rest = ("lengths", "level_seeds", "summary", "report", "labels", "action_selection", "reason")
+    rest = (
+        "lengths", "level_seeds", "summary", "report", "labels", "action_selection", "findings",
+        "reason", "traceback", *COSTS,
+    )  # fmt: skip
     if others := [name for name in rest if old.get(name) != new.get(name)]:
         yield f"other {', '.join(others)}"
     if changed := [_made_with(name, old, new) for name in WHAT_WAS_USED if old[name] != new[name]]:

@@ -17,27 +17,32 @@ import numpy as np
 
 from rlcondense.datasets.columns import check_rows
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import canonical_json
+from rlcondense.files import Refused, canonical_json, read_bounded
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.progress import Progress, silent
+from rlcondense.reporting.derived import changed_pictures, listed, look_beside
 from rlcondense.reporting.pictures import wrong_pictures
 from rlcondense.reporting.plausibility import (
     CHANCE,
     DIFFERENT,
     Known,
-    Record,
     known_here,
-    misshapen,
     problems,
     remarks,
 )
-from rlcondense.reporting.reading import Refused, Source, read_index, read_record, source_of
-from rlcondense.reporting.schema import shown
-from rlcondense.running.cell import Cell
-from rlcondense.running.store import content_sha256
+from rlcondense.reporting.reading import (
+    PICTURES,
+    Source,
+    read_index,
+    read_record,
+    source_of,
+)
+from rlcondense.reporting.schema import Record, misshapen
+from rlcondense.running.cell import REFERENCE_POLICIES, Cell
+from rlcondense.running.store import content_sha256, costs_sha256
+from rlcondense.text import one_line, shown
 
 PUBLISHABLE = ("done", "skipped")
-PICTURES = "pictures"
 UNEQUAL = {
     "levels": "its levels are not those of {}, which is of the same protocol",
     "dataset": "its data are not those of {}, which names the same dataset: key.dataset_sha256",
@@ -74,6 +79,7 @@ class Outline:
         cell: what it is of.
         status: `done`, `failed`, `skipped` or `not-installed`.
         content_sha256: as computed, not as told.
+        costs_sha256: of what the clock measured.
         means: mean returns by split, if it is done.
         collapsed: whether its policies are greedy and all did the very same, or their episodes went
             one of a few ways.
@@ -83,6 +89,7 @@ class Outline:
     cell: Cell
     status: str
     content_sha256: str
+    costs_sha256: str
     means: Mapping[str, float]
     collapsed: bool = False
 
@@ -114,6 +121,7 @@ class Verification:
         files: how many were looked at.
         outlines: of the records whose form is right, by cell id.
         reruns: of the cells that were computed again; None if none were to be.
+        wanted: how many were to be.
     """
 
     findings: tuple[Finding, ...]
@@ -121,17 +129,28 @@ class Verification:
     files: int
     outlines: Mapping[str, Outline]
     reruns: tuple[Rerun, ...] | None = None
+    wanted: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.findings
 
-    def with_reruns(self, reruns: Iterable[Rerun]) -> Verification:
-        """The same with cells that were computed again; one that does not agree is a finding."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many cells were computed again as were to be."""
+        return sum(rerun.agrees is not None for rerun in self.reruns or ()) >= self.wanted
+
+    def with_reruns(self, reruns: Iterable[Rerun], wanted: int) -> Verification:
+        """The same with cells that were computed again; one that does not agree is a finding.
+
+        Args:
+            reruns: what came of each.
+            wanted: how many were to be.
+        """
         reruns = tuple(reruns)
         bad = [Finding(r.file, r.cell, "rerun", r.text) for r in reruns if r.agrees is False]
-        return replace(self, findings=(*self.findings, *bad), reruns=reruns)
+        return replace(self, findings=(*self.findings, *bad), reruns=reruns, wanted=wanted)
 
     def summary(self) -> str:
         """The last line that `leaderboard verify` prints."""
@@ -144,7 +163,9 @@ class Verification:
             return "not re-run (--rerun N computes some again)"
         agree = sum(rerun.agrees is True for rerun in self.reruns)
         computed = sum(rerun.agrees is not None for rerun in self.reruns)
-        return f"{computed} computed again, {agree} of them agree" if computed else "none re-run"
+        short = "" if self.is_complete else f"{computed} of {self.wanted} could be: "
+        told = f"{computed} computed again, {agree} of them agree" if computed else "none re-run"
+        return short + told
 
     def to_json(self) -> dict[str, Any]:
         """As `leaderboard verify --json` prints it."""
@@ -153,6 +174,7 @@ class Verification:
             "ok": self.ok,
             "findings": [asdict(finding) for finding in self.findings],
             "notes": [asdict(note) for note in self.notes],
+            "complete": self.is_complete,
             "reruns": None if self.reruns is None else [asdict(rerun) for rerun in self.reruns],
         }
 
@@ -212,8 +234,14 @@ def verify(
         seen.findings += _drift(source.index, seen)
         for name, text in wrong_pictures(source.root / PICTURES, seen.condensations):
             seen.findings.append(Finding(name, "", "picture", text))
+        wrong, others = look_beside(source.root, against)
+        seen.findings += [Finding(one_line(name), "", "file", text) for name, text in wrong]
+        if others:
+            seen.notes.append(Finding(listed(others), "", "file", "not looked at"))
+    elif others := _unread(source):
+        seen.notes.append(Finding(listed(others), "", "file", "not looked at"))
     if against is not None:
-        seen.findings += _changes(against, seen)
+        seen.findings += _changes(against, source.root, seen)
     return Verification(tuple(seen.findings), tuple(seen.notes), len(files), seen.outlines)
 
 
@@ -254,6 +282,7 @@ def _outline(file: Path, record: Record) -> Outline:
         cell=Cell.from_json(record["cell"]),
         status=record["status"],
         content_sha256=content_sha256(record),
+        costs_sha256=costs_sha256(record),
         means=means,
         collapsed=done and _is_collapsed(record),
     )
@@ -337,7 +366,7 @@ def _equal_results(seen: _Seen, known: Known) -> Iterator[tuple[Finding, bool]]:
                     yield Finding(name, other.cell.id, "duplicate", text), is_wrong
             elif not _may_agree(first.cell, other.cell):
                 text = f"its episodes are exactly those of {_file_name(first)} ({first.cell})"
-                yield Finding(name, other.cell.id, "duplicate", text), False
+                yield Finding(name, other.cell.id, "duplicate", text), _is_copy(first, other, known)
 
 
 def _twin(outline: Outline, others: Iterable[Outline]) -> Outline | None:
@@ -359,16 +388,38 @@ def _copied(twin: Outline, outline: Outline, known: Known) -> Iterator[tuple[str
 
 
 def _may_agree(a: Cell, b: Cell) -> bool:
-    same_policy = a.is_policy and b.is_policy and a.method == b.method
-    same_settings = a.method["config"] == b.method["config"] and a.budget == b.budget
-    elsewhere = any(":" in cell.method["id"] for cell in (a, b))
-    return same_policy or (same_settings and not a.is_policy) or elsewhere
+    """Whether two cells are one thing under two names, of which nothing need be said."""
+    return a.is_policy and b.is_policy and a.method == b.method
+
+
+def _is_copy(a: Outline, b: Outline, known: Known) -> bool:
+    """Whether two methods cannot both have had the very same episodes.
+
+    Policies that have all learned to do one thing can, and so can reference policies, settings of
+    one method, a method and another name of it in the catalogue, and what is evaluated again from
+    its folder.
+    """
+    are_references = all(o.cell.method["id"] in REFERENCE_POLICIES for o in (a, b))
+    if are_references or (a.collapsed and b.collapsed):
+        return False
+    methods = [_maker(outline.cell, known) for outline in (a, b)]
+    cells = [outline.cell for outline in (a, b)]
+    again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
+    return methods[0] != methods[1] and not again
+
+
+def _maker(cell: Cell, known: Known) -> str:
+    """What a cell's method is, whatever it is called: its class, or else its id."""
+    name = str(cell.method["id"]).removeprefix("condensed:")
+    entry = known.entries["methods"].get(name)
+    return name if entry is None else entry.entry_point
 
 
 def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:
     """What is not as a leaderboard's own index pins it."""
     try:
-        pins = read_index(index)
+        told = read_index(index)
+        pins, costs = told.records, told.costs
     except Refused as error:
         yield Finding(index.name, "", "index", str(error))
         return
@@ -381,15 +432,18 @@ def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:
         elif pins[cell_id] != outline.content_sha256:
             text = f"has changed since it was pinned in {index.name}"
             yield Finding(outline.path.name, cell_id, "index", text)
+        elif costs.get(cell_id, outline.costs_sha256) != outline.costs_sha256:
+            text = f"its timings or memory have changed since they were pinned in {index.name}"
+            yield Finding(outline.path.name, cell_id, "index", text)
 
 
-def _changes(against: Path, seen: _Seen) -> Iterator[Finding]:
+def _changes(against: Path, here: Path, seen: _Seen) -> Iterator[Finding]:
     """What of a published leaderboard is changed or missing."""
     source = source_of(against)
     if source.index is None:
         raise BadConfig(f"{str(against)!r} is no leaderboard to compare with")
     try:
-        pins = read_index(source.index)
+        pins = read_index(source.index).records
     except Refused as error:
         raise BadConfig(f"{source.index} {error}") from error
     for cell_id, pin in pins.items():
@@ -400,6 +454,23 @@ def _changes(against: Path, seen: _Seen) -> Iterator[Finding]:
         elif outline is not None and outline.content_sha256 != pin:
             text = f"differs from what is published in {against}"
             yield Finding(outline.path.name, cell_id, "published", text)
+        elif outline is not None and (text := _unlike_published(outline, source)):
+            yield Finding(outline.path.name, cell_id, "published", f"{text} in {against}")
+    for name, text in changed_pictures(against, here):
+        yield Finding(one_line(name), "", "published", f"{text}, unlike in {against}")
+
+
+def _unlike_published(outline: Outline, published: Source) -> str:
+    """How the file of a record with the same content differs from the published one."""
+    path = published.records / f"{outline.cell.id}.json"
+    try:
+        if read_bounded(path) == read_bounded(outline.path):
+            return ""
+        if costs_sha256(read_record(path)) == outline.costs_sha256:
+            return "is written in another way than what is published"
+    except Refused as error:
+        return f"cannot be compared, since its file {error}"
+    return "its timings or memory differ from what is published"
 
 
 def _artifact_problems(
@@ -453,6 +524,15 @@ def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: Known) ->
                 f"condensed/{cell.condensation_id} holds frames of level {outside[0]}, "
                 "which is no seen level"
             )
+
+
+def _unread(source: Source) -> list[str]:
+    """What lies in a results folder beside its records, and is no condensed dataset of theirs."""
+    if source.condensed is None:
+        return []
+    looked_at = (source.records.name, source.condensed.name)
+    paths = [path for path in sorted(source.root.iterdir()) if path.name not in looked_at]
+    return [path.name for path in paths if not path.is_dir() or any(path.iterdir())]
 
 
 def _count(number: int, noun: str) -> str:

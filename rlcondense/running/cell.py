@@ -12,6 +12,7 @@ from rlcondense.config import config_json
 from rlcondense.evaluation import PROTOCOL_VERSION, Protocol
 from rlcondense.files import canonical_json, plain
 from rlcondense.learners.base import Learner
+from rlcondense.limits import MOST_EVALUATION_SEED, MOST_LEARNER_SEEDS, check_whole
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
 from rlcondense.references import WHOLE
@@ -43,6 +44,15 @@ class Cell:
     condensation_seed: int
     learner_seeds: tuple[int, ...]
     evaluation: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_whole(self.condensation_seed, "condensation seed")
+        check_whole(len(self.learner_seeds), "learner seeds", least=1, most=MOST_LEARNER_SEEDS)
+        for seed in self.learner_seeds:
+            check_whole(seed, "learner seed")
+        for name in ("environments", "quota"):
+            check_whole(self.evaluation.get(name, 1), f"evaluation's {name}", least=1)
+        check_whole(self.evaluation.get("seed", 0), "evaluation's seed", most=MOST_EVALUATION_SEED)
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain values."""

@@ -23,7 +23,7 @@ import numpy as np
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
-from rlcondense.files import Busy, who
+from rlcondense.files import Busy, open_to_append, who
 from rlcondense.making import load_dataset
 from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell
@@ -176,7 +176,7 @@ class LocalExecutor:
         number = next(n for n in range(len(taken) + 1) if n not in taken)
         to_worker, from_driver = os.pipe()
         to_driver, from_worker = os.pipe()
-        log = self.setting.store.root / "logs" / f"worker-{os.getpid()}-{number}.log"
+        log = self.setting.store.log_path(f"worker-{os.getpid()}-{number}")
         pipes = (to_worker, from_worker)
         with _opened(log) as output:
             process = subprocess.Popen(
@@ -271,7 +271,7 @@ def _opened(log: Path) -> IO[bytes]:
     """Where a worker's output goes: nowhere, if the disk is full."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        return log.open("ab")
+        return open_to_append(log)
     except OSError:
         return Path(os.devnull).open("ab")
 

@@ -25,6 +25,7 @@ from rlcondense.making import (
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
 from rlcondense.references import WHOLE
+from rlcondense.reporting.schema import is_cell
 from rlcondense.running.cell import (
     Cell,
     blind_policies,
@@ -84,8 +85,11 @@ class Planned:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Planned:
         """The planned cell of `to_json`."""
-        cell = Cell.from_json(values["cell"]) if values["cell"] else None
         names = ("text", "absent", "skip", "after", "shard_key")
+        texts = all(isinstance(values[name], str) for name in names)
+        if not (texts and (values["cell"] is None or is_cell(values["cell"]))):
+            raise TypeError("it names what is no cell")
+        cell = Cell.from_json(values["cell"]) if values["cell"] else None
         return cls(cell=cell, **{name: values[name] for name in names})
 
 

@@ -31,11 +31,20 @@ from rlcondense.datasets.columns import (
     refuse_heldout,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.errors import (
+    BadConfig,
+    MissingExtra,
+    PluginExit,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    no_exit,
+)
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
 from rlcondense.experts.zoo import Expert, load_expert, load_newest, shipped_experts
-from rlcondense.files import Busy, canonical_json, lock, sha256_file
+from rlcondense.files import Busy, canonical_json, lock, output_folder, sha256_file
 from rlcondense.learners.base import Learner
+from rlcondense.limits import check_seeds
 from rlcondense.making import (
     default_dataset,
     facts_of,
@@ -65,6 +74,7 @@ from rlcondense.policies import (
 from rlcondense.progress import Progress, silent
 from rlcondense.references import WHOLE
 from rlcondense.reporting.rows import LEAST_STUDENTS
+from rlcondense.reporting.schema import SCHEMA_VERSION
 from rlcondense.reporting.statistics import summarise
 from rlcondense.reporting.tables import run_table
 from rlcondense.running.cell import (
@@ -78,8 +88,9 @@ from rlcondense.running.cell import (
 )
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
-from rlcondense.running.store import SCHEMA_VERSION, Results, Store, facts_of_record
+from rlcondense.running.store import Results, Store, facts_of_record
 from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.text import one_line
 
 Record = dict[str, Any]
 MOST_FRAMES = 20  # of a failed cell's traceback
@@ -213,8 +224,7 @@ def run(
         >>> result = run("random", "starpilot", size=15)
         >>> result.record["summary"]["heldout"]["mean"]
     """
-    if condensations is not None and condensations < 1:
-        raise BadConfig(f"condensations must be at least 1, not {condensations}")
+    check_seeds(seed, 1 if condensations is None else condensations, seeds)
     facts = facts_of(catalogue.find("methods", method))
     made, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
@@ -296,6 +306,8 @@ def condense_to(
     progress: Progress = silent,
 ) -> CondensedDataset:
     """Condense and write the dataset and its report to a folder; arguments as for `run`."""
+    check_seeds(seed, 1, 1)
+    output_folder(out)
     facts = facts_of(catalogue.find("methods", method))
     made = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
@@ -393,7 +405,7 @@ def evaluate_artifact(
         bench = replace(bench, seeds=policies.seeds)
         files = ("policies.safetensors", "policies.json")
         config = {"sha256": [sha256_file(folder / file) for file in files]}
-        method = {"id": f"policies:{folder.resolve().name}", "config": config}
+        method = {"id": f"policies:{one_line(folder.resolve().name)}", "config": config}
         cell = _policy_cell(bench, method)
         outcomes = [
             _cached(bench, cell, _key(bench, None), lambda: _evaluated(bench, policies, what, {}))
@@ -492,8 +504,7 @@ def make_bench(
     Without `needs_dataset` there is none where the task has none of its own, and without
     `takes_dataset` none but what is named.
     """
-    if seeds < 1:
-        raise BadConfig(f"seeds must be at least 1, not {seeds}")
+    check_seeds(0, 1, seeds)
     protocol, device = protocol_of(episodes), resolve_device(device)
     made = make_task(task)
     name = dataset
@@ -689,7 +700,7 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
         check_agreement(data.actions, data.column("action_probs"), str(folder))
     if data.level_seeds is not None and not bench.heldout_data:
         refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
-    name = f"condensed:{data.report.method if data.report else folder.resolve().name}"
+    name = f"condensed:{data.report.method if data.report else one_line(folder.resolve().name)}"
     cell = Cell(
         task=bench.task.id,
         dataset=bench.dataset_id,
@@ -710,7 +721,7 @@ def _learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
         return reason
     name = cell.method["id"]
     try:
-        with measured(bench.device) as seconds:
+        with measured(bench.device) as seconds, no_exit(f"learner {bench.learner.id!r}"):
             policies = bench.learner.fit(
                 data,
                 task=bench.task,
@@ -894,11 +905,12 @@ def _cached(
             ]
         forget_peak_memory()
         try:
-            computed = compute()
+            with no_exit(f"a part of {cell}"):
+                computed = compute()
         except Busy:
             raise
-        except (Exception, SystemExit) as error:
-            if not bench.record_failures:
+        except Exception as error:
+            if not (bench.record_failures or isinstance(error, PluginExit)):
                 raise
             computed = _gone_wrong(error)
             if bench.is_reference and isinstance(error, BadConfig):

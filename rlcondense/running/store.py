@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,21 +15,28 @@ from typing import Any, Protocol
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import (
+    Refused,
     canonical_json,
     lock,
     lock_owner,
+    open_to_append,
+    parse_json,
     plain,
+    read_bounded,
     read_json,
+    refuse_links,
+    slug,
     write_json,
 )
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.policies import NetworkPolicies
+from rlcondense.reporting.schema import SCHEMA_VERSION, is_entry, unreadable
 
-SCHEMA_VERSION = 2
-MEASURED = ("timings", "memory", "content_sha256")  # what two runs of one cell may differ in
+COSTS = ("timings", "memory")
+MEASURED = (*COSTS, "content_sha256")  # what two runs of one cell may differ in
+MOST_INDEX_BYTES = 2**30  # a hundred thousand records have a fifth
 INDEX_FORMAT = 1  # to be raised when `facts_of_record` changes
 MANY = 32  # cells from which on reading the index pays
-_INDEXED = ("id", "status", "reason", "facts", "stamp")
 
 
 class Results(Protocol):
@@ -99,9 +107,10 @@ class Store:
             return
         try:
             for part in ("records", "condensed", "locks"):
+                refuse_links(root, root / part)
                 (root / part).mkdir(parents=True, exist_ok=True)
-            probe = root / "locks" / f".probe.{os.getpid()}"
-            probe.touch()
+            probe = root / "locks" / f".probe.{os.getpid()}.{secrets.token_hex(6)}"
+            probe.touch(exist_ok=False)
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise RLCondenseError(
@@ -110,22 +119,40 @@ class Store:
 
     def record_path(self, cell_id: str) -> Path:
         """Where the record of a cell lies."""
-        return self.root / "records" / f"{cell_id}.json"
+        return self._inside("records", f"{cell_id}.json")
 
     def condensed_path(self, condensation_id: str) -> Path:
         """Where a condensed dataset lies."""
-        return self.root / "condensed" / condensation_id
+        return self._folder("condensed", condensation_id)
 
     def unfinished_path(self, condensation_id: str) -> Path:
         """Where a condensation notes how far it is."""
-        return self.root / "unfinished" / f"{condensation_id}.safetensors"
+        return self._inside("unfinished", f"{condensation_id}.safetensors")
 
     def policies_path(self, cell_id: str) -> Path:
         """Where the policies of a cell lie, if they are kept."""
-        return self.root / "policies" / cell_id
+        return self._folder("policies", cell_id)
+
+    def _inside(self, part: str, name: str) -> Path:
+        """A path of this folder, whose own folders are no links to somewhere else."""
+        refuse_links(self.root, self.root / part)
+        return self.root / part / name
+
+    def _folder(self, part: str, name: str) -> Path:
+        """A folder in this one that is no link itself."""
+        refuse_links(self.root, self.root / part / name)
+        return self.root / part / name
+
+    def log_path(self, name: str) -> Path:
+        """Where a worker's output is kept."""
+        return self._inside("logs", f"{name}.log")
+
+    def sweep_path(self, suite: str) -> Path:
+        """Where the plan of a suite lies."""
+        return self._inside("sweeps", f"{slug(suite)}.json")
 
     def _lock_path(self, name: str) -> Path:
-        return self.root / "locks" / f"{name}.lock"
+        return self._inside("locks", f"{name}.lock")
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Keep other processes from making the same thing; `Busy` if there is no waiting."""
@@ -171,7 +198,7 @@ class Store:
                 found[cell_id] = MISSING
                 continue
             entry = index.get(cell_id)
-            if entry is None or entry["stamp"] != stamp:
+            if entry is None or tuple(entry["stamp"]) != stamp:
                 entry = self._read_entry(cell_id, stamp)
                 fresh.append(entry)
             found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"], stamp)
@@ -182,7 +209,7 @@ class Store:
     def stamp(self, cell_id: str) -> tuple[int, ...]:
         """What changes when a record does; empty where there is none."""
         try:
-            stat = self.record_path(cell_id).stat()
+            stat = self.record_path(cell_id).lstat()
         except OSError:
             return ()
         return (stat.st_mtime_ns, stat.st_size)
@@ -211,8 +238,8 @@ class Store:
     def _note(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add to the index. That only saves time, so that it may fail."""
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
-        with contextlib.suppress(OSError), self._index.open("a") as file:
-            file.write(lines)
+        with contextlib.suppress(OSError), open_to_append(self._index) as file:
+            file.write(lines.encode())
 
     @property
     def _index(self) -> Path:
@@ -221,13 +248,12 @@ class Store:
     def _read_index(self) -> dict[str, Any]:
         """What is noted of records by their ids, the latest of each."""
         index = {}
-        with contextlib.suppress(OSError), self._index.open(errors="replace") as file:
-            for line in file:
-                # Cut short by a crash, perhaps: what is not whole is read from its record again.
-                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-                    entry = json.loads(line)
-                    known = {name: entry[name] for name in _INDEXED}
-                    index[entry["id"]] = {**known, "stamp": tuple(entry["stamp"])}
+        with contextlib.suppress(Refused):
+            for line in read_bounded(self._index, MOST_INDEX_BYTES).splitlines():
+                with contextlib.suppress(Refused):  # cut short by a crash
+                    entry = parse_json(line)
+                    if is_entry(entry):
+                        index[entry["id"]] = entry
         return index
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
@@ -329,26 +355,11 @@ def read_record_file(path: Path) -> dict[str, Any]:
         raise CorruptArtifact(f"{path} is no record")
     if (version := record.get("schema_version")) != SCHEMA_VERSION:
         raise _Foreign(path, version)
-    try:
-        sha256 = content_sha256(record)
-    except (ValueError, RecursionError) as error:
-        raise CorruptArtifact(f"{path} is no record: {error}") from error
-    if record.get("content_sha256") != sha256:
+    if record.get("content_sha256") != content_sha256(record):
         raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
-    _check_whole(record, path)
+    if wrong := unreadable(record):
+        raise CorruptArtifact(f"{path} is no record: {wrong}")
     return record
-
-
-def _check_whole(record: Mapping[str, Any], path: Path) -> None:
-    """Raise `CorruptArtifact` if a record lacks what planning and tables need of it."""
-    if record.get("status") != "done":
-        if lacking := sorted({"status", "cell", "reason"} - record.keys()):
-            raise CorruptArtifact(f"{path} is no whole record: it has no {lacking[0]}")
-        return
-    try:
-        facts_of_record(record)
-    except (AttributeError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise CorruptArtifact(f"{path} is no whole record: {error!r}") from error
 
 
 def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -376,6 +387,12 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record of plain values with its checksum."""
     kept: dict[str, Any] = plain(record)
     return {**kept, "content_sha256": content_sha256(kept)}
+
+
+def costs_sha256(record: Mapping[str, Any]) -> str:
+    """The sha256 of what was measured by the clock."""
+    costs = {name: record.get(name) for name in COSTS}
+    return hashlib.sha256(canonical_json(costs).encode()).hexdigest()
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:

@@ -7,13 +7,16 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.files import slug
+from rlcondense.files import Refused, read_bounded, slug
+from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
 
+MOST_SUITE_BYTES = 2**20
 _OF_ALL = ("id", "config")  # what learners are chosen by, too
 EXCLUDABLE = ("task", "dataset", "method", "learner", "size")
 
@@ -112,10 +115,12 @@ def load_suite(name: str) -> Suite:
         raise UnknownName("suite", name, shipped_suites(), advice)
     slug(path.stem)  # what a sweep of it is written down by
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, MOST_SUITE_BYTES, follow=True)
         values = tomllib.loads(content.decode())
-    except OSError as error:
-        raise BadConfig(f"cannot read suite {path}: {error.strerror}") from error
+    except Refused as error:
+        raise BadConfig(f"cannot read suite {path}: it {error}") from error
+    except RecursionError:
+        raise BadConfig(f"cannot read suite {path}: it is nested too deeply") from None
     except ValueError as error:
         raise BadConfig(f"suite {path} is no TOML: {error}") from error
     return suite_from(path.stem, values, hashlib.sha256(content).hexdigest())
@@ -153,6 +158,7 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
             raise BadConfig(f"{where} names no {what}")
     if not any(product.methods for product in products):
         raise BadConfig(f"{where} names no methods")
+    check_most(f"cells of {where}", sum(map(_most_cells, products)), "cells of a suite")
     excludes = values.get("exclude", [])
     if not isinstance(excludes, list) or not all(isinstance(e, dict) and e for e in excludes):
         raise BadConfig(f"exclude of {where} must be tables, each under [[exclude]]")
@@ -181,8 +187,8 @@ def _product(values: Mapping[str, Any], where: str) -> Product:
         "methods": _choices,
         "sizes": _counts,
         "learners": _choices,
-        "condensation_seeds": _count,
-        "learner_seeds": _count,
+        "condensation_seeds": partial(_count, most=MOST_SETS),
+        "learner_seeds": partial(_count, most=MOST_LEARNER_SEEDS),
         "episodes": _count,
     }
     return Product(
@@ -190,9 +196,20 @@ def _product(values: Mapping[str, Any], where: str) -> Product:
     )
 
 
+def _most_cells(product: Product) -> int:
+    """How many cells of methods a product has at most: excludes and missing parts aside."""
+    budgets = sum(
+        1 if choice.percent is not None else len(choice.sizes or product.sizes or (1,))
+        for choice in product.methods
+    )
+    places = len(product.tasks) * max(1, len(product.datasets)) * len(product.learners)
+    return places * budgets * product.condensation_seeds
+
+
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise BadConfig(f"{where} must be a list, not {value!r}")
+    check_most(f"names in {where}", len(value), "names in a list")
     doubled = [item for i, item in enumerate(value) if item in value[:i]]
     if doubled:
         raise BadConfig(f"{where} name {doubled[0]!r} twice")
@@ -206,9 +223,10 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _count(value: Any, where: str) -> int:
+def _count(value: Any, where: str, most: int = LARGEST) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadConfig(f"{where} must be a whole number above 0, not {value!r}")
+    check_whole(value, where, least=1, most=most)
     return value
 
 

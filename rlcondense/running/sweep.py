@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
-from rlcondense.files import read_json, slug, who, write_bytes
+from rlcondense.files import open_to_append, read_json, who, write_bytes
+from rlcondense.limits import check_count
 from rlcondense.references import WHOLE
 from rlcondense.running.cell import Cell
 from rlcondense.running.estimate import Estimate, Rates
@@ -29,6 +30,7 @@ TO_SKIP = "to be skipped"  # missing, and known to come to nothing
 OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
 AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
 LOOK_AGAIN = 2.0  # seconds until a cell that somebody else is at is looked for again
+MOST_MANIFEST_BYTES = 2**30
 MOST_LOSSES = 2  # of a cell's worker, until the cell counts as failed
 
 
@@ -144,7 +146,7 @@ def dry_run(
 
 def manifest_path(store: Store, suite: Suite) -> Path:
     """Where the plan of a suite lies in a store."""
-    return store.root / "sweeps" / f"{slug(suite.name)}.json"
+    return store.sweep_path(suite.name)
 
 
 def write_manifest(store: Store, suite: Suite, plan: Sequence[Planned]) -> None:
@@ -165,7 +167,7 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
         BadConfig: there is none.
     """
     try:
-        manifest = read_json(manifest_path(store, suite))
+        manifest = read_json(manifest_path(store, suite), MOST_MANIFEST_BYTES)
         plan = [Planned.from_json(values) for values in manifest["cells"]]
         return plan, manifest["suite_sha256"] != suite.sha256
     except CorruptArtifact:
@@ -173,7 +175,7 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
             f"no sweep of {suite.name!r} has been begun in {store.root}; "
             "'rlcondense sweep --dry-run' shows its cells"
         ) from None
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error
 
 
@@ -457,8 +459,8 @@ class _Sweep:
         }
         path = manifest_path(self.store, self.suite).with_suffix(".log")
         try:
-            with path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            with open_to_append(path) as file:
+                file.write((json.dumps(line) + "\n").encode())
         except OSError as error:
             self.watcher.notice(f"cannot write {path}: {error.strerror}")
 
@@ -566,8 +568,8 @@ def _check(
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
     for what, value in (("workers", workers), ("threads", threads), ("max failures", max_failures)):
-        if value is not None and value < 1:
-            raise BadConfig(f"{what} must be at least 1, not {value}")
+        if value is not None:
+            check_count(what, value)
     return AGAIN if only is None else only
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
+from rlcondense.limits import check_seeds
 from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import ARRAYS, Budget
@@ -116,8 +117,7 @@ def transfer(
     """
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
-    if condensations < 1:
-        raise BadConfig(f"condensations must be at least 1, not {condensations}")
+    check_seeds(seed, condensations, seeds)
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
         raise BadConfig("name methods, folders and learners, each once")

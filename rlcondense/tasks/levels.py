@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_count
 from rlcondense.tasks.base import Task, shared_levels
 
 Array = npt.NDArray[Any]
@@ -46,8 +47,7 @@ class LevelOrder:
     """
 
     def __init__(self, levels: range, num_envs: int, seed: int) -> None:
-        if num_envs < 1:
-            raise BadConfig(f"num_envs must be at least 1, not {num_envs}")
+        check_count("num_envs", num_envs)
         if seed < 0:
             raise BadConfig(f"a seed of levels must not be negative, but is {seed}")
         self.levels, self.num_envs, self.seed = levels, num_envs, seed

@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.limits import check_count
 from rlcondense.quiet import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.levels import as_splits
@@ -152,8 +153,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         copy: bool = True,
         view: str = "ordinary",
     ) -> None:
-        if num_envs < 1:
-            raise BadConfig(f"num_envs must be at least 1, not {num_envs}")
+        check_count("num_envs", num_envs)
         if not 0 <= seed < 2**31 - 1:
             raise BadConfig(f"a Procgen seed must lie in [0, 2**31 - 1), not {seed}")
         self.game, self.mode, self.levels, self.view = game, mode, levels, view
@@ -259,8 +259,9 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         return tuple(self._observe()[0].transpose(0, 2, 3, 1))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the C++ environments."""
-        self._env.close()
+        """Free the C++ environments, if there are any yet."""
+        if hasattr(self, "_env"):
+            self._env.close()
 
 
 class ProcgenEnv(gymnasium.Env[Observations, np.int64]):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -21,6 +22,7 @@ from rlcondense.methods.base import Condensation, LabelConfig, Method, NoConfig,
 from rlcondense.methods.condensed import Budget
 from rlcondense.methods.percentile import Percentile
 from rlcondense.methods.random import Random
+from rlcondense.tasks.procgen import ProcgenTask
 
 STATE: dict[str, int] = {}
 
@@ -243,6 +245,43 @@ class Burglar(Random):
         return super()._condense(problem)
 
 
+class Counterfeiter(Random):
+    """heldout_levels_are_never_made: asked for held-out levels"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        theirs = ProcgenTask("x/x-v0", "starpilot", seen=(15_000, 5), heldout=(0, 5))
+        theirs.make_vec("seen", 1, seed=0).close()
+        return super()._condense(problem)
+
+
+class Picklock(Random):
+    """heldout_levels_are_never_made: asked for held-out levels"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        from procgen import ProcgenGym3Env
+
+        # Of all levels, drawn otherwise than the task draws them.
+        ProcgenGym3Env(1, "starpilot", distribution_mode="easy", use_backgrounds=False).close()
+        return super()._condense(problem)
+
+
+class Tourist(Random):
+    """heldout_levels_are_never_made: access is 'offline'"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        with contextlib.closing(gymnasium.make("procgen/coinrun-easy-v0", split="heldout")) as env:
+            env.reset(seed=0)
+        return super()._condense(problem)
+
+
+class EarlyBird(Random):
+    """a_fresh_process_gives_the_same_bytes: asked for held-out levels"""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        make_task("starpilot").make_vec("heldout", 1, seed=0).close()
+
+
 class SecretlyOnline(Random):
     """heldout_levels_are_never_made: access is 'offline'"""
 
@@ -343,7 +382,7 @@ class OnePolicy(BehaviouralCloning):
 
 
 class Practising(BehaviouralCloning):
-    """no_environments_are_made: it made seen levels"""
+    """no_environments_are_made: it made an environment"""
 
     def fit(self, data: Any, *, task: Any, **options: Any) -> Any:
         task.make_vec("seen", 1, seed=0).close()

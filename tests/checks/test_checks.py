@@ -153,9 +153,25 @@ class FromOne(ProcgenTask):
         return Discrete(15, start=1)
 
 
-@pytest.mark.parametrize("cls", [Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne])
+class Endless(ProcgenTask):
+    """episodes_end: has not ended after 300 steps"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        step = env.step
+
+        def go_on(actions: Any) -> Any:
+            observations, rewards, ends, *rest = step(actions)
+            return (observations, rewards, np.zeros_like(ends), *rest)
+
+        env.step = go_on
+        return env
+
+
+@pytest.mark.parametrize("cls", [Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless])
 def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, reason = (cls.__doc__ or "").strip().split(": ")
+    monkeypatch.setattr("rlcondense.checks.tasks.MOST_STEPS", 300)
     entry = Entry("tasks", "tests/faulty-v0", f"{__name__}:{cls.__name__}", {"game": "starpilot"})
     monkeypatch.setitem(catalogue._registered, ("tasks", "tests/faulty-v0"), entry)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])

@@ -103,3 +103,30 @@ def test_quantised_probabilities_are_close_and_sum_to_one() -> None:
 def test_episodes_that_do_not_divide_among_the_environments_are_refused(task: Task) -> None:
     with pytest.raises(BadConfig, match="multiple of 3"):
         collect(NetworkPolicies([random_network()], [0]), task, episodes=4, seed=0, num_envs=3)
+
+
+def test_lengths_whose_sum_comes_round_are_refused(trace: Trace) -> None:
+    n = len(trace.actions)
+    lengths = np.array([2**63 - 1, 2**63 - 1, n + 2], np.int64)
+    with np.errstate(all="ignore"):
+        assert lengths.sum() == n
+    with pytest.raises(CorruptArtifact, match="above its number of actions"):
+        replace(trace, lengths=lengths)
+
+
+@pytest.mark.parametrize("action", [15, 255])
+def test_actions_that_the_task_has_not_are_refused_before_they_are_played(
+    trace: Trace, task: Task, action: int
+) -> None:
+    actions = trace.actions.copy()
+    actions[3] = action
+    bad = Trace(trace.seed, trace.quota, trace.lengths, actions, None)
+    with pytest.raises(CorruptArtifact, match=r"its actions are no Discrete\(15\)"):
+        list(replay(bad, task))
+
+
+def test_vectors_are_no_discrete_actions(trace: Trace, task: Task) -> None:
+    vectors = np.zeros((len(trace.actions), 2), np.float32)
+    bad = Trace(trace.seed, trace.quota, trace.lengths, vectors, None)
+    with pytest.raises(CorruptArtifact, match="does not replay on 'procgen/starpilot-easy-v0'"):
+        list(replay(bad, task))

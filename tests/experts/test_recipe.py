@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-import rlcondense
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.zoo import load_expert, snapshots
 from rlcondense.files import read_arrays, slug
 from rlcondense.making import make_task
+from rlcondense.running import environment
 from rlcondense.running.environment import source_sha256
 from rlcondense.tasks.procgen import GAMES
 
@@ -174,26 +174,27 @@ def test_a_run_is_not_written_over(recipe: dict[str, ModuleType], made: Path) ->
         recipe["teachers"].main(arguments, standalone_mode=False)
 
 
-def test_views_that_part_are_refused(recipe: dict[str, ModuleType]) -> None:
-    pair = (make_task("starpilot"), make_task("starpilot-plain"))
-
-    def steps(seeds: tuple[int, int]) -> list[Any]:
-        envs = [t.make_vec("seen", 2, seed=s) for t, s in zip(pair, seeds, strict=True)]
-        for env in envs:
-            env.reset()
-        return [env.step(np.array([4, 9])) for env in envs]
-
-    recipe["students"].check_lockstep(*steps((3, 3)), pair)
-    with pytest.raises(RLCondenseError, match=r"easy-v0 and .* have parted: other levels"):
-        recipe["students"].check_lockstep(*steps((3, 4)), pair)
-
-
 def test_the_teacher_hands_over_and_the_rate_falls(recipe: dict[str, ModuleType]) -> None:
     """As in the run that made the shipped students: a quarter of it, and the last five eighths."""
-    config = recipe["students"].DistilConfig()
-    assert [config.teacher_share(share) for share in (0, 0.125, 0.25, 1)] == [1, 0.5, 0, 0]
-    rates = [1000 * config.rate_after(share) for share in (0, 0.375, 0.6875, 1)]
-    assert rates == pytest.approx([1, 1, 0.5, 0.01])
+    student, _ = _student(recipe)
+    shares, rates = [], []
+    for share in (0.0, 0.125, 0.25, 0.375, 0.6875, 1.0):
+        student._start_acting(recipe["games"].Stream(student.device), share)
+        student._start_learning(recipe["games"].Stream(student.device), share)
+        shares.append(float(student.teacher_share))
+        rates.append(1000 * float(student.learning_rate))
+    assert shares == pytest.approx([1, 0.5, 0, 0, 0, 0])
+    assert rates == pytest.approx([1, 1, 1, 1, 0.5, 0.01])
+
+
+def _student(recipe: dict[str, ModuleType]) -> tuple[Any, Any]:
+    """A student of one game, whose process was not started, and its teacher."""
+    module, task = recipe["students"], make_task("starpilot")
+    small = {"network": "compact", "num_envs": "2", "memory": "5", "batch_size": "3"}
+    config = module.configure(small, cpu=True)
+    memory, processes = module.SharedFrames(1, 2), module.Processes(["starpilot"])
+    expert, cpu = load_expert("procgen/starpilot-easy-v0"), torch.device("cpu")
+    return module.Student(0, task, expert, config, memory, processes, cpu), expert
 
 
 def _teacher(recipe: dict[str, ModuleType], out: Path) -> Any:
@@ -240,12 +241,7 @@ def test_each_epoch_learns_from_every_transition_once(
 def test_what_is_remembered_is_the_students_frame_with_the_teachers_label(
     recipe: dict[str, ModuleType],
 ) -> None:
-    module, task = recipe["students"], make_task("starpilot")
-    config = module.DistilConfig("compact", num_envs=2, memory=5, precision="float32")
-    memory, processes = module.SharedFrames(1, 2), module.Processes(["starpilot"])
-    expert = load_expert("procgen/starpilot-easy-v0")
-    cpu = torch.device("cpu")
-    student = module.Student(0, task, expert, config, memory, processes, cpu)
+    student, expert = _student(recipe)
     shown = []
     for _ in range(3):  # the third two overwrite the first two: the memory has room for four
         shown.append(student.frames.random_(256).clone())
@@ -282,7 +278,8 @@ def test_a_game_whose_process_ends_is_named(recipe: dict[str, ModuleType]) -> No
         ("teachers", ["--steps", "9", "cartpole"], "'classic/cartpole-v0' is no game of Procgen"),
         ("teachers", ["--steps", "9", "maze", "maze"], "not maze-ordinary twice"),
         ("students", ["--steps", "9", "maze-hard"], "differ in more than their views"),
-        ("students", ["--steps", "9", "--set", "memory=9"], "memory must hold num_envs frames"),
+        ("students", ["--steps", "9", "--set", "memory=9"], "memory must hold a frame of each"),
+        ("students", ["--steps", "9", "--set", "rollout_length=9"], "cannot be set here"),
         ("students", ["--steps", "9", "--set", "memry=9"], "did you mean 'memory'"),
     ],
 )
@@ -299,7 +296,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 def test_where_a_wheel_keeps_the_recipe_changes_no_key_of_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rlcondense, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(environment, "OURS", tmp_path)
     (tmp_path / "__init__.py").touch()
     before = source_sha256()
     inside = tmp_path / "_catalogue" / "baselines" / "experts"

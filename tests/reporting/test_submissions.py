@@ -31,7 +31,7 @@ from rlcondense.reporting.submissions import add, diff
 from rlcondense.reporting.verification import Verification, verify
 from rlcondense.running.cell import Cell, evaluation_json
 from rlcondense.running.runner import run
-from rlcondense.running.store import sealed
+from rlcondense.running.store import costs_sha256, sealed
 
 Record = dict[str, Any]
 Forge = Callable[[Record], object]
@@ -344,7 +344,7 @@ def test_files_that_are_no_records_are_findings_and_stop_no_other(
         "infinite.json": "too large: '1e999'",
         "twice.json": "names 'cell_id' twice",
         "deep.json": "nested too deeply",
-        "digits.json": "is not JSON",
+        "digits.json": "holds a number that is too large",
         "list.json": "is no object",
         "bytes.json": "not in UTF-8",
         "huge.json": "is too large: 20,000,000 bytes",
@@ -553,7 +553,11 @@ def board(results: Path, tmp_path: Path) -> Path:
 
 def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Path) -> None:
     index = json.loads((board / "index.json").read_text())
-    assert index == {"format": 1, "records": {honest["cell_id"]: honest["content_sha256"]}}
+    assert index == {
+        "format": 2,
+        "records": {honest["cell_id"]: honest["content_sha256"]},
+        "costs": {honest["cell_id"]: costs_sha256(honest)},
+    }
     assert json.loads((board / "schema.json").read_text()) == record_schema()
     assert json.loads((board / "results" / f"{honest['cell_id']}.json").read_text()) == honest
     assert verify(board).ok

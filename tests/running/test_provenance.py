@@ -50,7 +50,7 @@ def heldout_by_reset_seed() -> None:
 
 def heldout_by_split() -> None:
     env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
-    create(DATA, [episode(seed=3)], env=env)
+    create(DATA, [episode(seed=3), episode(5, seed=4)], env=env)
 
 
 @pytest.mark.parametrize("made", [heldout_by_infos, heldout_by_reset_seed, heldout_by_split])
@@ -105,7 +105,7 @@ def test_a_condensed_set_of_heldout_levels_is_refused_unless_asked_for(tmp_path:
         folder / "condensed.safetensors",
     )
     (folder / "report.json").write_text('{"label_kind": "hard"}')
-    create(DATA, [episode()])
+    create(DATA, [episode(), episode(3)])
     options: dict[str, Any] = {"dataset": DATA, "results": tmp_path / "r", **QUICK}
     with pytest.raises(BadConfig, match=r"held-out levels of .*row 2 first"):
         evaluate_artifact(str(folder), "cartpole", **options)
@@ -116,12 +116,12 @@ def test_a_condensed_set_of_heldout_levels_is_refused_unless_asked_for(tmp_path:
 
 def test_data_of_another_environment_are_taken_and_said_to_be(tmp_path: Path) -> None:
     long = "classic/cartpole-long-v0"
-    create(DATA, [episode()], env=gymnasium.make(f"rlcondense.tasks:{long}"))
+    create(DATA, [episode(), episode(3)], env=gymnasium.make(f"rlcondense.tasks:{long}"))
     result = quick(tmp_path)
     assert f"{DATA} (another task)" in str(result).splitlines()[0]
     assert f"the data were collected on {long}" in str(result)
     assert names(result.record) == {"another-task"}
-    create(DATA, [episode()], env=gymnasium.make("CartPole-v1"))
+    create(DATA, [episode(), episode(3)], env=gymnasium.make("CartPole-v1"))
     assert names(quick(tmp_path, refresh=True).record) == set()
 
 
@@ -163,7 +163,7 @@ class Odd(Learner[Config]):
 
 @pytest.mark.parametrize("kind", ["short", "swapped"])
 def test_a_learner_that_gives_other_policies_fails_its_cell(kind: str, tmp_path: Path) -> None:
-    create(DATA, [episode()])
+    create(DATA, [episode(), episode(3)])
     rlc.register("learners", "tests-odd", f"{__name__}:Odd")
     result = quick(tmp_path, learner="tests-odd", learner_settings={"kind": kind}, references=False)
     assert result.record["status"] == "failed"

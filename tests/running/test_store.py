@@ -16,8 +16,14 @@ import pytest
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
 from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.running.store import MANY, SCHEMA_VERSION, Store, sealed
+from rlcondense.reporting.schema import SCHEMA_VERSION
+from rlcondense.reporting.statistics import summarise
+from rlcondense.running.store import MANY, Store, sealed
 
+ENVIRONMENT = {
+    "rlcondense": "1.0", "python": "3.11", "packages": {}, "os": "an os", "cpu": "a cpu",
+    "gpu": None, "device": "cpu", "threads": 1, "git": None,
+}  # fmt: skip
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -33,14 +39,27 @@ def record(number: int) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "cell_id": cell_id,
-        "cell": {"method": {"id": "random"}},
+        "cell": {
+            "task": "a/game-v0",
+            "dataset": "",
+            "method": {"id": "random", "config": {}},
+            "budget": {"size": 1 + number},
+            "learner": {"id": "bc", "config": {}},
+            "condensation_seed": 0,
+            "learner_seeds": [0],
+            "evaluation": {"protocol": 1, "environments": 2, "quota": 1, "seed": 0},
+        },
         "status": "done",
+        "environment": ENVIRONMENT,
+        "plugins": [],
         "key": {},
         "timings": {},
         "memory": {},
         "action_selection": "sample",
         "labels": "hard",
-        "report": {"size": number},
+        "report": {"size": 1 + number, "label_kind": "hard"},
+        "level_seeds": {"seen": [0, 1], "heldout": [2, 3]},
+        "summary": {"seen": summarise([[1.0, 2.0]]), "heldout": summarise([[3.0, 5.0]])},
         "returns": {"seen": [[1.0, 2.0]], "heldout": [[3.0, 5.0]]},
         "lengths": {"seen": [[1, 2]], "heldout": [[3, 4]]},
     }
@@ -112,7 +131,7 @@ def test_looking_at_many_records_reads_each_once(
     assert found["f" * 16].status == "missing"
     facts = found[ids[3]].facts
     assert facts is not None
-    assert (facts["size"], facts["steps"], facts["means"]["heldout"]) == (3, 10, [4.0])
+    assert (facts["size"], facts["steps"], facts["means"]["heldout"]) == (4, 10, [4.0])
 
 
 @pytest.mark.parametrize("index", ["kept", "deleted", "torn"])
@@ -197,10 +216,12 @@ def test_a_damaged_index_is_passed_over(tmp_path: Path) -> None:
 
 def test_numbers_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    numpy = {**record(1), "report": {"size": np.int64(3)}, "labels": np.bool_(True)}
-    kept = store.write_record({**numpy, "returns": {"seen": np.ones((1, 2)), "heldout": [[1.5]]}})
+    plain = record(1)
+    report = {"size": np.int64(3), "label_kind": np.str_("hard"), "bytes": np.uint16(1)}
+    returns = {split: np.array(rows) for split, rows in plain["returns"].items()}
+    kept = store.write_record({**plain, "report": report, "returns": returns})
     assert kept == store.read_record(kept["cell_id"])
-    assert (kept["report"]["size"], kept["returns"]["seen"]) == (3, [[1.0, 1.0]])
+    assert (kept["report"]["size"], kept["returns"]["seen"]) == (3, [[1.0, 2.0]])
 
 
 @pytest.mark.parametrize("name", ["condensed.safetensors", "report.json", "made_from.json"])

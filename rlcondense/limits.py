@@ -1,0 +1,131 @@
+"""The largest numbers that anybody may ask for, refused before memory is taken for them.
+
+They stand far above what is of use, and below what ends a machine instead of a command. Those of
+what a record holds are its schema's too, so that what runs can be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from rlcondense.errors import BadConfig
+
+LARGEST = 2**53  # that every reader of JSON keeps exactly: seeds, sizes, bytes and other counts
+MOST_SECONDS = 1e9  # of one phase
+MOST_LEARNER_SEEDS = 10_000
+MOST_SETS = 10_000  # condensation seeds of one request
+MOST_EVALUATION_SEED = 2**31 - 2  # that Procgen takes
+MOST_MEASURED = 3.5e38  # of a figure, about the largest that float32 holds
+OTHER = 10**11  # of a whole number that the table does not name
+MOST: Mapping[str, int] = MappingProxyType(
+    {
+        # Of a run.
+        "episodes": 100_000,
+        "size of what no data bound": 100_000,
+        "cells of a suite": 200_000,
+        "names in a list": 2000,
+        "workers": 1024,
+        "threads": 1024,
+        # Of environments, of all policies together; an evaluation's seed is one of Procgen's.
+        "num_envs": 65_536,
+        "evaluation's seed": MOST_EVALUATION_SEED,
+        "horizon": 10_000_000,
+        # Of networks.
+        "width": 4096,
+        "width of impala": 64,
+        "depth": 32,
+        "num_outputs": 1_000_000,
+        "numbers of an observation": 2**24,
+        "weights of a network": 2**30,
+        "n_critics": 64,
+        "num_heads": 64,
+        "num_layers": 64,
+        "context_size": 4096,
+        "max_timestep": 1_000_000,
+        "n_action_samples": 10_000,
+        # Of training and of methods.
+        "batch_size": 65_536,
+        "real_batch": 65_536,
+        "inner_batch": 65_536,
+        "teacher_batch": 65_536,
+        "rollout_length": 65_536,
+        "transitions of a rollout": 2**21,
+        "minibatches": 65_536,
+        "memory": 2**22,
+        "population": 65_536,
+        "weights of a population": 2**32,
+        "initialisations": 1000,
+        "learners": 1000,
+        "networks": 1000,
+        "pool": 1000,
+        "teachers": 1000,
+        "trajectory": 10_000,
+        "inner_steps": 10_000,
+        "segment": 10_000,
+        "span": 10_000,
+        "window": 10_000,
+        "resolution": 1024,
+    }
+)
+
+
+def check_seeds(seed: int, condensations: int, learner_seeds: int) -> None:
+    """Refuse seeds, or numbers of them, that no record holds.
+
+    Args:
+        seed: the first condensation seed.
+        condensations: how many of them.
+        learner_seeds: how many of those.
+
+    Raises:
+        BadConfig: one is out of range.
+    """
+    check_whole(seed, "seed")
+    check_whole(condensations, "condensations", least=1, most=min(LARGEST - seed, MOST_SETS))
+    check_whole(learner_seeds, "seeds", least=1, most=MOST_LEARNER_SEEDS)
+
+
+def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -> None:
+    """Refuse what is no whole number of a range.
+
+    Raises:
+        BadConfig: it is none; names the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        asked = f"a whole number from {least:,} to {most:,}"
+        raise BadConfig(f"{name} must be {asked}, not {_cut(value)}")
+
+
+def most(name: str) -> int:
+    """The largest value of a number by its name."""
+    return MOST.get(name, OTHER)
+
+
+def check_most(name: str, value: float, bound: str = "") -> None:
+    """Refuse a number above its bound in `MOST`.
+
+    Args:
+        name: of the number, for the message.
+        value: of the number.
+        bound: its name in the table, where that is another one.
+
+    Raises:
+        BadConfig: it is above; names the bound.
+    """
+    if value > most(bound or name):
+        raise BadConfig(f"{name} must be at most {most(bound or name):,}, not {_cut(value)}")
+
+
+def check_count(name: str, value: Any, least: int = 1, bound: str = "") -> None:
+    """Refuse a number below `least` or above its bound; other arguments as for `check_most`."""
+    if value < least:
+        raise BadConfig(f"{name} must be at least {least}, not {_cut(value)}")
+    check_most(name, value, bound)
+
+
+def _cut(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"one of {value.bit_length():,} bits"
+    return repr(value)

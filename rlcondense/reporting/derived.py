@@ -1,0 +1,133 @@
+"""What lies on a leaderboard beside its records: compared with what is made of them, or named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from rlcondense.errors import CorruptArtifact, RLCondenseError
+from rlcondense.files import Refused, parse_json, read_bounded
+from rlcondense.reporting.board import build_board, comparable, publishable_results
+from rlcondense.reporting.pictures import MOST_BYTES as MOST_PICTURE_BYTES
+from rlcondense.reporting.publish import BOARD, TABLES, built_files
+from rlcondense.reporting.reading import INDEX, PICTURES, RESULTS, SCHEMA
+from rlcondense.reporting.schema import record_schema
+from rlcondense.text import one_line
+
+LINK = "is a symbolic link"
+MOST_BUILT_BYTES = 2**28
+MOST_NAMED = 5  # files in one line
+LAST_DIGITS = 1e-6  # that numbers of another machine may differ by
+
+
+def look_beside(
+    leaderboard: Path, published: Path | None = None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Compare what lies beside the records with what `leaderboard build` and `add` write.
+
+    Args:
+        leaderboard: its folder.
+        published: another one; what is byte for byte as there is taken for what it is.
+
+    Returns:
+        Of each wrong file its name and why, links included, which are not followed; and the names
+        of files that nothing here writes, and that nobody looks at.
+    """
+    names = list(_names(leaderboard))
+    wrong = [(name, LINK) for name in names if (leaderboard / name).is_symlink()]
+    own = [name for name in names if _is_derived(name) and (name, LINK) not in wrong]
+    changed = [n for n in own if published is None or not _is_same(leaderboard / n, published / n)]
+    made = dict(_made(leaderboard)) if any(name != SCHEMA for name in changed) else {}
+    made[SCHEMA] = json.dumps(record_schema(), indent=2, sort_keys=True) + "\n"
+    wrong += [
+        (name, why)
+        for name in changed
+        if name in made and (why := _why_wrong(leaderboard / name, name, made[name]))
+    ]
+    known = {INDEX, *(name for name, _ in wrong), *(set(own) - set(changed)), *made}
+    return wrong, [name for name in names if name not in known]
+
+
+def _why_wrong(path: Path, name: str, made: str) -> str:
+    """How a file differs from what was made, or nothing."""
+    try:
+        text = read_bounded(path, MOST_BUILT_BYTES).decode(errors="replace")
+    except Refused as error:
+        return str(error)
+    maker = "add" if name == SCHEMA else "build"
+    return (
+        "" if _agree(name, text, made) else f"is not what 'rlcondense leaderboard {maker}' writes"
+    )
+
+
+def changed_pictures(published: Path, here: Path) -> Iterator[tuple[str, str]]:
+    """Published pictures that are missing or not the same, and which of it they are."""
+    folder = published / PICTURES
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        other = here / PICTURES / path.name
+        if not (other.exists() or other.is_symlink()):
+            yield f"{PICTURES}/{path.name}", "is missing"
+        elif not _is_same(path, other, MOST_PICTURE_BYTES):
+            yield f"{PICTURES}/{path.name}", "is another picture"
+
+
+def _names(leaderboard: Path) -> Iterator[str]:
+    """What lies in a leaderboard's folder and its tables', but for records and pictures."""
+    for path in sorted(leaderboard.iterdir()):
+        if path.is_symlink() or path.name not in (RESULTS, PICTURES, TABLES):
+            yield path.name
+        elif path.name == TABLES and path.is_dir():
+            yield from (f"{TABLES}/{inner.name}" for inner in sorted(path.iterdir()))
+
+
+def _is_derived(name: str) -> bool:
+    return name in (SCHEMA, BOARD) or name.startswith(f"{TABLES}/")
+
+
+def _made(leaderboard: Path) -> Mapping[str, str]:
+    """What `build` writes, by name; nothing where that cannot be told."""
+    try:
+        records, _ = publishable_results(leaderboard / RESULTS)
+        board = build_board(comparable(records)[0])
+    except RLCondenseError:  # what is wrong with the records is told elsewhere
+        return {}
+    return built_files(board)
+
+
+def _is_same(a: Path, b: Path, most: int = MOST_BUILT_BYTES) -> bool:
+    """Whether two plain files have the same bytes."""
+    try:
+        return read_bounded(a, most) == read_bounded(b, most)
+    except Refused:
+        return False
+
+
+def _agree(name: str, told: str, made: str) -> bool:
+    """Whether a file says what was made; JSON may differ in the last digits of its numbers."""
+    if told == made:
+        return True
+    if name != BOARD:
+        return False
+    try:
+        return _near(parse_json(told.encode()), parse_json(made.encode()))
+    except (Refused, CorruptArtifact):
+        return False
+
+
+def _near(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_near(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_near, a, b))
+    if isinstance(a, float) and isinstance(b, (int, float)):
+        return isclose(a, b, rel_tol=LAST_DIGITS, abs_tol=LAST_DIGITS)
+    return bool(a == b)
+
+
+def listed(names: list[str]) -> str:
+    """A few names, fit for a terminal, and how many more there are."""
+    few = ", ".join(one_line(name) for name in names[:MOST_NAMED])
+    return few if len(names) <= MOST_NAMED else f"{few} and {len(names) - MOST_NAMED} more"

@@ -1,0 +1,342 @@
+"""Every command that reads a file of somebody else's, on sound files that were mutated.
+
+Whatever is in them, a command ends soon, with a result or with one line and exit code 2, and never
+in a traceback. `make fuzz` tries for ten minutes, from another seed each time; what it finds,
+hypothesis makes small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from click.testing import CliRunner
+from hypothesis import strategies as st
+from safetensors.numpy import load
+
+from rlcondense import catalogue
+from rlcondense.cli import main
+from rlcondense.datasets.traces import TraceDataset
+from rlcondense.running.cell import Cell
+from rlcondense.running.store import content_sha256
+from tests.fuzz.mutations import damaged, mutated, mutated_arrays, toml
+
+pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or 60)
+SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**6))
+LONGEST = 60  # seconds of one command on a processor
+ROUND = 20  # inputs between two looks at the clock
+QUICK = ["--task", "cartpole", "--seeds", "1", "--episodes", "1"]
+TRACE = "fuzz/trace-v0"
+SUITE = """
+summary = "a small suite"
+tasks = ["cartpole"]
+methods = ["random", {id = "full", config = {labels = "hard"}}, {id = "bc-10", percent = 5, unit = "episodes"}]
+sizes = [4, 8]
+learners = [{id = "bc", config = {updates = 2, network = "mlp", width = 8}}]
+condensation_seeds = 2
+learner_seeds = 1
+episodes = 2
+references = true
+cells = [{tasks = ["acrobot"], methods = ["random"], sizes = [3]}]
+exclude = [{method = "random", size = 8}]
+"""  # noqa: E501
+
+
+ENDINGS: Counter[int] = Counter()  # exit codes of all commands
+
+
+class Took(Exception):
+    """A command has not come to an end."""
+
+
+@contextlib.contextmanager
+def _impatient(timer: int, seconds: float) -> Iterator[None]:
+    """Raise within after so many seconds of a timer: on the clock, or of the processor."""
+
+    def late(*_: object) -> None:
+        raise Took(f"it has not ended after {seconds} seconds")
+
+    kind = signal.SIGALRM if timer == signal.ITIMER_REAL else signal.SIGPROF
+    before = signal.signal(kind, late)
+    signal.setitimer(timer, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(timer, 0)
+        signal.signal(kind, before)
+
+
+def call(*arguments: str) -> None:
+    """Run a command, and fail unless it ends as one should."""
+    with _impatient(signal.ITIMER_PROF, LONGEST), _impatient(signal.ITIMER_REAL, 10 * LONGEST):
+        done = CliRunner().invoke(main, list(arguments))
+    said = f"rlcondense {' '.join(arguments)}"
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise AssertionError(f"{said} ended in a traceback") from done.exception
+    assert done.exit_code in (0, 1, 2), said
+    ENDINGS[done.exit_code] += 1
+    if done.exit_code == 2:
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, f"{said} said {lines}"
+        assert lines[0].startswith("Error: "), said
+    assert done.exit_code == 0 or done.output.strip(), f"{said} failed without a word"
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.output), (
+        f"{said} wrote to a terminal"
+    )
+    assert not re.search(r"^::", done.output, re.MULTILINE), f"{said} spoke to a CI"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Sound files, to be mutated.
+
+    Attributes:
+        root: a folder of theirs: `results`, `board`, `condensed`, `policies`, `trace`.
+    """
+
+    root: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """A record of a method."""
+        read = (json.loads(path.read_text()) for path in (self.root / "results/records").iterdir())
+        return next(record for record in read if record["cell"]["method"]["id"] == "random")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    root = tmp_path_factory.mktemp("samples")
+    results = ["--results", str(root / "results")]
+    quick = [*QUICK[:-1], "2", "--set", "learner.updates=2", *results]
+    call("run", "--method", "random", "--size", "6", *quick, "--keep-policies")
+    call("leaderboard", "add", str(root / "results"), "--leaderboard", str(root / "board"))
+    call("leaderboard", "build", str(root / "board"))
+    [policies, *_] = (root / "results" / "policies").iterdir()
+    shutil.copytree(policies, root / "policies")
+    call("condense", "--method", "init-only", "--task", "cartpole", "--size", "4",
+         "--out", str(root / "condensed"))  # fmt: skip
+    call("dataset", "collect", "breakout", "--kind", "random", "--episodes", "20",
+         "--out", str(root / "trace.safetensors"))  # fmt: skip
+    return Samples(root)
+
+
+Try = Callable[[Path, st.DataObject], None]
+
+
+def records(samples: Samples) -> Try:
+    """A record on a leaderboard, in a results folder and by itself."""
+    sound = samples.record
+    other = str(next((samples.root / "results/records").iterdir()))
+    text = json.dumps(sound).encode()
+
+    def attempt(folder: Path, data: st.DataObject) -> None:
+        record, content = sound, b""
+        if data.draw(st.integers(0, 9)):
+            record = data.draw(mutated(sound))
+            content = json.dumps(_sealed(record, data.draw(st.booleans()))).encode()
+        else:
+            content = data.draw(damaged(text))
+        command = data.draw(st.sampled_from(["verify", "against", "build", "add", "diff", "compare",
+                                             "run", "status", "sweep"]))  # fmt: skip
+        name = f"{record.get('cell_id') if isinstance(record, dict) else 'x'}.json"
+        name = name if re.fullmatch(r"[0-9a-f]{16}\.json", name) else f"{sound['cell_id']}.json"
+        if command in ("run", "status", "sweep"):
+            shutil.copytree(samples.root / "results", folder / "r")
+            (folder / "r/records" / name).write_bytes(content)
+            results = ["--results", str(folder / "r")]
+            if command == "run":
+                quick = [*QUICK[:-1], "2", "--set", "learner.updates=2", *results]
+                call("run", "--method", "random", "--size", "6", *quick)
+                return
+            (folder / "s.toml").write_text(SUITE)
+            extra = ["--dry-run"] if command == "sweep" else ["--table", "--costs", "--rates"]
+            call(command, str(folder / "s.toml"), *extra, *results)
+            return
+        board = folder / "board"
+        shutil.copytree(samples.root / "board", board)
+        file = board / "results" / name
+        file.write_bytes(content)
+        pub = str(samples.root / "board")
+        if command == "compare":
+            call("compare", str(file), other)
+        elif command == "add":
+            call("leaderboard", "add", str(board / "results"), "--leaderboard", str(folder / "new"))
+        elif command == "diff":
+            call("leaderboard", "diff", pub, str(board))
+        elif command == "against":
+            call("leaderboard", "verify", str(board), "--against", pub)
+        elif command == "build":
+            call("leaderboard", "build", str(board), "--site", str(folder / "site"))
+        else:
+            call("leaderboard", "verify", str(file))
+
+    return attempt
+
+
+def _sealed(record: Any, anew: bool) -> Any:
+    """A record whose checksums are right again, so that more than those is looked at."""
+    if not anew or not isinstance(record, dict):
+        return record
+    with contextlib.suppress(Exception):  # its cell may be none any more
+        record = {**record, "cell_id": Cell.from_json(record["cell"]).id}
+    with contextlib.suppress(Exception):
+        record = {**record, "content_sha256": content_sha256(record)}
+    return record
+
+
+def condensed(samples: Samples) -> Try:
+    """A condensed set: its report, its arrays, or both."""
+    folder = samples.root / "condensed"
+    report, text = json.loads((folder / "report.json").read_text()), (folder / "report.json")
+    arrays = load((folder / "condensed.safetensors").read_bytes())
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        shutil.copytree(folder, here / "d")
+        which = data.draw(st.sampled_from(["report", "arrays", "both", "bytes"]))
+        said = report
+        if which in ("report", "both"):
+            said = data.draw(mutated(report))
+        if isinstance(said, dict):  # or nothing but the checksum would be looked at
+            said = {k: v for k, v in said.items() if k != "sha256"}
+        (here / "d/report.json").write_text(json.dumps(said))
+        if which in ("arrays", "both"):
+            (here / "d/condensed.safetensors").write_bytes(data.draw(mutated_arrays(arrays)))
+        if which == "bytes":
+            (here / "d/report.json").write_bytes(data.draw(damaged(text.read_bytes())))
+        _look_at(here / "d", here, data, samples)
+
+    return attempt
+
+
+def policies(samples: Samples) -> Try:
+    """Policies: their networks, their weights, or both."""
+    folder = samples.root / "policies"
+    config = json.loads((folder / "policies.json").read_text())
+    arrays = load((folder / "policies.safetensors").read_bytes())
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        shutil.copytree(folder, here / "d")
+        which = data.draw(st.sampled_from(["config", "arrays", "both", "bytes"]))
+        if which in ("config", "both"):
+            (here / "d/policies.json").write_text(json.dumps(data.draw(mutated(config))))
+        if which in ("arrays", "both"):
+            (here / "d/policies.safetensors").write_bytes(data.draw(mutated_arrays(arrays)))
+        if which == "bytes":
+            content = (folder / "policies.json").read_bytes()
+            (here / "d/policies.json").write_bytes(data.draw(damaged(content)))
+        _look_at(here / "d", here, data, samples)
+
+    return attempt
+
+
+def _look_at(folder: Path, here: Path, data: st.DataObject, samples: Samples) -> None:
+    """Evaluate or show a folder in one of the ways there are."""
+    command = data.draw(st.sampled_from(["evaluate", "show", "json", "png", "transfer", "curves"]))
+    results = ["--results", str(samples.root / "evaluated")]
+    if command == "evaluate":
+        call("evaluate", str(folder), *QUICK, "--set", "learner.updates=1", *results)
+    elif command == "transfer":
+        call("transfer", str(folder), "--learner", "bc:updates=1", *QUICK, *results)
+    elif command == "curves":
+        call("curves", str(folder))
+    else:
+        call("show", str(folder), *{"show": [], "json": ["--json"],
+                                    "png": ["--png", str(here / "x.png")]}[command])  # fmt: skip
+
+
+class FuzzedTrace(TraceDataset):
+    """A trace that lies where it is told."""
+
+    task = "breakout"
+
+    def __init__(self, id: str, path: str = "") -> None:
+        self.path = Path(path)
+
+
+def traces(samples: Samples) -> Try:
+    """A trace that a dataset is built from."""
+    content = (samples.root / "trace.safetensors").read_bytes()
+    arrays = load(content)
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        (here / "t.safetensors").write_bytes(data.draw(mutated_arrays(arrays)))
+        catalogue.register(
+            "datasets", TRACE, f"{__name__}:FuzzedTrace", path=str(here / "t.safetensors")
+        )
+        call("dataset", "build", TRACE, "--rebuild")
+        call("dataset", "show", TRACE)
+
+    return attempt
+
+
+def suites(samples: Samples) -> Try:
+    """A suite, planned and looked up."""
+    sound = tomllib.loads(SUITE)
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        if data.draw(st.integers(0, 5)):
+            text = toml(data.draw(mutated(sound)))
+            content = text.encode(errors="surrogatepass")
+        else:
+            content = data.draw(damaged(SUITE.encode()))
+        (here / "s.toml").write_bytes(content)
+        results = ["--results", str(samples.root / "results")]
+        call("sweep", str(here / "s.toml"), "--dry-run", *results)
+        call("status", str(here / "s.toml"), *results)
+
+    return attempt
+
+
+KINDS = (records, condensed, policies, traces, suites)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_mutated_file_ends_no_command_in_a_traceback(
+    kind: Callable[[Samples], Try],
+    samples: Samples,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    attempt, inputs = kind(samples), 0
+    ENDINGS.clear()
+
+    def once(data: st.DataObject) -> None:
+        here = tmp_path / "here"
+        shutil.rmtree(here, ignore_errors=True)
+        here.mkdir()
+        nonlocal inputs
+        inputs += 1
+        attempt(here, data)
+
+    ends, rounds = time.monotonic() + SECONDS / len(KINDS), 0
+    while time.monotonic() < ends:
+        checked = hypothesis.given(st.data())(once)
+        checked = hypothesis.settings(
+            max_examples=ROUND,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )(checked)
+        hypothesis.seed(SEED + rounds)(checked)()
+        rounds += 1
+    codes = ", ".join(f"{ENDINGS[code]} ended with {code}" for code in sorted(ENDINGS))
+    said = f"{kind.__name__}: {inputs} inputs from seed {SEED}; {ENDINGS.total()} commands, {codes}"
+    record_property("fuzzed", said)
+    assert inputs

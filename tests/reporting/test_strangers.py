@@ -567,7 +567,7 @@ def test_bounds_hold_for_cells_and_budgets() -> None:
     cell = shipped()["cell"]
     for name, value in (("condensation_seed", 2**53 + 1), ("learner_seeds", [2**53 + 1])):
         with pytest.raises(BadConfig, match="must be a whole number"):
-            Cell.from_json({**cell, name: value})
+            Cell.from_json({**cell, name: value}).checked()
     with pytest.raises(BadConfig, match="one of 16,610 bits"):
         Budget(size=10**5000)
     with pytest.raises(BadConfig, match="seeds must be a whole number"):

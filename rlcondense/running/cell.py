@@ -45,7 +45,12 @@ class Cell:
     learner_seeds: tuple[int, ...]
     evaluation: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
+    def checked(self) -> Cell:
+        """The cell, if its seeds and counts are such as a record may hold.
+
+        Raises:
+            BadConfig: one is out of range.
+        """
         check_whole(self.condensation_seed, "condensation seed")
         check_whole(len(self.learner_seeds), "learner seeds", least=1, most=MOST_LEARNER_SEEDS)
         for seed in self.learner_seeds:
@@ -53,6 +58,7 @@ class Cell:
         for name in ("environments", "quota"):
             check_whole(self.evaluation.get(name, 1), f"evaluation's {name}", least=1)
         check_whole(self.evaluation.get("seed", 0), "evaluation's seed", most=MOST_EVALUATION_SEED)
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain values."""
@@ -111,7 +117,7 @@ def method_cell(
         condensation_seed=condensation_seed,
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
-    )
+    ).checked()
 
 
 def blind_policies(learner: Learner[Any]) -> list[str]:
@@ -150,7 +156,7 @@ def policy_cell(
         condensation_seed=0,
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
-    )
+    ).checked()
 
 
 def named_json(part: Method[Any] | Learner[Any]) -> dict[str, Any]:

@@ -715,7 +715,7 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
         condensation_seed=data.report.seed if data.report else 0,
         learner_seeds=bench.seeds,
         evaluation=evaluation_json(bench.protocol),
-    )
+    ).checked()
     key = _key(bench, None, bench.learner)
     return _cached(bench, cell, key, lambda: _learned(bench, cell, data))
 

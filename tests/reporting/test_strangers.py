@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import shutil
@@ -342,11 +343,15 @@ def nested(*path: str, value: Any) -> Change:
     return change
 
 
+SEEDS = itertools.count(9)
+
+
 def at_seed(*changes: Change) -> Change:
-    """Changes of a record that is of another condensation seed, and so of another file."""
+    """Changes of a record that is of a condensation seed of its own, and so of another file."""
+    seed = next(SEEDS)
 
     def change(record: Record) -> None:
-        _other_returns(record, 9)
+        _other_returns(record, seed)
         for one in changes:
             one(record)
 
@@ -396,6 +401,7 @@ def test_a_board_is_built_without_the_bad_records_and_names_each(
     assert result.exit_code == 0, result.output
     told = {line.partition("results/")[2].partition(" ")[0] for line in result.stderr.splitlines()}
     assert told == names
+    assert len(names) == len(BAD)
     assert result.stdout.splitlines()[-1].startswith("6 records in ")
     strict = call("leaderboard", "build", str(board), "--strict")
     assert (strict.exit_code, len(strict.stderr.splitlines())) == (2, 1)
@@ -561,7 +567,7 @@ def test_bounds_hold_for_cells_and_budgets() -> None:
     cell = shipped()["cell"]
     for name, value in (("condensation_seed", 2**53 + 1), ("learner_seeds", [2**53 + 1])):
         with pytest.raises(BadConfig, match="must be a whole number"):
-            Cell.from_json({**cell, name: value})
+            Cell.from_json({**cell, name: value}).checked()
     with pytest.raises(BadConfig, match="one of 16,610 bits"):
         Budget(size=10**5000)
     with pytest.raises(BadConfig, match="seeds must be a whole number"):
@@ -574,7 +580,7 @@ def test_a_bad_record_of_each_kind_costs_no_time(wrong: tuple[Path, set[str]]) -
     board, names = wrong
     honest = shipped()
     for seed in range(1000):
-        record = changed(honest, nested("cell", "condensation_seed", value=seed + 10))
+        record = changed(honest, nested("cell", "condensation_seed", value=seed + 100))
         put(board / "results", record)
     without = board.parent / "without"
     shutil.copytree(

@@ -1061,10 +1061,13 @@ def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) 
 
 def _print_returns(returns: dict[str, dict[str, Any]]) -> None:
     for split, value in returns.items():
-        echo(
-            f"{split:<8} {value['mean']:.3f} ± {value['standard_error']:.3f} "
-            f"(standard error over {value['episodes']} episodes)"
+        error = value["standard_error"]
+        spread = (
+            "one episode"
+            if error is None
+            else (f"± {error:.3f} (standard error over {value['episodes']} episodes)")
         )
+        echo(f"{split:<8} {value['mean']:.3f} {spread}")
 
 
 def _quartiles(quartiles: Sequence[float]) -> str:

@@ -243,7 +243,7 @@ def parse_json(content: bytes) -> Any:
             content.decode(),
             parse_constant=_no_constant,
             parse_float=_finite,
-            parse_int=_int64 if _MANY_DIGITS.search(content) else None,
+            parse_int=_of_64_bits if _MANY_DIGITS.search(content) else None,
             object_pairs_hook=_no_duplicates,
         )
         if _HALF_PAIR.search(content):
@@ -279,8 +279,8 @@ def _no_constant(name: str) -> float:
     raise Refused(f"holds {name}, which is no JSON")
 
 
-def _int64(digits: str) -> int:
-    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+def _of_64_bits(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
         raise Refused(f"holds a number that is too large: {shown(digits)}")
     return int(digits)
 

@@ -6,6 +6,7 @@ what a record holds are its schema's too, so that what runs can be published.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +94,8 @@ def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -
     Raises:
         BadConfig: it is none; names the bounds.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not least <= value <= most:
         asked = f"a whole number from {least:,} to {most:,}"
         raise BadConfig(f"{name} must be {asked}, not {_cut(value)}")
 

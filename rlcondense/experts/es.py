@@ -172,7 +172,7 @@ def evolve_to(
             "environment": {
                 k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
             },
-            "returns": {split: asdict(estimate) for split, estimate in returns.items()},
+            "returns": {split: estimate.to_json() for split, estimate in returns.items()},
             "curve": dict(found.curve),
         }
         found.policies.save(out)

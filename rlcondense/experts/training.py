@@ -230,7 +230,7 @@ def _estimate(
     scores = evaluate(
         policies, task, split, protocol=protocol, num_threads=threads, progress=progress
     )
-    return asdict(scores.estimate())
+    return scores.estimate().to_json()
 
 
 class _Watched(NetworkPolicies):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import gymnasium
@@ -22,6 +23,11 @@ class ReturnEstimate:
     mean: float
     standard_error: float
     episodes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The estimate as plain values; None is the error of a single episode, which has none."""
+        known = math.isfinite(self.standard_error)
+        return {**asdict(self), "standard_error": self.standard_error if known else None}
 
 
 def shared_levels(splits: Mapping[str, range]) -> range:

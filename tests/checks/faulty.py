@@ -215,7 +215,7 @@ class GpuGreedy(Random):
 
 
 class Quitter(Random):
-    """there_are_no_warnings: SystemExit"""
+    """there_are_no_warnings: PluginExit"""
 
     def _condense(self, problem: Problem) -> Condensation:
         raise SystemExit(0)

@@ -53,7 +53,7 @@ def test_a_mixed_dataset_is_equal_parts_of_five_policies_along_training(
 
 
 def test_too_short_a_training_cannot_be_mixed(task: Task) -> None:
-    with pytest.raises(BadConfig, match="too few snapshots for 5"):
+    with pytest.raises(BadConfig, match="too few snapshots for 3"):
         mixed_policies({0: random_network(), 64: random_network()}, task)
 
 

@@ -232,7 +232,10 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--device", "cuda:9"], "device must be auto, cpu or cuda"),
         (["show", "gradmach"], "did you mean 'gradmatch'"),
         (["evaluate", "nowhere"], "unknown policy or folder 'nowhere'"),
-        (["expert", "evaluate", "dodgeball-hard"], "unknown expert of task 'procgen/dodgeball-hard-v0'"),
+        (
+            ["expert", "evaluate", "dodgeball-hard"],
+            "unknown expert of task",
+        ),
         (["dataset", "show", "tests/none-v0"], "unknown dataset"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -379,14 +379,14 @@ def test_settings_reach_d3rlpy_and_bad_ones_are_one_clear_error(walks: Transitio
         with pytest.raises(RLCondenseError, match=message):
             make_learner(id_, **settings)
     box = _everything(sample_box_data(), SampleBoxTask())
-    with pytest.raises(BadConfig, match="invalid policy_type"):
+    with pytest.raises(BadConfig, match="policy_type must be one of"):
         make_learner("d3rlpy-bc", policy_type="odd").fit(box, task=SampleBoxTask(), seeds=[0])
 
 
 @pytest.mark.parametrize("id_", ["discrete-sac", "dqn", "discrete-bc"])
 def test_divergence_is_one_clear_error(id_: str, walks: TransitionDataset) -> None:
     rates = {"discrete-sac": ("actor_learning_rate", "critic_learning_rate")}
-    huge = dict.fromkeys(rates.get(id_, ("learning_rate",)), 1e30)
+    huge = dict.fromkeys(rates.get(id_, ("learning_rate",)), 1e10)
     learner = make_learner(id_, **MLP, **huge, updates=20)
     with pytest.raises(RLCondenseError, match=f"^learner '{id_}' diverged with seed 3 .try a sm"):
         learner.fit(_subset(walks, GRID, 50), task=GRID, seeds=[3])

@@ -14,11 +14,11 @@ from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.cloning import row_losses
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
+from rlcondense.experts import zoo
 from rlcondense.experts.zoo import Expert
 from rlcondense.making import (
     default_dataset,
     load_dataset,
-    load_expert,
     make_method,
     make_task,
 )
@@ -183,7 +183,9 @@ def test_light2024_moves_pixels_as_little_as_the_authors_code_does(
     """
     data = replace(tiny, actions=np.full(len(tiny), 4), known_sha256="")
     method = make_method("gradmatch-light2024", iterations=10, real_batch=32)
-    report = method.condense(data, task=task, budget=10, expert=load_expert("starpilot")).report
+    report = method.condense(
+        data, task=task, budget=10, expert=zoo.load_expert("procgen/starpilot-easy-v0")
+    ).report
     assert report is not None
     assert report.displacement is not None
     assert 1e-10 < report.displacement.mean < 1e-6
@@ -195,7 +197,8 @@ def test_light2024_moves_starpilots_frames_by_the_authors_figures_in_proportion(
     """A hundredth of what theirs does in 1000 iterations: 1.7e-8 on average, 1.9e-5 at most."""
     task = make_task("starpilot-light2024")
     method = make_method("gradmatch-light2024", iterations=10, real_batch=32)
-    data, expert = load_dataset(default_dataset(task)), load_expert("starpilot")
+    data = load_dataset(default_dataset(task))
+    expert = zoo.load_expert("procgen/starpilot-easy-v0")
     report = method.condense(data, task=task, budget=150, expert=expert).report
     assert report is not None
     assert report.displacement is not None
@@ -235,7 +238,7 @@ def test_light2024_gradients_of_few_frames_are_computed_once(
     tiny: TransitionDataset, task: Task
 ) -> None:
     """Where a batch takes all of an action's frames, sampling it anew changes nothing."""
-    few = make_method("gradmatch-light2024", iterations=3, real_batch=10**6)
+    few = make_method("gradmatch-light2024", iterations=3, real_batch=65_536)
     report = few.condense(tiny, task=task, budget=15, expert=EXPERT).report
     assert report is not None
     assert report.cost.gradient_evaluations == len(tiny) + 4 * 15

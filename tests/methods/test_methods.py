@@ -129,7 +129,9 @@ def test_real_valued_targets_are_kept_and_checked(task: Task, tmp_path: Path) ->
     assert again.sha256 == data.sha256 != replace(data, targets=None).sha256
     check_rows(again.arrays(), task, "theirs")
     narrow = replace(data, targets=targets[:, :3])
-    with pytest.raises(CorruptArtifact, match=r"gave targets of \(3,\), not 15"):
+    with pytest.raises(
+        CorruptArtifact, match=r"gave targets of type float32 and shape \(3,\), not 15"
+    ):
         check_rows(narrow.arrays(), task, "theirs")
 
 
@@ -342,6 +344,5 @@ def test_continuous_actions_are_selected_or_refused() -> None:
     kept = make_method("random").condense(data, task=task, budget=30)
     assert kept.label_kind == "continuous"
     assert kept.actions.shape == (30, 2)
-    for id_ in ("random-balanced", "k-center"):
-        with pytest.raises(BadConfig, match="discrete actions"):
-            make_method(id_).condense(data, task=task, budget=30)
+    with pytest.raises(BadConfig, match="discrete actions"):
+        make_method("random-balanced").condense(data, task=task, budget=30)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_a_run_gives_the_method_and_its_reference_rows(tmp_path: Path) -> None:
     record = result.record
     assert record["cell"]["method"] == {
         "id": "gradmatch",
-        "config": {**asdict(GradMatchConfig()), **GRADMATCH},
+        "config": {**config_json(GradMatchConfig()), **GRADMATCH},
     }
     for split in ("seen", "heldout"):
         assert len(record["returns"][split]) == 2
@@ -283,7 +283,7 @@ def test_new_processes_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         command = [*COMMAND, "--set", "iterations=2", "--results", str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stderr == ""
+        assert "Error" not in done.stderr  # but progress, where it takes its time
         printed = json.loads(done.stdout)
         for record in [printed["record"], *printed["references"]]:
             for measured in MEASURED:
@@ -362,7 +362,9 @@ def test_the_halves_equal_the_whole(tmp_path: Path) -> None:
     )
     assert parts.record["returns"] == whole.record["returns"]
     assert parts.record["cell"]["method"]["id"] == "condensed:random"
-    assert [r["cell"]["method"]["id"] for r in parts.references][-2:] == ["random", "full"]
+    assert [r["cell"]["method"]["id"] for r in parts.references][-3:] == [
+        "random", "full-converged", "full"
+    ]  # fmt: skip
 
 
 def test_policies_in_a_folder_and_reference_policies_are_evaluated(tmp_path: Path) -> None:
@@ -423,7 +425,7 @@ def test_policies_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_diverged_learner_is_a_failed_cell_and_not_a_number(tmp_path: Path) -> None:
-    settings = {**QUICK["learner_settings"], "learning_rate": 1e30}
+    settings = {**QUICK["learner_settings"], "learning_rate": 1e10}
     result = quick(tmp_path, references=False, learner_settings=settings)
     assert result.record["status"] == "failed"
     assert "diverged" in result.record["reason"]

@@ -136,16 +136,16 @@ def test_excludes_leave_out_what_agrees_with_all_they_say() -> None:
 
 
 def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
-    planned = plan(tasks=["starpilot", "heist"], methods=["random", "nobodys-method"])
+    planned = plan(tasks=["starpilot", "heist-hard"], methods=["random", "nobodys-method"])
     absent = {p.text: p.absent for p in planned if p.absent}
     assert (
         "unknown method 'nobodys-method'" in absent["procgen/starpilot-easy-v0 nobodys-method bc"]
     )
-    assert "no dataset is shipped" in absent["procgen/heist-easy-v0"]
+    assert "no dataset is shipped" in absent["procgen/heist-hard-v0"]
     assert any(p.cell for p in planned)
     plan(methods=["random", "nobodys-method"], exclude=[{"method": "nobodys-method"}])
     with pytest.raises(BadConfig, match="nothing of suite 's' can be computed"):
-        plan(tasks=["heist"])
+        plan(tasks=["heist-hard"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense import catalogue
-from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.policies import random_policies
 from rlcondense.reporting.schema import what_is_wrong
@@ -206,7 +206,7 @@ def test_a_reward_may_be_a_number_of_numpys_and_no_vector(monkeypatch: pytest.Mo
     played = play(DRIFT)
     assert (played.returns == 2 * played.lengths).all()
     pay(monkeypatch, np.zeros(2))
-    with pytest.raises(BadConfig, match="a reward must be a number"):
+    with pytest.raises(CorruptArtifact, match="not one number"):
         play(DRIFT)
 
 

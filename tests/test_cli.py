@@ -42,7 +42,7 @@ def test_run_prints_the_table_and_where_the_record_lies(tmp_path: Path) -> None:
     assert Path(record.strip()).is_file()
     assert (Path(condensed.strip()) / "report.json").is_file()
     second = call(*RUN, *results)
-    assert "4 of them read back" in second.stdout
+    assert "5 of them read back" in second.stdout
 
 
 def test_run_json_is_a_record_and_its_references(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     again = call(*arguments, "--json")
     printed = json.loads(again.stdout)
-    assert set(printed["rows"]) == {"random-balanced", "random", "full"}
+    assert set(printed["rows"]) == {"random-balanced", "random", "full-converged", "full"}
     for row in printed["rows"].values():
         for records in row.values():
             assert records[0]["status"] == "done"

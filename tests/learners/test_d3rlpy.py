@@ -383,10 +383,10 @@ def test_settings_reach_d3rlpy_and_bad_ones_are_one_clear_error(walks: Transitio
         make_learner("d3rlpy-bc", policy_type="odd").fit(box, task=SampleBoxTask(), seeds=[0])
 
 
-@pytest.mark.parametrize("id_", ["discrete-sac", "dqn", "discrete-bc"])
+@pytest.mark.parametrize("id_", ["discrete-sac", "discrete-bc"])
 def test_divergence_is_one_clear_error(id_: str, walks: TransitionDataset) -> None:
     rates = {"discrete-sac": ("actor_learning_rate", "critic_learning_rate")}
-    huge = dict.fromkeys(rates.get(id_, ("learning_rate",)), 1e10)
+    huge = dict.fromkeys(rates.get(id_, ("learning_rate",)), 1e11)
     learner = make_learner(id_, **MLP, **huge, updates=20)
     with pytest.raises(RLCondenseError, match=f"^learner '{id_}' diverged with seed 3 .try a sm"):
         learner.fit(_subset(walks, GRID, 50), task=GRID, seeds=[3])

@@ -42,7 +42,6 @@ def digits() -> Held:
         truncations=np.zeros(n, bool),
         episode_ids=np.arange(n),
         steps=np.zeros(n, np.int64),
-        level_seeds=np.arange(n),
         id="tests/digits",
         task=Digits.id,
     )

@@ -474,7 +474,8 @@ def test_a_task_without_a_dataset_is_swept_verified_and_transferred(tmp_path: Pa
         "hades-f", "hades-r", "random-policy"
     ]  # fmt: skip
     assert {r["status"] for r in records} == {"done"}
-    assert not verify(tmp_path / "results").findings
+    # So few pairs and generations may end in policies that act alike.
+    assert {f.check for f in verify(tmp_path / "results").findings} <= {"duplicate"}
     [kept, *_] = (tmp_path / "results/condensed").iterdir()
     transfer = [
         "transfer", "--task", "cartpole-long", "--seeds", "2", "--episodes", "2",

@@ -94,7 +94,7 @@ def suite_file(folder: Path, body: str) -> Path:
 
 
 SMALL = f'methods = ["random", {GRADMATCH}, "bc-25"]\nsizes = [10, 12]\n'
-CELLS = 9  # of SMALL: two policies, random and gradmatch twice, bc-25 and its random, full
+CELLS = 10  # of SMALL: two policies, random and gradmatch twice, bc-25 and its random, full twice
 
 
 def command(suite: Path, results: Path, *options: str) -> list[str]:
@@ -289,7 +289,7 @@ def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     assert "boom 10 bc seed 0: failed (RuntimeError: boom)" in done.stderr
     assert "ended by signal SIGKILL; it is begun again" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
-    assert "5 done, 2 failed, 1 not-installed" in done.stdout
+    assert "6 done, 2 failed, 1 not-installed" in done.stdout
     failed = [
         record
         for path in results.glob("records/*.json")
@@ -306,7 +306,7 @@ def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     assert only.returncode == 1  # what failed has failed, still
     assert stamps(results) == before
     again = run(suite, results, "--only", "failed", "--max-failures", "5", *include)
-    assert "6 done, 1 failed, 1 not-installed; 2 computed" in again.stdout
+    assert "7 done, 1 failed, 1 not-installed; 2 computed" in again.stdout
 
 
 def test_two_drivers_compute_a_failing_cell_once(tmp_path: Path) -> None:
@@ -559,8 +559,8 @@ def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> N
     suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')))
     watching = Watching()
     result = sweep(suite, results=tmp_path / "r", workers=1, keep_policies=True, watcher=watching)
-    assert result.counts() == {"done": 4}
-    assert watching.begun == 4
+    assert result.counts() == {"done": 5}
+    assert watching.begun == 5
     assert "ended done, 0 left" in watching.said
     kept = list((tmp_path / "r" / "policies").iterdir())
     assert len(kept) == 2  # of random and of full: the policies beside them are not trained here

@@ -121,16 +121,17 @@ def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
     again = call(*arguments, "--json")
     printed = json.loads(again.stdout)
     assert set(printed["rows"]) == {"random-balanced", "random", "full-converged", "full"}
-    for row in printed["rows"].values():
-        for records in row.values():
-            assert records[0]["status"] == "done"
+    for name, row in printed["rows"].items():
+        # Which dqn does not train to the end.
+        expected = {"done", "skipped"} if name == "full-converged" else {"done"}
+        assert {records[0]["status"] for records in row.values()} == expected
     policies = [record["cell"]["method"]["id"] for record in printed["policies"]]
     assert policies == ["random-policy", "marginal-policy", "constant-policy"]
     assert len(list((tmp_path / "condensed").iterdir())) == 2  # once for all learners
     text = call(*arguments).stdout
     assert set(printed["rank_correlation"]) <= {arguments[-1]}
-    assert "9 cells in" in text
-    assert "9 read back" in text
+    assert "11 cells in" in text
+    assert "10 read back" in text
     for name in ("random-balanced", "random", "full", "marginal-policy", "random-policy"):
         assert f"\n{name}" in text
 

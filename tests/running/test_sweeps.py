@@ -563,7 +563,7 @@ def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> N
     assert watching.begun == 5
     assert "ended done, 0 left" in watching.said
     kept = list((tmp_path / "r" / "policies").iterdir())
-    assert len(kept) == 2  # of random and of full: the policies beside them are not trained here
+    assert len(kept) == 3  # of random and of full twice: those beside them are not trained here
     assert load_policies(kept[0]).num_policies == 2
 
 

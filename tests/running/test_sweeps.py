@@ -324,7 +324,7 @@ def test_two_drivers_compute_a_failing_cell_once(tmp_path: Path) -> None:
     for driver in drivers:
         assert "4 failed" in driver.communicate(timeout=200)[0]
         assert driver.returncode == 1
-    # What has failed before a driver plans is tried again: one may start some cells after the other.
+    # What failed before a driver plans is tried again: one may start some cells after the other.
     assert 4 <= len(journal(results)) < 8
 
 

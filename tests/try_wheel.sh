@@ -12,8 +12,8 @@ export PYTHONPATH="$away/site"
 "$python" -c "import rlcondense; assert rlcondense.__file__.startswith('$away'), rlcondense.__file__"
 "$python" -m rlcondense.cli list | grep -q procgen/starpilot-easy-v0
 "$python" -m rlcondense.cli show gradmatch >/dev/null
-"$python" -m rlcondense.cli sweep smoke --dry-run | grep -q "8 missing"
-"$python" -c "from rlcondense.experts.zoo import shipped_experts, load_expert; [load_expert(t) for t in shipped_experts()]"
+"$python" -m rlcondense.cli sweep smoke --dry-run | grep -q "9 missing"
+"$python" -c "from rlcondense.experts.zoo import shipped_experts, load_expert; [load_expert(e) for e in shipped_experts().values()]"
 "$python" -c "from rlcondense.reporting.site import _environment; _environment().get_template('index.html')"
 "$python" "$away/site/rlcondense/_catalogue/baselines/experts/students.py" --help >/dev/null
 test ! -e "$away/site/leaderboard"
@@ -34,7 +34,7 @@ grep "herding-demo .* ok" plugins.txt
 rlcondense check herding-demo > check.txt || { cat check.txt; exit 1; }
 tail -n 1 check.txt
 python -m pytest -q -p no:cacheprovider herding-demo
-rlcondense run --method herding-demo --task starpilot --size 50 --seeds 1 --episodes 4 \
-    --set learner.updates=20 --set learner.network=cnn4 > run.txt
+rlcondense run --method herding-demo --task jumper-plain --size 50 --seeds 1 --episodes 4 \
+    --set learner.updates=20 --set learner.network=compact > run.txt
 grep "^herding-demo" run.txt
 echo "the wheel works outside the checkout"

@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow fuzz lint type bench site package clean
+.PHONY: help demo test slow fuzz golden lint type bench site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
 	@echo "make test     the tests, on real Procgen and real Minari files"
 	@echo "make slow     the tests that take minutes"
 	@echo "make fuzz     mutated files of strangers to every command that reads them: ten minutes"
+	@echo "make golden   records, tables and site of two small suites against their kept hashes"
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run"
@@ -38,6 +39,9 @@ slow: $(READY)
 fuzz: SECONDS ?= 600
 fuzz: $(READY)
 	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) $(BIN)/pytest -q -n auto -m fuzz tests/fuzz
+
+golden: $(READY)
+	$(BIN)/python tests/golden/golden.py check
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -44,6 +44,8 @@ STUDENTS: Mapping[str, Mapping[str, Any]] = {
     "impala-patch2": {"network": "impala-patch2"},
     "impala-patch2, rate 0.001": {"network": "impala-patch2", "learning_rate": 1e-3},
     "impala-patch2, hard labels": {"network": "impala-patch2", "labels": "hard"},
+    "impala-patch2, 400 updates": {"network": "impala-patch2", "updates": 400},
+    "impala-patch4, 1600 updates": {"network": "impala-patch4", "updates": 1600},
     "impala-patch2, 2500 x 128": {"network": "impala-patch2", **LONG},
     "impala-patch4, 2500 x 128": {"network": "impala-patch4", **LONG},
 }

@@ -140,7 +140,9 @@ def risen(before: float, after: float) -> Finding | None:
     """The finding `loss-rose`, if it is one; a loss that is no number has not fallen."""
     if after <= before:
         return None
-    return _finding("loss-rose", after, before, f"matching loss {before:.4g} -> {after:.4g}")
+    return _finding(
+        "loss-rose", after, before, f"matching loss rose from {before:.4g} to {after:.4g}"
+    )
 
 
 def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Finding | None:

@@ -210,7 +210,7 @@ def test_a_record_that_hides_what_its_figures_say_is_refused() -> None:
     ((check, text),) = wrong(
         [finding("moved-nothing")], matching_loss={"before": 1.0, "after": 2.0}
     )
-    assert text == "report.findings lacks loss-rose: matching loss 1 -> 2"
+    assert text == "report.findings lacks loss-rose: matching loss rose from 1 to 2"
 
 
 def test_show_prints_findings_and_looks_at_sets_that_nobody_looked_at(tmp_path: Path) -> None:

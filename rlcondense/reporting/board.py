@@ -19,8 +19,9 @@ from rlcondense.catalogue import data_root
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import Refused
 from rlcondense.making import make_task
+from rlcondense.references import EXPERT, FLOOR, FLOORS
 from rlcondense.reporting.reading import read_record
-from rlcondense.reporting.rows import FLOORS, Group, Row, groups_of, plain
+from rlcondense.reporting.rows import Group, Row, groups_of, plain
 from rlcondense.reporting.schema import misshapen, unreadable
 from rlcondense.reporting.statistics import (
     STATISTICS,
@@ -496,7 +497,7 @@ def _scaled(
 
 def _span(group: Group, records: Mapping[str, Record]) -> tuple[float, float] | None:
     """What the random policy and the expert return, where the expert is above."""
-    rows = group.find("random-policy"), group.find("expert")
+    rows = group.find(FLOOR), group.find(EXPERT)
     if rows[0] is None or rows[1] is None:
         return None
     low, high = (_returns(row, records).mean(1) for row in rows if row is not None)

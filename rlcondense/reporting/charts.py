@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
+from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.reporting.statistics import Interval
 
 STYLES = 8  # colours, markers and dashes before they repeat
@@ -71,7 +72,7 @@ def interval_bar(
     def x(value: float) -> str:
         return _n(4 + (min(max(value, low), high) - low) * scale)
 
-    ticks = {"random-policy": "10v8", "marginal-policy": "0v8", "expert": "0v18"}
+    ticks = {FLOOR: "10v8", MARGINAL: "0v8", EXPERT: "0v18"}
     parts = [
         f'<path class="m m-{name}" d="M{x(marks[name])} {tick}"/>'
         for name, tick in ticks.items()

@@ -26,10 +26,10 @@ from rlcondense.making import configured, make_task
 from rlcondense.methods.base import Method
 from rlcondense.methods.detectors import reported_findings
 from rlcondense.policies import random_policies
-from rlcondense.reporting.rows import BLIND
+from rlcondense.references import BLIND, POLICIES
 from rlcondense.reporting.schema import KINDS, Record, what_is_wrong, wrong_rows
 from rlcondense.reporting.statistics import summarise
-from rlcondense.running.cell import REFERENCE_POLICIES, Cell, budget_text
+from rlcondense.running.cell import Cell, budget_text
 from rlcondense.running.store import content_sha256
 from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.tasks.levels import LevelTask
@@ -196,7 +196,7 @@ def _content(record: Record, known: Known) -> Iterator[str]:
 def _cell(record: Record, known: Known) -> Iterator[str]:
     cell = record["cell"]
     name, learner, budget = cell["method"]["id"], cell["learner"], cell["budget"]
-    is_policy = name in REFERENCE_POLICIES or name.startswith("policies:")
+    is_policy = name in POLICIES or name.startswith("policies:")
     if is_policy and not (learner is None and budget is None):
         yield f"policy {name!r} has neither a learner nor a budget"
     elif not is_policy and (learner is None or budget is None):
@@ -228,7 +228,7 @@ def _plugins(record: Record, known: Known) -> Iterator[str]:
     used = {"tasks": cell["task"], "methods": cell["method"]["id"]}
     if cell["learner"] is not None:
         used["learners"] = cell["learner"]["id"]
-    if used["methods"] in REFERENCE_POLICIES or used["methods"].startswith(MADE_ELSEWHERE):
+    if used["methods"] in POLICIES or used["methods"].startswith(MADE_ELSEWHERE):
         del used["methods"]
     foreign = [
         f"{group.removesuffix('s')} {name!r}"

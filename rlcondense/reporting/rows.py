@@ -14,7 +14,17 @@ import numpy.typing as npt
 from rlcondense import catalogue
 from rlcondense.errors import RLCondenseError
 from rlcondense.methods.detectors import EXPLANATIONS, reported_findings
-from rlcondense.references import WHOLE
+from rlcondense.references import (
+    BLIND,
+    BY_ID,
+    EXPERT,
+    FLOOR,
+    FLOORS,
+    MARGINAL,
+    POLICIES,
+    RANDOM_SUBSET,
+    WHOLE,
+)
 from rlcondense.reporting.statistics import (
     STATISTICS,
     Interval,
@@ -31,11 +41,8 @@ Record = Mapping[str, Any]
 ScoreRange = Callable[[str], tuple[float, float] | None]
 Means = dict[str, npt.NDArray[np.float64]]
 SPLITS = ("seen", "heldout")
-POLICIES = ("expert", "marginal-policy", "constant-policy", "random-policy")
-BLIND = ("marginal-policy", "constant-policy")
-FLOORS = ("random-policy", "marginal-policy", "random")
 NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
-UNMARKED = (*POLICIES, *WHOLE, "random")
+UNMARKED = tuple(BY_ID)
 # Of one set an interval is that of its students alone, and another set may lie anywhere: four pairs
 # by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
 LEAST_SETS = 2  # condensation seeds of a method that draws, for a verdict
@@ -165,7 +172,7 @@ class Row:
     @property
     def verdicts(self) -> dict[str, str]:
         """How it stands to each floor that it should beat; `unknown` without a record of it."""
-        if self.status != "done" or self.id in ("expert", "random-policy"):
+        if self.status != "done" or self.id in (EXPERT, FLOOR):
             return {}
         found = {a.floor: a.verdict for a in self.against}
         needed = 1 if self.id in BLIND else 3
@@ -362,7 +369,12 @@ def _beside(learned: Sequence[Record], policies: Sequence[Record]) -> list[Recor
     """The reference policies of students: the constant one is for those that act greedily."""
     said = learned[0]["cell"]["learner"]["config"].get("action_selection")
     greedy = any("greedy" in (said, record.get("action_selection")) for record in learned)
-    return [p for p in policies if greedy or p["cell"]["method"]["id"] != "constant-policy"]
+    return [p for p in policies if greedy or not _is_greedy_only(p)]
+
+
+def _is_greedy_only(record: Record) -> bool:
+    reference = BY_ID.get(record["cell"]["method"]["id"])
+    return reference is not None and reference.greedy_only
 
 
 def _place_key(cell: Mapping[str, Any]) -> str:
@@ -405,10 +417,9 @@ def _order(row: Sequence[Record]) -> tuple[Any, ...]:
     """Ceilings first, then the smallest first, the random subset last of its size, then floors."""
     cell = row[0]["cell"]
     name = cell["method"]["id"]
-    policies = {"marginal-policy": 3, "constant-policy": 4, "random-policy": 5}
-    first = {"expert": -1, "full-converged": 0, "full": 1, **policies}.get(name, 2)
+    place = BY_ID[name].place if name in BY_ID else 0
     settings = json.dumps(cell["method"]["config"], sort_keys=True)
-    return (first, _size(row) or 0, name == "random", name, settings)
+    return (place, _size(row) or 0, name == RANDOM_SUBSET, name, settings)
 
 
 def _size(row: Sequence[Record]) -> int | None:
@@ -501,8 +512,8 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         )
         for name, floor in floors.items()
     )
-    ceiling = _policy("expert", others)
-    bottom = _policy("random-policy", others)
+    ceiling = _policy(EXPERT, others)
+    bottom = _policy(FLOOR, others)
     heldout = student_interval(draft.heldout)
     share = None
     if ceiling is not None and bottom is not None and draft not in (ceiling, bottom):
@@ -522,7 +533,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         },
         normalised=_normalised(heldout, span),
         recovery=share,
-        gain=next((a.difference for a in against if a.floor == "random"), None),
+        gain=next((a.difference for a in against if a.floor == RANDOM_SUBSET), None),
         gap=student_interval(draft.means["seen"] - draft.means["heldout"]),
         against=against,
         rank=_rank(draft, others) if draft.trained else None,
@@ -540,16 +551,16 @@ def _policy(name: str, others: Sequence[_Draft]) -> _Draft | None:
 
 def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
     """What there is of the rows that a row should beat."""
-    if draft.id in ("random-policy", "expert"):
+    if draft.id in (EXPERT, FLOOR):
         return {}
-    found = {"random-policy": _policy("random-policy", others)}
+    found = {FLOOR: _policy(FLOOR, others)}
     # Who acts greedily without looking takes one action, which may be worth more than sampling.
     blind = [policy for name in BLIND if (policy := _policy(name, others)) is not None]
     if blind and draft.id not in BLIND:
-        found["marginal-policy"] = max(blind, key=lambda policy: float(policy.heldout.mean()))
-    if draft.trained and draft.id not in (*WHOLE, "random"):
-        alike = (d for d in others if d.id == "random" and d.done and _alike(d, draft))
-        found["random"] = next(alike, None)
+        found[MARGINAL] = max(blind, key=lambda policy: float(policy.heldout.mean()))
+    if draft.trained and draft.id not in (*WHOLE, RANDOM_SUBSET):
+        alike = (d for d in others if d.id == RANDOM_SUBSET and d.done and _alike(d, draft))
+        found[RANDOM_SUBSET] = next(alike, None)
     return {
         name: floor for name, floor in found.items() if floor is not None and floor is not draft
     }

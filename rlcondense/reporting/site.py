@@ -27,11 +27,10 @@ from rlcondense.files import (
     replace_file,
     slug,
 )
-from rlcondense.references import WHOLE
+from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
 from rlcondense.reporting.rows import (
-    POLICIES,
     SPLITS,
     UNMARKED,
     Group,
@@ -57,23 +56,6 @@ MOST_ROWS = 400  # on the first page; more of them are left to the pages of the 
 MOST_PICTURE_BYTES = 2_000_000
 DOWNLOADS = ("md", "tex", "csv")
 SPLIT_NAMES = {"seen": "seen levels", "heldout": "held-out levels"}
-FLOOR_NAMES = {
-    "random-policy": ("U", "the uniform random policy"),
-    "marginal-policy": ("M", "the marginal policy"),
-    "random": ("S", "the random subset of its size"),
-}
-SHORT_NAMES = {
-    "expert": "expert",
-    "marginal-policy": "marginal",
-    "constant-policy": "constant",
-    "random-policy": "uniform",
-}
-POLICY_SUMMARIES = {
-    "expert": "the expert of the dataset: the ceiling",
-    "marginal-policy": "samples the dataset's actions without looking at the observation",
-    "constant-policy": "always takes the dataset's most frequent action, or mean action",
-    "random-policy": "acts uniformly at random: the floor",
-}
 
 
 def check_site(out: Path) -> None:
@@ -184,7 +166,7 @@ def _environment() -> Environment:
     }  # fmt: skip
     environment.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
-        "splits": SPLIT_NAMES, "floors": FLOOR_NAMES, "signs": SIGNS,
+        "splits": SPLIT_NAMES, "floors": {name: BY_ID[name] for name in FLOORS}, "signs": SIGNS,
         "legend": LEGEND, "policies": POLICIES, "explanations": explanations,
     }  # fmt: skip
     return environment
@@ -487,7 +469,7 @@ class _Site:
     def summary(self, method: str) -> str:
         """What a method is, in a line."""
         entry = entries("methods").get(method)
-        return entry.summary if entry else POLICY_SUMMARIES.get(method, "")
+        return entry.summary if entry else BY_ID[method].summary if method in BY_ID else ""
 
     def _suite(self, suite: SuitePart) -> Pages:
         name = slug(suite.name)
@@ -696,7 +678,7 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
 
     done = [row for row in group.rows if row.returns is not None and not row.is_policy]
     returns = _policy_returns(group, "heldout")
-    references = {SHORT_NAMES[name]: value for name, value in returns.items()}
+    references = {BY_ID[name].short: value for name, value in returns.items()}
     for name in WHOLE:
         full = group.find(name)
         if full is not None and full.returns is not None:

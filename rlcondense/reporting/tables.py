@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.methods.detectors import PROVENANCE
-from rlcondense.references import WHOLE
+from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
 from rlcondense.reporting.rows import (
     SPLITS,
     VERDICTS,
@@ -35,7 +35,6 @@ MARKS = (
     "act greedily and it returns more) and the random subset of its size and labels. ?: one set:",
     "not judged; so too with one learner seed, and where a row or any spread is missing.",
 )
-FLOOR_NAMES = {"random": "random subset"}  # others go by their ids
 
 
 def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
@@ -60,7 +59,7 @@ def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
     """The rows of a run, each once; of what other learners trained the learner is named."""
     main = next(group for group in groups if any(row is own for row in group.rows))
     rows = list(main.rows)
-    place = sum(row.id in ("expert", *WHOLE) for row in rows)
+    place = sum(row.id in (EXPERT, *WHOLE) for row in rows)
     for group in groups:
         if group is not main:
             _, learner = names_of([main.learner, group.learner])
@@ -212,8 +211,8 @@ def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
 
 def recovery_text(row: Row) -> str:
     """The recovery of a row; 100% and 0% are the expert's and the random policy's own."""
-    if row.id in ("expert", "random-policy"):
-        return {"expert": "100%", "random-policy": "0%"}[row.id]
+    if row.id in (EXPERT, FLOOR):
+        return {EXPERT: "100%", FLOOR: "0%"}[row.id]
     return bracketed(row.recovery, "{:.0%}") or "-"
 
 
@@ -382,5 +381,5 @@ def judgement(row: Row) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    said = [FLOOR_NAMES.get(name, name.replace("-", " ")) for name in names]
-    return " and the ".join(filter(None, [", the ".join(said[:-1]), *said[-1:]]))
+    phrases = [BY_ID[name].phrase for name in names]
+    return " and the ".join(filter(None, [", the ".join(phrases[:-1]), *phrases[-1:]]))

@@ -20,6 +20,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import Refused, canonical_json, read_bounded
 from rlcondense.methods.condensed import CondensedDataset, load_condensed
 from rlcondense.progress import Progress, silent
+from rlcondense.references import POLICIES
 from rlcondense.reporting.derived import changed_pictures, listed, look_beside
 from rlcondense.reporting.pictures import wrong_pictures
 from rlcondense.reporting.plausibility import (
@@ -38,7 +39,7 @@ from rlcondense.reporting.reading import (
     source_of,
 )
 from rlcondense.reporting.schema import Record, misshapen
-from rlcondense.running.cell import REFERENCE_POLICIES, Cell
+from rlcondense.running.cell import Cell
 from rlcondense.running.store import content_sha256, costs_sha256
 from rlcondense.text import one_line, shown
 
@@ -399,7 +400,7 @@ def _is_copy(a: Outline, b: Outline, known: Known) -> bool:
     one method, a method and another name of it in the catalogue, and what is evaluated again from
     its folder.
     """
-    are_references = all(o.cell.method["id"] in REFERENCE_POLICIES for o in (a, b))
+    are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
     if are_references or (a.collapsed and b.collapsed):
         return False
     methods = [_maker(outline.cell, known) for outline in (a, b)]

@@ -15,9 +15,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.limits import MOST_EVALUATION_SEED, MOST_LEARNER_SEEDS, check_whole
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
-from rlcondense.references import WHOLE
 
-REFERENCE_POLICIES = ("random-policy", "marginal-policy", "constant-policy", "expert")
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 
@@ -118,25 +116,6 @@ def method_cell(
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
     ).checked()
-
-
-def blind_policies(learner: Learner[Any]) -> list[str]:
-    """The reference policies that do not look at the observation, for students of a learner.
-
-    Students that act greedily and look at nothing always take the same action, which may be worth
-    more than drawing one: they are to be compared with that, too.
-    """
-    constant = ["constant-policy"] if learner.action_selection == "greedy" else []
-    return ["random-policy", "marginal-policy", *constant]
-
-
-def whole_methods(learner: Learner[Any]) -> list[str]:
-    """The reference rows of all the data, for students of a learner.
-
-    A learner that can trains until there is no more to learn from them; with its own number of
-    updates, as every other row has, it leaves large data half learned.
-    """
-    return [name for name in WHOLE if name == "full" or learner.stops_by_held_back]
 
 
 def policy_cell(

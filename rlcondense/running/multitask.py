@@ -32,6 +32,7 @@ from rlcondense.making import (
 from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
 from rlcondense.progress import Progress, silent
+from rlcondense.references import FLOOR
 from rlcondense.reporting.statistics import Interval, difference_of, summarise
 from rlcondense.reporting.tables import bracketed
 from rlcondense.running import runner
@@ -191,7 +192,7 @@ class MultitaskResult:
         """The table that `multitask` prints."""
         from tabulate import tabulate
 
-        names = [ALL, *self.tasks, "random-policy"]
+        names = [ALL, *self.tasks, FLOOR]
         rows = [
             [name, self.sizes.get(name, "")]
             + [_mean(self.returns[name][task]) for task in self.tasks]
@@ -320,7 +321,7 @@ def multitask(
         returns.setdefault(name, {})[task.id] = played.returns
 
     for task in made:
-        play("random-policy", random_policies(task.action_space, bench.seeds), task)
+        play(FLOOR, random_policies(task.action_space, bench.seeds), task)
     for name, data in sets.items():
         any_task = padded[made[0].id]  # for a learner they are all the same
         students = learner.fit(
@@ -343,5 +344,5 @@ def _score(
 ) -> npt.NDArray[np.float64]:
     """Mean score `(S,)` of returns `(S, episodes)`."""
     assert task.score_range is not None
-    low, high = float(returns["random-policy"][task.id].mean()), task.score_range[1]
+    low, high = float(returns[FLOOR][task.id].mean()), task.score_range[1]
     return np.asarray((rows.mean(1) - low) / (high - low))

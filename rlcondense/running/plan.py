@@ -24,16 +24,14 @@ from rlcondense.making import (
 )
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import Budget
-from rlcondense.references import WHOLE
+from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.reporting.schema import is_cell
 from rlcondense.running.cell import (
     Cell,
-    blind_policies,
     budget_text,
     method_cell,
     named_json,
     policy_cell,
-    whole_methods,
 )
 from rlcondense.running.store import Found
 from rlcondense.running.suite import Choice, Product, Suite
@@ -295,10 +293,9 @@ class _Planner:
         return bool(matching)
 
     def _add_policies(self, group: _Group) -> None:
-        names = blind_policies(group.learner) if group.dataset else ["random-policy"]
-        if _has_expert(group):
-            names.append("expert")
-        for name in names:
+        given = ["dataset"] if group.dataset else []
+        given += ["expert"] if _has_expert(group) else []
+        for name in policies_beside(group.learner, given):
             method = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             text = f"{self._place(group)} {name}"
@@ -310,15 +307,15 @@ class _Planner:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells if group.dataset else []:
             size, labels = self._kept(cell, method, group, found[cell.id])
-            if method.id not in ("random", *WHOLE):
-                for seed in range(group.product.condensation_seeds):
-                    self._add_random(group, cell, size, labels, seed)
-            for name in whole_methods(group.learner):
-                if method.id != name:
-                    full = self._method(Choice(name, {"labels": labels}), group.task)
-                    [whole] = group.cells(full, Budget(percent=100.0), [0])
-                    text = self._text(group, whole, Choice(name))
-                    self._add(Planned(text, whole, shard_key=whole.condensation_id))
+            for name in methods_beside(method.id, group.learner):
+                if name not in WHOLE:
+                    for seed in range(group.product.condensation_seeds):
+                        self._add_random(group, cell, size, labels, seed)
+                    continue
+                full = self._method(Choice(name, {"labels": labels}), group.task)
+                [whole] = group.cells(full, Budget(percent=100.0), [0])
+                text = self._text(group, whole, Choice(name))
+                self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _kept(
         self, cell: Cell, method: Method[Any], group: _Group, found: Found

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from rlcondense import __version__, catalogue
@@ -66,26 +65,30 @@ from rlcondense.methods.full import FullConverged
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
-    constant_policies,
     head_of,
     load_policies,
-    marginal_policies,
-    random_policies,
 )
 from rlcondense.progress import Progress, silent
-from rlcondense.references import WHOLE
+from rlcondense.references import (
+    BLIND,
+    BY_ID,
+    EXPERT,
+    POLICIES,
+    WHOLE,
+    PolicyParts,
+    methods_beside,
+    policies_beside,
+    reference_policies,
+)
 from rlcondense.reporting.rows import LEAST_STUDENTS
 from rlcondense.reporting.schema import SCHEMA_VERSION
 from rlcondense.reporting.statistics import summarise
 from rlcondense.reporting.tables import run_table
 from rlcondense.running.cell import (
-    REFERENCE_POLICIES,
     Cell,
-    blind_policies,
     evaluation_json,
     method_cell,
     policy_cell,
-    whole_methods,
 )
 from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
@@ -359,7 +362,7 @@ def evaluate_artifact(
     """Evaluate somebody's condensed dataset, policies, or one of the reference policies.
 
     Args:
-        what: a folder, or one of `REFERENCE_POLICIES`.
+        what: a folder, or one of `references.POLICIES`.
         task: id or alias of the task.
         dataset: what the reference rows are made from; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -378,8 +381,8 @@ def evaluate_artifact(
         BadConfig: the folder holds neither condensed data nor policies.
     """
     folder = Path(what)
-    if what not in REFERENCE_POLICIES and not folder.is_dir():
-        raise UnknownName("policy or folder", what, REFERENCE_POLICIES)
+    if what not in POLICIES and not folder.is_dir():
+        raise UnknownName("policy or folder", what, POLICIES)
     preferred = _preferred_learner(folder, make_task(task), learner)
     bench = make_bench(
         task,
@@ -393,10 +396,10 @@ def evaluate_artifact(
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=what in ("marginal-policy", "constant-policy"),
-        takes_dataset=what in ("marginal-policy", "constant-policy") or folder.is_dir(),
+        needs_dataset=what in BLIND,
+        takes_dataset=what in BLIND or folder.is_dir(),
     )
-    if what in REFERENCE_POLICIES:
+    if what in POLICIES:
         outcomes = [run_policy(bench, what)]
     elif (folder / ARRAYS).is_file():
         outcomes = [run_artifact(bench, folder)]
@@ -605,15 +608,14 @@ def _references(
     kinds = label_kinds(bench.dataset, learned[0])
     sizes = {r["cell"]["condensation_seed"]: r["report"]["size"] for r in learned}
     for kind in kinds:
-        if name != "random":
-            random = make_method("random", labels=kind)
+        for other in methods_beside(name, bench.learner):
+            method = make_method(other, labels=kind)
+            if other in WHOLE:
+                rows.append(reference_method(bench, method, Budget(percent=100.0), 0))
+                continue
             for seed in seeds:
                 size = sizes.get(seed, learned[0]["report"]["size"])
-                rows.append(reference_method(bench, random, Budget(size=size), seed))
-        for whole in whole_methods(bench.learner):
-            if name != whole:
-                full = make_method(whole, labels=kind)
-                rows.append(reference_method(bench, full, Budget(percent=100.0), 0))
+                rows.append(reference_method(bench, method, Budget(size=size), seed))
     return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
 
 
@@ -647,8 +649,8 @@ def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Out
 
 def reference_names(bench: Bench) -> list[str]:
     """The reference policies that there are for a bench."""
-    blind = blind_policies(bench.learner) if bench.dataset is not None else ["random-policy"]
-    return blind + (["expert"] if bench.expert else [])
+    given = {"dataset": bench.dataset, "expert": bench.expert}
+    return policies_beside(bench.learner, [name for name, it in given.items() if it is not None])
 
 
 def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
@@ -774,15 +776,14 @@ def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None
 
 
 def run_policy(bench: Bench, name: str) -> Outcome:
-    expert = bench.expert if name == "expert" else None
-    if name == "expert" and expert is None:
+    expert = bench.expert if name == EXPERT else None
+    if name == EXPERT and expert is None:
         raise UnknownName("expert", bench.task.id, shipped_experts())
 
     def compute() -> Record:
-        policies = reference_policies(
-            name, bench.task, bench.dataset, expert, bench.seeds, bench.device
-        )
-        source = bench.dataset if name in ("marginal-policy", "constant-policy") else None
+        parts = PolicyParts(bench.task, bench.dataset, expert, bench.seeds, bench.device)
+        policies = reference_policies(name, parts)
+        source = bench.dataset if BY_ID[name].is_blind else None
         own = bench.dataset is not None and bench.dataset.task == bench.task.id
         player = str(expert.card.get("task", expert.id)) if expert and not own else ""
         said = provenance(source, bench.task, player)
@@ -795,37 +796,6 @@ def run_policy(bench: Bench, name: str) -> Outcome:
 
 def _policy_cell(bench: Bench, method: Mapping[str, Any]) -> Cell:
     return policy_cell(bench.task.id, bench.dataset_id, method, bench.seeds, bench.protocol)
-
-
-def reference_policies(
-    name: str,
-    task: Task,
-    dataset: TransitionDataset | None,
-    expert: Expert | None,
-    seeds: Sequence[int],
-    device: str = "cpu",
-) -> PolicyBatch:
-    """The policies of a reference row, one for each seed.
-
-    Args:
-        name: one of `REFERENCE_POLICIES`.
-        task: whose actions they take.
-        dataset: whose action frequencies the marginal policy has, and the constant one's action.
-        expert: the policy that is the ceiling.
-        seeds: of their noise.
-        device: where the expert computes.
-    """
-    if name == "random-policy":
-        return random_policies(task.action_space, seeds)
-    if name == "marginal-policy":
-        assert dataset is not None
-        return marginal_policies(np.asarray(dataset.actions), task.action_space, seeds)
-    if name == "constant-policy":
-        assert dataset is not None
-        return constant_policies(np.asarray(dataset.actions), task.action_space, seeds)
-    assert expert is not None
-    networks = [expert.network] * len(seeds)
-    return NetworkPolicies(networks, seeds, device=device, space=task.action_space)
 
 
 def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> CondensedDataset:

@@ -16,7 +16,7 @@ from rlcondense.making import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.condensed import ARRAYS, Budget
 from rlcondense.progress import Progress, silent
-from rlcondense.references import WHOLE
+from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.tables import agreement, transfer_table
 from rlcondense.running import runner
 from rlcondense.running.runner import Bench, Outcome, Record
@@ -182,9 +182,9 @@ def transfer(
         kept |= _kept(add(name, condensed(made, budget)), bench)
     for folder in folders:
         kept |= _kept(add(str(folder), made_before(Path(folder))), bench)
-    there = _kept([r for found in rows.get("random", {}).values() for r in found], bench)
+    there = _kept([r for found in rows.get(RANDOM_SUBSET, {}).values() for r in found], bench)
     for size_kept, labels in sorted(kept.keys() - there.keys()):
-        random = make_method("random", labels=labels)
+        random = make_method(RANDOM_SUBSET, labels=labels)
         add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
     for whole in (name for name in WHOLE if name not in rows):
         for labels in dict.fromkeys(labels for _, labels in kept):

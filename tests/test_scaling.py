@@ -213,3 +213,9 @@ def test_students_refuse_frames() -> None:
     frames = make_method("random").condense(PLAYED, task=GRID, budget=4)
     with pytest.raises(BadConfig, match="standardise is for vectors, not for frames"):
         make_learner("bc", network="mlp", standardise=True).fit(frames, task=GRID, seeds=[0])
+
+
+@pytest.mark.parametrize("id_", ["dbc", "pbc", "av-pbc", "hades-f", "hades-r"])
+def test_what_was_made_before_there_was_the_setting_keeps_its_name(id_: str) -> None:
+    assert "standardise" not in config_json(make_method(id_).config)
+    assert config_json(make_method(id_, standardise=True).config)["standardise"]

@@ -400,12 +400,12 @@ def fold_scaling(network: PolicyNetwork, scaling: Scaling | None) -> None:
     assert isinstance(network.encoder, Mlp)
     first = network.encoder.layers[0]
     assert isinstance(first, nn.Linear)
-    weight, bias = folded(first.weight.T, first.bias[None], scaling)
+    weight, bias = folded_layer(first.weight.T, first.bias[None], scaling)
     first.weight.copy_(weight.T)
     first.bias.copy_(bias[0])
 
 
-def folded(weight: Tensor, bias: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
+def folded_layer(weight: Tensor, bias: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
     """The first layer of observations as they are, of one of standardised observations.
 
     Args:

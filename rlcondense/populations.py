@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlcondense.cloning import clip_each
 from rlcondense.errors import BadConfig
-from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, folded, spread
+from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, folded_layer, spread
 from rlcondense.policies import sample_actions
 from rlcondense.scaling import Scaling
 
@@ -110,7 +110,8 @@ class Population:
         """The networks of observations as they are, of these of standardised ones, if they are."""
         if scaling is None:
             return self
-        return Population(self.spec, [*folded(*self.weights[:2], scaling), *self.weights[2:]])
+        weight, bias, *rest = self.weights
+        return Population(self.spec, [*folded_layer(weight, bias, scaling), *rest])
 
     def network(self, index: int) -> PolicyNetwork:
         """One of them by itself."""

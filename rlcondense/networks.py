@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.limits import check_count, check_most
+from rlcondense.scaling import Scaling
 
 INPUTS = ("scaled", "raw")
 HEADS = ("categorical", "gaussian")
@@ -376,6 +377,49 @@ def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:
             nn.init.orthogonal_(layer.weight, gain)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
+
+
+def standardised(observations: Tensor, scaling: Scaling | None) -> Tensor:
+    """Observations `(..., *observation)` under a scaling, or as they are where there is none."""
+    if scaling is None:
+        return observations
+    mean, deviation = (
+        torch.tensor(part, device=observations.device) for part in (scaling.mean, scaling.deviation)
+    )
+    return (observations - mean) / deviation
+
+
+@torch.no_grad()
+def fold_scaling(network: PolicyNetwork, scaling: Scaling | None) -> None:
+    """Make a network of standardised observations one of observations as they are.
+
+    Its outputs stay the same: the scaling becomes a part of the first dense layer.
+    """
+    if scaling is None:
+        return
+    assert isinstance(network.encoder, Mlp)
+    first = network.encoder.layers[0]
+    assert isinstance(first, nn.Linear)
+    weight, bias = folded_layer(first.weight.T, first.bias[None], scaling)
+    first.weight.copy_(weight.T)
+    first.bias.copy_(bias[0])
+
+
+def folded_layer(weight: Tensor, bias: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
+    """The first layer of observations as they are, of one of standardised observations.
+
+    Args:
+        weight: `(..., in, out)`.
+        bias: `(..., 1, out)`.
+        scaling: of the observations, which are `in` numbers.
+    """
+    mean, deviation = (
+        torch.tensor(part.reshape(-1), dtype=torch.float64, device=weight.device)
+        for part in (scaling.mean, scaling.deviation)
+    )
+    scaled = (weight / deviation[:, None]).to(weight.dtype)
+    # Of the weights as they are rounded, so that the mean is mapped to the old bias.
+    return scaled, (bias - mean[None] @ scaled.double()).to(bias.dtype)
 
 
 def spread(learned: Tensor, gain: float) -> Tensor:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from rlcondense.cloning import clip_each
 from rlcondense.errors import BadConfig
-from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, spread
+from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, folded_layer, spread
 from rlcondense.policies import sample_actions
+from rlcondense.scaling import Scaling
 
 Array = npt.NDArray[Any]
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -104,6 +105,13 @@ class Population:
         shaped = [p.reshape(-1, *w.shape[1:]) for p, w in zip(parts, self.weights, strict=True)]
         own = Population(self.spec, shaped)._scaled(1 / self.spec.log_std_gain)
         return Population(self.spec, own)
+
+    def folded(self, scaling: Scaling | None) -> Population:
+        """The networks of observations as they are, of these of standardised ones, if they are."""
+        if scaling is None:
+            return self
+        weight, bias, *rest = self.weights
+        return Population(self.spec, [*folded_layer(weight, bias, scaling), *rest])
 
     def network(self, index: int) -> PolicyNetwork:
         """One of them by itself."""

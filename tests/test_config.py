@@ -56,7 +56,7 @@ def test_a_bad_setting_names_itself_and_the_way_out(key: str, value: object, mes
 def test_a_setting_that_came_later_is_said_where_it_says_something() -> None:
     """What was computed before there was such a setting keeps its name."""
     usual = config_json(BCConfig())
-    assert not {"init", "gradient_clip"} & usual.keys()
+    assert not {"init", "gradient_clip", "standardise"} & usual.keys()
     assert usual["learning_rate"] == 5e-4
     set_ = config_json(BCConfig(init="dataset", gradient_clip=0.5))
     assert set_ == {**usual, "init": "dataset", "gradient_clip": 0.5}

@@ -31,7 +31,9 @@ from rlcondense.networks import (
     NetworkSpec,
     PolicyNetwork,
     check_network,
+    fold_scaling,
     given_options,
+    standardised,
 )
 from rlcondense.policies import (
     ACTION_SELECTIONS,
@@ -41,6 +43,7 @@ from rlcondense.policies import (
     spec_from_json,
 )
 from rlcondense.progress import Progress, silent
+from rlcondense.scaling import Scaling, check_vectors
 from rlcondense.tasks.base import Task
 
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -84,12 +87,18 @@ class BCConfig:
         gradient_clip: the longest gradient of a student's update, None for any length.
         init: `random`, `orthogonal` and `orthogonal-all` draw the first weights from the student's
             seed (see `rlcondense.networks.PolicyNetwork`); `dataset` takes those that the data were
-            made for, where they bring some. Students then differ by their batches alone, and are
-            all the same where each batch is all the data and is not augmented: learner seeds are
-            then no replicates, only condensation seeds are.
+            made for, where they bring some. Where they bring a scaling too, these weights are of a
+            network that sees standardised observations, and ask for `standardise`; else they are of
+            one that sees observations as they are. Students then differ by their batches alone, and
+            are all the same where each batch is all the data and is not augmented: learner seeds
+            are then no replicates, only condensation seeds are.
         temperature: policies that sample divide their logits by it: below 1 they take what they
             hold likely more often than what they learned from.
         log_std: of continuous actions, see `rlcondense.networks.NetworkSpec`.
+        standardise: students learn from vectors x as (x - mean) / deviation, by the scaling that
+            the data bring, or else by the moments of the rows that they learn from, where a
+            deviation below 1e-6 counts as 1. When they have learned, the scaling is folded into
+            their first layer: policies see observations as they are.
     """
 
     network: str = "nature"
@@ -108,6 +117,7 @@ class BCConfig:
     init: str = field(default="random", metadata=LATER)
     temperature: float = field(default=1.0, metadata=LATER)
     log_std: str = field(default="fast", metadata=LATER)
+    standardise: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
@@ -151,8 +161,9 @@ class BehaviouralCloning(Learner[BCConfig]):
         if c.augmentation != "none" and len(shape) != 3:
             raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")
         spec = self._spec(shape, task)
-        rows = _Rows(data, self._targets(data, spec), device)
-        start = data.initialisation if c.init == "dataset" else None
+        scaling = self._scaling(data)
+        rows = _Rows(data, self._targets(data, spec), device, scaling)
+        start = self._start(data)
         networks: list[PolicyNetwork] = []
         curves: list[Curve] = []
         for group in [list(seeds)] if device != "cpu" else [[seed] for seed in seeds]:
@@ -167,6 +178,7 @@ class BehaviouralCloning(Learner[BCConfig]):
             networks += trained
             curves += [curve] if curve is not None else []
         for seed, network in zip(seeds, networks, strict=True):
+            fold_scaling(network, scaling)
             if not all(p.isfinite().all() for p in network.parameters()):
                 raise RLCondenseError(
                     f"learner {self.id!r} diverged with seed {seed} (try a smaller learning_rate)"
@@ -189,6 +201,33 @@ class BehaviouralCloning(Learner[BCConfig]):
         return NetworkSpec(
             c.network, shape, size, c.input, **given_options(c), head=head, log_std=c.log_std
         )
+
+    def _scaling(self, data: CondensedDataset) -> Scaling | None:
+        """The scaling that students learn under, if they see observations standardised."""
+        if not self.config.standardise:
+            return None
+        check_vectors(data.observations.shape[1:])
+        if data.scaling is not None:
+            return data.scaling
+        learned = slice(None) if data.held_back is None else ~data.held_back
+        return Scaling.of(data.observations[learned])
+
+    def _start(self, data: CondensedDataset) -> Initialisation | None:
+        """What students begin with, if the data say.
+
+        Raises:
+            BadConfig: it is of a network that sees observations otherwise than students do.
+        """
+        if self.config.init != "dataset" or data.initialisation is None:
+            return None
+        made_for = data.scaling is not None
+        if self.config.standardise != made_for:
+            seen = "standardised" if made_for else "as they are"
+            raise BadConfig(
+                f"the data's initialisation is of a network that sees observations {seen}: set "
+                f"standardise={str(made_for).lower()}, or init=random"
+            )
+        return data.initialisation
 
     def _targets(self, data: CondensedDataset, spec: NetworkSpec) -> npt.NDArray[np.float32]:
         if spec.head == "gaussian":
@@ -225,12 +264,16 @@ def initial_network(
 
 
 class _Rows:
-    """Rows to train on; on a GPU they are sent there once."""
+    """Rows to train on, standardised if there is a scaling; on a GPU they are sent there once."""
 
     def __init__(
-        self, data: CondensedDataset, targets: npt.NDArray[np.float32], device: str
+        self,
+        data: CondensedDataset,
+        targets: npt.NDArray[np.float32],
+        device: str,
+        scaling: Scaling | None = None,
     ) -> None:
-        self._observations = data.observations
+        self._observations, self._scaling = data.observations, scaling
         self._targets = torch.from_numpy(targets).to(device)
         self._weights = torch.from_numpy(data.weights / data.weights.mean()).to(device)
         self._on_device = None if device == "cpu" else torch.tensor(data.observations).to(device)
@@ -250,7 +293,8 @@ class _Rows:
             observations = torch.from_numpy(np.asarray(self._observations[indices]))
         else:
             observations = self._on_device[where]
-        return observations, self._targets[where], self._weights[where]
+        seen = standardised(observations, self._scaling)
+        return seen, self._targets[where], self._weights[where]
 
 
 def _train(

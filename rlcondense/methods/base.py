@@ -39,6 +39,7 @@ from rlcondense.methods.condensed import (
 )
 from rlcondense.methods.detectors import with_findings
 from rlcondense.progress import Progress, silent
+from rlcondense.scaling import Scaling
 from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
@@ -125,6 +126,8 @@ class Condensation:
         initial_indices: rows of the source that synthetic observations started as.
         weights: of the rows; ones where None.
         initialisation: of the network that is to learn from them, if they were made for one.
+        scaling: of the observations of what is to learn from them, if they were made for students
+            that see them standardised.
         gradient_evaluations: gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
         displacement: of synthetic observations.
@@ -138,6 +141,7 @@ class Condensation:
     initial_indices: Array | None = None
     weights: Array | None = None
     initialisation: Initialisation | None = None
+    scaling: Scaling | None = None
     gradient_evaluations: int = 0
     environment_steps: int = 0
     displacement: Displacement | None = None
@@ -331,6 +335,7 @@ class Method(ABC, Generic[ConfigT]):
         uncounted = set(EXTRA) - made_too
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
+        scaling = vars(result.scaling).values() if result.scaling else ()
         made = CondensedDataset(
             **kept,
             weights=weights,
@@ -338,6 +343,7 @@ class Method(ABC, Generic[ConfigT]):
             source_indices=result.source_indices,
             initial_indices=result.initial_indices,
             initialisation=start,
+            scaling=result.scaling,
             report=CondensationReport(
                 method=self.id,
                 config=config_json(self.config),
@@ -349,7 +355,8 @@ class Method(ABC, Generic[ConfigT]):
                 size=size,
                 bytes=weights.nbytes
                 + sum(c.nbytes for name, c in kept.items() if name not in uncounted)
-                + (initial or 0),
+                + (initial or 0)
+                + sum(part.nbytes for part in scaling),
                 label_kind=result.label_kind,
                 cost=Cost(
                     gradient_evaluations=result.gradient_evaluations,

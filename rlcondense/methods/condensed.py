@@ -24,6 +24,7 @@ from rlcondense.files import (
     write_json,
 )
 from rlcondense.limits import check_most, check_whole
+from rlcondense.scaling import Scaling
 from rlcondense.text import one_line
 
 Array = npt.NDArray[Any]
@@ -35,6 +36,7 @@ EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 _PARTS = ("cost", "displacement", "matching_loss", "findings")  # of a report, values of their own
 _LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
 INITIAL = "initialisation."  # before the names of its weights
+SCALING = "scaling."  # before the names of its two arrays
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,8 @@ class CondensationReport:
         dataset_sha256: of the source's columns.
         expert_sha256: of the expert's weights, where the method was given them.
         size: transitions kept.
-        bytes: of the condensed columns, weights and initialisation; the observations that come
-            after rows are not counted.
+        bytes: of the condensed columns, weights, initialisation and scaling; the observations
+            that come after rows are not counted.
         label_kind: `hard`, `soft` or `continuous`.
         cost: what it took.
         displacement: of synthetic observations.
@@ -237,7 +239,8 @@ class Initialisation:
 
     Attributes:
         network: what `rlcondense.networks.NetworkSpec` is made with.
-        weights: of that network, by name.
+        weights: of that network, by name. Where the data bring a scaling, they are of a network
+            that sees observations standardised by it.
     """
 
     network: Mapping[str, Any]
@@ -262,6 +265,8 @@ class CondensedDataset(Columns):
         initialisation: of the network that learns from it, where the data were made for one.
         targets: `(M, A)` float32 real-valued labels of discrete actions, for learners that regress
             logits; `action_probs` are their softmax.
+        scaling: of the observations of students that the data were made for, where those see them
+            standardised. The rows are as they are.
         report: how it came about.
     """
 
@@ -274,19 +279,12 @@ class CondensedDataset(Columns):
     held_back: Array | None = None
     initialisation: Initialisation | None = None
     targets: Array | None = None
+    scaling: Scaling | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.weights) != len(self):
-            raise CorruptArtifact(f"{len(self.weights)} weights for {len(self)} rows")
-        if self.weights.ndim != 1 or self.weights.dtype.kind not in "fiu":
-            raise CorruptArtifact(
-                f"weights must be one number a row, not {self.weights.dtype} of shape "
-                f"{self.weights.shape[1:]}"
-            )
-        if not ((self.weights >= 0).all() and self.weights.sum() > 0):
-            raise CorruptArtifact("weights must not be negative, nor all zero")
+        self._check_weights()
         if self.label_kind not in LABEL_KINDS:
             raise BadConfig(
                 f"label_kind must be one of {', '.join(LABEL_KINDS)}, not {self.label_kind!r}"
@@ -307,6 +305,19 @@ class CondensedDataset(Columns):
                 raise CorruptArtifact("held_back must leave rows on either side")
         for name in ("source_indices", "initial_indices"):
             self._check_source_rows(name)
+        if self.scaling is not None:
+            self.scaling.check(self.observations.shape[1:])
+
+    def _check_weights(self) -> None:
+        if len(self.weights) != len(self):
+            raise CorruptArtifact(f"{len(self.weights)} weights for {len(self)} rows")
+        if self.weights.ndim != 1 or self.weights.dtype.kind not in "fiu":
+            raise CorruptArtifact(
+                f"weights must be one number a row, not {self.weights.dtype} of shape "
+                f"{self.weights.shape[1:]}"
+            )
+        if not ((self.weights >= 0).all() and self.weights.sum() > 0):
+            raise CorruptArtifact("weights must not be negative, nor all zero")
 
     def _check_source_rows(self, name: str) -> None:
         rows = getattr(self, name)
@@ -329,12 +340,14 @@ class CondensedDataset(Columns):
         return sha256_arrays({**self.arrays(), **texts})
 
     def arrays(self) -> dict[str, Array]:
-        """Everything that is stored: rows with what goes with them, and initial weights."""
+        """Everything that is stored: rows with what goes with them, initial weights and scaling."""
         extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
         found = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}
-        return {**self.columns(), "weights": self.weights, **found, **initial}
+        parts = vars(self.scaling) if self.scaling is not None else {}
+        scaling = {f"{SCALING}{name}": array for name, array in parts.items()}
+        return {**self.columns(), "weights": self.weights, **found, **initial, **scaling}
 
     def provides(self) -> set[str]:
         """What a learner may find: columns, `next_observations`, `episodes` and `held_back`.
@@ -409,8 +422,7 @@ def load_condensed(folder: Path) -> CondensedDataset:
     try:
         sha256, network = report.pop("sha256", None), report.pop("initialisation", None)
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
-        initial = {name: arrays.pop(name) for name in list(arrays) if name.startswith(INITIAL)}
-        weights = {name.removeprefix(INITIAL): array for name, array in initial.items()}
+        weights, scaling = _taken(arrays, INITIAL), _taken(arrays, SCALING)
         if not isinstance(network, dict | None):
             raise TypeError("the network of its initialisation is no object")
         if bool(weights) != (network is not None):
@@ -422,6 +434,7 @@ def load_condensed(folder: Path) -> CondensedDataset:
             **with_next_rows(arrays),
             label_kind=label_kind,
             initialisation=Initialisation(network, weights) if network is not None else None,
+            scaling=Scaling(**scaling) if scaling else None,
             report=_report(report),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -429,6 +442,12 @@ def load_condensed(folder: Path) -> CondensedDataset:
     if sha256 not in (None, data.sha256):
         raise CorruptArtifact(f"{folder / ARRAYS} is not the data that {REPORT} speaks of")
     return data
+
+
+def _taken(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays whose names begin with a prefix, without it; they are removed from `arrays`."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in names}
 
 
 def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:

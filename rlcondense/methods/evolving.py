@@ -223,7 +223,7 @@ def evolve(
         first, arena.steps = int(facts["generation"]), int(facts["steps"])
         curve = arrays["curve"].tolist()
         done = first
-    while done < generations and arena.steps < limit:
+    while done < generations and (arena.steps < limit or not done):
         generation = done
         if checkpoint and checkpoint.due:
             arrays = {**strategy.state(), **(beside.state() if beside else {})}

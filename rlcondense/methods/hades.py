@@ -32,12 +32,21 @@ from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.condensed import Initialisation
 from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
 from rlcondense.methods.students import fresh_from
-from rlcondense.networks import INITS, LOG_STDS, OPTIONS, Mlp, NetworkSpec, PolicyNetwork
+from rlcondense.networks import (
+    INITS,
+    LOG_STDS,
+    OPTIONS,
+    Mlp,
+    NetworkSpec,
+    PolicyNetwork,
+    standardised,
+)
 from rlcondense.populations import Population, cloned
+from rlcondense.scaling import Moments, Scaling, check_vectors
 from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]
-SMALLEST = 1e-6  # deviation of an observation's feature; one that never changes has none
+MEASURED = 64  # episodes of a random policy that observations are measured in
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,9 @@ class HadesFConfig(EvolutionConfig):
             What is kept is in the environment's units either way.
         init: of the first weights of a policy, see `rlcondense.networks.PolicyNetwork`.
         log_std: of a policy over continuous actions, see `rlcondense.networks.NetworkSpec`.
+        standardise: policies see vectors in deviations from a mean, both measured once before, in
+            64 episodes of a policy that acts at random, and these come with what was condensed.
+            States evolve in those deviations too, whatever `normalise` says.
     """
 
     population: int = 2048
@@ -67,6 +79,7 @@ class HadesFConfig(EvolutionConfig):
     normalise: bool = False
     init: str = field(default="random", metadata=LATER)
     log_std: str = field(default="fast", metadata=LATER)
+    standardise: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,6 +124,7 @@ class _Hades(Method[C]):
             "loss": "cross-entropy", "updates": c.inner_updates, "batch_size": None,
             "optimiser": "adam", "learning_rate": c.inner_rate, "gradient_clip": c.inner_clip,
             "action_selection": c.action_selection, "init": c.init, "log_std": c.log_std,
+            "standardise": c.standardise,
         }  # fmt: skip
 
     @classmethod
@@ -130,6 +144,7 @@ class _Hades(Method[C]):
             "learning_rate": "inner_rate",
             "gradient_clip": "inner_clip",
             "action_selection": "action_selection",
+            "standardise": "standardise",
         }
         updates = {own: learner[name] for name, own in names.items()}
         return network | updates | {"init": init, "log_std": learner["log_std"]}
@@ -140,23 +155,30 @@ class _Hades(Method[C]):
 
     def _condense(self, problem: Problem) -> Condensation:
         c, spec = self.config, self.config.network(problem.task)
-        rows = _Rows(problem, c.normalise)
+        rows, scaling, measured = _Rows(problem, c.normalise or c.standardise), None, 0
+        if c.standardise:
+            measured = measure(rows.met, problem, spec, c.horizon)
+            scaling = Scaling.by(rows.met)
+        observe = rows.met.add if c.normalise and not c.standardise else None
         strategy = c.start(np.zeros(rows.length))
 
         def fitness(evolved: Array, generation: int, rng: np.random.Generator) -> Array:
             start = self.drawn(problem, spec, generation)
+            states, targets = rows.of(evolved, len(start))
             policies = cloned(
                 Population.of(start, c.population),
-                *rows.of(evolved, len(start)),
+                standardised(states, scaling),
+                targets,
                 rows.losses,
                 updates=c.inner_updates,
                 learning_rate=c.inner_rate,
                 clip=c.inner_clip,
             )
-            returns = arena.returns(policies, rng, rows.met.add if c.normalise else None)
+            returns = arena.returns(policies.folded(scaling), rng, observe)
             return np.asarray(returns.reshape(c.population, -1).mean(1))
 
         with Arena(problem.task, c.episodes, c.horizon, c.action_selection == "greedy") as arena:
+            arena.steps = measured
             generations, curve = evolve(
                 strategy,
                 fitness,
@@ -174,6 +196,7 @@ class _Hades(Method[C]):
             rows.columns(strategy.mean),
             label_kind="continuous" if problem.continuous else "hard",
             initialisation=self.kept(problem, spec),
+            scaling=scaling,
             gradient_evaluations=generations * each,
             environment_steps=arena.steps,
             curve=curve,
@@ -189,8 +212,8 @@ class HadesR(_Hades[HadesRConfig]):
 
     Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
         generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
-        inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4, horizon=1024,
-        initialisations=2
+        standardise=true, inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4,
+        horizon=1024, initialisations=2
     """
 
     Config = HadesRConfig
@@ -209,7 +232,8 @@ class HadesF(_Hades[HadesFConfig]):
 
     Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
         generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
-        inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4, horizon=1024
+        standardise=true, inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4,
+        horizon=1024
     """
 
     Config = HadesFConfig
@@ -226,6 +250,27 @@ class HadesF(_Hades[HadesFConfig]):
         [network] = self.drawn(problem, spec, 0)
         weights = {name: w.cpu().numpy() for name, w in network.state_dict().items()}
         return Initialisation(config_json(spec), weights)
+
+
+def measure(met: Moments, problem: Problem, spec: NetworkSpec, horizon: int) -> int:
+    """Count the observations of a random policy in; how many steps it took.
+
+    A network whose weights are all zero takes each discrete action as often as any other, and
+    continuous ones from a standard normal.
+
+    Args:
+        met: what they are counted into.
+        problem: whose seen levels are played.
+        spec: of a policy.
+        horizon: steps after which an episode ends.
+    """
+    check_vectors(spec.observation_shape)
+    blank = fresh_from(spec, problem.device, 0)
+    for weights in blank.parameters():
+        torch.nn.init.zeros_(weights)
+    with Arena(problem.task, MEASURED, horizon, greedy=False) as arena:
+        arena.returns(Population.of([blank]), np.random.default_rng([problem.seed, 3]), met.add)
+        return arena.steps
 
 
 class _Rows:
@@ -296,37 +341,3 @@ class _Rows:
         states, continuous = self.states(evolved[None])[0], isinstance(self._actions, Box)
         actions = self.actions(evolved[None])[0] if continuous else self._labels
         return {"observations": states, "actions": actions}
-
-
-class Moments:
-    """Mean and deviation of observations as they come (Chan, Golub and LeVeque, 1979)."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = 0
-        self.mean, self._squares = np.zeros(shape), np.zeros(shape)
-
-    def add(self, observations: Array) -> None:
-        """Count `(B, *observation)` in."""
-        n, mean = len(observations), observations.mean(0, dtype=np.float64)
-        off = mean - self.mean
-        total = self.count + n
-        self._squares = self._squares + ((observations - mean) ** 2).sum(0)
-        self._squares += off**2 * (self.count * n / total)
-        self.mean = self.mean + off * (n / total)
-        self.count = total
-
-    @property
-    def deviation(self) -> Array:
-        """Of each feature; 1 of one that never changed."""
-        deviation = np.sqrt(self._squares / max(1, self.count))
-        return np.where(deviation > SMALLEST, deviation, 1.0)
-
-    def state(self) -> dict[str, Array]:
-        """For checkpoints."""
-        count = np.array([self.count])
-        return {"met.count": count, "met.mean": self.mean, "met.squares": self._squares}
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
-        self.count = int(state["met.count"][0])
-        self.mean, self._squares = state["met.mean"], state["met.squares"]

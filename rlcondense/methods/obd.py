@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlcondense.cloning import shuffled_batches
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Array, Condensation, Method, Problem
 from rlcondense.methods.condensed import CondensedDataset, MatchingLoss
@@ -46,6 +46,9 @@ from rlcondense.methods.unrolled import (
     losses_of,
     student_spec,
 )
+from rlcondense.networks import standardised
+from rlcondense.scaling import Scaling, check_vectors
+from rlcondense.tasks.base import Task
 
 PROBES = 4  # fresh students that the loss before and after is measured on
 CHUNK = 512  # rows that a policy is asked about at a time
@@ -75,6 +78,8 @@ class ObdConfig(StudentConfig):
         inner_batch: synthetic rows of an update at most, None for all (as the paper).
         inner_optimiser: `sgd` or `adam`.
         inner_rate: its step size.
+        standardise: students see states in deviations from the mean, both of the data's states,
+            and these come with what was condensed, which stays in the environment's units.
     """
 
     labels: str = "learned"
@@ -87,6 +92,7 @@ class ObdConfig(StudentConfig):
     inner_batch: int | None = 64
     inner_optimiser: str = "adam"
     inner_rate: float = 1e-3
+    standardise: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,7 +147,7 @@ class Dbc(Method[ObdConfig]):
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
-        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, standardise=true
     """
 
     Config: ClassVar[type[ObdConfig]] = ObdConfig
@@ -160,20 +166,31 @@ class Dbc(Method[ObdConfig]):
             learning_rate="inner_rate",
         )
         return (
-            network_like(learner) | updates | {"window": None} | loss_like(learner, ("logit-mse",))
+            network_like(learner, ("standardise",))
+            | updates
+            | {"window": None}
+            | loss_like(learner, ("logit-mse",))
         )
 
+    def students(self, task: Task) -> dict[str, Any]:
+        return {"standardise": True} if self.config.standardise else {}
+
     def _condense(self, problem: Problem) -> Condensation:
+        scaling = None
+        if self.config.standardise:
+            check_vectors(problem.dataset.observations.shape[1:])
+            scaling = Scaling.of(problem.dataset.observations)
         rng = problem.rng()
         synthetic = Synthetic(problem, self.config, rng)
         aims = self._aims(problem)
         synthetic.gradient_evaluations += aims.gradient_evaluations
-        unrolled = _Unrolled(problem, self.config, synthetic, aims)
+        unrolled = _Unrolled(problem, self.config, synthetic, aims, scaling)
         before = unrolled.probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             learn(problem, synthetic, self.config.iterations, lambda _: unrolled.backward(rng), rng)
-        return synthetic.condensation(MatchingLoss(before, unrolled.probe()))
+        made = synthetic.condensation(MatchingLoss(before, unrolled.probe()))
+        return replace(made, scaling=scaling)
 
     def _aims(self, problem: Problem) -> Aims:
         targets = data_targets(problem, "hard")
@@ -185,7 +202,8 @@ class Pbc(Dbc):
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
-        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, policy=offline-rl
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, standardise=true,
+        policy=offline-rl
     """
 
     Config = PbcConfig
@@ -230,7 +248,8 @@ class AvPbc(Pbc):
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
-        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, policy=offline-rl
+        learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, standardise=true,
+        policy=offline-rl
     """
 
     id = "av-pbc"
@@ -323,9 +342,14 @@ class _Unrolled:
     """How well students that a synthetic dataset trains do what they should."""
 
     def __init__(
-        self, problem: Problem, config: ObdConfig, synthetic: Synthetic, aims: Aims
+        self,
+        problem: Problem,
+        config: ObdConfig,
+        synthetic: Synthetic,
+        aims: Aims,
+        scaling: Scaling | None,
     ) -> None:
-        self.config, self.synthetic, self.aims = config, synthetic, aims
+        self.config, self.synthetic, self.aims, self.scaling = config, synthetic, aims, scaling
         self.problem, self.spec = problem, student_spec(problem, config)
         self.losses = losses_of(problem, config.loss)
         outer = "cross-entropy" if config.real_valued else config.loss  # aims are distributions
@@ -337,7 +361,7 @@ class _Unrolled:
         steps = c.inner_steps
         if c.window is not None:
             steps = int(rng.integers(c.window, c.inner_steps + 1))
-        inputs = [self.synthetic.observations(), self.synthetic.targets()]
+        inputs = self._inputs()
         apart = held(inputs)
         begin = steps - (c.window or steps)
         training, state = self._train(rng, steps, begin, apart)
@@ -348,6 +372,11 @@ class _Unrolled:
         add_gradients(inputs, gradients, self.synthetic.leaves, longest)
         self.synthetic.gradient_evaluations += c.real_batch + steps * self._rows_a_step
         return value
+
+    def _inputs(self) -> list[Tensor]:
+        """The synthetic observations as students see them, and their labels."""
+        seen = standardised(self.synthetic.observations(), self.scaling)
+        return [seen, self.synthetic.targets()]
 
     @property
     def _rows_a_step(self) -> int:
@@ -379,6 +408,7 @@ class _Unrolled:
         if len(rows) > size:
             rows = np.sort(rng.choice(len(dataset), size, replace=False))
         frames = torch.from_numpy(np.asarray(dataset.observations[rows])).to(self.problem.device)
+        frames = standardised(frames, self.scaling)
         where = torch.from_numpy(rows).to(self.problem.device)
 
         def loss(state: list[Tensor]) -> Tensor:
@@ -390,7 +420,7 @@ class _Unrolled:
     def probe(self) -> float:
         """The mean loss of students and real batches that are the same at every call."""
         rng, losses = np.random.default_rng([self.problem.seed, 1]), []
-        inputs = [self.synthetic.observations(), self.synthetic.targets()]
+        inputs = self._inputs()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.problem.torch_seed(1))
             for k in range(PROBES):

@@ -78,16 +78,20 @@ def make_optimiser(name: str, network: PolicyNetwork, rate: float) -> torch.opti
     return kind(network.parameters(), lr=rate)
 
 
-def network_like(learner: Mapping[str, Any]) -> dict[str, Any]:
+def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict[str, Any]:
     """A method's settings for the network that a learner trains.
 
     Args:
         learner: the learner's settings.
+        more: settings of the network and what it sees that the method has beside `OF_NETWORK`.
 
     Raises:
-        BadConfig: its students begin with weights that the data bring.
+        BadConfig: its students begin with weights that the data bring, or see standardised
+            observations, and the method's do not.
     """
-    found = {name: learner[name] for name in OF_NETWORK if name in learner}
+    found = {name: learner[name] for name in (*OF_NETWORK, *more) if name in learner}
+    if learner.get("standardise") and "standardise" not in found:
+        raise BadConfig("student=learner cannot follow learner.standardise=true")
     if found.get("init") == "dataset":
         raise BadConfig("student=learner cannot begin with the weights of data that are not made")
     return found

@@ -433,8 +433,10 @@ def _bytes(record: Record, known: Known) -> Iterator[str]:
     outputs = int(getattr(actions, "n", 0)) or prod(actions.shape or (1,))
     size = report["size"]
     least = size * values * (1 if space.dtype == np.uint8 else 4)
-    # Float32 observations, the action, its probabilities, the weight and a dozen scalars.
+    # Float32 observations, the action, its probabilities, the weight and a dozen scalars; a scaling
+    # is as long as two observations.
     most = size * (values * 4 + outputs * 16 + 200) + report.get("initialisation_bytes", 0)
+    most += 2 * values * 4
     if not least <= report["bytes"] <= most:
         yield f"{size} transitions take {least:,} to {most:,} bytes, not {report['bytes']:,}"
 

@@ -215,7 +215,7 @@ _REPORT: Json = {
         "dataset_sha256": _or_null(_sha256("of the source's columns; null likewise")),
         "expert_sha256": _or_null(_sha256("of the expert's weights, if the method was given them")),
         "size": _count("transitions kept", 1),
-        "bytes": _count("of the condensed columns, weights and initialisation", 1),
+        "bytes": _count("of the condensed columns, weights, initialisation and scaling", 1),
         "initialisation_bytes": _count("of those the initialisation's, if there is one"),
         "label_kind": {"enum": ["hard", "soft", "continuous"], "description": "kind of labels"},
         "cost": _map("what condensation took, but for what the clock measured", _COST),

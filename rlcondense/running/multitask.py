@@ -290,6 +290,8 @@ def multitask(
         raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
     padded = {task.id: PaddedTask(task, made) for task in made}
     learner = make_learner("bc", padded[made[0].id], **{**of_paper, **own})
+    if learner.config.standardise:
+        raise BadConfig("tasks share no scaling of observations (standardise=false)")
     parts, benches = {}, {}
     for task, maker in zip(made, makers, strict=True):
         bench = benches[task.id] = runner.make_bench(

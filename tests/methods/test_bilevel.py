@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.experts.zoo import Expert
 from rlcondense.making import make_learner, make_method
@@ -187,6 +189,34 @@ def test_steps_of_sgd_on_the_data_are_in_proportion_to_the_gradient() -> None:
     assert np.allclose(moved(learning_rate=2e-3), 2 * one, rtol=1e-2, atol=1e-7)
     plain, heavy = (moved(iterations=2, outer_momentum=m) for m in (0.0, 0.9))
     assert np.allclose(heavy - plain, 0.9 * one, rtol=0.1, atol=1e-6)
+
+
+def test_students_of_standardised_states_are_the_same_whatever_the_units_of_the_states() -> None:
+    """In other units everything else is alike, and so are the sets, in those units."""
+    settings = {**STUDENT, "network": "mlp", "width": 32, "iterations": 4, "learning_rate": 5.0}
+    units = np.array([1e3, 1e-3], np.float32)
+    there = replace(REACH_DATA, observations=REACH_DATA.observations * units, known_sha256="")
+
+    class Wide(Reach):
+        @property
+        def observation_space(self) -> Box:
+            return Box(-2000, 2000, (2,), np.float32)
+
+    def made(data: TransitionDataset, **more: Any) -> CondensedDataset:
+        return make_method("dbc", **settings, **more).condense(data, task=Wide(), budget=6)
+
+    here, other = made(REACH_DATA, standardise=True), made(there, standardise=True)
+    assert here.scaling is not None
+    assert np.allclose(here.scaling.deviation, REACH_DATA.observations.std(0), rtol=1e-4)
+    assert np.abs(here.observations - REACH_DATA.observations[here.initial_indices]).max() > 0.05
+    assert np.allclose(other.observations / units, here.observations, atol=1e-3)
+    assert np.allclose(other.actions, here.actions, atol=1e-3)
+    plain = made(there)
+    assert plain.scaling is None
+    assert not np.allclose(plain.observations / units, here.observations, atol=1e-2)
+    made_for = make_method("dbc", REACH, standardise=True).students(REACH)
+    policies = make_learner("bc", REACH, updates=2, **made_for).fit(here, task=REACH, seeds=[0])
+    assert policies.num_policies == 1
 
 
 def test_labels_of_a_logit_loss_are_real_valued_targets_that_bc_regresses() -> None:

@@ -97,6 +97,7 @@ def test_settings_go_over_the_student_and_the_student_over_presets() -> None:
         ("gradmatch-light2024", {}, "student=learner is for methods that train students"),
         ("dbc", {"optimiser": "adamw"}, "student=learner follows sgd and adam, not 'adamw'"),
         ("dbc", {"init": "dataset"}, "student=learner cannot begin with the weights of data"),
+        ("gradmatch", {"standardise": True}, "cannot follow learner.standardise=true"),
         ("hades-r", {"batch_size": 8}, "asks for learner.batch_size=none, not 8"),
         ("qmatch", {}, "student=learner of qmatch is a Q-learner"),
     ],
@@ -106,6 +107,13 @@ def test_a_learner_that_cannot_be_followed_is_refused(
 ) -> None:
     with pytest.raises(BadConfig, match=message):
         make_method(id_, "cartpole", learner(**settings), student="learner")
+
+
+@pytest.mark.parametrize("id_", ["dbc", "av-pbc", "hades-f", "hades-r"])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_what_students_see_is_what_the_learners_do(id_: str, standardise: bool) -> None:
+    of = learner(init="random", standardise=standardise)
+    assert make_method(id_, "cartpole", of, student="learner").config.standardise == standardise
 
 
 def test_a_q_learner_is_followed_by_qmatch() -> None:

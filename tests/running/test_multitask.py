@@ -95,6 +95,8 @@ def test_tasks_that_share_no_policy_are_refused(tasks: list[str], said: str) -> 
 def test_sets_for_one_network_each_are_refused() -> None:
     with pytest.raises(BadConfig, match="one network each"):
         multitask(["cartpole", "acrobot"], "hades-f", settings=SMALL)
+    with pytest.raises(BadConfig, match="tasks share no scaling"):
+        multitask(["cartpole", "acrobot"], settings={**SMALL, "standardise": True})
 
 
 def test_hard_labels_with_the_datas_probabilities_beside_them_are_padded(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Standardisation of observations: their moments, and the scaling that policies learn under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.errors import BadConfig, CorruptArtifact
+
+Array = npt.NDArray[Any]
+SMALLEST = 1e-6  # deviation of an observation's feature; one that never changes has none
+BLOCK = 65_536  # rows that are read at a time
+
+
+class Moments:
+    """Mean and deviation of observations as they come (Chan, Golub and LeVeque, 1979)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.count = 0
+        self.mean, self._squares = np.zeros(shape), np.zeros(shape)
+
+    def add(self, observations: Array) -> None:
+        """Count `(B, *observation)` in."""
+        n, mean = len(observations), observations.mean(0, dtype=np.float64)
+        off = mean - self.mean
+        total = self.count + n
+        self._squares = self._squares + ((observations - mean) ** 2).sum(0)
+        self._squares += off**2 * (self.count * n / total)
+        self.mean = self.mean + off * (n / total)
+        self.count = total
+
+    @property
+    def deviation(self) -> Array:
+        """Of each feature; 1 of one that never changed."""
+        deviation = np.sqrt(self._squares / max(1, self.count))
+        return np.where(deviation > SMALLEST, deviation, 1.0)
+
+    def state(self) -> dict[str, Array]:
+        """For checkpoints."""
+        count = np.array([self.count])
+        return {"met.count": count, "met.mean": self.mean, "met.squares": self._squares}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+        self.count = int(state["met.count"][0])
+        self.mean, self._squares = state["met.mean"], state["met.squares"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What turns observations x that are no frames into (x - mean) / deviation.
+
+    A network that was trained on such observations becomes one of observations as they are by
+    `rlcondense.networks.fold_scaling`, so that policies need no scaling.
+
+    Attributes:
+        mean: float32 of the shape of an observation.
+        deviation: likewise, above 0.
+    """
+
+    mean: Array
+    deviation: Array
+
+    @classmethod
+    def of(cls, observations: Array) -> Scaling:
+        """The scaling by the moments of observations `(N, *observation)`, perhaps memory-mapped."""
+        moments = Moments(observations.shape[1:])
+        for start in range(0, len(observations), BLOCK):
+            moments.add(np.asarray(observations[start : start + BLOCK]))
+        return cls.by(moments)
+
+    @classmethod
+    def by(cls, moments: Moments) -> Scaling:
+        """The scaling by the moments of observations that were counted before."""
+        return cls(moments.mean.astype(np.float32), moments.deviation.astype(np.float32))
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse a scaling that is not of observations of a shape.
+
+        Raises:
+            CorruptArtifact: a shape, a type or a value is off.
+        """
+        if len(shape) == 3:
+            raise CorruptArtifact("a scaling is of vectors, and the observations are frames")
+        for name, array in (("mean", self.mean), ("deviation", self.deviation)):
+            if array.dtype != np.float32 or array.shape != shape:
+                raise CorruptArtifact(
+                    f"the {name} of the scaling is {array.dtype} of shape {array.shape}, not "
+                    f"float32 of {shape}"
+                )
+            if not np.isfinite(array).all():
+                raise CorruptArtifact(f"the {name} of the scaling must be finite")
+        if not (self.deviation > 0).all():
+            raise CorruptArtifact(
+                f"the deviations of the scaling must be above 0, not {self.deviation.min():g}"
+            )
+
+
+def check_vectors(shape: tuple[int, ...]) -> None:
+    """Raise `BadConfig` if observations of a shape are frames, which are not standardised."""
+    if len(shape) == 3:
+        raise BadConfig(
+            f"standardise is for vectors, not for frames of {shape} (standardise=false)"
+        )

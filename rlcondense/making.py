@@ -36,7 +36,7 @@ from rlcondense.experts import zoo
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
-from rlcondense.networks import FOR_FRAMES, SMALLEST
+from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
 from rlcondense.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -381,7 +381,8 @@ def configured(
 def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
     """`mlp` and no augmentation in place of defaults that are for frames, where a task shows none.
 
-    Frames that are too small for a default network are for `mlp`, too.
+    Small frames (MinAtar's of 10 cells, digits of 8 pixels) are for `mlp`, too, and frames whose
+    sides the patches of a default network do not divide for the Nature CNN.
 
     Args:
         config: a class of settings.
@@ -392,7 +393,11 @@ def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
     defaults = {f.name: f.default for f in dataclasses.fields(config)}
     shape = task.observation_space.shape or ()
     frames, network = len(shape) == 3, defaults.get("network")
-    small = frames and min(shape[1:]) < SMALLEST.get(str(network), 1)
-    found = {"network": "mlp"} if network in FOR_FRAMES and (small or not frames) else {}
+    found = {}
+    if network in FOR_FRAMES:
+        if not frames or min(shape[1:]) < SMALL_FRAME:
+            found = {"network": "mlp"}
+        elif any(side % PATCHES.get(str(network), 1) for side in shape[1:]):
+            found = {"network": "nature"}
     augmented = not frames and defaults.get("augmentation", "none") != "none"
     return found | ({"augmentation": "none"} if augmented else {})

@@ -197,7 +197,7 @@ class Impala(nn.Module):
 
     Args:
         observation_shape: `(channels, height, width)`.
-        patch: side of the patches that are folded into channels first; 1 for none.
+        patch: side of the patches that the frames it is given are folded into channels by; 1 for none.
         width: so many times the channels (Cobbe et al., 2020, section 3.3, scale them so).
     """
 
@@ -205,7 +205,6 @@ class Impala(nn.Module):
 
     def __init__(self, observation_shape: tuple[int, ...], patch: int = 1, width: int = 1) -> None:
         super().__init__()
-        self.patch = patch
         channels, rows, columns = observation_shape
         channels, rows, columns = channels * patch**2, rows // patch, columns // patch
         blocks: list[nn.Module] = []
@@ -221,8 +220,6 @@ class Impala(nn.Module):
         self.dense = nn.Linear(channels * rows * columns, self.num_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.patch > 1:
-            x = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.blocks(x), inplace=True)
         return F.relu(self.dense(x.flatten(1)), inplace=True)
 
@@ -275,6 +272,7 @@ OPTIONS = {
 }
 ANY_OPTION = tuple(dict.fromkeys(itertools.chain(*OPTIONS.values())))
 SMALLEST = {"cnn4": 16, "compact": 36, "nature": 36}
+SMALL_FRAME = 36  # pixels of a side; what is smaller is no picture for convolutions by default
 
 
 def given_options(config: Any) -> dict[str, Any]:
@@ -327,6 +325,7 @@ class PolicyNetwork(nn.Module):
             _draw_orthogonal(self, HEAD_GAIN if init == "orthogonal" else math.sqrt(2))
         is_pixels = len(spec.observation_shape) == 3
         self._scale = spec.input_scale
+        self.patch = PATCHES.get(spec.name, 1)
         self.channels_last = is_pixels
         if is_pixels:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -339,6 +338,8 @@ class PolicyNetwork(nn.Module):
         else:
             # Every uint8 value is exact in bfloat16, so this loses nothing and halves the traffic.
             x = x.to(_autocast_dtype(x.device.type)).mul_(self._scale)
+        if self.patch > 1:
+            x = F.pixel_unshuffle(x, self.patch)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.encoder(x)

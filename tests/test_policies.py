@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_json
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.networks import FOR_FRAMES, NetworkSpec, PolicyNetwork
 from rlcondense.policies import (
     NetworkPolicies,
     constant_policies,
@@ -103,7 +103,7 @@ def test_policies_act_by_their_index() -> None:
         assert np.array_equal(probs[rows], expected)
 
 
-@pytest.mark.parametrize("name", ["nature", "cnn4"])
+@pytest.mark.parametrize("name", FOR_FRAMES)
 def test_policies_act_together_as_they_do_one_by_one(name: str) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (9, 3, 64, 64), dtype=np.uint8)
     policies = NetworkPolicies([random_network(i, name) for i in range(3)], [0, 1, 2])

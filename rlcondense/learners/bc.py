@@ -101,7 +101,7 @@ class BCConfig:
             their first layer: policies see observations as they are.
     """
 
-    network: str = "nature"
+    network: str = "impala-patch2"
     width: int | None = None
     depth: int | None = None
     activation: str | None = None

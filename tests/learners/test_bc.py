@@ -88,6 +88,10 @@ def test_every_setting_of_the_mlp_changes_the_trained_weights(
     [
         ("nature", {"augmentation": "random-crop"}),
         ("cnn4", {"optimiser": "sgd", "loss": "softmax-mse"}),
+        ("compact", {}),
+        ("impala", {}),
+        ("impala-patch2", {}),
+        ("impala-patch4", {}),
         ("mlp", {"optimiser": "adamw"}),
     ],
 )
@@ -105,7 +109,8 @@ def test_students_trained_together_are_those_trained_alone(
     together, alone = train([3, 4, 5]), [train([seed])[0] for seed in (3, 4, 5)]
     assert not torch.equal(alone[0], alone[1])
     for a, b in zip(together, alone, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+        # Sums in another order; of a gradient that is nothing but rounding Adam makes a whole step.
+        assert (a - b).abs().mean() < 1e-6
 
 
 def test_a_random_crop_shifts_each_frame_by_up_to_four_pixels_and_repeats_edges() -> None:

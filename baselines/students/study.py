@@ -7,7 +7,7 @@ between processes by task.
 
     python baselines/students/study.py networks --task starpilot-plain
     python baselines/students/study.py players --task starpilot-plain
-    python baselines/students/study.py table
+    python baselines/students/study.py table    # into README.md
 """
 
 from __future__ import annotations
@@ -192,7 +192,12 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.study == "table":
-        print(table(read_lines()))
+        page = RESULTS.with_name("README.md")
+        text = page.read_text()
+        head, rest = text.split("<!-- table -->\n")
+        tail = rest.split("<!-- /table -->")[1]
+        filled = table(read_lines())
+        page.write_text(f"{head}<!-- table -->\n{filled}\n<!-- /table -->{tail}")
         return
     sizes = [None if s == "all" else int(s) for s in given.size] or list(SIZES)
     for task in given.task:

@@ -197,7 +197,7 @@ class Impala(nn.Module):
 
     Args:
         observation_shape: `(channels, height, width)`.
-        patch: side of the patches that the frames it is given are folded into channels by; 1 for none.
+        patch: side of the patches that frames come folded into channels by; 1 for none.
         width: so many times the channels (Cobbe et al., 2020, section 3.3, scale them so).
     """
 

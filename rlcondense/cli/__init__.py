@@ -1,0 +1,15 @@
+"""The command line; heavy imports happen inside the commands, so that `list` is quick."""
+
+from rlcondense.cli import (  # noqa: F401  (each registers its commands)
+    check,
+    dataset,
+    expert,
+    leaderboard,
+    run,
+    show,
+    status,
+    sweep,
+)
+from rlcondense.cli.base import main
+
+__all__ = ["main"]

@@ -1,0 +1,6 @@
+"""`python -m rlcondense.cli`."""
+
+from rlcondense.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The group of all commands, and the options that several share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rlcondense import __version__
+from rlcondense.console import echo, plugins_at_work
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.process import tune
+from rlcondense.terminal import write_what_can_be
+from rlcondense.text import one_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Turns the project's own errors into one line and exit code 2."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in arguments
+        write_what_can_be()
+        try:
+            return super().main([a for a in arguments if a != "--debug"], *rest, **kwargs)
+        except RLCondenseError as error:
+            if debug:
+                raise
+            echo(f"Error: {one_line(str(error))}", err=True)
+            sys.exit(2)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            echo("\nInterrupted; what is finished is kept, run it again to go on.", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rlcondense")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Which small dataset trains the best policy?"""
+    tune()
+
+
+def split_settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Split `--set` values into the method's and the learner's."""
+    method: dict[str, str] = {}
+    learner: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise BadConfig(f"--set takes key=value, not {pair!r}")
+        if key.startswith("learner."):
+            learner[key.removeprefix("learner.")] = value
+        else:
+            method[key] = value
+    return method, learner
+
+
+class FolderToWrite(click.Path):
+    """A path that names a folder: not the working directory, its parent or the root."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from rlcondense.files import output_folder
+
+        return output_folder(Path(str(super().convert(value, param, ctx))))
+
+
+def include_files(paths: Sequence[Path]) -> None:
+    if paths:
+        from rlcondense.making import include
+
+        with plugins_at_work():
+            for path in paths:
+                include(path)
+
+
+def all_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+include_option = click.option(
+    "--include",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    expose_value=False,
+    callback=lambda _ctx, _option, paths: include_files(paths),
+    help="A Python file with methods or learners of yours. Repeatable.",
+)
+
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu or cuda."
+)
+
+
+set_option = click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE",
+    help="A setting of the method, or learner.KEY=VALUE of the learner. Repeatable.",
+)  # fmt: skip
+
+
+download_option = click.option(
+    "--download", is_flag=True, help="Fetch the dataset from Minari's remote if it is not here."
+)
+
+
+what_options = all_options(
+    click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
+    click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
+    download_option,
+    click.option(
+        "--heldout-data", is_flag=True, help="Take data of held-out levels; every table says so."
+    ),
+)
+
+
+budget_options = all_options(
+    click.option("--size", type=int, help="Budget in transitions. Default: the method's own."),
+    click.option("--percent", type=float, help="Budget as a percentage of the data."),
+    click.option(
+        "--unit", type=click.Choice(["transitions", "episodes"]), help="What --percent counts."
+    ),
+    click.option("--seed", default=0, show_default=True, help="Condensation seed."),
+)
+
+
+results_option = click.option(
+    "--results",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the records.",
+)
+
+
+measuring_options = all_options(
+    click.option("--seeds", default=3, show_default=True, help="How many learner seeds."),
+    click.option(
+        "--episodes", default=100, show_default=True, help="Episodes of each policy on each split."
+    ),
+    results_option,
+    click.option("--refresh", is_flag=True, help="Compute again what is there already."),
+    click.option("--json", "as_json", is_flag=True, help="Print the records as JSON."),
+)
+
+
+judging_options = all_options(
+    click.option("--learner", default="bc", show_default=True, help="Learner id."),
+    measuring_options,
+)
+
+
+workers_options = all_options(
+    click.option("--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."),
+    click.option("--threads", default=1, show_default=True, help="Threads of each worker."),
+)
+
+
+def expect_many_objects() -> None:
+    """Have Python look for garbage less often: of ten thousand cells none is any."""
+    import gc
+
+    gc.set_threshold(100_000, 50, 50)

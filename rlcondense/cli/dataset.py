@@ -1,0 +1,166 @@
+"""Commands of datasets: build, list, verify, show and collect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rlcondense.cli.base import download_option, main
+from rlcondense.console import ConsoleProgress, echo, echo_json
+
+
+def _quartiles(quartiles: Sequence[float]) -> str:
+    return " ".join(f"{value:.2f}" for value in quartiles)
+
+
+@main.group()
+def dataset() -> None:
+    """Build, list, show, verify and collect datasets."""
+
+
+@dataset.command("build")
+@click.argument("name")
+@click.option("--rebuild", is_flag=True, help="Remove it first if it is there.")
+@download_option
+def dataset_build(name: str, rebuild: bool, download: bool) -> None:
+    """Build a dataset of the catalogue into Minari's folder, and check its sha256."""
+    from rlcondense.catalogue import find
+    from rlcondense.datasets.storage import is_local, remove_minari
+    from rlcondense.making import load_dataset
+
+    if rebuild:
+        remove_minari(find("datasets", name).id)
+    here = is_local(name)
+    started = time.monotonic()
+    with ConsoleProgress() as progress:
+        data = load_dataset(name, download=download, progress=progress)
+    seconds = time.monotonic() - started
+    took = "already here" if here else f"{seconds:.1f} s, {len(data) / seconds:.0f} transitions/s"
+    echo(
+        f"{data.id}: {len(data.episodes)} episodes, {len(data)} transitions, {took}, "
+        f"sha256 {data.sha256}"
+    )
+
+
+@dataset.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def dataset_list(as_json: bool) -> None:
+    """List the catalogue's datasets and Minari's on this machine."""
+    from rlcondense.catalogue import entries
+    from rlcondense.datasets.storage import local_datasets
+
+    shipped, local = entries("datasets"), local_datasets()
+    rows = [
+        {"id": id_, "here": id_ in local, **(dict(shipped[id_].facts) if id_ in shipped else {})}
+        for id_ in sorted({*shipped, *local})
+    ]
+    if as_json:
+        echo_json(rows, sort_keys=True)
+        return
+    from tabulate import tabulate
+
+    table = [
+        [
+            row["id"],
+            "here" if row["here"] else "on first use",
+            row.get("episodes", ""),
+            row.get("transitions", ""),
+            _quartiles(row.get("returns", {}).get("quartiles", [])),
+        ]
+        for row in rows
+    ]
+    headers = ["dataset", "built", "episodes", "transitions", "return: quartiles"]
+    echo(tabulate(table, headers, disable_numparse=True, colalign=("left",) * 5))
+
+
+@dataset.command("verify")
+@click.argument("name")
+def dataset_verify(name: str) -> None:
+    """Read a dataset again from Minari's files and compare its sha256 with what it should be."""
+    from rlcondense.catalogue import find
+    from rlcondense.datasets.storage import verify_minari
+    from rlcondense.errors import UnknownName
+    from rlcondense.making import load_dataset
+
+    try:
+        expected = find("datasets", name).facts.get("sha256")
+    except UnknownName:
+        expected = None
+    actual = verify_minari(load_dataset(name).id)  # loading has compared it with the catalogue's
+    against = "as the catalogue says" if expected else "as when it was first read here"
+    echo(f"{name}: sha256 {actual}, {against}")
+
+
+@dataset.command("show")
+@click.argument("name")
+@click.option("--png", type=click.Path(path_type=Path), help="Write a contact sheet of frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@download_option
+def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> None:
+    """Show a dataset's card, building the dataset if need be."""
+    from rlcondense.datasets.cards import card_of, contact_sheet, write_card
+    from rlcondense.making import load_dataset
+
+    with ConsoleProgress() as progress:
+        data = load_dataset(name, download=download, progress=progress)
+    card = card_of(data)
+    if as_json:
+        echo_json(card, sort_keys=True)
+    else:
+        echo(write_card(card))
+    if png:
+        contact_sheet(data, png)
+        echo(f"frames           {png}", err=as_json)
+
+
+@dataset.command("collect")
+@click.argument("task")
+@click.option(
+    "--kind",
+    default="expert",
+    show_default=True,
+    type=click.Choice(["expert", "mixed", "random"]),
+    help="Played by the expert, by five policies along its training, or at random.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True),
+    help="What 'expert train' wrote. Default: the shipped experts.",
+)
+@click.option(
+    "--expert",
+    metavar="ID",
+    help="Which expert plays. Default: the task's newest, or the folder's.",
+)
+@click.option("--episodes", default=100, show_default=True)
+@click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
+def dataset_collect(
+    task: str,
+    kind: str,
+    folder: Path | None,
+    expert: str | None,
+    episodes: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Play seen levels of a task and write the trace, or what was seen where none replays."""
+    from rlcondense.experts.datasets import collect_dataset, write_played
+    from rlcondense.making import make_task
+
+    with ConsoleProgress() as progress:
+        made = make_task(task)
+        trace = collect_dataset(
+            made,
+            kind,
+            folder=folder,
+            expert=expert,
+            episodes=episodes,
+            seed=seed,
+            progress=progress,
+        )
+        write_played(trace, made, out)
+    echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")

@@ -1,0 +1,208 @@
+"""Commands that compute cells at once: run, condense, evaluate, transfer, multitask."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlcondense.cli.base import (
+    FolderToWrite,
+    budget_options,
+    device_option,
+    include_option,
+    judging_options,
+    main,
+    measuring_options,
+    set_option,
+    split_settings,
+    what_options,
+)
+from rlcondense.console import ConsoleProgress, echo, echo_json
+from rlcondense.errors import BadConfig
+
+
+@main.command()
+@include_option
+@click.option("--method", default="gradmatch", show_default=True, help="Method id.")
+@what_options
+@budget_options
+@click.option(
+    "--condensations",
+    type=int,
+    help="How many condensation seeds. Default: three if two more take five minutes at most.",
+)
+@judging_options
+@click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
+@set_option
+@device_option
+def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Condense, train and evaluate a method, beside its reference rows."""
+    from rlcondense.running.runner import run as run_method
+
+    settings, learner_settings = split_settings(pairs)
+    started = time.monotonic()
+    with ConsoleProgress() as progress:
+        result = run_method(
+            **options, settings=settings, learner_settings=learner_settings, progress=progress
+        )
+    _print_result(result, as_json, time.monotonic() - started)
+
+
+def _print_result(result: Any, as_json: bool, seconds: float) -> None:
+    from rlcondense.running.cell import Cell
+
+    for warning in result.warnings:
+        echo(f"Warning: {warning}", err=True)
+    if as_json:
+        echo_json(result.to_json(), sort_keys=True)
+        _exit_if_failed(result)
+        return
+    echo(str(result))
+    if not result.references and all(r["status"] == "skipped" for r in result.records):
+        return
+    total = len(result.records) + len(result.references)
+    echo(f"\n{total} rows in {seconds:.0f} s, {result.reused} of them read back. Records:")
+    for record in result.records:
+        echo(f"  {result.store.record_path(record['cell_id'])}")
+    cells = [Cell.from_json(record["cell"]) for record in result.records]
+    sets = [result.store.condensed_path(cell.condensation_id) for cell in cells]
+    if there := [path for path in sets if path.is_dir()]:
+        echo("\n  ".join(["Condensed data:", *map(str, there)]))
+    _exit_if_failed(result)
+
+
+def _exit_if_failed(result: Any) -> None:
+    if any(record["status"] == "failed" for record in (*result.records, *result.references)):
+        sys.exit(1)
+
+
+@main.command()
+@include_option
+@click.option("--method", default="gradmatch", show_default=True, help="Method id.")
+@what_options
+@budget_options
+@click.option("--out", required=True, type=FolderToWrite(), help="Folder to write to.")
+@set_option
+@device_option
+def condense(
+    method: str,
+    task: str,
+    dataset: str | None,
+    download: bool,
+    heldout_data: bool,
+    size: int | None,
+    percent: float | None,
+    unit: str | None,
+    seed: int,
+    out: Path,
+    pairs: Sequence[str],
+    device: str,
+) -> None:
+    """Make a condensed dataset and stop there."""
+    from rlcondense.running.runner import condense_to
+
+    settings, learner_settings = split_settings(pairs)
+    if learner_settings:
+        raise BadConfig("condense trains no learner: --set takes the method's settings only")
+    with ConsoleProgress() as progress:
+        data = condense_to(
+            out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+            size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+            progress=progress,
+        )  # fmt: skip
+    assert data.report is not None
+    echo(
+        f"{len(data)} transitions, {data.report.bytes:,} bytes, "
+        f"{data.report.cost.wall_seconds:.1f} s: {out}"
+    )
+    for finding in data.report.findings or ():
+        echo(f"! {finding}")
+
+
+@main.command()
+@include_option
+@click.argument("what")
+@what_options
+@judging_options
+@set_option
+@device_option
+def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Evaluate WHAT: a folder with a condensed dataset or policies, or random-policy,
+    marginal-policy, constant-policy or expert."""
+    from rlcondense.running.runner import evaluate_artifact
+
+    settings, learner_settings = split_settings(pairs)
+    if settings:
+        raise BadConfig("evaluate runs no method: use --set learner.KEY=VALUE")
+    started = time.monotonic()
+    with ConsoleProgress() as progress:
+        result = evaluate_artifact(
+            what, **options, learner_settings=learner_settings, progress=progress
+        )
+    _print_result(result, as_json, time.monotonic() - started)
+
+
+@main.command()
+@include_option
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    help="Method id, or id:key=value,key=value. Repeatable.",
+)
+@click.option(
+    "--learner", "learners", multiple=True, required=True, metavar="ID[:KEY=VALUE,...]",
+    help="A learner, with settings. Repeatable.",
+)  # fmt: skip
+@what_options
+@budget_options
+@click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
+@measuring_options
+@device_option
+def transfer(as_json: bool, **options: Any) -> None:
+    """Train several learners on what each METHOD keeps, or on condensed datasets in FOLDERS."""
+    from rlcondense.running.transfer import transfer as run_transfer
+
+    started = time.monotonic()
+    with ConsoleProgress() as progress:
+        result = run_transfer(**options, progress=progress)
+    for warning in result.warnings:
+        echo(f"Warning: {warning}", err=True)
+    if as_json:
+        echo_json(result.to_json(), sort_keys=True)
+    else:
+        echo(str(result))
+        seconds = time.monotonic() - started
+        echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
+    if any(record["status"] == "failed" for record in result.records):
+        sys.exit(1)
+
+
+@main.command()
+@include_option
+@click.option("--task", "tasks", multiple=True, required=True, help="Task id or alias. Repeatable.")
+@click.option("--method", default="hades-r", show_default=True, help="Method id.")
+@click.option("--size", type=int, help="Transitions for each task. Default: the method's own.")
+@click.option("--seed", default=0, show_default=True, help="Condensation seed.")
+@measuring_options
+@set_option
+@device_option
+def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Train one policy on the sets of several TASKs together, and on each alone."""
+    from rlcondense.running.multitask import multitask as run_multitask
+
+    settings, learner_settings = split_settings(pairs)
+    with ConsoleProgress() as progress:
+        result = run_multitask(
+            **options, settings=settings, learner_settings=learner_settings, progress=progress
+        )
+    if as_json:
+        echo_json(result.to_json())
+    else:
+        echo(str(result))

@@ -1,0 +1,217 @@
+"""Commands that show what is there: list, show and plugins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rlcondense.cli.base import main
+from rlcondense.console import echo, echo_json, plugins_at_work
+from rlcondense.errors import MissingExtra, RLCondenseError
+from rlcondense.text import one_line
+
+if TYPE_CHECKING:
+    from rlcondense.catalogue import Entry
+
+
+@main.command("list")
+@click.argument(
+    "group",
+    required=False,
+    type=click.Choice(["tasks", "datasets", "methods", "learners", "suites"]),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(group: str | None, as_json: bool) -> None:
+    """List tasks, datasets, methods, learners and suites. Imports none of them."""
+    from rlcondense.catalogue import GROUPS, collisions, entries
+    from rlcondense.running.suite import load_suite, shipped_suites
+
+    groups = [name for name in GROUPS if group in (None, name)]
+    found = {name: list(entries(name).values()) for name in groups}
+    suites = [load_suite(name) for name in shipped_suites()] if group in (None, "suites") else []
+    if as_json:
+        plain: dict[str, Any] = {
+            name: [entry.to_json() for entry in rows] for name, rows in found.items()
+        }
+        if suites:
+            plain["suites"] = [{"id": s.name, "summary": s.summary} for s in suites]
+        echo_json(plain, sort_keys=True)
+        return
+    for name, rows in found.items():
+        echo(f"{name}:")
+        width = max((len(entry.id) for entry in rows), default=0)
+        for entry in rows:
+            alias = f" ({', '.join(entry.aliases)})" if entry.aliases else ""
+            echo(f"  {entry.id:<{width}}  {entry.summary}{alias}")
+            if entry.rivals:
+                echo(f"    ! offered by {' and '.join(entry.rivals)}: cannot be used")
+        for entry in collisions(name):
+            echo(f"    ! {entry.id} of {entry.origin} is hidden by the built-in one")
+        for extra in sorted({entry.facts["extra"] for entry in rows if "extra" in entry.facts}):
+            if find_spec(extra) is None:
+                waiting = [entry.id for entry in rows if entry.facts.get("extra") == extra]
+                echo(f"  ! {MissingExtra(extra, extra)}: needed by {', '.join(waiting)}")
+    if suites:
+        echo("suites:")
+    for suite in suites:
+        echo(f"  {suite.name:<{max(len(s.name) for s in suites)}}  {suite.summary}")
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--settings", "with_settings", is_flag=True, help="With its settings, which takes to load it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--png", type=click.Path(path_type=Path), help="Draw a folder's frames to a file.")
+def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> None:
+    """Show a catalogue entry, a suite, or a condensed dataset in a folder: its report and, of
+    vectors, its states and actions."""
+    from rlcondense.running.suite import shipped_suites, suites_folder
+
+    if png is not None:
+        echo(_drawn(Path(name), png), err=as_json)
+    if name in shipped_suites() and not as_json:
+        echo((suites_folder() / f"{name}.toml").read_text().rstrip())
+        return
+    facts = _folder_facts(Path(name)) or _entry_facts(name, with_settings)
+    if as_json:
+        echo_json(facts, sort_keys=True)
+        return
+    findings, _ = facts.pop("findings", None) or (), facts.pop("curve", None)
+    settings = facts.pop("settings", None) or {}
+    for key, value in facts.items():
+        if value not in ("", [], {}, None):
+            text = value if isinstance(value, str) else json.dumps(value)
+            echo(f"{one_line(key):<16} {one_line(text)}")
+    for key, value in settings.items():
+        echo(one_line(f"--set {key}={_setting_text(value)}"))
+    for finding in findings:
+        echo(one_line(f"! {finding['name'].replace('-', ' ')}: {finding['text']}"))
+    if table := _folder_table(Path(name)):
+        echo(f"\n{table}")
+
+
+def _drawn(folder: Path, png: Path) -> str:
+    """Draw the frames of a condensed dataset in a folder, and say what they show."""
+    from rlcondense.methods.condensed import load_condensed
+    from rlcondense.reporting.pictures import draw_enlarged, legend
+    from rlcondense.reporting.states import action_name
+
+    data = load_condensed(folder)
+    facts = _task_facts(data.report.task if data.report else None)
+    rows = draw_enlarged(data, png)
+    lines = {"frames": str(png), "colours": legend(facts.get("observation_names", ()))}
+    if data.actions.ndim == 1 and facts.get("action_names"):
+        lines["labels"] = ", ".join(action_name(facts, int(data.actions[row])) for row in rows)
+    return "\n".join(f"{name:<16} {value}" for name, value in lines.items() if value)
+
+
+def _task_facts(task: str | None) -> Mapping[str, Any]:
+    """What the catalogue says of a task, if there is one of that name."""
+    from rlcondense.catalogue import find
+    from rlcondense.errors import UnknownName
+
+    try:
+        return find("tasks", task or "").facts
+    except UnknownName:
+        return {}
+
+
+def _folder_table(folder: Path) -> str | None:
+    """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
+    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.reporting.states import state_table
+
+    if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
+        return None
+    data = load_condensed(folder)
+    return state_table(data, _task_facts(data.report.task if data.report else None))
+
+
+def _setting_text(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    return "none" if value is None else str(value)
+
+
+def _folder_facts(folder: Path) -> dict[str, Any] | None:
+    """What a folder's report says, with what detectors see where it does not say what they saw."""
+    from rlcondense.errors import CorruptArtifact
+    from rlcondense.files import read_json
+    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.methods.detectors import detect
+
+    for file in (REPORT, "policies.json"):
+        if (folder / file).is_file():
+            facts = read_json(folder / file)
+            if not isinstance(facts, dict):
+                raise CorruptArtifact(f"{folder / file} is no object")
+            data = load_condensed(folder) if (folder / ARRAYS).is_file() else None
+            if data is not None and facts.get("findings") is None:
+                facts["findings"] = [dataclasses.asdict(one) for one in detect(data, None)]
+            elif data is None:
+                facts.pop("findings", None)
+            return facts
+    return None
+
+
+def _settings_of(entry: Entry) -> dict[str, Any]:
+    """The settings of a method or a learner with their defaults, if it can be loaded."""
+    from rlcondense.config import config_json
+    from rlcondense.making import make_learner, make_method
+
+    makers: dict[str, Callable[[str], Any]] = {"methods": make_method, "learners": make_learner}
+    make = makers.get(entry.group)
+    if make is None:
+        return {}
+    try:
+        with plugins_at_work():
+            settings = config_json(make(entry.id).config)
+    except RLCondenseError:
+        return {}
+    prefix = "learner." if entry.group == "learners" else ""
+    return {"settings": {f"{prefix}{key}": value for key, value in settings.items()}}
+
+
+def _entry_facts(name: str, with_settings: bool) -> dict[str, Any]:
+    from rlcondense.catalogue import GROUPS, entries, find
+    from rlcondense.errors import UnknownName, UnknownVersion
+    from rlcondense.running.suite import load_suite, shipped_suites
+
+    for group in GROUPS:
+        try:
+            entry = find(group, name)
+            return {**entry.to_json(), **(_settings_of(entry) if with_settings else {})}
+        except UnknownVersion:
+            raise
+        except UnknownName:
+            continue
+    if name in shipped_suites():
+        return dataclasses.asdict(load_suite(name))
+    known = [e for group in GROUPS for x in entries(group).values() for e in (x.id, *x.aliases)]
+    raise UnknownName("name", name, [*known, *shipped_suites()])
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """Load every installed plugin, each in a process of its own, and say how it fares."""
+    from rlcondense.catalogue import plugins as offered
+    from rlcondense.checks.plugins import plugin_states
+
+    states = plugin_states(offered())
+    if as_json:
+        echo_json([state.to_json() for state in states], sort_keys=True)
+    elif not states:
+        echo("no plugins are installed")
+    for state in () if as_json else states:
+        echo(
+            f"{state.kind:<8} {state.id:<24} {state.origin:<24} {state.status:<7} "
+            f"{state.seconds:5.1f} s  {state.reason}".rstrip()
+        )

@@ -1,0 +1,126 @@
+"""The command that shows how far suites are: status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlcondense.cli.base import (
+    device_option,
+    expect_many_objects,
+    main,
+    results_option,
+    workers_options,
+)
+from rlcondense.console import echo, echo_json
+
+
+@main.command()
+@click.argument("suite")
+@results_option
+@workers_options
+@device_option
+@click.option("--costs", is_flag=True, help="Show what each method cost.")
+@click.option("--table", is_flag=True, help="Show the table of what is done.")
+@click.option("--rates", is_flag=True, help="Show the rates that estimates go by.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(
+    suite: str,
+    results: Path,
+    workers: int | None,
+    threads: int,
+    device: str,
+    costs: bool,
+    table: bool,
+    rates: bool,
+    as_json: bool,
+) -> None:
+    """Show how far the sweeps of SUITE are."""
+    from rlcondense.reporting.ledger import ledger, ledger_table
+    from rlcondense.reporting.tables import suite_table
+    from rlcondense.running import sweep as sweeping
+    from rlcondense.running.environment import resolve_device
+    from rlcondense.running.estimate import Rates
+    from rlcondense.running.store import Store
+    from rlcondense.running.suite import load_suite
+
+    expect_many_objects()
+    the_suite = load_suite(suite)
+    store = Store(results, writable=False)
+    plan, changed = sweeping.read_manifest(store, the_suite)
+    states = sweeping.states_of(plan, store)
+    sums = ledger(state.facts for state in states if state.facts is not None)
+    if as_json:
+        out = {
+            "suite": the_suite.name,
+            "counts": sweeping.counts_of(states),
+            "cells": [state.to_json() for state in states],
+            "costs": [cost.to_json() for cost in sums],
+        }
+        echo_json(out)
+        return
+    if changed:
+        echo(
+            "the suite has changed since its last sweep, which is what is shown; "
+            "'rlcondense sweep --dry-run' shows what it says now",
+            err=True,
+        )
+    _print_undone(states)
+    if table:
+        result = sweeping.SweepResult(the_suite, states, 0, 0, store)
+        echo(suite_table(result.rows()) + "\n")
+    if costs:
+        echo(ledger_table(sums))
+    if rates:
+        finished = (state.facts for state in states if state.facts is not None)
+        for key, seconds in Rates(finished, resolve_device(device), threads).table().items():
+            echo(f'"{key}" = {seconds:.3g}')
+    print_counts(the_suite.name, states, store, device, threads, workers)
+
+
+def _print_undone(states: Sequence[Any]) -> None:
+    """A line on each cell that is running, has failed, was skipped or cannot be computed."""
+    for state in states:
+        if state.status == "done" or (state.status == "missing" and not state.unread):
+            continue
+        since = ""
+        if state.since is not None:
+            since = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(state.since))}"
+        echo(f"{state.status:<13}  {state.planned.text} ({state.reason}{since})")
+
+
+def print_counts(
+    name: str,
+    states: Sequence[Any],
+    store: Any,
+    device: str,
+    threads: int,
+    workers: int | None,
+) -> None:
+    """Print how many cells of a suite are where, and how long those that are left will take."""
+    from rlcondense.running import sweep as sweeping
+    from rlcondense.running.estimate import share
+    from rlcondense.running.executors import LocalExecutor, Setting
+
+    counts = ", ".join(f"{n} {status}" for status, n in sweeping.counts_of(states).items())
+    echo(f"{name}: {counts or 'no such cells'}")
+    executor = LocalExecutor(Setting(store, device, threads, workers))
+    left = sweeping.time_left(states, store, executor.device, threads)
+    if not left.cells:
+        return
+    size = executor.size()
+    noun = "worker" if size == 1 else "workers"
+    cells = "1 cell" if left.cells == 1 else f"{left.cells} cells"
+    text = f"{cells} left, {share(left, size)} with {size} {noun} on {executor.device}"
+    if left.borrowed:
+        text += (
+            f"; for {left.borrowed} of them by rates of two Intel Xeon cores, "
+            "until their like is timed here"
+        )
+    if left.unknown:
+        text += f"; the like of {left.unknown} of them was never timed"
+    echo(text)

@@ -12,26 +12,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import register as register
+    from rlcondense.datasets.condensed import load_condensed as load_condensed
     from rlcondense.evaluation import evaluate as evaluate
-    from rlcondense.making import load_dataset as load_dataset
-    from rlcondense.making import load_expert as load_expert
-    from rlcondense.making import make_learner as make_learner
-    from rlcondense.making import make_method as make_method
-    from rlcondense.making import make_task as make_task
-    from rlcondense.methods.condensed import load_condensed as load_condensed
+    from rlcondense.make import load_dataset as load_dataset
+    from rlcondense.make import load_expert as load_expert
+    from rlcondense.make import make_learner as make_learner
+    from rlcondense.make import make_method as make_method
+    from rlcondense.make import make_task as make_task
     from rlcondense.running.runner import run as run
     from rlcondense.running.suite import load_suite as load_suite
     from rlcondense.running.sweep import sweep as sweep
 
 _HOME = {
     "evaluate": "rlcondense.evaluation",
-    "load_condensed": "rlcondense.methods.condensed",
-    "load_dataset": "rlcondense.making",
-    "load_expert": "rlcondense.making",
+    "load_condensed": "rlcondense.datasets.condensed",
+    "load_dataset": "rlcondense.make",
+    "load_expert": "rlcondense.make",
     "load_suite": "rlcondense.running.suite",
-    "make_learner": "rlcondense.making",
-    "make_method": "rlcondense.making",
-    "make_task": "rlcondense.making",
+    "make_learner": "rlcondense.make",
+    "make_method": "rlcondense.make",
+    "make_task": "rlcondense.make",
     "register": "rlcondense.catalogue",
     "run": "rlcondense.running.runner",
     "sweep": "rlcondense.running.sweep",

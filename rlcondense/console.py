@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlcondense.errors import no_exit
-from rlcondense.progress import RESUMED
+from rlcondense.runtime.progress import RESUMED
 from rlcondense.text import escaped, json_text, one_line
 
 if TYPE_CHECKING:

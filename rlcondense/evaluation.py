@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.datasets.collect import Rollout
-from rlcondense.datasets.columns import (
+from rlcondense.limits import check_count, check_most
+from rlcondense.policies import PolicyBatch, noise_stream
+from rlcondense.rollout import Rollout
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.validation import (
     check_action_space,
     check_played_levels,
     checked_actions,
     owner_of,
 )
-from rlcondense.limits import check_count, check_most
-from rlcondense.policies import PolicyBatch, noise_stream
-from rlcondense.progress import Progress, silent
-from rlcondense.tasks.base import ReturnEstimate, Task
 
 PROTOCOL_VERSION = 1
 

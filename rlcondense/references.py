@@ -14,7 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from rlcondense.datasets.transitions import TransitionDataset
-    from rlcondense.experts.zoo import Expert
+    from rlcondense.experts.shipped import Expert
     from rlcondense.learners.base import Learner
     from rlcondense.policies import PolicyBatch
     from rlcondense.tasks.base import Task

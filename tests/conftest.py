@@ -14,13 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from rlcondense import catalogue
-from rlcondense.datasets.collect import collect
-from rlcondense.datasets.storage import read_minari, write_minari
+from rlcondense.datasets.minari import read_minari, write_minari
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
+from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 
 TINY = "tests/starpilot-v0"

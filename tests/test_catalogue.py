@@ -16,9 +16,9 @@ from rlcondense.errors import (
     UnknownName,
     UnknownVersion,
 )
-from rlcondense.making import include, make_learner, make_method, make_task
+from rlcondense.make import include, make_learner, make_method, make_task
 from rlcondense.methods.random import Random
-from rlcondense.running.executors import known_parts
+from rlcondense.running.executors.base import known_parts
 
 
 @pytest.mark.parametrize("group", catalogue.GROUPS)
@@ -222,8 +222,8 @@ rlc.register("tasks", "mine/pole-v0", "rlcondense.tasks.gymnasium:GymnasiumTask"
 """
 WORKER = """
 import json, sys
-from rlcondense.making import make_task
-from rlcondense.running.worker import know_parts
+from rlcondense.make import make_task
+from rlcondense.running.executors.worker import know_parts
 know_parts(json.loads(sys.argv[1]))
 print(make_task("mine/own-v0").observation_space.shape)
 """

@@ -10,7 +10,7 @@ from rlcondense import catalogue
 from rlcondense.config import config_json, make_config
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.bc import BCConfig
-from rlcondense.making import make_learner, make_method
+from rlcondense.make import make_learner, make_method
 
 
 def test_numbers_of_numpy_are_taken_for_what_they_are() -> None:

@@ -8,10 +8,10 @@ import pytest
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlcondense.datasets.collect import Rollout
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
 from rlcondense.policies import NetworkPolicies, random_policies
+from rlcondense.rollout import Rollout
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlcondense.errors import BadConfig
-from rlcondense.evolution import (
+from rlcondense.evolution.strategies import (
     SNES,
     EvolutionStrategy,
     OpenES,

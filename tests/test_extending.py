@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.cli import main
-from rlcondense.making import include, make_task
+from rlcondense.make import include, make_task
 from rlcondense.tasks.minatar import MinAtarTask
 from rlcondense.tasks.mujoco import MujocoTask
 

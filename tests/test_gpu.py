@@ -9,13 +9,13 @@ import torch
 
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import Protocol, evaluate
-from rlcondense.experts.distil import ON_GPU, DistilConfig, Distiller
-from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.experts.zoo import Expert
-from rlcondense.making import make_learner, make_method, make_task
-from rlcondense.progress import silent
-from rlcondense.running.environment import resolve_device
+from rlcondense.experts.shipped import Expert
+from rlcondense.make import make_learner, make_method, make_task
+from rlcondense.runtime.progress import silent
+from rlcondense.runtime.provenance import resolve_device
 from rlcondense.tasks.base import Task
+from rlcondense.training.distil import ON_GPU, DistilConfig, Distiller
+from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.conftest import random_network
 from tests.methods.test_methods import EXPERT
 

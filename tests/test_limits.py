@@ -11,19 +11,19 @@ import pytest
 
 from rlcondense import limits
 from rlcondense.config import make_config
+from rlcondense.datasets.condensed import Budget
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
-from rlcondense.experts.distil import DistilConfig
-from rlcondense.experts.es import ESConfig
-from rlcondense.experts.ppo import PPOConfig
 from rlcondense.learners.bc import BCConfig
-from rlcondense.making import make_learner, make_method, make_task
-from rlcondense.methods.condensed import Budget
+from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.hades import HadesFConfig
 from rlcondense.networks import NetworkSpec, PolicyNetwork, num_weights
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
 from rlcondense.running.runner import run
 from rlcondense.running.suite import suite_from
+from rlcondense.training.distil import DistilConfig
+from rlcondense.training.evolve import ESConfig
+from rlcondense.training.ppo import PPOConfig
 
 HUGE = 10**15
 SUITE = {"tasks": ["cartpole"], "methods": ["random"]}

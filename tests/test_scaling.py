@@ -12,19 +12,19 @@ import torch
 
 from rlcondense import scaling as module
 from rlcondense.config import config_json
-from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import read_arrays, read_json, write_arrays, write_json
-from rlcondense.making import make_learner, make_method, make_task
-from rlcondense.methods.condensed import (
+from rlcondense.datasets.condensed import (
     ARRAYS,
     REPORT,
     CondensedDataset,
     Initialisation,
     load_condensed,
 )
-from rlcondense.methods.students import fresh_from
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import read_arrays, read_json, write_arrays, write_json
+from rlcondense.make import make_learner, make_method, make_task
+from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import NetworkSpec, fold_scaling, standardised
-from rlcondense.populations import Population
+from rlcondense.policies.stacked_mlps import Population
 from rlcondense.scaling import Moments, Scaling
 from tests.small_tasks import Gridworld, play
 

@@ -7,15 +7,15 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.datasets.cards import card_of
+from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.minari import verify_minari
 from rlcondense.datasets.recordings import RecordedDataset
-from rlcondense.datasets.storage import verify_minari
 from rlcondense.datasets.traces import TraceDataset, load_trace
-from rlcondense.experts.training import evaluate_expert
-from rlcondense.experts.zoo import load_expert, shipped_cards, shipped_experts
-from rlcondense.making import default_dataset, load_dataset, make_method, make_task
-from rlcondense.methods.condensed import Budget
+from rlcondense.experts.shipped import load_expert, shipped_cards, shipped_experts
+from rlcondense.make import default_dataset, load_dataset, make_method, make_task
 from rlcondense.policies import NetworkPolicies
 from rlcondense.tasks.procgen import GAMES
+from rlcondense.training.experts import evaluate_expert
 
 CARDS = {card["id"]: card for card in shipped_cards()}
 EXPERTS = sorted(CARDS)

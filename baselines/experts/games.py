@@ -31,19 +31,19 @@ import torch
 from torch import Tensor, nn
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.experts.training import measure_policy
-from rlcondense.experts.zoo import (
+from rlcondense.experts.shipped import (
     expert_path,
     expert_table,
     load_expert,
     save_expert,
 )
 from rlcondense.files import make_folder, read_arrays, slug, write_arrays, write_bytes, write_json
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.networks import PolicyNetwork
 from rlcondense.reporting.curves import LearningCurve, draw_learning_curves
-from rlcondense.running.environment import describe
+from rlcondense.runtime.provenance import describe
 from rlcondense.tasks.procgen import GAMES, OBSERVATION_SHAPE, ProcgenTask
+from rlcondense.training.experts import measure_policy
 
 PLAIN = tuple(f"procgen/{game}-plain-v0" for game in GAMES)
 ORDINARY = tuple(f"procgen/{game}-easy-v0" for game in GAMES)

@@ -52,10 +52,10 @@ from torch import nn
 
 from rlcondense.config import make_config
 from rlcondense.errors import BadConfig
-from rlcondense.experts.distil import ON_GPU, DistilConfig, Lockstep
-from rlcondense.experts.zoo import Expert, load_expert, load_newest
+from rlcondense.experts.shipped import Expert, load_expert, load_newest
 from rlcondense.networks import NetworkSpec, PolicyNetwork, given_options
 from rlcondense.tasks.procgen import NUM_ACTIONS, OBSERVATION_SHAPE, ProcgenTask
+from rlcondense.training.distil import ON_GPU, DistilConfig, Lockstep
 
 # The rest are the defaults of `DistilConfig`. Its shares are of the run, whatever ends it.
 RECIPE: dict[str, Any] = {**ON_GPU, "mixing": 0.25, "cooldown": 0.625}

@@ -54,10 +54,10 @@ from torch import Tensor, nn
 
 from rlcondense.config import make_config
 from rlcondense.errors import BadConfig
-from rlcondense.experts.ppo import ActorCritic, Categorical, PPOConfig, RewardScale, ppo_loss
-from rlcondense.experts.zoo import SNAPSHOTS, save_weights
+from rlcondense.experts.shipped import SNAPSHOTS, save_weights
 from rlcondense.networks import NetworkSpec, given_options
 from rlcondense.tasks.procgen import NUM_ACTIONS, OBSERVATION_SHAPE, ProcgenTask
+from rlcondense.training.ppo import ActorCritic, Categorical, PPOConfig, RewardScale, ppo_loss
 
 # The rest are the defaults of `PPOConfig`, which are those of Cobbe et al. (2020).
 RECIPE: dict[str, Any] = {

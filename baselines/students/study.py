@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 import rlcondense as rlc
-from rlcondense.datasets.collect import collect
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.traces import replay
 from rlcondense.evaluation import evaluate, protocol_of
-from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import NetworkPolicies
+from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 
 RESULTS = Path(__file__).with_name("results.jsonl")

@@ -10,8 +10,8 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.making import facts_of
-from rlcondense.progress import Progress, silent
+from rlcondense.make import facts_of
+from rlcondense.runtime.progress import Progress, silent
 
 STATUSES = ("passed", "failed", "expected", "skipped")
 
@@ -114,7 +114,7 @@ def _find(name: str, group: str | None) -> catalogue.Entry:
             continue
     if group not in (None, "datasets"):
         raise UnknownName(str(group).removesuffix("s"), name, catalogue.entries(str(group)))
-    from rlcondense.datasets.storage import is_local
+    from rlcondense.datasets.minari import is_local
 
     if is_local(name):
         return catalogue.Entry("datasets", name, "")

@@ -28,15 +28,15 @@ from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.checks.base import CheckFailed, CheckSkipped
 from rlcondense.config import config_json, make_config
-from rlcondense.datasets.collect import collect
 from rlcondense.datasets.traces import replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.experts import zoo
-from rlcondense.making import make_task
+from rlcondense.experts import shipped
+from rlcondense.make import make_task
 from rlcondense.policies import FixedPolicies
-from rlcondense.progress import Progress
-from rlcondense.quiet import quiet_import
+from rlcondense.rollout import collect
+from rlcondense.runtime.progress import Progress
+from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.procgen import ProcgenTask
 
@@ -375,17 +375,17 @@ def shows_heldout(environments: Iterable[range], task: Task) -> bool:
 @contextlib.contextmanager
 def _experts_watched() -> Iterator[list[str]]:
     loaded: list[str] = []
-    original = zoo.expert_path  # looked up inside, however load_expert itself was imported
+    original = shipped.expert_path  # looked up inside, however load_expert itself was imported
 
     def expert_path(expert_id: str, folder: Path | None = None) -> Path:
         loaded.append(expert_id)
         return original(expert_id, folder)
 
-    zoo.expert_path = expert_path
+    shipped.expert_path = expert_path
     try:
         yield loaded
     finally:
-        zoo.expert_path = original
+        shipped.expert_path = original
 
 
 def cancel(phase: str, done: int, total: int, note: str = "") -> None:
@@ -456,7 +456,7 @@ torch.cuda._lazy_init = refuse
 from importlib import import_module
 from rlcondense.catalogue import Entry
 from rlcondense.checks.common import SAMPLE_TASK, environments_watched, shows_heldout
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 torch.set_num_threads(call["threads"])
 module, _, name = call["function"].partition(":")
 task = make_task(SAMPLE_TASK)

@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
-from rlcondense.datasets.columns import check_actions, check_agreement, check_labels
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
-from rlcondense.making import load_dataset, make_task
+from rlcondense.make import load_dataset, make_task
 from rlcondense.tasks.base import Task
+from rlcondense.validation import check_actions, check_agreement, check_labels
 
 
 @dataclass(frozen=True)

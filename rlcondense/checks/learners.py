@@ -35,12 +35,12 @@ from rlcondense.checks.common import (
     sample_data,
     watch,
 )
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.files import sha256_arrays
 from rlcondense.learners.base import Learner
-from rlcondense.making import configured, facts_of, make_method, make_task
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.make import configured, facts_of, make_method, make_task
 from rlcondense.policies import NetworkPolicies, PolicyBatch, load_policies
-from rlcondense.progress import Progress, silent
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 FRAMES = 64

@@ -33,20 +33,20 @@ from rlcondense.checks.common import (
     shows_heldout,
     watch,
 )
-from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.experts.zoo import Expert
-from rlcondense.files import sha256_arrays
-from rlcondense.making import configured, facts_of, make_learner, make_task
-from rlcondense.methods.base import NEEDS, Method
-from rlcondense.methods.condensed import (
+from rlcondense.datasets.condensed import (
     LABEL_KINDS,
     Budget,
     CondensedDataset,
     load_condensed,
 )
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.experts.shipped import Expert
+from rlcondense.files import sha256_arrays
+from rlcondense.make import configured, facts_of, make_learner, make_task
+from rlcondense.methods.base import NEEDS, Method
 from rlcondense.networks import NetworkSpec, PolicyNetwork
-from rlcondense.progress import Progress, silent
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 SIZE = 20

@@ -21,11 +21,11 @@ from rlcondense.checks.common import (
     contained,
     watch,
 )
-from rlcondense.datasets.collect import MOST_STEPS
-from rlcondense.datasets.columns import check_action_space
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.making import make_task
+from rlcondense.make import make_task
+from rlcondense.rollout import MOST_STEPS
 from rlcondense.tasks.base import SPLITS, Task, shared_levels
+from rlcondense.validation import check_action_space
 
 NUM_ENVS, STEPS = 4, 200
 

@@ -12,7 +12,7 @@ import click
 from rlcondense import __version__
 from rlcondense.console import echo, plugins_at_work
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.process import tune
+from rlcondense.runtime.tune import tune
 from rlcondense.terminal import write_what_can_be
 from rlcondense.text import one_line
 
@@ -76,7 +76,7 @@ class FolderToWrite(click.Path):
 
 def include_files(paths: Sequence[Path]) -> None:
     if paths:
-        from rlcondense.making import include
+        from rlcondense.make import include
 
         with plugins_at_work():
             for path in paths:

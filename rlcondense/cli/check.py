@@ -75,8 +75,8 @@ def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(a: Path, b: Path, as_json: bool) -> None:
     """Compare two records, A.json and B.json, paired by seed and by level."""
+    from rlcondense.records.store import read_record_file
     from rlcondense.reporting import compare as comparing
-    from rlcondense.running.store import read_record_file
 
     records = read_record_file(a), read_record_file(b)
     if as_json:

@@ -28,8 +28,8 @@ def dataset() -> None:
 def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     """Build a dataset of the catalogue into Minari's folder, and check its sha256."""
     from rlcondense.catalogue import find
-    from rlcondense.datasets.storage import is_local, remove_minari
-    from rlcondense.making import load_dataset
+    from rlcondense.datasets.minari import is_local, remove_minari
+    from rlcondense.make import load_dataset
 
     if rebuild:
         remove_minari(find("datasets", name).id)
@@ -50,7 +50,7 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
 def dataset_list(as_json: bool) -> None:
     """List the catalogue's datasets and Minari's on this machine."""
     from rlcondense.catalogue import entries
-    from rlcondense.datasets.storage import local_datasets
+    from rlcondense.datasets.minari import local_datasets
 
     shipped, local = entries("datasets"), local_datasets()
     rows = [
@@ -81,9 +81,9 @@ def dataset_list(as_json: bool) -> None:
 def dataset_verify(name: str) -> None:
     """Read a dataset again from Minari's files and compare its sha256 with what it should be."""
     from rlcondense.catalogue import find
-    from rlcondense.datasets.storage import verify_minari
+    from rlcondense.datasets.minari import verify_minari
     from rlcondense.errors import UnknownName
-    from rlcondense.making import load_dataset
+    from rlcondense.make import load_dataset
 
     try:
         expected = find("datasets", name).facts.get("sha256")
@@ -102,7 +102,7 @@ def dataset_verify(name: str) -> None:
 def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> None:
     """Show a dataset's card, building the dataset if need be."""
     from rlcondense.datasets.cards import card_of, contact_sheet, write_card
-    from rlcondense.making import load_dataset
+    from rlcondense.make import load_dataset
 
     with ConsoleProgress() as progress:
         data = load_dataset(name, download=download, progress=progress)
@@ -148,8 +148,8 @@ def dataset_collect(
     out: Path,
 ) -> None:
     """Play seen levels of a task and write the trace, or what was seen where none replays."""
-    from rlcondense.experts.datasets import collect_dataset, write_played
-    from rlcondense.making import make_task
+    from rlcondense.make import make_task
+    from rlcondense.training.collect import collect_dataset, write_played
 
     with ConsoleProgress() as progress:
         made = make_task(task)

@@ -52,7 +52,7 @@ _training = all_options(
 @_training
 def expert_train(task: str, **options: Any) -> None:
     """Train an expert by PPO and write its weights and card to a folder."""
-    from rlcondense.experts.training import train_expert
+    from rlcondense.training.experts import train_expert
 
     _train(train_expert, ["train", task], (task,), **options)
 
@@ -78,7 +78,7 @@ def expert_distil(task: str, teacher: str, **options: Any) -> None:
 
     Both step in lockstep on seen levels; the student learns the teacher's distributions (DAgger).
     """
-    from rlcondense.experts.training import distil_expert
+    from rlcondense.training.experts import distil_expert
 
     _train(distil_expert, ["distil", task, "--teacher", teacher], (task, teacher), **options)
 
@@ -132,7 +132,7 @@ def expert_evolve(
     task: str, seed: int, out: Path | None, episodes: int, pairs: Sequence[str], device: str
 ) -> None:
     """Evolve a policy's weights, HaDES' baseline, into a folder that 'evaluate' takes."""
-    from rlcondense.experts.es import evolve_to
+    from rlcondense.training.evolve import evolve_to
 
     settings, learner_settings = split_settings(pairs)
     if learner_settings:
@@ -159,7 +159,7 @@ def expert_evolve(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def expert_list(as_json: bool) -> None:
     """List the newest shipped expert of each task and what its card says it scores."""
-    from rlcondense.experts.zoo import expert_table, shipped_cards
+    from rlcondense.experts.shipped import expert_table, shipped_cards
 
     if as_json:
         echo_json(shipped_cards(), sort_keys=True)
@@ -176,7 +176,7 @@ def expert_list(as_json: bool) -> None:
 @device_option
 def expert_evaluate(task: str, folder: Path | None, episodes: int, device: str) -> None:
     """Evaluate a task's expert."""
-    from rlcondense.experts.training import evaluate_expert
+    from rlcondense.training.experts import evaluate_expert
 
     with ConsoleProgress() as progress:
         measured = evaluate_expert(

@@ -36,7 +36,7 @@ _board = click.option(
 @click.option("--replace", is_flag=True, help="Overwrite what is published with other content.")
 def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
     """Verify the records in RESULTS, copy them onto the leaderboard and pin their content."""
-    from rlcondense.reporting.submissions import add
+    from rlcondense.submissions.add import add
 
     made = not board.exists()
     with ConsoleProgress() as progress:
@@ -73,15 +73,15 @@ def leaderboard_verify(
 ) -> None:
     """Check the records in PATH: a leaderboard (by default ./leaderboard), a results folder, a
     folder of records or one record."""
-    from rlcondense.reporting.verification import verify
+    from rlcondense.submissions.verification import verify
 
     if seed is not None and number is None:
         raise BadConfig("--seed chooses what is computed again: give --rerun too")
     with ConsoleProgress() as progress:
         found = verify(path, against=against, progress=progress)
         if number is not None:
-            from rlcondense.reporting.reading import INDEX, read_index
-            from rlcondense.reporting.reruns import rerun
+            from rlcondense.records.reading import INDEX, read_index
+            from rlcondense.submissions.rerun import rerun
 
             among = read_index(against / INDEX).records if against is not None else None
             found = rerun(path, found, number, seed=seed, among=among, progress=progress)
@@ -158,7 +158,7 @@ def leaderboard_build(
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 def leaderboard_diff(folders: Sequence[Path]) -> None:
     """Show what is new, missing or changed in FOLDERS: [A] B, A being ./leaderboard by default."""
-    from rlcondense.reporting.submissions import diff
+    from rlcondense.submissions.add import diff
 
     if len(folders) > 2:
         raise BadConfig(f"diff compares two folders, not {len(folders)}")

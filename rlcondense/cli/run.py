@@ -54,7 +54,7 @@ def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
 
 
 def _print_result(result: Any, as_json: bool, seconds: float) -> None:
-    from rlcondense.running.cell import Cell
+    from rlcondense.records.cell import Cell
 
     for warning in result.warnings:
         echo(f"Warning: {warning}", err=True)

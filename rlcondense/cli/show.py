@@ -100,7 +100,7 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
 
 def _drawn(folder: Path, png: Path) -> str:
     """Draw the frames of a condensed dataset in a folder, and say what they show."""
-    from rlcondense.methods.condensed import load_condensed
+    from rlcondense.datasets.condensed import load_condensed
     from rlcondense.reporting.pictures import draw_enlarged, legend
     from rlcondense.reporting.states import action_name
 
@@ -126,7 +126,7 @@ def _task_facts(task: str | None) -> Mapping[str, Any]:
 
 def _folder_table(folder: Path) -> str | None:
     """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
-    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.datasets.condensed import ARRAYS, REPORT, load_condensed
     from rlcondense.reporting.states import state_table
 
     if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
@@ -142,10 +142,10 @@ def _setting_text(value: Any) -> str:
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
     """What a folder's report says, with what detectors see where it does not say what they saw."""
+    from rlcondense.datasets.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.datasets.detectors import detect
     from rlcondense.errors import CorruptArtifact
     from rlcondense.files import read_json
-    from rlcondense.methods.condensed import ARRAYS, REPORT, load_condensed
-    from rlcondense.methods.detectors import detect
 
     for file in (REPORT, "policies.json"):
         if (folder / file).is_file():
@@ -164,7 +164,7 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
 def _settings_of(entry: Entry) -> dict[str, Any]:
     """The settings of a method or a learner with their defaults, if it can be loaded."""
     from rlcondense.config import config_json
-    from rlcondense.making import make_learner, make_method
+    from rlcondense.make import make_learner, make_method
 
     makers: dict[str, Callable[[str], Any]] = {"methods": make_method, "learners": make_learner}
     make = makers.get(entry.group)

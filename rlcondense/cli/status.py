@@ -40,13 +40,13 @@ def status(
     as_json: bool,
 ) -> None:
     """Show how far the sweeps of SUITE are."""
+    from rlcondense.comparison.tables import suite_table
+    from rlcondense.records.store import Store
     from rlcondense.reporting.ledger import ledger, ledger_table
-    from rlcondense.reporting.tables import suite_table
     from rlcondense.running import sweep as sweeping
-    from rlcondense.running.environment import resolve_device
     from rlcondense.running.estimate import Rates
-    from rlcondense.running.store import Store
     from rlcondense.running.suite import load_suite
+    from rlcondense.runtime.provenance import resolve_device
 
     expect_many_objects()
     the_suite = load_suite(suite)
@@ -104,7 +104,7 @@ def print_counts(
     """Print how many cells of a suite are where, and how long those that are left will take."""
     from rlcondense.running import sweep as sweeping
     from rlcondense.running.estimate import share
-    from rlcondense.running.executors import LocalExecutor, Setting
+    from rlcondense.running.executors.base import LocalExecutor, Setting
 
     counts = ", ".join(f"{n} {status}" for status, n in sweeping.counts_of(states).items())
     echo(f"{name}: {counts or 'no such cells'}")

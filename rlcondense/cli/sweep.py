@@ -126,8 +126,8 @@ def _dry_run(
     workers: int | None,
     **_: Any,
 ) -> None:
+    from rlcondense.records.store import Store
     from rlcondense.running import sweep as sweeping
-    from rlcondense.running.store import Store
 
     store = Store(results, writable=False)
     with plugins_at_work():
@@ -147,7 +147,7 @@ def _dry_run(
 
 
 def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None:
-    from rlcondense.reporting.tables import suite_table
+    from rlcondense.comparison.tables import suite_table
     from rlcondense.running.estimate import in_words
 
     if as_json:

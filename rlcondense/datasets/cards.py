@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.datasets.storage import is_local, minari_facts
+from rlcondense.datasets.minari import is_local, minari_facts
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes

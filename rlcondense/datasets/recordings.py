@@ -17,12 +17,12 @@ import numpy.typing as npt
 from gymnasium.spaces import Box
 
 from rlcondense.catalogue import data_root
-from rlcondense.datasets.storage import Episode
+from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.traces import dequantise, inflate, quantise
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import read_arrays, slug, write_arrays
 from rlcondense.policies import num_actions_of
-from rlcondense.progress import Progress, silent
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 Array = npt.NDArray[Any]

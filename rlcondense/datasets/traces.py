@@ -19,10 +19,10 @@ import numpy.typing as npt
 from gymnasium.spaces import Box
 
 from rlcondense.catalogue import data_root
-from rlcondense.datasets.storage import Episode, cache_root
+from rlcondense.datasets.episodes import Episode
 from rlcondense.errors import CorruptArtifact
-from rlcondense.files import allocate, make_folder, read_arrays, slug, write_arrays
-from rlcondense.progress import Progress, silent
+from rlcondense.files import allocate, cache_root, make_folder, read_arrays, slug, write_arrays
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 MOST_ACTIONS = 256  # an action is a byte

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from gymnasium.spaces import Box
 
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.policies import PolicyBatch
-from rlcondense.progress import Progress, silent
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 ConfigT = TypeVar("ConfigT")
@@ -34,7 +34,7 @@ class Learner(ABC, Generic[ConfigT]):
             it learns the actions taken, and records and tables say so.
         stops_by_held_back: whether it trains until the loss on rows that are held back stops
             falling, where the data has such rows.
-        facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
+        facts: what a catalogue entry would say of it; see `rlcondense.make.facts_of`.
     """
 
     api_version: ClassVar[int] = 1

@@ -21,9 +21,9 @@ from rlcondense.cloning import (
     shuffled_batches,
 )
 from rlcondense.config import LATER, check_choice, check_positive, config_json
+from rlcondense.datasets.condensed import CondensedDataset, Initialisation
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
-from rlcondense.methods.condensed import CondensedDataset, Initialisation
 from rlcondense.networks import (
     INITS,
     INPUTS,
@@ -42,7 +42,7 @@ from rlcondense.policies import (
     network_from_arrays,
     spec_from_json,
 )
-from rlcondense.progress import Progress, silent
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.scaling import Scaling, check_vectors
 from rlcondense.tasks.base import Task
 

@@ -14,19 +14,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
-from rlcondense.costs import measured, peak_memory_bytes
-from rlcondense.datasets.columns import (
-    check_action_space,
-    check_arrays,
-    check_dataset,
-    check_rows,
-)
-from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
-from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
-from rlcondense.experts.zoo import Expert
-from rlcondense.limits import check_whole
-from rlcondense.methods.checkpoint import Checkpoint
-from rlcondense.methods.condensed import (
+from rlcondense.datasets.condensed import (
     EXTRA,
     Budget,
     CondensationReport,
@@ -37,10 +25,22 @@ from rlcondense.methods.condensed import (
     MatchingLoss,
     with_next_rows,
 )
-from rlcondense.methods.detectors import with_findings
-from rlcondense.progress import Progress, silent
+from rlcondense.datasets.detectors import with_findings
+from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
+from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
+from rlcondense.experts.shipped import Expert
+from rlcondense.limits import check_whole
+from rlcondense.runtime.checkpoint import Checkpoint
+from rlcondense.runtime.meter import measured, peak_memory_bytes
+from rlcondense.runtime.progress import Progress, silent
 from rlcondense.scaling import Scaling
 from rlcondense.tasks.base import Task
+from rlcondense.validation import (
+    check_action_space,
+    check_arrays,
+    check_dataset,
+    check_rows,
+)
 
 Array = npt.NDArray[Any]
 NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
@@ -212,7 +212,7 @@ class Method(ABC, Generic[ConfigT]):
             learner that needs others is then skipped before anything is computed. None for
             selections, which keep whole transitions.
         keeps_everything: whether it gives all rows of the source, of which no copy is stored.
-        facts: what a catalogue entry would say of it; see `rlcondense.making.facts_of`.
+        facts: what a catalogue entry would say of it; see `rlcondense.make.facts_of`.
     """
 
     api_version: ClassVar[int] = 1

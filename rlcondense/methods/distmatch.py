@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import MatchingLoss
-from rlcondense.methods.features import action_spread
-from rlcondense.methods.students import NetworkConfig, fresh, network_like, network_spec
-from rlcondense.methods.synthetic import (
+from rlcondense.methods.parts.features import action_spread
+from rlcondense.methods.parts.students import NetworkConfig, fresh, network_like, network_spec
+from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,

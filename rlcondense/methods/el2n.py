@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.features import (
+from rlcondense.methods.parts.features import (
     FeatureConfig,
     action_spread,
     cloned_network,

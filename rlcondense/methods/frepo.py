@@ -23,10 +23,10 @@ from torch import Tensor
 
 from rlcondense.cloning import losses_of_head, row_losses, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import MatchingLoss
-from rlcondense.methods.features import action_spread
-from rlcondense.methods.students import (
+from rlcondense.methods.parts.features import action_spread
+from rlcondense.methods.parts.students import (
     LOSSES,
     OPTIMISERS,
     NetworkConfig,
@@ -37,7 +37,7 @@ from rlcondense.methods.students import (
     network_spec,
     updates_like,
 )
-from rlcondense.methods.synthetic import (
+from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.condensed import Budget, MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.condensed import Budget, MatchingLoss
-from rlcondense.methods.features import FeatureConfig, cloned_network, encode, targets_of
+from rlcondense.methods.parts.features import FeatureConfig, cloned_network, encode, targets_of
+from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit
+from rlcondense.methods.parts.q_values import GAMMA, action_values
 from rlcondense.methods.percentile import rows_of_best
-from rlcondense.methods.pursuit import HeadGradients, matching_pursuit
-from rlcondense.methods.values import GAMMA, action_values
 from rlcondense.networks import spread
 
 Array = npt.NDArray[Any]

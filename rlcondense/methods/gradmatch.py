@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import MatchingLoss
-from rlcondense.methods.students import (
+from rlcondense.methods.parts.students import (
     LOSSES,
     OPTIMISERS,
     NetworkConfig,
@@ -37,7 +37,7 @@ from rlcondense.methods.students import (
     network_spec,
     updates_like,
 )
-from rlcondense.methods.synthetic import (
+from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,

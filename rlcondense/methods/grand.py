@@ -18,7 +18,7 @@ from torch.nn.grad import conv2d_weight
 from rlcondense.cloning import losses_of_head
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.el2n import ScoreConfig, keep_by_score
-from rlcondense.methods.features import targets_of
+from rlcondense.methods.parts.features import targets_of
 from rlcondense.networks import PolicyNetwork
 
 CHUNK = 64  # rows whose gradients are in memory at a time, one layer's after another's

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.config import LATER, check_choice, check_positive, config_json
+from rlcondense.datasets.condensed import Initialisation
 from rlcondense.errors import BadConfig
+from rlcondense.evolution.loop import Arena, EvolutionConfig, evolve
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import Initialisation
-from rlcondense.methods.evolving import Arena, EvolutionConfig, evolve
-from rlcondense.methods.students import fresh_from
+from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import (
     INITS,
     LOG_STDS,
@@ -41,7 +41,7 @@ from rlcondense.networks import (
     PolicyNetwork,
     standardised,
 )
-from rlcondense.populations import Population, cloned
+from rlcondense.policies.stacked_mlps import Population, cloned
 from rlcondense.scaling import Moments, Scaling, check_vectors
 from rlcondense.tasks.base import Task
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.features import FeatureConfig, features_of
+from rlcondense.methods.parts.features import FeatureConfig, features_of
 from rlcondense.methods.random_balanced import shares
 
 

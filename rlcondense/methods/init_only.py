@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.synthetic import Synthetic, SyntheticConfig
+from rlcondense.methods.parts.synthetic import Synthetic, SyntheticConfig
 
 
 class InitOnly(Method[SyntheticConfig]):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.features import FeatureConfig, features_of
+from rlcondense.methods.parts.features import FeatureConfig, features_of
 
 
 class KCenter(Method[FeatureConfig]):

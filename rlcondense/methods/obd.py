@@ -23,12 +23,12 @@ from torch import Tensor
 
 from rlcondense.cloning import shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.condensed import CondensedDataset, MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Array, Condensation, Method, Problem
-from rlcondense.methods.condensed import CondensedDataset, MatchingLoss
-from rlcondense.methods.features import encode, targets_of
 from rlcondense.methods.full import Full
-from rlcondense.methods.students import (
+from rlcondense.methods.parts.features import encode, targets_of
+from rlcondense.methods.parts.students import (
     OPTIMISERS,
     fresh,
     fresh_from,
@@ -36,8 +36,8 @@ from rlcondense.methods.students import (
     network_like,
     updates_like,
 )
-from rlcondense.methods.synthetic import Synthetic, data_targets, learn
-from rlcondense.methods.unrolled import (
+from rlcondense.methods.parts.synthetic import Synthetic, data_targets, learn
+from rlcondense.methods.parts.unrolled import (
     StudentConfig,
     Training,
     add_gradients,
@@ -306,7 +306,7 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
 def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Tensor, Array, int]:
     """A policy trained on the data: its actions in each state, its critic's values, the cost."""
     # d3rlpy is slow to import, and needed here alone.
-    from rlcondense.learners.d3rlpy import D3RLPyPolicies, DiscreteCQL, TD3PlusBC
+    from rlcondense.integrations.d3rlpy.learners import D3RLPyPolicies, DiscreteCQL, TD3PlusBC
 
     dataset = problem.dataset
     data: CondensedDataset = Full().condense(dataset, task=problem.task, budget=len(dataset))

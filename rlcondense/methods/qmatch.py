@@ -32,14 +32,14 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.condensed import Displacement, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import Displacement, MatchingLoss
 from rlcondense.methods.gradmatch import DISTANCES
+from rlcondense.methods.parts.students import fresh, network_like
+from rlcondense.methods.parts.synthetic import Synthetic, SyntheticConfig, learn
 from rlcondense.methods.random_balanced import shares
-from rlcondense.methods.students import fresh, network_like
-from rlcondense.methods.synthetic import Synthetic, SyntheticConfig, learn
 from rlcondense.networks import INITS, NetworkSpec, PolicyNetwork, check_network, given_options
 
 Array = npt.NDArray[Any]

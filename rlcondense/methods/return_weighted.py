@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.condensed import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem
-from rlcondense.methods.condensed import Budget
 from rlcondense.methods.full import everything
 from rlcondense.methods.percentile import rows_of_best
 

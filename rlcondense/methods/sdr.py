@@ -23,8 +23,8 @@ import numpy.typing as npt
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.features import FeatureConfig, features_of
-from rlcondense.methods.values import action_values
+from rlcondense.methods.parts.features import FeatureConfig, features_of
+from rlcondense.methods.parts.q_values import action_values
 
 Array = npt.NDArray[Any]
 TAU = 100  # steps over which clipping sets in

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from rlcondense.cloning import shuffled_batches
 from rlcondense.config import check_choice, check_positive
+from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Array, Condensation, Method, Problem
-from rlcondense.methods.condensed import MatchingLoss
-from rlcondense.methods.students import (
+from rlcondense.methods.parts.students import (
     OPTIMISERS,
     fresh_from,
     loss_like,
@@ -32,14 +32,14 @@ from rlcondense.methods.students import (
     network_like,
     updates_like,
 )
-from rlcondense.methods.synthetic import (
+from rlcondense.methods.parts.synthetic import (
     RealBatches,
     Synthetic,
     adam_state,
     learn,
     restore_adam,
 )
-from rlcondense.methods.unrolled import (
+from rlcondense.methods.parts.unrolled import (
     StudentConfig,
     Training,
     add_gradients,

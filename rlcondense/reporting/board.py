@@ -16,24 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.catalogue import data_root
+from rlcondense.comparison.rows import Group, Row, groups_of, plain
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import Refused
-from rlcondense.making import make_task
+from rlcondense.make import make_task
+from rlcondense.records.cell import Cell
+from rlcondense.records.reading import read_record
+from rlcondense.records.schema import misshapen, unreadable
+from rlcondense.records.store import Found
 from rlcondense.references import EXPERT, FLOOR, FLOORS
-from rlcondense.reporting.reading import read_record
-from rlcondense.reporting.rows import Group, Row, groups_of, plain
-from rlcondense.reporting.schema import misshapen, unreadable
-from rlcondense.reporting.statistics import (
+from rlcondense.running.plan import Planned, plan_suite
+from rlcondense.running.suite import Suite, load_suite, shipped_suites
+from rlcondense.statistics.intervals import (
     STATISTICS,
     Interval,
     aggregate,
     difference_of,
     units,
 )
-from rlcondense.running.cell import Cell
-from rlcondense.running.plan import Planned, plan_suite
-from rlcondense.running.store import Found
-from rlcondense.running.suite import Suite, load_suite, shipped_suites
 from rlcondense.text import one_line
 
 Record = dict[str, Any]

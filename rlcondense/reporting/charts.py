@@ -11,7 +11,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
-from rlcondense.reporting.statistics import Interval
+from rlcondense.statistics.intervals import Interval
 
 STYLES = 8  # colours, markers and dashes before they repeat
 BAR = (132.0, 18.0)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.comparison.rows import SPLITS, draws_at_random
+from rlcondense.comparison.tables import bracketed, plus_minus
 from rlcondense.errors import BadConfig
-from rlcondense.reporting.rows import SPLITS, draws_at_random
-from rlcondense.reporting.schema import misshapen
-from rlcondense.reporting.statistics import (
+from rlcondense.records.schema import misshapen
+from rlcondense.statistics.intervals import (
     Interval,
     difference,
     probability_of_improvement,
@@ -19,7 +20,6 @@ from rlcondense.reporting.statistics import (
     unit_means,
     units,
 )
-from rlcondense.reporting.tables import bracketed, plus_minus
 
 Record = Mapping[str, Any]
 MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")

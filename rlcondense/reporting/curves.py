@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.comparison.tables import bracketed
 from rlcondense.errors import BadConfig
 from rlcondense.files import read_json
 from rlcondense.reporting.charts import round_ticks
-from rlcondense.reporting.statistics import Interval, student_interval, welch_interval
-from rlcondense.reporting.tables import bracketed
+from rlcondense.statistics.intervals import Interval, student_interval, welch_interval
 
 ROWS = 5  # of the table
 POINTS = 60  # of each drawn line

@@ -10,11 +10,11 @@ from typing import Any
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import Refused, parse_json, read_bounded
+from rlcondense.records.reading import INDEX, PICTURES, RESULTS, SCHEMA
+from rlcondense.records.schema import record_schema
 from rlcondense.reporting.board import build_board, comparable, publishable_results
 from rlcondense.reporting.pictures import MOST_BYTES as MOST_PICTURE_BYTES
 from rlcondense.reporting.publish import BOARD, TABLES, built_files
-from rlcondense.reporting.reading import INDEX, PICTURES, RESULTS, SCHEMA
-from rlcondense.reporting.schema import record_schema
 from rlcondense.text import one_line
 
 LINK = "is a symbolic link"

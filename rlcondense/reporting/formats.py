@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlcondense.comparison.rows import SPLITS, Group, Row, explanations, names_of
+from rlcondense.comparison.tables import bracketed, group_caption, plus_minus, recovery_text
 from rlcondense.references import FLOORS
 from rlcondense.reporting.board import Aggregate, Board, SuitePart
-from rlcondense.reporting.rows import SPLITS, Group, Row, explanations, names_of
-from rlcondense.reporting.statistics import STATISTICS, Interval
-from rlcondense.reporting.tables import bracketed, group_caption, plus_minus, recovery_text
+from rlcondense.statistics.intervals import STATISTICS, Interval
 
 SIGNS = {"above": "+", "level": "=", "below": "-", "unknown": "?"}
 HEADERS = (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlcondense.running.cell import Cell
+from rlcondense.records.cell import Cell
 from rlcondense.running.estimate import number
 
 
@@ -59,7 +59,7 @@ def ledger(finished: Iterable[Mapping[str, Any]]) -> list[Costs]:
     """The costs of finished cells, by method.
 
     Args:
-        finished: facts of records, as `rlcondense.running.store.facts_of_record` gives them.
+        finished: facts of records, as `rlcondense.records.store.facts_of_record` gives them.
 
     Returns:
         One sum for each method, in the order of their ids.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import Refused, read_bounded, read_strictly, write_bytes, write_json
-from rlcondense.making import load_dataset
-from rlcondense.methods.condensed import CondensedDataset, load_condensed
+from rlcondense.make import load_dataset
 from rlcondense.text import shown
 
 Array = npt.NDArray[Any]

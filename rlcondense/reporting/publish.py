@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import refuse_links, write_bytes
+from rlcondense.records.reading import RESULTS
 from rlcondense.reporting.board import (
     OTHERS,
     Board,
@@ -17,7 +18,6 @@ from rlcondense.reporting.board import (
     refusal,
 )
 from rlcondense.reporting.formats import FORMATS, board_json, headline
-from rlcondense.reporting.reading import RESULTS
 from rlcondense.reporting.site import build_site, check_site
 from rlcondense.running.suite import shipped_suites
 

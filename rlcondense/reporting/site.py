@@ -17,6 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcondense.catalogue import Entry, entries
+from rlcondense.comparison.rows import (
+    SPLITS,
+    UNMARKED,
+    Group,
+    Row,
+    explanations,
+    finding_name,
+    findings_of,
+    names_of,
+)
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import (
     Refused,
@@ -27,21 +37,11 @@ from rlcondense.files import (
     replace_file,
     slug,
 )
+from rlcondense.records.cell import Cell, budget_text
 from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
-from rlcondense.reporting.rows import (
-    SPLITS,
-    UNMARKED,
-    Group,
-    Row,
-    explanations,
-    finding_name,
-    findings_of,
-    names_of,
-)
-from rlcondense.reporting.statistics import Interval
-from rlcondense.running.cell import Cell, budget_text
+from rlcondense.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -798,7 +798,7 @@ def _dataset(entry: Entry) -> dict[str, Any]:
 
 def _experts(task: str) -> list[dict[str, Any]]:
     """Cards of the task's own expert and of those that recorded its datasets."""
-    from rlcondense.experts.zoo import shipped_cards
+    from rlcondense.experts.shipped import shipped_cards
 
     wanted = {task}
     for entry in entries("datasets").values():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.datasets.condensed import CondensedDataset
 
 Array = npt.NDArray[Any]
 MOST_ROWS, MOST_FEATURES = 64, 16

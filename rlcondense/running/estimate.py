@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcondense.catalogue import data_root
+from rlcondense.records.cell import Cell, budget_text
 from rlcondense.references import WHOLE
-from rlcondense.running.cell import Cell, budget_text
 
 SETS = 3  # condensation seeds of a run that names no number, where there is time for them
 # For the sets that nobody asked for: what one waits for at a terminal without going away.

@@ -20,22 +20,22 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense import catalogue
+from rlcondense.comparison.tables import bracketed
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
-from rlcondense.making import (
+from rlcondense.make import (
     facts_of,
     follows_learner,
     make_learner,
     make_method,
     make_task,
 )
-from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
-from rlcondense.progress import Progress, silent
 from rlcondense.references import FLOOR
-from rlcondense.reporting.statistics import Interval, difference_of, summarise
-from rlcondense.reporting.tables import bracketed
 from rlcondense.running import runner
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.statistics.intervals import Interval, difference_of, summarise
 from rlcondense.tasks.base import ReturnEstimate, Task
 
 Array = npt.NDArray[Any]

@@ -9,12 +9,13 @@ from typing import Any
 from gymnasium.spaces import Box
 
 from rlcondense import catalogue
-from rlcondense.datasets.storage import is_local, lacks_action_probs
+from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.minari import is_local, lacks_action_probs
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.evaluation import Protocol, protocol_of
-from rlcondense.experts.zoo import shipped_experts
+from rlcondense.experts.shipped import shipped_experts
 from rlcondense.learners.base import Learner
-from rlcondense.making import (
+from rlcondense.make import (
     default_dataset,
     facts_of,
     follows_learner,
@@ -23,17 +24,16 @@ from rlcondense.making import (
     make_task,
 )
 from rlcondense.methods.base import Method
-from rlcondense.methods.condensed import Budget
-from rlcondense.references import WHOLE, methods_beside, policies_beside
-from rlcondense.reporting.schema import is_cell
-from rlcondense.running.cell import (
+from rlcondense.records.cell import (
     Cell,
     budget_text,
     method_cell,
     named_json,
     policy_cell,
 )
-from rlcondense.running.store import Found
+from rlcondense.records.schema import is_cell
+from rlcondense.records.store import Found
+from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
 

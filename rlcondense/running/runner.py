@@ -13,22 +13,16 @@ from typing import Any
 import torch
 
 from rlcondense import __version__, catalogue
+from rlcondense.comparison.rows import LEAST_STUDENTS
+from rlcondense.comparison.tables import run_table
 from rlcondense.config import config_json
-from rlcondense.costs import (
-    Seconds,
-    forget_peak_memory,
-    measured,
-    peak_gpu_memory_bytes,
-    peak_memory_bytes,
+from rlcondense.datasets.condensed import (
+    ARRAYS,
+    Budget,
+    CondensedDataset,
+    load_condensed,
 )
-from rlcondense.datasets.columns import (
-    check_agreement,
-    check_dataset,
-    check_policies,
-    check_rows,
-    heldout_levels,
-    refuse_heldout,
-)
+from rlcondense.datasets.detectors import constant_student, detect, provenance
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import (
     BadConfig,
@@ -40,11 +34,11 @@ from rlcondense.errors import (
     no_exit,
 )
 from rlcondense.evaluation import Evaluation, Protocol, evaluate, protocol_of
-from rlcondense.experts.zoo import Expert, load_expert, load_newest, shipped_experts
+from rlcondense.experts.shipped import Expert, load_expert, load_newest, shipped_experts
 from rlcondense.files import Busy, canonical_json, lock, output_folder, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
-from rlcondense.making import (
+from rlcondense.make import (
     default_dataset,
     facts_of,
     follows_learner,
@@ -54,13 +48,6 @@ from rlcondense.making import (
     make_task,
 )
 from rlcondense.methods.base import Method
-from rlcondense.methods.condensed import (
-    ARRAYS,
-    Budget,
-    CondensedDataset,
-    load_condensed,
-)
-from rlcondense.methods.detectors import constant_student, detect, provenance
 from rlcondense.methods.full import FullConverged
 from rlcondense.policies import (
     NetworkPolicies,
@@ -68,7 +55,14 @@ from rlcondense.policies import (
     head_of,
     load_policies,
 )
-from rlcondense.progress import Progress, silent
+from rlcondense.records.cell import (
+    Cell,
+    evaluation_json,
+    method_cell,
+    policy_cell,
+)
+from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.store import Results, Store, facts_of_record
 from rlcondense.references import (
     BLIND,
     BY_ID,
@@ -80,21 +74,27 @@ from rlcondense.references import (
     policies_beside,
     reference_policies,
 )
-from rlcondense.reporting.rows import LEAST_STUDENTS
-from rlcondense.reporting.schema import SCHEMA_VERSION
-from rlcondense.reporting.statistics import summarise
-from rlcondense.reporting.tables import run_table
-from rlcondense.running.cell import (
-    Cell,
-    evaluation_json,
-    method_cell,
-    policy_cell,
-)
-from rlcondense.running.environment import describe, resolve_device, source_sha256, versions
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
-from rlcondense.running.store import Results, Store, facts_of_record
+from rlcondense.runtime.meter import (
+    Seconds,
+    forget_peak_memory,
+    measured,
+    peak_gpu_memory_bytes,
+    peak_memory_bytes,
+)
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.provenance import describe, resolve_device, source_sha256, versions
+from rlcondense.statistics.intervals import summarise
 from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.text import one_line
+from rlcondense.validation import (
+    check_agreement,
+    check_dataset,
+    check_policies,
+    check_rows,
+    heldout_levels,
+    refuse_heldout,
+)
 
 Record = dict[str, Any]
 MOST_FRAMES = 20  # of a failed cell's traceback
@@ -215,7 +215,7 @@ def run(
         seeds: how many learner seeds, from 0.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
-        settings: of the method; see `rlcondense.making.make_method`.
+        settings: of the method; see `rlcondense.make.make_method`.
         learner_settings: of the learner; over those that the method's paper trains with, unless
             the method follows the learner (`student=learner`).
         results: folder of the records.

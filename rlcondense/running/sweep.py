@@ -16,13 +16,13 @@ from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import open_to_append, read_json, who, write_bytes
 from rlcondense.limits import check_count
+from rlcondense.records.cell import Cell
+from rlcondense.records.store import Found, Store
 from rlcondense.references import WHOLE
-from rlcondense.running.cell import Cell
 from rlcondense.running.estimate import Estimate, Rates
-from rlcondense.running.executors import Event, Executor, Setting, executor_of
+from rlcondense.running.executors.base import Event, Executor, Setting, executor_of
 from rlcondense.running.plan import Planned, in_shard, plan_suite
 from rlcondense.running.runner import write_failure
-from rlcondense.running.store import Found, Store
 from rlcondense.running.suite import Suite
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
@@ -575,8 +575,8 @@ def _check(
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
     """Build the datasets that are needed, once, before several workers want them."""
-    from rlcondense.datasets.storage import is_local
-    from rlcondense.making import load_dataset
+    from rlcondense.datasets.minari import is_local
+    from rlcondense.make import load_dataset
 
     for name in dict.fromkeys(p.cell.dataset for p in queue if p.cell and p.cell.dataset):
         if not is_local(name):
@@ -590,7 +590,7 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
 def _notes(states: Sequence[State], device: str, threads: int) -> list[str]:
     """What one should know of the cells that are there already."""
     from rlcondense.catalogue import entries
-    from rlcondense.running.environment import versions
+    from rlcondense.runtime.provenance import versions
 
     here = {
         "rlcondense": __version__,

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense import catalogue
+from rlcondense.comparison.tables import agreement, transfer_table
+from rlcondense.datasets.condensed import ARRAYS, Budget
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
-from rlcondense.making import facts_of, make_learner, make_method
+from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
-from rlcondense.methods.condensed import ARRAYS, Budget
-from rlcondense.progress import Progress, silent
 from rlcondense.references import RANDOM_SUBSET, WHOLE
-from rlcondense.reporting.tables import agreement, transfer_table
 from rlcondense.running import runner
 from rlcondense.running.runner import Bench, Outcome, Record
+from rlcondense.runtime.progress import Progress, silent
 
 
 @dataclass(frozen=True)

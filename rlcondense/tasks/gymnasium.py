@@ -14,10 +14,10 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.config import check_finite
-from rlcondense.datasets.columns import channels_last, check_action_space
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
+from rlcondense.validation import channels_last, check_action_space
 
 _CANNOT_BE_MADE = (gymnasium.error.Error, AssertionError, ImportError, TypeError, ValueError)
 

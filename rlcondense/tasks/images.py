@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,9 +23,8 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlcondense.datasets.storage import Episode, cache_root
 from rlcondense.errors import BadConfig
-from rlcondense.progress import Progress, silent
+from rlcondense.files import cache_root
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.levels import LevelOrder, Step
 
@@ -248,29 +247,3 @@ class ImagesEnv(gymnasium.Env[npt.NDArray[np.uint8], np.int64]):
         _, rewards, ended, _, infos = self._vec.step(np.array([action]))
         level = {"level_seed": int(infos["level_seed"][0])}
         return infos["final_obs"][0], float(rewards[0]), bool(ended[0]), False, level
-
-
-class ImagesDataset:
-    """The training images with their labels, each once, but for what fills no sheet.
-
-    Args:
-        id: its catalogue id.
-    """
-
-    api_version: ClassVar[int] = 1
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-
-    def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
-        """The sheets."""
-        assert isinstance(task, ImagesTask)
-        images = task.images["seen"]
-        sheets = len(images.labels) // SHEET
-        one_hot = np.eye(int(task.action_space.n), dtype=np.float32)
-        for level in range(sheets):
-            rows = images.sheet(level)
-            labels = images.labels[rows]
-            ones = np.ones(SHEET, np.float32)
-            yield Episode(images.frames[rows], labels, ones, level, one_hot[labels])
-            progress("write", level + 1, sheets)

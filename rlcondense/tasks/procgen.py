@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.limits import check_count
-from rlcondense.quiet import quiet_import
+from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.levels import as_splits
 

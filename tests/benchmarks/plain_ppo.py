@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from rlcondense.networks import ENCODERS
-from rlcondense.quiet import quiet_import
+from rlcondense.runtime.quiet_import import quiet_import
 
 NUM_ENVS, LENGTH, EPOCHS, MINIBATCHES = 64, 256, 2, 8
 

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.tasks.minatar import GAMES, MinAtarTask
 from rlcondense.tasks.mujoco import MujocoTask
 

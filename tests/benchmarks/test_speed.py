@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import Protocol, evaluate
-from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.making import make_learner, make_method, make_task
+from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.policies import NetworkPolicies, random_policies
 from rlcondense.tasks.base import Task
+from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.conftest import random_network
 
 
@@ -73,7 +73,7 @@ def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task:
     """
     import d3rlpy
 
-    from rlcondense.d3rlpy_parts import NetworkFactory, quiet
+    from rlcondense.integrations.d3rlpy.parts import NetworkFactory, quiet
 
     updates = 30
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
@@ -165,8 +165,8 @@ def test_the_evaluator_against_d3rlpys_for_ten_policies(
 MEMORY = """
 import resource, sys
 import numpy as np, torch
-from rlcondense.making import make_learner, make_task
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.make import make_learner, make_task
+from rlcondense.datasets.condensed import CondensedDataset
 frames = np.memmap(sys.argv[1], np.uint8, "w+", shape=(50_000, 3, 64, 64))
 task = make_task("starpilot")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

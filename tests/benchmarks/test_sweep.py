@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.reporting.schema import SCHEMA_VERSION
+from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.store import Store
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.store import Store
 from rlcondense.running.suite import load_suite, suite_from
 from rlcondense.running.sweep import Silent, State, sweep
 from tests.conftest import TINY

@@ -20,7 +20,7 @@ from rlcondense.checks.datasets import CHECKS as DATASET_CHECKS
 from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.procgen import ProcgenTask
 from tests.conftest import TINY

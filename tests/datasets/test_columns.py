@@ -8,7 +8,11 @@ import pytest
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from rlcondense.datasets.columns import (
+from rlcondense.datasets.transitions import Origin, TransitionDataset
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.make import make_task
+from rlcondense.tasks.base import Task
+from rlcondense.validation import (
     EnvironmentValidator,
     channels_last,
     check_action_space,
@@ -23,10 +27,6 @@ from rlcondense.datasets.columns import (
     first_row,
     heldout_rows,
 )
-from rlcondense.datasets.transitions import Origin, TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.making import make_task
-from rlcondense.tasks.base import Task
 from tests.small_tasks import Gridworld, Reach, play
 
 CARTPOLE = make_task("cartpole")
@@ -80,7 +80,7 @@ def test_a_dataset_of_anybody_is_checked(name: str, change: Any, message: str) -
 
 
 def test_a_method_is_not_blamed_for_the_data() -> None:
-    from rlcondense.making import make_method
+    from rlcondense.make import make_method
 
     data = small()
     bad = replace(data, actions=data.actions + 1)

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
-from rlcondense.datasets.storage import is_local, remove_minari
+from rlcondense.datasets.minari import is_local, remove_minari
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
-from rlcondense.making import load_dataset
+from rlcondense.make import load_dataset
 from rlcondense.tasks.base import Task
 
 NAME = "tests/shipped-v0"

@@ -13,12 +13,12 @@ import pytest
 from gymnasium.spaces import Discrete
 from minari.storage import get_dataset_path
 
-from rlcondense.datasets import collect as collecting
-from rlcondense.datasets.collect import Rollout, collect
-from rlcondense.datasets.storage import columns_folder, read_minari, write_minari
+from rlcondense import rollout as collecting
+from rlcondense.datasets.minari import columns_folder, read_minari, write_minari
 from rlcondense.datasets.traces import load_trace, replay
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.policies import NetworkPolicies, PolicyBatch, random_policies
+from rlcondense.rollout import Rollout, collect
 from rlcondense.tasks.procgen import GAMES
 from tests.conftest import random_network
 

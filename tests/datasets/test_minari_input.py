@@ -18,14 +18,10 @@ from minari.storage import get_dataset_path
 
 from rlcondense.checks import check_dataset
 from rlcondense.cli import main
+from rlcondense.datasets import minari as storage
 from rlcondense.datasets.cards import card_of, write_card
-from rlcondense.datasets.storage import (
-    Episode,
-    columns_folder,
-    local_datasets,
-    read_minari,
-    write_minari,
-)
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.minari import columns_folder, local_datasets, read_minari, write_minari
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from tests.datasets.minari_data import VECTORS, create, episode
 
@@ -430,7 +426,6 @@ def test_a_minari_folder_that_cannot_be_made_is_one_line(
 def test_columns_of_another_format_are_converted_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from rlcondense.datasets import storage
 
     create(DATA, [episode()], VECTORS)
     read_minari(DATA)

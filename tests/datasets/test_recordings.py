@@ -8,16 +8,17 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rlcondense.datasets.collect import collect
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.minari import read_minari, remove_minari, write_minari
 from rlcondense.datasets.recordings import load_recording, save_recording
-from rlcondense.datasets.storage import Episode, read_minari, remove_minari, write_minari
 from rlcondense.datasets.traces import load_trace, replay
 from rlcondense.errors import CorruptArtifact
-from rlcondense.experts.datasets import write_played
 from rlcondense.files import read_arrays, write_arrays
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.policies import FixedPolicies, PolicyBatch, random_policies
+from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
+from rlcondense.training.collect import write_played
 
 COLUMNS = ("observations", "actions", "rewards", "level_seed", "action_probs", "truncated")
 

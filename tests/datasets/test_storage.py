@@ -18,13 +18,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 
 from rlcondense.cli import main
-from rlcondense.datasets.storage import (
-    cache_root,
-    columns_folder,
-    read_minari,
-    verify_minari,
-    write_minari,
-)
+from rlcondense.datasets.minari import columns_folder, read_minari, verify_minari, write_minari
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import (
@@ -34,8 +28,8 @@ from rlcondense.errors import (
     RLCondenseError,
     UnknownName,
 )
-from rlcondense.files import sha256_arrays
-from rlcondense.making import load_dataset
+from rlcondense.files import cache_root, sha256_arrays
+from rlcondense.make import load_dataset
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY
 from tests.datasets.hub import hub
@@ -250,7 +244,7 @@ def test_actions_that_are_no_arrays_are_refused() -> None:
 BOUNDED = """
 import resource, sys
 import numpy as np
-from rlcondense.datasets.storage import read_minari
+from rlcondense.datasets.minari import read_minari
 import minari, h5py
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) * 1024
 limit = used + 48 * 2**20

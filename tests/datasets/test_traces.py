@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlcondense.datasets.collect import collect
-from rlcondense.datasets.storage import Episode
+from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.traces import Trace, dequantise, load_trace, quantise, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, write_arrays
 from rlcondense.policies import NetworkPolicies
+from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
 

@@ -8,15 +8,17 @@ from minari.storage import get_dataset_path
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
-from rlcondense.datasets.storage import cache_root, remove_minari
+from rlcondense.datasets.minari import remove_minari
 from rlcondense.datasets.traces import replay
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.experts import datasets, zoo
-from rlcondense.experts.datasets import ExpertDataset, collect_dataset, mixed_policies
-from rlcondense.experts.training import train_expert
-from rlcondense.experts.zoo import load_expert
-from rlcondense.making import load_dataset
+from rlcondense.experts import shipped
+from rlcondense.experts.shipped import load_expert
+from rlcondense.files import cache_root
+from rlcondense.make import load_dataset
 from rlcondense.tasks.base import Task
+from rlcondense.training import collect
+from rlcondense.training.collect import ExpertDataset, collect_dataset, mixed_policies
+from rlcondense.training.experts import train_expert
 from tests.conftest import random_network
 
 SMALL = {"network": "nature", "num_envs": "4", "rollout_length": "16", "epochs": "1"}
@@ -33,9 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_leaves_snapshots_untrained_and_at_every_doubling(
     folder: Path, task: Task
 ) -> None:
-    found = zoo.snapshots(task.id, folder)
+    found = shipped.snapshots(task.id, folder)
     assert list(found) == [0, 64, 128, 256, 512, 1024, 2048]
-    last = zoo.load_expert(task.id, folder).network
+    last = shipped.load_expert(task.id, folder).network
     assert found[2048].head.weight.equal(last.head.weight)
     assert not found[0].head.weight.equal(last.head.weight)
 
@@ -43,7 +45,7 @@ def test_training_leaves_snapshots_untrained_and_at_every_doubling(
 def test_a_mixed_dataset_is_equal_parts_of_five_policies_along_training(
     folder: Path, task: Task
 ) -> None:
-    policies = mixed_policies(zoo.snapshots(task.id, folder), task)
+    policies = mixed_policies(shipped.snapshots(task.id, folder), task)
     assert policies.seeds == (0, 64, 256, 512, 2048)
     trace = collect_dataset(task, "mixed", folder=folder, episodes=5, num_envs=5)
     assert (trace.quota, len(trace.lengths)) == (1, 5)
@@ -76,14 +78,14 @@ def test_what_an_expert_played_is_kept_for_a_build_that_was_cut_short(
 ) -> None:
     source = ExpertDataset("tests/played-v0", task=task.id, episodes=50)
     next(source.episodes(task))  # interrupted after its first episode
-    collect = datasets.collect
-    monkeypatch.setattr(datasets, "collect", lambda *_, **__: pytest.fail("collected again"))
+    play = collect.collect
+    monkeypatch.setattr(collect, "collect", lambda *_, **__: pytest.fail("collected again"))
     assert sum(1 for _ in source.episodes(task)) == 50
     # A trace that was cut is collected once more, and is the same.
     kept = next((cache_root() / "traces").glob("tests-played-v0-*.safetensors"))
     content = kept.read_bytes()
     kept.write_bytes(content[:-100])
-    monkeypatch.setattr(datasets, "collect", collect)
+    monkeypatch.setattr(collect, "collect", play)
     next(source.episodes(task))
     assert kept.read_bytes() == content
 
@@ -94,7 +96,7 @@ def test_data_of_an_earlier_expert_are_not_passed_off_as_the_experts(
     name = "tests/played-v0"
     config = {"task": task.id, "episodes": 50}
     facts = {"task": task.id, "expert": task.id}
-    point = "rlcondense.experts.datasets:ExpertDataset"
+    point = "rlcondense.training.collect:ExpertDataset"
     entry = Entry("datasets", name, point, config=config, facts=facts)
     monkeypatch.setitem(catalogue._registered, ("datasets", name), entry)
     assert len(load_dataset(name).episodes) == 50
@@ -111,7 +113,7 @@ def test_a_folder_without_a_finished_expert_says_so(task: Task, tmp_path: Path) 
 
 
 def test_snapshots_of_another_network_are_not_mixed_in(folder: Path, task: Task) -> None:
-    zoo.save_weights(folder / zoo.SNAPSHOTS / "96.safetensors", random_network(0, "cnn4"))
+    shipped.save_weights(folder / shipped.SNAPSHOTS / "96.safetensors", random_network(0, "cnn4"))
     with pytest.raises(CorruptArtifact, match="snapshots of another network"):
-        zoo.snapshots(task.id, folder)
-    (folder / zoo.SNAPSHOTS / "96.safetensors").unlink()
+        shipped.snapshots(task.id, folder)
+    (folder / shipped.SNAPSHOTS / "96.safetensors").unlink()

@@ -14,15 +14,16 @@ from click.testing import CliRunner
 
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
-from rlcondense.experts import runs, zoo
-from rlcondense.experts.distil import DistilConfig, Distiller, Lockstep
-from rlcondense.experts.training import distil_expert, train_expert
-from rlcondense.experts.zoo import Expert
+from rlcondense.experts import shipped
+from rlcondense.experts.shipped import Expert
 from rlcondense.files import read_arrays
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.procgen import ProcgenTask
+from rlcondense.training import runs
+from rlcondense.training.distil import DistilConfig, Distiller, Lockstep
+from rlcondense.training.experts import distil_expert, train_expert
 from tests.conftest import random_network
 
 # A memory of 10 steps of all environments, of which a rollout overwrites 4: most frames are older
@@ -258,7 +259,7 @@ def test_a_student_comes_to_act_as_its_teacher(precision: str, tmp_path: Path) -
         network="mlp", width=32, steps=6000, num_envs=16, learning_starts=512,
         memory=4000, learning_rate=5e-3, precision=precision,
     )  # fmt: skip
-    distiller = Distiller(task, zoo.load_expert("classic/cartpole-v0"), task, config, tmp_path)
+    distiller = Distiller(task, shipped.load_expert("classic/cartpole-v0"), task, config, tmp_path)
     distiller.train()
     log = [json.loads(line) for line in (tmp_path / runs.LOG).read_text().splitlines()]
     first, last = (entry["divergence"] for entry in (log[2], log[-1]))
@@ -286,8 +287,8 @@ def test_the_command_leaves_an_expert_whose_card_names_its_teacher(
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert "32 steps in" in done.stdout
-    expert = zoo.load_expert("procgen/starpilot-easy-v0", tmp_path)
-    plain_expert = zoo.load_expert("procgen/starpilot-plain-v0", teacher)
+    expert = shipped.load_expert("procgen/starpilot-easy-v0", tmp_path)
+    plain_expert = shipped.load_expert("procgen/starpilot-plain-v0", teacher)
     assert expert.card["teacher"] == plain_expert.id
     assert expert.card["teacher_sha256"] == plain_expert.sha256
     assert expert.card["command"].startswith(
@@ -313,16 +314,16 @@ def test_what_parts_is_one_line_of_the_command(teacher: Path, tmp_path: Path) ->
 
 
 def test_a_teacher_is_an_id_a_task_or_a_folder(teacher: Path, tmp_path: Path) -> None:
-    assert zoo.find_expert(str(teacher)).id == "procgen/starpilot-plain-v0"
-    by_id, by_task = zoo.find_expert("classic/cartpole-v0"), zoo.find_expert("cartpole")
+    assert shipped.find_expert(str(teacher)).id == "procgen/starpilot-plain-v0"
+    by_id, by_task = shipped.find_expert("classic/cartpole-v0"), shipped.find_expert("cartpole")
     assert by_id.sha256 == by_task.sha256
     for name in ("procgen/starpilto-v0", "starpilot-hard"):
         with pytest.raises(UnknownName, match="expert"):
-            zoo.find_expert(name)
+            shipped.find_expert(name)
     with pytest.raises(BadConfig, match="holds no finished expert"):
-        zoo.find_expert(str(tmp_path))
+        shipped.find_expert(str(tmp_path))
     with pytest.raises(BadConfig, match=r"holds \d+ finished experts; name a folder of one"):
-        zoo.find_expert(str(zoo.experts_folder()))
+        shipped.find_expert(str(shipped.experts_folder()))
 
 
 def test_bad_settings_are_refused(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import torch
 from click.testing import CliRunner
 
 from rlcondense.cli import main
-from rlcondense.experts.es import ESConfig, evolve_policy, evolve_to
-from rlcondense.making import make_task
-from rlcondense.methods import checkpoint as checkpoints
-from rlcondense.methods.students import fresh_from
+from rlcondense.make import make_task
+from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import NetworkSpec
-from rlcondense.populations import Population
+from rlcondense.policies.stacked_mlps import Population
+from rlcondense.runtime import checkpoint as checkpoints
 from rlcondense.tasks.base import Task
+from rlcondense.training.evolve import ESConfig, evolve_policy, evolve_to
 
 SMALL = {"population": "4", "generations": "3", "width": "8", "episodes": "1", "horizon": "30"}
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
-from rlcondense.experts import ppo, runs, zoo
-from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.experts.training import train_expert
+from rlcondense.experts import shipped
 from rlcondense.tasks.base import Task
+from rlcondense.training import ppo, runs
+from rlcondense.training.experts import train_expert
+from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.conftest import random_network
 
 SMALL = {"network": "nature", "num_envs": 4, "rollout_length": 16, "epochs": 2, "minibatches": 2}
@@ -42,8 +43,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(task: Task, tmp_path: Path
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.making import make_task
+from rlcondense.training.ppo import PPOConfig, Trainer
+from rlcondense.make import make_task
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 
@@ -111,11 +112,11 @@ def test_a_training_is_only_discarded_when_one_says_so(task: Task, tmp_path: Pat
     a = Trainer(task, _config(64), tmp_path).train()
     with pytest.raises(BadConfig, match="--resume goes on from it, --restart discards it"):
         Trainer(task, _config(64), tmp_path)
-    (tmp_path / zoo.SNAPSHOTS / "48.safetensors").touch()
+    (tmp_path / shipped.SNAPSHOTS / "48.safetensors").touch()
     b = Trainer(task, _config(64), tmp_path, restart=True).train()
     assert torch.equal(_parameters(a.network), _parameters(b.network))
     assert len((tmp_path / runs.LOG).read_text().splitlines()) == 1
-    assert {p.stem for p in (tmp_path / zoo.SNAPSHOTS).iterdir()} == {"0", "64"}
+    assert {p.stem for p in (tmp_path / shipped.SNAPSHOTS).iterdir()} == {"0", "64"}
 
 
 def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_rewards_are_scaled_by_the_spread_of_discounted_returns() -> None:
 def test_training_writes_weights_and_a_card_that_load(tmp_path: Path) -> None:
     settings = {**{k: str(v) for k, v in SMALL.items()}, "steps": "64"}
     path, card = train_expert("starpilot", settings, out=tmp_path, episodes=4, device="cpu")
-    expert = zoo.load_expert("procgen/starpilot-easy-v0", tmp_path)
+    expert = shipped.load_expert("procgen/starpilot-easy-v0", tmp_path)
     assert path.stat().st_size < 1_300_000
     assert expert.card["steps"] == card["steps"] == 64
     for split in ("seen", "heldout"):
@@ -154,15 +155,15 @@ def test_training_writes_weights_and_a_card_that_load(tmp_path: Path) -> None:
 
 
 def test_a_truncated_or_altered_expert_is_one_clear_error(tmp_path: Path) -> None:
-    path = zoo.save_expert("procgen/x-v0", random_network(), {}, tmp_path)
-    zoo.load_expert("procgen/x-v0", tmp_path)
+    path = shipped.save_expert("procgen/x-v0", random_network(), {}, tmp_path)
+    shipped.load_expert("procgen/x-v0", tmp_path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CorruptArtifact, match="truncated or altered"):
-        zoo.load_expert("procgen/x-v0", tmp_path)
+        shipped.load_expert("procgen/x-v0", tmp_path)
     with pytest.raises(BadConfig, match="holds no finished expert"):
-        zoo.load_expert("procgen/y-v0", tmp_path)
+        shipped.load_expert("procgen/y-v0", tmp_path)
     with pytest.raises(UnknownName, match="unknown expert"):
-        zoo.load_expert("procgen/y-v0")
+        shipped.load_expert("procgen/y-v0")
 
 
 def test_bad_settings_are_refused() -> None:

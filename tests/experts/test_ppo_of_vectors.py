@@ -11,13 +11,14 @@ import torch
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.experts import ppo, zoo
-from rlcondense.experts.datasets import collect_dataset
-from rlcondense.experts.ppo import PPOConfig, Trainer
-from rlcondense.experts.training import evaluate_expert, train_expert
-from rlcondense.making import make_task
+from rlcondense.experts import shipped
+from rlcondense.make import make_task
 from rlcondense.tasks.levels import LevelVectorEnv
 from rlcondense.tasks.minatar import MinAtarTask
+from rlcondense.training import ppo
+from rlcondense.training.collect import collect_dataset
+from rlcondense.training.experts import evaluate_expert, train_expert
+from rlcondense.training.ppo import PPOConfig, Trainer
 
 SMALL: dict[str, Any] = {
     "network": "mlp", "width": 16, "activation": "tanh", "num_envs": 4, "rollout_length": 32,
@@ -44,7 +45,7 @@ def test_the_catalogues_settings_of_cartpole_train_an_expert_in_seconds(tmp_path
     )
     assert card["returns"]["heldout"]["mean"] > 150
     assert path.stat().st_size < 30_000
-    expert = zoo.load_expert("classic/cartpole-v0", tmp_path)
+    expert = shipped.load_expert("classic/cartpole-v0", tmp_path)
     assert (expert.network.spec.width, expert.network.spec.activation) == (64, "tanh")
     assert (
         evaluate_expert("cartpole", folder=tmp_path, episodes=20)["returns"]["seen"]["mean"] > 150
@@ -57,7 +58,7 @@ def test_an_expert_of_continuous_actions_is_kept_with_its_head(tmp_path: Path) -
     _, card = train_expert(
         "pendulum", {**SMALL, "steps": "256"}, out=tmp_path, episodes=2, device="cpu"
     )
-    expert = zoo.load_expert("classic/pendulum-v0", tmp_path)
+    expert = shipped.load_expert("classic/pendulum-v0", tmp_path)
     assert expert.network.spec.head == expert.card["head"] == "gaussian"
     trace = collect_dataset(
         make_task("pendulum"), "expert", folder=tmp_path, episodes=4, num_envs=4

@@ -17,11 +17,11 @@ import torch
 
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.experts.zoo import load_expert, snapshots
+from rlcondense.experts.shipped import load_expert, snapshots
 from rlcondense.files import read_arrays, slug
-from rlcondense.making import make_task
-from rlcondense.running import environment
-from rlcondense.running.environment import source_sha256
+from rlcondense.make import make_task
+from rlcondense.runtime import provenance
+from rlcondense.runtime.provenance import source_sha256
 from rlcondense.tasks.procgen import GAMES
 
 RECIPE = data_root() / "baselines" / "experts"
@@ -296,7 +296,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 def test_where_a_wheel_keeps_the_recipe_changes_no_key_of_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "OURS", tmp_path)
+    monkeypatch.setattr(provenance, "OURS", tmp_path)
     (tmp_path / "__init__.py").touch()
     before = source_sha256()
     inside = tmp_path / "_catalogue" / "baselines" / "experts"

@@ -31,8 +31,8 @@ from safetensors.numpy import load
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.datasets.traces import TraceDataset
-from rlcondense.running.cell import Cell
-from rlcondense.running.store import content_sha256
+from rlcondense.records.cell import Cell
+from rlcondense.records.store import content_sha256
 from tests.fuzz.mutations import damaged, mutated, mutated_arrays, toml
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]

@@ -55,7 +55,7 @@ def compute(folder: Path) -> Hashes:
 
 def circumstances() -> dict[str, Any]:
     """What hashes hold for."""
-    from rlcondense.running.environment import describe
+    from rlcondense.runtime.provenance import describe
 
     return {name: describe("cpu", 1)[name] for name in ("cpu", "packages")}
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from rlcondense.cloning import DISCRETE_LOSSES, row_losses, shuffled_batches
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.learners import bc
 from rlcondense.learners.bc import BCConfig, _Rows, _shifted, _train
-from rlcondense.making import make_learner, make_method
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.make import make_learner, make_method
 from rlcondense.networks import NetworkSpec
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
 from rlcondense.tasks.base import Task

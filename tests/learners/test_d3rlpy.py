@@ -12,17 +12,17 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.comparison.tables import run_table
+from rlcondense.datasets.condensed import Budget, CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
-from rlcondense.making import make_learner, make_method
-from rlcondense.methods.condensed import Budget, CondensedDataset
+from rlcondense.make import make_learner, make_method
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import PolicyBatch
-from rlcondense.progress import silent
-from rlcondense.reporting.tables import run_table
+from rlcondense.records.store import Store
 from rlcondense.running import runner
-from rlcondense.running.store import Store
+from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
 
@@ -218,7 +218,7 @@ def test_selected_transitions_keep_their_successors_so_that_q_values_are_right(
 
 
 def test_batches_are_the_sources_own_transitions(walks: TransitionDataset) -> None:
-    from rlcondense.d3rlpy_parts import TRANSITIONS, TransitionBuffer
+    from rlcondense.integrations.d3rlpy.parts import TRANSITIONS, TransitionBuffer
 
     data = _subset(walks, GRID, 40)
     batch = TransitionBuffer(data, GRID, TRANSITIONS, np.random.default_rng(0))
@@ -250,7 +250,7 @@ def test_batches_are_the_sources_own_transitions(walks: TransitionDataset) -> No
 def test_rows_of_weight_zero_are_never_drawn_and_heavy_ones_often(
     walks: TransitionDataset,
 ) -> None:
-    from rlcondense.d3rlpy_parts import PAIRS, TransitionBuffer
+    from rlcondense.integrations.d3rlpy.parts import PAIRS, TransitionBuffer
 
     data = _subset(walks, GRID, 10)
     weights = np.array([0, 3, 1, 0, 0, 0, 0, 0, 0, 0], np.float32)
@@ -261,7 +261,7 @@ def test_rows_of_weight_zero_are_never_drawn_and_heavy_ones_often(
 
 
 def test_transitions_whose_successor_nobody_knows_are_left_out(walks: TransitionDataset) -> None:
-    from rlcondense.d3rlpy_parts import PAIRS, TRANSITIONS, TransitionBuffer
+    from rlcondense.integrations.d3rlpy.parts import PAIRS, TRANSITIONS, TransitionBuffer
 
     cut = np.flatnonzero(walks.column("truncations"))[:1]
     rows = np.append(cut, [0, 1])
@@ -346,7 +346,7 @@ def test_the_target_return_is_the_best_of_the_data_unless_given(walks: Transitio
 
 @pytest.mark.parametrize("network", ["cnn4", "nature", "impala", "mlp"])
 def test_encoders_are_our_networks(network: str) -> None:
-    from rlcondense.d3rlpy_parts import NetworkFactory
+    from rlcondense.integrations.d3rlpy.parts import NetworkFactory
 
     def count(module: Any) -> int:
         return sum(p.numel() for p in module.parameters())

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.datasets.condensed import Budget, CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.experts.zoo import Expert
-from rlcondense.making import make_learner, make_method
+from rlcondense.experts.shipped import Expert
+from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import Problem
-from rlcondense.methods.condensed import Budget, CondensedDataset
 from rlcondense.methods.distmatch import mean_distance, moment_distance
 from rlcondense.methods.obd import AvPbc, Pbc, action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.parts.unrolled import Training, differentiate
 from rlcondense.methods.trajmatch import squared_distance
-from rlcondense.methods.unrolled import Training, differentiate
 from rlcondense.networks import NetworkSpec, PolicyNetwork
-from rlcondense.progress import silent
+from rlcondense.runtime.progress import silent
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
 
 GRID, REACH = Gridworld(), Reach()

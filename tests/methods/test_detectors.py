@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from rlcondense import catalogue
-from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import CorruptArtifact
-from rlcondense.files import read_json, write_json
-from rlcondense.making import make_method
-from rlcondense.methods import detectors
-from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import (
+from rlcondense.datasets import detectors
+from rlcondense.datasets.condensed import (
     CondensedDataset,
     Displacement,
     Finding,
     MatchingLoss,
     load_condensed,
 )
-from rlcondense.methods.detectors import EXPLANATIONS, constant_student, detect
+from rlcondense.datasets.detectors import EXPLANATIONS, constant_student, detect
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import CorruptArtifact
+from rlcondense.files import read_json, write_json
+from rlcondense.make import make_method
+from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.policies import FixedPolicies, GaussianPolicies, NetworkPolicies, PolicyBatch
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network

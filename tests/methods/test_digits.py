@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from rlcondense.checks.common import SampleBoxTask
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.making import make_learner, make_method
+from rlcondense.make import make_learner, make_method
 
 SEEDS, SIZE = 5, 20
 STUDENT = {"network": "mlp", "width": 64, "updates": 300, "batch_size": 20, "learning_rate": 1e-3}

@@ -12,17 +12,17 @@ from torch.nn import functional as F
 
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.cloning import row_losses
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.experts import zoo
-from rlcondense.experts.zoo import Expert
-from rlcondense.making import (
+from rlcondense.experts import shipped
+from rlcondense.experts.shipped import Expert
+from rlcondense.make import (
     default_dataset,
     load_dataset,
     make_method,
     make_task,
 )
-from rlcondense.methods.condensed import CondensedDataset
 from rlcondense.methods.gradmatch import (
     DISTANCES,
     layerwise_cosine,
@@ -184,7 +184,7 @@ def test_light2024_moves_pixels_as_little_as_the_authors_code_does(
     data = replace(tiny, actions=np.full(len(tiny), 4), known_sha256="")
     method = make_method("gradmatch-light2024", iterations=10, real_batch=32)
     report = method.condense(
-        data, task=task, budget=10, expert=zoo.load_expert("procgen/starpilot-easy-v0")
+        data, task=task, budget=10, expert=shipped.load_expert("procgen/starpilot-easy-v0")
     ).report
     assert report is not None
     assert report.displacement is not None
@@ -198,7 +198,7 @@ def test_light2024_moves_starpilots_frames_by_the_authors_figures_in_proportion(
     task = make_task("starpilot-light2024")
     method = make_method("gradmatch-light2024", iterations=10, real_batch=32)
     data = load_dataset(default_dataset(task))
-    expert = zoo.load_expert("procgen/starpilot-easy-v0")
+    expert = shipped.load_expert("procgen/starpilot-easy-v0")
     report = method.condense(data, task=task, budget=150, expert=expert).report
     assert report is not None
     assert report.displacement is not None

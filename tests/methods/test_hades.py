@@ -13,19 +13,19 @@ from gymnasium.vector import VectorWrapper
 
 from rlcondense.cli import main
 from rlcondense.cloning import gaussian_losses, row_losses
+from rlcondense.datasets.condensed import Budget, CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.learners.bc import BehaviouralCloning
-from rlcondense.making import make_learner, make_method, make_task
-from rlcondense.methods import checkpoint as checkpoints
-from rlcondense.methods.condensed import Budget, CondensedDataset, load_condensed
-from rlcondense.methods.students import fresh_from
+from rlcondense.make import make_learner, make_method, make_task
+from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import NetworkSpec, standardised
 from rlcondense.policies import head_of, network_from_arrays
-from rlcondense.populations import Played, Population, cloned, play
-from rlcondense.progress import silent
-from rlcondense.reporting.verification import verify
+from rlcondense.policies.stacked_mlps import Played, Population, cloned, play
 from rlcondense.running.runner import run
+from rlcondense.runtime import checkpoint as checkpoints
+from rlcondense.runtime.progress import silent
+from rlcondense.submissions.verification import verify
 from rlcondense.tasks.base import Task
 from tests import small_tasks
 from tests.small_tasks import Gridworld

@@ -10,16 +10,16 @@ import torch
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.config import config_json
-from rlcondense.datasets.columns import check_rows
+from rlcondense.datasets.condensed import Budget, CondensedDataset, load_condensed
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
-from rlcondense.experts.zoo import Expert
+from rlcondense.experts.shipped import Expert
 from rlcondense.files import write_arrays, write_json
-from rlcondense.making import make_method
+from rlcondense.make import make_method
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.condensed import Budget, CondensedDataset, load_condensed
 from rlcondense.methods.random_balanced import balanced_rows, shares
 from rlcondense.tasks.base import Task
+from rlcondense.validation import check_rows
 from tests.conftest import random_network
 
 METHODS = sorted(id_ for id_ in catalogue.entries("methods") if not id_.startswith("tests/"))

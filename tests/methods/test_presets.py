@@ -10,7 +10,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.config import make_config
-from rlcondense.making import make_method
+from rlcondense.make import make_method
 
 PAGE = (Path(__file__).parents[2] / "baselines" / "paper-settings.md").read_text()
 ENTRIES = {

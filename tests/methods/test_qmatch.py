@@ -11,10 +11,10 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 from torch import nn
 
+from rlcondense.datasets.condensed import load_condensed
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.making import make_learner, make_method
-from rlcondense.methods.condensed import load_condensed
+from rlcondense.make import make_learner, make_method
 from rlcondense.methods.qmatch import (
     QMatchConfig,
     Transitions,

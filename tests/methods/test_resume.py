@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.files import read_arrays, write_arrays
-from rlcondense.making import make_method
-from rlcondense.methods import checkpoint as checkpoints
-from rlcondense.methods.checkpoint import Checkpoint
-from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.progress import RESUMED, Progress, silent
+from rlcondense.make import make_method
 from rlcondense.running.runner import run
+from rlcondense.runtime import checkpoint as checkpoints
+from rlcondense.runtime.checkpoint import Checkpoint
+from rlcondense.runtime.progress import RESUMED, Progress, silent
 from tests.small_tasks import Gridworld, play
 
 GRID = Gridworld()

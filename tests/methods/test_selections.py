@@ -13,23 +13,23 @@ from gymnasium.spaces import Box, Discrete
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.cloning import gaussian_losses, row_losses
+from rlcondense.datasets.condensed import Budget, CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.making import make_learner, make_method
+from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import Problem
-from rlcondense.methods.condensed import Budget, CondensedDataset
-from rlcondense.methods.features import cloned_network, targets_of
 from rlcondense.methods.gradient_omp import GradientOMPConfig, critic_factors, policy_factors
 from rlcondense.methods.grand import gradient_norms
 from rlcondense.methods.herding import herd, herd_each
 from rlcondense.methods.k_center import farthest_first
 from rlcondense.methods.k_means import nearest_to_centres
-from rlcondense.methods.pursuit import HeadGradients, matching_pursuit, refit
+from rlcondense.methods.parts.features import cloned_network, targets_of
+from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit, refit
+from rlcondense.methods.parts.q_values import GAMMA, action_values
 from rlcondense.methods.return_weighted import exponential, indicator
 from rlcondense.methods.sdr import draw, state_density, stepwise_clip
-from rlcondense.methods.values import GAMMA, action_values
 from rlcondense.networks import NetworkSpec, PolicyNetwork
-from rlcondense.progress import silent
+from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
 

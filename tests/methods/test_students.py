@@ -11,12 +11,12 @@ import pytest
 
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
-from rlcondense.making import make_learner, make_method, make_task
-from rlcondense.methods import students, unrolled
+from rlcondense.make import make_learner, make_method, make_task
+from rlcondense.methods.parts import students, unrolled
 from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.records.store import Found
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.runner import condense_to, make_pair, run
-from rlcondense.running.store import Found
 from rlcondense.running.suite import suite_from
 from rlcondense.running.transfer import transfer
 from tests.small_tasks import Gridworld, play

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlcondense.running.cell import Cell
+from rlcondense.records.cell import Cell
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "results"
 GRADMATCH, FULL, RANDOM = "03b89e4e79b1072c", "0b74361663d9bd2f", "3bccce07615a3f4b"

@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from rlcondense.cli import main
+from rlcondense.comparison.rows import Group, Row, groups_of
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from rlcondense.records.store import MISSING
 from rlcondense.reporting.board import Board, build_board, read_results, suite_part
 from rlcondense.reporting.formats import board_json, csv_text, html_page, latex, markdown
 from rlcondense.reporting.publish import fill_in
-from rlcondense.reporting.rows import Group, Row, groups_of
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.store import MISSING
 from rlcondense.running.suite import Suite, suite_from
 
 TASKS = ("starpilot", "jumper")

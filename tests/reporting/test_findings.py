@@ -15,15 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from rlcondense.cli import main
+from rlcondense.comparison.rows import Row, explanations, findings_of
+from rlcondense.comparison.tables import run_table, suite_table
 from rlcondense.files import write_arrays, write_json
+from rlcondense.records.schema import what_is_wrong
+from rlcondense.records.store import sealed
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.formats import board_json, csv_text, headline, html_page, latex, markdown
-from rlcondense.reporting.plausibility import known_here, problems
-from rlcondense.reporting.rows import Row, explanations, findings_of
-from rlcondense.reporting.schema import what_is_wrong
 from rlcondense.reporting.site import build_site
-from rlcondense.reporting.tables import run_table, suite_table
-from rlcondense.running.store import sealed
+from rlcondense.submissions.content import known_here, problems
 from tests.reporting.boards import GRADMATCH, RANDOM, SHIPPED, Record, forge, shipped_leaderboard
 
 LIGHT = "be9c557ef16cbe66"  # gradmatch-light2024 on jumper, made before there were detectors

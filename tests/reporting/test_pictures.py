@@ -8,9 +8,9 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.making import make_method, make_task
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.make import make_method, make_task
 from rlcondense.reporting.pictures import COLOURS, SHOWN, draw, write_picture
 from rlcondense.tasks.base import Task
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from rlcondense import catalogue
 from rlcondense.cli import main
-from rlcondense.making import make_method, make_task
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.make import make_method, make_task
 from rlcondense.reporting.states import state_table
 
 SMALL = {"population": 2, "generations": 1, "width": 4, "inner_updates": 1, "horizon": 5}

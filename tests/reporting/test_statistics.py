@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlcondense.reporting.rows import POLICIES, Against
-from rlcondense.reporting.statistics import (
+from rlcondense.comparison.rows import POLICIES, Against
+from rlcondense.comparison.tables import run_table, transfer_table
+from rlcondense.statistics.intervals import (
     STATISTICS,
     Interval,
     aggregate,
@@ -22,7 +23,6 @@ from rlcondense.reporting.statistics import (
     summarise,
     unit_statistics,
 )
-from rlcondense.reporting.tables import run_table, transfer_table
 
 
 def _record(

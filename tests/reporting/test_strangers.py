@@ -20,21 +20,21 @@ from click.testing import CliRunner, Result
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
 from rlcondense.config import config_json
+from rlcondense.datasets.condensed import Budget, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
-from rlcondense.making import configured
+from rlcondense.make import configured
 from rlcondense.methods.base import Method
-from rlcondense.methods.condensed import Budget, load_condensed
+from rlcondense.records.cell import Cell
+from rlcondense.records.store import Store, sealed
 from rlcondense.reporting.board import read_results
-from rlcondense.reporting.plausibility import known_here
 from rlcondense.reporting.publish import build
-from rlcondense.reporting.reruns import compare
-from rlcondense.reporting.statistics import summarise
-from rlcondense.reporting.submissions import add, diff
-from rlcondense.reporting.verification import Verification, verify
-from rlcondense.running.cell import Cell
 from rlcondense.running.runner import run
-from rlcondense.running.store import Store, sealed
+from rlcondense.statistics.intervals import summarise
+from rlcondense.submissions.add import add, diff
+from rlcondense.submissions.content import known_here
+from rlcondense.submissions.rerun import compare
+from rlcondense.submissions.verification import Verification, verify
 from tests.reporting.boards import FULL, RANDOM, SHIPPED, shipped_leaderboard
 
 Record = dict[str, Any]

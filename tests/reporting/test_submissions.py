@@ -17,21 +17,21 @@ from click.testing import CliRunner, Result
 
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
 from rlcondense.files import write_arrays
-from rlcondense.making import make_task
-from rlcondense.methods.condensed import CondensedDataset, load_condensed
+from rlcondense.make import make_task
 from rlcondense.policies import random_policies
-from rlcondense.reporting.plausibility import known_here, level_seeds, problems
-from rlcondense.reporting.reruns import rerun
-from rlcondense.reporting.schema import record_schema
-from rlcondense.reporting.statistics import summarise
-from rlcondense.reporting.submissions import add, diff
-from rlcondense.reporting.verification import Verification, verify
-from rlcondense.running.cell import Cell, evaluation_json
+from rlcondense.records.cell import Cell, evaluation_json
+from rlcondense.records.schema import record_schema
+from rlcondense.records.store import costs_sha256, sealed
 from rlcondense.running.runner import run
-from rlcondense.running.store import costs_sha256, sealed
+from rlcondense.statistics.intervals import summarise
+from rlcondense.submissions.add import add, diff
+from rlcondense.submissions.content import known_here, level_seeds, problems
+from rlcondense.submissions.rerun import rerun
+from rlcondense.submissions.verification import Verification, verify
 
 Record = dict[str, Any]
 Forge = Callable[[Record], object]
@@ -705,7 +705,7 @@ def test_a_picture_that_cannot_be_drawn_fails_nothing(
     def fails(condensed: Path, out: Path) -> Path:
         raise CorruptArtifact("no frames")
 
-    monkeypatch.setattr("rlcondense.reporting.submissions.write_picture", fails)
+    monkeypatch.setattr("rlcondense.submissions.add.write_picture", fails)
     done = add(results, tmp_path / "board")
     assert (len(done.added), done.pictures) == (1, 0)
     assert "cannot be drawn (CorruptArtifact: 'no frames')" in done.verification.notes[-1].text

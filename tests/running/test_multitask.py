@@ -10,9 +10,9 @@ from gymnasium.spaces import Box, Discrete
 
 import rlcondense as rlc
 from rlcondense.cli import main
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
-from rlcondense.making import make_method, make_task
-from rlcondense.methods.condensed import CondensedDataset
+from rlcondense.make import make_method, make_task
 from rlcondense.running.multitask import PaddedTask, merged, multitask
 from tests.small_tasks import Reach
 

@@ -20,17 +20,18 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.config import config_json
-from rlcondense.datasets.storage import Episode, is_local, write_minari
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.minari import is_local, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
 from rlcondense.files import read_json, write_json
-from rlcondense.making import include, load_dataset, make_learner, make_method, make_task
+from rlcondense.make import include, load_dataset, make_learner, make_method, make_task
 from rlcondense.methods.gradmatch import GradMatchConfig
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
-from rlcondense.progress import silent
-from rlcondense.reporting.schema import what_is_wrong
-from rlcondense.running.cell import Cell
+from rlcondense.records.cell import Cell
+from rlcondense.records.schema import what_is_wrong
+from rlcondense.records.store import MEASURED, Store, content_sha256
 from rlcondense.running.runner import (
     RunResult,
     condense_to,
@@ -39,8 +40,8 @@ from rlcondense.running.runner import (
     run,
     run_artifact,
 )
-from rlcondense.running.store import MEASURED, Store, content_sha256
 from rlcondense.running.transfer import transfer
+from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY, random_network
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from rlcondense.catalogue import import_file
-from rlcondense.making import include, make_learner, make_method
+from rlcondense.make import include, make_learner, make_method
 from rlcondense.methods.random import Random
-from rlcondense.running.environment import source_sha256
-from rlcondense.running.sources import source_files
+from rlcondense.runtime.provenance import source_sha256
+from rlcondense.runtime.sources import source_files
 
 METHOD = """
 from rlcondense.methods.base import Method, select
@@ -123,7 +123,7 @@ def test_an_installed_plugin_counts_with_its_own_distribution_alone(tmp_path: Pa
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "top_level.txt").write_text("\n".join(modules))
     sys.path.insert(0, str(site))
-    from rlcondense.running import sources
+    from rlcondense.runtime import sources
 
     sources._top_levels.cache_clear()
     try:

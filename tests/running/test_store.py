@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
-from rlcondense.methods.condensed import CondensedDataset
-from rlcondense.reporting.schema import SCHEMA_VERSION
-from rlcondense.reporting.statistics import summarise
-from rlcondense.running.store import MANY, Store, sealed
+from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.store import MANY, Store, sealed
+from rlcondense.statistics.intervals import summarise
 
 ENVIRONMENT = {
     "rlcondense": "1.0", "python": "3.11", "packages": {}, "os": "an os", "cpu": "a cpu",

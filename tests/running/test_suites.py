@@ -12,10 +12,10 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.making import make_task
+from rlcondense.make import make_task
+from rlcondense.records.store import MISSING, Found
 from rlcondense.running.estimate import Rates, in_words, works
 from rlcondense.running.plan import Planned, in_shard, plan_suite
-from rlcondense.running.store import MISSING, Found
 from rlcondense.running.suite import Suite, load_suite, shipped_suites, suite_from
 
 SMALL: dict[str, Any] = {

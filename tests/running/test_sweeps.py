@@ -20,12 +20,12 @@ import pytest
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.policies import load_policies
-from rlcondense.running import executors
-from rlcondense.running.cell import Cell
+from rlcondense.records.cell import Cell
+from rlcondense.records.store import Store
 from rlcondense.running.estimate import Estimate
+from rlcondense.running.executors import base
 from rlcondense.running.plan import Planned
 from rlcondense.running.runner import run_cell, write_failure
-from rlcondense.running.store import Store
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import State, sweep
 from tests.conftest import TINY
@@ -372,7 +372,7 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_fail_no_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "WORKER", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(base, "WORKER", "raise SystemExit('no such thing')")
     suite = load_suite(str(suite_file(tmp_path, SMALL)))
     with pytest.raises(RLCondenseError, match=r"workers cannot start: .*no such thing"):
         sweep(suite, results=tmp_path / "r", workers=1)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from rlcondense.errors import BadConfig
-from rlcondense.making import make_learner, make_method
-from rlcondense.reporting.plausibility import known_here, problems
+from rlcondense.make import make_learner, make_method
+from rlcondense.records.store import MISSING, Found
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.runner import RunResult, evaluate_artifact, run
-from rlcondense.running.store import MISSING, Found
 from rlcondense.running.suite import suite_from
+from rlcondense.submissions.content import known_here, problems
 
 QUICK = {"updates": 250, "learning_rate": 0.005, "width": 64}
 

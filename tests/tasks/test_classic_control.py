@@ -10,7 +10,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.tasks.base import SPLITS
 from rlcondense.tasks.classic_control import SYSTEMS, ClassicControlTask, ClassicControlVectorEnv
 from rlcondense.tasks.gymnasium import GymnasiumTask, GymnasiumVectorEnv

@@ -16,7 +16,7 @@ from rlcondense import catalogue
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.policies import random_policies
-from rlcondense.reporting.schema import what_is_wrong
+from rlcondense.records.schema import what_is_wrong
 from rlcondense.running.runner import evaluate_artifact
 from rlcondense.tasks.gymnasium import GymnasiumTask, make_one
 
@@ -213,7 +213,7 @@ def test_a_reward_may_be_a_number_of_numpys_and_no_vector(monkeypatch: pytest.Mo
 def test_an_episode_without_an_end_is_stopped_and_its_cell_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlcondense.datasets.collect.MOST_STEPS", 30)
+    monkeypatch.setattr("rlcondense.rollout.MOST_STEPS", 30)
     catalogue.register(
         "tasks", "tests/camera-v0", "rlcondense.tasks.gymnasium:GymnasiumTask", env=CAMERA
     )

@@ -10,7 +10,7 @@ from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate, protocol_of
-from rlcondense.making import load_dataset, make_learner, make_method, make_task
+from rlcondense.make import load_dataset, make_learner, make_method, make_task
 from rlcondense.policies import FixedPolicies
 from rlcondense.tasks.images import SHEET, ImagesTask
 

@@ -16,9 +16,9 @@ from rlcondense.checks import check_task
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.evaluation import Protocol, evaluate
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.policies import random_policies
-from rlcondense.reporting.plausibility import known_here
+from rlcondense.submissions.content import known_here
 from rlcondense.tasks.base import SPLITS
 from rlcondense.tasks.mujoco import ROBOTS, STEPS, MujocoTask, MujocoVectorEnv
 
@@ -168,10 +168,10 @@ def test_the_list_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) ->
         assert done.exit_code == 0
         return done.stdout
 
-    monkeypatch.setattr("rlcondense.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("rlcondense.cli.show.find_spec", lambda name: None)
     assert "! mujoco is not installed (pip install 'rlcondense[mujoco]')" in listed()
     assert "mujoco/hopper-v0" in listed()
-    monkeypatch.setattr("rlcondense.cli.find_spec", lambda name: object())
+    monkeypatch.setattr("rlcondense.cli.show.find_spec", lambda name: object())
     assert "not installed" not in listed()
 
 

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
-from rlcondense.making import make_task
+from rlcondense.make import make_task
 from rlcondense.tasks import procgen
 from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.tasks.procgen import GAMES, MODES, VIEWS, ProcgenTask

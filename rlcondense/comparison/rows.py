@@ -1,0 +1,613 @@
+"""The rows of a comparison: what tables, pages and files show, worked out once for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense import catalogue
+from rlcondense.datasets.detectors import EXPLANATIONS, reported_findings
+from rlcondense.errors import RLCondenseError
+from rlcondense.references import (
+    BLIND,
+    BY_ID,
+    EXPERT,
+    FLOOR,
+    FLOORS,
+    MARGINAL,
+    POLICIES,
+    RANDOM_SUBSET,
+    WHOLE,
+)
+from rlcondense.statistics.intervals import (
+    STATISTICS,
+    Interval,
+    difference_of,
+    differences_of,
+    probability_of_improvement,
+    recovery_of,
+    student_interval,
+    unit_means,
+    unit_statistics,
+)
+
+Record = Mapping[str, Any]
+ScoreRange = Callable[[str], tuple[float, float] | None]
+Means = dict[str, npt.NDArray[np.float64]]
+SPLITS = ("seen", "heldout")
+NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
+UNMARKED = tuple(BY_ID)
+# Of one set an interval is that of its students alone, and another set may lie anywhere: four pairs
+# by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
+LEAST_SETS = 2  # condensation seeds of a method that draws, for a verdict
+LEAST_STUDENTS = 2  # learner seeds, likewise
+VERDICTS = {
+    "above": "above",
+    "level": "level with",
+    "below": "below",
+    "unknown": "not judged against",
+}
+
+
+@dataclass(frozen=True)
+class Against:
+    """How a row stands to one of the rows that it should beat, on held-out levels.
+
+    Attributes:
+        floor: `random-policy`, `marginal-policy` (or the constant policy, where there is one and
+            it returns more) or `random`, the subset of its size and labels.
+        difference: of the returns, paired.
+        probability: that one of the row's units returns more than one of the floor's.
+        judged: whether both rows have the sets and the students that a verdict needs.
+        id: of the row that stands for the floor, where that is another one.
+    """
+
+    floor: str
+    difference: Interval
+    probability: Interval
+    judged: bool = True
+    id: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`above` or `below` where the difference's interval excludes zero; else `level`.
+
+        `unknown` where it is not judged, where there is no interval, or one of no width around
+        something else than zero.
+        """
+        interval = self.difference
+        if not self.judged or not interval.known or (interval.estimate and not interval.spread):
+            return "unknown"
+        if self.difference.above_zero:
+            return "above"
+        return "below" if self.difference.below_zero else "level"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a method with a budget, over its condensation seeds.
+
+    Attributes:
+        name: the method's id, with the settings in which those of one id differ.
+        method: `{"id", "config"}`.
+        budget: as asked for; None for policies.
+        status: `done`, or what the first record that is not says, or `missing`.
+        reason: of anything but `done`.
+        cells: ids of the records, one for each condensation seed.
+        size: transitions kept.
+        labels: what the learner was given, `hard`, `soft` or `continuous`.
+        condensation_seeds: how many.
+        draws: whether another condensation seed gives another set.
+        learner_seeds: how many.
+        episodes: of each student on each split.
+        returns: by split and statistic; statistics are of a student's episodes.
+        normalised: held-out mean as (R - r_min) / (r_max - r_min).
+        recovery: held-out mean as (R - random policy) / (expert - random policy).
+        gain: held-out mean minus the random subset's of the same size and labels.
+        gap: seen minus held-out mean.
+        against: the floors, as far as there are records of them.
+        rank: best and worst place among the rows that were trained that paired differences
+            between rows that are judged leave open; None of a row that is not.
+        cost: `condense_seconds`, `train_seconds`, `gradient_evaluations`, `environment_steps`,
+            `bytes`, `device`; means over condensation seeds.
+        displacement: of synthetic observations, of the first condensation seed.
+        matching_loss: likewise.
+        findings: of the detectors, of each the first condensation seed's that has it.
+        plugins: what else than this package made it.
+    """
+
+    name: str
+    method: Mapping[str, Any]
+    budget: Mapping[str, Any] | None
+    status: str
+    reason: str
+    cells: tuple[str, ...]
+    size: int | None = None
+    labels: str | None = None
+    condensation_seeds: int = 1
+    draws: bool = False
+    learner_seeds: int = 1
+    episodes: int = 0
+    returns: Mapping[str, Mapping[str, Interval]] | None = None
+    normalised: Interval | None = None
+    recovery: Interval | None = None
+    gain: Interval | None = None
+    gap: Interval | None = None
+    against: tuple[Against, ...] = ()
+    rank: tuple[int, int] | None = None
+    cost: Mapping[str, Any] | None = None
+    displacement: Mapping[str, float] | None = None
+    matching_loss: Mapping[str, float] | None = None
+    findings: tuple[Mapping[str, Any], ...] = ()
+    plugins: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The method's id."""
+        return str(self.method["id"])
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether nobody trained it here: a reference policy, or somebody's policies."""
+        return self.budget is None
+
+    @property
+    def unjudged(self) -> str:
+        """Why it has no verdict, such as `one set: not judged`; nothing of a row that has."""
+        if self.draws and self.condensation_seeds < LEAST_SETS:
+            return "one set: not judged"
+        return "one learner seed: not judged" if self.learner_seeds < LEAST_STUDENTS else ""
+
+    def verdict_text(self, floor: str) -> str:
+        """How it stands to a floor in words that the floor's name goes with."""
+        verdict = self.verdicts[floor]
+        return f"{self.unjudged} against" if self.unjudged else VERDICTS[verdict]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """How it stands to each floor that it should beat; `unknown` without a record of it."""
+        if self.status != "done" or self.id in (EXPERT, FLOOR):
+            return {}
+        found = {a.floor: a.verdict for a in self.against}
+        needed = 1 if self.id in BLIND else 3
+        if self.is_policy or self.id in UNMARKED:
+            needed = min(needed, 2)
+        return {floor: found.get(floor, "unknown") for floor in FLOORS[:needed]}
+
+    @property
+    def mark(self) -> str:
+        """`!` for a row with a floor that it is not above, `?` where that is not judged."""
+        verdicts = [] if self.id in POLICIES else list(self.verdicts.values())
+        if "level" in verdicts or "below" in verdicts:
+            return "!"
+        return "?" if "unknown" in verdicts else ""
+
+    @property
+    def marks(self) -> str:
+        """What stands behind its name: the mark, and in brackets what detectors found."""
+        return " ".join(filter(None, [self.mark, found_mark(self.findings)]))
+
+    @property
+    def conditional(self) -> bool:
+        """Whether its intervals are those of one condensed dataset."""
+        return not self.is_policy and self.id not in WHOLE and self.condensation_seeds == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain values."""
+        out = {name: plain(value) for name, value in vars(self).items()}
+        out["mark"], out["unjudged"] = self.mark, self.unjudged
+        out["against"] = {
+            a.floor: {
+                "verdict": a.verdict,
+                "difference": a.difference.to_json(),
+                "probability": a.probability.to_json(),
+            }
+            for a in self.against
+        }
+        return out
+
+
+def findings_of(records: Iterable[Record]) -> tuple[Mapping[str, Any], ...]:
+    """What detectors found in what records were made of, in the detectors' order.
+
+    Of a record that nobody looked at, which is older than they are, it is what its own figures
+    tell.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        report = record.get("report", {})
+        told = report.get("findings")
+        if told is None:
+            figures = reported_findings(report.get("displacement"), report.get("matching_loss"))
+            told = [asdict(finding) for finding in figures]
+        for finding in (*told, *record.get("findings", ())):
+            found.setdefault(finding["name"], finding)
+    known = [name for name in EXPLANATIONS if name in found]
+    return tuple(found[name] for name in dict.fromkeys([*known, *found]))
+
+
+def found_mark(findings: Sequence[Mapping[str, Any]]) -> str:
+    """The mark of a row with findings, such as `[moved nothing]`."""
+    names = ", ".join(finding_name(finding["name"]) for finding in findings)
+    return f"[{names}]" if names else ""
+
+
+def finding_name(name: str) -> str:
+    """The name of a detector as people read it."""
+    return name.replace("-", " ")
+
+
+def explanations(rows: Iterable[Row]) -> list[str]:
+    """A line for each mark of a detector that rows have."""
+    found = {finding["name"] for row in rows for finding in row.findings}
+    known = [name for name in EXPLANATIONS if name in found]
+    other = sorted(found.difference(EXPLANATIONS))
+    return [
+        f"[{finding_name(name)}]: {EXPLANATIONS.get(name, 'as its records say')}."
+        for name in (*known, *other)
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value of rows as JSON has it."""
+    if isinstance(value, Interval):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows that may be compared: one task, dataset, learner and protocol.
+
+    Attributes:
+        task: id.
+        dataset: id.
+        learner: `{"id", "config"}`; `NOBODY` where there are policies alone.
+        evaluation: the protocol.
+        learner_seeds: how many.
+        action_selection: how students act, `sample` or `greedy`; None if nothing is done.
+        rows: the expert, all the data, the methods by size, the policies that do not look.
+    """
+
+    task: str
+    dataset: str
+    learner: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    learner_seeds: int
+    action_selection: str | None
+    rows: tuple[Row, ...]
+
+    @property
+    def episodes(self) -> int:
+        """Of each student on each split."""
+        return int(self.evaluation["environments"] * self.evaluation["quota"])
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a record of anything that was trained, if anything is to be."""
+        trained = [row for row in self.rows if not row.is_policy]
+        return any(row.status != "missing" for row in trained or self.rows)
+
+    def find(self, name: str) -> Row | None:
+        """The row of a reference policy, or of all the data, if it is done."""
+        return next((r for r in self.rows if r.id == name and r.status == "done"), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The group as plain values."""
+        return {**vars(self), "rows": [row.to_json() for row in self.rows]}
+
+
+def groups_of(
+    records: Iterable[Record], score_range: ScoreRange = lambda task: None
+) -> list[Group]:
+    """Sort records into rows, and those into what may be compared.
+
+    Args:
+        records: of any status, in any order. `missing` is one too.
+        score_range: r_min and r_max of a task by its id, or None.
+    """
+    policies: dict[str, list[Record]] = {}
+    learned: dict[str, list[Record]] = {}
+    draws = cache(
+        draws_at_random
+    )  # for this call: what is registered may be another thing in the next
+    for record in records:
+        cell = record["cell"]
+        place = _place_key(cell)
+        if cell["learner"] is None:
+            policies.setdefault(place, []).append(record)
+        else:
+            key = place + json.dumps(cell["learner"], sort_keys=True)
+            learned.setdefault(key, []).append(record)
+    groups = [
+        _group(
+            found,
+            _beside(found, policies.get(_place_key(found[0]["cell"]), [])),
+            score_range,
+            draws,
+        )
+        for found in learned.values()
+    ]
+    taken = {_place_key(found[0]["cell"]) for found in learned.values()}
+    lone = [found for place, found in policies.items() if place not in taken]
+    return [*groups, *(_group([], found, score_range, draws) for found in lone)]
+
+
+def draws_at_random(method: str) -> bool:
+    """Whether another condensation seed gives another set; so it is said of what is unknown here.
+
+    Sets that lie in folders are of such a kind: nobody knows how many were made.
+    """
+    try:
+        return bool(catalogue.find("methods", method).load().stochastic)
+    except (RLCondenseError, AttributeError):
+        return True
+
+
+def row_of(groups: Iterable[Group], record: Record) -> Row:
+    """The row of groups that a record is of."""
+    cell = record["cell"]
+    learner = cell["learner"]
+    return next(
+        row
+        for group in groups
+        if learner is None or learner == group.learner
+        for row in group.rows
+        if (row.method, row.budget) == (cell["method"], cell["budget"])
+    )
+
+
+def _beside(learned: Sequence[Record], policies: Sequence[Record]) -> list[Record]:
+    """The reference policies of students: the constant one is for those that act greedily."""
+    said = learned[0]["cell"]["learner"]["config"].get("action_selection")
+    greedy = any("greedy" in (said, record.get("action_selection")) for record in learned)
+    return [p for p in policies if greedy or not _is_greedy_only(p)]
+
+
+def _is_greedy_only(record: Record) -> bool:
+    reference = BY_ID.get(record["cell"]["method"]["id"])
+    return reference is not None and reference.greedy_only
+
+
+def _place_key(cell: Mapping[str, Any]) -> str:
+    """What a policy has in common with the rows that it stands beside."""
+    names = ("task", "dataset", "evaluation", "learner_seeds")
+    return json.dumps([cell[name] for name in names], sort_keys=True)
+
+
+def _group(
+    learned: Sequence[Record],
+    policies: Sequence[Record],
+    score_range: ScoreRange,
+    draws: Callable[[str], bool],
+) -> Group:
+    by_row: dict[str, dict[int, Record]] = {}
+    for record in (*learned, *policies):
+        cell = record["cell"]
+        key = json.dumps([cell["method"], cell["budget"]], sort_keys=True)
+        # The record of a set that is named twice counts once.
+        by_row.setdefault(key, {}).setdefault(int(cell["condensation_seed"]), record)
+    found = [[row[seed] for seed in sorted(row)] for row in by_row.values()]
+    found.sort(key=_order)
+    names = names_of([row[0]["cell"]["method"] for row in found])
+    drafts = [_Draft(name, row, draws) for name, row in zip(names, found, strict=True)]
+    cell = (*learned, *policies)[0]["cell"]
+    rows = [_row(draft, drafts, score_range(cell["task"])) for draft in drafts]
+    done = [record for record in learned or policies if record["status"] == "done"]
+    return Group(
+        task=cell["task"],
+        dataset=cell["dataset"],
+        learner=cell["learner"] or NOBODY,
+        evaluation=cell["evaluation"],
+        learner_seeds=len(cell["learner_seeds"]),
+        action_selection=done[0]["action_selection"] if done else None,
+        rows=tuple(rows),
+    )
+
+
+def _order(row: Sequence[Record]) -> tuple[Any, ...]:
+    """Ceilings first, then the smallest first, the random subset last of its size, then floors."""
+    cell = row[0]["cell"]
+    name = cell["method"]["id"]
+    place = BY_ID[name].place if name in BY_ID else 0
+    settings = json.dumps(cell["method"]["config"], sort_keys=True)
+    return (place, _size(row) or 0, name == RANDOM_SUBSET, name, settings)
+
+
+def _size(row: Sequence[Record]) -> int | None:
+    sizes = [record["report"]["size"] for record in row if "report" in record]
+    asked = (row[0]["cell"]["budget"] or {}).get("size")
+    return int(sizes[0]) if sizes else asked
+
+
+def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Ids of methods or learners, with the settings in which those of one id differ.
+
+    Args:
+        parts: `{"id", "config"}` each.
+    """
+    values: dict[tuple[str, str], set[str]] = {}
+    keys: dict[str, set[str]] = {}
+    for part in parts:
+        keys.setdefault(part["id"], set()).update(part["config"])
+    for part in parts:
+        for key in keys[part["id"]]:
+            value = json.dumps(part["config"][key]) if key in part["config"] else ""
+            values.setdefault((part["id"], key), set()).add(value)
+    names = []
+    for part in parts:
+        said = [f"{k}={v}" for k, v in part["config"].items() if len(values[part["id"], k]) > 1]
+        names.append(part["id"] + (f" ({', '.join(said)})" if said else ""))
+    return names
+
+
+class _Draft:
+    """A row before it is compared with the others."""
+
+    def __init__(self, name: str, records: Sequence[Record], draws: Callable[[str], bool]) -> None:
+        self.name, self.records = name, records
+        self.cell = records[0]["cell"]
+        self.undone = next((r for r in records if r["status"] != "done"), None)
+        self.id = str(self.cell["method"]["id"])
+        self.trained = self.cell["learner"] is not None
+        self.size, self.labels = _size(records), records[0].get("labels")
+        self.draws = self.trained and draws(self.id)
+        self.means: Means = {}
+        if self.undone is None:
+            self.means = {split: unit_means(records, split) for split in SPLITS}
+
+    @property
+    def done(self) -> bool:
+        return self.undone is None
+
+    @property
+    def heldout(self) -> npt.NDArray[np.float64]:
+        return self.means["heldout"]
+
+    @cached_property
+    def frame(self) -> Row:
+        """The row without any numbers."""
+        cell = self.cell
+        return Row(
+            name=self.name,
+            method=cell["method"],
+            budget=cell["budget"],
+            status="done" if self.undone is None else self.undone["status"],
+            reason="" if self.undone is None else self.undone.get("reason", ""),
+            cells=tuple(str(record.get("cell_id", "")) for record in self.records),
+            size=self.size,
+            labels=self.labels,
+            condensation_seeds=len(self.records),
+            draws=self.draws,
+            learner_seeds=len(cell["learner_seeds"]),
+            episodes=int(cell["evaluation"]["environments"] * cell["evaluation"]["quota"]),
+        )
+
+    @property
+    def judged(self) -> bool:
+        """Whether it has the sets and the students that a verdict needs."""
+        return not self.frame.unjudged
+
+
+def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | None) -> Row:
+    records, frame = draft.records, draft.frame
+    if draft.undone is not None:
+        return frame
+    floors = _floors(draft, others)
+    against = tuple(
+        Against(
+            name,
+            difference_of(draft.heldout, floor.heldout),
+            probability_of_improvement(draft.heldout, floor.heldout),
+            draft.judged and floor.judged,
+            floor.id if floor.id != name else "",
+        )
+        for name, floor in floors.items()
+    )
+    ceiling = _policy(EXPERT, others)
+    bottom = _policy(FLOOR, others)
+    heldout = student_interval(draft.heldout)
+    share = None
+    if ceiling is not None and bottom is not None and draft not in (ceiling, bottom):
+        share = recovery_of(draft.heldout, bottom.heldout, ceiling.heldout)
+    return replace(
+        frame,
+        returns={
+            split: {
+                name: student_interval(
+                    draft.means[split]
+                    if name == "mean"
+                    else unit_statistics(records, split, statistic)
+                )
+                for name, statistic in STATISTICS.items()
+            }
+            for split in SPLITS
+        },
+        normalised=_normalised(heldout, span),
+        recovery=share,
+        gain=next((a.difference for a in against if a.floor == RANDOM_SUBSET), None),
+        gap=student_interval(draft.means["seen"] - draft.means["heldout"]),
+        against=against,
+        rank=_rank(draft, others) if draft.trained else None,
+        cost=_cost(records),
+        displacement=records[0].get("report", {}).get("displacement"),
+        matching_loss=records[0].get("report", {}).get("matching_loss"),
+        findings=findings_of(records),
+        plugins=tuple(records[0].get("plugins", ())),
+    )
+
+
+def _policy(name: str, others: Sequence[_Draft]) -> _Draft | None:
+    return next((d for d in others if d.id == name and d.done and not d.trained), None)
+
+
+def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
+    """What there is of the rows that a row should beat."""
+    if draft.id in (EXPERT, FLOOR):
+        return {}
+    found = {FLOOR: _policy(FLOOR, others)}
+    # Who acts greedily without looking takes one action, which may be worth more than sampling.
+    blind = [policy for name in BLIND if (policy := _policy(name, others)) is not None]
+    if blind and draft.id not in BLIND:
+        found[MARGINAL] = max(blind, key=lambda policy: float(policy.heldout.mean()))
+    if draft.trained and draft.id not in (*WHOLE, RANDOM_SUBSET):
+        alike = (d for d in others if d.id == RANDOM_SUBSET and d.done and _alike(d, draft))
+        found[RANDOM_SUBSET] = next(alike, None)
+    return {
+        name: floor for name, floor in found.items() if floor is not None and floor is not draft
+    }
+
+
+def _alike(a: _Draft, b: _Draft) -> bool:
+    return (a.size, a.labels) == (b.size, b.labels)
+
+
+def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
+    """The places among the trained rows that paired differences leave open.
+
+    A rival that is not judged may have any.
+    """
+    if not draft.judged:
+        return None
+    all_rivals = [d for d in others if d.trained and d.done and d is not draft]
+    rivals = [d.heldout for d in all_rivals if d.judged]
+    own = draft.heldout
+    alike = np.array([x for x in rivals if len(x) == len(own)]).reshape(-1, len(own))
+    found = differences_of(own, alike)
+    found += [difference_of(own, x) for x in rivals if len(x) != len(own)]
+    if not all(d.known for d in found):
+        return None
+    better = sum(d.below_zero for d in found)
+    worse = sum(d.above_zero for d in found)
+    return (1 + better, 1 + len(all_rivals) - worse)
+
+
+def _normalised(heldout: Interval, span: tuple[float, float] | None) -> Interval | None:
+    if span is None:
+        return None
+    low, high = span
+    return heldout.scaled(1 / (high - low), -low / (high - low))
+
+
+def _cost(records: Sequence[Record]) -> dict[str, Any]:
+    """What a row took, on average over its condensation seeds."""
+
+    def seconds(phase: str) -> float | None:
+        found = [r["timings"][phase]["wall"] for r in records if phase in r.get("timings", {})]
+        return float(np.mean(found)) if found else None
+
+    out: dict[str, Any] = {f"{p}_seconds": seconds(p) for p in ("condense", "train")}
+    reports = [record["report"] for record in records if "cost" in record.get("report", {})]
+    for name in ("gradient_evaluations", "environment_steps"):
+        out[name] = float(np.mean([r["cost"][name] for r in reports])) if reports else None
+    out["bytes"] = float(np.mean([r["bytes"] for r in reports])) if reports else None
+    out["device"] = records[0].get("environment", {}).get("device")
+    return out

@@ -1,0 +1,385 @@
+"""Tables of records for people: a method beside its reference rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rlcondense.comparison.rows import (
+    SPLITS,
+    VERDICTS,
+    Group,
+    Row,
+    explanations,
+    finding_name,
+    findings_of,
+    groups_of,
+    names_of,
+    row_of,
+)
+from rlcondense.datasets.detectors import PROVENANCE
+from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
+from rlcondense.statistics.intervals import (
+    Interval,
+    rank_correlation,
+    student_interval,
+    unit_means,
+)
+
+Record = dict[str, Any]
+MARKS = (
+    "!: does not clear the random policy, the marginal policy (or the constant one, where students",
+    "act greedily and it returns more) and the random subset of its size and labels. ?: one set:",
+    "not judged; so too with one learner seed, and where a row or any spread is missing.",
+)
+
+
+def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
+    """The table that `rlcondense run` prints.
+
+    Args:
+        records: of the method, one for each condensation seed.
+        references: of the rows it stands beside.
+    """
+    groups = groups_of([*records, *references])
+    own = row_of(groups, records[0])
+    if own.status != "done" and not references:
+        return _undone(next(r for r in records if r["status"] != "done"))
+    rows = _around(own, groups)
+    undone = dict.fromkeys(_undone(r) for r in (*records, *references) if r["status"] != "done")
+    notes = _notes(own, rows, records[0])
+    text = [_caption(records), "", _rows_text(rows), "", *notes, *undone]
+    return "\n".join([*text, *(_finished(records) if own.status != "done" else [])])
+
+
+def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
+    """The rows of a run, each once; of what other learners trained the learner is named."""
+    main = next(group for group in groups if any(row is own for row in group.rows))
+    rows = list(main.rows)
+    place = sum(row.id in (EXPERT, *WHOLE) for row in rows)
+    for group in groups:
+        if group is not main:
+            _, learner = names_of([main.learner, group.learner])
+            trained = [row for row in group.rows if not row.is_policy]
+            rows[place:place] = [replace(row, name=f"{row.name}, {learner}") for row in trained]
+    return rows
+
+
+def _finished(records: Sequence[Record]) -> list[str]:
+    """A line for each set of a row whose others came to nothing."""
+    out = []
+    for record in records:
+        if record["status"] == "done":
+            seen, heldout = (np.mean(record["returns"][split]) for split in SPLITS)
+            seed, name = record["cell"]["condensation_seed"], record["cell"]["method"]["id"]
+            out.append(f"{name}, seed {seed}: returns {seen:.2f} seen, {heldout:.2f} held-out.")
+    return out
+
+
+def _first_undone(records: Sequence[Record]) -> Record | None:
+    return next((record for record in records if record["status"] != "done"), None)
+
+
+def _undone(record: Record) -> str:
+    """One line on a cell that has no numbers."""
+    cell = record["cell"]
+    learner = f" with {cell['learner']['id']}" if cell["learner"] else ""
+    return f"{cell['method']['id']}{learner}: {record['status']} ({record['reason']})"
+
+
+def transfer_table(
+    rows: Mapping[str, Mapping[str, Sequence[Record]]],
+    policies: Sequence[Record],
+    learners: Sequence[str],
+) -> str:
+    """The matrix that `rlcondense transfer` prints.
+
+    Args:
+        rows: by method, then by learner, the records of its condensation seeds.
+        policies: of the reference policies.
+        learners: the columns.
+    """
+    from tabulate import tabulate
+
+    trained = [r for row in rows.values() for records in row.values() for r in records]
+    groups = groups_of([*trained, *policies])
+    table = [
+        [name, _sizes(row), *(_transfer_cell(row[learner], groups) for learner in learners)]
+        for name, row in rows.items()
+    ]
+    for record in policies:  # the same whoever learns
+        same = [_mean_and_interval([record])] * len(learners)
+        table.append([record["cell"]["method"]["id"], "", *same])
+    text = tabulate(table, ["", "size", *learners], disable_numparse=True)
+    first = policies[0]["cell"]
+    episodes = first["evaluation"]["environments"] * first["evaluation"]["quota"]
+    lines = [
+        f"{first['task']}, {first['dataset']}, {len(first['learner_seeds'])} learner seeds x "
+        f"{episodes} episodes, held-out levels",
+        "",
+        text,
+        "",
+        "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
+        "learner seeds where a row has one condensation seed).",
+        *MARKS,
+        *dict.fromkeys(_undone(r) for r in (*trained, *policies) if r["status"] != "done"),
+        *filter(None, dict.fromkeys(_labels_not_taken(r) for r in trained)),
+        *dict.fromkeys(
+            line for row in rows.values() for found in row.values() for line in findings_text(found)
+        ),
+        *_agreement(rows, learners),
+    ]
+    return "\n".join(lines)
+
+
+def suite_table(records: Sequence[Record]) -> str:
+    """The tables that `rlcondense sweep` ends with: one for each task, dataset and learner.
+
+    Args:
+        records: of the suite's cells, in any order and of any status.
+    """
+    groups = groups_of(records)
+    parts = [_group_text(group) for group in groups]
+    if not parts:
+        return "no cell has a record yet"
+    said = [
+        "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
+        "has one condensation seed; recovery and gain as `rlcondense run` has them, on held-out",
+        "levels, with 95% intervals that hold for these levels.",
+        *MARKS,
+    ]
+    said += explanations(row for group in groups for row in group.rows)
+    return "\n\n".join([*parts, "\n".join(said)])
+
+
+def _group_text(group: Group) -> str:
+    undone = dict.fromkeys(
+        f"{row.id} with {group.learner['id']}: {row.status} ({row.reason})"
+        for row in group.rows
+        if row.status != "done"
+    )
+    return "\n".join([group_caption(group), "", _rows_text(group.rows), *undone])
+
+
+def _rows_text(rows: Sequence[Row]) -> str:
+    from tabulate import tabulate
+
+    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
+    table = [_text_row(row) for row in rows]
+    align = ("left", *["right"] * 5)
+    return str(tabulate(table, headers, disable_numparse=True, colalign=align))
+
+
+def group_caption(group: Group) -> str:
+    """What all rows of a group have in common, in a line."""
+    learner = group.learner
+    given = {k: v for k, v in learner["config"].items() if v is not None or k == "batch_size"}
+    shown = (
+        "network", "width", "depth", "activation", "loss", "updates", "batch_size", "learning_rate"
+    )  # fmt: skip
+    config = ", ".join(f"{k} {given[k]}" for k in shown if k in given)
+    actions = f", actions: {group.action_selection}" if group.action_selection else ""
+    return (
+        f"{group.task}, {group.dataset}, learner {learner['id']} ({config}), "
+        f"{group.learner_seeds} learner seeds x {group.episodes} episodes a split{actions}"
+    )
+
+
+def _text_row(row: Row) -> list[str]:
+    size = "" if row.size is None else str(row.size)
+    if row.returns is None:
+        return [row.name, size, row.status, row.status]
+    name = f"{row.name} {row.marks}".rstrip()
+    returns = [plus_minus(row.returns[split]["mean"]) for split in SPLITS]
+    return [name, size, *returns, recovery_text(row), bracketed(row.gain, "{:+.2f}")]
+
+
+def plus_minus(interval: Interval) -> str:
+    """An estimate and its standard error, if it is known."""
+    if not interval.known:
+        return f"{interval.estimate:.2f}"
+    return f"{interval.estimate:.2f} ± {interval.standard_error:.2f}"
+
+
+def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
+    """An estimate and its 95% interval, if there is one."""
+    return "" if interval is None else _number(interval.estimate, form) + _bounds(interval, form)
+
+
+def recovery_text(row: Row) -> str:
+    """The recovery of a row; 100% and 0% are the expert's and the random policy's own."""
+    if row.id in (EXPERT, FLOOR):
+        return {EXPERT: "100%", FLOOR: "0%"}[row.id]
+    return bracketed(row.recovery, "{:.0%}") or "-"
+
+
+def _sizes(row: Mapping[str, Sequence[Record]]) -> str:
+    found = {r["report"]["size"] for records in row.values() for r in records if "report" in r}
+    return ", ".join(map(str, sorted(found)))
+
+
+def _labels_not_taken(record: Record) -> str:
+    """What is to be said of a learner that took no soft labels though there were some."""
+    if record.get("labels", "soft") == "soft" or record["report"]["label_kind"] != "soft":
+        return ""
+    return f"{record['cell']['learner']['id']} takes no soft labels: it learned the actions taken."
+
+
+def _transfer_cell(records: Sequence[Record], groups: Sequence[Group]) -> str:
+    return f"{_mean_and_interval(records)} {row_of(groups, records[0]).mark}".rstrip()
+
+
+def _mean_and_interval(records: Sequence[Record]) -> str:
+    if failed := _first_undone(records):
+        return str(failed["status"])
+    return bracketed(student_interval(unit_means(records, "heldout")))
+
+
+def _agreement(
+    rows: Mapping[str, Mapping[str, Sequence[Record]]], learners: Sequence[str]
+) -> list[str]:
+    """How alike learners order the rows."""
+    from tabulate import tabulate
+
+    if len(learners) < 2:
+        return []
+    found = agreement(rows, learners)
+    table = [
+        [a, *(_tau(found.get(a, {}).get(b)) if i > j else "" for j, b in enumerate(learners[:-1]))]
+        for i, a in enumerate(learners)
+        if i
+    ]
+    said = [
+        "Do learners order the rows alike? Kendall's tau-b (rows that both trained); - where those",
+        "are fewer than three, or all equal to one of the two.",
+    ]
+    return ["", *said, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
+
+
+def _tau(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None else f"{found['tau']:.2f} ({found['rows']})"
+
+
+def agreement(
+    rows: Mapping[str, Mapping[str, Sequence[Record]]], learners: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Kendall's tau-b between learners, of the rows' held-out returns.
+
+    Returns:
+        For a later learner and an earlier one `{"tau", "rows"}`; pairs without three rows that
+        both trained are left out.
+    """
+    out: dict[str, dict[str, dict[str, Any]]] = {}
+    for j, b in enumerate(learners):
+        for a in learners[j + 1 :]:
+            both = [row for row in rows.values() if not _first_undone([*row[a], *row[b]])]
+            scores = (
+                [float(unit_means(row[learner], "heldout").mean()) for row in both]
+                for learner in (a, b)
+            )
+            if (tau := rank_correlation(*scores)) is not None:
+                out.setdefault(a, {})[b] = {"tau": tau[0], "rows": tau[1]}
+    return out
+
+
+def _bounds(interval: Interval, form: str) -> str:
+    if not interval.known:
+        return ""
+    return f" [{_number(interval.low, form)}, {_number(interval.high, form)}]"
+
+
+def _number(value: float, form: str) -> str:
+    """A number as shown, nothing being below zero that is shown as zero."""
+    text = form.format(value)
+    return text if any(digit in text for digit in "123456789") else text.replace("-", "")
+
+
+def _caption(records: Sequence[Record]) -> str:
+    cell = records[0]["cell"]
+    evaluation, learner = cell["evaluation"], cell["learner"]
+    selections = [r["action_selection"] for r in records if "action_selection" in r]
+    episodes = evaluation["environments"] * evaluation["quota"]
+    taught = ""
+    if learner is not None:
+        network = learner["config"].get("network")
+        taught = f"learner {learner['id']}" + (f" ({network})" if network else "") + ", "
+    return (
+        f"{cell['task']}, {cell['dataset'] or 'no dataset'}{_provenance(records)}, {taught}"
+        f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
+        f"actions: {selections[0] if selections else 'none'}"
+    )
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    """What a title says of where data come from, such as ` (another task)`."""
+    found = [finding_name(f["name"]) for f in findings_of(records) if f["name"] in PROVENANCE]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
+    notes = [
+        "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
+        "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
+        "gain = R - random subset, on held-out levels, with 95% intervals (Student's t) that hold",
+        "for these levels; - where no expert stands apart from the random policy.",
+        *MARKS,
+    ]
+    if own.status != "done":
+        return notes
+    notes += filter(None, [_labels_not_taken(record)] if "report" in record else [])
+    if own.conditional:
+        notes.append("One condensation seed: the intervals are conditional on this condensed data.")
+    notes += judgement(own)
+    notes += [_finding_line(row.id, finding) for row in rows for finding in row.findings]
+    report = record.get("report", {})
+    if steps := report.get("cost", {}).get("environment_steps"):
+        notes.append(f"Condensation took {steps:,} environment steps.")
+    if report.get("displacement"):
+        moved, loss = report["displacement"], report.get("matching_loss")
+        matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
+        notes.append(
+            f"Observations moved by {moved['mean']:.3g} on average (frames: in grey levels), at "
+            f"most {moved['largest']:.3g}{matched}."
+        )
+    return notes
+
+
+def findings_text(row: Sequence[Record]) -> list[str]:
+    """A line for each thing that detectors found in a row, with its figure.
+
+    Args:
+        row: records, one for each condensation seed.
+    """
+    return [_finding_line(row[0]["cell"]["method"]["id"], f) for f in findings_of(row)]
+
+
+def _finding_line(method: str, finding: Mapping[str, Any]) -> str:
+    return f"! {method}: {finding_name(finding['name'])}: {finding['text']}."
+
+
+def judgement(row: Row) -> list[str]:
+    """How a row stands to the floors that it should clear, in lines."""
+    verdicts = row.verdicts
+    ids = {a.floor: a.id for a in row.against}
+
+    def floors(*wanted: str) -> str:
+        return _listed([ids.get(f) or f for f, verdict in verdicts.items() if verdict in wanted])
+
+    if row.unjudged and verdicts:
+        return [f"? {row.id}: {row.unjudged} against the {floors(*VERDICTS)}."]
+    out = []
+    if failed := floors("level", "below"):
+        out.append(f"! {row.id} does not clear the {failed} on held-out levels.")
+    if unknown := floors("unknown"):
+        out.append(f"? {row.id} is not judged against the {unknown}: no row of it, or no spread.")
+    if not out and (cleared := floors("above")):
+        out.append(f"{row.id} clears the {cleared} on held-out levels.")
+    return out
+
+
+def _listed(names: Sequence[str]) -> str:
+    phrases = [BY_ID[name].phrase for name in names]
+    return " and the ".join(filter(None, [", the ".join(phrases[:-1]), *phrases[-1:]]))

@@ -1,0 +1,512 @@
+"""What every condensation method gives: a small dataset and a report of how it came about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import (
+    canonical_json,
+    read_arrays,
+    read_json,
+    sha256_arrays,
+    write_arrays,
+    write_json,
+)
+from rlcondense.limits import check_most, check_whole
+from rlcondense.scaling import Scaling
+from rlcondense.text import one_line
+
+Array = npt.NDArray[Any]
+LABEL_KINDS = ("hard", "soft", "continuous")
+UNITS = ("transitions", "episodes")
+ARRAYS, REPORT = "condensed.safetensors", "report.json"
+EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
+EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
+_PARTS = ("cost", "displacement", "matching_loss", "findings")  # of a report, values of their own
+_LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
+INITIAL = "initialisation."  # before the names of its weights
+SCALING = "scaling."  # before the names of its two arrays
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a method may keep: a number of transitions, or a percentage of the data.
+
+    Attributes:
+        size: transitions.
+        percent: of the dataset's transitions or episodes.
+        unit: what `percent` counts, `transitions` or `episodes`.
+    """
+
+    size: int | None = None
+    percent: float | None = None
+    unit: str = "transitions"
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.percent is None):
+            raise BadConfig("a budget is either a size or a percentage")
+        if self.size is not None and self.size < 1:
+            raise BadConfig(f"size must be at least 1, not {self.size}")
+        if self.size is not None:
+            check_whole(self.size, "size", least=1)
+        if self.percent is not None and not 0 < self.percent <= 100:
+            raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
+        if self.unit not in UNITS:
+            raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+
+    def transitions(self, dataset: TransitionDataset | None) -> int:
+        """The budget in transitions.
+
+        Args:
+            dataset: what there is to keep; None where nothing bounds it.
+
+        Raises:
+            BadConfig: it counts episodes, comes to nothing, or is more than there is.
+        """
+        if dataset is None:
+            if self.size is None:
+                raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+            check_most("size", self.size, "size of what no data bound")
+            return self.size
+        if self.percent is not None:
+            if self.unit == "episodes":
+                raise BadConfig("a percentage of episodes is for methods that select episodes")
+            size = int(len(dataset) * self.percent / 100 + 1e-9)
+            if size < 1:
+                raise BadConfig(f"{self.percent}% of {len(dataset)} transitions is less than one")
+            return size
+        assert self.size is not None
+        if self.size > len(dataset):
+            raise BadConfig(f"size {self.size} is above the {len(dataset)} transitions of the data")
+        return self.size
+
+    def episodes(self, dataset: TransitionDataset) -> int:
+        """A percentage of episodes as a number of them.
+
+        Raises:
+            BadConfig: it comes to less than one.
+        """
+        assert self.percent is not None
+        assert self.unit == "episodes"
+        count = int(len(dataset.episodes) * self.percent / 100 + 1e-9)
+        if count < 1:
+            raise BadConfig(f"{self.percent}% of {len(dataset.episodes)} episodes is less than one")
+        return count
+
+    def to_json(self) -> dict[str, Any]:
+        """The budget as plain values."""
+        if self.size is not None:
+            return {"size": self.size}
+        return {"percent": self.percent, "unit": self.unit}
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """How far synthetic observations moved from the real ones they started as, in their own units.
+
+    Attributes:
+        mean: mean absolute change of a pixel, in grey levels, or of a number.
+        largest: the largest.
+    """
+
+    mean: float
+    largest: float
+
+    @classmethod
+    def between(cls, after: Any, before: Any) -> Displacement:
+        """The displacement of one array or tensor from another."""
+        moved = abs(after - before)
+        return cls(float(moved.mean()), float(moved.max()))
+
+
+@dataclass(frozen=True)
+class MatchingLoss:
+    """A matching loss before and after condensation, measured as the method's file says."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one of `rlcondense.datasets.detectors` found.
+
+    Attributes:
+        name: of the detector.
+        measured: the figure.
+        bound: what it was compared with.
+        text: both in words.
+    """
+
+    name: str
+    measured: float
+    bound: float
+    text: str
+
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.name.replace('-', ' ')}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What condensation took.
+
+    Attributes:
+        gradient_evaluations: gradients of one observation's loss.
+        environment_steps: steps taken in the seen levels.
+        device: `cpu` or `cuda`.
+        wall_seconds: measured, and so no part of what two equal runs agree on.
+        cpu_seconds: of the process on all processors, measured.
+        gpu_seconds: of the wall seconds those with a GPU held, measured.
+        peak_memory_bytes: of the whole process, measured.
+    """
+
+    gradient_evaluations: int = 0
+    environment_steps: int = 0
+    device: str = "cpu"
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class CondensationReport:
+    """How a condensed dataset came about.
+
+    Attributes:
+        method: id of the method.
+        config: its settings, defaults resolved.
+        seed: condensation seed.
+        budget: as asked for.
+        dataset: id of the source; None of methods that take none.
+        dataset_sha256: of the source's columns.
+        expert_sha256: of the expert's weights, where the method was given them.
+        size: transitions kept.
+        bytes: of the condensed columns, weights, initialisation and scaling; the observations
+            that come after rows are not counted.
+        label_kind: `hard`, `soft` or `continuous`.
+        cost: what it took.
+        displacement: of synthetic observations.
+        matching_loss: of methods that match something.
+        findings: of the detectors; None where none have looked.
+        curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
+            return along the way.
+        task: id of what it was condensed for; None where an earlier version wrote it.
+        initialisation_bytes: of `bytes` those of the initialisation, if there is one.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    seed: int
+    budget: Mapping[str, Any]
+    dataset: str | None
+    dataset_sha256: str | None
+    expert_sha256: str | None
+    size: int
+    bytes: int
+    label_kind: str
+    cost: Cost
+    displacement: Displacement | None = None
+    matching_loss: MatchingLoss | None = None
+    findings: tuple[Finding, ...] | None = None
+    curve: Mapping[str, list[float]] | None = None
+    task: str | None = None
+    initialisation_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        found = self.findings
+        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Where training on the data is to start.
+
+    Attributes:
+        network: what `rlcondense.networks.NetworkSpec` is made with.
+        weights: of that network, by name. Where the data bring a scaling, they are of a network
+            that sees observations standardised by it.
+    """
+
+    network: Mapping[str, Any]
+    weights: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class CondensedDataset(Columns):
+    """A small dataset. Observations keep the environment's units; synthetic pixels are float32.
+
+    Attributes:
+        weights: `(M,)` float32 weight of each row in a learner's loss.
+        label_kind: `hard` (actions), `soft` (action_probs) or `continuous` (float actions).
+        source_indices: `(M,)` rows of the source, for selections.
+        initial_indices: `(M,)` rows of the source that synthetic observations started as.
+        next_rows: `(M,)` int64, where the observation after each row stands, counted through
+            `observations` and then `following`. A terminal row's is its own, since nothing comes
+            after it, and -1 says that it is not known.
+        following: `(K, *observation)` observations that come after a row and are no rows.
+        held_back: `(M,)` bool, rows that students are not trained on: training ends when the loss
+            on them stops falling, instead of after a learner's own number of updates.
+        initialisation: of the network that learns from it, where the data were made for one.
+        targets: `(M, A)` float32 real-valued labels of discrete actions, for learners that regress
+            logits; `action_probs` are their softmax.
+        scaling: of the observations of students that the data were made for, where those see them
+            standardised. The rows are as they are.
+        report: how it came about.
+    """
+
+    weights: Array = field(default_factory=lambda: np.ones(0, np.float32))
+    label_kind: str = "hard"
+    source_indices: Array | None = None
+    initial_indices: Array | None = None
+    next_rows: Array | None = None
+    following: Array | None = None
+    held_back: Array | None = None
+    initialisation: Initialisation | None = None
+    targets: Array | None = None
+    scaling: Scaling | None = None
+    report: CondensationReport | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_weights()
+        if self.label_kind not in LABEL_KINDS:
+            raise BadConfig(
+                f"label_kind must be one of {', '.join(LABEL_KINDS)}, not {self.label_kind!r}"
+            )
+        if self.label_kind == "soft":
+            self.column("action_probs")
+        if self.next_rows is not None:
+            kept = len(self) + (0 if self.following is None else len(self.following))
+            if self.next_rows.dtype.kind != "i" or len(self.next_rows) != len(self):
+                raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
+            if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
+                raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
+        if self.held_back is not None:
+            rows = self.held_back
+            if rows.dtype != np.bool_ or rows.shape != (len(self),):
+                raise CorruptArtifact(f"held_back must be {len(self)} truth values")
+            if rows.all() or not rows.any():
+                raise CorruptArtifact("held_back must leave rows on either side")
+        for name in ("source_indices", "initial_indices"):
+            self._check_source_rows(name)
+        if self.scaling is not None:
+            self.scaling.check(self.observations.shape[1:])
+
+    def _check_weights(self) -> None:
+        if len(self.weights) != len(self):
+            raise CorruptArtifact(f"{len(self.weights)} weights for {len(self)} rows")
+        if self.weights.ndim != 1 or self.weights.dtype.kind not in "fiu":
+            raise CorruptArtifact(
+                f"weights must be one number a row, not {self.weights.dtype} of shape "
+                f"{self.weights.shape[1:]}"
+            )
+        if not ((self.weights >= 0).all() and self.weights.sum() > 0):
+            raise CorruptArtifact("weights must not be negative, nor all zero")
+
+    def _check_source_rows(self, name: str) -> None:
+        rows = getattr(self, name)
+        if rows is None:
+            return
+        if rows.dtype.kind not in "iu" or rows.shape != (len(self),):
+            raise CorruptArtifact(
+                f"{name} must be {len(self)} whole numbers, not {rows.dtype} of shape {rows.shape}"
+            )
+        if len(rows) and rows.min() < 0:
+            raise CorruptArtifact(f"{name} must not be negative")
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of everything a learner sees: arrays, the kind of label, the network."""
+        said = {"label_kind": self.label_kind}
+        if self.initialisation is not None:
+            said["network"] = canonical_json(self.initialisation.network)
+        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in said.items()}
+        return sha256_arrays({**self.arrays(), **texts})
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything that is stored: rows with what goes with them, initial weights and scaling."""
+        extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
+        found = {name: array for name, array in extra.items() if array is not None}
+        start = self.initialisation.weights if self.initialisation is not None else {}
+        initial = {f"{INITIAL}{name}": array for name, array in start.items()}
+        parts = vars(self.scaling) if self.scaling is not None else {}
+        scaling = {f"{SCALING}{name}": array for name, array in parts.items()}
+        return {**self.columns(), "weights": self.weights, **found, **initial, **scaling}
+
+    def provides(self) -> set[str]:
+        """What a learner may find: columns, `next_observations`, `episodes` and `held_back`.
+
+        `episodes` is there if each episode's rows go on to its end without a gap.
+        """
+        found = set(self.columns())
+        if self.next_rows is not None:
+            found.add("next_observations")
+        if self.held_back is not None:
+            found.add("held_back")
+        if self.whole_episodes is not None:
+            found.add("episodes")
+        return found
+
+    def next_observations(self, indices: Array) -> Array:
+        """The observation after each of some rows.
+
+        Args:
+            indices: `(B,)` rows.
+
+        Raises:
+            CorruptArtifact: the data do not tell, for all rows or for one of these.
+        """
+        if self.next_rows is None:
+            raise CorruptArtifact("the data has no next_observations")
+        where = self.next_rows[indices]
+        if (where < 0).any():
+            raise CorruptArtifact("what comes after one of these rows is not known")
+        if self.following is None:
+            return np.asarray(self.observations[where])
+        inside = where < len(self)
+        dtype = np.result_type(self.observations.dtype, self.following.dtype)
+        found = np.empty((len(where), *self.observations.shape[1:]), dtype)
+        found[inside] = self.observations[where[inside]]
+        found[~inside] = self.following[where[~inside] - len(self)]
+        return found
+
+    @cached_property
+    def whole_episodes(self) -> list[Array] | None:
+        """The rows of each episode in order, or None unless each goes on to its end."""
+        if any(getattr(self, name) is None for name in EPISODIC):
+            return None
+        ids, steps = self.column("episode_ids"), self.column("steps")
+        order = np.lexsort((steps, ids))
+        new = np.diff(ids[order]) != 0
+        if not (new | (np.diff(steps[order]) == 1)).all():
+            return None
+        found = np.split(order, np.flatnonzero(new) + 1)
+        ended = self.column("terminations") | self.column("truncations")
+        return found if all(ended[rows[-1]] for rows in found) else None
+
+    def save(self, folder: Path) -> None:
+        """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
+        report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
+        write_arrays(folder / ARRAYS, self.arrays())
+        start = self.initialisation
+        network = {"initialisation": dict(start.network)} if start is not None else {}
+        write_json(folder / REPORT, {**report, **network, "sha256": self.sha256})
+
+
+def load_condensed(folder: Path) -> CondensedDataset:
+    """Read a condensed dataset, made here or elsewhere.
+
+    Raises:
+        CorruptArtifact: a file is missing, truncated or not of the promised form.
+    """
+    arrays = read_arrays(folder / ARRAYS)
+    report = read_json(folder / REPORT)
+    if not isinstance(report, dict):
+        raise CorruptArtifact(f"{folder / REPORT} is no report")
+    try:
+        sha256, network = report.pop("sha256", None), report.pop("initialisation", None)
+        arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
+        weights, scaling = _taken(arrays, INITIAL), _taken(arrays, SCALING)
+        if not isinstance(network, dict | None):
+            raise TypeError("the network of its initialisation is no object")
+        if bool(weights) != (network is not None):
+            raise CorruptArtifact(
+                f"{folder}: weights to begin with need the network that they are of, and it them"
+            )
+        label_kind = report["label_kind"]
+        data = CondensedDataset(
+            **with_next_rows(arrays),
+            label_kind=label_kind,
+            initialisation=Initialisation(network, weights) if network is not None else None,
+            scaling=Scaling(**scaling) if scaling else None,
+            report=_report(report),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
+    if sha256 not in (None, data.sha256):
+        raise CorruptArtifact(f"{folder / ARRAYS} is not the data that {REPORT} speaks of")
+    return data
+
+
+def _taken(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays whose names begin with a prefix, without it; they are removed from `arrays`."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in names}
+
+
+def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Columns whose `next_observations`, if there are any, are kept as `following`."""
+    found = dict(columns)
+    if "next_observations" in found:
+        found["following"] = found.pop("next_observations")
+        size = len(found["observations"])
+        if len(found["following"]) != size:
+            raise CorruptArtifact(f"{len(found['following'])} next_observations for {size} rows")
+        found["next_rows"] = np.arange(size, 2 * size)
+    return found
+
+
+def _report(values: Any) -> CondensationReport | None:
+    """The report of its plain values, each of its type."""
+    json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    if "method" not in values:
+        return None
+    parts = {
+        name: _part(cls, values[name], name)
+        for name, cls in (("cost", Cost), ("displacement", Displacement),
+                          ("matching_loss", MatchingLoss))
+        if name == "cost" or values.get(name)
+    }  # fmt: skip
+    if (found := values.get("findings")) is not None:
+        parts["findings"] = tuple(_part(Finding, finding, "a finding") for finding in found)
+    rest = {name: value for name, value in values.items() if name not in _PARTS}
+    report: CondensationReport = _part(CondensationReport, {**rest, **parts}, "the report")
+    if report.seed < 0:
+        raise ValueError(f"its report gives seed as {report.seed}, which must not be negative")
+    check_whole(report.seed, "its report's seed")
+    if any(value < 0 for value in vars(report.cost).values() if not isinstance(value, str)):
+        raise ValueError("its report gives a negative cost")
+    return report
+
+
+def _part(cls: type[Any], values: Any, what: str) -> Any:
+    """A dataclass of plain values.
+
+    Raises:
+        TypeError: one is of another type than its field.
+    """
+    if not isinstance(values, dict):
+        raise TypeError(f"{what} is no table of values")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name in hints and not _is_a(value, hints[name]):
+            raise TypeError(f"{what} gives {name} in another form")
+    return cls(**values)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kinds = [get_origin(option) or option for option in options]
+    if isinstance(value, bool) or value is None:
+        return type(value) in kinds
+    if isinstance(value, str) and one_line(value) != value:
+        return False
+    if isinstance(value, (int, float)):
+        return abs(value) < 2**63 and (float in kinds or type(value) in kinds)
+    return isinstance(value, tuple(kinds))

@@ -1,0 +1,500 @@
+"""Detectors: what a reader of a result should not miss about a condensed set and its students.
+
+Each compares one figure with one bound. They refuse nothing, change nothing and draw nothing at
+random: what they find is kept in reports and records, and shown wherever the result is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.datasets.condensed import CondensedDataset, Finding
+from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.validation import heldout_levels, heldout_rows
+
+if TYPE_CHECKING:
+    from rlcondense.policies import PolicyBatch
+    from rlcondense.tasks.base import Task
+
+Array = npt.NDArray[Any]
+
+# Grey levels, on average over pixels: what rounding to whole grey levels removes.
+MOVED_LEVELS = 0.5
+# Standard deviations of the data, where observations are no frames: what 0.5 is of frames' 50.
+MOVED_DEVIATIONS = 0.01
+# Rows of an action that a random set of the size has on average. It then has none once in 20,000
+# sets, so that chance is no explanation, not even over 15 actions and many records.
+EXPECTED_ROWS = 10
+# Of the data's share of an action: labels that give it less give it next to nothing.
+SCARCE = 0.01
+# Of the data's rows, those that lie as near to the nearest other row; measured on so many of them.
+NEAR_SHARE, NEAR_ROWS = 0.99, 256
+# What frames are averaged to before they are compared, and how many of the data's rows are.
+SIDE, MOST_ROWS = 8, 20_000
+# Nats that an observation tells about the action. Of the students measured, those whose network
+# had died had 0.000, all others 0.02 or more, and the experts 0.15 to 0.4.
+CONSTANT_NATS = 0.01
+# The same for continuous actions: their spread over observations, of the data's.
+CONSTANT_SPREAD = 0.01
+PROBES = 128  # observations that students are looked at on
+CHUNK = 256  # rows that are held in memory as floats at once
+
+EXPLANATIONS: Mapping[str, str] = {
+    "non-finite-rows": "rows hold NaN or infinity",
+    "moved-nothing": (
+        f"synthetic frames moved by less than {MOVED_LEVELS} grey levels on average, what rounding "
+        f"to whole ones removes (other observations: {MOVED_DEVIATIONS} standard deviations)"
+    ),
+    "missing-actions": (
+        "the labels leave out an action of the data that a random set of the same size has "
+        f"{EXPECTED_ROWS} rows or more of on average"
+    ),
+    "duplicate-rows": "rows repeat others exactly, more often than the data does",
+    "loss-rose": "the matching loss is higher after condensation than before it",
+    "far-from-data": (
+        "half of the synthetic observations or more lie farther from the nearest row of the data "
+        f"than {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs"
+    ),
+    "constant-student": "each student acts in the same way whatever it sees",
+    "another-task": "the data were collected on another task than the one that students play",
+    "another-expert": "the expert is another task's",
+    "heldout-data": "the data hold held-out levels, on which students are judged as well",
+    "lossy-frames": "the data's frames were stored as JPEG, which changes them",
+}
+# Those of where data and experts come from, which titles of tables name too.
+PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
+
+
+def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Finding, ...]:
+    """What there is to say of a condensed set.
+
+    Args:
+        data: the set, whoever made it.
+        source: what it was condensed from; None where that is not at hand, and then only what set
+            and report tell by themselves is found.
+    """
+    broken = _non_finite_rows(data)
+    if broken is not None:  # distances to such rows are none
+        return (broken,)
+    near = None
+    if source is not None and data.source_indices is None:
+        near = _Nearness(data, source)
+    found = [
+        _moved_nothing(data, near),
+        _missing_actions(data, source) if source is not None else None,
+        _duplicate_rows(data, source),
+        _loss_rose(data),
+        _far_from_data(near) if near is not None else None,
+    ]
+    return tuple(finding for finding in found if finding is not None)
+
+
+def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:
+    """The same set, its report with what there is to say of it."""
+    assert data.report is not None
+    return replace(data, report=replace(data.report, findings=detect(data, source)))
+
+
+def reported_findings(
+    displacement: Mapping[str, float] | None, matching_loss: Mapping[str, float] | None
+) -> list[Finding]:
+    """What the figures of a report tell alone, where nobody looked at the set itself.
+
+    Args:
+        displacement: `mean` and `largest`, in grey levels.
+        matching_loss: `before` and `after`.
+    """
+    found = [
+        unmoved(displacement["mean"]) if displacement else None,
+        risen(matching_loss["before"], matching_loss["after"]) if matching_loss else None,
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding | None:
+    """The finding `moved-nothing`, if it is one.
+
+    Args:
+        mean: absolute change, in grey levels or standard deviations of the data.
+        frames: whether it is grey levels.
+        from_what: what it was measured from, if not from the start.
+    """
+    bound = MOVED_LEVELS if frames else MOVED_DEVIATIONS
+    if mean >= bound:
+        return None
+    unit = "grey levels" if frames else "standard deviations of the data"
+    why = ", what rounding to whole grey levels removes" if frames else ""
+    text = f"{mean:.3g} {unit} on average{from_what} (under {bound:g}{why})"
+    return _finding("moved-nothing", mean, bound, text)
+
+
+def risen(before: float, after: float) -> Finding | None:
+    """The finding `loss-rose`, if it is one; a loss that is no number has not fallen."""
+    if after <= before:
+        return None
+    return _finding(
+        "loss-rose", after, before, f"matching loss rose from {before:.4g} to {after:.4g}"
+    )
+
+
+def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Finding | None:
+    """Whether all students act in the same way whatever they see.
+
+    Of each is measured the information between the observation and the action that it takes, over
+    evenly spaced rows of the data: the mean divergence of a row's distribution over actions from
+    the mean of them all, in nats. A greedy student's distributions have one action each. Continuous
+    actions are held against the data's spread instead.
+
+    Args:
+        policies: trained; those that tell neither distributions nor actions are passed over.
+        source: whose observations they are shown.
+    """
+    observations = np.ascontiguousarray(source.observations[_spaced(len(source), PROBES)])
+    continuous = source.actions.dtype.kind == "f"
+    try:
+        if continuous:
+            bound, unit = CONSTANT_SPREAD, "of the data's spread"
+            measured = _spreads(policies, observations, source.actions)
+        else:
+            bound, unit = CONSTANT_NATS, "nats"
+            measured = _information(policies, observations)
+    except NotImplementedError:
+        return None
+    most = max(measured)
+    if most >= bound:
+        return None
+    text = (
+        f"what they see tells {most:.2g} {unit} at most about the actions of any of "
+        f"{len(measured)} students (under {bound:g})"
+    )
+    return _finding("constant-student", most, bound, text)
+
+
+def provenance(
+    data: TransitionDataset | CondensedDataset | None, task: Task, expert: str = ""
+) -> tuple[Finding, ...]:
+    """What is to be said of where data, or an expert, come from.
+
+    Args:
+        data: a dataset, or a condensed set whose source is not at hand.
+        task: what students play.
+        expert: id of the task that an expert was trained on, where one plays.
+    """
+    found = []
+    if expert not in ("", task.id):
+        found.append(_finding("another-expert", 1, 0, f"the expert is that of {expert}"))
+    if data is None:
+        return tuple(found)
+    where, heldout, lossy = _origin(data, task)
+    if where not in ("", task.id, getattr(task, "env", "")):
+        found.append(_finding("another-task", 1, 0, f"the data were collected on {where}"))
+    if len(heldout):
+        share, total = len(heldout) / len(data), len(data)
+        text = f"{len(heldout)} of {total} rows are of held-out levels of {task.id}"
+        found.append(_finding("heldout-data", share, 0, text))
+    if lossy:
+        found.append(_finding("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact"))
+    return tuple(found)
+
+
+def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str, Array, bool]:
+    """Where data were collected, their rows of held-out levels, and whether frames are lossy."""
+    if isinstance(data, TransitionDataset):
+        where = data.task or data.origin.environment
+        return where, heldout_rows(data, task), data.origin.lossy
+    levels = np.empty(0, np.int64) if data.level_seeds is None else data.level_seeds
+    where = data.report.task or "" if data.report else ""
+    return where, heldout_levels(levels, task), False
+
+
+def _information(policies: PolicyBatch, observations: Array) -> list[float]:
+    found = []
+    for student in range(policies.num_policies):
+        which = np.full(len(observations), student)
+        probs = np.asarray(policies.action_probs(observations, which), np.float64)  # (B, A)
+        if policies.action_selection == "greedy":
+            probs = np.eye(probs.shape[1])[probs.argmax(1)]
+        tiny = np.finfo(np.float64).tiny  # where a probability is 0, so is its part of the sum
+        ratio = np.log(probs.clip(tiny) / probs.mean(0).clip(tiny))
+        found.append(max(0.0, float((probs * ratio).sum(1).mean())))
+    return found
+
+
+def _spreads(policies: PolicyBatch, observations: Array, actions: Array) -> list[float]:
+    found = []
+    middle = np.full((len(observations), *actions.shape[1:]), 0.5)
+    usual = np.std(actions, axis=0)
+    for student in range(policies.num_policies):
+        acted = policies.act(observations, np.full(len(observations), student), middle)
+        spread = np.std(acted, axis=0) / np.where(usual > 0, usual, 1)
+        found.append(max(0.0, float(spread.max())))
+    return found
+
+
+def _finding(name: str, measured: float, bound: float, text: str) -> Finding:
+    """A finding; more digits than four would differ from machine to machine."""
+    return Finding(name, float(f"{measured:.4g}"), float(f"{bound:.4g}"), text)
+
+
+def _non_finite_rows(data: CondensedDataset) -> Finding | None:
+    """Of sets that are read and not used: learners are never given such rows."""
+    bad = np.zeros(len(data), bool)
+    for column in (*data.columns().values(), data.weights):
+        if column.dtype.kind == "f":
+            for rows in _chunks(len(data)):
+                finite = np.isfinite(column[rows]).reshape(rows.stop - rows.start, -1)
+                bad[rows] |= ~finite.all(1)
+    count = int(bad.sum())
+    if not count:
+        return None
+    return _finding("non-finite-rows", count, 0, f"{count} of {len(data)} rows")
+
+
+def _moved_nothing(data: CondensedDataset, near: _Nearness | None) -> Finding | None:
+    """The change from the start, by what is reported and by what is seen, whichever is less.
+
+    Where neither is known, the nearest rows of the data are taken for the start. So rows of the
+    data whose `source_indices` are not told count as a synthetic set that did not move.
+    """
+    told = data.report.displacement if data.report is not None else None
+    if near is None:
+        frames = data.observations.ndim > 2
+        return unmoved(told.mean) if told is not None and frames else None
+    measured = [] if told is None else [told.mean / near.deviation]
+    from_what = ""
+    start = data.initial_indices
+    if start is not None and start.max() < len(near.source):
+        measured.append(near.change_from(start))
+    elif told is None:
+        from_what = " from the nearest rows of the data"
+        measured.append(near.change_from(near.nearest))
+    if not measured:
+        return None
+    return unmoved(min(measured), frames=near.frames, from_what=from_what)
+
+
+def _missing_actions(data: CondensedDataset, source: TransitionDataset) -> Finding | None:
+    if source.actions.dtype.kind == "f":
+        return None
+    mass: Array
+    if data.label_kind == "soft":
+        mass = data.weights.astype(np.float64) @ data.column("action_probs")
+    else:
+        mass = np.bincount(data.actions.astype(np.int64), data.weights)
+    count = max(len(mass), int(source.actions.max()) + 1)
+    mass = np.pad(mass / mass.sum(), (0, count - len(mass)))
+    share = np.bincount(source.actions, minlength=count) / len(source)
+    missing = np.flatnonzero((share * len(data) >= EXPECTED_ROWS) & (mass < SCARCE * share))
+    if not len(missing):
+        return None
+    lost = float(share[missing].sum())
+    named = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
+    text = (
+        f"{'actions' if len(missing) > 1 else 'action'} {named}: {100 * lost:.2g}% of the data "
+        f"(a random set of the size has {EXPECTED_ROWS} rows or more of each)"
+    )
+    return _finding("missing-actions", lost, 0, text)
+
+
+def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) -> Finding | None:
+    """Rows above the first of a kind: of selections by source row, of synthetic sets by content.
+
+    Synthetic rows may be equal as often as those they started as, or if that is not known as often
+    as rows of the data are.
+    """
+    if data.source_indices is not None:
+        count = len(data) - len(np.unique(data.source_indices))
+    else:
+        repeated = {row: n for row, n in Counter(_contents(data, data)).items() if n > 1}
+        count = sum(repeated.values()) - len(repeated)
+        start = data.initial_indices
+        if count and source is not None:
+            if start is not None and start.max() < len(source):
+                began = Counter(_contents(source, data, start))
+                count = max(0, count - began.total() + len(began))
+            else:
+                there = Counter(row for row in _contents(source, data) if row in repeated)
+                count = sum(max(0, n - max(1, there[row])) for row, n in repeated.items())
+    if not count:
+        return None
+    return _finding("duplicate-rows", count, 0, f"{count} of {len(data)} rows repeat another")
+
+
+def _contents(
+    columns: Columns, like: CondensedDataset, which: Array | None = None
+) -> Iterator[bytes]:
+    """A digest of observation and label of each row, or of some, the same for 3 and 3.0."""
+    labels = columns.action_probs if like.label_kind == "soft" else columns.actions
+    if labels is None:
+        return
+    which = np.arange(len(columns)) if which is None else which
+    for part in _chunks(len(which)):
+        observations = np.asarray(columns.observations[which[part]], np.float32)
+        targets = np.asarray(labels[which[part]], np.float32)
+        for observation, target in zip(observations, targets, strict=True):
+            content = observation.tobytes() + target.tobytes()
+            yield hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _loss_rose(data: CondensedDataset) -> Finding | None:
+    loss = data.report.matching_loss if data.report is not None else None
+    return None if loss is None else risen(loss.before, loss.after)
+
+
+def _far_from_data(near: _Nearness) -> Finding | None:
+    own, usual = float(np.median(near.distances)), near.usual
+    if own <= max(usual, near.nothing):
+        return None
+    unit = "grey levels" if near.frames else "standard deviations"
+    text = (
+        f"half of the rows lie {own:.3g} {unit} or more from the nearest row of the data (above "
+        f"{usual:.3g}, as {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs)"
+    )
+    return _finding("far-from-data", own, usual, text)
+
+
+@dataclass(frozen=True)
+class _Nearness:
+    """Distances between synthetic rows and the data, root mean squares over features.
+
+    Features of frames are their averages over 8 x 8 parts, in grey levels: noise of single pixels
+    is not to count as distance. Those of other observations are counted in standard deviations.
+
+    Attributes:
+        data: the synthetic set.
+        source: the data, of which at most `MOST_ROWS` evenly spaced rows are compared.
+    """
+
+    data: CondensedDataset
+    source: TransitionDataset
+
+    @property
+    def frames(self) -> bool:
+        """Whether observations are counted in grey levels."""
+        return bool(self.source.observations.dtype == np.uint8)
+
+    @property
+    def nothing(self) -> float:
+        """A distance that is none."""
+        return MOVED_LEVELS if self.frames else MOVED_DEVIATIONS
+
+    @cached_property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The rows of the data that are compared."""
+        return _spaced(len(self.source), MOST_ROWS)
+
+    @cached_property
+    def _deviations(self) -> Array:
+        """What features are counted in."""
+        if self.frames:
+            return np.ones(1, np.float32)
+        found = self._raw.std(0)
+        return np.where(found > 0, found, 1).astype(np.float32)
+
+    @property
+    def deviation(self) -> float:
+        """What a change of observations is counted in."""
+        return float(self._deviations.mean())
+
+    @cached_property
+    def _raw(self) -> Array:
+        return _features(self.source.observations, self.rows)
+
+    @cached_property
+    def _centre(self) -> Array:
+        """Taken from all features, as float32 keeps small numbers apart better than large ones."""
+        return np.asarray(self._raw.mean(0))
+
+    @cached_property
+    def _real(self) -> Array:  # (N, F)
+        return np.asarray((self._raw - self._centre) / self._deviations)
+
+    @cached_property
+    def _synthetic(self) -> Array:  # (M, F)
+        features = _features(self.data.observations, np.arange(len(self.data)))
+        return np.asarray((features - self._centre) / self._deviations)
+
+    @cached_property
+    def _found(self) -> tuple[Array, Array]:
+        return self._search(self._synthetic)
+
+    @property
+    def nearest(self) -> npt.NDArray[np.int64]:
+        """`(M,)` row of the data that is nearest to each synthetic row."""
+        return self.rows[self._found[0]]
+
+    @property
+    def distances(self) -> Array:
+        """`(M,)` and how far that is."""
+        return self._found[1]
+
+    @cached_property
+    def usual(self) -> float:
+        """How far most rows of the data lie at most from the nearest that is another frame."""
+        held = self._real[_spaced(len(self._real), NEAR_ROWS)]
+        _, distances = self._search(held, beyond=self.nothing)
+        return float(np.quantile(distances, NEAR_SHARE))
+
+    def change_from(self, rows: Array) -> float:
+        """The mean absolute difference of synthetic observations from rows of the data."""
+        total = 0.0
+        for part in _chunks(len(self.data)):
+            before = np.asarray(self.source.observations[rows[part]], np.float32)
+            total += float(abs(self.data.observations[part] - before).sum(dtype=np.float64))
+        return total / max(1, self.data.observations.size) / self.deviation
+
+    def _search(self, features: Array, beyond: float = -1.0) -> tuple[Array, Array]:
+        """The nearest of the data's rows to each `(M, F)`, and its distance.
+
+        Args:
+            features: of the rows.
+            beyond: rows that lie as near as this do not count.
+        """
+        real, squares = self._real, (self._real**2).sum(1)
+        nearest = np.empty(len(features), np.int64)
+        for part in _chunks(len(features)):
+            own = (features[part] ** 2).sum(1)[:, None]
+            apart = own + squares - 2 * features[part] @ real.T  # (B, N)
+            if beyond >= 0:
+                apart[apart <= beyond**2 * features.shape[1]] = np.inf
+            nearest[part] = apart.argmin(1)
+        gaps = (features - real[nearest]).astype(np.float64)
+        return nearest, np.sqrt((gaps**2).mean(1))
+
+
+def _features(observations: Array, rows: npt.NDArray[np.int64]) -> Array:
+    """`(N, F)` what rows are compared by: frames in large pixels, anything else as it is."""
+    parts = []
+    for part in _chunks(len(rows)):
+        values = np.asarray(observations[rows[part]], np.float32)
+        if values.ndim > 2:
+            values = _averages(values.shape[-2]).T @ values @ _averages(values.shape[-1])
+        parts.append(values.reshape(len(values), -1))
+    return np.concatenate(parts)
+
+
+def _averages(pixels: int) -> Array:
+    """`(pixels, parts)` what averages a line of pixels over its parts."""
+    parts = np.array_split(np.arange(pixels), min(SIDE, pixels))
+    out = np.zeros((pixels, len(parts)), np.float32)
+    for column, part in enumerate(parts):
+        out[part, column] = 1 / len(part)
+    return out
+
+
+def _spaced(size: int, most: int) -> npt.NDArray[np.int64]:
+    """At most so many of `size` rows, evenly spaced, the first and the last among them."""
+    return np.linspace(0, size - 1, min(size, most)).round().astype(np.int64)
+
+
+def _chunks(size: int) -> Iterator[slice]:
+    for start in range(0, size, CHUNK):
+        yield slice(start, min(start + CHUNK, size))

@@ -1,0 +1,703 @@
+"""Minari in and out: transitions written as Minari datasets, and read as memory-mapped columns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
+
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.transitions import Origin, TransitionDataset
+from rlcondense.errors import (
+    BadConfig,
+    CorruptArtifact,
+    MissingExtra,
+    RLCondenseError,
+    UnknownName,
+)
+from rlcondense.files import (
+    allocate,
+    cache_root,
+    canonical_json,
+    check_regular,
+    lock,
+    read_json,
+    sha256_arrays,
+    slug,
+    write_json,
+)
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.validation import channels_last, check_action_space, check_values
+
+Array = npt.NDArray[Any]
+_META = "meta.json"
+_FORMAT = 2  # of the columns; what was converted by another is converted again
+_LAST_REPEATED = "last_observation_repeated"
+EXPERT_SHA256 = "expert_sha256"
+# Minari would play the environment to find its reference scores; ours are measured already.
+_ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256)
+# Bytes that HDF5 may need to close a file, and times an episode's own bytes that it may take.
+_RESERVE, _OVERHEAD = 8_000_000, 2
+# Standard errors that probabilities must fit the actions better by, one row earlier, to be refused.
+_SHIFTED = 4.0
+_DEEPEST = 6  # folders in which Minari's root is searched for datasets
+_SHOWN = (
+    "author",
+    "algorithm_name",
+    "description",
+    "code_permalink",
+    "requirements",
+    *_ADDED_LATER,
+)
+
+
+def write_minari(
+    dataset_id: str, episodes: Iterable[Episode], metadata: Mapping[str, Any], env: Any
+) -> None:
+    """Write whole episodes as a Minari dataset: each ended, or was cut, after its last step.
+
+    What was shown after that step is not known; the last observation stands in for it.
+
+    Frames must be channel-first: Minari stores height-width-channel frames as lossy JPEG. Episodes
+    are taken and written one at a time. The dataset appears whole or not at all.
+
+    Args:
+        dataset_id: its Minari id.
+        episodes: in the order they are to have.
+        metadata: Minari's own fields (author, algorithm_name, ref_min_score, ...).
+        env: the Gymnasium environment it comes from.
+
+    Raises:
+        BadConfig: Minari would store its frames as lossy JPEG.
+        RLCondenseError: it cannot be written, for want of room perhaps.
+    """
+    import minari
+    from minari.data_collector import EpisodeBuffer
+    from minari.namespace import create_namespace, list_local_namespaces
+
+    fields = {k: v for k, v in metadata.items() if k not in _ADDED_LATER}
+    extra = {k: v for k, v in metadata.items() if k in _ADDED_LATER}
+    target = minari_path(dataset_id)
+    building = target.parents[dataset_id.count("/")] / f".building-{slug(dataset_id)}"
+    # An array, not a list: Minari would take a list of three-dimensional frames for pictures.
+    buffers = (
+        EpisodeBuffer(
+            observations=np.concatenate([e.observations, e.observations[-1:]]),
+            actions=e.actions,
+            rewards=e.rewards,
+            terminations=_last_of(e) & (not e.truncated),
+            truncations=_last_of(e) & e.truncated,
+            infos={"level_seed": np.full(len(e.rewards), e.level_seed)}
+            | ({} if e.action_probs is None else {"action_probs": e.action_probs}),
+        )
+        for e in _with_room(episodes, building / ".claim", dataset_id)
+    )
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+        if target.exists():
+            return
+        shutil.rmtree(building, ignore_errors=True)
+        try:
+            with _minari_root(building), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made = minari.create_dataset_from_buffers(
+                    dataset_id, buffers, env=env, data_format="hdf5", **fields
+                )
+                made.storage.update_metadata({_LAST_REPEATED: True, **extra})
+        except RLCondenseError:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        except OSError as error:
+            shutil.rmtree(building, ignore_errors=True)
+            raise RLCondenseError(
+                f"dataset {dataset_id!r} cannot be written to {target}: {_reason(error)}"
+            ) from error
+        namespace = dataset_id.rpartition("/")[0]
+        if namespace and namespace not in list_local_namespaces():
+            create_namespace(namespace)
+        (building / dataset_id).replace(target)
+        shutil.rmtree(building)
+
+
+def _with_room(episodes: Iterable[Episode], claim: Path, dataset_id: str) -> Iterator[Episode]:
+    """Episodes that are stored as they are, each once the disk has room for it.
+
+    HDF5 keeps back what it writes, and ends the process where it finds no room on closing. So a
+    file beside it claims room for the next episode, and for closing until the last is written.
+    """
+    try:
+        for episode in episodes:
+            if _stored_as_jpeg(episode.observations):
+                raise BadConfig(
+                    f"dataset {dataset_id!r} shows {episode.observations.dtype} observations of "
+                    f"shape {episode.observations.shape[1:]}, which Minari stores as lossy JPEG: "
+                    "show frames channel first, and all else as float32"
+                )
+            parts = (episode.observations, episode.actions, episode.rewards, episode.action_probs)
+            size = sum(part.nbytes for part in parts if part is not None)
+            with claim.open("ab") as file:
+                allocate(file.fileno(), _RESERVE + _OVERHEAD * size, claim.parent)
+                file.truncate(_RESERVE)
+            yield episode
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def _stored_as_jpeg(observations: Array) -> bool:
+    """Whether Minari takes an episode's observations `(T, ...)` for pictures."""
+    if observations.dtype != np.uint8:
+        return False
+    return observations.ndim in (2, 3) or (
+        observations.ndim == 4 and observations.shape[-1] in (1, 3)
+    )
+
+
+def _last_of(episode: Episode) -> Array:
+    """Whether each row is the episode's last."""
+    return np.asarray(np.arange(len(episode.rewards)) == len(episode.rewards) - 1)
+
+
+@contextlib.contextmanager
+def _minari_root(root: Path) -> Iterator[None]:
+    name = "MINARI_DATASETS_PATH"
+    before = os.environ.get(name)
+    os.environ[name] = str(root)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def minari_path(dataset_id: str = "") -> Path:
+    """Where Minari keeps a dataset on this machine, or all of them.
+
+    Raises:
+        RLCondenseError: its folder is not there and cannot be made.
+    """
+    from minari.storage import get_dataset_path
+
+    if dataset_id:
+        slug(dataset_id)
+    try:
+        path: Path = get_dataset_path(dataset_id)
+        path.exists()  # which raises where it may not be looked at
+    except OSError as error:
+        root = os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")
+        raise RLCondenseError(
+            f"Minari's folder {root} cannot be used: {error.strerror or error} "
+            "(MINARI_DATASETS_PATH names another)"
+        ) from error
+    return path
+
+
+def is_local(dataset_id: str) -> bool:
+    """Whether Minari's folder on this machine has the dataset."""
+    return minari_path(dataset_id).exists()
+
+
+def lacks_action_probs(dataset_id: str) -> bool:
+    """Whether a dataset in Minari's folder on this machine has no action_probs.
+
+    Its first episode tells; of what cannot be read, or is not here, it is not said.
+    """
+    import minari
+
+    if not is_local(dataset_id):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            infos = minari.load_dataset(dataset_id)[0].infos
+    except Exception:  # a damaged file: whoever reads it says so
+        return False
+    return "action_probs" not in (infos or {})
+
+
+def remove_minari(dataset_id: str) -> None:
+    """Remove a dataset from Minari's folder, and what is kept of it."""
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+        shutil.rmtree(minari_path(dataset_id), ignore_errors=True)
+        shutil.rmtree(columns_folder(dataset_id), ignore_errors=True)
+
+
+def local_datasets() -> list[str]:
+    """Ids of the Minari datasets on this machine; what is none of Minari's is passed over."""
+    return sorted(_datasets_in(minari_path(), ()))
+
+
+def _datasets_in(root: Path, parts: tuple[str, ...]) -> Iterator[str]:
+    folder, name = root.joinpath(*parts), "/".join(parts)
+    try:
+        if (folder / "data").exists():
+            if minari_metadata(folder / "data").get("dataset_id") == name:
+                yield name
+            return
+        inside = [path.name for path in folder.iterdir() if path.is_dir()]
+    except (CorruptArtifact, OSError):
+        return
+    for part in inside if len(parts) < _DEEPEST else ():
+        if not part.startswith("."):
+            yield from _datasets_in(root, (*parts, part))
+
+
+def minari_metadata(data: Path) -> dict[str, Any]:
+    """The metadata of a Minari dataset.
+
+    Args:
+        data: the dataset's folder `data`.
+
+    Raises:
+        CorruptArtifact: they cannot be read.
+    """
+    metadata = read_json(data / "metadata.json")
+    if not isinstance(metadata, dict):
+        raise CorruptArtifact(f"{data / 'metadata.json'} is no table of values")
+    return metadata
+
+
+def minari_facts(dataset_id: str) -> dict[str, Any]:
+    """What the metadata of a local Minari dataset say of where it comes from."""
+    raw = minari_metadata(minari_path(dataset_id) / "data")
+    facts = {key: _finite(raw[key]) for key in _SHOWN if raw.get(key)}
+    if environment := _environment(raw)[0]:
+        facts["environment"] = environment
+    return facts
+
+
+def _finite(value: Any) -> Any:
+    """A value of JSON, as a text if it holds numbers that JSON does not know."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return str(value)
+    return value
+
+
+def _environment(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Gymnasium's id of the environment that metadata name, and the split that it shows."""
+    try:
+        spec = json.loads(metadata["env_spec"])
+        return str(spec["id"]), str((spec.get("kwargs") or {}).get("split", ""))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return "", ""
+
+
+def download_minari(dataset_id: str) -> None:
+    """Fetch a dataset from Minari's remote into Minari's folder, whole or not at all.
+
+    `MINARI_REMOTE` names another remote than Farama's, as for Minari itself.
+
+    Raises:
+        MissingExtra: the library that speaks to the remote is not installed.
+        RLCondenseError: the remote cannot be reached, or does not have it.
+    """
+    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.namespace import create_namespace, list_local_namespaces
+
+    slug(dataset_id)
+    try:
+        parse_dataset_id(dataset_id)
+    except (TypeError, ValueError) as error:  # a TypeError where there is no version
+        raise BadConfig(f"{dataset_id!r} is no Minari id such as 'D4RL/pen/human-v2'") from error
+    target = minari_path(dataset_id)
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+        if target.exists():
+            return
+        building = minari_path() / f".downloading-{slug(dataset_id)}"
+        shutil.rmtree(building, ignore_errors=True)
+        try:
+            # The library's own account of its retries would bury ours of the outcome.
+            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+            with (
+                _minari_root(building),
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(sys.stderr),  # Minari prints as it goes
+            ):
+                warnings.simplefilter("ignore")
+                minari.download_dataset(dataset_id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (building / dataset_id).replace(target)
+        except ImportError as error:
+            raise MissingExtra("what Minari downloads with", "remote") from error
+        except ValueError as error:  # how Minari says that the remote does not have it
+            raise RLCondenseError(
+                f"dataset {dataset_id!r} cannot be downloaded: {_reason(error)}"
+            ) from error
+        except Exception as error:  # each remote's library raises what it likes
+            raise RLCondenseError(
+                f"dataset {dataset_id!r} cannot be downloaded from Minari's remote "
+                f"({_reason(error)}); is this machine online?"
+            ) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        namespace = dataset_id.rpartition("/")[0]
+        if namespace and namespace not in list_local_namespaces():
+            create_namespace(namespace)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) -> TransitionDataset:
+    """Read a local Minari dataset as memory-mapped columns, converted on first use.
+
+    Neither the conversion nor the result needs memory that grows with the dataset.
+
+    Args:
+        dataset_id: its Minari id.
+        task: id of the task it belongs to, where known.
+        progress: told the steps converted.
+
+    Raises:
+        UnknownName: it is not in Minari's folder on this machine.
+        CorruptArtifact: its files cannot be read, or hold what no dataset may.
+        BadConfig: its observations or actions are not arrays.
+    """
+    data = minari_path(dataset_id) / "data"
+    if not data.is_dir():
+        raise UnknownName("dataset", dataset_id, local_datasets())
+    folder = columns_folder(dataset_id)
+    with _columns_lock(dataset_id):
+        fingerprint = _fingerprint(data)
+        if not _is_current(folder, fingerprint):
+            _convert(dataset_id, folder, fingerprint, progress)
+        meta = read_json(folder / _META)
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
+    return TransitionDataset(
+        **columns,
+        id=dataset_id,
+        task=task,
+        last_observation_repeated=meta[_LAST_REPEATED],
+        known_sha256=meta["sha256"],
+        origin=Origin(**meta["origin"] | {"reset_seeds": tuple(meta["origin"]["reset_seeds"])}),
+    )
+
+
+def columns_folder(dataset_id: str) -> Path:
+    """Where the columns of a Minari dataset are kept."""
+    return cache_root() / "columns" / slug(dataset_id)
+
+
+def verify_minari(dataset_id: str) -> str:
+    """Read a Minari dataset again, beside the columns kept of it, and give its sha256.
+
+    Raises:
+        CorruptArtifact: the columns are damaged, and made again on the next use; or Minari's files
+            are not what they were when the columns were made.
+    """
+    kept = read_minari(dataset_id)
+    recorded, actual = kept.sha256, sha256_arrays(kept.columns())
+    folder = columns_folder(dataset_id)
+    with _columns_lock(dataset_id):
+        if actual != recorded:
+            shutil.rmtree(folder)
+            raise CorruptArtifact(
+                f"the columns kept of dataset {dataset_id!r} are damaged (sha256 {actual[:12]}, "
+                f"not {recorded[:12]}); they are removed, and read again on the next use"
+            )
+        again = folder.with_name(f".{folder.name}.verifying")
+        try:
+            _convert(dataset_id, again, "")
+            fresh = str(read_json(again / _META)["sha256"])
+        finally:
+            shutil.rmtree(again, ignore_errors=True)
+    if fresh != recorded:
+        raise CorruptArtifact(
+            f"Minari's files of dataset {dataset_id!r} are not what they were (sha256 "
+            f"{fresh[:12]}, not {recorded[:12]}): build or download it again"
+        )
+    return fresh
+
+
+def _columns_lock(dataset_id: str) -> contextlib.AbstractContextManager[None]:
+    return lock(cache_root() / "locks" / f"{slug(dataset_id)}.columns.lock")
+
+
+def _fingerprint(data: Path) -> str:
+    """What changes when a dataset's files do, none of which may be a pipe or a device."""
+    try:
+        files = sorted(data.rglob("*"))
+        for file in files:
+            check_regular(file)
+        stamps = [_stamp(file) for file in files if file.is_file()]
+    except OSError as error:
+        raise CorruptArtifact(f"{data} cannot be read: {_reason(error)}") from error
+    return canonical_json([_FORMAT, str(data), *stamps])
+
+
+def _stamp(file: Path) -> list[Any]:
+    stat = file.stat()
+    return [file.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _is_current(folder: Path, fingerprint: str) -> bool:
+    try:
+        meta = read_json(folder / _META)
+        kept = [_stamp(folder / f"{name}.npy") for name in meta["columns"]]
+        return bool(meta["fingerprint"] == fingerprint and meta["stamps"] == kept)
+    except (CorruptArtifact, KeyError, OSError):
+        return False
+
+
+_HDF5 = "main_data.hdf5"
+_KINDS = {"b": "bool", "i": "whole numbers", "f": "floats"}
+_DTYPES: Mapping[str, Any] = {
+    "rewards": np.float32, "action_probs": np.float32, "episode_ids": np.int64, "steps": np.int64,
+    "level_seeds": np.int64,
+}  # fmt: skip
+
+
+def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress = silent) -> None:
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        columns, told = _columns(dataset_id, building, progress)
+    except RLCondenseError:
+        shutil.rmtree(building)
+        raise
+    except Exception as error:  # h5py and Minari raise whatever a broken file makes them raise
+        shutil.rmtree(building)
+        raise CorruptArtifact(
+            f"Minari dataset {dataset_id!r} cannot be read: {_reason(error)}"
+        ) from error
+    meta = {
+        "columns": sorted(columns),
+        "fingerprint": fingerprint,
+        "stamps": [_stamp(building / f"{name}.npy") for name in sorted(columns)],
+        "sha256": sha256_arrays(columns),
+        **told,
+    }
+    write_json(building / _META, meta)
+    shutil.rmtree(folder, ignore_errors=True)
+    building.replace(folder)
+
+
+def _columns(
+    dataset_id: str, building: Path, progress: Progress
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The columns of a dataset, written to a folder, and what else is kept of it."""
+    import minari
+
+    data, owner = minari_path(dataset_id) / "data", f"dataset {dataset_id!r}"
+    metadata = minari_metadata(data)
+    for name in ("observation_space", "action_space"):
+        if not isinstance(metadata.get(name), str):  # Minari would import what env_spec names
+            raise BadConfig(f"{owner} does not name its {name} in {data / 'metadata.json'}")
+    if (data / _HDF5).exists():
+        _check_hdf5(data / _HDF5, owner)
+    dataset = minari.load_dataset(dataset_id)
+    reader = _EpisodeReader(owner, dataset.observation_space, dataset.action_space)
+    total = int(dataset.total_steps)
+    columns: dict[str, Array] = {}
+    start = 0
+    for number, episode in enumerate(dataset.iterate_episodes()):
+        found = reader.columns(episode, number)
+        for name, values in found.items() if number == 0 else ():
+            columns[name] = _on_disk(
+                building / f"{name}.npy", values.dtype, (total, *values.shape[1:])
+            )
+        if found.keys() != columns.keys():
+            odd = ", ".join(sorted(found.keys() ^ columns.keys()))
+            raise CorruptArtifact(f"episode {number} of {dataset_id!r} differs in having {odd}")
+        stop = start + len(found["rewards"])
+        for name, values in found.items():
+            columns[name][start:stop] = values
+        start = stop
+        progress("convert", min(stop, total), total)
+    if start != total or not total:
+        raise CorruptArtifact(f"dataset {dataset_id!r} has {start} steps, {total} are announced")
+    for column in columns.values():
+        column.flush()  # type: ignore[attr-defined]
+    reader.check_shift()
+    check_values(columns, reader.actions, owner)
+    environment, split = _environment(metadata)
+    seeds = [m.get("seed") for m in dataset.storage.get_episode_metadata(dataset.episode_indices)]
+    origin = {
+        "environment": environment,
+        "split": split,
+        "reset_seeds": [None if seed is None else int(seed) for seed in seeds],
+        "lossy": _is_lossy(data / _HDF5, reader.space),
+    }
+    repeated = bool(metadata.get(_LAST_REPEATED, False))
+    return columns, {_LAST_REPEATED: repeated, "origin": origin}
+
+
+def _check_hdf5(path: Path, owner: str) -> None:
+    """Refuse a file whose content lies elsewhere: in other files, or behind links to them."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        groups, known = [file], set()
+        while groups:
+            group = groups.pop()
+            for name in group:
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise CorruptArtifact(
+                        f"{owner}: {group.name.rstrip('/')}/{name} is a link, which may lead to "
+                        "another file; Minari writes none"
+                    )
+                item = group[name]
+                if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                    raise CorruptArtifact(
+                        f"{owner}: the values of {item.name} lie in another file; Minari's lie "
+                        f"in {path.name}"
+                    )
+                if isinstance(item, h5py.Group):
+                    address = h5py.h5o.get_info(item.id).addr
+                    if address in known:
+                        raise CorruptArtifact(f"{owner}: {item.name} is there more than once")
+                    known.add(address)
+                    groups.append(item)
+
+
+def _is_lossy(path: Path, space: Any) -> bool:
+    """Whether the observations in an HDF5 file are JPEG pictures."""
+    import h5py
+
+    if not path.exists():
+        return False
+    with h5py.File(path, "r") as file:
+        stored = file[next(iter(file))]["observations"]
+        if stored.ndim == len(space.shape) + 1:  # as they are
+            return False
+        return bytes(np.asarray(stored[0], np.uint8).ravel()[:2]) == b"\xff\xd8"
+
+
+def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """A memory-mapped array in a new `.npy` file that has its room on the disk."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)  # type: ignore[no-untyped-call]
+    with path.open("r+b") as file:
+        allocate(file.fileno(), path.stat().st_size, path)
+    return array  # type: ignore[no-any-return]
+
+
+class _EpisodeReader:
+    """Makes columns of Minari's episodes.
+
+    Args:
+        owner: the dataset, for messages.
+        space: of its observations.
+        actions: of its actions.
+
+    Raises:
+        BadConfig: they are not arrays, or whole numbers.
+
+    Attributes:
+        space: of its observations, as stored.
+        actions: of its actions, from 0 on if they are discrete.
+    """
+
+    def __init__(self, owner: str, space: Any, actions: Any) -> None:
+        if not isinstance(space, Box):
+            raise BadConfig(f"{owner} has {space} observations; only arrays are supported")
+        if not isinstance(actions, (Box, Discrete)):
+            raise BadConfig(
+                f"{owner} has {actions} actions; only arrays and single discrete actions are "
+                "supported"
+            )
+        self._owner, self.space = owner, space
+        self._start = int(actions.start) if isinstance(actions, Discrete) else 0
+        self.actions = Discrete(actions.n) if isinstance(actions, Discrete) else actions
+        check_action_space(self.actions, owner)
+        self._picture = len(space.shape) == 3 and space.dtype == np.uint8
+        self._gain = self._gain_squares = 0.0  # of action_probs, had they been taken a row earlier
+
+    def columns(self, episode: Any, number: int) -> dict[str, Array]:
+        """The columns of one episode."""
+        where, length = f"{self._owner}, episode {number}", len(episode.rewards)
+        discrete = isinstance(self.actions, Discrete)
+        actions = _numbers(
+            episode.actions, (length, *(self.actions.shape or ())), "iu" if discrete else "iuf",
+            f"{where}: actions",
+        )  # fmt: skip
+        seen = np.asarray(episode.observations)
+        observations = _numbers(
+            seen, (max(length, len(seen)), *self.space.shape), "biuf", f"{where}: observations"
+        )
+        columns = {
+            "observations": self._observations(observations[:length]),
+            "actions": actions - self._start if discrete else actions,
+            "rewards": _numbers(episode.rewards, (length,), "biuf", f"{where}: rewards"),
+            "terminations": _numbers(
+                episode.terminations, (length,), "b", f"{where}: terminations"
+            ),
+            "truncations": _numbers(episode.truncations, (length,), "b", f"{where}: truncations"),
+            "episode_ids": np.full(length, number),
+            "steps": np.arange(length),
+            **self._infos(episode.infos or {}, actions - self._start, where),
+        }
+        dtypes = {**_DTYPES, "actions": np.int64 if discrete else np.float32}
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is noticed afterwards
+            return {
+                name: column.astype(dtypes.get(name, column.dtype), copy=False)
+                for name, column in columns.items()
+            }
+
+    def _observations(self, observations: Array) -> Array:
+        """Pictures in uint8, all else in float32; frames channel first."""
+        if channels_last(self.space.shape):
+            observations = np.moveaxis(observations, -1, 1)
+        return observations if self._picture else observations.astype(np.float32)
+
+    def _infos(self, infos: Mapping[str, Any], actions: Array, where: str) -> dict[str, Array]:
+        """The columns among an episode's infos: of T entries, or of T+1, the reset's first."""
+        columns, length = {}, len(actions)
+        if "level_seed" in infos:
+            levels = np.asarray(infos["level_seed"])
+            longer = levels.ndim == 1 and len(levels) == length + 1
+            wanted = (length + longer,)
+            columns["level_seeds"] = _numbers(levels, wanted, "iu", f"{where}: level_seed")[:length]
+        if "action_probs" in infos:
+            probs = np.asarray(infos["action_probs"])
+            more = probs.ndim == 2 and len(probs) == length + 1
+            shape = (length + more, getattr(self.actions, "n", 0))
+            probs = _numbers(probs, shape, "f", f"{where}: action_probs")
+            # What is told after a step, of that step: entry t + 1 belongs to action t.
+            columns["action_probs"] = probs[1:] if more else probs
+            if more and ((actions >= 0) & (actions < shape[1])).all():
+                rows = np.arange(length)
+                gain = probs[rows, actions] - probs[rows + 1, actions]
+                self._gain += float(gain.sum())
+                self._gain_squares += float((gain**2).sum())
+        return columns
+
+    def check_shift(self) -> None:
+        """Refuse action_probs of T+1 entries that fit the actions better one entry earlier."""
+        if self._gain > _SHIFTED * max(self._gain_squares, 1e-12) ** 0.5:
+            raise CorruptArtifact(
+                f"{self._owner} has action_probs of T+1 entries, of which the t-th fits action t, "
+                "but in Minari's infos entry t+1 belongs to action t: leave out the last one"
+            )
+
+
+def _numbers(values: Any, shape: tuple[int, ...], kinds: str, what: str) -> Array:
+    """Values as an array of a shape.
+
+    Raises:
+        CorruptArtifact: they have another, or are of none of numpy's `kinds`.
+    """
+    found = np.asarray(values)
+    if kinds == "b" and found.dtype.kind in "iu" and np.isin(found, (0, 1)).all():
+        found = found.astype(bool)
+    if found.shape != shape or found.dtype.kind not in kinds:
+        allowed = " or ".join(name for kind, name in _KINDS.items() if kind in kinds)
+        raise CorruptArtifact(
+            f"{what} are {found.dtype} of shape {found.shape}, not {allowed} of {shape}"
+        )
+    return found

@@ -1,0 +1,134 @@
+"""Action values of all rows, by a Q-function of d3rlpy that is trained on the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.spaces import Box
+
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Problem
+from rlcondense.runtime.quiet_import import quiet_import
+
+Array = npt.NDArray[Any]
+CHUNK = 512  # rows looked at at a time
+BATCH = 64
+LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates
+SYNCS = 20  # how often the target network is renewed: so many steps ahead rewards are seen
+GAMMA = 0.99
+
+
+@dataclass(frozen=True)
+class ActionValues:
+    """What a Q-function makes of every row.
+
+    Attributes:
+        q: `(N,)` float32 value of the action taken, in units of reward.
+        features: `(N, F)` float32, what its last layer, which is linear, is given.
+        gradient_evaluations: gradients of one row's loss that training it took.
+    """
+
+    q: Array
+    features: Array
+    gradient_evaluations: int
+
+
+def action_values(problem: Problem, network: str, updates: int, seed: int) -> ActionValues:
+    """Train conservative Q-learning (Kumar et al., 2020, arXiv 2006.04779) on all the data.
+
+    Of continuous actions it is d3rlpy's CQL with one critic, of discrete ones its DiscreteCQL.
+
+    Args:
+        problem: whose data.
+        network: of the Q-function.
+        updates: of 64 rows each.
+        seed: of its weights and batches.
+
+    Raises:
+        BadConfig: the task's actions are continuous and unbounded.
+        RLCondenseError: training diverged.
+    """
+    space = problem.task.action_space
+    if isinstance(space, Box) and not space.is_bounded():
+        raise BadConfig(f"action values need bounded actions, as {problem.task.id!r} has not")
+    from rlcondense.integrations.d3rlpy.parts import (
+        TRANSITIONS,
+        NetworkFactory,
+        TransitionBuffer,
+        dataset_info,
+        trained,
+    )
+
+    with quiet_import("d3rlpy"):  # it was imported just now
+        from d3rlpy.algos import CQLConfig, DiscreteCQLConfig
+        from d3rlpy.preprocessing import MinMaxActionScaler
+
+    dataset = problem.dataset
+    columns: dict[str, Any] = dataset.columns()
+    ones = np.ones(len(dataset), np.float32)
+    data = CondensedDataset(**columns, weights=ones, next_rows=dataset.next_rows)
+    info = dataset_info(data, problem.task)
+    config: Any
+    if isinstance(space, Box):
+        config = CQLConfig(
+            actor_learning_rate=LEARNING_RATE,
+            critic_learning_rate=LEARNING_RATE,
+            batch_size=BATCH,
+            gamma=GAMMA,
+            tau=min(1.0, SYNCS / updates),
+            n_critics=1,
+            actor_encoder_factory=NetworkFactory(network),
+            critic_encoder_factory=NetworkFactory(network),
+            action_scaler=MinMaxActionScaler(minimum=space.low, maximum=space.high),
+        )
+    else:
+        config = DiscreteCQLConfig(
+            learning_rate=LEARNING_RATE,
+            batch_size=BATCH,
+            gamma=GAMMA,
+            target_update_interval=max(updates // SYNCS, 1),
+            encoder_factory=NetworkFactory(network),
+        )
+
+    def create() -> Any:
+        made = config.create(device="cpu:0" if problem.device == "cpu" else "cuda:0")
+        made.create_impl(tuple(dataset.observations.shape[1:]), info.action_size)
+        return made
+
+    def report(_algorithm: Any, _epoch: int, step: int) -> None:
+        if step % 20 == 0 or step == updates:
+            problem.progress("train action values", step, updates)
+
+    algorithm = trained(
+        create,
+        TransitionBuffer(data, problem.task, TRANSITIONS, np.random.default_rng(seed)),
+        updates,
+        seed=seed,
+        device=problem.device,
+        report=report,
+        owner="the Q-function",
+    )
+    q, features = _read(algorithm, dataset.observations, np.asarray(dataset.actions))
+    return ActionValues(q, features, updates * BATCH)
+
+
+@torch.no_grad()
+def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, Array]:
+    [q_function] = algorithm.impl.modules.q_funcs
+    found, features = [], []
+    for start in range(0, len(observations), CHUNK):
+        rows = slice(start, start + CHUNK)
+        x = np.asarray(observations[rows], np.float32)
+        found.append(algorithm.predict_value(x, actions[rows]))
+        seen = [torch.from_numpy(x).to(algorithm.impl.device)]
+        scaler = algorithm.config.action_scaler
+        if scaler is not None:  # a critic of continuous actions looks at them, too
+            taken = np.asarray(actions[rows], np.float32).reshape(len(x), -1)
+            seen.append(scaler.transform(torch.from_numpy(taken).to(algorithm.impl.device)))
+        features.append(q_function.encoder(*seen).cpu().numpy())
+    return np.concatenate(found), np.concatenate(features)

@@ -1,0 +1,416 @@
+"""What every synthesiser starts from, learns and gives back: frames and labels as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+from torch.nn import functional as F
+
+from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.condensed import Displacement, MatchingLoss
+from rlcondense.errors import BadConfig
+from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.parts.features import targets_of
+from rlcondense.methods.random_balanced import balanced_rows
+from rlcondense.runtime.checkpoint import Checkpoint
+from rlcondense.runtime.progress import RESUMED
+
+Array = npt.NDArray[Any]
+LABELS = ("hard", "soft", "learned")
+STARTS = ("balanced", "random")
+AUGMENTATIONS = ("none", "shift")
+SHIFT = 4  # pixels
+STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
+MOVED_EVERY = 10  # iterations between two measurements of how far observations have moved
+SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has no gradient
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """What is learned, from where, and how fast.
+
+    Attributes:
+        labels: `hard` (the action taken) and `soft` (the distribution it was drawn from) stay
+            those of the frame that a synthetic one starts as; `learned` starts as the soft one
+            where the data has it, as the smoothed hard one otherwise, and is optimised too.
+            Continuous actions are fixed if `hard`, and if `learned` optimised within their bounds.
+        start: the real rows that synthetic ones start as: `balanced` by action, or `random`, which
+            those of continuous actions always are.
+        resolution: side of the square that is learned of each frame, enlarged bilinearly to the
+            frame (Kim et al., 2022, arXiv 2205.14959, learn smaller frames to afford more). None
+            learns every pixel.
+        learning_rate: Adam's for observations: grey levels a step; for vectors, fiftieths of each
+            feature's standard deviation.
+        label_learning_rate: Adam's for the logits of learned labels; of continuous actions, in
+            standard deviations.
+        outer_optimiser: `adam`, or `sgd` with momentum, whose steps are the learning rates times
+            the gradient: of pixels in [0, 1], of vectors in whole standard deviations.
+        outer_momentum: of `sgd`.
+    """
+
+    labels: str = "hard"
+    start: str = "balanced"
+    resolution: int | None = None
+    learning_rate: float = 1.0
+    label_learning_rate: float = 0.02
+    outer_optimiser: str = field(default="adam", metadata=LATER)
+    outer_momentum: float = field(default=0.9, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        check_choice(self, "outer_optimiser", ("adam", "sgd"))
+        if not 0 <= self.outer_momentum < 1:
+            raise BadConfig(f"outer_momentum must lie in [0, 1), not {self.outer_momentum}")
+        check_choice(self, "labels", LABELS)
+        check_choice(self, "start", STARTS)
+        check_positive(self, "resolution", "learning_rate", "label_learning_rate")
+
+    @property
+    def real_valued(self) -> bool:
+        """Whether learned labels of discrete actions are any numbers instead of distributions."""
+        return False
+
+
+class Synthetic:
+    """A synthetic dataset while it is learned.
+
+    Attributes:
+        rows: `(M,)` rows of the source that it starts as, sorted by action if it is discrete.
+        actions: `(M,)` the actions taken there, or `(M, A)`.
+        classes: the synthetic rows of each discrete action.
+        gradient_evaluations: what the caller adds to as it goes.
+    """
+
+    def __init__(self, problem: Problem, config: SyntheticConfig, rng: np.random.Generator) -> None:
+        dataset, self.config, self.device = problem.dataset, config, problem.device
+        actions = np.asarray(dataset.actions)
+        self.continuous = problem.continuous
+        if self.continuous and config.labels == "soft":
+            raise BadConfig("soft labels are for discrete actions")
+        self.rows = self._start_rows(problem, rng)
+        kind = "soft" if config.labels == "soft" else "hard"
+        self._initial = select(dataset, self.rows, kind).columns
+        self.actions = self._initial["actions"]
+        self.classes = {} if self.continuous else slices_by_action(self.actions)
+        self.gradient_evaluations = 0
+
+        shape = dataset.observations.shape[1:]
+        self.is_pixels = len(shape) == 3
+        self._shape = tuple(shape[-2:])
+        self._unit: Tensor | float = 255.0 if config.outer_optimiser == "sgd" else 1.0
+        if not self.is_pixels:
+            std = np.asarray(dataset.observations, np.float32).std(0)
+            units = STD_UNITS if config.outer_optimiser == "adam" else 1
+            self._unit = torch.from_numpy(np.maximum(std, 1e-6) / units).to(self.device)
+        if config.resolution is not None and (
+            not self.is_pixels or config.resolution > min(self._shape)
+        ):
+            raise BadConfig(f"resolution {config.resolution} is not for observations of {shape}")
+        space = problem.task.observation_space
+        self._limits: list[Tensor] | None = None  # of observations, in what is learned
+        if not self.is_pixels and isinstance(space, Box):
+            ends = (torch.from_numpy(end).to(self.device) for end in (space.low, space.high))
+            self._limits = [end / self._unit for end in ends]
+        self._x = self._parameters(self._initial["observations"])
+        self.start = self.observations().detach().clone()
+
+        self._targets = data_targets(problem, config.labels)[torch.from_numpy(self.rows)]
+        self._logits: Tensor | None = None  # of discrete actions, or vectors over their deviation
+        if config.labels == "learned" and self.continuous:
+            space = problem.task.action_space
+            assert isinstance(space, Box)
+            spread = np.maximum(actions.reshape(len(actions), -1).std(0), 1e-6).astype(np.float32)
+            self._spread = torch.from_numpy(spread).to(self.device)
+            self._bounds = [
+                torch.from_numpy(b.reshape(-1)).to(self.device) / self._spread
+                for b in (space.low, space.high)
+            ]
+            self._logits = (self._targets / self._spread).requires_grad_()
+        elif config.labels == "learned":
+            smoothed = self._targets
+            if dataset.action_probs is None:
+                smoothed = (1 - SMOOTHING) * smoothed + SMOOTHING / smoothed.shape[1]
+            logits = smoothed.clamp_min(1e-4).log()
+            if config.real_valued:
+                logits = logits - logits.mean(1, keepdim=True)
+            self._logits = logits.requires_grad_()
+
+    def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
+        """The rows to start as, sorted by action where actions are discrete."""
+        actions = np.asarray(problem.dataset.actions)
+        if self.config.start == "balanced" and not self.continuous:
+            return balanced_rows(actions, problem.size, rng)
+        rows = np.sort(rng.choice(len(actions), problem.size, replace=False))
+        return rows if self.continuous else rows[np.argsort(actions[rows], kind="stable")]
+
+    def _parameters(self, observations: Array) -> Tensor:
+        """What is learned of observations `(B, *observation)`: the inverse of `_shown`."""
+        x = torch.from_numpy(observations.astype(np.float32)).to(self.device)
+        if self.config.resolution is not None:
+            x = F.interpolate(x, [self.config.resolution] * 2, mode="area")
+        return (x / self._unit).requires_grad_()
+
+    def observations(self, rows: slice | Tensor = slice(None)) -> Tensor:
+        """Observations `(B, *observation)` in the environment's units, differentiable."""
+        return self._shown(self._x[rows])
+
+    def _shown(self, x: Tensor) -> Tensor:
+        if self.config.resolution is not None:
+            x = F.interpolate(x, self._shape, mode="bilinear", align_corners=False)
+        return x * self._unit
+
+    def targets(self, rows: slice | Tensor = slice(None)) -> Tensor:
+        """Labels `(B, A)`: distributions, any numbers, or actions; differentiable if learned."""
+        if self._logits is None:
+            return self._targets[rows]
+        if self.continuous:
+            return self._logits[rows] * self._spread
+        if self.config.real_valued:
+            return self._logits[rows]
+        return self._logits[rows].softmax(1)
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What is learned."""
+        return [self._x] if self._logits is None else [self._x, self._logits]
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam or SGD on all that is learned."""
+        c = self.config
+        rates = (c.learning_rate, c.label_learning_rate)
+        groups = [{"params": [p], "lr": lr} for p, lr in zip(self.leaves, rates, strict=False)]
+        if c.outer_optimiser == "sgd":
+            return torch.optim.SGD(groups, momentum=c.outer_momentum)
+        return torch.optim.Adam(groups)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Keep pixels pictures, vectors within their space, and continuous actions possible."""
+        if self.is_pixels:
+            assert isinstance(self._unit, float)
+            self._x.clamp_(0, 255 / self._unit)
+        elif self._limits is not None:
+            self._x.clamp_(*self._limits)
+        if self.continuous and self._logits is not None:
+            self._logits.clamp_(*self._bounds)
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """The mean absolute change of an observation's values since the start."""
+        return float((self.observations() - self.start).abs().mean())
+
+    @torch.no_grad()
+    def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
+        """What was learned, with its displacement and cost."""
+        observations = self.observations()
+        columns = {"observations": observations.cpu().numpy(), "actions": self.actions}
+        kind = self.config.labels
+        label_kind = "continuous" if self.continuous else "hard" if kind == "hard" else "soft"
+        if self.continuous:
+            columns["actions"] = self.targets().cpu().numpy().reshape(self.actions.shape)
+        elif kind == "soft":
+            columns["action_probs"] = self._initial["action_probs"]
+        elif kind == "learned":
+            assert self._logits is not None
+            columns["action_probs"] = self._logits.softmax(1).cpu().numpy()
+            if self.config.real_valued:
+                columns["targets"] = self._logits.cpu().numpy().copy()
+        return Condensation(
+            columns,
+            label_kind=label_kind,
+            initial_indices=self.rows,
+            gradient_evaluations=self.gradient_evaluations,
+            displacement=Displacement.between(observations, self.start),
+            matching_loss=matching_loss,
+        )
+
+
+class RealBatches:
+    """Batches of the data that synthetic rows are compared with."""
+
+    def __init__(self, problem: Problem, config: SyntheticConfig) -> None:
+        self._dataset, self._device = problem.dataset, problem.device
+        self._targets = data_targets(problem, config.labels)
+        actions = np.asarray(problem.dataset.actions)
+        taken = [] if problem.continuous else np.unique(actions)
+        self._rows_of = {int(a): np.flatnonzero(actions == a) for a in taken}
+
+    def draw(
+        self, size: int, rng: np.random.Generator, action: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Observations and targets of rows, of an action or of all; all there are if fewer."""
+        rows = np.arange(len(self._dataset)) if action is None else self._rows_of[action]
+        if len(rows) > size:
+            rows = np.sort(rng.choice(rows, size, replace=False))
+        frames = torch.from_numpy(np.asarray(self._dataset.observations[rows]))
+        return frames.to(self._device), self._targets[torch.from_numpy(rows).to(self._device)]
+
+
+class Kept(Protocol):
+    """What a method learns beside the synthetic data, such as students, for checkpoints."""
+
+    def state(self) -> dict[str, Array]:
+        """Everything that decides what comes next, as arrays."""
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""
+
+
+def learn(
+    problem: Problem,
+    synthetic: Synthetic,
+    iterations: int,
+    loss: Callable[[int], float],
+    rng: np.random.Generator,
+    *,
+    every: int = 1,
+    beside: Kept | None = None,
+    restarts: int = 1,
+) -> None:
+    """Optimise a synthetic dataset, with progress, and with checkpoints where there is one.
+
+    A run that goes on from a checkpoint gives the same bytes as one that was not stopped: kept are
+    what is learned, Adam's state, and the states of `rng` and of torch's generator.
+
+    Args:
+        problem: who to tell.
+        synthetic: changed in place.
+        iterations: Adam's steps.
+        loss: given the iteration, adds its gradients to the leaves and gives its value.
+        rng: what `loss` draws from, beside torch's generator.
+        every: iterations between two reports.
+        beside: what `loss` changes too.
+        restarts: every so many iterations `loss` carries nothing over from those before (but what
+            is `beside`); only there can a checkpoint be.
+    """
+    optimiser, note = synthetic.optimiser(), ""
+    first = _resumed(problem, synthetic, optimiser, rng, beside)
+    if first:
+        problem.progress("condense", first, iterations, RESUMED)
+    for iteration in range(first, iterations):
+        if iteration % restarts == 0 and problem.checkpoint and problem.checkpoint.due:
+            _keep(problem.checkpoint, iteration, synthetic, optimiser, rng, beside)
+        optimiser.zero_grad()
+        value = loss(iteration)
+        optimiser.step()
+        synthetic.clamp()
+        done = iteration + 1
+        if not note or done % MOVED_EVERY == 0 or done == iterations:
+            note = f", moved {synthetic.moved():.1f}"
+        if done % every == 0 or done == iterations:
+            problem.progress("condense", done, iterations, f"matching loss {value:.3f}{note}")
+
+
+def _keep(
+    checkpoint: Checkpoint,
+    iteration: int,
+    synthetic: Synthetic,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    beside: Kept | None,
+) -> None:
+    arrays = {f"learned.{k}": _array(leaf) for k, leaf in enumerate(synthetic.leaves)}
+    arrays |= adam_state("adam", optimiser)
+    arrays["torch"] = torch.get_rng_state().numpy()
+    if beside is not None:
+        arrays |= {f"beside.{name}": array for name, array in beside.state().items()}
+    facts = {
+        "iteration": iteration,
+        "gradient_evaluations": synthetic.gradient_evaluations,
+        "rng": rng.bit_generator.state,
+    }
+    checkpoint.write(arrays, facts)
+
+
+def _resumed(
+    problem: Problem,
+    synthetic: Synthetic,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    beside: Kept | None,
+) -> int:
+    """The iteration to go on with, everything being as it was before it."""
+    found = problem.checkpoint.read() if problem.checkpoint else None
+    if found is None:
+        return 0
+    arrays, facts = found
+    with torch.no_grad():
+        for k, leaf in enumerate(synthetic.leaves):
+            leaf.copy_(torch.from_numpy(arrays[f"learned.{k}"]))
+    restore_adam("adam", optimiser, arrays)
+    if beside is not None:
+        beside.restore(under("beside.", arrays))
+    synthetic.gradient_evaluations = facts["gradient_evaluations"]
+    rng.bit_generator.state = facts["rng"]
+    torch.set_rng_state(torch.from_numpy(arrays["torch"]))
+    return int(facts["iteration"])
+
+
+def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
+    """The moments and counts of Adam by names that begin with `name`."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {
+        f"{name}.{k}.{kind}": _array(value)
+        for k, p in enumerate(parameters)
+        for kind, value in optimiser.state[p].items()
+        if value is not None  # as SGD's momentum, where it has none
+    }
+
+
+def restore_adam(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]) -> None:
+    """Give Adam the state that `adam_state` gave."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    optimiser.state.clear()
+    for k, p in enumerate(parameters):
+        for kind, array in under(f"{name}.{k}.", arrays).items():
+            value = torch.from_numpy(np.array(array))
+            # Adam counts its steps on the CPU, wherever the parameters are.
+            as_here = torch.empty(()) if kind == "step" else torch.empty_like(p).detach()
+            optimiser.state[p][kind] = as_here.copy_(value.reshape(as_here.shape))
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy().copy()
+
+
+def data_targets(problem: Problem, labels: str) -> Tensor:
+    """The data's labels `(N, A)` for synthetic ones of a kind, or its actions if continuous."""
+    if problem.continuous:
+        return targets_of(problem, "hard")
+    soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
+    return targets_of(problem, "soft" if soft else "hard")
+
+
+def slices_by_action(actions: Array) -> dict[int, slice]:
+    """The rows of each action in an array sorted by action."""
+    present, starts = np.unique(actions, return_index=True)
+    stops = [*starts[1:], len(actions)]
+    return {int(a): slice(int(s), int(e)) for a, s, e in zip(present, starts, stops, strict=True)}
+
+
+def shifted_alike(rng: np.random.Generator, *frames: Tensor) -> list[Tensor]:
+    """Frames `(B, C, H, W)`, all moved by the same few pixels, edges repeated.
+
+    Synthetic and real frames are moved alike (Zhao and Bilen, 2021, arXiv 2102.08259). Games are
+    not mirrored: left and right are other actions.
+    """
+    y, x = (int(v) for v in rng.integers(-SHIFT, SHIFT + 1, 2))
+
+    def moved(batch: Tensor) -> Tensor:
+        height, width = batch.shape[-2:]
+        rows = (torch.arange(height, device=batch.device) + y).clamp(0, height - 1)
+        columns = (torch.arange(width, device=batch.device) + x).clamp(0, width - 1)
+        return batch[:, :, rows][:, :, :, columns]
+
+    return [moved(batch) for batch in frames]

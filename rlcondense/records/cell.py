@@ -1,0 +1,155 @@
+"""A cell: one point of the comparison, with everything that decides its numbers resolved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from rlcondense.config import config_json
+from rlcondense.datasets.condensed import Budget
+from rlcondense.evaluation import PROTOCOL_VERSION, Protocol
+from rlcondense.files import canonical_json, plain
+from rlcondense.learners.base import Learner
+from rlcondense.limits import MOST_EVALUATION_SEED, MOST_LEARNER_SEEDS, check_whole
+from rlcondense.methods.base import Method
+
+_CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one budget, learned by one learner and evaluated on one task.
+
+    Attributes:
+        task: its id.
+        dataset: its id.
+        method: `{"id", "config"}`; the reference policies are methods without a budget.
+        budget: `Budget.to_json()`, or None for reference policies.
+        learner: `{"id", "config"}`, or None for reference policies.
+        condensation_seed: of the method.
+        learner_seeds: of the policies.
+        evaluation: the protocol, its version and how policies select actions.
+    """
+
+    task: str
+    dataset: str
+    method: Mapping[str, Any]
+    budget: Mapping[str, Any] | None
+    learner: Mapping[str, Any] | None
+    condensation_seed: int
+    learner_seeds: tuple[int, ...]
+    evaluation: Mapping[str, Any]
+
+    def checked(self) -> Cell:
+        """The cell, if its seeds and counts are such as a record may hold.
+
+        Raises:
+            BadConfig: one is out of range.
+        """
+        check_whole(self.condensation_seed, "condensation seed")
+        check_whole(len(self.learner_seeds), "learner seeds", least=1, most=MOST_LEARNER_SEEDS)
+        for seed in self.learner_seeds:
+            check_whole(seed, "learner seed")
+        for name in ("environments", "quota"):
+            check_whole(self.evaluation.get(name, 1), f"evaluation's {name}", least=1)
+        check_whole(self.evaluation.get("seed", 0), "evaluation's seed", most=MOST_EVALUATION_SEED)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell as plain values."""
+        values: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+        """The cell of `to_json`."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**known, "learner_seeds": tuple(values["learner_seeds"])})
+
+    @cached_property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that stand for everything in the cell."""
+        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+
+    @cached_property
+    def condensation_id(self) -> str:
+        """The same for what condensation alone depends on: not the learner, not the evaluation."""
+        parts = {name: value for name, value in self.to_json().items() if name in _CONDENSATION}
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether it is a policy's, which nobody condensed for and nobody trained here."""
+        return self.learner is None
+
+    def __str__(self) -> str:
+        """The cell in a line, for people."""
+        names = [self.task, self.method["id"]]
+        if self.budget is not None:
+            names.append(budget_text(self.budget))
+        if self.learner is not None:
+            names += [self.learner["id"], f"seed {self.condensation_seed}"]
+        return " ".join(names)
+
+
+def method_cell(
+    task: str,
+    dataset: str,
+    method: Method[Any],
+    budget: Budget,
+    learner: Learner[Any],
+    condensation_seed: int,
+    learner_seeds: Sequence[int],
+    protocol: Protocol,
+) -> Cell:
+    """The cell of a method; `task` and `dataset` are ids."""
+    return Cell(
+        task=task,
+        dataset=dataset,
+        method=named_json(method),
+        budget=budget.to_json(),
+        learner=named_json(learner),
+        condensation_seed=condensation_seed,
+        learner_seeds=tuple(learner_seeds),
+        evaluation=evaluation_json(protocol),
+    ).checked()
+
+
+def policy_cell(
+    task: str,
+    dataset: str,
+    method: Mapping[str, Any],
+    learner_seeds: Sequence[int],
+    protocol: Protocol,
+) -> Cell:
+    """The cell of policies that no learner trains here; `method` is `{"id", "config"}`."""
+    return Cell(
+        task=task,
+        dataset=dataset,
+        method=method,
+        budget=None,
+        learner=None,
+        condensation_seed=0,
+        learner_seeds=tuple(learner_seeds),
+        evaluation=evaluation_json(protocol),
+    ).checked()
+
+
+def named_json(part: Method[Any] | Learner[Any]) -> dict[str, Any]:
+    """A method or a learner as cells hold it."""
+    return {"id": part.id, "config": config_json(part.config)}
+
+
+def evaluation_json(protocol: Protocol) -> dict[str, Any]:
+    """A protocol as cells hold it."""
+    return {"protocol": PROTOCOL_VERSION, **asdict(protocol)}
+
+
+def budget_text(budget: Mapping[str, Any]) -> str:
+    """A budget in words: `150`, `10% of episodes`."""
+    if "size" in budget:
+        return str(budget["size"])
+    return f"{budget['percent']:g}% of {budget['unit']}"

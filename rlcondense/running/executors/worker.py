@@ -1,0 +1,124 @@
+"""A worker process: computes the cells it is told, one after the other, and says how it goes.
+
+It talks with its driver in lines of JSON over two pipes. A driver that dies ends it after the cell
+it is at, whose record is then written as usual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from rlcondense.runtime.tune import tune
+
+SAY_EVERY = 0.5  # seconds between words on progress
+
+
+def main() -> None:
+    """Serve the driver whose pipes are named on the command line."""
+    tune()
+    orders, answers = map(int, sys.argv[1:3])
+    for pipe in (orders, answers):
+        os.set_inheritable(pipe, False)  # or a process of a plugin's would keep them open
+    # As Ctrl-C would: files that are being written are put away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business
+    with os.fdopen(orders, "r") as lines, contextlib.suppress(KeyboardInterrupt):
+        _serve(lines, answers)
+
+
+def _serve(orders: IO[str], answers: int) -> None:
+    start = json.loads(orders.readline() or "null")
+    if start is None:
+        return
+    cells = Cells(start)
+    _say(answers, {"ready": os.getpid()})
+    for line in orders:
+        order = json.loads(line)
+        _say(answers, cells.compute(order, lambda text: _say(answers, {"at": text})))
+
+
+def _say(answers: int, what: dict[str, Any]) -> None:
+    """Tell the driver. If it is gone, the cell goes on all the same."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(answers, (json.dumps(what) + "\n").encode())
+
+
+def know_parts(driver: Mapping[str, Any]) -> None:
+    """Know of the catalogue what a driver knows: its `included` files and `registered` entries."""
+    from rlcondense import catalogue
+    from rlcondense.errors import RLCondenseError
+
+    for path in driver["included"]:
+        with contextlib.suppress(RLCondenseError):  # gone since: its cells will say so
+            catalogue.include_file(Path(path))
+    for entry in driver["registered"]:
+        catalogue.add(catalogue.Entry.imported(entry))
+
+
+class Cells:
+    """Computes cells with what its driver told it at the start.
+
+    Args:
+        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and what
+            `know_parts` takes.
+    """
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        import torch
+
+        from rlcondense.make import load_dataset
+        from rlcondense.records.store import Store
+        from rlcondense.runtime.provenance import resolve_device
+
+        torch.set_num_threads(start["threads"])
+        self.device = resolve_device(start["device"])
+        if self.device != "cpu" and start["gpu_share"] < 1:
+            torch.cuda.set_per_process_memory_fraction(start["gpu_share"])
+        know_parts(start)
+        self.threads, self.keep_policies = start["threads"], start["keep_policies"]
+        self.store = Store(Path(start["results"]))
+        self.dataset = lru_cache(maxsize=4)(load_dataset)
+
+    def compute(self, order: dict[str, Any], at: Any) -> dict[str, Any]:
+        """The driver's order carried out, and what it is to be told."""
+        from rlcondense.errors import RLCondenseError
+        from rlcondense.files import Busy
+        from rlcondense.records.cell import Cell
+        from rlcondense.running.runner import run_cell
+
+        said = 0.0
+
+        def progress(phase: str, done: int, total: int, note: str = "") -> None:
+            nonlocal said
+            if time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                at(f"{phase.partition(': ')[2] or phase} {done}/{total} {note}".strip())
+
+        try:
+            record, read_back = run_cell(
+                Cell.from_json(order["cell"]),
+                dataset=self.dataset,
+                store=self.store,
+                device=self.device,
+                threads=self.threads,
+                refresh=order["refresh"],
+                refreshed=order["refreshed"],
+                seen=tuple(order["seen"]),
+                keep_policies=self.keep_policies,
+                progress=progress,
+            )
+        except Busy as busy:
+            return {"busy": dict(busy.owner)}
+        except RLCondenseError as error:  # its record could not be read or written
+            return {"unwritten": str(error)}
+        reason = record.get("reason", "")
+        return {"status": record["status"], "reason": reason, "computed": read_back is None}

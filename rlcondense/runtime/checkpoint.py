@@ -1,0 +1,80 @@
+"""Unfinished condensations on disk, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.errors import CorruptArtifact
+from rlcondense.files import canonical_json, read_arrays, write_arrays
+from rlcondense.runtime.meter import Seconds
+
+Array = npt.NDArray[Any]
+SECONDS_BETWEEN = 60.0  # two writes: what a kill may cost
+_FACTS = "facts"
+
+
+class Checkpoint:
+    """One file of arrays and plain values, for one condensation and no other.
+
+    Args:
+        path: of the file.
+        identity: what is being made and from what; a file of anything else is ignored.
+        device: where it is computed.
+
+    Attributes:
+        before: the seconds that earlier runs put in, once their state was read.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], device: str = "cpu") -> None:
+        self.path, self._identity = path, canonical_json(identity)
+        self.before = Seconds()
+        self._device = device
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._written = self._wall
+
+    @property
+    def due(self) -> bool:
+        """Whether the last write was long ago."""
+        return time.perf_counter() - self._written >= SECONDS_BETWEEN
+
+    def write(self, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+        """Replace the file.
+
+        Args:
+            arrays: by name.
+            facts: values that JSON can hold.
+        """
+        said = {"identity": self._identity, "facts": facts, "seconds": vars(self._spent())}
+        text = np.frombuffer(canonical_json(said).encode(), np.uint8)
+        write_arrays(self.path, {**arrays, _FACTS: text})
+        self._written = time.perf_counter()
+
+    def read(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """The arrays and values of this very condensation, or None."""
+        try:
+            arrays = read_arrays(self.path)
+            said = json.loads(arrays.pop(_FACTS).tobytes())
+            if said["identity"] != self._identity:
+                return None
+            self.before = Seconds(**said["seconds"])
+            return arrays, said["facts"]
+        except (CorruptArtifact, KeyError, RecursionError, TypeError, ValueError):
+            return None
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)
+
+    def _spent(self) -> Seconds:
+        wall = time.perf_counter() - self._wall
+        cpu = time.process_time() - self._cpu
+        gpu = 0.0 if self._device == "cpu" else wall
+        past = self.before
+        return Seconds(past.wall + wall, past.cpu + cpu, past.gpu + gpu)

@@ -1,0 +1,113 @@
+"""What a number depends on beside its cell: versions, sources, device and threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rlcondense
+from rlcondense.errors import BadConfig
+from rlcondense.runtime.sources import OURS, source_files
+
+# What changes no result: what shows results, and who asks for them.
+REPORTS = frozenset(
+    ("cli", "console.py", "comparison", "reporting", "submissions", "checks", "_catalogue")
+)
+PACKAGES = ("torch", "numpy", "gymnasium", "d3rlpy", "minari", "procgen-mirror", "safetensors")
+
+
+def resolve_device(name: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`; on a GPU, results are made repeatable.
+
+    Raises:
+        BadConfig: it is none of these, or there is no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise BadConfig(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadConfig("device cuda was asked for, but torch sees no GPU (try --device cpu)")
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    return "cuda"
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """The environment as a record tells it."""
+    return {
+        "rlcondense": rlcondense.__version__,
+        "python": platform.python_version(),
+        "packages": versions(),
+        "os": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "device": device,
+        "threads": threads,
+        "git": _git(),
+    }
+
+
+def source_sha256(*classes: type) -> str:
+    """The sha256 of the files that classes depend on, and of this package's own.
+
+    The command line and the reports are left out: they change no result. So are the recipes among
+    the baselines, which a wheel has inside the package and a checkout beside it.
+    """
+    ours = {file for file in OURS.rglob("*.py") if REPORTS.isdisjoint(file.relative_to(OURS).parts)}
+    theirs = {file for cls in classes for file in source_files(cls)} - ours
+    digest = hashlib.sha256()
+    for file in sorted(ours):
+        digest.update(file.name.encode() + file.read_bytes())
+    for content in sorted(file.name.encode() + file.read_bytes() for file in theirs):
+        digest.update(content)  # wherever they lie
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of the packages that results depend on."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and cleanliness of the checkout this package is run from, if it is one."""
+    root = Path(rlcondense.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True, text=True, check=True, env=environment,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,307 @@
+"""The leaderboard's records: adding and pinning some, and what differs between two sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.files import Refused, make_folder, refuse_links, write_json
+from rlcondense.records.cell import Cell
+from rlcondense.records.reading import (
+    INDEX,
+    PICTURES,
+    RESULTS,
+    SCHEMA,
+    Index,
+    read_index,
+    read_record,
+    source_of,
+)
+from rlcondense.records.schema import Record, misshapen, record_schema
+from rlcondense.records.store import COSTS, content_sha256, costs_sha256
+from rlcondense.reporting.derived import changed_pictures
+from rlcondense.reporting.pictures import write_picture
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.submissions.verification import (
+    PUBLISHABLE,
+    Finding,
+    Outline,
+    Verification,
+    verify,
+)
+from rlcondense.text import one_line, shown
+
+EPISODES = ("status", "returns", "lengths", "level_seeds")
+WHAT_WAS_USED = ("key", "environment", "plugins")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What came of adding records.
+
+    Attributes:
+        verification: of what was to be added; with findings, nothing was.
+        added: ids of cells that are new on the leaderboard, or whose file was missing.
+        replaced: of those that were there with other content, pinned or not.
+        same: of those that were there already, or whose every episode was.
+        left_out: files of records that are not published, and why.
+        pictures: how many condensed datasets were drawn that had no picture.
+    """
+
+    verification: Verification
+    added: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+    left_out: Mapping[str, str] | None = None
+    pictures: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two sets of records.
+
+    Attributes:
+        new: what only the second one has, a line each.
+        missing: what only the first one has, if the second is a leaderboard too.
+        changed: what both have, and how it differs.
+        unreadable: files that were passed over, and why.
+    """
+
+    new: tuple[str, ...]
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+def add(
+    results: Path, leaderboard: Path, *, replace: bool = False, progress: Progress = silent
+) -> Addition:
+    """Copy records onto a leaderboard and pin them, if nothing is wrong with any.
+
+    Args:
+        results: a results folder, a folder of records, or one record.
+        leaderboard: its folder; made if it is not there.
+        replace: overwrite records that are there with other content.
+        progress: told the files read.
+
+    Raises:
+        BadConfig: there are no records.
+        RLCondenseError: the leaderboard cannot be read or written.
+    """
+    index = _index(leaderboard)
+    pins = index.records
+    published = leaderboard if (leaderboard / RESULTS).is_dir() else None
+    found = verify(results, beside=published, progress=progress)
+    fit = {k: o for k, o in found.outlines.items() if o.status in PUBLISHABLE}
+    changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
+    if not replace:  # what another version made with the same result is there already
+        changed = [k for k in changed if not _same_episodes(fit[k], leaderboard)]
+    if not replace:
+        clashes = [_clash(fit[cell_id], leaderboard) for cell_id in changed]
+        found = dataclasses.replace(found, findings=(*found.findings, *clashes))
+    left_out = {
+        o.path.name: o.status for o in found.outlines.values() if o.status not in PUBLISHABLE
+    }
+    if not found.ok:
+        return Addition(found, left_out=left_out)
+    folder = leaderboard / RESULTS
+    for part in (RESULTS, PICTURES):
+        refuse_links(leaderboard, leaderboard / part)
+    make_folder(folder)
+    missing = [k for k in fit if not (folder / f"{k}.json").exists()]
+    new = [k for k in fit if k not in pins or (k in missing and k not in changed)]
+    kept = [k for k in pins if k in fit and k not in missing]
+    changed += [k for k in kept if _is_edited(folder, k, index)]
+    changed = [k for k in dict.fromkeys(changed) if k not in new]
+    for cell_id in (*new, *changed):
+        write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
+        pins[cell_id] = fit[cell_id].content_sha256
+        index.costs.pop(cell_id, None)
+    index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
+    write_json(leaderboard / INDEX, index.to_json())
+    write_json(leaderboard / SCHEMA, record_schema())
+    same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
+    drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
+    found = dataclasses.replace(found, notes=(*found.notes, *notes))
+    return Addition(found, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
+    """Whether the file of a published cell no longer holds what was pinned."""
+    try:
+        record = read_record(folder / f"{cell_id}.json")
+    except Refused:
+        return True
+    if misshapen(record):
+        return True
+    pin, costs = index.records[cell_id], costs_sha256(record)
+    same = record["content_sha256"] == pin == content_sha256(record)
+    return not same or index.costs.get(cell_id, costs) != costs
+
+
+def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
+    """The hashes of what the clock measured of published cells whose files can be read."""
+    found = {}
+    for cell_id in cell_ids:
+        with suppress(Refused):
+            found[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
+    return found
+
+
+def _draw(
+    results: Path, leaderboard: Path, outlines: Iterable[Outline], anew: Collection[str]
+) -> tuple[int, list[Finding]]:
+    """Draw the condensed datasets that lie beside records: how many, and which could not be."""
+    condensed = source_of(results).condensed
+    if condensed is None:
+        return 0, []
+    folders = {o.cell.condensation_id: o.cell.id in anew for o in outlines if not o.cell.is_policy}
+    drawn, notes = 0, []
+    for name, again in folders.items():
+        out = leaderboard / PICTURES / name
+        if (condensed / name).is_dir() and (again or not out.with_suffix(".png").exists()):
+            try:
+                drawn += write_picture(condensed / name, out) is not None
+            except Exception as error:  # the records are there; somebody's data may be anything
+                text = f"cannot be drawn ({type(error).__name__}: {shown(str(error))})"
+                notes.append(Finding(f"condensed/{name}", "", "picture", text))
+    return drawn, notes
+
+
+def _index(leaderboard: Path) -> Index:
+    if not (leaderboard / INDEX).exists():
+        if any((leaderboard / RESULTS).glob("*")):
+            raise BadConfig(f"{leaderboard / RESULTS} holds records, and {INDEX} is missing")
+        return Index({}, {})
+    try:
+        return read_index(leaderboard / INDEX)
+    except Refused as error:
+        raise BadConfig(f"{leaderboard / INDEX} {error}") from error
+
+
+def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
+    """Whether a published record has every return, length and level of another."""
+    try:
+        published = read_record(leaderboard / RESULTS / f"{outline.cell.id}.json")
+    except Refused:
+        return False
+    own = read_record(outline.path)
+    return all(own.get(name) == published.get(name) for name in EPISODES)
+
+
+def _clash(outline: Outline, leaderboard: Path) -> Finding:
+    cell_id = outline.cell.id
+    text = f"{outline.cell} is published with other content"
+    try:
+        before = _means(read_record(leaderboard / RESULTS / f"{cell_id}.json"))
+    except (Refused, KeyError, TypeError, ValueError):
+        before = {}
+    if before and outline.means:
+        text += f": held-out mean {before['heldout']:.3f}, here {outline.means['heldout']:.3f}"
+    return Finding(outline.path.name, cell_id, "published", f"{text} (--replace overwrites it)")
+
+
+def _as_verified(outline: Outline) -> Record:
+    """The record once more, unless it has changed since it was looked at."""
+    record = read_record(outline.path)
+    if content_sha256(record) != outline.content_sha256:
+        raise RLCondenseError(f"{outline.path} has changed while it was being added")
+    return record
+
+
+def diff(a: Path, b: Path) -> Difference:
+    """What differs between two leaderboards, results folders or folders of records.
+
+    Args:
+        a: the first one.
+        b: the second one.
+
+    Raises:
+        BadConfig: there are no records at one of the paths.
+    """
+    unreadable: list[str] = []
+    whole = source_of(b).index is not None  # a results folder need not have all
+    before, after = (_files_by_cell(path, unreadable, costs=whole) for path in (a, b))
+    pictures = changed_pictures(a, b) if whole and source_of(a).index is not None else ()
+    return Difference(
+        new=tuple(_line(after[k]) for k in sorted(after.keys() - before.keys())),
+        missing=tuple(_line(before[k]) for k in sorted(before.keys() - after.keys()) if whole),
+        changed=tuple(
+            _change(before[k], after[k])
+            for k in sorted(before.keys() & after.keys())
+            if before[k][1] != after[k][1]
+        )
+        + tuple(f"{one_line(name)} {text}" for name, text in pictures),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _files_by_cell(
+    path: Path, unreadable: list[str], *, costs: bool
+) -> dict[str, tuple[Path, str]]:
+    """The file of each cell, and the hash of what it says, with `costs` of all of it."""
+    found = {}
+    for file, refusal in source_of(path).files():
+        try:
+            if refusal:
+                raise Refused(refusal)
+            record = read_record(file)
+            if wrong := misshapen(record):
+                raise Refused(wrong)
+        except Refused as error:
+            unreadable.append(f"{shown(str(file))[1:-1]} {error}")
+            continue
+        told = content_sha256(record) + (costs_sha256(record) if costs else "")
+        found[Cell.from_json(record["cell"]).id] = (file, told)
+    return found
+
+
+def _line(entry: tuple[Path, str]) -> str:
+    record = read_record(entry[0])
+    means = "".join(f", {split} {mean:.3f}" for split, mean in _means(record).items())
+    cell = Cell.from_json(record["cell"])
+    return f"{cell.id} {cell}: {record['status']}{means}"
+
+
+def _change(before: tuple[Path, str], after: tuple[Path, str]) -> str:
+    old, new = read_record(before[0]), read_record(after[0])
+    cell = Cell.from_json(new["cell"])
+    return f"{cell.id} {cell}: {'; '.join(_differences(old, new))}"
+
+
+def _differences(old: Record, new: Record) -> Iterator[str]:
+    if old["status"] != new["status"]:
+        yield f"{old['status']} -> {new['status']}"
+    elif old.get("returns") != new.get("returns"):
+        before, after = _means(old), _means(new)
+        for split in after:
+            yield f"{split} {before[split]:.3f} -> {after[split]:.3f}"
+    rest = (
+        "lengths", "level_seeds", "summary", "report", "labels", "action_selection", "findings",
+        "reason", "traceback", *COSTS,
+    )  # fmt: skip
+    if others := [name for name in rest if old.get(name) != new.get(name)]:
+        yield f"other {', '.join(others)}"
+    if changed := [_made_with(name, old, new) for name in WHAT_WAS_USED if old[name] != new[name]]:
+        yield f"made with other {'; '.join(changed)}"
+
+
+def _made_with(name: str, old: Record, new: Record) -> str:
+    if not isinstance(old[name], dict):
+        return name
+    parts = [
+        part for part in {**old[name], **new[name]} if old[name].get(part) != new[name].get(part)
+    ]
+    return f"{name} ({', '.join(parts)})"
+
+
+def _means(record: Record) -> dict[str, float]:
+    returns: Mapping[str, Any] = record.get("returns", {})
+    return {split: float(np.mean(rows)) for split, rows in returns.items()}

@@ -1,0 +1,630 @@
+"""What a single record must agree with: itself, the catalogue, and what its game can give.
+
+Each check takes a record whose form is right, and yields what is wrong in a line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from math import isclose, prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense import catalogue
+from rlcondense.config import config_json
+from rlcondense.datasets.detectors import reported_findings
+from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError
+from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.experts.shipped import shipped_cards
+from rlcondense.files import canonical_json
+from rlcondense.learners.base import Learner
+from rlcondense.make import configured, make_task
+from rlcondense.methods.base import Method
+from rlcondense.policies import random_policies
+from rlcondense.records.cell import Cell, budget_text
+from rlcondense.records.schema import KINDS, Record, what_is_wrong, wrong_rows
+from rlcondense.records.store import content_sha256
+from rlcondense.references import BLIND, POLICIES
+from rlcondense.statistics.intervals import summarise
+from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.tasks.levels import LevelTask
+from rlcondense.tasks.procgen import ProcgenTask
+from rlcondense.text import shown
+
+Array = npt.NDArray[Any]
+MADE_ELSEWHERE = ("condensed:", "policies:")
+MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
+NEEDED = ("torch", "numpy", "gymnasium")
+ROUNDING = 1e-3  # of returns, whose rewards are float32
+CHANCE = 20  # episodes that sampling policies do not play alike by chance,
+DIFFERENT = 10  # of which so many differ: a pole that is always pushed left falls in three ways
+SAME_EPISODES = "learner seeds {} and {} have the very same episodes"
+# What every record says; a name that comes later is not asked of those that were made before.
+KEY = (
+    "dataset_sha256", "expert_sha256", "source_sha256", "rlcondense", "plugins", "device",
+    "threads", "torch version", "numpy version", "gymnasium version", "d3rlpy version",
+    "minari version", "procgen-mirror version", "safetensors version",
+)  # fmt: skip
+REPORT = ("bytes", "cost", "displacement", "matching_loss")  # beside what is compared
+COUNTED = ("gradient_evaluations", "environment_steps")
+BASES: Mapping[str, type] = {"methods": Method, "learners": Learner}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known here of what records speak of.
+
+    Attributes:
+        entries: of the catalogue, by group and id.
+        task: makes a task, or gives None where it cannot be made.
+        levels: the level seeds of a task's split under a protocol, or None likewise.
+        experts: the sha256 of the shipped experts by task.
+    """
+
+    entries: Mapping[str, Mapping[str, catalogue.Entry]]
+    task: Callable[[str], Task | None]
+    levels: Callable[[str, str, Protocol], list[int] | None]
+    experts: Mapping[str, str]
+
+    def resolved(self, group: str, part: Record) -> Record | None:
+        """A built-in method's or learner's settings with defaults; None if that is not to be told.
+
+        Raises:
+            BadConfig: a setting is unknown or wrong.
+        """
+        name = part["id"]
+        if not self.is_built_in(group, name):
+            return None
+        try:
+            made = configured(self.entries[group][name], BASES[group], dict(part["config"]))
+        except (MissingExtra, PluginLoadError):
+            return None
+        except RLCondenseError as error:  # of a network that there is not, say
+            raise BadConfig(str(error)) from error
+        return config_json(made.config)
+
+    def is_deterministic(self, method: str) -> bool:
+        """Whether a method says that each seed of it gives the same."""
+        entry = self.entries["methods"].get(method)
+        try:
+            return entry is not None and not entry.load().stochastic
+        except Exception:  # of a plugin
+            return False
+
+    def facts(self, group: str, name: str) -> Mapping[str, Any]:
+        """What the catalogue says of an id; nothing of one that it does not have."""
+        entry = self.entries[group].get(name)
+        return entry.facts if entry else {}
+
+    def is_built_in(self, group: str, name: str) -> bool:
+        """Whether an id is this package's own."""
+        entry = self.entries[group].get(name)
+        return entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
+
+
+def known_here() -> Known:
+    """What this machine's catalogue and games tell."""
+    entries = {group: catalogue.entries(group) for group in catalogue.GROUPS}
+
+    @cache
+    def task(name: str) -> Task | None:
+        try:
+            return make_task(name) if name in entries["tasks"] else None
+        except Exception:  # of a plugin; then its levels are not known here
+            return None
+
+    @cache
+    def levels(name: str, split: str, protocol: Protocol) -> list[int] | None:
+        made = task(name)
+        if made is None or protocol.environments > MOST_ENVIRONMENTS:
+            return None
+        return level_seeds(made, split, protocol)
+
+    experts = {card["id"]: card["sha256"] for card in shipped_cards()}
+    return Known(entries, task, levels, experts)
+
+
+def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
+    """The levels that every policy plays, environment by environment."""
+    if isinstance(task, LevelTask):
+        order = task.order(split, protocol.environments, protocol.seed)
+        drawn = [order.next(np.arange(protocol.environments)) for _ in range(protocol.quota)]
+        return list(map(int, np.stack(drawn, axis=1).ravel()))
+    if not isinstance(task, ProcgenTask):
+        policies = random_policies(task.action_space, [0])
+        played: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
+        return list(map(int, played))
+    # Which level comes next does not depend on how the last one went: giving up at once shows it.
+    give_up = np.full(protocol.environments, -1)
+    with closing(task.make_vec(split, protocol.environments, seed=protocol.seed)) as env:
+        levels = [env.reset(seed=protocol.seed)[1]["level_seed"]]
+        levels += [env.step(give_up)[-1]["level_seed"] for _ in range(protocol.quota - 1)]
+    return list(map(int, np.stack(levels, axis=1).ravel()))
+
+
+def problems(record: Record, stem: str, known: Known) -> Iterator[tuple[str, str]]:
+    """What is wrong with a record, as pairs of a check's name and a line.
+
+    Args:
+        record: as read from its file.
+        stem: the file's name without `.json`.
+        known: what its statements are held against.
+    """
+    if broken := what_is_wrong(record):
+        yield "schema", broken
+        return
+    if stem != (cell_id := Cell.from_json(record["cell"]).id):
+        yield "name", f"the file is called {shown(stem)}, but holds cell {cell_id}"
+    yield from _all_of(OF_EVERY, record, known)
+    if record["status"] == "done":
+        wrong = [("quota", text) for text in wrong_rows(record)]
+        yield from wrong or _all_of(OF_RESULTS, record, known)
+
+
+def remarks(record: Record, known: Known) -> Iterator[tuple[str, str]]:
+    """What is worth knowing of a record whose form is right, and is nothing wrong."""
+    yield from _all_of(NOTES, record, known)
+
+
+Check = Callable[[Record, Known], Iterator[str]]
+
+
+def _all_of(checks: Mapping[str, Check], record: Record, known: Known) -> Iterator[tuple[str, str]]:
+    for name, check in checks.items():
+        try:
+            yield from ((name, text) for text in check(record, known))
+        except Exception as error:  # no record may end the checks of the others
+            yield name, f"cannot be checked ({type(error).__name__}: {shown(str(error))})"
+
+
+def _name(record: Record, known: Known) -> Iterator[str]:
+    cell_id = Cell.from_json(record["cell"]).id
+    if record["cell_id"] != cell_id:
+        yield f"cell_id is {record['cell_id']}, but its cell's is {cell_id}"
+
+
+def _content(record: Record, known: Known) -> Iterator[str]:
+    if record["content_sha256"] != content_sha256(record):
+        yield "content_sha256 is not that of the content: it was changed after it was written"
+
+
+def _cell(record: Record, known: Known) -> Iterator[str]:
+    cell = record["cell"]
+    name, learner, budget = cell["method"]["id"], cell["learner"], cell["budget"]
+    is_policy = name in POLICIES or name.startswith("policies:")
+    if is_policy and not (learner is None and budget is None):
+        yield f"policy {name!r} has neither a learner nor a budget"
+    elif not is_policy and (learner is None or budget is None):
+        yield f"method {name!r} needs a learner and a budget"
+    looks = name in BLIND if is_policy else not _needs_no_data(name, record, known)
+    if not cell["dataset"] and looks:
+        yield f"{name!r} names no dataset"
+
+
+def _versions(record: Record, known: Known) -> Iterator[str]:
+    environment, key = record["environment"], record.get("key", {})
+    packages = environment["packages"]
+    absent = [name for name in NEEDED if not packages.get(name)]
+    if isinstance(known.task(record["cell"]["task"]), ProcgenTask):
+        absent += [name for name in ("procgen-mirror",) if not packages.get(name)]
+    if absent and record["status"] == "done":
+        yield f"environment.packages gives no version of {', '.join(absent)}"
+    for name in ("rlcondense", "device", "threads"):
+        if name in key and key[name] != environment[name]:
+            yield f"key has {name} {shown(key[name])}, environment {shown(environment[name])}"
+    for name, version in packages.items():
+        if key.get(f"{name} version", version) != version:
+            told = shown(key[f"{name} version"])
+            yield f"key has {shown(name)} {told}, environment {shown(version)}"
+
+
+def _plugins(record: Record, known: Known) -> Iterator[str]:
+    cell = record["cell"]
+    used = {"tasks": cell["task"], "methods": cell["method"]["id"]}
+    if cell["learner"] is not None:
+        used["learners"] = cell["learner"]["id"]
+    if used["methods"] in POLICIES or used["methods"].startswith(MADE_ELSEWHERE):
+        del used["methods"]
+    foreign = [
+        f"{group.removesuffix('s')} {name!r}"
+        for group, name in used.items()
+        if not known.is_built_in(group, name)
+    ]
+    for plugin in record["plugins"]:
+        if not (plugin["distribution"] and plugin["version"]):
+            yield f"{shown(plugin['target'])} is made by a file, not an installable package"
+    if len(record["plugins"]) < len(foreign):
+        yield (
+            f"{' and '.join(foreign)} is not of rlcondense, and 'plugins' does not say which "
+            "distribution it comes from, in which version"
+        )
+
+
+def _settings(record: Record, known: Known) -> Iterator[str]:
+    for group, part in _parts(record):
+        try:
+            resolved = known.resolved(group, part) or {}
+        except BadConfig as error:
+            yield shown(str(error), 200)[1:-1]
+            continue
+        if resolved and not part["config"]:
+            yield f"{part['id']!r} has settings, and none is told"
+        for name in sorted(part["config"].keys() & resolved.keys()):
+            told, meant = part["config"][name], resolved[name]
+            if canonical_json(told) != canonical_json(meant):
+                yield (
+                    f"setting {name!r} of {part['id']!r} is {shown(told)}, "
+                    f"which runs write as {shown(meant)}"
+                )
+
+
+def _parts(record: Record) -> Iterator[tuple[str, Record]]:
+    """What of a cell has settings, and its group of the catalogue."""
+    cell = record["cell"]
+    yield "methods", cell["method"]
+    if cell["learner"] is not None:
+        yield "learners", cell["learner"]
+
+
+def _key(record: Record, known: Known) -> Iterator[str]:
+    key = record["key"]
+    if absent := [name for name in KEY if name not in key]:
+        yield f"key lacks {', '.join(absent)}"
+
+
+def _measured(record: Record, known: Known) -> Iterator[str]:
+    cell, phases = record["cell"], [f"evaluate_{split}" for split in SPLITS]
+    if cell["learner"] is not None:
+        phases.append("train")
+    if known.is_built_in("methods", cell["method"]["id"]):
+        phases.append("condense")
+    if absent := [phase for phase in phases if phase not in record["timings"]]:
+        yield f"timings lacks {', '.join(absent)}"
+    if "peak_bytes" not in record["memory"]:
+        yield "memory lacks peak_bytes"
+
+
+def _summary(record: Record, known: Known) -> Iterator[str]:
+    for split in SPLITS:
+        given, computed = record["summary"][split], summarise(record["returns"][split])
+        for name, value in computed.items():
+            if not _agree(given[name], value):
+                yield (
+                    f"summary.{split}.{name} is {shown(given[name])}, "
+                    f"but the returns give {shown(value)}"
+                )
+
+
+def _agree(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_agree, a, b))
+    if a is None or b is None:
+        return a is b
+    return isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _levels(record: Record, known: Known) -> Iterator[str]:
+    cell = record["cell"]
+    task = known.task(cell["task"])
+    if task is None:
+        return
+    protocol = _protocol(cell)
+    for split in SPLITS:
+        played, declared = record["level_seeds"][split], task.splits[split]
+        outside = [level for level in played if level not in declared]
+        if outside:
+            yield (
+                f"level_seeds.{split} holds {outside[0]}, outside the {split} levels "
+                f"{declared.start}..{declared.stop - 1} of {cell['task']!r}"
+            )
+        elif known.levels(cell["task"], split, protocol) not in (None, played):
+            yield f"level_seeds.{split} are not those that seed {protocol.seed} gives"
+
+
+def _protocol(cell: Record) -> Protocol:
+    return Protocol(**{k: v for k, v in cell["evaluation"].items() if k != "protocol"})
+
+
+def _returns(record: Record, known: Known) -> Iterator[str]:
+    name = record["cell"]["task"]
+    facts = known.facts("tasks", name)
+    low, high = facts.get("return_range", (-np.inf, np.inf))
+    step = facts.get("return_step", ROUNDING)
+    for split in SPLITS:
+        returns = np.asarray(record["returns"][split], np.float64)
+        lengths = np.asarray(record["lengths"][split], np.int64)
+        impossible = returns[(returns < low - ROUNDING) | (returns > high + ROUNDING)]
+        between = returns[abs(returns - step * np.round(returns / step)) > ROUNDING]
+        if impossible.size:
+            yield (
+                f"returns.{split} holds {impossible[0]:g}, "
+                f"and an episode of {name!r} gives {low} to {high}"
+            )
+        elif between.size:
+            yield (
+                f"returns.{split} holds {between[0]:g}, "
+                f"and returns of {name!r} are multiples of {step}"
+            )
+        longest = facts.get("longest_episode", np.inf)
+        wrong = lengths[(lengths < 1) | (lengths > longest)]
+        if wrong.size:
+            yield (
+                f"lengths.{split} holds {wrong[0]}, "
+                f"and an episode of {name!r} lasts 1 to {longest} steps"
+            )
+
+
+def _report(record: Record, known: Known) -> Iterator[str]:
+    cell, report = record["cell"], record.get("report")
+    name = cell["method"]["id"]
+    if report is None or cell["learner"] is None:
+        if report is not None:
+            yield f"policy {name!r} condensed nothing, and has a report"
+        return
+    if known.is_built_in("methods", name):
+        yield from _whole_report(report)
+    if record["labels"] not in (report["label_kind"], "hard"):
+        yield f"labels are {record['labels']}, but the report's {report['label_kind']}"
+    made_elsewhere = name.startswith("condensed:")
+    if made_elsewhere and "method" not in report:
+        return
+    expected = {
+        "method": name.removeprefix("condensed:"),
+        "seed": cell["condensation_seed"],
+    }
+    if not made_elsewhere:
+        expected |= {
+            "config": cell["method"]["config"],
+            "budget": cell["budget"],
+            "dataset": cell["dataset"],
+            "dataset_sha256": record["key"].get("dataset_sha256"),
+            "expert_sha256": record["key"].get("expert_sha256"),
+        }
+        if _needs_no_data(name, record, known):
+            expected |= {"dataset": None, "dataset_sha256": None}
+    for field, value in expected.items():
+        if field not in report:
+            yield f"report lacks {field}"
+        elif canonical_json(report[field]) != canonical_json(value):
+            yield f"report.{field} is {shown(report[field])}, but the record's {shown(value)}"
+
+
+def _whole_report(report: Record) -> Iterator[str]:
+    """What of a built-in method's report is missing or no number."""
+    if absent := [name for name in REPORT if name not in report]:
+        yield f"report lacks {', '.join(absent)}"
+    cost = report.get("cost", {})
+    for name in COUNTED:
+        if type(cost.get(name)) is not int or cost[name] < 0:
+            yield f"report.cost.{name} must be a whole number, and is {shown(cost.get(name))}"
+
+
+def _needs_no_data(name: str, record: Record, known: Known) -> bool:
+    """Whether a method is given the task alone; of somebody else's its report says so."""
+    if known.is_built_in("methods", name):
+        return not known.entries["methods"][name].load().takes_data
+    return record.get("report", {}).get("dataset") is None
+
+
+def _budget(record: Record, known: Known) -> Iterator[str]:
+    cell, report = record["cell"], record.get("report")
+    if report is None or cell["budget"] is None:
+        return
+    budget, size = cell["budget"], report["size"]
+    there = known.facts("datasets", cell["dataset"]).get("transitions")
+    most = budget.get("size", there)
+    if most is not None and budget.get("unit") == "transitions":
+        most = int(most * budget["percent"] / 100 + 1e-9)
+    if most is not None and size > most:
+        yield f"it kept {size} transitions, and its budget of {budget_text(budget)} is {most}"
+
+
+def _bytes(record: Record, known: Known) -> Iterator[str]:
+    report, task = record.get("report"), known.task(record["cell"]["task"])
+    if report is None or task is None or "bytes" not in report:
+        return
+    space, actions = task.observation_space, task.action_space
+    values = prod(space.shape or (1,))
+    outputs = int(getattr(actions, "n", 0)) or prod(actions.shape or (1,))
+    size = report["size"]
+    least = size * values * (1 if space.dtype == np.uint8 else 4)
+    # Float32 observations, the action, its probabilities, the weight and a dozen scalars; a scaling
+    # is as long as two observations.
+    most = size * (values * 4 + outputs * 16 + 200) + report.get("initialisation_bytes", 0)
+    most += 2 * values * 4
+    if not least <= report["bytes"] <= most:
+        yield f"{size} transitions take {least:,} to {most:,} bytes, not {report['bytes']:,}"
+
+
+def _displacement(record: Record, known: Known) -> Iterator[str]:
+    moved = record.get("report", {}).get("displacement")
+    if moved is None:
+        return
+    if moved["mean"] > moved["largest"]:
+        yield f"mean displacement {moved['mean']:g} is above the largest, {moved['largest']:g}"
+    task = known.task(record["cell"]["task"])
+    facts = known.facts("methods", record["cell"]["method"]["id"].removeprefix("condensed:"))
+    clamped = "output_fits_the_task" not in facts.get("expected_failures", {})
+    pixels = task is not None and task.observation_space.dtype == np.uint8
+    if pixels and clamped and moved["largest"] > 255 + ROUNDING:
+        yield f"pixels cannot move by {moved['largest']:g}"
+
+
+def _findings(record: Record, known: Known) -> Iterator[str]:
+    """What the figures of a report say and its findings do not."""
+    report, task = record.get("report", {}), known.task(record["cell"]["task"])
+    if report.get("findings") is None or task is None:
+        return
+    pixels = task.observation_space.dtype == np.uint8
+    moved, loss = report.get("displacement") if pixels else None, report.get("matching_loss")
+    told = {finding["name"] for finding in report["findings"]}
+    for finding in reported_findings(moved, loss):
+        if finding.name not in told:
+            yield f"report.findings lacks {finding.name}: {finding.text}"
+
+
+def _dataset(record: Record, known: Known) -> Iterator[str]:
+    cell, report = record["cell"], record.get("report", {})
+    told = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
+    told.setdefault(report.get("dataset", cell["dataset"]), []).append(report.get("dataset_sha256"))
+    for name, digests in told.items():
+        published = known.facts("datasets", name).get("sha256")
+        for digest in digests:
+            if published and digest not in (None, published):
+                yield (
+                    f"dataset {name!r} is published with sha256 {published[:12]}, this was made "
+                    f"from {shown(digest)[1:13]}: other data, or other levels"
+                )
+    unsaid = cell["dataset"] and record["key"].get("dataset_sha256") is None
+    if cell["learner"] is not None and unsaid:
+        yield "key.dataset_sha256 does not say which data it was made from"
+
+
+def _expert(record: Record, known: Known) -> Iterator[str]:
+    cell = record["cell"]
+    name = str(known.facts("datasets", cell["dataset"]).get("expert", cell["task"]))
+    shipped, given = known.experts.get(name), record["key"].get("expert_sha256")
+    if given is None and cell["method"]["id"] == "expert":
+        yield "key.expert_sha256 does not say which expert it is"
+    if shipped is not None and given not in (None, shipped):
+        yield f"the expert of {name!r} has sha256 {shipped[:12]}, not {shown(given)[1:13]}"
+
+
+def _selection(record: Record, known: Known) -> Iterator[str]:
+    config = (record["cell"]["learner"] or {}).get("config", {})
+    asked = config.get("action_selection", record["action_selection"])
+    if asked != record["action_selection"]:
+        yield f"actions are chosen by {record['action_selection']}, its learner asks for {asked}"
+
+
+def _copies(record: Record, known: Known) -> Iterator[str]:
+    if (twins := _twins(record, *KINDS)) and _is_sure(record, twins[0]):
+        yield SAME_EPISODES.format(*twins)
+
+
+def _is_sure(record: Record, seed: int) -> bool:
+    """Whether it takes copying to have the same episodes as a learner seed.
+
+    Greedy policies may all have learned to do the same, a few episodes may be alike by chance, and
+    of a game that nearly always ends in the same way all are. Students that begin with the weights
+    that come with the data may be one network.
+    """
+    row = record["cell"]["learner_seeds"].index(seed)
+    played = zip(*(record[name]["heldout"][row] for name in KINDS), strict=True)
+    learner = record["cell"]["learner"] or {"config": {}}
+    return (
+        record["action_selection"] == "sample"
+        and len(record["level_seeds"]["heldout"]) >= CHANCE
+        and len(set(played)) >= DIFFERENT
+        and learner["config"].get("init") != "dataset"
+    )
+
+
+def _twins(record: Record, *names: str) -> tuple[int, int] | None:
+    """Two learner seeds whose rows are the same."""
+    first: dict[str, int] = {}
+    for number, seed in enumerate(record["cell"]["learner_seeds"]):
+        rows = [[*map(float, record[n][split][number])] for n in names for split in SPLITS]
+        twin = first.setdefault(canonical_json(rows), seed)
+        if twin != seed:
+            return twin, seed
+    return None
+
+
+def _copies_note(record: Record, known: Known) -> Iterator[str]:
+    if record["status"] != "done" or any(wrong_rows(record)):
+        return
+    if twins := _twins(record, *KINDS):
+        if not _is_sure(record, twins[0]):
+            yield SAME_EPISODES.format(*twins)
+    elif (twins := _twins(record, "returns")) and len(set(record["returns"]["heldout"][0])) > 1:
+        yield "learner seeds {} and {} have the very same returns".format(*twins)
+
+
+def _settings_note(record: Record, known: Known) -> Iterator[str]:
+    for group, part in _parts(record):
+        try:
+            resolved = known.resolved(group, part) or {}
+        except BadConfig:  # a finding
+            continue
+        if absent := sorted(resolved.keys() - part["config"].keys()):
+            kind = group.removesuffix("s")
+            yield f"made before {kind} {part['id']!r} had the setting {', '.join(absent)}"
+
+
+def _git_note(record: Record, known: Known) -> Iterator[str]:
+    git = record["environment"]["git"]
+    if git is None:
+        yield "made by an installed package: no git commit"
+    elif git["dirty"]:
+        yield "made from a checkout with changed files"
+
+
+def _dataset_note(record: Record, known: Known) -> Iterator[str]:
+    name = record["cell"]["dataset"]
+    if name and name not in known.entries["datasets"]:
+        yield f"the catalogue does not know dataset {name!r}: what it holds is not checked"
+    elif name and "sha256" not in known.facts("datasets", name):
+        yield f"dataset {name!r} has no published sha256: what it holds is not checked"
+
+
+def _levels_note(record: Record, known: Known) -> Iterator[str]:
+    cell = record["cell"]
+    if record["status"] != "done":
+        return
+    if known.task(cell["task"]) is None:
+        yield f"task {cell['task']!r} cannot be made here: levels not checked"
+    elif cell["evaluation"]["environments"] > MOST_ENVIRONMENTS:
+        yield f"more than {MOST_ENVIRONMENTS} environments: levels not checked"
+    if "return_range" not in known.facts("tasks", cell["task"]):
+        yield f"what returns {cell['task']!r} can give is not known: returns not checked"
+
+
+def _seeds_note(record: Record, known: Known) -> Iterator[str]:
+    seeds, protocol = record["cell"]["learner_seeds"], record["cell"]["evaluation"]
+    if seeds != list(range(len(seeds))):
+        yield "its learner seeds are not the first ones"
+    if protocol["seed"] != 0:
+        yield f"evaluated with seed {protocol['seed']}, where others have 0"
+    episodes = protocol["environments"] * protocol["quota"]
+    if _protocol(record["cell"]) != protocol_of(episodes, protocol["seed"]):
+        yield f"plays {episodes} episodes in {protocol['environments']} environments, unlike others"
+
+
+OF_EVERY: Mapping[str, Check] = {
+    "name": _name,
+    "content": _content,
+    "cell": _cell,
+    "versions": _versions,
+    "plugins": _plugins,
+    "settings": _settings,
+}
+OF_RESULTS: Mapping[str, Check] = {
+    "summary": _summary,
+    "key": _key,
+    "measured": _measured,
+    "copies": _copies,
+    "levels": _levels,
+    "returns": _returns,
+    "report": _report,
+    "budget": _budget,
+    "bytes": _bytes,
+    "displacement": _displacement,
+    "findings": _findings,
+    "dataset": _dataset,
+    "expert": _expert,
+    "selection": _selection,
+}
+NOTES: Mapping[str, Check] = {
+    "git": _git_note,
+    "dataset": _dataset_note,
+    "levels": _levels_note,
+    "seeds": _seeds_note,
+    "settings": _settings_note,
+    "copies": _copies_note,
+}

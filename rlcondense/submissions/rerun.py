@@ -1,0 +1,259 @@
+"""Computing published cells again: what a record that agrees with itself is found out by."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import exp, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rlcondense import catalogue
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.errors import CorruptArtifact, RLCondenseError
+from rlcondense.make import load_dataset
+from rlcondense.records.cell import Cell
+from rlcondense.records.reading import read_record, source_of
+from rlcondense.records.schema import Record
+from rlcondense.records.store import MemoryStore
+from rlcondense.running.runner import run_cell
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.provenance import resolve_device
+from rlcondense.submissions.content import MADE_ELSEWHERE
+from rlcondense.submissions.verification import Outline, Rerun, Verification
+from rlcondense.tasks.base import SPLITS
+from rlcondense.text import one_line
+
+Array = npt.NDArray[np.float64]
+
+STANDARD_ERRORS = 4
+FEWEST_LEVELS = 20  # whose variance says something
+FEW, FEW_SHARE = 3, 0.02  # episodes that may go another way whatever their variance
+MOST_SHOWN = 60  # characters of what differs
+SAME_MACHINE = ("cpu", "gpu", "os", "python")
+
+
+class _Given(MemoryStore):
+    """Results in memory, with a condensed dataset that is taken whatever it was made from."""
+
+    def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
+        data, _ = self._kept.get(condensation_id, (None, ""))
+        return data
+
+
+def rerun(
+    path: Path,
+    found: Verification,
+    number: int,
+    *,
+    seed: int | None = None,
+    among: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> Verification:
+    """Compute some of the finished cells again and compare.
+
+    A cell's condensed dataset is taken from the results folder if it lies there; otherwise it is
+    condensed again. If everything that the record says it was made with is the same here (its key
+    and the machine), each return must be the same. Otherwise what differs is named, as many
+    transitions must be kept, and the returns are compared level by level; see `compare`.
+
+    Args:
+        path: where the records lie.
+        found: what is known of them.
+        number: how many cells.
+        seed: of the choice; by default another one each time.
+        among: content hashes by cell id of a published leaderboard; what is new or differs from it
+            is chosen first, and of that what is installed.
+        progress: told how far a cell is.
+
+    Returns:
+        The verification, with what came of it. A cell that fails here is a finding; one whose
+        parts are not installed is not, but then fewer cells were computed than were to be.
+    """
+    done = [o for _, o in sorted(found.outlines.items()) if o.status == "done"]
+    can = [o for o in done if not o.cell.method["id"].startswith(MADE_ELSEWHERE)]
+    random.Random(seed).shuffle(can)
+    can.sort(key=lambda o: not _is_here(o.cell))
+    if among is not None:
+        can.sort(key=lambda o: among.get(o.cell.id) == o.content_sha256)
+    condensed = source_of(path).condensed
+    reruns = [_rerun(outline, condensed, progress) for outline in can[:number]]
+    return found.with_reruns(reruns, min(number, len(done)))
+
+
+def _is_here(cell: Cell) -> bool:
+    """Whether everything that a cell names is installed."""
+    names = [("tasks", cell.task), ("datasets", cell.dataset)]
+    if cell.learner is not None:
+        names += [("methods", cell.method["id"]), ("learners", cell.learner["id"])]
+    return all(name in catalogue.entries(group) for group, name in names)
+
+
+def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Rerun:
+    record, cell = read_record(outline.path), outline.cell
+    threads = min(int(record["environment"]["threads"]), os.cpu_count() or 1)
+    kept = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
+
+    def dataset(name: str) -> Any:  # none, for a policy that needs none
+        return load_dataset(name, progress=progress) if name else None
+
+    try:
+        device = resolve_device("auto" if record["environment"]["device"] == "cuda" else "cpu")
+        with _threads(threads):
+            computed, _ = run_cell(
+                cell,
+                dataset=dataset,
+                store=_Given(kept),
+                device=device,
+                threads=threads,
+                progress=progress,
+            )
+    except RLCondenseError as error:
+        computed = {"status": "failed", "reason": str(error)}
+    if computed["status"] == "not-installed":
+        text = f"cannot be computed here: {computed['reason']}"
+        return Rerun(outline.path.name, cell.id, None, text)
+    if computed["status"] != "done":
+        text = f"computed again, it is {computed['status']}: {computed['reason']}"
+        return Rerun(outline.path.name, cell.id, False, text)
+    from_artifact = " from its condensed dataset" if kept else ""
+    agrees, text = compare(record, computed)
+    return Rerun(outline.path.name, cell.id, agrees, f"computed again{from_artifact}: {text}")
+
+
+def _artifact(condensed: Path | None, name: str) -> dict[str, tuple[CondensedDataset, str]]:
+    if condensed is None or not (condensed / name).is_dir():
+        return {}
+    try:
+        return {name: (load_condensed(condensed / name), "")}
+    except CorruptArtifact:
+        return {}
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compare(record: Record, computed: Record) -> tuple[bool, str]:
+    """Whether two records of a cell agree, and how they compare.
+
+    Made with the same on the same kind of machine, each return must be the same. Otherwise every
+    error comes from what was computed here, since a forger can write what variance he likes:
+
+    - The mean over levels of the paired differences may be four standard errors. With several
+      seeds its variance is twice, since both records have it, the larger of that of the seeds'
+      means over the number of seeds and that within levels; with one, that of the levels' means.
+    - The variance of the levels' means must be like that here, within four standard errors of its
+      logarithm.
+
+    A split is not judged by these where but one episode in fifty, and no more than three, differ:
+    policies that all but never fail have no variance to tell an error by.
+
+    Args:
+        record: as told.
+        computed: as computed again.
+    """
+    sizes = [one.get("report", {}).get("size") for one in (record, computed)]
+    if sizes[0] != sizes[1]:
+        return False, f"it kept {sizes[0]} transitions, and {sizes[1]} here"
+    if all(record[name] == computed[name] for name in ("returns", "lengths")):
+        return True, "each return is the same"
+    if is_same_making(record, computed):
+        return False, f"made with the same, and the returns differ: {_means(record, computed)}"
+    why = f"not compared return by return, since made with {_other_making(record, computed)}"
+    told, here = _returns(record), _returns(computed)
+    differing = [split for split in SPLITS if not _is_but_for_few(told[split], here[split])]
+    apart = [split for split in differing if not _near(told[split], here[split])]
+    if apart:
+        return False, (
+            f"{' and '.join(apart)} means lie more than {STANDARD_ERRORS} standard errors "
+            f"apart: {_means(record, computed)}; {why}"
+        )
+    unlike = [split for split in differing if not _spread_alike(told[split], here[split])]
+    if unlike:
+        spreads = [f"{told[s].mean(0).std():.3g} told, {here[s].mean(0).std():.3g}" for s in unlike]
+        return False, (
+            f"{' and '.join(unlike)} returns vary between levels by another standard deviation: "
+            f"{' and '.join(spreads)} here; {why}"
+        )
+    return True, f"within {STANDARD_ERRORS} standard errors: {_means(record, computed)}; {why}"
+
+
+def is_same_making(a: Record, b: Record) -> bool:
+    """Whether two records were made with the same things on the same kind of machine."""
+    return not list(_differences(a, b))
+
+
+def _other_making(record: Record, computed: Record) -> str:
+    """What two records were made with that is not the same, in words."""
+    return ", ".join(
+        f"another {name} ({one_line(str(told))[:MOST_SHOWN]}, here {str(here)[:MOST_SHOWN]})"
+        for name, told, here in _differences(record, computed)
+    )
+
+
+def _differences(a: Record, b: Record) -> Iterator[tuple[str, Any, Any]]:
+    for part, names in (("environment", SAME_MACHINE), ("key", sorted({*a["key"], *b["key"]}))):
+        for name in names:
+            told, here = a[part].get(name), b[part].get(name)
+            if told != here:
+                yield name, told, here
+
+
+def _returns(record: Record) -> dict[str, Array]:
+    """`(seeds, levels)` by split."""
+    return {split: np.asarray(record["returns"][split], np.float64) for split in SPLITS}
+
+
+def _is_but_for_few(told: Array, here: Array) -> bool:
+    return bool((told != here).sum() <= min(FEW, told.size * FEW_SHARE))
+
+
+def _near(told: Array, here: Array) -> bool:
+    """Whether told returns lie as near to computed ones as computing again can miss."""
+    paired = told.mean(0) - here.mean(0)  # of each level
+    return bool(abs(paired.mean()) <= STANDARD_ERRORS * sqrt(2 * _variance(here)) + 1e-9)
+
+
+def _variance(returns: Array) -> float:
+    """Of the mean of `(seeds, levels)` returns, were they computed again on the same levels."""
+    seeds, levels = returns.shape
+    if seeds > 1:
+        within = returns.var(0, ddof=1).sum() / (seeds * levels**2)
+        return float(max(returns.mean(1).var(ddof=1) / seeds, within))
+    return float(returns.var(ddof=1) / levels) if levels > 1 else 0.0
+
+
+def _spread_alike(told: Array, here: Array) -> bool:
+    """Whether the variance between levels of told returns is like that of computed ones."""
+    levels = told.shape[1]
+    if levels < FEWEST_LEVELS:
+        return True
+    means = here.mean(0) - here.mean()
+    variance = float((means**2).mean())
+    if variance == 0:
+        return float(told.mean(0).var()) == 0
+    # Of the logarithm of a sample's variance; at least that of normal samples.
+    error = sqrt(2 * max((means**4).mean() / variance**2 - 1, 2.0) / levels)
+    ratio = float(told.mean(0).var()) / variance
+    bound = exp(STANDARD_ERRORS * error)
+    return 1 / bound <= ratio <= bound
+
+
+def _means(a: Record, b: Record) -> str:
+    return ", ".join(
+        f"{split} {np.mean(a['returns'][split]):.3f} told, {np.mean(b['returns'][split]):.3f} here"
+        for split in SPLITS
+    )

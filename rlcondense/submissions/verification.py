@@ -1,0 +1,544 @@
+"""Whether records can be believed: each by itself, beside others, and beside what is published.
+
+A forger whose record agrees with itself, its catalogue and its game is found by computing it again
+and by nothing else; see `rlcondense.submissions.rerun`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import Refused, canonical_json, read_bounded
+from rlcondense.records.cell import Cell
+from rlcondense.records.reading import (
+    PICTURES,
+    Source,
+    read_index,
+    read_record,
+    source_of,
+)
+from rlcondense.records.schema import Record, misshapen
+from rlcondense.records.store import content_sha256, costs_sha256
+from rlcondense.references import POLICIES
+from rlcondense.reporting.derived import changed_pictures, listed, look_beside
+from rlcondense.reporting.pictures import wrong_pictures
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.submissions.content import (
+    CHANCE,
+    DIFFERENT,
+    Known,
+    known_here,
+    problems,
+    remarks,
+)
+from rlcondense.text import one_line, shown
+from rlcondense.validation import check_rows
+
+PUBLISHABLE = ("done", "skipped")
+UNEQUAL = {
+    "levels": "its levels are not those of {}, which is of the same protocol",
+    "dataset": "its data are not those of {}, which names the same dataset: key.dataset_sha256",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to say of a record.
+
+    Attributes:
+        file: its name.
+        cell: the id of its cell, as far as the file says so.
+        check: what was looked at.
+        text: what there is to say, in one line.
+    """
+
+    file: str
+    cell: str
+    check: str
+    text: str
+
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.file}: {self.check}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Of a record what is needed beside its checks.
+
+    Attributes:
+        path: of its file.
+        cell: what it is of.
+        status: `done`, `failed`, `skipped` or `not-installed`.
+        content_sha256: as computed, not as told.
+        costs_sha256: of what the clock measured.
+        means: mean returns by split, if it is done.
+        collapsed: whether its policies are greedy and all did the very same, or their episodes went
+            one of a few ways.
+    """
+
+    path: Path
+    cell: Cell
+    status: str
+    content_sha256: str
+    costs_sha256: str
+    means: Mapping[str, float]
+    collapsed: bool = False
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A cell that was computed again.
+
+    Attributes:
+        file: of its record.
+        cell: its id.
+        agrees: whether the numbers do; None if it could not be computed.
+        text: how they compare, in one line.
+    """
+
+    file: str
+    cell: str
+    agrees: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a folder of records.
+
+    Attributes:
+        findings: what is wrong.
+        notes: what is worth knowing, and nothing wrong.
+        files: how many were looked at.
+        outlines: of the records whose form is right, by cell id.
+        reruns: of the cells that were computed again; None if none were to be.
+        wanted: how many were to be.
+    """
+
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    files: int
+    outlines: Mapping[str, Outline]
+    reruns: tuple[Rerun, ...] | None = None
+    wanted: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many cells were computed again as were to be."""
+        return sum(rerun.agrees is not None for rerun in self.reruns or ()) >= self.wanted
+
+    def with_reruns(self, reruns: Iterable[Rerun], wanted: int) -> Verification:
+        """The same with cells that were computed again; one that does not agree is a finding.
+
+        Args:
+            reruns: what came of each.
+            wanted: how many were to be.
+        """
+        reruns = tuple(reruns)
+        bad = [Finding(r.file, r.cell, "rerun", r.text) for r in reruns if r.agrees is False]
+        return replace(self, findings=(*self.findings, *bad), reruns=reruns, wanted=wanted)
+
+    def summary(self) -> str:
+        """The last line that `leaderboard verify` prints."""
+        wrong = len({finding.file for finding in self.findings})
+        said = "nothing wrong" if not wrong else f"something is wrong with {_files(wrong)}"
+        return f"{_count(self.files, 'record')}: {said}; {self._rerun_summary()}"
+
+    def _rerun_summary(self) -> str:
+        if self.reruns is None:
+            return "not re-run (--rerun N computes some again)"
+        agree = sum(rerun.agrees is True for rerun in self.reruns)
+        computed = sum(rerun.agrees is not None for rerun in self.reruns)
+        short = "" if self.is_complete else f"{computed} of {self.wanted} could be: "
+        told = f"{computed} computed again, {agree} of them agree" if computed else "none re-run"
+        return short + told
+
+    def to_json(self) -> dict[str, Any]:
+        """As `leaderboard verify --json` prints it."""
+        return {
+            "records": self.files,
+            "ok": self.ok,
+            "findings": [asdict(finding) for finding in self.findings],
+            "notes": [asdict(note) for note in self.notes],
+            "complete": self.is_complete,
+            "reruns": None if self.reruns is None else [asdict(rerun) for rerun in self.reruns],
+        }
+
+
+@dataclass
+class _Seen:
+    """What is gathered while records are read one after the other."""
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    outlines: dict[str, Outline] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    # What must be the same in all records of a place, by check and place: what it is, and in which.
+    alike: dict[tuple[str, str], dict[str, list[Outline]]] = field(default_factory=dict)
+    # By a hash of returns and lengths: whose they are.
+    results: dict[str, list[Outline]] = field(default_factory=dict)
+    # Files that others are held against, and that are not judged themselves.
+    published: set[Path] = field(default_factory=set)
+    condensations: set[str] = field(default_factory=set)
+    artifacts: dict[str, CondensedDataset | str | None] = field(default_factory=dict)
+
+
+def verify(
+    path: Path,
+    *,
+    against: Path | None = None,
+    beside: Path | None = None,
+    progress: Progress = silent,
+) -> Verification:
+    """Check the records in a folder, without computing any of them again.
+
+    Args:
+        path: a leaderboard, a results folder, a folder of records, or one record.
+        against: a leaderboard whose records must be there unchanged.
+        beside: a folder of published records that these are to stand beside, unless they are of
+            the same cells: levels and data must be the same, and episodes must not.
+        progress: told the files read.
+
+    Raises:
+        BadConfig: there are no records at one of the paths.
+    """
+    source, known, seen = source_of(path), known_here(), _Seen()
+    files = list(source.files())
+    for number, (file, refusal) in enumerate(files):
+        progress("verify", number, len(files))
+        if refusal:
+            seen.findings.append(Finding(shown(file.name)[1:-1], "", "file", refusal))
+        else:
+            _verify_file(file, source, known, seen)
+    progress("verify", len(files), len(files))
+    if beside is not None:
+        _gather_published(beside, seen)
+    seen.findings += _unequal(seen)
+    for finding, is_wrong in _equal_results(seen, known):
+        (seen.findings if is_wrong else seen.notes).append(finding)
+    if source.index is not None:
+        seen.findings += _drift(source.index, seen)
+        for name, text in wrong_pictures(source.root / PICTURES, seen.condensations):
+            seen.findings.append(Finding(name, "", "picture", text))
+        wrong, others = look_beside(source.root, against)
+        seen.findings += [Finding(one_line(name), "", "file", text) for name, text in wrong]
+        if others:
+            seen.notes.append(Finding(listed(others), "", "file", "not looked at"))
+    elif others := _unread(source):
+        seen.notes.append(Finding(listed(others), "", "file", "not looked at"))
+    if against is not None:
+        seen.findings += _changes(against, source.root, seen)
+    return Verification(tuple(seen.findings), tuple(seen.notes), len(files), seen.outlines)
+
+
+def _verify_file(file: Path, source: Source, known: Known, seen: _Seen) -> None:
+    name = shown(file.name)[1:-1]
+    seen.names.append(file.stem)
+    try:
+        record = read_record(file)
+    except Refused as error:
+        seen.findings.append(Finding(name, "", "file", str(error)))
+        return
+    told = record.get("cell_id")
+    cell_id = shown(told, 16)[1:-1] if isinstance(told, str) else ""
+    found = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
+    seen.findings += found
+    if any(finding.check == "schema" for finding in found):
+        return
+    seen.notes += [Finding(name, cell_id, *remark) for remark in remarks(record, known)]
+    seen.condensations.add(Cell.from_json(record["cell"]).condensation_id)
+    status = record["status"]
+    if status not in PUBLISHABLE:
+        where = seen.notes if source.index is None else seen.findings
+        where.append(Finding(name, cell_id, "status", f"is {status}, which is not published"))
+    if not found:
+        outline = _outline(file, record)
+        seen.outlines[outline.cell.id] = outline
+        if status == "done":
+            _gather(outline, record, seen)
+            for text in _artifact_problems(outline.cell, record, source, known, seen):
+                seen.findings.append(Finding(name, cell_id, "artifact", text))
+
+
+def _outline(file: Path, record: Record) -> Outline:
+    done = record["status"] == "done"
+    means = {k: float(np.mean(rows)) for k, rows in record["returns"].items()} if done else {}
+    return Outline(
+        path=file,
+        cell=Cell.from_json(record["cell"]),
+        status=record["status"],
+        content_sha256=content_sha256(record),
+        costs_sha256=costs_sha256(record),
+        means=means,
+        collapsed=done and _is_collapsed(record),
+    )
+
+
+def _is_collapsed(record: Record) -> bool:
+    """Whether greedy policies all did the same, or whatever was done went one of a few ways."""
+    names = ("returns", "lengths")
+    splits = [rows for name in names for rows in record[name].values()]
+    same = all(row == rows[0] for rows in splits for row in rows)
+    played = list(zip(*(np.ravel(record[n]["heldout"]).tolist() for n in names), strict=True))
+    few_ways = len(set(played)) < DIFFERENT and len(played) >= CHANCE
+    return (same and record["action_selection"] == "greedy") or few_ways
+
+
+def _gather_published(folder: Path, seen: _Seen) -> None:
+    for file, refusal in source_of(folder).files():
+        with suppress(Refused):
+            record = read_record(file) if not refusal else {}
+            if misshapen(record) or record["status"] != "done":
+                continue
+            outline = _outline(file, record)
+            if outline.cell.id not in seen.outlines:
+                seen.published.add(file)
+                _gather(outline, record, seen)
+
+
+def _gather(outline: Outline, record: Record, seen: _Seen) -> None:
+    cell, data = outline.cell, record["key"].get("dataset_sha256")
+    place = f"{cell.task} {canonical_json(cell.evaluation)}"
+    told = {("levels", place): record["level_seeds"]}
+    if cell.dataset and data is not None:
+        told["dataset", cell.dataset] = data
+    for where, what in told.items():
+        seen.alike.setdefault(where, {}).setdefault(_hash(what), []).append(outline)
+    rows = [rows for name in ("returns", "lengths") for _, rows in sorted(record[name].items())]
+    numbers = _hash([cell.task, np.asarray(rows, np.float64).tolist()])  # 3 and 3.0 are the same
+    seen.results.setdefault(numbers, []).append(outline)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _unequal(seen: _Seen) -> Iterator[Finding]:
+    """What must be the same and is not; where that is not known, most or the published are right.
+
+    Rows of one task and protocol play the same levels, and a dataset's id stands for one dataset.
+    """
+
+    def weight(outlines: list[Outline]) -> tuple[bool, int]:
+        return any(o.path in seen.published for o in outlines), len(outlines)
+
+    for (check, _), told in seen.alike.items():
+        usual = max(told.values(), key=weight)
+        for others in told.values():
+            if others is not usual:
+                text = UNEQUAL[check].format(_file_name(usual[0]))
+                new = [other for other in others if other.path not in seen.published]
+                yield from (Finding(_file_name(o), o.cell.id, check, text) for o in new)
+
+
+def _file_name(outline: Outline) -> str:
+    return shown(outline.path.name)[1:-1]
+
+
+def _equal_results(seen: _Seen, known: Known) -> Iterator[tuple[Finding, bool]]:
+    """Other cells with the very same episodes, and whether that is wrong.
+
+    Most reference policies look at no dataset, presets are methods with settings,
+    and somebody's condensed dataset may be one of ours: these legitimately agree.
+    """
+    for outlines in seen.results.values():
+        first, *others = in_order = sorted(outlines, key=lambda o: o.path not in seen.published)
+        for number, other in enumerate(others, start=1):
+            if other.path in seen.published:
+                continue
+            name, twin = _file_name(other), _twin(other, in_order[:number])
+            if twin is not None:
+                for text, is_wrong in _copied(twin, other, known):
+                    yield Finding(name, other.cell.id, "duplicate", text), is_wrong
+            elif not _may_agree(first.cell, other.cell):
+                text = f"its episodes are exactly those of {_file_name(first)} ({first.cell})"
+                yield Finding(name, other.cell.id, "duplicate", text), _is_copy(first, other, known)
+
+
+def _twin(outline: Outline, others: Iterable[Outline]) -> Outline | None:
+    """One whose cell is another in nothing but the condensation seed."""
+    wanted = {**outline.cell.to_json(), "condensation_seed": None}
+    cells = ((o, {**o.cell.to_json(), "condensation_seed": None}) for o in others)
+    return next((o for o, cell in cells if cell == wanted), None)
+
+
+def _copied(twin: Outline, outline: Outline, known: Known) -> Iterator[tuple[str, bool]]:
+    """What is to be said of the very same episodes in the cell of another seed."""
+    seed, method = twin.cell.condensation_seed, outline.cell.method["id"]
+    if seed == outline.cell.condensation_seed:
+        yield f"its cell is that of {_file_name(twin)}, written in another way", True
+    elif not known.is_deterministic(method.removeprefix("condensed:")):
+        text = f"its episodes are exactly those of {_file_name(twin)}, condensed with seed {seed}"
+        # Policies that have all learned to do one thing do it whatever the seed.
+        yield text, not (twin.collapsed and outline.collapsed)
+
+
+def _may_agree(a: Cell, b: Cell) -> bool:
+    """Whether two cells are one thing under two names, of which nothing need be said."""
+    return a.is_policy and b.is_policy and a.method == b.method
+
+
+def _is_copy(a: Outline, b: Outline, known: Known) -> bool:
+    """Whether two methods cannot both have had the very same episodes.
+
+    Policies that have all learned to do one thing can, and so can reference policies, settings of
+    one method, a method and another name of it in the catalogue, and what is evaluated again from
+    its folder.
+    """
+    are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
+    if are_references or (a.collapsed and b.collapsed):
+        return False
+    methods = [_maker(outline.cell, known) for outline in (a, b)]
+    cells = [outline.cell for outline in (a, b)]
+    again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
+    return methods[0] != methods[1] and not again
+
+
+def _maker(cell: Cell, known: Known) -> str:
+    """What a cell's method is, whatever it is called: its class, or else its id."""
+    name = str(cell.method["id"]).removeprefix("condensed:")
+    entry = known.entries["methods"].get(name)
+    return name if entry is None else entry.entry_point
+
+
+def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:
+    """What is not as a leaderboard's own index pins it."""
+    try:
+        told = read_index(index)
+        pins, costs = told.records, told.costs
+    except Refused as error:
+        yield Finding(index.name, "", "index", str(error))
+        return
+    for cell_id in sorted(pins.keys() - set(seen.names)):
+        yield Finding(index.name, cell_id, "index", f"record {cell_id} is pinned, and missing")
+    for cell_id, outline in seen.outlines.items():
+        if cell_id not in pins:
+            text = f"is not pinned in {index.name} ('rlcondense leaderboard add' does that)"
+            yield Finding(outline.path.name, cell_id, "index", text)
+        elif pins[cell_id] != outline.content_sha256:
+            text = f"has changed since it was pinned in {index.name}"
+            yield Finding(outline.path.name, cell_id, "index", text)
+        elif costs.get(cell_id, outline.costs_sha256) != outline.costs_sha256:
+            text = f"its timings or memory have changed since they were pinned in {index.name}"
+            yield Finding(outline.path.name, cell_id, "index", text)
+
+
+def _changes(against: Path, here: Path, seen: _Seen) -> Iterator[Finding]:
+    """What of a published leaderboard is changed or missing."""
+    source = source_of(against)
+    if source.index is None:
+        raise BadConfig(f"{str(against)!r} is no leaderboard to compare with")
+    try:
+        pins = read_index(source.index).records
+    except Refused as error:
+        raise BadConfig(f"{source.index} {error}") from error
+    for cell_id, pin in pins.items():
+        outline = seen.outlines.get(cell_id)
+        if outline is None and cell_id not in seen.names:
+            text = f"record {cell_id} is published in {against}, and missing here"
+            yield Finding(f"{cell_id}.json", cell_id, "published", text)
+        elif outline is not None and outline.content_sha256 != pin:
+            text = f"differs from what is published in {against}"
+            yield Finding(outline.path.name, cell_id, "published", text)
+        elif outline is not None and (text := _unlike_published(outline, source)):
+            yield Finding(outline.path.name, cell_id, "published", f"{text} in {against}")
+    for name, text in changed_pictures(against, here):
+        yield Finding(one_line(name), "", "published", f"{text}, unlike in {against}")
+
+
+def _unlike_published(outline: Outline, published: Source) -> str:
+    """How the file of a record with the same content differs from the published one."""
+    path = published.records / f"{outline.cell.id}.json"
+    try:
+        if read_bounded(path) == read_bounded(outline.path):
+            return ""
+        if costs_sha256(read_record(path)) == outline.costs_sha256:
+            return "is written in another way than what is published"
+    except Refused as error:
+        return f"cannot be compared, since its file {error}"
+    return "its timings or memory differ from what is published"
+
+
+def _artifact_problems(
+    cell: Cell, record: Record, source: Source, known: Known, seen: _Seen
+) -> Iterator[str]:
+    """What is wrong with the condensed dataset that lies beside a record, if it does."""
+    if source.condensed is None or cell.budget is None:
+        return
+    name = cell.condensation_id
+    if name not in seen.artifacts:
+        seen.artifacts[name] = _artifact(source.condensed / name)
+    data = seen.artifacts[name]
+    if isinstance(data, str):
+        yield data
+    elif data is not None:
+        yield from _unlike(data, cell, record, known)
+
+
+def _artifact(folder: Path) -> CondensedDataset | str | None:
+    """A condensed dataset, what is wrong with its files, or None if there are none."""
+    if not folder.is_dir():
+        return None
+    try:
+        return load_condensed(folder)
+    except CorruptArtifact as error:
+        return shown(str(error), 200)[1:-1]
+
+
+def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: Known) -> Iterator[str]:
+    report = record["report"]
+    if len(data) != report["size"] or data.label_kind != report["label_kind"]:
+        yield (
+            f"condensed/{cell.condensation_id} has {len(data)} rows and {data.label_kind} labels, "
+            f"the report {report['size']} and {report['label_kind']}"
+        )
+    made = data.report.to_json() if data.report else {}
+    for name in ("method", "config", "seed", "dataset_sha256"):
+        if name in report and made.get(name) != report[name]:
+            yield f"condensed/{cell.condensation_id} was made with another {name} than it says"
+    task = known.task(cell.task)
+    if task is None:
+        return
+    try:
+        check_rows(data.arrays(), task, "the condensed dataset")
+    except CorruptArtifact as error:
+        yield str(error)
+    if data.level_seeds is not None:
+        outside = [int(s) for s in np.unique(data.level_seeds) if int(s) not in task.splits["seen"]]
+        if outside:
+            yield (
+                f"condensed/{cell.condensation_id} holds frames of level {outside[0]}, "
+                "which is no seen level"
+            )
+
+
+def _unread(source: Source) -> list[str]:
+    """What lies in a results folder beside its records, and is no condensed dataset of theirs."""
+    if source.condensed is None:
+        return []
+    looked_at = (source.records.name, source.condensed.name)
+    paths = [path for path in sorted(source.root.iterdir()) if path.name not in looked_at]
+    return [path.name for path in paths if not path.is_dir() or any(path.iterdir())]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _files(number: int) -> str:
+    return _count(number, "file")

@@ -1,0 +1,245 @@
+"""Training an expert from its task's name to the weights and card that are shipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense import catalogue
+from rlcondense.config import make_config
+from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.experts.shipped import (
+    find_expert,
+    float16_weights,
+    load_expert,
+    load_newest,
+    save_expert,
+)
+from rlcondense.files import slug
+from rlcondense.make import make_task, suited
+from rlcondense.networks import ANY_OPTION, PolicyNetwork
+from rlcondense.policies import NetworkPolicies, network_from_arrays
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.provenance import describe, resolve_device
+from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.training.distil import ON_GPU, DistilConfig, Distiller
+from rlcondense.training.ppo import PPOConfig, Trainer
+from rlcondense.training.runs import Trained
+
+GREEDY_SHARE = 5  # policies that act greedily get stuck, and then play every step there is
+
+
+def train_expert(
+    task: str,
+    settings: Mapping[str, str],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    restart: bool = False,
+    episodes: int = 500,
+    device: str = "auto",
+    command: str = "",
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Any]]:
+    """Train, evaluate on both splits, and write float16 weights and their card.
+
+    Args:
+        task: id or alias.
+        settings: of `PPOConfig`, over those that suit the task.
+        out: folder of checkpoint, log, weights and card.
+        resume: go on from the folder's checkpoint.
+        restart: begin anew where there is a checkpoint.
+        episodes: of the evaluation, on each split.
+        device: `auto`, `cpu` or `cuda`.
+        command: what the user typed, for the card.
+        progress: told the steps done.
+
+    Returns:
+        The weights' path, and the card.
+    """
+    made, device = make_task(task), resolve_device(device)
+    protocol_of(episodes)
+    threads = os.cpu_count() or 1
+    # On a GPU one half of the environments steps while the policy computes for the other.
+    of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
+    of_task = _suited_to(made, settings.get("network"))
+    config = make_config(PPOConfig, {**of_gpu, **of_task, **settings}, "the trainer")
+    out = out or Path("results", "experts", slug(made.id))
+    trainer = Trainer(
+        made, config, out, device=device, resume=resume, restart=restart, num_threads=threads
+    )
+    trained = trainer.train(progress)
+    card = {"command": command, "algorithm": "PPO (Schulman et al. 2017)"}
+    return _ship(trained, made, config, card, out, episodes, device, progress)
+
+
+def distil_expert(
+    task: str,
+    teacher: str,
+    settings: Mapping[str, str],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    restart: bool = False,
+    episodes: int = 500,
+    device: str = "auto",
+    command: str = "",
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Any]]:
+    """Distil a teacher that sees another picture, evaluate, and write float16 weights and card.
+
+    Args:
+        task: id or alias of what the student plays.
+        teacher: an expert's id, a task's alias, or a folder; its card names its own task.
+        settings: of `DistilConfig`, over those that suit the device and the task.
+        out: folder of checkpoint, log, weights and card.
+        resume: go on from the folder's checkpoint.
+        restart: begin anew where there is a checkpoint.
+        episodes: of the evaluation, on each split.
+        device: `auto`, `cpu` or `cuda`.
+        command: what the user typed, for the card.
+        progress: told the steps done.
+
+    Returns:
+        The weights' path, and the card.
+    """
+    made, device = make_task(task), resolve_device(device)
+    protocol_of(episodes)
+    expert = find_expert(teacher)
+    of_gpu = ON_GPU if device == "cuda" else {}
+    of_task = suited(DistilConfig, made)
+    config = make_config(DistilConfig, {**of_gpu, **of_task, **settings}, "distillation")
+    out = out or Path("results", "distilled", slug(made.id))
+    distiller = Distiller(
+        made,
+        expert,
+        make_task(expert.card["task"]),
+        config,
+        out,
+        device=device,
+        resume=resume,
+        restart=restart,
+        num_threads=os.cpu_count() or 1,
+    )
+    trained = distiller.train(progress)
+    card = {
+        "command": command,
+        "algorithm": "DAgger with soft labels (Ross et al. 2011)",
+        "teacher": expert.id,
+        "teacher_sha256": expert.sha256,
+    }
+    return _ship(trained, made, config, card, out, episodes, device, progress)
+
+
+def _ship(
+    trained: Trained,
+    task: Task,
+    config: PPOConfig | DistilConfig,
+    card: dict[str, Any],
+    out: Path,
+    episodes: int,
+    device: str,
+    progress: Progress,
+) -> tuple[Path, dict[str, Any]]:
+    """Evaluate what a run came to, and write it with a card that says so."""
+    # What is evaluated is what is shipped: the weights after rounding to float16.
+    shipped = network_from_arrays(trained.network.spec, float16_weights(trained.network), "")
+    environment = describe(device, os.cpu_count() or 1)
+    card = {
+        **card,
+        "steps": trained.steps,
+        "seed": config.seed,
+        "config": asdict(config),
+        "seconds": round(trained.seconds),
+        "environment": {k: v for k, v in environment.items() if k != "git"},
+        **measure_policy(shipped, task, episodes, device, progress),
+    }
+    return save_expert(task.id, trained.network, card, out), card
+
+
+def evaluate_expert(
+    task: str,
+    *,
+    folder: Path | None = None,
+    episodes: int = 500,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure an expert's returns and how broad its distributions are; see `measure_policy`.
+
+    Args:
+        task: id or alias.
+        folder: where the weights lie; the shipped ones by default.
+        episodes: on each split.
+        device: `auto`, `cpu` or `cuda`.
+        progress: told the episodes played.
+    """
+    made = make_task(task)
+    expert = load_newest(made.id) if folder is None else load_expert(made.id, folder)
+    return measure_policy(expert.network, made, episodes, resolve_device(device), progress)
+
+
+def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
+    """The catalogue's settings for a task, without those of a network that is not `network`."""
+    told = catalogue.find("tasks", task.id).facts.get("training", {})
+    settings = {**suited(PPOConfig, task), **told}
+    if network in (None, settings.get("network", PPOConfig.network)):
+        return settings
+    return {name: value for name, value in settings.items() if name not in ANY_OPTION}
+
+
+def measure_policy(
+    network: PolicyNetwork, task: Task, episodes: int, device: str, progress: Progress = silent
+) -> dict[str, Any]:
+    """Measure what a card says of a policy.
+
+    Args:
+        network: the policy.
+        task: where it plays.
+        episodes: on each split.
+        device: `cpu` or `cuda`.
+        progress: told the episodes played.
+
+    Returns:
+        `returns` of sampled actions, by split: mean, standard error over episodes and their number.
+        Of discrete actions also `greedy`, the same of the likeliest actions, in a fifth of the
+        episodes; and `entropy`, in nats, of the distributions in the seen levels' sampled episodes.
+    """
+    sampling = _Watched([network], [0], device=device, space=task.action_space)
+    out: dict[str, Any] = {"returns": {}}
+    for split in SPLITS:
+        out["returns"][split] = _estimate(sampling, task, split, episodes, progress)
+        if split == "seen" and sampling.rows:
+            out["entropy"] = round(sampling.entropy / sampling.rows, 4)
+    if network.spec.head == "categorical":
+        greedy = NetworkPolicies([network], [0], device=device, action_selection="greedy")
+        fewer = max(1, episodes // GREEDY_SHARE)
+        out["greedy"] = {s: _estimate(greedy, task, s, fewer, progress) for s in SPLITS}
+    return out
+
+
+def _estimate(
+    policies: NetworkPolicies, task: Task, split: str, episodes: int, progress: Progress
+) -> dict[str, Any]:
+    protocol, threads = protocol_of(episodes), os.cpu_count() or 1
+    scores = evaluate(
+        policies, task, split, protocol=protocol, num_threads=threads, progress=progress
+    )
+    return scores.estimate().to_json()
+
+
+class _Watched(NetworkPolicies):
+    """Policies that add up the entropy of the distributions they act by."""
+
+    entropy, rows = 0.0, 0
+
+    def action_probs(self, observations: Any, policy_index: Any) -> Any:
+        probs = super().action_probs(observations, policy_index)
+        self.entropy -= float((probs * np.log(np.maximum(probs, 1e-12))).sum())
+        self.rows += len(probs)
+        return probs

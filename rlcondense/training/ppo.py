@@ -1,0 +1,583 @@
+"""Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347).
+
+Hyper-parameters and reward normalisation follow Cobbe et al. (2020, arXiv 1912.01588), appendix D,
+who train on Procgen; what suits a task of vectors better is in the catalogue, with the task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
+
+from rlcondense.cloning import gaussian_losses
+from rlcondense.config import check_positive
+from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
+from rlcondense.experts.shipped import SNAPSHOTS, save_weights
+from rlcondense.files import write_arrays
+from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
+from rlcondense.networks import (
+    Impala,
+    NetworkSpec,
+    PolicyNetwork,
+    check_network,
+    given_options,
+)
+from rlcondense.policies import head_of
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
+from rlcondense.training import runs
+from rlcondense.training.runs import CHECKPOINT, Trained
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of the trainer; the defaults are those of Cobbe et al. (2020).
+
+    Attributes:
+        network: one of `networks.ENCODERS`; `mlp` for vectors.
+        width: of `impala` (so many times its channels) or `mlp` (units a layer).
+        depth: hidden layers of `mlp`.
+        activation: of `mlp`, `relu` or `tanh`.
+        steps: environment steps in all.
+        num_envs: parallel environments.
+        env_groups: the environments in so many groups that take turns: one steps on its threads
+            while the policy computes for another. 2 on a GPU, 1 where both want the same cores.
+        rollout_length: steps of each environment between updates.
+        epochs: passes over each rollout.
+        minibatches: minibatches of each pass.
+        learning_rate: of Adam.
+        anneal: lower the learning rate linearly to zero (Cobbe et al. do not).
+        discount: gamma.
+        gae_lambda: of generalised advantage estimation.
+        clip: range of the probability ratio, and of the value's change.
+        entropy_bonus: weight of the policy's entropy.
+        value_weight: weight of the value loss.
+        max_gradient_norm: gradients are clipped to it.
+        precision: `float32`, or `bfloat16` for the encoder under autocast.
+        potential: one of `POTENTIALS`, whose rise is paid beside the rewards: where these say too
+            little, it shows the way and leaves the best policy the best (Ng, Harada and Russell,
+            1999). Returns are always told without it.
+        compiled: have torch compile the network (a minute at the start, and a C++ compiler).
+        seed: of the network, the levels and the actions.
+    """
+
+    network: str = "impala"
+    width: int | None = None
+    depth: int | None = None
+    activation: str | None = None
+    steps: int = 25_000_000
+    num_envs: int = 64
+    env_groups: int = 1
+    rollout_length: int = 256
+    epochs: int = 3
+    minibatches: int = 8
+    learning_rate: float = 5e-4
+    anneal: bool = False
+    discount: float = 0.999
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    entropy_bonus: float = 0.01
+    value_weight: float = 0.5
+    max_gradient_norm: float = 0.5
+    precision: str = "float32"
+    potential: str | None = None
+    compiled: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise BadConfig(f"precision must be float32 or bfloat16, not {self.precision!r}")
+        check_network(self.network, given_options(self))
+        if self.potential is not None and self.potential not in POTENTIALS:
+            raise UnknownName("potential", self.potential, POTENTIALS)
+        check_positive(
+            self, "steps", "num_envs", "env_groups", "rollout_length", "epochs", "minibatches"
+        )
+        check_most("num_envs x rollout_length", self.batch_size, "transitions of a rollout")
+        check_whole(self.seed, "seed", most=MOST_EVALUATION_SEED)
+        if self.num_envs % self.env_groups:
+            raise BadConfig(
+                f"num_envs must be a multiple of env_groups ({self.env_groups}), "
+                f"not {self.num_envs}"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions of one rollout."""
+        return self.num_envs * self.rollout_length
+
+
+class ActorCritic(PolicyNetwork):
+    """A policy network with a second head for the state's value."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.value_head = nn.Linear(self.num_features, 1)
+        self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        if not isinstance(self.encoder, Impala):  # residual sums would grow with every block
+            for module in self.encoder.modules():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    nn.init.orthogonal_(module.weight, 2**0.5)
+                    nn.init.zeros_(_bias(module))
+        for head, gain in ((self.head, 0.01), (self.value_head, 1.0)):
+            nn.init.orthogonal_(head.weight, gain)
+            nn.init.zeros_(_bias(head))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def outputs_and_value(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head gives `(B, ...)` and values `(B,)` of `(B, *observation)`."""
+        features = self.features(observations)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.outputs(features), self.value_head(features).squeeze(1)
+
+
+class Categorical:
+    """Distributions over discrete actions, of logits `(B, A)`."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        self._log_probs = outputs.log_softmax(1)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.multinomial(self._log_probs.exp(), 1, generator=generator).squeeze(1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return self._log_probs.gather(1, actions[:, None]).squeeze(1)
+
+    def entropy(self) -> Tensor:
+        return -(self._log_probs.exp() * self._log_probs).sum(1)
+
+
+class Gaussian:
+    """Distributions over vectors, of means and logarithms of standard deviations `(B, 2A)`."""
+
+    def __init__(self, outputs: Tensor) -> None:
+        self._outputs = outputs
+        self._mean, self._log_std = outputs.chunk(2, 1)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        noise = torch.empty_like(self._mean).normal_(generator=generator)
+        return self._mean + self._log_std.exp() * noise
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        return -gaussian_losses(self._outputs, actions)
+
+    def entropy(self) -> Tensor:
+        return (self._log_std + math.log(2 * math.pi * math.e) / 2).sum(1)
+
+
+DISTRIBUTIONS: dict[str, type[Categorical] | type[Gaussian]] = {
+    "categorical": Categorical,
+    "gaussian": Gaussian,
+}
+
+
+def ppo_loss(
+    distribution: Categorical | Gaussian, values: Tensor, batch: Mapping[str, Tensor], c: PPOConfig
+) -> tuple[Tensor, Tensor]:
+    """Compute the clipped loss (equation 9) of a minibatch of B transitions, and its parts.
+
+    Args:
+        distribution: what the policy now draws actions from.
+        values: `(B,)` what the network now gives.
+        batch: `actions`, and `(B,)` the `log_probs` and `values` of when they were taken, the
+            `advantages` and the `returns`.
+        c: the settings.
+
+    Returns:
+        The loss, and `(3,)` policy loss, value loss and entropy, without gradients.
+    """
+    ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
+    clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
+    policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
+    entropy = distribution.entropy().mean()
+    moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
+    errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
+    value_loss = errors.mean() / 2
+    loss = policy_loss - c.entropy_bonus * entropy + c.value_weight * value_loss
+    return loss, torch.stack([policy_loss, value_loss, entropy]).detach()
+
+
+def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """How much energy a car lacks to roll over the top, times some 30,000, below zero."""
+    position, speed = observations.astype(np.float64).T
+    energy = speed**2 / 2 + 0.0025 / 3 * np.sin(3 * position)
+    return np.asarray(30_000 * np.minimum(energy - 0.0025 / 3, 0.0))
+
+
+POTENTIALS = {"mountain-car-energy": _mountain_car_energy}
+
+
+class RewardScale:
+    """Rewards divided by the running standard deviation of the discounted return.
+
+    Args:
+        num_envs: N, parallel environments.
+        discount: gamma.
+    """
+
+    def __init__(self, num_envs: int, discount: float) -> None:
+        self.discount = discount
+        self.returns = np.zeros(num_envs)
+        self.moments = np.array([0.0, 1.0, 1e-4])  # mean, variance, count
+
+    def __call__(
+        self, rewards: npt.NDArray[np.float32], first: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
+        """Scale the `(N,)` rewards of one step, in which the episodes of `first` have ended."""
+        self.returns = self.returns * self.discount + rewards
+        mean, variance, count = self.moments
+        n, delta = len(rewards), self.returns.mean() - mean
+        total = count + n
+        spread = variance * count + self.returns.var() * n + delta**2 * count * n / total
+        self.moments = np.array([mean + delta * n / total, spread / total, total])
+        self.returns[first] = 0
+        scaled = np.clip(rewards / np.sqrt(self.moments[1] + 1e-8), -10, 10)
+        return np.asarray(scaled, np.float32)
+
+
+class _EnvGroup:
+    """Environments that step together, and what they show."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], start: int) -> None:
+        self.env: Any = env
+        self.columns = slice(start, start + env.num_envs)
+        self.observations, _ = env.reset()
+        self._actions: npt.NDArray[Any] | None = None
+
+    def start(self, actions: npt.NDArray[Any]) -> None:
+        """Set the environments going, on threads where they have their own."""
+        if hasattr(self.env, "step_async"):
+            self.env.step_async(actions)
+        self._actions = actions
+
+    def finish(self) -> Any:
+        """What their step gave."""
+        wait = getattr(self.env, "step_wait", None)
+        return wait() if wait else self.env.step(self._actions)
+
+
+class Trainer:
+    """One run of PPO, which can be stopped after any update and taken up again.
+
+    Beside checkpoint and log it leaves snapshots of the policy in float16, untrained and each time
+    the number of updates has doubled: what datasets of mixed quality are collected from.
+
+    Args:
+        task: trained on its seen levels.
+        config: settings.
+        out: folder of the checkpoint and of the log, a JSON object a line.
+        device: `cpu` or `cuda`.
+        resume: go on from the folder's checkpoint, if there is one.
+        restart: begin anew where there is one; without either, it is refused.
+        num_threads: threads that step the environments.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: PPOConfig,
+        out: Path,
+        *,
+        device: str = "cpu",
+        resume: bool = False,
+        restart: bool = False,
+        num_threads: int = 2,
+    ) -> None:
+        self.task, self.config, self.out = task, config, out
+        self.device = torch.device(device)
+        torch.manual_seed(config.seed)
+        shape = task.observation_space.shape
+        assert shape is not None
+        self.is_pixels = len(shape) == 3
+        size, head = head_of(task.action_space)
+        spec = NetworkSpec(config.network, shape, size, **given_options(config), head=head)
+        self.distribution = DISTRIBUTIONS[head]
+        self.network = ActorCritic(spec).to(self.device)
+        forward = self.network.outputs_and_value
+        self.forward = torch.compile(forward, dynamic=False) if config.compiled else forward
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, eps=1e-5
+        )
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.groups = self._make_groups(num_threads)
+        self.reward_scale = RewardScale(config.num_envs, config.discount)
+        self.episode_returns = np.zeros(config.num_envs)
+        self.recent: deque[float] = deque(maxlen=100)
+        self.steps, self.seconds = 0, 0.0
+        self.buffer = self._allocate()
+        checkpoint = runs.begin(out, resume=resume, restart=restart)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        else:
+            shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
+        runs.cut_log(out, self.steps)
+
+    def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
+        groups, size = [], self.config.num_envs // self.config.env_groups
+        for number in range(self.config.env_groups):
+            # Levels follow from the seed and an environment's index in its group.
+            seed = self.config.seed + number
+            env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
+            runs.check_resumable(env, self.task)
+            groups.append(_EnvGroup(env, number * size))
+        return groups
+
+    def _allocate(self) -> dict[str, Tensor]:
+        t, n, shown = self.config.rollout_length, self.config.num_envs, self.groups[0].observations
+        shape, spec = self._laid_out(shown).shape[1:], self.network.spec
+        continuous = spec.head == "gaussian"
+        return {
+            # One more than actions: the last is there for its value only.
+            "observations": torch.empty(
+                (t + 1, n, *shape), dtype=torch.from_numpy(shown).dtype, device=self.device
+            ),
+            "actions": torch.empty(
+                (t, n, spec.num_outputs) if continuous else (t, n),
+                dtype=torch.float32 if continuous else torch.int64,
+                device=self.device,
+            ),
+            "log_probs": torch.empty((t, n), device=self.device),
+            "values": torch.empty((t + 1, n), device=self.device),
+        }
+
+    def _laid_out(self, observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Observations as they lie in memory, frames as `(B, H, W, C)`."""
+        return observations.transpose(0, 2, 3, 1) if self.is_pixels else observations
+
+    def _shown(self, laid_out: Tensor) -> Tensor:
+        """View them as the network takes them, frames as `(B, C, H, W)`."""
+        return laid_out.permute(0, 3, 1, 2) if self.is_pixels else laid_out
+
+    def train(self, progress: Progress = silent) -> Trained:
+        """Train to `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
+        if not self.steps:
+            self._snapshot()
+        runs.advance_until(
+            lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
+        )
+        return Trained(self.network, self.steps, self.seconds, self._recent_return())
+
+    def _advance(self, progress: Progress) -> None:
+        started = time.monotonic()
+        self._rollout()
+        losses = self._update()
+        elapsed = time.monotonic() - started
+        self.steps += self.config.batch_size
+        self.seconds += elapsed
+        self._report(progress, losses, self.config.batch_size / elapsed)
+        updates = self.steps // self.config.batch_size
+        if updates & (updates - 1) == 0:
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        save_weights(self.out / SNAPSHOTS / f"{self.steps}.safetensors", self.network)
+
+    def _recent_return(self) -> float:
+        return float(np.mean(self.recent)) if self.recent else float("nan")
+
+    def _report(self, progress: Progress, losses: dict[str, float], rate: float) -> None:
+        recent = self._recent_return()
+        entry = {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 1),
+            "steps_per_second": round(rate),
+            "return": None if np.isnan(recent) else round(recent, 3),
+            **{name: round(value, 5) for name, value in losses.items()},
+        }
+        runs.append_log(self.out, entry)
+        progress("train", self.steps, self.config.steps, f"return {recent:.2f}, {rate:.0f} steps/s")
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        )
+
+    @torch.no_grad()
+    def _rollout(self) -> None:
+        length, num_envs = self.config.rollout_length, self.config.num_envs
+        self.rewards = np.empty((length, num_envs), np.float32)
+        self.first = np.empty((length, num_envs), np.bool_)
+        self.shaping = np.zeros((length, num_envs), np.float32)
+        self.cut_values = np.zeros((length, num_envs), np.float32)
+        for t in range(length):
+            for group in self.groups:
+                if t:
+                    self._finish_step(group, t - 1)
+                self._start_step(group, t)
+        for group in self.groups:
+            self._finish_step(group, length - 1)
+            self._look(group, length)
+        with self._autocast():
+            _, values = self.forward(self._shown(self.buffer["observations"][-1]))
+        self.buffer["values"][-1] = values
+        self._count_returns()
+
+    def _look(self, group: _EnvGroup, t: int) -> Tensor:
+        """Copy what a group shows into the buffer, and view it as the network takes it."""
+        observations = self.buffer["observations"][t, group.columns]
+        observations.copy_(torch.from_numpy(self._laid_out(group.observations)))
+        return self._shown(observations)
+
+    def _start_step(self, group: _EnvGroup, t: int) -> None:
+        with self._autocast():
+            outputs, values = self.forward(self._look(group, t))
+        distribution = self.distribution(outputs)
+        actions = distribution.draw(self.generator)
+        group.start(self._possible(actions.cpu().numpy()))
+        where = t, group.columns
+        self.buffer["actions"][where] = actions
+        self.buffer["log_probs"][where] = distribution.log_probs(actions)
+        self.buffer["values"][where] = values
+
+    def _possible(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Actions within their space."""
+        space = self.task.action_space
+        if not isinstance(space, Box):
+            return actions
+        return actions.reshape(len(actions), *space.shape).clip(space.low, space.high)
+
+    def _finish_step(self, group: _EnvGroup, t: int) -> None:
+        before, where = group.observations, (t, group.columns)
+        group.observations, rewards, terminations, truncations, infos = group.finish()
+        self.rewards[where] = rewards
+        self.first[where] = terminations | truncations
+        cut = truncations & ~terminations
+        if cut.any() and "final_obs" not in infos:
+            raise BadConfig(
+                f"{self.task.id!r} cannot be trained on: its episodes are cut, and its "
+                "environments' infos lack the 'final_obs' that they are cut at"
+            )
+        last = infos.get("final_obs", group.observations)
+        if self.config.potential is not None:
+            potential = POTENTIALS[self.config.potential]
+            after = np.where(terminations, 0.0, potential(last))
+            self.shaping[where] = self.config.discount * after - potential(before)
+        if cut.any():
+            shown = torch.from_numpy(last[cut]).to(self.device)
+            with self._autocast():  # not compiled, which would be anew for every number of them
+                _, values = self.network.outputs_and_value(shown)
+            self.cut_values[where][cut] = values.cpu().numpy()
+
+    def _count_returns(self) -> None:
+        for rewards, first in zip(self.rewards, self.first, strict=True):
+            self.episode_returns += rewards
+            self.recent.extend(self.episode_returns[first])
+            self.episode_returns[first] = 0
+
+    def _advantages(self) -> Tensor:
+        """Generalised advantage estimates `(T, N)` (Schulman et al., 2016, equation 16)."""
+        c, values = self.config, self.buffer["values"].cpu().numpy()
+        scaled = [
+            self.reward_scale(rewards, first)
+            for rewards, first in zip(self.rewards + self.shaping, self.first, strict=True)
+        ]
+        advantages = np.empty_like(self.rewards)
+        running = np.zeros_like(self.rewards[0])
+        for t in reversed(range(c.rollout_length)):
+            alive = (~self.first[t]).astype(np.float32)
+            after = alive * values[t + 1] + self.cut_values[t]
+            delta = scaled[t] + c.discount * after - values[t]
+            running = delta + c.discount * c.gae_lambda * alive * running
+            advantages[t] = running
+        return torch.from_numpy(advantages).to(self.device)
+
+    def _update(self) -> dict[str, float]:
+        c = self.config
+        advantages = self._advantages()
+        old_values = self.buffer["values"][:-1]
+        flat = {
+            name: self.buffer[name][: c.rollout_length].flatten(0, 1)
+            for name in ("observations", "actions", "log_probs")
+        }
+        flat |= {
+            "advantages": ((advantages - advantages.mean()) / (advantages.std() + 1e-8)).flatten(),
+            "values": old_values.flatten(),
+            "returns": (advantages + old_values).flatten(),
+        }
+        if c.anneal:
+            for group in self.optimiser.param_groups:
+                group["lr"] = c.learning_rate * max(0.0, 1 - self.steps / c.steps)
+        losses = [
+            self._step({name: values[indices] for name, values in flat.items()})
+            for indices in self._minibatches()
+        ]
+        means = torch.stack(losses).mean(0).tolist()
+        return dict(zip(("policy_loss", "value_loss", "entropy"), means, strict=True))
+
+    def _minibatches(self) -> Iterator[Tensor]:
+        c = self.config
+        for _ in range(c.epochs):
+            order = torch.randperm(c.batch_size, generator=self.generator, device=self.device)
+            yield from order.chunk(c.minibatches)
+
+    def _step(self, batch: dict[str, Tensor]) -> Tensor:
+        c = self.config
+        with self._autocast():
+            outputs, values = self.forward(self._shown(batch["observations"]))
+        loss, parts = ppo_loss(self.distribution(outputs), values, batch, c)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), c.max_gradient_norm)
+        self.optimiser.step()
+        return parts
+
+    def _save(self) -> None:
+        states = [state for group in self.groups for state in group.env.get_state()]
+        arrays = {
+            **runs.learning_arrays(self.network, self.optimiser, self.generator),
+            **runs.state_arrays("environment", states),
+            "reward_scale.returns": self.reward_scale.returns,
+            "reward_scale.moments": self.reward_scale.moments,
+            "episode_returns": self.episode_returns,
+            "recent": np.array(self.recent, np.float64),
+            "clock": np.array([self.steps, self.seconds]),
+            "task": np.frombuffer(self.task.id.encode(), np.uint8),
+            "config": runs.json_array(_fixed(self.config)),
+        }
+        write_arrays(self.out / CHECKPOINT, arrays)
+
+    def _restore(self, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        path = self.out / CHECKPOINT
+        try:
+            if arrays["task"].tobytes().decode() != self.task.id:
+                raise BadConfig(f"{path} was trained on {arrays['task'].tobytes().decode()!r}")
+            trained = json.loads(arrays["config"].tobytes())
+            # Settings that came later had their default.
+            runs.check_settings(path, {**_fixed(PPOConfig()), **trained}, _fixed(self.config))
+            runs.restore_learning(arrays, self.network, self.optimiser, self.generator)
+            self.reward_scale.returns = arrays["reward_scale.returns"]
+            self.reward_scale.moments = arrays["reward_scale.moments"]
+            self.episode_returns = arrays["episode_returns"]
+            self.recent.extend(arrays["recent"])
+            self.steps, self.seconds = int(arrays["clock"][0]), float(arrays["clock"][1])
+            for group in self.groups:
+                which = range(self.config.num_envs)[group.columns]
+                states = runs.states_of(arrays, "environment", which)
+                group.observations = group.env.set_state(states)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CorruptArtifact(f"{path} is not a checkpoint of this trainer: {error}") from error
+
+
+def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
+
+
+def _fixed(config: PPOConfig) -> dict[str, Any]:
+    """What must not change when a run is taken up again: all but the number of steps."""
+    return asdict(replace(config, steps=1))

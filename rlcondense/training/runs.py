@@ -1,0 +1,201 @@
+"""Training runs in folders: checkpoints, logs, and what Ctrl-C leaves to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rlcondense.errors import BadConfig
+from rlcondense.files import canonical_json, make_folder, open_to_append, read_arrays, write_bytes
+from rlcondense.networks import PolicyNetwork
+from rlcondense.tasks.base import Task
+
+LOGGER = logging.getLogger(__name__)
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 60
+LOG = "log.jsonl"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        network: the policy, perhaps with a value head.
+        steps: environment steps taken.
+        seconds: wall time, earlier runs before a resume included.
+        recent_return: mean return of the last 100 training episodes.
+    """
+
+    network: PolicyNetwork
+    steps: int
+    seconds: float
+    recent_return: float
+
+
+def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[Any]] | None:
+    """Make a run's folder, and read the checkpoint that the run goes on from, if it does.
+
+    Args:
+        out: the folder.
+        resume: go on from the folder's checkpoint, if there is one.
+        restart: begin anew where there is one.
+
+    Raises:
+        BadConfig: there is one, and neither was asked for.
+    """
+    make_folder(out)
+    path = out / CHECKPOINT
+    if path.exists() and resume:
+        return read_arrays(path)
+    if path.exists() and not restart:
+        raise BadConfig(
+            f"{out} holds a training already: --resume goes on from it, --restart discards it"
+        )
+    path.unlink(missing_ok=True)
+    return None
+
+
+def advance_until(
+    finished: Callable[[], bool], advance: Callable[[], None], save: Callable[[], None]
+) -> None:
+    """Advance until finished, saving every minute and at the end.
+
+    Ctrl-C lets the advance under way end, saves and then interrupts; a second one interrupts at
+    once.
+    """
+    saved = time.monotonic()
+    with _interrupt_deferred() as interrupted:
+        while not finished():
+            advance()
+            due = time.monotonic() - saved > CHECKPOINT_SECONDS
+            if finished() or due or interrupted():
+                save()
+                saved = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
+        if interrupted():
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
+    """Within, a first Ctrl-C is remembered, and a second one interrupts as ever."""
+    heard: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if before is signal.SIG_IGN or not in_main_thread:
+        yield lambda: False
+        return
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, before)
+        LOGGER.warning("Finishing the update and saving; Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield lambda: bool(heard)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def append_log(out: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line to a run's log."""
+    with open_to_append(out / LOG) as file:
+        file.write((json.dumps(entry) + "\n").encode())
+
+
+def cut_log(out: Path, steps: int) -> None:
+    """Drop what was logged after the checkpoint at `steps`: those steps are taken again."""
+    log = out / LOG
+    lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+    write_bytes(log, b"".join(line for line in lines if _logged_steps(line) <= steps))
+
+
+def _logged_steps(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["steps"])
+    except (ValueError, KeyError, TypeError):  # a line that was cut short
+        return float("inf")
+
+
+def learning_arrays(
+    network: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
+) -> dict[str, npt.NDArray[Any]]:
+    """Collect weights, the optimiser's moments and the generator's state, for a checkpoint."""
+    arrays = {f"network.{k}": v.cpu().numpy() for k, v in network.state_dict().items()}
+    for i, moments in optimiser.state_dict()["state"].items():
+        arrays |= {f"optimiser.{i}.{k}": v.cpu().numpy() for k, v in moments.items()}
+    return {**arrays, "generator": generator.get_state().numpy()}
+
+
+def restore_learning(
+    arrays: Arrays,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> None:
+    """Put back what `learning_arrays` collected."""
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    network.load_state_dict(_under(tensors, "network."))
+    moments = {i: _under(tensors, f"optimiser.{i}.") for i, _ in enumerate(network.parameters())}
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    generator.set_state(tensors["generator"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def state_arrays(name: str, states: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
+    """Lay out the states of environments, for a checkpoint."""
+    return {f"{name}.{i}": np.frombuffer(state, np.uint8) for i, state in enumerate(states)}
+
+
+def states_of(arrays: Arrays, name: str, which: Sequence[int]) -> list[bytes]:
+    """Read the states of the environments numbered `which` from what `state_arrays` made."""
+    return [arrays[f"{name}.{i}"].tobytes() for i in which]
+
+
+def check_resumable(env: Any, task: Task) -> None:
+    """Raise `BadConfig` unless a task's environments can be put back to a state."""
+    if not hasattr(env, "get_state"):
+        raise BadConfig(f"{task.id!r} cannot be trained on: its state cannot be kept")
+
+
+def json_array(value: Any) -> npt.NDArray[np.uint8]:
+    """Encode a plain value as JSON in bytes, for a checkpoint."""
+    return np.frombuffer(canonical_json(value).encode(), np.uint8)
+
+
+def check_settings(path: Path, trained: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise `BadConfig` unless a checkpoint's settings are those of the run that resumes it.
+
+    Args:
+        path: of the checkpoint.
+        trained: its settings.
+        ours: those asked for.
+    """
+    differ = [
+        f"{name} was {trained[name]}, is {ours.get(name)}"
+        for name in trained
+        if trained[name] != ours.get(name)
+    ]
+    if differ:
+        raise BadConfig(f"{path} was trained with other settings: {'; '.join(differ)}")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
@@ -20,9 +19,9 @@ from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 from rlcondense.validation import EnvironmentValidator, checked_actions, owner_of
 
-Array = npt.NDArray[Any]
 Act = Callable[[Array, Array], Array]
 Observe = Callable[[Array, Array, Array], None]
 # Of an episode, evaluated or recorded: four times Atari's longest, 108,000 frames in steps of four.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 SMALLEST = 1e-6  # deviation of an observation's feature; one that never changes has none
 BLOCK = 65_536  # rows that are read at a time
 

@@ -16,12 +16,12 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.types import Array
 
 if TYPE_CHECKING:
     from rlcondense.datasets.transitions import TransitionDataset
     from rlcondense.tasks.base import Task
 
-Array = npt.NDArray[Any]
 # What columns of one value a row hold, by numpy's kinds.
 SCALARS: Mapping[str, str] = {
     "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",

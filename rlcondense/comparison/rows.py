@@ -36,8 +36,8 @@ from rlcondense.statistics.intervals import (
     unit_means,
     unit_statistics,
 )
+from rlcondense.types import Record
 
-Record = Mapping[str, Any]
 ScoreRange = Callable[[str], tuple[float, float] | None]
 Means = dict[str, npt.NDArray[np.float64]]
 SPLITS = ("seen", "heldout")

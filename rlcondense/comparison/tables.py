@@ -28,8 +28,8 @@ from rlcondense.statistics.intervals import (
     student_interval,
     unit_means,
 )
+from rlcondense.types import Record
 
-Record = dict[str, Any]
 MARKS = (
     "!: does not clear the random policy, the marginal policy (or the constant one, where students",
     "act greedily and it returns more) and the random subset of its size and labels. ?: one set:",

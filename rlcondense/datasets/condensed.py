@@ -11,7 +11,6 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
-import numpy.typing as npt
 
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -26,8 +25,8 @@ from rlcondense.files import (
 from rlcondense.limits import check_most, check_whole
 from rlcondense.scaling import Scaling
 from rlcondense.text import one_line
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 LABEL_KINDS = ("hard", "soft", "continuous")
 UNITS = ("transitions", "episodes")
 ARRAYS, REPORT = "condensed.safetensors", "report.json"

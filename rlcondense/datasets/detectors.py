@@ -11,20 +11,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.condensed import CondensedDataset, Finding
 from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.types import Array
 from rlcondense.validation import heldout_levels, heldout_rows
 
 if TYPE_CHECKING:
     from rlcondense.policies import PolicyBatch
     from rlcondense.tasks.base import Task
 
-Array = npt.NDArray[Any]
 
 # Grey levels, on average over pixels: what rounding to whole grey levels removes.
 MOVED_LEVELS = 0.5

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.datasets.episodes import Episode
@@ -38,9 +37,9 @@ from rlcondense.files import (
     write_json,
 )
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space, check_values
 
-Array = npt.NDArray[Any]
 _META = "meta.json"
 _FORMAT = 2  # of the columns; what was converted by another is converted again
 _LAST_REPEATED = "last_observation_repeated"

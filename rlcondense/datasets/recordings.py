@@ -24,8 +24,7 @@ from rlcondense.files import read_arrays, slug, write_arrays
 from rlcondense.policies import num_actions_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
-
-Array = npt.NDArray[Any]
+from rlcondense.types import Array
 
 
 class RecordedDataset:

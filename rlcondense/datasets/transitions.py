@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 OPTIONAL = ("level_seeds", "action_probs")
 
 

@@ -27,8 +27,8 @@ from rlcondense.policies.stacked_mlps import Population, play
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.progress import Progress
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 Fitness = Callable[[Array, int, np.random.Generator], Array]
 MOST_POINTS = 100  # of a curve that is reported
 

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_most
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
@@ -35,6 +34,7 @@ from rlcondense.runtime.meter import measured, peak_memory_bytes
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.scaling import Scaling
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 from rlcondense.validation import (
     check_action_space,
     check_arrays,
@@ -42,7 +42,6 @@ from rlcondense.validation import (
     check_rows,
 )
 
-Array = npt.NDArray[Any]
 NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -49,8 +48,7 @@ from rlcondense.methods.parts.synthetic import (
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 from rlcondense.policies import head_of
-
-Array = npt.NDArray[Any]
+from rlcondense.types import Array
 
 PROBES = 4  # fresh networks that the loss before and after is measured on
 LEAST = 1e-4  # of a label's probability, before its logarithm

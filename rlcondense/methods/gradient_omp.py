@@ -13,10 +13,8 @@ training; here the gradients of several networks are matched at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.condensed import Budget, MatchingLoss
@@ -27,8 +25,8 @@ from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pu
 from rlcondense.methods.parts.q_values import GAMMA, action_values
 from rlcondense.methods.percentile import rows_of_best
 from rlcondense.networks import spread
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 LEFT_OVER = 1e-3  # of the mean weight, for rows that are only there to meet the size
 
 

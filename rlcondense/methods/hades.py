@@ -44,8 +44,8 @@ from rlcondense.networks import (
 from rlcondense.policies.stacked_mlps import Population, cloned
 from rlcondense.scaling import Moments, Scaling, check_vectors
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 MEASURED = 64  # episodes of a random policy that observations are measured in
 
 

@@ -25,7 +25,7 @@ from rlcondense.cloning import shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import CondensedDataset, MatchingLoss
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Array, Condensation, Method, Problem
+from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.full import Full
 from rlcondense.methods.parts.features import encode, targets_of
 from rlcondense.methods.parts.students import (
@@ -49,6 +49,7 @@ from rlcondense.methods.parts.unrolled import (
 from rlcondense.networks import standardised
 from rlcondense.scaling import Scaling, check_vectors
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 
 PROBES = 4  # fresh students that the loss before and after is measured on
 CHUNK = 512  # rows that a policy is asked about at a time

@@ -41,8 +41,8 @@ from rlcondense.methods.parts.students import fresh, network_like
 from rlcondense.methods.parts.synthetic import Synthetic, SyntheticConfig, learn
 from rlcondense.methods.random_balanced import shares
 from rlcondense.networks import INITS, NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 PROBES = 4  # networks of a learner of its own that the matching loss before and after is of
 STARTS = ("stratified", "balanced", "random")
 

@@ -15,7 +15,6 @@ features, by the distance to the k-th nearest neighbour (Loftsgaarden and Quesen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +24,8 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.parts.features import FeatureConfig, features_of
 from rlcondense.methods.parts.q_values import action_values
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 TAU = 100  # steps over which clipping sets in
 COMPONENTS = 32  # principal components of the features that distances are taken in
 NEIGHBOURS = 10

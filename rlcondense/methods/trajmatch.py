@@ -23,7 +23,7 @@ from rlcondense.cloning import shuffled_batches
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Array, Condensation, Method, Problem
+from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import (
     OPTIMISERS,
     fresh_from,
@@ -48,6 +48,7 @@ from rlcondense.methods.parts.unrolled import (
     losses_of,
     student_spec,
 )
+from rlcondense.types import Array
 
 PROBES = 4  # stretches of teachers that the loss before and after is measured on
 RATE_STEP = 0.02  # Adam's, for the logarithm of the learned step size

@@ -11,9 +11,8 @@ from gymnasium import Space
 from gymnasium.spaces import Discrete
 
 from rlcondense.errors import BadConfig
+from rlcondense.types import Array
 from rlcondense.validation import check_action_space, checked_distributions, owner_of
-
-Array = npt.NDArray[Any]
 
 ACTION_SELECTIONS = ("sample", "greedy")
 

@@ -10,7 +10,8 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 
 from rlcondense.errors import BadConfig
-from rlcondense.policies.base import Array, PolicyBatch, normal, num_actions_of
+from rlcondense.policies.base import PolicyBatch, normal, num_actions_of
+from rlcondense.types import Array
 from rlcondense.validation import check_action_space
 
 

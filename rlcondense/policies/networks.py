@@ -22,12 +22,12 @@ from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies.base import (
     ACTION_SELECTIONS,
     MOST_SAID,
-    Array,
     PolicyBatch,
     normal,
     num_actions_of,
 )
 from rlcondense.text import one_line
+from rlcondense.types import Array
 from rlcondense.validation import check_action_space
 
 

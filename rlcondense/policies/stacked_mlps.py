@@ -23,8 +23,8 @@ from rlcondense.errors import BadConfig
 from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, folded_layer, spread
 from rlcondense.policies import sample_actions
 from rlcondense.scaling import Scaling
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 Losses = Callable[[Tensor, Tensor], Tensor]
 
 

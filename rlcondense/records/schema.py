@@ -19,9 +19,9 @@ from rlcondense.limits import (
     MOST_SECONDS,
 )
 from rlcondense.text import shown
+from rlcondense.types import Record
 
 Json = dict[str, Any]
-Record = Mapping[str, Any]
 SCHEMA_VERSION = 2
 KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
 _SPLITS = ("seen", "heldout")

@@ -35,8 +35,8 @@ from rlcondense.statistics.intervals import (
     units,
 )
 from rlcondense.text import one_line
+from rlcondense.types import Record
 
-Record = dict[str, Any]
 Array = npt.NDArray[np.float64]
 MISSING = "missing"
 OTHERS = "other"
@@ -230,14 +230,14 @@ def _misnamed(record: Record, name: str) -> str | None:
 
 def _slim(record: Record) -> Record:
     """A record whose thousands of numbers take little memory."""
-    record.pop("lengths", None)
+    slim = {name: value for name, value in record.items() if name not in ("lengths", "level_seeds")}
     if record["status"] == "done":
-        record["returns"] = {
+        slim["returns"] = {
             split: np.array(rows, np.float64) for split, rows in record["returns"].items()
         }
-        levels = json.dumps(record.pop("level_seeds"), sort_keys=True)
-        record["levels_sha256"] = hashlib.sha256(levels.encode()).hexdigest()
-    return record
+        levels = json.dumps(record["level_seeds"], sort_keys=True)
+        slim["levels_sha256"] = hashlib.sha256(levels.encode()).hexdigest()
+    return slim
 
 
 def comparable(records: Mapping[str, Record]) -> tuple[dict[str, Record], dict[str, str]]:

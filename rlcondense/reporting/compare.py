@@ -20,8 +20,8 @@ from rlcondense.statistics.intervals import (
     unit_means,
     units,
 )
+from rlcondense.types import Record
 
-Record = Mapping[str, Any]
 MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")
 
 

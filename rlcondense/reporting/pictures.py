@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,8 @@ from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import Refused, read_bounded, read_strictly, write_bytes, write_json
 from rlcondense.make import load_dataset
 from rlcondense.text import shown
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 SHOWN = 8  # frames in a line
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128

@@ -42,6 +42,7 @@ from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
 from rlcondense.statistics.intervals import Interval
+from rlcondense.types import Record
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     from rlcondense.reporting.charts import Point
 
-Record = Mapping[str, Any]
 Pages = Iterator[tuple[str, bytes]]
 MARKER = ".rlcondense-site"
 MOST_ROWS = 400  # on the first page; more of them are left to the pages of the tasks

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 MOST_ROWS, MOST_FEATURES = 64, 16
 
 

@@ -33,12 +33,13 @@ from rlcondense.make import (
 )
 from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
 from rlcondense.references import FLOOR
-from rlcondense.running import runner
+from rlcondense.running.bench import budget_of, make_bench
+from rlcondense.running.compute import condensed
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.statistics.intervals import Interval, difference_of, summarise
 from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 ALL = "all"
 
 
@@ -294,7 +295,7 @@ def multitask(
         raise BadConfig("tasks share no scaling of observations (standardise=false)")
     parts, benches = {}, {}
     for task, maker in zip(made, makers, strict=True):
-        bench = benches[task.id] = runner.make_bench(
+        bench = benches[task.id] = make_bench(
             task.id,
             None,
             download=False,
@@ -307,8 +308,8 @@ def multitask(
             progress=progress,
             needs_dataset=maker.takes_data,
         )
-        budget = runner.budget_of(facts.get("budget", {}), size, None, None)
-        data = runner.condensed(bench, maker, budget, seed)
+        budget = budget_of(facts.get("budget", {}), size, None, None)
+        data = condensed(bench, maker, budget, seed)
         if data.label_kind == "soft":
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
         parts[task.id] = padded[task.id].padded(data)

@@ -21,8 +21,8 @@ from rlcondense.records.store import Found, Store
 from rlcondense.references import WHOLE
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.executors.base import Event, Executor, Setting, executor_of
+from rlcondense.running.outcomes import write_failure
 from rlcondense.running.plan import Planned, in_shard, plan_suite
-from rlcondense.running.runner import write_failure
 from rlcondense.running.suite import Suite
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")

@@ -17,9 +17,17 @@ from rlcondense.limits import check_seeds
 from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.references import RANDOM_SUBSET, WHOLE
-from rlcondense.running import runner
-from rlcondense.running.runner import Bench, Outcome, Record
+from rlcondense.running.bench import Bench, budget_of, make_bench
+from rlcondense.running.compute import run_artifact, run_method
+from rlcondense.running.outcomes import Outcome
+from rlcondense.running.reference_rows import (
+    label_kinds,
+    reference_method,
+    reference_names,
+    reference_policy,
+)
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.types import Record
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ def transfer(
     made_learners = [_learner(text, task) for text in learners]
     made_methods = {text: [_method(text, task, made) for made in made_learners] for text in methods}
     benches = [
-        runner.make_bench(
+        make_bench(
             task,
             dataset,
             download=download,
@@ -151,9 +159,9 @@ def transfer(
     def add(name: str, of: Callable[[Bench], list[Outcome]]) -> list[Record]:
         cells = [of(bench) for bench in benches]
         for learner, found in zip(learners, cells, strict=True):
-            rows.setdefault(name, {})[learner] = [record for record, _ in found]
+            rows.setdefault(name, {})[learner] = [outcome.record for outcome in found]
             outcomes.extend(found)
-        return [record for found in cells for record, _ in found]
+        return [outcome.record for found in cells for outcome in found]
 
     def condensed(
         methods: Sequence[Method[Any]], budget: Budget
@@ -163,16 +171,16 @@ def transfer(
         def cells(bench: Bench) -> list[Outcome]:
             of_bench = next(m for m, b in zip(methods, benches, strict=True) if b is bench)
             of = chosen if of_bench.stochastic else chosen[:1]
-            return [runner.run_method(bench, of_bench, budget, s) for s in of]
+            return [run_method(bench, of_bench, budget, s) for s in of]
 
         return cells
 
     def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
-        return lambda bench: [runner.run_artifact(bench, folder)]
+        return lambda bench: [run_artifact(bench, folder)]
 
     def beside(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
         of = chosen if method.stochastic else chosen[:1]
-        return lambda bench: [runner.reference_method(bench, method, budget, s) for s in of]
+        return lambda bench: [reference_method(bench, method, budget, s) for s in of]
 
     bench = benches[0]
     kept: dict[tuple[int, str], None] = {}
@@ -190,23 +198,23 @@ def transfer(
         for labels in dict.fromkeys(labels for _, labels in kept):
             full = make_method(whole, labels=labels)
             add(f"{whole}{_said(labels)}", beside(full, Budget(percent=100.0)))
-    names = dict.fromkeys(name for each in benches for name in runner.reference_names(each))
-    policies = [runner.reference_policy(bench, name) for name in names]
+    names = dict.fromkeys(name for each in benches for name in reference_names(each))
+    policies = [reference_policy(bench, name) for name in names]
     outcomes += policies
     return TransferResult(
         rows=rows,
-        policies=[record for record, _ in policies],
+        policies=[outcome.record for outcome in policies],
         learners=list(learners),
-        reused=sum(warnings is not None for _, warnings in outcomes),
-        warnings=sorted({w for _, warnings in outcomes for w in warnings or ()}),
+        reused=sum(outcome.is_reused for outcome in outcomes),
+        warnings=sorted({line for outcome in outcomes for line in outcome.differences}),
     )
 
 
 def _budget(name: str, size: int | None, percent: float | None, unit: str | None) -> Budget:
     default = facts_of(catalogue.find("methods", name)).get("budget", {})
     if "percent" in default:
-        return runner.budget_of(default, None, percent, unit)
-    return runner.budget_of(default, size, None, None)
+        return budget_of(default, None, percent, unit)
+    return budget_of(default, size, None, None)
 
 
 def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:
@@ -238,7 +246,7 @@ def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None
             (r["report"]["size"], labels)
             for r in records
             if "report" in r
-            for labels in runner.label_kinds(bench.dataset, r)
+            for labels in label_kinds(bench.dataset, r)
         )
     )
 

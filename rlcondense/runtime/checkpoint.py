@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import canonical_json, read_arrays, write_arrays
 from rlcondense.runtime.meter import Seconds
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 SECONDS_BETWEEN = 60.0  # two writes: what a kill may cost
 _FACTS = "facts"
 

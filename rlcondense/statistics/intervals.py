@@ -7,7 +7,7 @@ percentile bootstrap covers 76% instead of 95% with three seeds; intervals here 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Record = Mapping[str, Any]
+from rlcondense.types import Record
+
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 Statistic = Callable[[Array], Array]

@@ -24,7 +24,7 @@ from rlcondense.records.reading import (
     read_record,
     source_of,
 )
-from rlcondense.records.schema import Record, misshapen, record_schema
+from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256
 from rlcondense.reporting.derived import changed_pictures
 from rlcondense.reporting.pictures import write_picture
@@ -37,6 +37,7 @@ from rlcondense.submissions.verification import (
     verify,
 )
 from rlcondense.text import one_line, shown
+from rlcondense.types import Record
 
 EPISODES = ("status", "returns", "lengths", "level_seeds")
 WHAT_WAS_USED = ("key", "environment", "plugins")

@@ -13,7 +13,6 @@ from math import isclose, prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rlcondense import catalogue
 from rlcondense.config import config_json
@@ -27,7 +26,7 @@ from rlcondense.make import configured, make_task
 from rlcondense.methods.base import Method
 from rlcondense.policies import random_policies
 from rlcondense.records.cell import Cell, budget_text
-from rlcondense.records.schema import KINDS, Record, what_is_wrong, wrong_rows
+from rlcondense.records.schema import KINDS, what_is_wrong, wrong_rows
 from rlcondense.records.store import content_sha256
 from rlcondense.references import BLIND, POLICIES
 from rlcondense.statistics.intervals import summarise
@@ -35,8 +34,8 @@ from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.tasks.levels import LevelTask
 from rlcondense.tasks.procgen import ProcgenTask
 from rlcondense.text import shown
+from rlcondense.types import Array, Record
 
-Array = npt.NDArray[Any]
 MADE_ELSEWHERE = ("condensed:", "policies:")
 MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
 NEEDED = ("torch", "numpy", "gymnasium")

@@ -20,15 +20,15 @@ from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.make import load_dataset
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record, source_of
-from rlcondense.records.schema import Record
 from rlcondense.records.store import MemoryStore
-from rlcondense.running.runner import run_cell
+from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.submissions.content import MADE_ELSEWHERE
 from rlcondense.submissions.verification import Outline, Rerun, Verification
 from rlcondense.tasks.base import SPLITS
 from rlcondense.text import one_line
+from rlcondense.types import Record
 
 Array = npt.NDArray[np.float64]
 
@@ -106,14 +106,14 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
     try:
         device = resolve_device("auto" if record["environment"]["device"] == "cuda" else "cpu")
         with _threads(threads):
-            computed, _ = run_cell(
+            computed = run_cell(
                 cell,
                 dataset=dataset,
                 store=_Given(kept),
                 device=device,
                 threads=threads,
                 progress=progress,
-            )
+            ).record
     except RLCondenseError as error:
         computed = {"status": "failed", "reason": str(error)}
     if computed["status"] == "not-installed":

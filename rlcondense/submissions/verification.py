@@ -26,7 +26,7 @@ from rlcondense.records.reading import (
     read_record,
     source_of,
 )
-from rlcondense.records.schema import Record, misshapen
+from rlcondense.records.schema import misshapen
 from rlcondense.records.store import content_sha256, costs_sha256
 from rlcondense.references import POLICIES
 from rlcondense.reporting.derived import changed_pictures, listed, look_beside
@@ -41,6 +41,7 @@ from rlcondense.submissions.content import (
     remarks,
 )
 from rlcondense.text import one_line, shown
+from rlcondense.types import Record
 from rlcondense.validation import check_rows
 
 PUBLISHABLE = ("done", "skipped")

@@ -20,7 +20,8 @@ from gymnasium.utils.seeding import np_random
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.tasks.gymnasium import GymnasiumTask
-from rlcondense.tasks.levels import Array, Bools, LevelOrder, Levels, LevelVectorEnv, Which
+from rlcondense.tasks.levels import Bools, LevelOrder, Levels, LevelVectorEnv, Which
+from rlcondense.types import Array
 
 Floats = npt.NDArray[np.float64]
 

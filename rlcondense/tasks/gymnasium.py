@@ -16,7 +16,8 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.tasks.base import ReturnEstimate
-from rlcondense.tasks.levels import Array, LevelOrder, LevelTask, Step
+from rlcondense.tasks.levels import LevelOrder, LevelTask, Step
+from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space
 
 _CANNOT_BE_MADE = (gymnasium.error.Error, AssertionError, ImportError, TypeError, ValueError)

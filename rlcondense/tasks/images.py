@@ -27,8 +27,8 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import cache_root
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.levels import LevelOrder, Step
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 SHEET = 100  # images of an episode
 DIGITS_HELD_OUT = 500
 MOST_BYTES, MOST_LABELS = 2**31, 1000  # of a file unpacked; of kinds of images

@@ -16,8 +16,8 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_count
 from rlcondense.tasks.base import Task, shared_levels
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Levels = npt.NDArray[np.int64]
 Which = npt.NDArray[np.int64]

@@ -23,7 +23,6 @@ from rlcondense.catalogue import import_file
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.tasks.levels import (
-    Array,
     Bools,
     LevelOrder,
     Levels,
@@ -32,6 +31,7 @@ from rlcondense.tasks.levels import (
     OneEnv,
     Which,
 )
+from rlcondense.types import Array
 
 SIDE = 10
 STAY, LEFT, UP, RIGHT, DOWN, FIRE = range(6)

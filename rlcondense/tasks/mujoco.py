@@ -21,15 +21,8 @@ from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.tasks.gymnasium import OneSplit, Shown
-from rlcondense.tasks.levels import (
-    Array,
-    Bools,
-    LevelOrder,
-    Levels,
-    LevelTask,
-    LevelVectorEnv,
-    Which,
-)
+from rlcondense.tasks.levels import Bools, LevelOrder, Levels, LevelTask, LevelVectorEnv, Which
+from rlcondense.types import Array
 
 Floats = npt.NDArray[np.float64]
 Seen = Mapping[str, Floats]

@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,8 +35,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
 from rlcondense.training.runs import CHECKPOINT, Trained
-
-Array = npt.NDArray[Any]
+from rlcondense.types import Array
 
 # Settings that suit a GPU better: of the shipped students of Procgen's ordinary frames, which were
 # distilled in 1.5 to 2.3 million steps.

@@ -21,7 +21,8 @@ from rlcondense.make import make_learner, make_method
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import PolicyBatch
 from rlcondense.records.store import Store
-from rlcondense.running import runner
+from rlcondense.running.bench import Bench
+from rlcondense.running.compute import run_method, run_policy
 from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
@@ -436,7 +437,7 @@ def test_continuous_rows_stand_beside_continuous_reference_policies(
     reaches: TransitionDataset, tmp_path: Path
 ) -> None:
     learner = make_learner("td3-plus-bc", width=64, updates=600, update_actor_interval=1)
-    bench = runner.Bench(
+    bench = Bench(
         task=REACH,
         dataset=reaches,
         expert=None,
@@ -450,9 +451,9 @@ def test_continuous_rows_stand_beside_continuous_reference_policies(
         progress=silent,
     )
     whole = Budget(percent=100.0)
-    full = runner.run_method(bench, make_method("full"), whole, 0)[0]
-    some = runner.run_method(bench, make_method("random"), Budget(size=100), 0)[0]
-    policies = {n: runner.run_policy(bench, n)[0] for n in ("random-policy", "marginal-policy")}
+    full = run_method(bench, make_method("full"), whole, 0).record
+    some = run_method(bench, make_method("random"), Budget(size=100), 0).record
+    policies = {n: run_policy(bench, n).record for n in ("random-policy", "marginal-policy")}
     assert full["report"]["label_kind"] == some["report"]["label_kind"] == "continuous"
     mean = {
         name: record["summary"]["heldout"]["mean"]
@@ -460,10 +461,10 @@ def test_continuous_rows_stand_beside_continuous_reference_policies(
     }
     assert mean["full"] > mean["random-policy"] + 0.3
     assert mean["full"] > mean["marginal-policy"] + 0.3
-    skipped = runner.run_method(
+    skipped = run_method(
         replace(bench, learner=make_learner("discrete-bc")), make_method("full"), whole, 0
     )
-    assert skipped[0]["reason"] == "needs discrete actions"
+    assert skipped.record["reason"] == "needs discrete actions"
     text = run_table([some], [full, *policies.values()])
     assert "td3-plus-bc (mlp)" in text
     assert "\nmarginal-policy" in text

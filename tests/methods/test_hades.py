@@ -449,12 +449,12 @@ def test_held_out_levels_are_out_of_reach(method: str, cartpole: Task) -> None:
 
 def test_it_runs_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record says so, and stands beside the random policy alone."""
-    from rlcondense.running import runner
+    from rlcondense.running import bench
 
     def none(task: Task) -> str:
         raise BadConfig("no dataset is shipped")
 
-    monkeypatch.setattr(runner, "default_dataset", none)
+    monkeypatch.setattr(bench, "default_dataset", none)
 
     def go() -> Any:
         return run(

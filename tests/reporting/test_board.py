@@ -218,7 +218,7 @@ def test_csv_has_a_line_for_each_row_and_its_numbers(board: Board) -> None:
     line = next(line for line in lines if line["method"] == "random-balanced")
     assert float(line["heldout_mean_low"]) < float(line["heldout_mean"])
     assert line["against_marginal-policy"] == "above"
-    assert json.loads(line["learner_config"])["network"] == "nature"
+    assert json.loads(line["learner_config"])["network"] == "impala-patch2"
 
 
 def test_latex_is_escaped_and_booktabs(board: Board) -> None:

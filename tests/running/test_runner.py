@@ -32,13 +32,13 @@ from rlcondense.policies import NetworkPolicies
 from rlcondense.records.cell import Cell
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import MEASURED, Store, content_sha256
+from rlcondense.running.bench import make_bench
+from rlcondense.running.compute import run_artifact
 from rlcondense.running.runner import (
     RunResult,
     condense_to,
     evaluate_artifact,
-    make_bench,
     run,
-    run_artifact,
 )
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
@@ -516,7 +516,7 @@ def test_a_set_from_elsewhere_is_looked_at_whatever_it_says(tmp_path: Path) -> N
 
     def looked_at(said: dict[str, Any]) -> list[str]:
         write_json(made / "report.json", said)
-        record, _ = run_artifact(bench, made)
+        record = run_artifact(bench, made).record
         assert what_is_wrong(record) is None
         return found(record["report"])
 

@@ -22,10 +22,11 @@ from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.policies import load_policies
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import Store
+from rlcondense.running.compute import run_cell
 from rlcondense.running.estimate import Estimate
 from rlcondense.running.executors import base
+from rlcondense.running.outcomes import write_failure
 from rlcondense.running.plan import Planned
-from rlcondense.running.runner import run_cell, write_failure
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import State, sweep
 from tests.conftest import TINY
@@ -401,7 +402,7 @@ def test_what_is_done_is_not_undone_by_who_cannot_do_it(undisturbed: Path, tmp_p
         def gone(name: str) -> TransitionDataset:
             raise UnknownName("dataset", name, [])
 
-        record, _ = run_cell(cell, dataset=gone, store=store, device="cpu", threads=1)
+        record = run_cell(cell, dataset=gone, store=store, device="cpu", threads=1).record
         assert record["status"] == "done"
         assert write_failure(cell, "it died", store, "cpu", 1)["status"] == "done"
     assert stamps(results) == before

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 
@@ -44,13 +43,13 @@ from rlcondense.policies import (
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 
 with quiet_import("d3rlpy"):
     import d3rlpy
     from d3rlpy.constants import ActionSpace
     from d3rlpy.preprocessing import MinMaxActionScaler
 
-Array = npt.NDArray[Any]
 EPISODES = TRANSITIONS | {"episodes"}
 POSITIVE = (
     "updates", "batch_size", "n_critics", "target_update_interval", "update_actor_interval",

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from rlcondense.networks import NetworkSpec, PolicyNetwork, given_options
 from rlcondense.policies import num_actions_of
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 
 
 @contextlib.contextmanager
@@ -44,7 +44,6 @@ with quiet_import("d3rlpy"), _left_alone():
     from d3rlpy.logging import NoopAdapterFactory
     from d3rlpy.models.encoders import EncoderFactory, register_encoder_factory
 
-Array = npt.NDArray[Any]
 PAIRS = frozenset({"observations", "actions"})
 TRANSITIONS = PAIRS | {"rewards", "next_observations", "terminations"}
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,8 +16,8 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import LabelConfig, Problem
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 from rlcondense.policies import head_of
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 CHUNK = 512  # rows encoded at a time
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 RIDGE = 1e-6  # of a gradient's squared norm: keeps rows that are alike apart
 ENOUGH = 1e-5  # of the largest inner product with the mean: less is not worth another row
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 
@@ -14,8 +13,8 @@ from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Problem
 from rlcondense.runtime.quiet_import import quiet_import
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 CHUNK = 512  # rows looked at at a time
 BATCH = 64
 LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor
@@ -21,8 +20,8 @@ from rlcondense.methods.parts.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.progress import RESUMED
+from rlcondense.types import Array
 
-Array = npt.NDArray[Any]
 LABELS = ("hard", "soft", "learned")
 STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")

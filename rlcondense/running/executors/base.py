@@ -28,8 +28,9 @@ from rlcondense.make import load_dataset
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import MemoryStore, Store
 from rlcondense.references import WHOLE
+from rlcondense.running.compute import run_cell
 from rlcondense.running.executors.worker import know_parts
-from rlcondense.running.runner import ended, run_cell
+from rlcondense.running.outcomes import ended
 from rlcondense.runtime.provenance import resolve_device
 
 GRACE = 10.0  # seconds for workers to put their files away
@@ -588,7 +589,7 @@ def _on_a_node(job: dict[str, Any], dataset: Any, kept: Any) -> dict[str, Any]:
         return dataset
 
     store = MemoryStore({} if kept is None else {cell.condensation_id: kept})
-    record, _ = run_cell(
+    outcome = run_cell(
         cell,
         dataset=given,
         store=store,
@@ -596,7 +597,7 @@ def _on_a_node(job: dict[str, Any], dataset: Any, kept: Any) -> dict[str, Any]:
         threads=job["threads"],
         keep_policies=job["keep_policies"],
     )
-    return {"record": record, "condensed": store.written, "policies": store.policies}
+    return {"record": outcome.record, "condensed": store.written, "policies": store.policies}
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ class Cells:
         from rlcondense.errors import RLCondenseError
         from rlcondense.files import Busy
         from rlcondense.records.cell import Cell
-        from rlcondense.running.runner import run_cell
+        from rlcondense.running.compute import run_cell
 
         said = 0.0
 
@@ -104,7 +104,7 @@ class Cells:
                 at(f"{phase.partition(': ')[2] or phase} {done}/{total} {note}".strip())
 
         try:
-            record, read_back = run_cell(
+            outcome = run_cell(
                 Cell.from_json(order["cell"]),
                 dataset=self.dataset,
                 store=self.store,
@@ -120,5 +120,6 @@ class Cells:
             return {"busy": dict(busy.owner)}
         except RLCondenseError as error:  # its record could not be read or written
             return {"unwritten": str(error)}
+        record = outcome.record
         reason = record.get("reason", "")
-        return {"status": record["status"], "reason": reason, "computed": read_back is None}
+        return {"status": record["status"], "reason": reason, "computed": not outcome.is_reused}

@@ -1,0 +1,177 @@
+"""What the cells of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlcondense import catalogue
+from rlcondense.datasets.condensed import (
+    Budget,
+)
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import (
+    BadConfig,
+    UnknownName,
+)
+from rlcondense.evaluation import Protocol, protocol_of
+from rlcondense.experts.shipped import Expert, load_expert, load_newest
+from rlcondense.learners.base import Learner
+from rlcondense.limits import check_seeds
+from rlcondense.make import (
+    default_dataset,
+    load_dataset,
+    make_learner,
+    make_task,
+)
+from rlcondense.records.cell import (
+    Cell,
+)
+from rlcondense.records.store import Results, Store
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.provenance import resolve_device
+from rlcondense.tasks.base import Task
+from rlcondense.validation import (
+    check_dataset,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all cells of one run share."""
+
+    task: Task
+    dataset: TransitionDataset | None
+    expert: Expert | None
+    learner: Learner[Any]
+    seeds: tuple[int, ...]
+    protocol: Protocol
+    device: str
+    threads: int
+    store: Results
+    refresh: bool = False
+    progress: Progress = silent
+    keep_policies: bool = False
+    wait: bool = True  # for what somebody else is at
+    record_failures: bool = False  # instead of raising them
+    is_reference: bool = False  # of rows that others stand beside: what cannot be is skipped
+    seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
+    refreshed: set[str] = field(default_factory=set)  # what was condensed anew
+    heldout_data: bool = False  # whether data of held-out levels are taken
+
+    @property
+    def dataset_id(self) -> str:
+        """The dataset's id, or nothing."""
+        return self.dataset.id if self.dataset is not None else ""
+
+
+def make_bench(
+    task: str,
+    dataset: str | None,
+    *,
+    download: bool,
+    learner: Learner[Any],
+    seeds: int,
+    episodes: int,
+    device: str,
+    results: str | Path,
+    refresh: bool,
+    progress: Progress,
+    needs_dataset: bool = True,
+    takes_dataset: bool = True,
+    heldout_data: bool = False,
+) -> Bench:
+    """What the cells of a run share.
+
+    Without `needs_dataset` there is none where the task has none of its own, and without
+    `takes_dataset` none but what is named.
+    """
+    check_seeds(0, 1, seeds)
+    protocol, device = protocol_of(episodes), resolve_device(device)
+    made = make_task(task)
+    name = dataset
+    if not name and takes_dataset:
+        try:
+            name = default_dataset(made)
+        except BadConfig:
+            if needs_dataset:
+                raise
+    data = None
+    if name:
+        data = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
+        check_dataset(data, made)
+    return Bench(
+        task=made,
+        dataset=data,
+        expert=expert_of(name) if name else shipped_expert(made.id),
+        learner=learner,
+        seeds=tuple(range(seeds)),
+        protocol=protocol,
+        device=device,
+        threads=torch.get_num_threads(),
+        store=Store(Path(results)),
+        refresh=refresh,
+        progress=progress,
+        heldout_data=heldout_data,
+    )
+
+
+def budget_of(
+    default: Mapping[str, Any], size: int | None, percent: float | None, unit: str | None
+) -> Budget:
+    if size is not None and percent is not None:
+        raise BadConfig("give a size or a percentage, not both")
+    if unit is not None and (size is not None or (percent is None and "percent" not in default)):
+        raise BadConfig("a unit goes with a percentage: give --percent too")
+    if size is not None:
+        return Budget(size=size)
+    if percent is not None:
+        return Budget(percent=percent, unit=unit or default.get("unit", "transitions"))
+    if not default:
+        return Budget(size=150)
+    budget = Budget(**default)
+    return replace(budget, unit=unit) if unit else budget
+
+
+def expert_of(dataset: str) -> Expert | None:
+    try:
+        name = catalogue.find("datasets", dataset).facts.get("expert")
+    except UnknownName:
+        return None
+    return load_expert(str(name)) if name else None
+
+
+def shipped_expert(task: str) -> Expert | None:
+    try:
+        return load_newest(task)
+    except UnknownName:
+        return None
+
+
+def bench_of(
+    cell: Cell,
+    dataset: Callable[[str], TransitionDataset],
+    store: Results,
+    device: str,
+    threads: int,
+) -> Bench:
+    learner = cell.learner or {"id": "bc", "config": {}}  # which a policy's cell never uses
+    task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
+    if data is not None:
+        check_dataset(data, task)
+    protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
+    return Bench(
+        task=task,
+        dataset=data,
+        expert=expert_of(cell.dataset) if cell.dataset else shipped_expert(cell.task),
+        learner=make_learner(learner["id"], **learner["config"]),
+        seeds=cell.learner_seeds,
+        protocol=Protocol(**protocol),
+        device=device,
+        threads=threads,
+        store=store,
+    )

@@ -1,0 +1,357 @@
+"""A cell computed: condense, train, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rlcondense.config import config_json
+from rlcondense.datasets.condensed import (
+    Budget,
+    CondensedDataset,
+    load_condensed,
+)
+from rlcondense.datasets.detectors import constant_student, detect, provenance
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import (
+    MissingExtra,
+    RLCondenseError,
+    UnknownName,
+    no_exit,
+)
+from rlcondense.evaluation import Evaluation, evaluate
+from rlcondense.experts.shipped import shipped_experts
+from rlcondense.files import canonical_json
+from rlcondense.make import (
+    make_method,
+)
+from rlcondense.methods.base import Method
+from rlcondense.methods.full import FullConverged
+from rlcondense.policies import (
+    NetworkPolicies,
+    PolicyBatch,
+)
+from rlcondense.records.cell import (
+    Cell,
+    evaluation_json,
+    method_cell,
+    policy_cell,
+)
+from rlcondense.records.store import Results
+from rlcondense.references import (
+    BY_ID,
+    EXPERT,
+    PolicyParts,
+    reference_policies,
+)
+from rlcondense.running.bench import Bench, bench_of
+from rlcondense.running.outcomes import (
+    Outcome,
+    compute_or_read,
+    ended,
+    failure_of,
+    making_of,
+    named_progress,
+    write_undone,
+)
+from rlcondense.runtime.meter import (
+    Seconds,
+    measured,
+)
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.statistics.intervals import summarise
+from rlcondense.tasks.base import SPLITS
+from rlcondense.text import one_line
+from rlcondense.types import Record
+from rlcondense.validation import (
+    check_agreement,
+    check_policies,
+    check_rows,
+    heldout_levels,
+    refuse_heldout,
+)
+
+
+def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
+    cell = cell_of_method(bench, method, budget, seed)
+    expert = bench.expert if "expert" in method.needs else None
+    key = making_of(bench, expert, method, bench.learner)
+
+    def compute() -> Record:
+        given = bench.learner.requires if method.gives is None else method.gives
+        if reason := _misfit(bench, given) or _lacking(bench, method):
+            return reason
+        return learned(bench, cell, condensed(bench, method, budget, seed))
+
+    return compute_or_read(bench, cell, key, compute)
+
+
+def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
+    """The record of a cell that cannot be, if the learner cannot learn from what there is."""
+    missing = bench.learner.missing(provided, bench.task)
+    return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
+
+
+def _lacking(bench: Bench, method: Method[Any]) -> Record | None:
+    """The record of a selection that the data has not what it takes for."""
+    if bench.dataset is None or method.gives is not None:
+        return None
+    soft = getattr(method.config, "labels", "") == "soft"
+    if soft and bench.dataset.action_probs is None:
+        return {"status": "skipped", "reason": "needs action_probs"}
+    if isinstance(method, FullConverged) and len(bench.dataset.episodes) < 2:
+        return {"status": "skipped", "reason": "needs a second episode, to hold one back"}
+    return None
+
+
+def cell_of_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
+    return method_cell(
+        bench.task.id,
+        bench.dataset_id,
+        method,
+        budget,
+        bench.learner,
+        seed,
+        bench.seeds,
+        bench.protocol,
+    )
+
+
+def run_artifact(bench: Bench, folder: Path) -> Outcome:
+    """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
+    data = load_condensed(folder)
+    check_rows(data.arrays(), bench.task, str(folder))
+    chosen = data.source_indices is not None or data.initial_indices is not None
+    if data.label_kind == "soft" and not chosen:  # a choice may be of unlikely actions
+        check_agreement(data.actions, data.column("action_probs"), str(folder))
+    if data.level_seeds is not None and not bench.heldout_data:
+        refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
+    name = f"condensed:{data.report.method if data.report else one_line(folder.resolve().name)}"
+    cell = Cell(
+        task=bench.task.id,
+        dataset=bench.dataset_id,
+        method={"id": name, "config": {"sha256": data.sha256}},
+        budget={"size": len(data)},
+        learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
+        condensation_seed=data.report.seed if data.report else 0,
+        learner_seeds=bench.seeds,
+        evaluation=evaluation_json(bench.protocol),
+    ).checked()
+    key = making_of(bench, None, bench.learner)
+    return compute_or_read(bench, cell, key, lambda: learned(bench, cell, data))
+
+
+def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
+    """Train on condensed data, evaluate, and tell of both."""
+    if reason := _misfit(bench, data.provides()):
+        return reason
+    name = cell.method["id"]
+    try:
+        with measured(bench.device) as seconds, no_exit(f"learner {bench.learner.id!r}"):
+            policies = bench.learner.fit(
+                data,
+                task=bench.task,
+                seeds=bench.seeds,
+                device=bench.device,
+                progress=named_progress(bench.progress, name),
+            )
+        check_policies(policies, bench.seeds, f"learner {bench.learner.id!r}")
+    except MissingExtra:
+        raise
+    except RLCondenseError as error:
+        return {"status": "failed", "reason": str(error)}
+    timings = {"train": seconds.to_json()}
+    report: dict[str, Any] = {"size": len(data), "label_kind": data.label_kind}
+    if data.report is not None:
+        report = data.report.to_json()
+        cost = report["cost"]
+        timings["condense"] = {kind: cost.pop(f"{kind}_seconds") for kind in Seconds().to_json()}
+        del cost["peak_memory_bytes"]
+    if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
+        report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
+    training = getattr(policies, "training", None)
+    taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
+    if bench.keep_policies and isinstance(policies, NetworkPolicies):
+        bench.store.write_policies(cell.id, policies)
+    out = evaluated(bench, policies, name, timings)
+    constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
+    of_data = data.report is not None and data.report.dataset == bench.dataset_id
+    sources = (data, bench.dataset if of_data else None)
+    said = {f.name: f for source in sources for f in provenance(source, bench.task)}
+    return {
+        **out,
+        "report": report,
+        **({"training": training} if training else {}),
+        "labels": taken,
+        "findings": [asdict(finding) for finding in (constant, *said.values()) if finding],
+    }
+
+
+def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:
+    """What a set was condensed from, unless its report says that it is other data than are here."""
+    if bench.dataset is None or data.report is None:
+        return bench.dataset
+    return bench.dataset if data.report.dataset_sha256 == bench.dataset.sha256 else None
+
+
+def run_policy(bench: Bench, name: str) -> Outcome:
+    expert = bench.expert if name == EXPERT else None
+    if name == EXPERT and expert is None:
+        raise UnknownName("expert", bench.task.id, shipped_experts())
+
+    def compute() -> Record:
+        parts = PolicyParts(bench.task, bench.dataset, expert, bench.seeds, bench.device)
+        policies = reference_policies(name, parts)
+        source = bench.dataset if BY_ID[name].is_blind else None
+        own = bench.dataset is not None and bench.dataset.task == bench.task.id
+        player = str(expert.card.get("task", expert.id)) if expert and not own else ""
+        said = provenance(source, bench.task, player)
+        findings = {"findings": [asdict(finding) for finding in said]} if said else {}
+        return {**evaluated(bench, policies, name, {}), **findings}
+
+    cell = cell_of_policy(bench, {"id": name, "config": {}})
+    return compute_or_read(bench, cell, making_of(bench, expert), compute)
+
+
+def cell_of_policy(bench: Bench, method: Mapping[str, Any]) -> Cell:
+    return policy_cell(bench.task.id, bench.dataset_id, method, bench.seeds, bench.protocol)
+
+
+def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> CondensedDataset:
+    """Condense, or take what an earlier run or another learner's cell left."""
+
+    expert = bench.expert if "expert" in method.needs else None
+    made_from = canonical_json(making_of(bench, expert, method))
+    name = cell_of_method(bench, method, budget, seed).condensation_id
+
+    def condense() -> CondensedDataset:
+        return method.condense(
+            bench.dataset,
+            task=bench.task,
+            budget=budget,
+            expert=bench.expert,
+            seed=seed,
+            device=bench.device,
+            progress=named_progress(bench.progress, method.id),
+            checkpoint=bench.store.unfinished_path(name),
+            made_from=made_from,
+        )
+
+    if method.keeps_everything:  # a copy of the whole dataset is worth no disk
+        return condense()
+    with bench.store.lock(name, wait=bench.wait):
+        anew = bench.refresh and name not in bench.refreshed
+        stored = None if anew else bench.store.read_condensed(name, made_from)
+        if stored is None:
+            stored = condense()
+            bench.refreshed.add(name)
+            bench.store.write_condensed(name, stored, made_from)
+    return stored
+
+
+def evaluated(
+    bench: Bench, policies: PolicyBatch, name: str, timings: dict[str, dict[str, float]]
+) -> Record:
+    progress = named_progress(bench.progress, name)
+    done: dict[str, Evaluation] = {}
+    for split in SPLITS:
+        try:
+            with measured(bench.device) as seconds:
+                done[split] = evaluate(
+                    policies,
+                    bench.task,
+                    split,
+                    protocol=bench.protocol,
+                    num_threads=bench.threads,
+                    progress=progress,
+                )
+        except MissingExtra:
+            raise
+        except RLCondenseError as error:
+            reason = f"{split} levels of {bench.task.id}: {error}"
+            return {"status": "failed", "reason": reason, "timings": timings}
+        timings[f"evaluate_{split}"] = seconds.to_json()
+    returns = {split: scores.returns.tolist() for split, scores in done.items()}
+    return {
+        "status": "done",
+        "returns": returns,
+        "lengths": {split: scores.lengths.tolist() for split, scores in done.items()},
+        # Every policy played the same levels (a test), so one row says it for all.
+        "level_seeds": {split: scores.level_seeds[0].tolist() for split, scores in done.items()},
+        "summary": {split: summarise(rows) for split, rows in returns.items()},
+        "action_selection": policies.action_selection,
+        "timings": timings,
+    }
+
+
+def run_cell(
+    cell: Cell,
+    *,
+    dataset: Callable[[str], TransitionDataset],
+    store: Results,
+    device: str,
+    threads: int,
+    refresh: bool = False,
+    refreshed: bool = False,
+    seen: tuple[int, ...] | None = None,
+    keep_policies: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Compute a planned cell, or read it back, whatever comes of it.
+
+    A cell that fails has a record too, with the reason and the traceback, and so has one whose
+    parts are not installed.
+
+    Args:
+        cell: from a plan.
+        dataset: gives a dataset by its id.
+        store: where its record is written.
+        device: `cpu` or `cuda`.
+        threads: for the environments; torch's are set by the process.
+        refresh: compute again what is there already.
+        refreshed: what it learns from has been condensed again for another cell.
+        seen: the stamp of its record when it was planned; if that has changed since, somebody else
+            has computed it.
+        keep_policies: store the policies that are trained.
+        progress: told how far it is.
+
+    Raises:
+        Busy: somebody else is at it, or at condensing what it learns from.
+        RLCondenseError: the store cannot be written to.
+    """
+    try:
+        bench = replace(
+            bench_of(cell, dataset, store, device, threads),
+            refresh=refresh,
+            keep_policies=keep_policies,
+            progress=progress,
+            wait=False,
+            record_failures=True,
+            refreshed={cell.condensation_id} if refreshed else set(),
+            seen=seen,
+        )
+        compute = prepared(bench, cell)
+    except (Exception, SystemExit) as error:  # what a plugin raises concerns its own cells alone
+        with store.lock(cell.id, wait=False):
+            record = ended(cell, store, seen, refresh)
+            if record is not None:  # it could be made elsewhere
+                return Outcome(record, is_reused=True)
+            return Outcome(write_undone(cell, failure_of(error), store, device, threads))
+    return compute()
+
+
+def prepared(bench: Bench, cell: Cell) -> Callable[[], Outcome]:
+    if cell.budget is None:
+        name = str(cell.method["id"])
+        return lambda: run_policy(bench, name)
+    method = make_method(cell.method["id"], **cell.method["config"])
+    budget = Budget(**cell.budget)
+    if cell_of_method(bench, method, budget, cell.condensation_seed) != cell:
+        raise RLCondenseError(
+            f"{cell} was planned with other settings than {method.id!r} has here: is another "
+            "version of it at work?"
+        )
+    return lambda: run_method(bench, method, budget, cell.condensation_seed)

@@ -1,0 +1,195 @@
+"""The record of a cell: computed or read back, done or with the reason why not."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rlcondense import __version__, catalogue
+from rlcondense.errors import (
+    BadConfig,
+    MissingExtra,
+    PluginExit,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    no_exit,
+)
+from rlcondense.experts.shipped import Expert
+from rlcondense.files import Busy
+from rlcondense.learners.base import Learner
+from rlcondense.methods.base import Method
+from rlcondense.records.cell import (
+    Cell,
+)
+from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.store import Results
+from rlcondense.running.bench import Bench
+from rlcondense.runtime.meter import (
+    forget_peak_memory,
+    peak_gpu_memory_bytes,
+    peak_memory_bytes,
+)
+from rlcondense.runtime.progress import Progress
+from rlcondense.runtime.provenance import describe, source_sha256, versions
+from rlcondense.types import Record
+
+MOST_FRAMES = 20  # of a failed cell's traceback
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell.
+
+    Attributes:
+        record: of the cell.
+        is_reused: whether it was read back instead of computed.
+        differences: what made it that is not the same here, a sentence each, if it was read back.
+    """
+
+    record: Record
+    is_reused: bool = False
+    differences: tuple[str, ...] = ()
+
+
+def compute_or_read(
+    bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
+) -> Outcome:
+    """Read the record of a cell back, or else compute it."""
+    with bench.store.lock(cell.id, wait=bench.wait):
+        record = ended(cell, bench.store, bench.seen, bench.refresh)
+        if record is not None:
+            differences = (
+                f"{cell.method['id']} was made with {name} {_short(record['key'].get(name))}, "
+                f"here it is {_short(value)} (--refresh computes it anew)"
+                for name, value in key.items()
+                if record["key"].get(name) != value
+            )
+            return Outcome(record, is_reused=True, differences=tuple(differences))
+        forget_peak_memory()
+        try:
+            with no_exit(f"a part of {cell}"):
+                computed = compute()
+        except Busy:
+            raise
+        except Exception as error:
+            if not (bench.record_failures or isinstance(error, PluginExit)):
+                raise
+            computed = failure_of(error)
+            if bench.is_reference and isinstance(error, BadConfig):
+                computed = {"status": "skipped", "reason": computed["reason"]}
+        memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
+        record = {
+            **frame_of(cell, bench.device, bench.threads),
+            "key": key,
+            "timings": {},
+            "memory": memory,
+            **computed,
+        }
+        return Outcome(bench.store.write_record(record))
+
+
+def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: bool) -> Record | None:
+    """The record that makes a cell needless: it is done, or came to an end since it was planned.
+
+    Whoever asks holds the cell's lock.
+    """
+    since = seen is not None and store.stamp(cell.id) not in (seen, ())
+    record = store.read_record(cell.id) if since or not refresh else None
+    return record if record is not None and (since or record["status"] == "done") else None
+
+
+def frame_of(cell: Cell, device: str, threads: int) -> Record:
+    """What every record says, whatever came of its cell."""
+    return {
+        "plugins": _plugins(cell),
+        "schema_version": SCHEMA_VERSION,
+        "cell_id": cell.id,
+        "cell": cell.to_json(),
+        "environment": describe(device, threads),
+    }
+
+
+def write_failure(cell: Cell, reason: str, store: Results, device: str, threads: int) -> Record:
+    """Write that a cell has failed, for whoever saw its process end.
+
+    Returns:
+        The record that there is then: if it had been done before its process ended, that one.
+    """
+    with store.lock(cell.id):
+        record = store.read_record(cell.id)
+        if record is not None and record["status"] == "done":
+            return record
+        return write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
+
+
+def write_undone(cell: Cell, said: Record, store: Results, device: str, threads: int) -> Record:
+    frame = {**frame_of(cell, device, threads), "key": {}, "timings": {}, "memory": {}}
+    return store.write_record({**frame, **said})
+
+
+def failure_of(error: BaseException) -> Record:
+    """What the record of a cell says that an error ended."""
+    absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
+    said = str(error) if isinstance(error, RLCondenseError) else f"{type(error).__name__}: {error}"
+    lines = traceback.format_exception(error, limit=-MOST_FRAMES)
+    return {
+        "status": "not-installed" if absent else "failed",
+        "reason": " ".join(said.split()),
+        "traceback": "".join(lines),
+    }
+
+
+def _plugins(cell: Cell) -> list[dict[str, str]]:
+    """The installed plugins that a cell used: target, distribution and version."""
+    names = {"tasks": cell.task, "methods": cell.method["id"], "datasets": cell.dataset}
+    if cell.learner is not None:
+        names["learners"] = cell.learner["id"]
+    found = [catalogue.entries(group).get(name) for group, name in names.items()]
+    return [
+        {
+            # Of an included file the name: where it lay is nobody's business.
+            "target": entry.entry_point.rpartition("/")[2],
+            "distribution": entry.distribution[0] if entry.distribution else "",
+            "version": entry.distribution[1] if entry.distribution else "",
+        }
+        for entry in found
+        if entry is not None and (entry.distribution or ("", ""))[0] != catalogue.BUILT_IN
+    ]
+
+
+def making_of(
+    bench: Bench, expert: Expert | None, *parts: Method[Any] | Learner[Any]
+) -> dict[str, Any]:
+    """What made a result, beside its cell: if this differs, so may the numbers."""
+    groups = {Method: "methods", Learner: "learners"}
+    found = [catalogue.entries("tasks").get(bench.task.id)]
+    for part in parts:
+        group = next(group for base, group in groups.items() if isinstance(part, base))
+        found.append(catalogue.entries(group).get(part.id))
+    ours = f"{catalogue.BUILT_IN} {__version__}"
+    plugins = {entry.origin for entry in found if entry is not None} - {ours}
+    return {
+        "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
+        "expert_sha256": expert.sha256 if expert else None,
+        "rlcondense": __version__,
+        **{f"{name} version": value for name, value in versions().items()},
+        "plugins": ", ".join(sorted(plugins)),
+        "source_sha256": source_sha256(type(bench.task), *map(type, parts)),
+        "device": bench.device,
+        "threads": bench.threads,
+    }
+
+
+def named_progress(progress: Progress, name: str) -> Progress:
+    def report(phase: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{name}: {phase}", done, total, note)
+
+    return report
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

@@ -1,0 +1,111 @@
+"""The reference rows of a run, computed beside its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rlcondense.datasets.condensed import (
+    Budget,
+)
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import (
+    RLCondenseError,
+)
+from rlcondense.make import (
+    make_method,
+)
+from rlcondense.methods.base import Method
+from rlcondense.records.cell import (
+    Cell,
+)
+from rlcondense.references import (
+    WHOLE,
+    methods_beside,
+    policies_beside,
+)
+from rlcondense.running.bench import Bench
+from rlcondense.running.compute import (
+    cell_of_method,
+    cell_of_policy,
+    run_method,
+    run_policy,
+)
+from rlcondense.running.outcomes import Outcome, failure_of, frame_of
+from rlcondense.types import Record
+
+HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
+
+
+def reference_rows(
+    bench: Bench, name: str, records: Sequence[Record], seeds: Sequence[int]
+) -> tuple[list[Outcome], list[str]]:
+    """The rows of every table: policies that look at nothing, random, full, expert.
+
+    One that cannot be computed is a record that says why: what is finished is shown all the same.
+
+    Args:
+        bench: of the run.
+        name: of the row that they stand beside.
+        records: of that row, one for each set.
+        seeds: of random subsets.
+
+    Returns:
+        The rows, and what is to be said of them.
+    """
+    if records[0]["status"] == "skipped":
+        return [], []
+    names = [other for other in reference_names(bench) if other != name]
+    rows = [reference_policy(bench, other) for other in names]
+    learned = [r for r in records if r["status"] == "done" and "report" in r]
+    if not learned or bench.dataset is None:
+        return rows, []
+    kinds = label_kinds(bench.dataset, learned[0])
+    sizes = {r["cell"]["condensation_seed"]: r["report"]["size"] for r in learned}
+    for kind in kinds:
+        for other in methods_beside(name, bench.learner):
+            method = make_method(other, labels=kind)
+            if other in WHOLE:
+                rows.append(reference_method(bench, method, Budget(percent=100.0), 0))
+                continue
+            for seed in seeds:
+                size = sizes.get(seed, learned[0]["report"]["size"])
+                rows.append(reference_method(bench, method, Budget(size=size), seed))
+    return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
+
+
+def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:
+    """The labels of the reference rows of a record: its own, and hard ones if those cannot be."""
+    if record.get("labels") != "soft":
+        return ["hard"]
+    return ["soft", "hard"] if dataset.action_probs is None else ["soft"]
+
+
+def reference_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
+    """The outcome of a method that others stand beside, whatever comes of it."""
+    run = partial(run_method, method=method, budget=budget, seed=seed)
+    return _reference(bench, cell_of_method(bench, method, budget, seed), run)
+
+
+def reference_policy(bench: Bench, name: str) -> Outcome:
+    """The outcome of a reference policy, whatever comes of it."""
+    return _reference(
+        bench, cell_of_policy(bench, {"id": name, "config": {}}), partial(run_policy, name=name)
+    )
+
+
+def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Outcome:
+    try:
+        return run(replace(bench, record_failures=True, is_reference=True))
+    except RLCondenseError as error:  # its record can be neither read nor written
+        frame = frame_of(cell, bench.device, bench.threads)
+        empty: Record = {"key": {}, "timings": {}, "memory": {}}
+        return Outcome({**frame, **empty, **failure_of(error)})
+
+
+def reference_names(bench: Bench) -> list[str]:
+    """The reference policies that there are for a bench."""
+    given = {"dataset": bench.dataset, "expert": bench.expert}
+    return policies_beside(bench.learner, [name for name, it in given.items() if it is not None])

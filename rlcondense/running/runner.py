@@ -52,7 +52,7 @@ from rlcondense.methods.full import FullConverged
 from rlcondense.policies import (
     NetworkPolicies,
     PolicyBatch,
-    head_of,
+    check_fits,
     load_policies,
 )
 from rlcondense.records.cell import (
@@ -405,7 +405,7 @@ def evaluate_artifact(
         outcomes = [run_artifact(bench, folder)]
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)
-        _check_policies(policies, bench.task, folder)
+        check_fits(policies.spec, bench.task, str(folder))
         bench = replace(bench, seeds=policies.seeds)
         files = ("policies.safetensors", "policies.json")
         config = {"sha256": [sha256_file(folder / file) for file in files]}
@@ -475,16 +475,6 @@ def _preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]
         return _of_paper(make_method(report.method, **report.config), facts, task, learner)
     except (BadConfig, UnknownName):  # somebody else's, or of another version
         return {}
-
-
-def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
-    spec = policies.spec
-    shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
-    if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
-        raise BadConfig(
-            f"{folder} holds {spec.head} policies from {spec.observation_shape} to "
-            f"{spec.num_outputs} actions, task {task.id!r} needs {head} ones from {shape} to {size}"
-        )
 
 
 def make_bench(

@@ -191,4 +191,4 @@ def _rows(item: h5py.Dataset, file_bytes: int) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_large_lists(Path(sys.argv[1]), json.loads(sys.stdin.read()))))
+    json.dump(_large_lists(Path(sys.argv[1]), json.loads(sys.stdin.read())), sys.stdout)

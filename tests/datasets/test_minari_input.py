@@ -280,8 +280,8 @@ def test_a_heap_that_sends_hdf5_round_for_ever_is_refused(monkeypatch: pytest.Mo
     create(DATA, [episode(infos={"text": ["up", "down"] * 5})])
     assert len(read_minari(DATA)) == 10
     content = data_file().read_bytes()
-    size = content.index(b"GCOL") + 24  # of the first text, 0 bytes after which the next begins
-    data_file().write_bytes(content[:size] + bytes(8) + content[size + 8 :])
+    size = content.index(b"GCOL") + 24  # of the first text, after which the next is the first again
+    data_file().write_bytes(content[:size] + b"\xf0" + 7 * b"\xff" + content[size + 8 :])
     with pytest.raises(CorruptArtifact, match=r"reading .*/infos/text.* does not end"):
         read_minari(DATA)
 

@@ -19,9 +19,10 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
 from math import isfinite
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -359,9 +360,16 @@ def allocate(descriptor: int, size: int, what: Path) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The sha256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        CorruptArtifact: it is missing, a pipe or the like.
+    """
+    try:
+        with _open_plain(path, follow=True) as file:
+            return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()
+    except Refused as error:
+        raise CorruptArtifact(f"{path} {error}") from error
 
 
 def sha256_arrays(arrays: Mapping[str, npt.NDArray[Any] | None]) -> str:

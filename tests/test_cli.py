@@ -261,6 +261,14 @@ def test_an_unwritable_results_folder_is_one_clear_line(tmp_path: Path) -> None:
     assert "cannot write to the results folder" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["show"], ["curves"], ["leaderboard", "verify"]])
+def test_a_path_that_the_system_refuses_is_one_line(command: list[str]) -> None:
+    result = CliRunner().invoke(main, [*command, "a" * 5000])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "File name too long (--debug shows where)" in result.stderr
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = call("--debug", "show", "gradmach")
     assert done.exception is not None

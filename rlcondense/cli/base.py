@@ -14,7 +14,7 @@ from rlcondense.console import echo, plugins_at_work
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.runtime.tune import tune
 from rlcondense.terminal import write_what_can_be
-from rlcondense.text import one_line
+from rlcondense.text import one_line, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +32,12 @@ class Commands(click.Group):
             if debug:
                 raise
             echo(f"Error: {one_line(str(error))}", err=True)
+            sys.exit(2)
+        except OSError as error:  # of a path that nothing else has named: too long, not permitted
+            if debug or error.filename is None:
+                raise
+            why = f"{shown(str(error.filename))}: {error.strerror or error}"
+            echo(f"Error: {one_line(why)} (--debug shows where)", err=True)
             sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -72,6 +78,16 @@ class FolderToWrite(click.Path):
         from rlcondense.files import output_folder
 
         return output_folder(Path(str(super().convert(value, param, ctx))))
+
+
+class ResultsFolder(click.Path):
+    """A path that names a folder of records: not empty, as an unset variable is, nor the root."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(str(super().convert(value, param, ctx)))
+        if not str(value) or (path.is_absolute() and not path.name):
+            raise BadConfig(f"--results must name a folder of records, not {str(value)!r}")
+        return path
 
 
 def include_files(paths: Sequence[Path]) -> None:
@@ -142,7 +158,7 @@ results_option = click.option(
     "--results",
     default="results",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=ResultsFolder(),
     help="Folder of the records.",
 )
 

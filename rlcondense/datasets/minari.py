@@ -212,17 +212,14 @@ def lacks_action_probs(dataset_id: str) -> bool:
 
     Its first episode tells; of what cannot be read, or is not here, it is not said.
     """
-    import minari
+    from rlcondense.datasets import hdf5
 
     if not is_local(dataset_id):
         return False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            infos = minari.load_dataset(dataset_id)[0].infos
+        return not hdf5.has_action_probs(minari_path(dataset_id) / "data" / hdf5.FILE)
     except Exception:  # a damaged file: whoever reads it says so
         return False
-    return "action_probs" not in (infos or {})
 
 
 def remove_minari(dataset_id: str) -> None:
@@ -453,7 +450,6 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
         return False
 
 
-_HDF5 = "main_data.hdf5"
 _KINDS = {"b": "bool", "i": "whole numbers", "f": "floats"}
 _DTYPES: Mapping[str, Any] = {
     "rewards": np.float32, "action_probs": np.float32, "episode_ids": np.int64, "steps": np.int64,
@@ -492,16 +488,21 @@ def _columns(
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """The columns of a dataset, written to a folder, and what else is kept of it."""
     import minari
+    from minari.dataset.minari_storage import is_image_space
+
+    from rlcondense.datasets import hdf5
 
     data, owner = minari_path(dataset_id) / "data", f"dataset {dataset_id!r}"
     metadata = minari_metadata(data)
     for name in ("observation_space", "action_space"):
         if not isinstance(metadata.get(name), str):  # Minari would import what env_spec names
             raise BadConfig(f"{owner} does not name its {name} in {data / 'metadata.json'}")
-    if (data / _HDF5).exists():
-        _check_hdf5(data / _HDF5, owner)
+    if (data / hdf5.FILE).exists():
+        hdf5.check_hdf5(data / hdf5.FILE, metadata, owner)
     dataset = minari.load_dataset(dataset_id)
     reader = _EpisodeReader(owner, dataset.observation_space, dataset.action_space)
+    if (data / hdf5.FILE).exists() and is_image_space(reader.space):
+        hdf5.check_pictures(data / hdf5.FILE, reader.space.shape, owner)
     total = int(dataset.total_steps)
     columns: dict[str, Array] = {}
     start = 0
@@ -531,38 +532,10 @@ def _columns(
         "environment": environment,
         "split": split,
         "reset_seeds": [None if seed is None else int(seed) for seed in seeds],
-        "lossy": _is_lossy(data / _HDF5, reader.space),
+        "lossy": _is_lossy(data / hdf5.FILE, reader.space),
     }
     repeated = bool(metadata.get(_LAST_REPEATED, False))
     return columns, {_LAST_REPEATED: repeated, "origin": origin}
-
-
-def _check_hdf5(path: Path, owner: str) -> None:
-    """Refuse a file whose content lies elsewhere: in other files, or behind links to them."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        groups, known = [file], set()
-        while groups:
-            group = groups.pop()
-            for name in group:
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise CorruptArtifact(
-                        f"{owner}: {group.name.rstrip('/')}/{name} is a link, which may lead to "
-                        "another file; Minari writes none"
-                    )
-                item = group[name]
-                if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-                    raise CorruptArtifact(
-                        f"{owner}: the values of {item.name} lie in another file; Minari's lie "
-                        f"in {path.name}"
-                    )
-                if isinstance(item, h5py.Group):
-                    address = h5py.h5o.get_info(item.id).addr
-                    if address in known:
-                        raise CorruptArtifact(f"{owner}: {item.name} is there more than once")
-                    known.add(address)
-                    groups.append(item)
 
 
 def _is_lossy(path: Path, space: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -156,7 +157,7 @@ def load_expert(expert_id: str, folder: Path | None = None) -> Expert:
         )
     if not path.exists():
         raise UnknownName("expert", expert_id, [card["id"] for card in shipped_cards()])
-    card = read_json(path.with_suffix(".json"))
+    card = _read_card(path.with_suffix(".json"))
     sha256 = sha256_file(path)
     if sha256 != card.get("sha256"):
         raise CorruptArtifact(f"{path} is truncated or altered: its sha256 is not its card's")
@@ -166,7 +167,7 @@ def load_expert(expert_id: str, folder: Path | None = None) -> Expert:
         shape = tuple(card["observation_shape"])
         spec = NetworkSpec(card["network"], shape, card["num_actions"], **unusual)
         network = network_from_arrays(spec, arrays, _PREFIX)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is not the expert of its card: {error}") from error
     return Expert(expert_id, network, sha256, card)
 
@@ -208,21 +209,40 @@ def _only_expert(folder: Path) -> Expert:
         raise BadConfig(
             f"{folder} holds {len(cards) or 'no'} finished experts; name a folder of one"
         )
-    card = read_json(cards[0])
+    card = _read_card(cards[0])
     return load_expert(card.get("id", card["task"]), folder)
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """Read a card, which may be somebody else's.
+
+    Raises:
+        CorruptArtifact: it does not say what every card does.
+    """
+    card = read_json(path)
+    kinds = {"task": str, "network": str, "observation_shape": list, "num_actions": int,
+             "sha256": str}  # fmt: skip
+    if not isinstance(card, dict) or not isinstance(card.get("id", ""), str):
+        raise CorruptArtifact(f"{path} is no card of an expert")
+    if wrong := [name for name, kind in kinds.items() if not isinstance(card.get(name), kind)]:
+        raise CorruptArtifact(f"{path} is no card of an expert: its {', '.join(wrong)} cannot be")
+    return card
 
 
 def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
     """The policies that training left in `folder`, by environment steps, the expert last."""
     expert = load_expert(task_id, folder)
-    found = {int(path.stem): path for path in (folder / SNAPSHOTS).glob("*.safetensors")}
+    if type(expert.card.get("steps")) is not int:
+        raise BadConfig(f"the card of {expert.id!r} names no steps, and so no place for snapshots")
+    files = (folder / SNAPSHOTS).glob("*.safetensors")
+    found = {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
     try:
         networks = {
             steps: network_from_arrays(expert.network.spec, read_arrays(found[steps]), _PREFIX)
             for steps in sorted(found)
             if steps < expert.card["steps"]
         }
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise CorruptArtifact(
             f"{folder / SNAPSHOTS} holds snapshots of another network: {error}"
         ) from error

@@ -19,6 +19,7 @@ from rlcondense.policies.fixed import (
 )
 from rlcondense.policies.networks import (
     NetworkPolicies,
+    check_fits,
     head_of,
     load_policies,
     network_from_arrays,
@@ -33,6 +34,7 @@ __all__ = [
     "Player",
     "PolicyBatch",
     "UniformPolicies",
+    "check_fits",
     "constant_policies",
     "head_of",
     "load_policies",

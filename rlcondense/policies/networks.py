@@ -26,6 +26,7 @@ from rlcondense.policies.base import (
     normal,
     num_actions_of,
 )
+from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
 from rlcondense.types import Array
 from rlcondense.validation import check_action_space
@@ -227,6 +228,25 @@ def network_from_arrays(
         }
     )
     return network
+
+
+def check_fits(spec: NetworkSpec, task: Task, owner: str) -> None:
+    """Refuse policies that cannot play a task.
+
+    Args:
+        spec: of their networks.
+        task: to be played.
+        owner: whose they are, for messages.
+
+    Raises:
+        BadConfig: their observations or actions are of another form than the task's.
+    """
+    shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
+    if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
+        raise BadConfig(
+            f"{owner} holds {spec.head} policies from {spec.observation_shape} to "
+            f"{spec.num_outputs} actions, task {task.id!r} needs {head} ones from {shape} to {size}"
+        )
 
 
 def spec_from_json(value: Mapping[str, Any]) -> NetworkSpec:

@@ -36,8 +36,7 @@ from rlcondense.make import (
 )
 from rlcondense.methods.base import Method
 from rlcondense.policies import (
-    NetworkPolicies,
-    head_of,
+    check_fits,
     load_policies,
 )
 from rlcondense.records.store import Store, facts_of_record
@@ -339,7 +338,7 @@ def evaluate_artifact(
         outcomes = [run_artifact(bench, folder)]
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)
-        _check_policies(policies, bench.task, folder)
+        check_fits(policies.spec, bench.task, str(folder))
         bench = replace(bench, seeds=policies.seeds)
         files = ("policies.safetensors", "policies.json")
         config = {"sha256": [sha256_file(folder / file) for file in files]}
@@ -411,16 +410,6 @@ def _preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]
         return _of_paper(make_method(report.method, **report.config), facts, task, learner)
     except (BadConfig, UnknownName):  # somebody else's, or of another version
         return {}
-
-
-def _check_policies(policies: NetworkPolicies, task: Task, folder: Path) -> None:
-    spec = policies.spec
-    shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
-    if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
-        raise BadConfig(
-            f"{folder} holds {spec.head} policies from {spec.observation_shape} to "
-            f"{spec.num_outputs} actions, task {task.id!r} needs {head} ones from {shape} to {size}"
-        )
 
 
 def result_of(bench: Bench, outcomes: list[Outcome], rows: list[Outcome]) -> RunResult:

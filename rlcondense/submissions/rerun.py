@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import exp, sqrt
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,15 @@ import torch
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.make import load_dataset
+from rlcondense.files import plain
+from rlcondense.make import load_dataset, make_task
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record, source_of
 from rlcondense.records.store import MemoryStore
 from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
-from rlcondense.submissions.content import MADE_ELSEWHERE
+from rlcondense.submissions.content import COUNTED, MADE_ELSEWHERE
 from rlcondense.submissions.verification import Outline, Rerun, Verification
 from rlcondense.tasks.base import SPLITS
 from rlcondense.text import one_line
@@ -35,6 +37,7 @@ Array = npt.NDArray[np.float64]
 STANDARD_ERRORS = 4
 FEWEST_LEVELS = 20  # whose variance says something
 FEW, FEW_SHARE = 3, 0.02  # episodes that may go another way whatever their variance
+COUNTED_APART = 2  # times as many steps or gradients may be counted on another machine
 MOST_SHOWN = 60  # characters of what differs
 SAME_MACHINE = ("cpu", "gpu", "os", "python")
 
@@ -123,8 +126,13 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
         text = f"computed again, it is {computed['status']}: {computed['reason']}"
         return Rerun(outline.path.name, cell.id, False, text)
     from_artifact = " from its condensed dataset" if kept else ""
-    agrees, text = compare(record, computed)
+    agrees, text = compare(record, computed, _random_returns(cell.task))
     return Rerun(outline.path.name, cell.id, agrees, f"computed again{from_artifact}: {text}")
+
+
+def _random_returns(task: str) -> dict[str, float]:
+    """The measured return of the uniform random policy, by split."""
+    return {split: estimate.mean for split, estimate in make_task(task).random_return.items()}
 
 
 def _artifact(condensed: Path | None, name: str) -> dict[str, tuple[CondensedDataset, str]]:
@@ -146,11 +154,14 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def compare(record: Record, computed: Record) -> tuple[bool, str]:
+def compare(
+    record: Record, computed: Record, floors: Mapping[str, float] = MappingProxyType({})
+) -> tuple[bool, str]:
     """Whether two records of a cell agree, and how they compare.
 
-    Made with the same on the same kind of machine, each return must be the same. Otherwise every
-    error comes from what was computed here, since a forger can write what variance he likes:
+    Made with the same on the same kind of machine, each return and the report must be the same.
+    Otherwise the report's counts must be near each other, and every error comes from what was
+    computed here, since a forger can write what variance he likes:
 
     - The mean over levels of the paired differences may be four standard errors. With several
       seeds its variance is twice, since both records have it, the larger of that of the seeds'
@@ -159,22 +170,28 @@ def compare(record: Record, computed: Record) -> tuple[bool, str]:
       logarithm.
 
     A split is not judged by these where but one episode in fifty, and no more than three, differ:
-    policies that all but never fail have no variance to tell an error by.
+    policies that all but never fail have no variance to tell an error by. None of these may be
+    better than the best one here, or lie further below the random policy than that lies above it.
 
     Args:
         record: as told.
         computed: as computed again.
+        floors: returns of the uniform random policy by split, where they are known.
     """
-    sizes = [one.get("report", {}).get("size") for one in (record, computed)]
-    if sizes[0] != sizes[1]:
-        return False, f"it kept {sizes[0]} transitions, and {sizes[1]} here"
+    same = is_same_making(record, computed)
+    if wrong := _unlike_report(record, computed, same):
+        return False, wrong
     if all(record[name] == computed[name] for name in ("returns", "lengths")):
         return True, "each return is the same"
-    if is_same_making(record, computed):
+    if same:
         return False, f"made with the same, and the returns differ: {_means(record, computed)}"
     why = f"not compared return by return, since made with {_other_making(record, computed)}"
     told, here = _returns(record), _returns(computed)
-    differing = [split for split in SPLITS if not _is_but_for_few(told[split], here[split])]
+    differing = [
+        split
+        for split in SPLITS
+        if not _is_but_for_few(told[split], here[split], floors.get(split))
+    ]
     apart = [split for split in differing if not _near(told[split], here[split])]
     if apart:
         return False, (
@@ -217,8 +234,35 @@ def _returns(record: Record) -> dict[str, Array]:
     return {split: np.asarray(record["returns"][split], np.float64) for split in SPLITS}
 
 
-def _is_but_for_few(told: Array, here: Array) -> bool:
-    return bool((told != here).sum() <= min(FEW, told.size * FEW_SHARE))
+def _unlike_report(record: Record, computed: Record, same: bool) -> str:
+    """What two reports of a condensation differ in that they may not, or nothing.
+
+    Args:
+        record: as told.
+        computed: as computed again.
+        same: whether they were made with the same on the same kind of machine.
+    """
+    told, here = (plain(one.get("report", {})) for one in (record, computed))
+    if told.get("size") != here.get("size"):
+        return f"it kept {told.get('size')} transitions, and {here.get('size')} here"
+    exact = sorted({*told, *here}) if same else ("bytes", "label_kind")
+    if unlike := [name for name in exact if told.get(name) != here.get(name)]:
+        return f"its report has another {', '.join(unlike)} than here"
+    for name in COUNTED:
+        counts = sorted(one.get("cost", {}).get(name, 0) for one in (told, here))
+        if counts[1] > COUNTED_APART * counts[0]:
+            words = name.replace("_", " ")
+            return f"its report counts {told['cost'][name]} {words}, and {here['cost'][name]} here"
+    return ""
+
+
+def _is_but_for_few(told: Array, here: Array, floor: float | None) -> bool:
+    differing = told[told != here]
+    if len(differing) > min(FEW, told.size * FEW_SHARE):
+        return False
+    best = here.max()
+    lowest = -np.inf if floor is None else min(here.min(), 2 * floor - best)
+    return bool(((lowest <= differing) & (differing <= best)).all())
 
 
 def _near(told: Array, here: Array) -> bool:

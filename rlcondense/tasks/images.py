@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -23,8 +22,8 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlcondense.errors import BadConfig
-from rlcondense.files import cache_root
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.files import cache_root, check_regular
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.levels import LevelOrder, Step
 from rlcondense.types import Array
@@ -32,10 +31,6 @@ from rlcondense.types import Array
 SHEET = 100  # images of an episode
 DIGITS_HELD_OUT = 500
 MOST_BYTES, MOST_LABELS = 2**31, 1000  # of a file unpacked; of kinds of images
-_UNREADABLE = (
-    AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, SyntaxError,
-    TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 NAMES = {"seen": ("x_train", "y_train"), "heldout": ("x_test", "y_test")}
 
 
@@ -129,6 +124,7 @@ def _digits() -> Mapping[str, Images]:
 @cache
 def _of_file(path: Path) -> Mapping[str, Images]:
     try:
+        check_regular(path)
         with path.open("rb") as opened, zipfile.ZipFile(opened) as held:
             if (size := sum(part.file_size for part in held.infolist())) > MOST_BYTES:
                 raise BadConfig(f"{path} unpacks to {size:,} bytes, above {MOST_BYTES:,}")
@@ -137,7 +133,9 @@ def _of_file(path: Path) -> Mapping[str, Images]:
                 split: Images(np.asarray(file[x])[:, None], np.asarray(file[y]))
                 for split, (x, y) in NAMES.items()
             }
-    except _UNREADABLE as error:
+    except RLCondenseError:
+        raise
+    except Exception as error:  # zipfile, its decompressors and numpy's parser raise many kinds
         raise BadConfig(
             f"{path} cannot be read as images ({type(error).__name__}: {error}); put an .npz of "
             "x_train, y_train, x_test and y_test there, or name its folder in $RLCONDENSE_IMAGES"

@@ -18,7 +18,7 @@ from rlcondense.experts.shipped import load_expert, load_newest, snapshots
 from rlcondense.files import cache_root, lock, slug
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import PolicyNetwork
-from rlcondense.policies import NetworkPolicies, PolicyBatch, random_policies
+from rlcondense.policies import NetworkPolicies, PolicyBatch, check_fits, random_policies
 from rlcondense.rollout import collect
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -75,12 +75,15 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
         of_task = expert is None and folder is None
         player = load_newest(task.id) if of_task else load_expert(expert or task.id, folder)
         network = player.network
+        check_fits(network.spec, task, f"expert {player.id!r}")
         return NetworkPolicies([network], [0], space=task.action_space)
     if kind != "mixed":
         raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if folder is None:
         raise BadConfig("a mixed dataset needs --folder, where training wrote its snapshots to")
-    return mixed_policies(snapshots(expert or task.id, folder), task)
+    networks = snapshots(expert or task.id, folder)
+    check_fits(next(iter(networks.values())).spec, task, str(folder))
+    return mixed_policies(networks, task)
 
 
 def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> NetworkPolicies:

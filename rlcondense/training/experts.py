@@ -23,7 +23,7 @@ from rlcondense.experts.shipped import (
 from rlcondense.files import slug
 from rlcondense.make import make_task, suited
 from rlcondense.networks import ANY_OPTION, PolicyNetwork
-from rlcondense.policies import NetworkPolicies, network_from_arrays
+from rlcondense.policies import NetworkPolicies, check_fits, network_from_arrays
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.tasks.base import SPLITS, Task
@@ -111,6 +111,8 @@ def distil_expert(
     made, device = make_task(task), resolve_device(device)
     protocol_of(episodes)
     expert = find_expert(teacher)
+    played = make_task(expert.card["task"])
+    check_fits(expert.network.spec, played, f"teacher {expert.id!r}")
     of_gpu = ON_GPU if device == "cuda" else {}
     of_task = suited(DistilConfig, made)
     config = make_config(DistilConfig, {**of_gpu, **of_task, **settings}, "distillation")
@@ -118,7 +120,7 @@ def distil_expert(
     distiller = Distiller(
         made,
         expert,
-        make_task(expert.card["task"]),
+        played,
         config,
         out,
         device=device,
@@ -181,6 +183,7 @@ def evaluate_expert(
     """
     made = make_task(task)
     expert = load_newest(made.id) if folder is None else load_expert(made.id, folder)
+    check_fits(expert.network.spec, made, f"expert {expert.id!r}")
     return measure_policy(expert.network, made, episodes, resolve_device(device), progress)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -15,13 +16,21 @@ import pytest
 from click.testing import CliRunner
 from gymnasium.spaces import Box, Discrete
 from minari.storage import get_dataset_path
+from PIL import Image
 
 from rlcondense.checks import check_dataset
 from rlcondense.cli import main
+from rlcondense.datasets import hdf5
 from rlcondense.datasets import minari as storage
 from rlcondense.datasets.cards import card_of, write_card
 from rlcondense.datasets.episodes import Episode
-from rlcondense.datasets.minari import columns_folder, local_datasets, read_minari, write_minari
+from rlcondense.datasets.minari import (
+    columns_folder,
+    lacks_action_probs,
+    local_datasets,
+    read_minari,
+    write_minari,
+)
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from tests.datasets.minari_data import VECTORS, create, episode
 
@@ -30,6 +39,12 @@ DATA = "tests/input-v0"
 
 def data_file(id_: str = DATA) -> Path:
     return Path(get_dataset_path(id_)) / "data" / "main_data.hdf5"
+
+
+def jpeg(width: int, height: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height)).save(content, format="JPEG")
+    return content.getvalue()
 
 
 def metadata(change: dict[str, Any]) -> None:
@@ -215,6 +230,98 @@ def test_a_file_that_leads_elsewhere_is_refused(change: Any, tmp_path: Path) -> 
         read_minari(DATA)
     assert "\n" not in str(caught.value)
     assert not columns_folder(DATA).exists()
+
+
+def sparse(file: h5py.File) -> None:
+    del file["episode_0/rewards"]
+    file.create_dataset("episode_0/rewards", (2**36,), "f4", chunks=(2**20,), compression="gzip")
+
+
+def one_text_many_times(file: h5py.File) -> None:
+    texts = file.create_dataset("episode_0/infos/texts", (2,), h5py.string_dtype())
+    texts[:] = ["x" * 100_000, "y" * 20]
+    file.flush()
+    with Path(file.filename).open("r+b") as raw:
+        raw.seek(texts.id.get_offset())
+        place = raw.read(16)  # of the first text, which the second is to have too
+        raw.write(place)
+
+
+def lists_of_lists(file: h5py.File) -> None:
+    inner = h5py.vlen_dtype(h5py.vlen_dtype(np.float32))
+    file.create_dataset("episode_0/infos/lists", (3,), inner)
+
+
+def dataset_twice(file: h5py.File) -> None:
+    file["episode_0/infos/again"] = file["episode_0/rewards"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (sparse, "announces 274,877,906,944 bytes, of which 0 are stored"),
+        (one_text_many_times, "holds more than the file has bytes"),
+        (lists_of_lists, "holds lists of lists"),
+        (dataset_twice, "there more than once"),
+    ],
+)
+def test_a_small_file_that_announces_much_is_refused_before_it_is_read(
+    change: Any, message: str
+) -> None:
+    create(DATA, [episode(infos={"level_seed": np.ones(10, int)})])
+    with h5py.File(data_file(), "r+") as file:
+        change(file)
+    with pytest.raises(CorruptArtifact, match=message):
+        read_minari(DATA)
+
+
+def test_a_heap_that_sends_hdf5_round_for_ever_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5, "_PATIENCE", 1.5)
+    create(DATA, [episode(infos={"text": ["up", "down"] * 5})])
+    assert len(read_minari(DATA)) == 10
+    content = data_file().read_bytes()
+    size = content.index(b"GCOL") + 24  # of the first text, after which the next is the first again
+    data_file().write_bytes(content[:size] + b"\xf0" + 7 * b"\xff" + content[size + 8 :])
+    with pytest.raises(CorruptArtifact, match=r"reading .*/infos/text.* does not end"):
+        read_minari(DATA)
+
+
+@pytest.mark.parametrize("change", [{"total_steps": 10**10}, {"total_episodes": 10**10}])
+def test_counts_in_metadata_are_those_of_the_file(change: dict[str, int]) -> None:
+    create(DATA, [episode()])
+    metadata(change)
+    with pytest.raises(CorruptArtifact, match="10000000000 are announced"):
+        read_minari(DATA)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "what is no JPEG picture"),
+        (jpeg(4000, 3000), r"are not \(64, 64, 3\)"),
+    ],
+    ids=["a program of PostScript", "another size"],
+)
+def test_pictures_are_jpeg_of_the_size_of_the_observations(picture: bytes, message: str) -> None:
+    frames = [np.full((64, 64, 3), 7, np.uint8)] * 11
+    create(DATA, [episode(observations=frames)], Box(0, 255, (64, 64, 3), np.uint8))
+    assert len(read_minari(DATA)) == 10
+    with h5py.File(data_file(), "r+") as file:
+        del file["episode_0/observations"]
+        file["episode_0/observations"] = np.stack([np.frombuffer(picture, np.uint8)] * 11)
+    with pytest.raises(CorruptArtifact, match=message):
+        read_minari(DATA)
+
+
+def test_whether_there_are_labels_is_seen_without_reading_what_lies_elsewhere() -> None:
+    probs = np.full((10, 2), 0.5, np.float32)
+    create(DATA, [episode(infos={"action_probs": probs})])
+    assert not lacks_action_probs(DATA)
+    create(DATA, [episode()])
+    assert lacks_action_probs(DATA)
+    data_file().unlink()
+    os.mkfifo(data_file())
+    assert not lacks_action_probs(DATA)
 
 
 @pytest.mark.parametrize("name", ["main_data.hdf5", "metadata.json", "another"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from hypothesis import strategies as st
 from safetensors.numpy import save
@@ -102,6 +105,66 @@ def damaged(draw: st.DrawFn, sound: bytes) -> bytes:
             some = draw(st.binary(min_size=1, max_size=4))
             content[at : at + len(some)] = some
     return bytes(content)
+
+
+@st.composite
+def flipped(draw: st.DrawFn, sound: bytes) -> bytes:
+    """Bytes of the same number that were sound, a few of which are others.
+
+    Most of what is drawn is where the file says something: HDF5 leaves much of its pages empty.
+    """
+    content = bytearray(sound)
+    said = [at for at, byte in enumerate(sound) if byte]
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.sampled_from(said) | st.integers(0, len(content) - 1))
+        size = draw(st.sampled_from([1, 1, 1, 4, 8]))
+        edge = draw(
+            st.sampled_from([0, 1, 255, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1, at, len(sound)])
+            | st.integers(0, 2**64 - 1)
+        )
+        content[at : at + size] = (edge % 256**size).to_bytes(size, "little")
+    return bytes(content[: len(sound)])
+
+
+_hdf5_dtypes = st.sampled_from(
+    ["u1", "i8", "f2", "f8", ">f4", "?", "S3", "V8", [("a", "f4"), ("b", "i8")], "c8",
+     h5py.string_dtype(), h5py.vlen_dtype(np.uint8), h5py.ref_dtype]
+)  # fmt: skip
+
+
+@st.composite
+def hdf5_changes(draw: st.DrawFn, path: Path) -> None:
+    """Change a sound HDF5 file: its attributes, its groups, or a dataset's type, shape or place."""
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        for _ in range(draw(st.integers(1, 3))):
+            name = draw(st.sampled_from(names))
+            what = draw(st.sampled_from(["attribute", "replace", "drop", "link", "copy", "value"]))
+            with contextlib.suppress(Exception):  # what HDF5 does not write cannot be sent
+                _change_item(draw, file, name, what, draw(st.sampled_from(names)))
+
+
+def _change_item(draw: st.DrawFn, file: h5py.File, name: str, what: str, other: str) -> None:
+    item = file[name]
+    if what == "attribute":
+        key = draw(st.sampled_from(["seed", "id", "total_steps", "options/a", "options"]))
+        item.attrs[key] = draw(_edges | st.just([1, 2]))
+    elif what == "value":
+        if item.dtype.kind in "iufb":  # of others, h5py itself crashes as it writes
+            item[...] = draw(_fills)
+    else:
+        shape = getattr(item, "shape", (10,))
+        del file[name]
+        if what == "replace":
+            shape = draw(st.sampled_from([shape, shape[:1], (*shape, 2), (), (0,), (2**40,)]))
+            chunks = draw(st.sampled_from([None, True])) if shape else None
+            file.create_dataset(name, shape, draw(_hdf5_dtypes), chunks=chunks)
+        elif what == "link":
+            links = [h5py.SoftLink(f"/{other}"), h5py.ExternalLink("x", "/"), file.get(other)]
+            file[name] = draw(st.sampled_from(links))
+        elif what == "copy":
+            file.copy(other, name)
 
 
 _dtypes = st.sampled_from(["u1", "i1", "i4", "i8", "u8", "f2", "f4", "f8", "?"])

@@ -8,6 +8,7 @@ hypothesis makes small.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -23,17 +24,24 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.spaces import Box
 from hypothesis import strategies as st
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from rlcondense import catalogue
 from rlcondense.cli import main
+from rlcondense.datasets.hdf5 import FILE
+from rlcondense.datasets.minari import columns_folder, minari_path
+from rlcondense.datasets.recordings import RecordedDataset
 from rlcondense.datasets.traces import TraceDataset
+from rlcondense.experts.shipped import experts_folder
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import content_sha256
-from tests.fuzz.mutations import damaged, mutated, mutated_arrays, toml
+from tests.datasets.minari_data import create, episode
+from tests.fuzz.mutations import damaged, flipped, hdf5_changes, mutated, mutated_arrays, toml
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 60)
@@ -44,6 +52,8 @@ QUICK = ["--task", "cartpole", "--seeds", "1", "--episodes", "1"]
 # Few enough updates to be quick, and so many that students are no copies of the marginal policy.
 TRAINED = [*QUICK[:-1], "4", "--set", "learner.updates=30", "--set", "learner.learning_rate=0.01"]
 TRACE = "fuzz/trace-v0"
+RECORDING = "fuzz/recording-v0"
+MINARI = "fuzz/minari-v0"
 SUITE = """
 summary = "a small suite"
 tasks = ["cartpole"]
@@ -108,7 +118,8 @@ class Samples:
     """Sound files, to be mutated.
 
     Attributes:
-        root: a folder of theirs: `results`, `board`, `condensed`, `policies`, `trace`.
+        root: a folder of theirs: `results`, `board`, `condensed`, `policies`, and the files
+            `trace.safetensors` and `recording.safetensors`.
     """
 
     root: Path
@@ -140,6 +151,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
          "--out", str(root / "condensed"))  # fmt: skip
     call("dataset", "collect", "breakout", "--kind", "random", "--episodes", "20",
          "--out", str(root / "trace.safetensors"))  # fmt: skip
+    call("dataset", "collect", "cartpole", "--kind", "random", "--episodes", "20",
+         "--out", str(root / "recording.safetensors"))  # fmt: skip
     return Samples(root)
 
 
@@ -252,6 +265,29 @@ def policies(samples: Samples) -> Try:
     return attempt
 
 
+def experts(samples: Samples) -> Try:
+    """An expert's card, its weights, or both."""
+    name = "classic-cartpole-v0"
+    card = json.loads((experts_folder() / f"{name}.json").read_text())
+    arrays = load((experts_folder() / f"{name}.safetensors").read_bytes())
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        content = data.draw(st.just(save(arrays)) | mutated_arrays(arrays))
+        said = {**card, "sha256": hashlib.sha256(content).hexdigest()}
+        said = data.draw(st.just(said) | mutated(said))
+        (here / f"{name}.safetensors").write_bytes(content)
+        (here / f"{name}.json").write_text(json.dumps(said))
+        folder = ["cartpole", "--folder", str(here), "--episodes", "1"]
+        command = data.draw(st.sampled_from(["evaluate", "expert", "mixed"]))
+        if command == "evaluate":
+            call("expert", "evaluate", *folder)
+        else:
+            out = ["--out", str(here / "played.safetensors")]
+            call("dataset", "collect", *folder, "--kind", command, *out)
+
+    return attempt
+
+
 def _look_at(folder: Path, here: Path, data: st.DataObject, samples: Samples) -> None:
     """Evaluate or show a folder in one of the ways there are."""
     command = data.draw(st.sampled_from(["evaluate", "show", "json", "png", "transfer", "curves"]))
@@ -276,18 +312,77 @@ class FuzzedTrace(TraceDataset):
         self.path = Path(path)
 
 
+class FuzzedRecording(RecordedDataset):
+    """A recording that lies where it is told."""
+
+    task = "cartpole"
+
+    def __init__(self, id: str, path: str = "") -> None:
+        self.path = Path(path)
+
+
 def traces(samples: Samples) -> Try:
     """A trace that a dataset is built from."""
-    content = (samples.root / "trace.safetensors").read_bytes()
-    arrays = load(content)
+    return _built(TRACE, "FuzzedTrace", samples.root / "trace.safetensors")
+
+
+def recordings(samples: Samples) -> Try:
+    """A recording that a dataset is built from."""
+    return _built(RECORDING, "FuzzedRecording", samples.root / "recording.safetensors")
+
+
+def _built(id_: str, made_by: str, sound: Path) -> Try:
+    arrays = load(sound.read_bytes())
 
     def attempt(here: Path, data: st.DataObject) -> None:
-        (here / "t.safetensors").write_bytes(data.draw(mutated_arrays(arrays)))
-        catalogue.register(
-            "datasets", TRACE, f"{__name__}:FuzzedTrace", path=str(here / "t.safetensors")
-        )
-        call("dataset", "build", TRACE, "--rebuild")
-        call("dataset", "show", TRACE)
+        path = here / sound.name
+        path.write_bytes(data.draw(mutated_arrays(arrays)))
+        catalogue.register("datasets", id_, f"{__name__}:{made_by}", path=str(path))
+        call("dataset", "build", id_, "--rebuild")
+        call("dataset", "show", id_)
+
+    return attempt
+
+
+def minari_files(samples: Samples) -> Try:
+    """A dataset in Minari's folder: its HDF5 file, or what its metadata say."""
+    folder = minari_path(MINARI) / "data"
+    sound: list[dict[str, bytes]] = []
+    rng = np.random.default_rng(0)
+    level, probs = np.full(10, 3), np.full((10, 2), 0.5, np.float32)
+    pictures = [rng.integers(0, 255, (32, 32, 3), np.uint8) for _ in range(11)]
+    space = Box(0, 255, (32, 32, 3), np.uint8)
+    created = (
+        {"episodes": [episode(infos={"level_seed": level, "action_probs": probs})] * 2},
+        {"episodes": [episode(observations=pictures)], "observations": space},
+    )
+    for parts in created:
+        create(MINARI, **parts)
+        sound.append({path.name: path.read_bytes() for path in folder.iterdir()})
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        files = data.draw(st.sampled_from(sound))
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        shutil.rmtree(columns_folder(MINARI), ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        which = data.draw(st.sampled_from(["bytes", "bytes", "damage", "items", "metadata"]))
+        if which == "metadata":
+            said = data.draw(mutated(json.loads(files["metadata.json"])))
+            (folder / "metadata.json").write_text(json.dumps(said))
+        elif which == "items":
+            data.draw(hdf5_changes(folder / FILE))
+        else:
+            change = flipped if which == "bytes" else damaged
+            (folder / FILE).write_bytes(data.draw(change(files[FILE])))
+        call("dataset", "show", MINARI, *data.draw(st.sampled_from([[], ["--json"]])))
+        command = data.draw(st.sampled_from(["verify", "list", "run", "nothing"]))
+        if command == "run":
+            results = ["--results", str(here / "r"), "--set", "learner.updates=1"]
+            call("run", "--method", "random", "--size", "4", "--dataset", MINARI, *QUICK, *results)
+        elif command != "nothing":
+            call("dataset", command, *([MINARI] if command == "verify" else []))
 
     return attempt
 
@@ -310,7 +405,9 @@ def suites(samples: Samples) -> Try:
     return attempt
 
 
-KINDS = (records, condensed, policies, traces, suites)
+KINDS = (
+    records, condensed, policies, experts, traces, recordings, minari_files, suites,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -291,8 +291,45 @@ def test_students_that_never_fail_may_fail_once_elsewhere() -> None:
     once[0, 7] = 480.0
     often = perfect.copy()
     often[:, :30] = 480.0
-    assert compare(*computed_elsewhere((once, perfect)))[0]
-    assert not compare(*computed_elsewhere((often, perfect)))[0]
+    floors = {"seen": 22.0, "heldout": 22.0}
+    assert compare(*computed_elsewhere((once, perfect)), floors)[0]
+    assert compare(*computed_elsewhere((perfect, once)), floors)[0]
+    assert not compare(*computed_elsewhere((often, perfect)), floors)[0]
+
+
+@pytest.mark.parametrize("forged", [500.0, 1e6, -1e6])
+def test_few_episodes_may_not_be_better_than_any_here_or_far_worse(forged: float) -> None:
+    here = np.full((3, 100), 100.0)
+    told = here.copy()
+    told[0, :3] = forged
+    floors = {"seen": 22.0, "heldout": 22.0}
+    assert not compare(*computed_elsewhere((told, here)), floors)[0]
+
+
+def with_report(record: Record, steps: int, **more: Any) -> Record:
+    cost = {"environment_steps": steps, "gradient_evaluations": 0}
+    return {**record, "report": {"size": 4, "cost": cost, **more}}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "steps", "report", "text"),
+    [
+        ("another", 1000, {}, ""),
+        ("another", 1400, {"displacement": 2.0}, ""),
+        ("another", 0, {}, "counts 0 environment steps, and 1000 here"),
+        ("another", 1000, {"label_kind": "soft"}, "another label_kind"),
+        ("here", 1000, {}, ""),
+        ("here", 1001, {}, "another cost than here"),
+        ("here", 1000, {"displacement": 2.0}, "another displacement than here"),
+    ],
+)
+def test_what_a_report_tells_is_computed_again_too(
+    cpu: str, steps: int, report: dict[str, Any], text: str
+) -> None:
+    told, here = computed_elsewhere((draws(1), draws(1)), cpu)
+    agrees, line = compare(with_report(told, steps, **report), with_report(here, 1000))
+    assert agrees == (not text), line
+    assert text in line
 
 
 def test_fewer_computed_again_than_asked_for_is_told_by_the_exit_code(tmp_path: Path) -> None:
@@ -555,6 +592,8 @@ def test_a_report_of_another_form_is_one_line(report: Any, tmp_path: Path) -> No
         (["condense", "--out", "."], "--out must name a folder to write, not '.'"),
         (["condense", "--out", "/"], "--out must name a folder to write, not '/'"),
         (["condense", "--out", ""], "--out must name a folder to write"),
+        (["run", "--results", ""], "--results must name a folder of records, not ''"),
+        (["run", "--results", "/"], "--results must name a folder of records, not '/'"),
     ],
 )
 def test_bounds_that_records_have_are_those_of_requests(arguments: list[str], text: str) -> None:

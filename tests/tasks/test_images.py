@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.checks import check
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.make import load_dataset, make_learner, make_method, make_task
 from rlcondense.policies import FixedPolicies
@@ -138,6 +139,8 @@ def test_a_file_of_yours_is_a_task(folder: Path) -> None:
         "huge",
         "half labels",
         "flipped",
+        "encrypted",
+        "unfinished header",
     ],
 )
 def test_a_broken_file_is_refused(folder: Path, fault: str) -> None:
@@ -151,6 +154,13 @@ def test_a_broken_file_is_refused(folder: Path, fault: str) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (2**50,)}
         with zipfile.ZipFile(path, "w") as file, file.open("x_train.npy", "w") as member:
             np.lib.format.write_array_header_1_0(member, header)
+    elif fault == "encrypted":  # as the flags of its directory say
+        directory = path.read_bytes()
+        flags = directory.index(b"PK\x01\x02") + 8
+        path.write_bytes(directory[:flags] + b"\x01" + directory[flags + 1 :])
+    elif fault == "unfinished header":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("x_train.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16)
     elif fault in ("torn", "empty"):
         path.write_bytes(path.read_bytes()[: 500 if fault == "torn" else 0])
     else:
@@ -164,4 +174,11 @@ def test_a_broken_file_is_refused(folder: Path, fault: str) -> None:
         }[fault]
         np.savez(path, **{**arrays, **changed})
     with pytest.raises(BadConfig, match="mnist"):
+        _ = make_task("mnist").observation_space
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / "mnist.npz").unlink()
+    os.mkfifo(folder / "mnist.npz")
+    with pytest.raises(CorruptArtifact, match="is no regular file"):
         _ = make_task("mnist").observation_space

@@ -1,0 +1,194 @@
+"""A stranger's HDF5 file: everything that is checked before its values are read.
+
+Minari reads a whole episode at once. A small file may lead to other files, announce more values
+than any memory holds, or hand Pillow a format that Pillow opens with another program.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from rlcondense.errors import CorruptArtifact
+from rlcondense.files import MOST_ARRAY_BYTES, check_regular
+from rlcondense.text import shown
+
+FILE = "main_data.hdf5"  # Minari's name for it
+_JPEG = b"\xff\xd8\xff"
+_MOST_DEFLATED = 1100  # times that deflate makes anything smaller: 1032, and a margin
+_SMALL = 2**20  # bytes that no ratio is asked of
+_AT_ONCE = 2**30  # bytes of values of any length that may be read at once
+_PATIENCE, _SLOWEST = 10.0, 2**20  # seconds for values of any length, and bytes a second beyond
+
+
+def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
+    """Refuse a file that leads elsewhere, or does not hold what it or the metadata announce.
+
+    Args:
+        path: of the file.
+        metadata: Minari's, of the dataset.
+        owner: the dataset, for messages.
+
+    Raises:
+        CorruptArtifact: it is such a file.
+    """
+    with h5py.File(path, "r") as file:
+        datasets = [i for i in _items(file, path.name, owner) if isinstance(i, h5py.Dataset)]
+        for item in datasets:
+            _check_size(item, owner)
+        if lists := [item.name for item in datasets if _is_list(item, owner)]:
+            _check_lists(path, lists, owner)
+        episodes = metadata.get("total_episodes")
+        if not isinstance(episodes, int) or episodes > len(file):
+            raise CorruptArtifact(
+                f"{owner} has {len(file)} episodes, {shown(episodes)} are announced"
+            )
+        steps = sum(len(file[f"episode_{number}/rewards"]) for number in range(episodes))
+    if steps != metadata.get("total_steps"):
+        told = shown(metadata.get("total_steps"))
+        raise CorruptArtifact(f"{owner} has {steps} steps, {told} are announced")
+
+
+def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:
+    """Refuse observations that are no JPEG pictures of a shape `(H, W)` or `(H, W, C)`.
+
+    Raises:
+        CorruptArtifact: they are not.
+    """
+    from PIL import Image
+
+    with h5py.File(path, "r") as file:
+        for name in file:
+            stored = file[name]["observations"]
+            first = True
+            for picture in _rows(stored, path.stat().st_size):
+                content = np.asarray(picture, np.uint8).tobytes()
+                if not content.startswith(_JPEG):
+                    raise CorruptArtifact(f"{owner}: {stored.name} holds what is no JPEG picture")
+                if first and Image.open(io.BytesIO(content)).size != shape[1::-1]:
+                    raise CorruptArtifact(f"{owner}: pictures in {stored.name} are not {shape}")
+                first = False
+
+
+def has_action_probs(path: Path) -> bool:
+    """Whether the first episode of a file has a column `action_probs`; reads no values."""
+    check_regular(path)
+    with h5py.File(path, "r") as file:
+        group: Any = file
+        for name in ("episode_0", "infos"):
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                return False
+            group = group[name]
+        return "action_probs" in group
+
+
+def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py.Dataset]:
+    """All groups and datasets of a file, each of which is there once and in the file itself."""
+    groups, known = [file], set()
+    while groups:
+        group = groups.pop()
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise CorruptArtifact(
+                    f"{owner}: {group.name.rstrip('/')}/{key} is a link, which may lead to "
+                    "another file; Minari writes none"
+                )
+            item = group[key]
+            if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                raise CorruptArtifact(
+                    f"{owner}: the values of {item.name} lie in another file; Minari's lie "
+                    f"in {name}"
+                )
+            address = h5py.h5o.get_info(item.id).addr
+            if address in known:
+                raise CorruptArtifact(f"{owner}: {item.name} is there more than once")
+            known.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            yield item
+
+
+def _check_size(item: h5py.Dataset, owner: str) -> None:
+    """Refuse values that take more memory than what is stored of them can be."""
+    if item.shape is None:
+        return
+    announced = max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize
+    stored = item.id.get_storage_size()
+    most = min(MOST_ARRAY_BYTES, max(_SMALL, _MOST_DEFLATED * stored))
+    if announced > most:
+        raise CorruptArtifact(
+            f"{owner}: {item.name} announces {announced:,} bytes, of which {stored:,} are stored"
+        )
+
+
+def _is_list(item: h5py.Dataset, owner: str) -> bool:
+    """Whether values are texts, or lists of any length; lists of lists are refused."""
+    if item.shape is None or not item.dtype.hasobject:
+        return False
+    is_text = h5py.check_string_dtype(item.dtype) is not None
+    inner = None if is_text else h5py.check_vlen_dtype(item.dtype)
+    if item.dtype.kind != "O" or item.ndim > 1 or (inner is not None and inner.hasobject):
+        raise CorruptArtifact(f"{owner}: {item.name} holds lists of lists; Minari writes none")
+    return is_text or inner is not None  # what is left are references
+
+
+def _check_lists(path: Path, names: list[str], owner: str) -> None:
+    """Refuse values of any length that cannot be read, or whose sum is above the file's bytes.
+
+    A damaged heap, where HDF5 keeps such values, can send it round for ever with Python's lock in
+    hand: so another process reads them first.
+    """
+    seconds = _PATIENCE + path.stat().st_size / _SLOWEST
+    command = [sys.executable, "-m", "rlcondense.datasets.hdf5", str(path.resolve())]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(names),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise CorruptArtifact(f"{owner}: reading {shown(names)} does not end") from None
+    if done.returncode:
+        raise CorruptArtifact(f"{owner}: {shown(names)} cannot be read")
+    if large := json.loads(done.stdout):
+        raise CorruptArtifact(f"{owner}: {', '.join(large)} holds more than the file has bytes")
+
+
+def _large_lists(path: Path, names: list[str]) -> list[str]:
+    """Those of a file's datasets whose values together are larger than the file."""
+    most, large = path.stat().st_size, []
+    with h5py.File(path, "r") as file:
+        for name in names:
+            total = 0  # many values may share the bytes of one
+            for value in _rows(file[name], most):
+                total += value.nbytes if isinstance(value, np.ndarray) else len(value)
+                if total > most:
+                    large.append(name)
+                    break
+    return large
+
+
+def _rows(item: h5py.Dataset, file_bytes: int) -> Iterator[Any]:
+    """The values of a dataset, of which few enough are held at once."""
+    if item.ndim == 0:
+        yield item[()]
+        return
+    at_once = max(1, _AT_ONCE // max(1, file_bytes))
+    for start in range(0, len(item), at_once):
+        yield from item[start : start + at_once]
+
+
+if __name__ == "__main__":
+    json.dump(_large_lists(Path(sys.argv[1]), json.loads(sys.stdin.read())), sys.stdout)

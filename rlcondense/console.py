@@ -18,8 +18,8 @@ from rlcondense.text import escaped, json_text, one_line
 
 if TYPE_CHECKING:
     from rlcondense.running.estimate import Estimate
-    from rlcondense.running.plan import Planned
-    from rlcondense.running.sweep import State
+    from rlcondense.running.planned import Planned
+    from rlcondense.running.states import State
 
 
 def echo(text: object, *, err: bool = False) -> None:

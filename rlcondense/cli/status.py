@@ -43,7 +43,7 @@ def status(
     from rlcondense.comparison.tables import suite_table
     from rlcondense.records.store import Store
     from rlcondense.reporting.ledger import ledger, ledger_table
-    from rlcondense.running import sweep as sweeping
+    from rlcondense.running import states as of_suite
     from rlcondense.running.estimate import Rates
     from rlcondense.running.suite import load_suite
     from rlcondense.runtime.provenance import resolve_device
@@ -51,13 +51,13 @@ def status(
     expect_many_objects()
     the_suite = load_suite(suite)
     store = Store(results, writable=False)
-    plan, changed = sweeping.read_manifest(store, the_suite)
-    states = sweeping.states_of(plan, store)
+    plan, changed = of_suite.read_manifest(store, the_suite)
+    states = of_suite.states_of(plan, store)
     sums = ledger(state.facts for state in states if state.facts is not None)
     if as_json:
         out = {
             "suite": the_suite.name,
-            "counts": sweeping.counts_of(states),
+            "counts": of_suite.counts_of(states),
             "cells": [state.to_json() for state in states],
             "costs": [cost.to_json() for cost in sums],
         }
@@ -71,7 +71,7 @@ def status(
         )
     _print_undone(states)
     if table:
-        result = sweeping.SweepResult(the_suite, states, 0, 0, store)
+        result = of_suite.SweepResult(the_suite, states, 0, 0, store)
         echo(suite_table(result.rows()) + "\n")
     if costs:
         echo(ledger_table(sums))
@@ -102,14 +102,15 @@ def print_counts(
     workers: int | None,
 ) -> None:
     """Print how many cells of a suite are where, and how long those that are left will take."""
-    from rlcondense.running import sweep as sweeping
+    from rlcondense.running import states as of_suite
     from rlcondense.running.estimate import share
-    from rlcondense.running.executors.base import LocalExecutor, Setting
+    from rlcondense.running.executors.base import Setting
+    from rlcondense.running.executors.local import LocalExecutor
 
-    counts = ", ".join(f"{n} {status}" for status, n in sweeping.counts_of(states).items())
+    counts = ", ".join(f"{n} {status}" for status, n in of_suite.counts_of(states).items())
     echo(f"{name}: {counts or 'no such cells'}")
     executor = LocalExecutor(Setting(store, device, threads, workers))
-    left = sweeping.time_left(states, store, executor.device, threads)
+    left = of_suite.time_left(states, store, executor.device, threads)
     if not left.cells:
         return
     size = executor.size()

@@ -127,17 +127,17 @@ def _dry_run(
     **_: Any,
 ) -> None:
     from rlcondense.records.store import Store
-    from rlcondense.running import sweep as sweeping
+    from rlcondense.running import states as of_suite
 
     store = Store(results, writable=False)
     with plugins_at_work():
-        states = sweeping.dry_run(suite, store, only, shard, refresh)
+        states = of_suite.dry_run(suite, store, only, shard, refresh)
     if as_json:
         echo_json([state.to_json() for state in states])
         return
     for state in states:
         to_skip = state.planned.skip and state.status == "missing"
-        expected = sweeping.TO_SKIP if to_skip else ""
+        expected = of_suite.TO_SKIP if to_skip else ""
         why = f" ({state.reason})" if state.reason else ""
         echo(
             f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "

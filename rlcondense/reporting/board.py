@@ -25,7 +25,8 @@ from rlcondense.records.reading import read_record
 from rlcondense.records.schema import misshapen, unreadable
 from rlcondense.records.store import Found
 from rlcondense.references import EXPERT, FLOOR, FLOORS
-from rlcondense.running.plan import Planned, plan_suite
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
 from rlcondense.statistics.intervals import (
     STATISTICS,

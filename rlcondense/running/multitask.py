@@ -1,12 +1,7 @@
-"""Several tasks' condensed sets put together: one policy for all (Lupu et al., 2024, section 5).
-
-Observations and actions are padded with zeros to the largest of the tasks; nothing else tells a
-policy where it is. Nobody trained on the tasks together: the sets are made one by one.
-"""
+"""One policy trained on the sets of several tasks together, and on each alone."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import Space
-from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense import catalogue
 from rlcondense.comparison.tables import bracketed
@@ -31,125 +22,16 @@ from rlcondense.make import (
     make_method,
     make_task,
 )
-from rlcondense.policies import PolicyBatch, num_actions_of, random_policies
+from rlcondense.policies import PolicyBatch, random_policies
 from rlcondense.references import FLOOR
 from rlcondense.running.bench import budget_of, make_bench
 from rlcondense.running.compute import condensed
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.statistics.intervals import Interval, difference_of, summarise
-from rlcondense.tasks.base import ReturnEstimate, Task
-from rlcondense.types import Array
+from rlcondense.tasks.base import Task
+from rlcondense.tasks.padded import PaddedTask
 
 ALL = "all"
-
-
-class PaddedTask(Task):
-    """A task whose observations and actions are as long as the longest of some tasks'.
-
-    Of discrete actions those that the task has not are its last one; of continuous ones it
-    takes the first.
-
-    Args:
-        task: what is played.
-        among: the tasks.
-
-    Raises:
-        BadConfig: their actions are of different kinds, or their observations no vectors.
-    """
-
-    def __init__(self, task: Task, among: Sequence[Task]) -> None:
-        self._task = task
-        self.id, self.score_range = task.id, task.score_range
-        self.random_return: Mapping[str, ReturnEstimate] = task.random_return
-        self._observation_space = Box(-np.inf, np.inf, (max(map(_features, among)),), np.float32)
-        self._action_space = _widest([other.action_space for other in among])
-
-    @property
-    def observation_space(self) -> Space[Any]:
-        return self._observation_space
-
-    @property
-    def action_space(self) -> Space[Any]:
-        return self._action_space
-
-    @property
-    def splits(self) -> Mapping[str, range]:
-        return self._task.splits
-
-    def make_vec(
-        self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
-    ) -> VectorEnv[Any, Any, Any]:
-        env = self._task.make_vec(split, num_envs, seed=seed, num_threads=num_threads, copy=copy)
-        return _PaddedEnv(env, self)
-
-    def padded(self, data: CondensedDataset) -> CondensedDataset:
-        """A set of the task as the policies of all the tasks see it."""
-        actions = data.actions
-        if isinstance(self._action_space, Box):
-            actions = _lengthened(actions.reshape(len(data), -1), self._action_space.shape[0])
-        return CondensedDataset(
-            observations=self.shown(data.observations),
-            actions=actions,
-            weights=data.weights / data.weights.sum(),  # every task's count the same
-            label_kind=data.label_kind,
-        )
-
-    def shown(self, observations: Array) -> npt.NDArray[np.float32]:
-        """Observations `(B, ...)` as they are padded."""
-        assert self._observation_space.shape is not None
-        return _lengthened(observations, self._observation_space.shape[0])
-
-    def taken(self, actions: Array) -> Array:
-        """What the task does for actions of all tasks."""
-        own = self._task.action_space
-        if isinstance(own, Box):
-            cut = actions[:, : math.prod(own.shape)].reshape(len(actions), *own.shape)
-            return np.asarray(cut.clip(own.low, own.high))
-        return np.minimum(actions, num_actions_of(own) - 1)
-
-
-class _PaddedEnv(VectorEnv[Any, Any, Any]):
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
-    def __init__(self, env: VectorEnv[Any, Any, Any], task: PaddedTask) -> None:
-        self._env, self._padding, self.num_envs = env, task, env.num_envs
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, env.num_envs)
-        self.action_space = batch_space(task.action_space, env.num_envs)
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        observations, infos = self._env.reset(seed=seed, options=options)
-        return self._padding.shown(observations), infos
-
-    def step(self, actions: Array) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        observations, *rest = self._env.step(self._padding.taken(actions))
-        return self._padding.shown(observations), *rest
-
-    def close_extras(self, **kwargs: Any) -> None:
-        self._env.close()
-
-
-def _features(task: Task) -> int:
-    shape = task.observation_space.shape
-    if shape is None or len(shape) != 1:
-        raise BadConfig(f"only vectors are padded, task {task.id!r} shows {shape}")
-    return shape[0]
-
-
-def _widest(spaces: Sequence[Space[Any]]) -> Space[Any]:
-    if all(isinstance(space, Discrete) for space in spaces):
-        return Discrete(max(num_actions_of(space) for space in spaces))
-    if not all(isinstance(space, Box) for space in spaces):
-        raise BadConfig("tasks with discrete and with continuous actions share no policy")
-    widest = max(math.prod(space.shape or ()) for space in spaces)
-    return Box(-np.inf, np.inf, (widest,), np.float32)
-
-
-def _lengthened(rows: Array, length: int) -> npt.NDArray[np.float32]:
-    """`(B, ...)` as `(B, length)` with zeros at the end."""
-    flat = rows.reshape(len(rows), -1)
-    return np.pad(flat, ((0, 0), (0, length - flat.shape[1]))).astype(np.float32)
 
 
 def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:

@@ -1,9 +1,8 @@
-"""From a suite to its cells: every combination resolved, with the reference rows beside them."""
+"""Which cells a suite has: every combination, each once, with the reference rows beside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from gymnasium.spaces import Box
@@ -12,7 +11,6 @@ from rlcondense import catalogue
 from rlcondense.datasets.condensed import Budget
 from rlcondense.datasets.minari import is_local, lacks_action_probs
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
-from rlcondense.evaluation import Protocol, protocol_of
 from rlcondense.experts.shipped import shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.make import (
@@ -27,68 +25,19 @@ from rlcondense.methods.base import Method
 from rlcondense.records.cell import (
     Cell,
     budget_text,
-    method_cell,
     named_json,
     policy_cell,
 )
-from rlcondense.records.schema import is_cell
 from rlcondense.records.store import Found
 from rlcondense.references import WHOLE, methods_beside, policies_beside
+from rlcondense.running.group import Group
+from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
 
 Look = Callable[[Iterable[str]], Mapping[str, Found]]
+
 _ABSENT = (MissingExtra, PluginLoadError, UnknownName)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A cell of a plan.
-
-    Attributes:
-        text: the cell in words.
-        cell: None if it cannot be told yet, or not here.
-        absent: what it needs that is not installed.
-        skip: why it will be skipped; of what is no cell, why it cannot be one.
-        after: id of the cell that must be done before this one can be told: the random subset of
-            the same size as what a percentage turns out to be.
-        shard_key: cells with the same one are in the same shard.
-    """
-
-    text: str
-    cell: Cell | None = None
-    absent: str = ""
-    skip: str = ""
-    after: str = ""
-    shard_key: str = "0"
-
-    @property
-    def id(self) -> str:
-        """The cell's id, or nothing."""
-        return self.cell.id if self.cell is not None else ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As manifests hold it."""
-        cell = self.cell.to_json() if self.cell is not None else None
-        return {
-            "id": self.id,
-            "text": self.text,
-            "cell": cell,
-            "absent": self.absent,
-            "skip": self.skip,
-            "after": self.after,
-            "shard_key": self.shard_key,
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Planned:
-        """The planned cell of `to_json`."""
-        names = ("text", "absent", "skip", "after", "shard_key")
-        texts = all(isinstance(values[name], str) for name in names)
-        if not (texts and (values["cell"] is None or is_cell(values["cell"]))):
-            raise TypeError("it names what is no cell")
-        cell = Cell.from_json(values["cell"]) if values["cell"] else None
-        return cls(cell=cell, **{name: values[name] for name in names})
 
 
 def plan_suite(suite: Suite, look: Look) -> list[Planned]:
@@ -105,32 +54,6 @@ def plan_suite(suite: Suite, look: Look) -> list[Planned]:
     return _Planner(suite, look).plan()
 
 
-@dataclass(frozen=True)
-class _Group:
-    """What the rows of one table share."""
-
-    task: Task
-    dataset: str
-    learner: Learner[Any]
-    choice: Choice  # the learner as the suite names it
-    product: Product
-
-    @property
-    def protocol(self) -> Protocol:
-        return protocol_of(self.product.episodes)
-
-    @property
-    def seeds(self) -> range:
-        return range(self.product.learner_seeds)
-
-    def cells(self, method: Method[Any], budget: Budget, seeds: Iterable[int]) -> list[Cell]:
-        """The cells of condensation seeds, which have all else in common."""
-        first = method_cell(
-            self.task.id, self.dataset, method, budget, self.learner, 0, self.seeds, self.protocol
-        )
-        return [replace(first, condensation_seed=seed) for seed in seeds]
-
-
 class _Planner:
     def __init__(self, suite: Suite, look: Look) -> None:
         self.suite, self.look = suite, look
@@ -143,7 +66,7 @@ class _Planner:
         self.learner_keys = _differing(c for p in suite.products for c in p.learners)
 
     def plan(self) -> list[Planned]:
-        groups: list[tuple[_Group, list[tuple[Method[Any], Cell]]]] = []
+        groups: list[tuple[Group, list[tuple[Method[Any], Cell]]]] = []
         for product in self.suite.products:
             for group in self._groups(product):
                 groups.append((group, self._method_cells(group)))
@@ -177,7 +100,7 @@ class _Planner:
         key = planned.id or f"{planned.text} {planned.after}"
         self.planned.setdefault(key, planned)
 
-    def _groups(self, product: Product) -> Iterator[_Group]:
+    def _groups(self, product: Product) -> Iterator[Group]:
         matched: set[str] = set()
         for name in product.tasks:
             try:
@@ -192,7 +115,7 @@ class _Planner:
                     except _ABSENT as error:
                         self._add(Planned(f"{task.id} {choice.id}", absent=str(error)))
                         continue
-                    group = _Group(task, dataset, learner, choice, product)
+                    group = Group(task, dataset, learner, choice, product)
                     if self.suite.references:
                         self._add_policies(group)
                     yield group
@@ -241,7 +164,7 @@ class _Planner:
                 continue
         return False
 
-    def _method_cells(self, group: _Group) -> list[tuple[Method[Any], Cell]]:
+    def _method_cells(self, group: Group) -> list[tuple[Method[Any], Cell]]:
         found = []
         for choice in group.product.methods:
             try:
@@ -292,7 +215,7 @@ class _Planner:
         self.used_excludes |= matching
         return bool(matching)
 
-    def _add_policies(self, group: _Group) -> None:
+    def _add_policies(self, group: Group) -> None:
         given = ["dataset"] if group.dataset else []
         given += ["expert"] if _has_expert(group) else []
         for name in policies_beside(group.learner, given):
@@ -302,7 +225,7 @@ class _Planner:
             self._add(Planned(text, cell, shard_key=cell.condensation_id))
 
     def _add_references(
-        self, group: _Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
+        self, group: Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
     ) -> None:
         """Random rows of the same sizes and labels, and all the data, for what learns at all."""
         for method, cell in cells if group.dataset else []:
@@ -318,7 +241,7 @@ class _Planner:
                 self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _kept(
-        self, cell: Cell, method: Method[Any], group: _Group, found: Found
+        self, cell: Cell, method: Method[Any], group: Group, found: Found
     ) -> tuple[int | None, str]:
         """What the reference rows of a cell have; hard labels where the dataset has no others."""
         size, labels = _kept(cell, method, group, found)
@@ -330,9 +253,7 @@ class _Planner:
             return size, "hard"
         return size, labels
 
-    def _add_random(
-        self, group: _Group, of: Cell, size: int | None, labels: str, seed: int
-    ) -> None:
+    def _add_random(self, group: Group, of: Cell, size: int | None, labels: str, seed: int) -> None:
         if size is None:
             assert of.budget is not None
             text = (
@@ -348,7 +269,7 @@ class _Planner:
         key = cell.condensation_id if own else of.condensation_id
         self._add(Planned(self._text(group, cell, Choice("random")), cell, shard_key=key))
 
-    def _text(self, group: _Group, cell: Cell, choice: Choice) -> str:
+    def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
         """A cell in words, with what sets it apart from the others of the suite."""
         settings = self._told(self.method_keys, choice)
         if cell.method["config"].get("labels") == "soft" and "labels" not in settings:
@@ -357,11 +278,11 @@ class _Planner:
         words += [budget_text(cell.budget)] if cell.budget is not None else []
         return " ".join([*words, self._learner_text(group), f"seed {cell.condensation_seed}"])
 
-    def _place(self, group: _Group) -> str:
+    def _place(self, group: Group) -> str:
         task = group.task.id
         return f"{task} {group.dataset}" if len(group.product.datasets) > 1 else task
 
-    def _learner_text(self, group: _Group) -> str:
+    def _learner_text(self, group: Group) -> str:
         return f"{group.learner.id}{self._told(self.learner_keys, group.choice)}"
 
     def _told(self, keys: Mapping[str, set[str]], choice: Choice) -> str:
@@ -426,7 +347,7 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
     }
 
 
-def _has_expert(group: _Group) -> bool:
+def _has_expert(group: Group) -> bool:
     """Whether there is an expert: of the dataset, or of a task that has none."""
     if not group.dataset:
         return group.task.id in shipped_experts()
@@ -443,7 +364,7 @@ def _is_unlabelled(dataset: str) -> bool:
     return not shipped and lacks_action_probs(dataset)
 
 
-def _kept(cell: Cell, method: Method[Any], group: _Group, found: Found) -> tuple[int | None, str]:
+def _kept(cell: Cell, method: Method[Any], group: Group, found: Found) -> tuple[int | None, str]:
     """How many rows a cell learns from and what labels: as its record says, or as it should."""
     if found.facts is not None:
         return int(found.facts["size"]), str(found.facts["labels"]).replace("continuous", "hard")
@@ -464,11 +385,3 @@ def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:
             except UnknownName:
                 continue
     return out
-
-
-def in_shard(planned: Planned, shard: tuple[int, int] | None) -> bool:
-    """Whether a cell is of shard i of n, counted from 1. What condenses the same stays together."""
-    if shard is None:
-        return True
-    number, of = shard
-    return int(planned.shard_key, 16) % of == number - 1

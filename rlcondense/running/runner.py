@@ -16,19 +16,16 @@ from rlcondense.datasets.condensed import (
     ARRAYS,
     Budget,
     CondensedDataset,
-    load_condensed,
 )
 from rlcondense.errors import (
     BadConfig,
     UnknownName,
 )
 from rlcondense.files import canonical_json, lock, output_folder, sha256_file
-from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
     default_dataset,
     facts_of,
-    follows_learner,
     load_dataset,
     make_learner,
     make_method,
@@ -56,10 +53,10 @@ from rlcondense.running.compute import (
 )
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of, named_progress
+from rlcondense.running.pairs import make_pair, preferred_learner
 from rlcondense.running.reference_rows import label_kinds, reference_rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
-from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
 from rlcondense.types import Record
 
@@ -316,7 +313,7 @@ def evaluate_artifact(
     folder = Path(what)
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
-    preferred = _preferred_learner(folder, make_task(task), learner)
+    preferred = preferred_learner(folder, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
@@ -364,52 +361,6 @@ def evaluate_artifact(
         note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
         return replace(result, warnings=[*result.warnings, note])
     return result
-
-
-def make_pair(
-    method: str,
-    learner: str,
-    task: Task,
-    settings: Mapping[str, Any] | None,
-    learner_settings: Mapping[str, Any] | None,
-) -> tuple[Method[Any], Learner[Any]]:
-    """A method, and the learner that is trained on what it makes.
-
-    The learner has the settings of the method's paper, unless the method follows the learner.
-
-    Args:
-        method: id.
-        learner: id.
-        task: what both are for.
-        settings: of the method.
-        learner_settings: of the learner, over those of the paper.
-    """
-    settings, own = dict(settings or {}), dict(learner_settings or {})
-    if follows_learner(settings):
-        trained = make_learner(learner, task, **own)
-        return make_method(method, task, trained, **settings), trained
-    made, facts = make_method(method, task, **settings), facts_of(catalogue.find("methods", method))
-    return made, make_learner(learner, task, **{**_of_paper(made, facts, task, learner), **own})
-
-
-def _of_paper(
-    method: Method[Any], facts: Mapping[str, Any], task: Task, learner: str
-) -> dict[str, Any]:
-    """The settings of `bc` that a method's paper has its students trained with."""
-    is_bc = catalogue.find("learners", learner).id == "bc"
-    return {**facts.get("learner", {}), **method.students(task)} if is_bc else {}
-
-
-def _preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
-    """What the method that made a condensed dataset has its students trained with."""
-    report = load_condensed(folder).report if (folder / ARRAYS).is_file() else None
-    if report is None:
-        return {}
-    try:
-        facts = facts_of(catalogue.find("methods", report.method))
-        return _of_paper(make_method(report.method, **report.config), facts, task, learner)
-    except (BadConfig, UnknownName):  # somebody else's, or of another version
-        return {}
 
 
 def result_of(bench: Bench, outcomes: list[Outcome], rows: list[Outcome]) -> RunResult:

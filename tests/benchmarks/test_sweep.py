@@ -16,8 +16,10 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.records.schema import SCHEMA_VERSION
 from rlcondense.records.store import Store
 from rlcondense.running.plan import plan_suite
+from rlcondense.running.states import State
 from rlcondense.running.suite import load_suite, suite_from
-from rlcondense.running.sweep import Silent, State, sweep
+from rlcondense.running.sweep import sweep
+from rlcondense.running.watcher import Silent
 from tests.conftest import TINY
 
 

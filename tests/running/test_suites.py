@@ -15,7 +15,8 @@ from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.make import make_task
 from rlcondense.records.store import MISSING, Found
 from rlcondense.running.estimate import Rates, in_words, works
-from rlcondense.running.plan import Planned, in_shard, plan_suite
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.planned import Planned, in_shard
 from rlcondense.running.suite import Suite, load_suite, shipped_suites, suite_from
 
 SMALL: dict[str, Any] = {

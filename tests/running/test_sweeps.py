@@ -24,11 +24,12 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.store import Store
 from rlcondense.running.compute import run_cell
 from rlcondense.running.estimate import Estimate
-from rlcondense.running.executors import base
+from rlcondense.running.executors import local
 from rlcondense.running.outcomes import write_failure
-from rlcondense.running.plan import Planned
+from rlcondense.running.planned import Planned
+from rlcondense.running.states import State
 from rlcondense.running.suite import load_suite
-from rlcondense.running.sweep import State, sweep
+from rlcondense.running.sweep import sweep
 from tests.conftest import TINY
 
 LEARNER = 'learners = [{ id = "bc", config = { network = "cnn4", updates = 2, batch_size = 8 } }]'
@@ -373,7 +374,7 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_fail_no_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "WORKER", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(local, "WORKER", "raise SystemExit('no such thing')")
     suite = load_suite(str(suite_file(tmp_path, SMALL)))
     with pytest.raises(RLCondenseError, match=r"workers cannot start: .*no such thing"):
         sweep(suite, results=tmp_path / "r", workers=1)

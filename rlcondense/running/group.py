@@ -1,0 +1,44 @@
+"""What the rows of one table of a plan share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlcondense.datasets.condensed import Budget
+from rlcondense.evaluation import Protocol, protocol_of
+from rlcondense.learners.base import Learner
+from rlcondense.methods.base import Method
+from rlcondense.records.cell import (
+    Cell,
+    method_cell,
+)
+from rlcondense.running.suite import Choice, Product
+from rlcondense.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the rows of one table share."""
+
+    task: Task
+    dataset: str
+    learner: Learner[Any]
+    choice: Choice  # the learner as the suite names it
+    product: Product
+
+    @property
+    def protocol(self) -> Protocol:
+        return protocol_of(self.product.episodes)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.product.learner_seeds)
+
+    def cells(self, method: Method[Any], budget: Budget, seeds: Iterable[int]) -> list[Cell]:
+        """The cells of condensation seeds, which have all else in common."""
+        first = method_cell(
+            self.task.id, self.dataset, method, budget, self.learner, 0, self.seeds, self.protocol
+        )
+        return [replace(first, condensation_seed=seed) for seed in seeds]

@@ -1,0 +1,72 @@
+"""A method and the learner that is trained on what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlcondense import catalogue
+from rlcondense.datasets.condensed import (
+    ARRAYS,
+    load_condensed,
+)
+from rlcondense.errors import (
+    BadConfig,
+    UnknownName,
+)
+from rlcondense.learners.base import Learner
+from rlcondense.make import (
+    facts_of,
+    follows_learner,
+    make_learner,
+    make_method,
+)
+from rlcondense.methods.base import Method
+from rlcondense.tasks.base import Task
+
+
+def make_pair(
+    method: str,
+    learner: str,
+    task: Task,
+    settings: Mapping[str, Any] | None,
+    learner_settings: Mapping[str, Any] | None,
+) -> tuple[Method[Any], Learner[Any]]:
+    """A method, and the learner that is trained on what it makes.
+
+    The learner has the settings of the method's paper, unless the method follows the learner.
+
+    Args:
+        method: id.
+        learner: id.
+        task: what both are for.
+        settings: of the method.
+        learner_settings: of the learner, over those of the paper.
+    """
+    settings, own = dict(settings or {}), dict(learner_settings or {})
+    if follows_learner(settings):
+        trained = make_learner(learner, task, **own)
+        return make_method(method, task, trained, **settings), trained
+    made, facts = make_method(method, task, **settings), facts_of(catalogue.find("methods", method))
+    return made, make_learner(learner, task, **{**_of_paper(made, facts, task, learner), **own})
+
+
+def _of_paper(
+    method: Method[Any], facts: Mapping[str, Any], task: Task, learner: str
+) -> dict[str, Any]:
+    """The settings of `bc` that a method's paper has its students trained with."""
+    is_bc = catalogue.find("learners", learner).id == "bc"
+    return {**facts.get("learner", {}), **method.students(task)} if is_bc else {}
+
+
+def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
+    """What the method that made a condensed dataset has its students trained with."""
+    report = load_condensed(folder).report if (folder / ARRAYS).is_file() else None
+    if report is None:
+        return {}
+    try:
+        facts = facts_of(catalogue.find("methods", report.method))
+        return _of_paper(make_method(report.method, **report.config), facts, task, learner)
+    except (BadConfig, UnknownName):  # somebody else's, or of another version
+        return {}

@@ -1,0 +1,70 @@
+"""A cell of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlcondense.records.cell import (
+    Cell,
+)
+from rlcondense.records.schema import is_cell
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell of a plan.
+
+    Attributes:
+        text: the cell in words.
+        cell: None if it cannot be told yet, or not here.
+        absent: what it needs that is not installed.
+        skip: why it will be skipped; of what is no cell, why it cannot be one.
+        after: id of the cell that must be done before this one can be told: the random subset of
+            the same size as what a percentage turns out to be.
+        shard_key: cells with the same one are in the same shard.
+    """
+
+    text: str
+    cell: Cell | None = None
+    absent: str = ""
+    skip: str = ""
+    after: str = ""
+    shard_key: str = "0"
+
+    @property
+    def id(self) -> str:
+        """The cell's id, or nothing."""
+        return self.cell.id if self.cell is not None else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifests hold it."""
+        cell = self.cell.to_json() if self.cell is not None else None
+        return {
+            "id": self.id,
+            "text": self.text,
+            "cell": cell,
+            "absent": self.absent,
+            "skip": self.skip,
+            "after": self.after,
+            "shard_key": self.shard_key,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Planned:
+        """The planned cell of `to_json`."""
+        names = ("text", "absent", "skip", "after", "shard_key")
+        texts = all(isinstance(values[name], str) for name in names)
+        if not (texts and (values["cell"] is None or is_cell(values["cell"]))):
+            raise TypeError("it names what is no cell")
+        cell = Cell.from_json(values["cell"]) if values["cell"] else None
+        return cls(cell=cell, **{name: values[name] for name in names})
+
+
+def in_shard(planned: Planned, shard: tuple[int, int] | None) -> bool:
+    """Whether a cell is of shard i of n, counted from 1. What condenses the same stays together."""
+    if shard is None:
+        return True
+    number, of = shard
+    return int(planned.shard_key, 16) % of == number - 1

@@ -1,0 +1,254 @@
+"""Where every cell of a suite stands, and how long what is left takes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rlcondense import __version__
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import read_json, who, write_bytes
+from rlcondense.limits import check_count
+from rlcondense.records.store import Found, Store
+from rlcondense.running.estimate import Estimate, Rates
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.planned import Planned, in_shard
+from rlcondense.running.suite import Suite
+
+STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
+
+TO_SKIP = "to be skipped"  # missing, and known to come to nothing
+
+OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
+
+MOST_MANIFEST_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a planned cell stands.
+
+    Attributes:
+        planned: the cell.
+        status: one of `STATES`.
+        reason: why it failed, was skipped or cannot be computed, or who is at it.
+        since: when it was begun, in seconds since 1970, if it is running.
+        facts: of its record, if it is done.
+        unread: whether it has a record that is damaged, or that another version wrote.
+        stamp: of its record; see `Found`.
+    """
+
+    planned: Planned
+    status: str
+    reason: str = ""
+    since: float | None = None
+    facts: Mapping[str, Any] | None = None
+    unread: bool = False
+    stamp: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As `status --json` prints it."""
+        out = {"id": self.planned.id, "cell": self.planned.text, "status": self.status}
+        if self.reason:
+            out["reason"] = self.reason
+        return out if self.since is None else {**out, "since": self.since}
+
+
+def states_of(plan: Sequence[Planned], store: Store) -> list[State]:
+    """Where every cell of a plan stands."""
+    found = store.look([planned.id for planned in plan if planned.cell is not None])
+    running = store.running()
+    return [_state(planned, found, running) for planned in plan]
+
+
+def _state(
+    planned: Planned, found: Mapping[str, Found], running: Mapping[str, Mapping[str, Any]]
+) -> State:
+    if planned.absent:
+        return State(planned, "not-installed", planned.absent)
+    if planned.cell is None:
+        status, why = ("skipped", planned.skip) if planned.skip else ("missing", "")
+        return State(planned, status, why or "its size is not known yet")
+    there, owner = found[planned.id], running.get(planned.id)
+    if there.status != "done" and owner is not None:
+        return State(planned, "running", who(owner), owner.get("since"), stamp=there.stamp)
+    status = {"foreign": "failed", "corrupt": "missing"}.get(there.status, there.status)
+    reason = there.reason or (planned.skip if status == "missing" else "")
+    unread = there.status in ("foreign", "corrupt")
+    return State(planned, status, reason, facts=there.facts, unread=unread, stamp=there.stamp)
+
+
+def dry_run(
+    suite: Suite,
+    store: Store,
+    only: Collection[str] | None = None,
+    shard: tuple[int, int] | None = None,
+    refresh: bool = False,
+) -> list[State]:
+    """Where the cells stand that a sweep would concern itself with. Nothing is written.
+
+    Args:
+        suite: from `load_suite`.
+        store: where their records would lie.
+        only: as for `sweep`; by default all cells are told of.
+        shard: as for `sweep`.
+        refresh: as for `sweep`: what is done counts as missing.
+    """
+    statuses = statuses_of(only, shard, refresh=refresh)
+    states = states_of(plan_suite(suite, store.look), store)
+    if refresh:
+        states = [replace(s, status="missing") if s.status == "done" else s for s in states]
+    shown = statuses if only is not None else STATES
+    return [s for s in states if in_shard(s.planned, shard) and s.status in shown]
+
+
+def manifest_path(store: Store, suite: Suite) -> Path:
+    """Where the plan of a suite lies in a store."""
+    return store.sweep_path(suite.name)
+
+
+def write_manifest(store: Store, suite: Suite, plan: Sequence[Planned]) -> None:
+    """Write down every planned cell."""
+    manifest = {
+        "suite": suite.name,
+        "suite_sha256": suite.sha256,
+        "rlcondense": __version__,
+        "cells": [planned.to_json() for planned in plan],
+    }
+    write_bytes(manifest_path(store, suite), json.dumps(manifest).encode())
+
+
+def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
+    """The plan that a sweep has written down, and whether the suite has changed since.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    try:
+        manifest = read_json(manifest_path(store, suite), MOST_MANIFEST_BYTES)
+        plan = [Planned.from_json(values) for values in manifest["cells"]]
+        return plan, manifest["suite_sha256"] != suite.sha256
+    except CorruptArtifact:
+        raise BadConfig(
+            f"no sweep of {suite.name!r} has been begun in {store.root}; "
+            "'rlcondense sweep --dry-run' shows its cells"
+        ) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error
+
+
+def time_left(states: Sequence[State], store: Store, device: str, threads: int) -> Estimate:
+    """What is left of a plan, cells one after the other, by what finished ones took."""
+    rates = Rates((s.facts for s in states if s.facts is not None), device, threads)
+    return _left(rates, states, store)
+
+
+def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
+    everything = list(states)
+    by_id = {state.planned.id: state.planned for state in everything}
+    cells = []
+    for state in everything:
+        # What is not known yet takes about what the cell does that it waits for.
+        planned = state.planned if state.planned.cell else by_id.get(state.planned.after)
+        waits = state.status in ("missing", "running", "failed")
+        if waits and planned is not None and planned.cell is not None and not planned.skip:
+            cells.append(planned.cell)
+    ids = {cell.condensation_id for cell in cells}
+    condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
+    return rates.estimate(cells, condensed)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What has become of a sweep.
+
+    Attributes:
+        suite: which one.
+        states: where every cell stands now.
+        computed: how many cells were computed by this sweep.
+        failed: how many of those failed, or could not be written.
+        store: where the records lie.
+        stopped: whether it ended early because of failures.
+        shard: which part of the suite was its own.
+    """
+
+    suite: Suite
+    states: list[State]
+    computed: int
+    failed: int
+    store: Store
+    stopped: bool = False
+    shard: tuple[int, int] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing of this sweep has failed, now or before."""
+        own = [state for state in self.states if in_shard(state.planned, self.shard)]
+        return not self.failed and not any(state.status == "failed" for state in own)
+
+    def counts(self) -> dict[str, int]:
+        """How many cells stand where."""
+        return counts_of(self.states)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What tables show of each cell that has come to an end.
+
+        These are records without what tables do not show: of the returns, each student's mean.
+        """
+        return [row for state in self.states if (row := _row_of(state)) is not None]
+
+
+def _row_of(state: State) -> dict[str, Any] | None:
+    if state.planned.cell is None:
+        return None
+    row = {"cell": state.planned.cell.to_json(), "status": state.status, "reason": state.reason}
+    if state.facts is None:
+        return row if state.status in ("failed", "skipped", "not-installed") else None
+    facts = state.facts
+    report = {} if facts["size"] is None else {"report": {"size": facts["size"]}}
+    return {
+        **row,
+        **report,
+        "labels": facts["labels"],
+        "action_selection": facts["action_selection"],
+        "returns": {split: [[mean] for mean in means] for split, means in facts["means"].items()},
+    }
+
+
+def counts_of(states: Iterable[State]) -> dict[str, int]:
+    """How many cells stand where, without those statuses that none has."""
+    counts = Counter(
+        TO_SKIP if state.status == "missing" and state.planned.skip else state.status
+        for state in states
+    )
+    return {status: counts[status] for status in (*STATES, TO_SKIP) if counts[status]}
+
+
+AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
+
+
+def statuses_of(
+    only: Collection[str] | None,
+    shard: tuple[int, int] | None,
+    workers: int | None = None,
+    threads: int = 1,
+    max_failures: int | None = None,
+    *,
+    refresh: bool = False,
+) -> Collection[str]:
+    """The statuses that `only` stands for, if all arguments are right."""
+    if refresh and only is not None:
+        raise BadConfig("refresh computes everything anew: leave out only")
+    for name in only or ():
+        if name not in OFFERED:
+            raise BadConfig(f"only takes {', '.join(OFFERED)}, not {name!r}")
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
+    for what, value in (("workers", workers), ("threads", threads), ("max failures", max_failures)):
+        if value is not None:
+            check_count(what, value)
+    return AGAIN if only is None else only

@@ -26,10 +26,10 @@ from rlcondense.policies import PolicyBatch, random_policies
 from rlcondense.references import FLOOR
 from rlcondense.running.bench import budget_of, make_bench
 from rlcondense.running.compute import condensed
+from rlcondense.running.padded import PaddedTask
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.statistics.intervals import Interval, difference_of, summarise
 from rlcondense.tasks.base import Task
-from rlcondense.tasks.padded import PaddedTask
 
 ALL = "all"
 

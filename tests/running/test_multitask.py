@@ -14,7 +14,7 @@ from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.make import make_method, make_task
 from rlcondense.running.multitask import merged, multitask
-from rlcondense.tasks.padded import PaddedTask
+from rlcondense.running.padded import PaddedTask
 from tests.small_tasks import Reach
 
 SMALL = {

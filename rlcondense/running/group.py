@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlcondense import catalogue
 from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.minari import lacks_action_probs
+from rlcondense.errors import UnknownName
 from rlcondense.evaluation import Protocol, protocol_of
+from rlcondense.experts.shipped import shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import (
@@ -42,3 +46,20 @@ class Group:
             self.task.id, self.dataset, method, budget, self.learner, 0, self.seeds, self.protocol
         )
         return [replace(first, condensation_seed=seed) for seed in seeds]
+
+
+def has_expert(group: Group) -> bool:
+    """Whether there is an expert: of the dataset, or of a task that has none."""
+    if not group.dataset:
+        return group.task.id in shipped_experts()
+    try:
+        return bool(catalogue.find("datasets", group.dataset).facts.get("expert"))
+    except UnknownName:
+        return False
+
+
+def is_unlabelled(dataset: str) -> bool:
+    """Whether it is known that a dataset has no action_probs; those that are shipped have them."""
+    entry = catalogue.entries("datasets").get(dataset)
+    shipped = entry is not None and "sha256" in entry.facts
+    return not shipped and lacks_action_probs(dataset)

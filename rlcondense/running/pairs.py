@@ -48,16 +48,22 @@ def make_pair(
     if follows_learner(settings):
         trained = make_learner(learner, task, **own)
         return make_method(method, task, trained, **settings), trained
-    made, facts = make_method(method, task, **settings), facts_of(catalogue.find("methods", method))
-    return made, make_learner(learner, task, **{**_of_paper(made, facts, task, learner), **own})
+    made = make_method(method, task, **settings)
+    return made, make_learner(learner, task, **{**settings_of_paper(made, task, learner), **own})
 
 
-def _of_paper(
-    method: Method[Any], facts: Mapping[str, Any], task: Task, learner: str
-) -> dict[str, Any]:
-    """The settings of `bc` that a method's paper has its students trained with."""
-    is_bc = catalogue.find("learners", learner).id == "bc"
-    return {**facts.get("learner", {}), **method.students(task)} if is_bc else {}
+def settings_of_paper(method: Method[Any], task: Task, learner: str) -> dict[str, Any]:
+    """The settings of `bc` that a method's paper trains its students with; none of other learners.
+
+    Args:
+        method: made for the task.
+        task: what both are for.
+        learner: id.
+    """
+    if catalogue.find("learners", learner).id != "bc":
+        return {}
+    facts = facts_of(catalogue.find("methods", method.id))
+    return {**facts.get("learner", {}), **method.students(task)}
 
 
 def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
@@ -66,7 +72,6 @@ def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
     if report is None:
         return {}
     try:
-        facts = facts_of(catalogue.find("methods", report.method))
-        return _of_paper(make_method(report.method, **report.config), facts, task, learner)
+        return settings_of_paper(make_method(report.method, **report.config), task, learner)
     except (BadConfig, UnknownName):  # somebody else's, or of another version
         return {}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gymnasium.spaces import Box
 
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import Budget
-from rlcondense.datasets.minari import is_local, lacks_action_probs
+from rlcondense.datasets.minari import is_local
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
-from rlcondense.experts.shipped import shipped_experts
+from rlcondense.files import canonical_json, plain
 from rlcondense.learners.base import Learner
 from rlcondense.make import (
     default_dataset,
@@ -30,7 +32,8 @@ from rlcondense.records.cell import (
 )
 from rlcondense.records.store import Found
 from rlcondense.references import WHOLE, methods_beside, policies_beside
-from rlcondense.running.group import Group
+from rlcondense.running.group import Group, has_expert, is_unlabelled
+from rlcondense.running.pairs import settings_of_paper
 from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
@@ -111,14 +114,16 @@ class _Planner:
             for dataset in self._datasets(product, task, matched):
                 for choice in product.learners:
                     try:
-                        learner = self._learner(choice, task)
+                        learners = self._learners(choice, product, task)
                     except _ABSENT as error:
                         self._add(Planned(f"{task.id} {choice.id}", absent=str(error)))
                         continue
-                    group = Group(task, dataset, learner, choice, product)
-                    if self.suite.references:
-                        self._add_policies(group)
-                    yield group
+                    for learner, methods in learners:
+                        of_learner = replace(product, methods=methods)
+                        group = Group(task, dataset, learner, choice, of_learner)
+                        if self.suite.references:
+                            self._add_policies(group)
+                        yield group
         if unmatched := [d for d in product.datasets if d not in matched]:
             raise BadConfig(f"dataset {unmatched[0]!r} is of none of the tasks {product.tasks}")
 
@@ -217,7 +222,7 @@ class _Planner:
 
     def _add_policies(self, group: Group) -> None:
         given = ["dataset"] if group.dataset else []
-        given += ["expert"] if _has_expert(group) else []
+        given += ["expert"] if has_expert(group) else []
         for name in policies_beside(group.learner, given):
             method = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
@@ -246,7 +251,7 @@ class _Planner:
         """What the reference rows of a cell have; hard labels where the dataset has no others."""
         size, labels = _kept(cell, method, group, found)
         if labels == "soft" and self._once(
-            "unlabelled", group.dataset, lambda: _is_unlabelled(group.dataset)
+            "unlabelled", group.dataset, lambda: is_unlabelled(group.dataset)
         ):
             text = f"{self._place(group)} random and full (soft labels)"
             self._add(Planned(text, skip="needs action_probs: hard labels stand in their place"))
@@ -304,6 +309,30 @@ class _Planner:
         assert isinstance(made, Method)
         return made
 
+    def _learners(
+        self, choice: Choice, product: Product, task: Task
+    ) -> list[tuple[Learner[Any], tuple[Choice, ...]]]:
+        """The learners that a choice stands for, each with the methods that it is for.
+
+        A learner without settings of its own has those of a method's paper, as in `run`.
+        """
+        if choice.config or not product.methods:
+            return [(self._learner(choice, task), product.methods)]
+        methods: dict[str, list[Choice]] = {}
+        settings: dict[str, Mapping[str, Any]] = {}
+        for method in product.methods:
+            of_paper: Mapping[str, Any] = {}
+            if not follows_learner(method.config):
+                with contextlib.suppress(*_ABSENT):  # said where its cells are planned
+                    of_paper = settings_of_paper(self._method(method, task), task, choice.id)
+            key = canonical_json(plain(of_paper))
+            settings[key] = of_paper
+            methods.setdefault(key, []).append(method)
+        return [
+            (self._learner(replace(choice, config=settings[key]), task), tuple(alike))
+            for key, alike in methods.items()
+        ]
+
     def _learner(self, choice: Choice, task: Task) -> Learner[Any]:
         key = ("learner", choice.id, task.id, repr(sorted(choice.config.items())))
         made = self._once(*key, lambda: _made("learners", choice, task, make_learner))
@@ -345,23 +374,6 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
         id_: {key for c in alike for key in c if any(o.get(key) != c[key] for o in alike)}
         for id_, alike in configs.items()
     }
-
-
-def _has_expert(group: Group) -> bool:
-    """Whether there is an expert: of the dataset, or of a task that has none."""
-    if not group.dataset:
-        return group.task.id in shipped_experts()
-    try:
-        return bool(catalogue.find("datasets", group.dataset).facts.get("expert"))
-    except UnknownName:
-        return False
-
-
-def _is_unlabelled(dataset: str) -> bool:
-    """Whether it is known that a dataset has no action_probs; those that are shipped have them."""
-    entry = catalogue.entries("datasets").get(dataset)
-    shipped = entry is not None and "sha256" in entry.facts
-    return not shipped and lacks_action_probs(dataset)
 
 
 def _kept(cell: Cell, method: Method[Any], group: Group, found: Found) -> tuple[int | None, str]:

@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 
 from rlcondense import catalogue
+from rlcondense.config import config_json
+from rlcondense.datasets.condensed import Budget
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.make import make_task
+from rlcondense.evaluation import protocol_of
+from rlcondense.make import default_dataset, make_learner, make_task
+from rlcondense.records.cell import method_cell
 from rlcondense.records.store import MISSING, Found
 from rlcondense.running.estimate import Rates, in_words, works
+from rlcondense.running.pairs import make_pair
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned, in_shard
 from rlcondense.running.suite import Suite, load_suite, shipped_suites, suite_from
@@ -271,3 +276,39 @@ def test_estimates_come_from_what_the_like_has_taken() -> None:
     assert (elsewhere.seconds, elsewhere.unknown) == (0.0, 1)
     assert set(works(second)) == {"evaluate", "train", "condense"}
     assert [in_words(s) for s in (5, 600, 9000, 400_000)] == ["5 s", "10 min", "2.5 h", "4.6 days"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("hades-r", {"population": 4, "generations": 1}),  # whose paper trains in its own way
+        ("random", {}),
+        ("dbc", {"iterations": 1, "student": "learner"}),
+    ],
+)
+def test_a_run_and_a_suite_of_one_method_and_task_are_the_same_cells(
+    method: str, settings: dict[str, Any]
+) -> None:
+    task = make_task("cartpole")
+    made, learner = make_pair(method, "bc", task, settings, None)
+    run = method_cell(
+        task.id, default_dataset(task), made, Budget(size=4), learner, 0, range(3), protocol_of(100)
+    )
+    choice = {"id": method, "config": settings}
+    for learners in ({}, {"learners": ["bc"]}):
+        values = {"tasks": ["cartpole"], "methods": [choice], "sizes": [4], **learners}
+        suite = suite_from("s", values)
+        assert run.id in {planned.id for planned in plan_suite(suite, nothing)}
+
+
+def test_a_learner_with_settings_of_its_own_is_what_it_says() -> None:
+    values = {"tasks": ["cartpole"], "methods": ["hades-r"], "sizes": [4]}
+    learners = [{"id": "bc", "config": {"updates": 7}}]
+    [cell] = [
+        planned.cell
+        for planned in plan_suite(suite_from("s", {**values, "learners": learners}), nothing)
+        if planned.cell is not None and planned.cell.method["id"] == "hades-r"
+    ]
+    assert cell.learner is not None
+    expected = config_json(make_learner("bc", "cartpole", updates=7).config)
+    assert cell.learner["config"] == expected

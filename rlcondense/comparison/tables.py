@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.comparison.columns import SIZE_ALONE, bracketed, columns_of
 from rlcondense.comparison.rows import (
     SPLITS,
     VERDICTS,
@@ -21,9 +22,8 @@ from rlcondense.comparison.rows import (
     row_of,
 )
 from rlcondense.datasets.detectors import PROVENANCE
-from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
+from rlcondense.references import BY_ID, EXPERT, WHOLE
 from rlcondense.statistics.intervals import (
-    Interval,
     rank_correlation,
     student_interval,
     unit_means,
@@ -167,9 +167,11 @@ def _group_text(group: Group) -> str:
 def _rows_text(rows: Sequence[Row]) -> str:
     from tabulate import tabulate
 
-    headers = ["", "size", "seen", "held-out", "recovery", "gain"]
-    table = [_text_row(row) for row in rows]
-    align = ("left", *["right"] * 5)
+    first, *others = columns_of("terminal")
+    columns = [first, SIZE_ALONE, *others]
+    headers = ["", *(column.header for column in columns[1:])]
+    table = [[column.cell(row) for column in columns] for row in rows]
+    align = ("left", *["right"] * len(columns[1:]))
     return str(tabulate(table, headers, disable_numparse=True, colalign=align))
 
 
@@ -186,34 +188,6 @@ def group_caption(group: Group) -> str:
         f"{group.task}, {group.dataset}, learner {learner['id']} ({config}), "
         f"{group.learner_seeds} learner seeds x {group.episodes} episodes a split{actions}"
     )
-
-
-def _text_row(row: Row) -> list[str]:
-    size = "" if row.size is None else str(row.size)
-    if row.returns is None:
-        return [row.name, size, row.status, row.status]
-    name = f"{row.name} {row.marks}".rstrip()
-    returns = [plus_minus(row.returns[split]["mean"]) for split in SPLITS]
-    return [name, size, *returns, recovery_text(row), bracketed(row.gain, "{:+.2f}")]
-
-
-def plus_minus(interval: Interval) -> str:
-    """An estimate and its standard error, if it is known."""
-    if not interval.known:
-        return f"{interval.estimate:.2f}"
-    return f"{interval.estimate:.2f} ± {interval.standard_error:.2f}"
-
-
-def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
-    """An estimate and its 95% interval, if there is one."""
-    return "" if interval is None else _number(interval.estimate, form) + _bounds(interval, form)
-
-
-def recovery_text(row: Row) -> str:
-    """The recovery of a row; 100% and 0% are the expert's and the random policy's own."""
-    if row.id in (EXPERT, FLOOR):
-        return {EXPERT: "100%", FLOOR: "0%"}[row.id]
-    return bracketed(row.recovery, "{:.0%}") or "-"
 
 
 def _sizes(row: Mapping[str, Sequence[Record]]) -> str:
@@ -283,18 +257,6 @@ def agreement(
             if (tau := rank_correlation(*scores)) is not None:
                 out.setdefault(a, {})[b] = {"tau": tau[0], "rows": tau[1]}
     return out
-
-
-def _bounds(interval: Interval, form: str) -> str:
-    if not interval.known:
-        return ""
-    return f" [{_number(interval.low, form)}, {_number(interval.high, form)}]"
-
-
-def _number(value: float, form: str) -> str:
-    """A number as shown, nothing being below zero that is shown as zero."""
-    text = form.format(value)
-    return text if any(digit in text for digit in "123456789") else text.replace("-", "")
 
 
 def _caption(records: Sequence[Record]) -> str:

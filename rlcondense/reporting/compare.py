@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.comparison.columns import bracketed, plus_minus
 from rlcondense.comparison.rows import SPLITS, draws_at_random
-from rlcondense.comparison.tables import bracketed, plus_minus
 from rlcondense.errors import BadConfig
 from rlcondense.records.schema import misshapen
 from rlcondense.statistics.intervals import (

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.comparison.tables import bracketed
+from rlcondense.comparison.columns import bracketed
 from rlcondense.errors import BadConfig
 from rlcondense.files import read_json
 from rlcondense.reporting.charts import round_ticks

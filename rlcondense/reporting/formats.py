@@ -10,33 +10,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlcondense.comparison.columns import COLUMNS, LEGEND, bracketed, columns_of
 from rlcondense.comparison.rows import SPLITS, Group, Row, explanations, names_of
-from rlcondense.comparison.tables import bracketed, group_caption, plus_minus, recovery_text
+from rlcondense.comparison.tables import group_caption
 from rlcondense.references import FLOORS
 from rlcondense.reporting.board import Aggregate, Board, SuitePart
 from rlcondense.statistics.intervals import STATISTICS, Interval
 
-SIGNS = {"above": "+", "level": "=", "below": "-", "unknown": "?"}
-HEADERS = (
-    "method", "size", "seeds", "seen", "held-out", "held-out IQM", "recovery", "gain", "gap",
-    "rank", "U M S",
-)  # fmt: skip
 PAPER = ("paper, seen", "paper, held-out")
-LEGEND = (
-    "± is the standard error over condensation seeds, or over learner seeds where a row has one "
-    "condensation seed: such a row's intervals are conditional on one condensed dataset. Brackets "
-    "are 95% intervals over the same units (Student's t). Seeds: condensation x learner. IQM: "
-    "interquartile mean of a student's episodes. Recovery: (R - random policy) / (expert - random "
-    "policy), - where the expert is not known to be above; its interval is Fieller's. Gain: R - "
-    "random subset of the same size and labels, paired by level. Gap: seen minus held-out. Rank: "
-    "the places among trained rows that paired differences leave open. U M S: whether the row is "
-    "above (+), level with (=) or below (-) the uniform random policy, the marginal policy (or the "
-    "constant policy, where students act greedily and it returns more) and the random subset, on "
-    "held-out levels, at 95%, for the levels that were played and without correction for the "
-    "number of rows; ? where that is not judged, · where it need not be. !: a row that is not "
-    "above all that it should beat; ?: one set: not judged; so too with one learner seed, and "
-    "where a row or any spread is missing."
-)
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -52,42 +33,13 @@ def table_of(group: Group, suite: SuitePart | None = None) -> tuple[list[str], l
         suite: adds a paper's figures, where the suite has them.
     """
     published = [suite.published_of(group, row) if suite else None for row in group.rows]
-    headers, cells = list(HEADERS), [_cells(row) for row in group.rows]
+    headers = [column.header for column in COLUMNS]
+    cells = [[column.cell(row) for column in COLUMNS] for row in group.rows]
     if any(published):
         headers += PAPER
         for line, paper in zip(cells, published, strict=True):
             line.extend([f"{paper.seen:.2f}", f"{paper.heldout:.2f}"] if paper else ["", ""])
     return headers, cells
-
-
-def _cells(row: Row) -> list[str]:
-    size = "" if row.size is None else f"{row.size}{' soft' if row.labels == 'soft' else ''}"
-    seeds = str(row.learner_seeds)
-    if not row.is_policy:
-        seeds = f"{row.condensation_seeds} x {seeds}"
-    if row.returns is None:
-        return [row.name, size, seeds, row.status, row.status, *[""] * (len(HEADERS) - 5)]
-    heldout = row.returns["heldout"]
-    rank = "" if row.rank is None else "-".join(map(str, sorted(set(row.rank))))
-    return [
-        f"{row.name} {row.marks}".rstrip(),
-        size,
-        seeds,
-        plus_minus(row.returns["seen"]["mean"]),
-        plus_minus(heldout["mean"]),
-        bracketed(heldout["interquartile_mean"]),
-        recovery_text(row),
-        bracketed(row.gain, "{:+.2f}"),
-        bracketed(row.gap, "{:+.2f}"),
-        rank,
-        signs(row),
-    ]
-
-
-def signs(row: Row) -> str:
-    """How a row stands to the three floors, a sign each; a blank where it is not to beat it."""
-    found = row.verdicts
-    return " ".join(SIGNS[found[f]] if f in found else "·" for f in FLOORS) if found else ""
 
 
 AGGREGATE_HEADERS = (
@@ -153,11 +105,10 @@ def _shown(suite: SuitePart) -> tuple[list[tuple[str, Group]], list[str]]:
 
 def headline(suite: SuitePart) -> str:
     """What is done of a suite, in one narrow table in Markdown: held-out levels first."""
-    shown = {"method", "size", "seen", "held-out", "gain", "U M S"}
     lines, names = [], names_of([group.learner for group in suite.groups])
     tables = [table_of(group, suite) for group in suite.groups]
-    columns = [name for name in HEADERS if name in shown]
-    columns += PAPER if any(len(headers) > len(HEADERS) for headers, _ in tables) else []
+    columns = [column.header for column in columns_of("headline")]
+    columns += PAPER if any(len(headers) > len(COLUMNS) for headers, _ in tables) else []
     for group, learner, (headers, rows) in zip(suite.groups, names, tables, strict=True):
         done = [cells for cells, row in zip(rows, group.rows, strict=True) if row.returns]
         if not any(row.returns and not row.is_policy for row in group.rows):

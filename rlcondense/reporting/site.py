@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcondense.catalogue import Entry, entries
+from rlcondense.comparison.columns import LEGEND, SIGNS, columns_of
 from rlcondense.comparison.rows import (
     SPLITS,
     UNMARKED,
@@ -40,7 +41,7 @@ from rlcondense.files import (
 from rlcondense.records.cell import Cell, budget_text
 from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
 from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
-from rlcondense.reporting.formats import FORMATS, LEGEND, SIGNS
+from rlcondense.reporting.formats import FORMATS
 from rlcondense.statistics.intervals import Interval
 from rlcondense.types import Record
 
@@ -167,7 +168,8 @@ def _environment() -> Environment:
     environment.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
         "splits": SPLIT_NAMES, "floors": {name: BY_ID[name] for name in FLOORS}, "signs": SIGNS,
-        "legend": LEGEND, "policies": POLICIES, "explanations": explanations,
+        "legend": LEGEND, "figure_columns": columns_of("page"), "policies": POLICIES,
+        "explanations": explanations,
     }  # fmt: skip
     return environment
 

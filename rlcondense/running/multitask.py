@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
-from rlcondense.comparison.tables import bracketed
+from rlcondense.comparison.columns import bracketed
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate

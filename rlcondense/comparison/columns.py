@@ -1,0 +1,178 @@
+"""The columns of a table of rows, each declared once for every format that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlcondense.comparison.rows import Row
+from rlcondense.references import EXPERT, FLOOR, FLOORS
+from rlcondense.statistics.intervals import Interval
+
+SIGNS = {"above": "+", "level": "=", "below": "-", "unknown": "?"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of rows.
+
+    Attributes:
+        header: its name.
+        text: the cell of a row that is done.
+        undone: the cell of a row that is not.
+        legend: what it means, a sentence or more; empty where the header says it.
+        places: where it is shown beside the full tables: `terminal`, `headline` (the one table of
+            a suite in a document) and `page` (as a sortable figure of the site).
+        title: what the site says of it in short.
+        figure: what the site shows with its interval, and sorts by.
+        format: of that figure.
+    """
+
+    header: str
+    text: Callable[[Row], str]
+    undone: Callable[[Row], str] = lambda row: ""
+    legend: str = ""
+    places: frozenset[str] = frozenset()
+    title: str = ""
+    figure: Callable[[Row], Interval | None] = lambda row: None
+    format: str = ""
+
+    def cell(self, row: Row) -> str:
+        """The text of a row, done or not."""
+        return self.undone(row) if row.returns is None else self.text(row)
+
+
+def plus_minus(interval: Interval) -> str:
+    """An estimate and its standard error, if it is known."""
+    if not interval.known:
+        return f"{interval.estimate:.2f}"
+    return f"{interval.estimate:.2f} ± {interval.standard_error:.2f}"
+
+
+def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
+    """An estimate and its 95% interval, if there is one."""
+    if interval is None:
+        return ""
+    estimate = number(interval.estimate, form)
+    if not interval.known:
+        return estimate
+    return f"{estimate} [{number(interval.low, form)}, {number(interval.high, form)}]"
+
+
+def number(value: float, form: str = "{:.2f}") -> str:
+    """A number in a form, nothing being below zero that is shown as zero."""
+    text = form.format(value)
+    return text if any(digit in text for digit in "123456789") else text.replace("-", "")
+
+
+def recovery_text(row: Row) -> str:
+    """The recovery of a row; 100% and 0% are the expert's and the random policy's own."""
+    if row.id in (EXPERT, FLOOR):
+        return {EXPERT: "100%", FLOOR: "0%"}[row.id]
+    return bracketed(row.recovery, "{:.0%}") or "-"
+
+
+def signs(row: Row) -> str:
+    """How a row stands to the three floors, a sign each; a dot where it need not be above."""
+    verdicts = row.verdicts
+    if not verdicts:
+        return ""
+    return " ".join(SIGNS[verdicts[floor]] if floor in verdicts else "·" for floor in FLOORS)
+
+
+def _name(row: Row) -> str:
+    return f"{row.name} {row.marks}".rstrip()
+
+
+def _size(row: Row) -> str:
+    return "" if row.size is None else str(row.size)
+
+
+def _size_and_labels(row: Row) -> str:
+    return f"{_size(row)}{' soft' if row.size is not None and row.labels == 'soft' else ''}"
+
+
+def _seeds(row: Row) -> str:
+    return (
+        str(row.learner_seeds)
+        if row.is_policy
+        else f"{row.condensation_seeds} x {row.learner_seeds}"
+    )
+
+
+def _returns(split: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        assert row.returns is not None
+        return plus_minus(row.returns[split]["mean"])
+
+    return text
+
+
+def _interquartile(row: Row) -> str:
+    assert row.returns is not None
+    return bracketed(row.returns["heldout"]["interquartile_mean"])
+
+
+def _rank(row: Row) -> str:
+    return "" if row.rank is None else "-".join(map(str, sorted(set(row.rank))))
+
+
+EVERYWHERE = frozenset({"terminal", "headline"})
+COLUMNS = (
+    Column("method", _name, lambda row: row.name, places=EVERYWHERE),
+    Column("size", _size_and_labels, _size_and_labels, places=frozenset({"headline"})),
+    Column("seeds", _seeds, _seeds, legend="Seeds: condensation x learner."),
+    Column("seen", _returns("seen"), lambda row: row.status, places=EVERYWHERE),
+    Column("held-out", _returns("heldout"), lambda row: row.status, places=EVERYWHERE),
+    Column(
+        "held-out IQM", _interquartile,
+        legend="IQM: interquartile mean of a student's episodes.",
+    ),
+    Column(
+        "recovery", recovery_text, places=frozenset({"terminal", "page"}),
+        legend="Recovery: (R - random policy) / (expert - random policy), - where the expert is "
+        "not known to be above; its interval is Fieller's.",
+        title="(R - random policy) / (expert - random policy), held-out",
+        figure=lambda row: row.recovery, format="{:.0%}",
+    ),
+    Column(
+        "gain", lambda row: bracketed(row.gain, "{:+.2f}"),
+        places=frozenset({"terminal", "headline", "page"}),
+        legend="Gain: R - random subset of the same size and labels, paired by level.",
+        title="R - random subset of the same size and labels, held-out",
+        figure=lambda row: row.gain, format="{:+.2f}",
+    ),
+    Column(
+        "gap", lambda row: bracketed(row.gap, "{:+.2f}"), places=frozenset({"page"}),
+        legend="Gap: seen minus held-out.", title="seen minus held-out",
+        figure=lambda row: row.gap, format="{:+.2f}",
+    ),
+    Column(
+        "rank", _rank,
+        legend="Rank: the places among trained rows that paired differences leave open.",
+    ),
+    Column(
+        "U M S", signs, places=frozenset({"headline"}),
+        legend="U M S: whether the row is above (+), level with (=) or below (-) the uniform "
+        "random policy, the marginal policy (or the constant policy, where students act greedily "
+        "and it returns more) and the random subset, on held-out levels, at 95%, for the levels "
+        "that were played and without correction for the number of rows; ? where that is not "
+        "judged, · where it need not be.",
+    ),
+)  # fmt: skip
+SIZE_ALONE = Column("size", _size, _size)  # as a terminal shows it, where labels stand in names
+LEGEND = " ".join(
+    [
+        "± is the standard error over condensation seeds, or over learner seeds where a row has "
+        "one condensation seed: such a row's intervals are conditional on one condensed dataset. "
+        "Brackets are 95% intervals over the same units (Student's t).",
+        *(column.legend for column in COLUMNS if column.legend),
+        "!: a row that is not above all that it should beat; ?: one set: not judged; so too with "
+        "one learner seed, and where a row or any spread is missing.",
+    ]
+)
+
+
+def columns_of(place: str) -> list[Column]:
+    """The columns of a place; see `Column.places`."""
+    return [column for column in COLUMNS if place in column.places]

@@ -155,8 +155,27 @@ def make_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys."""
-    write_bytes(path, (json.dumps(plain(value), indent=2, sort_keys=True) + "\n").encode())
+    """Write `value` as indented JSON with sorted keys, a list of plain values on one line."""
+    write_bytes(path, json_lines(value).encode())
+
+
+def json_lines(value: Any) -> str:
+    """The text of `write_json`."""
+    return _readable(plain(value)) + "\n"
+
+
+def _readable(value: Any, indent: str = "") -> str:
+    """JSON that people can read: what holds objects or lists is spread over lines."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        parts = [f"{json.dumps(key)}: {_readable(value[key], inner)}" for key in sorted(value)]
+        begin, end = "{", "}"
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        parts, (begin, end) = [_readable(item, inner) for item in value], "[]"
+    else:
+        return json.dumps(value)
+    lines = f",\n{inner}".join(parts)
+    return f"{begin}\n{inner}{lines}\n{indent}{end}"
 
 
 def check_regular(path: Path) -> None:

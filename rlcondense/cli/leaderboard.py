@@ -118,6 +118,7 @@ def _print_findings(found: Any) -> None:
 )  # fmt: skip
 @click.option("--site", type=click.Path(path_type=Path), help="Write the site here, too.")
 @click.option("--data", is_flag=True, help="Put records and tables into the site, to be taken.")
+@click.option("--tex", is_flag=True, help="Write the tables in LaTeX, too.")
 @click.option("--strict", is_flag=True, help="Build nothing if a record cannot be shown.")
 def leaderboard_build(
     path: Path,
@@ -125,9 +126,10 @@ def leaderboard_build(
     documents: Sequence[Path],
     site: Path | None,
     data: bool,
+    tex: bool,
     strict: bool,
 ) -> None:
-    """Write the tables of the leaderboard in PATH (./leaderboard): Markdown, LaTeX, CSV, HTML."""
+    """Write the tables of the leaderboard in PATH (./leaderboard): Markdown and CSV, or LaTeX."""
     from rlcondense.reporting.publish import build, fill_in
 
     expect_many_objects()
@@ -139,6 +141,7 @@ def leaderboard_build(
         suites or None,
         site,
         data=data,
+        tex=tex,
         strict=strict,
         left_out=lambda line: echo(f"left out: {line}", err=True),
     )

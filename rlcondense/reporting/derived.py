@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from math import isclose
 from pathlib import Path
 from typing import Any
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.files import Refused, parse_json, read_bounded
+from rlcondense.files import Refused, json_lines, parse_json, read_bounded
 from rlcondense.records.reading import INDEX, PICTURES, RESULTS, SCHEMA
 from rlcondense.records.schema import record_schema
 from rlcondense.reporting.board import build_board, comparable, publishable_results
@@ -41,7 +40,7 @@ def look_beside(
     own = [name for name in names if _is_derived(name) and (name, LINK) not in wrong]
     changed = [n for n in own if published is None or not _is_same(leaderboard / n, published / n)]
     made = dict(_made(leaderboard)) if any(name != SCHEMA for name in changed) else {}
-    made[SCHEMA] = json.dumps(record_schema(), indent=2, sort_keys=True) + "\n"
+    made[SCHEMA] = json_lines(record_schema())
     wrong += [
         (name, why)
         for name in changed

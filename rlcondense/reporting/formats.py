@@ -1,9 +1,8 @@
-"""Tables for papers and pages: Markdown, LaTeX, HTML and CSV, equal bytes for equal records."""
+"""Tables for papers and pages: Markdown, LaTeX and CSV, equal bytes for equal records."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import re
@@ -202,36 +201,6 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in re.sub(r"\s+", " ", text))
 
 
-def html_page(suite: SuitePart) -> str:
-    """A suite's tables as one plain HTML page, which needs nothing else."""
-    parts = [f"<h1>{html.escape(suite.name)}</h1>", _paragraph(suite.summary)]
-    parts.append(_paragraph(_progress_text(suite)))
-    shown, missing = _shown(suite)
-    for title, group in shown:
-        parts += [f"<h2>{html.escape(title)}</h2>", _paragraph(group_caption(group))]
-        parts.append(_html_table(*table_of(group, suite)))
-    if missing:
-        parts += ["<h2>Missing</h2>", *map(_paragraph, missing)]
-    if suite.aggregates:
-        parts += ["<h2>Over tasks</h2>", _html_table(*aggregate_table(suite))]
-        parts.append(_paragraph(_over_tasks_text()))
-    body = "\n".join([*parts, *map(_paragraph, [*_found(suite), LEGEND])])
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(suite.name)}</title></head>\n<body>\n{body}\n</body></html>\n"
-    )
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
-
-
-def _html_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    from tabulate import tabulate
-
-    return str(tabulate(rows, headers, tablefmt="html", disable_numparse=True))
-
-
 def csv_text(suite: SuitePart) -> str:
     """Every number of a suite's rows, one row a line."""
     lines = [_csv_row(suite, group, row) for group in suite.groups for row in group.rows]
@@ -293,11 +262,11 @@ def _config(part: Any) -> str:
     return json.dumps(part["config"], sort_keys=True)
 
 
+KEPT = ("md", "csv")  # what is written unasked
 FORMATS: dict[str, Callable[[SuitePart], str]] = {
     "md": markdown,
     "tex": latex,
     "csv": csv_text,
-    "html": html_page,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -17,7 +17,7 @@ from rlcondense.reporting.board import (
     publishable_results,
     refusal,
 )
-from rlcondense.reporting.formats import FORMATS, board_json, headline
+from rlcondense.reporting.formats import FORMATS, KEPT, board_json, headline
 from rlcondense.reporting.site import build_site, check_site
 from rlcondense.running.suite import shipped_suites
 
@@ -31,6 +31,7 @@ def build(
     site: Path | None = None,
     *,
     data: bool = False,
+    tex: bool = False,
     strict: bool = False,
     left_out: Callable[[str], object] = lambda line: None,
 ) -> tuple[Board, list[Path]]:
@@ -44,6 +45,7 @@ def build(
             record, and what is of none as `other`.
         site: the folder of the site; by default none is built.
         data: whether records and tables come along with the site.
+        tex: whether tables are written in LaTeX, too.
         strict: build nothing if a file would be left out.
         left_out: told of each file that is, in a line.
 
@@ -65,7 +67,10 @@ def build(
             raise CorruptArtifact(refusal(folder, name, why))
         left_out(refusal(folder, name, why))
     board = build_board(records, suites)
-    files = {leaderboard / name: text for name, text in built_files(board).items()}
+    files = {
+        leaderboard / name: text
+        for name, text in built_files(board, (*KEPT, "tex") if tex else KEPT).items()
+    }
     if suites is None:  # tables of what is no longer there
         for name in (*shipped_suites(), OTHERS):
             for ending in FORMATS:
@@ -76,12 +81,12 @@ def build(
     return board, [*files, *pages]
 
 
-def built_files(board: Board) -> dict[str, str]:
-    """What `build` writes into a leaderboard's folder, by name."""
+def built_files(board: Board, endings: Iterable[str] = FORMATS) -> dict[str, str]:
+    """What `build` writes into a leaderboard's folder, by name, in the formats of some endings."""
     files = {BOARD: board_json(board)}
     for suite in board.suites:
-        for ending, form in FORMATS.items():
-            files[f"{TABLES}/{suite.name}.{ending}"] = form(suite)
+        for ending in endings:
+            files[f"{TABLES}/{suite.name}.{ending}"] = FORMATS[ending](suite)
     return files
 
 

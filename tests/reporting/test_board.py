@@ -18,7 +18,7 @@ from rlcondense.comparison.rows import Group, Row, groups_of
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.records.store import MISSING
 from rlcondense.reporting.board import Board, build_board, read_results, suite_part
-from rlcondense.reporting.formats import board_json, csv_text, html_page, latex, markdown
+from rlcondense.reporting.formats import board_json, csv_text, latex, markdown
 from rlcondense.reporting.publish import fill_in
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import Suite, suite_from
@@ -184,8 +184,7 @@ def test_a_table_of_nothing_is_a_line() -> None:
     }
     part = suite_part(SUITE, records)
     assert [group.begun for group in part.groups] == [True, False]
-    assert html_page(part).count("<table>") == 2  # starpilot's, and over tasks
-    for form in (markdown, latex, html_page):
+    for form in (markdown, latex):
         text = form(part)
         assert "Missing" in text
         assert "jumper" in text.split("Missing")[1]
@@ -207,7 +206,7 @@ def test_the_same_records_in_another_order_give_the_same_bytes(board: Board) -> 
     [suite] = board.suites
     turned = dict(reversed(board.records.items()))
     again = suite_part(SUITE, turned)
-    for form in (markdown, latex, csv_text, html_page):
+    for form in (markdown, latex, csv_text):
         assert form(suite) == form(again)
 
 
@@ -249,7 +248,6 @@ def test_strange_names_are_shown_as_they_are() -> None:
     part = suite_part(SUITE, records)
     assert "<script>" not in markdown(part)
     assert "![x](" not in markdown(part)
-    assert "<script>" not in html_page(part)
     assert r"\textless{}script\textgreater{}" in latex(part)
 
 

@@ -21,7 +21,7 @@ from rlcondense.files import write_arrays, write_json
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import sealed
 from rlcondense.reporting.board import Board, build_board, read_results
-from rlcondense.reporting.formats import board_json, csv_text, headline, html_page, latex, markdown
+from rlcondense.reporting.formats import board_json, csv_text, headline, latex, markdown
 from rlcondense.reporting.site import build_site
 from rlcondense.submissions.content import known_here, problems
 from tests.reporting.boards import GRADMATCH, RANDOM, SHIPPED, Record, forge, shipped_leaderboard
@@ -121,15 +121,13 @@ def test_every_format_shows_them_and_is_silent_where_there_are_none(
     shown = next(suite for suite in board.suites if suite.name == "light2024")
     folder = shipped_leaderboard(tmp_path / "silent") / "results"
     silent = next(s for s in build_board(read_results(folder)).suites if s.name == "other")
-    assert "gradmatch-light2024 ? [moved nothing]" in html_page(shown)
     assert "gradmatch-light2024 ? [moved nothing] &" in latex(shown)
     for form in (markdown, headline):
         text = form(shown)
         assert "gradmatch-light2024 ? [moved nothing]" in text
         assert "\n\n[moved nothing\\]: synthetic frames moved by less than 0.5" in text
-    for text in (html_page(shown), latex(shown)):
-        assert "[moved nothing]: synthetic frames moved by less than 0.5" in text
-    for form in (markdown, headline, latex, html_page):
+    assert "[moved nothing]: synthetic frames moved by less than 0.5" in latex(shown)
+    for form in (markdown, headline, latex):
         assert "gradmatch" in form(silent)
         assert "moved" not in form(silent)
     lines = list(csv.DictReader(io.StringIO(csv_text(shown))))

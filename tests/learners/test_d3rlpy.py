@@ -49,7 +49,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
         "num_layers": 1, "learning_rate": 3e-3,
     },
 }  # fmt: skip
-D3RLPY = [i for i, e in catalogue.entries("learners").items() if ".d3rlpy:" in e.entry_point]
+D3RLPY = [i for i, e in catalogue.entries("learners").items() if ".d3rlpy." in e.entry_point]
 DISCRETE = [i for i in D3RLPY if make_learner(i).action_kinds == ("discrete",)]
 
 

@@ -263,7 +263,7 @@ LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
 
 def test_build_writes_the_same_bytes_again(tmp_path: Path) -> None:
     shutil.copytree(LEADERBOARD / "results", tmp_path / "results")
-    arguments = ["leaderboard", "build", str(tmp_path), "--suite", "smoke"]
+    arguments = ["leaderboard", "build", str(tmp_path), "--suite", "smoke", "--tex"]
     written = []
     for _ in range(2):
         result = CliRunner().invoke(main, arguments)

@@ -129,7 +129,7 @@ def replaced_by_link(name: str) -> Callable[[Path], object]:
             f"{RANDOM}.json: published: is written in another way",
         ),
         (append("tables/other.md"), "tables/other.md: file: is not what 'rlcondense leaderboard"),
-        (append("tables/other.html", "<script>"), "tables/other.html: file: is not what"),
+        (append("tables/other.csv", "<script>"), "tables/other.csv: file: is not what"),
         (append("schema.json"), "schema.json: file: is not what 'rlcondense leaderboard add'"),
         (append("leaderboard.json"), "leaderboard.json: file: is not what"),
         (

@@ -107,6 +107,24 @@ def losses_of_head(head: str, name: str = "cross-entropy") -> Callable[[Tensor, 
     return gaussian_losses if head == "gaussian" else partial(row_losses, name=name)
 
 
+def descend(
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    clip: Callable[[], object] = lambda: None,
+) -> None:
+    """Take one step down the gradient of a loss.
+
+    Args:
+        optimiser: whose parameters move.
+        loss: a scalar.
+        clip: called between the gradient and the step, to shorten gradients.
+    """
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    clip()
+    optimiser.step()
+
+
 def cloning_updates(
     network: PolicyNetwork,
     observations: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
@@ -136,7 +154,5 @@ def cloning_updates(
         where = torch.from_numpy(rows).to(targets.device)
         batch = torch.from_numpy(np.asarray(observations[rows])).to(targets.device)
         loss = losses(network(batch), targets[where]).mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        descend(optimiser, loss)
         yield float(loss.detach())

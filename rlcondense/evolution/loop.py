@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from rlcondense.limits import check_most
 from rlcondense.networks import ACTIVATIONS, NetworkSpec, num_weights
 from rlcondense.policies import ACTION_SELECTIONS, head_of
 from rlcondense.policies.stacked_mlps import Population, play
-from rlcondense.runtime.checkpoint import Checkpoint
+from rlcondense.runtime.checkpoint import Checkpoint, Stateful
 from rlcondense.runtime.progress import Progress
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
@@ -115,16 +115,6 @@ class EvolutionConfig:
         )
 
 
-class Kept(Protocol):
-    """What changes along the way beside the strategy, for checkpoints."""
-
-    def state(self) -> dict[str, Array]:
-        """Everything that decides what comes next, as arrays."""
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
-
-
 class Arena:
     """The environments that policies are tried in, made at the first trial; a context manager.
 
@@ -192,7 +182,7 @@ def evolve(
     most_steps: int | None = None,
     phase: str = "condense",
     checkpoint: Checkpoint | None = None,
-    beside: Kept | None = None,
+    beside: Stateful | None = None,
 ) -> tuple[int, dict[str, list[float]]]:
     """Ask, try and tell, with progress, and with checkpoints where there is one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rlcondense.cloning import (
     DISCRETE_LOSSES,
     LOSSES,
     clip_each,
+    descend,
     losses_of_head,
     shuffled_batches,
 )
@@ -320,17 +322,15 @@ def _train(
     watch = _Watch(rows, len(seeds)) if len(rows.held_back) else None
     most = _cap(rows, c) if watch is not None else c.updates
     every = max(1, most // LOOKS)
+    length = c.gradient_clip
+    clip = partial(students.clip, length) if length is not None else lambda: None
     for update in range(1, most + 1):
         places = np.stack([next(batch) for batch in batches])
         observations, targets, weights = rows.batch(places)
         if c.augmentation == "random-crop":
             observations = _shifted(observations, shifts)
         loss = students.loss(observations, targets, weights)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if c.gradient_clip is not None:
-            students.clip(c.gradient_clip)
-        optimiser.step()
+        descend(optimiser, loss, clip)
         if update % 20 == 0 or update == most:
             report(update * len(seeds), most * len(seeds), loss.item() / len(seeds))
         if watch is not None and update % every == 0:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcondense.cloning import losses_of_head, row_losses, shuffled_batches
+from rlcondense.cloning import descend, losses_of_head, row_losses, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -216,9 +216,7 @@ class _Student:
             rows = torch.from_numpy(next(self._batches)).to(self.synthetic.device)
             with torch.no_grad():
                 frames, targets = self.synthetic.observations(rows), self.synthetic.targets(rows)
-            self._optimiser.zero_grad()
-            self._losses(self.network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
-            self._optimiser.step()
+            descend(self._optimiser, self._losses(self.network(frames), targets).mean())
             self.age += 1
             self.synthetic.gradient_evaluations += len(rows)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import losses_of_head, shuffled_batches
+from rlcondense.cloning import descend, losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -187,9 +187,7 @@ class _Matching:
                         self.synthetic.observations(batch),
                         self.synthetic.targets(batch),
                     )
-                optimiser.zero_grad()
-                self.losses(theta(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
+                descend(optimiser, self.losses(theta(frames), targets).mean())
                 self.synthetic.gradient_evaluations += len(rows)
             yield theta
 

@@ -21,7 +21,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from rlcondense.cloning import shuffled_batches
+from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import CondensedDataset, MatchingLoss
 from rlcondense.errors import BadConfig
@@ -290,9 +290,7 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
         frames = torch.from_numpy(np.asarray(dataset.observations[rows])).to(problem.device)
         errors = critic(frames)[:, 0] - wanted[torch.from_numpy(rows)].to(problem.device)
         loss = (errors**2).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        descend(optimiser, loss)
         if update % 20 == 0 or update == updates:
             problem.progress("fit values", update, updates, f"loss {float(loss.detach()):.3f}")
     with torch.no_grad():

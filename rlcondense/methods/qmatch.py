@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import shuffled_batches
+from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import Displacement, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
@@ -377,9 +377,7 @@ class _Matching:
             drawn = next(batches)
             batch = self.real.take(known[drawn]) if of_data else self._taken(drawn)
             loss = q_loss(theta, target, batch, c.gamma, c.conservative)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            descend(optimiser, loss)
             self.synthetic.gradient_evaluations += len(drawn)
             if update % c.target_interval == 0:
                 target = _frozen(theta)

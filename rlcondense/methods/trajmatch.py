@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcondense.cloning import shuffled_batches
+from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.condensed import MatchingLoss
 from rlcondense.errors import BadConfig
@@ -177,9 +177,7 @@ class _Matching:
                 yield [p.detach().clone() for p in network.parameters()]
                 problem.progress("train teachers", k * c.teacher_updates + update, total)
             frames, targets = real.draw(batch, rng)
-            optimiser.zero_grad()
-            self.losses(network(frames), targets).mean().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            descend(optimiser, self.losses(network(frames), targets).mean())
             self.synthetic.gradient_evaluations += len(frames)
 
     def backward(self, rng: np.random.Generator) -> float:

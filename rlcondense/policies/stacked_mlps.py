@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from rlcondense.cloning import clip_each
+from rlcondense.cloning import clip_each, descend
 from rlcondense.errors import BadConfig
 from rlcondense.networks import ACTIVATIONS, Mlp, NetworkSpec, PolicyNetwork, folded_layer, spread
 from rlcondense.policies import sample_actions
@@ -157,14 +158,11 @@ def cloned(
     training = Population(population.spec, weights)
     optimiser = torch.optim.Adam(weights, lr=learning_rate, fused=True)
     labels = targets.flatten(0, 1)
+    shorten = partial(clip_each, weights, clip) if clip is not None else lambda: None
     for _ in range(updates):
         # No weight is shared, so that the gradient of the sum is each policy's own.
         loss = losses(training(observations).flatten(0, 1), labels).sum() / targets.shape[1]
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if clip is not None:
-            clip_each(weights, clip)
-        optimiser.step()
+        descend(optimiser, loss, shorten)
     return Population(population.spec, [w.detach() for w in weights])
 
 

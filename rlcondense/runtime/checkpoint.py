@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -77,3 +77,13 @@ class Checkpoint:
         gpu = 0.0 if self._device == "cpu" else wall
         past = self.before
         return Seconds(past.wall + wall, past.cpu + cpu, past.gpu + gpu)
+
+
+class Stateful(Protocol):
+    """What changes along a computation, for checkpoints."""
+
+    def state(self) -> dict[str, Array]:
+        """Everything that decides what comes next, as arrays."""
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Be what a state says."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Problem, select
 from rlcondense.methods.parts.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
-from rlcondense.runtime.checkpoint import Checkpoint
+from rlcondense.runtime.checkpoint import Checkpoint, Stateful
 from rlcondense.runtime.progress import RESUMED
 from rlcondense.types import Array
 
@@ -251,16 +250,6 @@ class RealBatches:
         return frames.to(self._device), self._targets[torch.from_numpy(rows).to(self._device)]
 
 
-class Kept(Protocol):
-    """What a method learns beside the synthetic data, such as students, for checkpoints."""
-
-    def state(self) -> dict[str, Array]:
-        """Everything that decides what comes next, as arrays."""
-
-    def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
-
-
 def learn(
     problem: Problem,
     synthetic: Synthetic,
@@ -269,7 +258,7 @@ def learn(
     rng: np.random.Generator,
     *,
     every: int = 1,
-    beside: Kept | None = None,
+    beside: Stateful | None = None,
     restarts: int = 1,
 ) -> None:
     """Optimise a synthetic dataset, with progress, and with checkpoints where there is one.
@@ -312,7 +301,7 @@ def _keep(
     synthetic: Synthetic,
     optimiser: torch.optim.Optimizer,
     rng: np.random.Generator,
-    beside: Kept | None,
+    beside: Stateful | None,
 ) -> None:
     arrays = {f"learned.{k}": _array(leaf) for k, leaf in enumerate(synthetic.leaves)}
     arrays |= adam_state("adam", optimiser)
@@ -332,7 +321,7 @@ def _resumed(
     synthetic: Synthetic,
     optimiser: torch.optim.Optimizer,
     rng: np.random.Generator,
-    beside: Kept | None,
+    beside: Stateful | None,
 ) -> int:
     """The iteration to go on with, everything being as it was before it."""
     found = problem.checkpoint.read() if problem.checkpoint else None

@@ -11,7 +11,7 @@ import pytest
 
 from rlcondense import limits
 from rlcondense.config import make_config
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import Protocol, evaluate, protocol_of
 from rlcondense.learners.bc import BCConfig

@@ -12,13 +12,8 @@ import torch
 
 from rlcondense import scaling as module
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import (
-    ARRAYS,
-    REPORT,
-    CondensedDataset,
-    Initialisation,
-    load_condensed,
-)
+from rlcondense.datasets.condensed import CondensedDataset, Initialisation, load_condensed
+from rlcondense.datasets.report import ARRAYS, REPORT
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
 from rlcondense.make import make_learner, make_method, make_task

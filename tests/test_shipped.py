@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rlcondense import catalogue
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.cards import card_of
-from rlcondense.datasets.condensed import Budget
 from rlcondense.datasets.minari import verify_minari
 from rlcondense.datasets.recordings import RecordedDataset
 from rlcondense.datasets.traces import TraceDataset, load_trace

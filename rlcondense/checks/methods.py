@@ -33,12 +33,8 @@ from rlcondense.checks.common import (
     shows_heldout,
     watch,
 )
-from rlcondense.datasets.condensed import (
-    LABEL_KINDS,
-    Budget,
-    CondensedDataset,
-    load_condensed,
-)
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import LABEL_KINDS, CondensedDataset, load_condensed
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.shipped import Expert

@@ -126,7 +126,8 @@ def _task_facts(task: str | None) -> Mapping[str, Any]:
 
 def _folder_table(folder: Path) -> str | None:
     """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
-    from rlcondense.datasets.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.datasets.condensed import load_condensed
+    from rlcondense.datasets.report import ARRAYS, REPORT
     from rlcondense.reporting.states import state_table
 
     if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
@@ -142,8 +143,9 @@ def _setting_text(value: Any) -> str:
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
     """What a folder's report says, with what detectors see where it does not say what they saw."""
-    from rlcondense.datasets.condensed import ARRAYS, REPORT, load_condensed
+    from rlcondense.datasets.condensed import load_condensed
     from rlcondense.datasets.detectors import detect
+    from rlcondense.datasets.report import ARRAYS, REPORT
     from rlcondense.errors import CorruptArtifact
     from rlcondense.files import read_json
 

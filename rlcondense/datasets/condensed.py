@@ -1,18 +1,17 @@
-"""What every condensation method gives: a small dataset and a report of how it came about."""
+"""Condensed datasets: few transitions, weights, and how they came about."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
-from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.datasets.report import ARRAYS, REPORT, CondensationReport, report_from
+from rlcondense.datasets.transitions import Columns
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import (
     canonical_json,
@@ -22,214 +21,18 @@ from rlcondense.files import (
     write_arrays,
     write_json,
 )
-from rlcondense.limits import check_most, check_whole
 from rlcondense.scaling import Scaling
-from rlcondense.text import one_line
 from rlcondense.types import Array
 
 LABEL_KINDS = ("hard", "soft", "continuous")
-UNITS = ("transitions", "episodes")
-ARRAYS, REPORT = "condensed.safetensors", "report.json"
+
 EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
+
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
-_PARTS = ("cost", "displacement", "matching_loss", "findings")  # of a report, values of their own
-_LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
+
 INITIAL = "initialisation."  # before the names of its weights
+
 SCALING = "scaling."  # before the names of its two arrays
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much a method may keep: a number of transitions, or a percentage of the data.
-
-    Attributes:
-        size: transitions.
-        percent: of the dataset's transitions or episodes.
-        unit: what `percent` counts, `transitions` or `episodes`.
-    """
-
-    size: int | None = None
-    percent: float | None = None
-    unit: str = "transitions"
-
-    def __post_init__(self) -> None:
-        if (self.size is None) == (self.percent is None):
-            raise BadConfig("a budget is either a size or a percentage")
-        if self.size is not None and self.size < 1:
-            raise BadConfig(f"size must be at least 1, not {self.size}")
-        if self.size is not None:
-            check_whole(self.size, "size", least=1)
-        if self.percent is not None and not 0 < self.percent <= 100:
-            raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
-        if self.unit not in UNITS:
-            raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
-
-    def transitions(self, dataset: TransitionDataset | None) -> int:
-        """The budget in transitions.
-
-        Args:
-            dataset: what there is to keep; None where nothing bounds it.
-
-        Raises:
-            BadConfig: it counts episodes, comes to nothing, or is more than there is.
-        """
-        if dataset is None:
-            if self.size is None:
-                raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
-            check_most("size", self.size, "size of what no data bound")
-            return self.size
-        if self.percent is not None:
-            if self.unit == "episodes":
-                raise BadConfig("a percentage of episodes is for methods that select episodes")
-            size = int(len(dataset) * self.percent / 100 + 1e-9)
-            if size < 1:
-                raise BadConfig(f"{self.percent}% of {len(dataset)} transitions is less than one")
-            return size
-        assert self.size is not None
-        if self.size > len(dataset):
-            raise BadConfig(f"size {self.size} is above the {len(dataset)} transitions of the data")
-        return self.size
-
-    def episodes(self, dataset: TransitionDataset) -> int:
-        """A percentage of episodes as a number of them.
-
-        Raises:
-            BadConfig: it comes to less than one.
-        """
-        assert self.percent is not None
-        assert self.unit == "episodes"
-        count = int(len(dataset.episodes) * self.percent / 100 + 1e-9)
-        if count < 1:
-            raise BadConfig(f"{self.percent}% of {len(dataset.episodes)} episodes is less than one")
-        return count
-
-    def to_json(self) -> dict[str, Any]:
-        """The budget as plain values."""
-        if self.size is not None:
-            return {"size": self.size}
-        return {"percent": self.percent, "unit": self.unit}
-
-
-@dataclass(frozen=True)
-class Displacement:
-    """How far synthetic observations moved from the real ones they started as, in their own units.
-
-    Attributes:
-        mean: mean absolute change of a pixel, in grey levels, or of a number.
-        largest: the largest.
-    """
-
-    mean: float
-    largest: float
-
-    @classmethod
-    def between(cls, after: Any, before: Any) -> Displacement:
-        """The displacement of one array or tensor from another."""
-        moved = abs(after - before)
-        return cls(float(moved.mean()), float(moved.max()))
-
-
-@dataclass(frozen=True)
-class MatchingLoss:
-    """A matching loss before and after condensation, measured as the method's file says."""
-
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one of `rlcondense.datasets.detectors` found.
-
-    Attributes:
-        name: of the detector.
-        measured: the figure.
-        bound: what it was compared with.
-        text: both in words.
-    """
-
-    name: str
-    measured: float
-    bound: float
-    text: str
-
-    def __str__(self) -> str:
-        """The finding in a line."""
-        return f"{self.name.replace('-', ' ')}: {self.text}"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What condensation took.
-
-    Attributes:
-        gradient_evaluations: gradients of one observation's loss.
-        environment_steps: steps taken in the seen levels.
-        device: `cpu` or `cuda`.
-        wall_seconds: measured, and so no part of what two equal runs agree on.
-        cpu_seconds: of the process on all processors, measured.
-        gpu_seconds: of the wall seconds those with a GPU held, measured.
-        peak_memory_bytes: of the whole process, measured.
-    """
-
-    gradient_evaluations: int = 0
-    environment_steps: int = 0
-    device: str = "cpu"
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    gpu_seconds: float = 0.0
-    peak_memory_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class CondensationReport:
-    """How a condensed dataset came about.
-
-    Attributes:
-        method: id of the method.
-        config: its settings, defaults resolved.
-        seed: condensation seed.
-        budget: as asked for.
-        dataset: id of the source; None of methods that take none.
-        dataset_sha256: of the source's columns.
-        expert_sha256: of the expert's weights, where the method was given them.
-        size: transitions kept.
-        bytes: of the condensed columns, weights, initialisation and scaling; the observations
-            that come after rows are not counted.
-        label_kind: `hard`, `soft` or `continuous`.
-        cost: what it took.
-        displacement: of synthetic observations.
-        matching_loss: of methods that match something.
-        findings: of the detectors; None where none have looked.
-        curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
-            return along the way.
-        task: id of what it was condensed for; None where an earlier version wrote it.
-        initialisation_bytes: of `bytes` those of the initialisation, if there is one.
-    """
-
-    method: str
-    config: Mapping[str, Any]
-    seed: int
-    budget: Mapping[str, Any]
-    dataset: str | None
-    dataset_sha256: str | None
-    expert_sha256: str | None
-    size: int
-    bytes: int
-    label_kind: str
-    cost: Cost
-    displacement: Displacement | None = None
-    matching_loss: MatchingLoss | None = None
-    findings: tuple[Finding, ...] | None = None
-    curve: Mapping[str, list[float]] | None = None
-    task: str | None = None
-    initialisation_bytes: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
-        found = self.findings
-        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
-        return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
 
 
 @dataclass(frozen=True)
@@ -434,7 +237,7 @@ def load_condensed(folder: Path) -> CondensedDataset:
             label_kind=label_kind,
             initialisation=Initialisation(network, weights) if network is not None else None,
             scaling=Scaling(**scaling) if scaling else None,
-            report=_report(report),
+            report=report_from(report),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
@@ -459,53 +262,3 @@ def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
             raise CorruptArtifact(f"{len(found['following'])} next_observations for {size} rows")
         found["next_rows"] = np.arange(size, 2 * size)
     return found
-
-
-def _report(values: Any) -> CondensationReport | None:
-    """The report of its plain values, each of its type."""
-    json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
-    if "method" not in values:
-        return None
-    parts = {
-        name: _part(cls, values[name], name)
-        for name, cls in (("cost", Cost), ("displacement", Displacement),
-                          ("matching_loss", MatchingLoss))
-        if name == "cost" or values.get(name)
-    }  # fmt: skip
-    if (found := values.get("findings")) is not None:
-        parts["findings"] = tuple(_part(Finding, finding, "a finding") for finding in found)
-    rest = {name: value for name, value in values.items() if name not in _PARTS}
-    report: CondensationReport = _part(CondensationReport, {**rest, **parts}, "the report")
-    if report.seed < 0:
-        raise ValueError(f"its report gives seed as {report.seed}, which must not be negative")
-    check_whole(report.seed, "its report's seed")
-    if any(value < 0 for value in vars(report.cost).values() if not isinstance(value, str)):
-        raise ValueError("its report gives a negative cost")
-    return report
-
-
-def _part(cls: type[Any], values: Any, what: str) -> Any:
-    """A dataclass of plain values.
-
-    Raises:
-        TypeError: one is of another type than its field.
-    """
-    if not isinstance(values, dict):
-        raise TypeError(f"{what} is no table of values")
-    hints = get_type_hints(cls)
-    for name, value in values.items():
-        if name in hints and not _is_a(value, hints[name]):
-            raise TypeError(f"{what} gives {name} in another form")
-    return cls(**values)
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    kinds = [get_origin(option) or option for option in options]
-    if isinstance(value, bool) or value is None:
-        return type(value) in kinds
-    if isinstance(value, str) and one_line(value) != value:
-        return False
-    if isinstance(value, (int, float)):
-        return abs(value) < 2**63 and (float in kinds or type(value) in kinds)
-    return isinstance(value, tuple(kinds))

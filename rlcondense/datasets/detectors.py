@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.datasets.condensed import CondensedDataset, Finding
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.report import Finding
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.types import Array
 from rlcondense.validation import heldout_levels, heldout_rows

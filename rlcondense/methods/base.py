@@ -13,18 +13,10 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import (
-    EXTRA,
-    Budget,
-    CondensationReport,
-    CondensedDataset,
-    Cost,
-    Displacement,
-    Initialisation,
-    MatchingLoss,
-    with_next_rows,
-)
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
 from rlcondense.datasets.detectors import with_findings
+from rlcondense.datasets.report import CondensationReport, Cost, Displacement, MatchingLoss
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.shipped import Expert

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.config import check_choice, check_positive
-from rlcondense.datasets.condensed import MatchingLoss
+from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.features import action_spread
 from rlcondense.methods.parts.students import NetworkConfig, fresh, network_like, network_spec

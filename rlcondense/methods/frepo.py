@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rlcondense.cloning import descend, losses_of_head, row_losses, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
-from rlcondense.datasets.condensed import MatchingLoss
+from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.features import action_spread
 from rlcondense.methods.parts.students import (

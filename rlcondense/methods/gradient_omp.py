@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rlcondense.config import check_choice, check_positive
-from rlcondense.datasets.condensed import Budget, MatchingLoss
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.parts.features import FeatureConfig, cloned_network, encode, targets_of

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import descend, losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
-from rlcondense.datasets.condensed import MatchingLoss
+from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import (
     LOSSES,

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import row_losses
 from rlcondense.config import check_positive
-from rlcondense.datasets.condensed import Displacement, MatchingLoss
+from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.random_balanced import balanced_rows

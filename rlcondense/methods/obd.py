@@ -23,7 +23,8 @@ from torch import Tensor
 
 from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
-from rlcondense.datasets.condensed import CondensedDataset, MatchingLoss
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.full import Full

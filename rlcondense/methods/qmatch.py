@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
-from rlcondense.datasets.condensed import Displacement, MatchingLoss
+from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem

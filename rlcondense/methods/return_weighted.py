@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import check_choice, check_positive
-from rlcondense.datasets.condensed import MatchingLoss
+from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import (

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.evaluation import PROTOCOL_VERSION, Protocol
 from rlcondense.files import canonical_json, plain
 from rlcondense.learners.base import Learner

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 
 from rlcondense import catalogue
-from rlcondense.datasets.condensed import (
-    Budget,
-)
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import (
     BadConfig,

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import (
-    Budget,
-    CondensedDataset,
-    load_condensed,
-)
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import constant_student, detect, provenance
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import (

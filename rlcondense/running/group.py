@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlcondense import catalogue
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.minari import lacks_action_probs
 from rlcondense.errors import UnknownName
 from rlcondense.evaluation import Protocol, protocol_of

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense import catalogue
-from rlcondense.datasets.condensed import (
-    ARRAYS,
-    load_condensed,
-)
+from rlcondense.datasets.condensed import load_condensed
+from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import (
     BadConfig,
     UnknownName,

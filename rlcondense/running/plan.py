@@ -10,7 +10,7 @@ from typing import Any
 from gymnasium.spaces import Box
 
 from rlcondense import catalogue
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.minari import is_local
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.files import canonical_json, plain

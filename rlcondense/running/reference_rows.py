@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rlcondense.datasets.condensed import (
-    Budget,
-)
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import (
     RLCondenseError,

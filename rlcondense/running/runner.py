@@ -12,11 +12,9 @@ import torch
 from rlcondense import catalogue
 from rlcondense.comparison.rows import LEAST_STUDENTS
 from rlcondense.comparison.tables import run_table
-from rlcondense.datasets.condensed import (
-    ARRAYS,
-    Budget,
-    CondensedDataset,
-)
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import (
     BadConfig,
     UnknownName,

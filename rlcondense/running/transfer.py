@@ -10,7 +10,8 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
-from rlcondense.datasets.condensed import ARRAYS, Budget
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from rlcondense import load_expert, make_task
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.learners.bc import BCConfig, BehaviouralCloning
 from rlcondense.methods.base import Condensation, LabelConfig, Method, NoConfig, Problem, select
 from rlcondense.methods.percentile import Percentile

@@ -13,7 +13,8 @@ from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.comparison.tables import run_table
-from rlcondense.datasets.condensed import Budget, CondensedDataset
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import Protocol, evaluate, protocol_of

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
-from rlcondense.datasets.condensed import Budget, CondensedDataset
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.experts.shipped import Expert

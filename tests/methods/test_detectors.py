@@ -10,14 +10,9 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.datasets import detectors
-from rlcondense.datasets.condensed import (
-    CondensedDataset,
-    Displacement,
-    Finding,
-    MatchingLoss,
-    load_condensed,
-)
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import EXPLANATIONS, constant_student, detect
+from rlcondense.datasets.report import Displacement, Finding, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import read_json, write_json

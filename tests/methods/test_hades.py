@@ -13,7 +13,8 @@ from gymnasium.vector import VectorWrapper
 
 from rlcondense.cli import main
 from rlcondense.cloning import gaussian_losses, row_losses
-from rlcondense.datasets.condensed import Budget, CondensedDataset, load_condensed
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import evaluate, protocol_of
 from rlcondense.learners.bc import BehaviouralCloning

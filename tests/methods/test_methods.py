@@ -10,7 +10,8 @@ import torch
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import Budget, CondensedDataset, load_condensed
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact
 from rlcondense.experts.shipped import Expert

@@ -13,7 +13,8 @@ from gymnasium.spaces import Box, Discrete
 from rlcondense import catalogue
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.cloning import gaussian_losses, row_losses
-from rlcondense.datasets.condensed import Budget, CondensedDataset
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.make import make_learner, make_method

@@ -20,7 +20,8 @@ from click.testing import CliRunner, Result
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import Budget, load_condensed
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.make import configured

@@ -12,7 +12,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import Budget
+from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.evaluation import protocol_of
 from rlcondense.make import default_dataset, make_learner, make_task

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.config import LATER, check_choice, check_positive
-from rlcondense.datasets.condensed import Displacement, MatchingLoss
+from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Problem, select
 from rlcondense.methods.parts.features import targets_of

@@ -1,0 +1,84 @@
+"""How much a method may keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.limits import check_most, check_whole
+
+UNITS = ("transitions", "episodes")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a method may keep: a number of transitions, or a percentage of the data.
+
+    Attributes:
+        size: transitions.
+        percent: of the dataset's transitions or episodes.
+        unit: what `percent` counts, `transitions` or `episodes`.
+    """
+
+    size: int | None = None
+    percent: float | None = None
+    unit: str = "transitions"
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.percent is None):
+            raise BadConfig("a budget is either a size or a percentage")
+        if self.size is not None and self.size < 1:
+            raise BadConfig(f"size must be at least 1, not {self.size}")
+        if self.size is not None:
+            check_whole(self.size, "size", least=1)
+        if self.percent is not None and not 0 < self.percent <= 100:
+            raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
+        if self.unit not in UNITS:
+            raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+
+    def transitions(self, dataset: TransitionDataset | None) -> int:
+        """The budget in transitions.
+
+        Args:
+            dataset: what there is to keep; None where nothing bounds it.
+
+        Raises:
+            BadConfig: it counts episodes, comes to nothing, or is more than there is.
+        """
+        if dataset is None:
+            if self.size is None:
+                raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+            check_most("size", self.size, "size of what no data bound")
+            return self.size
+        if self.percent is not None:
+            if self.unit == "episodes":
+                raise BadConfig("a percentage of episodes is for methods that select episodes")
+            size = int(len(dataset) * self.percent / 100 + 1e-9)
+            if size < 1:
+                raise BadConfig(f"{self.percent}% of {len(dataset)} transitions is less than one")
+            return size
+        assert self.size is not None
+        if self.size > len(dataset):
+            raise BadConfig(f"size {self.size} is above the {len(dataset)} transitions of the data")
+        return self.size
+
+    def episodes(self, dataset: TransitionDataset) -> int:
+        """A percentage of episodes as a number of them.
+
+        Raises:
+            BadConfig: it comes to less than one.
+        """
+        assert self.percent is not None
+        assert self.unit == "episodes"
+        count = int(len(dataset.episodes) * self.percent / 100 + 1e-9)
+        if count < 1:
+            raise BadConfig(f"{self.percent}% of {len(dataset.episodes)} episodes is less than one")
+        return count
+
+    def to_json(self) -> dict[str, Any]:
+        """The budget as plain values."""
+        if self.size is not None:
+            return {"size": self.size}
+        return {"percent": self.percent, "unit": self.unit}

@@ -1,0 +1,190 @@
+"""How a condensed dataset came about, as its `report.json` has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from rlcondense.limits import check_whole
+from rlcondense.text import one_line
+
+ARRAYS, REPORT = "condensed.safetensors", "report.json"
+
+_PARTS = ("cost", "displacement", "matching_loss", "findings")  # of a report, values of their own
+
+_LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """How far synthetic observations moved from the real ones they started as, in their own units.
+
+    Attributes:
+        mean: mean absolute change of a pixel, in grey levels, or of a number.
+        largest: the largest.
+    """
+
+    mean: float
+    largest: float
+
+    @classmethod
+    def between(cls, after: Any, before: Any) -> Displacement:
+        """The displacement of one array or tensor from another."""
+        moved = abs(after - before)
+        return cls(float(moved.mean()), float(moved.max()))
+
+
+@dataclass(frozen=True)
+class MatchingLoss:
+    """A matching loss before and after condensation, measured as the method's file says."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one of `rlcondense.datasets.detectors` found.
+
+    Attributes:
+        name: of the detector.
+        measured: the figure.
+        bound: what it was compared with.
+        text: both in words.
+    """
+
+    name: str
+    measured: float
+    bound: float
+    text: str
+
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.name.replace('-', ' ')}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What condensation took.
+
+    Attributes:
+        gradient_evaluations: gradients of one observation's loss.
+        environment_steps: steps taken in the seen levels.
+        device: `cpu` or `cuda`.
+        wall_seconds: measured, and so no part of what two equal runs agree on.
+        cpu_seconds: of the process on all processors, measured.
+        gpu_seconds: of the wall seconds those with a GPU held, measured.
+        peak_memory_bytes: of the whole process, measured.
+    """
+
+    gradient_evaluations: int = 0
+    environment_steps: int = 0
+    device: str = "cpu"
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class CondensationReport:
+    """How a condensed dataset came about.
+
+    Attributes:
+        method: id of the method.
+        config: its settings, defaults resolved.
+        seed: condensation seed.
+        budget: as asked for.
+        dataset: id of the source; None of methods that take none.
+        dataset_sha256: of the source's columns.
+        expert_sha256: of the expert's weights, where the method was given them.
+        size: transitions kept.
+        bytes: of the condensed columns, weights, initialisation and scaling; the observations
+            that come after rows are not counted.
+        label_kind: `hard`, `soft` or `continuous`.
+        cost: what it took.
+        displacement: of synthetic observations.
+        matching_loss: of methods that match something.
+        findings: of the detectors; None where none have looked.
+        curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
+            return along the way.
+        task: id of what it was condensed for; None where an earlier version wrote it.
+        initialisation_bytes: of `bytes` those of the initialisation, if there is one.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    seed: int
+    budget: Mapping[str, Any]
+    dataset: str | None
+    dataset_sha256: str | None
+    expert_sha256: str | None
+    size: int
+    bytes: int
+    label_kind: str
+    cost: Cost
+    displacement: Displacement | None = None
+    matching_loss: MatchingLoss | None = None
+    findings: tuple[Finding, ...] | None = None
+    curve: Mapping[str, list[float]] | None = None
+    task: str | None = None
+    initialisation_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        found = self.findings
+        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
+
+
+def report_from(values: Any) -> CondensationReport | None:
+    """The report of its plain values, each of its type."""
+    json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    if "method" not in values:
+        return None
+    parts = {
+        name: part_of(cls, values[name], name)
+        for name, cls in (("cost", Cost), ("displacement", Displacement),
+                          ("matching_loss", MatchingLoss))
+        if name == "cost" or values.get(name)
+    }  # fmt: skip
+    if (found := values.get("findings")) is not None:
+        parts["findings"] = tuple(part_of(Finding, finding, "a finding") for finding in found)
+    rest = {name: value for name, value in values.items() if name not in _PARTS}
+    report: CondensationReport = part_of(CondensationReport, {**rest, **parts}, "the report")
+    if report.seed < 0:
+        raise ValueError(f"its report gives seed as {report.seed}, which must not be negative")
+    check_whole(report.seed, "its report's seed")
+    if any(value < 0 for value in vars(report.cost).values() if not isinstance(value, str)):
+        raise ValueError("its report gives a negative cost")
+    return report
+
+
+def part_of(cls: type[Any], values: Any, what: str) -> Any:
+    """A dataclass of plain values.
+
+    Raises:
+        TypeError: one is of another type than its field.
+    """
+    if not isinstance(values, dict):
+        raise TypeError(f"{what} is no table of values")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name in hints and not is_a(value, hints[name]):
+            raise TypeError(f"{what} gives {name} in another form")
+    return cls(**values)
+
+
+def is_a(value: Any, hint: Any) -> bool:
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kinds = [get_origin(option) or option for option in options]
+    if isinstance(value, bool) or value is None:
+        return type(value) in kinds
+    if isinstance(value, str) and one_line(value) != value:
+        return False
+    if isinstance(value, (int, float)):
+        return abs(value) < 2**63 and (float in kinds or type(value) in kinds)
+    return isinstance(value, tuple(kinds))

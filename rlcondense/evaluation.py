@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.limits import check_count, check_most
+from rlcondense.limits import check_most
 from rlcondense.policies import PolicyBatch, noise_stream
+from rlcondense.protocol import Protocol
 from rlcondense.rollout import Rollout
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
@@ -26,45 +27,6 @@ from rlcondense.validation import (
     checked_actions,
     owner_of,
 )
-
-PROTOCOL_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How policies are evaluated.
-
-    Attributes:
-        environments: E, parallel environments of each policy.
-        quota: episodes each environment plays.
-        seed: of the levels and of the policies' noise.
-    """
-
-    environments: int = 50
-    quota: int = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_count("environments", self.environments, bound="num_envs")
-        check_count("quota", self.quota, bound="episodes")
-        check_count("episodes", self.episodes)
-        check_count("evaluation's seed", self.seed, least=0)
-
-    @property
-    def episodes(self) -> int:
-        """Episodes of each policy on each split."""
-        return self.environments * self.quota
-
-
-def protocol_of(episodes: int, seed: int = 0) -> Protocol:
-    """The protocol of so many episodes: as many environments, up to 50, as divide them evenly.
-
-    Raises:
-        BadConfig: fewer than one episode, or more than `limits` allow.
-    """
-    check_count("episodes", episodes)
-    environments = max(e for e in range(1, min(50, episodes) + 1) if episodes % e == 0)
-    return Protocol(environments, episodes // environments, seed)
 
 
 @dataclass(frozen=True)

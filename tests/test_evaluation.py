@@ -9,8 +9,9 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
-from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.policies import NetworkPolicies, random_policies
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network

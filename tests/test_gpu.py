@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.evaluation import evaluate
 from rlcondense.experts.shipped import Expert
 from rlcondense.make import make_learner, make_method, make_task
+from rlcondense.protocol import Protocol
 from rlcondense.runtime.progress import silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.tasks.base import Task

@@ -11,8 +11,9 @@ import rlcondense
 ROOT = Path(rlcondense.__file__).parent
 # From the ground up. What stands on one line may import each other's lines below, not each other.
 STOREYS = (
-    "types errors text",
+    "types errors text findings",
     "limits",
+    "protocol",
     "files scaling",
     "config",
     "runtime catalogue",

@@ -13,12 +13,13 @@ from rlcondense import limits
 from rlcondense.config import make_config
 from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.learners.bc import BCConfig
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.hades import HadesFConfig
 from rlcondense.networks import NetworkSpec, PolicyNetwork, num_weights
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.running.runner import run
 from rlcondense.running.suite import suite_from
 from rlcondense.training.distil import DistilConfig

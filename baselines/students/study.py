@@ -26,8 +26,9 @@ import torch
 import rlcondense as rlc
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.traces import replay
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.policies import NetworkPolicies
+from rlcondense.protocol import protocol_of
 from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
-from rlcondense.datasets.detectors import EXPLANATIONS, reported_findings
 from rlcondense.errors import RLCondenseError
+from rlcondense.findings import EXPLANATIONS, reported_findings
 from rlcondense.references import (
     BLIND,
     BY_ID,

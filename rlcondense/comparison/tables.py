@@ -21,7 +21,7 @@ from rlcondense.comparison.rows import (
     names_of,
     row_of,
 )
-from rlcondense.datasets.detectors import PROVENANCE
+from rlcondense.findings import PROVENANCE
 from rlcondense.references import BY_ID, EXPERT, WHOLE
 from rlcondense.statistics.intervals import (
     rank_correlation,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,61 +17,42 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.condensed import CondensedDataset
-from rlcondense.datasets.report import Finding
 from rlcondense.datasets.transitions import Columns, TransitionDataset
+from rlcondense.findings import Finding
 from rlcondense.types import Array
 from rlcondense.validation import heldout_levels, heldout_rows
 
 if TYPE_CHECKING:
     from rlcondense.policies import PolicyBatch
     from rlcondense.tasks.base import Task
+from rlcondense.findings import (
+    EXPECTED_ROWS,
+    MOVED_DEVIATIONS,
+    MOVED_LEVELS,
+    NEAR_ROWS,
+    NEAR_SHARE,
+    finding_of,
+    risen,
+    unmoved,
+)
 
-
-# Grey levels, on average over pixels: what rounding to whole grey levels removes.
-MOVED_LEVELS = 0.5
-# Standard deviations of the data, where observations are no frames: what 0.5 is of frames' 50.
-MOVED_DEVIATIONS = 0.01
-# Rows of an action that a random set of the size has on average. It then has none once in 20,000
-# sets, so that chance is no explanation, not even over 15 actions and many records.
-EXPECTED_ROWS = 10
 # Of the data's share of an action: labels that give it less give it next to nothing.
 SCARCE = 0.01
-# Of the data's rows, those that lie as near to the nearest other row; measured on so many of them.
-NEAR_SHARE, NEAR_ROWS = 0.99, 256
+
+
 # What frames are averaged to before they are compared, and how many of the data's rows are.
 SIDE, MOST_ROWS = 8, 20_000
+
 # Nats that an observation tells about the action. Of the students measured, those whose network
 # had died had 0.000, all others 0.02 or more, and the experts 0.15 to 0.4.
 CONSTANT_NATS = 0.01
+
 # The same for continuous actions: their spread over observations, of the data's.
 CONSTANT_SPREAD = 0.01
-PROBES = 128  # observations that students are looked at on
-CHUNK = 256  # rows that are held in memory as floats at once
 
-EXPLANATIONS: Mapping[str, str] = {
-    "non-finite-rows": "rows hold NaN or infinity",
-    "moved-nothing": (
-        f"synthetic frames moved by less than {MOVED_LEVELS} grey levels on average, what rounding "
-        f"to whole ones removes (other observations: {MOVED_DEVIATIONS} standard deviations)"
-    ),
-    "missing-actions": (
-        "the labels leave out an action of the data that a random set of the same size has "
-        f"{EXPECTED_ROWS} rows or more of on average"
-    ),
-    "duplicate-rows": "rows repeat others exactly, more often than the data does",
-    "loss-rose": "the matching loss is higher after condensation than before it",
-    "far-from-data": (
-        "half of the synthetic observations or more lie farther from the nearest row of the data "
-        f"than {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs"
-    ),
-    "constant-student": "each student acts in the same way whatever it sees",
-    "another-task": "the data were collected on another task than the one that students play",
-    "another-expert": "the expert is another task's",
-    "heldout-data": "the data hold held-out levels, on which students are judged as well",
-    "lossy-frames": "the data's frames were stored as JPEG, which changes them",
-}
-# Those of where data and experts come from, which titles of tables name too.
-PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
+PROBES = 128  # observations that students are looked at on
+
+CHUNK = 256  # rows that are held in memory as floats at once
 
 
 def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Finding, ...]:
@@ -104,48 +85,6 @@ def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> C
     return replace(data, report=replace(data.report, findings=detect(data, source)))
 
 
-def reported_findings(
-    displacement: Mapping[str, float] | None, matching_loss: Mapping[str, float] | None
-) -> list[Finding]:
-    """What the figures of a report tell alone, where nobody looked at the set itself.
-
-    Args:
-        displacement: `mean` and `largest`, in grey levels.
-        matching_loss: `before` and `after`.
-    """
-    found = [
-        unmoved(displacement["mean"]) if displacement else None,
-        risen(matching_loss["before"], matching_loss["after"]) if matching_loss else None,
-    ]
-    return [finding for finding in found if finding is not None]
-
-
-def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding | None:
-    """The finding `moved-nothing`, if it is one.
-
-    Args:
-        mean: absolute change, in grey levels or standard deviations of the data.
-        frames: whether it is grey levels.
-        from_what: what it was measured from, if not from the start.
-    """
-    bound = MOVED_LEVELS if frames else MOVED_DEVIATIONS
-    if mean >= bound:
-        return None
-    unit = "grey levels" if frames else "standard deviations of the data"
-    why = ", what rounding to whole grey levels removes" if frames else ""
-    text = f"{mean:.3g} {unit} on average{from_what} (under {bound:g}{why})"
-    return _finding("moved-nothing", mean, bound, text)
-
-
-def risen(before: float, after: float) -> Finding | None:
-    """The finding `loss-rose`, if it is one; a loss that is no number has not fallen."""
-    if after <= before:
-        return None
-    return _finding(
-        "loss-rose", after, before, f"matching loss rose from {before:.4g} to {after:.4g}"
-    )
-
-
 def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Finding | None:
     """Whether all students act in the same way whatever they see.
 
@@ -176,7 +115,7 @@ def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Findin
         f"what they see tells {most:.2g} {unit} at most about the actions of any of "
         f"{len(measured)} students (under {bound:g})"
     )
-    return _finding("constant-student", most, bound, text)
+    return finding_of("constant-student", most, bound, text)
 
 
 def provenance(
@@ -191,18 +130,20 @@ def provenance(
     """
     found = []
     if expert not in ("", task.id):
-        found.append(_finding("another-expert", 1, 0, f"the expert is that of {expert}"))
+        found.append(finding_of("another-expert", 1, 0, f"the expert is that of {expert}"))
     if data is None:
         return tuple(found)
     where, heldout, lossy = _origin(data, task)
     if where not in ("", task.id, getattr(task, "env", "")):
-        found.append(_finding("another-task", 1, 0, f"the data were collected on {where}"))
+        found.append(finding_of("another-task", 1, 0, f"the data were collected on {where}"))
     if len(heldout):
         share, total = len(heldout) / len(data), len(data)
         text = f"{len(heldout)} of {total} rows are of held-out levels of {task.id}"
-        found.append(_finding("heldout-data", share, 0, text))
+        found.append(finding_of("heldout-data", share, 0, text))
     if lossy:
-        found.append(_finding("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact"))
+        found.append(
+            finding_of("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact")
+        )
     return tuple(found)
 
 
@@ -240,11 +181,6 @@ def _spreads(policies: PolicyBatch, observations: Array, actions: Array) -> list
     return found
 
 
-def _finding(name: str, measured: float, bound: float, text: str) -> Finding:
-    """A finding; more digits than four would differ from machine to machine."""
-    return Finding(name, float(f"{measured:.4g}"), float(f"{bound:.4g}"), text)
-
-
 def _non_finite_rows(data: CondensedDataset) -> Finding | None:
     """Of sets that are read and not used: learners are never given such rows."""
     bad = np.zeros(len(data), bool)
@@ -256,7 +192,7 @@ def _non_finite_rows(data: CondensedDataset) -> Finding | None:
     count = int(bad.sum())
     if not count:
         return None
-    return _finding("non-finite-rows", count, 0, f"{count} of {len(data)} rows")
+    return finding_of("non-finite-rows", count, 0, f"{count} of {len(data)} rows")
 
 
 def _moved_nothing(data: CondensedDataset, near: _Nearness | None) -> Finding | None:
@@ -302,7 +238,7 @@ def _missing_actions(data: CondensedDataset, source: TransitionDataset) -> Findi
         f"{'actions' if len(missing) > 1 else 'action'} {named}: {100 * lost:.2g}% of the data "
         f"(a random set of the size has {EXPECTED_ROWS} rows or more of each)"
     )
-    return _finding("missing-actions", lost, 0, text)
+    return finding_of("missing-actions", lost, 0, text)
 
 
 def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) -> Finding | None:
@@ -326,7 +262,7 @@ def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) ->
                 count = sum(max(0, n - max(1, there[row])) for row, n in repeated.items())
     if not count:
         return None
-    return _finding("duplicate-rows", count, 0, f"{count} of {len(data)} rows repeat another")
+    return finding_of("duplicate-rows", count, 0, f"{count} of {len(data)} rows repeat another")
 
 
 def _contents(
@@ -359,7 +295,7 @@ def _far_from_data(near: _Nearness) -> Finding | None:
         f"half of the rows lie {own:.3g} {unit} or more from the nearest row of the data (above "
         f"{usual:.3g}, as {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs)"
     )
-    return _finding("far-from-data", own, usual, text)
+    return finding_of("far-from-data", own, usual, text)
 
 
 @dataclass(frozen=True)

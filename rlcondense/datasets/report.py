@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from rlcondense.findings import Finding
 from rlcondense.limits import check_whole
 from rlcondense.text import one_line
 
@@ -43,27 +44,6 @@ class MatchingLoss:
 
     before: float
     after: float
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one of `rlcondense.datasets.detectors` found.
-
-    Attributes:
-        name: of the detector.
-        measured: the figure.
-        bound: what it was compared with.
-        text: both in words.
-    """
-
-    name: str
-    measured: float
-    bound: float
-    text: str
-
-    def __str__(self) -> str:
-        """The finding in a line."""
-        return f"{self.name.replace('-', ' ')}: {self.text}"
 
 
 @dataclass(frozen=True)

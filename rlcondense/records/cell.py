@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlcondense.config import config_json
-from rlcondense.datasets.budget import Budget
-from rlcondense.evaluation import PROTOCOL_VERSION, Protocol
 from rlcondense.files import canonical_json, plain
-from rlcondense.learners.base import Learner
 from rlcondense.limits import MOST_EVALUATION_SEED, MOST_LEARNER_SEEDS, check_whole
-from rlcondense.methods.base import Method
+from rlcondense.protocol import PROTOCOL_VERSION, Protocol
+
+if TYPE_CHECKING:
+    from rlcondense.datasets.budget import Budget
+    from rlcondense.learners.base import Learner
+    from rlcondense.methods.base import Method
 
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 

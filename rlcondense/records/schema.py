@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from rlcondense.evaluation import PROTOCOL_VERSION
 from rlcondense.limits import (
     LARGEST,
     MOST_EVALUATION_SEED,
@@ -18,6 +17,7 @@ from rlcondense.limits import (
     MOST_MEASURED,
     MOST_SECONDS,
 )
+from rlcondense.protocol import PROTOCOL_VERSION
 from rlcondense.text import shown
 from rlcondense.types import Record
 

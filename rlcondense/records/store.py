@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import (
     Refused,
@@ -29,8 +28,11 @@ from rlcondense.files import (
     slug,
     write_json,
 )
-from rlcondense.policies import NetworkPolicies
 from rlcondense.records.schema import SCHEMA_VERSION, is_entry, unreadable
+
+if TYPE_CHECKING:
+    from rlcondense.datasets.condensed import CondensedDataset
+    from rlcondense.policies import NetworkPolicies
 
 COSTS = ("timings", "memory")
 MEASURED = (*COSTS, "content_sha256")  # what two runs of one cell may differ in
@@ -259,6 +261,8 @@ class Store:
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
         """A stored condensed dataset, if it was made from the same things and is whole."""
         folder = self.condensed_path(condensation_id)
+        from rlcondense.datasets.condensed import load_condensed
+
         try:
             if read_json(folder / "made_from.json") != made_from:
                 return None
@@ -268,6 +272,8 @@ class Store:
 
     def kept(self, condensation_id: str) -> tuple[CondensedDataset, str] | None:
         """A stored condensed dataset that is whole, and what it was made from."""
+        from rlcondense.datasets.condensed import load_condensed
+
         folder = self.condensed_path(condensation_id)
         try:
             return load_condensed(folder), str(read_json(folder / "made_from.json"))

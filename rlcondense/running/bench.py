@@ -16,7 +16,6 @@ from rlcondense.errors import (
     BadConfig,
     UnknownName,
 )
-from rlcondense.evaluation import Protocol, protocol_of
 from rlcondense.experts.shipped import Expert, load_expert, load_newest
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
@@ -26,6 +25,7 @@ from rlcondense.make import (
     make_learner,
     make_task,
 )
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import (
     Cell,
 )

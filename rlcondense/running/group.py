@@ -10,10 +10,10 @@ from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.minari import lacks_action_probs
 from rlcondense.errors import UnknownName
-from rlcondense.evaluation import Protocol, protocol_of
 from rlcondense.experts.shipped import shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import (
     Cell,
     method_cell,

@@ -16,15 +16,16 @@ import numpy as np
 
 from rlcondense import catalogue
 from rlcondense.config import config_json
-from rlcondense.datasets.detectors import reported_findings
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError
-from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.experts.shipped import shipped_cards
 from rlcondense.files import canonical_json
+from rlcondense.findings import reported_findings
 from rlcondense.learners.base import Learner
 from rlcondense.make import configured, make_task
 from rlcondense.methods.base import Method
 from rlcondense.policies import random_policies
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import Cell, budget_text
 from rlcondense.records.schema import KINDS, what_is_wrong, wrong_rows
 from rlcondense.records.store import content_sha256

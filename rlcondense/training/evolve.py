@@ -17,7 +17,7 @@ import torch
 
 from rlcondense.config import make_config
 from rlcondense.errors import BadConfig
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.evolution.loop import Arena, EvolutionConfig, evolve
 from rlcondense.files import lock, slug, write_json
 from rlcondense.limits import MOST_EVALUATION_SEED, check_whole
@@ -25,6 +25,7 @@ from rlcondense.make import make_task
 from rlcondense.methods.parts.students import fresh_from
 from rlcondense.policies import NetworkPolicies
 from rlcondense.policies.stacked_mlps import Population
+from rlcondense.protocol import protocol_of
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured
 from rlcondense.runtime.progress import Progress, silent

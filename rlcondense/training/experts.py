@@ -12,7 +12,7 @@ import numpy as np
 
 from rlcondense import catalogue
 from rlcondense.config import make_config
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.experts.shipped import (
     find_expert,
     float16_weights,
@@ -24,6 +24,7 @@ from rlcondense.files import slug
 from rlcondense.make import make_task, suited
 from rlcondense.networks import ANY_OPTION, PolicyNetwork
 from rlcondense.policies import NetworkPolicies, check_fits, network_from_arrays
+from rlcondense.protocol import protocol_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.tasks.base import SPLITS, Task

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.evaluation import evaluate
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.policies import NetworkPolicies, random_policies
+from rlcondense.protocol import Protocol
 from rlcondense.tasks.base import Task
 from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.conftest import random_network

@@ -13,12 +13,13 @@ from rlcondense.cloning import DISCRETE_LOSSES, row_losses, shuffled_batches
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.learners import bc
 from rlcondense.learners.bc import BCConfig, _Rows, _shifted, _train
 from rlcondense.make import make_learner, make_method
 from rlcondense.networks import NetworkSpec
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
+from rlcondense.protocol import protocol_of
 from rlcondense.tasks.base import Task
 from tests.small_tasks import Reach, play
 

@@ -17,10 +17,11 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.make import make_learner, make_method
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import PolicyBatch
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.store import Store
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import run_method, run_policy

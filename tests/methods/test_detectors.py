@@ -11,11 +11,12 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.datasets import detectors
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
-from rlcondense.datasets.detectors import EXPLANATIONS, constant_student, detect
-from rlcondense.datasets.report import Displacement, Finding, MatchingLoss
+from rlcondense.datasets.detectors import constant_student, detect
+from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import read_json, write_json
+from rlcondense.findings import EXPLANATIONS, Finding
 from rlcondense.make import make_method
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.policies import FixedPolicies, GaussianPolicies, NetworkPolicies, PolicyBatch

@@ -16,13 +16,14 @@ from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import NetworkSpec, standardised
 from rlcondense.policies import head_of, network_from_arrays
 from rlcondense.policies.stacked_mlps import Played, Population, cloned, play
+from rlcondense.protocol import protocol_of
 from rlcondense.running.runner import run
 from rlcondense.runtime import checkpoint as checkpoints
 from rlcondense.runtime.progress import silent

@@ -19,10 +19,11 @@ from rlcondense.catalogue import entries
 from rlcondense.cli import main
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.evaluation import Protocol, evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.files import write_arrays
 from rlcondense.make import make_task
 from rlcondense.policies import random_policies
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import Cell, evaluation_json
 from rlcondense.records.schema import record_schema
 from rlcondense.records.store import costs_sha256, sealed

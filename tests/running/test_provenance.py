@@ -18,10 +18,11 @@ from rlcondense.cli import main
 from rlcondense.datasets.detectors import provenance
 from rlcondense.datasets.transitions import Origin, TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.learners.base import Learner
 from rlcondense.make import make_method, make_task
 from rlcondense.policies import FixedPolicies, PolicyBatch
+from rlcondense.protocol import protocol_of
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.running.runner import RunResult, evaluate_artifact, run
 from tests.datasets.minari_data import create, episode

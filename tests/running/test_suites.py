@@ -14,8 +14,8 @@ from rlcondense import catalogue
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.evaluation import protocol_of
 from rlcondense.make import default_dataset, make_learner, make_task
+from rlcondense.protocol import protocol_of
 from rlcondense.records.cell import method_cell
 from rlcondense.records.store import MISSING, Found
 from rlcondense.running.estimate import Rates, in_words, works

@@ -14,8 +14,9 @@ from gymnasium.spaces import Box, Discrete
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.policies import random_policies
+from rlcondense.protocol import protocol_of
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.running.runner import evaluate_artifact
 from rlcondense.tasks.gymnasium import GymnasiumTask, make_one

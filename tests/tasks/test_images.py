@@ -10,9 +10,10 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.make import load_dataset, make_learner, make_method, make_task
 from rlcondense.policies import FixedPolicies
+from rlcondense.protocol import protocol_of
 from rlcondense.tasks.images import SHEET, ImagesTask
 
 FILES = ["images/fashion-mnist-v0", "images/mnist-v0"]

@@ -14,8 +14,9 @@ from rlcondense import catalogue
 from rlcondense.checks import check_task
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
-from rlcondense.evaluation import evaluate, protocol_of
+from rlcondense.evaluation import evaluate
 from rlcondense.make import make_learner, make_task
+from rlcondense.protocol import protocol_of
 from rlcondense.tasks.base import SPLITS
 from rlcondense.tasks.minatar import GAMES, SIDE, MinAtarTask, MinAtarVectorEnv
 

@@ -15,9 +15,10 @@ from rlcondense import catalogue
 from rlcondense.checks import check_task
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
-from rlcondense.evaluation import Protocol, evaluate
+from rlcondense.evaluation import evaluate
 from rlcondense.make import make_task
 from rlcondense.policies import random_policies
+from rlcondense.protocol import Protocol
 from rlcondense.submissions.content import known_here
 from rlcondense.tasks.base import SPLITS
 from rlcondense.tasks.mujoco import ROBOTS, STEPS, MujocoTask, MujocoVectorEnv

@@ -1,0 +1,113 @@
+"""What detectors can say of a result, and what the figures of a report say alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one of `rlcondense.datasets.detectors` found.
+
+    Attributes:
+        name: of the detector.
+        measured: the figure.
+        bound: what it was compared with.
+        text: both in words.
+    """
+
+    name: str
+    measured: float
+    bound: float
+    text: str
+
+    def __str__(self) -> str:
+        """The finding in a line."""
+        return f"{self.name.replace('-', ' ')}: {self.text}"
+
+
+# Grey levels, on average over pixels: what rounding to whole grey levels removes.
+MOVED_LEVELS = 0.5
+
+# Standard deviations of the data, where observations are no frames: what 0.5 is of frames' 50.
+MOVED_DEVIATIONS = 0.01
+
+# Rows of an action that a random set of the size has on average. It then has none once in 20,000
+# sets, so that chance is no explanation, not even over 15 actions and many records.
+EXPECTED_ROWS = 10
+# Of the data's rows, those that lie as near to the nearest other row; measured on so many of them.
+NEAR_SHARE, NEAR_ROWS = 0.99, 256
+
+EXPLANATIONS: Mapping[str, str] = {
+    "non-finite-rows": "rows hold NaN or infinity",
+    "moved-nothing": (
+        f"synthetic frames moved by less than {MOVED_LEVELS} grey levels on average, what rounding "
+        f"to whole ones removes (other observations: {MOVED_DEVIATIONS} standard deviations)"
+    ),
+    "missing-actions": (
+        "the labels leave out an action of the data that a random set of the same size has "
+        f"{EXPECTED_ROWS} rows or more of on average"
+    ),
+    "duplicate-rows": "rows repeat others exactly, more often than the data does",
+    "loss-rose": "the matching loss is higher after condensation than before it",
+    "far-from-data": (
+        "half of the synthetic observations or more lie farther from the nearest row of the data "
+        f"than {NEAR_SHARE:.0%} of its own rows lie from the nearest that differs"
+    ),
+    "constant-student": "each student acts in the same way whatever it sees",
+    "another-task": "the data were collected on another task than the one that students play",
+    "another-expert": "the expert is another task's",
+    "heldout-data": "the data hold held-out levels, on which students are judged as well",
+    "lossy-frames": "the data's frames were stored as JPEG, which changes them",
+}
+
+# Those of where data and experts come from, which titles of tables name too.
+PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
+
+
+def reported_findings(
+    displacement: Mapping[str, float] | None, matching_loss: Mapping[str, float] | None
+) -> list[Finding]:
+    """What the figures of a report tell alone, where nobody looked at the set itself.
+
+    Args:
+        displacement: `mean` and `largest`, in grey levels.
+        matching_loss: `before` and `after`.
+    """
+    found = [
+        unmoved(displacement["mean"]) if displacement else None,
+        risen(matching_loss["before"], matching_loss["after"]) if matching_loss else None,
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding | None:
+    """The finding `moved-nothing`, if it is one.
+
+    Args:
+        mean: absolute change, in grey levels or standard deviations of the data.
+        frames: whether it is grey levels.
+        from_what: what it was measured from, if not from the start.
+    """
+    bound = MOVED_LEVELS if frames else MOVED_DEVIATIONS
+    if mean >= bound:
+        return None
+    unit = "grey levels" if frames else "standard deviations of the data"
+    why = ", what rounding to whole grey levels removes" if frames else ""
+    text = f"{mean:.3g} {unit} on average{from_what} (under {bound:g}{why})"
+    return finding_of("moved-nothing", mean, bound, text)
+
+
+def risen(before: float, after: float) -> Finding | None:
+    """The finding `loss-rose`, if it is one; a loss that is no number has not fallen."""
+    if after <= before:
+        return None
+    return finding_of(
+        "loss-rose", after, before, f"matching loss rose from {before:.4g} to {after:.4g}"
+    )
+
+
+def finding_of(name: str, measured: float, bound: float, text: str) -> Finding:
+    """A finding; more digits than four would differ from machine to machine."""
+    return Finding(name, float(f"{measured:.4g}"), float(f"{bound:.4g}"), text)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rlcondense.limits import check_most
 from rlcondense.policies import PolicyBatch, noise_stream
-from rlcondense.protocol import Protocol
+from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
@@ -27,6 +27,8 @@ from rlcondense.validation import (
     checked_actions,
     owner_of,
 )
+
+__all__ = ["Evaluation", "Protocol", "evaluate", "protocol_of"]
 
 
 @dataclass(frozen=True)

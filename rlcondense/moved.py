@@ -1,0 +1,65 @@
+"""Modules under the names that they had before, for scripts and plugins that import them so.
+
+Each gives what it had, from where that is now, with a DeprecationWarning. The old names go with
+the next version.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MOVED: Mapping[str, tuple[str, ...]] = {
+    "rlcondense.datasets.storage": (
+        "rlcondense.datasets.minari", "rlcondense.datasets.episodes", "rlcondense.files",
+    ),
+    "rlcondense.experts.zoo": ("rlcondense.experts.shipped",),
+    "rlcondense.making": ("rlcondense.make",),
+    "rlcondense.methods.condensed": (
+        "rlcondense.datasets.condensed", "rlcondense.datasets.budget",
+        "rlcondense.datasets.report", "rlcondense.findings",
+    ),
+    "rlcondense.methods.features": ("rlcondense.methods.parts.features",),
+    "rlcondense.methods.students": ("rlcondense.methods.parts.students",),
+    "rlcondense.methods.synthetic": ("rlcondense.methods.parts.synthetic",),
+    "rlcondense.methods.unrolled": ("rlcondense.methods.parts.unrolled",),
+    "rlcondense.progress": ("rlcondense.runtime.progress",),
+    "rlcondense.reporting.statistics": ("rlcondense.statistics.intervals",),
+    "rlcondense.reporting.tables": ("rlcondense.comparison.tables",),
+    "rlcondense.running.cell": ("rlcondense.records.cell",),
+    "rlcondense.running.store": ("rlcondense.records.store",),
+}  # fmt: skip
+
+
+class _Mover(MetaPathFinder, Loader):
+    """Finds modules by their old names."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        homes = MOVED[module.__name__]
+        said = f"{module.__name__} is {' and '.join(homes)} now"
+        warnings.warn(said, DeprecationWarning, stacklevel=6)
+
+        def moved(attribute: str) -> Any:
+            for home in map(importlib.import_module, homes):
+                if hasattr(home, attribute):
+                    return getattr(home, attribute)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {attribute!r}")
+
+        module.__getattr__ = moved  # type: ignore[method-assign]
+
+
+def install() -> None:
+    """Have the old names found, after all others."""
+    if not any(isinstance(finder, _Mover) for finder in sys.meta_path):
+        sys.meta_path.append(_Mover())

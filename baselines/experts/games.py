@@ -2,7 +2,7 @@
 
 One process for each game steps its environments; the process that trains owns the GPU, serves
 whichever game is ready, and waits for none. Run as a script, this file draws curves.svg from
-curves.csv and fills the table of README.md from the cards of the shipped experts:
+curves.csv and fills the table of docs/results/experts.md from the cards of the shipped experts:
 
     python baselines/experts/games.py
 """
@@ -543,7 +543,7 @@ def finish(
     for one in learners:
         card = {
             "command": shlex.join(["python", script, *sys.argv[1:]]),
-            "recipe": "baselines/experts/README.md",
+            "recipe": "docs/results/experts.md",
             "seconds": round(seconds),
             "games_side_by_side": len(learners),
             "environment": {key: value for key, value in machine.items() if key != "git"},
@@ -647,5 +647,5 @@ def fill(page: str) -> str:
 if __name__ == "__main__":
     here = Path(__file__).parent
     draw(here / LOG, here / CURVES)
-    page = here / "README.md"
+    page = here.parents[1] / "docs" / "results" / "experts.md"
     page.write_text(fill(page.read_text()))

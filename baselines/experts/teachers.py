@@ -3,7 +3,7 @@
     python baselines/experts/teachers.py --minutes 18.2 --out teachers
 
 made the shipped experts of all sixteen plain tasks on one H100 with 16 cores, at 135,000 steps/s
-together; README.md beside this file says what came of it. Each game has
+together; docs/results/experts.md says what came of it. Each game has
 
 - a process that steps its environments, asked for a step and answering through shared memory;
 - a `Teacher` here, with one CUDA graph that acts, one that estimates advantages and one that

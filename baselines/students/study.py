@@ -7,7 +7,7 @@ between processes by task.
 
     python baselines/students/study.py networks --task starpilot-plain
     python baselines/students/study.py players --task starpilot-plain
-    python baselines/students/study.py table    # into README.md
+    python baselines/students/study.py table    # into docs/results/students.md
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 
 RESULTS = Path(__file__).with_name("results.jsonl")
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "students.md"
 SIZES = (150, 500, 1500, None)  # rows; None for all
 EPISODES = 50
 TEMPERATURES = (1.0, 0.5)  # how a student acts: as it learned, and sharpened
@@ -193,12 +194,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.study == "table":
-        page = RESULTS.with_name("README.md")
-        text = page.read_text()
+        text = PAGE.read_text()
         head, rest = text.split("<!-- table -->\n")
         tail = rest.split("<!-- /table -->")[1]
         filled = table(read_lines())
-        page.write_text(f"{head}<!-- table -->\n{filled}\n<!-- /table -->{tail}")
+        PAGE.write_text(f"{head}<!-- table -->\n{filled}\n<!-- /table -->{tail}")
         return
     sizes = [None if s == "all" else int(s) for s in given.size] or list(SIZES)
     for task in given.task:

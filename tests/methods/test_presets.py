@@ -12,7 +12,7 @@ from rlcondense import catalogue
 from rlcondense.config import make_config
 from rlcondense.make import make_method
 
-PAGE = (Path(__file__).parents[2] / "baselines" / "paper-settings.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "results" / "paper-settings.md").read_text()
 ENTRIES = {
     id_: entry
     for id_, entry in catalogue.entries("methods").items()

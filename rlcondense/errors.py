@@ -40,6 +40,17 @@ class MissingExtra(RLCondenseError):
         super().__init__(f"{what} is not installed (pip install 'rlcondense[{extra}]')")
 
 
+class MissingLibrary(MissingExtra):
+    """A shared library of the operating system is needed and absent."""
+
+    def __init__(self, what: str, library: str, packages: str) -> None:
+        RLCondenseError.__init__(
+            self,
+            f"{what} needs the system library {library}, which is not installed "
+            f"(Debian and Ubuntu: apt-get install {packages})",
+        )
+
+
 class BudgetExceeded(RLCondenseError):
     """A method returned more data than it was allowed."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.errors import BadConfig, MissingLibrary, UnknownName
 from rlcondense.limits import check_count
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
@@ -33,6 +35,8 @@ VIEWS: Mapping[str, Mapping[str, bool]] = MappingProxyType(
         "bare": {"use_backgrounds": False},
     }
 )
+# System packages with the libraries that Procgen's drawing links to and slim images lack.
+PACKAGES = "libgl1 libglib2.0-0"
 NUM_ACTIONS = 15
 OBSERVATION_SHAPE = (3, 64, 64)
 
@@ -171,16 +175,17 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         with quiet_import("procgen"):
             from procgen import ProcgenGym3Env
 
-        self._env = ProcgenGym3Env(
-            num=self.num_envs,
-            env_name=self.game,
-            distribution_mode=self.mode,
-            start_level=self.levels.start,
-            num_levels=len(self.levels),
-            rand_seed=seed,
-            num_threads=self.num_threads,
-            **VIEWS[self.view],
-        )
+        with _system_libraries():
+            self._env = ProcgenGym3Env(
+                num=self.num_envs,
+                env_name=self.game,
+                distribution_mode=self.mode,
+                start_level=self.levels.start,
+                num_levels=len(self.levels),
+                rand_seed=seed,
+                num_threads=self.num_threads,
+                **VIEWS[self.view],
+            )
         self._env._reuse_arrays = True  # its own switch for views instead of copies
         self._fresh = True
 
@@ -328,6 +333,22 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
         if self._vec is not None:
             self._vec.close()
             self._vec = None
+
+
+@contextlib.contextmanager
+def _system_libraries() -> Iterator[None]:
+    """Turn the loader's error about a library that is absent into one with the way out.
+
+    Raises:
+        MissingLibrary: the system lacks a library that Procgen links to.
+    """
+    try:
+        yield
+    except OSError as error:
+        library = re.search(r"(lib[\w.+-]+): cannot open shared object file", str(error))
+        if library is None:
+            raise
+        raise MissingLibrary("Procgen", library[1], PACKAGES) from error
 
 
 def _of_one(infos: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from gymnasium.utils.env_checker import check_env
 
 from rlcondense import catalogue
+from rlcondense.cli import main
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.make import make_task
 from rlcondense.tasks import procgen
@@ -246,3 +250,38 @@ def test_states_can_be_put_back(task: Task) -> None:
     env.set_state(states)
     assert all((env.step(np.full(2, 7))[0] == frames).all() for frames in after)
     env.close()
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets the loader of shared libraries refuse Procgen's own for a reason."""
+    make_task("starpilot").make_vec("seen", 1, seed=0).close()  # imports it quietly
+
+    def refuse(reason: str) -> None:
+        message = f"cannot load library '/site/prebuilt/libenv.so': {reason}.  Additionally, ctypes"
+
+        def load(**_: object) -> None:
+            raise OSError(message)
+
+        monkeypatch.setattr("procgen.ProcgenGym3Env", load)
+
+    return refuse
+
+
+@pytest.mark.parametrize("library", ["libGL.so.1", "libgthread-2.0.so.0"])
+def test_a_system_library_that_is_absent_is_one_line_with_the_command(
+    library: str, refused: Callable[[str], None], tmp_path: Path
+) -> None:
+    refused(f"{library}: cannot open shared object file: No such file or directory")
+    command = ["evaluate", "random-policy", "--task", "starpilot", "--results", str(tmp_path)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"Error: Procgen needs the system library {library}, which is not installed "
+        "(Debian and Ubuntu: apt-get install libgl1 libglib2.0-0)"
+    )
+
+
+def test_another_error_of_the_loader_stays_as_it_is(refused: Callable[[str], None]) -> None:
+    refused("file too short")
+    with pytest.raises(OSError, match="file too short"):
+        make_task("starpilot").make_vec("seen", 1, seed=0)

@@ -1,7 +1,7 @@
 """Fill the tables of the reference pages from the catalogue and the command line.
 
-A page asks for a table by `<!-- generated NAME -->` and `<!-- /generated -->`; everything else on it
-is written by hand. `make docs` runs this file, and a test compares.
+A page asks for a table by `<!-- generated NAME -->` and `<!-- /generated -->`; the rest of it is
+written by hand. `make docs` runs this file, and a test compares.
 """
 
 from __future__ import annotations
@@ -200,12 +200,12 @@ def _option(option: click.Option) -> list[str]:
     choices = kind.choices if isinstance(kind, click.Choice) else ()
     value = option.metavar or " or ".join(map(str, choices)) or kind.name.upper()
     default = f"`{option.default}`" if option.show_default else ""
-    repeatable = (
-        " Repeatable." if option.multiple and "Repeatable" not in (option.help or "") else ""
-    )
+    meaning = option.help or ""
+    if option.multiple and "Repeatable" not in meaning:
+        meaning = f"{meaning} Repeatable."
     return [
         _code(option.opts), "" if option.is_flag else value,
-        "required" if option.required else default, f"{option.help or ''}{repeatable}",
+        "required" if option.required else default, meaning,
     ]  # fmt: skip
 
 

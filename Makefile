@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow fuzz golden lint type bench site package clean
+.PHONY: help demo test slow fuzz golden lint type bench docs site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run"
+	@echo "make docs     the tables of docs/reference, from the catalogue and the commands"
 	@echo "make site     the leaderboard's tables and its site, in build/site"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
 
@@ -53,8 +54,11 @@ type: $(READY)
 bench: $(READY)
 	$(BIN)/pytest -q -s tests/benchmarks
 
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
 site: $(READY)
-	$(BIN)/rlcondense leaderboard build leaderboard --into README.md --site build/site
+	$(BIN)/rlcondense leaderboard build leaderboard --into docs/results/light2024.md --site build/site
 	$(BIN)/rlcondense leaderboard verify leaderboard
 
 package: $(READY)

@@ -312,13 +312,16 @@ def test_a_document_gets_the_tables_that_it_asks_for(board: Board, tmp_path: Pat
         fill_in(document, board)
 
 
-def test_the_readme_shows_what_is_published(tmp_path: Path) -> None:
+def test_the_pages_show_what_is_published(tmp_path: Path) -> None:
     """Rounded numbers, so that another machine's last bits do not matter."""
     shutil.copytree(LEADERBOARD / "results", tmp_path / "results")
-    readme = tmp_path / "README.md"
-    shutil.copy(LEADERBOARD.parent / "README.md", readme)
-    before = readme.read_text()
-    assert "<!-- leaderboard light2024 -->" in before
-    command = ["leaderboard", "build", str(tmp_path), "--into", str(readme)]
+    pages = LEADERBOARD.parent / "docs" / "results"
+    asking = [p for p in sorted(pages.glob("*.md")) if "\n<!-- leaderboard " in p.read_text()]
+    assert [page.name for page in asking] == ["light2024.md"]
+    makefile = (LEADERBOARD.parent / "Makefile").read_text()
+    command = ["leaderboard", "build", str(tmp_path)]
+    for page in asking:
+        assert f"--into docs/results/{page.name}" in makefile
+        command += ["--into", str(shutil.copy(page, tmp_path))]
     assert CliRunner().invoke(main, command).exit_code == 0
-    assert readme.read_text() == before
+    assert all((tmp_path / page.name).read_text() == page.read_text() for page in asking)

@@ -245,17 +245,6 @@ def test_the_papers_suite_is_on_levels_that_overlap_and_says_so() -> None:
     assert {len(c.learner_seeds) for c in cells} == {10}
 
 
-def test_the_suite_of_the_documentation_can_be_planned() -> None:
-    text = (Path(__file__).parents[2] / "SWEEPS.md").read_text()
-    block = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    planned = plan_suite(suite_from("mine", tomllib.loads(block[1])), nothing)
-    assert not [p.absent for p in planned if p.absent]
-    for name in shipped_suites():
-        count = len(plan_suite(load_suite(name), nothing))
-        assert re.search(rf"\| `{name}` \| .* \| {count} \|", text), (name, count)
-
-
 def test_estimates_come_from_what_the_like_has_taken() -> None:
     first, second = (p.cell for p in plan(methods=["random"], sizes=[10, 20], references=False))
     assert first is not None

@@ -251,6 +251,7 @@ def test_states_can_be_put_back(task: Task) -> None:
     assert all((env.step(np.full(2, 7))[0] == frames).all() for frames in after)
     env.close()
 
+
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Lets the loader of shared libraries refuse Procgen's own for a reason."""

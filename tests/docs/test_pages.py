@@ -84,6 +84,9 @@ def test_a_command_that_is_shown_can_be_given(page: str, words: list[str]) -> No
     learners = _many(options.get("learner") or options.get("learners"))
     for task in _many(options.get("task") or options.get("tasks")):
         assert _is_known("tasks", task), task
+    for dataset in _many(options.get("dataset")):
+        ours = {e.id.split("/")[0] for e in catalogue.entries("datasets").values()}
+        assert dataset.split("/")[0] not in ours or _is_known("datasets", dataset), dataset
     for method in methods:
         assert _is_known("methods", method), method
     for learner in learners:

@@ -18,10 +18,10 @@ from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
 from rlcondense.config import config_json
-from rlcondense.experts.zoo import shipped_cards
-from rlcondense.making import facts_of, make_learner, make_method, make_task
+from rlcondense.experts.shipped import shipped_cards
+from rlcondense.make import facts_of, make_learner, make_method, make_task
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.store import MISSING
+from rlcondense.records.store import MISSING
 from rlcondense.running.suite import load_suite, shipped_suites
 
 PAGES = Path(__file__).parent / "reference"

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.cli import main
-from rlcondense.making import include, load_dataset, make_task
+from rlcondense.make import include, load_dataset, make_task
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.store import MISSING, Found
+from rlcondense.records.store import MISSING, Found
 from rlcondense.running.suite import suite_from
 from rlcondense.tasks.minatar import MinAtarTask
 from rlcondense.tasks.mujoco import MujocoTask

@@ -6,6 +6,8 @@ written by hand. `make docs` runs this file, and a test compares.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,11 +19,10 @@ from gymnasium.spaces import Discrete
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
-from rlcondense.config import config_json
 from rlcondense.experts.shipped import shipped_cards
 from rlcondense.make import facts_of, make_learner, make_method, make_task
-from rlcondense.running.plan import plan_suite
 from rlcondense.records.store import MISSING
+from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite, shipped_suites
 
 PAGES = Path(__file__).parent / "reference"
@@ -99,9 +100,40 @@ def _budget(facts: dict[str, Any]) -> str:
     return f"{budget['size']} rows" if "size" in budget else ""
 
 
-def _settings(config: Any) -> str:
-    values = config_json(config).items()
-    return _code(f"{k}={'none' if v is None else v}" for k, v in values)
+def _settings(config: Any) -> Iterator[str]:
+    """The settings of a config: defaults, and what the docstrings of its classes say of each."""
+    meanings = _meanings(type(config))
+    rows = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        default = (
+            "none" if value is None else str(value).lower() if isinstance(value, bool) else value
+        )
+        rows.append([f"`{field.name}`", f"`{default}`", meanings.get(field.name, "")])
+    if any(meaning for *_, meaning in rows):
+        yield from _table(("setting", "default", "meaning"), rows)
+    else:  # d3rlpy's own, which its documentation describes
+        yield _code(f"{name}={default}".replace("`", "") for name, default, _ in rows) or "none"
+
+
+def _meanings(config: type[Any]) -> dict[str, str]:
+    """The attributes that the docstrings of a class and of those it derives from describe."""
+    meanings: dict[str, str] = {}
+    for cls in reversed(config.__mro__):
+        section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE):
+            meanings[name] = " ".join(text.split())
+    return meanings
+
+
+def _settings_by_id(group: str, make: Callable[[str], Any]) -> Iterator[str]:
+    """A heading and a table for each entry; entries with one table share it."""
+    alike: dict[str, list[str]] = {}
+    for entry in _entries(group):
+        table = "\n".join(_settings(make(entry.id).config))
+        alike.setdefault(table, []).append(entry.id)
+    for table, ids in alike.items():
+        yield from (f"### {', '.join(ids)}", "", table, "")
 
 
 def methods() -> Iterator[str]:
@@ -121,9 +153,8 @@ def methods() -> Iterator[str]:
 
 
 def method_settings() -> Iterator[str]:
-    """The settings of all methods with their defaults."""
-    for entry in _entries("methods"):
-        yield f"- `{entry.id}`: {_settings(make_method(entry.id).config) or 'none'}"
+    """The settings of all methods."""
+    yield from _settings_by_id("methods", make_method)
 
 
 def learners() -> Iterator[str]:
@@ -144,9 +175,8 @@ def learners() -> Iterator[str]:
 
 
 def learner_settings() -> Iterator[str]:
-    """The settings of all learners with their defaults."""
-    for entry in _entries("learners"):
-        yield f"- `{entry.id}`: {_settings(make_learner(entry.id).config)}"
+    """The settings of all learners."""
+    yield from _settings_by_id("learners", make_learner)
 
 
 def datasets(family: str) -> Iterator[str]:

@@ -15,8 +15,8 @@ from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.cli import main
 from rlcondense.make import include, load_dataset, make_task
-from rlcondense.running.plan import plan_suite
 from rlcondense.records.store import MISSING, Found
+from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import suite_from
 from rlcondense.tasks.minatar import MinAtarTask
 from rlcondense.tasks.mujoco import MujocoTask

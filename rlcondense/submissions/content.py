@@ -38,6 +38,9 @@ from rlcondense.text import shown
 from rlcondense.types import Array, Record
 
 MADE_ELSEWHERE = ("condensed:", "policies:")
+# Losses whose gradient vanishes once a student is sure: students may then take one action always,
+# the same one, and play the very same episodes.
+SATURATING = ("softmax-mse", "softmax-mae")
 MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
 NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
@@ -512,7 +515,8 @@ def _is_sure(record: Record, seed: int) -> bool:
 
     Greedy policies may all have learned to do the same, a few episodes may be alike by chance, and
     of a game that nearly always ends in the same way all are. Students that begin with the weights
-    that come with the data may be one network.
+    that come with the data may be one network, and students of a saturating loss may take one and
+    the same action always.
     """
     row = record["cell"]["learner_seeds"].index(seed)
     played = zip(*(record[name]["heldout"][row] for name in KINDS), strict=True)
@@ -522,6 +526,7 @@ def _is_sure(record: Record, seed: int) -> bool:
         and len(record["level_seeds"]["heldout"]) >= CHANCE
         and len(set(played)) >= DIFFERENT
         and learner["config"].get("init") != "dataset"
+        and learner["config"].get("loss") not in SATURATING
     )
 
 

@@ -45,6 +45,7 @@ from rlcondense.types import Record
 from rlcondense.validation import check_rows
 
 PUBLISHABLE = ("done", "skipped")
+STARTS = ("random", "random-balanced", "init-only")  # the rows that synthesisers start from
 UNEQUAL = {
     "levels": "its levels are not those of {}, which is of the same protocol",
     "dataset": "its data are not those of {}, which names the same dataset: key.dataset_sha256",
@@ -85,6 +86,7 @@ class Outline:
         means: mean returns by split, if it is done.
         collapsed: whether its policies are greedy and all did the very same, or their episodes went
             one of a few ways.
+        unmoved: whether its synthetic observations are the real ones that they started as.
     """
 
     path: Path
@@ -94,6 +96,7 @@ class Outline:
     costs_sha256: str
     means: Mapping[str, float]
     collapsed: bool = False
+    unmoved: bool = False
 
 
 @dataclass(frozen=True)
@@ -287,6 +290,7 @@ def _outline(file: Path, record: Record) -> Outline:
         costs_sha256=costs_sha256(record),
         means=means,
         collapsed=done and _is_collapsed(record),
+        unmoved=any(f["name"] == "moved-nothing" for f in _findings_of(record)),
     )
 
 
@@ -398,8 +402,8 @@ def _is_copy(a: Outline, b: Outline, known: Known) -> bool:
     """Whether two methods cannot both have had the very same episodes.
 
     Policies that have all learned to do one thing can, and so can reference policies, settings of
-    one method, a method and another name of it in the catalogue, and what is evaluated again from
-    its folder.
+    one method, a method and another name of it in the catalogue, what is evaluated again from its
+    folder, and a synthetic set that did not move beside the real rows that it started as.
     """
     are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
     if are_references or (a.collapsed and b.collapsed):
@@ -407,7 +411,18 @@ def _is_copy(a: Outline, b: Outline, known: Known) -> bool:
     methods = [_maker(outline.cell, known) for outline in (a, b)]
     cells = [outline.cell for outline in (a, b)]
     again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
-    return methods[0] != methods[1] and not again
+    start = any(x.unmoved and _may_start_as(x.cell, y.cell) for x, y in ((a, b), (b, a)))
+    return methods[0] != methods[1] and not again and not start
+
+
+def _may_start_as(synthetic: Cell, real: Cell) -> bool:
+    """Whether a synthetic set may have started as the rows that another cell learns from."""
+    alike = (synthetic.budget, synthetic.learner) == (real.budget, real.learner)
+    return alike and real.method["id"] in STARTS
+
+
+def _findings_of(record: Record) -> list[Mapping[str, Any]]:
+    return list(record.get("report", {}).get("findings") or [])
 
 
 def _maker(cell: Cell, known: Known) -> str:

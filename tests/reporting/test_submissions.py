@@ -32,7 +32,7 @@ from rlcondense.statistics.intervals import summarise
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
 from rlcondense.submissions.rerun import rerun
-from rlcondense.submissions.verification import Verification, verify
+from rlcondense.submissions.verification import Outline, Verification, _is_copy, verify
 
 Record = dict[str, Any]
 Forge = Callable[[Record], object]
@@ -429,6 +429,24 @@ def test_the_same_episodes_in_another_cell_are_noted(honest: Record, tmp_path: P
     notes = [note for note in verify(tmp_path).notes if note.check == "duplicate"]
     assert len(notes) == 1
     assert "its episodes are exactly those of" in notes[0].text
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_set_that_did_not_move_may_play_as_the_rows_it_started_as(
+    moved: bool, honest: Record
+) -> None:
+    def outline(method: str, unmoved: bool) -> Outline:
+        cell = replace(
+            Cell.from_json(honest["cell"]),
+            method={"id": method, "config": {}},
+            budget={"size": 150},
+        )
+        return Outline(Path(f"{method}.json"), cell, "done", "", "", {}, unmoved=unmoved)
+
+    synthetic, real = outline("gradmatch-light2024", not moved), outline("random-balanced", False)
+    assert _is_copy(synthetic, real, known_here()) == moved
+    assert _is_copy(real, synthetic, known_here()) == moved
+    assert _is_copy(synthetic, outline("k-means", False), known_here())
 
 
 def test_another_seed_with_the_same_episodes_is_a_copy(honest: Record, tmp_path: Path) -> None:

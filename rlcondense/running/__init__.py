@@ -1,1 +1,1 @@
-"""Running cells of the comparison and keeping what they gave."""
+"""The computation of cells: plans, executors, sweeps and runs."""

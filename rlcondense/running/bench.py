@@ -1,4 +1,4 @@
-"""What the cells of one run share."""
+"""The context that the cells of one run share: task, data, learner, protocol and store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from rlcondense.validation import (
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cells of one run share."""
+    """The context that all cells of one run share."""
 
     task: Task
     dataset: TransitionDataset | None
@@ -54,16 +54,16 @@ class Bench:
     refresh: bool = False
     progress: Progress = silent
     keep_policies: bool = False
-    wait: bool = True  # for what somebody else is at
+    wait: bool = True  # for a cell that another process holds the lock of
     record_failures: bool = False  # instead of raising them
-    is_reference: bool = False  # of rows that others stand beside: what cannot be is skipped
+    is_reference: bool = False  # for reference rows: a cell that cannot exist is skipped
     seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
-    refreshed: set[str] = field(default_factory=set)  # what was condensed anew
+    refreshed: set[str] = field(default_factory=set)  # condensation ids condensed again by this run
     heldout_data: bool = False  # whether data of held-out levels are taken
 
     @property
     def dataset_id(self) -> str:
-        """The dataset's id, or nothing."""
+        """The dataset's id, empty without a dataset."""
         return self.dataset.id if self.dataset is not None else ""
 
 
@@ -83,10 +83,10 @@ def make_bench(
     takes_dataset: bool = True,
     heldout_data: bool = False,
 ) -> Bench:
-    """What the cells of a run share.
+    """Make the context that the cells of a run share.
 
-    Without `needs_dataset` there is none where the task has none of its own, and without
-    `takes_dataset` none but what is named.
+    Without `needs_dataset`, a task that has no dataset of its own gets none. Without
+    `takes_dataset`, the dataset is the named one or none.
     """
     check_seeds(0, 1, seeds)
     protocol, device = protocol_of(episodes), resolve_device(device)
@@ -157,7 +157,7 @@ def bench_of(
     device: str,
     threads: int,
 ) -> Bench:
-    learner = cell.learner or {"id": "bc", "config": {}}  # which a policy's cell never uses
+    learner = cell.learner or {"id": "bc", "config": {}}  # a policy's cell never uses it
     task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
     if data is not None:
         check_dataset(data, task)

@@ -1,4 +1,4 @@
-"""A cell computed: condense, train, evaluate."""
+"""The computation of one cell: condense, train, evaluate."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
 
 
 def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
-    """The record of a cell that cannot be, if the learner cannot learn from what there is."""
+    """Return a `skipped` record if the data lack something that the learner needs, else None."""
     missing = bench.learner.missing(provided, bench.task)
     return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
 
 
 def _lacking(bench: Bench, method: Method[Any]) -> Record | None:
-    """The record of a selection that the data has not what it takes for."""
+    """Return a `skipped` record if the dataset lacks something that a selection needs, else None."""
     if bench.dataset is None or method.gives is not None:
         return None
     soft = getattr(method.config, "labels", "") == "soft"
@@ -118,11 +118,11 @@ def cell_of_method(bench: Bench, method: Method[Any], budget: Budget, seed: int)
 
 
 def run_artifact(bench: Bench, folder: Path) -> Outcome:
-    """The cell of a condensed dataset that lies in a folder, made here or elsewhere."""
+    """Compute the cell of a condensed dataset from a folder, made here or elsewhere."""
     data = load_condensed(folder)
     check_rows(data.arrays(), bench.task, str(folder))
     chosen = data.source_indices is not None or data.initial_indices is not None
-    if data.label_kind == "soft" and not chosen:  # a choice may be of unlikely actions
+    if data.label_kind == "soft" and not chosen:  # selected rows may hold unlikely actions
         check_agreement(data.actions, data.column("action_probs"), str(folder))
     if data.level_seeds is not None and not bench.heldout_data:
         refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
@@ -142,7 +142,7 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
 
 
 def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
-    """Train on condensed data, evaluate, and tell of both."""
+    """Train on condensed data, evaluate, and return the record of both."""
     if reason := _misfit(bench, data.provides()):
         return reason
     name = cell.method["id"]
@@ -188,7 +188,7 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
 
 
 def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:
-    """What a set was condensed from, unless its report says that it is other data than are here."""
+    """Return the dataset of the bench, or None if the set's report names other data as its source."""
     if bench.dataset is None or data.report is None:
         return bench.dataset
     return bench.dataset if data.report.dataset_sha256 == bench.dataset.sha256 else None
@@ -218,7 +218,7 @@ def cell_of_policy(bench: Bench, method: Mapping[str, Any]) -> Cell:
 
 
 def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> CondensedDataset:
-    """Condense, or take what an earlier run or another learner's cell left."""
+    """Condense, or read the set that an earlier run or another learner's cell stored."""
 
     expert = bench.expert if "expert" in method.needs else None
     made_from = canonical_json(making_of(bench, expert, method))
@@ -237,7 +237,7 @@ def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> C
             made_from=made_from,
         )
 
-    if method.keeps_everything:  # a copy of the whole dataset is worth no disk
+    if method.keeps_everything:  # a copy of the whole dataset would waste disk space
         return condense()
     with bench.store.lock(name, wait=bench.wait):
         anew = bench.refresh and name not in bench.refreshed
@@ -276,7 +276,7 @@ def evaluated(
         "status": "done",
         "returns": returns,
         "lengths": {split: scores.lengths.tolist() for split, scores in done.items()},
-        # Every policy played the same levels (a test), so one row says it for all.
+        # Every policy played the same levels (a test checks it), so one row serves for all.
         "level_seeds": {split: scores.level_seeds[0].tolist() for split, scores in done.items()},
         "summary": {split: summarise(rows) for split, rows in returns.items()},
         "action_selection": policies.action_selection,
@@ -297,7 +297,7 @@ def run_cell(
     keep_policies: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
-    """Compute a planned cell, or read it back, whatever comes of it.
+    """Compute a planned cell, or read it back; failures are recorded too.
 
     A cell that fails has a record too, with the reason and the traceback, and so has one whose
     parts are not installed.
@@ -308,15 +308,15 @@ def run_cell(
         store: where its record is written.
         device: `cpu` or `cuda`.
         threads: for the environments; torch's are set by the process.
-        refresh: compute again what is there already.
-        refreshed: what it learns from has been condensed again for another cell.
-        seen: the stamp of its record when it was planned; if that has changed since, somebody else
-            has computed it.
+        refresh: compute again even if the record exists.
+        refreshed: its condensed set has been condensed again for another cell.
+        seen: the stamp of its record when it was planned; if that has changed since, another
+            process has computed it.
         keep_policies: store the policies that are trained.
-        progress: told how far it is.
+        progress: called with the progress.
 
     Raises:
-        Busy: somebody else is at it, or at condensing what it learns from.
+        Busy: another process holds the lock of the cell or of its condensation.
         RLCondenseError: the store cannot be written to.
     """
     try:
@@ -331,10 +331,10 @@ def run_cell(
             seen=seen,
         )
         compute = prepared(bench, cell)
-    except (Exception, SystemExit) as error:  # what a plugin raises concerns its own cells alone
+    except (Exception, SystemExit) as error:  # an error of a plugin fails only its own cells
         with store.lock(cell.id, wait=False):
             record = ended(cell, store, seen, refresh)
-            if record is not None:  # it could be made elsewhere
+            if record is not None:  # it was computed elsewhere
                 return Outcome(record, is_reused=True)
             return Outcome(write_undone(cell, failure_of(error), store, device, threads))
     return compute()

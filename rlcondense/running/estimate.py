@@ -1,4 +1,4 @@
-"""How long planned cells will take, from what finished ones took here."""
+"""Estimates of the time that planned cells take, from the timings of finished ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rlcondense.records.cell import Cell, budget_text
 from rlcondense.references import WHOLE
 
 SETS = 3  # condensation seeds of a run that names no number, where there is time for them
-# For the sets that nobody asked for: what one waits for at a terminal without going away.
+# For sets that the user did not ask for: a time that people wait for at a terminal.
 SPARE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """One phase of a cell: so many units of a kind of work, named ever more generally."""
+    """One phase of a cell: a number of units of a kind of work, from the most specific name on."""
 
     keys: tuple[str, ...]
     units: float
@@ -27,14 +27,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do.
+    """The time that the remaining cells take.
 
     Attributes:
         seconds: of one worker after the other.
         cells: how many.
-        unknown: how many of them have a phase whose like has never been timed; what is known of
-            them is counted.
-        borrowed: how many rest on rates of the machine that they were shipped from.
+        unknown: how many of them have a phase of a kind that was never timed; their known phases
+            are counted.
+        borrowed: how many rest on the shipped rates, which another machine measured.
     """
 
     seconds: float
@@ -44,7 +44,7 @@ class Estimate:
 
 
 def works(cell: Cell) -> dict[str, Work]:
-    """The phases of a cell, in units that time is proportional to."""
+    """Return the phases of a cell, in units that time is proportional to."""
     out = {}
     learner = cell.learner or {"id": cell.method["id"], "config": {}}
     config, students = learner["config"], len(cell.learner_seeds)
@@ -55,9 +55,9 @@ def works(cell: Cell) -> dict[str, Work]:
     )
     if cell.learner is not None:
         method = cell.method
-        # What is done for each row of a batch, as far as the config tells.
+        # The work for each row of a batch, as far as the config states it.
         rows = number(config, "updates") * number(config, "batch_size")
-        # How long training to convergence takes is another question: up to ten times as long.
+        # Training to convergence is a kind of its own: it takes up to ten times as long.
         converged = " to convergence" if method["id"] == "full-converged" else ""
         kinds = (f"train {who}{converged}", f"train {learner['id']}{converged}")
         out["train"] = Work(kinds, students * rows)
@@ -71,7 +71,7 @@ def works(cell: Cell) -> dict[str, Work]:
 
 
 def number(config: Mapping[str, Any], key: str, default: float = 1) -> float:
-    """A setting that is a number, if there is such a one: a plugin's may be anything."""
+    """Return a numeric setting, or the default: a plugin's setting may have any type."""
     value = config.get(key)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and value else default
@@ -82,8 +82,8 @@ class Rates:
 
     Args:
         finished: facts of finished cells, as `facts_of_record` gives them.
-        device: `cpu` or `cuda`: what was timed on the other is not counted.
-        threads: what was timed with as many counts for more.
+        device: `cpu` or `cuda`: timings of the other one are not counted.
+        threads: timings with as many threads have priority.
     """
 
     def __init__(self, finished: Iterable[Mapping[str, Any]], device: str, threads: int) -> None:
@@ -95,7 +95,7 @@ class Rates:
             self.add(facts)
 
     def add(self, facts: Mapping[str, Any]) -> None:
-        """Learn from another finished cell."""
+        """Add the timings of another finished cell."""
         if facts["key"].get("device") != self._device:
             return
         cell = Cell.from_json(facts["cell"])
@@ -111,13 +111,13 @@ class Rates:
                     total[1] += work.units
 
     def table(self) -> dict[str, float]:
-        """Seconds a unit of every kind of work that was timed with this many threads."""
+        """Return the seconds per unit of every kind of work timed with this many threads."""
         start = f"{self._threads} "
         found = {k.removeprefix(start): v for k, v in self._sums.items() if k.startswith(start)}
         return {key: seconds / units for key, (seconds, units) in sorted(found.items()) if units}
 
     def seconds(self, work: Work) -> tuple[float | None, bool]:
-        """What work takes, None if nobody knows, and whether that is only a shipped figure."""
+        """Return the seconds of a phase, None if unknown, and whether they rest on a shipped rate."""
         for key in work.keys:
             for name in (f"{self._threads} {key}", key):
                 total = self._sums.get(name)
@@ -129,11 +129,11 @@ class Rates:
         return None, False
 
     def estimate(self, cells: Iterable[Cell], condensed: Iterable[str] = ()) -> Estimate:
-        """What cells take one after the other.
+        """Estimate the time of cells computed one after the other.
 
         Args:
             cells: to be computed.
-            condensed: condensation ids of what is there already.
+            condensed: condensation ids of the sets that exist already.
         """
         seconds, count, unknown, borrowed = 0.0, 0, 0, 0
         seen = set(condensed)
@@ -151,20 +151,20 @@ class Rates:
 
 
 def _again(seen: set[str], cell: Cell) -> bool:
-    """Whether what a cell learns from is another cell's too, which has been counted."""
+    """Return whether the condensation of a cell has been counted already; count it from now on."""
     known = cell.condensation_id in seen
     seen.add(cell.condensation_id)
     return known
 
 
 def _shipped(device: str) -> dict[str, float]:
-    """Rates that were measured where this package comes from."""
+    """The shipped rates, measured on the authors' machine."""
     rates = tomllib.loads((data_root() / "registry" / "rates.toml").read_text())
     return {str(key): float(value) for key, value in rates.get(device, {}).items()}
 
 
 def share(left: Estimate, workers: int) -> str:
-    """What is left in words, for cells computed side by side."""
+    """Describe the remaining time for cells computed in parallel."""
     seconds = left.seconds / max(1, min(workers, left.cells))
     if left.unknown and not seconds:
         return "nobody knows how long"
@@ -172,7 +172,7 @@ def share(left: Estimate, workers: int) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """A duration for people: `40 s`, `12 min`, `3.4 h`, `2.1 days`."""
+    """Format a duration: `40 s`, `12 min`, `3.4 h`, `2.1 days`."""
     for limit, unit, size in ((120, "s", 1.0), (7200, "min", 60.0), (172_800, "h", 3600.0)):
         if seconds < limit:
             value = seconds / size

@@ -1,4 +1,4 @@
-"""What the rows of one table of a plan share."""
+"""The task, dataset and learner that the rows of one table of a plan share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rlcondense.tasks.base import Task
 
 @dataclass(frozen=True)
 class Group:
-    """What the rows of one table share."""
+    """The task, dataset and learner that the rows of one table share."""
 
     task: Task
     dataset: str
@@ -41,7 +41,7 @@ class Group:
         return range(self.product.learner_seeds)
 
     def cells(self, method: Method[Any], budget: Budget, seeds: Iterable[int]) -> list[Cell]:
-        """The cells of condensation seeds, which have all else in common."""
+        """Return the cells of some condensation seeds; they agree in everything else."""
         first = method_cell(
             self.task.id, self.dataset, method, budget, self.learner, 0, self.seeds, self.protocol
         )
@@ -49,7 +49,7 @@ class Group:
 
 
 def has_expert(group: Group) -> bool:
-    """Whether there is an expert: of the dataset, or of a task that has none."""
+    """Return whether the dataset has an expert or, without a dataset, the task has one."""
     if not group.dataset:
         return group.task.id in shipped_experts()
     try:
@@ -59,7 +59,7 @@ def has_expert(group: Group) -> bool:
 
 
 def is_unlabelled(dataset: str) -> bool:
-    """Whether it is known that a dataset has no action_probs; those that are shipped have them."""
+    """Return whether a dataset is known to lack action_probs; the shipped ones have them."""
     entry = catalogue.entries("datasets").get(dataset)
     shipped = entry is not None and "sha256" in entry.facts
     return not shipped and lacks_action_probs(dataset)

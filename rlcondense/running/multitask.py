@@ -35,7 +35,7 @@ ALL = "all"
 
 
 def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:
-    """One set of padded ones."""
+    """Merge padded sets into one."""
     return CondensedDataset(
         observations=np.concatenate([part.observations for part in parts]),
         actions=np.concatenate([part.actions for part in parts]),
@@ -46,15 +46,15 @@ def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:
 
 @dataclass(frozen=True)
 class MultitaskResult:
-    """What students returned.
+    """The returns of students trained on all tasks together and on each alone.
 
     Attributes:
         tasks: their ids.
-        sizes: rows of what was learned from, by name: a task's id, or `ALL`.
-        returns: `(S, episodes)` on held-out levels, by what was learned from and then by task;
+        sizes: number of rows of each training set, by its name: a task's id, or `ALL`.
+        returns: `(S, episodes)` on held-out levels, by training set and then by task;
             `random-policy` learned from nothing.
         normalised: mean score `(S,)` over tasks, 0 being the uniform random policy and 1 the top of
-            the task's score range, by what was learned from.
+            the task's score range, by training set.
     """
 
     tasks: tuple[str, ...]
@@ -64,7 +64,7 @@ class MultitaskResult:
 
     @property
     def gains(self) -> dict[str, Interval]:
-        """The score of those that learned from all over those that learned from one task alone.
+        """The score of students trained on all tasks less that of students trained on one task.
 
         Intervals are Student's t over students, paired.
         """
@@ -96,7 +96,7 @@ class MultitaskResult:
         return "\n".join([table, "", *notes, *gains])
 
     def to_json(self) -> dict[str, Any]:
-        """As `multitask --json` prints it."""
+        """Return the JSON that `multitask --json` prints."""
         return {
             "tasks": list(self.tasks),
             "sizes": dict(self.sizes),
@@ -145,9 +145,9 @@ def multitask(
         device: `auto`, `cpu` or `cuda`.
         settings: of the method.
         learner_settings: of `bc`, over those that the method has its students trained with.
-        results: folder of what is condensed.
-        refresh: condense again what is there already.
-        progress: told how far it is.
+        results: folder of the condensed sets.
+        refresh: condense again even if the set exists.
+        progress: called with the progress.
 
     Raises:
         BadConfig: the tasks share no policy, or the method's students start as one network.
@@ -208,7 +208,7 @@ def multitask(
     for task in made:
         play(FLOOR, random_policies(task.action_space, bench.seeds), task)
     for name, data in sets.items():
-        any_task = padded[made[0].id]  # for a learner they are all the same
+        any_task = padded[made[0].id]  # for a learner all padded tasks are the same
         students = learner.fit(
             data, task=any_task, seeds=bench.seeds, device=bench.device, progress=progress
         )
@@ -227,7 +227,7 @@ def _score(
     returns: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
     task: Task,
 ) -> npt.NDArray[np.float64]:
-    """Mean score `(S,)` of returns `(S, episodes)`."""
+    """Compute the mean score `(S,)` of returns `(S, episodes)`."""
     assert task.score_range is not None
     low, high = float(returns[FLOOR][task.id].mean()), task.score_range[1]
     return np.asarray((rows.mean(1) - low) / (high - low))

@@ -1,4 +1,4 @@
-"""The record of a cell: computed or read back, done or with the reason why not."""
+"""The outcome of a cell: its record, computed or read back, done or with the reason why not."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ MOST_FRAMES = 20  # of a failed cell's traceback
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a cell.
+    """The outcome of a cell.
 
     Attributes:
         record: of the cell.
         is_reused: whether it was read back instead of computed.
-        differences: what made it that is not the same here, a sentence each, if it was read back.
+        differences: a sentence for each part of its making that differs here, if it was read back.
     """
 
     record: Record
@@ -92,9 +92,9 @@ def compute_or_read(
 
 
 def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: bool) -> Record | None:
-    """The record that makes a cell needless: it is done, or came to an end since it was planned.
+    """Return the record of a cell that is done, or that ended since it was planned, else None.
 
-    Whoever asks holds the cell's lock.
+    The caller holds the cell's lock.
     """
     since = seen is not None and store.stamp(cell.id) not in (seen, ())
     record = store.read_record(cell.id) if since or not refresh else None
@@ -102,7 +102,7 @@ def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: boo
 
 
 def frame_of(cell: Cell, device: str, threads: int) -> Record:
-    """What every record says, whatever came of its cell."""
+    """Return the fields that every record has, whatever its status."""
     return {
         "plugins": _plugins(cell),
         "schema_version": SCHEMA_VERSION,
@@ -113,10 +113,10 @@ def frame_of(cell: Cell, device: str, threads: int) -> Record:
 
 
 def write_failure(cell: Cell, reason: str, store: Results, device: str, threads: int) -> Record:
-    """Write that a cell has failed, for whoever saw its process end.
+    """Write that a cell has failed, for a driver that saw its process end.
 
     Returns:
-        The record that there is then: if it had been done before its process ended, that one.
+        The stored record: if the cell was done before its process ended, that one.
     """
     with store.lock(cell.id):
         record = store.read_record(cell.id)
@@ -131,7 +131,7 @@ def write_undone(cell: Cell, said: Record, store: Results, device: str, threads:
 
 
 def failure_of(error: BaseException) -> Record:
-    """What the record of a cell says that an error ended."""
+    """Return the fields of the record of a cell that an error ended."""
     absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
     said = str(error) if isinstance(error, RLCondenseError) else f"{type(error).__name__}: {error}"
     lines = traceback.format_exception(error, limit=-MOST_FRAMES)
@@ -143,14 +143,14 @@ def failure_of(error: BaseException) -> Record:
 
 
 def _plugins(cell: Cell) -> list[dict[str, str]]:
-    """The installed plugins that a cell used: target, distribution and version."""
+    """Return the installed plugins that a cell used: target, distribution and version."""
     names = {"tasks": cell.task, "methods": cell.method["id"], "datasets": cell.dataset}
     if cell.learner is not None:
         names["learners"] = cell.learner["id"]
     found = [catalogue.entries(group).get(name) for group, name in names.items()]
     return [
         {
-            # Of an included file the name: where it lay is nobody's business.
+            # Only the name of an included file: its folder is private.
             "target": entry.entry_point.rpartition("/")[2],
             "distribution": entry.distribution[0] if entry.distribution else "",
             "version": entry.distribution[1] if entry.distribution else "",
@@ -163,7 +163,7 @@ def _plugins(cell: Cell) -> list[dict[str, str]]:
 def making_of(
     bench: Bench, expert: Expert | None, *parts: Method[Any] | Learner[Any]
 ) -> dict[str, Any]:
-    """What made a result, beside its cell: if this differs, so may the numbers."""
+    """Return the data, code and versions behind a result: if they differ, so may its numbers."""
     groups = {Method: "methods", Learner: "learners"}
     found = [catalogue.entries("tasks").get(bench.task.id)]
     for part in parts:

@@ -1,4 +1,4 @@
-"""Tasks padded to one shape, so that one policy plays several of them."""
+"""Tasks padded to one shape, so that one policy can play several of them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rlcondense.types import Array
 class PaddedTask(Task):
     """A task whose observations and actions are as long as the longest of some tasks'.
 
-    Of discrete actions those that the task has not are its last one; of continuous ones it
-    takes the first.
+    A discrete action that the task lacks counts as its last one; of continuous actions it takes
+    the first components.
 
     Args:
-        task: what is played.
-        among: the tasks.
+        task: the task to play.
+        among: all tasks that the policy plays.
 
     Raises:
         BadConfig: their actions are of different kinds, or their observations no vectors.
@@ -60,24 +60,24 @@ class PaddedTask(Task):
         return _PaddedEnv(env, self)
 
     def padded(self, data: CondensedDataset) -> CondensedDataset:
-        """A set of the task as the policies of all the tasks see it."""
+        """Pad a condensed set of the task to the shape that all the tasks share."""
         actions = data.actions
         if isinstance(self._action_space, Box):
             actions = _lengthened(actions.reshape(len(data), -1), self._action_space.shape[0])
         return CondensedDataset(
             observations=self.shown(data.observations),
             actions=actions,
-            weights=data.weights / data.weights.sum(),  # every task's count the same
+            weights=data.weights / data.weights.sum(),  # every task has the same total weight
             label_kind=data.label_kind,
         )
 
     def shown(self, observations: Array) -> npt.NDArray[np.float32]:
-        """Observations `(B, ...)` as they are padded."""
+        """Pad observations `(B, ...)` to `(B, length)`."""
         assert self._observation_space.shape is not None
         return _lengthened(observations, self._observation_space.shape[0])
 
     def taken(self, actions: Array) -> Array:
-        """What the task does for actions of all tasks."""
+        """Convert actions of the padded space to the task's own."""
         own = self._task.action_space
         if isinstance(own, Box):
             cut = actions[:, : math.prod(own.shape)].reshape(len(actions), *own.shape)
@@ -124,6 +124,6 @@ def _widest(spaces: Sequence[Space[Any]]) -> Space[Any]:
 
 
 def _lengthened(rows: Array, length: int) -> npt.NDArray[np.float32]:
-    """`(B, ...)` as `(B, length)` with zeros at the end."""
+    """Flatten rows `(B, ...)` and fill them up with zeros to `(B, length)`."""
     flat = rows.reshape(len(rows), -1)
     return np.pad(flat, ((0, 0), (0, length - flat.shape[1]))).astype(np.float32)

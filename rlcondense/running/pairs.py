@@ -1,4 +1,4 @@
-"""A method and the learner that is trained on what it makes."""
+"""Pairs of a method and the learner that is trained on its condensed sets."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def make_pair(
     settings: Mapping[str, Any] | None,
     learner_settings: Mapping[str, Any] | None,
 ) -> tuple[Method[Any], Learner[Any]]:
-    """A method, and the learner that is trained on what it makes.
+    """Make a method and the learner that is trained on its condensed sets.
 
     The learner has the settings of the method's paper, unless the method follows the learner.
 
     Args:
         method: id.
         learner: id.
-        task: what both are for.
+        task: the task of both.
         settings: of the method.
         learner_settings: of the learner, over those of the paper.
     """
@@ -51,11 +51,11 @@ def make_pair(
 
 
 def settings_of_paper(method: Method[Any], task: Task, learner: str) -> dict[str, Any]:
-    """The settings of `bc` that a method's paper trains its students with; none of other learners.
+    """Return the settings of `bc` in a method's paper; other learners have none.
 
     Args:
         method: made for the task.
-        task: what both are for.
+        task: the task of both.
         learner: id.
     """
     if catalogue.find("learners", learner).id != "bc":
@@ -65,11 +65,11 @@ def settings_of_paper(method: Method[Any], task: Task, learner: str) -> dict[str
 
 
 def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
-    """What the method that made a condensed dataset has its students trained with."""
+    """Return the learner settings of the method that made a condensed dataset."""
     report = load_condensed(folder).report if (folder / ARRAYS).is_file() else None
     if report is None:
         return {}
     try:
         return settings_of_paper(make_method(report.method, **report.config), task, learner)
-    except (BadConfig, UnknownName):  # somebody else's, or of another version
+    except (BadConfig, UnknownName):  # an unknown method, or one of another version
         return {}

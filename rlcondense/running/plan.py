@@ -1,4 +1,4 @@
-"""Which cells a suite has: every combination, each once, with the reference rows beside."""
+"""The plan of a suite: the cells of every combination, each once, and their reference rows."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ _ABSENT = (MissingExtra, PluginLoadError, UnknownName)
 
 
 def plan_suite(suite: Suite, look: Look) -> list[Planned]:
-    """Every cell of a suite, each once, in the order in which it is computed.
+    """Plan every cell of a suite, each once, in the order of computation.
 
     Args:
         suite: what to combine.
-        look: what there is of cells already: a percentage's random subset has the size that the
-            percentage turned out to be.
+        look: returns the stored states of cells by id: the random subset beside a percentage has
+            the size that the percentage came to.
 
     Raises:
-        RLCondenseError: the suite asks for something that cannot be, such as an unknown setting.
+        RLCondenseError: the suite asks for something impossible, such as an unknown setting.
     """
     return _Planner(suite, look).plan()
 
@@ -63,7 +63,7 @@ class _Planner:
         self.planned: dict[str, Planned] = {}
         self.excludes = [_resolved(exclude) for exclude in suite.excludes]
         self.used_excludes: set[int] = set()
-        self.left_out: dict[str, str] = {}  # tasks that none of a product's datasets is of
+        self.left_out: dict[str, str] = {}  # tasks without any of a product's datasets
         self._made: dict[Any, Any] = {}
         self.method_keys = _differing(c for p in suite.products for c in p.methods)
         self.learner_keys = _differing(c for p in suite.products for c in p.learners)
@@ -94,7 +94,7 @@ class _Planner:
         return list(self.planned.values())
 
     def _names_absent(self, exclude: Mapping[str, Any]) -> bool:
-        """Whether an exclude speaks of something that the suite names and that is not here."""
+        """Return whether an exclude names a part of the suite that is not installed."""
         words = {word for planned in self.planned.values() if planned.absent
                  for word in planned.text.split()}  # fmt: skip
         return any(str(value) in words for value in exclude.values())
@@ -128,7 +128,7 @@ class _Planner:
             raise BadConfig(f"dataset {unmatched[0]!r} is of none of the tasks {product.tasks}")
 
     def _datasets(self, product: Product, task: Task, matched: set[str]) -> Iterator[str]:
-        """The ids of the datasets of a task."""
+        """Yield the ids of the datasets of a task."""
         if not product.datasets:
             try:
                 yield default_dataset(task)
@@ -138,7 +138,7 @@ class _Planner:
                     self._add(Planned(task.id, absent=absent))
                 else:
                     yield ""
-        others: dict[str, str] = {}  # that datasets are of
+        others: dict[str, str] = {}  # the tasks of datasets that belong to another task
         for name in product.datasets:
             own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
             try:
@@ -160,7 +160,7 @@ class _Planner:
             self.left_out[task.id] = f"none of the suite's datasets is of it: {said}"
 
     def _takes_data(self, product: Product, task: Task) -> bool:
-        """Whether a method of a product condenses a dataset, instead of making one."""
+        """Return whether a method of a product condenses a dataset, instead of making one."""
         for choice in product.methods:
             try:
                 if catalogue.find("methods", choice.id).load().takes_data:
@@ -232,7 +232,7 @@ class _Planner:
     def _add_references(
         self, group: Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
     ) -> None:
-        """Random rows of the same sizes and labels, and all the data, for what learns at all."""
+        """Plan random subsets of the same sizes and labels, and the full dataset."""
         for method, cell in cells if group.dataset else []:
             size, labels = self._kept(cell, method, group, found[cell.id])
             for name in methods_beside(method.id, group.learner):
@@ -248,7 +248,7 @@ class _Planner:
     def _kept(
         self, cell: Cell, method: Method[Any], group: Group, found: Found
     ) -> tuple[int | None, str]:
-        """What the reference rows of a cell have; hard labels where the dataset has no others."""
+        """Return the size and labels of a cell's reference rows; hard without action_probs."""
         size, labels = _kept(cell, method, group, found)
         if labels == "soft" and self._once(
             "unlabelled", group.dataset, lambda: is_unlabelled(group.dataset)
@@ -270,12 +270,12 @@ class _Planner:
         random = self._method(Choice("random", {"labels": labels}), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
         budget = of.budget or {}
-        own = "size" in budget  # or else it belongs where the percentage is worked out
+        own = "size" in budget  # else it goes into the shard that computes the percentage
         key = cell.condensation_id if own else of.condensation_id
         self._add(Planned(self._text(group, cell, Choice("random")), cell, shard_key=key))
 
     def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
-        """A cell in words, with what sets it apart from the others of the suite."""
+        """Describe a cell in words, with the settings that distinguish it within the suite."""
         settings = self._told(self.method_keys, choice)
         if cell.method["config"].get("labels") == "soft" and "labels" not in settings:
             settings = f"{settings} (soft labels)"
@@ -297,7 +297,7 @@ class _Planner:
     def _method(
         self, choice: Choice, task: Task, learner: Learner[Any] | None = None
     ) -> Method[Any]:
-        """A method for a task; where it follows the learner, for that one."""
+        """Return a method for a task and, if it follows the learner, for that learner."""
         followed = learner if follows_learner(choice.config) else None
         of = repr(named_json(followed)) if followed is not None else ""
         key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), of)
@@ -312,7 +312,7 @@ class _Planner:
     def _learners(
         self, choice: Choice, product: Product, task: Task
     ) -> list[tuple[Learner[Any], tuple[Choice, ...]]]:
-        """The learners that a choice stands for, each with the methods that it is for.
+        """Return the learners that a choice stands for, each with its methods.
 
         A learner without settings of its own has those of a method's paper, as in `run`.
         """
@@ -323,7 +323,7 @@ class _Planner:
         for method in product.methods:
             of_paper: Mapping[str, Any] = {}
             if not follows_learner(method.config):
-                with contextlib.suppress(*_ABSENT):  # said where its cells are planned
+                with contextlib.suppress(*_ABSENT):  # reported where its cells are planned
                     of_paper = settings_of_paper(self._method(method, task), task, choice.id)
             key = canonical_json(plain(of_paper))
             settings[key] = of_paper
@@ -340,14 +340,14 @@ class _Planner:
         return made
 
     def _once(self, *key_and_make: Any) -> Any:
-        """What has been made before under this key, or is now. A failure is remembered too."""
+        """Return the object stored under a key, or make and store it. Failures are stored too."""
         *key, make = key_and_make
         if tuple(key) not in self._made:
             try:
                 self._made[tuple(key)] = make()
             except RLCondenseError as error:
                 self._made[tuple(key)] = error
-            except Exception as error:  # a plugin's own
+            except Exception as error:  # an error of a plugin
                 said = f"{' '.join(map(str, key[:2]))}: {type(error).__name__}: {error}"
                 self._made[tuple(key)] = PluginLoadError(said)
         made = self._made[tuple(key)]
@@ -357,16 +357,16 @@ class _Planner:
 
 
 def _made(group: str, choice: Choice, task: Task, make: Callable[..., Any]) -> Any:
-    """What a suite names, made. Only what cannot be loaded is absent: a wrong setting is wrong."""
+    """Make a part that a suite names; a wrong setting is an error, not an absent part."""
     catalogue.find(group, choice.id).load()
     try:
         return make(choice.id, task, **choice.config)
-    except UnknownName as error:  # a network, perhaps
+    except UnknownName as error:  # such as an unknown network
         raise BadConfig(f"{choice.id!r} in the suite: {error}") from error
 
 
 def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
-    """The settings in which a suite's methods, or learners, of one id differ."""
+    """Return the settings in which a suite's methods, or learners, of one id differ."""
     configs: dict[str, list[Mapping[str, Any]]] = {}
     for choice in choices:
         configs.setdefault(choice.id, []).append(choice.config)
@@ -377,7 +377,7 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
 
 
 def _kept(cell: Cell, method: Method[Any], group: Group, found: Found) -> tuple[int | None, str]:
-    """How many rows a cell learns from and what labels: as its record says, or as it should."""
+    """Return the size and labels of a cell's set, from its record or else from its config."""
     if found.facts is not None:
         return int(found.facts["size"]), str(found.facts["labels"]).replace("continuous", "hard")
     kind = getattr(method.config, "labels", method.label_kinds[0])
@@ -388,7 +388,7 @@ def _kept(cell: Cell, method: Method[Any], group: Group, found: Found) -> tuple[
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:
-    """An exclude with ids for the names in it."""
+    """Replace the names in an exclude by ids."""
     out = dict(exclude)
     for key in ("task", "dataset", "method", "learner"):
         if key in out:

@@ -1,4 +1,4 @@
-"""A cell of a plan."""
+"""The cells of a plan, and the shards that they belong to."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Planned:
 
     Attributes:
         text: the cell in words.
-        cell: None if it cannot be told yet, or not here.
-        absent: what it needs that is not installed.
-        skip: why it will be skipped; of what is no cell, why it cannot be one.
-        after: id of the cell that must be done before this one can be told: the random subset of
-            the same size as what a percentage turns out to be.
+        cell: None if it is not known yet, or not on this machine.
+        absent: the part it needs that is not installed.
+        skip: why it will be skipped; for an entry without a cell, why it cannot have one.
+        after: id of the cell that must be done before this one is known: a random subset has the
+            size that a percentage comes to.
         shard_key: cells with the same one are in the same shard.
     """
 
@@ -35,11 +35,11 @@ class Planned:
 
     @property
     def id(self) -> str:
-        """The cell's id, or nothing."""
+        """The cell's id, empty without a cell."""
         return self.cell.id if self.cell is not None else ""
 
     def to_json(self) -> dict[str, Any]:
-        """As manifests hold it."""
+        """Return the JSON of the planned cell that manifests hold."""
         cell = self.cell.to_json() if self.cell is not None else None
         return {
             "id": self.id,
@@ -53,7 +53,7 @@ class Planned:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Planned:
-        """The planned cell of `to_json`."""
+        """Make a planned cell from the JSON of `to_json`."""
         names = ("text", "absent", "skip", "after", "shard_key")
         texts = all(isinstance(values[name], str) for name in names)
         if not (texts and (values["cell"] is None or is_cell(values["cell"]))):
@@ -63,7 +63,10 @@ class Planned:
 
 
 def in_shard(planned: Planned, shard: tuple[int, int] | None) -> bool:
-    """Whether a cell is of shard i of n, counted from 1. What condenses the same stays together."""
+    """Return whether a cell is in shard i of n, counted from 1.
+
+    Cells with the same condensation are in the same shard.
+    """
     if shard is None:
         return True
     number, of = shard

@@ -40,9 +40,9 @@ HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand
 def reference_rows(
     bench: Bench, name: str, records: Sequence[Record], seeds: Sequence[int]
 ) -> tuple[list[Outcome], list[str]]:
-    """The rows of every table: policies that look at nothing, random, full, expert.
+    """Compute the reference rows of every table: blind policies, random, full, expert.
 
-    One that cannot be computed is a record that says why: what is finished is shown all the same.
+    A row that cannot be computed has a record that says why, so that the finished rows still show.
 
     Args:
         bench: of the run.
@@ -51,7 +51,7 @@ def reference_rows(
         seeds: of random subsets.
 
     Returns:
-        The rows, and what is to be said of them.
+        The rows, and notes on them.
     """
     if records[0]["status"] == "skipped":
         return [], []
@@ -75,20 +75,20 @@ def reference_rows(
 
 
 def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:
-    """The labels of the reference rows of a record: its own, and hard ones if those cannot be."""
+    """Return the labels of a record's reference rows: its own, and hard ones without action_probs."""
     if record.get("labels") != "soft":
         return ["hard"]
     return ["soft", "hard"] if dataset.action_probs is None else ["soft"]
 
 
 def reference_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
-    """The outcome of a method that others stand beside, whatever comes of it."""
+    """Compute a reference method, and return its outcome, failures too."""
     run = partial(run_method, method=method, budget=budget, seed=seed)
     return _reference(bench, cell_of_method(bench, method, budget, seed), run)
 
 
 def reference_policy(bench: Bench, name: str) -> Outcome:
-    """The outcome of a reference policy, whatever comes of it."""
+    """Compute a reference policy, and return its outcome, failures too."""
     return _reference(
         bench, cell_of_policy(bench, {"id": name, "config": {}}), partial(run_policy, name=name)
     )
@@ -97,13 +97,13 @@ def reference_policy(bench: Bench, name: str) -> Outcome:
 def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Outcome:
     try:
         return run(replace(bench, record_failures=True, is_reference=True))
-    except RLCondenseError as error:  # its record can be neither read nor written
+    except RLCondenseError as error:  # its record cannot be read or written
         frame = frame_of(cell, bench.device, bench.threads)
         empty: Record = {"key": {}, "timings": {}, "memory": {}}
         return Outcome({**frame, **empty, **failure_of(error)})
 
 
 def reference_names(bench: Bench) -> list[str]:
-    """The reference policies that there are for a bench."""
+    """Return the names of the reference policies that a bench has."""
     given = {"dataset": bench.dataset, "expert": bench.expert}
     return policies_beside(bench.learner, [name for name, it in given.items() if it is not None])

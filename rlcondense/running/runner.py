@@ -1,4 +1,4 @@
-"""One method run beside its reference rows: what `rlcondense run`, `condense` and `evaluate` do."""
+"""One method beside its reference rows: `rlcondense run`, `condense` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ from rlcondense.types import Record
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run gives.
+    """The records of a run and of its reference rows.
 
     Attributes:
         records: one for each condensation seed.
-        references: the rows they stand beside.
+        references: the records of the reference rows.
         reused: how many records were read back instead of computed.
         warnings: what differs between a record read back and this environment.
         store: where the records lie.
-        notes: what else is to be said below the table.
+        notes: further lines below the table.
     """
 
     records: list[Record]
@@ -85,11 +85,11 @@ class RunResult:
         return self.records[0]
 
     def __str__(self) -> str:
-        """The table of the rows, as `run` prints it."""
+        """Return the table that `run` prints."""
         return "\n".join([run_table(self.records, self.references), *self.notes])
 
     def to_json(self) -> dict[str, Any]:
-        """As `run --json` prints it."""
+        """Return the JSON that `run --json` prints."""
         out: dict[str, Any] = {"record": self.record, "references": self.references}
         return out if len(self.records) == 1 else {**out, "records": self.records}
 
@@ -118,26 +118,26 @@ def run(
     keep_policies: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
-    """Condense, train and evaluate, with the reference rows, or read all that back.
+    """Condense, train and evaluate, with the reference rows, or read the records back.
 
-    A method that takes no data needs no dataset; where there is none for its task, the reference
-    rows that need one are missing.
+    A method that takes no data needs no dataset; if its task has none, the reference rows that
+    need one are missing.
 
     Args:
         method: id of the method.
         task: id or alias of the task.
         dataset: id of the dataset; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
-        heldout_data: take data of held-out levels too, which is said in every table.
+        heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner.
         size: budget in transitions; by default the method's own.
         percent: budget as a percentage instead.
         unit: what `percent` counts, `transitions` or `episodes`.
         seed: condensation seed, the first of them.
-        condensations: how many condensation seeds, of random subsets too; a method that draws
-            nothing is condensed once. By default `SETS`, which a verdict on a method that draws
-            needs, if by what the first one took the others take `SPARE_SECONDS` at most; else, and
-            where there is nothing to judge, one.
+        condensations: how many condensation seeds, of random subsets too; a deterministic method
+            is condensed once. By default `SETS`, which a verdict on a stochastic method needs, if
+            the others take at most `SPARE_SECONDS` by the timings of the first; else, and if there
+            is nothing to judge, one.
         seeds: how many learner seeds, from 0.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
@@ -145,10 +145,10 @@ def run(
         learner_settings: of the learner; over those that the method's paper trains with, unless
             the method follows the learner (`student=learner`).
         results: folder of the records.
-        refresh: compute again what is there already.
+        refresh: compute again even if the record exists.
         references: run the reference rows too.
         keep_policies: write the policies that are trained to `<results>/policies/<cell id>`.
-        progress: told how far it is.
+        progress: called with the progress.
 
     Example:
         >>> result = run("random", "starpilot", size=15)
@@ -178,7 +178,7 @@ def run(
     if condensations is None:
         condensations, notes = _sets(bench, made, budget, first.record) if references else (1, [])
     chosen = range(seed, seed + condensations)
-    others = replace(bench, record_failures=True)  # the first is shown, whatever comes of them
+    others = replace(bench, record_failures=True)  # the first row is shown even if these fail
     outcomes = [first]
     outcomes += [run_method(others, made, budget, s) for s in chosen[1:] if made.stochastic]
     rows: list[Outcome] = []
@@ -193,12 +193,12 @@ def run(
 def _sets(
     bench: Bench, method: Method[Any], budget: Budget, first: Record
 ) -> tuple[int, list[str]]:
-    """How many condensation seeds there is time for, and what is to be said if that is one.
+    """Return how many condensation seeds there is time for, and a note if that is one.
 
     Args:
         bench: of the run.
-        method: what is run.
-        budget: its own.
+        method: the method of the run.
+        budget: the method's budget.
         first: the record of the first seed, by whose timings the others are estimated.
     """
     judged = len(bench.seeds) >= LEAST_STUDENTS and method.id not in WHOLE
@@ -237,7 +237,7 @@ def condense_to(
     settings: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> CondensedDataset:
-    """Condense and write the dataset and its report to a folder; arguments as for `run`."""
+    """Condense, and write the dataset and its report to a folder; arguments as for `run`."""
     check_seeds(seed, 1, 1)
     output_folder(out)
     facts = facts_of(catalogue.find("methods", method))
@@ -287,22 +287,22 @@ def evaluate_artifact(
     refresh: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
-    """Evaluate somebody's condensed dataset, policies, or one of the reference policies.
+    """Evaluate a condensed dataset, policies, or one of the reference policies.
 
     Args:
         what: a folder, or one of `references.POLICIES`.
         task: id or alias of the task.
-        dataset: what the reference rows are made from; by default the task's expert dataset.
+        dataset: source of the reference rows; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
-        heldout_data: take data of held-out levels too, which is said in every table.
+        heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner, for a condensed dataset.
         seeds: how many learner seeds.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
         learner_settings: of the learner.
         results: folder of the records.
-        refresh: compute again what is there already.
-        progress: told how far it is.
+        refresh: compute again even if the record exists.
+        progress: called with the progress.
 
     Raises:
         UnknownName: `what` is neither a folder nor a reference policy.

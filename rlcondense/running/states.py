@@ -1,4 +1,4 @@
-"""Where every cell of a suite stands, and how long what is left takes."""
+"""The states of a suite's cells, and an estimate of the time that the remaining ones take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlcondense.running.suite import Suite
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
 
-TO_SKIP = "to be skipped"  # missing, and known to come to nothing
+TO_SKIP = "to be skipped"  # missing, and known to have no result
 
 OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
 
@@ -30,16 +30,16 @@ MOST_MANIFEST_BYTES = 2**30
 
 @dataclass(frozen=True)
 class State:
-    """Where a planned cell stands.
+    """The state of a planned cell.
 
     Attributes:
         planned: the cell.
         status: one of `STATES`.
-        reason: why it failed, was skipped or cannot be computed, or who is at it.
-        since: when it was begun, in seconds since 1970, if it is running.
+        reason: why it failed, was skipped or cannot be computed, or who computes it.
+        since: when it was started, in seconds since 1970, if it is running.
         facts: of its record, if it is done.
         unread: whether it has a record that is damaged, or that another version wrote.
-        stamp: of its record; see `Found`.
+        stamp: of its record; see `StoredState`.
     """
 
     planned: Planned
@@ -51,7 +51,7 @@ class State:
     stamp: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As `status --json` prints it."""
+        """Return the JSON that `status --json` prints."""
         out = {"id": self.planned.id, "cell": self.planned.text, "status": self.status}
         if self.reason:
             out["reason"] = self.reason
@@ -59,7 +59,7 @@ class State:
 
 
 def states_of(plan: Sequence[Planned], store: Store) -> list[State]:
-    """Where every cell of a plan stands."""
+    """Return the state of every cell of a plan."""
     found = store.look([planned.id for planned in plan if planned.cell is not None])
     running = store.running()
     return [_state(planned, found, running) for planned in plan]
@@ -89,14 +89,14 @@ def dry_run(
     shard: tuple[int, int] | None = None,
     refresh: bool = False,
 ) -> list[State]:
-    """Where the cells stand that a sweep would concern itself with. Nothing is written.
+    """Return the states of the cells that a sweep would compute. Nothing is written.
 
     Args:
         suite: from `load_suite`.
-        store: where their records would lie.
-        only: as for `sweep`; by default all cells are told of.
+        store: the store of their records.
+        only: as for `sweep`; by default all cells are returned.
         shard: as for `sweep`.
-        refresh: as for `sweep`: what is done counts as missing.
+        refresh: as for `sweep`: done cells count as missing.
     """
     statuses = statuses_of(only, shard, refresh=refresh)
     states = states_of(plan_suite(suite, store.look), store)
@@ -107,12 +107,12 @@ def dry_run(
 
 
 def manifest_path(store: Store, suite: Suite) -> Path:
-    """Where the plan of a suite lies in a store."""
+    """Return the path of a suite's plan in a store."""
     return store.sweep_path(suite.name)
 
 
 def write_manifest(store: Store, suite: Suite, plan: Sequence[Planned]) -> None:
-    """Write down every planned cell."""
+    """Write the plan of a suite into a store."""
     manifest = {
         "suite": suite.name,
         "suite_sha256": suite.sha256,
@@ -123,7 +123,7 @@ def write_manifest(store: Store, suite: Suite, plan: Sequence[Planned]) -> None:
 
 
 def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
-    """The plan that a sweep has written down, and whether the suite has changed since.
+    """Read the plan that a sweep has written, and whether the suite has changed since.
 
     Raises:
         BadConfig: there is none.
@@ -142,7 +142,7 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
 
 
 def time_left(states: Sequence[State], store: Store, device: str, threads: int) -> Estimate:
-    """What is left of a plan, cells one after the other, by what finished ones took."""
+    """Estimate the remaining time of a plan, cell after cell, from the timings of finished ones."""
     rates = Rates((s.facts for s in states if s.facts is not None), device, threads)
     return _left(rates, states, store)
 
@@ -152,7 +152,7 @@ def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
     by_id = {state.planned.id: state.planned for state in everything}
     cells = []
     for state in everything:
-        # What is not known yet takes about what the cell does that it waits for.
+        # An unknown cell takes about as long as the cell that it waits for.
         planned = state.planned if state.planned.cell else by_id.get(state.planned.after)
         waits = state.status in ("missing", "running", "failed")
         if waits and planned is not None and planned.cell is not None and not planned.skip:
@@ -164,14 +164,14 @@ def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What has become of a sweep.
+    """The states of a sweep's cells at its end.
 
     Attributes:
-        suite: which one.
-        states: where every cell stands now.
+        suite: the suite of the sweep.
+        states: the state of every cell now.
         computed: how many cells were computed by this sweep.
         failed: how many of those failed, or could not be written.
-        store: where the records lie.
+        store: the store of the records.
         stopped: whether it ended early because of failures.
         shard: which part of the suite was its own.
     """
@@ -186,18 +186,18 @@ class SweepResult:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing of this sweep has failed, now or before."""
+        """True if no cell of this sweep has failed, now or before."""
         own = [state for state in self.states if in_shard(state.planned, self.shard)]
         return not self.failed and not any(state.status == "failed" for state in own)
 
     def counts(self) -> dict[str, int]:
-        """How many cells stand where."""
+        """Count the cells by status."""
         return counts_of(self.states)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What tables show of each cell that has come to an end.
+        """Return the rows for tables: one for each cell that has ended.
 
-        These are records without what tables do not show: of the returns, each student's mean.
+        They are records reduced to the fields of tables: the returns are each student's mean.
         """
         return [row for state in self.states if (row := _row_of(state)) is not None]
 
@@ -220,7 +220,7 @@ def _row_of(state: State) -> dict[str, Any] | None:
 
 
 def counts_of(states: Iterable[State]) -> dict[str, int]:
-    """How many cells stand where, without those statuses that none has."""
+    """Count the cells by status, without statuses that no cell has."""
     counts = Counter(
         TO_SKIP if state.status == "missing" and state.planned.skip else state.status
         for state in states
@@ -240,7 +240,7 @@ def statuses_of(
     *,
     refresh: bool = False,
 ) -> Collection[str]:
-    """The statuses that `only` stands for, if all arguments are right."""
+    """Return the statuses that `only` stands for, and check all arguments."""
     if refresh and only is not None:
         raise BadConfig("refresh computes everything anew: leave out only")
     for name in only or ():

@@ -1,4 +1,4 @@
-"""Suites: which tasks, datasets, methods, sizes, learners and seeds are to be combined."""
+"""Suites: the tasks, datasets, methods, sizes, learners and seeds to combine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlcondense.files import Refused, read_bounded, slug
 from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
 
 MOST_SUITE_BYTES = 2**20
-_OF_ALL = ("id", "config")  # what learners are chosen by, too
+_OF_ALL = ("id", "config")  # the keys that learners take too
 EXCLUDABLE = ("task", "dataset", "method", "learner", "size")
 
 
@@ -42,16 +42,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Product:
-    """Every combination of what it lists.
+    """A product of lists: its cells are all combinations.
 
     Attributes:
         tasks: ids or aliases.
         datasets: ids; or the last part of one, such as `mixed-v0`, for each task's own. Without
             any, each task's expert dataset.
-        methods: with what they are set to.
+        methods: with their settings.
         sizes: budgets in transitions, of methods that take one; by default each method's own.
-        learners: with what they are set to.
-        condensation_seeds: how many, from 0, of methods that draw something at random.
+        learners: with their settings.
+        condensation_seeds: how many, from 0, of stochastic methods.
         learner_seeds: how many, from 0.
         episodes: of each policy on each split.
     """
@@ -74,7 +74,7 @@ class Suite:
         name: of the file, without its ending.
         summary: one sentence.
         products: whose cells are the suite's.
-        excludes: cells left out: those that agree with all that one of them says.
+        excludes: cells left out: those that match every key of one exclude.
         references: whether the reference rows are planned beside them.
         sha256: of the file.
     """
@@ -88,21 +88,21 @@ class Suite:
 
 
 def suites_folder() -> Path:
-    """Where the shipped suites lie."""
+    """Return the folder of the shipped suites."""
     return data_root() / "registry" / "suites"
 
 
 def shipped_suites() -> list[str]:
-    """Their names."""
+    """Return the names of the shipped suites, sorted."""
     return sorted(path.stem for path in suites_folder().glob("*.toml"))
 
 
 def load_suite(name: str) -> Suite:
-    """A shipped suite by its name, or one of yours by its file, which ends in .toml.
+    """Load a shipped suite by its name, or another one by its file, which ends in .toml.
 
     Raises:
-        UnknownName: there is none of that name.
-        BadConfig: the file cannot be read, or says something that no suite does.
+        UnknownName: there is no shipped suite of that name.
+        BadConfig: the file cannot be read, or does not describe a suite.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -113,7 +113,7 @@ def load_suite(name: str) -> Suite:
     else:
         advice = "a suite of your own is named by its file, NAME.toml"
         raise UnknownName("suite", name, shipped_suites(), advice)
-    slug(path.stem)  # what a sweep of it is written down by
+    slug(path.stem)  # checked here, because manifests are named after it
     try:
         content = read_bounded(path, MOST_SUITE_BYTES, follow=True)
         values = tomllib.loads(content.decode())
@@ -127,10 +127,10 @@ def load_suite(name: str) -> Suite:
 
 
 def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
-    """A suite from what its file says.
+    """Make a suite from the values of its file.
 
-    The top level is a product. Each of `cells` is another one, which takes from the top level what
-    it does not say itself.
+    The top level is a product. Each of `cells` is another one, which takes the keys that it lacks
+    from the top level.
 
     Args:
         name: of the suite.
@@ -197,7 +197,7 @@ def _product(values: Mapping[str, Any], where: str) -> Product:
 
 
 def _most_cells(product: Product) -> int:
-    """How many cells of methods a product has at most: excludes and missing parts aside."""
+    """Count the method cells of a product, before excludes and missing parts are left out."""
     budgets = sum(
         1 if choice.percent is not None else len(choice.sizes or product.sizes or (1,))
         for choice in product.methods

@@ -1,4 +1,4 @@
-"""Sweeps: every cell of a suite computed once, whatever happens on the way."""
+"""Sweeps: every cell of a suite computed once, whatever failures occur."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from rlcondense.running.states import (
 from rlcondense.running.suite import Suite
 from rlcondense.running.watcher import Silent, Watcher
 
-LOOK_AGAIN = 2.0  # seconds until a cell that somebody else is at is looked for again
+LOOK_AGAIN = 2.0  # seconds until a cell that another process computes is tried again
 
-MOST_LOSSES = 2  # of a cell's worker, until the cell counts as failed
+MOST_LOSSES = 2  # lost workers of a cell, until the cell counts as failed
 
 
 @dataclass
 class _Sweep:
-    """A sweep on its way."""
+    """The state of a running sweep."""
 
     suite: Suite
     store: Store
@@ -62,14 +62,14 @@ class _Sweep:
     condensed: set[str] = field(default_factory=set)
     parents: set[str] = field(default_factory=set)
     estimate: Estimate | None = None
-    estimate_at: float = 0.0  # when to make it anew
+    estimate_at: float = 0.0  # when to compute it again
     replan: bool = False
     computed: int = 0
     failed: int = 0
     stopped: bool = False
 
     def plan(self) -> list[State]:
-        """Plan, write it down, and queue what is new of it."""
+        """Make the plan, write it, and queue its new cells."""
         self.planned = plan_suite(self.suite, self.store.look)
         write_manifest(self.store, self.suite, self.planned)
         states = self.states()
@@ -83,7 +83,7 @@ class _Sweep:
         return states
 
     def states(self) -> list[State]:
-        """Where every planned cell stands now."""
+        """Return the state of every planned cell now."""
         return states_of(self.planned, self.store)
 
     def run(self, executor: Executor) -> None:
@@ -95,7 +95,7 @@ class _Sweep:
                 self._begin(planned, executor)
             if self.stopped and not self.at:
                 break
-            if not self.at:  # others have all that is left
+            if not self.at:  # other processes compute all remaining cells
                 time.sleep(min(LOOK_AGAIN, 0.2))
             for event in executor.events(1.0):
                 self._heard(event)
@@ -107,7 +107,7 @@ class _Sweep:
                     self.watcher.notice(f"cells that follow are left out: {error}")
 
     def _next(self) -> Planned | None:
-        """The next cell that nobody is at, nor at condensing what it learns from."""
+        """Take the next cell from the queue whose condensation is not running."""
         condensing = {p.cell.condensation_id for p in self.at.values() if p.cell is not None}
         now = time.monotonic()
         for planned in self.queue:
@@ -120,7 +120,7 @@ class _Sweep:
         return None
 
     def _is_condensed(self, cell: Cell) -> bool:
-        """Whether what a cell learns from is there, so that several may learn from it at once."""
+        """Return whether the set of a cell exists, so that several cells may train on it at once."""
         if cell.condensation_id in self.condensed or cell.method["id"] in WHOLE:
             return True
         made_from = self.store.condensed_path(cell.condensation_id) / "made_from.json"
@@ -140,7 +140,7 @@ class _Sweep:
         if event.kind == "notice":
             self.watcher.notice(event.text)
         planned = self.at.get(event.cell_id)
-        if planned is None:  # a worker that had nothing to do has died: another takes its place
+        if planned is None:  # an idle worker has died: another one replaces it
             return
         if event.kind == "at":
             self.watcher.at(event.worker, planned, event.text)
@@ -204,7 +204,7 @@ class _Sweep:
             self.stopped = True
 
     def _remaining(self) -> Estimate:
-        """What is left. Of very many cells, it is estimated anew only now and then."""
+        """Estimate the remaining time. With very many cells, the estimate is renewed only rarely."""
         waiting = [*self.queue, *self.at.values()]
         now = time.monotonic()
         if self.estimate is None or now >= self.estimate_at:
@@ -223,7 +223,7 @@ class _Sweep:
         return replace(self.estimate, cells=len(waiting) + len(following))
 
     def _journal(self, planned: Planned, status: str) -> None:
-        """A line on who has computed what and when, for people who wonder later."""
+        """Append a line to the log: which cell, its status, when, and by which driver."""
         line = {
             "cell": planned.id,
             "status": status,
@@ -255,7 +255,7 @@ def sweep(
     max_failures: int | None = None,
     watcher: Watcher | None = None,
 ) -> SweepResult:
-    """Compute every cell of a suite that is not there yet.
+    """Compute every cell of a suite that is not done yet.
 
     Args:
         suite: from `load_suite`.
@@ -268,17 +268,17 @@ def sweep(
         workers: how many cells at once; by default as many as there are cores, or GPUs.
         threads: of each worker.
         device: `auto`, `cpu` or `cuda`.
-        refresh: compute again what is there already.
+        refresh: compute done cells again.
         keep_policies: store the policies that are trained.
-        max_failures: begin nothing more after so many failures.
-        watcher: told how it goes.
+        max_failures: start no more cells after so many failures.
+        watcher: gets the events of the sweep.
 
     Returns:
-        Where every cell stands. A failed cell is no error here.
+        The state of every cell. A failed cell is no error here.
 
     Raises:
         RLCondenseError: the suite or an argument is wrong, or the store cannot be written to.
-        KeyboardInterrupt: all that is finished is kept.
+        KeyboardInterrupt: the finished cells stay in the store.
 
     Example:
         >>> sweep(load_suite("smoke"), workers=2).counts()
@@ -324,7 +324,7 @@ def sweep(
 
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
-    """Build the datasets that are needed, once, before several workers want them."""
+    """Build the datasets that the queue needs, once, before several workers need them."""
     from rlcondense.datasets.minari import is_local
     from rlcondense.make import load_dataset
 
@@ -333,12 +333,12 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
             watcher.notice(f"building dataset {name}")
             try:
                 load_dataset(name)
-            except Exception as error:  # its cells will say so, each in its record
+            except Exception as error:  # the records of its cells hold the reason
                 watcher.notice(f"dataset {name}: {error}")
 
 
 def _notes(states: Sequence[State], device: str, threads: int) -> list[str]:
-    """What one should know of the cells that are there already."""
+    """Return notes on missing parts and on existing cells that were made otherwise."""
     from rlcondense.catalogue import entries
     from rlcondense.runtime.provenance import versions
 

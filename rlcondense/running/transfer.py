@@ -1,4 +1,4 @@
-"""One condensed dataset, many learners: does what a method gained carry over?"""
+"""One condensed dataset, many learners: does a method's gain carry over?"""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from rlcondense.types import Record
 
 @dataclass(frozen=True)
 class TransferResult:
-    """A matrix of records.
+    """The records of every method with every learner.
 
     Attributes:
         rows: names of methods and folders, each with the records of its condensation seeds by
             learner.
         policies: records of the reference policies, which no learner trains.
-        learners: the learners as they were asked for.
+        learners: the learners as the caller named them.
         reused: how many records were read back.
         warnings: what differs between records read back and this environment.
     """
@@ -51,17 +51,17 @@ class TransferResult:
     warnings: list[str]
 
     def __str__(self) -> str:
-        """The table that `transfer` prints."""
+        """Return the table that `transfer` prints."""
         return transfer_table(self.rows, self.policies, self.learners)
 
     @property
     def records(self) -> list[Record]:
-        """All records."""
+        """Return all records."""
         cells = [row[learner] for row in self.rows.values() for learner in self.learners]
         return [*itertools.chain(*cells), *self.policies]
 
     def to_json(self) -> dict[str, Any]:
-        """As `transfer --json` prints it."""
+        """Return the JSON that `transfer --json` prints."""
         return {
             "learners": self.learners,
             "rows": self.rows,
@@ -91,21 +91,21 @@ def transfer(
     refresh: bool = False,
     progress: Progress = silent,
 ) -> TransferResult:
-    """Train every learner on what every method keeps, which is condensed once.
+    """Train every learner on the set of every method, which is condensed once.
 
     Random subsets of the same sizes, all the data and the reference policies stand beside them.
-    Settings that a method's paper trains its students with are not used: the learners are those
-    that are named, the same for every row.
+    The learner settings of a method's paper are not used: the learners are the named ones, the
+    same for every row.
 
     Args:
         methods: each an id, or `id:key=value,key=value`. With `student=learner` a method condenses
-            for each learner anew.
+            for each learner separately.
         learners: likewise.
         task: id or alias of the task.
         folders: condensed datasets made before.
         dataset: id of the dataset; by default the task's expert dataset.
         download: fetch the dataset from Minari's remote if it is not on this machine.
-        heldout_data: take data of held-out levels too, which is said in every table.
+        heldout_data: take data of held-out levels too, which every table then states.
         size: budget in transitions of the methods that take one; by default each method's own.
         percent: budget as a percentage, likewise of those that take one.
         unit: what `percent` counts.
@@ -115,11 +115,11 @@ def transfer(
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
         results: folder of the records.
-        refresh: compute again what is there already.
-        progress: told how far it is.
+        refresh: compute again even if the record exists.
+        progress: called with the progress.
 
     Raises:
-        BadConfig: there is nothing to compare, or a learner is named in no such form.
+        BadConfig: there is nothing to compare, or a learner does not have that form.
 
     Example:
         >>> print(transfer(["bc-10"], ["bc", "bc:network=impala", "discrete-cql"]))
@@ -167,7 +167,7 @@ def transfer(
     def condensed(
         methods: Sequence[Method[Any]], budget: Budget
     ) -> Callable[[Bench], list[Outcome]]:
-        """The cells of a method for each bench."""
+        """Return a function that computes the cells of a method for a bench."""
 
         def cells(bench: Bench) -> list[Outcome]:
             of_bench = next(m for m, b in zip(methods, benches, strict=True) if b is bench)
@@ -229,7 +229,7 @@ def _learner(text: str, task: str) -> Learner[Any]:
 
 
 def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
-    """The id and the settings of `id:key=value,key=value`."""
+    """Split `id:key=value,key=value` into the id and the settings."""
     name, colon, settings = text.partition(":")
     pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
     given = {key: value for key, _, value in pairs} if colon else {}
@@ -239,7 +239,7 @@ def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
 
 
 def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:
-    """Size and labels of what was learned from, for random rows to match, if there are any rows."""
+    """Return the sizes and labels of the training sets, for random rows to match."""
     if bench.dataset is None:
         return {}
     return dict.fromkeys(

@@ -1,4 +1,4 @@
-"""What is told how a sweep goes."""
+"""Watchers: the receivers of a sweep's events."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from rlcondense.running.states import (
 
 
 class Watcher(Protocol):
-    """Told how a sweep goes."""
+    """The interface that receives the events of a sweep."""
 
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
-        """The sweep begins: where everything stands, and how much there is to do."""
+        """Receive the states of all cells and the number of cells to compute, at the start."""
 
     def at(self, worker: int, planned: Planned, text: str) -> None:
-        """A worker has begun a cell, or says how far it is."""
+        """Receive that a worker has started a cell, or its progress."""
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
-        """A cell has come to an end, and this is left."""
+        """Receive that a cell has ended, and the estimate of the remaining time."""
 
     def notice(self, text: str) -> None:
-        """Something that is worth a line."""
+        """Receive a line for the user."""
 
 
 class Silent:
-    """Says nothing."""
+    """A watcher that prints nothing."""
 
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def at(self, worker: int, planned: Planned, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def notice(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""

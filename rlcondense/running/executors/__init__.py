@@ -1,1 +1,1 @@
-"""Executors."""
+"""The executors: local worker processes, and Ray."""

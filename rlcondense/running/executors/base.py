@@ -1,4 +1,4 @@
-"""Where cells are computed: what an executor is told and what it tells."""
+"""The interface of executors: the settings that they take and the events that they report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlcondense.records.store import Store
 
 
 def known_parts() -> dict[str, Any]:
-    """What this process alone knows of the catalogue, for a worker's `know_parts`."""
+    """Return the catalogue entries that only this process knows, for a worker's `know_parts`."""
     return {
         "included": list(map(str, catalogue.included())),
         "registered": [entry.exported() for entry in catalogue.registered()],
@@ -20,14 +20,14 @@ def known_parts() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all workers of a sweep have in common.
+    """The settings that all workers of a sweep share.
 
     Attributes:
-        store: where the results go.
+        store: the store of the results.
         device: `auto`, `cpu` or `cuda`.
         threads: of each worker; on a CPU they change results, so that they are part of a record.
         workers: how many, None for as many as there is room for.
-        refresh: compute again what is there.
+        refresh: compute again even if the record exists.
         keep_policies: store the policies that are trained.
     """
 
@@ -41,14 +41,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a worker has said, or that has happened to it.
+    """A message of a worker, or something that has happened to it.
 
     Attributes:
         cell_id: of the cell it is at.
         kind: `at`, `done`, `busy`, `lost`, `moved` (lost with the machine it was on), `unwritten`,
-            `unable`, if a worker cannot even start, or `notice`, which is of no cell.
+            `unable`, if a worker cannot even start, or `notice`, which belongs to no cell.
         worker: which one.
-        text: what it is at, why it was lost, or who else is at the cell.
+        text: the phase of the worker, why it was lost, or who holds the lock of the cell.
         status: of the record, if `done`.
         computed: whether the record was computed, or read back.
     """
@@ -62,31 +62,31 @@ class Event:
 
 
 class Executor(Protocol):
-    """Computes cells side by side.
+    """The interface that computes cells in parallel.
 
     Attributes:
-        device: where they are computed, `cpu` or `cuda`.
+        device: the device of the computation, `cpu` or `cuda`.
     """
 
     device: str
 
     def room(self) -> bool:
-        """Whether another cell can be begun."""
+        """Return whether another cell can be started."""
 
     def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
-        """Begin a cell.
+        """Start a cell.
 
         Args:
             cell: which one.
-            refreshed: what it learns from was condensed anew already.
+            refreshed: its condensed set has been condensed again already.
             seen: the stamp of its record when it was planned.
         """
 
     def events(self, timeout: float) -> list[Event]:
-        """What has happened, after waiting for something to."""
+        """Wait for events, at most `timeout` seconds, and return them."""
 
     def size(self) -> int:
-        """How many cells can be computed side by side."""
+        """Return how many cells can be computed in parallel."""
 
     def close(self) -> None:
-        """End all workers, whatever they are at."""
+        """Stop all workers, even in the middle of a cell."""

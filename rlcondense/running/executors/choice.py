@@ -1,4 +1,4 @@
-"""The executor of a name."""
+"""The choice of an executor by its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlcondense.running.executors.ray import RayExecutor
 def executor_of(
     name: str, setting: Setting, *, address: str | None = None, gpus: float = 1.0
 ) -> Iterator[Executor]:
-    """The executor of a name, `local` or `ray`, until it is no longer needed.
+    """Open the executor of a name, `local` or `ray`, and close it at the end.
 
     Args:
         name: of the executor.

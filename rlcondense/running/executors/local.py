@@ -1,4 +1,4 @@
-"""Cells side by side in processes of this machine."""
+"""An executor that computes cells in parallel processes on this machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rlcondense.records.cell import Cell
 from rlcondense.running.executors.base import Event, Setting, known_parts
 from rlcondense.runtime.provenance import resolve_device
 
-GRACE = 10.0  # seconds for workers to put their files away
+GRACE = 10.0  # seconds that workers have to close their files
 
-# A worker has its driver's path, so that it finds what the driver found.
+# A worker gets its driver's path, so that it imports the same modules.
 WORKER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from rlcondense.running.executors.worker import main; main()"
@@ -31,7 +31,7 @@ WORKER = (
 
 @dataclass
 class _Worker:
-    """A process, and the cell it is at."""
+    """A worker process and its current cell."""
 
     number: int
     process: subprocess.Popen[bytes]
@@ -41,13 +41,13 @@ class _Worker:
     cell_id: str = ""
     heard: bytes = b""
     ready: bool = False
-    log_start: int = 0  # where what it says of this cell begins
+    log_start: int = 0  # offset of this cell's output in the log
 
 
 class LocalExecutor:
     """Worker processes on this machine, each with threads and GPU memory of its own.
 
-    They are fresh interpreters that import nothing of the caller's, so that scripts need no guard,
+    They are fresh interpreters that import nothing of the caller, so that scripts need no guard,
     and one that crashes takes only its cell with it.
 
     Args:
@@ -73,7 +73,7 @@ class LocalExecutor:
         worker = next((w for w in self._workers if not w.cell_id), None) or self._start()
         worker.cell_id, worker.log_start = cell.id, _size_of(worker.log)
         order = {"refresh": self.setting.refresh, "refreshed": refreshed, "seen": seen}
-        # If it has died, that is told when its answer is waited for.
+        # If it has died, `events` reports that while it waits for the answer.
         with contextlib.suppress(BrokenPipeError):
             _write(worker, {"cell": cell.to_json(), **order})
 
@@ -92,7 +92,7 @@ class LocalExecutor:
                 stderr=output,
                 pass_fds=pipes,
                 env=self._environment(number),
-                process_group=0,  # Ctrl-C is the driver's to deal with
+                process_group=0,  # the driver handles Ctrl-C
             )
         for pipe in pipes:
             os.close(pipe)
@@ -124,7 +124,7 @@ class LocalExecutor:
 
     def events(self, timeout: float) -> list[Event]:
         out: list[Event] = []
-        # A process that a dead worker has left behind may keep its pipe open.
+        # A child process of a dead worker may keep its pipe open.
         dead = [worker for worker in self._workers if worker.process.poll() is not None]
         ready = wait_for([worker.answers for worker in self._workers], 0 if dead else timeout)
         for worker in list(self._workers):
@@ -152,7 +152,7 @@ class LocalExecutor:
 
     def _lost(self, worker: _Worker) -> Event:
         self._workers.remove(worker)
-        _signal(worker, signal.SIGKILL)  # what it has left behind, which may hold its locks
+        _signal(worker, signal.SIGKILL)  # its child processes, which may hold its locks
         code = worker.process.wait()
         _put_away(worker)
         how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
@@ -174,7 +174,7 @@ class LocalExecutor:
 
 
 def _opened(log: Path) -> IO[bytes]:
-    """Where a worker's output goes: nowhere, if the disk is full."""
+    """Open the file for a worker's output; the null device, if the disk is full."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         return open_to_append(log)
@@ -188,7 +188,7 @@ def _write(worker: _Worker, what: dict[str, Any]) -> None:
 
 
 def _signal(worker: _Worker, number: signal.Signals) -> None:
-    """Send a signal to a worker and to whatever it has started."""
+    """Send a signal to a worker and to all processes that it has started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(worker.process.pid, number)
 
@@ -217,7 +217,7 @@ def _size_of(log: Path) -> int:
 
 
 def _last_line(worker: _Worker) -> str:
-    """What a worker wrote last of its cell, which may tell why it ended."""
+    """Return the last line that a worker wrote for its cell, which may explain why it ended."""
     try:
         said = worker.log.read_bytes()[worker.log_start :]
     except OSError:
@@ -227,14 +227,14 @@ def _last_line(worker: _Worker) -> str:
 
 
 def _cores() -> int:
-    """How many this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")

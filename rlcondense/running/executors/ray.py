@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster (pip install 'rlcondense[ray]')."""
+"""An executor that computes cells on a Ray cluster (pip install 'rlcondense[ray]')."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MOST_KEPT = 32  # condensed datasets that Ray's object store holds for later cel
 
 
 class RayExecutor:
-    """Cells as tasks of Ray, on the machines of a cluster or on this one.
+    """An executor that runs cells as Ray tasks, on the machines of a cluster or on this one.
 
     The driver alone reads and writes the store: datasets and condensed datasets reach the tasks
     through Ray's object store, and their records come back through it, so that the nodes share no
-    folder. What is begun is locked here meanwhile.
+    folder. The driver holds the locks of the cells that are running.
 
     Args:
         setting: of all workers.
@@ -82,13 +82,13 @@ class RayExecutor:
         except BadConfig:
             self.close()
             raise
-        # A lost task is begun again by whoever drives this, who also counts how often.
+        # The driver starts a lost task again, and counts how often.
         self._task = ray.remote(_on_a_node).options(
             num_cpus=setting.threads, num_gpus=self._gpus, max_retries=0
         )
 
     def _device(self) -> str:
-        """As `resolve_device`, for the cluster instead of this machine."""
+        """Resolve the device like `resolve_device`, for the cluster instead of this machine."""
         wanted = self.setting.device
         if wanted not in ("auto", "cpu", "cuda"):
             return resolve_device(wanted)
@@ -101,7 +101,7 @@ class RayExecutor:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def _fitting(self) -> int:
-        """How many tasks the nodes can take side by side."""
+        """Return how many tasks the nodes can run in parallel."""
         total = 0.0
         for node in self._nodes():
             fit = node["Resources"].get("CPU", 0) // self.setting.threads
@@ -116,7 +116,7 @@ class RayExecutor:
         return size if wanted is None else min(wanted, size)
 
     def room(self) -> bool:
-        # One more than run at once waits in Ray's queue, so that no node idles meanwhile.
+        # One more task than can run waits in Ray's queue, so that no node idles.
         return len(self._at) <= self.size()
 
     def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
@@ -163,25 +163,25 @@ class RayExecutor:
         return frozenset(node["NodeID"] for node in self._nodes())
 
     def _dataset(self, name: str) -> Any:
-        """A dataset in the object store, or the error that there is instead of one."""
+        """Return the reference of a dataset in the object store, or of the error that loading raised."""
         if name not in self._datasets:
             found: Any
             try:
                 data = load_dataset(name)
-                # Plain arrays are shared by all tasks of a node, memory maps would be copied.
+                # All tasks of a node share plain arrays; memory maps would be copied.
                 plain: dict[str, Any] = {
                     column: np.asarray(rows) for column, rows in data.columns().items()
                 }
                 found = replace(data, **plain)
             except RLCondenseError as error:
                 found = error
-            except Exception as error:  # a plugin's, which may not be one to send
+            except Exception as error:  # an error of a plugin, which may not pickle
                 found = RLCondenseError(f"dataset {name!r}: {type(error).__name__}: {error}")
             self._datasets[name] = self._ray.put(found)
         return self._datasets[name]
 
     def _kept(self, condensation_id: str) -> Any:
-        """What a cell learns from, with what it was made from, if it was condensed before."""
+        """Return the reference of a stored condensed set with its `made_from`, or None."""
         if condensation_id not in self._condensed:
             found = self.setting.store.kept(condensation_id)
             if found is None:
@@ -239,7 +239,7 @@ class RayExecutor:
 
 @dataclass(frozen=True)
 class _Task:
-    """A cell that Ray is at, the locks on it, and the nodes there were when it was begun."""
+    """A running cell, its locks, and the nodes of the cluster when it was started."""
 
     cell: Cell
     held: contextlib.ExitStack
@@ -248,7 +248,7 @@ class _Task:
 
 
 def _check_address(address: str | None) -> None:
-    """Ray tries for a long time, and says so at length, where nobody answers."""
+    """Check that an address answers: Ray itself would retry for a long time and log at length."""
     host, colon, port = (address or "").rpartition(":")
     if not colon or "/" in host or not port.isdigit():
         return
@@ -259,7 +259,7 @@ def _check_address(address: str | None) -> None:
 
 
 def _why(error: Exception) -> str:
-    """One line on why a task was lost."""
+    """Return one line on why a task was lost."""
     if type(error).__name__ == "WorkerCrashedError":
         return "its worker process was ended (the logs of Ray on its node may tell why)"
     cause = getattr(error, "cause", None)
@@ -268,7 +268,7 @@ def _why(error: Exception) -> str:
 
 
 def _on_a_node(job: dict[str, Any], dataset: Any, kept: Any) -> dict[str, Any]:
-    """Compute a cell on a node: its record, and what was condensed for it."""
+    """Compute a cell on a node, and return its record and the sets condensed for it."""
     import torch
 
     torch.set_num_threads(job["threads"])

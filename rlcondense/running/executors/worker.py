@@ -1,7 +1,7 @@
-"""A worker process: computes the cells it is told, one after the other, and says how it goes.
+"""A worker process, which computes cells one after the other and reports its progress.
 
-It talks with its driver in lines of JSON over two pipes. A driver that dies ends it after the cell
-it is at, whose record is then written as usual.
+It exchanges lines of JSON with its driver over two pipes. If the driver dies, the worker finishes
+its current cell, writes that record as usual, and ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from rlcondense.runtime.tune import tune
 
-SAY_EVERY = 0.5  # seconds between words on progress
+SAY_EVERY = 0.5  # seconds between progress messages
 
 
 def main() -> None:
@@ -27,10 +27,10 @@ def main() -> None:
     tune()
     orders, answers = map(int, sys.argv[1:3])
     for pipe in (orders, answers):
-        os.set_inheritable(pipe, False)  # or a process of a plugin's would keep them open
-    # As Ctrl-C would: files that are being written are put away.
+        os.set_inheritable(pipe, False)  # a process that a plugin starts would keep them open
+    # The same as Ctrl-C: files that are being written are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     with os.fdopen(orders, "r") as lines, contextlib.suppress(KeyboardInterrupt):
         _serve(lines, answers)
 
@@ -47,29 +47,29 @@ def _serve(orders: IO[str], answers: int) -> None:
 
 
 def _say(answers: int, what: dict[str, Any]) -> None:
-    """Tell the driver. If it is gone, the cell goes on all the same."""
+    """Send a message to the driver. If the driver is gone, the cell goes on."""
     with contextlib.suppress(BrokenPipeError):
         os.write(answers, (json.dumps(what) + "\n").encode())
 
 
 def know_parts(driver: Mapping[str, Any]) -> None:
-    """Know of the catalogue what a driver knows: its `included` files and `registered` entries."""
+    """Register the driver's `included` files and `registered` entries in the catalogue."""
     from rlcondense import catalogue
     from rlcondense.errors import RLCondenseError
 
     for path in driver["included"]:
-        with contextlib.suppress(RLCondenseError):  # gone since: its cells will say so
+        with contextlib.suppress(RLCondenseError):  # a missing file shows in the records of its cells
             catalogue.include_file(Path(path))
     for entry in driver["registered"]:
         catalogue.add(catalogue.Entry.imported(entry))
 
 
 class Cells:
-    """Computes cells with what its driver told it at the start.
+    """The worker's computation of cells, with the settings that its driver sent at the start.
 
     Args:
-        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and what
-            `know_parts` takes.
+        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and the
+            keys that `know_parts` takes.
     """
 
     def __init__(self, start: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Cells:
         self.dataset = lru_cache(maxsize=4)(load_dataset)
 
     def compute(self, order: dict[str, Any], at: Any) -> dict[str, Any]:
-        """The driver's order carried out, and what it is to be told."""
+        """Carry out an order of the driver, and return the answer for it."""
         from rlcondense.errors import RLCondenseError
         from rlcondense.files import Busy
         from rlcondense.records.cell import Cell

@@ -159,7 +159,7 @@ def check_unknown_key(config: type[Any], owner: str) -> None:
 
 
 @dataclass(frozen=True)
-class Watched(Generic[T]):
+class Trial(Generic[T]):
     """What happened while something was done once.
 
     Attributes:
@@ -182,7 +182,7 @@ class Watched(Generic[T]):
     bad_progress: str
 
 
-def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
+def watch(act: Callable[[Progress], T], task: Task) -> Trial[T]:
     """Do something once, and notice what it does beside giving a result."""
     counter = _Counter()
     with (
@@ -194,7 +194,7 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
         started = time.perf_counter()
         result = act(counter)
         seconds = time.perf_counter() - started
-    return Watched(
+    return Trial(
         result=result,
         seconds=seconds,
         warnings=[
@@ -209,13 +209,13 @@ def watch(act: Callable[[Progress], T], task: Task) -> Watched[T]:
     )
 
 
-def check_warnings(watched: Watched[Any]) -> None:
+def check_warnings(watched: Trial[Any]) -> None:
     """Fail if it warned."""
     if watched.warnings:
         raise CheckFailed(f"it warned: {watched.warnings[0]}")
 
 
-def check_progress(watched: Watched[Any]) -> None:
+def check_progress(watched: Trial[Any]) -> None:
     """Fail if it worked for long in silence, or reported what cannot be."""
     if watched.bad_progress:
         raise CheckFailed(watched.bad_progress)

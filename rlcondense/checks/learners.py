@@ -20,7 +20,7 @@ from rlcondense.checks.common import (
     SAMPLE_TASK,
     SampleBoxTask,
     Traces,
-    Watched,
+    Trial,
     cancel,
     check_cancellation,
     check_config_frozen,
@@ -107,7 +107,7 @@ class Subject:
             return self.learner.fit(self.data, task=self.task, seeds=seeds, progress=progress)
 
     @cached_property
-    def watched(self) -> Watched[PolicyBatch]:
+    def watched(self) -> Trial[PolicyBatch]:
         """What seeds 0 and 1 give, and what happened meanwhile."""
         self.data_sha256, self.learner  # noqa: B018  made before anything is watched
         return watch(lambda progress: self.fit(progress=progress), self.task)

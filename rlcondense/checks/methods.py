@@ -18,7 +18,7 @@ from rlcondense.checks.common import (
     HELDOUT_REFUSED,
     SAMPLE_TASK,
     Traces,
-    Watched,
+    Trial,
     cancel,
     check_cancellation,
     check_config_frozen,
@@ -124,7 +124,7 @@ class Subject:
             )
 
     @cached_property
-    def watched(self) -> Watched[CondensedDataset]:
+    def watched(self) -> Trial[CondensedDataset]:
         """What seed 0 gives, and what happened meanwhile."""
         self.data_sha256, self.method, self.expert  # noqa: B018  made before anything is watched
         return watch(lambda progress: self.condense(progress=progress), self.task)

@@ -15,7 +15,7 @@ from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
 from rlcondense.checks.common import (
     Traces,
-    Watched,
+    Trial,
     check_id,
     check_warnings,
     contained,
@@ -31,7 +31,7 @@ NUM_ENVS, STEPS = 4, 200
 
 
 @dataclass(frozen=True)
-class Played:
+class Trajectories:
     """What some environments showed: `(T, N, ...)` arrays, the first row after reset."""
 
     observations: npt.NDArray[Any]
@@ -39,7 +39,7 @@ class Played:
     ends: npt.NDArray[np.bool_]
     levels: npt.NDArray[np.int64]
 
-    def same(self, other: Played) -> bool:
+    def same(self, other: Trajectories) -> bool:
         """Whether another run showed the very same."""
         return all(
             np.array_equal(getattr(self, name), getattr(other, name))
@@ -63,19 +63,19 @@ class Subject:
         return make_task(self.entry.id)
 
     @cached_property
-    def watched(self) -> Watched[Played]:
+    def watched(self) -> Trial[Trajectories]:
         """Random actions on seen levels from seed 0, and what happened meanwhile."""
         task = self.task
         return watch(lambda _: self.play("seen"), task)
 
     @property
-    def seen(self) -> Played:
+    def seen(self) -> Trajectories:
         """Random actions on seen levels from seed 0."""
         return self.watched.result
 
     def play(
         self, split: str, *, seed: int = 0, actions: int = 0, threads: int = 1, steps: int = STEPS
-    ) -> Played:
+    ) -> Trajectories:
         """Play random actions drawn from the seed `actions`."""
         env = self.task.make_vec(split, NUM_ENVS, seed=seed, num_threads=threads)
         space = self.task.action_space
@@ -90,7 +90,7 @@ class Subject:
             ends.append(terminations | truncations)
             levels.append(_levels(infos))
         env.close()
-        return Played(np.stack(shown), np.stack(rewards), np.stack(ends), np.stack(levels))
+        return Trajectories(np.stack(shown), np.stack(rewards), np.stack(ends), np.stack(levels))
 
 
 def _levels(infos: dict[str, Any]) -> npt.NDArray[np.int64]:
@@ -179,7 +179,7 @@ def levels_do_not_depend_on_actions(s: Subject) -> None:
             )
 
 
-def _sequences(played: Played) -> list[list[int]]:
+def _sequences(played: Trajectories) -> list[list[int]]:
     """The levels of each environment, one for each episode begun."""
     begun = np.vstack([np.ones(NUM_ENVS, bool), played.ends])
     return [played.levels[begun[:, i], i].tolist() for i in range(NUM_ENVS)]

@@ -1,1 +1,1 @@
-"""Comparison."""
+"""The comparison of records: rows, columns and tables."""

@@ -1,4 +1,4 @@
-"""The columns of a table of rows, each declared once for every format that shows it."""
+"""The columns of tables of rows, each declared once for all formats."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Column:
     Attributes:
         header: its name.
         text: the cell of a row that is done.
-        undone: the cell of a row that is not.
-        legend: what it means, a sentence or more; empty where the header says it.
+        undone: the cell of a row that is not done.
+        legend: its meaning, a sentence or more; empty if the header suffices.
         places: where it is shown beside the full tables: `terminal`, `headline` (the one table of
             a suite in a document) and `page` (as a sortable figure of the site).
-        title: what the site says of it in short.
-        figure: what the site shows with its interval, and sorts by.
+        title: a short explanation on the site.
+        figure: the value that the site shows with its interval, and sorts by.
         format: of that figure.
     """
 
@@ -38,19 +38,19 @@ class Column:
     format: str = ""
 
     def cell(self, row: Row) -> str:
-        """The text of a row, done or not."""
+        """Return the text of a row's cell, done or not."""
         return self.undone(row) if row.returns is None else self.text(row)
 
 
 def plus_minus(interval: Interval) -> str:
-    """An estimate and its standard error, if it is known."""
+    """Format an estimate and its standard error, if it is known."""
     if not interval.known:
         return f"{interval.estimate:.2f}"
     return f"{interval.estimate:.2f} ± {interval.standard_error:.2f}"
 
 
 def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
-    """An estimate and its 95% interval, if there is one."""
+    """Format an estimate and its 95% interval, if there is one."""
     if interval is None:
         return ""
     estimate = number(interval.estimate, form)
@@ -60,20 +60,20 @@ def bracketed(interval: Interval | None, form: str = "{:.2f}") -> str:
 
 
 def number(value: float, form: str = "{:.2f}") -> str:
-    """A number in a form, nothing being below zero that is shown as zero."""
+    """Format a number, without a minus sign before a rounded zero."""
     text = form.format(value)
     return text if any(digit in text for digit in "123456789") else text.replace("-", "")
 
 
 def recovery_text(row: Row) -> str:
-    """The recovery of a row; 100% and 0% are the expert's and the random policy's own."""
+    """Format the recovery of a row; the expert has 100% and the random policy 0%."""
     if row.id in (EXPERT, FLOOR):
         return {EXPERT: "100%", FLOOR: "0%"}[row.id]
     return bracketed(row.recovery, "{:.0%}") or "-"
 
 
 def signs(row: Row) -> str:
-    """How a row stands to the three floors, a sign each; a dot where it need not be above."""
+    """Return a row's verdicts against the three floors, a sign each; a dot if none is needed."""
     verdicts = row.verdicts
     if not verdicts:
         return ""
@@ -160,7 +160,7 @@ COLUMNS = (
         "judged, · where it need not be.",
     ),
 )  # fmt: skip
-SIZE_ALONE = Column("size", _size, _size)  # as a terminal shows it, where labels stand in names
+SIZE_ALONE = Column("size", _size, _size)  # for the terminal, where names include the labels
 LEGEND = " ".join(
     [
         "± is the standard error over condensation seeds, or over learner seeds where a row has "
@@ -174,5 +174,5 @@ LEGEND = " ".join(
 
 
 def columns_of(place: str) -> list[Column]:
-    """The columns of a place; see `Column.places`."""
+    """Return the columns of a place; see `Column.places`."""
     return [column for column in COLUMNS if place in column.places]

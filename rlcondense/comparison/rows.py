@@ -1,4 +1,4 @@
-"""The rows of a comparison: what tables, pages and files show, worked out once for all of them."""
+"""The rows of a comparison, computed once for all tables, pages and files."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from rlcondense.types import Record
 ScoreRange = Callable[[str], tuple[float, float] | None]
 Means = dict[str, npt.NDArray[np.float64]]
 SPLITS = ("seen", "heldout")
-NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # learns where there are policies alone
+NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # the learner of groups of policies
 UNMARKED = tuple(BY_ID)
-# Of one set an interval is that of its students alone, and another set may lie anywhere: four pairs
-# by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
-LEAST_SETS = 2  # condensation seeds of a method that draws, for a verdict
+# With one set the interval covers only its students, and another set may give any result: four
+# pairs by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
+LEAST_SETS = 2  # condensation seeds of a stochastic method that a verdict needs
 LEAST_STUDENTS = 2  # learner seeds, likewise
 VERDICTS = {
     "above": "above",
@@ -56,16 +56,16 @@ VERDICTS = {
 
 
 @dataclass(frozen=True)
-class Against:
-    """How a row stands to one of the rows that it should beat, on held-out levels.
+class FloorComparison:
+    """The comparison of a row with one of the rows that it should beat, on held-out levels.
 
     Attributes:
-        floor: `random-policy`, `marginal-policy` (or the constant policy, where there is one and
-            it returns more) or `random`, the subset of its size and labels.
+        floor: `random-policy`, `marginal-policy` (or the constant policy, if there is one and it
+            returns more) or `random`, the subset of its size and labels.
         difference: of the returns, paired.
         probability: that one of the row's units returns more than one of the floor's.
         judged: whether both rows have the sets and the students that a verdict needs.
-        id: of the row that stands for the floor, where that is another one.
+        id: of the row that replaces the floor's own, if another one does.
     """
 
     floor: str
@@ -76,10 +76,10 @@ class Against:
 
     @property
     def verdict(self) -> str:
-        """`above` or `below` where the difference's interval excludes zero; else `level`.
+        """The verdict: `above` or `below` if the difference's interval excludes zero; else `level`.
 
-        `unknown` where it is not judged, where there is no interval, or one of no width around
-        something else than zero.
+        It is `unknown` without judgement, without an interval, or if the interval has no width and
+        its value is not zero.
         """
         interval = self.difference
         if not self.judged or not interval.known or (interval.estimate and not interval.spread):
@@ -91,17 +91,17 @@ class Against:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a method with a budget, over its condensation seeds.
+    """One row of a table: a method with a budget, over its condensation seeds.
 
     Attributes:
         name: the method's id, with the settings in which those of one id differ.
         method: `{"id", "config"}`.
         budget: as asked for; None for policies.
-        status: `done`, or what the first record that is not says, or `missing`.
+        status: `done`, or the status of the first record that is not done, or `missing`.
         reason: of anything but `done`.
         cells: ids of the records, one for each condensation seed.
         size: transitions kept.
-        labels: what the learner was given, `hard`, `soft` or `continuous`.
+        labels: the labels that the learner used, `hard`, `soft` or `continuous`.
         condensation_seeds: how many.
         draws: whether another condensation seed gives another set.
         learner_seeds: how many.
@@ -111,15 +111,15 @@ class Row:
         recovery: held-out mean as (R - random policy) / (expert - random policy).
         gain: held-out mean minus the random subset's of the same size and labels.
         gap: seen minus held-out mean.
-        against: the floors, as far as there are records of them.
-        rank: best and worst place among the rows that were trained that paired differences
-            between rows that are judged leave open; None of a row that is not.
+        against: the comparisons with the floors that have records.
+        rank: best and worst possible place among the trained rows, by paired differences between
+            judged rows; None for a row that is not judged.
         cost: `condense_seconds`, `train_seconds`, `gradient_evaluations`, `environment_steps`,
             `bytes`, `device`; means over condensation seeds.
         displacement: of synthetic observations, of the first condensation seed.
         matching_loss: likewise.
-        findings: of the detectors, of each the first condensation seed's that has it.
-        plugins: what else than this package made it.
+        findings: of the detectors, each from the first condensation seed that has it.
+        plugins: the plugins that took part.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Row:
     recovery: Interval | None = None
     gain: Interval | None = None
     gap: Interval | None = None
-    against: tuple[Against, ...] = ()
+    against: tuple[FloorComparison, ...] = ()
     rank: tuple[int, int] | None = None
     cost: Mapping[str, Any] | None = None
     displacement: Mapping[str, float] | None = None
@@ -154,35 +154,35 @@ class Row:
 
     @property
     def is_policy(self) -> bool:
-        """Whether nobody trained it here: a reference policy, or somebody's policies."""
+        """True for policies that were not trained here: reference policies and foreign ones."""
         return self.budget is None
 
     @property
     def unjudged(self) -> str:
-        """Why it has no verdict, such as `one set: not judged`; nothing of a row that has."""
+        """The reason why it has no verdict, such as `one set: not judged`; empty if it has one."""
         if self.draws and self.condensation_seeds < LEAST_SETS:
             return "one set: not judged"
         return "one learner seed: not judged" if self.learner_seeds < LEAST_STUDENTS else ""
 
     def verdict_text(self, floor: str) -> str:
-        """How it stands to a floor in words that the floor's name goes with."""
+        """Return its verdict against a floor in words that precede the floor's name."""
         verdict = self.verdicts[floor]
         return f"{self.unjudged} against" if self.unjudged else VERDICTS[verdict]
 
     @property
     def verdicts(self) -> dict[str, str]:
-        """How it stands to each floor that it should beat; `unknown` without a record of it."""
+        """The verdict against each floor that it should beat; `unknown` without a record of it."""
         if self.status != "done" or self.id in (EXPERT, FLOOR):
             return {}
-        found = {a.floor: a.verdict for a in self.against}
+        by_floor = {a.floor: a.verdict for a in self.against}
         needed = 1 if self.id in BLIND else 3
         if self.is_policy or self.id in UNMARKED:
             needed = min(needed, 2)
-        return {floor: found.get(floor, "unknown") for floor in FLOORS[:needed]}
+        return {floor: by_floor.get(floor, "unknown") for floor in FLOORS[:needed]}
 
     @property
     def mark(self) -> str:
-        """`!` for a row with a floor that it is not above, `?` where that is not judged."""
+        """The mark: `!` if it is not above one of its floors, `?` if that is not judged."""
         verdicts = [] if self.id in POLICIES else list(self.verdicts.values())
         if "level" in verdicts or "below" in verdicts:
             return "!"
@@ -190,16 +190,16 @@ class Row:
 
     @property
     def marks(self) -> str:
-        """What stands behind its name: the mark, and in brackets what detectors found."""
+        """The marks after its name: the mark, and in brackets the findings of detectors."""
         return " ".join(filter(None, [self.mark, found_mark(self.findings)]))
 
     @property
     def conditional(self) -> bool:
-        """Whether its intervals are those of one condensed dataset."""
+        """True if its intervals are those of a single condensed dataset."""
         return not self.is_policy and self.id not in WHOLE and self.condensation_seeds == 1
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain values."""
+        """Return the row as plain values."""
         out = {name: plain(value) for name, value in vars(self).items()}
         out["mark"], out["unjudged"] = self.mark, self.unjudged
         out["against"] = {
@@ -214,40 +214,39 @@ class Row:
 
 
 def findings_of(records: Iterable[Record]) -> tuple[Mapping[str, Any], ...]:
-    """What detectors found in what records were made of, in the detectors' order.
+    """Return the findings of detectors on the data behind records, in the detectors' order.
 
-    Of a record that nobody looked at, which is older than they are, it is what its own figures
-    tell.
+    For a record that is older than the detectors, they are derived from its own figures.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    by_name: dict[str, Mapping[str, Any]] = {}
     for record in records:
         report = record.get("report", {})
-        told = report.get("findings")
-        if told is None:
+        reported = report.get("findings")
+        if reported is None:
             figures = reported_findings(report.get("displacement"), report.get("matching_loss"))
-            told = [asdict(finding) for finding in figures]
-        for finding in (*told, *record.get("findings", ())):
-            found.setdefault(finding["name"], finding)
-    known = [name for name in EXPLANATIONS if name in found]
-    return tuple(found[name] for name in dict.fromkeys([*known, *found]))
+            reported = [asdict(finding) for finding in figures]
+        for finding in (*reported, *record.get("findings", ())):
+            by_name.setdefault(finding["name"], finding)
+    known = [name for name in EXPLANATIONS if name in by_name]
+    return tuple(by_name[name] for name in dict.fromkeys([*known, *by_name]))
 
 
 def found_mark(findings: Sequence[Mapping[str, Any]]) -> str:
-    """The mark of a row with findings, such as `[moved nothing]`."""
+    """Return the mark of a row with findings, such as `[moved nothing]`."""
     names = ", ".join(finding_name(finding["name"]) for finding in findings)
     return f"[{names}]" if names else ""
 
 
 def finding_name(name: str) -> str:
-    """The name of a detector as people read it."""
+    """Return the name of a detector for people."""
     return name.replace("-", " ")
 
 
 def explanations(rows: Iterable[Row]) -> list[str]:
-    """A line for each mark of a detector that rows have."""
-    found = {finding["name"] for row in rows for finding in row.findings}
-    known = [name for name in EXPLANATIONS if name in found]
-    other = sorted(found.difference(EXPLANATIONS))
+    """Return a line for each detector whose mark the rows have."""
+    marked = {finding["name"] for row in rows for finding in row.findings}
+    known = [name for name in EXPLANATIONS if name in marked]
+    other = sorted(marked.difference(EXPLANATIONS))
     return [
         f"[{finding_name(name)}]: {EXPLANATIONS.get(name, 'as its records say')}."
         for name in (*known, *other)
@@ -255,7 +254,7 @@ def explanations(rows: Iterable[Row]) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """A value of rows as JSON has it."""
+    """Convert a value of a row to plain JSON values."""
     if isinstance(value, Interval):
         return value.to_json()
     if isinstance(value, Mapping):
@@ -265,16 +264,16 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows that may be compared: one task, dataset, learner and protocol.
+    """Comparable rows: one task, dataset, learner and protocol.
 
     Attributes:
         task: id.
         dataset: id.
-        learner: `{"id", "config"}`; `NOBODY` where there are policies alone.
+        learner: `{"id", "config"}`; `NOBODY` if there are only policies.
         evaluation: the protocol.
         learner_seeds: how many.
-        action_selection: how students act, `sample` or `greedy`; None if nothing is done.
-        rows: the expert, all the data, the methods by size, the policies that do not look.
+        action_selection: of the students, `sample` or `greedy`; None if no row is done.
+        rows: the expert, all the data, the methods by size, the blind policies.
     """
 
     task: str
@@ -287,38 +286,36 @@ class Group:
 
     @property
     def episodes(self) -> int:
-        """Of each student on each split."""
+        """The number of episodes of each student on each split."""
         return int(self.evaluation["environments"] * self.evaluation["quota"])
 
     @property
     def begun(self) -> bool:
-        """Whether there is a record of anything that was trained, if anything is to be."""
+        """True if a trained row has a record; in a group of policies alone, if any row has one."""
         trained = [row for row in self.rows if not row.is_policy]
         return any(row.status != "missing" for row in trained or self.rows)
 
     def find(self, name: str) -> Row | None:
-        """The row of a reference policy, or of all the data, if it is done."""
+        """Return the row of a reference policy, or of all the data, if it is done."""
         return next((r for r in self.rows if r.id == name and r.status == "done"), None)
 
     def to_json(self) -> dict[str, Any]:
-        """The group as plain values."""
+        """Return the group as plain values."""
         return {**vars(self), "rows": [row.to_json() for row in self.rows]}
 
 
 def groups_of(
     records: Iterable[Record], score_range: ScoreRange = lambda task: None
 ) -> list[Group]:
-    """Sort records into rows, and those into what may be compared.
+    """Sort records into rows, and rows into comparable groups.
 
     Args:
-        records: of any status, in any order. `missing` is one too.
+        records: of any status, `missing` included, in any order.
         score_range: r_min and r_max of a task by its id, or None.
     """
     policies: dict[str, list[Record]] = {}
     learned: dict[str, list[Record]] = {}
-    draws = cache(
-        draws_at_random
-    )  # for this call: what is registered may be another thing in the next
+    draws = cache(draws_at_random)  # for this call only: the registry may change before the next
     for record in records:
         cell = record["cell"]
         place = _place_key(cell)
@@ -329,22 +326,22 @@ def groups_of(
             learned.setdefault(key, []).append(record)
     groups = [
         _group(
-            found,
-            _beside(found, policies.get(_place_key(found[0]["cell"]), [])),
+            member_records,
+            _beside(member_records, policies.get(_place_key(member_records[0]["cell"]), [])),
             score_range,
             draws,
         )
-        for found in learned.values()
+        for member_records in learned.values()
     ]
-    taken = {_place_key(found[0]["cell"]) for found in learned.values()}
-    lone = [found for place, found in policies.items() if place not in taken]
-    return [*groups, *(_group([], found, score_range, draws) for found in lone)]
+    taken = {_place_key(member_records[0]["cell"]) for member_records in learned.values()}
+    lone = [policy_records for place, policy_records in policies.items() if place not in taken]
+    return [*groups, *(_group([], policy_records, score_range, draws) for policy_records in lone)]
 
 
 def draws_at_random(method: str) -> bool:
-    """Whether another condensation seed gives another set; so it is said of what is unknown here.
+    """Return whether another condensation seed gives another set; True for unknown methods.
 
-    Sets that lie in folders are of such a kind: nobody knows how many were made.
+    Sets from folders count as drawn at random: nobody knows how many were made.
     """
     try:
         return bool(catalogue.find("methods", method).load().stochastic)
@@ -353,7 +350,7 @@ def draws_at_random(method: str) -> bool:
 
 
 def row_of(groups: Iterable[Group], record: Record) -> Row:
-    """The row of groups that a record is of."""
+    """Return the row of a record."""
     cell = record["cell"]
     learner = cell["learner"]
     return next(
@@ -366,9 +363,9 @@ def row_of(groups: Iterable[Group], record: Record) -> Row:
 
 
 def _beside(learned: Sequence[Record], policies: Sequence[Record]) -> list[Record]:
-    """The reference policies of students: the constant one is for those that act greedily."""
-    said = learned[0]["cell"]["learner"]["config"].get("action_selection")
-    greedy = any("greedy" in (said, record.get("action_selection")) for record in learned)
+    """Return the reference policies of students: the constant one is for greedy students."""
+    selection = learned[0]["cell"]["learner"]["config"].get("action_selection")
+    greedy = any("greedy" in (selection, record.get("action_selection")) for record in learned)
     return [p for p in policies if greedy or not _is_greedy_only(p)]
 
 
@@ -378,7 +375,7 @@ def _is_greedy_only(record: Record) -> bool:
 
 
 def _place_key(cell: Mapping[str, Any]) -> str:
-    """What a policy has in common with the rows that it stands beside."""
+    """Return the key that a policy shares with the rows beside it."""
     names = ("task", "dataset", "evaluation", "learner_seeds")
     return json.dumps([cell[name] for name in names], sort_keys=True)
 
@@ -393,12 +390,12 @@ def _group(
     for record in (*learned, *policies):
         cell = record["cell"]
         key = json.dumps([cell["method"], cell["budget"]], sort_keys=True)
-        # The record of a set that is named twice counts once.
+        # The record of a set that is listed twice counts once.
         by_row.setdefault(key, {}).setdefault(int(cell["condensation_seed"]), record)
-    found = [[row[seed] for seed in sorted(row)] for row in by_row.values()]
-    found.sort(key=_order)
-    names = names_of([row[0]["cell"]["method"] for row in found])
-    drafts = [_Draft(name, row, draws) for name, row in zip(names, found, strict=True)]
+    ordered = [[row[seed] for seed in sorted(row)] for row in by_row.values()]
+    ordered.sort(key=_order)
+    names = names_of([row[0]["cell"]["method"] for row in ordered])
+    drafts = [_Draft(name, row, draws) for name, row in zip(names, ordered, strict=True)]
     cell = (*learned, *policies)[0]["cell"]
     rows = [_row(draft, drafts, score_range(cell["task"])) for draft in drafts]
     done = [record for record in learned or policies if record["status"] == "done"]
@@ -414,7 +411,7 @@ def _group(
 
 
 def _order(row: Sequence[Record]) -> tuple[Any, ...]:
-    """Ceilings first, then the smallest first, the random subset last of its size, then floors."""
+    """Return a sort key: ceilings, then methods by size with random last, then floors."""
     cell = row[0]["cell"]
     name = cell["method"]["id"]
     place = BY_ID[name].place if name in BY_ID else 0
@@ -429,7 +426,7 @@ def _size(row: Sequence[Record]) -> int | None:
 
 
 def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Ids of methods or learners, with the settings in which those of one id differ.
+    """Return the ids of methods or learners, with the settings in which those of one id differ.
 
     Args:
         parts: `{"id", "config"}` each.
@@ -444,8 +441,8 @@ def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
             values.setdefault((part["id"], key), set()).add(value)
     names = []
     for part in parts:
-        said = [f"{k}={v}" for k, v in part["config"].items() if len(values[part["id"], k]) > 1]
-        names.append(part["id"] + (f" ({', '.join(said)})" if said else ""))
+        settings = [f"{k}={v}" for k, v in part["config"].items() if len(values[part["id"], k]) > 1]
+        names.append(part["id"] + (f" ({', '.join(settings)})" if settings else ""))
     return names
 
 
@@ -474,7 +471,7 @@ class _Draft:
 
     @cached_property
     def frame(self) -> Row:
-        """The row without any numbers."""
+        """Return the row without any numbers."""
         cell = self.cell
         return Row(
             name=self.name,
@@ -493,7 +490,7 @@ class _Draft:
 
     @property
     def judged(self) -> bool:
-        """Whether it has the sets and the students that a verdict needs."""
+        """True if it has the sets and the students that a verdict needs."""
         return not self.frame.unjudged
 
 
@@ -503,7 +500,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         return frame
     floors = _floors(draft, others)
     against = tuple(
-        Against(
+        FloorComparison(
             name,
             difference_of(draft.heldout, floor.heldout),
             probability_of_improvement(draft.heldout, floor.heldout),
@@ -550,19 +547,19 @@ def _policy(name: str, others: Sequence[_Draft]) -> _Draft | None:
 
 
 def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
-    """What there is of the rows that a row should beat."""
+    """Return the existing rows that a row should beat, by floor."""
     if draft.id in (EXPERT, FLOOR):
         return {}
-    found = {FLOOR: _policy(FLOOR, others)}
-    # Who acts greedily without looking takes one action, which may be worth more than sampling.
+    floors = {FLOOR: _policy(FLOOR, others)}
+    # A greedy blind policy always takes one action, which may return more than sampling.
     blind = [policy for name in BLIND if (policy := _policy(name, others)) is not None]
     if blind and draft.id not in BLIND:
-        found[MARGINAL] = max(blind, key=lambda policy: float(policy.heldout.mean()))
+        floors[MARGINAL] = max(blind, key=lambda policy: float(policy.heldout.mean()))
     if draft.trained and draft.id not in (*WHOLE, RANDOM_SUBSET):
         alike = (d for d in others if d.id == RANDOM_SUBSET and d.done and _alike(d, draft))
-        found[RANDOM_SUBSET] = next(alike, None)
+        floors[RANDOM_SUBSET] = next(alike, None)
     return {
-        name: floor for name, floor in found.items() if floor is not None and floor is not draft
+        name: floor for name, floor in floors.items() if floor is not None and floor is not draft
     }
 
 
@@ -571,9 +568,9 @@ def _alike(a: _Draft, b: _Draft) -> bool:
 
 
 def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
-    """The places among the trained rows that paired differences leave open.
+    """Return the best and worst place of a row among the trained ones, by paired differences.
 
-    A rival that is not judged may have any.
+    A rival that is not judged may have any place.
     """
     if not draft.judged:
         return None
@@ -581,12 +578,12 @@ def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
     rivals = [d.heldout for d in all_rivals if d.judged]
     own = draft.heldout
     alike = np.array([x for x in rivals if len(x) == len(own)]).reshape(-1, len(own))
-    found = differences_of(own, alike)
-    found += [difference_of(own, x) for x in rivals if len(x) != len(own)]
-    if not all(d.known for d in found):
+    intervals = differences_of(own, alike)
+    intervals += [difference_of(own, x) for x in rivals if len(x) != len(own)]
+    if not all(d.known for d in intervals):
         return None
-    better = sum(d.below_zero for d in found)
-    worse = sum(d.above_zero for d in found)
+    better = sum(d.below_zero for d in intervals)
+    worse = sum(d.above_zero for d in intervals)
     return (1 + better, 1 + len(all_rivals) - worse)
 
 
@@ -598,11 +595,11 @@ def _normalised(heldout: Interval, span: tuple[float, float] | None) -> Interval
 
 
 def _cost(records: Sequence[Record]) -> dict[str, Any]:
-    """What a row took, on average over its condensation seeds."""
+    """Compute the costs of a row, averaged over its condensation seeds."""
 
     def seconds(phase: str) -> float | None:
-        found = [r["timings"][phase]["wall"] for r in records if phase in r.get("timings", {})]
-        return float(np.mean(found)) if found else None
+        times = [r["timings"][phase]["wall"] for r in records if phase in r.get("timings", {})]
+        return float(np.mean(times)) if times else None
 
     out: dict[str, Any] = {f"{p}_seconds": seconds(p) for p in ("condense", "train")}
     reports = [record["report"] for record in records if "cost" in record.get("report", {})]

@@ -38,11 +38,11 @@ MARKS = (
 
 
 def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
-    """The table that `rlcondense run` prints.
+    """Format the table that `rlcondense run` prints.
 
     Args:
         records: of the method, one for each condensation seed.
-        references: of the rows it stands beside.
+        references: of its reference rows.
     """
     groups = groups_of([*records, *references])
     own = row_of(groups, records[0])
@@ -56,7 +56,7 @@ def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
 
 
 def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
-    """The rows of a run, each once; of what other learners trained the learner is named."""
+    """Return the rows of a run, each once; rows of other learners get the learner's name."""
     main = next(group for group in groups if any(row is own for row in group.rows))
     rows = list(main.rows)
     place = sum(row.id in (EXPERT, *WHOLE) for row in rows)
@@ -69,7 +69,7 @@ def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
 
 
 def _finished(records: Sequence[Record]) -> list[str]:
-    """A line for each set of a row whose others came to nothing."""
+    """Return a line for each finished set of a row whose other sets are not done."""
     out = []
     for record in records:
         if record["status"] == "done":
@@ -84,7 +84,7 @@ def _first_undone(records: Sequence[Record]) -> Record | None:
 
 
 def _undone(record: Record) -> str:
-    """One line on a cell that has no numbers."""
+    """Return one line on a cell that has no numbers."""
     cell = record["cell"]
     learner = f" with {cell['learner']['id']}" if cell["learner"] else ""
     return f"{cell['method']['id']}{learner}: {record['status']} ({record['reason']})"
@@ -95,7 +95,7 @@ def transfer_table(
     policies: Sequence[Record],
     learners: Sequence[str],
 ) -> str:
-    """The matrix that `rlcondense transfer` prints.
+    """Format the matrix that `rlcondense transfer` prints.
 
     Args:
         rows: by method, then by learner, the records of its condensation seeds.
@@ -110,7 +110,7 @@ def transfer_table(
         [name, _sizes(row), *(_transfer_cell(row[learner], groups) for learner in learners)]
         for name, row in rows.items()
     ]
-    for record in policies:  # the same whoever learns
+    for record in policies:  # they are the same for all learners
         same = [_mean_and_interval([record])] * len(learners)
         table.append([record["cell"]["method"]["id"], "", *same])
     text = tabulate(table, ["", "size", *learners], disable_numparse=True)
@@ -128,7 +128,10 @@ def transfer_table(
         *dict.fromkeys(_undone(r) for r in (*trained, *policies) if r["status"] != "done"),
         *filter(None, dict.fromkeys(_labels_not_taken(r) for r in trained)),
         *dict.fromkeys(
-            line for row in rows.values() for found in row.values() for line in findings_text(found)
+            line
+            for row in rows.values()
+            for records in row.values()
+            for line in findings_text(records)
         ),
         *_agreement(rows, learners),
     ]
@@ -136,7 +139,7 @@ def transfer_table(
 
 
 def suite_table(records: Sequence[Record]) -> str:
-    """The tables that `rlcondense sweep` ends with: one for each task, dataset and learner.
+    """Format the tables at the end of `rlcondense sweep`: one per task, dataset and learner.
 
     Args:
         records: of the suite's cells, in any order and of any status.
@@ -145,14 +148,14 @@ def suite_table(records: Sequence[Record]) -> str:
     parts = [_group_text(group) for group in groups]
     if not parts:
         return "no cell has a record yet"
-    said = [
+    notes = [
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed; recovery and gain as `rlcondense run` has them, on held-out",
         "levels, with 95% intervals that hold for these levels.",
         *MARKS,
     ]
-    said += explanations(row for group in groups for row in group.rows)
-    return "\n\n".join([*parts, "\n".join(said)])
+    notes += explanations(row for group in groups for row in group.rows)
+    return "\n\n".join([*parts, "\n".join(notes)])
 
 
 def _group_text(group: Group) -> str:
@@ -176,13 +179,13 @@ def _rows_text(rows: Sequence[Row]) -> str:
 
 
 def group_caption(group: Group) -> str:
-    """What all rows of a group have in common, in a line."""
+    """Return a line on the settings that all rows of a group share."""
     learner = group.learner
-    given = {k: v for k, v in learner["config"].items() if v is not None or k == "batch_size"}
+    settings = {k: v for k, v in learner["config"].items() if v is not None or k == "batch_size"}
     shown = (
         "network", "width", "depth", "activation", "loss", "updates", "batch_size", "learning_rate"
     )  # fmt: skip
-    config = ", ".join(f"{k} {given[k]}" for k in shown if k in given)
+    config = ", ".join(f"{k} {settings[k]}" for k in shown if k in settings)
     actions = f", actions: {group.action_selection}" if group.action_selection else ""
     return (
         f"{group.task}, {group.dataset}, learner {learner['id']} ({config}), "
@@ -191,12 +194,12 @@ def group_caption(group: Group) -> str:
 
 
 def _sizes(row: Mapping[str, Sequence[Record]]) -> str:
-    found = {r["report"]["size"] for records in row.values() for r in records if "report" in r}
-    return ", ".join(map(str, sorted(found)))
+    sizes = {r["report"]["size"] for records in row.values() for r in records if "report" in r}
+    return ", ".join(map(str, sorted(sizes)))
 
 
 def _labels_not_taken(record: Record) -> str:
-    """What is to be said of a learner that took no soft labels though there were some."""
+    """Return a note if the learner ignored soft labels that the data had, else nothing."""
     if record.get("labels", "soft") == "soft" or record["report"]["label_kind"] != "soft":
         return ""
     return f"{record['cell']['learner']['id']} takes no soft labels: it learned the actions taken."
@@ -215,32 +218,32 @@ def _mean_and_interval(records: Sequence[Record]) -> str:
 def _agreement(
     rows: Mapping[str, Mapping[str, Sequence[Record]]], learners: Sequence[str]
 ) -> list[str]:
-    """How alike learners order the rows."""
+    """Return lines on how much the learners agree in their order of the rows."""
     from tabulate import tabulate
 
     if len(learners) < 2:
         return []
-    found = agreement(rows, learners)
+    taus = agreement(rows, learners)
     table = [
-        [a, *(_tau(found.get(a, {}).get(b)) if i > j else "" for j, b in enumerate(learners[:-1]))]
+        [a, *(_tau(taus.get(a, {}).get(b)) if i > j else "" for j, b in enumerate(learners[:-1]))]
         for i, a in enumerate(learners)
         if i
     ]
-    said = [
+    lines = [
         "Do learners order the rows alike? Kendall's tau-b (rows that both trained); - where those",
         "are fewer than three, or all equal to one of the two.",
     ]
-    return ["", *said, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
+    return ["", *lines, "", tabulate(table, ["", *learners[:-1]], disable_numparse=True)]
 
 
-def _tau(found: Mapping[str, Any] | None) -> str:
-    return "-" if found is None else f"{found['tau']:.2f} ({found['rows']})"
+def _tau(tau: Mapping[str, Any] | None) -> str:
+    return "-" if tau is None else f"{tau['tau']:.2f} ({tau['rows']})"
 
 
 def agreement(
     rows: Mapping[str, Mapping[str, Sequence[Record]]], learners: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Kendall's tau-b between learners, of the rows' held-out returns.
+    """Compute Kendall's tau-b between learners, of the rows' held-out returns.
 
     Returns:
         For a later learner and an earlier one `{"tau", "rows"}`; pairs without three rows that
@@ -276,9 +279,9 @@ def _caption(records: Sequence[Record]) -> str:
 
 
 def _provenance(records: Sequence[Record]) -> str:
-    """What a title says of where data come from, such as ` (another task)`."""
-    found = [finding_name(f["name"]) for f in findings_of(records) if f["name"] in PROVENANCE]
-    return f" ({', '.join(found)})" if found else ""
+    """Return a suffix for titles on the origin of the data, such as ` (another task)`."""
+    names = [finding_name(f["name"]) for f in findings_of(records) if f["name"] in PROVENANCE]
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
@@ -310,7 +313,7 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
 
 
 def findings_text(row: Sequence[Record]) -> list[str]:
-    """A line for each thing that detectors found in a row, with its figure.
+    """Return a line for each finding of a row, with its figure.
 
     Args:
         row: records, one for each condensation seed.
@@ -323,7 +326,7 @@ def _finding_line(method: str, finding: Mapping[str, Any]) -> str:
 
 
 def judgement(row: Row) -> list[str]:
-    """How a row stands to the floors that it should clear, in lines."""
+    """Return lines on a row's verdicts against the floors that it should clear."""
     verdicts = row.verdicts
     ids = {a.floor: a.id for a in row.against}
 

@@ -1,1 +1,1 @@
-"""Records."""
+"""Records: their cells, schema, reading and storage."""

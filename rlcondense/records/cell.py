@@ -1,4 +1,4 @@
-"""A cell: one point of the comparison, with everything that decides its numbers resolved."""
+"""Cells: single points of the comparison, with every setting that decides their numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 @dataclass(frozen=True)
 class Cell:
-    """One method at one budget, learned by one learner and evaluated on one task.
+    """One method at one budget, with one learner, evaluated on one task.
 
     Attributes:
         task: its id.
@@ -46,7 +46,7 @@ class Cell:
     evaluation: Mapping[str, Any]
 
     def checked(self) -> Cell:
-        """The cell, if its seeds and counts are such as a record may hold.
+        """Return the cell after a check that its seeds and counts are in a record's range.
 
         Raises:
             BadConfig: one is out of range.
@@ -61,34 +61,34 @@ class Cell:
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """The cell as plain values."""
+        """Return the cell as plain values."""
         values: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
         return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
-        """The cell of `to_json`."""
+        """Make a cell from the plain values of `to_json`."""
         known = {field.name: values[field.name] for field in fields(cls)}
         return cls(**{**known, "learner_seeds": tuple(values["learner_seeds"])})
 
     @cached_property
     def id(self) -> str:
-        """Sixteen hexadecimal digits that stand for everything in the cell."""
+        """The cell's id: sixteen hexadecimal digits, a hash of everything in the cell."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     @cached_property
     def condensation_id(self) -> str:
-        """The same for what condensation alone depends on: not the learner, not the evaluation."""
+        """The id of the cell's condensation: a hash of the cell without learner and evaluation."""
         parts = {name: value for name, value in self.to_json().items() if name in _CONDENSATION}
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
 
     @property
     def is_policy(self) -> bool:
-        """Whether it is a policy's, which nobody condensed for and nobody trained here."""
+        """True for the cell of a policy: nothing is condensed and no learner trains for it here."""
         return self.learner is None
 
     def __str__(self) -> str:
-        """The cell in a line, for people."""
+        """Return the cell in one line, for people."""
         names = [self.task, self.method["id"]]
         if self.budget is not None:
             names.append(budget_text(self.budget))
@@ -107,7 +107,7 @@ def method_cell(
     learner_seeds: Sequence[int],
     protocol: Protocol,
 ) -> Cell:
-    """The cell of a method; `task` and `dataset` are ids."""
+    """Make the cell of a method; `task` and `dataset` are ids."""
     return Cell(
         task=task,
         dataset=dataset,
@@ -127,7 +127,7 @@ def policy_cell(
     learner_seeds: Sequence[int],
     protocol: Protocol,
 ) -> Cell:
-    """The cell of policies that no learner trains here; `method` is `{"id", "config"}`."""
+    """Make the cell of policies that no learner trains here; `method` is `{"id", "config"}`."""
     return Cell(
         task=task,
         dataset=dataset,
@@ -141,17 +141,17 @@ def policy_cell(
 
 
 def named_json(part: Method[Any] | Learner[Any]) -> dict[str, Any]:
-    """A method or a learner as cells hold it."""
+    """Return a method or a learner as the JSON that cells hold."""
     return {"id": part.id, "config": config_json(part.config)}
 
 
 def evaluation_json(protocol: Protocol) -> dict[str, Any]:
-    """A protocol as cells hold it."""
+    """Return a protocol as the JSON that cells hold."""
     return {"protocol": PROTOCOL_VERSION, **asdict(protocol)}
 
 
 def budget_text(budget: Mapping[str, Any]) -> str:
-    """A budget in words: `150`, `10% of episodes`."""
+    """Format a budget: `150`, `10% of episodes`."""
     if "size" in budget:
         return str(budget["size"])
     return f"{budget['percent']:g}% of {budget['unit']}"

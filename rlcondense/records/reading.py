@@ -1,4 +1,4 @@
-"""Reading records that anybody may have written: strict, bounded, and never through a link."""
+"""The reading of untrusted records: strict, bounded, and never through a link."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
 INDEX, SCHEMA = "index.json", "schema.json"
-INDEX_FORMAT = 2  # the first one had no costs
+INDEX_FORMAT = 2  # format 1 had no costs
 MOST_INDEX_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where records lie.
+    """The location of records.
 
     Attributes:
-        root: what was given.
+        root: the path that was given.
         records: their folder, or the one file.
-        condensed: the folder of the condensed datasets that go with them, if there is one.
+        condensed: the folder of their condensed datasets, if there is one.
         index: of a leaderboard, the file that pins its records.
     """
 
@@ -35,9 +35,9 @@ class Source:
     index: Path | None = None
 
     def files(self) -> Iterator[tuple[Path, str]]:
-        """What lies there, and why it is no record's file, which is empty for one that may be.
+        """Yield every path there, and the reason why it cannot be a record, empty if it can.
 
-        What a results folder keeps beside its records for itself is passed over.
+        Hidden files, which a results folder keeps for itself, are skipped.
         """
         if self.records.is_file() and not self.records.is_symlink():
             yield self.records, ""
@@ -59,10 +59,10 @@ class Source:
 
 
 def source_of(path: Path) -> Source:
-    """What a path holds: a leaderboard, a results folder, a folder of records, or one record.
+    """Find the records of a leaderboard, a results folder, a folder of records or one file.
 
     Raises:
-        BadConfig: nothing of the kind.
+        BadConfig: the path is none of these.
     """
     if path.is_file():
         return Source(path, path)
@@ -80,10 +80,10 @@ def source_of(path: Path) -> Source:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a file, as it stands there: nothing of it has been checked.
+    """Read the record in a file, without any check of its content.
 
     Raises:
-        Refused: it is no JSON object that can be read.
+        Refused: it is not a readable JSON object.
     """
     record = read_strictly(path)
     if not isinstance(record, dict):
@@ -93,26 +93,26 @@ def read_record(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Index:
-    """What a leaderboard pins of its records, by cell id.
+    """The hashes that a leaderboard pins of its records, by cell id.
 
     Attributes:
         records: the sha256 of each one's content.
-        costs: the sha256 of what the clock measured of each; none in an index of format 1.
+        costs: the sha256 of each one's measured costs; none in an index of format 1.
     """
 
     records: dict[str, str]
     costs: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """The index as its file holds it."""
+        """Return the JSON that the index file holds."""
         return {"format": INDEX_FORMAT, "records": self.records, "costs": self.costs}
 
 
 def read_index(path: Path) -> Index:
-    """What a leaderboard pins.
+    """Read the index of a leaderboard.
 
     Raises:
-        Refused: it is no index.
+        Refused: it is not an index.
     """
     index = read_strictly(path, MOST_INDEX_BYTES)
     if not isinstance(index, dict) or not {"format", "records"} <= index.keys():

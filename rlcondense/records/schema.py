@@ -1,4 +1,4 @@
-"""What a record is: the JSON Schema (draft-07) of the files that runs write, with every field told.
+"""The JSON Schema (draft-07) of records, the files that runs write, with every field described.
 
 The rows of numbers (`returns`, `lengths`, `level_seeds`) are described here as rows; that they
 hold numbers, and as many as the protocol asks for, is checked where records are verified.
@@ -27,10 +27,10 @@ KINDS: Mapping[str, set[type]] = {"returns": {int, float}, "lengths": {int}}
 _SPLITS = ("seen", "heldout")
 _ONLY_PUBLISHED = ("pattern", "maxLength", "maxItems", "propertyNames")
 
-# As the catalogue's ids; `..` would lead out of a folder once an id is made into a path.
+# The form of catalogue ids; `..` in an id would lead out of a folder when it becomes a path.
 _NAME = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*"
-# Neither tags nor what a terminal or a page obeys: control characters (C0, C1), line separators and
-# marks that turn the direction of writing.
+# Excludes tags and characters that control a terminal or a page: control characters (C0, C1),
+# line separators and marks that change the direction of writing.
 _PLAIN = r"^[^<>\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 _VERSION = r"^[0-9]+(\.[0-9]+)*([._+-]?[A-Za-z0-9]+)*$"
 _LONGEST = 200  # characters of a name
@@ -388,7 +388,7 @@ def _if_status(status: str, required: tuple[str, ...], **more: Any) -> Json:
 
 
 def record_schema() -> Json:
-    """The JSON Schema of a record."""
+    """Return the JSON Schema of a record."""
     learned: Json = {
         "if": {
             "properties": {
@@ -467,12 +467,12 @@ def _entry_validator() -> Callable[[Any], Any]:
 
 
 def is_entry(value: Any) -> bool:
-    """Whether a value is what an index of a results folder notes of a record."""
+    """Return whether a value has the form of an entry in a results folder's index."""
     return _fits(_entry_validator(), value)
 
 
 def is_cell(value: Any) -> bool:
-    """Whether a value has the form of a cell, whatever its names and settings."""
+    """Return whether a value has the form of a cell, with any names and settings."""
     return _fits(_cell_validator(), value)
 
 
@@ -495,9 +495,9 @@ def _cell_validator() -> Callable[[Any], Any]:
 
 
 def _loosened(schema: Json) -> Json:
-    """The schema of what can be read back: types and bounds, with any names, settings and more.
+    """Return the schema of readable records: types and bounds, with any names and settings.
 
-    What a plugin or a folder of the user's is called need not be fit to be published.
+    Names of plugins and of the user's folders need not meet the rules for publication.
     """
     if any(schema == setting for setting in (_SETTING, _KEYS)):
         return {}
@@ -520,16 +520,16 @@ def _loosened_part(name: str, part: Any) -> Any:
 
 
 def misshapen(record: Record) -> str | None:
-    """The first thing that is wrong with a record's form, its rows of numbers included."""
+    """Return the first fault in a record's form, its rows of numbers included, or None."""
     if wrong := what_is_wrong(record):
         return wrong
     return next(wrong_rows(record), None) if record["status"] == "done" else None
 
 
 def unreadable(record: Record) -> str | None:
-    """What keeps a record from being read back where it was written, or None.
+    """Return the fault that keeps a record from being read where it was written, or None.
 
-    It may hold what none may that is published: see `misshapen`.
+    Published records must meet more rules: see `misshapen`.
     """
     if wrong := _broken_rule(record, loose=True):
         return wrong
@@ -537,7 +537,7 @@ def unreadable(record: Record) -> str | None:
 
 
 def wrong_rows(record: Record) -> Iterator[str]:
-    """What of the rows of numbers of a finished record is not as its protocol says."""
+    """Yield the faults of a finished record's rows of numbers, by its protocol."""
     cell = record["cell"]
     seeds = len(cell["learner_seeds"])
     environments, quota = cell["evaluation"]["environments"], cell["evaluation"]["quota"]
@@ -562,7 +562,7 @@ def _row(what: str, row: list[Any], kinds: set[type], episodes: int) -> Iterator
 
 
 def what_is_wrong(record: Mapping[str, Any]) -> str | None:
-    """What of a record is not as the schema says, in one line, or None."""
+    """Return the first fault of a record by the schema, in one line, or None."""
     return _broken_rule(record) or next(_no_whole_numbers(record, _schema()), None)
 
 
@@ -570,7 +570,7 @@ _schema = cache(record_schema)
 
 
 def _broken_rule(record: Record, *, loose: bool = False) -> str | None:
-    """The rule of the schema that a record breaks, in one line, or None."""
+    """Return the rule of the schema that a record breaks, in one line, or None."""
     from fastjsonschema import JsonSchemaValueException
 
     try:
@@ -590,9 +590,9 @@ def _broken_rule(record: Record, *, loose: bool = False) -> str | None:
 
 
 def _no_whole_numbers(value: Any, schema: Json, *path: str) -> Iterator[str]:
-    """What is written as 1.0 or true where a whole number belongs.
+    """Yield a fault for each 1.0 or true in place of a whole number.
 
-    To JSON Schema 1.0 is an integer, but a cell's id is another with it.
+    JSON Schema takes 1.0 for an integer, but it changes a cell's id.
     """
     whole = "integer" in _types(schema) or type(schema.get("const")) is int
     if whole and value is not None and type(value) is not int:
@@ -630,5 +630,5 @@ def _wanted(rule: str, asked: Any) -> str:
 
 
 def shown_path(path: str) -> str:
-    """Where something lies in a record, fit for a terminal: its parts may be anybody's too."""
+    """Escape a path within a record for a terminal: its parts are untrusted too."""
     return shown(path)[1:-1]

@@ -1,4 +1,4 @@
-"""Results on disk: one JSON record a cell, and the condensed datasets that go with them."""
+"""Results on disk: one JSON record per cell, and the condensed datasets of the cells."""
 
 from __future__ import annotations
 
@@ -35,50 +35,50 @@ if TYPE_CHECKING:
     from rlcondense.policies import NetworkPolicies
 
 COSTS = ("timings", "memory")
-MEASURED = (*COSTS, "content_sha256")  # what two runs of one cell may differ in
-MOST_INDEX_BYTES = 2**30  # a hundred thousand records have a fifth
-INDEX_FORMAT = 1  # to be raised when `facts_of_record` changes
-MANY = 32  # cells from which on reading the index pays
+MEASURED = (*COSTS, "content_sha256")  # fields in which two runs of one cell may differ
+MOST_INDEX_BYTES = 2**30  # a hundred thousand records take a fifth
+INDEX_FORMAT = 1  # raise it when `facts_of_record` changes
+MANY = 32  # number of cells from which reading the index saves time
 
 
 class Results(Protocol):
-    """Where records and condensed datasets are kept while cells are computed."""
+    """The interface that stores records and condensed datasets while cells are computed."""
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
-        """Keep others from making the same thing."""
+        """Lock a cell or condensation against other processes."""
 
     def stamp(self, cell_id: str) -> tuple[int, ...]:
-        """What changes when a record does; empty where there is none."""
+        """Return a stamp that changes when the record does; empty without a record."""
 
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
-        """The record of a cell, or None."""
+        """Read the record of a cell, or None."""
 
     def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep a record with its checksum, and give it as kept."""
+        """Store a record with its checksum, and return it as stored."""
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
-        """A condensed dataset that was made from the same things, or None."""
+        """Read a condensed dataset if it was made from the same inputs, else return None."""
 
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
-        """Keep a condensed dataset."""
+        """Store a condensed dataset."""
 
     def unfinished_path(self, condensation_id: str) -> Path | None:
-        """Where a condensation notes how far it is, if it can."""
+        """Return the path of a condensation's checkpoint, or None if it cannot have one."""
 
     def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
-        """Keep a cell's policies."""
+        """Store a cell's policies."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is of a cell in a store.
+class StoredState:
+    """The state of a cell in a store.
 
     Attributes:
         status: `done`, `failed`, `skipped` or `not-installed`, as its record says; `missing`;
             `corrupt`, if its record cannot be read; `foreign`, if another version wrote it.
         reason: of anything but `done` and `missing`.
-        facts: of the record what planning, estimates and costs need; see `facts_of_record`.
-        stamp: another one says that the record has been written anew.
+        facts: the facts of the record for planning, estimates and costs; see `facts_of_record`.
+        stamp: changes when the record is written again.
     """
 
     status: str
@@ -87,17 +87,17 @@ class Found:
     stamp: tuple[int, ...] = ()
 
 
-MISSING = Found("missing")
+MISSING = StoredState("missing")
 
 
 class Store:
     """A results folder: `records/<cell id>.json`, `condensed/<condensation id>/`, `policies/`.
 
-    `index-*.jsonl` spares reading thousands of records to know what is there; it may be deleted.
+    `index-*.jsonl` avoids reading thousands of records to learn their states; it may be deleted.
 
     Args:
-        root: the folder; made if it is not there.
-        writable: False to look only, in a folder that may be read-only.
+        root: the folder; made if it does not exist.
+        writable: False to read only, from a folder that may be read-only.
 
     Raises:
         RLCondenseError: it cannot be written to.
@@ -120,53 +120,53 @@ class Store:
             ) from error
 
     def record_path(self, cell_id: str) -> Path:
-        """Where the record of a cell lies."""
+        """Return the path of a cell's record."""
         return self._inside("records", f"{cell_id}.json")
 
     def condensed_path(self, condensation_id: str) -> Path:
-        """Where a condensed dataset lies."""
+        """Return the folder of a condensed dataset."""
         return self._folder("condensed", condensation_id)
 
     def unfinished_path(self, condensation_id: str) -> Path:
-        """Where a condensation notes how far it is."""
+        """Return the path of a condensation's checkpoint."""
         return self._inside("unfinished", f"{condensation_id}.safetensors")
 
     def policies_path(self, cell_id: str) -> Path:
-        """Where the policies of a cell lie, if they are kept."""
+        """Return the folder of a cell's policies, if they are stored."""
         return self._folder("policies", cell_id)
 
     def _inside(self, part: str, name: str) -> Path:
-        """A path of this folder, whose own folders are no links to somewhere else."""
+        """Return a path in this folder, after a check that no folder on the way is a link."""
         refuse_links(self.root, self.root / part)
         return self.root / part / name
 
     def _folder(self, part: str, name: str) -> Path:
-        """A folder in this one that is no link itself."""
+        """Return a folder in this one, after a check that it is not a link."""
         refuse_links(self.root, self.root / part / name)
         return self.root / part / name
 
     def log_path(self, name: str) -> Path:
-        """Where a worker's output is kept."""
+        """Return the path of a worker's log."""
         return self._inside("logs", f"{name}.log")
 
     def sweep_path(self, suite: str) -> Path:
-        """Where the plan of a suite lies."""
+        """Return the path of a suite's plan."""
         return self._inside("sweeps", f"{slug(suite)}.json")
 
     def _lock_path(self, name: str) -> Path:
         return self._inside("locks", f"{name}.lock")
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
-        """Keep other processes from making the same thing; `Busy` if there is no waiting."""
+        """Lock a cell or condensation against other processes; without `wait` raise `Busy`."""
         return lock(self._lock_path(name), wait=wait)
 
     def running(self) -> dict[str, dict[str, Any]]:
-        """Cells and condensations that somebody is at, and who: `pid`, `host`, `since`."""
+        """Return the running cells and condensations, and their owners: `pid`, `host`, `since`."""
         owners = {path.stem: lock_owner(path) for path in (self.root / "locks").glob("*.lock")}
         return {name: owner for name, owner in owners.items() if owner is not None}
 
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
-        """The record of a cell, or None where there is none, or one that is damaged.
+        """Read the record of a cell; None if it is missing or damaged.
 
         Raises:
             RLCondenseError: another version of this package wrote it.
@@ -183,33 +183,33 @@ class Store:
         return record
 
     def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a record with its checksum, and give it as written."""
-        kept = sealed(record)
-        write_json(self.record_path(record["cell_id"]), kept)
-        self._note([self._entry(record["cell_id"], kept, self.stamp(record["cell_id"]))])
-        return kept
+        """Write a record with its checksum, and return it as written."""
+        stored = sealed(record)
+        write_json(self.record_path(record["cell_id"]), stored)
+        self._note([self._entry(record["cell_id"], stored, self.stamp(record["cell_id"]))])
+        return stored
 
-    def look(self, cell_ids: Iterable[str]) -> dict[str, Found]:
-        """What there is of each cell. Records read before, and not changed since, are not again."""
+    def look(self, cell_ids: Iterable[str]) -> dict[str, StoredState]:
+        """Return the state of each cell. Records unchanged since the last reading are not read."""
         wanted = list(cell_ids)
         index = self._read_index() if len(wanted) > MANY else {}
-        found, fresh = {}, []
+        states, fresh = {}, []
         for cell_id in wanted:
             stamp = self.stamp(cell_id)
             if not stamp:
-                found[cell_id] = MISSING
+                states[cell_id] = MISSING
                 continue
             entry = index.get(cell_id)
             if entry is None or tuple(entry["stamp"]) != stamp:
                 entry = self._read_entry(cell_id, stamp)
                 fresh.append(entry)
-            found[cell_id] = Found(entry["status"], entry["reason"], entry["facts"], stamp)
+            states[cell_id] = StoredState(entry["status"], entry["reason"], entry["facts"], stamp)
         if len(wanted) > MANY and self._writable:
             self._note(fresh)
-        return found
+        return states
 
     def stamp(self, cell_id: str) -> tuple[int, ...]:
-        """What changes when a record does; empty where there is none."""
+        """Return a stamp that changes when the record does; empty without a record."""
         try:
             stat = self.record_path(cell_id).lstat()
         except OSError:
@@ -217,14 +217,14 @@ class Store:
         return (stat.st_mtime_ns, stat.st_size)
 
     def _read_entry(self, cell_id: str, stamp: tuple[int, ...]) -> dict[str, Any]:
-        """What is noted of a record; its stamp was taken before, so that it is never too new."""
+        """Read a record's index entry; its stamp was taken before, so that it is never too new."""
         try:
             return self._entry(cell_id, self._read(cell_id), stamp)
-        except _Foreign as error:
-            said = {"status": "foreign", "reason": str(error)}
+        except _ForeignRecord as error:
+            fields = {"status": "foreign", "reason": str(error)}
         except CorruptArtifact as error:
-            said = {"status": "corrupt", "reason": str(error)}
-        return {"id": cell_id, "stamp": stamp, "facts": None, **said}
+            fields = {"status": "corrupt", "reason": str(error)}
+        return {"id": cell_id, "stamp": stamp, "facts": None, **fields}
 
     def _entry(
         self, cell_id: str, record: Mapping[str, Any], stamp: tuple[int, ...]
@@ -238,7 +238,7 @@ class Store:
         }
 
     def _note(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Add to the index. That only saves time, so that it may fail."""
+        """Append entries to the index. The index only saves time, so this may fail."""
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
         with contextlib.suppress(OSError), open_to_append(self._index) as file:
             file.write(lines.encode())
@@ -248,18 +248,18 @@ class Store:
         return self.root / f"index-{INDEX_FORMAT}.jsonl"
 
     def _read_index(self) -> dict[str, Any]:
-        """What is noted of records by their ids, the latest of each."""
+        """Read the index: the latest entry of each record, by id."""
         index = {}
         with contextlib.suppress(Refused):
             for line in read_bounded(self._index, MOST_INDEX_BYTES).splitlines():
-                with contextlib.suppress(Refused):  # cut short by a crash
+                with contextlib.suppress(Refused):  # a line cut short by a crash
                     entry = parse_json(line)
                     if is_entry(entry):
                         index[entry["id"]] = entry
         return index
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
-        """A stored condensed dataset, if it was made from the same things and is whole."""
+        """Read a condensed dataset if it was made from the same inputs and is whole, else None."""
         folder = self.condensed_path(condensation_id)
         from rlcondense.datasets.condensed import load_condensed
 
@@ -271,7 +271,7 @@ class Store:
             return None
 
     def kept(self, condensation_id: str) -> tuple[CondensedDataset, str] | None:
-        """A stored condensed dataset that is whole, and what it was made from."""
+        """Read a condensed dataset and its `made_from`, or None if it is missing or damaged."""
         from rlcondense.datasets.condensed import load_condensed
 
         folder = self.condensed_path(condensation_id)
@@ -281,7 +281,7 @@ class Store:
             return None
 
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
-        """Store a condensed dataset; its key comes last, so that a torn one is never read."""
+        """Store a condensed dataset; its key is written last, so that a torn one is never read."""
         folder = self.condensed_path(condensation_id)
         (folder / "made_from.json").unlink(missing_ok=True)
         data.save(folder)
@@ -293,13 +293,13 @@ class Store:
 
 
 class MemoryStore:
-    """Results that are only handed on: for a cell that is computed on another machine.
+    """Results in memory, for a cell that is computed on another machine.
 
     Args:
-        kept: condensed datasets, and what they were made from, by condensation id.
+        kept: condensed datasets and their `made_from`, by condensation id.
 
     Attributes:
-        written: likewise, those that were condensed here.
+        written: likewise, the sets condensed here.
         policies: by cell id.
     """
 
@@ -309,39 +309,39 @@ class MemoryStore:
         self.policies: dict[str, NetworkPolicies] = {}
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
-        """Nothing: nobody else sees it."""
+        """Do nothing: no other process sees this store."""
         return contextlib.nullcontext()
 
     def stamp(self, cell_id: str) -> tuple[int, ...]:
-        """Empty: there are no records."""
+        """Return an empty stamp: there are no records."""
         return ()
 
     def read_record(self, cell_id: str) -> dict[str, Any] | None:
-        """None: what is computed here was not yet."""
+        """Return None: there are no records."""
         return None
 
     def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record with its checksum."""
+        """Return the record with its checksum."""
         return sealed(record)
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
-        """What was given, if it was made from the same things."""
+        """Return a condensed dataset if it was made from the same inputs, else None."""
         data, source = self._kept.get(condensation_id, (None, ""))
         return data if source == made_from else None
 
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
-        """Keep a condensed dataset."""
+        """Store a condensed dataset."""
         self.written[condensation_id] = (data, made_from)
 
     def unfinished_path(self, condensation_id: str) -> None:
-        """Nowhere: whoever goes on may be another machine."""
+        """Return None: another machine may continue the condensation."""
 
     def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
-        """Keep a cell's policies."""
+        """Store a cell's policies."""
         self.policies[cell_id] = policies
 
 
-class _Foreign(RLCondenseError):
+class _ForeignRecord(RLCondenseError):
     def __init__(self, path: Path, version: Any) -> None:
         super().__init__(
             f"{path} was written by another version of rlcondense (schema {version}, here "
@@ -350,17 +350,17 @@ class _Foreign(RLCondenseError):
 
 
 def read_record_file(path: Path) -> dict[str, Any]:
-    """The record of a file.
+    """Read the record of a file.
 
     Raises:
-        CorruptArtifact: it is missing, no record, or was altered.
+        CorruptArtifact: it is missing, not a record, or was altered.
         RLCondenseError: another version of this package wrote it.
     """
     record = read_json(path)
     if not isinstance(record, dict):
         raise CorruptArtifact(f"{path} is no record")
     if (version := record.get("schema_version")) != SCHEMA_VERSION:
-        raise _Foreign(path, version)
+        raise _ForeignRecord(path, version)
     if record.get("content_sha256") != content_sha256(record):
         raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
     if wrong := unreadable(record):
@@ -369,7 +369,7 @@ def read_record_file(path: Path) -> dict[str, Any]:
 
 
 def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a finished record what planning, estimates and costs need."""
+    """Return the facts of a finished record that planning, estimates and costs need."""
     report = record.get("report", {})
     return {
         "cell": record["cell"],
@@ -390,18 +390,18 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of plain values with its checksum."""
-    kept: dict[str, Any] = plain(record)
-    return {**kept, "content_sha256": content_sha256(kept)}
+    """Return a record as plain values with its checksum."""
+    plain_record: dict[str, Any] = plain(record)
+    return {**plain_record, "content_sha256": content_sha256(plain_record)}
 
 
 def costs_sha256(record: Mapping[str, Any]) -> str:
-    """The sha256 of what was measured by the clock."""
+    """Compute the sha256 of a record's measured costs."""
     costs = {name: record.get(name) for name in COSTS}
     return hashlib.sha256(canonical_json(costs).encode()).hexdigest()
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:
-    """The sha256 of a record without what was measured by the clock."""
+    """Compute the sha256 of a record without its measured costs."""
     content = {name: value for name, value in record.items() if name not in MEASURED}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()

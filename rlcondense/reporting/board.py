@@ -23,7 +23,7 @@ from rlcondense.make import make_task
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record
 from rlcondense.records.schema import misshapen, unreadable
-from rlcondense.records.store import Found
+from rlcondense.records.store import StoredState
 from rlcondense.references import EXPERT, FLOOR, FLOORS
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned
@@ -83,7 +83,7 @@ class Aggregate:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRow:
     """What a paper reports for a row.
 
     Attributes:
@@ -129,9 +129,9 @@ class SuitePart:
     groups: tuple[Group, ...]
     undone: Mapping[str, int] = field(default_factory=dict)
     aggregates: tuple[Aggregate, ...] = ()
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedRow, ...] = ()
 
-    def published_of(self, group: Group, row: Row) -> Published | None:
+    def published_of(self, group: Group, row: Row) -> PublishedRow | None:
         """The paper's figures for a row."""
         return next((p for p in self.published if p.fits(group, row)), None)
 
@@ -325,8 +325,8 @@ def score_range(task: str) -> tuple[float, float] | None:
 def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
     """What there is of a suite, and what is missing."""
 
-    def look(ids: Iterable[str]) -> dict[str, Found]:
-        return {cell_id: _found(records.get(cell_id)) for cell_id in ids}
+    def look(ids: Iterable[str]) -> dict[str, StoredState]:
+        return {cell_id: _stored_state(records.get(cell_id)) for cell_id in ids}
 
     plan = plan_suite(suite, look)
     found = [_record_of(planned, records) for planned in plan]
@@ -346,12 +346,12 @@ def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
     )
 
 
-def _found(record: Record | None) -> Found:
+def _stored_state(record: Record | None) -> StoredState:
     if record is None:
-        return Found("missing")
+        return StoredState("missing")
     size = record.get("report", {}).get("size")
     facts = {"size": size, "labels": record.get("labels")} if record["status"] == "done" else None
-    return Found(record["status"], facts=facts)
+    return StoredState(record["status"], facts=facts)
 
 
 def _record_of(planned: Planned, records: Mapping[str, Record]) -> Record | None:
@@ -362,12 +362,12 @@ def _record_of(planned: Planned, records: Mapping[str, Record]) -> Record | None
     return records.get(planned.id, missing)
 
 
-def _published(suite: str) -> tuple[Published, ...]:
+def _published(suite: str) -> tuple[PublishedRow, ...]:
     """The figures of a suite's paper, if it is one's."""
     for path in sorted((data_root() / "baselines").glob("*/published.toml")):
         figures = tomllib.loads(path.read_text())
         if suite in figures["suites"]:
-            return tuple(Published(**row) for row in figures["rows"])
+            return tuple(PublishedRow(**row) for row in figures["rows"])
     return ()
 
 

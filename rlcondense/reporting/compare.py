@@ -26,7 +26,7 @@ MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "thread
 
 
 @dataclass(frozen=True)
-class Compared:
+class SplitComparison:
     """A and B on one split.
 
     Attributes:
@@ -51,7 +51,7 @@ class Compared:
         return {**plain, "levels": dict(zip(("a", "equal", "b"), self.levels, strict=True))}
 
 
-def compare(a: Record, b: Record) -> dict[str, Compared]:
+def compare(a: Record, b: Record) -> dict[str, SplitComparison]:
     """Two records of one task and one protocol, by split.
 
     Raises:
@@ -72,11 +72,11 @@ def compare(a: Record, b: Record) -> dict[str, Compared]:
     return {split: _compared(a, b, split) for split in SPLITS}
 
 
-def _compared(a: Record, b: Record, split: str) -> Compared:
+def _compared(a: Record, b: Record, split: str) -> SplitComparison:
     of_levels = units([a], split).mean(0) - units([b], split).mean(0)
     signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
     means = unit_means([a], split), unit_means([b], split)
-    return Compared(
+    return SplitComparison(
         a=student_interval(means[0]),
         b=student_interval(means[1]),
         difference=difference([a], [b], split),

@@ -40,7 +40,7 @@ from rlcondense.files import (
 )
 from rlcondense.records.cell import Cell, budget_text
 from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
-from rlcondense.reporting.board import Aggregate, Board, Published, SuitePart, score_range
+from rlcondense.reporting.board import Aggregate, Board, PublishedRow, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS
 from rlcondense.statistics.intervals import Interval
 from rlcondense.types import Record
@@ -304,7 +304,7 @@ class Line:
     access: str
     bars: Mapping[str, Markup]
     cells: tuple[tuple[int, str], ...]
-    paper: Published | None = None
+    paper: PublishedRow | None = None
 
     @property
     def clears(self) -> bool:

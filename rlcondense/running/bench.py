@@ -90,22 +90,22 @@ def make_bench(
     """
     check_seeds(0, 1, seeds)
     protocol, device = protocol_of(episodes), resolve_device(device)
-    made = make_task(task)
+    bench_task = make_task(task)
     name = dataset
     if not name and takes_dataset:
         try:
-            name = default_dataset(made)
+            name = default_dataset(bench_task)
         except BadConfig:
             if needs_dataset:
                 raise
     data = None
     if name:
         data = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
-        check_dataset(data, made)
+        check_dataset(data, bench_task)
     return Bench(
-        task=made,
+        task=bench_task,
         dataset=data,
-        expert=expert_of(name) if name else shipped_expert(made.id),
+        expert=expert_of(name) if name else shipped_expert(bench_task.id),
         learner=learner,
         seeds=tuple(range(seeds)),
         protocol=protocol,

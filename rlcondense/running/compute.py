@@ -78,8 +78,8 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
     key = making_of(bench, expert, method, bench.learner)
 
     def compute() -> Record:
-        given = bench.learner.requires if method.gives is None else method.gives
-        if reason := _misfit(bench, given) or _lacking(bench, method):
+        provided = bench.learner.requires if method.gives is None else method.gives
+        if reason := _misfit(bench, provided) or _lacking(bench, method):
             return reason
         return learned(bench, cell, condensed(bench, method, budget, seed))
 
@@ -93,7 +93,7 @@ def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
 
 
 def _lacking(bench: Bench, method: Method[Any]) -> Record | None:
-    """Return a `skipped` record if the dataset lacks something that a selection needs, else None."""
+    """Return a `skipped` record if the dataset lacks something a selection needs, else None."""
     if bench.dataset is None or method.gives is not None:
         return None
     soft = getattr(method.config, "labels", "") == "soft"
@@ -177,18 +177,18 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
     constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
     of_data = data.report is not None and data.report.dataset == bench.dataset_id
     sources = (data, bench.dataset if of_data else None)
-    said = {f.name: f for source in sources for f in provenance(source, bench.task)}
+    origins = {f.name: f for source in sources for f in provenance(source, bench.task)}
     return {
         **out,
         "report": report,
         **({"training": training} if training else {}),
         "labels": taken,
-        "findings": [asdict(finding) for finding in (constant, *said.values()) if finding],
+        "findings": [asdict(finding) for finding in (constant, *origins.values()) if finding],
     }
 
 
 def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:
-    """Return the dataset of the bench, or None if the set's report names other data as its source."""
+    """Return the bench's dataset, or None if the set's report names other data as its source."""
     if bench.dataset is None or data.report is None:
         return bench.dataset
     return bench.dataset if data.report.dataset_sha256 == bench.dataset.sha256 else None
@@ -205,8 +205,8 @@ def run_policy(bench: Bench, name: str) -> Outcome:
         source = bench.dataset if BY_ID[name].is_blind else None
         own = bench.dataset is not None and bench.dataset.task == bench.task.id
         player = str(expert.card.get("task", expert.id)) if expert and not own else ""
-        said = provenance(source, bench.task, player)
-        findings = {"findings": [asdict(finding) for finding in said]} if said else {}
+        origins = provenance(source, bench.task, player)
+        findings = {"findings": [asdict(finding) for finding in origins]} if origins else {}
         return {**evaluated(bench, policies, name, {}), **findings}
 
     cell = cell_of_policy(bench, {"id": name, "config": {}})

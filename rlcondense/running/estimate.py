@@ -113,11 +113,11 @@ class Rates:
     def table(self) -> dict[str, float]:
         """Return the seconds per unit of every kind of work timed with this many threads."""
         start = f"{self._threads} "
-        found = {k.removeprefix(start): v for k, v in self._sums.items() if k.startswith(start)}
-        return {key: seconds / units for key, (seconds, units) in sorted(found.items()) if units}
+        sums = {k.removeprefix(start): v for k, v in self._sums.items() if k.startswith(start)}
+        return {key: seconds / units for key, (seconds, units) in sorted(sums.items()) if units}
 
     def seconds(self, work: Work) -> tuple[float | None, bool]:
-        """Return the seconds of a phase, None if unknown, and whether they rest on a shipped rate."""
+        """Return the seconds of a phase, None if unknown, and whether their rate is shipped."""
         for key in work.keys:
             for name in (f"{self._threads} {key}", key):
                 total = self._sums.get(name)

@@ -110,9 +110,9 @@ class MultitaskResult:
 
 
 def _mean(rows: npt.NDArray[np.float64]) -> str:
-    found = summarise(rows.tolist())
-    error = found["standard_error"]
-    return f"{found['mean']:.2f}" + (f" ± {error:.2f}" if error is not None else "")
+    summary = summarise(rows.tolist())
+    error = summary["standard_error"]
+    return f"{summary['mean']:.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
 def multitask(
@@ -155,8 +155,8 @@ def multitask(
     Example:
         >>> print(multitask(["cartpole", "acrobot"], size=6, settings={"preset": "quick"}))
     """
-    made = [make_task(name) for name in tasks]
-    if len({task.id for task in made}) < max(2, len(made)):
+    all_tasks = [make_task(name) for name in tasks]
+    if len({task.id for task in all_tasks}) < max(2, len(all_tasks)):
         raise BadConfig("name two tasks or more, each once")
     facts = facts_of(catalogue.find("methods", method))
     own, follows = dict(learner_settings or {}), follows_learner(settings)
@@ -164,19 +164,19 @@ def multitask(
         make_method(
             method, t, make_learner("bc", t, **own) if follows else None, **dict(settings or {})
         )
-        for t in made
+        for t in all_tasks
     ]
-    of_paper = {} if follows else {**facts.get("learner", {}), **makers[0].students(made[0])}
+    of_paper = {} if follows else {**facts.get("learner", {}), **makers[0].students(all_tasks[0])}
     if of_paper.get("init") == "dataset":
         raise BadConfig(f"method {method!r} makes sets for one network each, which share none")
-    if lacking := [task.id for task in made if task.score_range is None]:
+    if lacking := [task.id for task in all_tasks if task.score_range is None]:
         raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
-    padded = {task.id: PaddedTask(task, made) for task in made}
-    learner = make_learner("bc", padded[made[0].id], **{**of_paper, **own})
+    padded = {task.id: PaddedTask(task, all_tasks) for task in all_tasks}
+    learner = make_learner("bc", padded[all_tasks[0].id], **{**of_paper, **own})
     if learner.config.standardise:
         raise BadConfig("tasks share no scaling of observations (standardise=false)")
     parts, benches = {}, {}
-    for task, maker in zip(made, makers, strict=True):
+    for task, maker in zip(all_tasks, makers, strict=True):
         bench = benches[task.id] = make_bench(
             task.id,
             None,
@@ -196,7 +196,7 @@ def multitask(
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
         parts[task.id] = padded[task.id].padded(data)
     sets = {ALL: merged(list(parts.values())), **parts}
-    bench = benches[made[0].id]
+    bench = benches[all_tasks[0].id]
     returns: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
 
     def play(name: str, policies: PolicyBatch, task: Task) -> None:
@@ -205,20 +205,20 @@ def multitask(
         )
         returns.setdefault(name, {})[task.id] = played.returns
 
-    for task in made:
+    for task in all_tasks:
         play(FLOOR, random_policies(task.action_space, bench.seeds), task)
     for name, data in sets.items():
-        any_task = padded[made[0].id]  # for a learner all padded tasks are the same
+        any_task = padded[all_tasks[0].id]  # for a learner all padded tasks are the same
         students = learner.fit(
             data, task=any_task, seeds=bench.seeds, device=bench.device, progress=progress
         )
         for task in padded.values():
             play(name, students, task)
     normalised = {
-        name: np.mean([_score(by_task[t.id], returns, t) for t in made], axis=0)
+        name: np.mean([_score(by_task[t.id], returns, t) for t in all_tasks], axis=0)
         for name, by_task in returns.items()
     }
-    ids = tuple(task.id for task in made)
+    ids = tuple(task.id for task in all_tasks)
     return MultitaskResult(ids, {n: len(s) for n, s in sets.items()}, returns, normalised)
 
 

@@ -125,19 +125,21 @@ def write_failure(cell: Cell, reason: str, store: Results, device: str, threads:
         return write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
 
 
-def write_undone(cell: Cell, said: Record, store: Results, device: str, threads: int) -> Record:
+def write_undone(cell: Cell, fields: Record, store: Results, device: str, threads: int) -> Record:
     frame = {**frame_of(cell, device, threads), "key": {}, "timings": {}, "memory": {}}
-    return store.write_record({**frame, **said})
+    return store.write_record({**frame, **fields})
 
 
 def failure_of(error: BaseException) -> Record:
     """Return the fields of the record of a cell that an error ended."""
     absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
-    said = str(error) if isinstance(error, RLCondenseError) else f"{type(error).__name__}: {error}"
+    message = (
+        str(error) if isinstance(error, RLCondenseError) else f"{type(error).__name__}: {error}"
+    )
     lines = traceback.format_exception(error, limit=-MOST_FRAMES)
     return {
         "status": "not-installed" if absent else "failed",
-        "reason": " ".join(said.split()),
+        "reason": " ".join(message.split()),
         "traceback": "".join(lines),
     }
 
@@ -147,7 +149,7 @@ def _plugins(cell: Cell) -> list[dict[str, str]]:
     names = {"tasks": cell.task, "methods": cell.method["id"], "datasets": cell.dataset}
     if cell.learner is not None:
         names["learners"] = cell.learner["id"]
-    found = [catalogue.entries(group).get(name) for group, name in names.items()]
+    parts = [catalogue.entries(group).get(name) for group, name in names.items()]
     return [
         {
             # Only the name of an included file: its folder is private.
@@ -155,7 +157,7 @@ def _plugins(cell: Cell) -> list[dict[str, str]]:
             "distribution": entry.distribution[0] if entry.distribution else "",
             "version": entry.distribution[1] if entry.distribution else "",
         }
-        for entry in found
+        for entry in parts
         if entry is not None and (entry.distribution or ("", ""))[0] != catalogue.BUILT_IN
     ]
 
@@ -165,12 +167,12 @@ def making_of(
 ) -> dict[str, Any]:
     """Return the data, code and versions behind a result: if they differ, so may its numbers."""
     groups = {Method: "methods", Learner: "learners"}
-    found = [catalogue.entries("tasks").get(bench.task.id)]
+    entries = [catalogue.entries("tasks").get(bench.task.id)]
     for part in parts:
         group = next(group for base, group in groups.items() if isinstance(part, base))
-        found.append(catalogue.entries(group).get(part.id))
+        entries.append(catalogue.entries(group).get(part.id))
     ours = f"{catalogue.BUILT_IN} {__version__}"
-    plugins = {entry.origin for entry in found if entry is not None} - {ours}
+    plugins = {entry.origin for entry in entries if entry is not None} - {ours}
     return {
         "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
         "expert_sha256": expert.sha256 if expert else None,

@@ -46,8 +46,10 @@ def make_pair(
     if follows_learner(settings):
         trained = make_learner(learner, task, **own)
         return make_method(method, task, trained, **settings), trained
-    made = make_method(method, task, **settings)
-    return made, make_learner(learner, task, **{**settings_of_paper(made, task, learner), **own})
+    condenser = make_method(method, task, **settings)
+    return condenser, make_learner(
+        learner, task, **{**settings_of_paper(condenser, task, learner), **own}
+    )
 
 
 def settings_of_paper(method: Method[Any], task: Task, learner: str) -> dict[str, Any]:

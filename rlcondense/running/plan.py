@@ -30,7 +30,7 @@ from rlcondense.records.cell import (
     named_json,
     policy_cell,
 )
-from rlcondense.records.store import Found
+from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.group import Group, has_expert, is_unlabelled
 from rlcondense.running.pairs import settings_of_paper
@@ -38,7 +38,7 @@ from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
 
-Look = Callable[[Iterable[str]], Mapping[str, Found]]
+Look = Callable[[Iterable[str]], Mapping[str, StoredState]]
 
 _ABSENT = (MissingExtra, PluginLoadError, UnknownName)
 
@@ -73,9 +73,9 @@ class _Planner:
         for product in self.suite.products:
             for group in self._groups(product):
                 groups.append((group, self._method_cells(group)))
-        told = {planned.cell.task for planned in self.planned.values() if planned.cell}
+        planned_tasks = {planned.cell.task for planned in self.planned.values() if planned.cell}
         for task, reason in self.left_out.items():
-            if task not in told:
+            if task not in planned_tasks:
                 self._add(Planned(task, skip=reason))
         for i, exclude in enumerate(self.suite.excludes):
             if i not in self.used_excludes and not self._names_absent(exclude):
@@ -83,9 +83,9 @@ class _Planner:
                     f"suite {self.suite.name!r} excludes {exclude}, which is no cell of its methods"
                 )
         if self.suite.references:
-            found = self.look([cell.id for _, cells in groups for _, cell in cells])
+            states = self.look([cell.id for _, cells in groups for _, cell in cells])
             for group, cells in groups:
-                self._add_references(group, cells, found)
+                self._add_references(group, cells, states)
         if not any(planned.cell for planned in self.planned.values()):
             reasons = dict.fromkeys(planned.absent for planned in self.planned.values())
             raise BadConfig(
@@ -150,14 +150,14 @@ class _Planner:
                 else:
                     self._add(Planned(f"{task.id} {name}", absent=str(error)))
                 continue
-            if (of := entry.facts.get("task", task.id)) == task.id:
+            if (own_task := entry.facts.get("task", task.id)) == task.id:
                 matched.add(name)
                 yield entry.id
             else:
-                others[entry.id] = str(of)
+                others[entry.id] = str(own_task)
         if product.datasets and len(others) == len(product.datasets):
-            said = ", ".join(f"{name} is of {of}" for name, of in others.items())
-            self.left_out[task.id] = f"none of the suite's datasets is of it: {said}"
+            reasons = ", ".join(f"{name} is of {own_task}" for name, own_task in others.items())
+            self.left_out[task.id] = f"none of the suite's datasets is of it: {reasons}"
 
     def _takes_data(self, product: Product, task: Task) -> bool:
         """Return whether a method of a product condenses a dataset, instead of making one."""
@@ -170,7 +170,7 @@ class _Planner:
         return False
 
     def _method_cells(self, group: Group) -> list[tuple[Method[Any], Cell]]:
-        found = []
+        method_cells = []
         for choice in group.product.methods:
             try:
                 method = self._method(choice, group.task, group.learner)
@@ -178,8 +178,8 @@ class _Planner:
                 text = f"{group.task.id} {choice.id} {group.learner.id}"
                 self._add(Planned(text, absent=str(error)))
                 continue
-            given = group.learner.requires if method.gives is None else method.gives
-            missing = group.learner.missing(given, group.task)
+            provided = group.learner.requires if method.gives is None else method.gives
+            missing = group.learner.missing(provided, group.task)
             seeds = range(group.product.condensation_seeds if method.stochastic else 1)
             for budget in self._budgets(choice, group.product):
                 for cell in group.cells(method, budget, seeds):
@@ -189,8 +189,8 @@ class _Planner:
                     text = self._text(group, cell, choice)
                     self._add(Planned(text, cell, skip=skip, shard_key=cell.condensation_id))
                     if not skip:
-                        found.append((method, cell))
-        return found
+                        method_cells.append((method, cell))
+        return method_cells
 
     def _budgets(self, choice: Choice, product: Product) -> list[Budget]:
         default = facts_of(catalogue.find("methods", choice.id)).get("budget", {})
@@ -205,7 +205,7 @@ class _Planner:
     def _excluded(self, cell: Cell) -> bool:
         assert cell.budget is not None
         assert cell.learner is not None
-        said = {
+        names = {
             "task": cell.task,
             "dataset": cell.dataset,
             "method": cell.method["id"],
@@ -215,26 +215,26 @@ class _Planner:
         matching = {
             i
             for i, exclude in enumerate(self.excludes)
-            if all(said[key] == value for key, value in exclude.items())
+            if all(names[key] == value for key, value in exclude.items())
         }
         self.used_excludes |= matching
         return bool(matching)
 
     def _add_policies(self, group: Group) -> None:
-        given = ["dataset"] if group.dataset else []
-        given += ["expert"] if has_expert(group) else []
-        for name in policies_beside(group.learner, given):
+        available = ["dataset"] if group.dataset else []
+        available += ["expert"] if has_expert(group) else []
+        for name in policies_beside(group.learner, available):
             method = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             text = f"{self._place(group)} {name}"
             self._add(Planned(text, cell, shard_key=cell.condensation_id))
 
     def _add_references(
-        self, group: Group, cells: list[tuple[Method[Any], Cell]], found: Mapping[str, Found]
+        self, group: Group, cells: list[tuple[Method[Any], Cell]], states: Mapping[str, StoredState]
     ) -> None:
         """Plan random subsets of the same sizes and labels, and the full dataset."""
         for method, cell in cells if group.dataset else []:
-            size, labels = self._kept(cell, method, group, found[cell.id])
+            size, labels = self._kept(cell, method, group, states[cell.id])
             for name in methods_beside(method.id, group.learner):
                 if name not in WHOLE:
                     for seed in range(group.product.condensation_seeds):
@@ -246,10 +246,10 @@ class _Planner:
                 self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _kept(
-        self, cell: Cell, method: Method[Any], group: Group, found: Found
+        self, cell: Cell, method: Method[Any], group: Group, state: StoredState
     ) -> tuple[int | None, str]:
         """Return the size and labels of a cell's reference rows; hard without action_probs."""
-        size, labels = _kept(cell, method, group, found)
+        size, labels = _kept(cell, method, group, state)
         if labels == "soft" and self._once(
             "unlabelled", group.dataset, lambda: is_unlabelled(group.dataset)
         ):
@@ -258,20 +258,22 @@ class _Planner:
             return size, "hard"
         return size, labels
 
-    def _add_random(self, group: Group, of: Cell, size: int | None, labels: str, seed: int) -> None:
+    def _add_random(
+        self, group: Group, source: Cell, size: int | None, labels: str, seed: int
+    ) -> None:
         if size is None:
-            assert of.budget is not None
+            assert source.budget is not None
             text = (
-                f"{self._place(group)} random, as many as {of.method['id']} keeps "
-                f"({budget_text(of.budget)}) {self._learner_text(group)} seed {seed}"
+                f"{self._place(group)} random, as many as {source.method['id']} keeps "
+                f"({budget_text(source.budget)}) {self._learner_text(group)} seed {seed}"
             )
-            self._add(Planned(text, after=of.id, shard_key=of.condensation_id))
+            self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
         random = self._method(Choice("random", {"labels": labels}), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
-        budget = of.budget or {}
+        budget = source.budget or {}
         own = "size" in budget  # else it goes into the shard that computes the percentage
-        key = cell.condensation_id if own else of.condensation_id
+        key = cell.condensation_id if own else source.condensation_id
         self._add(Planned(self._text(group, cell, Choice("random")), cell, shard_key=key))
 
     def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
@@ -291,23 +293,23 @@ class _Planner:
         return f"{group.learner.id}{self._told(self.learner_keys, group.choice)}"
 
     def _told(self, keys: Mapping[str, set[str]], choice: Choice) -> str:
-        said = [f"{k}={v}" for k, v in choice.config.items() if k in keys.get(choice.id, ())]
-        return f" ({', '.join(said)})" if said else ""
+        settings = [f"{k}={v}" for k, v in choice.config.items() if k in keys.get(choice.id, ())]
+        return f" ({', '.join(settings)})" if settings else ""
 
     def _method(
         self, choice: Choice, task: Task, learner: Learner[Any] | None = None
     ) -> Method[Any]:
         """Return a method for a task and, if it follows the learner, for that learner."""
         followed = learner if follows_learner(choice.config) else None
-        of = repr(named_json(followed)) if followed is not None else ""
-        key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), of)
+        followed_json = repr(named_json(followed)) if followed is not None else ""
+        key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), followed_json)
 
         def make(name: str, task: Task, **settings: Any) -> Method[Any]:
             return make_method(name, task, followed, **settings)
 
-        made = self._once(*key, lambda: _made("methods", choice, task, make))
-        assert isinstance(made, Method)
-        return made
+        instance = self._once(*key, lambda: _made("methods", choice, task, make))
+        assert isinstance(instance, Method)
+        return instance
 
     def _learners(
         self, choice: Choice, product: Product, task: Task
@@ -335,9 +337,9 @@ class _Planner:
 
     def _learner(self, choice: Choice, task: Task) -> Learner[Any]:
         key = ("learner", choice.id, task.id, repr(sorted(choice.config.items())))
-        made = self._once(*key, lambda: _made("learners", choice, task, make_learner))
-        assert isinstance(made, Learner)
-        return made
+        instance = self._once(*key, lambda: _made("learners", choice, task, make_learner))
+        assert isinstance(instance, Learner)
+        return instance
 
     def _once(self, *key_and_make: Any) -> Any:
         """Return the object stored under a key, or make and store it. Failures are stored too."""
@@ -348,12 +350,12 @@ class _Planner:
             except RLCondenseError as error:
                 self._made[tuple(key)] = error
             except Exception as error:  # an error of a plugin
-                said = f"{' '.join(map(str, key[:2]))}: {type(error).__name__}: {error}"
-                self._made[tuple(key)] = PluginLoadError(said)
-        made = self._made[tuple(key)]
-        if isinstance(made, RLCondenseError):
-            raise made
-        return made
+                message = f"{' '.join(map(str, key[:2]))}: {type(error).__name__}: {error}"
+                self._made[tuple(key)] = PluginLoadError(message)
+        instance = self._made[tuple(key)]
+        if isinstance(instance, RLCondenseError):
+            raise instance
+        return instance
 
 
 def _made(group: str, choice: Choice, task: Task, make: Callable[..., Any]) -> Any:
@@ -376,10 +378,12 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
     }
 
 
-def _kept(cell: Cell, method: Method[Any], group: Group, found: Found) -> tuple[int | None, str]:
+def _kept(
+    cell: Cell, method: Method[Any], group: Group, state: StoredState
+) -> tuple[int | None, str]:
     """Return the size and labels of a cell's set, from its record or else from its config."""
-    if found.facts is not None:
-        return int(found.facts["size"]), str(found.facts["labels"]).replace("continuous", "hard")
+    if state.facts is not None:
+        return int(state.facts["size"]), str(state.facts["labels"]).replace("continuous", "hard")
     kind = getattr(method.config, "labels", method.label_kinds[0])
     discrete = not isinstance(group.task.action_space, Box)
     soft = discrete and kind in ("soft", "learned") and "soft" in group.learner.label_kinds

@@ -69,5 +69,5 @@ def in_shard(planned: Planned, shard: tuple[int, int] | None) -> bool:
     """
     if shard is None:
         return True
-    number, of = shard
-    return int(planned.shard_key, 16) % of == number - 1
+    number, count = shard
+    return int(planned.shard_key, 16) % count == number - 1

@@ -75,7 +75,7 @@ def reference_rows(
 
 
 def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:
-    """Return the labels of a record's reference rows: its own, and hard ones without action_probs."""
+    """Return the labels of a record's reference rows: its own; hard too without action_probs."""
     if record.get("labels") != "soft":
         return ["hard"]
     return ["soft", "hard"] if dataset.action_probs is None else ["soft"]
@@ -105,5 +105,5 @@ def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Out
 
 def reference_names(bench: Bench) -> list[str]:
     """Return the names of the reference policies that a bench has."""
-    given = {"dataset": bench.dataset, "expert": bench.expert}
-    return policies_beside(bench.learner, [name for name, it in given.items() if it is not None])
+    parts = {"dataset": bench.dataset, "expert": bench.expert}
+    return policies_beside(bench.learner, [name for name, it in parts.items() if it is not None])

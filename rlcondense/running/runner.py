@@ -156,7 +156,7 @@ def run(
     """
     check_seeds(seed, 1 if condensations is None else condensations, seeds)
     facts = facts_of(catalogue.find("methods", method))
-    made, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
+    condenser, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     bench = make_bench(
         task,
@@ -170,23 +170,27 @@ def run(
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=made.takes_data,
+        needs_dataset=condenser.takes_data,
     )
     bench = replace(bench, keep_policies=keep_policies)
-    first = run_method(bench, made, budget, seed)
+    first = run_method(bench, condenser, budget, seed)
     notes: list[str] = []
     if condensations is None:
-        condensations, notes = _sets(bench, made, budget, first.record) if references else (1, [])
+        condensations, notes = (
+            _sets(bench, condenser, budget, first.record) if references else (1, [])
+        )
     chosen = range(seed, seed + condensations)
     others = replace(bench, record_failures=True)  # the first row is shown even if these fail
     outcomes = [first]
-    outcomes += [run_method(others, made, budget, s) for s in chosen[1:] if made.stochastic]
+    outcomes += [
+        run_method(others, condenser, budget, s) for s in chosen[1:] if condenser.stochastic
+    ]
     rows: list[Outcome] = []
     if references:
-        rows, said = reference_rows(
-            bench, made.id, [outcome.record for outcome in outcomes], chosen
+        rows, row_notes = reference_rows(
+            bench, condenser.id, [outcome.record for outcome in outcomes], chosen
         )
-        notes += said
+        notes += row_notes
     return replace(result_of(bench, outcomes, rows), notes=tuple(notes))
 
 
@@ -241,27 +245,27 @@ def condense_to(
     check_seeds(seed, 1, 1)
     output_folder(out)
     facts = facts_of(catalogue.find("methods", method))
-    made = make_method(method, task, **dict(settings or {}))
+    condenser = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
-    name = (dataset or default_dataset(the_task)) if made.takes_data else ""
+    name = (dataset or default_dataset(the_task)) if condenser.takes_data else ""
     source = None
     if name:
         source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
     with lock(out.with_name(f".{out.name}.lock")):
-        data = made.condense(
+        data = condenser.condense(
             source,
             task=the_task,
             budget=budget,
             expert=expert_of(name) if name else shipped_expert(the_task.id),
             seed=seed,
             device=resolve_device(device),
-            progress=named_progress(progress, made.id),
+            progress=named_progress(progress, condenser.id),
             checkpoint=out / "unfinished.safetensors",
             made_from=canonical_json(
                 {
                     "task": the_task.id,
-                    "source_sha256": source_sha256(type(the_task), type(made)),
+                    "source_sha256": source_sha256(type(the_task), type(condenser)),
                     "threads": torch.get_num_threads(),
                     **versions(),
                 }

@@ -13,7 +13,7 @@ from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_json, who, write_bytes
 from rlcondense.limits import check_count
-from rlcondense.records.store import Found, Store
+from rlcondense.records.store import Store, StoredState
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned, in_shard
@@ -60,26 +60,28 @@ class State:
 
 def states_of(plan: Sequence[Planned], store: Store) -> list[State]:
     """Return the state of every cell of a plan."""
-    found = store.look([planned.id for planned in plan if planned.cell is not None])
+    stored = store.look([planned.id for planned in plan if planned.cell is not None])
     running = store.running()
-    return [_state(planned, found, running) for planned in plan]
+    return [_state(planned, stored, running) for planned in plan]
 
 
 def _state(
-    planned: Planned, found: Mapping[str, Found], running: Mapping[str, Mapping[str, Any]]
+    planned: Planned, stored: Mapping[str, StoredState], running: Mapping[str, Mapping[str, Any]]
 ) -> State:
     if planned.absent:
         return State(planned, "not-installed", planned.absent)
     if planned.cell is None:
         status, why = ("skipped", planned.skip) if planned.skip else ("missing", "")
         return State(planned, status, why or "its size is not known yet")
-    there, owner = found[planned.id], running.get(planned.id)
-    if there.status != "done" and owner is not None:
-        return State(planned, "running", who(owner), owner.get("since"), stamp=there.stamp)
-    status = {"foreign": "failed", "corrupt": "missing"}.get(there.status, there.status)
-    reason = there.reason or (planned.skip if status == "missing" else "")
-    unread = there.status in ("foreign", "corrupt")
-    return State(planned, status, reason, facts=there.facts, unread=unread, stamp=there.stamp)
+    cell_state, owner = stored[planned.id], running.get(planned.id)
+    if cell_state.status != "done" and owner is not None:
+        return State(planned, "running", who(owner), owner.get("since"), stamp=cell_state.stamp)
+    status = {"foreign": "failed", "corrupt": "missing"}.get(cell_state.status, cell_state.status)
+    reason = cell_state.reason or (planned.skip if status == "missing" else "")
+    unread = cell_state.status in ("foreign", "corrupt")
+    return State(
+        planned, status, reason, facts=cell_state.facts, unread=unread, stamp=cell_state.stamp
+    )
 
 
 def dry_run(

@@ -120,7 +120,7 @@ class _Sweep:
         return None
 
     def _is_condensed(self, cell: Cell) -> bool:
-        """Return whether the set of a cell exists, so that several cells may train on it at once."""
+        """Return whether a cell's set exists, so that several cells may train on it at once."""
         if cell.condensation_id in self.condensed or cell.method["id"] in WHOLE:
             return True
         made_from = self.store.condensed_path(cell.condensation_id) / "made_from.json"
@@ -204,7 +204,7 @@ class _Sweep:
             self.stopped = True
 
     def _remaining(self) -> Estimate:
-        """Estimate the remaining time. With very many cells, the estimate is renewed only rarely."""
+        """Estimate the remaining time; with very many cells, renew the estimate only rarely."""
         waiting = [*self.queue, *self.at.values()]
         now = time.monotonic()
         if self.estimate is None or now >= self.estimate_at:
@@ -296,29 +296,29 @@ def sweep(
             return refresh
         return state.status in statuses or state.status == "running"
 
-    with executor_of(executor, setting, address=address, gpus=gpus) as made:
+    with executor_of(executor, setting, address=address, gpus=gpus) as backend:
         going = _Sweep(
             suite=suite,
             store=store,
             watcher=watcher,
             wanted=wanted,
             most_failures=max_failures,
-            rates=Rates((), made.device, threads),
+            rates=Rates((), backend.device, threads),
             refresh=refresh,
-            device=made.device,
+            device=backend.device,
             threads=threads,
         )
         states = going.plan()
-        for note in _notes(states, made.device, threads):
+        for note in _notes(states, backend.device, threads):
             watcher.notice(note)
         if going.queue:
             for state in states:
                 if state.facts is not None:
                     going.rates.add(state.facts)
             own = [state for state in states if in_shard(state.planned, shard)]
-            watcher.began(own, len(going.queue), made.size())
+            watcher.began(own, len(going.queue), backend.size())
             _build_datasets(going.queue, watcher)
-            going.run(made)
+            going.run(backend)
             states = going.states()
     return SweepResult(suite, states, going.computed, going.failed, store, going.stopped, shard)
 

@@ -134,7 +134,7 @@ def transfer(
         if not (Path(folder) / ARRAYS).is_file():
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
     made_learners = [_learner(text, task) for text in learners]
-    made_methods = {text: [_method(text, task, made) for made in made_learners] for text in methods}
+    made_methods = {text: [_method(text, task, each) for each in made_learners] for text in methods}
     benches = [
         make_bench(
             task,
@@ -157,12 +157,12 @@ def transfer(
     rows: dict[str, dict[str, list[Record]]] = {}
     outcomes: list[Outcome] = []
 
-    def add(name: str, of: Callable[[Bench], list[Outcome]]) -> list[Record]:
-        cells = [of(bench) for bench in benches]
-        for learner, found in zip(learners, cells, strict=True):
-            rows.setdefault(name, {})[learner] = [outcome.record for outcome in found]
-            outcomes.extend(found)
-        return [outcome.record for found in cells for outcome in found]
+    def add(name: str, cells_of: Callable[[Bench], list[Outcome]]) -> list[Record]:
+        cells = [cells_of(bench) for bench in benches]
+        for learner, learner_outcomes in zip(learners, cells, strict=True):
+            rows.setdefault(name, {})[learner] = [outcome.record for outcome in learner_outcomes]
+            outcomes.extend(learner_outcomes)
+        return [outcome.record for learner_outcomes in cells for outcome in learner_outcomes]
 
     def condensed(
         methods: Sequence[Method[Any]], budget: Budget
@@ -171,8 +171,8 @@ def transfer(
 
         def cells(bench: Bench) -> list[Outcome]:
             of_bench = next(m for m, b in zip(methods, benches, strict=True) if b is bench)
-            of = chosen if of_bench.stochastic else chosen[:1]
-            return [run_method(bench, of_bench, budget, s) for s in of]
+            seeds_used = chosen if of_bench.stochastic else chosen[:1]
+            return [run_method(bench, of_bench, budget, s) for s in seeds_used]
 
         return cells
 
@@ -180,23 +180,25 @@ def transfer(
         return lambda bench: [run_artifact(bench, folder)]
 
     def beside(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
-        of = chosen if method.stochastic else chosen[:1]
-        return lambda bench: [reference_method(bench, method, budget, s) for s in of]
+        seeds_used = chosen if method.stochastic else chosen[:1]
+        return lambda bench: [reference_method(bench, method, budget, s) for s in seeds_used]
 
     bench = benches[0]
-    kept: dict[tuple[int, str], None] = {}
-    for text, made in made_methods.items():
-        budget = _budget(made[0].id, size, percent, unit)
-        name = text if ":" in text else made[0].id
-        kept |= _kept(add(name, condensed(made, budget)), bench)
+    subsets: dict[tuple[int, str], None] = {}
+    for text, instances in made_methods.items():
+        budget = _budget(instances[0].id, size, percent, unit)
+        name = text if ":" in text else instances[0].id
+        subsets |= _kept(add(name, condensed(instances, budget)), bench)
     for folder in folders:
-        kept |= _kept(add(str(folder), made_before(Path(folder))), bench)
-    there = _kept([r for found in rows.get(RANDOM_SUBSET, {}).values() for r in found], bench)
-    for size_kept, labels in sorted(kept.keys() - there.keys()):
+        subsets |= _kept(add(str(folder), made_before(Path(folder))), bench)
+    existing = _kept(
+        [r for records in rows.get(RANDOM_SUBSET, {}).values() for r in records], bench
+    )
+    for size_kept, labels in sorted(subsets.keys() - existing.keys()):
         random = make_method(RANDOM_SUBSET, labels=labels)
         add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
     for whole in (name for name in WHOLE if name not in rows):
-        for labels in dict.fromkeys(labels for _, labels in kept):
+        for labels in dict.fromkeys(labels for _, labels in subsets):
             full = make_method(whole, labels=labels)
             add(f"{whole}{_said(labels)}", beside(full, Budget(percent=100.0)))
     names = dict.fromkeys(name for each in benches for name in reference_names(each))
@@ -219,23 +221,23 @@ def _budget(name: str, size: int | None, percent: float | None, unit: str | None
 
 
 def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:
-    name, given = _named("method", text)
-    return make_method(name, task, learner, **given)
+    name, settings = _named("method", text)
+    return make_method(name, task, learner, **settings)
 
 
 def _learner(text: str, task: str) -> Learner[Any]:
-    name, given = _named("learner", text)
-    return make_learner(name, task, **given)
+    name, settings = _named("learner", text)
+    return make_learner(name, task, **settings)
 
 
 def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
     """Split `id:key=value,key=value` into the id and the settings."""
     name, colon, settings = text.partition(":")
     pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
-    given = {key: value for key, _, value in pairs} if colon else {}
-    if not name or (colon and (not all(all(p) for p in pairs) or len(given) < len(pairs))):
+    values = {key: value for key, _, value in pairs} if colon else {}
+    if not name or (colon and (not all(all(p) for p in pairs) or len(values) < len(pairs))):
         raise BadConfig(f"a {kind} is given as id or id:key=value,key=value, not {text!r}")
-    return name, given
+    return name, values
 
 
 def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:

@@ -1,1 +1,1 @@
-"""Statistics."""
+"""Statistics of the comparison."""

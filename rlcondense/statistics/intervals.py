@@ -1,4 +1,4 @@
-"""Estimates with honest intervals: the unit of replication is the seed, never the episode.
+"""Estimates with intervals whose unit of replication is the seed, never the episode.
 
 Aggregates over tasks follow Agarwal et al. (2021), arXiv:2108.13264, in what they estimate. Their
 percentile bootstrap covers 76% instead of 95% with three seeds; intervals here are Student's t.
@@ -40,40 +40,39 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval."""
+        """True if there is an interval."""
         return not np.isnan(self.low)
 
     @property
     def spread(self) -> bool:
-        """Whether its units differ: where they agree to the last digit, they say nothing of how
-        far others would lie."""
+        """True if its units differ; equal units do not show how far others would lie."""
         return self.standard_error > 1e-9 * max(1.0, abs(self.estimate))
 
     @property
     def above_zero(self) -> bool:
-        """Whether the whole interval lies above zero, and has a width."""
+        """True if the whole interval lies above zero, and has a width."""
         return self.low > 0 and self.spread
 
     @property
     def below_zero(self) -> bool:
-        """Whether the whole interval lies below zero, and has a width."""
+        """True if the whole interval lies below zero, and has a width."""
         return self.high < 0 and self.spread
 
     @property
     def holds_zero(self) -> bool:
-        """Whether zero cannot be ruled out; so too where nothing is known."""
+        """True if zero cannot be ruled out, or if nothing is known."""
         return not (self.above_zero or self.below_zero)
 
     def scaled(self, factor: float, shift: float = 0.0) -> Interval:
-        """The interval of `factor * x + shift`, for a factor above zero."""
+        """Return the interval of `factor * x + shift`, for a factor above zero."""
         low, high = factor * self.low + shift, factor * self.high + shift
         estimate = factor * self.estimate + shift
         return Interval(estimate, factor * self.standard_error, low, high, self.n)
 
     def to_json(self) -> dict[str, float | int | None]:
-        """The interval as plain values, None for what is not known.
+        """Return the interval as plain values, None for unknown ones.
 
-        Ten digits, since the last ones depend on the machine that computes them.
+        They have ten digits, since the last ones depend on the machine that computes them.
         """
         names = ("estimate", "standard_error", "low", "high")
         values = {name: getattr(self, name) for name in names}
@@ -82,7 +81,7 @@ class Interval:
 
 
 def student_interval(values: Sequence[float] | npt.NDArray[Any]) -> Interval:
-    """The interval of the mean of independent values, one for each unit."""
+    """Compute the interval of the mean of independent values, one for each unit."""
     x = np.asarray(values, np.float64)
     n = len(x)
     mean = float(x.mean())
@@ -100,17 +99,17 @@ def _around(estimate: float, error: float, degrees: float, n: int) -> Interval:
 
 @cache
 def _quantile(degrees: float) -> float:
-    """Of Student's t, where half of what is outside the interval lies above."""
+    """Return the quantile of Student's t with half of the excluded probability above it."""
     from scipy.special import stdtrit  # scipy.stats takes a second to import
 
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def summarise(returns: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """A cell's summary on one split, from `(learner seeds, episodes)` returns.
+    """Summarise a cell on one split, from `(learner seeds, episodes)` returns.
 
-    The unit is the learner seed; a lone seed gives no interval, and the standard error over
-    its episodes is given apart.
+    The unit is the learner seed; a single seed gives no interval, and the standard error over
+    its episodes is a separate field.
     """
     rows = np.asarray(returns, np.float64)
     interval = student_interval(rows.mean(1))
@@ -126,7 +125,7 @@ def summarise(returns: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _over_episodes(rows: Array) -> float | None:
-    """The standard error over levels, each averaged over the seeds that played it."""
+    """Compute the standard error over levels, each averaged over the seeds that played it."""
     by_level = rows.mean(0)
     if by_level.size < 2:
         return None
@@ -134,20 +133,23 @@ def _over_episodes(rows: Array) -> float | None:
 
 
 def mean(values: Array) -> Array:
-    """The mean along the last axis."""
+    """Compute the mean along the last axis."""
     return np.asarray(values.mean(-1))
 
 
 def median(values: Array) -> Array:
-    """The median along the last axis."""
+    """Compute the median along the last axis."""
     n = values.shape[-1]
-    low, high = (n - 1) // 2, n // 2  # np.median takes five times as long to look for NaNs
+    low, high = (
+        (n - 1) // 2,
+        n // 2,
+    )  # np.median takes five times as long, because it looks for NaNs
     ordered = np.partition(values, (low, high), -1)
     return np.asarray((ordered[..., low] + ordered[..., high]) / 2)
 
 
 def interquartile_mean(values: Array) -> Array:
-    """The mean along the last axis without the lowest and the highest quarter."""
+    """Compute the mean along the last axis without the lowest and the highest quarter."""
     n = values.shape[-1]
     cut = n // 4
     middle = np.partition(values, (cut, n - cut - 1), -1)[..., cut : n - cut]
@@ -162,7 +164,7 @@ STATISTICS: dict[str, Statistic] = {
 
 
 def units(records: Sequence[Record], split: str) -> Array:
-    """The returns of each unit of a row, level by level.
+    """Return the returns of each unit of a row, level by level.
 
     Args:
         records: those of one row, one for each condensation seed.
@@ -177,14 +179,14 @@ def units(records: Sequence[Record], split: str) -> Array:
 
 
 def unit_means(records: Sequence[Record], split: str) -> Array:
-    """The mean return of each unit of a row; see `units`."""
+    """Compute the mean return of each unit of a row; see `units`."""
     if len(records) == 1:
         return mean(np.asarray(records[0]["returns"][split], np.float64))
     return np.array([np.asarray(record["returns"][split]).mean() for record in records])
 
 
 def unit_statistics(records: Sequence[Record], split: str, statistic: Statistic) -> Array:
-    """A statistic of every student's episodes; of each unit the mean over its students."""
+    """Compute a statistic of every student's episodes, averaged over each unit's students."""
     of_students = [
         statistic(np.asarray(record["returns"][split], np.float64)) for record in records
     ]
@@ -192,7 +194,7 @@ def unit_statistics(records: Sequence[Record], split: str, statistic: Statistic)
 
 
 def difference(a: Sequence[Record], b: Sequence[Record], split: str) -> Interval:
-    """The interval of the mean difference of two rows that played the same levels.
+    """Compute the interval of the mean difference of two rows that played the same levels.
 
     Units are paired where there are as many of them in both rows; else the difference is Welch's.
     """
@@ -200,21 +202,21 @@ def difference(a: Sequence[Record], b: Sequence[Record], split: str) -> Interval
 
 
 def difference_of(x: Array, y: Array) -> Interval:
-    """The same of the means of two rows' units."""
+    """Compute the interval of the difference of two rows from the means of their units."""
     return student_interval(x - y) if len(x) == len(y) else welch_interval(x, y)
 
 
 def welch_interval(x: Array, y: Array) -> Interval:
-    """The interval of the difference of two means of independent units (Welch, 1947)."""
+    """Compute the interval of the difference of two independent means (Welch, 1947)."""
     return _combined([(1.0, x), (-1.0, y)])
 
 
 def differences_of(x: Array, others: Array) -> list[Interval]:
-    """The same of the means of one row's units and of many others', paired.
+    """Compute the intervals of the paired differences of one row and many others.
 
     Args:
-        x: `(units,)`.
-        others: `(rows, units)`.
+        x: `(units,)` means of the row's units.
+        others: `(rows, units)` means of the other rows' units.
     """
     n = len(x)
     if n < 2 or not len(others):
@@ -226,7 +228,7 @@ def differences_of(x: Array, others: Array) -> list[Interval]:
 
 
 def _combined(parts: Sequence[tuple[float, Array]]) -> Interval:
-    """The interval of a weighted sum of independent means, by Welch and Satterthwaite."""
+    """Compute the interval of a weighted sum of independent means (Welch, Satterthwaite)."""
     means = [student_interval(x) for _, x in parts]
     estimate = sum(weight * mean.estimate for (weight, _), mean in zip(parts, means, strict=True))
     n = min(mean.n for mean in means)
@@ -238,7 +240,7 @@ def _combined(parts: Sequence[tuple[float, Array]]) -> Interval:
 
 
 def _satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:
-    """The degrees of freedom of a sum of variances that were estimated apart."""
+    """Compute the degrees of freedom of a sum of separately estimated variances."""
     total = sum(variances)
     if not total:
         return min(degrees)
@@ -248,18 +250,18 @@ def _satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> floa
 def recovery(
     row: Sequence[Record], floor: Sequence[Record], ceiling: Sequence[Record], split: str
 ) -> Interval | None:
-    """(R - R_random_policy) / (R_expert - R_random_policy), by Fieller's theorem.
+    """Compute (R - R_random_policy) / (R_expert - R_random_policy) by Fieller's theorem.
 
-    All three means are uncertain, and the interval says so.
+    The interval accounts for the uncertainty of all three means.
 
     Returns:
-        None where the expert cannot be said to be above the random policy.
+        None if the expert is not significantly above the random policy.
     """
     return recovery_of(*(unit_means(records, split) for records in (row, floor, ceiling)))
 
 
 def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
-    """The same of the means of the units of a row, the floor and the ceiling."""
+    """Compute the recovery from the means of the units of a row, the floor and the ceiling."""
     if not difference_of(c, f).above_zero:
         return None
     top, bottom = float(r.mean() - f.mean()), float(c.mean() - f.mean())
@@ -274,7 +276,7 @@ def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
         v_top, both, v_bottom = v_r + v_f, v_f, v_c + v_f
         share = top / bottom
         parts = [v_r, (1 - share) ** 2 * v_f, share**2 * v_c]
-        # Rounded down, since the share that weighs the parts is estimated too (a simulation).
+        # Rounded down, since the weights of the parts are estimated too (a simulation).
         degrees = math.floor(_satterthwaite(parts, [len(x) - 1 for x in (r, f, c)]))
     return _ratio(top, bottom, v_top, both, v_bottom, degrees, n)
 
@@ -282,7 +284,7 @@ def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
 def _ratio(
     top: float, bottom: float, v_top: float, both: float, v_bottom: float, degrees: float, n: int
 ) -> Interval | None:
-    """Fieller's interval of a ratio, or None where it has no bounds."""
+    """Compute Fieller's interval of a ratio, or None if it is unbounded."""
     t2 = _quantile(degrees) ** 2
     a = bottom**2 - t2 * v_bottom
     if a <= 0:
@@ -295,16 +297,16 @@ def _ratio(
 
 
 def probability_of_improvement(x: Array, y: Array) -> Interval:
-    """The probability that a unit of one row returns more than one of another; ties count half.
+    """Estimate the probability that a unit of one row beats one of another; ties count half.
 
     The interval is Newcombe's (2006) fifth, the score interval of the Mann-Whitney statistic, with
-    Student's t for the normal quantile. It stays within [0, 1], has a width where all units of one
-    row lie above the other's, and is rather too wide for few units: three against three never rule
-    out a half.
+    Student's t for the normal quantile. It stays within [0, 1], has a width even if all units of
+    one row lie above the other's, and is rather too wide for few units: three against three never
+    exclude a half.
 
     Args:
         x: `(n,)` means of the units of one row.
-        y: `(m,)` of the other.
+        y: `(m,)` means of the units of the other.
     """
     from scipy.optimize import brentq
 
@@ -319,21 +321,21 @@ def probability_of_improvement(x: Array, y: Array) -> Interval:
         spread = 1 + more * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (share - theta) ** 2 - t2 * theta * (1 - theta) * spread / (n * m)
 
-    inside = min(max(share, 1e-9), 1 - 1e-9)  # at 0 and 1 themselves the excess is zero
+    inside = min(max(share, 1e-9), 1 - 1e-9)  # at exactly 0 and 1 the excess is zero
     low = brentq(excess, 0.0, inside) if share > 0 else 0.0
     high = brentq(excess, inside, 1.0) if share < 1 else 1.0
     return Interval(share, NAN, float(low), float(high), min(n, m))
 
 
 def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interval:
-    """An aggregate over tasks, with an interval over seeds and levels.
+    """Estimate an aggregate over tasks, with an interval over seeds and levels.
 
     The point is Agarwal et al.'s: the mean, or the interquartile mean, of all units' mean scores
     on all tasks, or the median over tasks of each task's mean. The standard error is that of a
-    crossed bootstrap, which draws units and levels of each task anew, brought to scale: a crossed
-    bootstrap takes what a unit does on a level thrice and leaves a share of 1/n of the units'
-    variance out (Owen, 2007), which for the mean can be set right exactly, by the mean squares of
-    a two-way layout.
+    crossed bootstrap, which resamples units and levels of each task, and is then rescaled: a
+    crossed bootstrap counts the interaction of unit and level three times and omits a share of 1/n
+    of the units' variance (Owen, 2007). For the mean the mean squares of a two-way layout correct
+    this exactly.
 
     Args:
         scores: of each task `(units, levels)`.
@@ -353,20 +355,24 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
         drawn = _crossed(scores, seed)
         own, means = (_over_tasks(drawn, name).std(ddof=1) for name in (statistic, "mean"))
         error *= float(own / means)
-    if statistic == "median":  # which may rest on one task
+    if statistic == "median":  # the median may rest on one task
         known = max(n - 1, known / len(scores))
     return _around(estimate, error, known, n)
 
 
 def _over_tasks(means: Sequence[Array], statistic: str) -> Array:
-    """The aggregate of means `(draws, units)` of each task: one value for each draw."""
+    """Compute the aggregate of means `(draws, units)` of each task: one value per draw."""
     if statistic == "interquartile_mean":
         return interquartile_mean(np.concatenate(means, 1))
     return STATISTICS[statistic](np.stack([task.mean(1) for task in means], 1))
 
 
 def _two_way(scores: Array) -> tuple[Array, Array]:
-    """The variance of the mean of `(units, levels)`, of units and of levels, and their degrees."""
+    """Compute the variances of the mean of `(units, levels)` by units and by levels.
+
+    Returns:
+        The two variances, and their degrees of freedom.
+    """
     n, levels = scores.shape
     of_units = scores.mean(1).var(ddof=1) / n
     if levels < 2:
@@ -378,17 +384,17 @@ def _two_way(scores: Array) -> tuple[Array, Array]:
 
 
 def _crossed(scores: Sequence[Array], seed: int) -> list[Array]:
-    """Mean scores `(draws, units)` of each task, of units and levels drawn anew."""
+    """Compute mean scores `(draws, units)` of each task for resampled units and levels."""
     draws = _draws(tuple(task.shape for task in scores), seed)
-    return [  # BLAS, behind @, adds in an order that depends on the number of threads
+    return [  # not @: BLAS adds in an order that depends on the number of threads
         np.take_along_axis(np.einsum("dl,ul->du", times, task) / task.shape[1], chosen, 1)
         for task, (times, chosen) in zip(scores, draws, strict=True)
     ]
 
 
-@lru_cache(maxsize=4)  # rows of one suite have the same shapes, and drawing takes most of the time
+@lru_cache(maxsize=4)  # rows of a suite share their shapes, and resampling takes most of the time
 def _draws(shapes: tuple[tuple[int, ...], ...], seed: int) -> list[tuple[Array, Counts]]:
-    """Of each task how often each level is drawn, `(draws, levels)`, and which units."""
+    """Draw for each task how often each level is taken, `(draws, levels)`, and which units."""
     rng = np.random.default_rng(seed)
     return [
         (
@@ -400,10 +406,10 @@ def _draws(shapes: tuple[tuple[int, ...], ...], seed: int) -> list[tuple[Array, 
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, int] | None:
-    """Kendall's tau-b of two scores of the same things, and how many things there are.
+    """Compute Kendall's tau-b of two scores of the same items, and the number of items.
 
     Returns:
-        None with fewer than three things, or where one score is the same for all.
+        None with fewer than three items, or if one score is the same for all.
     """
     from scipy.stats import kendalltau
 

@@ -59,7 +59,7 @@ BASES: Mapping[str, type] = {"methods": Method, "learners": Learner}
 
 
 @dataclass(frozen=True)
-class Known:
+class LocalFacts:
     """What is known here of what records speak of.
 
     Attributes:
@@ -110,7 +110,7 @@ class Known:
         return entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
 
 
-def known_here() -> Known:
+def known_here() -> LocalFacts:
     """What this machine's catalogue and games tell."""
     entries = {group: catalogue.entries(group) for group in catalogue.GROUPS}
 
@@ -129,7 +129,7 @@ def known_here() -> Known:
         return level_seeds(made, split, protocol)
 
     experts = {card["id"]: card["sha256"] for card in shipped_cards()}
-    return Known(entries, task, levels, experts)
+    return LocalFacts(entries, task, levels, experts)
 
 
 def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
@@ -150,7 +150,7 @@ def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
     return list(map(int, np.stack(levels, axis=1).ravel()))
 
 
-def problems(record: Record, stem: str, known: Known) -> Iterator[tuple[str, str]]:
+def problems(record: Record, stem: str, known: LocalFacts) -> Iterator[tuple[str, str]]:
     """What is wrong with a record, as pairs of a check's name and a line.
 
     Args:
@@ -169,15 +169,17 @@ def problems(record: Record, stem: str, known: Known) -> Iterator[tuple[str, str
         yield from wrong or _all_of(OF_RESULTS, record, known)
 
 
-def remarks(record: Record, known: Known) -> Iterator[tuple[str, str]]:
+def remarks(record: Record, known: LocalFacts) -> Iterator[tuple[str, str]]:
     """What is worth knowing of a record whose form is right, and is nothing wrong."""
     yield from _all_of(NOTES, record, known)
 
 
-Check = Callable[[Record, Known], Iterator[str]]
+Check = Callable[[Record, LocalFacts], Iterator[str]]
 
 
-def _all_of(checks: Mapping[str, Check], record: Record, known: Known) -> Iterator[tuple[str, str]]:
+def _all_of(
+    checks: Mapping[str, Check], record: Record, known: LocalFacts
+) -> Iterator[tuple[str, str]]:
     for name, check in checks.items():
         try:
             yield from ((name, text) for text in check(record, known))
@@ -185,18 +187,18 @@ def _all_of(checks: Mapping[str, Check], record: Record, known: Known) -> Iterat
             yield name, f"cannot be checked ({type(error).__name__}: {shown(str(error))})"
 
 
-def _name(record: Record, known: Known) -> Iterator[str]:
+def _name(record: Record, known: LocalFacts) -> Iterator[str]:
     cell_id = Cell.from_json(record["cell"]).id
     if record["cell_id"] != cell_id:
         yield f"cell_id is {record['cell_id']}, but its cell's is {cell_id}"
 
 
-def _content(record: Record, known: Known) -> Iterator[str]:
+def _content(record: Record, known: LocalFacts) -> Iterator[str]:
     if record["content_sha256"] != content_sha256(record):
         yield "content_sha256 is not that of the content: it was changed after it was written"
 
 
-def _cell(record: Record, known: Known) -> Iterator[str]:
+def _cell(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     name, learner, budget = cell["method"]["id"], cell["learner"], cell["budget"]
     is_policy = name in POLICIES or name.startswith("policies:")
@@ -209,7 +211,7 @@ def _cell(record: Record, known: Known) -> Iterator[str]:
         yield f"{name!r} names no dataset"
 
 
-def _versions(record: Record, known: Known) -> Iterator[str]:
+def _versions(record: Record, known: LocalFacts) -> Iterator[str]:
     environment, key = record["environment"], record.get("key", {})
     packages = environment["packages"]
     absent = [name for name in NEEDED if not packages.get(name)]
@@ -226,7 +228,7 @@ def _versions(record: Record, known: Known) -> Iterator[str]:
             yield f"key has {shown(name)} {told}, environment {shown(version)}"
 
 
-def _plugins(record: Record, known: Known) -> Iterator[str]:
+def _plugins(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     used = {"tasks": cell["task"], "methods": cell["method"]["id"]}
     if cell["learner"] is not None:
@@ -248,7 +250,7 @@ def _plugins(record: Record, known: Known) -> Iterator[str]:
         )
 
 
-def _settings(record: Record, known: Known) -> Iterator[str]:
+def _settings(record: Record, known: LocalFacts) -> Iterator[str]:
     for group, part in _parts(record):
         try:
             resolved = known.resolved(group, part) or {}
@@ -274,13 +276,13 @@ def _parts(record: Record) -> Iterator[tuple[str, Record]]:
         yield "learners", cell["learner"]
 
 
-def _key(record: Record, known: Known) -> Iterator[str]:
+def _key(record: Record, known: LocalFacts) -> Iterator[str]:
     key = record["key"]
     if absent := [name for name in KEY if name not in key]:
         yield f"key lacks {', '.join(absent)}"
 
 
-def _measured(record: Record, known: Known) -> Iterator[str]:
+def _measured(record: Record, known: LocalFacts) -> Iterator[str]:
     cell, phases = record["cell"], [f"evaluate_{split}" for split in SPLITS]
     if cell["learner"] is not None:
         phases.append("train")
@@ -292,7 +294,7 @@ def _measured(record: Record, known: Known) -> Iterator[str]:
         yield "memory lacks peak_bytes"
 
 
-def _summary(record: Record, known: Known) -> Iterator[str]:
+def _summary(record: Record, known: LocalFacts) -> Iterator[str]:
     for split in SPLITS:
         given, computed = record["summary"][split], summarise(record["returns"][split])
         for name, value in computed.items():
@@ -311,7 +313,7 @@ def _agree(a: Any, b: Any) -> bool:
     return isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def _levels(record: Record, known: Known) -> Iterator[str]:
+def _levels(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     task = known.task(cell["task"])
     if task is None:
@@ -333,7 +335,7 @@ def _protocol(cell: Record) -> Protocol:
     return Protocol(**{k: v for k, v in cell["evaluation"].items() if k != "protocol"})
 
 
-def _returns(record: Record, known: Known) -> Iterator[str]:
+def _returns(record: Record, known: LocalFacts) -> Iterator[str]:
     name = record["cell"]["task"]
     facts = known.facts("tasks", name)
     low, high = facts.get("return_range", (-np.inf, np.inf))
@@ -362,7 +364,7 @@ def _returns(record: Record, known: Known) -> Iterator[str]:
             )
 
 
-def _report(record: Record, known: Known) -> Iterator[str]:
+def _report(record: Record, known: LocalFacts) -> Iterator[str]:
     cell, report = record["cell"], record.get("report")
     name = cell["method"]["id"]
     if report is None or cell["learner"] is None:
@@ -407,14 +409,14 @@ def _whole_report(report: Record) -> Iterator[str]:
             yield f"report.cost.{name} must be a whole number, and is {shown(cost.get(name))}"
 
 
-def _needs_no_data(name: str, record: Record, known: Known) -> bool:
+def _needs_no_data(name: str, record: Record, known: LocalFacts) -> bool:
     """Whether a method is given the task alone; of somebody else's its report says so."""
     if known.is_built_in("methods", name):
         return not known.entries["methods"][name].load().takes_data
     return record.get("report", {}).get("dataset") is None
 
 
-def _budget(record: Record, known: Known) -> Iterator[str]:
+def _budget(record: Record, known: LocalFacts) -> Iterator[str]:
     cell, report = record["cell"], record.get("report")
     if report is None or cell["budget"] is None:
         return
@@ -427,7 +429,7 @@ def _budget(record: Record, known: Known) -> Iterator[str]:
         yield f"it kept {size} transitions, and its budget of {budget_text(budget)} is {most}"
 
 
-def _bytes(record: Record, known: Known) -> Iterator[str]:
+def _bytes(record: Record, known: LocalFacts) -> Iterator[str]:
     report, task = record.get("report"), known.task(record["cell"]["task"])
     if report is None or task is None or "bytes" not in report:
         return
@@ -444,7 +446,7 @@ def _bytes(record: Record, known: Known) -> Iterator[str]:
         yield f"{size} transitions take {least:,} to {most:,} bytes, not {report['bytes']:,}"
 
 
-def _displacement(record: Record, known: Known) -> Iterator[str]:
+def _displacement(record: Record, known: LocalFacts) -> Iterator[str]:
     moved = record.get("report", {}).get("displacement")
     if moved is None:
         return
@@ -458,7 +460,7 @@ def _displacement(record: Record, known: Known) -> Iterator[str]:
         yield f"pixels cannot move by {moved['largest']:g}"
 
 
-def _findings(record: Record, known: Known) -> Iterator[str]:
+def _findings(record: Record, known: LocalFacts) -> Iterator[str]:
     """What the figures of a report say and its findings do not."""
     report, task = record.get("report", {}), known.task(record["cell"]["task"])
     if report.get("findings") is None or task is None:
@@ -471,7 +473,7 @@ def _findings(record: Record, known: Known) -> Iterator[str]:
             yield f"report.findings lacks {finding.name}: {finding.text}"
 
 
-def _dataset(record: Record, known: Known) -> Iterator[str]:
+def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
     cell, report = record["cell"], record.get("report", {})
     told = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
     told.setdefault(report.get("dataset", cell["dataset"]), []).append(report.get("dataset_sha256"))
@@ -488,7 +490,7 @@ def _dataset(record: Record, known: Known) -> Iterator[str]:
         yield "key.dataset_sha256 does not say which data it was made from"
 
 
-def _expert(record: Record, known: Known) -> Iterator[str]:
+def _expert(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     name = str(known.facts("datasets", cell["dataset"]).get("expert", cell["task"]))
     shipped, given = known.experts.get(name), record["key"].get("expert_sha256")
@@ -498,14 +500,14 @@ def _expert(record: Record, known: Known) -> Iterator[str]:
         yield f"the expert of {name!r} has sha256 {shipped[:12]}, not {shown(given)[1:13]}"
 
 
-def _selection(record: Record, known: Known) -> Iterator[str]:
+def _selection(record: Record, known: LocalFacts) -> Iterator[str]:
     config = (record["cell"]["learner"] or {}).get("config", {})
     asked = config.get("action_selection", record["action_selection"])
     if asked != record["action_selection"]:
         yield f"actions are chosen by {record['action_selection']}, its learner asks for {asked}"
 
 
-def _copies(record: Record, known: Known) -> Iterator[str]:
+def _copies(record: Record, known: LocalFacts) -> Iterator[str]:
     if (twins := _twins(record, *KINDS)) and _is_sure(record, twins[0]):
         yield SAME_EPISODES.format(*twins)
 
@@ -541,7 +543,7 @@ def _twins(record: Record, *names: str) -> tuple[int, int] | None:
     return None
 
 
-def _copies_note(record: Record, known: Known) -> Iterator[str]:
+def _copies_note(record: Record, known: LocalFacts) -> Iterator[str]:
     if record["status"] != "done" or any(wrong_rows(record)):
         return
     if twins := _twins(record, *KINDS):
@@ -551,7 +553,7 @@ def _copies_note(record: Record, known: Known) -> Iterator[str]:
         yield "learner seeds {} and {} have the very same returns".format(*twins)
 
 
-def _settings_note(record: Record, known: Known) -> Iterator[str]:
+def _settings_note(record: Record, known: LocalFacts) -> Iterator[str]:
     for group, part in _parts(record):
         try:
             resolved = known.resolved(group, part) or {}
@@ -562,7 +564,7 @@ def _settings_note(record: Record, known: Known) -> Iterator[str]:
             yield f"made before {kind} {part['id']!r} had the setting {', '.join(absent)}"
 
 
-def _git_note(record: Record, known: Known) -> Iterator[str]:
+def _git_note(record: Record, known: LocalFacts) -> Iterator[str]:
     git = record["environment"]["git"]
     if git is None:
         yield "made by an installed package: no git commit"
@@ -570,7 +572,7 @@ def _git_note(record: Record, known: Known) -> Iterator[str]:
         yield "made from a checkout with changed files"
 
 
-def _dataset_note(record: Record, known: Known) -> Iterator[str]:
+def _dataset_note(record: Record, known: LocalFacts) -> Iterator[str]:
     name = record["cell"]["dataset"]
     if name and name not in known.entries["datasets"]:
         yield f"the catalogue does not know dataset {name!r}: what it holds is not checked"
@@ -578,7 +580,7 @@ def _dataset_note(record: Record, known: Known) -> Iterator[str]:
         yield f"dataset {name!r} has no published sha256: what it holds is not checked"
 
 
-def _levels_note(record: Record, known: Known) -> Iterator[str]:
+def _levels_note(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     if record["status"] != "done":
         return
@@ -590,7 +592,7 @@ def _levels_note(record: Record, known: Known) -> Iterator[str]:
         yield f"what returns {cell['task']!r} can give is not known: returns not checked"
 
 
-def _seeds_note(record: Record, known: Known) -> Iterator[str]:
+def _seeds_note(record: Record, known: LocalFacts) -> Iterator[str]:
     seeds, protocol = record["cell"]["learner_seeds"], record["cell"]["evaluation"]
     if seeds != list(range(len(seeds))):
         yield "its learner seeds are not the first ones"

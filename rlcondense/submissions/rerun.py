@@ -42,7 +42,7 @@ MOST_SHOWN = 60  # characters of what differs
 SAME_MACHINE = ("cpu", "gpu", "os", "python")
 
 
-class _Given(MemoryStore):
+class _SubmittedSets(MemoryStore):
     """Results in memory, with a condensed dataset that is taken whatever it was made from."""
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
@@ -112,7 +112,7 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
             computed = run_cell(
                 cell,
                 dataset=dataset,
-                store=_Given(kept),
+                store=_SubmittedSets(kept),
                 device=device,
                 threads=threads,
                 progress=progress,

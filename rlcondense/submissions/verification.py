@@ -35,7 +35,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.content import (
     CHANCE,
     DIFFERENT,
-    Known,
+    LocalFacts,
     known_here,
     problems,
     remarks,
@@ -185,7 +185,7 @@ class Verification:
 
 
 @dataclass
-class _Seen:
+class _Evidence:
     """What is gathered while records are read one after the other."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -221,7 +221,7 @@ def verify(
     Raises:
         BadConfig: there are no records at one of the paths.
     """
-    source, known, seen = source_of(path), known_here(), _Seen()
+    source, known, seen = source_of(path), known_here(), _Evidence()
     files = list(source.files())
     for number, (file, refusal) in enumerate(files):
         progress("verify", number, len(files))
@@ -250,7 +250,7 @@ def verify(
     return Verification(tuple(seen.findings), tuple(seen.notes), len(files), seen.outlines)
 
 
-def _verify_file(file: Path, source: Source, known: Known, seen: _Seen) -> None:
+def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence) -> None:
     name = shown(file.name)[1:-1]
     seen.names.append(file.stem)
     try:
@@ -304,7 +304,7 @@ def _is_collapsed(record: Record) -> bool:
     return (same and record["action_selection"] == "greedy") or few_ways
 
 
-def _gather_published(folder: Path, seen: _Seen) -> None:
+def _gather_published(folder: Path, seen: _Evidence) -> None:
     for file, refusal in source_of(folder).files():
         with suppress(Refused):
             record = read_record(file) if not refusal else {}
@@ -316,7 +316,7 @@ def _gather_published(folder: Path, seen: _Seen) -> None:
                 _gather(outline, record, seen)
 
 
-def _gather(outline: Outline, record: Record, seen: _Seen) -> None:
+def _gather(outline: Outline, record: Record, seen: _Evidence) -> None:
     cell, data = outline.cell, record["key"].get("dataset_sha256")
     place = f"{cell.task} {canonical_json(cell.evaluation)}"
     told = {("levels", place): record["level_seeds"]}
@@ -333,7 +333,7 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _unequal(seen: _Seen) -> Iterator[Finding]:
+def _unequal(seen: _Evidence) -> Iterator[Finding]:
     """What must be the same and is not; where that is not known, most or the published are right.
 
     Rows of one task and protocol play the same levels, and a dataset's id stands for one dataset.
@@ -355,7 +355,7 @@ def _file_name(outline: Outline) -> str:
     return shown(outline.path.name)[1:-1]
 
 
-def _equal_results(seen: _Seen, known: Known) -> Iterator[tuple[Finding, bool]]:
+def _equal_results(seen: _Evidence, known: LocalFacts) -> Iterator[tuple[Finding, bool]]:
     """Other cells with the very same episodes, and whether that is wrong.
 
     Most reference policies look at no dataset, presets are methods with settings,
@@ -382,7 +382,7 @@ def _twin(outline: Outline, others: Iterable[Outline]) -> Outline | None:
     return next((o for o, cell in cells if cell == wanted), None)
 
 
-def _copied(twin: Outline, outline: Outline, known: Known) -> Iterator[tuple[str, bool]]:
+def _copied(twin: Outline, outline: Outline, known: LocalFacts) -> Iterator[tuple[str, bool]]:
     """What is to be said of the very same episodes in the cell of another seed."""
     seed, method = twin.cell.condensation_seed, outline.cell.method["id"]
     if seed == outline.cell.condensation_seed:
@@ -398,7 +398,7 @@ def _may_agree(a: Cell, b: Cell) -> bool:
     return a.is_policy and b.is_policy and a.method == b.method
 
 
-def _is_copy(a: Outline, b: Outline, known: Known) -> bool:
+def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
     """Whether two methods cannot both have had the very same episodes.
 
     Policies that have all learned to do one thing can, and so can reference policies, settings of
@@ -425,14 +425,14 @@ def _findings_of(record: Record) -> list[Mapping[str, Any]]:
     return list(record.get("report", {}).get("findings") or [])
 
 
-def _maker(cell: Cell, known: Known) -> str:
+def _maker(cell: Cell, known: LocalFacts) -> str:
     """What a cell's method is, whatever it is called: its class, or else its id."""
     name = str(cell.method["id"]).removeprefix("condensed:")
     entry = known.entries["methods"].get(name)
     return name if entry is None else entry.entry_point
 
 
-def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:
+def _drift(index: Path, seen: _Evidence) -> Iterator[Finding]:
     """What is not as a leaderboard's own index pins it."""
     try:
         told = read_index(index)
@@ -454,7 +454,7 @@ def _drift(index: Path, seen: _Seen) -> Iterator[Finding]:
             yield Finding(outline.path.name, cell_id, "index", text)
 
 
-def _changes(against: Path, here: Path, seen: _Seen) -> Iterator[Finding]:
+def _changes(against: Path, here: Path, seen: _Evidence) -> Iterator[Finding]:
     """What of a published leaderboard is changed or missing."""
     source = source_of(against)
     if source.index is None:
@@ -491,7 +491,7 @@ def _unlike_published(outline: Outline, published: Source) -> str:
 
 
 def _artifact_problems(
-    cell: Cell, record: Record, source: Source, known: Known, seen: _Seen
+    cell: Cell, record: Record, source: Source, known: LocalFacts, seen: _Evidence
 ) -> Iterator[str]:
     """What is wrong with the condensed dataset that lies beside a record, if it does."""
     if source.condensed is None or cell.budget is None:
@@ -516,7 +516,7 @@ def _artifact(folder: Path) -> CondensedDataset | str | None:
         return shown(str(error), 200)[1:-1]
 
 
-def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: Known) -> Iterator[str]:
+def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFacts) -> Iterator[str]:
     report = record["report"]
     if len(data) != report["size"] or data.label_kind != report["label_kind"]:
         yield (

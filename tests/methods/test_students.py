@@ -14,7 +14,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.parts import students, unrolled
 from rlcondense.networks import NetworkSpec, PolicyNetwork
-from rlcondense.records.store import Found
+from rlcondense.records.store import StoredState
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.runner import condense_to, make_pair, run
 from rlcondense.running.suite import suite_from
@@ -152,7 +152,9 @@ def test_run_sweep_and_transfer_give_the_same_cell(tmp_path: Path) -> None:
         "learner_seeds": 1,
         "episodes": 2,
     }
-    planned = plan_suite(suite_from("s", suite), lambda ids: {i: Found("missing") for i in ids})
+    planned = plan_suite(
+        suite_from("s", suite), lambda ids: {i: StoredState("missing") for i in ids}
+    )
     assert ran.record["cell_id"] in {p.id for p in planned}
     named = ",".join(f"{k}={v}".lower() for k, v in own.items())
     matrix = transfer(

@@ -15,7 +15,7 @@ from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.make import default_dataset, make_learner, make_task
 from rlcondense.protocol import protocol_of
 from rlcondense.records.cell import method_cell
-from rlcondense.records.store import MISSING, Found
+from rlcondense.records.store import MISSING, StoredState
 from rlcondense.running.estimate import Rates, in_words, works
 from rlcondense.running.pairs import make_pair
 from rlcondense.running.plan import plan_suite
@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def nothing(ids: Iterable[str]) -> Mapping[str, Found]:
+def nothing(ids: Iterable[str]) -> Mapping[str, StoredState]:
     return dict.fromkeys(ids, MISSING)
 
 
@@ -68,9 +68,9 @@ def test_a_percentages_random_rows_wait_for_its_size() -> None:
     assert [p.after for p in waiting] == [parent.id] * 2
     assert all(p.cell is None and p.shard_key == parent.shard_key for p in waiting)
 
-    def done(ids: Iterable[str]) -> Mapping[str, Found]:
+    def done(ids: Iterable[str]) -> Mapping[str, StoredState]:
         facts = {"size": 1234, "labels": "hard"}
-        return {i: Found("done", facts=facts) if i == parent.id else MISSING for i in ids}
+        return {i: StoredState("done", facts=facts) if i == parent.id else MISSING for i in ids}
 
     again = plan_suite(suite_from("s", {**SMALL, "methods": ["bc-25"]}), done)
     random = next(p for p in again if "random 1234" in p.text)

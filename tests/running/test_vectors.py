@@ -10,7 +10,7 @@ import pytest
 
 from rlcondense.errors import BadConfig
 from rlcondense.make import make_learner, make_method
-from rlcondense.records.store import MISSING, Found
+from rlcondense.records.store import MISSING, StoredState
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.runner import RunResult, evaluate_artifact, run
 from rlcondense.running.suite import suite_from
@@ -78,7 +78,7 @@ def test_defaults_for_frames_give_way_and_what_was_asked_for_does_not() -> None:
     assert make_learner("bc", "cartpole", width=8).config.width == 8
 
 
-def _nothing(ids: Iterable[str]) -> Mapping[str, Found]:
+def _nothing(ids: Iterable[str]) -> Mapping[str, StoredState]:
     return dict.fromkeys(ids, MISSING)
 
 

@@ -27,9 +27,9 @@ def executor_of(
         raise BadConfig(f"executor must be local or ray, not {name!r}")
     if name == "local" and address is not None:
         raise BadConfig("an address is for --executor ray")
-    made: Executor
-    made = LocalExecutor(setting) if name == "local" else RayExecutor(setting, address, gpus)
+    executor: Executor
+    executor = LocalExecutor(setting) if name == "local" else RayExecutor(setting, address, gpus)
     try:
-        yield made
+        yield executor
     finally:
-        made.close()
+        executor.close()

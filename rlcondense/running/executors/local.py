@@ -135,19 +135,19 @@ class LocalExecutor:
             out += [self._lost(worker)] if ended and not chunk else []
         return out
 
-    def _heard(self, worker: _Worker, said: Mapping[str, Any]) -> Event:
-        if "ready" in said:
+    def _heard(self, worker: _Worker, answer: Mapping[str, Any]) -> Event:
+        if "ready" in answer:
             worker.ready = True
             return Event(worker.cell_id, "at", worker.number, "started")
-        if "at" in said:
-            return Event(worker.cell_id, "at", worker.number, said["at"])
+        if "at" in answer:
+            return Event(worker.cell_id, "at", worker.number, answer["at"])
         cell_id, worker.cell_id = worker.cell_id, ""
-        if "busy" in said:
-            return Event(cell_id, "busy", worker.number, who(said["busy"]))
-        if "unwritten" in said:
-            return Event(cell_id, "unwritten", worker.number, said["unwritten"])
+        if "busy" in answer:
+            return Event(cell_id, "busy", worker.number, who(answer["busy"]))
+        if "unwritten" in answer:
+            return Event(cell_id, "unwritten", worker.number, answer["unwritten"])
         return Event(
-            cell_id, "done", worker.number, said["reason"], said["status"], said["computed"]
+            cell_id, "done", worker.number, answer["reason"], answer["status"], answer["computed"]
         )
 
     def _lost(self, worker: _Worker) -> Event:
@@ -219,10 +219,10 @@ def _size_of(log: Path) -> int:
 def _last_line(worker: _Worker) -> str:
     """Return the last line that a worker wrote for its cell, which may explain why it ended."""
     try:
-        said = worker.log.read_bytes()[worker.log_start :]
+        output = worker.log.read_bytes()[worker.log_start :]
     except OSError:
         return ""
-    lines = said.decode(errors="replace").strip().splitlines()
+    lines = output.decode(errors="replace").strip().splitlines()
     return f" (it wrote last: {lines[-1][:200]}; see {worker.log})" if lines else ""
 
 

@@ -143,10 +143,10 @@ class RayExecutor:
         self, cell: Cell, refreshed: bool, held: contextlib.ExitStack, number: int
     ) -> Event:
         setting = self.setting
-        kept = None
+        stored = None
         if not setting.refresh or refreshed:
-            kept = self._kept(cell.condensation_id)
-        if kept is None and not cell.is_policy and cell.method["id"] not in WHOLE:
+            stored = self._kept(cell.condensation_id)
+        if stored is None and not cell.is_policy and cell.method["id"] not in WHOLE:
             held.enter_context(setting.store.lock(cell.condensation_id, wait=False))
         job = {
             "cell": cell.to_json(),
@@ -155,7 +155,7 @@ class RayExecutor:
             "keep_policies": setting.keep_policies,
             **known_parts(),
         }
-        task = self._task.remote(job, self._dataset(cell.dataset), kept)
+        task = self._task.remote(job, self._dataset(cell.dataset), stored)
         self._at[task] = _Task(cell, held, number, self._node_ids())
         return Event(cell.id, "at", number, "begun")
 
@@ -163,49 +163,49 @@ class RayExecutor:
         return frozenset(node["NodeID"] for node in self._nodes())
 
     def _dataset(self, name: str) -> Any:
-        """Return the reference of a dataset in the object store, or of the error that loading raised."""
+        """Return the object reference of a dataset, or of the error that loading it raised."""
         if name not in self._datasets:
-            found: Any
+            loaded: Any
             try:
                 data = load_dataset(name)
                 # All tasks of a node share plain arrays; memory maps would be copied.
                 plain: dict[str, Any] = {
                     column: np.asarray(rows) for column, rows in data.columns().items()
                 }
-                found = replace(data, **plain)
+                loaded = replace(data, **plain)
             except RLCondenseError as error:
-                found = error
+                loaded = error
             except Exception as error:  # an error of a plugin, which may not pickle
-                found = RLCondenseError(f"dataset {name!r}: {type(error).__name__}: {error}")
-            self._datasets[name] = self._ray.put(found)
+                loaded = RLCondenseError(f"dataset {name!r}: {type(error).__name__}: {error}")
+            self._datasets[name] = self._ray.put(loaded)
         return self._datasets[name]
 
     def _kept(self, condensation_id: str) -> Any:
         """Return the reference of a stored condensed set with its `made_from`, or None."""
         if condensation_id not in self._condensed:
-            found = self.setting.store.kept(condensation_id)
-            if found is None:
+            stored = self.setting.store.kept(condensation_id)
+            if stored is None:
                 return None
-            self._condensed[condensation_id] = self._ray.put(found)
+            self._condensed[condensation_id] = self._ray.put(stored)
             if len(self._condensed) > MOST_KEPT:
                 self._condensed.popitem(last=False)
         return self._condensed[condensation_id]
 
     def events(self, timeout: float) -> list[Event]:
-        told, self._told = self._told, []
+        events, self._told = self._told, []
         ready: list[Any] = []
         if self._at:
             ready, _ = self._ray.wait(
-                list(self._at), num_returns=len(self._at), timeout=0 if told else 0.02
+                list(self._at), num_returns=len(self._at), timeout=0 if events else 0.02
             )
-            if not ready and not told:
+            if not ready and not events:
                 ready, _ = self._ray.wait(list(self._at), timeout=timeout)
         stuck = bool(self._at) and not ready and not self._fitting()
         if stuck and not self._stuck:
             text = "no node of the Ray cluster can take a cell; waiting for one"
-            told.append(Event("", "notice", text=text))
+            events.append(Event("", "notice", text=text))
         self._stuck = stuck
-        return told + [self._ended(task) for task in ready]
+        return events + [self._ended(task) for task in ready]
 
     def _ended(self, reference: Any) -> Event:
         task = self._at.pop(reference)
@@ -267,7 +267,7 @@ def _why(error: Exception) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", " ".join(text.split()))[:300]
 
 
-def _on_a_node(job: dict[str, Any], dataset: Any, kept: Any) -> dict[str, Any]:
+def _on_a_node(job: dict[str, Any], dataset: Any, stored: Any) -> dict[str, Any]:
     """Compute a cell on a node, and return its record and the sets condensed for it."""
     import torch
 
@@ -275,15 +275,15 @@ def _on_a_node(job: dict[str, Any], dataset: Any, kept: Any) -> dict[str, Any]:
     know_parts(job)
     cell = Cell.from_json(job["cell"])
 
-    def given(name: str) -> Any:
+    def the_dataset(name: str) -> Any:
         if isinstance(dataset, Exception):
             raise dataset
         return dataset
 
-    store = MemoryStore({} if kept is None else {cell.condensation_id: kept})
+    store = MemoryStore({} if stored is None else {cell.condensation_id: stored})
     outcome = run_cell(
         cell,
-        dataset=given,
+        dataset=the_dataset,
         store=store,
         device=resolve_device(job["device"]),
         threads=job["threads"],

@@ -58,7 +58,9 @@ def know_parts(driver: Mapping[str, Any]) -> None:
     from rlcondense.errors import RLCondenseError
 
     for path in driver["included"]:
-        with contextlib.suppress(RLCondenseError):  # a missing file shows in the records of its cells
+        with contextlib.suppress(
+            RLCondenseError
+        ):  # a missing file shows in the records of its cells
             catalogue.include_file(Path(path))
     for entry in driver["registered"]:
         catalogue.add(catalogue.Entry.imported(entry))
@@ -95,12 +97,12 @@ class Cells:
         from rlcondense.records.cell import Cell
         from rlcondense.running.compute import run_cell
 
-        said = 0.0
+        last_report = 0.0
 
         def progress(phase: str, done: int, total: int, note: str = "") -> None:
-            nonlocal said
-            if time.monotonic() - said > SAY_EVERY:
-                said = time.monotonic()
+            nonlocal last_report
+            if time.monotonic() - last_report > SAY_EVERY:
+                last_report = time.monotonic()
                 at(f"{phase.partition(': ')[2] or phase} {done}/{total} {note}".strip())
 
         try:

@@ -1,1 +1,1 @@
-"""From records to statistics and tables."""
+"""Reports on records: the board, tables, charts, pictures and the site."""

@@ -45,7 +45,7 @@ OTHERS = "other"
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A row of several tasks taken together, on held-out levels.
+    """A row aggregated over several tasks, on held-out levels.
 
     Attributes:
         learner: `{"id", "config"}`; None for policies.
@@ -54,11 +54,11 @@ class Aggregate:
         budget: as asked for.
         tasks: ids of the tasks with a record.
         of: how many tasks the suite plans this row on.
-        above: on how many tasks the row is above each floor, and on how many that can be told.
-        normalised: by statistic, of (R - r_min) / (r_max - r_min); None, as all that follow, where
+        above: on how many tasks the row is above each floor, and on how many that is known.
+        normalised: by statistic, of (R - r_min) / (r_max - r_min); None, like all fields below, if
             a task has no record, or no such scale.
-        recovery: by statistic, of (R - random policy) / (expert - random policy), given what those
-            two were measured to return.
+        recovery: by statistic, of (R - random policy) / (expert - random policy), with the measured
+            returns of those two.
         gain: over the random subset, normalised.
         gap: seen minus held-out, normalised.
         probability: that a unit returns more than one of the random subset; a mean over tasks.
@@ -78,18 +78,18 @@ class Aggregate:
     probability: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The aggregate as plain values."""
+        """Return the aggregate as plain values."""
         return {name: plain(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """What a paper reports for a row.
+    """The figures of a paper for a row.
 
     Attributes:
         task: id.
         method: id.
-        learner: settings by which to know the row's learner.
+        learner: settings that identify the row's learner.
         seen: mean return.
         heldout: mean return.
     """
@@ -101,7 +101,7 @@ class PublishedRow:
     learner: Mapping[str, Any] = field(default_factory=dict)
 
     def fits(self, group: Group, row: Row) -> bool:
-        """Whether a row is the one that the paper's is to be compared with."""
+        """Return whether a row is the one to compare with the paper's."""
         config = group.learner["config"]
         alike = all(config.get(key) == value for key, value in self.learner.items())
         return (self.task, self.method) == (group.task, row.id) and (alike or row.is_policy)
@@ -109,15 +109,15 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class SuitePart:
-    """What the leaderboard has of one suite.
+    """The part of the leaderboard that belongs to one suite.
 
     Attributes:
         name: of the suite.
         summary: one sentence.
         planned: how many cells it has.
-        done: for how many of them there is a record that is done.
+        done: how many of them have a record that is done.
         undone: how many have another record, by its status.
-        groups: its tables; what has no record in them is `missing`.
+        groups: its tables; rows without a record are `missing`.
         aggregates: over tasks.
         published: the figures of the paper whose tables these are.
     """
@@ -132,11 +132,11 @@ class SuitePart:
     published: tuple[PublishedRow, ...] = ()
 
     def published_of(self, group: Group, row: Row) -> PublishedRow | None:
-        """The paper's figures for a row."""
+        """Return the paper's figures for a row."""
         return next((p for p in self.published if p.fits(group, row)), None)
 
     def to_json(self) -> dict[str, Any]:
-        """The part as plain values."""
+        """Return the part as plain values."""
         return {
             **vars(self),
             "groups": [group.to_json() for group in self.groups],
@@ -147,12 +147,12 @@ class SuitePart:
 
 @dataclass(frozen=True)
 class Board:
-    """Everything that is published.
+    """All published results.
 
     Attributes:
-        records: what was read, by cell id; of the returns arrays, of the level seeds a digest.
-        groups: all of it, whatever suite it is of.
-        suites: by suite; those of which there is something.
+        records: by cell id; with the returns as arrays, and the level seeds as a digest.
+        groups: all groups, of any suite.
+        suites: the parts by suite; only suites with records.
     """
 
     records: Mapping[str, Record]
@@ -160,7 +160,7 @@ class Board:
     suites: tuple[SuitePart, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The board as plain values, without the records."""
+        """Return the board as plain values, without the records."""
         return {
             "records": len(self.records),
             "groups": [group.to_json() for group in self.groups],
@@ -169,13 +169,13 @@ class Board:
 
 
 def read_results(folder: Path) -> dict[str, Record]:
-    """The records of a folder by cell id, in its order, as far as reports need them.
+    """Read the records of a folder by cell id, in its order, reduced to what reports need.
 
     Their names, texts and settings may be anything: see `publishable_results`.
 
     Raises:
         RLCondenseError: there is no such folder.
-        CorruptArtifact: a file is no record of this version.
+        CorruptArtifact: a file is not a record of this version.
     """
     records, refused = _results(folder, unreadable)
     for name, why in refused.items():
@@ -184,10 +184,10 @@ def read_results(folder: Path) -> dict[str, Record]:
 
 
 def publishable_results(folder: Path) -> tuple[dict[str, Record], dict[str, str]]:
-    """The records of a folder that are of the published form, and what is not.
+    """Read the records of a folder that have the published form, and list the other files.
 
     Returns:
-        The records as `read_results` gives them, and of each other file its name and why.
+        The records as `read_results` returns them, and the reason for each other file by name.
 
     Raises:
         RLCondenseError: there is no such folder.
@@ -218,19 +218,19 @@ def _results(
 
 
 def refusal(folder: Path, name: str, why: str) -> str:
-    """A line on a file that holds no record."""
+    """Return a line on a file that holds no record."""
     return f"{folder / one_line(name)} {why} ('rlcondense leaderboard verify' says more)"
 
 
 def _misnamed(record: Record, name: str) -> str | None:
-    """What keeps a record of the right form from being shown; `verify` looks at all else."""
+    """Return why a record of the right form cannot be shown, or None; `verify` checks the rest."""
     if not Cell.from_json(record["cell"]).id == record["cell_id"] == name:
         return "its name or its cell_id is not its cell's"
     return None
 
 
 def _slim(record: Record) -> Record:
-    """A record whose thousands of numbers take little memory."""
+    """Return a record whose thousands of numbers take little memory."""
     slim = {name: value for name, value in record.items() if name not in ("lengths", "level_seeds")}
     if record["status"] == "done":
         slim["returns"] = {
@@ -242,10 +242,10 @@ def _slim(record: Record) -> Record:
 
 
 def comparable(records: Mapping[str, Record]) -> tuple[dict[str, Record], dict[str, str]]:
-    """The records that can stand beside each other, and of each other one its id and why not.
+    """Return the records that are comparable, and the reason for each other one by its id.
 
     Rows of one task and protocol played the same levels, and a dataset's id stands for one dataset:
-    what most records say is taken for right, and of as many what the first one says.
+    the majority of the records decides, and at a tie the first record.
     """
     refused: dict[str, str] = {}
     for of in (_played, _learned):
@@ -267,14 +267,14 @@ _UNLIKE = {
 
 
 def _played(record: Record) -> tuple[str, str] | None:
-    """A task and protocol, and what stands for the levels of it."""
+    """Return a task and protocol, and a digest of their levels, or None."""
     cell = record["cell"]
     place = json.dumps([cell["task"], cell["evaluation"]], sort_keys=True)
     return place, record["levels_sha256"]
 
 
 def _learned(record: Record) -> tuple[str, str] | None:
-    """A dataset's id, and what stands for its content."""
+    """Return a dataset's id, and the hash of its content, or None."""
     dataset = record["cell"]["dataset"]
     return (dataset, str(record.get("key", {}).get("dataset_sha256"))) if dataset else None
 
@@ -287,8 +287,8 @@ def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = No
         suites: which suites to show; by default all that are shipped and have a record.
 
     Raises:
-        CorruptArtifact: rows that stand beside each other played other levels, or learned from
-            other data of one name; see `comparable`.
+        CorruptArtifact: rows of one group played different levels, or learned from different
+            data of one name; see `comparable`.
     """
     for cell_id, why in comparable(records)[1].items():
         raise CorruptArtifact(f"record {cell_id} of {records[cell_id]['cell']['task']} {why}")
@@ -302,7 +302,7 @@ def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = No
 
 
 def _others(groups: Sequence[Group], suites: Sequence[SuitePart]) -> list[SuitePart]:
-    """The groups with records that no suite has, as a part of its own."""
+    """Return the groups with records that no suite has, as a separate part."""
     told = {cell for suite in suites for g in suite.groups for row in g.rows for cell in row.cells}
     rest = tuple(g for g in groups if any(not told.issuperset(row.cells) for row in g.rows))
     cells = {(cell, row.status) for g in rest for row in g.rows for cell in row.cells}
@@ -315,7 +315,7 @@ def _others(groups: Sequence[Group], suites: Sequence[SuitePart]) -> list[SuiteP
 
 @cache
 def score_range(task: str) -> tuple[float, float] | None:
-    """r_min and r_max of a task, or None where it is not to be had here."""
+    """Return r_min and r_max of a task, or None if the task is not available here."""
     try:
         return make_task(task).score_range
     except RLCondenseError:
@@ -323,7 +323,7 @@ def score_range(task: str) -> tuple[float, float] | None:
 
 
 def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
-    """What there is of a suite, and what is missing."""
+    """Return the part of a suite: its rows with records, and the missing ones."""
 
     def look(ids: Iterable[str]) -> dict[str, StoredState]:
         return {cell_id: _stored_state(records.get(cell_id)) for cell_id in ids}
@@ -355,7 +355,7 @@ def _stored_state(record: Record | None) -> StoredState:
 
 
 def _record_of(planned: Planned, records: Mapping[str, Record]) -> Record | None:
-    """The record of a planned cell, or what stands for one that is missing."""
+    """Return the record of a planned cell, or a placeholder for a missing one."""
     if planned.cell is None:
         return None
     missing = {"cell": planned.cell.to_json(), "status": MISSING, "reason": planned.skip}
@@ -363,7 +363,7 @@ def _record_of(planned: Planned, records: Mapping[str, Record]) -> Record | None
 
 
 def _published(suite: str) -> tuple[PublishedRow, ...]:
-    """The figures of a suite's paper, if it is one's."""
+    """Return the figures of a suite's paper; none if it has no paper."""
     for path in sorted((data_root() / "baselines").glob("*/published.toml")):
         figures = tomllib.loads(path.read_text())
         if suite in figures["suites"]:
@@ -372,7 +372,7 @@ def _published(suite: str) -> tuple[PublishedRow, ...]:
 
 
 def _aggregates(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Aggregate]:
-    """Every row that a suite has on several tasks."""
+    """Aggregate every row that a suite has on several tasks."""
     return [
         made
         for places in _places(groups)
@@ -381,9 +381,9 @@ def _aggregates(groups: Sequence[Group], records: Mapping[str, Record]) -> list[
 
 
 def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
-    """Rows of one kind, each on its tasks.
+    """Collect the rows of one kind over their tasks.
 
-    Settings may differ from task to task, as a paper's do, where each task has one such row only.
+    Settings may differ between tasks, as in a paper, if each task has only one such row.
     """
     alike: dict[str, list[tuple[Group, Row]]] = {}
     for group in groups:
@@ -419,7 +419,7 @@ def _aggregate(
         of=len(places),
         above=_above([row for _, row in done]),
     )
-    if len(done) < len(places):  # a mean over other tasks is not to be compared
+    if len(done) < len(places):  # a mean over other tasks is not comparable
         return made
     returns = [_returns(row, records) for _, row in done]
     ranges = [score_range(group.task) for group, _ in done]
@@ -453,7 +453,7 @@ def _above(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
 
 
 def _subset(group: Group, row: Row) -> Row | None:
-    """The random subset that a row is held against."""
+    """Return the random subset that a row is compared with."""
     if "random" not in row.verdicts:
         return None
     alike = (r for r in group.rows if r.id == "random" and r.status == "done")
@@ -463,7 +463,7 @@ def _subset(group: Group, row: Row) -> Row | None:
 def _gains(
     returns: Sequence[Array], subsets: Sequence[Row | None], records: Mapping[str, Record]
 ) -> list[Array]:
-    """Each task's returns minus the subset's, unit by unit; none if that cannot be everywhere."""
+    """Return each task's returns minus the subset's, unit by unit; none if a task lacks it."""
     gains = []
     for own, subset in zip(returns, subsets, strict=True):
         other = None if subset is None else _returns(subset, records)
@@ -481,7 +481,7 @@ def _probability(rows: Sequence[Row]) -> float | None:
 def _mean_scaled(
     differences: Sequence[Array], ranges: Sequence[tuple[float, float] | None]
 ) -> Interval | None:
-    """The mean over tasks of differences, on the scale of normalised returns."""
+    """Compute the mean of differences over tasks, on the scale of normalised returns."""
     found = _scaled(differences, [None if r is None else (0.0, r[1] - r[0]) for r in ranges])
     return found["mean"] if found else None
 
@@ -497,7 +497,7 @@ def _scaled(
 
 
 def _span(group: Group, records: Mapping[str, Record]) -> tuple[float, float] | None:
-    """What the random policy and the expert return, where the expert is above."""
+    """Return the mean returns of the random policy and the expert, if the expert's is higher."""
     rows = group.find(FLOOR), group.find(EXPERT)
     if rows[0] is None or rows[1] is None:
         return None

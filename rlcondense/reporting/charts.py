@@ -1,4 +1,4 @@
-"""Charts of the site as SVG, made of numbers and escaped text; colours and fonts are the page's."""
+"""The site's charts as SVG, from numbers and escaped text; the page sets colours and fonts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES = 8  # colours, markers and dashes before they repeat
 BAR = (132.0, 18.0)
 PLOT = (560.0, 330.0)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 88.0, 26.0, 42.0
-LINE = 16.0  # between two labels at the right
+LINE = 16.0  # height between two labels at the right
 BINS = 24
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2 1 2")
 
@@ -29,7 +29,7 @@ class Point:
     Attributes:
         x: above zero.
         y: with its interval.
-        text: what it is, for who points at it or hears it.
+        text: its description, for tooltips and screen readers.
     """
 
     x: float
@@ -39,7 +39,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points with one marker.
+    """A series of points with one marker.
 
     Attributes:
         name: in the legend.
@@ -57,12 +57,12 @@ class Series:
 def interval_bar(
     interval: Interval, marks: Mapping[str, float], span: tuple[float, float], filled: bool
 ) -> Markup:
-    """A row's mean and interval beside the policies that it is compared with.
+    """Draw a row's mean and interval beside the policies that it is compared with.
 
     Args:
         interval: of the row.
         marks: returns of `random-policy`, `marginal-policy` and `expert`.
-        span: what the bar's ends stand for.
+        span: the returns at the bar's ends.
         filled: whether the mean is a full dot.
     """
     width, height = BAR
@@ -98,14 +98,14 @@ def plot(
     y_label: str,
     label: str,
 ) -> Markup:
-    """Points with intervals over a logarithmic x, and a horizontal line for each reference.
+    """Plot points with intervals over a logarithmic x, and a horizontal line for each reference.
 
     Args:
-        series: with a point at least.
+        series: each with at least one point.
         references: names and values of the lines.
         x_label: of the axis.
         y_label: of the axis.
-        label: what the chart shows, for who cannot see it.
+        label: a description of the chart, for screen readers.
     """
     width, height = PLOT
     points = [point for one in series for point in one.points]
@@ -174,7 +174,7 @@ def _drawn(
 
 
 def swatch(style: int, joined: bool = True) -> Markup:
-    """The marker of a series, for the legend."""
+    """Draw the marker of a series, for the legend."""
     line = f'<path class="l" {_dash(style)}d="M1 8H35"/>' if joined else ""
     return Markup(
         f'<svg class="swatch" viewBox="0 0 36 16" aria-hidden="true"><g class="s '
@@ -188,7 +188,7 @@ def _dash(style: int) -> str:
 
 
 def _marker(style: int, x: float, y: float) -> str:
-    """A closed outline around a point: one shape for each style."""
+    """Draw a closed outline around a point: one shape for each style."""
     shapes: tuple[tuple[tuple[float, float], ...], ...] = (
         _polygon(14, 4.4, 0.0),
         ((-4, -4), (4, -4), (4, 4), (-4, 4)),
@@ -210,7 +210,7 @@ def _polygon(corners: int, radius: float, turn: float) -> tuple[tuple[float, flo
 
 
 def histogram(returns: Mapping[str, npt.NDArray[np.float64]]) -> Markup:
-    """How episodes' returns are distributed on each split, one above the other.
+    """Draw the distribution of episodes' returns on each split, one above the other.
 
     Args:
         returns: by split, of all students.
@@ -248,11 +248,11 @@ def histogram(returns: Mapping[str, npt.NDArray[np.float64]]) -> Markup:
 
 
 def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Markup:
-    """The share of each action in a condensed set, and as a line across it in its source.
+    """Draw the share of each action in a condensed set, with a line for its share in the source.
 
     Args:
         shares: of each action.
-        dataset: the same of the source dataset.
+        dataset: the shares in the source dataset.
     """
     width, tall, top = 320.0, 110.0, 6.0
     highest = max([*shares, *(dataset or ())]) or 1.0
@@ -284,14 +284,14 @@ def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Mar
 def shown_range(
     intervals: Sequence[Interval], others: Sequence[float] = (), room: float = 0.35
 ) -> tuple[float, float]:
-    """From where to where a chart goes: all estimates, and of intervals what is not far off.
+    """Compute the range of a chart: all estimates, and the nearby parts of intervals.
 
     Few seeds can give an interval ten times as wide as everything else on the chart.
 
     Args:
         intervals: on the chart.
         others: values on the chart.
-        room: for intervals on either side, as a share of what the values take.
+        room: for intervals on either side, as a share of the values' range.
     """
     values = [*(interval.estimate for interval in intervals), *others]
     low, high = min(values), max(values)
@@ -304,7 +304,7 @@ def shown_range(
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Four to nine round values between two."""
+    """Return four to nine round values between two."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.8)
@@ -313,7 +313,7 @@ def round_ticks(low: float, high: float) -> list[float]:
 
 
 def _log_range(values: Sequence[float]) -> tuple[float, float]:
-    """The decimal logarithms of where an axis begins and ends."""
+    """Return the decimal logarithms of the two ends of an axis."""
     low, high = math.log10(min(values)), math.log10(max(values))
     edge = max(0.06 * (high - low), 0.08)
     return low - edge, high + edge
@@ -327,7 +327,7 @@ def _log_ticks(left: float, right: float) -> list[float]:
 
 
 def _apart(places: Sequence[float], top: float, bottom: float) -> list[float]:
-    """Heights for labels near where they belong, without one lying on another."""
+    """Compute heights for labels near their values, such that no two overlap."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     out = list(places)
     for before, i in zip([None, *order], order, strict=False):
@@ -343,5 +343,5 @@ def _text(x: float, y: float, text: str, classes: str) -> str:
 
 
 def _n(value: float) -> str:
-    """A coordinate with a tenth of a pixel."""
+    """Format a coordinate to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Two records side by side: paired by seed and by level."""
+"""The comparison of two records, paired by seed and by level."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "thread
 
 @dataclass(frozen=True)
 class SplitComparison:
-    """A and B on one split.
+    """The comparison of A and B on one split.
 
     Attributes:
         a: A's mean, over learner seeds.
         b: B's.
         difference: A minus B, paired by seed.
-        by_level: the same, with levels as units: each averaged over the learner seeds.
+        by_level: A minus B with levels as units: each averaged over the learner seeds.
         probability: that a student of A returns more than one of B.
         levels: how many levels A is better on, how many are equal, and how many B is better on.
     """
@@ -46,16 +46,16 @@ class SplitComparison:
     levels: tuple[int, int, int]
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain values."""
+        """Return the comparison as plain values."""
         plain = {n: v.to_json() for n, v in vars(self).items() if isinstance(v, Interval)}
         return {**plain, "levels": dict(zip(("a", "equal", "b"), self.levels, strict=True))}
 
 
 def compare(a: Record, b: Record) -> dict[str, SplitComparison]:
-    """Two records of one task and one protocol, by split.
+    """Compare two records of one task and one protocol, by split.
 
     Raises:
-        BadConfig: they cannot be compared: one has no returns, or they played other levels.
+        BadConfig: they are not comparable: one has no returns, or their levels differ.
     """
     for record in (a, b):
         if (status := record.get("status")) != "done":
@@ -87,7 +87,7 @@ def _compared(a: Record, b: Record, split: str) -> SplitComparison:
 
 
 def compare_text(a: Record, b: Record) -> str:
-    """What `rlcondense compare` prints."""
+    """Return the text that `rlcondense compare` prints."""
     from tabulate import tabulate
 
     found = compare(a, b)
@@ -124,7 +124,7 @@ def compare_text(a: Record, b: Record) -> str:
 
 
 def _judged(*records: Record) -> list[str]:
-    """What is to be said where a record's method draws at random: a record is of one set."""
+    """Return a note if a record's method is stochastic: a record covers only one set."""
     learned = [r["cell"]["method"]["id"] for r in records if r["cell"]["learner"] is not None]
     drawn = [method for method in dict.fromkeys(learned) if draws_at_random(method)]
     return [f"Of {' and '.join(drawn)} that is one set: not judged."] if drawn else []
@@ -140,7 +140,7 @@ def _name(record: Record) -> str:
 
 
 def _differences(a: Record, b: Record) -> list[str]:
-    """What else than their numbers the two differ in."""
+    """Return lines on the differences of two records other than their numbers."""
     pairs = list(_unequal(a["cell"], b["cell"], ""))
     keys = {name: (a["key"].get(name), b["key"].get(name)) for name in MADE_BY}
     pairs += [(name, *values) for name, values in keys.items() if values[0] != values[1]]

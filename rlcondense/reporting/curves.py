@@ -1,4 +1,4 @@
-"""Fitness along the environment steps of methods that try what they make, and of evolved policies.
+"""Fitness over environment steps, of methods that evaluate their sets and of evolved policies.
 
 Runs are compared at equal numbers of steps, up to where the shortest of them ends.
 """
@@ -31,10 +31,10 @@ COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#475569")
 
 @dataclass(frozen=True)
 class Curve:
-    """One run.
+    """The fitness curve of one run.
 
     Attributes:
-        name: what made it; runs of one name are replicates.
+        name: of the method or strategy; runs of one name are replicates.
         task: id.
         made_by: settings, the seed apart.
         seed: of the run.
@@ -50,12 +50,12 @@ class Curve:
     mean: npt.NDArray[np.float64]
 
     def at(self, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Mean fitness at `steps`, interpolated."""
+        """Interpolate the mean fitness at `steps`."""
         return np.interp(steps, self.steps, self.mean)
 
 
 def read_curve(folder: Path) -> Curve:
-    """The curve of a condensed dataset's folder, or of one that `expert evolve` wrote.
+    """Read the curve from the folder of a condensed dataset or of `expert evolve`.
 
     Raises:
         BadConfig: there is none.
@@ -85,7 +85,7 @@ def read_curve(folder: Path) -> Curve:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side.
+    """Groups of runs to compare.
 
     Attributes:
         task: id.
@@ -97,24 +97,24 @@ class Comparison:
 
     @property
     def end(self) -> float:
-        """The steps that every run has taken."""
+        """The number of steps that every run has taken."""
         return min(float(run.steps[-1]) for runs in self.groups.values() for run in runs)
 
     def values(self, steps: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """`(runs, steps)` by name."""
+        """Return the fitness `(runs, steps)` of each group by name."""
         return {n: np.stack([run.at(steps) for run in runs]) for n, runs in self.groups.items()}
 
     def intervals(self, steps: npt.NDArray[np.float64]) -> dict[str, list[Interval]]:
-        """Of each group's mean over runs at each of `steps`."""
+        """Compute the interval of each group's mean over runs at each of `steps`."""
         return {n: [student_interval(x) for x in v.T] for n, v in self.values(steps).items()}
 
     def differences(self, steps: npt.NDArray[np.float64]) -> dict[str, list[Interval]]:
-        """Of the first group less each other, at each of `steps`."""
+        """Compute the interval of the first group minus each other one, at each of `steps`."""
         (_, one), *rest = self.values(steps).items()
         return {n: [welch_interval(x, y) for x, y in zip(one.T, v.T, strict=True)] for n, v in rest}
 
     def __str__(self) -> str:
-        """The table that `curves` prints."""
+        """Return the table that `curves` prints."""
         from tabulate import tabulate
 
         steps = np.linspace(0, self.end, ROWS + 1)[1:]
@@ -133,7 +133,7 @@ class Comparison:
         return "\n".join([str(table), "", *notes])
 
     def to_json(self) -> dict[str, Any]:
-        """As `curves --json` prints it."""
+        """Return the JSON that `curves --json` prints."""
         steps = np.linspace(0, self.end, ROWS + 1)[1:]
         return {
             "task": self.task,
@@ -145,7 +145,7 @@ class Comparison:
         }
 
     def svg(self) -> str:
-        """Each group's mean over runs, in a band that is its 95% interval, and each run."""
+        """Draw each group's mean over runs with its 95% interval as a band, and each run."""
         steps = np.linspace(min(self._starts()), self.end, POINTS)
         values = self.values(steps)
         low = min(float(v.min()) for v in values.values())
@@ -195,7 +195,7 @@ class Comparison:
 
 
 def compare_curves(folders: Sequence[Path]) -> Comparison:
-    """Runs grouped by what made them, in the order in which they are named.
+    """Group runs by the method that made them, in the order of the folders.
 
     Args:
         folders: of condensed datasets, or of evolved policies.
@@ -220,7 +220,7 @@ def compare_curves(folders: Sequence[Path]) -> Comparison:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The return of one training along its environment steps.
+    """The return of one training over its environment steps.
 
     Attributes:
         name: title of its panel.

@@ -1,4 +1,4 @@
-"""What lies on a leaderboard beside its records: compared with what is made of them, or named."""
+"""The check of the files beside a leaderboard's records, against those made from the records."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from rlcondense.text import one_line
 LINK = "is a symbolic link"
 MOST_BUILT_BYTES = 2**28
 MOST_NAMED = 5  # files in one line
-LAST_DIGITS = 1e-6  # that numbers of another machine may differ by
+LAST_DIGITS = 1e-6  # relative difference that another machine may cause
 
 
 def look_beside(
     leaderboard: Path, published: Path | None = None
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Compare what lies beside the records with what `leaderboard build` and `add` write.
+    """Compare the files beside the records with those that `leaderboard build` and `add` write.
 
     Args:
         leaderboard: its folder.
-        published: another one; what is byte for byte as there is taken for what it is.
+        published: another one; files with the same bytes as there are accepted.
 
     Returns:
-        Of each wrong file its name and why, links included, which are not followed; and the names
-        of files that nothing here writes, and that nobody looks at.
+        The name of each wrong file and the reason, links included, which are not followed; and the
+        names of unknown files, which are not checked.
     """
     names = list(_names(leaderboard))
     wrong = [(name, LINK) for name in names if (leaderboard / name).is_symlink()]
@@ -51,7 +51,7 @@ def look_beside(
 
 
 def _why_wrong(path: Path, name: str, made: str) -> str:
-    """How a file differs from what was made, or nothing."""
+    """Return how a file differs from the expected text, or an empty text."""
     try:
         text = read_bounded(path, MOST_BUILT_BYTES).decode(errors="replace")
     except Refused as error:
@@ -63,7 +63,7 @@ def _why_wrong(path: Path, name: str, made: str) -> str:
 
 
 def changed_pictures(published: Path, here: Path) -> Iterator[tuple[str, str]]:
-    """Published pictures that are missing or not the same, and which of it they are."""
+    """Yield the published pictures that are missing or changed, and which of the two."""
     folder = published / PICTURES
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         other = here / PICTURES / path.name
@@ -74,7 +74,7 @@ def changed_pictures(published: Path, here: Path) -> Iterator[tuple[str, str]]:
 
 
 def _names(leaderboard: Path) -> Iterator[str]:
-    """What lies in a leaderboard's folder and its tables', but for records and pictures."""
+    """Yield the names in a leaderboard's folder and its tables', without records and pictures."""
     for path in sorted(leaderboard.iterdir()):
         if path.is_symlink() or path.name not in (RESULTS, PICTURES, TABLES):
             yield path.name
@@ -87,17 +87,17 @@ def _is_derived(name: str) -> bool:
 
 
 def _made(leaderboard: Path) -> Mapping[str, str]:
-    """What `build` writes, by name; nothing where that cannot be told."""
+    """Return the files that `build` writes, by name; none if the records cannot be read."""
     try:
         records, _ = publishable_results(leaderboard / RESULTS)
         board = build_board(comparable(records)[0])
-    except RLCondenseError:  # what is wrong with the records is told elsewhere
+    except RLCondenseError:  # other checks report faults of the records
         return {}
     return built_files(board)
 
 
 def _is_same(a: Path, b: Path, most: int = MOST_BUILT_BYTES) -> bool:
-    """Whether two plain files have the same bytes."""
+    """Return whether two plain files have the same bytes."""
     try:
         return read_bounded(a, most) == read_bounded(b, most)
     except Refused:
@@ -105,7 +105,7 @@ def _is_same(a: Path, b: Path, most: int = MOST_BUILT_BYTES) -> bool:
 
 
 def _agree(name: str, told: str, made: str) -> bool:
-    """Whether a file says what was made; JSON may differ in the last digits of its numbers."""
+    """Return whether a text is the expected one; numbers in JSON may differ in the last digits."""
     if told == made:
         return True
     if name != BOARD:
@@ -127,6 +127,6 @@ def _near(a: Any, b: Any) -> bool:
 
 
 def listed(names: list[str]) -> str:
-    """A few names, fit for a terminal, and how many more there are."""
+    """Return a few names, escaped for a terminal, and the number of the others."""
     few = ", ".join(one_line(name) for name in names[:MOST_NAMED])
     return few if len(names) <= MOST_NAMED else f"{few} and {len(names) - MOST_NAMED} more"

@@ -25,11 +25,11 @@ _TEX = {
 
 
 def table_of(group: Group, suite: SuitePart | None = None) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of a group's table, as plain text.
+    """Return the headers and cells of a group's table, as plain text.
 
     Args:
         group: the rows.
-        suite: adds a paper's figures, where the suite has them.
+        suite: adds a paper's figures, if the suite has them.
     """
     published = [suite.published_of(group, row) if suite else None for row in group.rows]
     headers = [column.header for column in COLUMNS]
@@ -48,7 +48,7 @@ AGGREGATE_HEADERS = (
 
 
 def aggregate_table(suite: SuitePart) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of a suite's table over tasks."""
+    """Return the headers and cells of a suite's table over tasks."""
     learners = iter(names_of([row.learner for row in suite.aggregates if row.learner]))
     cells = [
         _aggregate_cells(row, next(learners) if row.learner else "") for row in suite.aggregates
@@ -77,7 +77,7 @@ def _aggregate_cells(row: Aggregate, learner: str) -> list[str]:
 
 
 def markdown(suite: SuitePart) -> str:
-    """A suite's tables in Markdown."""
+    """Format a suite's tables in Markdown."""
     parts = [f"# {suite.name}", _markdown_text(suite.summary), _progress_text(suite)]
     shown, missing = _shown(suite)
     for title, group in shown:
@@ -91,19 +91,19 @@ def markdown(suite: SuitePart) -> str:
 
 
 def _found(suite: SuitePart) -> list[str]:
-    """A line for each mark of a detector in a suite's tables."""
+    """Return a line for each mark of a detector in a suite's tables."""
     return explanations(row for group in suite.groups for row in group.rows)
 
 
 def _shown(suite: SuitePart) -> tuple[list[tuple[str, Group]], list[str]]:
-    """The groups that have a table, and the titles of those of which there is nothing to show."""
+    """Return the groups that have a table, and the titles of those without any record."""
     named = list(zip(titles(suite.groups), suite.groups, strict=True))
     shown = [(title, group) for title, group in named if group.begun or suite.published]
     return shown, [title for title, group in named if not (group.begun or suite.published)]
 
 
 def headline(suite: SuitePart) -> str:
-    """What is done of a suite, in one narrow table in Markdown: held-out levels first."""
+    """Format the done rows of a suite as one narrow Markdown table, held-out levels first."""
     lines, names = [], names_of([group.learner for group in suite.groups])
     tables = [table_of(group, suite) for group in suite.groups]
     columns = [column.header for column in columns_of("headline")]
@@ -122,7 +122,7 @@ def headline(suite: SuitePart) -> str:
 
 
 def titles(groups: Sequence[Group]) -> list[str]:
-    """Of each group its task and learner, with the settings in which those of one id differ."""
+    """Return each group's task and learner, with the settings in which those of one id differ."""
     names = names_of([group.learner for group in groups])
     return [f"{group.task}, {name}" for group, name in zip(groups, names, strict=True)]
 
@@ -155,12 +155,12 @@ def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def _markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, whatever somebody called something."""
+    """Escape a text so that Markdown shows it literally."""
     return re.sub(r"([\\`*<>|&~!#]|\](?=[(\[:]))", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def latex(suite: SuitePart) -> str:
-    """A suite's tables in LaTeX, for the packages booktabs and graphicx."""
+    """Format a suite's tables in LaTeX, for the packages booktabs and graphicx."""
     shown, missing = _shown(suite)
     parts = [
         _latex_table(table_of(group, suite), group_caption(group), f"{suite.name}-{number}")
@@ -202,7 +202,7 @@ def _tex(text: str) -> str:
 
 
 def csv_text(suite: SuitePart) -> str:
-    """Every number of a suite's rows, one row a line."""
+    """Format all numbers of a suite's rows as CSV, one row per line."""
     lines = [_csv_row(suite, group, row) for group in suite.groups for row in group.rows]
     out = io.StringIO()
     names = dict.fromkeys(name for line in lines for name in line)
@@ -262,7 +262,7 @@ def _config(part: Any) -> str:
     return json.dumps(part["config"], sort_keys=True)
 
 
-KEPT = ("md", "csv")  # what is written unasked
+KEPT = ("md", "csv")  # written by default
 FORMATS: dict[str, Callable[[SuitePart], str]] = {
     "md": markdown,
     "tex": latex,
@@ -271,7 +271,7 @@ FORMATS: dict[str, Callable[[SuitePart], str]] = {
 
 
 def board_json(board: Board) -> str:
-    """Everything on the board, as JSON: a line for each table."""
+    """Format the whole board as JSON: a line for each table."""
     plain = board.to_json()
     groups = ",\n".join(map(_compact, plain["groups"]))
     suites = ",\n".join(map(_suite_json, plain["suites"]))

@@ -1,4 +1,4 @@
-"""What everything cost: time, memory and work, summed by method."""
+"""The ledger of costs: time, memory and work, summed by method."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rlcondense.running.estimate import number
 
 @dataclass
 class Costs:
-    """Sums over the cells of one method.
+    """The costs of one method, summed over its cells.
 
-    What several cells learn from was condensed once, and counts once.
+    A condensation that several cells share counts once.
 
     Attributes:
         method: its id.
@@ -51,12 +51,12 @@ class Costs:
     bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The sums as plain values."""
+        """Return the sums as plain values."""
         return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
 def ledger(finished: Iterable[Mapping[str, Any]]) -> list[Costs]:
-    """The costs of finished cells, by method.
+    """Sum the costs of finished cells, by method.
 
     Args:
         finished: facts of records, as `rlcondense.records.store.facts_of_record` gives them.
@@ -96,12 +96,12 @@ def _train_gradients(cell: Cell, size: int | None) -> int:
     if cell.learner is None:
         return 0
     config = cell.learner["config"]
-    rows = number(config, "batch_size", size or 0)  # a batch of all there is, where it is `full`
+    rows = number(config, "batch_size", size or 0)  # a `full` batch holds all rows
     return int(len(cell.learner_seeds) * number(config, "updates", 0) * rows)
 
 
 def ledger_table(costs: Sequence[Costs]) -> str:
-    """The ledger as people read it."""
+    """Format the ledger as a table."""
     from tabulate import tabulate
 
     rows = [

@@ -1,4 +1,4 @@
-"""Pictures of what was condensed: frames before, after and their difference, and the actions."""
+"""Pictures of condensed sets: frames before, after and their difference, and the actions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rlcondense.types import Array
 SHOWN = 8  # frames in a line
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
-MOST_ACTIONS = 1000  # whose shares are told
+MOST_ACTIONS = 1000  # most actions whose shares are stored
 MOST_BYTES = 2 * 2**20
-LEAST_SIDE = 60  # pixels; smaller frames are enlarged, and set apart
-BETWEEN = 90  # the grey between those
-# Of a frame's planes where they are no colours: far apart from each other, and from black.
+LEAST_SIDE = 60  # pixels; smaller frames are enlarged, with space between them
+BETWEEN = 90  # the grey level of that space
+# For planes that are not colours: far apart from each other, and from black.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255), "red": (230, 50, 50), "cyan": (60, 220, 230),
     "yellow": (250, 220, 40), "green": (60, 180, 75), "blue": (60, 100, 240),
@@ -39,16 +39,16 @@ NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 @dataclass(frozen=True)
 class Picture:
-    """What the picture of a condensed dataset shows.
+    """The facts about the picture of a condensed dataset.
 
     Attributes:
         kind: `synthetic`, or `selection`.
-        rows: of the condensed dataset, those whose frames are shown.
-        size: how many there are.
+        rows: the rows of the condensed dataset whose frames are shown.
+        size: number of rows of the condensed dataset.
         label_kind: `hard`, `soft` or `continuous`.
         actions: each action's share of the labels; None for continuous ones.
-        dataset_actions: each action's share of the source's labels, if that is at hand.
-        amplified: how many times larger than it is the difference is drawn.
+        dataset_actions: each action's share of the source's labels, if the source is available.
+        amplified: the factor by which the drawn difference is enlarged.
     """
 
     kind: str
@@ -61,16 +61,16 @@ class Picture:
 
 
 def write_picture(condensed: Path, out: Path) -> Path | None:
-    """Draw a condensed dataset that lies in a folder to `<out>.png` and `<out>.json`.
+    """Draw the condensed dataset of a folder to `<out>.png` and `<out>.json`.
 
-    Where its source can be had, frames stand above what became of them.
+    If its source is available, the original frames stand above the condensed ones.
 
     Args:
         condensed: the folder.
         out: path without its ending.
 
     Returns:
-        The PNG, or None for observations that are no frames.
+        The PNG, or None for observations that are not frames.
 
     Raises:
         CorruptArtifact: the folder holds no condensed dataset.
@@ -93,7 +93,7 @@ def draw_enlarged(data: CondensedDataset, path: Path) -> tuple[int, ...]:
         The rows that are shown.
 
     Raises:
-        BadConfig: its observations are no frames.
+        BadConfig: its observations are not frames.
     """
     drawn = draw(data, most=MOST_ENLARGED)
     if drawn is None:
@@ -105,13 +105,13 @@ def draw_enlarged(data: CondensedDataset, path: Path) -> tuple[int, ...]:
 
 
 def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Files among a leaderboard's pictures that are none, and why.
+    """Yield the files among a leaderboard's pictures that are not pictures, and why.
 
-    Whether a picture shows what was condensed is not looked at.
+    The content of the pictures is not checked.
 
     Args:
-        folder: of the pictures; need not be there.
-        condensations: ids of the condensations that there are records of.
+        folder: of the pictures; need not exist.
+        condensations: ids of the condensations with records.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = NAME.fullmatch(path.name)
@@ -124,7 +124,7 @@ def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tup
 
 
 def _not_as_drawn(path: Path) -> str:
-    """Why a picture's file is none that is written here, or nothing."""
+    """Return why a file cannot be a picture written here, or an empty text."""
     try:
         if path.suffix == ".png":
             content = read_bounded(path, MOST_BYTES)
@@ -141,7 +141,7 @@ def _source(data: CondensedDataset) -> TransitionDataset | None:
         return None
     try:
         found = load_dataset(data.report.dataset)
-    except RLCondenseError:  # somebody else's
+    except RLCondenseError:  # an unknown dataset
         return None
     return found if found.sha256 == data.report.dataset_sha256 else None
 
@@ -149,18 +149,18 @@ def _source(data: CondensedDataset) -> TransitionDataset | None:
 def draw(
     data: CondensedDataset, source: TransitionDataset | None = None, most: int = SHOWN
 ) -> tuple[npt.NDArray[np.uint8], Picture] | None:
-    """A sheet of frames, and what it shows.
+    """Draw a sheet of frames, and return it with the facts about it.
 
     Args:
-        data: what was condensed.
-        source: what it was condensed from.
+        data: the condensed set.
+        source: the dataset it was condensed from.
         most: frames in a line.
 
     Returns:
-        `(height, width, 3)` and the picture; None for observations that are no frames. A selection
-        has one line of frames; synthetic frames have three, if `source` and `initial_indices` are
-        there: before, after, and grey plus the difference. Planes that are no colours are painted
-        in `COLOURS`, and what differs on black.
+        `(height, width, 3)` and the picture; None for observations that are not frames. A selection
+        has one line of frames; synthetic frames have three, if `source` and `initial_indices`
+        exist: before, after, and grey plus the difference. Planes that are not colours are painted
+        in `COLOURS`, and their difference on black.
     """
     if data.observations.ndim != 4:
         return None
@@ -190,16 +190,16 @@ def draw(
 
 
 def legend(planes: Sequence[str]) -> str:
-    """Which colour each plane has in a picture."""
+    """Return a line on the colour of each plane in a picture."""
     return ", ".join(
         f"{colour} {plane}" for colour, plane in zip(cycle(COLOURS), planes, strict=False)
     )
 
 
 def _paint(frames: Array) -> Array:
-    """Frames `(n, planes, height, width)` in three colours: each place has its brightest plane's.
+    """Paint frames `(n, planes, height, width)` in RGB: each pixel in its brightest plane's colour.
 
-    Of planes as bright, the last one's.
+    Among equally bright planes the last one counts.
     """
     colours = np.array(list(islice(cycle(COLOURS.values()), frames.shape[1])))
     brightest = frames.shape[1] - 1 - frames[:, ::-1].argmax(1)
@@ -208,21 +208,21 @@ def _paint(frames: Array) -> Array:
 
 
 def _is_from(data: CondensedDataset, source: TransitionDataset) -> bool:
-    """Whether the rows that a condensed dataset names are there in its source."""
+    """Return whether the source has the rows that a condensed dataset names."""
     named = [rows for rows in (data.source_indices, data.initial_indices) if rows is not None]
     same_frames = source.observations.shape[1:] == data.observations.shape[1:]
     return same_frames and all(int(rows.max()) < len(source) for rows in named)
 
 
 def _amplification(largest: float) -> int:
-    """The largest power of two that keeps the difference within what a pixel can show."""
+    """Return the largest power of two that keeps the difference within a pixel's range."""
     if largest <= 0:
         return 1
     return int(2 ** np.clip(np.floor(np.log2(127.5 / largest)), 0, np.log2(MOST_AMPLIFIED)))
 
 
 def _num_actions(data: Columns) -> int:
-    """How many discrete actions there are, as far as the data tell."""
+    """Return the number of discrete actions that the data contain."""
     if data.actions.ndim > 1 or data.actions.dtype.kind not in "iu" or data.actions.min() < 0:
         return 0
     number = int(data.actions.max()) + 1
@@ -232,7 +232,7 @@ def _num_actions(data: Columns) -> int:
 
 
 def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ...] | None:
-    """Each action's share of the labels."""
+    """Compute each action's share of the labels."""
     if not num_actions:
         return None
     if label_kind == "soft" and data.action_probs is not None:
@@ -243,7 +243,7 @@ def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ..
 
 
 def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
-    """Lines of `(n, channels, height, width)` frames as one `(height, width, 3)` picture."""
+    """Join lines of `(n, channels, height, width)` frames into one `(height, width, 3)` picture."""
     times = -(-LEAST_SIDE // min(lines[0].shape[2:]))
     large = [line.repeat(times, 2).repeat(times, 3) for line in lines]
     edge = ((0, 0), (0, 0), *[((times - 1) // 2,) * 2] * 2)

@@ -1,4 +1,4 @@
-"""Building what is published: tables, and a site, from a leaderboard's records."""
+"""The build of the published files: tables and a site, from a leaderboard's records."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ def build(
 ) -> tuple[Board, list[Path]]:
     """Build the tables of a leaderboard, and its site: the same records give the same bytes.
 
-    A file that holds no record, or one that cannot stand beside the others, is left out and named.
+    A file without a record, or with one that is not comparable with the others, is left out and
+    reported.
 
     Args:
         leaderboard: a folder with `results/`; tables are written to its `tables/`.
-        suites: which to show, shipped ones or .toml files; by default those of which there is a
-            record, and what is of none as `other`.
+        suites: which to show, shipped ones or .toml files; by default those with a record, and
+            records of no suite as `other`.
         site: the folder of the site; by default none is built.
-        data: whether records and tables come along with the site.
-        tex: whether tables are written in LaTeX, too.
+        data: whether the site includes the records and tables.
+        tex: whether tables are written in LaTeX too.
         strict: build nothing if a file would be left out.
-        left_out: told of each file that is, in a line.
+        left_out: called with a line on each file that is left out.
 
     Returns:
-        What was built, and the files that were written.
+        The board, and the files that were written.
 
     Raises:
-        CorruptArtifact: there is nothing to show, or with `strict` something that cannot be shown.
+        CorruptArtifact: there is nothing to show, or with `strict` a file cannot be shown.
     """
     if site is not None:
         check_site(site)
@@ -71,7 +72,7 @@ def build(
         leaderboard / name: text
         for name, text in built_files(board, (*KEPT, "tex") if tex else KEPT).items()
     }
-    if suites is None:  # tables of what is no longer there
+    if suites is None:  # remove tables of suites that no longer exist
         for name in (*shipped_suites(), OTHERS):
             for ending in FORMATS:
                 (leaderboard / TABLES / f"{name}.{ending}").unlink(missing_ok=True)
@@ -82,7 +83,7 @@ def build(
 
 
 def built_files(board: Board, endings: Iterable[str] = FORMATS) -> dict[str, str]:
-    """What `build` writes into a leaderboard's folder, by name, in the formats of some endings."""
+    """Return the files that `build` writes for a leaderboard, by name, in the given formats."""
     files = {BOARD: board_json(board)}
     for suite in board.suites:
         for ending in endings:
@@ -93,13 +94,14 @@ def built_files(board: Board, endings: Iterable[str] = FORMATS) -> dict[str, str
 def fill_in(document: Path, board: Board) -> int:
     """Write the headline table of suites into a Markdown document.
 
-    Each goes between a line `<!-- leaderboard SUITE -->` and the next `<!-- /leaderboard -->`.
+    Each table goes between a line `<!-- leaderboard SUITE -->` and the next
+    `<!-- /leaderboard -->`.
 
     Returns:
-        How many were written.
+        The number of tables written.
 
     Raises:
-        BadConfig: the document cannot be read, or asks for a suite that the board has nothing of.
+        BadConfig: the document cannot be read, or asks for a suite that the board does not have.
     """
     try:
         text = document.read_text()

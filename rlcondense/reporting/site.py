@@ -1,4 +1,4 @@
-"""The leaderboard as a folder of pages that need nothing else: no server, no network."""
+"""The leaderboard as a folder of pages that need no server and no network."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ if TYPE_CHECKING:
 
 Pages = Iterator[tuple[str, bytes]]
 MARKER = ".rlcondense-site"
-MOST_ROWS = 400  # on the first page; more of them are left to the pages of the tasks
+MOST_ROWS = 400  # on the first page; with more rows only the tasks' pages show them
 MOST_PICTURE_BYTES = 2_000_000
 DOWNLOADS = ("md", "tex", "csv")
 SPLIT_NAMES = {"seen": "seen levels", "heldout": "held-out levels"}
 
 
 def check_site(out: Path) -> None:
-    """See whether a site can be built in a folder, before there is any work in vain.
+    """Check that a site can be built in a folder, before the work begins.
 
     Raises:
         MissingExtra: Jinja is not installed.
-        RLCondenseError: the folder holds what is no site of ours.
+        RLCondenseError: the folder holds files other than an earlier site.
     """
     _environment()
     if out.exists() and not out.is_dir():
@@ -78,30 +78,30 @@ def check_site(out: Path) -> None:
 def build_site(board: Board, leaderboard: Path, out: Path, *, data: bool = False) -> list[Path]:
     """Build the site: the same records give the same bytes.
 
-    Pages of an earlier site in the folder that this one has not are removed; nothing else is.
+    Of the folder, only pages of an earlier site that this one lacks are removed.
 
     Args:
         board: what to show.
         leaderboard: its folder, with `results/` and perhaps `pictures/`.
         out: the folder to build in: a new or an empty one, or that of an earlier site.
-        data: whether records and tables come along to be taken from it, half as much again.
+        data: whether the site includes the records and tables, which add half of its size.
 
     Returns:
         The files that were written.
 
     Raises:
         MissingExtra: Jinja is not installed.
-        RLCondenseError: the folder holds other things, or a record has a name no file can have.
+        RLCondenseError: the folder holds other files, or a record's name is no valid file name.
     """
     check_site(out)
     return _write(out, _Site(board, leaderboard, data).pages())
 
 
 def _write(out: Path, pages: Pages) -> list[Path]:
-    """Write pages and remove what an earlier build left.
+    """Write pages and remove those of an earlier build.
 
-    The marker names every file of the site, and is ahead of them, so that a build that was
-    stopped is known for what it is.
+    The marker lists every file of the site and is written before them, so that an interrupted
+    build is recognised.
     """
     marker, folders = out / MARKER, {out}
     names = []
@@ -127,7 +127,7 @@ def _write(out: Path, pages: Pages) -> list[Path]:
 
 
 def _earlier(marker: Path) -> list[str]:
-    """The names of an earlier site's files."""
+    """Return the names of an earlier site's files."""
     if not marker.exists():
         return []
     try:
@@ -142,7 +142,7 @@ def _remove(out: Path, name: str) -> None:
         raise RLCondenseError(f"{out / MARKER} names {name!r}, which is no page of a site")
     refuse_links(out, (out / path).parent)
     (out / path).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # other pages are still in it
+    with contextlib.suppress(OSError):  # the folder still has other pages
         (out / path).parent.rmdir()
 
 
@@ -180,7 +180,7 @@ def _resource(name: str) -> str:
 
 
 def _interval(value: Interval | None, form: str = "{:.2f}") -> Markup:
-    """An estimate with its interval in small type."""
+    """Format an estimate with its interval in small type."""
     from markupsafe import Markup
 
     if value is None:
@@ -196,7 +196,7 @@ def _number(value: float | None, form: str = "{:.2f}") -> str:
 
 
 def _minus(text: str) -> str:
-    """Numbers with a minus instead of a hyphen."""
+    """Replace the hyphens of negative numbers by minus signs."""
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text) if "-" in text else text  # noqa: RUF001
 
 
@@ -205,12 +205,12 @@ def _minus_sign(sign: str) -> str:
 
 
 def _settings(name: str) -> str:
-    """Of a name such as `bc (updates=100)` what is in brackets."""
+    """Return the text in brackets of a name such as `bc (updates=100)`."""
     return name.partition(" (")[2].removesuffix(")")
 
 
 def _budgets(lines: Sequence[Line]) -> list[str]:
-    """What budgets rows were given, sizes by size and then percentages."""
+    """Return the budgets of rows, sizes in order and then percentages."""
     asked = [line.row.budget for line in lines if line.row.budget]
     sizes = {int(budget["size"]) for budget in asked if "size" in budget}
     shares = {budget_text(budget) for budget in asked if "size" not in budget}
@@ -222,12 +222,12 @@ def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _is_told(name: str, record: Record) -> bool:
-    """Whether what made a record is told with its environment too."""
+    """Return whether a part of a record's making is repeated in its environment."""
     return name.endswith(" version") or name in record.get("environment", {})
 
 
 def fact_table(values: Mapping[str, Any], caption: str) -> Markup:
-    """Nested settings as a table of names and texts; nothing where there are none."""
+    """Format nested settings as a table of names and texts; empty without settings."""
     return _fact_table(json.dumps(values, sort_keys=True), caption)
 
 
@@ -246,7 +246,7 @@ def _fact_table(values: str, caption: str) -> Markup:
 
 
 def facts(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as names and texts, one line each, by name."""
+    """Flatten nested settings into names and texts, one line each, by name."""
     out = []
     for key, part in sorted(value.items()):
         name = f"{prefix}{key}"
@@ -271,9 +271,9 @@ def _plain(value: Any) -> str:
 
 
 def paper_parts(paper: str) -> list[tuple[str, str | None]]:
-    """What is said of a paper in parts, each with the address that it is a link to, if any.
+    """Split the reference to a paper into parts, each with the address that it links to, if any.
 
-    Links are a text that is an http address, and arXiv numbers.
+    Http addresses and arXiv numbers become links.
     """
     if re.fullmatch(r"https?://[^\s\"'<>\\]+", paper):
         return [(paper, paper)]
@@ -286,15 +286,15 @@ def paper_parts(paper: str) -> list[tuple[str, str | None]]:
 
 @dataclass(frozen=True)
 class Line:
-    """A row as tables of the site show it.
+    """A row of the site's tables.
 
     Attributes:
-        group: whose row it is.
+        group: the row's group.
         row: the row.
         learner: its name, with the settings in which learners of one id differ; none of policies.
-        access: `offline` or `online`; nothing where that is not known.
-        bars: by split, its interval drawn.
-        cells: its condensation seeds and the ids of their records, as far as there are any.
+        access: `offline` or `online`; empty if unknown.
+        bars: drawings of its interval, by split.
+        cells: its condensation seeds and the ids of their records, if they have one.
         paper: the figures of a paper.
     """
 
@@ -308,42 +308,42 @@ class Line:
 
     @property
     def clears(self) -> bool:
-        """Whether it is above all that it should beat."""
+        """True if it is above all floors that it should beat."""
         row = self.row
         return row.status == "done" and not row.mark and row.id not in POLICIES
 
     @property
     def detail(self) -> str:
-        """The settings in which methods of one id differ."""
+        """The settings that distinguish it from methods of the same id."""
         return _settings(self.row.name)
 
     @property
     def learner_detail(self) -> str:
-        """The settings in which learners of one id differ."""
+        """The settings that distinguish its learner from those of the same id."""
         return _settings(self.learner)
 
     @property
     def verdicts(self) -> list[tuple[str, str]]:
-        """How it stands to each floor that it should beat."""
+        """The verdict against each floor that it should beat."""
         return list(self.row.verdicts.items())
 
     @property
     def above(self) -> int:
-        """How many floors it is above."""
+        """The number of floors that it is above."""
         return sum(a.verdict == "above" for a in self.row.against)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a condensation looks like.
+    """The picture of a condensation.
 
     Attributes:
         id: of the condensation.
-        cell: one of those that learn from it.
+        cell: one of the cells that use it.
         width: of the contact sheet in pixels.
         height: likewise.
-        facts: what is said of it: `kind`, `rows`, `size`, `label_kind`, `amplified`.
-        actions: its action distribution, drawn; None where it is not known.
+        facts: `kind`, `rows`, `size`, `label_kind`, `amplified`.
+        actions: its action distribution, drawn; None if unknown.
         record: id of a record.
     """
 
@@ -357,7 +357,7 @@ class Picture:
 
     @property
     def caption(self) -> str:
-        """What its lines show."""
+        """The caption of its lines of frames."""
         rows = self.facts.get("rows")
         square = isinstance(rows, list) and self.height * len(rows) == 3 * self.width
         if self.facts.get("kind") != "synthetic" or not square:
@@ -368,7 +368,7 @@ class Picture:
 
 
 class _Site:
-    """What all pages look things up in, made once."""
+    """The data that all pages share, computed once."""
 
     def __init__(self, board: Board, leaderboard: Path, data: bool) -> None:
         self.board, self.leaderboard, self.data = board, leaderboard, data
@@ -387,7 +387,7 @@ class _Site:
         self.pictures = _pictures(board.records, leaderboard / "pictures")
 
     def pages(self) -> Pages:
-        """Every file of the site with its content."""
+        """Return every file of the site with its content."""
         yield "style.css", _resource("style.css").encode()
         yield "site.js", _resource("site.js").encode()
         yield from self._index()
@@ -417,7 +417,7 @@ class _Site:
         return path, text.encode()
 
     def _lines(self, groups: Sequence[Group], suite: SuitePart | None = None) -> list[Line]:
-        """The rows of groups; what policies return is the same whoever learns, and shown once."""
+        """Return the rows of groups; policies are the same for all learners, and appear once."""
         from rlcondense.reporting.charts import interval_bar
 
         names = _learner_names(groups)
@@ -469,7 +469,7 @@ class _Site:
         )
 
     def summary(self, method: str) -> str:
-        """What a method is, in a line."""
+        """Return the one-line summary of a method."""
         entry = entries("methods").get(method)
         return entry.summary if entry else BY_ID[method].summary if method in BY_ID else ""
 
@@ -567,7 +567,7 @@ def _check_cell_id(cell_id: str) -> None:
 
 
 def _file_names(ids: Iterable[str]) -> dict[str, str]:
-    """Of each id the name of its page; ids that would have the same one are told apart."""
+    """Return the name of each id's page, made unique."""
     names: dict[str, str] = {}
     for identifier in sorted(ids):
         name = slug(identifier)
@@ -578,7 +578,7 @@ def _file_names(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _learner_names(groups: Sequence[Group]) -> list[str]:
-    """Of each group its learner, with the settings in which those of one id on its task differ."""
+    """Return each group's learner, with the settings in which those of one id on a task differ."""
     names: dict[int, str] = {}
     for task in dict.fromkeys(group.task for group in groups):
         places = [i for i, group in enumerate(groups) if group.task == task]
@@ -589,7 +589,7 @@ def _learner_names(groups: Sequence[Group]) -> list[str]:
 
 @cache
 def _access(method: str) -> str:
-    """Whether a method steps the environment, as far as it is installed here."""
+    """Return a method's access to the environment; empty if it is not installed here."""
     entry = entries("methods").get(method)
     if entry is None:
         return ""
@@ -600,7 +600,7 @@ def _access(method: str) -> str:
 
 
 def _policy_returns(group: Group, split: str) -> dict[str, float]:
-    """What the reference policies of a group return on average."""
+    """Return the mean returns of a group's reference policies."""
     rows = {name: group.find(name) for name in POLICIES}
     return {
         name: row.returns[split]["mean"].estimate
@@ -610,7 +610,7 @@ def _policy_returns(group: Group, split: str) -> dict[str, float]:
 
 
 def _spans(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
-    """Of each task from where to where its bars go, the same for all its rows."""
+    """Return the range of each task's bars, the same for all its rows."""
     from rlcondense.reporting.charts import shown_range
 
     found: dict[str, list[Interval]] = {}
@@ -625,19 +625,19 @@ def _spans(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
 
 
 def _is_entry(row: Row) -> bool:
-    """Whether a row is a method's that was tried, not one to compare methods with."""
+    """Return whether a row belongs to a method under test, not to a reference."""
     return row.status == "done" and not row.is_policy and row.id not in UNMARKED
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What a suite says in short.
+    """The summary of a suite.
 
     Attributes:
-        suite: it.
+        suite: the part of the suite.
         name: of its page.
-        clearing: how many rows of methods are above all that they should beat.
-        entries: of how many.
+        clearing: how many rows of methods are above all floors that they should beat.
+        entries: the number of rows of methods.
         best: the rows over tasks with the highest normalised means.
     """
 
@@ -663,19 +663,19 @@ def _headline(suite: SuitePart) -> Headline:
 
 
 def _named(aggregates: Sequence[Aggregate]) -> list[tuple[Aggregate, str]]:
-    """Rows over tasks with their learners' names."""
+    """Return rows over tasks with their learners' names."""
     names = iter(names_of([row.learner for row in aggregates if row.learner]))
     return [(row, next(names) if row.learner else "") for row in aggregates]
 
 
 def _styles(groups: Sequence[Group]) -> dict[str, int]:
-    """Of each row's name on a task the number of its marker."""
+    """Return the number of the marker for each row's name on a task."""
     names = dict.fromkeys(r.name for g in groups for r in g.rows if not r.is_policy)
     return {name: number for number, name in enumerate(sorted(names))}
 
 
 def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Markup | None]:
-    """Held-out return over size, and over seconds."""
+    """Plot the held-out return over size, and over seconds."""
     from rlcondense.reporting.charts import Series, plot
 
     done = [row for row in group.rows if row.returns is not None and not row.is_policy]
@@ -723,13 +723,13 @@ def _point(row: Row, x: float) -> Point:
 
 @dataclass(frozen=True)
 class Matrix:
-    """How well what methods keep serves different learners.
+    """A matrix of methods and learners: how well each condensed set serves each learner.
 
     Attributes:
         dataset: id.
         learners: names, one a column.
-        rows: of a method and budget in each column its row, if it is done.
-        shades: of each of those how high it is in the matrix, 0 to 4.
+        rows: for each method and budget its row in each column, if it is done.
+        shades: the level of each of those within the matrix, 0 to 4.
     """
 
     dataset: str
@@ -739,7 +739,7 @@ class Matrix:
 
 
 def _matrices(groups: Sequence[Group]) -> list[Matrix]:
-    """One for each dataset and protocol on which several learners were trained."""
+    """Return a matrix for each dataset and protocol with several learners."""
     places: dict[str, list[Group]] = {}
     for group in groups:
         key = [group.dataset, group.evaluation, group.learner_seeds]
@@ -783,7 +783,7 @@ def _heldout(row: Row) -> float:
 
 
 def _datasets(task: str, records: Mapping[str, Record]) -> list[dict[str, Any]]:
-    """The catalogue's datasets of a task, and what else its records were made of."""
+    """Return the catalogue's datasets of a task, and the other datasets of its records."""
     known = [_dataset(e) for e in entries("datasets").values() if e.facts.get("task") == task]
     listed = {dataset["id"] for dataset in known}
     used = {
@@ -799,7 +799,7 @@ def _dataset(entry: Entry) -> dict[str, Any]:
 
 
 def _experts(task: str) -> list[dict[str, Any]]:
-    """Cards of the task's own expert and of those that recorded its datasets."""
+    """Return the cards of the task's own expert and of those that recorded its datasets."""
     from rlcondense.experts.shipped import shipped_cards
 
     wanted = {task}
@@ -810,13 +810,13 @@ def _experts(task: str) -> list[dict[str, Any]]:
 
 
 def _plugins(records: Iterable[Record]) -> list[str]:
-    """The distributions other than this package that made records."""
+    """Return the distributions other than this package that made records."""
     found = (plugin for record in records for plugin in record.get("plugins", ()))
     return sorted({f"{p.get('distribution', '?')} {p.get('version', '?')}" for p in found})
 
 
 def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:
-    """Version and commit of the code behind records, and how many there are of each."""
+    """Return version and commit of the code behind records, and the number of records of each."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
         environment = record.get("environment") or {}
@@ -828,7 +828,7 @@ def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:
 
 
 def _pictures(records: Mapping[str, Record], folder: Path) -> dict[str, Picture]:
-    """The pictures that there are of the condensations behind records."""
+    """Return the existing pictures of the condensations behind records."""
     if not folder.is_dir():
         return {}
     found: dict[str, Picture] = {}
@@ -847,7 +847,7 @@ def _pictures(records: Mapping[str, Record], folder: Path) -> dict[str, Picture]
 
 
 def _png_shape(path: Path) -> tuple[int, int] | None:
-    """Width and height of a picture; None of what is none, or too large."""
+    """Return width and height of a picture; None if it is not a picture, or too large."""
     try:
         head = read_bounded(path, MOST_PICTURE_BYTES)[:24]
     except Refused:
@@ -858,7 +858,7 @@ def _png_shape(path: Path) -> tuple[int, int] | None:
 
 
 def _picture_facts(path: Path) -> dict[str, Any]:
-    """What is said of a picture; nothing where that is not to be read."""
+    """Read the facts about a picture; none if the file cannot be read."""
     try:
         said = read_strictly(path, MOST_PICTURE_BYTES)
     except Refused:
@@ -876,7 +876,7 @@ def _action_bars(said: Mapping[str, Any]) -> Markup | None:
 
 
 def _shares(values: Any) -> list[float] | None:
-    """Numbers that may be shares of a whole, or None."""
+    """Return the values if they can be shares of a whole, else None."""
     if not isinstance(values, list) or not 0 < len(values) <= 200:
         return None
     numbers = [float(v) for v in values if isinstance(v, int | float) and np.isfinite(v)]

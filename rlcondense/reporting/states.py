@@ -1,4 +1,4 @@
-"""Condensed vectors as a table that a person can read: a state a line, and what is done in it."""
+"""Condensed vectors as a readable table: one state per line, with its action."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_ROWS, MOST_FEATURES = 64, 16
 
 
 def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
-    """States and actions of a set, by name where a task's catalogue entry names them.
+    """Format the states and actions of a set, by name if the task's catalogue entry names them.
 
     Args:
         data: the set.
@@ -47,7 +47,7 @@ def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
 
 
 def action_name(facts: Mapping[str, Any], action: int) -> str:
-    """A discrete action's name in a task's catalogue entry, or its number."""
+    """Return a discrete action's name from a task's catalogue entry, or its number."""
     names = facts.get("action_names", ())
     return str(names[action]) if 0 <= action < len(names) else f"action {action}"
 
@@ -58,6 +58,6 @@ def _rows(values: Array) -> list[list[str]]:
 
 
 def _names(facts: Mapping[str, Any], key: str, count: int, else_: str) -> list[str]:
-    """As many names as there are numbers; those of the catalogue if they fit."""
+    """Return one name per number: the catalogue's, if their count fits."""
     named = list(map(str, facts.get(key, ())))
     return named if len(named) >= count else [f"{else_} {i}" for i in range(count)]

@@ -1,4 +1,4 @@
-"""What people see while they wait: bars on a terminal, a line now and then elsewhere."""
+"""The display of progress: bars on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print text with whatever a terminal or a CI runner would obey escaped; all output does so."""
+    """Print text with control sequences of terminals and CI runners escaped, as all output must."""
     click.echo(escaped(str(text)), err=err)
 
 
 def echo_json(value: Any, *, sort_keys: bool = False) -> None:
-    """Print indented JSON in which nothing is obeyed either."""
+    """Print indented JSON with control sequences escaped likewise."""
     click.echo(json_text(value, sort_keys=sort_keys))
 
 
-PLAIN_SECONDS = 10  # between progress lines where there is no terminal
+PLAIN_SECONDS = 10  # between progress lines without a terminal
 
 
 @contextlib.contextmanager
 def plugins_at_work() -> Iterator[None]:
-    """Keep stdout for results while code of others runs, and this process alive.
+    """Keep stdout for results and this process alive while foreign code runs.
 
-    Whatever is printed meanwhile goes to stderr: by Python, by a library below it, by a process
-    that is started. `sys.exit` becomes an error.
+    All other output goes to stderr: of Python, of native libraries, and of child processes.
+    `sys.exit` becomes an error.
     """
     with _descriptor_diverted(), contextlib.redirect_stdout(sys.stderr), no_exit("a plugin"):
         yield
@@ -48,25 +48,25 @@ def plugins_at_work() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _descriptor_diverted() -> Iterator[None]:
-    """Have stdout's file descriptor lead to stderr, where both are files."""
+    """Redirect stdout's file descriptor to stderr, if both are files."""
     descriptors = _descriptors()
     if descriptors is None:
         yield
         return
     out, err = descriptors
-    kept = os.dup(out)
+    saved = os.dup(out)
     try:
         _flush()
         os.dup2(err, out)
         yield
     finally:
         _flush()
-        os.dup2(kept, out)
-        os.close(kept)
+        os.dup2(saved, out)
+        os.close(saved)
 
 
 def _descriptors() -> tuple[int, int] | None:
-    """Those of stdout and stderr, or None where one is closed or no file, as in a test."""
+    """Return those of stdout and stderr, or None if one is closed or not a file, as in a test."""
     try:
         return sys.stdout.fileno(), sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
@@ -74,16 +74,16 @@ def _descriptors() -> tuple[int, int] | None:
 
 
 def _flush() -> None:
-    """Write what Python and C keep back."""
+    """Flush the output buffers of Python and C."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
         ctypes.CDLL(None).fflush(None)
 
 
 class ConsoleProgress:
-    """Bars on a terminal, a line now and then elsewhere, always on stderr; a context manager.
+    """Bars on a terminal, occasional lines elsewhere, always on stderr; a context manager.
 
-    Within, code of others is at work; see `plugins_at_work`.
+    Foreign code may run within it; see `plugins_at_work`.
     """
 
     def __init__(self) -> None:
@@ -129,14 +129,14 @@ class ConsoleProgress:
         self._bar.refresh()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 class ConsoleSweep:
-    """How a sweep goes: a bar and a line for each worker on a terminal, a line a cell elsewhere.
+    """The display of a sweep: a bar and a line per worker on a terminal, else a line per cell.
 
     All of it goes to stderr.
     """
@@ -145,12 +145,12 @@ class ConsoleSweep:
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._lines: dict[int, Any] = {}
-        self._cells: dict[int, str] = {}  # what each worker was last at
+        self._cells: dict[int, str] = {}  # the last phase of each worker
         self._todo = self._done = self._workers = 0
         self._started = time.monotonic()
 
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
-        """Say what there is to do."""
+        """Print the number of cells to compute."""
         self._todo, self._workers = todo, workers
         done = sum(state.status == "done" for state in states)
         later = sum(state.planned.cell is None and not state.planned.absent for state in states)
@@ -166,7 +166,7 @@ class ConsoleSweep:
             self._bar = tqdm(total=todo, position=0, leave=False, bar_format=_BAR)
 
     def at(self, worker: int, planned: Planned, text: str) -> None:
-        """Show what a worker is at."""
+        """Show the current phase of a worker."""
         if not self._terminal or worker < 0:
             return
         from tqdm import tqdm
@@ -181,11 +181,11 @@ class ConsoleSweep:
         )
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
-        """Say what came of a cell, and how long the rest will take."""
+        """Print the result of a cell, and how long the rest will take."""
         from rlcondense.running.estimate import share
 
         self._done += 1
-        self._todo = max(self._todo, self._done + left.cells)  # more may have come to light
+        self._todo = max(self._todo, self._done + left.cells)  # the plan may have grown
         remaining = "none left"
         if left.cells:
             remaining = f"{left.cells} left, {share(left, self._workers)}"
@@ -209,7 +209,7 @@ class ConsoleSweep:
             echo(text, err=True)
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         for line in (*self._lines.values(), self._bar):
             if line is not None:
                 line.close()

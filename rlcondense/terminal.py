@@ -1,4 +1,4 @@
-"""Terminals that cannot write every character: what stands in for the others."""
+"""Replacements for characters that a terminal cannot write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import sys
 
-# Bars, signs of tables and marks of estimates; all else becomes a question mark.
+# Bars, signs of tables and marks of estimates; all others become a question mark.
 STAND_INS = {
     **dict(zip("▁▂▃▄▅▆▇█", ".:-=+*#@", strict=True)),
     "±": "+-", "\u00d7": "x", "·": ".", "\u2013": "-", "\u2212": "-", "…": "...",
@@ -25,7 +25,9 @@ codecs.register_error(_ERRORS, _stand_in)
 
 
 def write_what_can_be() -> None:
-    """Have stdout and stderr write a stand-in for what their encoding does not have."""
+    """Make stdout and stderr replace characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or a test's
+        with contextlib.suppress(
+            AttributeError, OSError, ValueError
+        ):  # a closed stream, or one of a test
             stream.reconfigure(errors=_ERRORS)  # type: ignore[union-attr]

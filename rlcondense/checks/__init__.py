@@ -1,6 +1,6 @@
-"""Conformance checks for methods, learners, tasks and datasets, anybody's and our own.
+"""Conformance checks for methods, learners, tasks and datasets, built-in ones and plugins.
 
-Each check is a small function whose failure says what is wrong and how to mend it:
+Each check is a small function whose failure names the fault and how to mend it:
 
     >>> from rlcondense.checks import check_method
     >>> [result.name for result in check_method("random") if result.status == "failed"]

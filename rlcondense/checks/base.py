@@ -1,4 +1,4 @@
-"""Running checks: what a check is, what comes of it, and pytest's view of them."""
+"""The base of all checks: a check, its result, the run, and the pytest decorator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUSES = ("passed", "failed", "expected", "skipped")
 
 
 class CheckFailed(AssertionError):
-    """A check found something wrong; its message says what, and how to mend it."""
+    """A check found a fault; its message names the fault and how to mend it."""
 
 
 class CheckSkipped(Exception):
@@ -26,11 +26,11 @@ class CheckSkipped(Exception):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
         name: of the check.
-        status: `passed`, `failed`, `expected` (it failed, and was said to) or `skipped`.
+        status: `passed`, `failed`, `expected` (a failure that was announced) or `skipped`.
         message: why it failed or does not apply.
         seconds: wall time.
     """
@@ -41,7 +41,7 @@ class CheckResult:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain values."""
+        """Return the result as plain values."""
         return asdict(self)
 
 
@@ -51,7 +51,7 @@ class Check:
 
     Attributes:
         name: of the check.
-        summary: what holds where it passes.
+        summary: the statement that it checks.
         run: the check itself.
     """
 
@@ -61,12 +61,12 @@ class Check:
 
     def __call__(self) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one check is about warnings, and sees to it itself
+            warnings.simplefilter("ignore")  # the check on warnings sets its own filter
             self.run()
 
 
 def bind(functions: tuple[Callable[[Any], None], ...], subject: Any) -> list[Check]:
-    """Checks of one subject, named and summarised after their functions."""
+    """Bind check functions to a subject; names and summaries come from the functions."""
 
     def bound(function: Callable[[Any], None]) -> Check:
         summary = (function.__doc__ or "").strip().splitlines()[0]
@@ -76,18 +76,18 @@ def bind(functions: tuple[Callable[[Any], None], ...], subject: Any) -> list[Che
 
 
 def checks_of(name: str, group: str | None = None) -> list[Check]:
-    """The checks of whatever `name` is.
+    """Return the checks of a method, learner, task or dataset.
 
     Args:
         name: id of a method, learner, task or dataset.
-        group: where to look; everywhere by default.
+        group: of the catalogue; by default all groups are searched.
 
     Raises:
-        UnknownName: nothing is called that.
+        UnknownName: nothing has that name.
     """
     entry = _find(name, group)
     if entry.group != "datasets":
-        entry.load()  # what cannot be loaded is one error, not one for every check
+        entry.load()  # a part that cannot be loaded is one error, not one for every check
     if entry.group == "methods":
         from rlcondense.checks.methods import method_checks
 
@@ -132,9 +132,9 @@ def check(
 
     Args:
         name: its id.
-        group: `methods`, `learners`, `tasks` or `datasets`; found by itself by default.
+        group: `methods`, `learners`, `tasks` or `datasets`; searched by default.
         expected_failures: checks that are known to fail, and why.
-        progress: told the checks done.
+        progress: called with the number of finished checks.
 
     Raises:
         BadConfig: an expected failure names no check.
@@ -152,7 +152,7 @@ def check(
 def _expected(
     name: str, group: str | None, checks: list[Check], given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """The failures that the catalogue and the caller expect, by check."""
+    """Return the failures that the catalogue and the caller expect, by check."""
     entry = _find(name, group)
     facts = {} if entry.group == "datasets" else facts_of(entry)
     expected = {**facts.get("expected_failures", {}), **(given or {})}
@@ -171,7 +171,7 @@ def _result(one: Check, expected: Mapping[str, str]) -> CheckResult:
         status, message = "skipped", str(reason)
     except CheckFailed as failure:
         status, message = "failed", str(failure)
-    except (Exception, SystemExit) as error:  # it may raise anything; that, too, is a failure
+    except (Exception, SystemExit) as error:  # any exception is a failure
         status, message = "failed", f"raised {type(error).__name__}: {error}"
     if status == "failed" and one.name in expected:
         status, message = "expected", f"{expected[one.name]} ({message})"

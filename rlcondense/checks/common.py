@@ -1,4 +1,4 @@
-"""What the checks of several kinds share: sample data, witnesses and fresh processes."""
+"""The parts that checks of several kinds share: sample data, monitors and fresh processes."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from rlcondense.tasks.procgen import ProcgenTask
 
 SAMPLE_TASK = "procgen/starpilot-easy-v0"
 SAMPLE_EPISODES = 8
-# Imported late, libraries warn of each other; that is not the subject's affair.
+# Libraries imported late warn about each other; the subject is not responsible for that.
 _OF_LIBRARIES = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportWarning)
 HELDOUT_REFUSED = "it asked for held-out levels: those are for evaluation alone"
-SLOW = 1.0  # seconds after which people want to see progress
+SLOW = 1.0  # seconds after which progress must be reported
 T = TypeVar("T")
 
 
@@ -70,7 +70,7 @@ def _sample() -> dict[str, Any]:
 
 
 def sample_data() -> TransitionDataset:
-    """A copy of some hundred transitions of starpilot, the same in every process."""
+    """Return a copy of some hundred transitions of starpilot, the same in every process."""
     return TransitionDataset(
         **{name: column.copy() for name, column in _sample().items()},
         id="checks/sample",
@@ -80,7 +80,7 @@ def sample_data() -> TransitionDataset:
 
 
 class SampleBoxTask(Task):
-    """Vectors and continuous actions, for learners of those. It cannot be played."""
+    """A task of vectors and continuous actions, which cannot be played."""
 
     id = "checks/box-v0"
     score_range = None
@@ -94,7 +94,7 @@ class SampleBoxTask(Task):
 
 
 def sample_box_data() -> TransitionDataset:
-    """Eight episodes of 25 steps, the same in every process."""
+    """Return eight episodes of 25 steps, the same in every process."""
     rng, steps = np.random.default_rng(0), np.tile(np.arange(25), 8)
     observations = rng.uniform(-1, 1, (200, 5)).astype(np.float32)
     low, high = SampleBoxTask.action_space.low, SampleBoxTask.action_space.high
@@ -160,17 +160,17 @@ def check_unknown_key(config: type[Any], owner: str) -> None:
 
 @dataclass(frozen=True)
 class Trial(Generic[T]):
-    """What happened while something was done once.
+    """The result of a function that ran once, with its side effects.
 
     Attributes:
-        result: what it gave.
+        result: the value that it returned.
         seconds: wall time.
-        warnings: what was warned of.
-        environments: of each Procgen environment that was made, by whatever way, the levels that
-            it could show of the task; none of those of another game.
-        experts: how many experts were loaded from the zoo.
+        warnings: the warnings that it raised.
+        environments: for each Procgen environment that was made, in any way, the levels that it
+            could show of the task; none for those of another game.
+        experts: how many shipped experts were loaded.
         progress: how often progress was reported.
-        bad_progress: a report that cannot be, if there was one.
+        bad_progress: an impossible report, if there was one.
     """
 
     result: T
@@ -183,7 +183,7 @@ class Trial(Generic[T]):
 
 
 def watch(act: Callable[[Progress], T], task: Task) -> Trial[T]:
-    """Do something once, and notice what it does beside giving a result."""
+    """Run a function once, and record its result and side effects."""
     counter = _Counter()
     with (
         warnings.catch_warnings(record=True) as caught,
@@ -210,13 +210,13 @@ def watch(act: Callable[[Progress], T], task: Task) -> Trial[T]:
 
 
 def check_warnings(watched: Trial[Any]) -> None:
-    """Fail if it warned."""
+    """Fail if it raised a warning."""
     if watched.warnings:
         raise CheckFailed(f"it warned: {watched.warnings[0]}")
 
 
 def check_progress(watched: Trial[Any]) -> None:
-    """Fail if it worked for long in silence, or reported what cannot be."""
+    """Fail if it ran for long without progress, or reported impossible progress."""
     if watched.bad_progress:
         raise CheckFailed(watched.bad_progress)
     if not watched.progress and watched.seconds > SLOW:
@@ -249,25 +249,25 @@ class _Counter:
 
 @dataclass(frozen=True)
 class Traces:
-    """What something left behind.
+    """The files and state that a function changed.
 
     Attributes:
-        files: in the working folder or among temporary files.
-        state: names of global state that moved.
+        files: new ones in the working folder or among temporary files.
+        state: names of global states that changed.
     """
 
     files: set[str] = field(default_factory=set)
     state: set[str] = field(default_factory=set)
 
     def check_files(self) -> None:
-        """Fail if files were left."""
+        """Fail if new files remain."""
         if self.files:
             raise CheckFailed(
                 f"it left {', '.join(sorted(self.files))} behind: results are returned, not written"
             )
 
     def check_state(self) -> None:
-        """Fail if global state moved."""
+        """Fail if a global state changed."""
         if self.state:
             raise CheckFailed(
                 f"the global state of {' and '.join(sorted(self.state))} changed: draw from a "
@@ -278,25 +278,25 @@ class Traces:
 
 @contextlib.contextmanager
 def contained(traces: Traces) -> Iterator[None]:
-    """Within, whatever is done leaves its traces in `traces` and nowhere else."""
+    """Record changes of files and global state in `traces`, and undo them at the end."""
     with _state_contained(traces.state), _files_contained(traces.files):
         yield
 
 
 @contextlib.contextmanager
 def _state_contained(moved: set[str]) -> Iterator[None]:
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     for draw in (random.random, np.random.random, lambda: torch.rand(1)):
-        draw()  # a state that no seed gives
+        draw()  # a state that no seed produces
     before = _global_state()
     try:
         yield
     finally:
         moved |= {name for name, state in _global_state().items() if state != before[name]}
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        torch.set_rng_state(kept[2])
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
 
@@ -304,7 +304,7 @@ def _state_contained(moved: set[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _files_contained(left: set[str]) -> Iterator[None]:
     before, environment = Path.cwd(), os.environ.get("TMPDIR")
-    ours = re.compile(r"tmp|work|tmp/torchinductor.*")  # the last is torch's, on its first step
+    ours = re.compile(r"tmp|work|tmp/torchinductor.*")  # torch makes the last one on its first step
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("work", "tmp"):
@@ -320,38 +320,38 @@ def _files_contained(left: set[str]) -> Iterator[None]:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = environment
-            found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-            left |= {path for path in found if not ours.fullmatch(path)}
+            paths = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+            left |= {path for path in paths if not ours.fullmatch(path)}
 
 
 @contextlib.contextmanager
 def environments_watched(task: Task) -> Iterator[list[range]]:
-    """Within, every Procgen environment that is made adds its levels to a list.
+    """Record the levels of every Procgen environment that is made within the context.
 
-    It is noticed where the library makes it, so that no way around the task's own is missed; only
-    another process would be.
+    The library's own constructor is watched, so that environments made without the task are
+    recorded too; only those of another process are not.
 
     Args:
-        task: whose levels are meant; of another game an environment has none.
+        task: the task of the levels; an environment of another game has none.
     """
     with quiet_import("procgen"):
         from gym3.libenv import CEnv
-    made: list[range] = []
+    environments: list[range] = []
     original = CEnv.__init__
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made.append(_levels_shown(task, kwargs.get("options") or {}))
+        environments.append(_levels_shown(task, kwargs.get("options") or {}))
         original(self, *args, **kwargs)
 
     CEnv.__init__ = init
     try:
-        yield made
+        yield environments
     finally:
         CEnv.__init__ = original
 
 
 def _levels_shown(task: Task, options: Mapping[str, Any]) -> range:
-    """The levels of a task that Procgen's options can show, whatever they are drawn like."""
+    """Return the levels of a task that Procgen's options can show, in any style of drawing."""
     mode = {0: "easy", 1: "hard"}.get(options.get("distribution_mode", 1))
     if not isinstance(task, ProcgenTask) or (options.get("env_name"), mode) != (
         task.game,
@@ -359,13 +359,13 @@ def _levels_shown(task: Task, options: Mapping[str, Any]) -> range:
     ):
         return range(0)
     first, number = int(options.get("start_level", 0)), int(options.get("num_levels", 0))
-    if not number or options.get("use_sequential_levels"):  # then it goes on wherever it likes
+    if not number or options.get("use_sequential_levels"):  # then it can continue with any level
         return range(2**31)
     return range(first, first + number)
 
 
 def shows_heldout(environments: Iterable[range], task: Task) -> bool:
-    """Whether one of some environments could show held-out levels of a task."""
+    """Return whether one of some environments could show held-out levels of a task."""
     heldout = task.splits["heldout"]
     return any(
         max(levels.start, heldout.start) < min(levels.stop, heldout.stop) for levels in environments
@@ -375,7 +375,9 @@ def shows_heldout(environments: Iterable[range], task: Task) -> bool:
 @contextlib.contextmanager
 def _experts_watched() -> Iterator[list[str]]:
     loaded: list[str] = []
-    original = shipped.expert_path  # looked up inside, however load_expert itself was imported
+    original = (
+        shipped.expert_path
+    )  # patched here, because load_expert may be imported under any name
 
     def expert_path(expert_id: str, folder: Path | None = None) -> Path:
         loaded.append(expert_id)
@@ -389,7 +391,7 @@ def _experts_watched() -> Iterator[list[str]]:
 
 
 def cancel(phase: str, done: int, total: int, note: str = "") -> None:
-    """A progress function that interrupts at its first call, as Ctrl-C does."""
+    """Raise KeyboardInterrupt, as Ctrl-C does; a progress function."""
     raise KeyboardInterrupt
 
 
@@ -410,7 +412,7 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
     """Call `module:function` on the entry in a new interpreter where CUDA may not be touched.
 
     Returns:
-        What the function returned, a text.
+        The text that the function returned.
     """
     facts = {
         "group": entry.group,

@@ -1,4 +1,4 @@
-"""Checks of datasets."""
+"""Conformance checks of datasets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Subject:
 
     @cached_property
     def data(self) -> TransitionDataset:
-        """The dataset, built if need be."""
+        """The dataset, built if it does not exist."""
         return load_dataset(self.id)
 
     @property
@@ -40,7 +40,7 @@ class Subject:
 
 
 def dataset_checks(id_: str) -> list[Check]:
-    """The checks of one dataset."""
+    """Return the checks of one dataset."""
     return bind(CHECKS, Subject(id_))
 
 

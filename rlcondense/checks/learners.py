@@ -1,4 +1,4 @@
-"""Checks of learners."""
+"""Conformance checks of learners."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ FRAMES = 64
 
 @dataclass(frozen=True)
 class Subject:
-    """A learner and what it is tried on.
+    """A learner with the task and data that the checks use.
 
     Attributes:
         entry: of the catalogue; its fact `check_config` holds settings that make it quick.
-        traces: what training left behind.
+        traces: files and state that training changed.
     """
 
     entry: Entry
@@ -60,21 +60,21 @@ class Subject:
 
     @cached_property
     def task(self) -> Task:
-        """The task of the sample: frames and discrete actions, where the learner takes those."""
+        """The task of the sample: frames and discrete actions, if the learner takes those."""
         return make_task(SAMPLE_TASK) if self.discrete else SampleBoxTask()
 
     @property
     def discrete(self) -> bool:
-        """Whether discrete actions are learned."""
+        """True if the learner takes discrete actions."""
         return "discrete" in self.learner.action_kinds
 
     @cached_property
     def learner(self) -> Learner[Any]:
         """The learner with its quick settings."""
         settings = dict(facts_of(self.entry).get("check_config", {}))
-        made = configured(self.entry, Learner, settings)
-        assert isinstance(made, Learner)
-        return made
+        learner = configured(self.entry, Learner, settings)
+        assert isinstance(learner, Learner)
+        return learner
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ class Subject:
 
     @cached_property
     def data(self) -> CondensedDataset:
-        """What is learned from: some transitions, or whole episodes where it takes those."""
+        """The training data: some transitions, or whole episodes if the learner takes those."""
         sample = sample_data() if self.discrete else sample_box_data()
         data = make_method("random").condense(sample, task=self.task, budget=40)
         if not self.learner.missing(data.provides(), self.task):
@@ -92,12 +92,12 @@ class Subject:
 
     @cached_property
     def data_sha256(self) -> str:
-        """What the data were before anything was trained."""
+        """The sha256 of the data before anything was trained."""
         return sha256_arrays(self.data.arrays())
 
     @cached_property
     def frames(self) -> npt.NDArray[Any]:
-        """What the policies are shown."""
+        """The observations for the policies."""
         return (sample_data() if self.discrete else sample_box_data()).observations[:FRAMES]
 
     def fit(self, seeds: Sequence[int] = (0, 1), progress: Progress = silent) -> PolicyBatch:
@@ -108,13 +108,13 @@ class Subject:
 
     @cached_property
     def watched(self) -> Trial[PolicyBatch]:
-        """What seeds 0 and 1 give, and what happened meanwhile."""
+        """The policies of seeds 0 and 1, and the side effects of training them."""
         self.data_sha256, self.learner  # noqa: B018  made before anything is watched
         return watch(lambda progress: self.fit(progress=progress), self.task)
 
     @property
     def policies(self) -> PolicyBatch:
-        """What seeds 0 and 1 give."""
+        """The policies of seeds 0 and 1."""
         return self.watched.result
 
     def noise(self) -> npt.NDArray[np.float64]:
@@ -123,14 +123,14 @@ class Subject:
         return np.linspace(0, 0.999, int(np.prod(shape))).reshape(shape)
 
     def probs(self, policies: PolicyBatch, policy: int) -> npt.NDArray[Any]:
-        """The distributions of one policy on the frames, or its continuous actions."""
+        """Return the distributions of one policy on the frames, or its continuous actions."""
         if self.discrete:
             return policies.action_probs(self.frames, np.full(FRAMES, policy))
         return policies.act(self.frames, np.full(FRAMES, policy), self.noise())
 
 
 def learner_checks(entry: Entry) -> list[Check]:
-    """The checks of one learner."""
+    """Return the checks of one learner."""
     return bind(CHECKS, Subject(entry))
 
 
@@ -208,7 +208,7 @@ def another_seed_gives_another_policy(s: Subject) -> None:
 
 
 def a_policy_depends_on_its_own_seed_alone(s: Subject) -> None:
-    """What is trained beside a policy does not change it."""
+    """A policy does not depend on the policies trained beside it."""
     if not np.array_equal(s.probs(s.fit([1]), 0), s.probs(s.policies, 1)):
         raise CheckFailed(
             "seed 1 alone gives another policy than beside seed 0: give each seed a generator of "
@@ -217,7 +217,7 @@ def a_policy_depends_on_its_own_seed_alone(s: Subject) -> None:
 
 
 def an_action_depends_on_its_own_observation_alone(s: Subject) -> None:
-    """What is batched with an observation does not change the action."""
+    """An action does not depend on the other observations of the batch."""
     noise = s.noise()
     together = s.policies.act(s.frames, np.zeros(FRAMES, int), noise)
     for i in (0, FRAMES // 2, FRAMES - 1):
@@ -269,13 +269,13 @@ def what_is_saved_comes_back(s: Subject) -> None:
 
 def a_fresh_process_gives_the_same_policy(s: Subject) -> None:
     """A new interpreter, where CUDA may not be touched, trains the same policy."""
-    there = in_a_fresh_process(s.entry, "rlcondense.checks.learners:probs_sha256")
-    if there != _sha256(s):
+    elsewhere = in_a_fresh_process(s.entry, "rlcondense.checks.learners:probs_sha256")
+    if elsewhere != _sha256(s):
         raise CheckFailed("a fresh process trains another policy: depend on data and seeds only")
 
 
 def probs_sha256(entry: Entry) -> str:
-    """What training on the sample gives, for another process to compare with."""
+    """Return the sha256 of policies trained on the sample, for another process to compare."""
     return _sha256(Subject(entry))
 
 
@@ -284,7 +284,7 @@ def _sha256(s: Subject) -> str:
 
 
 def progress_is_reported(s: Subject) -> None:
-    """What takes longer than a second says how far it is."""
+    """Progress is reported in work that takes longer than a second."""
     check_progress(s.watched)
 
 

@@ -1,4 +1,4 @@
-"""Checks of condensation methods."""
+"""Conformance checks of condensation methods."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ SIZE = 20
 
 @dataclass(frozen=True)
 class Subject:
-    """A method and what it is tried on.
+    """A method with the task, data and expert that the checks use.
 
     Attributes:
         entry: of the catalogue; its fact `check_config` holds settings that make it quick.
-        traces: what condensing left behind.
+        traces: files and state that condensing changed.
     """
 
     entry: Entry
@@ -67,25 +67,25 @@ class Subject:
 
     @cached_property
     def data(self) -> TransitionDataset:
-        """What is condensed."""
+        """The sample data to condense."""
         return sample_data()
 
     @cached_property
     def data_sha256(self) -> str:
-        """What the data were before anything was condensed."""
+        """The sha256 of the data before anything was condensed."""
         return sha256_arrays(self.data.columns())
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the entry and the class say of the method."""
+        """The facts of the catalogue entry and of the class."""
         return facts_of(self.entry)
 
     @cached_property
     def method(self) -> Method[Any]:
         """The method with its quick settings."""
-        made = configured(self.entry, Method, dict(self.facts.get("check_config", {})))
-        assert isinstance(made, Method)
-        return made
+        method = configured(self.entry, Method, dict(self.facts.get("check_config", {})))
+        assert isinstance(method, Method)
+        return method
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class Subject:
 
     @cached_property
     def expert(self) -> Expert:
-        """An expert that nobody trained."""
+        """An untrained expert."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = PolicyNetwork(NetworkSpec("nature", (3, 64, 64), 15))
@@ -125,18 +125,18 @@ class Subject:
 
     @cached_property
     def watched(self) -> Trial[CondensedDataset]:
-        """What seed 0 gives, and what happened meanwhile."""
+        """The condensed set of seed 0, and the side effects of condensing it."""
         self.data_sha256, self.method, self.expert  # noqa: B018  made before anything is watched
         return watch(lambda progress: self.condense(progress=progress), self.task)
 
     @property
     def result(self) -> CondensedDataset:
-        """What seed 0 gives."""
+        """The condensed set of seed 0."""
         return self.watched.result
 
 
 def method_checks(entry: Entry) -> list[Check]:
-    """The checks of one method."""
+    """Return the checks of one method."""
     return bind(CHECKS, Subject(entry))
 
 
@@ -165,10 +165,10 @@ def config_is_frozen(s: Subject) -> None:
 
 def config_leaves_budget_and_seed_out(s: Subject) -> None:
     """Config holds neither budget nor seed, which are the run's to choose."""
-    found = {f.name for f in fields(s.method.Config)} & {"budget", "size", "percent", "seed"}
-    if found:
+    extra = {f.name for f in fields(s.method.Config)} & {"budget", "size", "percent", "seed"}
+    if extra:
         raise CheckFailed(
-            f"{s.name}.Config has {', '.join(sorted(found))}: take the budget and the seed from "
+            f"{s.name}.Config has {', '.join(sorted(extra))}: take the budget and the seed from "
             "the problem"
         )
 
@@ -188,17 +188,17 @@ def budget_of_one_is_kept_or_refused(s: Subject) -> None:
     if s.budget.size is None:
         raise CheckSkipped("it takes a percentage")
     try:
-        kept = len(s.condense(budget=Budget(size=1)))
+        size = len(s.condense(budget=Budget(size=1)))
     except BadConfig:
         return
-    if kept != 1:
-        raise CheckFailed(f"a budget of 1 gave {kept} transitions")
+    if size != 1:
+        raise CheckFailed(f"a budget of 1 gave {size} transitions")
 
 
 def budget_is_used_and_not_exceeded(s: Subject) -> None:
     """A budget in transitions is used to the full, and never exceeded."""
     if s.budget.size is None:
-        len(s.result)  # the base class raises if too much is kept
+        len(s.result)  # the base class raises if the set is too large
         return
     if len(s.result) != SIZE:
         raise CheckFailed(
@@ -208,7 +208,7 @@ def budget_is_used_and_not_exceeded(s: Subject) -> None:
 
 
 def budget_above_the_data_is_refused(s: Subject) -> None:
-    """A budget above what there is raises BadConfig."""
+    """A budget above the size of the data raises BadConfig."""
     if not s.method.takes_data:
         raise CheckSkipped("it condenses no data")
     try:
@@ -315,14 +315,14 @@ def no_files_are_left(s: Subject) -> None:
 def heldout_levels_are_never_made(s: Subject) -> None:
     """Environments are made of seen levels only, by whatever way."""
     try:
-        made = s.watched.environments
+        environments = s.watched.environments
     except RLCondenseError as error:
         if "may only make the seen levels" not in str(error):
             raise
         raise CheckFailed(HELDOUT_REFUSED) from error
-    if shows_heldout(made, s.task):
+    if shows_heldout(environments, s.task):
         raise CheckFailed(HELDOUT_REFUSED)
-    if made and s.method.access == "offline":
+    if environments and s.method.access == "offline":
         raise CheckFailed(
             f"it steps the environment, but {s.name}.access is 'offline': say 'online', and count "
             "the steps in Condensation.environment_steps"
@@ -346,8 +346,8 @@ def a_learner_trains_on_it(s: Subject) -> None:
 
 def a_fresh_process_gives_the_same_bytes(s: Subject) -> None:
     """A new interpreter, where CUDA may not be touched, gives the same data."""
-    there = in_a_fresh_process(s.entry, "rlcondense.checks.methods:condensed_sha256")
-    if there != s.result.sha256:
+    elsewhere = in_a_fresh_process(s.entry, "rlcondense.checks.methods:condensed_sha256")
+    if elsewhere != s.result.sha256:
         raise CheckFailed(
             "a fresh process gives other data: depend on nothing but the problem (no hash(), no "
             "order of sets, no state of the module)"
@@ -355,12 +355,12 @@ def a_fresh_process_gives_the_same_bytes(s: Subject) -> None:
 
 
 def condensed_sha256(entry: Entry) -> str:
-    """What condensing the sample gives, for another process to compare with."""
+    """Return the sha256 of the condensed sample, for another process to compare."""
     return Subject(entry).result.sha256
 
 
 def progress_is_reported(s: Subject) -> None:
-    """What takes longer than a second says how far it is."""
+    """Progress is reported in work that takes longer than a second."""
     check_progress(s.watched)
 
 

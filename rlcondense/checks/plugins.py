@@ -1,4 +1,4 @@
-"""Whether installed plugins load: each is tried in a process of its own, so that none can harm."""
+"""The check that installed plugins load, each in a process of its own, so that none can harm."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ print("loaded")
 
 @dataclass(frozen=True)
 class PluginState:
-    """How an installed plugin fares.
+    """The state of an installed plugin.
 
     Attributes:
         kind: method, learner, task or dataset.
-        id: what it is called.
+        id: the plugin's id.
         origin: distribution and version.
         entry_point: `module:attribute`.
         status: `ok`, `broken`, `hidden` by a built-in of the same name, or `disputed` with another
@@ -50,15 +50,15 @@ class PluginState:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The state as plain values."""
+        """Return the state as plain values."""
         return asdict(self)
 
 
 def plugin_states(plugins: Sequence[Entry], timeout: float = TIMEOUT) -> list[PluginState]:
-    """Load every plugin and say what came of it.
+    """Load every plugin and return its state.
 
     Args:
-        plugins: entries, as `catalogue.plugins` gives them.
+        plugins: entries, as `catalogue.plugins` returns them.
         timeout: seconds that each may take.
     """
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -82,7 +82,7 @@ def _state(entry: Entry, timeout: float) -> PluginState:
 
 
 def _load(entry: Entry, timeout: float) -> str:
-    """Why the entry cannot be loaded, or nothing."""
+    """Return why the entry cannot be loaded, or an empty text."""
     owner = entry.distribution or ("unknown", "")
     command = [sys.executable, "-P", "-c", _LOAD, entry.group, entry.id, entry.entry_point, *owner]
     try:

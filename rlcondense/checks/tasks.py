@@ -1,4 +1,4 @@
-"""Checks of tasks."""
+"""Conformance checks of tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NUM_ENVS, STEPS = 4, 200
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What some environments showed: `(T, N, ...)` arrays, the first row after reset."""
+    """Trajectories of some environments: `(T, N, ...)` arrays, the first row after reset."""
 
     observations: npt.NDArray[Any]
     rewards: npt.NDArray[Any]
@@ -40,7 +40,7 @@ class Trajectories:
     levels: npt.NDArray[np.int64]
 
     def same(self, other: Trajectories) -> bool:
-        """Whether another run showed the very same."""
+        """Return whether other trajectories are equal."""
         return all(
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in ("observations", "rewards", "ends", "levels")
@@ -64,13 +64,13 @@ class Subject:
 
     @cached_property
     def watched(self) -> Trial[Trajectories]:
-        """Random actions on seen levels from seed 0, and what happened meanwhile."""
+        """Trajectories of random actions on seen levels from seed 0, and their side effects."""
         task = self.task
         return watch(lambda _: self.play("seen"), task)
 
     @property
     def seen(self) -> Trajectories:
-        """Random actions on seen levels from seed 0."""
+        """Trajectories of random actions on seen levels from seed 0."""
         return self.watched.result
 
     def play(
@@ -100,7 +100,7 @@ def _levels(infos: dict[str, Any]) -> npt.NDArray[np.int64]:
 
 
 def task_checks(entry: Entry) -> list[Check]:
-    """The checks of one task."""
+    """Return the checks of one task."""
     return bind(CHECKS, Subject(entry))
 
 
@@ -123,7 +123,7 @@ def splits_share_no_level(s: Subject) -> None:
 
 
 def observations_lie_in_their_space(s: Subject) -> None:
-    """What is shown has the space's shape, type and range."""
+    """Observations have the space's shape, type and range."""
     space, shown = s.task.observation_space, s.seen.observations
     if not isinstance(space, gymnasium.spaces.Box):
         raise CheckFailed(f"observation_space is {space}, only Box is supported")
@@ -180,7 +180,7 @@ def levels_do_not_depend_on_actions(s: Subject) -> None:
 
 
 def _sequences(played: Trajectories) -> list[list[int]]:
-    """The levels of each environment, one for each episode begun."""
+    """Return the levels of each environment, one for each started episode."""
     begun = np.vstack([np.ones(NUM_ENVS, bool), played.ends])
     return [played.levels[begun[:, i], i].tolist() for i in range(NUM_ENVS)]
 

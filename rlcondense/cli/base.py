@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
-    """Turns the project's own errors into one line and exit code 2."""
+    """The command group, which prints the project's own errors in one line with exit code 2."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
@@ -33,7 +33,9 @@ class Commands(click.Group):
                 raise
             echo(f"Error: {one_line(str(error))}", err=True)
             sys.exit(2)
-        except OSError as error:  # of a path that nothing else has named: too long, not permitted
+        except (
+            OSError
+        ) as error:  # an error of a path that no other check reports: too long, not permitted
             if debug or error.filename is None:
                 raise
             why = f"{shown(str(error.filename))}: {error.strerror or error}"
@@ -72,7 +74,7 @@ def split_settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]
 
 
 class FolderToWrite(click.Path):
-    """A path that names a folder: not the working directory, its parent or the root."""
+    """A path of a folder to write: not the working directory, its parent or the root."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from rlcondense.files import output_folder
@@ -81,7 +83,7 @@ class FolderToWrite(click.Path):
 
 
 class ResultsFolder(click.Path):
-    """A path that names a folder of records: not empty, as an unset variable is, nor the root."""
+    """A path of a folder of records: neither empty, like an unset variable, nor the root."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(str(super().convert(value, param, ctx)))
@@ -187,7 +189,7 @@ workers_options = all_options(
 
 
 def expect_many_objects() -> None:
-    """Have Python look for garbage less often: of ten thousand cells none is any."""
+    """Run Python's garbage collector less often: ten thousand cells contain no garbage."""
     import gc
 
     gc.set_threshold(100_000, 50, 50)

@@ -26,14 +26,14 @@ def curves(folders: Sequence[Path], svg: Path | None, as_json: bool) -> None:
     from rlcondense.files import write_bytes
     from rlcondense.reporting.curves import compare_curves
 
-    found = compare_curves(folders)
+    comparison = compare_curves(folders)
     if svg is not None:
-        write_bytes(svg, found.svg().encode())
+        write_bytes(svg, comparison.svg().encode())
         echo(f"curves: {svg}", err=True)
     if as_json:
-        echo_json(found.to_json())
+        echo_json(comparison.to_json())
     else:
-        echo(str(found))
+        echo(str(comparison))
 
 
 @main.command()
@@ -80,8 +80,8 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
 
     records = read_record_file(a), read_record_file(b)
     if as_json:
-        found = comparing.compare(*records)
-        echo_json({split: of.to_json() for split, of in found.items()})
+        splits = comparing.compare(*records)
+        echo_json({split: comparison.to_json() for split, comparison in splits.items()})
         return
     echo(comparing.compare_text(*records))
 

@@ -89,7 +89,9 @@ def dataset_verify(name: str) -> None:
         expected = find("datasets", name).facts.get("sha256")
     except UnknownName:
         expected = None
-    actual = verify_minari(load_dataset(name).id)  # loading has compared it with the catalogue's
+    actual = verify_minari(
+        load_dataset(name).id
+    )  # loading has compared it with the catalogue's sha256
     against = "as the catalogue says" if expected else "as when it was first read here"
     echo(f"{name}: sha256 {actual}, {against}")
 
@@ -152,9 +154,9 @@ def dataset_collect(
     from rlcondense.training.collect import collect_dataset, write_played
 
     with ConsoleProgress() as progress:
-        made = make_task(task)
+        task_object = make_task(task)
         trace = collect_dataset(
-            made,
+            task_object,
             kind,
             folder=folder,
             expert=expert,
@@ -162,5 +164,5 @@ def dataset_collect(
             seed=seed,
             progress=progress,
         )
-        write_played(trace, made, out)
+        write_played(trace, task_object, out)
     echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")

@@ -94,20 +94,20 @@ def _train(
     pairs: Sequence[str],
     **options: Any,
 ) -> None:
-    """Run a training, and print what its card says."""
+    """Run a training, and print its card."""
     settings, learner_settings = split_settings(pairs)
     if learner_settings:
         raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
-    given = {"network": network, "steps": steps, "seed": seed or None}
-    said = {name: str(value) for name, value in given.items() if value is not None}
+    flags = {"network": network, "steps": steps, "seed": seed or None}
+    shown = {name: str(value) for name, value in flags.items() if value is not None}
     words = ["rlcondense", "expert", *command]
-    words += [part for name, value in said.items() for part in (f"--{name}", value)]
+    words += [part for name, value in shown.items() for part in (f"--{name}", value)]
     words += [part for pair in pairs for part in ("--set", pair)]
     try:
         with ConsoleProgress() as progress:
             path, card = train(
                 *arguments,
-                {**said, **settings},
+                {**shown, **settings},
                 command=shlex.join(words),
                 progress=progress,
                 **options,

@@ -38,7 +38,7 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
     """Verify the records in RESULTS, copy them onto the leaderboard and pin their content."""
     from rlcondense.submissions.add import add
 
-    made = not board.exists()
+    is_new = not board.exists()
     with ConsoleProgress() as progress:
         done = add(results, board, replace=replace, progress=progress)
     _print_findings(done.verification)
@@ -51,7 +51,7 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
         f"{board}: {len(done.added)} added, {len(done.replaced)} replaced, "
         f"{len(done.same)} were there already; {done.pictures} pictures drawn"
     )
-    if made:
+    if is_new:
         echo(f"{board} is a new leaderboard")
 
 
@@ -78,31 +78,33 @@ def leaderboard_verify(
     if seed is not None and number is None:
         raise BadConfig("--seed chooses what is computed again: give --rerun too")
     with ConsoleProgress() as progress:
-        found = verify(path, against=against, progress=progress)
+        verification = verify(path, against=against, progress=progress)
         if number is not None:
             from rlcondense.records.reading import INDEX, read_index
             from rlcondense.submissions.rerun import rerun
 
             among = read_index(against / INDEX).records if against is not None else None
-            found = rerun(path, found, number, seed=seed, among=among, progress=progress)
+            verification = rerun(
+                path, verification, number, seed=seed, among=among, progress=progress
+            )
     if as_json:
-        echo_json(found.to_json(), sort_keys=True)
+        echo_json(verification.to_json(), sort_keys=True)
     else:
-        _print_findings(found)
-        for again in found.reruns or ():
+        _print_findings(verification)
+        for again in verification.reruns or ():
             if again.agrees is not False:
                 echo(f"{again.file}: {again.text}")
-        echo(found.summary())
-    if not (found.ok and found.is_complete):
+        echo(verification.summary())
+    if not (verification.ok and verification.is_complete):
         sys.exit(1)
 
 
-def _print_findings(found: Any) -> None:
-    """What is wrong, a line each; what is worth knowing, a line for all that it is said of."""
-    for finding in found.findings:
+def _print_findings(verification: Any) -> None:
+    """Print a line for each fault, and a line for each note with all its records."""
+    for finding in verification.findings:
         echo(str(finding))
     notes: dict[str, list[str]] = {}
-    for note in found.notes:
+    for note in verification.notes:
         notes.setdefault(note.text, []).append(note.file)
     for text, files in notes.items():
         where = files[0] if len(files) == 1 else f"{len(files)} records"
@@ -152,9 +154,9 @@ def leaderboard_build(
         echo(f"{site / 'index.html'}, {len(pages)} files")
     for document in documents:
         echo(f"{document}: {fill_in(document, board)} tables")
-    said = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
+    suites_text = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
     seconds = time.monotonic() - started
-    echo(f"{len(board.records)} records in {seconds:.1f} s: {said or 'of no suite'}")
+    echo(f"{len(board.records)} records in {seconds:.1f} s: {suites_text or 'of no suite'}")
 
 
 @leaderboard.command("diff")
@@ -166,12 +168,12 @@ def leaderboard_diff(folders: Sequence[Path]) -> None:
     if len(folders) > 2:
         raise BadConfig(f"diff compares two folders, not {len(folders)}")
     a, b = folders if len(folders) == 2 else (Path("leaderboard"), folders[0])
-    found = diff(a, b)
+    difference = diff(a, b)
     groups = {
-        "new": found.new,
-        "missing": found.missing,
-        "changed": found.changed,
-        "unreadable": found.unreadable,
+        "new": difference.new,
+        "missing": difference.missing,
+        "changed": difference.changed,
+        "unreadable": difference.unreadable,
     }
     for name, lines in groups.items():
         for line in lines:

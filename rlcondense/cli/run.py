@@ -71,8 +71,8 @@ def _print_result(result: Any, as_json: bool, seconds: float) -> None:
         echo(f"  {result.store.record_path(record['cell_id'])}")
     cells = [Cell.from_json(record["cell"]) for record in result.records]
     sets = [result.store.condensed_path(cell.condensation_id) for cell in cells]
-    if there := [path for path in sets if path.is_dir()]:
-        echo("\n  ".join(["Condensed data:", *map(str, there)]))
+    if folders := [path for path in sets if path.is_dir()]:
+        echo("\n  ".join(["Condensed data:", *map(str, folders)]))
     _exit_if_failed(result)
 
 

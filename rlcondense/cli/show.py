@@ -33,17 +33,17 @@ def list_(group: str | None, as_json: bool) -> None:
     from rlcondense.running.suite import load_suite, shipped_suites
 
     groups = [name for name in GROUPS if group in (None, name)]
-    found = {name: list(entries(name).values()) for name in groups}
+    groups_shown = {name: list(entries(name).values()) for name in groups}
     suites = [load_suite(name) for name in shipped_suites()] if group in (None, "suites") else []
     if as_json:
         plain: dict[str, Any] = {
-            name: [entry.to_json() for entry in rows] for name, rows in found.items()
+            name: [entry.to_json() for entry in rows] for name, rows in groups_shown.items()
         }
         if suites:
             plain["suites"] = [{"id": s.name, "summary": s.summary} for s in suites]
         echo_json(plain, sort_keys=True)
         return
-    for name, rows in found.items():
+    for name, rows in groups_shown.items():
         echo(f"{name}:")
         width = max((len(entry.id) for entry in rows), default=0)
         for entry in rows:
@@ -99,7 +99,7 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
 
 
 def _drawn(folder: Path, png: Path) -> str:
-    """Draw the frames of a condensed dataset in a folder, and say what they show."""
+    """Draw the frames of a condensed dataset in a folder, and describe them."""
     from rlcondense.datasets.condensed import load_condensed
     from rlcondense.reporting.pictures import draw_enlarged, legend
     from rlcondense.reporting.states import action_name
@@ -114,7 +114,7 @@ def _drawn(folder: Path, png: Path) -> str:
 
 
 def _task_facts(task: str | None) -> Mapping[str, Any]:
-    """What the catalogue says of a task, if there is one of that name."""
+    """Return the catalogue's facts on a task; none for an unknown one."""
     from rlcondense.catalogue import find
     from rlcondense.errors import UnknownName
 
@@ -125,7 +125,7 @@ def _task_facts(task: str | None) -> Mapping[str, Any]:
 
 
 def _folder_table(folder: Path) -> str | None:
-    """The states and actions of a condensed dataset in a folder, if they are few and no frames."""
+    """Return the states and actions of a condensed dataset, if they are few and not frames."""
     from rlcondense.datasets.condensed import load_condensed
     from rlcondense.datasets.report import ARRAYS, REPORT
     from rlcondense.reporting.states import state_table
@@ -137,12 +137,12 @@ def _folder_table(folder: Path) -> str | None:
 
 
 def _setting_text(value: Any) -> str:
-    """A setting's value as `--set` takes it."""
+    """Format a setting's value in the form that `--set` takes."""
     return "none" if value is None else str(value)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
-    """What a folder's report says, with what detectors see where it does not say what they saw."""
+    """Return a folder's report, with the detectors' findings added if it has none."""
     from rlcondense.datasets.condensed import load_condensed
     from rlcondense.datasets.detectors import detect
     from rlcondense.datasets.report import ARRAYS, REPORT
@@ -164,7 +164,7 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def _settings_of(entry: Entry) -> dict[str, Any]:
-    """The settings of a method or a learner with their defaults, if it can be loaded."""
+    """Return the settings of a method or a learner with their defaults, if it can be loaded."""
     from rlcondense.config import config_json
     from rlcondense.make import make_learner, make_method
 

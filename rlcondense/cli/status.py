@@ -83,7 +83,7 @@ def status(
 
 
 def _print_undone(states: Sequence[Any]) -> None:
-    """A line on each cell that is running, has failed, was skipped or cannot be computed."""
+    """Print a line on each cell that is running, has failed, was skipped or cannot be computed."""
     for state in states:
         if state.status == "done" or (state.status == "missing" and not state.unread):
             continue
@@ -101,7 +101,7 @@ def print_counts(
     threads: int,
     workers: int | None,
 ) -> None:
-    """Print how many cells of a suite are where, and how long those that are left will take."""
+    """Print the number of a suite's cells by status, and the time that the remaining ones take."""
     from rlcondense.running import states as of_suite
     from rlcondense.running.estimate import share
     from rlcondense.running.executors.base import Setting

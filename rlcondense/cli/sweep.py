@@ -22,7 +22,7 @@ from rlcondense.cli.status import print_counts
 from rlcondense.console import ConsoleSweep, echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig
 
-MOST_SHOWN = 2000  # cells whose table a sweep ends with unasked
+MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
 
 
 @main.command()
@@ -97,7 +97,7 @@ def sweep(
 
 
 def _interrupt_on_termination() -> None:
-    """Have a batch system's SIGTERM end a sweep as Ctrl-C does."""
+    """Make a batch system's SIGTERM end a sweep as Ctrl-C does."""
     import signal
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -107,10 +107,10 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     try:
-        number, of = map(int, text.split("/"))
+        number, count = map(int, text.split("/"))
     except ValueError:
         raise BadConfig(f"--shard takes I/N, such as 1/4, not {text!r}") from None
-    return number, of
+    return number, count
 
 
 def _dry_run(

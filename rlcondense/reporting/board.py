@@ -248,15 +248,15 @@ def comparable(records: Mapping[str, Record]) -> tuple[dict[str, Record], dict[s
     the majority of the records decides, and at a tie the first record.
     """
     refused: dict[str, str] = {}
-    for of in (_played, _learned):
+    for key_of in (_played, _learned):
         places: dict[str, dict[str, list[str]]] = {}
         for cell_id, record in records.items():
-            if record["status"] == "done" and (told := of(record)) is not None:
-                places.setdefault(told[0], {}).setdefault(told[1], []).append(cell_id)
+            if record["status"] == "done" and (key := key_of(record)) is not None:
+                places.setdefault(key[0], {}).setdefault(key[1], []).append(cell_id)
         for place in places.values():
             usual = max(place.values(), key=len)
             others = [cell_id for ids in place.values() if ids is not usual for cell_id in ids]
-            refused |= {cell_id: _UNLIKE[of.__name__].format(usual[0]) for cell_id in others}
+            refused |= {cell_id: _UNLIKE[key_of.__name__].format(usual[0]) for cell_id in others}
     return {k: record for k, record in records.items() if k not in refused}, refused
 
 
@@ -303,8 +303,8 @@ def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = No
 
 def _others(groups: Sequence[Group], suites: Sequence[SuitePart]) -> list[SuitePart]:
     """Return the groups with records that no suite has, as a separate part."""
-    told = {cell for suite in suites for g in suite.groups for row in g.rows for cell in row.cells}
-    rest = tuple(g for g in groups if any(not told.issuperset(row.cells) for row in g.rows))
+    shown = {cell for suite in suites for g in suite.groups for row in g.rows for cell in row.cells}
+    rest = tuple(g for g in groups if any(not shown.issuperset(row.cells) for row in g.rows))
     cells = {(cell, row.status) for g in rest for row in g.rows for cell in row.cells}
     if not cells:
         return []
@@ -329,8 +329,8 @@ def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
         return {cell_id: _stored_state(records.get(cell_id)) for cell_id in ids}
 
     plan = plan_suite(suite, look)
-    found = [_record_of(planned, records) for planned in plan]
-    cells = [record for record in found if record is not None]
+    cell_records = [_record_of(planned, records) for planned in plan]
+    cells = [record for record in cell_records if record is not None]
     counts = Counter(record["status"] for record in cells)
     done, _ = counts.pop("done", 0), counts.pop(MISSING, 0)
     groups = tuple(groups_of(cells, score_range)) if done else ()
@@ -374,9 +374,9 @@ def _published(suite: str) -> tuple[PublishedRow, ...]:
 def _aggregates(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Aggregate]:
     """Aggregate every row that a suite has on several tasks."""
     return [
-        made
+        aggregate
         for places in _places(groups)
-        if len(places) > 1 and (made := _aggregate(places, records)) is not None
+        if len(places) > 1 and (aggregate := _aggregate(places, records)) is not None
     ]
 
 
@@ -393,13 +393,13 @@ def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
             place = alike.setdefault(json.dumps(parts, sort_keys=True), [])
             if not row.is_policy or group.task not in [other.task for other, _ in place]:
                 place.append((group, row))
-    found: dict[str, list[tuple[Group, Row]]] = {}
+    rows: dict[str, list[tuple[Group, Row]]] = {}
     for key, places in alike.items():
         apart = len({group.task for group, _ in places}) < len(places)
         for group, row in places:
             settings = json.dumps(row.method, sort_keys=True) if apart else ""
-            found.setdefault(key + settings, []).append((group, row))
-    return list(found.values())
+            rows.setdefault(key + settings, []).append((group, row))
+    return list(rows.values())
 
 
 def _aggregate(
@@ -410,7 +410,7 @@ def _aggregate(
         return None
     group, first = done[0]
     same = all(row.method == first.method for _, row in done)
-    made = Aggregate(
+    aggregate = Aggregate(
         learner=None if first.is_policy else group.learner,
         name=first.name if same else first.id,
         method=first.method if same else {"id": first.id, "config": {}},
@@ -420,14 +420,14 @@ def _aggregate(
         above=_above([row for _, row in done]),
     )
     if len(done) < len(places):  # a mean over other tasks is not comparable
-        return made
+        return aggregate
     returns = [_returns(row, records) for _, row in done]
     ranges = [score_range(group.task) for group, _ in done]
     seen = [_returns(row, records, "seen").mean(1) for _, row in done]
     gaps = [(x - y.mean(1))[:, None] for x, y in zip(seen, returns, strict=True)]
     subsets = [_subset(group, row) for group, row in done]
     return replace(
-        made,
+        aggregate,
         normalised=_scaled(returns, ranges),
         recovery=_scaled(returns, [_span(group, records) for group, _ in done]),
         gain=_mean_scaled(_gains(returns, subsets, records), ranges),
@@ -444,11 +444,11 @@ def _above(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     verdicts = [row.verdicts for row in rows]
     return {
         floor: (
-            sum(found.get(floor) == "above" for found in verdicts),
-            sum(found.get(floor, "unknown") != "unknown" for found in verdicts),
+            sum(by_floor.get(floor) == "above" for by_floor in verdicts),
+            sum(by_floor.get(floor, "unknown") != "unknown" for by_floor in verdicts),
         )
         for floor in FLOORS
-        if any(floor in found for found in verdicts)
+        if any(floor in by_floor for by_floor in verdicts)
     }
 
 
@@ -474,16 +474,16 @@ def _gains(
 
 
 def _probability(rows: Sequence[Row]) -> float | None:
-    found = [a.probability.estimate for row in rows for a in row.against if a.floor == "random"]
-    return float(np.mean(found)) if len(found) == len(rows) else None
+    estimates = [a.probability.estimate for row in rows for a in row.against if a.floor == "random"]
+    return float(np.mean(estimates)) if len(estimates) == len(rows) else None
 
 
 def _mean_scaled(
     differences: Sequence[Array], ranges: Sequence[tuple[float, float] | None]
 ) -> Interval | None:
     """Compute the mean of differences over tasks, on the scale of normalised returns."""
-    found = _scaled(differences, [None if r is None else (0.0, r[1] - r[0]) for r in ranges])
-    return found["mean"] if found else None
+    scaled = _scaled(differences, [None if r is None else (0.0, r[1] - r[0]) for r in ranges])
+    return scaled["mean"] if scaled else None
 
 
 def _scaled(

@@ -257,7 +257,7 @@ def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Mar
     width, tall, top = 320.0, 110.0, 6.0
     highest = max([*shares, *(dataset or ())]) or 1.0
     step, floor = width / len(shares), top + tall
-    parts, said = [], []
+    parts, texts = [], []
     every = math.ceil(len(shares) / 20)
     for i, share in enumerate(shares):
         left, tip = i * step, floor - tall * share / highest
@@ -272,9 +272,9 @@ def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Mar
             text += f" (dataset {dataset[i]:.0%})"
         if i % every == 0:
             parts.append(_text(left + step / 2, floor + 14, str(i), "c"))
-        said.append(text)
+        texts.append(text)
     parts.append(f'<path class="a" d="M0 {_n(floor)}H{_n(width)}"/>')
-    label = escape(f"share of each action: {', '.join(said)}")
+    label = escape(f"share of each action: {', '.join(texts)}")
     return Markup(
         f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(floor + 18)}" role="img" '
         f'aria-label="{label}">{"".join(parts)}</svg>'
@@ -322,8 +322,8 @@ def _log_range(values: Sequence[float]) -> tuple[float, float]:
 def _log_ticks(left: float, right: float) -> list[float]:
     decades = range(math.floor(left), math.ceil(right) + 1)
     steps = (1,) if right - left > 3 else (1, 3) if right - left > 1.5 else (1, 2, 5)
-    found = [m * 10.0**d for d in decades for m in steps]
-    return [value for value in found if left <= math.log10(value) <= right]
+    values = [m * 10.0**d for d in decades for m in steps]
+    return [value for value in values if left <= math.log10(value) <= right]
 
 
 def _apart(places: Sequence[float], top: float, bottom: float) -> list[float]:

@@ -90,18 +90,18 @@ def compare_text(a: Record, b: Record) -> str:
     """Return the text that `rlcondense compare` prints."""
     from tabulate import tabulate
 
-    found = compare(a, b)
+    splits = compare(a, b)
     table = [
         [
             {"seen": "seen", "heldout": "held-out"}[split],
-            plus_minus(of.a),
-            plus_minus(of.b),
-            bracketed(of.difference, "{:+.2f}"),
-            bracketed(of.by_level, "{:+.2f}"),
-            bracketed(of.probability, "{:.2f}"),
-            " / ".join(map(str, of.levels)),
+            plus_minus(comparison.a),
+            plus_minus(comparison.b),
+            bracketed(comparison.difference, "{:+.2f}"),
+            bracketed(comparison.by_level, "{:+.2f}"),
+            bracketed(comparison.probability, "{:.2f}"),
+            " / ".join(map(str, comparison.levels)),
         ]
-        for split, of in found.items()
+        for split, comparison in splits.items()
     ]
     headers = ["", "A", "B", "A - B", "A - B, by level", "P(A > B)", "levels A / = / B"]
     cell = a["cell"]
@@ -117,7 +117,7 @@ def compare_text(a: Record, b: Record) -> str:
         "± is the standard error over learner seeds. Brackets are 95% intervals: over learner",
         "seeds, which are paired where there are as many, and by level over levels, each averaged",
         "over the seeds. P(A > B): that a student of A returns more than one of B.",
-        f"On held-out levels {_verdict(found['heldout'].difference)}, by the interval over seeds.",
+        f"On held-out levels {_verdict(splits['heldout'].difference)}, by the interval over seeds.",
         *_judged(a, b),
     ]
     return "\n".join(lines)
@@ -160,9 +160,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-def _verdict(found: Interval) -> str:
-    if not found.known:
+def _verdict(interval: Interval) -> str:
+    if not interval.known:
         return "nothing can be told from one learner seed"
-    if found.above_zero:
+    if interval.above_zero:
         return "A is above B"
-    return "A is below B" if found.below_zero else "A and B cannot be told apart"
+    return "A is below B" if interval.below_zero else "A and B cannot be told apart"

@@ -64,11 +64,11 @@ def read_curve(folder: Path) -> Curve:
         if not (folder / file).is_file():
             continue
         facts = read_json(folder / file)
-        found = facts.get("curve") if isinstance(facts, dict) else None
-        if not isinstance(found, dict):
+        curve = facts.get("curve") if isinstance(facts, dict) else None
+        if not isinstance(curve, dict):
             break
         try:
-            steps, mean = (np.asarray(found[key], np.float64) for key in ("steps", "mean"))
+            steps, mean = (np.asarray(curve[key], np.float64) for key in ("steps", "mean"))
             name, size = str(facts[named]).partition(" (")[0], facts.get("size")
             task, config = str(facts["task"]), dict(facts.get("config", {}))
             seed = facts.get("seed", config.pop("seed", None))
@@ -119,12 +119,12 @@ class Comparison:
 
         steps = np.linspace(0, self.end, ROWS + 1)[1:]
         columns: dict[str, list[Any]] = {"steps": [f"{step:,.0f}" for step in steps]}
-        for name, found in self.intervals(steps).items():
+        for name, intervals in self.intervals(steps).items():
             runs = len(self.groups[name])
-            columns[f"{name} ({runs} run{'s' * (runs > 1)})"] = _cells(found)
+            columns[f"{name} ({runs} run{'s' * (runs > 1)})"] = _cells(intervals)
         first = next(iter(self.groups))
-        for name, found in self.differences(steps).items():
-            columns[f"{first} - {name}"] = _cells(found, "{:+.1f}")
+        for name, intervals in self.differences(steps).items():
+            columns[f"{first} - {name}"] = _cells(intervals, "{:+.1f}")
         notes = [
             f"{self.task}: mean fitness of a generation's population, interpolated at equal",
             "environment steps. Intervals are 95%, Student's t over runs; Welch's for differences.",
@@ -294,8 +294,8 @@ def _panel(curve: LearningCurve, colours: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def _plain(found: Mapping[str, Sequence[Interval]]) -> dict[str, Any]:
-    return {name: [interval.to_json() for interval in row] for name, row in found.items()}
+def _plain(groups: Mapping[str, Sequence[Interval]]) -> dict[str, Any]:
+    return {name: [interval.to_json() for interval in row] for name, row in groups.items()}
 
 
 def _cells(intervals: Sequence[Interval], form: str = "{:.1f}") -> list[str]:

@@ -39,14 +39,14 @@ def look_beside(
     wrong = [(name, LINK) for name in names if (leaderboard / name).is_symlink()]
     own = [name for name in names if _is_derived(name) and (name, LINK) not in wrong]
     changed = [n for n in own if published is None or not _is_same(leaderboard / n, published / n)]
-    made = dict(_made(leaderboard)) if any(name != SCHEMA for name in changed) else {}
-    made[SCHEMA] = json_lines(record_schema())
+    built = dict(_made(leaderboard)) if any(name != SCHEMA for name in changed) else {}
+    built[SCHEMA] = json_lines(record_schema())
     wrong += [
         (name, why)
         for name in changed
-        if name in made and (why := _why_wrong(leaderboard / name, name, made[name]))
+        if name in built and (why := _why_wrong(leaderboard / name, name, built[name]))
     ]
-    known = {INDEX, *(name for name, _ in wrong), *(set(own) - set(changed)), *made}
+    known = {INDEX, *(name for name, _ in wrong), *(set(own) - set(changed)), *built}
     return wrong, [name for name in names if name not in known]
 
 

@@ -114,9 +114,9 @@ def headline(suite: SuitePart) -> str:
             continue
         task = group.task.removeprefix("procgen/")
         for number, cells in enumerate(done):
-            told = dict(zip(headers, cells, strict=True))
+            cell_of = dict(zip(headers, cells, strict=True))
             first = "" if number else f"{task}, {learner}"
-            lines.append([first, *(told.get(name, "") for name in columns)])
+            lines.append([first, *(cell_of.get(name, "") for name in columns)])
     table = _markdown_table(["task, learner", *columns], lines)
     return "\n\n".join([table, *map(_markdown_text, _found(suite)), _progress_text(suite)])
 
@@ -235,8 +235,8 @@ def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:
     }
     for split in SPLITS:
         for name in STATISTICS:
-            found = row.returns[split][name] if row.returns else None
-            line |= _csv_interval(f"{split}_{name}", found)
+            interval = row.returns[split][name] if row.returns else None
+            line |= _csv_interval(f"{split}_{name}", interval)
     for name in ("normalised", "recovery", "gain", "gap"):
         line |= _csv_interval(name, getattr(row, name))
     against = {a.floor: a for a in row.against}

@@ -129,21 +129,23 @@ def _not_as_drawn(path: Path) -> str:
         if path.suffix == ".png":
             content = read_bounded(path, MOST_BYTES)
             return "" if content.startswith(b"\x89PNG\r\n\x1a\n") else "is no PNG"
-        said = read_strictly(path, MOST_BYTES)
+        values = read_strictly(path, MOST_BYTES)
     except Refused as error:
         return str(error)
     names = {field.name for field in fields(Picture)}
-    return "" if isinstance(said, dict) and said.keys() == names else "does not tell of a picture"
+    return (
+        "" if isinstance(values, dict) and values.keys() == names else "does not tell of a picture"
+    )
 
 
 def _source(data: CondensedDataset) -> TransitionDataset | None:
     if data.report is None or data.report.dataset is None:
         return None
     try:
-        found = load_dataset(data.report.dataset)
+        dataset = load_dataset(data.report.dataset)
     except RLCondenseError:  # an unknown dataset
         return None
-    return found if found.sha256 == data.report.dataset_sha256 else None
+    return dataset if dataset.sha256 == data.report.dataset_sha256 else None
 
 
 def draw(

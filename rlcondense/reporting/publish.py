@@ -109,10 +109,10 @@ def fill_in(document: Path, board: Board) -> int:
         raise BadConfig(f"cannot read {document}: {error}") from error
     suites = {suite.name: suite for suite in board.suites}
 
-    def table(found: re.Match[str]) -> str:
-        if found[2] not in suites:
-            raise BadConfig(f"{document} asks for suite {found[2]!r}, of which there is no record")
-        return f"{found[1]}\n{headline(suites[found[2]])}\n{found[3]}"
+    def table(match: re.Match[str]) -> str:
+        if match[2] not in suites:
+            raise BadConfig(f"{document} asks for suite {match[2]!r}, of which there is no record")
+        return f"{match[1]}\n{headline(suites[match[2]])}\n{match[3]}"
 
     filled, count = _PLACE.subn(table, text)
     if filled != text:

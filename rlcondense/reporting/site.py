@@ -582,8 +582,8 @@ def _learner_names(groups: Sequence[Group]) -> list[str]:
     names: dict[int, str] = {}
     for task in dict.fromkeys(group.task for group in groups):
         places = [i for i, group in enumerate(groups) if group.task == task]
-        found = names_of([groups[i].learner for i in places])
-        names |= dict(zip(places, found, strict=True))
+        labels = names_of([groups[i].learner for i in places])
+        names |= dict(zip(places, labels, strict=True))
     return [names[i] for i in range(len(groups))]
 
 
@@ -613,14 +613,15 @@ def _spans(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
     """Return the range of each task's bars, the same for all its rows."""
     from rlcondense.reporting.charts import shown_range
 
-    found: dict[str, list[Interval]] = {}
+    intervals: dict[str, list[Interval]] = {}
     for group in groups:
-        found.setdefault(group.task, [])
+        intervals.setdefault(group.task, [])
         for row in group.rows:
             if row.returns is not None:
-                found[group.task] += [row.returns[split]["mean"] for split in SPLITS]
+                intervals[group.task] += [row.returns[split]["mean"] for split in SPLITS]
     return {
-        task: shown_range(values, room=0.12) if values else (0, 1) for task, values in found.items()
+        task: shown_range(values, room=0.12) if values else (0, 1)
+        for task, values in intervals.items()
     }
 
 
@@ -693,13 +694,13 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:
             seconds.setdefault(row.name, []).append(_point(row, sum(spent)))
-    said = f"{group.task}, {group.learner['id']}"
+    place = f"{group.task}, {group.learner['id']}"
     curve = cost = None
     if sizes:
         lines = [Series(name, styles[name], tuple(points)) for name, points in sizes.items()]
         curve = plot(
             lines, references, "transitions kept", "held-out return",
-            f"held-out return over the size of the dataset: {said}",
+            f"held-out return over the size of the dataset: {place}",
         )  # fmt: skip
     if seconds:
         dots = [
@@ -708,7 +709,7 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
         ]
         cost = plot(
             dots, references, "seconds to condense and to train", "held-out return",
-            f"held-out return over what it cost: {said}",
+            f"held-out return over what it cost: {place}",
         )  # fmt: skip
     return curve, cost
 
@@ -744,8 +745,8 @@ def _matrices(groups: Sequence[Group]) -> list[Matrix]:
     for group in groups:
         key = [group.dataset, group.evaluation, group.learner_seeds]
         places.setdefault(json.dumps(key, sort_keys=True), []).append(group)
-    found = [_matrix(beside) for beside in places.values() if len(beside) > 1]
-    return [matrix for matrix in found if matrix is not None]
+    matrices = [_matrix(beside) for beside in places.values() if len(beside) > 1]
+    return [matrix for matrix in matrices if matrix is not None]
 
 
 def _matrix(groups: Sequence[Group]) -> Matrix | None:
@@ -755,11 +756,11 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
             if row.returns is not None and not row.is_policy:
                 key = json.dumps([row.method, row.budget], sort_keys=True)
                 by_row.setdefault(key, {})[column] = row
-    shared = [found for found in by_row.values() if len(found) > 1]
-    columns = [i for i in range(len(groups)) if any(i in found for found in shared)]
+    shared = [cells for cells in by_row.values() if len(cells) > 1]
+    columns = [i for i in range(len(groups)) if any(i in cells for cells in shared)]
     if not shared:
         return None
-    rows = tuple(tuple(found.get(i) for i in columns) for found in shared)
+    rows = tuple(tuple(cells.get(i) for i in columns) for cells in shared)
     values = [_heldout(row) for line in rows for row in line if row]
     low, high = min(values), max(values)
     names = _learner_names(groups)
@@ -811,8 +812,8 @@ def _experts(task: str) -> list[dict[str, Any]]:
 
 def _plugins(records: Iterable[Record]) -> list[str]:
     """Return the distributions other than this package that made records."""
-    found = (plugin for record in records for plugin in record.get("plugins", ()))
-    return sorted({f"{p.get('distribution', '?')} {p.get('version', '?')}" for p in found})
+    plugins = (plugin for record in records for plugin in record.get("plugins", ()))
+    return sorted({f"{p.get('distribution', '?')} {p.get('version', '?')}" for p in plugins})
 
 
 def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:
@@ -831,19 +832,19 @@ def _pictures(records: Mapping[str, Record], folder: Path) -> dict[str, Picture]
     """Return the existing pictures of the condensations behind records."""
     if not folder.is_dir():
         return {}
-    found: dict[str, Picture] = {}
+    pictures: dict[str, Picture] = {}
     for cell_id, record in records.items():
         if record["cell"]["learner"] is None:
             continue
         name = Cell.from_json(record["cell"]).condensation_id
-        if name in found:
+        if name in pictures:
             continue
         shape = _png_shape(folder / f"{name}.png")
         if shape is not None:
-            said = _picture_facts(folder / f"{name}.json")
-            drawn = _action_bars(said)
-            found[name] = Picture(name, record["cell"], *shape, said, drawn, cell_id)
-    return found
+            picture_facts = _picture_facts(folder / f"{name}.json")
+            drawn = _action_bars(picture_facts)
+            pictures[name] = Picture(name, record["cell"], *shape, picture_facts, drawn, cell_id)
+    return pictures
 
 
 def _png_shape(path: Path) -> tuple[int, int] | None:
@@ -860,10 +861,10 @@ def _png_shape(path: Path) -> tuple[int, int] | None:
 def _picture_facts(path: Path) -> dict[str, Any]:
     """Read the facts about a picture; none if the file cannot be read."""
     try:
-        said = read_strictly(path, MOST_PICTURE_BYTES)
+        values = read_strictly(path, MOST_PICTURE_BYTES)
     except Refused:
         return {}
-    return said if isinstance(said, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _action_bars(said: Mapping[str, Any]) -> Markup | None:

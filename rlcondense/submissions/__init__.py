@@ -1,1 +1,1 @@
-"""Submissions."""
+"""The admission of submitted records: checks, reruns and additions."""

@@ -1,4 +1,4 @@
-"""The leaderboard's records: adding and pinning some, and what differs between two sets."""
+"""The leaderboard's records: adding and pinning them, and the differences of two sets."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ WHAT_WAS_USED = ("key", "environment", "plugins")
 
 @dataclass(frozen=True)
 class Addition:
-    """What came of adding records.
+    """The result of adding records.
 
     Attributes:
-        verification: of what was to be added; with findings, nothing was.
+        verification: of the new records; with findings, nothing was added.
         added: ids of cells that are new on the leaderboard, or whose file was missing.
-        replaced: of those that were there with other content, pinned or not.
-        same: of those that were there already, or whose every episode was.
+        replaced: ids of those that existed with other content, pinned or not.
+        same: ids of those that existed already, or whose episodes all existed.
         left_out: files of records that are not published, and why.
         pictures: how many condensed datasets were drawn that had no picture.
     """
@@ -66,13 +66,13 @@ class Addition:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two sets of records.
+    """The differences between two sets of records.
 
     Attributes:
-        new: what only the second one has, a line each.
-        missing: what only the first one has, if the second is a leaderboard too.
-        changed: what both have, and how it differs.
-        unreadable: files that were passed over, and why.
+        new: records that only the second one has, a line each.
+        missing: records that only the first one has, if the second is a leaderboard too.
+        changed: records of both, and how they differ.
+        unreadable: files that were skipped, and why.
     """
 
     new: tuple[str, ...]
@@ -84,13 +84,13 @@ class Difference:
 def add(
     results: Path, leaderboard: Path, *, replace: bool = False, progress: Progress = silent
 ) -> Addition:
-    """Copy records onto a leaderboard and pin them, if nothing is wrong with any.
+    """Copy records onto a leaderboard and pin them, if none of them has a fault.
 
     Args:
         results: a results folder, a folder of records, or one record.
-        leaderboard: its folder; made if it is not there.
-        replace: overwrite records that are there with other content.
-        progress: told the files read.
+        leaderboard: its folder; made if it does not exist.
+        replace: overwrite existing records that have other content.
+        progress: called with the number of files read.
 
     Raises:
         BadConfig: there are no records.
@@ -99,27 +99,29 @@ def add(
     index = _index(leaderboard)
     pins = index.records
     published = leaderboard if (leaderboard / RESULTS).is_dir() else None
-    found = verify(results, beside=published, progress=progress)
-    fit = {k: o for k, o in found.outlines.items() if o.status in PUBLISHABLE}
+    verification = verify(results, beside=published, progress=progress)
+    fit = {k: o for k, o in verification.outlines.items() if o.status in PUBLISHABLE}
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
-    if not replace:  # what another version made with the same result is there already
+    if not replace:  # a record of another version with the same result counts as existing
         changed = [k for k in changed if not _same_episodes(fit[k], leaderboard)]
     if not replace:
         clashes = [_clash(fit[cell_id], leaderboard) for cell_id in changed]
-        found = dataclasses.replace(found, findings=(*found.findings, *clashes))
+        verification = dataclasses.replace(
+            verification, findings=(*verification.findings, *clashes)
+        )
     left_out = {
-        o.path.name: o.status for o in found.outlines.values() if o.status not in PUBLISHABLE
+        o.path.name: o.status for o in verification.outlines.values() if o.status not in PUBLISHABLE
     }
-    if not found.ok:
-        return Addition(found, left_out=left_out)
+    if not verification.ok:
+        return Addition(verification, left_out=left_out)
     folder = leaderboard / RESULTS
     for part in (RESULTS, PICTURES):
         refuse_links(leaderboard, leaderboard / part)
     make_folder(folder)
     missing = [k for k in fit if not (folder / f"{k}.json").exists()]
     new = [k for k in fit if k not in pins or (k in missing and k not in changed)]
-    kept = [k for k in pins if k in fit and k not in missing]
-    changed += [k for k in kept if _is_edited(folder, k, index)]
+    present = [k for k in pins if k in fit and k not in missing]
+    changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
     for cell_id in (*new, *changed):
         write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
@@ -130,12 +132,12 @@ def add(
     write_json(leaderboard / SCHEMA, record_schema())
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
-    found = dataclasses.replace(found, notes=(*found.notes, *notes))
-    return Addition(found, tuple(new), tuple(changed), same, left_out, drawn)
+    verification = dataclasses.replace(verification, notes=(*verification.notes, *notes))
+    return Addition(verification, tuple(new), tuple(changed), same, left_out, drawn)
 
 
 def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
-    """Whether the file of a published cell no longer holds what was pinned."""
+    """Return whether the file of a published cell differs from its pin."""
     try:
         record = read_record(folder / f"{cell_id}.json")
     except Refused:
@@ -148,18 +150,18 @@ def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
 
 
 def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
-    """The hashes of what the clock measured of published cells whose files can be read."""
-    found = {}
+    """Compute the hashes of the measured costs of published cells with readable files."""
+    costs = {}
     for cell_id in cell_ids:
         with suppress(Refused):
-            found[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
-    return found
+            costs[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
+    return costs
 
 
 def _draw(
     results: Path, leaderboard: Path, outlines: Iterable[Outline], anew: Collection[str]
 ) -> tuple[int, list[Finding]]:
-    """Draw the condensed datasets that lie beside records: how many, and which could not be."""
+    """Draw the condensed datasets beside records; return how many, and findings on failures."""
     condensed = source_of(results).condensed
     if condensed is None:
         return 0, []
@@ -170,7 +172,7 @@ def _draw(
         if (condensed / name).is_dir() and (again or not out.with_suffix(".png").exists()):
             try:
                 drawn += write_picture(condensed / name, out) is not None
-            except Exception as error:  # the records are there; somebody's data may be anything
+            except Exception as error:  # the records are added already, and the data are untrusted
                 text = f"cannot be drawn ({type(error).__name__}: {shown(str(error))})"
                 notes.append(Finding(f"condensed/{name}", "", "picture", text))
     return drawn, notes
@@ -188,7 +190,7 @@ def _index(leaderboard: Path) -> Index:
 
 
 def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
-    """Whether a published record has every return, length and level of another."""
+    """Return whether a published record has the same returns, lengths and levels."""
     try:
         published = read_record(leaderboard / RESULTS / f"{outline.cell.id}.json")
     except Refused:
@@ -210,7 +212,7 @@ def _clash(outline: Outline, leaderboard: Path) -> Finding:
 
 
 def _as_verified(outline: Outline) -> Record:
-    """The record once more, unless it has changed since it was looked at."""
+    """Read a record again, and check that it has not changed since its verification."""
     record = read_record(outline.path)
     if content_sha256(record) != outline.content_sha256:
         raise RLCondenseError(f"{outline.path} has changed while it was being added")
@@ -218,7 +220,7 @@ def _as_verified(outline: Outline) -> Record:
 
 
 def diff(a: Path, b: Path) -> Difference:
-    """What differs between two leaderboards, results folders or folders of records.
+    """Compare two leaderboards, results folders or folders of records.
 
     Args:
         a: the first one.
@@ -228,7 +230,7 @@ def diff(a: Path, b: Path) -> Difference:
         BadConfig: there are no records at one of the paths.
     """
     unreadable: list[str] = []
-    whole = source_of(b).index is not None  # a results folder need not have all
+    whole = source_of(b).index is not None  # a results folder need not have all records
     before, after = (_files_by_cell(path, unreadable, costs=whole) for path in (a, b))
     pictures = changed_pictures(a, b) if whole and source_of(a).index is not None else ()
     return Difference(
@@ -247,8 +249,8 @@ def diff(a: Path, b: Path) -> Difference:
 def _files_by_cell(
     path: Path, unreadable: list[str], *, costs: bool
 ) -> dict[str, tuple[Path, str]]:
-    """The file of each cell, and the hash of what it says, with `costs` of all of it."""
-    found = {}
+    """Return each cell's file and the hash of its content; with `costs` those count too."""
+    files = {}
     for file, refusal in source_of(path).files():
         try:
             if refusal:
@@ -259,9 +261,9 @@ def _files_by_cell(
         except Refused as error:
             unreadable.append(f"{shown(str(file))[1:-1]} {error}")
             continue
-        told = content_sha256(record) + (costs_sha256(record) if costs else "")
-        found[Cell.from_json(record["cell"]).id] = (file, told)
-    return found
+        digest = content_sha256(record) + (costs_sha256(record) if costs else "")
+        files[Cell.from_json(record["cell"]).id] = (file, digest)
+    return files
 
 
 def _line(entry: tuple[Path, str]) -> str:

@@ -1,6 +1,6 @@
-"""What a single record must agree with: itself, the catalogue, and what its game can give.
+"""The checks of a single record: against itself, the catalogue and the limits of its game.
 
-Each check takes a record whose form is right, and yields what is wrong in a line each.
+Each check takes a record whose form is right, and yields a line for each fault.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ MADE_ELSEWHERE = ("condensed:", "policies:")
 # Losses whose gradient vanishes once a student is sure: students may then take one action always,
 # the same one, and play the very same episodes.
 SATURATING = ("softmax-mse", "softmax-mae")
-MOST_ENVIRONMENTS = 1000  # that are made to see which levels come
+MOST_ENVIRONMENTS = 1000  # made to find out the sequence of levels
 NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
 CHANCE = 20  # episodes that sampling policies do not play alike by chance,
 DIFFERENT = 10  # of which so many differ: a pole that is always pushed left falls in three ways
 SAME_EPISODES = "learner seeds {} and {} have the very same episodes"
-# What every record says; a name that comes later is not asked of those that were made before.
+# The fields of every record; fields added later are not required of earlier records.
 KEY = (
     "dataset_sha256", "expert_sha256", "source_sha256", "rlcondense", "plugins", "device",
     "threads", "torch version", "numpy version", "gymnasium version", "d3rlpy version",
     "minari version", "procgen-mirror version", "safetensors version",
 )  # fmt: skip
-REPORT = ("bytes", "cost", "displacement", "matching_loss")  # beside what is compared
+REPORT = ("bytes", "cost", "displacement", "matching_loss")  # fields that are not compared
 COUNTED = ("gradient_evaluations", "environment_steps")
 BASES: Mapping[str, type] = {"methods": Method, "learners": Learner}
 
 
 @dataclass(frozen=True)
 class LocalFacts:
-    """What is known here of what records speak of.
+    """The facts about catalogue, tasks and experts that this machine knows.
 
     Attributes:
         entries: of the catalogue, by group and id.
-        task: makes a task, or gives None where it cannot be made.
+        task: makes a task, or returns None if it cannot be made.
         levels: the level seeds of a task's split under a protocol, or None likewise.
         experts: the sha256 of the shipped experts by task.
     """
@@ -75,7 +75,7 @@ class LocalFacts:
     experts: Mapping[str, str]
 
     def resolved(self, group: str, part: Record) -> Record | None:
-        """A built-in method's or learner's settings with defaults; None if that is not to be told.
+        """Return a built-in method's or learner's settings with defaults; None if unknown.
 
         Raises:
             BadConfig: a setting is unknown or wrong.
@@ -84,56 +84,56 @@ class LocalFacts:
         if not self.is_built_in(group, name):
             return None
         try:
-            made = configured(self.entries[group][name], BASES[group], dict(part["config"]))
+            instance = configured(self.entries[group][name], BASES[group], dict(part["config"]))
         except (MissingExtra, PluginLoadError):
             return None
-        except RLCondenseError as error:  # of a network that there is not, say
+        except RLCondenseError as error:  # such as an unknown network
             raise BadConfig(str(error)) from error
-        return config_json(made.config)
+        return config_json(instance.config)
 
     def is_deterministic(self, method: str) -> bool:
-        """Whether a method says that each seed of it gives the same."""
+        """Return whether a method declares that all its seeds give the same set."""
         entry = self.entries["methods"].get(method)
         try:
             return entry is not None and not entry.load().stochastic
-        except Exception:  # of a plugin
+        except Exception:  # an error of a plugin
             return False
 
     def facts(self, group: str, name: str) -> Mapping[str, Any]:
-        """What the catalogue says of an id; nothing of one that it does not have."""
+        """Return the catalogue's facts on an id; none for an unknown one."""
         entry = self.entries[group].get(name)
         return entry.facts if entry else {}
 
     def is_built_in(self, group: str, name: str) -> bool:
-        """Whether an id is this package's own."""
+        """Return whether an id belongs to this package."""
         entry = self.entries[group].get(name)
         return entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
 
 
 def known_here() -> LocalFacts:
-    """What this machine's catalogue and games tell."""
+    """Collect the facts of this machine's catalogue and games."""
     entries = {group: catalogue.entries(group) for group in catalogue.GROUPS}
 
     @cache
     def task(name: str) -> Task | None:
         try:
             return make_task(name) if name in entries["tasks"] else None
-        except Exception:  # of a plugin; then its levels are not known here
+        except Exception:  # an error of a plugin; then its levels are unknown here
             return None
 
     @cache
     def levels(name: str, split: str, protocol: Protocol) -> list[int] | None:
-        made = task(name)
-        if made is None or protocol.environments > MOST_ENVIRONMENTS:
+        instance = task(name)
+        if instance is None or protocol.environments > MOST_ENVIRONMENTS:
             return None
-        return level_seeds(made, split, protocol)
+        return level_seeds(instance, split, protocol)
 
     experts = {card["id"]: card["sha256"] for card in shipped_cards()}
     return LocalFacts(entries, task, levels, experts)
 
 
 def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
-    """The levels that every policy plays, environment by environment."""
+    """Return the levels that every policy plays, environment by environment."""
     if isinstance(task, LevelTask):
         order = task.order(split, protocol.environments, protocol.seed)
         drawn = [order.next(np.arange(protocol.environments)) for _ in range(protocol.quota)]
@@ -142,7 +142,7 @@ def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
         policies = random_policies(task.action_space, [0])
         played: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
         return list(map(int, played))
-    # Which level comes next does not depend on how the last one went: giving up at once shows it.
+    # The sequence of levels does not depend on the episodes, so each is abandoned at once.
     give_up = np.full(protocol.environments, -1)
     with closing(task.make_vec(split, protocol.environments, seed=protocol.seed)) as env:
         levels = [env.reset(seed=protocol.seed)[1]["level_seed"]]
@@ -151,12 +151,12 @@ def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
 
 
 def problems(record: Record, stem: str, known: LocalFacts) -> Iterator[tuple[str, str]]:
-    """What is wrong with a record, as pairs of a check's name and a line.
+    """Yield the faults of a record, as pairs of a check's name and a line.
 
     Args:
         record: as read from its file.
         stem: the file's name without `.json`.
-        known: what its statements are held against.
+        known: the facts to compare it with.
     """
     if broken := what_is_wrong(record):
         yield "schema", broken
@@ -170,7 +170,7 @@ def problems(record: Record, stem: str, known: LocalFacts) -> Iterator[tuple[str
 
 
 def remarks(record: Record, known: LocalFacts) -> Iterator[tuple[str, str]]:
-    """What is worth knowing of a record whose form is right, and is nothing wrong."""
+    """Yield notes, which are no faults, on a record whose form is right."""
     yield from _all_of(NOTES, record, known)
 
 
@@ -183,7 +183,7 @@ def _all_of(
     for name, check in checks.items():
         try:
             yield from ((name, text) for text in check(record, known))
-        except Exception as error:  # no record may end the checks of the others
+        except Exception as error:  # no record may stop the checks of the others
             yield name, f"cannot be checked ({type(error).__name__}: {shown(str(error))})"
 
 
@@ -224,8 +224,8 @@ def _versions(record: Record, known: LocalFacts) -> Iterator[str]:
             yield f"key has {name} {shown(key[name])}, environment {shown(environment[name])}"
     for name, version in packages.items():
         if key.get(f"{name} version", version) != version:
-            told = shown(key[f"{name} version"])
-            yield f"key has {shown(name)} {told}, environment {shown(version)}"
+            stated = shown(key[f"{name} version"])
+            yield f"key has {shown(name)} {stated}, environment {shown(version)}"
 
 
 def _plugins(record: Record, known: LocalFacts) -> Iterator[str]:
@@ -260,16 +260,16 @@ def _settings(record: Record, known: LocalFacts) -> Iterator[str]:
         if resolved and not part["config"]:
             yield f"{part['id']!r} has settings, and none is told"
         for name in sorted(part["config"].keys() & resolved.keys()):
-            told, meant = part["config"][name], resolved[name]
-            if canonical_json(told) != canonical_json(meant):
+            stated, meant = part["config"][name], resolved[name]
+            if canonical_json(stated) != canonical_json(meant):
                 yield (
-                    f"setting {name!r} of {part['id']!r} is {shown(told)}, "
+                    f"setting {name!r} of {part['id']!r} is {shown(stated)}, "
                     f"which runs write as {shown(meant)}"
                 )
 
 
 def _parts(record: Record) -> Iterator[tuple[str, Record]]:
-    """What of a cell has settings, and its group of the catalogue."""
+    """Yield the parts of a cell that have settings, with their catalogue group."""
     cell = record["cell"]
     yield "methods", cell["method"]
     if cell["learner"] is not None:
@@ -296,11 +296,11 @@ def _measured(record: Record, known: LocalFacts) -> Iterator[str]:
 
 def _summary(record: Record, known: LocalFacts) -> Iterator[str]:
     for split in SPLITS:
-        given, computed = record["summary"][split], summarise(record["returns"][split])
+        stated, computed = record["summary"][split], summarise(record["returns"][split])
         for name, value in computed.items():
-            if not _agree(given[name], value):
+            if not _agree(stated[name], value):
                 yield (
-                    f"summary.{split}.{name} is {shown(given[name])}, "
+                    f"summary.{split}.{name} is {shown(stated[name])}, "
                     f"but the returns give {shown(value)}"
                 )
 
@@ -400,7 +400,7 @@ def _report(record: Record, known: LocalFacts) -> Iterator[str]:
 
 
 def _whole_report(report: Record) -> Iterator[str]:
-    """What of a built-in method's report is missing or no number."""
+    """Yield the fields of a built-in method's report that are missing or not numbers."""
     if absent := [name for name in REPORT if name not in report]:
         yield f"report lacks {', '.join(absent)}"
     cost = report.get("cost", {})
@@ -410,7 +410,7 @@ def _whole_report(report: Record) -> Iterator[str]:
 
 
 def _needs_no_data(name: str, record: Record, known: LocalFacts) -> bool:
-    """Whether a method is given the task alone; of somebody else's its report says so."""
+    """Return whether a method uses only the task; for a plugin's method the report tells."""
     if known.is_built_in("methods", name):
         return not known.entries["methods"][name].load().takes_data
     return record.get("report", {}).get("dataset") is None
@@ -421,8 +421,8 @@ def _budget(record: Record, known: LocalFacts) -> Iterator[str]:
     if report is None or cell["budget"] is None:
         return
     budget, size = cell["budget"], report["size"]
-    there = known.facts("datasets", cell["dataset"]).get("transitions")
-    most = budget.get("size", there)
+    transitions = known.facts("datasets", cell["dataset"]).get("transitions")
+    most = budget.get("size", transitions)
     if most is not None and budget.get("unit") == "transitions":
         most = int(most * budget["percent"] / 100 + 1e-9)
     if most is not None and size > most:
@@ -461,23 +461,25 @@ def _displacement(record: Record, known: LocalFacts) -> Iterator[str]:
 
 
 def _findings(record: Record, known: LocalFacts) -> Iterator[str]:
-    """What the figures of a report say and its findings do not."""
+    """Yield the findings that follow from a report's figures and that it omits."""
     report, task = record.get("report", {}), known.task(record["cell"]["task"])
     if report.get("findings") is None or task is None:
         return
     pixels = task.observation_space.dtype == np.uint8
     moved, loss = report.get("displacement") if pixels else None, report.get("matching_loss")
-    told = {finding["name"] for finding in report["findings"]}
+    reported = {finding["name"] for finding in report["findings"]}
     for finding in reported_findings(moved, loss):
-        if finding.name not in told:
+        if finding.name not in reported:
             yield f"report.findings lacks {finding.name}: {finding.text}"
 
 
 def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
     cell, report = record["cell"], record.get("report", {})
-    told = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
-    told.setdefault(report.get("dataset", cell["dataset"]), []).append(report.get("dataset_sha256"))
-    for name, digests in told.items():
+    digests_of = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
+    digests_of.setdefault(report.get("dataset", cell["dataset"]), []).append(
+        report.get("dataset_sha256")
+    )
+    for name, digests in digests_of.items():
         published = known.facts("datasets", name).get("sha256")
         for digest in digests:
             if published and digest not in (None, published):
@@ -493,11 +495,11 @@ def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
 def _expert(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     name = str(known.facts("datasets", cell["dataset"]).get("expert", cell["task"]))
-    shipped, given = known.experts.get(name), record["key"].get("expert_sha256")
-    if given is None and cell["method"]["id"] == "expert":
+    shipped, stated = known.experts.get(name), record["key"].get("expert_sha256")
+    if stated is None and cell["method"]["id"] == "expert":
         yield "key.expert_sha256 does not say which expert it is"
-    if shipped is not None and given not in (None, shipped):
-        yield f"the expert of {name!r} has sha256 {shipped[:12]}, not {shown(given)[1:13]}"
+    if shipped is not None and stated not in (None, shipped):
+        yield f"the expert of {name!r} has sha256 {shipped[:12]}, not {shown(stated)[1:13]}"
 
 
 def _selection(record: Record, known: LocalFacts) -> Iterator[str]:
@@ -513,12 +515,12 @@ def _copies(record: Record, known: LocalFacts) -> Iterator[str]:
 
 
 def _is_sure(record: Record, seed: int) -> bool:
-    """Whether it takes copying to have the same episodes as a learner seed.
+    """Return whether only copying can explain the same episodes as a learner seed.
 
-    Greedy policies may all have learned to do the same, a few episodes may be alike by chance, and
-    of a game that nearly always ends in the same way all are. Students that begin with the weights
-    that come with the data may be one network, and students of a saturating loss may take one and
-    the same action always.
+    Greedy policies may all have learned the same actions, a few episodes may agree by chance, and
+    in a game that nearly always ends in the same way all do. Students that start from the weights
+    in the data may be one network, and students of a saturating loss may always take the same
+    action.
     """
     row = record["cell"]["learner_seeds"].index(seed)
     played = zip(*(record[name]["heldout"][row] for name in KINDS), strict=True)
@@ -533,7 +535,7 @@ def _is_sure(record: Record, seed: int) -> bool:
 
 
 def _twins(record: Record, *names: str) -> tuple[int, int] | None:
-    """Two learner seeds whose rows are the same."""
+    """Return two learner seeds whose rows are the same, or None."""
     first: dict[str, int] = {}
     for number, seed in enumerate(record["cell"]["learner_seeds"]):
         rows = [[*map(float, record[n][split][number])] for n in names for split in SPLITS]

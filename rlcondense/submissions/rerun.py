@@ -1,4 +1,4 @@
-"""Computing published cells again: what a record that agrees with itself is found out by."""
+"""The rerun of published cells, which detects forged records that are consistent."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from rlcondense.types import Record
 Array = npt.NDArray[np.float64]
 
 STANDARD_ERRORS = 4
-FEWEST_LEVELS = 20  # whose variance says something
-FEW, FEW_SHARE = 3, 0.02  # episodes that may go another way whatever their variance
-COUNTED_APART = 2  # times as many steps or gradients may be counted on another machine
-MOST_SHOWN = 60  # characters of what differs
+FEWEST_LEVELS = 20  # levels from which on their variance is informative
+FEW, FEW_SHARE = 3, 0.02  # episodes that may differ, regardless of the variance
+COUNTED_APART = 2  # factor by which counts of steps or gradients may differ between machines
+MOST_SHOWN = 60  # characters of a differing value
 SAME_MACHINE = ("cpu", "gpu", "os", "python")
 
 
 class _SubmittedSets(MemoryStore):
-    """Results in memory, with a condensed dataset that is taken whatever it was made from."""
+    """Results in memory, whose condensed dataset is used regardless of its `made_from`."""
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
         data, _ = self._kept.get(condensation_id, (None, ""))
@@ -61,23 +61,23 @@ def rerun(
 ) -> Verification:
     """Compute some of the finished cells again and compare.
 
-    A cell's condensed dataset is taken from the results folder if it lies there; otherwise it is
-    condensed again. If everything that the record says it was made with is the same here (its key
-    and the machine), each return must be the same. Otherwise what differs is named, as many
-    transitions must be kept, and the returns are compared level by level; see `compare`.
+    A cell's condensed dataset is read from the results folder if it exists there; otherwise it is
+    condensed again. If the record's key and machine are the same here, each return must be the
+    same. Otherwise the differences are named, the number of transitions must be the same, and the
+    returns are compared level by level; see `compare`.
 
     Args:
-        path: where the records lie.
-        found: what is known of them.
+        path: of the records.
+        found: their verification.
         number: how many cells.
         seed: of the choice; by default another one each time.
-        among: content hashes by cell id of a published leaderboard; what is new or differs from it
-            is chosen first, and of that what is installed.
-        progress: told how far a cell is.
+        among: content hashes by cell id of a published leaderboard; new and differing records are
+            chosen first, and among them those whose parts are installed.
+        progress: called with the progress of a cell.
 
     Returns:
-        The verification, with what came of it. A cell that fails here is a finding; one whose
-        parts are not installed is not, but then fewer cells were computed than were to be.
+        The verification with the reruns. A cell that fails here is a finding. A cell whose parts
+        are not installed is not, but then fewer cells are computed than `number`.
     """
     done = [o for _, o in sorted(found.outlines.items()) if o.status == "done"]
     can = [o for o in done if not o.cell.method["id"].startswith(MADE_ELSEWHERE)]
@@ -91,7 +91,7 @@ def rerun(
 
 
 def _is_here(cell: Cell) -> bool:
-    """Whether everything that a cell names is installed."""
+    """Return whether everything that a cell names is installed."""
     names = [("tasks", cell.task), ("datasets", cell.dataset)]
     if cell.learner is not None:
         names += [("methods", cell.method["id"]), ("learners", cell.learner["id"])]
@@ -101,9 +101,9 @@ def _is_here(cell: Cell) -> bool:
 def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Rerun:
     record, cell = read_record(outline.path), outline.cell
     threads = min(int(record["environment"]["threads"]), os.cpu_count() or 1)
-    kept = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
+    sets = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
 
-    def dataset(name: str) -> Any:  # none, for a policy that needs none
+    def dataset(name: str) -> Any:  # None for a policy that needs no data
         return load_dataset(name, progress=progress) if name else None
 
     try:
@@ -112,7 +112,7 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
             computed = run_cell(
                 cell,
                 dataset=dataset,
-                store=_SubmittedSets(kept),
+                store=_SubmittedSets(sets),
                 device=device,
                 threads=threads,
                 progress=progress,
@@ -125,13 +125,13 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
     if computed["status"] != "done":
         text = f"computed again, it is {computed['status']}: {computed['reason']}"
         return Rerun(outline.path.name, cell.id, False, text)
-    from_artifact = " from its condensed dataset" if kept else ""
+    from_artifact = " from its condensed dataset" if sets else ""
     agrees, text = compare(record, computed, _random_returns(cell.task))
     return Rerun(outline.path.name, cell.id, agrees, f"computed again{from_artifact}: {text}")
 
 
 def _random_returns(task: str) -> dict[str, float]:
-    """The measured return of the uniform random policy, by split."""
+    """Return the measured return of the uniform random policy, by split."""
     return {split: estimate.mean for split, estimate in make_task(task).random_return.items()}
 
 
@@ -157,11 +157,11 @@ def _threads(number: int) -> Iterator[None]:
 def compare(
     record: Record, computed: Record, floors: Mapping[str, float] = MappingProxyType({})
 ) -> tuple[bool, str]:
-    """Whether two records of a cell agree, and how they compare.
+    """Return whether two records of a cell agree, and a line on the comparison.
 
-    Made with the same on the same kind of machine, each return and the report must be the same.
-    Otherwise the report's counts must be near each other, and every error comes from what was
-    computed here, since a forger can write what variance he likes:
+    If both were made with the same versions on the same kind of machine, each return and the
+    report must be the same. Otherwise the report's counts must be close, and every standard error
+    comes from the record computed here, since a forger can write any variance:
 
     - The mean over levels of the paired differences may be four standard errors. With several
       seeds its variance is twice, since both records have it, the larger of that of the seeds'
@@ -174,9 +174,9 @@ def compare(
     better than the best one here, or lie further below the random policy than that lies above it.
 
     Args:
-        record: as told.
-        computed: as computed again.
-        floors: returns of the uniform random policy by split, where they are known.
+        record: the submitted one.
+        computed: the one computed again.
+        floors: returns of the uniform random policy by split, if known.
     """
     same = is_same_making(record, computed)
     if wrong := _unlike_report(record, computed, same):
@@ -186,21 +186,23 @@ def compare(
     if same:
         return False, f"made with the same, and the returns differ: {_means(record, computed)}"
     why = f"not compared return by return, since made with {_other_making(record, computed)}"
-    told, here = _returns(record), _returns(computed)
+    published, here = _returns(record), _returns(computed)
     differing = [
         split
         for split in SPLITS
-        if not _is_but_for_few(told[split], here[split], floors.get(split))
+        if not _is_but_for_few(published[split], here[split], floors.get(split))
     ]
-    apart = [split for split in differing if not _near(told[split], here[split])]
+    apart = [split for split in differing if not _near(published[split], here[split])]
     if apart:
         return False, (
             f"{' and '.join(apart)} means lie more than {STANDARD_ERRORS} standard errors "
             f"apart: {_means(record, computed)}; {why}"
         )
-    unlike = [split for split in differing if not _spread_alike(told[split], here[split])]
+    unlike = [split for split in differing if not _spread_alike(published[split], here[split])]
     if unlike:
-        spreads = [f"{told[s].mean(0).std():.3g} told, {here[s].mean(0).std():.3g}" for s in unlike]
+        spreads = [
+            f"{published[s].mean(0).std():.3g} told, {here[s].mean(0).std():.3g}" for s in unlike
+        ]
         return False, (
             f"{' and '.join(unlike)} returns vary between levels by another standard deviation: "
             f"{' and '.join(spreads)} here; {why}"
@@ -209,70 +211,71 @@ def compare(
 
 
 def is_same_making(a: Record, b: Record) -> bool:
-    """Whether two records were made with the same things on the same kind of machine."""
+    """Return whether two records have the same key and kind of machine."""
     return not list(_differences(a, b))
 
 
 def _other_making(record: Record, computed: Record) -> str:
-    """What two records were made with that is not the same, in words."""
+    """Describe the differences between the keys and machines of two records."""
     return ", ".join(
-        f"another {name} ({one_line(str(told))[:MOST_SHOWN]}, here {str(here)[:MOST_SHOWN]})"
-        for name, told, here in _differences(record, computed)
+        f"another {name} ({one_line(str(published))[:MOST_SHOWN]}, here {str(here)[:MOST_SHOWN]})"
+        for name, published, here in _differences(record, computed)
     )
 
 
 def _differences(a: Record, b: Record) -> Iterator[tuple[str, Any, Any]]:
     for part, names in (("environment", SAME_MACHINE), ("key", sorted({*a["key"], *b["key"]}))):
         for name in names:
-            told, here = a[part].get(name), b[part].get(name)
-            if told != here:
-                yield name, told, here
+            published, here = a[part].get(name), b[part].get(name)
+            if published != here:
+                yield name, published, here
 
 
 def _returns(record: Record) -> dict[str, Array]:
-    """`(seeds, levels)` by split."""
+    """Return the returns `(seeds, levels)` by split."""
     return {split: np.asarray(record["returns"][split], np.float64) for split in SPLITS}
 
 
 def _unlike_report(record: Record, computed: Record, same: bool) -> str:
-    """What two reports of a condensation differ in that they may not, or nothing.
+    """Return an impermissible difference of two condensation reports, or an empty text.
 
     Args:
-        record: as told.
-        computed: as computed again.
-        same: whether they were made with the same on the same kind of machine.
+        record: the submitted one.
+        computed: the one computed again.
+        same: whether they have the same key and kind of machine.
     """
-    told, here = (plain(one.get("report", {})) for one in (record, computed))
-    if told.get("size") != here.get("size"):
-        return f"it kept {told.get('size')} transitions, and {here.get('size')} here"
-    exact = sorted({*told, *here}) if same else ("bytes", "label_kind")
-    if unlike := [name for name in exact if told.get(name) != here.get(name)]:
+    published, here = (plain(one.get("report", {})) for one in (record, computed))
+    if published.get("size") != here.get("size"):
+        return f"it kept {published.get('size')} transitions, and {here.get('size')} here"
+    exact = sorted({*published, *here}) if same else ("bytes", "label_kind")
+    if unlike := [name for name in exact if published.get(name) != here.get(name)]:
         return f"its report has another {', '.join(unlike)} than here"
     for name in COUNTED:
-        counts = sorted(one.get("cost", {}).get(name, 0) for one in (told, here))
+        counts = sorted(one.get("cost", {}).get(name, 0) for one in (published, here))
         if counts[1] > COUNTED_APART * counts[0]:
             words = name.replace("_", " ")
-            return f"its report counts {told['cost'][name]} {words}, and {here['cost'][name]} here"
+            mine, theirs = here["cost"][name], published["cost"][name]
+            return f"its report counts {theirs} {words}, and {mine} here"
     return ""
 
 
-def _is_but_for_few(told: Array, here: Array, floor: float | None) -> bool:
-    differing = told[told != here]
-    if len(differing) > min(FEW, told.size * FEW_SHARE):
+def _is_but_for_few(published: Array, here: Array, floor: float | None) -> bool:
+    differing = published[published != here]
+    if len(differing) > min(FEW, published.size * FEW_SHARE):
         return False
     best = here.max()
     lowest = -np.inf if floor is None else min(here.min(), 2 * floor - best)
     return bool(((lowest <= differing) & (differing <= best)).all())
 
 
-def _near(told: Array, here: Array) -> bool:
-    """Whether told returns lie as near to computed ones as computing again can miss."""
-    paired = told.mean(0) - here.mean(0)  # of each level
+def _near(published: Array, here: Array) -> bool:
+    """Return whether published returns are within the error of a rerun."""
+    paired = published.mean(0) - here.mean(0)  # of each level
     return bool(abs(paired.mean()) <= STANDARD_ERRORS * sqrt(2 * _variance(here)) + 1e-9)
 
 
 def _variance(returns: Array) -> float:
-    """Of the mean of `(seeds, levels)` returns, were they computed again on the same levels."""
+    """Estimate the variance of the mean of `(seeds, levels)` returns over reruns on the levels."""
     seeds, levels = returns.shape
     if seeds > 1:
         within = returns.var(0, ddof=1).sum() / (seeds * levels**2)
@@ -280,18 +283,18 @@ def _variance(returns: Array) -> float:
     return float(returns.var(ddof=1) / levels) if levels > 1 else 0.0
 
 
-def _spread_alike(told: Array, here: Array) -> bool:
-    """Whether the variance between levels of told returns is like that of computed ones."""
-    levels = told.shape[1]
+def _spread_alike(published: Array, here: Array) -> bool:
+    """Return whether published and computed returns have a similar variance between levels."""
+    levels = published.shape[1]
     if levels < FEWEST_LEVELS:
         return True
     means = here.mean(0) - here.mean()
     variance = float((means**2).mean())
     if variance == 0:
-        return float(told.mean(0).var()) == 0
-    # Of the logarithm of a sample's variance; at least that of normal samples.
+        return float(published.mean(0).var()) == 0
+    # The variance of a sample variance's logarithm; at least that of normal samples.
     error = sqrt(2 * max((means**4).mean() / variance**2 - 1, 2.0) / levels)
-    ratio = float(told.mean(0).var()) / variance
+    ratio = float(published.mean(0).var()) / variance
     bound = exp(STANDARD_ERRORS * error)
     return 1 / bound <= ratio <= bound
 

@@ -1,7 +1,7 @@
-"""Whether records can be believed: each by itself, beside others, and beside what is published.
+"""The verification of records: each by itself, beside others, and beside published ones.
 
-A forger whose record agrees with itself, its catalogue and its game is found by computing it again
-and by nothing else; see `rlcondense.submissions.rerun`.
+Only a rerun detects a forged record that agrees with itself, the catalogue and its game; see
+`rlcondense.submissions.rerun`.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ UNEQUAL = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to say of a record.
+    """A fault of a record, or a note on it.
 
     Attributes:
         file: its name.
-        cell: the id of its cell, as far as the file says so.
-        check: what was looked at.
-        text: what there is to say, in one line.
+        cell: the id of its cell, if the file states it.
+        check: the name of the check.
+        text: the fault or note, in one line.
     """
 
     file: str
@@ -69,23 +69,23 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        """The finding in a line."""
+        """Return the finding in a line."""
         return f"{self.file}: {self.check}: {self.text}"
 
 
 @dataclass(frozen=True)
 class Outline:
-    """Of a record what is needed beside its checks.
+    """The facts of a record that are needed after its own checks.
 
     Attributes:
         path: of its file.
-        cell: what it is of.
+        cell: the record's cell.
         status: `done`, `failed`, `skipped` or `not-installed`.
-        content_sha256: as computed, not as told.
-        costs_sha256: of what the clock measured.
+        content_sha256: computed, not read from the record.
+        costs_sha256: of the measured costs.
         means: mean returns by split, if it is done.
-        collapsed: whether its policies are greedy and all did the very same, or their episodes went
-            one of a few ways.
+        collapsed: whether its policies are greedy and all act the same, or their episodes take one
+            of a few courses.
         unmoved: whether its synthetic observations are the real ones that they started as.
     """
 
@@ -118,15 +118,15 @@ class Rerun:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a folder of records.
+    """The result of verifying a folder of records.
 
     Attributes:
-        findings: what is wrong.
-        notes: what is worth knowing, and nothing wrong.
-        files: how many were looked at.
+        findings: the faults.
+        notes: remarks that are no faults.
+        files: how many were checked.
         outlines: of the records whose form is right, by cell id.
-        reruns: of the cells that were computed again; None if none were to be.
-        wanted: how many were to be.
+        reruns: of the cells that were computed again; None if none were asked for.
+        wanted: how many were asked for.
     """
 
     findings: tuple[Finding, ...]
@@ -138,30 +138,30 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if there are no findings."""
         return not self.findings
 
     @property
     def is_complete(self) -> bool:
-        """Whether as many cells were computed again as were to be."""
+        """True if as many cells were computed again as were asked for."""
         return sum(rerun.agrees is not None for rerun in self.reruns or ()) >= self.wanted
 
     def with_reruns(self, reruns: Iterable[Rerun], wanted: int) -> Verification:
-        """The same with cells that were computed again; one that does not agree is a finding.
+        """Add reruns to the verification; a rerun that does not agree is a finding.
 
         Args:
-            reruns: what came of each.
-            wanted: how many were to be.
+            reruns: the cells that were computed again.
+            wanted: how many were asked for.
         """
         reruns = tuple(reruns)
         bad = [Finding(r.file, r.cell, "rerun", r.text) for r in reruns if r.agrees is False]
         return replace(self, findings=(*self.findings, *bad), reruns=reruns, wanted=wanted)
 
     def summary(self) -> str:
-        """The last line that `leaderboard verify` prints."""
+        """Return the last line that `leaderboard verify` prints."""
         wrong = len({finding.file for finding in self.findings})
-        said = "nothing wrong" if not wrong else f"something is wrong with {_files(wrong)}"
-        return f"{_count(self.files, 'record')}: {said}; {self._rerun_summary()}"
+        verdict = "nothing wrong" if not wrong else f"something is wrong with {_files(wrong)}"
+        return f"{_count(self.files, 'record')}: {verdict}; {self._rerun_summary()}"
 
     def _rerun_summary(self) -> str:
         if self.reruns is None:
@@ -169,11 +169,11 @@ class Verification:
         agree = sum(rerun.agrees is True for rerun in self.reruns)
         computed = sum(rerun.agrees is not None for rerun in self.reruns)
         short = "" if self.is_complete else f"{computed} of {self.wanted} could be: "
-        told = f"{computed} computed again, {agree} of them agree" if computed else "none re-run"
-        return short + told
+        counts = f"{computed} computed again, {agree} of them agree" if computed else "none re-run"
+        return short + counts
 
     def to_json(self) -> dict[str, Any]:
-        """As `leaderboard verify --json` prints it."""
+        """Return the JSON that `leaderboard verify --json` prints."""
         return {
             "records": self.files,
             "ok": self.ok,
@@ -186,17 +186,17 @@ class Verification:
 
 @dataclass
 class _Evidence:
-    """What is gathered while records are read one after the other."""
+    """The evidence collected while records are read one after the other."""
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     outlines: dict[str, Outline] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
-    # What must be the same in all records of a place, by check and place: what it is, and in which.
+    # Values that must agree in all records of a place: by check and place, each value's records.
     alike: dict[tuple[str, str], dict[str, list[Outline]]] = field(default_factory=dict)
-    # By a hash of returns and lengths: whose they are.
+    # The records by a hash of their returns and lengths.
     results: dict[str, list[Outline]] = field(default_factory=dict)
-    # Files that others are held against, and that are not judged themselves.
+    # Files that others are compared with, and that are not judged themselves.
     published: set[Path] = field(default_factory=set)
     condensations: set[str] = field(default_factory=set)
     artifacts: dict[str, CondensedDataset | str | None] = field(default_factory=dict)
@@ -213,10 +213,10 @@ def verify(
 
     Args:
         path: a leaderboard, a results folder, a folder of records, or one record.
-        against: a leaderboard whose records must be there unchanged.
-        beside: a folder of published records that these are to stand beside, unless they are of
-            the same cells: levels and data must be the same, and episodes must not.
-        progress: told the files read.
+        against: a leaderboard whose records must all exist unchanged.
+        beside: a folder of published records of other cells to compare with: levels and data must
+            be the same, and episodes must not.
+        progress: called with the number of files read.
 
     Raises:
         BadConfig: there are no records at one of the paths.
@@ -258,11 +258,11 @@ def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence)
     except Refused as error:
         seen.findings.append(Finding(name, "", "file", str(error)))
         return
-    told = record.get("cell_id")
-    cell_id = shown(told, 16)[1:-1] if isinstance(told, str) else ""
-    found = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
-    seen.findings += found
-    if any(finding.check == "schema" for finding in found):
+    stated = record.get("cell_id")
+    cell_id = shown(stated, 16)[1:-1] if isinstance(stated, str) else ""
+    findings = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
+    seen.findings += findings
+    if any(finding.check == "schema" for finding in findings):
         return
     seen.notes += [Finding(name, cell_id, *remark) for remark in remarks(record, known)]
     seen.condensations.add(Cell.from_json(record["cell"]).condensation_id)
@@ -270,7 +270,7 @@ def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence)
     if status not in PUBLISHABLE:
         where = seen.notes if source.index is None else seen.findings
         where.append(Finding(name, cell_id, "status", f"is {status}, which is not published"))
-    if not found:
+    if not findings:
         outline = _outline(file, record)
         seen.outlines[outline.cell.id] = outline
         if status == "done":
@@ -295,7 +295,7 @@ def _outline(file: Path, record: Record) -> Outline:
 
 
 def _is_collapsed(record: Record) -> bool:
-    """Whether greedy policies all did the same, or whatever was done went one of a few ways."""
+    """Return whether greedy policies all act the same, or episodes take one of a few courses."""
     names = ("returns", "lengths")
     splits = [rows for name in names for rows in record[name].values()]
     same = all(row == rows[0] for rows in splits for row in rows)
@@ -319,10 +319,10 @@ def _gather_published(folder: Path, seen: _Evidence) -> None:
 def _gather(outline: Outline, record: Record, seen: _Evidence) -> None:
     cell, data = outline.cell, record["key"].get("dataset_sha256")
     place = f"{cell.task} {canonical_json(cell.evaluation)}"
-    told = {("levels", place): record["level_seeds"]}
+    shared = {("levels", place): record["level_seeds"]}
     if cell.dataset and data is not None:
-        told["dataset", cell.dataset] = data
-    for where, what in told.items():
+        shared["dataset", cell.dataset] = data
+    for where, what in shared.items():
         seen.alike.setdefault(where, {}).setdefault(_hash(what), []).append(outline)
     rows = [rows for name in ("returns", "lengths") for _, rows in sorted(record[name].items())]
     numbers = _hash([cell.task, np.asarray(rows, np.float64).tolist()])  # 3 and 3.0 are the same
@@ -334,7 +334,7 @@ def _hash(value: Any) -> str:
 
 
 def _unequal(seen: _Evidence) -> Iterator[Finding]:
-    """What must be the same and is not; where that is not known, most or the published are right.
+    """Yield values that must agree and do not; published records or the majority are right.
 
     Rows of one task and protocol play the same levels, and a dataset's id stands for one dataset.
     """
@@ -342,9 +342,9 @@ def _unequal(seen: _Evidence) -> Iterator[Finding]:
     def weight(outlines: list[Outline]) -> tuple[bool, int]:
         return any(o.path in seen.published for o in outlines), len(outlines)
 
-    for (check, _), told in seen.alike.items():
-        usual = max(told.values(), key=weight)
-        for others in told.values():
+    for (check, _), by_value in seen.alike.items():
+        usual = max(by_value.values(), key=weight)
+        for others in by_value.values():
             if others is not usual:
                 text = UNEQUAL[check].format(_file_name(usual[0]))
                 new = [other for other in others if other.path not in seen.published]
@@ -356,10 +356,10 @@ def _file_name(outline: Outline) -> str:
 
 
 def _equal_results(seen: _Evidence, known: LocalFacts) -> Iterator[tuple[Finding, bool]]:
-    """Other cells with the very same episodes, and whether that is wrong.
+    """Yield findings on other cells with the very same episodes, and whether that is a fault.
 
-    Most reference policies look at no dataset, presets are methods with settings,
-    and somebody's condensed dataset may be one of ours: these legitimately agree.
+    Most reference policies use no dataset, presets are methods with settings, and a submitted
+    condensed dataset may be one of ours: these legitimately agree.
     """
     for outlines in seen.results.values():
         first, *others = in_order = sorted(outlines, key=lambda o: o.path not in seen.published)
@@ -376,33 +376,33 @@ def _equal_results(seen: _Evidence, known: LocalFacts) -> Iterator[tuple[Finding
 
 
 def _twin(outline: Outline, others: Iterable[Outline]) -> Outline | None:
-    """One whose cell is another in nothing but the condensation seed."""
+    """Return an outline whose cell differs only in the condensation seed, or None."""
     wanted = {**outline.cell.to_json(), "condensation_seed": None}
     cells = ((o, {**o.cell.to_json(), "condensation_seed": None}) for o in others)
     return next((o for o, cell in cells if cell == wanted), None)
 
 
 def _copied(twin: Outline, outline: Outline, known: LocalFacts) -> Iterator[tuple[str, bool]]:
-    """What is to be said of the very same episodes in the cell of another seed."""
+    """Yield lines on the very same episodes in the cell of another seed."""
     seed, method = twin.cell.condensation_seed, outline.cell.method["id"]
     if seed == outline.cell.condensation_seed:
         yield f"its cell is that of {_file_name(twin)}, written in another way", True
     elif not known.is_deterministic(method.removeprefix("condensed:")):
         text = f"its episodes are exactly those of {_file_name(twin)}, condensed with seed {seed}"
-        # Policies that have all learned to do one thing do it whatever the seed.
+        # Policies that have all learned the same actions agree for every seed.
         yield text, not (twin.collapsed and outline.collapsed)
 
 
 def _may_agree(a: Cell, b: Cell) -> bool:
-    """Whether two cells are one thing under two names, of which nothing need be said."""
+    """Return whether two cells are the same thing under two names, which needs no note."""
     return a.is_policy and b.is_policy and a.method == b.method
 
 
 def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
-    """Whether two methods cannot both have had the very same episodes.
+    """Return whether two methods cannot both have the very same episodes.
 
-    Policies that have all learned to do one thing can, and so can reference policies, settings of
-    one method, a method and another name of it in the catalogue, what is evaluated again from its
+    Policies that have all learned the same actions can, and so can reference policies, settings of
+    one method, a method and another name of it in the catalogue, a set evaluated again from its
     folder, and a synthetic set that did not move beside the real rows that it started as.
     """
     are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
@@ -426,17 +426,17 @@ def _findings_of(record: Record) -> list[Mapping[str, Any]]:
 
 
 def _maker(cell: Cell, known: LocalFacts) -> str:
-    """What a cell's method is, whatever it is called: its class, or else its id."""
+    """Return the class of a cell's method, independent of its name, or else its id."""
     name = str(cell.method["id"]).removeprefix("condensed:")
     entry = known.entries["methods"].get(name)
     return name if entry is None else entry.entry_point
 
 
 def _drift(index: Path, seen: _Evidence) -> Iterator[Finding]:
-    """What is not as a leaderboard's own index pins it."""
+    """Yield the records that differ from the pins of a leaderboard's own index."""
     try:
-        told = read_index(index)
-        pins, costs = told.records, told.costs
+        pinned = read_index(index)
+        pins, costs = pinned.records, pinned.costs
     except Refused as error:
         yield Finding(index.name, "", "index", str(error))
         return
@@ -455,7 +455,7 @@ def _drift(index: Path, seen: _Evidence) -> Iterator[Finding]:
 
 
 def _changes(against: Path, here: Path, seen: _Evidence) -> Iterator[Finding]:
-    """What of a published leaderboard is changed or missing."""
+    """Yield the changed or missing records of a published leaderboard."""
     source = source_of(against)
     if source.index is None:
         raise BadConfig(f"{str(against)!r} is no leaderboard to compare with")
@@ -478,7 +478,7 @@ def _changes(against: Path, here: Path, seen: _Evidence) -> Iterator[Finding]:
 
 
 def _unlike_published(outline: Outline, published: Source) -> str:
-    """How the file of a record with the same content differs from the published one."""
+    """Describe how the file of a record with the same content differs from the published one."""
     path = published.records / f"{outline.cell.id}.json"
     try:
         if read_bounded(path) == read_bounded(outline.path):
@@ -493,7 +493,7 @@ def _unlike_published(outline: Outline, published: Source) -> str:
 def _artifact_problems(
     cell: Cell, record: Record, source: Source, known: LocalFacts, seen: _Evidence
 ) -> Iterator[str]:
-    """What is wrong with the condensed dataset that lies beside a record, if it does."""
+    """Yield the faults of the condensed dataset beside a record, if there is one."""
     if source.condensed is None or cell.budget is None:
         return
     name = cell.condensation_id
@@ -507,7 +507,7 @@ def _artifact_problems(
 
 
 def _artifact(folder: Path) -> CondensedDataset | str | None:
-    """A condensed dataset, what is wrong with its files, or None if there are none."""
+    """Read a condensed dataset; return a text on faulty files, and None without files."""
     if not folder.is_dir():
         return None
     try:
@@ -523,9 +523,9 @@ def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFact
             f"condensed/{cell.condensation_id} has {len(data)} rows and {data.label_kind} labels, "
             f"the report {report['size']} and {report['label_kind']}"
         )
-    made = data.report.to_json() if data.report else {}
+    reported = data.report.to_json() if data.report else {}
     for name in ("method", "config", "seed", "dataset_sha256"):
-        if name in report and made.get(name) != report[name]:
+        if name in report and reported.get(name) != report[name]:
             yield f"condensed/{cell.condensation_id} was made with another {name} than it says"
     task = known.task(cell.task)
     if task is None:
@@ -544,7 +544,7 @@ def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFact
 
 
 def _unread(source: Source) -> list[str]:
-    """What lies in a results folder beside its records, and is no condensed dataset of theirs."""
+    """Return the names in a results folder that are neither records nor their condensed sets."""
     if source.condensed is None:
         return []
     looked_at = (source.records.name, source.condensed.name)

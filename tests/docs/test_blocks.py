@@ -15,7 +15,7 @@ from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.cli import main
 from rlcondense.make import include, load_dataset, make_task
-from rlcondense.records.store import MISSING, Found
+from rlcondense.records.store import MISSING, StoredState
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import suite_from
 from rlcondense.tasks.minatar import MinAtarTask
@@ -110,7 +110,7 @@ def test_robots_and_games_need_no_class() -> None:
     assert breakout.steps == 5000
 
 
-def _nothing(ids: Iterable[str]) -> Mapping[str, Found]:
+def _nothing(ids: Iterable[str]) -> Mapping[str, StoredState]:
     return dict.fromkeys(ids, MISSING)
 
 

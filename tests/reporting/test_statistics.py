@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlcondense.comparison.rows import POLICIES, Against
+from rlcondense.comparison.rows import POLICIES, FloorComparison
 from rlcondense.comparison.tables import run_table, transfer_table
 from rlcondense.statistics.intervals import (
     STATISTICS,
@@ -208,8 +208,8 @@ def test_units_that_agree_to_the_last_digit_make_nothing_certain() -> None:
     same = student_interval([0.4, 0.4, 0.4])
     assert same.low == pytest.approx(same.high)
     assert not same.above_zero
-    assert Against("random", same, same).verdict == "unknown"
-    assert Against("random", student_interval([0.0, 0.0]), same).verdict == "level"
+    assert FloorComparison("random", same, same).verdict == "unknown"
+    assert FloorComparison("random", student_interval([0.0, 0.0]), same).verdict == "level"
 
 
 def test_several_condensation_seeds_are_the_units() -> None:

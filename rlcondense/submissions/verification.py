@@ -416,7 +416,7 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
 
 
 def _may_start_as(synthetic: Cell, real: Cell) -> bool:
-    """Whether a synthetic set may have started as the rows that another cell learns from."""
+    """Return whether a synthetic set may have started as the rows of another cell."""
     alike = (synthetic.budget, synthetic.learner) == (real.budget, real.learner)
     return alike and real.method["id"] in STARTS
 

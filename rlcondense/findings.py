@@ -75,11 +75,11 @@ def reported_findings(
         displacement: `mean` and `largest`, in grey levels.
         matching_loss: `before` and `after`.
     """
-    found = [
+    findings = [
         unmoved(displacement["mean"]) if displacement else None,
         risen(matching_loss["before"], matching_loss["after"]) if matching_loss else None,
     ]
-    return [finding for finding in found if finding is not None]
+    return [finding for finding in findings if finding is not None]
 
 
 def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding | None:

@@ -176,12 +176,12 @@ def policies_beside(learner: Learner[Any], given: Iterable[str]) -> list[str]:
         learner: of the students.
         given: what there is beside a task: of `dataset` and `expert`.
     """
-    there, greedy = frozenset(given), learner.action_selection == "greedy"
+    available, greedy = frozenset(given), learner.action_selection == "greedy"
     last_first = sorted(REFERENCES, key=lambda r: (r.role != "floor", r.needs != frozenset()))
     return [
         r.id
         for r in last_first
-        if r.is_policy and r.needs <= there and (greedy or not r.greedy_only)
+        if r.is_policy and r.needs <= available and (greedy or not r.greedy_only)
     ]
 
 

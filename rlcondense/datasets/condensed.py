@@ -94,11 +94,11 @@ class CondensedDataset(Columns):
         if self.label_kind == "soft":
             self.column("action_probs")
         if self.next_rows is not None:
-            kept = len(self) + (0 if self.following is None else len(self.following))
+            stored = len(self) + (0 if self.following is None else len(self.following))
             if self.next_rows.dtype.kind != "i" or len(self.next_rows) != len(self):
                 raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
-            if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
-                raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
+            if self.next_rows.min() < -1 or self.next_rows.max() >= stored:
+                raise CorruptArtifact(f"next_rows must lie in -1..{stored - 1}")
         if self.held_back is not None:
             rows = self.held_back
             if rows.dtype != np.bool_ or rows.shape != (len(self),):
@@ -135,35 +135,35 @@ class CondensedDataset(Columns):
     @cached_property
     def sha256(self) -> str:
         """The sha256 of everything a learner sees: arrays, the kind of label, the network."""
-        said = {"label_kind": self.label_kind}
+        facts = {"label_kind": self.label_kind}
         if self.initialisation is not None:
-            said["network"] = canonical_json(self.initialisation.network)
-        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in said.items()}
+            facts["network"] = canonical_json(self.initialisation.network)
+        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in facts.items()}
         return sha256_arrays({**self.arrays(), **texts})
 
     def arrays(self) -> dict[str, Array]:
         """Everything that is stored: rows with what goes with them, initial weights and scaling."""
         extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
-        found = {name: array for name, array in extra.items() if array is not None}
+        present = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}
         parts = vars(self.scaling) if self.scaling is not None else {}
         scaling = {f"{SCALING}{name}": array for name, array in parts.items()}
-        return {**self.columns(), "weights": self.weights, **found, **initial, **scaling}
+        return {**self.columns(), "weights": self.weights, **present, **initial, **scaling}
 
     def provides(self) -> set[str]:
         """What a learner may find: columns, `next_observations`, `episodes` and `held_back`.
 
         `episodes` is there if each episode's rows go on to its end without a gap.
         """
-        found = set(self.columns())
+        provided = set(self.columns())
         if self.next_rows is not None:
-            found.add("next_observations")
+            provided.add("next_observations")
         if self.held_back is not None:
-            found.add("held_back")
+            provided.add("held_back")
         if self.whole_episodes is not None:
-            found.add("episodes")
-        return found
+            provided.add("episodes")
+        return provided
 
     def next_observations(self, indices: Array) -> Array:
         """The observation after each of some rows.
@@ -183,10 +183,10 @@ class CondensedDataset(Columns):
             return np.asarray(self.observations[where])
         inside = where < len(self)
         dtype = np.result_type(self.observations.dtype, self.following.dtype)
-        found = np.empty((len(where), *self.observations.shape[1:]), dtype)
-        found[inside] = self.observations[where[inside]]
-        found[~inside] = self.following[where[~inside] - len(self)]
-        return found
+        successors = np.empty((len(where), *self.observations.shape[1:]), dtype)
+        successors[inside] = self.observations[where[inside]]
+        successors[~inside] = self.following[where[~inside] - len(self)]
+        return successors
 
     @cached_property
     def whole_episodes(self) -> list[Array] | None:
@@ -198,9 +198,9 @@ class CondensedDataset(Columns):
         new = np.diff(ids[order]) != 0
         if not (new | (np.diff(steps[order]) == 1)).all():
             return None
-        found = np.split(order, np.flatnonzero(new) + 1)
+        episodes = np.split(order, np.flatnonzero(new) + 1)
         ended = self.column("terminations") | self.column("truncations")
-        return found if all(ended[rows[-1]] for rows in found) else None
+        return episodes if all(ended[rows[-1]] for rows in episodes) else None
 
     def save(self, folder: Path) -> None:
         """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
@@ -254,11 +254,11 @@ def _taken(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
 
 def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
     """Columns whose `next_observations`, if there are any, are kept as `following`."""
-    found = dict(columns)
-    if "next_observations" in found:
-        found["following"] = found.pop("next_observations")
-        size = len(found["observations"])
-        if len(found["following"]) != size:
-            raise CorruptArtifact(f"{len(found['following'])} next_observations for {size} rows")
-        found["next_rows"] = np.arange(size, 2 * size)
-    return found
+    stored = dict(columns)
+    if "next_observations" in stored:
+        stored["following"] = stored.pop("next_observations")
+        size = len(stored["observations"])
+        if len(stored["following"]) != size:
+            raise CorruptArtifact(f"{len(stored['following'])} next_observations for {size} rows")
+        stored["next_rows"] = np.arange(size, 2 * size)
+    return stored

@@ -69,14 +69,14 @@ def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Fi
     near = None
     if source is not None and data.source_indices is None:
         near = _Nearness(data, source)
-    found = [
+    findings = [
         _moved_nothing(data, near),
         _missing_actions(data, source) if source is not None else None,
         _duplicate_rows(data, source),
         _loss_rose(data),
         _far_from_data(near) if near is not None else None,
     ]
-    return tuple(finding for finding in found if finding is not None)
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:
@@ -128,23 +128,23 @@ def provenance(
         task: what students play.
         expert: id of the task that an expert was trained on, where one plays.
     """
-    found = []
+    findings = []
     if expert not in ("", task.id):
-        found.append(finding_of("another-expert", 1, 0, f"the expert is that of {expert}"))
+        findings.append(finding_of("another-expert", 1, 0, f"the expert is that of {expert}"))
     if data is None:
-        return tuple(found)
+        return tuple(findings)
     where, heldout, lossy = _origin(data, task)
     if where not in ("", task.id, getattr(task, "env", "")):
-        found.append(finding_of("another-task", 1, 0, f"the data were collected on {where}"))
+        findings.append(finding_of("another-task", 1, 0, f"the data were collected on {where}"))
     if len(heldout):
         share, total = len(heldout) / len(data), len(data)
         text = f"{len(heldout)} of {total} rows are of held-out levels of {task.id}"
-        found.append(finding_of("heldout-data", share, 0, text))
+        findings.append(finding_of("heldout-data", share, 0, text))
     if lossy:
-        found.append(
+        findings.append(
             finding_of("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact")
         )
-    return tuple(found)
+    return tuple(findings)
 
 
 def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str, Array, bool]:
@@ -158,7 +158,7 @@ def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str
 
 
 def _information(policies: PolicyBatch, observations: Array) -> list[float]:
-    found = []
+    information = []
     for student in range(policies.num_policies):
         which = np.full(len(observations), student)
         probs = np.asarray(policies.action_probs(observations, which), np.float64)  # (B, A)
@@ -166,19 +166,19 @@ def _information(policies: PolicyBatch, observations: Array) -> list[float]:
             probs = np.eye(probs.shape[1])[probs.argmax(1)]
         tiny = np.finfo(np.float64).tiny  # where a probability is 0, so is its part of the sum
         ratio = np.log(probs.clip(tiny) / probs.mean(0).clip(tiny))
-        found.append(max(0.0, float((probs * ratio).sum(1).mean())))
-    return found
+        information.append(max(0.0, float((probs * ratio).sum(1).mean())))
+    return information
 
 
 def _spreads(policies: PolicyBatch, observations: Array, actions: Array) -> list[float]:
-    found = []
+    spreads = []
     middle = np.full((len(observations), *actions.shape[1:]), 0.5)
     usual = np.std(actions, axis=0)
     for student in range(policies.num_policies):
         acted = policies.act(observations, np.full(len(observations), student), middle)
         spread = np.std(acted, axis=0) / np.where(usual > 0, usual, 1)
-        found.append(max(0.0, float(spread.max())))
-    return found
+        spreads.append(max(0.0, float(spread.max())))
+    return spreads
 
 
 def _non_finite_rows(data: CondensedDataset) -> Finding | None:
@@ -201,16 +201,16 @@ def _moved_nothing(data: CondensedDataset, near: _Nearness | None) -> Finding | 
     Where neither is known, the nearest rows of the data are taken for the start. So rows of the
     data whose `source_indices` are not told count as a synthetic set that did not move.
     """
-    told = data.report.displacement if data.report is not None else None
+    reported = data.report.displacement if data.report is not None else None
     if near is None:
         frames = data.observations.ndim > 2
-        return unmoved(told.mean) if told is not None and frames else None
-    measured = [] if told is None else [told.mean / near.deviation]
+        return unmoved(reported.mean) if reported is not None and frames else None
+    measured = [] if reported is None else [reported.mean / near.deviation]
     from_what = ""
     start = data.initial_indices
     if start is not None and start.max() < len(near.source):
         measured.append(near.change_from(start))
-    elif told is None:
+    elif reported is None:
         from_what = " from the nearest rows of the data"
         measured.append(near.change_from(near.nearest))
     if not measured:
@@ -258,8 +258,8 @@ def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) ->
                 began = Counter(_contents(source, data, start))
                 count = max(0, count - began.total() + len(began))
             else:
-                there = Counter(row for row in _contents(source, data) if row in repeated)
-                count = sum(max(0, n - max(1, there[row])) for row, n in repeated.items())
+                in_source = Counter(row for row in _contents(source, data) if row in repeated)
+                count = sum(max(0, n - max(1, in_source[row])) for row, n in repeated.items())
     if not count:
         return None
     return finding_of("duplicate-rows", count, 0, f"{count} of {len(data)} rows repeat another")
@@ -333,8 +333,8 @@ class _Nearness:
         """What features are counted in."""
         if self.frames:
             return np.ones(1, np.float32)
-        found = self._raw.std(0)
-        return np.where(found > 0, found, 1).astype(np.float32)
+        deviations = self._raw.std(0)
+        return np.where(deviations > 0, deviations, 1).astype(np.float32)
 
     @property
     def deviation(self) -> float:

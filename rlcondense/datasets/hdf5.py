@@ -54,8 +54,8 @@ def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
             )
         steps = sum(len(file[f"episode_{number}/rewards"]) for number in range(episodes))
     if steps != metadata.get("total_steps"):
-        told = shown(metadata.get("total_steps"))
-        raise CorruptArtifact(f"{owner} has {steps} steps, {told} are announced")
+        announced = shown(metadata.get("total_steps"))
+        raise CorruptArtifact(f"{owner} has {steps} steps, {announced} are announced")
 
 
 def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:

@@ -109,10 +109,10 @@ def write_minari(
         try:
             with _minari_root(building), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made = minari.create_dataset_from_buffers(
+                dataset = minari.create_dataset_from_buffers(
                     dataset_id, buffers, env=env, data_format="hdf5", **fields
                 )
-                made.storage.update_metadata({_LAST_REPEATED: True, **extra})
+                dataset.storage.update_metadata({_LAST_REPEATED: True, **extra})
         except RLCondenseError:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -396,8 +396,8 @@ def verify_minari(dataset_id: str) -> str:
         CorruptArtifact: the columns are damaged, and made again on the next use; or Minari's files
             are not what they were when the columns were made.
     """
-    kept = read_minari(dataset_id)
-    recorded, actual = kept.sha256, sha256_arrays(kept.columns())
+    dataset = read_minari(dataset_id)
+    recorded, actual = dataset.sha256, sha256_arrays(dataset.columns())
     folder = columns_folder(dataset_id)
     with _columns_lock(dataset_id):
         if actual != recorded:
@@ -444,8 +444,8 @@ def _stamp(file: Path) -> list[Any]:
 def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
         meta = read_json(folder / _META)
-        kept = [_stamp(folder / f"{name}.npy") for name in meta["columns"]]
-        return bool(meta["fingerprint"] == fingerprint and meta["stamps"] == kept)
+        stamps = [_stamp(folder / f"{name}.npy") for name in meta["columns"]]
+        return bool(meta["fingerprint"] == fingerprint and meta["stamps"] == stamps)
     except (CorruptArtifact, KeyError, OSError):
         return False
 
@@ -462,7 +462,7 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        columns, told = _columns(dataset_id, building, progress)
+        columns, facts = _columns(dataset_id, building, progress)
     except RLCondenseError:
         shutil.rmtree(building)
         raise
@@ -476,7 +476,7 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress
         "fingerprint": fingerprint,
         "stamps": [_stamp(building / f"{name}.npy") for name in sorted(columns)],
         "sha256": sha256_arrays(columns),
-        **told,
+        **facts,
     }
     write_json(building / _META, meta)
     shutil.rmtree(folder, ignore_errors=True)
@@ -507,16 +507,16 @@ def _columns(
     columns: dict[str, Array] = {}
     start = 0
     for number, episode in enumerate(dataset.iterate_episodes()):
-        found = reader.columns(episode, number)
-        for name, values in found.items() if number == 0 else ():
+        episode_columns = reader.columns(episode, number)
+        for name, values in episode_columns.items() if number == 0 else ():
             columns[name] = _on_disk(
                 building / f"{name}.npy", values.dtype, (total, *values.shape[1:])
             )
-        if found.keys() != columns.keys():
-            odd = ", ".join(sorted(found.keys() ^ columns.keys()))
+        if episode_columns.keys() != columns.keys():
+            odd = ", ".join(sorted(episode_columns.keys() ^ columns.keys()))
             raise CorruptArtifact(f"episode {number} of {dataset_id!r} differs in having {odd}")
-        stop = start + len(found["rewards"])
-        for name, values in found.items():
+        stop = start + len(episode_columns["rewards"])
+        for name, values in episode_columns.items():
             columns[name][start:stop] = values
         start = stop
         progress("convert", min(stop, total), total)
@@ -664,12 +664,12 @@ def _numbers(values: Any, shape: tuple[int, ...], kinds: str, what: str) -> Arra
     Raises:
         CorruptArtifact: they have another, or are of none of numpy's `kinds`.
     """
-    found = np.asarray(values)
-    if kinds == "b" and found.dtype.kind in "iu" and np.isin(found, (0, 1)).all():
-        found = found.astype(bool)
-    if found.shape != shape or found.dtype.kind not in kinds:
+    array = np.asarray(values)
+    if kinds == "b" and array.dtype.kind in "iu" and np.isin(array, (0, 1)).all():
+        array = array.astype(bool)
+    if array.shape != shape or array.dtype.kind not in kinds:
         allowed = " or ".join(name for kind, name in _KINDS.items() if kind in kinds)
         raise CorruptArtifact(
-            f"{what} are {found.dtype} of shape {found.shape}, not {allowed} of {shape}"
+            f"{what} are {array.dtype} of shape {array.shape}, not {allowed} of {shape}"
         )
-    return found
+    return array

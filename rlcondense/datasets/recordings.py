@@ -41,10 +41,10 @@ class RecordedDataset:
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """The dataset's episodes."""
-        kept = load_recording(self.path.resolve(), task)
-        for number, episode in enumerate(kept):
+        recorded = load_recording(self.path.resolve(), task)
+        for number, episode in enumerate(recorded):
             yield episode
-            progress("write", number + 1, len(kept))
+            progress("write", number + 1, len(recorded))
 
 
 def save_recording(path: Path, episodes: Sequence[Episode]) -> None:

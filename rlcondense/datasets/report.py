@@ -115,8 +115,11 @@ class CondensationReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
-        found = self.findings
-        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        findings = self.findings
+        plain = {
+            **asdict(self),
+            "findings": None if findings is None else list(map(asdict, findings)),
+        }
         return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
 
 
@@ -131,8 +134,8 @@ def report_from(values: Any) -> CondensationReport | None:
                           ("matching_loss", MatchingLoss))
         if name == "cost" or values.get(name)
     }  # fmt: skip
-    if (found := values.get("findings")) is not None:
-        parts["findings"] = tuple(part_of(Finding, finding, "a finding") for finding in found)
+    if (findings := values.get("findings")) is not None:
+        parts["findings"] = tuple(part_of(Finding, finding, "a finding") for finding in findings)
     rest = {name: value for name, value in values.items() if name not in _PARTS}
     report: CondensationReport = part_of(CondensationReport, {**rest, **parts}, "the report")
     if report.seed < 0:

@@ -53,8 +53,8 @@ class Columns:
 
     def columns(self) -> dict[str, Array]:
         """The columns that are there, by name."""
-        found = {name: getattr(self, name) for name in COLUMNS}
-        return {name: column for name, column in found.items() if column is not None}
+        by_name = {name: getattr(self, name) for name in COLUMNS}
+        return {name: column for name, column in by_name.items() if column is not None}
 
     def column(self, name: str) -> Array:
         """A column, or `CorruptArtifact` where it is missing."""

@@ -209,9 +209,9 @@ def evolve(
     curve: list[list[float]] = []
     first = done = 0
     limit = math.inf if most_steps is None else most_steps
-    found = checkpoint.read() if checkpoint else None
-    if found is not None:
-        arrays, facts = found
+    saved = checkpoint.read() if checkpoint else None
+    if saved is not None:
+        arrays, facts = saved
         strategy.restore(arrays)
         if beside is not None:
             beside.restore(arrays)

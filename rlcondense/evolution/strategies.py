@@ -173,8 +173,8 @@ STRATEGIES: dict[str, type[OpenES] | type[SNES]] = {"openes": OpenES, "snes": SN
 
 def make_strategy(name: str, mean: Array, **settings: Any) -> EvolutionStrategy:
     """A strategy of `STRATEGIES` that begins at `mean` `(n,)`; None is its own setting."""
-    given = {k: v for k, v in settings.items() if v is not None}
-    return STRATEGIES[name](mean, **given)
+    options = {k: v for k, v in settings.items() if v is not None}
+    return STRATEGIES[name](mean, **options)
 
 
 def check_population(population: int, mirrored: bool = True) -> None:

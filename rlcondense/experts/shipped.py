@@ -81,7 +81,7 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         if card["id"] not in newest or (tasks is not None and card["task"] not in tasks):
             continue
         entry = find("tasks", card["task"])
-        made = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
+        training = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
         by_split = [
             f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
             for split in ("seen", "heldout")
@@ -89,8 +89,9 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         ]
         published = card.get("published")
         if published:
-            told = f"{published['seen']:.1f} / {published['heldout']:.1f}"
-        rows.append([entry.aliases[0], card["network"], made, *by_split, told if published else ""])
+            scores = f"{published['seen']:.1f} / {published['heldout']:.1f}"
+        facts = [card["network"], training]
+        rows.append([entry.aliases[0], *facts, *by_split, scores if published else ""])
     headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
                "expert, held-out", "published"]  # fmt: skip
     return str(tabulate(rows, headers, form, disable_numparse=True))
@@ -235,11 +236,11 @@ def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
     if type(expert.card.get("steps")) is not int:
         raise BadConfig(f"the card of {expert.id!r} names no steps, and so no place for snapshots")
     files = (folder / SNAPSHOTS).glob("*.safetensors")
-    found = {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
+    by_steps = {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
     try:
         networks = {
-            steps: network_from_arrays(expert.network.spec, read_arrays(found[steps]), _PREFIX)
-            for steps in sorted(found)
+            steps: network_from_arrays(expert.network.spec, read_arrays(by_steps[steps]), _PREFIX)
+            for steps in sorted(by_steps)
             if steps < expert.card["steps"]
         }
     except (KeyError, RuntimeError, ValueError) as error:

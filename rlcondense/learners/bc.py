@@ -312,8 +312,10 @@ def _train(
     init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
     networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
     losses = losses_of_head(spec.head, c.loss)
-    students: _Alone | _Together = (
-        _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
+    students: _SingleStudent | _StackedStudents = (
+        _SingleStudent(networks[0], losses)
+        if len(networks) == 1
+        else _StackedStudents(networks, losses)
     )
     optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)  # type: ignore[call-arg]
     size = c.batch_size or rows.size
@@ -390,7 +392,7 @@ class _Watch:
         self._updates: list[int] = []
         self._losses: list[list[float]] = [[] for _ in range(students)]
 
-    def look(self, students: _Alone | _Together, update: int) -> None:
+    def look(self, students: _SingleStudent | _StackedStudents, update: int) -> None:
         """Take the loss after so many updates."""
         self._updates.append(update)
         for i, loss in enumerate(self._mean_losses(students)):
@@ -399,7 +401,7 @@ class _Watch:
                 self._best[i] = (loss, update, students.weights(i))
 
     @torch.no_grad()
-    def _mean_losses(self, students: _Alone | _Together) -> list[float]:
+    def _mean_losses(self, students: _SingleStudent | _StackedStudents) -> list[float]:
         totals = np.zeros(len(self._losses))
         for places in np.split(self._places, range(256, len(self._places), 256)):
             observations, targets, weights = self._rows.take(places)
@@ -429,7 +431,7 @@ class _Watch:
         return Curve(self._updates, self._losses, [best for _, best, _ in self._best])
 
 
-class _Alone:
+class _SingleStudent:
     """One student."""
 
     def __init__(self, network: PolicyNetwork, losses: Losses) -> None:
@@ -457,7 +459,7 @@ class _Alone:
         """Nothing is left to do: the network itself was trained."""
 
 
-class _Together:
+class _StackedStudents:
     """S students whose weights are stacked, so that each operation serves them all."""
 
     def __init__(self, networks: Sequence[PolicyNetwork], losses: Losses) -> None:

@@ -177,10 +177,10 @@ def _following(dataset: TransitionDataset, indices: Array) -> dict[str, Array]:
     source = dataset.next_rows[indices]
     outside = np.unique(source[(source >= 0) & (place[source] < 0)])
     place[outside] = len(indices) + np.arange(len(outside))
-    found = {"next_rows": np.where(source < 0, -1, place[source])}
+    columns = {"next_rows": np.where(source < 0, -1, place[source])}
     if len(outside):
-        found["following"] = np.asarray(dataset.observations[outside])
-    return found
+        columns["following"] = np.asarray(dataset.observations[outside])
+    return columns
 
 
 ConfigT = TypeVar("ConfigT")
@@ -318,7 +318,7 @@ class Method(ABC, Generic[ConfigT]):
         self._check_result(result, problem)
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
-        kept = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
+        columns = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
         if problem.checkpoint is not None:
             problem.checkpoint.remove()
         # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
@@ -327,8 +327,8 @@ class Method(ABC, Generic[ConfigT]):
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
         scaling = vars(result.scaling).values() if result.scaling else ()
-        made = CondensedDataset(
-            **kept,
+        condensed = CondensedDataset(
+            **columns,
             weights=weights,
             label_kind=result.label_kind,
             source_indices=result.source_indices,
@@ -345,7 +345,7 @@ class Method(ABC, Generic[ConfigT]):
                 expert_sha256=problem.expert.sha256 if problem.expert else None,
                 size=size,
                 bytes=weights.nbytes
-                + sum(c.nbytes for name, c in kept.items() if name not in uncounted)
+                + sum(c.nbytes for name, c in columns.items() if name not in uncounted)
                 + (initial or 0)
                 + sum(part.nbytes for part in scaling),
                 label_kind=result.label_kind,
@@ -363,7 +363,7 @@ class Method(ABC, Generic[ConfigT]):
                 initialisation_bytes=initial,
             ),
         )
-        return with_findings(made, source)
+        return with_findings(condensed, source)
 
     def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
         if dataset is None and self.takes_data:
@@ -391,12 +391,12 @@ class Method(ABC, Generic[ConfigT]):
         columns = result.columns
         size = len(columns["observations"])
         if problem.budget.percent is not None and problem.budget.unit == "episodes":
-            kept = len(np.unique(columns["episode_ids"]))
+            count = len(np.unique(columns["episode_ids"]))
             allowed, unit = problem.budget.episodes(problem.dataset), "episodes"
         else:
-            kept, allowed, unit = size, problem.size, "transitions"
-        if kept > allowed:
-            raise BudgetExceeded(f"method {self.id!r} kept {kept} {unit}, allowed are {allowed}")
+            count, allowed, unit = size, problem.size, "transitions"
+        if count > allowed:
+            raise BudgetExceeded(f"method {self.id!r} kept {count} {unit}, allowed are {allowed}")
         weights = {} if result.weights is None else {"weights": result.weights}
         check_rows({**columns, **weights}, problem.task, f"method {self.id!r}")
 

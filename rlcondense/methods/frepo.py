@@ -136,11 +136,11 @@ class Frepo(Method[FrepoConfig]):
                 f_real = theta.features(frames)
             features, labels = theta.features(own), synthetic.targets()
             if spread is None:
-                found = regressed(features, centred_logits(labels), f_real, c.ridge)
-                loss = row_losses(found, targets).mean()
+                predictions = regressed(features, centred_logits(labels), f_real, c.ridge)
+                loss = row_losses(predictions, targets).mean()
             else:
-                found = regressed(features, labels / spread, f_real, c.ridge)
-                loss = ((found - targets / spread) ** 2).mean()
+                predictions = regressed(features, labels / spread, f_real, c.ridge)
+                loss = ((predictions - targets / spread) ** 2).mean()
             loss.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
             synthetic.gradient_evaluations += len(frames) + len(own)
             return float(loss.detach())
@@ -194,8 +194,8 @@ def regressed(f_syn: Tensor, z: Tensor, f_real: Tensor, ridge: float) -> Tensor:
     scale = k_ss.diagonal().mean().detach().clamp_min(1e-6)  # no unit may be active
     k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
     solved = torch.linalg.solve(k_ss, z - constant)
-    found: Tensor = f_real @ (f_syn.T @ solved) + constant
-    return found
+    predictions: Tensor = f_real @ (f_syn.T @ solved) + constant
+    return predictions
 
 
 class _Student:

@@ -45,9 +45,9 @@ class FullConverged(Full):
     needs = frozenset({"episodes"})
 
     def _condense(self, problem: Problem) -> Condensation:
-        kept = everything(problem.dataset, self.config.labels)
+        all_rows = everything(problem.dataset, self.config.labels)
         held_back = held_back_rows(problem.dataset, HELD_BACK)
-        return replace(kept, columns={**kept.columns, "held_back": held_back})
+        return replace(all_rows, columns={**all_rows.columns, "held_back": held_back})
 
 
 def held_back_rows(dataset: TransitionDataset, share: float) -> npt.NDArray[np.bool_]:

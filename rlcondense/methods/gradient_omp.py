@@ -80,8 +80,8 @@ class GradientOMP(Method[GradientOMPConfig]):
             )
         factors = policy_factors if c.gradient == "policy" else critic_factors
         seeds = rng.integers(2**31, size=c.networks)
-        found = [factors(problem, c, int(seed)) for seed in seeds]
-        gradients = HeadGradients([(e[candidates], h[candidates]) for e, h in found])
+        factor_pairs = [factors(problem, c, int(seed)) for seed in seeds]
+        gradients = HeadGradients([(e[candidates], h[candidates]) for e, h in factor_pairs])
         places, weights, residuals = matching_pursuit(gradients, problem.size, problem.progress)
         places, weights = _fill(places, weights, problem.size, len(candidates), rng)
         order = np.argsort(places)

@@ -186,13 +186,13 @@ class Dbc(Method[ObdConfig]):
         synthetic = Synthetic(problem, self.config, rng)
         aims = self._aims(problem)
         synthetic.gradient_evaluations += aims.gradient_evaluations
-        unrolled = _Unrolled(problem, self.config, synthetic, aims, scaling)
+        unrolled = _UnrolledLoss(problem, self.config, synthetic, aims, scaling)
         before = unrolled.probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             learn(problem, synthetic, self.config.iterations, lambda _: unrolled.backward(rng), rng)
-        made = synthetic.condensation(MatchingLoss(before, unrolled.probe()))
-        return replace(made, scaling=scaling)
+        condensation = synthetic.condensation(MatchingLoss(before, unrolled.probe()))
+        return replace(condensation, scaling=scaling)
 
     def _aims(self, problem: Problem) -> Aims:
         targets = data_targets(problem, "hard")
@@ -295,11 +295,11 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
         if update % 20 == 0 or update == updates:
             problem.progress("fit values", update, updates, f"loss {float(loss.detach()):.3f}")
     with torch.no_grad():
-        found = [
+        predictions = [
             critic(torch.from_numpy(np.array(part)).to(problem.device))[:, 0].cpu().numpy()
             for part in _chunks(dataset.observations)
         ]
-    values: Array = np.concatenate(found) * spread + returns.mean()
+    values: Array = np.concatenate(predictions) * spread + returns.mean()
     return values
 
 
@@ -338,7 +338,7 @@ def _chunks(rows: Array) -> list[Array]:
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
-class _Unrolled:
+class _UnrolledLoss:
     """How well students that a synthetic dataset trains do what they should."""
 
     def __init__(

@@ -148,8 +148,8 @@ class QMatch(Method[QMatchConfig]):
             "learning_rate": "q_learning_rate",
             "gamma": "gamma",
         }
-        found = {own: learner[name] for name, own in names.items() if name in learner}
-        return network_like(learner) | found | {"every": max(1, learner["updates"] // 20)}
+        own_settings = {own: learner[name] for name, own in names.items() if name in learner}
+        return network_like(learner) | own_settings | {"every": max(1, learner["updates"] // 20)}
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
@@ -233,8 +233,8 @@ class SyntheticTransitions(Synthetic):
         self._next_start = self._shown(self._next).detach().clone()
         self._rewards = torch.from_numpy(rewards[self.rows]).to(self.device)
         self._rewards.requires_grad_(config.rewards == "learned")
-        kept = (self.actions.astype(np.int64), self._terminal, self.weights)
-        self._kept = [torch.from_numpy(column).to(self.device) for column in kept]
+        fixed = (self.actions.astype(np.int64), self._terminal, self.weights)
+        self._kept = [torch.from_numpy(column).to(self.device) for column in fixed]
 
     def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
         rows, self.weights = start_rows(problem.dataset, problem.size, self._q.start, rng)
@@ -275,12 +275,12 @@ class SyntheticTransitions(Synthetic):
 
     @torch.no_grad()
     def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
-        found = super().condensation(matching_loss)
+        condensation = super().condensation(matching_loss)
         goes_on = ~self._terminal
         size, following = len(goes_on), self._shown(self._next)[torch.from_numpy(goes_on)]
         next_rows = np.arange(size)
         next_rows[goes_on] = size + np.arange(goes_on.sum())
-        columns = found.columns | {
+        columns = condensation.columns | {
             "rewards": self._rewards.detach().cpu().numpy(),
             "terminations": self._terminal,
             "next_rows": next_rows,
@@ -290,7 +290,7 @@ class SyntheticTransitions(Synthetic):
         after = torch.cat([self.observations(), following])
         before = torch.cat([self.start, self._next_start[torch.from_numpy(goes_on)]])
         return replace(
-            found,
+            condensation,
             columns=columns,
             weights=self.weights,
             displacement=Displacement.between(after, before),
@@ -492,8 +492,8 @@ def start_rows(
         drawn = rng.choice(known[strata == stratum], share, replace=False)
         chosen.append(np.sort(drawn))
         weights.append(np.full(share, count / max(share, 1)))
-    found = np.concatenate(weights)
-    return np.concatenate(chosen), (found / found.mean()).astype(np.float32)
+    all_weights = np.concatenate(weights)
+    return np.concatenate(chosen), (all_weights / all_weights.mean()).astype(np.float32)
 
 
 def outcomes(dataset: TransitionDataset) -> Array:
@@ -506,9 +506,9 @@ def outcomes(dataset: TransitionDataset) -> Array:
 
 def proportional_shares(counts: Array, size: int) -> npt.NDArray[np.int64]:
     """Split `size` in proportion to `counts`, but with one each at least if it suffices."""
-    found = np.zeros(len(counts), np.int64)
+    parts = np.zeros(len(counts), np.int64)
     if len(counts) <= size:
-        found += 1
-    while found.sum() < size:  # the next goes where the most rows stand for one (Sainte-Lague)
-        found[np.where(found < counts, counts / (2 * found + 1), -1).argmax()] += 1
-    return found
+        parts += 1
+    while parts.sum() < size:  # the next goes where the most rows stand for one (Sainte-Lague)
+        parts[np.where(parts < counts, counts / (2 * parts + 1), -1).argmax()] += 1
+    return parts

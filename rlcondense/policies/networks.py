@@ -104,8 +104,8 @@ class NetworkPolicies(PolicyBatch):
         for policy in np.unique(policy_index):
             rows = policy_index == policy
             batch = observations if rows.all() else observations[rows]
-            found = self.networks[policy](torch.from_numpy(batch).to(self.device))
-            outputs[rows] = self._finished(found)
+            raw = self.networks[policy](torch.from_numpy(batch).to(self.device))
+            outputs[rows] = self._finished(raw)
         return outputs
 
     def _empty(self, rows: int) -> Array:
@@ -116,8 +116,8 @@ class NetworkPolicies(PolicyBatch):
         outputs = outputs.double()
         if self.temperature != 1.0 and self.spec.head == "categorical":
             outputs = outputs / self.temperature
-        found = outputs.softmax(-1) if self.spec.head == "categorical" else outputs
-        return np.asarray(found.cpu().numpy())
+        values = outputs.softmax(-1) if self.spec.head == "categorical" else outputs
+        return np.asarray(values.cpu().numpy())
 
     @torch.no_grad()
     def _together(self, observations: Array, policy_index: Array) -> Array:
@@ -131,11 +131,11 @@ class NetworkPolicies(PolicyBatch):
         )
         padded[share, place] = observations[order]
         weights = {name: w[policies] for name, w in self._stacked.items()}
-        found = vmap(lambda p, x: functional_call(self._shape, p, (x,)))(
+        stacked = vmap(lambda p, x: functional_call(self._shape, p, (x,)))(
             weights, torch.from_numpy(padded).to(self.device)
         )
         outputs = self._empty(len(observations))
-        outputs[order] = self._finished(found)[share, place]
+        outputs[order] = self._finished(stacked)[share, place]
         return outputs
 
     @cached_property
@@ -217,8 +217,8 @@ def network_from_arrays(
     with torch.device("meta"):  # no memory is taken for what the arrays do not hold
         shapes = {name: tuple(w.shape) for name, w in PolicyNetwork(spec).state_dict().items()}
     for name, shape in shapes.items():
-        if (given := arrays[prefix + name].shape) != shape:
-            raise RuntimeError(f"weights {name!r} are of shape {given}, the network's of {shape}")
+        if (stored := arrays[prefix + name].shape) != shape:
+            raise RuntimeError(f"weights {name!r} are of shape {stored}, the network's of {shape}")
     with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
         network = PolicyNetwork(spec)
     network.load_state_dict(

@@ -167,7 +167,7 @@ def cloned(
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayResult:
     """What policies did.
 
     Attributes:
@@ -189,7 +189,7 @@ def play(
     horizon: int,
     greedy: bool = False,
     observe: Callable[[Array], None] | None = None,
-) -> Played:
+) -> PlayResult:
     """Play one episode in every environment, all policies in one pass a step.
 
     Args:
@@ -218,7 +218,7 @@ def play(
         returns += rewards * playing
         playing &= ~(terminations | truncations)
         steps += 1
-    return Played(returns.reshape(each), taken)
+    return PlayResult(returns.reshape(each), taken)
 
 
 @torch.no_grad()

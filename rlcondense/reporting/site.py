@@ -30,7 +30,7 @@ from rlcondense.comparison.rows import (
 )
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import (
-    Refused,
+    FileRefusal,
     open_to_append,
     read_bounded,
     read_strictly,
@@ -132,7 +132,7 @@ def _earlier(marker: Path) -> list[str]:
         return []
     try:
         return read_bounded(marker).decode(errors="replace").splitlines()
-    except Refused as error:
+    except FileRefusal as error:
         raise RLCondenseError(f"{marker} {error}") from error
 
 
@@ -850,7 +850,7 @@ def _png_shape(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture; None of what is none, or too large."""
     try:
         head = read_bounded(path, MOST_PICTURE_BYTES)[:24]
-    except Refused:
+    except FileRefusal:
         return None
     if not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR" or len(head) < 24:
         return None
@@ -861,7 +861,7 @@ def _picture_facts(path: Path) -> dict[str, Any]:
     """What is said of a picture; nothing where that is not to be read."""
     try:
         said = read_strictly(path, MOST_PICTURE_BYTES)
-    except Refused:
+    except FileRefusal:
         return {}
     return said if isinstance(said, dict) else {}
 

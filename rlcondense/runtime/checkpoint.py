@@ -50,8 +50,8 @@ class Checkpoint:
             arrays: by name.
             facts: values that JSON can hold.
         """
-        said = {"identity": self._identity, "facts": facts, "seconds": vars(self._spent())}
-        text = np.frombuffer(canonical_json(said).encode(), np.uint8)
+        content = {"identity": self._identity, "facts": facts, "seconds": vars(self._spent())}
+        text = np.frombuffer(canonical_json(content).encode(), np.uint8)
         write_arrays(self.path, {**arrays, _FACTS: text})
         self._written = time.perf_counter()
 
@@ -59,11 +59,11 @@ class Checkpoint:
         """The arrays and values of this very condensation, or None."""
         try:
             arrays = read_arrays(self.path)
-            said = json.loads(arrays.pop(_FACTS).tobytes())
-            if said["identity"] != self._identity:
+            content = json.loads(arrays.pop(_FACTS).tobytes())
+            if content["identity"] != self._identity:
                 return None
-            self.before = Seconds(**said["seconds"])
-            return arrays, said["facts"]
+            self.before = Seconds(**content["seconds"])
+            return arrays, content["facts"]
         except (CorruptArtifact, KeyError, RecursionError, TypeError, ValueError):
             return None
 

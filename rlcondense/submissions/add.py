@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import Refused, make_folder, refuse_links, write_json
+from rlcondense.files import FileRefusal, make_folder, refuse_links, write_json
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
     INDEX,
@@ -138,7 +138,7 @@ def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
     """Whether the file of a published cell no longer holds what was pinned."""
     try:
         record = read_record(folder / f"{cell_id}.json")
-    except Refused:
+    except FileRefusal:
         return True
     if misshapen(record):
         return True
@@ -151,7 +151,7 @@ def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
     """The hashes of what the clock measured of published cells whose files can be read."""
     found = {}
     for cell_id in cell_ids:
-        with suppress(Refused):
+        with suppress(FileRefusal):
             found[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
     return found
 
@@ -183,7 +183,7 @@ def _index(leaderboard: Path) -> Index:
         return Index({}, {})
     try:
         return read_index(leaderboard / INDEX)
-    except Refused as error:
+    except FileRefusal as error:
         raise BadConfig(f"{leaderboard / INDEX} {error}") from error
 
 
@@ -191,7 +191,7 @@ def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
     """Whether a published record has every return, length and level of another."""
     try:
         published = read_record(leaderboard / RESULTS / f"{outline.cell.id}.json")
-    except Refused:
+    except FileRefusal:
         return False
     own = read_record(outline.path)
     return all(own.get(name) == published.get(name) for name in EPISODES)
@@ -202,7 +202,7 @@ def _clash(outline: Outline, leaderboard: Path) -> Finding:
     text = f"{outline.cell} is published with other content"
     try:
         before = _means(read_record(leaderboard / RESULTS / f"{cell_id}.json"))
-    except (Refused, KeyError, TypeError, ValueError):
+    except (FileRefusal, KeyError, TypeError, ValueError):
         before = {}
     if before and outline.means:
         text += f": held-out mean {before['heldout']:.3f}, here {outline.means['heldout']:.3f}"
@@ -252,11 +252,11 @@ def _files_by_cell(
     for file, refusal in source_of(path).files():
         try:
             if refusal:
-                raise Refused(refusal)
+                raise FileRefusal(refusal)
             record = read_record(file)
             if wrong := misshapen(record):
-                raise Refused(wrong)
-        except Refused as error:
+                raise FileRefusal(wrong)
+        except FileRefusal as error:
             unreadable.append(f"{shown(str(file))[1:-1]} {error}")
             continue
         told = content_sha256(record) + (costs_sha256(record) if costs else "")

@@ -190,8 +190,8 @@ class MountainCar(System):
         velocity = (velocity + push).clip(-self.MAX_SPEED, self.MAX_SPEED)
         position = (position + velocity).clip(self.LOWEST, self.HIGHEST)
         velocity = np.where((position == self.LOWEST) & (velocity < 0), 0.0, velocity)
-        there = (position >= self.GOAL) & (velocity >= self.goal_velocity)
-        return _rows(position, velocity), np.full(len(there), -1.0), there
+        at_goal = (position >= self.GOAL) & (velocity >= self.goal_velocity)
+        return _rows(position, velocity), np.full(len(at_goal), -1.0), at_goal
 
     def observe(self, state: Floats) -> npt.NDArray[np.float32]:
         return _shown(*state)

@@ -25,7 +25,7 @@ _CANNOT_BE_MADE = (gymnasium.error.Error, AssertionError, ImportError, TypeError
 
 @dataclass(frozen=True)
 class GymnasiumTask(LevelTask):
-    """An environment of Gymnasium with arrays as observations, which `Shown` makes the task's.
+    """An environment of Gymnasium whose observations are arrays; see `TaskObservations`.
 
     Args:
         id: catalogue id.
@@ -89,7 +89,7 @@ class GymnasiumTask(LevelTask):
         if isinstance(env.action_space, gymnasium.spaces.Discrete) and env.action_space.start != 0:
             env = FromZero(env)
         check_action_space(env.action_space, self.env)
-        return Shown(env)
+        return TaskObservations(env)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
@@ -97,7 +97,7 @@ class GymnasiumTask(LevelTask):
         return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
 
 
-class Shown(gymnasium.ObservationWrapper[Array, Any, Any]):
+class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
     """An environment of arrays as tasks show them: float64 as float32, frames channel first.
 
     A frame whose last side is its shortest has its channels there.

@@ -129,7 +129,7 @@ def _of_file(path: Path) -> Mapping[str, Images]:
             if (size := sum(part.file_size for part in held.infolist())) > MOST_BYTES:
                 raise BadConfig(f"{path} unpacks to {size:,} bytes, above {MOST_BYTES:,}")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = {
+            by_split = {
                 split: Images(np.asarray(file[x])[:, None], np.asarray(file[y]))
                 for split, (x, y) in NAMES.items()
             }
@@ -140,7 +140,7 @@ def _of_file(path: Path) -> Mapping[str, Images]:
             f"{path} cannot be read as images ({type(error).__name__}: {error}); put an .npz of "
             "x_train, y_train, x_test and y_test there, or name its folder in $RLCONDENSE_IMAGES"
         ) from error
-    for split, images in found.items():
+    for split, images in by_split.items():
         frames, labels = images.frames, images.labels
         if frames.dtype != np.uint8 or frames.ndim != 4 or labels.shape != (len(frames),):
             raise BadConfig(
@@ -153,10 +153,10 @@ def _of_file(path: Path) -> Mapping[str, Images]:
             raise BadConfig(
                 f"{path}: labels of {split} must be whole numbers in 0..{MOST_LABELS - 1}"
             )
-    seen, heldout = (found[split].frames.shape[1:] for split in NAMES)
+    seen, heldout = (by_split[split].frames.shape[1:] for split in NAMES)
     if seen != heldout:
         raise BadConfig(f"{path}: images seen are {seen[1:]}, and held-out ones {heldout[1:]}")
-    return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in found.items()}
+    return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in by_split.items()}
 
 
 class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):

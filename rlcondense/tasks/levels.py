@@ -204,14 +204,14 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
 
         None rests then.
         """
-        kept, at = [], 0
+        arrays, at = [], 0
         for part in (self._levels, self._elapsed, self._order.begun, *self._saved()):
             length = part[0].nbytes
             read = b"".join(state[at : at + length] for state in states)
-            kept.append(np.frombuffer(read, part.dtype).reshape(part.shape).copy())
+            arrays.append(np.frombuffer(read, part.dtype).reshape(part.shape).copy())
             at += length
-        self._levels, self._elapsed, self._order.begun = kept[:3]
-        self._restore(kept[3:])
+        self._levels, self._elapsed, self._order.begun = arrays[:3]
+        self._restore(arrays[3:])
         self._moving[:] = True
         return self._observe(self._every)
 

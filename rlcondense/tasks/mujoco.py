@@ -20,7 +20,7 @@ from gymnasium.spaces import Box
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.tasks.base import ReturnEstimate
-from rlcondense.tasks.gymnasium import OneSplit, Shown
+from rlcondense.tasks.gymnasium import OneSplit, TaskObservations
 from rlcondense.tasks.levels import Bools, LevelOrder, Levels, LevelTask, LevelVectorEnv, Which
 from rlcondense.types import Array
 
@@ -238,7 +238,7 @@ class MujocoTask(LevelTask):
             model.body_mass[bodies.index(body)] *= factor
             model.body_inertia[bodies.index(body)] *= factor
         mujoco.mj_setConst(model, data)
-        return Shown(env)
+        return TaskObservations(env)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
@@ -307,7 +307,7 @@ class MujocoVectorEnv(LevelVectorEnv):
     def _move(self, share: tuple[Any, Which], actions: Array) -> None:
         data, which = share
         model, steps, lib, kind = self._one.model, self._one.frame_skip, self._mujoco, self._kind
-        control, kept = data.ctrl, [(v, getattr(data, k)) for k, v in self._fields.items()]
+        control, fields = data.ctrl, [(v, getattr(data, k)) for k, v in self._fields.items()]
         for i in which[self._moving[which]]:
             lib.mj_setState(model, data, self._states[i], kind)
             control[:] = actions[i]
@@ -315,7 +315,7 @@ class MujocoVectorEnv(LevelVectorEnv):
             if self._robot.feels:
                 lib.mj_rnePostConstraint(model, data)
             lib.mj_getState(model, data, self._states[i], kind)
-            for array, now in kept:
+            for array, now in fields:
                 array[i] = now
 
     def _observe(self, which: Which) -> npt.NDArray[np.float32]:

@@ -34,7 +34,7 @@ from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
-from rlcondense.training.runs import CHECKPOINT, Trained
+from rlcondense.training.runs import CHECKPOINT, TrainingResult
 from rlcondense.types import Array
 
 # Settings that suit a GPU better: of the shipped students of Procgen's ordinary frames, which were
@@ -338,12 +338,12 @@ class Distiller:
             self._restore(checkpoint)
         runs.cut_log(out, self.steps)
 
-    def train(self, progress: Progress = silent) -> Trained:
+    def train(self, progress: Progress = silent) -> TrainingResult:
         """Train for `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return Trained(self.network, self.steps, self.seconds, self._recent_return())
+        return TrainingResult(self.network, self.steps, self.seconds, self._recent_return())
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()

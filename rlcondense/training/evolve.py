@@ -49,7 +49,7 @@ class ESConfig(EvolutionConfig):
 
 
 @dataclass(frozen=True)
-class Evolved:
+class EvolutionResult:
     """What evolution came to.
 
     Attributes:
@@ -70,7 +70,7 @@ def evolve_policy(
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
-) -> Evolved:
+) -> EvolutionResult:
     """Evolve a policy's weights from random ones.
 
     Args:
@@ -110,7 +110,7 @@ def evolve_policy(
         action_selection=c.action_selection,
         space=task.action_space,
     )
-    return Evolved(policies, arena.steps, curve)
+    return EvolutionResult(policies, arena.steps, curve)
 
 
 def evolve_to(
@@ -142,41 +142,41 @@ def evolve_to(
     Raises:
         BadConfig: a setting is wrong, or `out` is no folder.
     """
-    made, device = make_task(task), resolve_device(device)
+    resolved_task, device = make_task(task), resolve_device(device)
     protocol = protocol_of(episodes)
     config = make_config(ESConfig, settings, "evolution")
-    out = out or Path("results", "evolved", f"{slug(made.id)}-{config.seed}")
+    out = out or Path("results", "evolved", f"{slug(resolved_task.id)}-{config.seed}")
     if out.exists() and not out.is_dir():
         raise BadConfig(f"{out} is no folder")
     out.mkdir(parents=True, exist_ok=True)
     with lock(out / ".lock"):
-        identity = {"task": made.id, "config": asdict(config), "device": device}
+        identity = {"task": resolved_task.id, "config": asdict(config), "device": device}
         checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
         with measured(device) as seconds:
-            found = evolve_policy(
-                made, config, device=device, checkpoint=checkpoint, progress=progress
+            result = evolve_policy(
+                resolved_task, config, device=device, checkpoint=checkpoint, progress=progress
             )
         seconds.add(checkpoint.before)
         returns: dict[str, ReturnEstimate] = {
             split: evaluate(
-                found.policies, made, split, protocol=protocol, progress=progress
+                result.policies, resolved_task, split, protocol=protocol, progress=progress
             ).estimate()
             for split in SPLITS
         }
         card = {
             "command": command,
             "algorithm": "evolution strategies (Salimans et al. 2017)",
-            "task": made.id,
+            "task": resolved_task.id,
             "config": asdict(config),
-            "environment_steps": found.steps,
+            "environment_steps": result.steps,
             "seconds": round(seconds.wall),
             "environment": {
                 k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
             },
             "returns": {split: estimate.to_json() for split, estimate in returns.items()},
-            "curve": dict(found.curve),
+            "curve": dict(result.curve),
         }
-        found.policies.save(out)
+        result.policies.save(out)
         write_json(out / "card.json", card)
         checkpoint.remove()
     return out, card

@@ -30,7 +30,7 @@ from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.training.distil import ON_GPU, DistilConfig, Distiller
 from rlcondense.training.ppo import PPOConfig, Trainer
-from rlcondense.training.runs import Trained
+from rlcondense.training.runs import TrainingResult
 
 GREEDY_SHARE = 5  # policies that act greedily get stuck, and then play every step there is
 
@@ -63,20 +63,26 @@ def train_expert(
     Returns:
         The weights' path, and the card.
     """
-    made, device = make_task(task), resolve_device(device)
+    resolved_task, device = make_task(task), resolve_device(device)
     protocol_of(episodes)
     threads = os.cpu_count() or 1
     # On a GPU one half of the environments steps while the policy computes for the other.
     of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
-    of_task = _suited_to(made, settings.get("network"))
+    of_task = _suited_to(resolved_task, settings.get("network"))
     config = make_config(PPOConfig, {**of_gpu, **of_task, **settings}, "the trainer")
-    out = out or Path("results", "experts", slug(made.id))
+    out = out or Path("results", "experts", slug(resolved_task.id))
     trainer = Trainer(
-        made, config, out, device=device, resume=resume, restart=restart, num_threads=threads
+        resolved_task,
+        config,
+        out,
+        device=device,
+        resume=resume,
+        restart=restart,
+        num_threads=threads,
     )
     trained = trainer.train(progress)
     card = {"command": command, "algorithm": "PPO (Schulman et al. 2017)"}
-    return _ship(trained, made, config, card, out, episodes, device, progress)
+    return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
 
 
 def distil_expert(
@@ -109,17 +115,17 @@ def distil_expert(
     Returns:
         The weights' path, and the card.
     """
-    made, device = make_task(task), resolve_device(device)
+    resolved_task, device = make_task(task), resolve_device(device)
     protocol_of(episodes)
     expert = find_expert(teacher)
     played = make_task(expert.card["task"])
     check_fits(expert.network.spec, played, f"teacher {expert.id!r}")
     of_gpu = ON_GPU if device == "cuda" else {}
-    of_task = suited(DistilConfig, made)
+    of_task = suited(DistilConfig, resolved_task)
     config = make_config(DistilConfig, {**of_gpu, **of_task, **settings}, "distillation")
-    out = out or Path("results", "distilled", slug(made.id))
+    out = out or Path("results", "distilled", slug(resolved_task.id))
     distiller = Distiller(
-        made,
+        resolved_task,
         expert,
         played,
         config,
@@ -136,11 +142,11 @@ def distil_expert(
         "teacher": expert.id,
         "teacher_sha256": expert.sha256,
     }
-    return _ship(trained, made, config, card, out, episodes, device, progress)
+    return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
 
 
 def _ship(
-    trained: Trained,
+    trained: TrainingResult,
     task: Task,
     config: PPOConfig | DistilConfig,
     card: dict[str, Any],
@@ -182,16 +188,18 @@ def evaluate_expert(
         device: `auto`, `cpu` or `cuda`.
         progress: told the episodes played.
     """
-    made = make_task(task)
-    expert = load_newest(made.id) if folder is None else load_expert(made.id, folder)
-    check_fits(expert.network.spec, made, f"expert {expert.id!r}")
-    return measure_policy(expert.network, made, episodes, resolve_device(device), progress)
+    resolved_task = make_task(task)
+    expert = (
+        load_newest(resolved_task.id) if folder is None else load_expert(resolved_task.id, folder)
+    )
+    check_fits(expert.network.spec, resolved_task, f"expert {expert.id!r}")
+    return measure_policy(expert.network, resolved_task, episodes, resolve_device(device), progress)
 
 
 def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
     """The catalogue's settings for a task, without those of a network that is not `network`."""
-    told = catalogue.find("tasks", task.id).facts.get("training", {})
-    settings = {**suited(PPOConfig, task), **told}
+    from_catalogue = catalogue.find("tasks", task.id).facts.get("training", {})
+    settings = {**suited(PPOConfig, task), **from_catalogue}
     if network in (None, settings.get("network", PPOConfig.network)):
         return settings
     return {name: value for name, value in settings.items() if name not in ANY_OPTION}
@@ -214,7 +222,7 @@ def measure_policy(
         Of discrete actions also `greedy`, the same of the likeliest actions, in a fifth of the
         episodes; and `entropy`, in nats, of the distributions in the seen levels' sampled episodes.
     """
-    sampling = _Watched([network], [0], device=device, space=task.action_space)
+    sampling = _EntropyPolicies([network], [0], device=device, space=task.action_space)
     out: dict[str, Any] = {"returns": {}}
     for split in SPLITS:
         out["returns"][split] = _estimate(sampling, task, split, episodes, progress)
@@ -237,7 +245,7 @@ def _estimate(
     return scores.estimate().to_json()
 
 
-class _Watched(NetworkPolicies):
+class _EntropyPolicies(NetworkPolicies):
     """Policies that add up the entropy of the distributions they act by."""
 
     entropy, rows = 0.0, 0

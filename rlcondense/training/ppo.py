@@ -41,7 +41,7 @@ from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
-from rlcondense.training.runs import CHECKPOINT, Trained
+from rlcondense.training.runs import CHECKPOINT, TrainingResult
 
 
 @dataclass(frozen=True)
@@ -363,14 +363,14 @@ class Trainer:
         """View them as the network takes them, frames as `(B, C, H, W)`."""
         return laid_out.permute(0, 3, 1, 2) if self.is_pixels else laid_out
 
-    def train(self, progress: Progress = silent) -> Trained:
+    def train(self, progress: Progress = silent) -> TrainingResult:
         """Train to `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
         if not self.steps:
             self._snapshot()
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return Trained(self.network, self.steps, self.seconds, self._recent_return())
+        return TrainingResult(self.network, self.steps, self.seconds, self._recent_return())
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()

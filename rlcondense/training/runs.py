@@ -32,7 +32,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A finished run.
 
     Attributes:

@@ -374,11 +374,11 @@ class RememberingPolicies(D3RLPyPolicies):
             probs[rows] = memory.probs(observations[rows], np.arange(len(rows)))
         return probs
 
-    def player(self, policy: int, num_envs: int) -> _Remembering:
-        return _Remembering(self, policy, num_envs)
+    def player(self, policy: int, num_envs: int) -> _ContextPlayer:
+        return _ContextPlayer(self, policy, num_envs)
 
 
-class _Remembering(Player):
+class _ContextPlayer(Player):
     """A decision transformer at play, with a context for each environment, padded on the left."""
 
     def __init__(self, policies: RememberingPolicies, policy: int, num_envs: int) -> None:

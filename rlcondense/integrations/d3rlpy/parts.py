@@ -28,9 +28,9 @@ from rlcondense.types import Array
 @contextlib.contextmanager
 def _left_alone() -> Iterator[None]:
     """Undo what importing d3rlpy does to `random`, and to torch where there is a GPU."""
-    precision, kept = torch.get_float32_matmul_precision(), random.getstate()
+    precision, state = torch.get_float32_matmul_precision(), random.getstate()
     yield
-    random.setstate(kept)
+    random.setstate(state)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision(precision)
         torch._dynamo.config.compiled_autograd = False
@@ -268,7 +268,7 @@ def trained(
 @contextlib.contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Within, d3rlpy's global randomness comes from `seed`; after, all is as it was."""
-    kept = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
+    states = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
     if device != "cpu":
         torch.cuda.init()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=cuda_devices()):
@@ -276,9 +276,9 @@ def seeded(seed: int, device: str) -> Iterator[None]:
         try:
             yield
         finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
-            torch.backends.cudnn.deterministic = kept[2]
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.backends.cudnn.deterministic = states[2]
 
 
 def cuda_devices() -> list[int]:

@@ -324,10 +324,10 @@ def _resumed(
     beside: Stateful | None,
 ) -> int:
     """The iteration to go on with, everything being as it was before it."""
-    found = problem.checkpoint.read() if problem.checkpoint else None
-    if found is None:
+    saved = problem.checkpoint.read() if problem.checkpoint else None
+    if saved is None:
         return 0
-    arrays, facts = found
+    arrays, facts = saved
     with torch.no_grad():
         for k, leaf in enumerate(synthetic.leaves):
             leaf.copy_(torch.from_numpy(arrays[f"learned.{k}"]))

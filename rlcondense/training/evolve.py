@@ -1,7 +1,7 @@
 """Evolution strategies on a policy's weights (Salimans et al., 2017): HaDES without a dataset.
 
-The baseline of Lupu et al. (2024): the same strategies, networks and environments, where what
-evolves are the weights themselves, thousands of numbers instead of a few states.
+The baseline of Lupu et al. (2024): the same strategies, networks and environments, but the weights
+themselves are evolved, thousands of numbers instead of a few states.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from rlcondense.tasks.base import SPLITS, ReturnEstimate, Task
 
 @dataclass(frozen=True)
 class ESConfig(EvolutionConfig):
-    """Settings; the points are the weights of a policy each.
+    """Settings of evolution; each point holds the weights of a policy.
 
     Attributes:
-        seed: of everything random.
+        seed: seed of all randomness.
     """
 
     seed: int = 0
@@ -50,12 +50,12 @@ class ESConfig(EvolutionConfig):
 
 @dataclass(frozen=True)
 class EvolutionResult:
-    """What evolution came to.
+    """Result of evolution.
 
     Attributes:
-        policies: one, the last mean.
-        steps: of the environments.
-        curve: `steps`, `best` and `mean` return along the way.
+        policies: one policy, the last mean.
+        steps: environment steps.
+        curve: `steps`, `best` and `mean` return during evolution.
     """
 
     policies: NetworkPolicies
@@ -71,14 +71,14 @@ def evolve_policy(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> EvolutionResult:
-    """Evolve a policy's weights from random ones.
+    """Evolve a policy's weights from random initial weights.
 
     Args:
-        task: whose seen levels are played.
+        task: the task; its seen levels are played.
         config: the settings.
-        device: where policies compute.
-        checkpoint: where to note how far it is.
-        progress: told the generations done.
+        device: device of the policies.
+        checkpoint: checkpoint of the run.
+        progress: receives the generations done.
     """
     c = config
     start = Population.of([fresh_from(c.network(task), device, c.seed)])
@@ -123,18 +123,18 @@ def evolve_to(
     command: str = "",
     progress: Progress = silent,
 ) -> tuple[Path, dict[str, Any]]:
-    """Evolve a policy and write it, with a card, to a folder that `rlcondense evaluate` takes.
+    """Evolve a policy and write it, with a card, to a folder that `rlcondense evaluate` reads.
 
-    A run that was killed goes on where it was, and one that another process is at waits for it.
+    A killed run continues from its checkpoint. A run waits for another process in the same folder.
 
     Args:
         out: the folder; by default `results/evolved/TASK-SEED`.
         task: id or alias.
-        settings: of `ESConfig`.
-        episodes: of the evaluation, on each split.
+        settings: settings of `ESConfig`.
+        episodes: number of evaluation episodes on each split.
         device: `auto`, `cpu` or `cuda`.
-        command: what the user typed, for the card.
-        progress: told how far it is.
+        command: the user's command line, for the card.
+        progress: receives the progress.
 
     Returns:
         The folder, and the card.

@@ -1,4 +1,4 @@
-"""Names to things: the registry's TOML files and the entry points of installed plugins.
+"""Catalogue of names: the registry's TOML files and the entry points of installed plugins.
 
 Reading the catalogue imports no task, method or learner; `Entry.load` imports one, on use.
 """
@@ -178,7 +178,7 @@ def collisions(group: str) -> list[Entry]:
 
 
 def is_taken(group: str, name: str) -> bool:
-    """Whether a name means a built-in entry: its id, in whatever version, or an alias."""
+    """Return whether a name means a built-in entry: its id in any version, or an alias."""
     built_in = _built_in(group)
     taken = {_unversioned(id_) for id_ in built_in}
     taken |= {alias for entry in built_in.values() for alias in entry.aliases}
@@ -238,7 +238,7 @@ def add(entry: Entry) -> None:
 
 
 def registered() -> list[Entry]:
-    """What was added in this process, for another one to `add`."""
+    """Return the entries added in this process, for another process to `add`."""
     return list(_registered.values())
 
 

@@ -44,7 +44,7 @@ _BRACKETS = re.compile(rb"[\[{]")
 
 
 class FileRefusal(RLCondenseError):
-    """A file that is not read, and why; its name is not part of the message."""
+    """Refusal to read a file, with the reason; the file's name is not part of the message."""
 
 
 def slug(identifier: str) -> str:
@@ -91,7 +91,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file anew, without the disk's word for it; what a link leads to is left alone.
+    """Replace a file without waiting for the disk; the target of a link is left unchanged.
 
     Raises:
         OSError: it cannot be written.
@@ -212,7 +212,7 @@ def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) -> bytes:
-    """What a plain file holds, if it is not too large.
+    """Read a plain file of bounded size.
 
     Args:
         path: of the file.
@@ -220,7 +220,7 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) ->
         follow: a link too, for a file that the user named.
 
     Raises:
-        FileRefusal: it is, or it is a link, a pipe or the like.
+        FileRefusal: the file is too large, or is a link, a pipe or the like.
     """
     with _open_plain(path, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
@@ -282,7 +282,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether lists and objects lie in each other deeper than `MOST_DEPTH`."""
+    """Return whether lists and objects are nested deeper than `MOST_DEPTH`."""
     layer = [value]
     for _ in range(MOST_DEPTH):
         inner: list[Any] = []
@@ -477,7 +477,7 @@ def _locked(path: Path, wait: bool) -> IO[bytes]:
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:
-    """Whether an open file is what its path names: its last holder may have taken it away."""
+    """Return whether an open file still has its path: its last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:

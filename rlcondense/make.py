@@ -118,7 +118,7 @@ def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def follows_learner(settings: Mapping[str, Any] | None) -> bool:
-    """Whether a method's settings ask for the students of the learner that will be trained.
+    """Return whether a method's settings request the students of the learner to be trained.
 
     Raises:
         BadConfig: they ask for other students, which there are not.
@@ -198,7 +198,7 @@ def load_dataset(
         name: catalogue id or Minari id.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
         heldout_data: let it be condensed though it was collected on held-out levels.
-        progress: told how far a build is.
+        progress: receives the progress of a build.
 
     Raises:
         UnknownName: there is none of that name.
@@ -337,7 +337,7 @@ def _hyphenated(name: str) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """What is known of a method or learner: its class's `facts`, the catalogue's over them.
+    """Return the facts of a method or learner: its class's `facts`, overridden by the catalogue's.
 
     `budget`: what `run` uses where none is given. `learner`: settings its students are trained
     with. `check_config`: settings that make its checks quick. `expected_failures`: checks that it
@@ -359,7 +359,7 @@ def _load(entry: Entry, base: type) -> Any:
 def configured(
     entry: Entry, base: type, settings: dict[str, Any], task: str | Task | None = None
 ) -> Any:
-    """What an entry names, made with its config and `settings` over it.
+    """Make the object of an entry from its config, overridden by `settings`.
 
     Args:
         entry: of the catalogue.
@@ -390,7 +390,7 @@ def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
 
     Args:
         config: a class of settings.
-        task: what they are for, if anyone knows.
+        task: the task that they are for, if known.
     """
     if task is None:
         return {}

@@ -1,4 +1,4 @@
-"""The validator: what data, policies, environments and spaces may hand in, whoever they are from.
+"""Validation of data, policies, environments and spaces, whatever their source.
 
 Minari datasets, condensed folders, methods, learners, tasks and their environments are all checked
 here. A message is one line: whose value, which row, what is allowed.
@@ -306,7 +306,7 @@ def check_policies(policies: Any, seeds: tuple[int, ...], owner: str) -> None:
 
 
 def owner_of(policies: object) -> str:
-    """What policies are called in messages."""
+    """Return the name of policies in messages."""
     return f"policies of type {type(policies).__name__}"
 
 
@@ -365,7 +365,7 @@ def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> 
 
 
 class EnvironmentValidator:
-    """Checks what a vector environment shows and pays.
+    """Checks of a vector environment's observations, levels and rewards.
 
     Args:
         env: the environment.
@@ -437,7 +437,7 @@ def check_played_levels(levels: Array, task: Task, split: str) -> None:
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether frames have their channels last: their last side is the shortest."""
+    """Return whether frames are channel-last: whether their last side is the shortest."""
     return len(shape) == 3 and shape[2] < min(shape[:2])
 
 
@@ -461,7 +461,7 @@ def _blocks(column: Array) -> list[slice]:
 
 
 def _no_distributions(probs: Array) -> npt.NDArray[np.bool_]:
-    """Whether each row `(B, A)` is none; written so that NaN is not, either."""
+    """Return whether each row of `(B, A)` is no distribution; NaN makes a row none."""
     sums = probs.sum(1, dtype=np.float64)
     return np.asarray(~((np.abs(sums - 1) < SUM_TOLERANCE) & (probs.min(1) >= 0)))
 

@@ -215,10 +215,10 @@ class BehaviouralCloning(Learner[BCConfig]):
         return Scaling.of(data.observations[learned])
 
     def _start(self, data: CondensedDataset) -> Initialisation | None:
-        """What students begin with, if the data say.
+        """Return the initialisation of the students, if the data have one.
 
         Raises:
-            BadConfig: it is of a network that sees observations otherwise than students do.
+            BadConfig: its network scales observations in another way than students do.
         """
         if self.config.init != "dataset" or data.initialisation is None:
             return None
@@ -285,11 +285,11 @@ class _Rows:
         self.size = len(self._trained_on)
 
     def batch(self, places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of rows that are trained on, counted among themselves."""
+        """Return `take` of training rows, indexed among the training rows."""
         return self.take(self._trained_on[places])
 
     def take(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Observations, targets and weights of rows, whatever the shape of `indices`."""
+        """Return observations, targets and weights of rows, for `indices` of any shape."""
         where = torch.from_numpy(indices).to(self._targets.device)
         if self._on_device is None:
             observations = torch.from_numpy(np.asarray(self._observations[indices]))
@@ -353,12 +353,12 @@ def _cap(rows: _Rows, c: BCConfig) -> int:
 
 @dataclass(frozen=True)
 class Curve:
-    """How the loss on held-back rows fell.
+    """Curve of the loss on held-back rows.
 
     Attributes:
-        updates: after how many updates it was taken, each time.
-        losses: for each student, each time.
-        best: of each student, the number of updates with the lowest loss.
+        updates: numbers of updates at which the loss was measured.
+        losses: loss of each student at each of them.
+        best: for each student, the number of updates with the lowest loss.
     """
 
     updates: list[int]
@@ -393,7 +393,7 @@ class _Watch:
         self._losses: list[list[float]] = [[] for _ in range(students)]
 
     def look(self, students: _SingleStudent | _StackedStudents, update: int) -> None:
-        """Take the loss after so many updates."""
+        """Measure the loss after a number of updates."""
         self._updates.append(update)
         for i, loss in enumerate(self._mean_losses(students)):
             self._losses[i].append(loss)
@@ -413,7 +413,7 @@ class _Watch:
 
     @property
     def ended(self) -> bool:
-        """Whether no student has had a new lowest loss for a while."""
+        """Return whether no student has recently reached a new lowest loss."""
         return all(
             sum(update > best for update in self._updates) >= PATIENCE for _, best, _ in self._best
         )
@@ -427,7 +427,7 @@ class _Watch:
 
     @property
     def curve(self) -> Curve:
-        """What has been seen."""
+        """Return the curve so far."""
         return Curve(self._updates, self._losses, [best for _, best, _ in self._best])
 
 
@@ -456,7 +456,7 @@ class _SingleStudent:
         torch.nn.utils.clip_grad_norm_(self.parameters, length)
 
     def finish(self) -> None:
-        """Nothing is left to do: the network itself was trained."""
+        """Do nothing: the network itself was trained."""
 
 
 class _StackedStudents:

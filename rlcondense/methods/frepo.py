@@ -178,16 +178,16 @@ def centred_logits(targets: Tensor) -> Tensor:
 
 
 def regressed(f_syn: Tensor, z: Tensor, f_real: Tensor, ridge: float) -> Tensor:
-    """What real rows have by kernel ridge regression on what the synthetic ones have.
+    """Predict labels of real rows by kernel ridge regression on the synthetic rows.
 
     Args:
         f_syn: `(M, F)` features.
         z: `(M, A)` logits or actions.
         f_real: `(B, F)` features.
-        ridge: over the mean of the kernel's diagonal.
+        ridge: ridge as a multiple of the mean of the kernel's diagonal.
 
     Returns:
-        `(B, A)`.
+        Predicted logits or actions `(B, A)`.
     """
     constant = z.mean(0, keepdim=True)  # the head's bias
     k_ss = f_syn @ f_syn.T
@@ -228,7 +228,7 @@ class _Student:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
+        """Restore a state that `state` returned."""
         for name, parameter in self._parameters():
             parameter.copy_(torch.from_numpy(np.array(state[f"network.{name}"])))
         restore_adam("adam", self._optimiser, state)

@@ -34,7 +34,7 @@ class Full(Method[LabelConfig]):
 
 
 class FullConverged(Full):
-    """Keeps everything, and has students train until they have learned what there is to learn.
+    """Keeps everything, and lets students train until the loss on held-back rows stops falling.
 
     A tenth of the episodes, drawn at random, is held back; training ends when the loss on them
     stops falling. With a learner's own number of updates, a large dataset is learned in part only,

@@ -108,7 +108,7 @@ def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tu
 
 
 def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Likewise of a critic, whose error is in the value of the action taken alone.
+    """Errors and features of a critic, whose error is in the value of the action taken alone.
 
     Of continuous actions it has one output, and features of the action too.
     """

@@ -131,12 +131,12 @@ class PbcConfig(ObdConfig):
 
 @dataclass(frozen=True)
 class Aims:
-    """What a student is to do in the data's states.
+    """Targets of a student in the data's states.
 
     Attributes:
         targets: `(N, A)` distributions, or continuous actions.
-        weights: `(N,)` of the states, 1 on average.
-        gradient_evaluations: what finding them out took.
+        weights: `(N,)` weights of the states, with mean 1.
+        gradient_evaluations: number of gradients spent to compute them.
     """
 
     targets: Tensor
@@ -225,7 +225,7 @@ class Pbc(Dbc):
         return Aims(targets, torch.ones(len(targets), device=problem.device), cost)
 
     def _policy(self, problem: Problem, valued: bool) -> tuple[Tensor, Array, int]:
-        """What the policy does in the data's states, if wanted its values there, and the cost."""
+        """Return the policy's actions in the data's states, optionally its values, and the cost."""
         policy, updates = self.settings.policy, self.settings.policy_updates
         known = problem.dataset.action_probs is not None
         if policy == "offline-rl" or (policy == "auto" and not known):
@@ -246,7 +246,7 @@ class Pbc(Dbc):
 
 
 class AvPbc(Pbc):
-    """Likewise, above all where much is to be won.
+    """Learns what trains a student to do as a near-expert policy, weighted by action values.
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
@@ -339,7 +339,7 @@ def _chunks(rows: Array) -> list[Array]:
 
 
 class _UnrolledLoss:
-    """How well students that a synthetic dataset trains do what they should."""
+    """Loss of students trained on a synthetic dataset, on their targets in the data's states."""
 
     def __init__(
         self,

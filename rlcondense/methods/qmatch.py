@@ -139,7 +139,7 @@ class QMatch(Method[QMatchConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a Q-learner: network, updates and discount."""
+        """Return settings that follow a Q-learner: network, updates and discount."""
         if "gamma" not in learner:
             raise BadConfig("student=learner of qmatch is a Q-learner")
         names = {
@@ -171,7 +171,7 @@ class QMatch(Method[QMatchConfig]):
 
 @dataclass(frozen=True)
 class Transitions:
-    """A batch.
+    """Batch of B transitions.
 
     Attributes:
         observations: `(B, *observation)` in the environment's units.
@@ -241,7 +241,7 @@ class SyntheticTransitions(Synthetic):
         return rows
 
     def transitions(self, rows: slice | Tensor) -> Transitions:
-        """Some of them, differentiable."""
+        """Return some transitions, differentiable."""
         actions, terminations, weights = (column[rows] for column in self._kept)
         return Transitions(
             observations=self.observations(rows),
@@ -331,7 +331,7 @@ Pair = tuple[PolicyNetwork, PolicyNetwork]  # theta and its target
 
 
 class _Matching:
-    """How far a synthetic dataset is from the data for a Q-network theta and its target."""
+    """Distance of a synthetic dataset from the data under a Q-network theta and its target."""
 
     def __init__(
         self, problem: Problem, config: QMatchConfig, synthetic: SyntheticTransitions
@@ -440,7 +440,7 @@ def distance(
     real: Transitions,
     config: QMatchConfig,
 ) -> Tensor:
-    """How far synthetic transitions are from real ones, differentiable in the former."""
+    """Return the distance of synthetic from real transitions, differentiable in the former."""
     gamma, alpha = config.gamma, config.conservative
     if config.match == "loss":
         with torch.no_grad():
@@ -497,7 +497,7 @@ def start_rows(
 
 
 def outcomes(dataset: TransitionDataset) -> Array:
-    """What each row ends in: 0 the commonest reward, 1 another one, 2 the end."""
+    """Return the outcome of each row: 0 the commonest reward, 1 another reward, 2 the end."""
     rewards = np.asarray(dataset.column("rewards"))
     values, counts = np.unique(rewards, return_counts=True)
     other = rewards != values[counts.argmax()]

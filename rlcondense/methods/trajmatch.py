@@ -153,7 +153,7 @@ class TrajMatch(Method[TrajMatchConfig]):
 
 
 class _Matching:
-    """How far updates on synthetic data end from where a teacher's end."""
+    """Distance between the ends of updates on synthetic data and of a teacher's updates."""
 
     def __init__(self, problem: Problem, config: TrajMatchConfig, synthetic: Synthetic) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed

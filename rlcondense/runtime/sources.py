@@ -93,7 +93,7 @@ def _distributions_of(module: str, file: Path) -> frozenset[str]:
 
 
 def _is_foreign(path: Path, name: str, distributions: frozenset[str]) -> bool:
-    """Whether a module is this package's or another distribution's than some."""
+    """Return whether a module is part of this package or of another distribution."""
     if path.is_relative_to(OURS):
         return True
     if _INSTALLED.isdisjoint(path.parts):

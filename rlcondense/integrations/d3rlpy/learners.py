@@ -189,7 +189,7 @@ class D3RLPyLearner(Learner[Any]):
         return algorithm
 
     def _target_return(self, data: CondensedDataset) -> float:
-        """What a decision transformer is asked for: by default the best return in the data."""
+        """Return a decision transformer's target return, by default the best in the data."""
         if self.policies != "remembering":
             return 0.0
         episodes = data.whole_episodes
@@ -278,12 +278,12 @@ def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
 
 
 class D3RLPyPolicies(PolicyBatch):
-    """What d3rlpy trained, one algorithm for each seed.
+    """Policies that d3rlpy trained, one algorithm for each seed.
 
     Args:
-        algorithms: trained by `fit`.
+        algorithms: algorithms trained by `fit`.
         seeds: the learner seed of each.
-        task: whose actions they take.
+        task: the task of their actions.
         action_selection: `greedy`, d3rlpy's `predict`, or for algorithms with a stochastic policy
             over discrete actions `sample`.
     """
@@ -347,11 +347,11 @@ class RememberingPolicies(D3RLPyPolicies):
     """Decision transformers, which look at the steps before and at the return still to come.
 
     Args:
-        algorithms: trained by `fit`.
+        algorithms: algorithms trained by `fit`.
         seeds: the learner seed of each.
-        task: whose actions they take.
+        task: the task of their actions.
         action_selection: `sample` or `greedy`.
-        target_return: what each episode is to bring (Chen et al., 2021, arXiv:2106.01345).
+        target_return: target return of each episode (Chen et al., 2021, arXiv:2106.01345).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What selections measure frames by: a network's features, and how it errs on each row."""
+"""Features of rows by a network, and the network's error on each row, for selections."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CHUNK = 512  # rows encoded at a time
 
 @dataclass(frozen=True)
 class FeatureConfig(LabelConfig):
-    """Which features rows are compared by.
+    """Settings of the features that rows are compared by.
 
     Attributes:
-        network: whose last hidden layer they are.
-        updates: how long it is trained on the data before, by behavioural cloning in batches of
-            64; 0 leaves it as it was initialised.
+        network: network whose last hidden layer gives the features.
+        updates: updates of behavioural cloning on the data beforehand, in batches of 64; 0 leaves
+            the network as initialised.
     """
 
     network: str = "nature"

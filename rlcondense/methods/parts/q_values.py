@@ -24,12 +24,12 @@ GAMMA = 0.99
 
 @dataclass(frozen=True)
 class ActionValues:
-    """What a Q-function makes of every row.
+    """Action values and features of every row under a Q-function.
 
     Attributes:
         q: `(N,)` float32 value of the action taken, in units of reward.
-        features: `(N, F)` float32, what its last layer, which is linear, is given.
-        gradient_evaluations: gradients of one row's loss that training it took.
+        features: `(N, F)` float32, inputs of its last layer, which is linear.
+        gradient_evaluations: number of gradients of one row's loss in its training.
     """
 
     q: Array

@@ -1,4 +1,4 @@
-"""The students that a synthesiser makes data for: their networks, and how a learner's are had."""
+"""Students of a synthesiser: their networks, and settings that follow a learner's."""
 
 from __future__ import annotations
 

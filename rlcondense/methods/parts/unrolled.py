@@ -223,7 +223,7 @@ class StudentConfig(NetworkConfig):
 
 
 def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
-    """What a student of a task's actions is built from."""
+    """Return the network spec of students of a problem."""
     if config.network is None and len(problem.dataset.observations.shape) == 4:
         config = replace(config, network="nature")
     elif config.network is None:

@@ -1,4 +1,4 @@
-"""Names to things: the registry's TOML files and the entry points of installed plugins.
+"""Catalogue of names: the registry's TOML files and the entry points of installed plugins.
 
 Reading the catalogue imports no task, method or learner; `Entry.load` imports one, on use.
 """
@@ -156,15 +156,15 @@ def entries(group: str) -> Mapping[str, Entry]:
     Built-in names, their aliases and other versions of them included, cannot be taken. A name that
     two distributions offer is listed, and fails when it is loaded. Nothing is imported.
     """
-    found = dict(_built_in(group))
+    by_id = dict(_built_in(group))
     for name, offers in _plugins(group).items():
         if is_taken(group, name):
             continue
         owners = sorted({entry.origin for entry in offers})
         rivals = tuple(owners) if len(owners) > 1 else ()
-        found[name] = replace(offers[0], rivals=rivals)
-    found.update({id_: entry for (g, id_), entry in _registered.items() if g == group})
-    return MappingProxyType(found)
+        by_id[name] = replace(offers[0], rivals=rivals)
+    by_id.update({id_: entry for (g, id_), entry in _registered.items() if g == group})
+    return MappingProxyType(by_id)
 
 
 def collisions(group: str) -> list[Entry]:
@@ -178,7 +178,7 @@ def collisions(group: str) -> list[Entry]:
 
 
 def is_taken(group: str, name: str) -> bool:
-    """Whether a name means a built-in entry: its id, in whatever version, or an alias."""
+    """Return whether a name means a built-in entry: its id in any version, or an alias."""
     built_in = _built_in(group)
     taken = {_unversioned(id_) for id_ in built_in}
     taken |= {alias for entry in built_in.values() for alias in entry.aliases}
@@ -238,7 +238,7 @@ def add(entry: Entry) -> None:
 
 
 def registered() -> list[Entry]:
-    """What was added in this process, for another one to `add`."""
+    """Return the entries added in this process, for another process to `add`."""
     return list(_registered.values())
 
 
@@ -330,10 +330,10 @@ def _built_in(group: str) -> Mapping[str, Entry]:
     _check_group(group)
     path = data_root() / "registry" / f"{group}.toml"
     rows = tomllib.loads(path.read_text())[group]
-    found = {row["id"]: _from_row(group, row) for row in rows}
-    if len(found) != len(rows):
+    by_id = {row["id"]: _from_row(group, row) for row in rows}
+    if len(by_id) != len(rows):
         raise RLCondenseError(f"{path} names an id twice")
-    return MappingProxyType(found)
+    return MappingProxyType(by_id)
 
 
 def _from_row(group: str, row: dict[str, Any]) -> Entry:
@@ -359,13 +359,13 @@ def _own_version() -> str:
 def _plugins(group: str) -> dict[str, list[Entry]]:
     allowed = os.environ.get("RLCONDENSE_PLUGINS")
     wanted = None if allowed is None else {_normalised(name) for name in allowed.split(",")}
-    found: dict[str, list[Entry]] = {}
+    by_id: dict[str, list[Entry]] = {}
     for point, owner in _installed():
         seen = wanted is None or _normalised(owner[0]) in wanted
         if seen and point.group == f"rlcondense.{group}":
             entry = Entry(group, point.name, point.value, summary="plugin", distribution=owner)
-            found.setdefault(entry.id, []).append(entry)
-    return found
+            by_id.setdefault(entry.id, []).append(entry)
+    return by_id
 
 
 @cache
@@ -374,7 +374,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
 
     A distribution whose metadata cannot be read is passed over: it must not break the others.
     """
-    found, seen = [], set()
+    installed, seen = [], set()
     for distribution in distributions():
         try:
             name, version = distribution.metadata["Name"], distribution.metadata["Version"]
@@ -384,8 +384,8 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
         if not name or _normalised(name) in seen:  # the first on the path is the one imported
             continue
         seen.add(_normalised(name))
-        found += [(point, (name, version or "?")) for point in points]
-    return found
+        installed += [(point, (name, version or "?")) for point in points]
+    return installed
 
 
 def _normalised(name: str) -> str:

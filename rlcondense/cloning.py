@@ -1,4 +1,4 @@
-"""Supervised learning of actions from observations: what learners and methods do alike."""
+"""Supervised learning of actions from observations, shared by learners and methods."""
 
 from __future__ import annotations
 

@@ -41,13 +41,13 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
             raise BadConfig(f"{owner} has no setting {key!r} ({hint})")
         values[key] = _convert(value, hints[key], f"setting {key!r} of {owner}")
     try:
-        made = cls(**values)
+        config = cls(**values)
     except BadConfig as error:
         raise BadConfig(f"{owner}: {error}") from None
     for key, value in values.items():
         if isinstance(value, int):
             check_most(f"setting {key!r} of {owner}", abs(value))
-    return made
+    return config
 
 
 def config_json(config: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ __all__ = ["Evaluation", "Protocol", "evaluate", "protocol_of"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What S policies did on one split.
+    """Returns of S policies on one split.
 
     Attributes:
         split: `seen` or `heldout`.
@@ -73,10 +73,10 @@ def evaluate(
         split: `seen` or `heldout`.
         protocol: how many episodes, from which seed; by default 50 environments x 2 episodes.
         num_threads: threads that step each policy's environments.
-        progress: told the episodes played.
+        progress: receives the episodes played.
 
     Raises:
-        CorruptArtifact: a policy acts as nobody can, or the task shows what no task may.
+        CorruptArtifact: a policy or the task returns an invalid value.
         RLCondenseError: a return is not finite, or an episode does not end.
 
     Example:

@@ -43,8 +43,8 @@ _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[{]")
 
 
-class Refused(RLCondenseError):
-    """A file that is not read, and why; its name is not part of the message."""
+class FileRefusal(RLCondenseError):
+    """Refusal to read a file, with the reason; the file's name is not part of the message."""
 
 
 def slug(identifier: str) -> str:
@@ -91,7 +91,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file anew, without the disk's word for it; what a link leads to is left alone.
+    """Replace a file without waiting for the disk; the target of a link is left unchanged.
 
     Raises:
         OSError: it cannot be written.
@@ -194,7 +194,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """Read strict JSON, or raise `CorruptArtifact`; see `read_strictly`."""
     try:
         return read_strictly(path, most)
-    except Refused as error:
+    except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
 
 
@@ -206,13 +206,13 @@ def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
         most: bytes that are bearable.
 
     Raises:
-        Refused: it is not; says why, without what the file says.
+        FileRefusal: it is not; says why, without what the file says.
     """
     return parse_json(read_bounded(path, most))
 
 
 def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) -> bytes:
-    """What a plain file holds, if it is not too large.
+    """Read a plain file of bounded size.
 
     Args:
         path: of the file.
@@ -220,16 +220,16 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) ->
         follow: a link too, for a file that the user named.
 
     Raises:
-        Refused: it is, or it is a link, a pipe or the like.
+        FileRefusal: the file is too large, or is a link, a pipe or the like.
     """
     with _open_plain(path, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise Refused(f"is too large: {size:,} bytes, at most {most:,}")
+            raise FileRefusal(f"is too large: {size:,} bytes, at most {most:,}")
         try:
             return file.read(most)
         except OSError as error:
-            raise Refused(f"cannot be read: {error.strerror}") from None
+            raise FileRefusal(f"cannot be read: {error.strerror}") from None
 
 
 def _open_plain(path: Path, *, follow: bool = False) -> IO[bytes]:
@@ -238,13 +238,13 @@ def _open_plain(path: Path, *, follow: bool = False) -> IO[bytes]:
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        raise Refused("is missing") from None
+        raise FileRefusal("is missing") from None
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         why = "it is a symbolic link" if path.is_symlink() else getattr(error, "strerror", error)
-        raise Refused(f"cannot be read: {why}") from None
+        raise FileRefusal(f"cannot be read: {why}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Refused("is no plain file")
+        raise FileRefusal("is no plain file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -255,8 +255,8 @@ def parse_json(content: bytes) -> Any:
         content: of a file.
 
     Raises:
-        Refused: it is not that, nested deeper than `MOST_DEPTH`, or holds a whole number that is
-            no int64, or another one that is no double.
+        FileRefusal: it is not that, is nested deeper than `MOST_DEPTH`, or holds an integer outside
+            int64 and uint64, or a number outside double.
     """
     try:
         value = json.loads(
@@ -269,20 +269,20 @@ def parse_json(content: bytes) -> Any:
         if _HALF_PAIR.search(content):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise Refused("is nested too deeply") from None
+        raise FileRefusal("is nested too deeply") from None
     except UnicodeDecodeError:
-        raise Refused("is not in UTF-8") from None
+        raise FileRefusal("is not in UTF-8") from None
     except UnicodeEncodeError:
-        raise Refused("holds half of a surrogate pair, which is no text") from None
+        raise FileRefusal("holds half of a surrogate pair, which is no text") from None
     except ValueError as error:
-        raise Refused(f"is not JSON: {error}") from None
+        raise FileRefusal(f"is not JSON: {error}") from None
     if len(_BRACKETS.findall(content)) > MOST_DEPTH and _is_deep(value):
-        raise Refused(f"is nested too deeply: more than {MOST_DEPTH} levels")
+        raise FileRefusal(f"is nested too deeply: more than {MOST_DEPTH} levels")
     return value
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether lists and objects lie in each other deeper than `MOST_DEPTH`."""
+    """Return whether lists and objects are nested deeper than `MOST_DEPTH`."""
     layer = [value]
     for _ in range(MOST_DEPTH):
         inner: list[Any] = []
@@ -296,28 +296,28 @@ def _is_deep(value: Any) -> bool:
 
 
 def _no_constant(name: str) -> float:
-    raise Refused(f"holds {name}, which is no JSON")
+    raise FileRefusal(f"holds {name}, which is no JSON")
 
 
 def _of_64_bits(digits: str) -> int:
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
-        raise Refused(f"holds a number that is too large: {shown(digits)}")
+        raise FileRefusal(f"holds a number that is too large: {shown(digits)}")
     return int(digits)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not isfinite(value):
-        raise Refused(f"holds a number that is too large: {shown(text)}")
+        raise FileRefusal(f"holds a number that is too large: {shown(text)}")
     return value
 
 
 def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) != len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise Refused(f"names {shown(twice)} twice")
-    return found
+        raise FileRefusal(f"names {shown(twice)} twice")
+    return by_name
 
 
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
@@ -336,7 +336,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         _check_arrays(path)
         return dict(load_file(path))
-    except Refused as error:
+    except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
     # Of a type that numpy does not have, safetensors raises one of several errors.
     except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
@@ -348,16 +348,18 @@ def _check_arrays(path: Path) -> None:
     with _open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_ARRAY_BYTES:
-            raise Refused(f"is too large: {size:,} bytes, at most {MOST_ARRAY_BYTES:,}")
+            raise FileRefusal(f"is too large: {size:,} bytes, at most {MOST_ARRAY_BYTES:,}")
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
-            raise Refused("is not a readable safetensors file: its header is no header")
+            raise FileRefusal("is not a readable safetensors file: its header is no header")
         header = parse_json(file.read(length))
     arrays = header.items() if isinstance(header, dict) else [("", None)]
     for name, facts in arrays:
         dtype = facts.get("dtype") if isinstance(facts, dict) else None
         if name != "__metadata__" and dtype not in DTYPES:
-            raise Refused(f"holds {shown(name)} of type {shown(dtype)}, not of {', '.join(DTYPES)}")
+            raise FileRefusal(
+                f"holds {shown(name)} of type {shown(dtype)}, not of {', '.join(DTYPES)}"
+            )
 
 
 def allocate(descriptor: int, size: int, what: Path) -> None:
@@ -387,7 +389,7 @@ def sha256_file(path: Path) -> str:
     try:
         with _open_plain(path, follow=True) as file:
             return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()
-    except Refused as error:
+    except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
 
 
@@ -475,7 +477,7 @@ def _locked(path: Path, wait: bool) -> IO[bytes]:
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:
-    """Whether an open file is what its path names: its last holder may have taken it away."""
+    """Return whether an open file still has its path: its last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
@@ -492,7 +494,7 @@ def lock_owner(path: Path) -> dict[str, Any] | None:
                 owner = parse_json(file.read(MOST_OWNER_BYTES) or b"{}")
                 return owner if isinstance(owner, dict) else {}
             return None
-    except (OSError, Refused):
+    except (OSError, FileRefusal):
         return None
 
 

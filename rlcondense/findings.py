@@ -1,4 +1,4 @@
-"""What detectors can say of a result, and what the figures of a report say alone."""
+"""Findings of detectors, and those that follow from the figures of a report alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """What one of `rlcondense.datasets.detectors` found.
+    """Finding of a detector in `rlcondense.datasets.detectors`.
 
     Attributes:
-        name: of the detector.
-        measured: the figure.
-        bound: what it was compared with.
+        name: name of the detector.
+        measured: the measured figure.
+        bound: the bound that it was compared with.
         text: both in words.
     """
 
@@ -69,17 +69,17 @@ PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
 def reported_findings(
     displacement: Mapping[str, float] | None, matching_loss: Mapping[str, float] | None
 ) -> list[Finding]:
-    """What the figures of a report tell alone, where nobody looked at the set itself.
+    """Return the findings that follow from the figures of a report, without the set itself.
 
     Args:
         displacement: `mean` and `largest`, in grey levels.
         matching_loss: `before` and `after`.
     """
-    found = [
+    findings = [
         unmoved(displacement["mean"]) if displacement else None,
         risen(matching_loss["before"], matching_loss["after"]) if matching_loss else None,
     ]
-    return [finding for finding in found if finding is not None]
+    return [finding for finding in findings if finding is not None]
 
 
 def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding | None:

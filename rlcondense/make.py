@@ -100,8 +100,8 @@ def make_method(
     """
     entry = catalogue.find("methods", name)
     own = {k: v for k, v in settings.items() if k not in ("preset", "student")}
-    given = {**_preset(entry, settings), **_student(entry, settings, learner), **own}
-    return configured(entry, Method, given, task)  # type: ignore[no-any-return]
+    merged = {**_preset(entry, settings), **_student(entry, settings, learner), **own}
+    return configured(entry, Method, merged, task)  # type: ignore[no-any-return]
 
 
 def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -113,12 +113,12 @@ def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     if wanted not in presets:
         known = ", ".join(sorted(presets)) or "none"
         raise BadConfig(f"method {entry.id!r} has no preset {wanted!r} (known: {known})")
-    found: Mapping[str, Any] = presets[wanted]
-    return found
+    preset: Mapping[str, Any] = presets[wanted]
+    return preset
 
 
 def follows_learner(settings: Mapping[str, Any] | None) -> bool:
-    """Whether a method's settings ask for the students of the learner that will be trained.
+    """Return whether a method's settings request the students of the learner to be trained.
 
     Raises:
         BadConfig: they ask for other students, which there are not.
@@ -139,10 +139,12 @@ def _student(
         raise BadConfig("student=learner needs a learner: use it with run, sweep or transfer")
     method = _load(entry, Method)
     try:
-        found: Mapping[str, Any] = method.settings_like(dataclasses.asdict(learner.config))
+        student_settings: Mapping[str, Any] = method.settings_like(
+            dataclasses.asdict(learner.config)
+        )
     except BadConfig as error:
         raise BadConfig(f"method {entry.id!r}: {error}") from None
-    return found
+    return student_settings
 
 
 def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) -> Learner[Any]:
@@ -196,7 +198,7 @@ def load_dataset(
         name: catalogue id or Minari id.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
         heldout_data: let it be condensed though it was collected on held-out levels.
-        progress: told how far a build is.
+        progress: receives the progress of a build.
 
     Raises:
         UnknownName: there is none of that name.
@@ -305,11 +307,13 @@ def include(path: Path) -> list[Entry]:
     before = set(map(id, catalogue.registered()))
     module = catalogue.include_file(path)
     origin = (path.name, sha256_file(path)[:12])
-    found = []
+    new_entries = []
     for entry in catalogue.registered():
         if id(entry) not in before or entry.distribution == origin:
-            found.append(replace(entry, distribution=origin, summary=entry.summary or "included"))
-            catalogue.add(found[-1])
+            new_entries.append(
+                replace(entry, distribution=origin, summary=entry.summary or "included")
+            )
+            catalogue.add(new_entries[-1])
     for name, cls in vars(module).items():
         if not isinstance(cls, type) or cls.__module__ != module.__name__:
             continue
@@ -321,10 +325,10 @@ def include(path: Path) -> list[Entry]:
         id_ = own if isinstance(own, str) and own else _hyphenated(name)
         entry = Entry(group, id_, f"{path}:{name}", summary="included", distribution=origin)
         catalogue.add(entry)
-        found.append(entry)
-    if not found:
+        new_entries.append(entry)
+    if not new_entries:
         raise BadConfig(f"{path} defines no method, no learner and no task")
-    return found
+    return new_entries
 
 
 def _hyphenated(name: str) -> str:
@@ -333,7 +337,7 @@ def _hyphenated(name: str) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """What is known of a method or learner: its class's `facts`, the catalogue's over them.
+    """Return the facts of a method or learner: its class's `facts`, overridden by the catalogue's.
 
     `budget`: what `run` uses where none is given. `learner`: settings its students are trained
     with. `check_config`: settings that make its checks quick. `expected_failures`: checks that it
@@ -355,7 +359,7 @@ def _load(entry: Entry, base: type) -> Any:
 def configured(
     entry: Entry, base: type, settings: dict[str, Any], task: str | Task | None = None
 ) -> Any:
-    """What an entry names, made with its config and `settings` over it.
+    """Make the object of an entry from its config, overridden by `settings`.
 
     Args:
         entry: of the catalogue.
@@ -386,18 +390,18 @@ def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
 
     Args:
         config: a class of settings.
-        task: what they are for, if anyone knows.
+        task: the task that they are for, if known.
     """
     if task is None:
         return {}
     defaults = {f.name: f.default for f in dataclasses.fields(config)}
     shape = task.observation_space.shape or ()
     frames, network = len(shape) == 3, defaults.get("network")
-    found = {}
+    fitting = {}
     if network in FOR_FRAMES:
         if not frames or min(shape[1:]) < SMALL_FRAME:
-            found = {"network": "mlp"}
+            fitting = {"network": "mlp"}
         elif any(side % PATCHES.get(str(network), 1) for side in shape[1:]):
-            found = {"network": "nature"}
+            fitting = {"network": "nature"}
     augmented = not frames and defaults.get("augmentation", "none") != "none"
-    return found | ({"augmentation": "none"} if augmented else {})
+    return fitting | ({"augmentation": "none"} if augmented else {})

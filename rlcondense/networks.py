@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": to
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a policy network is built from.
+    """Specification of a policy network.
 
     Attributes:
         name: one of `ENCODERS`: `compact`, `cnn4`, `nature`, `impala`, `impala-patch2`,
@@ -94,17 +94,17 @@ class NetworkSpec:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of width, depth and activation that are given."""
+        """Options among width, depth and activation that are not None."""
         return given_options(self)
 
     @property
     def log_std_gain(self) -> float:
-        """What a Gaussian's spread is multiplied with before it is the logarithm of a deviation."""
+        """Factor from a Gaussian's spread parameters to its log standard deviations."""
         return LOG_STD_GAIN if self.log_std == "fast" else 1.0
 
     @property
     def input_scale(self) -> float:
-        """What observations are multiplied with before the first layer."""
+        """Factor of observations before the first layer."""
         is_pixels = len(self.observation_shape) == 3
         return 1 / 255 if self.input == "scaled" and is_pixels else 1.0
 
@@ -276,7 +276,7 @@ SMALL_FRAME = 36  # pixels of a side; what is smaller is no picture for convolut
 
 
 def given_options(config: Any) -> dict[str, Any]:
-    """Those of a config's width, depth and activation that are not None."""
+    """Return those of a config's width, depth and activation that are not None."""
     values = {name: getattr(config, name) for name in ANY_OPTION}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -346,15 +346,15 @@ class PolicyNetwork(nn.Module):
         return features.float()
 
     def forward(self, observations: Tensor) -> Tensor:
-        """What the head gives in float32 for `(B, *observation)`.
+        """Return the head's outputs in float32 for `(B, *observation)`.
 
-        Logits `(B, A)`, or of a Gaussian the means and then the logarithms of the standard
+        They are logits `(B, A)`, or for a Gaussian the means followed by the log standard
         deviations `(B, 2A)`.
         """
         return self.outputs(self.features(observations))
 
     def outputs(self, features: Tensor) -> Tensor:
-        """The same of features `(B, F)`."""
+        """Return the head's outputs for features `(B, F)`."""
         with torch.autocast(features.device.type, enabled=False):
             outputs: Tensor = self.head(features)
         if self.spec.head == "categorical":
@@ -366,7 +366,7 @@ class PolicyNetwork(nn.Module):
 
 @lru_cache(maxsize=256)
 def num_weights(spec: NetworkSpec) -> int:
-    """How many weights a network of a spec has; none of them is made for it."""
+    """Count the weights of a network of a spec, without allocating them."""
     with torch.device("meta"):
         return sum(weights.numel() for weights in PolicyNetwork(spec).parameters())
 

@@ -1,4 +1,4 @@
-"""How policies are evaluated: how many environments play how many episodes each."""
+"""Evaluation protocol: the number of environments, and of episodes in each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PROTOCOL_VERSION = 1
 
 @dataclass(frozen=True)
 class Protocol:
-    """How policies are evaluated.
+    """Protocol of an evaluation.
 
     Attributes:
         environments: E, parallel environments of each policy.
         quota: episodes each environment plays.
-        seed: of the levels and of the policies' noise.
+        seed: seed of the levels and of the policies' noise.
     """
 
     environments: int = 50

@@ -25,7 +25,7 @@ RANDOM_SUBSET = "random"
 
 @dataclass(frozen=True)
 class PolicyParts:
-    """What the policies of a reference row are made from.
+    """Parts that the policies of a reference row are made from.
 
     Attributes:
         task: whose actions they take.
@@ -61,7 +61,7 @@ class Reference:
         place: where tables have it: below 0 before the methods, 0 among them, above 0 after them.
         letter: of the mark that says whether a result clears it; empty for rows without one.
         phrase: its name in a sentence, after `the`; of rows with a letter.
-        needs: what there has to be beside a task: of `dataset` and `expert`.
+        needs: what must be available beside a task, among `dataset` and `expert`.
         greedy_only: whether it stands beside students that act greedily alone.
         policies: makes its policies; None for a row that a learner learns.
     """
@@ -79,12 +79,12 @@ class Reference:
 
     @property
     def is_policy(self) -> bool:
-        """Whether nobody trains it here."""
+        """Return whether the row is a policy that is not trained here."""
         return self.policies is not None
 
     @property
     def is_blind(self) -> bool:
-        """Whether it acts as the data does without looking at the observation."""
+        """Return whether the policy imitates the data's actions but ignores the observation."""
         return self.role == "floor" and "dataset" in self.needs
 
 
@@ -174,14 +174,14 @@ def policies_beside(learner: Learner[Any], given: Iterable[str]) -> list[str]:
 
     Args:
         learner: of the students.
-        given: what there is beside a task: of `dataset` and `expert`.
+        given: what is available beside a task, among `dataset` and `expert`.
     """
-    there, greedy = frozenset(given), learner.action_selection == "greedy"
+    available, greedy = frozenset(given), learner.action_selection == "greedy"
     last_first = sorted(REFERENCES, key=lambda r: (r.role != "floor", r.needs != frozenset()))
     return [
         r.id
         for r in last_first
-        if r.is_policy and r.needs <= there and (greedy or not r.greedy_only)
+        if r.is_policy and r.needs <= available and (greedy or not r.greedy_only)
     ]
 
 

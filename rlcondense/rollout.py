@@ -39,8 +39,8 @@ class Rollout:
             their indices `(B,)`, to actions.
         quota: episodes each environment plays.
         seed: of the environments.
-        observe: told, after each step, the environments that played it, their rewards and whether
-            their episodes ended.
+        observe: receives, after each step, the environments that played it, their rewards and
+            whether their episodes ended.
         owners: whose actions and whose environments they are, for messages.
 
     Attributes:
@@ -74,7 +74,7 @@ class Rollout:
 
     @property
     def done(self) -> bool:
-        """Whether every environment has played its quota."""
+        """Return whether every environment has played its quota."""
         return len(self._active) == 0
 
     @property
@@ -167,7 +167,7 @@ def collect(
         seed: of the levels and the actions.
         num_envs: parallel environments.
         num_threads: threads that step them.
-        progress: told the episodes played.
+        progress: receives the episodes played.
     """
     if episodes < 1 or episodes % num_envs:
         raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")

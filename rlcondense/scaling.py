@@ -22,7 +22,7 @@ class Moments:
         self.mean, self._squares = np.zeros(shape), np.zeros(shape)
 
     def add(self, observations: Array) -> None:
-        """Count `(B, *observation)` in."""
+        """Add observations `(B, *observation)`."""
         n, mean = len(observations), observations.mean(0, dtype=np.float64)
         off = mean - self.mean
         total = self.count + n
@@ -33,24 +33,24 @@ class Moments:
 
     @property
     def deviation(self) -> Array:
-        """Of each feature; 1 of one that never changed."""
+        """Standard deviation of each feature; 1 for a feature that never changed."""
         deviation = np.sqrt(self._squares / max(1, self.count))
         return np.where(deviation > SMALLEST, deviation, 1.0)
 
     def state(self) -> dict[str, Array]:
-        """For checkpoints."""
+        """Return the state as arrays, for checkpoints."""
         count = np.array([self.count])
         return {"met.count": count, "met.mean": self.mean, "met.squares": self._squares}
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
+        """Restore a state that `state` returned."""
         self.count = int(state["met.count"][0])
         self.mean, self._squares = state["met.mean"], state["met.squares"]
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What turns observations x that are no frames into (x - mean) / deviation.
+    """Standardisation of vector observations x to (x - mean) / deviation.
 
     A network that was trained on such observations becomes one of observations as they are by
     `rlcondense.networks.fold_scaling`, so that policies need no scaling.

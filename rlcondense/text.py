@@ -27,12 +27,12 @@ def escaped(text: str) -> str:
     Returns:
         The text with each control character as `\\x1b`, and with no line that is a CI command.
     """
-    plain = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    plain = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
     return _COMMAND.sub(_without_command, plain)
 
 
-def _without_command(found: re.Match[str]) -> str:
-    return "\\x23" if found[1] is None else f"{found[1]}\\x3a"
+def _without_command(match: re.Match[str]) -> str:
+    return "\\x23" if match[1] is None else f"{match[1]}\\x3a"
 
 
 def one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The validator: what data, policies, environments and spaces may hand in, whoever they are from.
+"""Validation of data, policies, environments and spaces, whatever their source.
 
 Minari datasets, condensed folders, methods, learners, tasks and their environments are all checked
 here. A message is one line: whose value, which row, what is allowed.
@@ -297,16 +297,16 @@ def refuse_heldout(rows: Array, task: Task, owner: str) -> None:
 
 def check_policies(policies: Any, seeds: tuple[int, ...], owner: str) -> None:
     """Refuse what a learner gives unless it is one policy for each of its seeds."""
-    made = getattr(policies, "num_policies", None), tuple(getattr(policies, "seeds", ()))
-    if made != (len(seeds), seeds):
+    pair = getattr(policies, "num_policies", None), tuple(getattr(policies, "seeds", ()))
+    if pair != (len(seeds), seeds):
         raise CorruptArtifact(
-            f"{owner} gave {made[0]} policies of seeds {made[1]} for the seeds {seeds}; it must "
+            f"{owner} gave {pair[0]} policies of seeds {pair[1]} for the seeds {seeds}; it must "
             "give one for each, in their order"
         )
 
 
 def owner_of(policies: object) -> str:
-    """What policies are called in messages."""
+    """Return the name of policies in messages."""
     return f"policies of type {type(policies).__name__}"
 
 
@@ -316,17 +316,17 @@ def checked_distributions(probs: Any, owner: str) -> Array:
     Raises:
         CorruptArtifact: one is no distribution.
     """
-    found = np.asarray(probs)
-    if found.ndim != 2 or found.dtype.kind not in "fiub":
+    array = np.asarray(probs)
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise CorruptArtifact(
-            f"{owner} gave action_probs of shape {found.shape}, not one distribution a row"
+            f"{owner} gave action_probs of shape {array.shape}, not one distribution a row"
         )
-    if (wrong := _no_distributions(found)).any():
+    if (wrong := _no_distributions(array)).any():
         row = int(wrong.argmax())
         raise CorruptArtifact(
-            f"{owner} gave action_probs {_shown(found[row])}; they must be 0 or more and sum to 1"
+            f"{owner} gave action_probs {_shown(array[row])}; they must be 0 or more and sum to 1"
         )
-    return found
+    return array
 
 
 def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> Array:
@@ -341,31 +341,31 @@ def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> 
     Raises:
         CorruptArtifact: one is not in the space.
     """
-    found = np.asarray(actions)
+    array = np.asarray(actions)
     shape = (count, *(space.shape or ()))
-    if found.dtype.kind not in "fiub":
-        raise CorruptArtifact(f"{owner} gave actions of type {found.dtype}, which are no numbers")
+    if array.dtype.kind not in "fiub":
+        raise CorruptArtifact(f"{owner} gave actions of type {array.dtype}, which are no numbers")
     try:
-        found = np.broadcast_to(found, shape)
+        array = np.broadcast_to(array, shape)
     except ValueError:
-        raise CorruptArtifact(f"{owner} gave actions of shape {found.shape}, not {shape}") from None
+        raise CorruptArtifact(f"{owner} gave actions of shape {array.shape}, not {shape}") from None
     if isinstance(space, Box):
         slack = BOX_TOLERANCE * (1 + np.abs(space.high) + np.abs(space.low))
-        inside = (found >= space.low - slack) & (found <= space.high + slack)
+        inside = (array >= space.low - slack) & (array <= space.high + slack)
         allowed = f"the box from {_shown(space.low)} to {_shown(space.high)}"
     else:
         n = int(space.n)  # type: ignore[attr-defined]
-        inside, allowed = (found >= 0) & (found < n), f"0..{n - 1}"
-        if found.dtype.kind == "f":
-            inside &= found == np.rint(found)
+        inside, allowed = (array >= 0) & (array < n), f"0..{n - 1}"
+        if array.dtype.kind == "f":
+            inside &= array == np.rint(array)
     if not inside.all():
-        wrong = found.reshape(count, -1)[~inside.reshape(count, -1).all(1)][0]
+        wrong = array.reshape(count, -1)[~inside.reshape(count, -1).all(1)][0]
         raise CorruptArtifact(f"{owner} gave action {_shown(wrong)}; allowed is {allowed}")
-    return found
+    return array
 
 
 class EnvironmentValidator:
-    """Checks what a vector environment shows and pays.
+    """Checks of a vector environment's observations, levels and rewards.
 
     Args:
         env: the environment.
@@ -437,7 +437,7 @@ def check_played_levels(levels: Array, task: Task, split: str) -> None:
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether frames have their channels last: their last side is the shortest."""
+    """Return whether frames are channel-last: whether their last side is the shortest."""
     return len(shape) == 3 and shape[2] < min(shape[:2])
 
 
@@ -449,9 +449,9 @@ def first_row(column: Array, wrong: Callable[[Array], Array]) -> int | None:
         wrong: of some rows, whether each row or each number of them is.
     """
     for rows in _blocks(column):
-        found = wrong(np.asarray(column[rows]))
-        if found.any():
-            return int(rows.start) + int(found.reshape(len(found), -1).any(1).argmax())
+        faulty = wrong(np.asarray(column[rows]))
+        if faulty.any():
+            return int(rows.start) + int(faulty.reshape(len(faulty), -1).any(1).argmax())
     return None
 
 
@@ -461,7 +461,7 @@ def _blocks(column: Array) -> list[slice]:
 
 
 def _no_distributions(probs: Array) -> npt.NDArray[np.bool_]:
-    """Whether each row `(B, A)` is none; written so that NaN is not, either."""
+    """Return whether each row of `(B, A)` is no distribution; NaN makes a row none."""
     sums = probs.sum(1, dtype=np.float64)
     return np.asarray(~((np.abs(sums - 1) < SUM_TOLERANCE) & (probs.min(1) >= 0)))
 

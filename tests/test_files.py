@@ -14,7 +14,7 @@ import pytest
 from rlcondense import files
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import (
-    Refused,
+    FileRefusal,
     lock,
     lock_owner,
     open_to_append,
@@ -52,7 +52,7 @@ from rlcondense.files import (
     ],
 )
 def test_json_is_strict(content: bytes, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(FileRefusal, match=reason):
         parse_json(content)
     path = tmp_path / "a.json"
     path.write_bytes(content)

@@ -1,1 +1,1 @@
-"""Offline datasets: transitions in memory, Minari on disk, and how they are collected."""
+"""Offline datasets: transitions in memory, Minari on disk, traces, recordings, condensed sets."""

@@ -1,4 +1,4 @@
-"""How much a method may keep."""
+"""Budgets: the number or share of transitions that a method may keep."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ UNITS = ("transitions", "episodes")
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a method may keep: a number of transitions, or a percentage of the data.
+    """Budget of a method: a number of transitions, or a percentage of the data.
 
     Attributes:
-        size: transitions.
-        percent: of the dataset's transitions or episodes.
-        unit: what `percent` counts, `transitions` or `episodes`.
+        size: number of transitions.
+        percent: percentage of the dataset's transitions or episodes.
+        unit: unit of `percent`, `transitions` or `episodes`.
     """
 
     size: int | None = None
@@ -39,13 +39,13 @@ class Budget:
             raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
     def transitions(self, dataset: TransitionDataset | None) -> int:
-        """The budget in transitions.
+        """Return the budget in transitions.
 
         Args:
-            dataset: what there is to keep; None where nothing bounds it.
+            dataset: the source dataset; None for a method that takes no data.
 
         Raises:
-            BadConfig: it counts episodes, comes to nothing, or is more than there is.
+            BadConfig: the budget counts episodes, rounds to nothing, or exceeds the dataset.
         """
         if dataset is None:
             if self.size is None:
@@ -65,10 +65,10 @@ class Budget:
         return self.size
 
     def episodes(self, dataset: TransitionDataset) -> int:
-        """A percentage of episodes as a number of them.
+        """Return the number of episodes that a percentage of them comes to.
 
         Raises:
-            BadConfig: it comes to less than one.
+            BadConfig: the number is below one.
         """
         assert self.percent is not None
         assert self.unit == "episodes"
@@ -78,7 +78,7 @@ class Budget:
         return count
 
     def to_json(self) -> dict[str, Any]:
-        """The budget as plain values."""
+        """Return the budget as plain values."""
         if self.size is not None:
             return {"size": self.size}
         return {"percent": self.percent, "unit": self.unit}

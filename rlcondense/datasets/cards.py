@@ -1,4 +1,4 @@
-"""What there is to know of a dataset at a glance: its card, and a sheet of its frames."""
+"""Dataset cards: a summary of a dataset's statistics, and a contact sheet of its frames."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
 
 BINS = 12
-BLOCK = 1_000_000  # rows added up at a time
-MOST_ACTIONS = 1000  # whose counts are shown one by one
-SHEET = 10  # frames in a row and in a column
+BLOCK = 1_000_000  # rows of one block of a sum
+MOST_ACTIONS = 1000  # most actions whose counts are listed one by one
+SHEET = 10  # frames of a row and of a column
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def card_of(data: TransitionDataset) -> dict[str, Any]:
-    """Facts of a dataset as plain values.
+    """Compute the statistics of a dataset as plain values.
 
     Returns:
         Among others `returns` with quantiles and a histogram (`counts` between `edges`), `actions`
-        with how often each is taken (discrete ones) or mean and standard deviation of each
-        dimension, `information` with what an observation tells of the action (see
-        `information_of`), `levels` with how many level seeds there are, `lossy` for frames that
-        were stored as JPEG, and what Minari's metadata say.
+        with counts of discrete actions or mean and standard deviation of each dimension,
+        `information` with the information of an observation about the action (see
+        `information_of`), `levels` with the number of level seeds, `lossy` for frames that were
+        stored as JPEG, and the facts in Minari's metadata.
     """
     returns = data.episode_returns()
     lengths = np.array([len(rows) for rows in data.episodes])
@@ -64,19 +64,20 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
 
 
 def _histogram(returns: npt.NDArray[np.float64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """How many returns lie in each of some bins, and the bins' edges."""
+    """Return the number of returns in each bin, and the bins' edges."""
     try:
         return np.histogram(returns, BINS)
-    except ValueError:  # so close together that floats have no bins between them
+    except ValueError:  # so close together that floats do not separate the bins
         return np.array([len(returns)]), np.array([returns.min(), returns.max()])
 
 
 def information_of(action_probs: npt.NDArray[Any]) -> float:
-    """Mutual information of observation and action, in nats: how much the policy looks.
+    """Mutual information of observation and action, in nats.
 
-    The mean Kullback-Leibler divergence of what a policy does in a row from what it does on
-    average, and so what separates a perfect imitator from the marginal policy. Where it is near
-    zero, students that act by sampling have little to learn but how often each action is taken.
+    It is the mean Kullback-Leibler divergence of a policy's action distribution in a row from its
+    average distribution, and hence the gap between a perfect imitator and the marginal policy.
+    Where it is near zero, students that sample actions can learn little beyond the frequencies of
+    actions.
 
     Args:
         action_probs: `(N, A)` distributions.
@@ -96,7 +97,7 @@ def _actions(actions: npt.NDArray[Any]) -> dict[str, Any]:
         histogram = np.zeros(int(values[-1]) - low + 1, np.int64)
         histogram[values - low] = counts
         return {"first": low, "counts": histogram.tolist()}
-    # In blocks and in float64: a million float32 numbers added up naively lose their digits.
+    # In blocks and in float64: a naive sum of a million float32 numbers loses digits.
     parts = range(0, len(actions), BLOCK)
     mean = sum(actions[i : i + BLOCK].sum(0, dtype=np.float64) for i in parts) / len(actions)
     variance = sum(((actions[i : i + BLOCK] - mean) ** 2).sum(0) for i in parts) / len(actions)
@@ -104,7 +105,7 @@ def _actions(actions: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def write_card(card: dict[str, Any]) -> str:
-    """A card as text for a terminal."""
+    """Return a card as text for a terminal."""
     returns, actions = card["returns"], card["actions"]
     low, quarter, median, three_quarters, high = returns["quantiles"]
     lines = {
@@ -144,13 +145,13 @@ def _write_actions(actions: dict[str, Any]) -> str:
 
 
 def bars(counts: list[int]) -> str:
-    """A histogram in one line of text; anything above zero shows."""
+    """Return a histogram as one line of text, in which every count above zero is visible."""
     most = max(counts, default=0) or 1
     return "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // most)] for count in counts)
 
 
 def contact_sheet(data: TransitionDataset, path: Path) -> None:
-    """Write a hundred frames, evenly through the data, as one PNG.
+    """Write a hundred frames, evenly spaced over the data, as one PNG.
 
     Raises:
         BadConfig: the observations are no pictures.

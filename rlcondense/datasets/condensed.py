@@ -1,4 +1,4 @@
-"""Condensed datasets: few transitions, weights, and how they came about."""
+"""Condensed datasets: a few transitions with weights and a report of their condensation."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_ba
 
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 
-INITIAL = "initialisation."  # before the names of its weights
+INITIAL = "initialisation."  # prefix of the names of its weights
 
-SCALING = "scaling."  # before the names of its two arrays
+SCALING = "scaling."  # prefix of the names of its two arrays
 
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Where training on the data is to start.
+    """Initial network from which training on the data starts.
 
     Attributes:
-        network: what `rlcondense.networks.NetworkSpec` is made with.
-        weights: of that network, by name. Where the data bring a scaling, they are of a network
-            that sees observations standardised by it.
+        network: arguments of `rlcondense.networks.NetworkSpec`.
+        weights: weights of that network, by name. If the data have a scaling, the network sees
+            observations standardised by it.
     """
 
     network: Mapping[str, Any]
@@ -51,25 +51,26 @@ class Initialisation:
 
 @dataclass(frozen=True)
 class CondensedDataset(Columns):
-    """A small dataset. Observations keep the environment's units; synthetic pixels are float32.
+    """Small dataset in the environment's units. Synthetic pixels are float32.
 
     Attributes:
         weights: `(M,)` float32 weight of each row in a learner's loss.
         label_kind: `hard` (actions), `soft` (action_probs) or `continuous` (float actions).
         source_indices: `(M,)` rows of the source, for selections.
         initial_indices: `(M,)` rows of the source that synthetic observations started as.
-        next_rows: `(M,)` int64, where the observation after each row stands, counted through
-            `observations` and then `following`. A terminal row's is its own, since nothing comes
-            after it, and -1 says that it is not known.
-        following: `(K, *observation)` observations that come after a row and are no rows.
-        held_back: `(M,)` bool, rows that students are not trained on: training ends when the loss
-            on them stops falling, instead of after a learner's own number of updates.
-        initialisation: of the network that learns from it, where the data were made for one.
+        next_rows: `(M,)` int64 index of the observation after each row, in `observations`
+            followed by `following`. A terminal row has its own index, since no observation follows
+            it; -1 stands for an unknown one.
+        following: `(K, *observation)` observations that follow a row and are no rows themselves.
+        held_back: `(M,)` bool, rows for early stopping: students are not trained on them, and
+            training ends when the loss on them stops falling, instead of after a learner's own
+            number of updates.
+        initialisation: initial network of the students, if the data were made for one.
         targets: `(M, A)` float32 real-valued labels of discrete actions, for learners that regress
             logits; `action_probs` are their softmax.
-        scaling: of the observations of students that the data were made for, where those see them
-            standardised. The rows are as they are.
-        report: how it came about.
+        scaling: scaling of the observations for students, if the data were made for students
+            that see standardised observations. The rows themselves are not scaled.
+        report: report of the condensation.
     """
 
     weights: Array = field(default_factory=lambda: np.ones(0, np.float32))
@@ -94,11 +95,11 @@ class CondensedDataset(Columns):
         if self.label_kind == "soft":
             self.column("action_probs")
         if self.next_rows is not None:
-            kept = len(self) + (0 if self.following is None else len(self.following))
+            stored = len(self) + (0 if self.following is None else len(self.following))
             if self.next_rows.dtype.kind != "i" or len(self.next_rows) != len(self):
                 raise CorruptArtifact(f"{len(self.next_rows)} next_rows for {len(self)} rows")
-            if self.next_rows.min() < -1 or self.next_rows.max() >= kept:
-                raise CorruptArtifact(f"next_rows must lie in -1..{kept - 1}")
+            if self.next_rows.min() < -1 or self.next_rows.max() >= stored:
+                raise CorruptArtifact(f"next_rows must lie in -1..{stored - 1}")
         if self.held_back is not None:
             rows = self.held_back
             if rows.dtype != np.bool_ or rows.shape != (len(self),):
@@ -134,45 +135,47 @@ class CondensedDataset(Columns):
 
     @cached_property
     def sha256(self) -> str:
-        """The sha256 of everything a learner sees: arrays, the kind of label, the network."""
-        said = {"label_kind": self.label_kind}
+        """Return the sha256 of everything that a learner sees: arrays, label kind and network."""
+        facts = {"label_kind": self.label_kind}
         if self.initialisation is not None:
-            said["network"] = canonical_json(self.initialisation.network)
-        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in said.items()}
+            facts["network"] = canonical_json(self.initialisation.network)
+        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in facts.items()}
         return sha256_arrays({**self.arrays(), **texts})
 
     def arrays(self) -> dict[str, Array]:
-        """Everything that is stored: rows with what goes with them, initial weights and scaling."""
+        """Return all arrays that are stored: rows, weights, initial weights and scaling."""
         extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
-        found = {name: array for name, array in extra.items() if array is not None}
+        present = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}
         parts = vars(self.scaling) if self.scaling is not None else {}
         scaling = {f"{SCALING}{name}": array for name, array in parts.items()}
-        return {**self.columns(), "weights": self.weights, **found, **initial, **scaling}
+        return {**self.columns(), "weights": self.weights, **present, **initial, **scaling}
 
     def provides(self) -> set[str]:
-        """What a learner may find: columns, `next_observations`, `episodes` and `held_back`.
+        """Return the names of what a learner may require.
 
-        `episodes` is there if each episode's rows go on to its end without a gap.
+        They are columns, `next_observations`, `episodes` and `held_back`.
+
+        `episodes` is present if each episode's rows continue to its end without a gap.
         """
-        found = set(self.columns())
+        provided = set(self.columns())
         if self.next_rows is not None:
-            found.add("next_observations")
+            provided.add("next_observations")
         if self.held_back is not None:
-            found.add("held_back")
+            provided.add("held_back")
         if self.whole_episodes is not None:
-            found.add("episodes")
-        return found
+            provided.add("episodes")
+        return provided
 
     def next_observations(self, indices: Array) -> Array:
-        """The observation after each of some rows.
+        """Return the observation after each of some rows.
 
         Args:
             indices: `(B,)` rows.
 
         Raises:
-            CorruptArtifact: the data do not tell, for all rows or for one of these.
+            CorruptArtifact: it is unknown for all rows or for one of these.
         """
         if self.next_rows is None:
             raise CorruptArtifact("the data has no next_observations")
@@ -183,14 +186,14 @@ class CondensedDataset(Columns):
             return np.asarray(self.observations[where])
         inside = where < len(self)
         dtype = np.result_type(self.observations.dtype, self.following.dtype)
-        found = np.empty((len(where), *self.observations.shape[1:]), dtype)
-        found[inside] = self.observations[where[inside]]
-        found[~inside] = self.following[where[~inside] - len(self)]
-        return found
+        successors = np.empty((len(where), *self.observations.shape[1:]), dtype)
+        successors[inside] = self.observations[where[inside]]
+        successors[~inside] = self.following[where[~inside] - len(self)]
+        return successors
 
     @cached_property
     def whole_episodes(self) -> list[Array] | None:
-        """The rows of each episode in order, or None unless each goes on to its end."""
+        """Return the rows of each episode in order, or None unless all continue to their end."""
         if any(getattr(self, name) is None for name in EPISODIC):
             return None
         ids, steps = self.column("episode_ids"), self.column("steps")
@@ -198,12 +201,12 @@ class CondensedDataset(Columns):
         new = np.diff(ids[order]) != 0
         if not (new | (np.diff(steps[order]) == 1)).all():
             return None
-        found = np.split(order, np.flatnonzero(new) + 1)
+        episodes = np.split(order, np.flatnonzero(new) + 1)
         ended = self.column("terminations") | self.column("truncations")
-        return found if all(ended[rows[-1]] for rows in found) else None
+        return episodes if all(ended[rows[-1]] for rows in episodes) else None
 
     def save(self, folder: Path) -> None:
-        """Write `condensed.safetensors` and `report.json`, bit for bit what is in memory."""
+        """Write `condensed.safetensors` and `report.json`, bit for bit as in memory."""
         report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
         write_arrays(folder / ARRAYS, self.arrays())
         start = self.initialisation
@@ -212,7 +215,7 @@ class CondensedDataset(Columns):
 
 
 def load_condensed(folder: Path) -> CondensedDataset:
-    """Read a condensed dataset, made here or elsewhere.
+    """Read a condensed dataset from a folder.
 
     Raises:
         CorruptArtifact: a file is missing, truncated or not of the promised form.
@@ -247,18 +250,18 @@ def load_condensed(folder: Path) -> CondensedDataset:
 
 
 def _taken(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
-    """The arrays whose names begin with a prefix, without it; they are removed from `arrays`."""
+    """Remove the arrays with a prefix from `arrays` and return them by name without it."""
     names = [name for name in arrays if name.startswith(prefix)]
     return {name.removeprefix(prefix): arrays.pop(name) for name in names}
 
 
 def with_next_rows(columns: Mapping[str, Array]) -> dict[str, Array]:
-    """Columns whose `next_observations`, if there are any, are kept as `following`."""
-    found = dict(columns)
-    if "next_observations" in found:
-        found["following"] = found.pop("next_observations")
-        size = len(found["observations"])
-        if len(found["following"]) != size:
-            raise CorruptArtifact(f"{len(found['following'])} next_observations for {size} rows")
-        found["next_rows"] = np.arange(size, 2 * size)
-    return found
+    """Return columns with `next_observations`, if present, stored as `following`."""
+    stored = dict(columns)
+    if "next_observations" in stored:
+        stored["following"] = stored.pop("next_observations")
+        size = len(stored["observations"])
+        if len(stored["following"]) != size:
+            raise CorruptArtifact(f"{len(stored['following'])} next_observations for {size} rows")
+        stored["next_rows"] = np.arange(size, 2 * size)
+    return stored

@@ -1,7 +1,7 @@
-"""Detectors: what a reader of a result should not miss about a condensed set and its students.
+"""Detectors of suspicious results: checks of a condensed set, its source and its students.
 
-Each compares one figure with one bound. They refuse nothing, change nothing and draw nothing at
-random: what they find is kept in reports and records, and shown wherever the result is.
+Each compares one figure with one bound. Detectors neither refuse nor change anything and use no
+randomness. Their findings are stored in reports and records, and shown wherever the result is.
 """
 
 from __future__ import annotations
@@ -36,66 +36,66 @@ from rlcondense.findings import (
     unmoved,
 )
 
-# Of the data's share of an action: labels that give it less give it next to nothing.
+# Fraction of the data's share of an action below which labels count as neglecting the action.
 SCARCE = 0.01
 
 
-# What frames are averaged to before they are compared, and how many of the data's rows are.
+# Side to which frames are averaged before comparison, and the most data rows compared.
 SIDE, MOST_ROWS = 8, 20_000
 
-# Nats that an observation tells about the action. Of the students measured, those whose network
-# had died had 0.000, all others 0.02 or more, and the experts 0.15 to 0.4.
+# Information of the observation about the action, in nats. Of the students measured, those whose
+# network had died had 0.000, all others 0.02 or more, and the experts 0.15 to 0.4.
 CONSTANT_NATS = 0.01
 
-# The same for continuous actions: their spread over observations, of the data's.
+# For continuous actions: their spread over observations, relative to the data's spread.
 CONSTANT_SPREAD = 0.01
 
-PROBES = 128  # observations that students are looked at on
+PROBES = 128  # observations on which students are examined
 
-CHUNK = 256  # rows that are held in memory as floats at once
+CHUNK = 256  # rows in memory as floats at once
 
 
 def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Finding, ...]:
-    """What there is to say of a condensed set.
+    """Run all detectors on a condensed set.
 
     Args:
-        data: the set, whoever made it.
-        source: what it was condensed from; None where that is not at hand, and then only what set
-            and report tell by themselves is found.
+        data: the condensed set.
+        source: the dataset that it was condensed from; None if unavailable, in which case only
+            detectors that need the set and its report alone can fire.
     """
     broken = _non_finite_rows(data)
-    if broken is not None:  # distances to such rows are none
+    if broken is not None:  # distances to such rows are undefined
         return (broken,)
     near = None
     if source is not None and data.source_indices is None:
         near = _Nearness(data, source)
-    found = [
+    findings = [
         _moved_nothing(data, near),
         _missing_actions(data, source) if source is not None else None,
         _duplicate_rows(data, source),
         _loss_rose(data),
         _far_from_data(near) if near is not None else None,
     ]
-    return tuple(finding for finding in found if finding is not None)
+    return tuple(finding for finding in findings if finding is not None)
 
 
 def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:
-    """The same set, its report with what there is to say of it."""
+    """Return the set with the detectors' findings in its report."""
     assert data.report is not None
     return replace(data, report=replace(data.report, findings=detect(data, source)))
 
 
 def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Finding | None:
-    """Whether all students act in the same way whatever they see.
+    """Return a finding if all students act independently of the observation.
 
-    Of each is measured the information between the observation and the action that it takes, over
-    evenly spaced rows of the data: the mean divergence of a row's distribution over actions from
-    the mean of them all, in nats. A greedy student's distributions have one action each. Continuous
-    actions are held against the data's spread instead.
+    The measure is the mutual information of observation and action over evenly spaced rows of the
+    data: the mean divergence of a row's distribution over actions from the mean distribution, in
+    nats. A greedy student's distributions have one action each. For continuous actions the measure
+    is the spread of the student's actions relative to the data's spread.
 
     Args:
-        policies: trained; those that tell neither distributions nor actions are passed over.
-        source: whose observations they are shown.
+        policies: trained policies; those that offer neither distributions nor actions are skipped.
+        source: dataset of the observations that they see.
     """
     observations = np.ascontiguousarray(source.observations[_spaced(len(source), PROBES)])
     continuous = source.actions.dtype.kind == "f"
@@ -121,34 +121,34 @@ def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Findin
 def provenance(
     data: TransitionDataset | CondensedDataset | None, task: Task, expert: str = ""
 ) -> tuple[Finding, ...]:
-    """What is to be said of where data, or an expert, come from.
+    """Return the findings about the origin of the data and of the expert.
 
     Args:
-        data: a dataset, or a condensed set whose source is not at hand.
-        task: what students play.
-        expert: id of the task that an expert was trained on, where one plays.
+        data: a dataset, or a condensed set whose source is unavailable.
+        task: the task that students play.
+        expert: id of the task that the expert was trained on, if there is an expert.
     """
-    found = []
+    findings = []
     if expert not in ("", task.id):
-        found.append(finding_of("another-expert", 1, 0, f"the expert is that of {expert}"))
+        findings.append(finding_of("another-expert", 1, 0, f"the expert is that of {expert}"))
     if data is None:
-        return tuple(found)
+        return tuple(findings)
     where, heldout, lossy = _origin(data, task)
     if where not in ("", task.id, getattr(task, "env", "")):
-        found.append(finding_of("another-task", 1, 0, f"the data were collected on {where}"))
+        findings.append(finding_of("another-task", 1, 0, f"the data were collected on {where}"))
     if len(heldout):
         share, total = len(heldout) / len(data), len(data)
         text = f"{len(heldout)} of {total} rows are of held-out levels of {task.id}"
-        found.append(finding_of("heldout-data", share, 0, text))
+        findings.append(finding_of("heldout-data", share, 0, text))
     if lossy:
-        found.append(
+        findings.append(
             finding_of("lossy-frames", 1, 0, "frames were stored as JPEG and are not exact")
         )
-    return tuple(found)
+    return tuple(findings)
 
 
 def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str, Array, bool]:
-    """Where data were collected, their rows of held-out levels, and whether frames are lossy."""
+    """Return the task of collection, the rows of held-out levels, and whether frames are lossy."""
     if isinstance(data, TransitionDataset):
         where = data.task or data.origin.environment
         return where, heldout_rows(data, task), data.origin.lossy
@@ -158,31 +158,31 @@ def _origin(data: TransitionDataset | CondensedDataset, task: Task) -> tuple[str
 
 
 def _information(policies: PolicyBatch, observations: Array) -> list[float]:
-    found = []
+    information = []
     for student in range(policies.num_policies):
         which = np.full(len(observations), student)
         probs = np.asarray(policies.action_probs(observations, which), np.float64)  # (B, A)
         if policies.action_selection == "greedy":
             probs = np.eye(probs.shape[1])[probs.argmax(1)]
-        tiny = np.finfo(np.float64).tiny  # where a probability is 0, so is its part of the sum
+        tiny = np.finfo(np.float64).tiny  # a probability of 0 contributes 0 to the sum
         ratio = np.log(probs.clip(tiny) / probs.mean(0).clip(tiny))
-        found.append(max(0.0, float((probs * ratio).sum(1).mean())))
-    return found
+        information.append(max(0.0, float((probs * ratio).sum(1).mean())))
+    return information
 
 
 def _spreads(policies: PolicyBatch, observations: Array, actions: Array) -> list[float]:
-    found = []
+    spreads = []
     middle = np.full((len(observations), *actions.shape[1:]), 0.5)
     usual = np.std(actions, axis=0)
     for student in range(policies.num_policies):
         acted = policies.act(observations, np.full(len(observations), student), middle)
         spread = np.std(acted, axis=0) / np.where(usual > 0, usual, 1)
-        found.append(max(0.0, float(spread.max())))
-    return found
+        spreads.append(max(0.0, float(spread.max())))
+    return spreads
 
 
 def _non_finite_rows(data: CondensedDataset) -> Finding | None:
-    """Of sets that are read and not used: learners are never given such rows."""
+    """Count rows with NaN or infinity, in sets that are read only: learners refuse such rows."""
     bad = np.zeros(len(data), bool)
     for column in (*data.columns().values(), data.weights):
         if column.dtype.kind == "f":
@@ -196,21 +196,21 @@ def _non_finite_rows(data: CondensedDataset) -> Finding | None:
 
 
 def _moved_nothing(data: CondensedDataset, near: _Nearness | None) -> Finding | None:
-    """The change from the start, by what is reported and by what is seen, whichever is less.
+    """Compare the change from the start with its bound: the reported or the measured, the smaller.
 
-    Where neither is known, the nearest rows of the data are taken for the start. So rows of the
-    data whose `source_indices` are not told count as a synthetic set that did not move.
+    If neither is known, the nearest rows of the data stand for the start. So rows of the data
+    without `source_indices` count as a synthetic set that did not move.
     """
-    told = data.report.displacement if data.report is not None else None
+    reported = data.report.displacement if data.report is not None else None
     if near is None:
         frames = data.observations.ndim > 2
-        return unmoved(told.mean) if told is not None and frames else None
-    measured = [] if told is None else [told.mean / near.deviation]
+        return unmoved(reported.mean) if reported is not None and frames else None
+    measured = [] if reported is None else [reported.mean / near.deviation]
     from_what = ""
     start = data.initial_indices
     if start is not None and start.max() < len(near.source):
         measured.append(near.change_from(start))
-    elif told is None:
+    elif reported is None:
         from_what = " from the nearest rows of the data"
         measured.append(near.change_from(near.nearest))
     if not measured:
@@ -242,10 +242,10 @@ def _missing_actions(data: CondensedDataset, source: TransitionDataset) -> Findi
 
 
 def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) -> Finding | None:
-    """Rows above the first of a kind: of selections by source row, of synthetic sets by content.
+    """Count repeated rows: by source row in selections, by content in synthetic sets.
 
-    Synthetic rows may be equal as often as those they started as, or if that is not known as often
-    as rows of the data are.
+    Synthetic rows may repeat as often as their initial rows do, or, if these are unknown, as often
+    as rows of the data do.
     """
     if data.source_indices is not None:
         count = len(data) - len(np.unique(data.source_indices))
@@ -258,8 +258,8 @@ def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) ->
                 began = Counter(_contents(source, data, start))
                 count = max(0, count - began.total() + len(began))
             else:
-                there = Counter(row for row in _contents(source, data) if row in repeated)
-                count = sum(max(0, n - max(1, there[row])) for row, n in repeated.items())
+                in_source = Counter(row for row in _contents(source, data) if row in repeated)
+                count = sum(max(0, n - max(1, in_source[row])) for row, n in repeated.items())
     if not count:
         return None
     return finding_of("duplicate-rows", count, 0, f"{count} of {len(data)} rows repeat another")
@@ -268,7 +268,7 @@ def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) ->
 def _contents(
     columns: Columns, like: CondensedDataset, which: Array | None = None
 ) -> Iterator[bytes]:
-    """A digest of observation and label of each row, or of some, the same for 3 and 3.0."""
+    """Return a digest of observation and label for each row, equal for 3 and 3.0."""
     labels = columns.action_probs if like.label_kind == "soft" else columns.actions
     if labels is None:
         return
@@ -302,8 +302,8 @@ def _far_from_data(near: _Nearness) -> Finding | None:
 class _Nearness:
     """Distances between synthetic rows and the data, root mean squares over features.
 
-    Features of frames are their averages over 8 x 8 parts, in grey levels: noise of single pixels
-    is not to count as distance. Those of other observations are counted in standard deviations.
+    Features of frames are their averages over 8 x 8 parts, in grey levels, so that noise of single
+    pixels does not count as distance. Other observations are measured in standard deviations.
 
     Attributes:
         data: the synthetic set.
@@ -315,30 +315,30 @@ class _Nearness:
 
     @property
     def frames(self) -> bool:
-        """Whether observations are counted in grey levels."""
+        """Return whether distances are in grey levels."""
         return bool(self.source.observations.dtype == np.uint8)
 
     @property
     def nothing(self) -> float:
-        """A distance that is none."""
+        """Distance up to which rows count as equal."""
         return MOVED_LEVELS if self.frames else MOVED_DEVIATIONS
 
     @cached_property
     def rows(self) -> npt.NDArray[np.int64]:
-        """The rows of the data that are compared."""
+        """Rows of the data that are compared."""
         return _spaced(len(self.source), MOST_ROWS)
 
     @cached_property
     def _deviations(self) -> Array:
-        """What features are counted in."""
+        """Unit of each feature `(F,)`."""
         if self.frames:
             return np.ones(1, np.float32)
-        found = self._raw.std(0)
-        return np.where(found > 0, found, 1).astype(np.float32)
+        deviations = self._raw.std(0)
+        return np.where(deviations > 0, deviations, 1).astype(np.float32)
 
     @property
     def deviation(self) -> float:
-        """What a change of observations is counted in."""
+        """Unit of a change of observations."""
         return float(self._deviations.mean())
 
     @cached_property
@@ -347,7 +347,7 @@ class _Nearness:
 
     @cached_property
     def _centre(self) -> Array:
-        """Taken from all features, as float32 keeps small numbers apart better than large ones."""
+        """Mean of the features; without it, float32 would resolve the differences less well."""
         return np.asarray(self._raw.mean(0))
 
     @cached_property
@@ -370,18 +370,18 @@ class _Nearness:
 
     @property
     def distances(self) -> Array:
-        """`(M,)` and how far that is."""
+        """`(M,)` distance to the nearest row."""
         return self._found[1]
 
     @cached_property
     def usual(self) -> float:
-        """How far most rows of the data lie at most from the nearest that is another frame."""
+        """Distance within which most rows of the data have another frame as nearest neighbour."""
         held = self._real[_spaced(len(self._real), NEAR_ROWS)]
         _, distances = self._search(held, beyond=self.nothing)
         return float(np.quantile(distances, NEAR_SHARE))
 
     def change_from(self, rows: Array) -> float:
-        """The mean absolute difference of synthetic observations from rows of the data."""
+        """Return the mean absolute difference of synthetic observations from rows of the data."""
         total = 0.0
         for part in _chunks(len(self.data)):
             before = np.asarray(self.source.observations[rows[part]], np.float32)
@@ -389,11 +389,11 @@ class _Nearness:
         return total / max(1, self.data.observations.size) / self.deviation
 
     def _search(self, features: Array, beyond: float = -1.0) -> tuple[Array, Array]:
-        """The nearest of the data's rows to each `(M, F)`, and its distance.
+        """Find the data's row nearest to each of `(M, F)` features, and its distance.
 
         Args:
-            features: of the rows.
-            beyond: rows that lie as near as this do not count.
+            features: features of the query rows.
+            beyond: rows within this distance are ignored.
         """
         real, squares = self._real, (self._real**2).sum(1)
         nearest = np.empty(len(features), np.int64)
@@ -408,7 +408,7 @@ class _Nearness:
 
 
 def _features(observations: Array, rows: npt.NDArray[np.int64]) -> Array:
-    """`(N, F)` what rows are compared by: frames in large pixels, anything else as it is."""
+    """Return features `(N, F)` for comparison: averaged frames, or other observations unchanged."""
     parts = []
     for part in _chunks(len(rows)):
         values = np.asarray(observations[rows[part]], np.float32)
@@ -419,7 +419,7 @@ def _features(observations: Array, rows: npt.NDArray[np.int64]) -> Array:
 
 
 def _averages(pixels: int) -> Array:
-    """`(pixels, parts)` what averages a line of pixels over its parts."""
+    """Return the matrix `(pixels, parts)` that averages a line of pixels over its parts."""
     parts = np.array_split(np.arange(pixels), min(SIDE, pixels))
     out = np.zeros((pixels, len(parts)), np.float32)
     for column, part in enumerate(parts):
@@ -428,7 +428,7 @@ def _averages(pixels: int) -> Array:
 
 
 def _spaced(size: int, most: int) -> npt.NDArray[np.int64]:
-    """At most so many of `size` rows, evenly spaced, the first and the last among them."""
+    """Return at most `most` of `size` rows, evenly spaced, including the first and the last."""
     return np.linspace(0, size - 1, min(size, most)).round().astype(np.int64)
 
 

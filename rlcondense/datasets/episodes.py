@@ -1,4 +1,4 @@
-"""An episode as arrays, as it is recorded, stored and read."""
+"""Episodes as arrays, as they are recorded, stored and read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rlcondense.types import Array
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of T steps.
+    """Episode of T steps.
 
     Attributes:
         observations: `(T, *observation)`.
         actions: `(T,)` or `(T, A)`.
         rewards: `(T,)`.
-        level_seed: the level it was played on.
+        level_seed: level of the episode.
         action_probs: `(T, A)` or None.
-        truncated: whether it was cut after its last step, and did not end there.
+        truncated: whether the episode was truncated after its last step instead of terminating.
     """
 
     observations: Array

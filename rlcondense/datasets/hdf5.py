@@ -1,7 +1,7 @@
-"""A stranger's HDF5 file: everything that is checked before its values are read.
+"""Checks of an untrusted HDF5 file before its values are read.
 
-Minari reads a whole episode at once. A small file may lead to other files, announce more values
-than any memory holds, or hand Pillow a format that Pillow opens with another program.
+Minari reads a whole episode at once. A small file may link to other files, declare more values
+than fit in memory, or give Pillow a format that Pillow opens with an external program.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from rlcondense.text import shown
 
 FILE = "main_data.hdf5"  # Minari's name for it
 _JPEG = b"\xff\xd8\xff"
-_MOST_DEFLATED = 1100  # times that deflate makes anything smaller: 1032, and a margin
-_SMALL = 2**20  # bytes that no ratio is asked of
-_AT_ONCE = 2**30  # bytes of values of any length that may be read at once
-_PATIENCE, _SLOWEST = 10.0, 2**20  # seconds for values of any length, and bytes a second beyond
+_MOST_DEFLATED = 1100  # largest compression ratio of deflate: 1032, and a margin
+_SMALL = 2**20  # bytes below which the ratio is not checked
+_AT_ONCE = 2**30  # bytes of variable-length values that may be read at once
+_PATIENCE, _SLOWEST = 10.0, 2**20  # seconds for variable-length values, and bytes a second beyond
 
 
 def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
-    """Refuse a file that leads elsewhere, or does not hold what it or the metadata announce.
+    """Refuse a file that links elsewhere, or does not hold what it or the metadata declare.
 
     Args:
         path: of the file.
-        metadata: Minari's, of the dataset.
+        metadata: Minari's metadata of the dataset.
         owner: the dataset, for messages.
 
     Raises:
-        CorruptArtifact: it is such a file.
+        CorruptArtifact: the file is refused.
     """
     with h5py.File(path, "r") as file:
         datasets = [i for i in _items(file, path.name, owner) if isinstance(i, h5py.Dataset)]
@@ -54,8 +54,8 @@ def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
             )
         steps = sum(len(file[f"episode_{number}/rewards"]) for number in range(episodes))
     if steps != metadata.get("total_steps"):
-        told = shown(metadata.get("total_steps"))
-        raise CorruptArtifact(f"{owner} has {steps} steps, {told} are announced")
+        announced = shown(metadata.get("total_steps"))
+        raise CorruptArtifact(f"{owner} has {steps} steps, {announced} are announced")
 
 
 def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:
@@ -80,7 +80,7 @@ def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:
 
 
 def has_action_probs(path: Path) -> bool:
-    """Whether the first episode of a file has a column `action_probs`; reads no values."""
+    """Return whether a file's first episode has a column `action_probs`, without reading values."""
     check_regular(path)
     with h5py.File(path, "r") as file:
         group: Any = file
@@ -92,7 +92,7 @@ def has_action_probs(path: Path) -> bool:
 
 
 def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py.Dataset]:
-    """All groups and datasets of a file, each of which is there once and in the file itself."""
+    """Return all groups and datasets of a file, each stored once and in the file itself."""
     groups, known = [file], set()
     while groups:
         group = groups.pop()
@@ -118,7 +118,7 @@ def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py
 
 
 def _check_size(item: h5py.Dataset, owner: str) -> None:
-    """Refuse values that take more memory than what is stored of them can be."""
+    """Refuse values that need more memory than their stored bytes can expand to."""
     if item.shape is None:
         return
     announced = max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize
@@ -131,21 +131,21 @@ def _check_size(item: h5py.Dataset, owner: str) -> None:
 
 
 def _is_list(item: h5py.Dataset, owner: str) -> bool:
-    """Whether values are texts, or lists of any length; lists of lists are refused."""
+    """Return whether values are strings or variable-length lists; refuse lists of lists."""
     if item.shape is None or not item.dtype.hasobject:
         return False
     is_text = h5py.check_string_dtype(item.dtype) is not None
     inner = None if is_text else h5py.check_vlen_dtype(item.dtype)
     if item.dtype.kind != "O" or item.ndim > 1 or (inner is not None and inner.hasobject):
         raise CorruptArtifact(f"{owner}: {item.name} holds lists of lists; Minari writes none")
-    return is_text or inner is not None  # what is left are references
+    return is_text or inner is not None  # the rest are references
 
 
 def _check_lists(path: Path, names: list[str], owner: str) -> None:
-    """Refuse values of any length that cannot be read, or whose sum is above the file's bytes.
+    """Refuse variable-length values that are unreadable or exceed the file's bytes in sum.
 
-    A damaged heap, where HDF5 keeps such values, can send it round for ever with Python's lock in
-    hand: so another process reads them first.
+    A damaged heap, where HDF5 stores such values, can make it loop for ever while it holds Python's
+    lock, so another process reads them first.
     """
     seconds = _PATIENCE + path.stat().st_size / _SLOWEST
     command = [sys.executable, "-m", "rlcondense.datasets.hdf5", str(path.resolve())]
@@ -167,11 +167,11 @@ def _check_lists(path: Path, names: list[str], owner: str) -> None:
 
 
 def _large_lists(path: Path, names: list[str]) -> list[str]:
-    """Those of a file's datasets whose values together are larger than the file."""
+    """Return the datasets whose values together are larger than the file."""
     most, large = path.stat().st_size, []
     with h5py.File(path, "r") as file:
         for name in names:
-            total = 0  # many values may share the bytes of one
+            total = 0  # many values may share the same bytes
             for value in _rows(file[name], most):
                 total += value.nbytes if isinstance(value, np.ndarray) else len(value)
                 if total > most:
@@ -181,7 +181,7 @@ def _large_lists(path: Path, names: list[str]) -> list[str]:
 
 
 def _rows(item: h5py.Dataset, file_bytes: int) -> Iterator[Any]:
-    """The values of a dataset, of which few enough are held at once."""
+    """Yield the values of a dataset in blocks of bounded size."""
     if item.ndim == 0:
         yield item[()]
         return

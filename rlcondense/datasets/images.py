@@ -1,4 +1,4 @@
-"""The images of a task with their classes, as episodes of sheets."""
+"""Dataset of a task's labelled images, as episodes of sheets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rlcondense.tasks.images import SHEET, ImagesTask
 
 
 class ImagesDataset:
-    """The training images with their labels, each once, but for what fills no sheet.
+    """Training images with their labels, each once, without those that do not fill a sheet.
 
     Args:
-        id: its catalogue id.
+        id: catalogue id.
     """
 
     api_version: ClassVar[int] = 1
@@ -26,7 +26,7 @@ class ImagesDataset:
         self.id = id
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
-        """The sheets."""
+        """Return one episode for each sheet."""
         assert isinstance(task, ImagesTask)
         images = task.images["seen"]
         sheets = len(images.labels) // SHEET

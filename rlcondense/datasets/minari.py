@@ -1,4 +1,4 @@
-"""Minari in and out: transitions written as Minari datasets, and read as memory-mapped columns."""
+"""Minari datasets: writing episodes, and reading transitions as memory-mapped columns."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space, check_values
 
 _META = "meta.json"
-_FORMAT = 2  # of the columns; what was converted by another is converted again
+_FORMAT = 2  # version of the columns; those of another version are converted again
 _LAST_REPEATED = "last_observation_repeated"
 EXPERT_SHA256 = "expert_sha256"
-# Minari would play the environment to find its reference scores; ours are measured already.
+# Minari would play the environment to measure reference scores; ours are already measured.
 _ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256)
-# Bytes that HDF5 may need to close a file, and times an episode's own bytes that it may take.
+# Bytes that HDF5 may need to close a file, and the largest multiple of an episode's bytes.
 _RESERVE, _OVERHEAD = 8_000_000, 2
-# Standard errors that probabilities must fit the actions better by, one row earlier, to be refused.
+# Standard errors by which a fit one row earlier must be better for probabilities to be refused.
 _SHIFTED = 4.0
-_DEEPEST = 6  # folders in which Minari's root is searched for datasets
+_DEEPEST = 6  # folders searched for datasets in Minari's root
 _SHOWN = (
     "author",
     "algorithm_name",
@@ -64,22 +64,22 @@ _SHOWN = (
 def write_minari(
     dataset_id: str, episodes: Iterable[Episode], metadata: Mapping[str, Any], env: Any
 ) -> None:
-    """Write whole episodes as a Minari dataset: each ended, or was cut, after its last step.
+    """Write whole episodes, each terminated or truncated at its last step, as a Minari dataset.
 
-    What was shown after that step is not known; the last observation stands in for it.
+    The observation after that step is unknown; the last observation is repeated in its place.
 
     Frames must be channel-first: Minari stores height-width-channel frames as lossy JPEG. Episodes
-    are taken and written one at a time. The dataset appears whole or not at all.
+    are written one at a time. The dataset is written completely or not at all.
 
     Args:
-        dataset_id: its Minari id.
-        episodes: in the order they are to have.
+        dataset_id: Minari id.
+        episodes: episodes in their final order.
         metadata: Minari's own fields (author, algorithm_name, ref_min_score, ...).
-        env: the Gymnasium environment it comes from.
+        env: the Gymnasium environment of the episodes.
 
     Raises:
         BadConfig: Minari would store its frames as lossy JPEG.
-        RLCondenseError: it cannot be written, for want of room perhaps.
+        RLCondenseError: the dataset cannot be written, for example because the disk is full.
     """
     import minari
     from minari.data_collector import EpisodeBuffer
@@ -89,7 +89,7 @@ def write_minari(
     extra = {k: v for k, v in metadata.items() if k in _ADDED_LATER}
     target = minari_path(dataset_id)
     building = target.parents[dataset_id.count("/")] / f".building-{slug(dataset_id)}"
-    # An array, not a list: Minari would take a list of three-dimensional frames for pictures.
+    # An array, not a list: Minari would take a list of three-dimensional frames for images.
     buffers = (
         EpisodeBuffer(
             observations=np.concatenate([e.observations, e.observations[-1:]]),
@@ -109,10 +109,10 @@ def write_minari(
         try:
             with _minari_root(building), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made = minari.create_dataset_from_buffers(
+                dataset = minari.create_dataset_from_buffers(
                     dataset_id, buffers, env=env, data_format="hdf5", **fields
                 )
-                made.storage.update_metadata({_LAST_REPEATED: True, **extra})
+                dataset.storage.update_metadata({_LAST_REPEATED: True, **extra})
         except RLCondenseError:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -129,10 +129,10 @@ def write_minari(
 
 
 def _with_room(episodes: Iterable[Episode], claim: Path, dataset_id: str) -> Iterator[Episode]:
-    """Episodes that are stored as they are, each once the disk has room for it.
+    """Yield episodes unchanged, each after the disk has room for it.
 
-    HDF5 keeps back what it writes, and ends the process where it finds no room on closing. So a
-    file beside it claims room for the next episode, and for closing until the last is written.
+    HDF5 buffers its writes, and ends the process if the disk is full when it closes the file. So a
+    file beside it reserves room for the next episode, and for closing until the last is written.
     """
     try:
         for episode in episodes:
@@ -153,7 +153,7 @@ def _with_room(episodes: Iterable[Episode], claim: Path, dataset_id: str) -> Ite
 
 
 def _stored_as_jpeg(observations: Array) -> bool:
-    """Whether Minari takes an episode's observations `(T, ...)` for pictures."""
+    """Return whether Minari takes an episode's observations `(T, ...)` for images."""
     if observations.dtype != np.uint8:
         return False
     return observations.ndim in (2, 3) or (
@@ -162,7 +162,7 @@ def _stored_as_jpeg(observations: Array) -> bool:
 
 
 def _last_of(episode: Episode) -> Array:
-    """Whether each row is the episode's last."""
+    """Return whether each row is the episode's last, `(T,)`."""
     return np.asarray(np.arange(len(episode.rewards)) == len(episode.rewards) - 1)
 
 
@@ -181,10 +181,10 @@ def _minari_root(root: Path) -> Iterator[None]:
 
 
 def minari_path(dataset_id: str = "") -> Path:
-    """Where Minari keeps a dataset on this machine, or all of them.
+    """Return the folder of a Minari dataset on this machine, or of all of them.
 
     Raises:
-        RLCondenseError: its folder is not there and cannot be made.
+        RLCondenseError: the folder is missing and cannot be made.
     """
     from minari.storage import get_dataset_path
 
@@ -192,7 +192,7 @@ def minari_path(dataset_id: str = "") -> Path:
         slug(dataset_id)
     try:
         path: Path = get_dataset_path(dataset_id)
-        path.exists()  # which raises where it may not be looked at
+        path.exists()  # raises without permission to look
     except OSError as error:
         root = os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")
         raise RLCondenseError(
@@ -203,14 +203,14 @@ def minari_path(dataset_id: str = "") -> Path:
 
 
 def is_local(dataset_id: str) -> bool:
-    """Whether Minari's folder on this machine has the dataset."""
+    """Return whether Minari's folder on this machine has the dataset."""
     return minari_path(dataset_id).exists()
 
 
 def lacks_action_probs(dataset_id: str) -> bool:
-    """Whether a dataset in Minari's folder on this machine has no action_probs.
+    """Return whether a dataset in Minari's folder on this machine lacks action_probs.
 
-    Its first episode tells; of what cannot be read, or is not here, it is not said.
+    Only its first episode is read. The result is False if the dataset is unreadable or missing.
     """
     from rlcondense.datasets import hdf5
 
@@ -218,19 +218,19 @@ def lacks_action_probs(dataset_id: str) -> bool:
         return False
     try:
         return not hdf5.has_action_probs(minari_path(dataset_id) / "data" / hdf5.FILE)
-    except Exception:  # a damaged file: whoever reads it says so
+    except Exception:  # a damaged file is reported when it is read
         return False
 
 
 def remove_minari(dataset_id: str) -> None:
-    """Remove a dataset from Minari's folder, and what is kept of it."""
+    """Remove a dataset from Minari's folder, and its converted columns."""
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
         shutil.rmtree(minari_path(dataset_id), ignore_errors=True)
         shutil.rmtree(columns_folder(dataset_id), ignore_errors=True)
 
 
 def local_datasets() -> list[str]:
-    """Ids of the Minari datasets on this machine; what is none of Minari's is passed over."""
+    """Ids of the Minari datasets on this machine; other folders are skipped."""
     return sorted(_datasets_in(minari_path(), ()))
 
 
@@ -250,13 +250,13 @@ def _datasets_in(root: Path, parts: tuple[str, ...]) -> Iterator[str]:
 
 
 def minari_metadata(data: Path) -> dict[str, Any]:
-    """The metadata of a Minari dataset.
+    """Read the metadata of a Minari dataset.
 
     Args:
         data: the dataset's folder `data`.
 
     Raises:
-        CorruptArtifact: they cannot be read.
+        CorruptArtifact: the metadata cannot be read.
     """
     metadata = read_json(data / "metadata.json")
     if not isinstance(metadata, dict):
@@ -265,7 +265,7 @@ def minari_metadata(data: Path) -> dict[str, Any]:
 
 
 def minari_facts(dataset_id: str) -> dict[str, Any]:
-    """What the metadata of a local Minari dataset say of where it comes from."""
+    """Return the facts about a local Minari dataset's origin from its metadata."""
     raw = minari_metadata(minari_path(dataset_id) / "data")
     facts = {key: _finite(raw[key]) for key in _SHOWN if raw.get(key)}
     if environment := _environment(raw)[0]:
@@ -274,7 +274,7 @@ def minari_facts(dataset_id: str) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """A value of JSON, as a text if it holds numbers that JSON does not know."""
+    """Return a value of JSON, or its text if it holds numbers that JSON does not allow."""
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
@@ -283,7 +283,7 @@ def _finite(value: Any) -> Any:
 
 
 def _environment(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """Gymnasium's id of the environment that metadata name, and the split that it shows."""
+    """Return Gymnasium's id of the environment in the metadata, and the environment's split."""
     try:
         spec = json.loads(metadata["env_spec"])
         return str(spec["id"]), str((spec.get("kwargs") or {}).get("split", ""))
@@ -292,13 +292,13 @@ def _environment(metadata: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def download_minari(dataset_id: str) -> None:
-    """Fetch a dataset from Minari's remote into Minari's folder, whole or not at all.
+    """Download a dataset from Minari's remote into Minari's folder, completely or not at all.
 
     `MINARI_REMOTE` names another remote than Farama's, as for Minari itself.
 
     Raises:
-        MissingExtra: the library that speaks to the remote is not installed.
-        RLCondenseError: the remote cannot be reached, or does not have it.
+        MissingExtra: the client library of the remote is not installed.
+        RLCondenseError: the remote is unreachable, or does not have the dataset.
     """
     import minari
     from minari.dataset.minari_dataset import parse_dataset_id
@@ -307,7 +307,7 @@ def download_minari(dataset_id: str) -> None:
     slug(dataset_id)
     try:
         parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # a TypeError where there is no version
+    except (TypeError, ValueError) as error:  # a TypeError without a version
         raise BadConfig(f"{dataset_id!r} is no Minari id such as 'D4RL/pen/human-v2'") from error
     target = minari_path(dataset_id)
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
@@ -316,12 +316,12 @@ def download_minari(dataset_id: str) -> None:
         building = minari_path() / f".downloading-{slug(dataset_id)}"
         shutil.rmtree(building, ignore_errors=True)
         try:
-            # The library's own account of its retries would bury ours of the outcome.
+            # The library's log of its retries would bury our message about the outcome.
             logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
             with (
                 _minari_root(building),
                 warnings.catch_warnings(),
-                contextlib.redirect_stdout(sys.stderr),  # Minari prints as it goes
+                contextlib.redirect_stdout(sys.stderr),  # Minari prints its progress
             ):
                 warnings.simplefilter("ignore")
                 minari.download_dataset(dataset_id)
@@ -329,11 +329,11 @@ def download_minari(dataset_id: str) -> None:
             (building / dataset_id).replace(target)
         except ImportError as error:
             raise MissingExtra("what Minari downloads with", "remote") from error
-        except ValueError as error:  # how Minari says that the remote does not have it
+        except ValueError as error:  # Minari's error if the remote does not have the dataset
             raise RLCondenseError(
                 f"dataset {dataset_id!r} cannot be downloaded: {_reason(error)}"
             ) from error
-        except Exception as error:  # each remote's library raises what it likes
+        except Exception as error:  # each remote's library raises its own errors
             raise RLCondenseError(
                 f"dataset {dataset_id!r} cannot be downloaded from Minari's remote "
                 f"({_reason(error)}); is this machine online?"
@@ -352,16 +352,16 @@ def _reason(error: Exception) -> str:
 def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) -> TransitionDataset:
     """Read a local Minari dataset as memory-mapped columns, converted on first use.
 
-    Neither the conversion nor the result needs memory that grows with the dataset.
+    The memory of conversion and result does not grow with the dataset.
 
     Args:
-        dataset_id: its Minari id.
-        task: id of the task it belongs to, where known.
-        progress: told the steps converted.
+        dataset_id: Minari id.
+        task: id of the dataset's task, if known.
+        progress: receives the steps converted.
 
     Raises:
-        UnknownName: it is not in Minari's folder on this machine.
-        CorruptArtifact: its files cannot be read, or hold what no dataset may.
+        UnknownName: the dataset is not in Minari's folder on this machine.
+        CorruptArtifact: its files are unreadable, or hold invalid values.
         BadConfig: its observations or actions are not arrays.
     """
     data = minari_path(dataset_id) / "data"
@@ -385,19 +385,19 @@ def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) ->
 
 
 def columns_folder(dataset_id: str) -> Path:
-    """Where the columns of a Minari dataset are kept."""
+    """Return the folder of a Minari dataset's columns."""
     return cache_root() / "columns" / slug(dataset_id)
 
 
 def verify_minari(dataset_id: str) -> str:
-    """Read a Minari dataset again, beside the columns kept of it, and give its sha256.
+    """Read a Minari dataset again, compare it with its stored columns, and return its sha256.
 
     Raises:
-        CorruptArtifact: the columns are damaged, and made again on the next use; or Minari's files
-            are not what they were when the columns were made.
+        CorruptArtifact: the columns are damaged, and are made again on the next use; or Minari's
+            files have changed since the columns were made.
     """
-    kept = read_minari(dataset_id)
-    recorded, actual = kept.sha256, sha256_arrays(kept.columns())
+    dataset = read_minari(dataset_id)
+    recorded, actual = dataset.sha256, sha256_arrays(dataset.columns())
     folder = columns_folder(dataset_id)
     with _columns_lock(dataset_id):
         if actual != recorded:
@@ -425,7 +425,7 @@ def _columns_lock(dataset_id: str) -> contextlib.AbstractContextManager[None]:
 
 
 def _fingerprint(data: Path) -> str:
-    """What changes when a dataset's files do, none of which may be a pipe or a device."""
+    """Return a digest that changes with a dataset's files; refuse pipes and devices."""
     try:
         files = sorted(data.rglob("*"))
         for file in files:
@@ -444,8 +444,8 @@ def _stamp(file: Path) -> list[Any]:
 def _is_current(folder: Path, fingerprint: str) -> bool:
     try:
         meta = read_json(folder / _META)
-        kept = [_stamp(folder / f"{name}.npy") for name in meta["columns"]]
-        return bool(meta["fingerprint"] == fingerprint and meta["stamps"] == kept)
+        stamps = [_stamp(folder / f"{name}.npy") for name in meta["columns"]]
+        return bool(meta["fingerprint"] == fingerprint and meta["stamps"] == stamps)
     except (CorruptArtifact, KeyError, OSError):
         return False
 
@@ -462,11 +462,11 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        columns, told = _columns(dataset_id, building, progress)
+        columns, facts = _columns(dataset_id, building, progress)
     except RLCondenseError:
         shutil.rmtree(building)
         raise
-    except Exception as error:  # h5py and Minari raise whatever a broken file makes them raise
+    except Exception as error:  # h5py and Minari raise many types of error on a broken file
         shutil.rmtree(building)
         raise CorruptArtifact(
             f"Minari dataset {dataset_id!r} cannot be read: {_reason(error)}"
@@ -476,7 +476,7 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress
         "fingerprint": fingerprint,
         "stamps": [_stamp(building / f"{name}.npy") for name in sorted(columns)],
         "sha256": sha256_arrays(columns),
-        **told,
+        **facts,
     }
     write_json(building / _META, meta)
     shutil.rmtree(folder, ignore_errors=True)
@@ -486,7 +486,7 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress
 def _columns(
     dataset_id: str, building: Path, progress: Progress
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The columns of a dataset, written to a folder, and what else is kept of it."""
+    """Write the columns of a dataset to a folder; return them and the facts stored beside them."""
     import minari
     from minari.dataset.minari_storage import is_image_space
 
@@ -507,16 +507,16 @@ def _columns(
     columns: dict[str, Array] = {}
     start = 0
     for number, episode in enumerate(dataset.iterate_episodes()):
-        found = reader.columns(episode, number)
-        for name, values in found.items() if number == 0 else ():
+        episode_columns = reader.columns(episode, number)
+        for name, values in episode_columns.items() if number == 0 else ():
             columns[name] = _on_disk(
                 building / f"{name}.npy", values.dtype, (total, *values.shape[1:])
             )
-        if found.keys() != columns.keys():
-            odd = ", ".join(sorted(found.keys() ^ columns.keys()))
+        if episode_columns.keys() != columns.keys():
+            odd = ", ".join(sorted(episode_columns.keys() ^ columns.keys()))
             raise CorruptArtifact(f"episode {number} of {dataset_id!r} differs in having {odd}")
-        stop = start + len(found["rewards"])
-        for name, values in found.items():
+        stop = start + len(episode_columns["rewards"])
+        for name, values in episode_columns.items():
             columns[name][start:stop] = values
         start = stop
         progress("convert", min(stop, total), total)
@@ -539,7 +539,7 @@ def _columns(
 
 
 def _is_lossy(path: Path, space: Any) -> bool:
-    """Whether the observations in an HDF5 file are JPEG pictures."""
+    """Return whether the observations in an HDF5 file are JPEG images."""
     import h5py
 
     if not path.exists():
@@ -552,7 +552,7 @@ def _is_lossy(path: Path, space: Any) -> bool:
 
 
 def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> Array:
-    """A memory-mapped array in a new `.npy` file that has its room on the disk."""
+    """Make a memory-mapped array in a new `.npy` file whose disk space is reserved."""
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)  # type: ignore[no-untyped-call]
     with path.open("r+b") as file:
         allocate(file.fileno(), path.stat().st_size, path)
@@ -560,19 +560,19 @@ def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> Array:
 
 
 class _EpisodeReader:
-    """Makes columns of Minari's episodes.
+    """Reader that makes columns of Minari's episodes.
 
     Args:
         owner: the dataset, for messages.
-        space: of its observations.
-        actions: of its actions.
+        space: its observation space.
+        actions: its action space.
 
     Raises:
-        BadConfig: they are not arrays, or whole numbers.
+        BadConfig: a space is neither of arrays nor of integers.
 
     Attributes:
-        space: of its observations, as stored.
-        actions: of its actions, from 0 on if they are discrete.
+        space: observation space, as stored.
+        actions: action space, from 0 if discrete.
     """
 
     def __init__(self, owner: str, space: Any, actions: Any) -> None:
@@ -588,10 +588,10 @@ class _EpisodeReader:
         self.actions = Discrete(actions.n) if isinstance(actions, Discrete) else actions
         check_action_space(self.actions, owner)
         self._picture = len(space.shape) == 3 and space.dtype == np.uint8
-        self._gain = self._gain_squares = 0.0  # of action_probs, had they been taken a row earlier
+        self._gain = self._gain_squares = 0.0  # fit of action_probs, shifted to one row earlier
 
     def columns(self, episode: Any, number: int) -> dict[str, Array]:
-        """The columns of one episode."""
+        """Return the columns of one episode."""
         where, length = f"{self._owner}, episode {number}", len(episode.rewards)
         discrete = isinstance(self.actions, Discrete)
         actions = _numbers(
@@ -615,20 +615,20 @@ class _EpisodeReader:
             **self._infos(episode.infos or {}, actions - self._start, where),
         }
         dtypes = {**_DTYPES, "actions": np.int64 if discrete else np.float32}
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity is noticed afterwards
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is detected afterwards
             return {
                 name: column.astype(dtypes.get(name, column.dtype), copy=False)
                 for name, column in columns.items()
             }
 
     def _observations(self, observations: Array) -> Array:
-        """Pictures in uint8, all else in float32; frames channel first."""
+        """Return observations as uint8 images or float32; frames are channel-first."""
         if channels_last(self.space.shape):
             observations = np.moveaxis(observations, -1, 1)
         return observations if self._picture else observations.astype(np.float32)
 
     def _infos(self, infos: Mapping[str, Any], actions: Array, where: str) -> dict[str, Array]:
-        """The columns among an episode's infos: of T entries, or of T+1, the reset's first."""
+        """Return the columns in an episode's infos: T entries, or T+1 with the reset's first."""
         columns, length = {}, len(actions)
         if "level_seed" in infos:
             levels = np.asarray(infos["level_seed"])
@@ -640,7 +640,7 @@ class _EpisodeReader:
             more = probs.ndim == 2 and len(probs) == length + 1
             shape = (length + more, getattr(self.actions, "n", 0))
             probs = _numbers(probs, shape, "f", f"{where}: action_probs")
-            # What is told after a step, of that step: entry t + 1 belongs to action t.
+            # Infos after a step describe that step: entry t + 1 belongs to action t.
             columns["action_probs"] = probs[1:] if more else probs
             if more and ((actions >= 0) & (actions < shape[1])).all():
                 rows = np.arange(length)
@@ -659,17 +659,17 @@ class _EpisodeReader:
 
 
 def _numbers(values: Any, shape: tuple[int, ...], kinds: str, what: str) -> Array:
-    """Values as an array of a shape.
+    """Return values as an array of a shape.
 
     Raises:
-        CorruptArtifact: they have another, or are of none of numpy's `kinds`.
+        CorruptArtifact: they have another shape, or are of none of numpy's `kinds`.
     """
-    found = np.asarray(values)
-    if kinds == "b" and found.dtype.kind in "iu" and np.isin(found, (0, 1)).all():
-        found = found.astype(bool)
-    if found.shape != shape or found.dtype.kind not in kinds:
+    array = np.asarray(values)
+    if kinds == "b" and array.dtype.kind in "iu" and np.isin(array, (0, 1)).all():
+        array = array.astype(bool)
+    if array.shape != shape or array.dtype.kind not in kinds:
         allowed = " or ".join(name for kind, name in _KINDS.items() if kind in kinds)
         raise CorruptArtifact(
-            f"{what} are {found.dtype} of shape {found.shape}, not {allowed} of {shape}"
+            f"{what} are {array.dtype} of shape {array.shape}, not {allowed} of {shape}"
         )
-    return found
+    return array

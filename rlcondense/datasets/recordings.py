@@ -1,7 +1,7 @@
-"""Recordings: a dataset as its transitions, for tasks whose actions do not replay to the bit.
+"""Recordings: datasets stored as transitions, for tasks that do not replay bit for bit.
 
-A pole that balances magnifies the last bit of a sine a billion times within an episode, and that
-bit is not the same on every machine.
+A balancing pole magnifies the last bit of a sine a billion times within an episode, and that bit
+differs between machines.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from rlcondense.types import Array
 
 
 class RecordedDataset:
-    """A catalogue dataset that is shipped as a recording in `baselines/datasets`.
+    """Catalogue dataset that is shipped as a recording in `baselines/datasets`.
 
     Args:
-        id: its catalogue id.
+        id: catalogue id.
     """
 
     api_version: ClassVar[int] = 1
@@ -40,15 +40,15 @@ class RecordedDataset:
         self.path = data_root() / "baselines" / "datasets" / f"{slug(id)}.recording.safetensors"
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
-        """The dataset's episodes."""
-        kept = load_recording(self.path.resolve(), task)
-        for number, episode in enumerate(kept):
+        """Return the dataset's episodes."""
+        recorded = load_recording(self.path.resolve(), task)
+        for number, episode in enumerate(recorded):
             yield episode
-            progress("write", number + 1, len(kept))
+            progress("write", number + 1, len(recorded))
 
 
 def save_recording(path: Path, episodes: Sequence[Episode]) -> None:
-    """Write episodes as safetensors; probabilities in 255ths, the other numbers as they are."""
+    """Write episodes as safetensors, with probabilities in 255ths and other numbers unchanged."""
     columns = {
         "observations": np.concatenate([e.observations for e in episodes]),
         "actions": np.concatenate([e.actions for e in episodes]),
@@ -67,7 +67,7 @@ def save_recording(path: Path, episodes: Sequence[Episode]) -> None:
 
 
 def load_recording(path: Path, task: Task) -> list[Episode]:
-    """Read what `save_recording` wrote of a task.
+    """Read a task's recording that `save_recording` wrote.
 
     Raises:
         CorruptArtifact: the file is truncated or is no recording of the task.
@@ -122,7 +122,7 @@ def _check(sound: Any, name: str) -> None:
 
 
 def _deflated(column: Array) -> npt.NDArray[np.uint8]:
-    """A column `(N, ...)`, deflated byte by byte of a row: like bytes lie together."""
+    """Deflate a column `(N, ...)` one byte of a row at a time: similar bytes lie together."""
     rows = np.ascontiguousarray(column).view(np.uint8).reshape(len(column), -1)
     return np.frombuffer(zlib.compress(np.ascontiguousarray(rows.T).tobytes(), 9), np.uint8)
 

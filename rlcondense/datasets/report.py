@@ -1,4 +1,4 @@
-"""How a condensed dataset came about, as its `report.json` has it."""
+"""Report of a condensation, as stored in `report.json`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rlcondense.text import one_line
 
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
 
-_PARTS = ("cost", "displacement", "matching_loss", "findings")  # of a report, values of their own
+_PARTS = ("cost", "displacement", "matching_loss", "findings")  # fields that are dataclasses
 
-_LATER = ("curve", "initialisation_bytes", "task")  # of a report, left out where there is none
+_LATER = ("curve", "initialisation_bytes", "task")  # fields left out when empty
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """How far synthetic observations moved from the real ones they started as, in their own units.
+    """Displacement of synthetic observations from their initial real ones, in their own units.
 
     Attributes:
-        mean: mean absolute change of a pixel, in grey levels, or of a number.
-        largest: the largest.
+        mean: mean absolute change of a pixel, in grey levels, or of a feature.
+        largest: largest absolute change.
     """
 
     mean: float
@@ -33,14 +33,14 @@ class Displacement:
 
     @classmethod
     def between(cls, after: Any, before: Any) -> Displacement:
-        """The displacement of one array or tensor from another."""
+        """Compute the displacement of one array or tensor from another."""
         moved = abs(after - before)
         return cls(float(moved.mean()), float(moved.max()))
 
 
 @dataclass(frozen=True)
 class MatchingLoss:
-    """A matching loss before and after condensation, measured as the method's file says."""
+    """Matching loss before and after condensation, as defined in the method's file."""
 
     before: float
     after: float
@@ -48,16 +48,16 @@ class MatchingLoss:
 
 @dataclass(frozen=True)
 class Cost:
-    """What condensation took.
+    """Cost of a condensation.
 
     Attributes:
-        gradient_evaluations: gradients of one observation's loss.
+        gradient_evaluations: number of gradients of one observation's loss.
         environment_steps: steps taken in the seen levels.
         device: `cpu` or `cuda`.
-        wall_seconds: measured, and so no part of what two equal runs agree on.
-        cpu_seconds: of the process on all processors, measured.
-        gpu_seconds: of the wall seconds those with a GPU held, measured.
-        peak_memory_bytes: of the whole process, measured.
+        wall_seconds: measured wall time, which differs between equal runs.
+        cpu_seconds: measured processor time of the process on all processors.
+        gpu_seconds: measured wall time during which a GPU was held.
+        peak_memory_bytes: measured peak memory of the whole process.
     """
 
     gradient_evaluations: int = 0
@@ -71,28 +71,28 @@ class Cost:
 
 @dataclass(frozen=True)
 class CondensationReport:
-    """How a condensed dataset came about.
+    """Report of a condensation.
 
     Attributes:
         method: id of the method.
-        config: its settings, defaults resolved.
+        config: its settings, with defaults resolved.
         seed: condensation seed.
-        budget: as asked for.
-        dataset: id of the source; None of methods that take none.
-        dataset_sha256: of the source's columns.
-        expert_sha256: of the expert's weights, where the method was given them.
-        size: transitions kept.
-        bytes: of the condensed columns, weights, initialisation and scaling; the observations
-            that come after rows are not counted.
+        budget: the budget, as requested.
+        dataset: id of the source; None for methods without one.
+        dataset_sha256: sha256 of the source's columns.
+        expert_sha256: sha256 of the expert's weights, if the method received them.
+        size: number of transitions kept.
+        bytes: size of the condensed columns, weights, initialisation and scaling, without the
+            observations that follow rows.
         label_kind: `hard`, `soft` or `continuous`.
-        cost: what it took.
-        displacement: of synthetic observations.
-        matching_loss: of methods that match something.
-        findings: of the detectors; None where none have looked.
-        curve: of methods that try what they make in the environment: `steps`, `best` and `mean`
-            return along the way.
-        task: id of what it was condensed for; None where an earlier version wrote it.
-        initialisation_bytes: of `bytes` those of the initialisation, if there is one.
+        cost: cost of the condensation.
+        displacement: displacement of synthetic observations.
+        matching_loss: matching loss, for methods that match something.
+        findings: findings of the detectors; None if no detector has run.
+        curve: `steps`, `best` and `mean` return during condensation, for methods that evaluate
+            in the environment.
+        task: id of the task; None in reports of an earlier version.
+        initialisation_bytes: part of `bytes` that the initialisation takes, if there is one.
     """
 
     method: str
@@ -114,14 +114,17 @@ class CondensationReport:
     initialisation_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
-        found = self.findings
-        plain = {**asdict(self), "findings": None if found is None else list(map(asdict, found))}
+        """Return the report as plain values."""
+        findings = self.findings
+        plain = {
+            **asdict(self),
+            "findings": None if findings is None else list(map(asdict, findings)),
+        }
         return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
 
 
 def report_from(values: Any) -> CondensationReport | None:
-    """The report of its plain values, each of its type."""
+    """Make a report from its plain values, each checked for its type."""
     json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
     if "method" not in values:
         return None
@@ -131,8 +134,8 @@ def report_from(values: Any) -> CondensationReport | None:
                           ("matching_loss", MatchingLoss))
         if name == "cost" or values.get(name)
     }  # fmt: skip
-    if (found := values.get("findings")) is not None:
-        parts["findings"] = tuple(part_of(Finding, finding, "a finding") for finding in found)
+    if (findings := values.get("findings")) is not None:
+        parts["findings"] = tuple(part_of(Finding, finding, "a finding") for finding in findings)
     rest = {name: value for name, value in values.items() if name not in _PARTS}
     report: CondensationReport = part_of(CondensationReport, {**rest, **parts}, "the report")
     if report.seed < 0:
@@ -144,10 +147,10 @@ def report_from(values: Any) -> CondensationReport | None:
 
 
 def part_of(cls: type[Any], values: Any, what: str) -> Any:
-    """A dataclass of plain values.
+    """Make a dataclass from plain values.
 
     Raises:
-        TypeError: one is of another type than its field.
+        TypeError: a value has another type than its field.
     """
     if not isinstance(values, dict):
         raise TypeError(f"{what} is no table of values")

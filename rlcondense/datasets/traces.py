@@ -1,7 +1,7 @@
-"""Traces: a dataset as the seeds and actions that replay it, some seven bytes a step.
+"""Traces: datasets stored as the seeds and actions that replay them, some seven bytes a step.
 
 Procgen replays the same actions from the same seed bit for bit, so that a trace of some hundred
-kilobytes is the same data everywhere as the hundred megabytes of frames it stands for.
+kilobytes reproduces hundred megabytes of frames on every machine.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _QUANTA = 255
 
 @dataclass(frozen=True)
 class Trace:
-    """What E environments were told to do, one after the other.
+    """Actions of E environments, one environment after another.
 
     Attributes:
-        seed: of the environments.
-        quota: episodes each environment played.
-        lengths: `(E,)` steps each environment took.
+        seed: seed of the environments.
+        quota: number of episodes of each environment.
+        lengths: `(E,)` number of steps of each environment.
         actions: `(sum of lengths,)` uint8, environment by environment; float32 vectors if
             continuous.
-        action_probs: of discrete ones, the same by actions: probabilities in 255ths.
+        action_probs: `(sum of lengths, A)` probabilities of discrete actions, in 255ths.
     """
 
     seed: int
@@ -51,7 +51,7 @@ class Trace:
     def __post_init__(self) -> None:
         if self.lengths.dtype != np.int64 or self.lengths.ndim != 1 or (self.lengths < 1).any():
             raise CorruptArtifact("the trace's lengths are no positive whole numbers")
-        if (self.lengths > len(self.actions)).any():  # whose sum could come round to what it should
+        if (self.lengths > len(self.actions)).any():  # their sum could overflow
             raise CorruptArtifact("the trace's lengths are above its number of actions")
         total, probs = int(self.lengths.sum()), self.action_probs
         if len(self.actions) != total or (probs is not None and len(probs) != total):
@@ -62,7 +62,7 @@ class Trace:
             raise CorruptArtifact("the trace holds action_probs that are all zero")
 
     def save(self, path: Path) -> None:
-        """Write the trace as safetensors, the probabilities deflated action by action."""
+        """Write the trace as safetensors, with the probabilities deflated action by action."""
         arrays = {
             "seed": np.array([self.seed]),
             "quota": np.array([self.quota]),
@@ -77,14 +77,14 @@ class Trace:
 
 
 class TraceDataset:
-    """A catalogue dataset that is shipped as a trace in `baselines/datasets`.
+    """Catalogue dataset that is shipped as a trace in `baselines/datasets`.
 
-    Tasks that differ in their view alone replay one trace: what was seen in one view while it was
-    recorded is shown in the other, step by step.
+    Tasks that differ only in their view replay the same trace: states recorded in one view are
+    rendered in the other, step by step.
 
     Args:
-        id: its catalogue id.
-        trace: id of the dataset whose trace it is; by default its own.
+        id: catalogue id.
+        trace: id of the dataset whose trace is replayed; by default this dataset.
     """
 
     api_version: ClassVar[int] = 1
@@ -94,12 +94,12 @@ class TraceDataset:
         self.path = data_root() / "baselines" / "datasets" / name
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
-        """The dataset's episodes, played again on `task`."""
+        """Replay the dataset's episodes on `task`."""
         return replay(load_trace(self.path.resolve()), task, progress=progress)
 
 
 def load_trace(path: Path) -> Trace:
-    """Read what `Trace.save` wrote.
+    """Read a trace that `Trace.save` wrote.
 
     Raises:
         CorruptArtifact: the file is truncated or is no trace.
@@ -127,15 +127,15 @@ def _probs(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> npt.NDArray[np
 def inflate(
     deflated: npt.NDArray[np.uint8], shape: tuple[int, int], path: Path
 ) -> npt.NDArray[np.uint8]:
-    """Bytes of a shape that were deflated into an array of a file.
+    """Inflate an array of a file to bytes of a shape.
 
     Raises:
-        CorruptArtifact: they were not.
-        ValueError: they are too few or too many.
+        CorruptArtifact: the array holds no deflated bytes.
+        ValueError: there are too few or too many bytes.
     """
     inflater = zlib.decompressobj()
     try:
-        # No more than there should be, whatever the file says.
+        # Read no more than expected, whatever the file declares.
         content = inflater.decompress(deflated.tobytes(), shape[0] * shape[1] + 1)
     except zlib.error as error:
         raise CorruptArtifact(f"{path} is damaged: {error}") from error
@@ -143,12 +143,12 @@ def inflate(
 
 
 def quantise(probs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Probabilities in 255ths."""
+    """Convert probabilities to 255ths."""
     return np.asarray(np.rint(probs * _QUANTA), np.uint8)
 
 
 def dequantise(quanta: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Probabilities again, summing to one."""
+    """Convert 255ths to probabilities that sum to one."""
     weights = quanta.astype(np.float32)
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
@@ -156,19 +156,19 @@ def dequantise(quanta: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def replay(
     trace: Trace, task: Task, *, num_threads: int = 1, progress: Progress = silent
 ) -> Iterator[Episode]:
-    """Play a trace again and give its episodes, environment by environment.
+    """Replay a trace and yield its episodes, environment by environment.
 
-    Observations wait in a temporary file, so that memory does not limit the number of episodes.
+    Observations are buffered in a temporary file, so that memory does not limit their number.
 
     Args:
-        trace: what to play.
-        task: the task it was recorded on.
+        trace: the trace.
+        task: the task that it was recorded on.
         num_threads: threads that step the environments.
-        progress: told the steps played.
+        progress: receives the steps played.
 
     Raises:
-        CorruptArtifact: the episodes do not end where the trace says they do, or its actions are
-            not the task's.
+        CorruptArtifact: the episodes end elsewhere than in the trace, or its actions are not the
+            task's.
     """
     _check_actions(trace, task)
     num_envs, longest = len(trace.lengths), int(trace.lengths.max())
@@ -219,7 +219,7 @@ def replay(
 
 
 def _check_actions(trace: Trace, task: Task) -> None:
-    """Refuse what a simulator could not play, or would play as something else."""
+    """Refuse actions that a simulator could not play, or would interpret as others."""
     actions, probs, space = trace.actions, trace.action_probs, task.action_space
     if isinstance(space, Box):
         fit = actions.dtype.kind == "f" and actions.shape[1:] == space.shape
@@ -236,7 +236,7 @@ def _check_actions(trace: Trace, task: Task) -> None:
 
 
 def _on_disk(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    """Zeros in a file that goes away with the array."""
+    """Make an array of zeros in a file that is deleted with the array."""
     make_folder(cache_root())
     with tempfile.TemporaryFile(dir=cache_root()) as file:
         allocate(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize, cache_root())

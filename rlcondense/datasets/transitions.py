@@ -1,4 +1,4 @@
-"""The offline dataset as a table: one row a transition, one array a column."""
+"""Offline datasets as tables: one row for each transition, one array for each column."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OPTIONAL = ("level_seeds", "action_probs")
 
 @dataclass(frozen=True)
 class Columns:
-    """Equally long arrays that describe transitions. A missing column is None, never invented.
+    """Arrays of equal length that describe transitions. A missing column is None.
 
     Attributes:
         observations: `(N, *observation)`, uint8 channel-first or float32.
         actions: `(N,)` int64, or `(N, A)` float32 for continuous actions.
         rewards: `(N,)` float32.
-        terminations: `(N,)` bool: the episode ended here.
-        truncations: `(N,)` bool: the episode was cut here.
+        terminations: `(N,)` bool: the episode terminated here.
+        truncations: `(N,)` bool: the episode was truncated here.
         episode_ids: `(N,)` int64.
         steps: `(N,)` int64, the row's place in its episode.
         level_seeds: `(N,)` int64.
@@ -52,24 +52,24 @@ class Columns:
         return len(self.observations)
 
     def columns(self) -> dict[str, Array]:
-        """The columns that are there, by name."""
-        found = {name: getattr(self, name) for name in COLUMNS}
-        return {name: column for name, column in found.items() if column is not None}
+        """Return the columns that are present, by name."""
+        by_name = {name: getattr(self, name) for name in COLUMNS}
+        return {name: column for name, column in by_name.items() if column is not None}
 
     def column(self, name: str) -> Array:
-        """A column, or `CorruptArtifact` where it is missing."""
+        """Return a column, or raise `CorruptArtifact` if it is missing."""
         column = getattr(self, name)
         if column is None:
             raise CorruptArtifact(f"the data has no column {name!r}")
         return column  # type: ignore[no-any-return]
 
     def rows(self, indices: Array) -> dict[str, Array]:
-        """The rows `indices` of every column, copied."""
+        """Return copies of the rows `indices` of every column."""
         return {name: np.asarray(column[indices]) for name, column in self.columns().items()}
 
     @cached_property
     def sha256(self) -> str:
-        """The sha256 of all columns."""
+        """Return the sha256 of all columns."""
         return sha256_arrays(self.columns())
 
 
@@ -78,12 +78,12 @@ COLUMNS = tuple(f.name for f in fields(Columns))
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a dataset comes from, as far as its metadata tell.
+    """Origin of a dataset according to its metadata.
 
     Attributes:
-        environment: Gymnasium's id of the environment that was played.
-        split: `seen` or `heldout`, where the environment is a task of this package.
-        reset_seeds: the seed that each episode was reset with, or None.
+        environment: Gymnasium's id of the environment.
+        split: `seen` or `heldout`, if the environment is a task of this package.
+        reset_seeds: reset seed of each episode, or None.
         lossy: whether frames were stored as JPEG, which changes them.
     """
 
@@ -95,17 +95,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class TransitionDataset(Columns):
-    """Whole episodes, row after row; observations may be memory-mapped.
+    """Dataset of whole episodes, row after row; observations may be memory-mapped.
 
     Attributes:
         id: Minari or catalogue id.
-        task: id of the task it was collected on, where known.
-        last_observation_repeated: the frame after an episode's last step was never shown, so
-            `next_observations` repeats the one before it there.
-        known_sha256: the columns' sha256 where it has been computed already, and the values been
+        task: id of the task that it was collected on, if known.
+        last_observation_repeated: whether the observation after an episode's last step is
+            unknown, so that `next_observations` repeats the last one.
+        known_sha256: the columns' sha256, if it has been computed and the values have been
             checked.
-        origin: what its metadata tell.
-        heldout_allowed: whether somebody asked for data of held-out levels.
+        origin: the origin according to its metadata.
+        heldout_allowed: whether the user explicitly allowed data of held-out levels.
     """
 
     id: str = ""
@@ -126,18 +126,18 @@ class TransitionDataset(Columns):
 
     @cached_property
     def episodes(self) -> list[range]:
-        """The rows of each episode."""
+        """Return the rows of each episode."""
         starts = np.flatnonzero(self.column("steps") == 0)
         ends = [*starts[1:], len(self)]
         return [range(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
 
     def episode_returns(self) -> npt.NDArray[np.float64]:
-        """The undiscounted return of each episode."""
+        """Return the undiscounted return of each episode."""
         rewards = self.column("rewards").astype(np.float64)
         return np.array([rewards[rows.start : rows.stop].sum() for rows in self.episodes])
 
     def returns_to_go(self, gamma: float = 1.0) -> npt.NDArray[np.float64]:
-        """The discounted sum of rewards from each row to the end of its episode."""
+        """Return the discounted sum of rewards from each row to the end of its episode."""
         togo = self.column("rewards").astype(np.float64)
         for rows in self.episodes:
             for i in reversed(rows[:-1]):
@@ -146,9 +146,9 @@ class TransitionDataset(Columns):
 
     @cached_property
     def next_rows(self) -> npt.NDArray[np.int64]:
-        """The row after each: a terminal one's own, since nothing follows, and -1 if unknown.
+        """Return the row after each row: its own for a terminal row, and -1 if unknown.
 
-        It is unknown where an episode was cut: the frame after its last step was not kept.
+        It is unknown where an episode was truncated: the frame after its last step is not stored.
         """
         following = np.arange(1, len(self) + 1)
         last = np.array([rows.stop - 1 for rows in self.episodes])
@@ -156,14 +156,14 @@ class TransitionDataset(Columns):
         return following
 
     def next_observations(self, indices: Array) -> Array:
-        """The observation after each row; an episode's last row repeats its own.
+        """Return the observation after each row; an episode's last row repeats its own.
 
-        A last row's value is masked by its termination wherever it would be used.
+        The termination masks a last row's value wherever it would be used.
         """
         following = self.next_rows[np.asarray(indices)]
         return np.asarray(self.observations[np.where(following < 0, indices, following)])
 
     @property
     def num_actions(self) -> int | None:
-        """The width of `action_probs`, or None where there are none."""
+        """Width of `action_probs`, or None without them."""
         return None if self.action_probs is None else int(self.action_probs.shape[1])

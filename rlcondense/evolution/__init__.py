@@ -1,1 +1,1 @@
-"""Evolution."""
+"""Evolution strategies, and the loop that runs them."""

@@ -1,4 +1,4 @@
-"""Evolution of whatever makes policies: asking, trying in environments, telling; and its cost."""
+"""Evolution loop: ask for points, evaluate their policies in environments, tell their fitness."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
 Fitness = Callable[[Array, int, np.random.Generator], Array]
-MOST_POINTS = 100  # of a curve that is reported
+MOST_POINTS = 100  # most points of a reported curve
 
 
 @dataclass(frozen=True)
 class EvolutionConfig:
-    """Settings of whatever evolves.
+    """Settings of an evolution.
 
     Attributes:
         strategy: `openes` or `snes`.
-        population: points a generation, each of which makes policies.
-        generations: how many.
-        most_steps: of the environments; the generation that reaches them is the last. None: all
-            generations.
-        sigma: deviation of the points from their mean, of `snes` at first. None: the strategy's
-            own, .03 and .5.
-        learning_rate: of the mean; Adam's of `openes`, a factor of `snes`. None: the strategy's
-            own, .05 and 1.
+        population: points of a generation, each of which makes policies.
+        generations: number of generations.
+        most_steps: limit of environment steps; the generation that reaches it is the last. None
+            sets no limit.
+        sigma: standard deviation of the points around their mean, for `snes` the initial one. None
+            stands for the strategy's own, .03 and .5.
+        learning_rate: learning rate of the mean; that of Adam for `openes`, a factor for `snes`.
+            None stands for the strategy's own, .05 and 1.
         width: units of each hidden layer of a policy.
         depth: hidden layers.
         activation: `tanh` or `relu`.
-        episodes: of a policy, each in an environment of its own.
-        horizon: steps after which an episode counts as it stands.
-        action_selection: how policies act, `sample` or `greedy`.
-        mirrored: whether points come in pairs that mirror each other at the mean.
-        fitness: `ranks`, or `raw` for `openes` to follow the returns themselves.
-        temperature: of the weights that `snes` gives ranks, as evosax has it; None: the utilities
-            of its paper.
+        episodes: episodes of a policy, each in a separate environment.
+        horizon: steps after which the return so far counts.
+        action_selection: action selection of policies, `sample` or `greedy`.
+        mirrored: whether points come in pairs that are symmetric about the mean.
+        fitness: `ranks`, or `raw` for `openes` to use the returns themselves.
+        temperature: temperature of the rank weights of `snes`, as in evosax; None stands for the
+            utilities of its paper.
     """
 
     strategy: str = "openes"
@@ -91,7 +91,7 @@ class EvolutionConfig:
         check_choice(self, "action_selection", ACTION_SELECTIONS)
 
     def network(self, task: Task) -> NetworkSpec:
-        """What policies of a task are."""
+        """Return the network spec of policies of a task."""
         shape = task.observation_space.shape
         assert shape is not None
         outputs, head = head_of(task.action_space)
@@ -103,7 +103,7 @@ class EvolutionConfig:
         return spec
 
     def start(self, mean: Array) -> EvolutionStrategy:
-        """The strategy that begins at `mean` `(n,)`."""
+        """Make the strategy, with initial mean `(n,)`."""
         return make_strategy(
             self.strategy,
             mean,
@@ -116,16 +116,16 @@ class EvolutionConfig:
 
 
 class Arena:
-    """The environments that policies are tried in, made at the first trial; a context manager.
+    """Environments that evaluate policies, made on first use; a context manager.
 
     Args:
-        task: whose seen levels are played.
-        episodes: of each policy, each in an environment of its own.
-        horizon: steps after which an episode counts as it stands.
+        task: the task; its seen levels are played.
+        episodes: episodes of each policy, each in a separate environment.
+        horizon: steps after which the return so far counts.
         greedy: whether policies take the likeliest action.
 
     Attributes:
-        steps: that all environments have taken.
+        steps: steps of all environments so far.
     """
 
     def __init__(self, task: Task, episodes: int, horizon: int, greedy: bool) -> None:
@@ -147,7 +147,7 @@ class Arena:
         rng: np.random.Generator,
         observe: Callable[[Array], None] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """`(P, episodes)` of as many policies as at the first trial; arguments as for `play`."""
+        """Return returns `(P, episodes)` of P policies, the same P at every call; see `play`."""
         seed = int(rng.integers(2**31 - 1))
         if self._env is None:
             self._env = self._task.make_vec(
@@ -184,34 +184,34 @@ def evolve(
     checkpoint: Checkpoint | None = None,
     beside: Stateful | None = None,
 ) -> tuple[int, dict[str, list[float]]]:
-    """Ask, try and tell, with progress, and with checkpoints where there is one.
+    """Run generations of ask, evaluate and tell, with progress and an optional checkpoint.
 
-    Whatever is random in a generation is drawn from the seed and its number, so that a run that
-    goes on from a checkpoint gives the same bytes as one that was not stopped.
+    All randomness of a generation comes from the seed and the generation's number, so that a run
+    that resumes from a checkpoint gives the same bytes as an uninterrupted one.
 
     Args:
         strategy: changed in place.
-        fitness: of points `(P, n)` in a generation, given its generator: `(P,)`.
-        arena: where it tries them.
+        fitness: function of points `(P, n)` and a generation's generator that returns `(P,)`.
+        arena: environments of the evaluation.
         population: P.
-        generations: how many.
-        seed: of all that is random.
-        progress: told the generations done, with the best fitness, the mean and the steps.
-        most_steps: of the environments; the generation that reaches them is the last.
-        phase: what progress calls it.
-        checkpoint: where to note how far it is.
-        beside: what `fitness` changes too.
+        generations: number of generations.
+        seed: seed of all randomness.
+        progress: receives the generations done, with the best fitness, the mean and the steps.
+        most_steps: limit of environment steps; the generation that reaches it is the last.
+        phase: name of the phase for progress.
+        checkpoint: checkpoint of the run.
+        beside: further state that `fitness` changes.
 
     Returns:
-        How many generations there were, and `steps` so far, `best` and `mean` fitness of at most
-        `MOST_POINTS` of them, evenly spaced, the last among them.
+        The number of generations, and `steps` so far, `best` and `mean` fitness of at most
+        `MOST_POINTS` of them, evenly spaced, including the last.
     """
     curve: list[list[float]] = []
     first = done = 0
     limit = math.inf if most_steps is None else most_steps
-    found = checkpoint.read() if checkpoint else None
-    if found is not None:
-        arrays, facts = found
+    saved = checkpoint.read() if checkpoint else None
+    if saved is not None:
+        arrays, facts = saved
         strategy.restore(arrays)
         if beside is not None:
             beside.restore(arrays)
@@ -240,10 +240,10 @@ def evolve(
 
 
 def ranked(worth: Array) -> Array:
-    """Fitness `(P,)` where what is no number is as bad as the worst that is one.
+    """Replace NaN and infinity in fitness `(P,)` by the worst finite value.
 
     Raises:
-        BadConfig: none is a number.
+        BadConfig: no value is a number.
     """
     finite = np.isfinite(worth)
     if not finite.any():

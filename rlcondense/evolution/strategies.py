@@ -1,4 +1,4 @@
-"""Evolution strategies that ask for points and are told what those are worth, which is maximised.
+"""Evolution strategies that sample points and maximise the fitness that is reported for them.
 
 OpenES (Salimans et al., 2017, arXiv 1703.03864) follows the gradient of the expected fitness of a
 Gaussian's samples by its mean, with Adam. SNES (Wierstra et al., 2014, arXiv 1106.4487; Schaul,
@@ -23,15 +23,15 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
 
 
 class EvolutionStrategy(ABC):
-    """A Gaussian over points, whose samples come in pairs that mirror each other at the mean.
+    """Gaussian over points whose samples come in pairs that are symmetric about the mean.
 
     Args:
-        mean: `(n,)` where to begin.
-        mirrored: whether samples come in pairs; else each is drawn by itself.
+        mean: `(n,)` initial mean.
+        mirrored: whether samples come in pairs; otherwise each is drawn independently.
 
     Attributes:
         mean: `(n,)` float64.
-        noise: `(P, n)` of the points last asked for, in deviations from the mean.
+        noise: `(P, n)` noise of the last sampled points, in deviations from the mean.
     """
 
     def __init__(self, mean: Array, mirrored: bool = True) -> None:
@@ -41,13 +41,13 @@ class EvolutionStrategy(ABC):
     @property
     @abstractmethod
     def deviation(self) -> Array | float:
-        """The Gaussian's, of each coordinate or of all."""
+        """Standard deviation of the Gaussian, for each coordinate or for all."""
 
     def ask(self, population: int, rng: np.random.Generator) -> Array:
-        """Sample `(P, n)` points; where they are mirrored, the second half mirrors the first.
+        """Sample `(P, n)` points; if mirrored, the second half mirrors the first.
 
         Raises:
-            BadConfig: the population is not even where it has to be.
+            BadConfig: there is one point only, or an odd number of mirrored ones.
         """
         check_population(population, self.mirrored)
         if self.mirrored:
@@ -59,29 +59,29 @@ class EvolutionStrategy(ABC):
 
     @abstractmethod
     def tell(self, fitness: Array) -> None:
-        """Move, given the worth `(P,)` of the points last asked for.
+        """Update the Gaussian, given the fitness `(P,)` of the last sampled points.
 
-        Only their order counts, unless a strategy is told to take the worth as it is.
+        Only the order of fitness counts, unless a strategy is set to use raw fitness.
         """
 
     @abstractmethod
     def state(self) -> dict[str, Array]:
-        """Everything that decides what comes next but the caller's generator."""
+        """Return all state that decides later samples, except the caller's generator."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
+        """Restore a state that `state` returned."""
 
 
 class OpenES(EvolutionStrategy):
-    """A Gaussian of one fixed deviation, its mean moved by Adam on centred ranks.
+    """Gaussian of one fixed deviation whose mean moves by Adam on centred ranks.
 
     Args:
-        mean: `(n,)` where to begin.
-        sigma: the deviation.
-        learning_rate: Adam's.
+        mean: `(n,)` initial mean.
+        sigma: the standard deviation.
+        learning_rate: learning rate of Adam.
         mirrored: whether samples come in pairs.
-        raw: take the fitness itself instead of its centred ranks.
+        raw: use the fitness itself instead of its centred ranks.
     """
 
     def __init__(
@@ -123,15 +123,15 @@ class OpenES(EvolutionStrategy):
 
 
 class SNES(EvolutionStrategy):
-    """A Gaussian with a deviation for each coordinate, both moved by natural gradients.
+    """Gaussian with a deviation for each coordinate; natural gradients move mean and deviations.
 
     Args:
-        mean: `(n,)` where to begin.
-        sigma: the deviation of every coordinate at first.
-        learning_rate: of the mean; 1 is the papers'.
+        mean: `(n,)` initial mean.
+        sigma: initial standard deviation of every coordinate.
+        learning_rate: learning rate of the mean; the papers use 1.
         mirrored: whether samples come in pairs.
-        temperature: of the weights that evosax gives ranks (Lange et al., 2023, arXiv 2211.11260),
-            which HaDES has; None takes the utilities of Wierstra et al.
+        temperature: temperature of evosax's rank weights (Lange et al., 2023, arXiv 2211.11260),
+            which HaDES uses; None stands for the utilities of Wierstra et al.
     """
 
     def __init__(
@@ -172,13 +172,13 @@ STRATEGIES: dict[str, type[OpenES] | type[SNES]] = {"openes": OpenES, "snes": SN
 
 
 def make_strategy(name: str, mean: Array, **settings: Any) -> EvolutionStrategy:
-    """A strategy of `STRATEGIES` that begins at `mean` `(n,)`; None is its own setting."""
-    given = {k: v for k, v in settings.items() if v is not None}
-    return STRATEGIES[name](mean, **given)
+    """Make a strategy of `STRATEGIES` with initial mean `(n,)`; None stands for its own setting."""
+    options = {k: v for k, v in settings.items() if v is not None}
+    return STRATEGIES[name](mean, **options)
 
 
 def check_population(population: int, mirrored: bool = True) -> None:
-    """Raise `BadConfig` unless there are two points, and pairs where they are mirrored."""
+    """Raise `BadConfig` unless there are two points or more, in pairs if mirrored."""
     if population < 2 or (mirrored and population % 2):
         wanted = "an even number from 2" if mirrored else "at least 2"
         raise BadConfig(f"population must be {wanted}, not {population}")
@@ -186,37 +186,39 @@ def check_population(population: int, mirrored: bool = True) -> None:
 
 
 def mean_gradient(noise: Array, worth: Array, sigma: float) -> Array:
-    """The gradient `(n,)` of the expected worth by the mean (Salimans et al., section 2).
+    """Estimate the gradient `(n,)` of the fitness by the mean (Salimans et al., section 2).
 
-    Unbiased where `worth` is the fitness itself.
+    It is unbiased if `worth` is the raw fitness.
 
     Args:
-        noise: `(P, n)` standard normal.
-        worth: `(P,)` of the points, shaped or not.
-        sigma: deviation of the points.
+        noise: `(P, n)` standard normal noise.
+        worth: `(P,)` fitness of the points, raw or shaped.
+        sigma: standard deviation of the points.
     """
     return np.asarray(worth @ noise / (len(worth) * sigma))
 
 
 def natural_gradients(noise: Array, weights: Array) -> tuple[Array, Array]:
-    """The natural gradients by mean and by log-deviation, in deviations (Wierstra et al., eq. 11).
+    """Estimate natural gradients by mean and log-deviation (Wierstra et al., equation 11).
+
+    They are in units of the deviations.
 
     Args:
-        noise: `(P, n)` standard normal.
-        weights: `(P,)` what each point counts; divided by P if these are unshaped.
+        noise: `(P, n)` standard normal noise.
+        weights: `(P,)` weight of each point; divided by P if it is raw fitness.
     """
     return weights @ noise, weights @ (noise**2 - 1)
 
 
 def centred_ranks(fitness: Array) -> Array:
-    """Ranks from -0.5 for the worst to 0.5 for the best; equals share theirs."""
+    """Compute ranks from -0.5 for the worst to 0.5 for the best; ties share their mean."""
     return np.asarray((rankdata(fitness) - 1) / (len(fitness) - 1) - 0.5)
 
 
 def utilities(fitness: Array) -> Array:
-    """What SNES gives each rank (Wierstra et al., section 3.1): the better half counts.
+    """Compute the utilities of SNES, which favour the better half (Wierstra et al., section 3.1).
 
-    They sum to zero; equals share theirs.
+    They sum to zero; ties share their mean.
     """
     size = len(fitness)
     by_rank = np.maximum(0, math.log(size / 2 + 1) - np.log(np.arange(size, 0, -1)))  # worst first
@@ -224,7 +226,7 @@ def utilities(fitness: Array) -> Array:
 
 
 def tempered_weights(fitness: Array, temperature: float) -> Array:
-    """What evosax's SNES gives each rank at a temperature; equals share theirs.
+    """Compute the rank weights of evosax's SNES at a temperature; ties share their mean.
 
     They sum to one: softmax of -20 sigmoid(temperature x rank), ranks from -0.5 for the best to 0.5
     for the worst.
@@ -235,7 +237,7 @@ def tempered_weights(fitness: Array, temperature: float) -> Array:
 
 
 def _shared(fitness: Array, by_rank: Array) -> Array:
-    """What each point `(P,)` gets of what ranks have, the worst first; equals share theirs."""
-    _, group = np.unique(fitness, return_inverse=True)  # equals stand together, worst first
+    """Assign the values of ranks, worst first, to points `(P,)`; ties share their mean."""
+    _, group = np.unique(fitness, return_inverse=True)  # ties stand together, worst first
     shared = np.bincount(group, by_rank[rankdata(fitness, method="ordinal") - 1])
     return np.asarray((shared / np.bincount(group))[group])

@@ -1,4 +1,4 @@
-"""The shipped experts: float16 weights and a card that says what they are and what they score."""
+"""The shipped experts: float16 weights, and a card with their origin and their returns."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rlcondense.policies import network_from_arrays
 
 SNAPSHOTS = "snapshots"
 _PREFIX = "policy."
-# What a card says of a network only where it is not so.
+# Defaults of network settings, which a card omits.
 _USUAL = {f.name: f.default for f in fields(NetworkSpec) if f.default is not MISSING}
 
 
 @dataclass(frozen=True)
 class Expert:
-    """A trained policy and where it comes from.
+    """Expert: a trained policy and its origin.
 
     Attributes:
-        id: of its own: its task's name and a version.
-        network: its policy.
-        sha256: of its weights file.
-        card: command, steps, network, seed, returns, and the task it plays.
+        id: expert id, the task's name and a version.
+        network: the policy.
+        sha256: sha256 of the weights file.
+        card: command, steps, network, seed, returns and the task.
     """
 
     id: str
@@ -41,20 +41,20 @@ class Expert:
 
 
 def experts_folder() -> Path:
-    """Where the shipped experts lie."""
+    """Return the folder of the shipped experts."""
     return data_root() / "baselines" / "experts"
 
 
 def expert_path(expert_id: str, folder: Path | None = None) -> Path:
-    """The weights file of an expert."""
+    """Return the path of an expert's weights file."""
     path = (folder or experts_folder()) / f"{slug(expert_id)}.safetensors"
     return path if folder is not None else path.resolve()  # installers may link to our own files
 
 
 def shipped_cards() -> list[dict[str, Any]]:
-    """The cards of the shipped experts by id, those of one task from its first version on."""
+    """Read the cards of the shipped experts by id, a task's first version first."""
     cards = [read_json(path.resolve()) for path in experts_folder().glob("*.json")]
-    # The first expert of a task has the task's own id, and its card does not repeat it.
+    # The first expert of a task has the task's id, and its card does not repeat it.
     return sorted(
         ({**card, "id": card.get("id", card["task"])} for card in cards),
         key=lambda card: version_of(card["id"]),
@@ -62,16 +62,16 @@ def shipped_cards() -> list[dict[str, Any]]:
 
 
 def shipped_experts() -> dict[str, str]:
-    """The id of the newest shipped expert of each task that has one, by the task's id."""
+    """Return the id of the newest shipped expert of each task that has one, by task id."""
     return {card["task"]: card["id"] for card in shipped_cards()}
 
 
 def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> str:
-    """The newest expert of each task beside the random policy and, where any is, what is published.
+    """Return a table of each task's newest expert beside the random policy and published returns.
 
     Args:
-        form: of `tabulate`'s tables.
-        tasks: ids of those to show; all by default.
+        form: table format of `tabulate`.
+        tasks: ids of the tasks to show; all by default.
     """
     from tabulate import tabulate
 
@@ -81,7 +81,7 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         if card["id"] not in newest or (tasks is not None and card["task"] not in tasks):
             continue
         entry = find("tasks", card["task"])
-        made = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
+        training = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
         by_split = [
             f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
             for split in ("seen", "heldout")
@@ -89,15 +89,16 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         ]
         published = card.get("published")
         if published:
-            told = f"{published['seen']:.1f} / {published['heldout']:.1f}"
-        rows.append([entry.aliases[0], card["network"], made, *by_split, told if published else ""])
+            scores = f"{published['seen']:.1f} / {published['heldout']:.1f}"
+        facts = [card["network"], training]
+        rows.append([entry.aliases[0], *facts, *by_split, scores if published else ""])
     headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
                "expert, held-out", "published"]  # fmt: skip
     return str(tabulate(rows, headers, form, disable_numparse=True))
 
 
 def version_of(expert_id: str) -> tuple[str, int]:
-    """An expert's name and version."""
+    """Split an expert's id into name and version."""
     name, _, version = expert_id.rpartition("-v")
     return name, int(version)
 
@@ -106,11 +107,11 @@ def save_expert(task_id: str, network: PolicyNetwork, card: dict[str, Any], fold
     """Write an expert's policy weights in float16, and its card beside them.
 
     Args:
-        task_id: the task it was trained on.
+        task_id: id of the task that it was trained on.
         network: its policy; a value head is left out.
-        card: what to say of it; `sha256` of the weights is added. An `id` is its own instead of
-            the task's.
-        folder: where to.
+        card: facts of the card; `sha256` of the weights is added. An `id` in it replaces the
+            task's id.
+        folder: the target folder.
     """
     path = expert_path(card.get("id", task_id), folder)
     save_weights(path, network)
@@ -136,18 +137,18 @@ def save_weights(path: Path, network: PolicyNetwork) -> None:
 
 
 def float16_weights(network: PolicyNetwork) -> dict[str, npt.NDArray[np.float16]]:
-    """The policy's weights as they are shipped, without a value head."""
+    """Return the policy's weights in float16, without a value head."""
     weights = network.state_dict()
     names = PolicyNetwork(network.spec).state_dict()
     return {name: weights[name].cpu().numpy().astype(np.float16) for name in names}
 
 
 def load_expert(expert_id: str, folder: Path | None = None) -> Expert:
-    """Load an expert by its own id, or the one that a training left in a folder.
+    """Load an expert by its id, or from the folder of a training run.
 
     Raises:
-        UnknownName: there is none.
-        CorruptArtifact: its weights are truncated, or not those its card speaks of.
+        UnknownName: there is no such expert.
+        CorruptArtifact: its weights are truncated, or do not match its card.
     """
     path = expert_path(expert_id, folder)
     if folder is not None and not path.exists():
@@ -176,7 +177,7 @@ def load_newest(task_id: str) -> Expert:
     """Load the newest shipped expert of a task.
 
     Raises:
-        UnknownName: it has none.
+        UnknownName: the task has none.
     """
     experts = shipped_experts()
     if task_id not in experts:
@@ -188,8 +189,8 @@ def find_expert(name: str) -> Expert:
     """Load an expert by its id, a task's newest by its alias, or the only one in a folder.
 
     Raises:
-        UnknownName: it is none of these.
-        BadConfig: it is a folder that holds no expert, or several.
+        UnknownName: the name is none of these.
+        BadConfig: it is a folder with no expert, or with several.
     """
     if Path(name).is_dir():
         return _only_expert(Path(name))
@@ -214,10 +215,10 @@ def _only_expert(folder: Path) -> Expert:
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """Read a card, which may be somebody else's.
+    """Read a card, which may be untrusted.
 
     Raises:
-        CorruptArtifact: it does not say what every card does.
+        CorruptArtifact: it lacks a field that every card has.
     """
     card = read_json(path)
     kinds = {"task": str, "network": str, "observation_shape": list, "num_actions": int,
@@ -230,16 +231,16 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 
 def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
-    """The policies that training left in `folder`, by environment steps, the expert last."""
+    """Return the policies of a training run in `folder` by environment steps, the expert last."""
     expert = load_expert(task_id, folder)
     if type(expert.card.get("steps")) is not int:
         raise BadConfig(f"the card of {expert.id!r} names no steps, and so no place for snapshots")
     files = (folder / SNAPSHOTS).glob("*.safetensors")
-    found = {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
+    by_steps = {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
     try:
         networks = {
-            steps: network_from_arrays(expert.network.spec, read_arrays(found[steps]), _PREFIX)
-            for steps in sorted(found)
+            steps: network_from_arrays(expert.network.spec, read_arrays(by_steps[steps]), _PREFIX)
+            for steps in sorted(by_steps)
             if steps < expert.card["steps"]
         }
     except (KeyError, RuntimeError, ValueError) as error:

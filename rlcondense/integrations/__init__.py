@@ -1,1 +1,1 @@
-"""Integrations."""
+"""Integrations of other libraries."""

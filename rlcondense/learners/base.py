@@ -1,4 +1,4 @@
-"""What a learner is: it fits one policy for each seed, with the same compute for every method."""
+"""Interface of learners: one policy for each seed, with equal compute for every method."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Learner(ABC, Generic[ConfigT]):
 
     @property
     def action_selection(self) -> str:
-        """How its policies act, `sample` or `greedy`."""
+        """Action selection of its policies, `sample` or `greedy`."""
         return str(getattr(self.config, "action_selection", "sample"))
 
     def missing(self, provided: AbstractSet[str], task: Task) -> list[str]:
-        """What the learner needs and does not get, such as `rewards` or `discrete actions`.
+        """Return the unmet requirements, such as `rewards` or `discrete actions`.
 
         Args:
-            provided: what the data have, as `CondensedDataset.provides` says it.
-            task: whose actions are learned.
+            provided: what the data have, as returned by `CondensedDataset.provides`.
+            task: the task of the actions.
         """
         lacking = self.requires - provided
         if "held_back" in provided and not self.stops_by_held_back:
@@ -82,9 +82,9 @@ class Learner(ABC, Generic[ConfigT]):
         """Train one policy for each seed.
 
         Args:
-            data: what to train on; not changed.
-            task: whose action space the policies have.
-            seeds: learner seeds; a policy depends on its own alone.
-            device: where to compute.
-            progress: told the updates done.
+            data: the training data; not changed.
+            task: the task of the policies.
+            seeds: learner seeds; a policy depends on its own seed alone.
+            device: device of the computation.
+            progress: receives the updates done.
         """

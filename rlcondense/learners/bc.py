@@ -215,10 +215,10 @@ class BehaviouralCloning(Learner[BCConfig]):
         return Scaling.of(data.observations[learned])
 
     def _start(self, data: CondensedDataset) -> Initialisation | None:
-        """What students begin with, if the data say.
+        """Return the initialisation of the students, if the data have one.
 
         Raises:
-            BadConfig: it is of a network that sees observations otherwise than students do.
+            BadConfig: its network scales observations in another way than students do.
         """
         if self.config.init != "dataset" or data.initialisation is None:
             return None
@@ -285,11 +285,11 @@ class _Rows:
         self.size = len(self._trained_on)
 
     def batch(self, places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of rows that are trained on, counted among themselves."""
+        """Return `take` of training rows, indexed among the training rows."""
         return self.take(self._trained_on[places])
 
     def take(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Observations, targets and weights of rows, whatever the shape of `indices`."""
+        """Return observations, targets and weights of rows, for `indices` of any shape."""
         where = torch.from_numpy(indices).to(self._targets.device)
         if self._on_device is None:
             observations = torch.from_numpy(np.asarray(self._observations[indices]))
@@ -312,8 +312,10 @@ def _train(
     init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
     networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
     losses = losses_of_head(spec.head, c.loss)
-    students: _Alone | _Together = (
-        _Alone(networks[0], losses) if len(networks) == 1 else _Together(networks, losses)
+    students: _SingleStudent | _StackedStudents = (
+        _SingleStudent(networks[0], losses)
+        if len(networks) == 1
+        else _StackedStudents(networks, losses)
     )
     optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)  # type: ignore[call-arg]
     size = c.batch_size or rows.size
@@ -351,12 +353,12 @@ def _cap(rows: _Rows, c: BCConfig) -> int:
 
 @dataclass(frozen=True)
 class Curve:
-    """How the loss on held-back rows fell.
+    """Curve of the loss on held-back rows.
 
     Attributes:
-        updates: after how many updates it was taken, each time.
-        losses: for each student, each time.
-        best: of each student, the number of updates with the lowest loss.
+        updates: numbers of updates at which the loss was measured.
+        losses: loss of each student at each of them.
+        best: for each student, the number of updates with the lowest loss.
     """
 
     updates: list[int]
@@ -390,8 +392,8 @@ class _Watch:
         self._updates: list[int] = []
         self._losses: list[list[float]] = [[] for _ in range(students)]
 
-    def look(self, students: _Alone | _Together, update: int) -> None:
-        """Take the loss after so many updates."""
+    def look(self, students: _SingleStudent | _StackedStudents, update: int) -> None:
+        """Measure the loss after a number of updates."""
         self._updates.append(update)
         for i, loss in enumerate(self._mean_losses(students)):
             self._losses[i].append(loss)
@@ -399,7 +401,7 @@ class _Watch:
                 self._best[i] = (loss, update, students.weights(i))
 
     @torch.no_grad()
-    def _mean_losses(self, students: _Alone | _Together) -> list[float]:
+    def _mean_losses(self, students: _SingleStudent | _StackedStudents) -> list[float]:
         totals = np.zeros(len(self._losses))
         for places in np.split(self._places, range(256, len(self._places), 256)):
             observations, targets, weights = self._rows.take(places)
@@ -411,7 +413,7 @@ class _Watch:
 
     @property
     def ended(self) -> bool:
-        """Whether no student has had a new lowest loss for a while."""
+        """Return whether no student has recently reached a new lowest loss."""
         return all(
             sum(update > best for update in self._updates) >= PATIENCE for _, best, _ in self._best
         )
@@ -425,11 +427,11 @@ class _Watch:
 
     @property
     def curve(self) -> Curve:
-        """What has been seen."""
+        """Return the curve so far."""
         return Curve(self._updates, self._losses, [best for _, best, _ in self._best])
 
 
-class _Alone:
+class _SingleStudent:
     """One student."""
 
     def __init__(self, network: PolicyNetwork, losses: Losses) -> None:
@@ -454,10 +456,10 @@ class _Alone:
         torch.nn.utils.clip_grad_norm_(self.parameters, length)
 
     def finish(self) -> None:
-        """Nothing is left to do: the network itself was trained."""
+        """Do nothing: the network itself was trained."""
 
 
-class _Together:
+class _StackedStudents:
     """S students whose weights are stacked, so that each operation serves them all."""
 
     def __init__(self, networks: Sequence[PolicyNetwork], losses: Losses) -> None:

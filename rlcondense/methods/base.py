@@ -1,4 +1,4 @@
-"""What a condensation method is: a config, a class of a few lines, and the checks around it."""
+"""Interface of condensation methods: a config, a class of a few lines, and its checks."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class NoConfig:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method is given.
+    """Input of a condensation method.
 
     Attributes:
-        source: what to condense; None of methods that are given the task alone.
+        source: the dataset to condense; None for methods that receive the task alone.
         task: a view of the task that can make seen levels only.
-        budget: how much may be kept.
+        budget: the budget.
         expert: the dataset's policy, for methods that declare that they need it.
-        seed: decides everything random.
-        device: where to compute.
-        progress: told how far it is.
-        checkpoint: where to note how far it is, for a run that is killed and started again.
+        seed: seed of all randomness.
+        device: device of the computation.
+        progress: receives the progress.
+        checkpoint: checkpoint from which a killed run resumes.
     """
 
     source: TransitionDataset | None
@@ -73,21 +73,21 @@ class Problem:
 
     @property
     def dataset(self) -> TransitionDataset:
-        """What to condense."""
+        """Dataset to condense."""
         assert self.source is not None
         return self.source
 
     def rng(self) -> np.random.Generator:
-        """A generator of its own, from the seed."""
+        """New generator from the seed."""
         return np.random.default_rng(self.seed)
 
     def torch_seed(self, *use: int) -> int:
-        """A seed of one use's own for torch, whose generator keeps 32 bits of what it is given."""
+        """Return a 32-bit seed for torch, distinct for each use."""
         return int(np.random.SeedSequence([self.seed, *use]).generate_state(1)[0])
 
     @property
     def num_actions(self) -> int:
-        """How many discrete actions the task has."""
+        """Number of discrete actions of the task."""
         n = getattr(self.task.action_space, "n", None)
         if n is None:
             raise BadConfig(f"task {self.task.id!r} has no discrete actions")
@@ -95,35 +95,35 @@ class Problem:
 
     @property
     def continuous(self) -> bool:
-        """Whether actions are vectors."""
+        """Return whether actions are vectors."""
         return isinstance(self.task.action_space, Box)
 
     @property
     def num_outputs(self) -> int:
-        """What a policy network puts out: the actions there are, or the length of one."""
+        """Number of a policy's outputs: of discrete actions, or of a vector's elements."""
         space = self.task.action_space
         return math.prod(space.shape) if isinstance(space, Box) else self.num_actions
 
 
 @dataclass(frozen=True)
 class Condensation:
-    """What a method gives back: columns, and what there is to report.
+    """Output of a condensation method: columns, and figures of the report.
 
     Attributes:
-        columns: `observations`, `actions` and whatever else is known, by name; for Q-learning
+        columns: `observations`, `actions` and other known columns, by name; for Q-learning
             `rewards`, `terminations` and `next_observations` too.
         label_kind: `hard`, `soft` or `continuous`.
         source_indices: rows of the source, for selections.
         initial_indices: rows of the source that synthetic observations started as.
-        weights: of the rows; ones where None.
-        initialisation: of the network that is to learn from them, if they were made for one.
-        scaling: of the observations of what is to learn from them, if they were made for students
-            that see them standardised.
-        gradient_evaluations: gradients of one observation's loss.
+        weights: weights of the rows; None stands for ones.
+        initialisation: initial network of the students, if the rows were made for one.
+        scaling: scaling of the observations for students, if the rows were made for students that
+            see standardised observations.
+        gradient_evaluations: number of gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
-        displacement: of synthetic observations.
-        matching_loss: before and after.
-        curve: of methods that try what they make; see `CondensationReport`.
+        displacement: displacement of synthetic observations.
+        matching_loss: matching loss before and after condensation.
+        curve: curve of methods that evaluate in the environment; see `CondensationReport`.
     """
 
     columns: dict[str, Array]
@@ -140,7 +140,7 @@ class Condensation:
     curve: Mapping[str, list[float]] | None = None
 
     def costing(self, gradient_evaluations: int) -> Condensation:
-        """The same, of so many gradients."""
+        """Return a copy with a number of gradient evaluations."""
         return replace(self, gradient_evaluations=gradient_evaluations)
 
 
@@ -177,10 +177,10 @@ def _following(dataset: TransitionDataset, indices: Array) -> dict[str, Array]:
     source = dataset.next_rows[indices]
     outside = np.unique(source[(source >= 0) & (place[source] < 0)])
     place[outside] = len(indices) + np.arange(len(outside))
-    found = {"next_rows": np.where(source < 0, -1, place[source])}
+    columns = {"next_rows": np.where(source < 0, -1, place[source])}
     if len(outside):
-        found["following"] = np.asarray(dataset.observations[outside])
-    return found
+        columns["following"] = np.asarray(dataset.observations[outside])
+    return columns
 
 
 ConfigT = TypeVar("ConfigT")
@@ -227,9 +227,9 @@ class Method(ABC, Generic[ConfigT]):
         """Condense; all randomness from `problem.seed`, held-out levels out of reach."""
 
     def students(self, task: Task) -> dict[str, Any]:
-        """What `bc` is to be set to for what this method makes, where its config decides that.
+        """Return the settings of `bc` that this method's config implies for its students.
 
-        It goes over the catalogue's fact `learner`, which is the same for all configs.
+        They override the catalogue's fact `learner`, which is the same for all configs.
         """
         return {}
 
@@ -237,7 +237,7 @@ class Method(ABC, Generic[ConfigT]):
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
         """Settings by which the method's own students are those that a learner trains.
 
-        They are what `student=learner` stands for.
+        The setting `student=learner` stands for them.
 
         Args:
             learner: the learner's settings.
@@ -263,16 +263,16 @@ class Method(ABC, Generic[ConfigT]):
         """Make a condensed dataset and its report.
 
         Args:
-            dataset: what to condense, not changed; may be None where `takes_data` is False.
-            task: the task it was collected on.
+            dataset: the dataset to condense, not changed; may be None if `takes_data` is False.
+            task: the task that it was collected on.
             budget: transitions, or a `Budget`.
             expert: the dataset's policy; passed on only to methods that need it.
             seed: condensation seed: the same seed gives the same bytes.
-            device: where to compute.
-            progress: told how far it is.
-            checkpoint: a file for methods that take long: what is in it from a run that was
-                killed is gone on with, to the same bytes; it is gone in the end.
-            made_from: what else has to agree for that, such as versions.
+            device: device of the computation.
+            progress: receives the progress.
+            checkpoint: a checkpoint file for methods that take long: a run resumes from the file of
+                a killed run, with the same bytes as result; the file is deleted at the end.
+            made_from: further facts that must agree for a resume, such as versions.
 
         Raises:
             BadConfig: the budget is nothing or more than there is, a need is not met, or the data
@@ -318,7 +318,7 @@ class Method(ABC, Generic[ConfigT]):
         self._check_result(result, problem)
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
-        kept = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
+        columns = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
         if problem.checkpoint is not None:
             problem.checkpoint.remove()
         # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
@@ -327,8 +327,8 @@ class Method(ABC, Generic[ConfigT]):
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
         scaling = vars(result.scaling).values() if result.scaling else ()
-        made = CondensedDataset(
-            **kept,
+        condensed = CondensedDataset(
+            **columns,
             weights=weights,
             label_kind=result.label_kind,
             source_indices=result.source_indices,
@@ -345,7 +345,7 @@ class Method(ABC, Generic[ConfigT]):
                 expert_sha256=problem.expert.sha256 if problem.expert else None,
                 size=size,
                 bytes=weights.nbytes
-                + sum(c.nbytes for name, c in kept.items() if name not in uncounted)
+                + sum(c.nbytes for name, c in columns.items() if name not in uncounted)
                 + (initial or 0)
                 + sum(part.nbytes for part in scaling),
                 label_kind=result.label_kind,
@@ -363,7 +363,7 @@ class Method(ABC, Generic[ConfigT]):
                 initialisation_bytes=initial,
             ),
         )
-        return with_findings(made, source)
+        return with_findings(condensed, source)
 
     def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
         if dataset is None and self.takes_data:
@@ -391,12 +391,12 @@ class Method(ABC, Generic[ConfigT]):
         columns = result.columns
         size = len(columns["observations"])
         if problem.budget.percent is not None and problem.budget.unit == "episodes":
-            kept = len(np.unique(columns["episode_ids"]))
+            count = len(np.unique(columns["episode_ids"]))
             allowed, unit = problem.budget.episodes(problem.dataset), "episodes"
         else:
-            kept, allowed, unit = size, problem.size, "transitions"
-        if kept > allowed:
-            raise BudgetExceeded(f"method {self.id!r} kept {kept} {unit}, allowed are {allowed}")
+            count, allowed, unit = size, problem.size, "transitions"
+        if count > allowed:
+            raise BudgetExceeded(f"method {self.id!r} kept {count} {unit}, allowed are {allowed}")
         weights = {} if result.weights is None else {"weights": result.weights}
         check_rows({**columns, **weights}, problem.task, f"method {self.id!r}")
 

@@ -106,9 +106,9 @@ class DistMatch(Method[DistMatchConfig]):
             return distance(f_real, targets, theta.features(own), labels)
 
         def loss(_: int) -> float:
-            found = loss_of(rng)
-            found.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
-            return float(found.detach())
+            value = loss_of(rng)
+            value.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
+            return float(value.detach())
 
         def probe() -> float:
             rng = np.random.default_rng([problem.seed, 1])

@@ -73,9 +73,9 @@ def keep_by_score(
     """Select the rows of highest or lowest score, averaged over networks.
 
     Args:
-        problem: whose data, and how many rows.
-        config: how many networks, how long they train, and which end is kept.
-        score: gives the scores `(N,)` of all rows on one network.
+        problem: the problem with data and budget.
+        config: number of networks, length of their training, and which end is kept.
+        score: function that returns the scores `(N,)` of all rows on one network.
     """
     scores = np.zeros(len(problem.dataset))
     for seed in problem.rng().integers(2**31, size=config.networks):

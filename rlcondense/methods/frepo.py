@@ -136,11 +136,11 @@ class Frepo(Method[FrepoConfig]):
                 f_real = theta.features(frames)
             features, labels = theta.features(own), synthetic.targets()
             if spread is None:
-                found = regressed(features, centred_logits(labels), f_real, c.ridge)
-                loss = row_losses(found, targets).mean()
+                predictions = regressed(features, centred_logits(labels), f_real, c.ridge)
+                loss = row_losses(predictions, targets).mean()
             else:
-                found = regressed(features, labels / spread, f_real, c.ridge)
-                loss = ((found - targets / spread) ** 2).mean()
+                predictions = regressed(features, labels / spread, f_real, c.ridge)
+                loss = ((predictions - targets / spread) ** 2).mean()
             loss.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
             synthetic.gradient_evaluations += len(frames) + len(own)
             return float(loss.detach())
@@ -178,24 +178,24 @@ def centred_logits(targets: Tensor) -> Tensor:
 
 
 def regressed(f_syn: Tensor, z: Tensor, f_real: Tensor, ridge: float) -> Tensor:
-    """What real rows have by kernel ridge regression on what the synthetic ones have.
+    """Predict labels of real rows by kernel ridge regression on the synthetic rows.
 
     Args:
         f_syn: `(M, F)` features.
         z: `(M, A)` logits or actions.
         f_real: `(B, F)` features.
-        ridge: over the mean of the kernel's diagonal.
+        ridge: ridge as a multiple of the mean of the kernel's diagonal.
 
     Returns:
-        `(B, A)`.
+        Predicted logits or actions `(B, A)`.
     """
     constant = z.mean(0, keepdim=True)  # the head's bias
     k_ss = f_syn @ f_syn.T
     scale = k_ss.diagonal().mean().detach().clamp_min(1e-6)  # no unit may be active
     k_ss = k_ss + ridge * scale * torch.eye(len(f_syn), device=f_syn.device)
     solved = torch.linalg.solve(k_ss, z - constant)
-    found: Tensor = f_real @ (f_syn.T @ solved) + constant
-    return found
+    predictions: Tensor = f_real @ (f_syn.T @ solved) + constant
+    return predictions
 
 
 class _Student:
@@ -228,7 +228,7 @@ class _Student:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
+        """Restore a state that `state` returned."""
         for name, parameter in self._parameters():
             parameter.copy_(torch.from_numpy(np.array(state[f"network.{name}"])))
         restore_adam("adam", self._optimiser, state)

@@ -34,7 +34,7 @@ class Full(Method[LabelConfig]):
 
 
 class FullConverged(Full):
-    """Keeps everything, and has students train until they have learned what there is to learn.
+    """Keeps everything, and lets students train until the loss on held-back rows stops falling.
 
     A tenth of the episodes, drawn at random, is held back; training ends when the loss on them
     stops falling. With a learner's own number of updates, a large dataset is learned in part only,
@@ -45,9 +45,9 @@ class FullConverged(Full):
     needs = frozenset({"episodes"})
 
     def _condense(self, problem: Problem) -> Condensation:
-        kept = everything(problem.dataset, self.config.labels)
+        all_rows = everything(problem.dataset, self.config.labels)
         held_back = held_back_rows(problem.dataset, HELD_BACK)
-        return replace(kept, columns={**kept.columns, "held_back": held_back})
+        return replace(all_rows, columns={**all_rows.columns, "held_back": held_back})
 
 
 def held_back_rows(dataset: TransitionDataset, share: float) -> npt.NDArray[np.bool_]:

@@ -80,8 +80,8 @@ class GradientOMP(Method[GradientOMPConfig]):
             )
         factors = policy_factors if c.gradient == "policy" else critic_factors
         seeds = rng.integers(2**31, size=c.networks)
-        found = [factors(problem, c, int(seed)) for seed in seeds]
-        gradients = HeadGradients([(e[candidates], h[candidates]) for e, h in found])
+        factor_pairs = [factors(problem, c, int(seed)) for seed in seeds]
+        gradients = HeadGradients([(e[candidates], h[candidates]) for e, h in factor_pairs])
         places, weights, residuals = matching_pursuit(gradients, problem.size, problem.progress)
         places, weights = _fill(places, weights, problem.size, len(candidates), rng)
         order = np.argsort(places)
@@ -108,7 +108,7 @@ def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tu
 
 
 def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Likewise of a critic, whose error is in the value of the action taken alone.
+    """Errors and features of a critic, whose error is in the value of the action taken alone.
 
     Of continuous actions it has one output, and features of the action too.
     """

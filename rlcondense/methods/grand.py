@@ -55,7 +55,7 @@ def gradient_norms(
         network: made of linear and convolutional layers, which all of ours are.
         observations: `(N, *observation)`.
         targets: `(N, A)` distributions or continuous actions, on the network's device.
-        problem: told how far it is.
+        problem: its progress receives the rows done.
 
     Returns:
         `(N,)` norms.

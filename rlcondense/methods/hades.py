@@ -93,10 +93,11 @@ class HadesFConfig(EvolutionConfig):
 
 @dataclass(frozen=True)
 class HadesRConfig(HadesFConfig):
-    """The same.
+    """Settings of HaDES-R: those of HaDES-F and one more.
 
     Attributes:
-        initialisations: that are drawn each generation, and that all its datasets are tried on.
+        initialisations: number of initial weights drawn in each generation; all its datasets are
+            evaluated on each.
     """
 
     initialisations: int = 2
@@ -110,7 +111,7 @@ C = TypeVar("C", bound=HadesFConfig)
 
 
 class _Hades(Method[C]):
-    """What both share."""
+    """Base of both variants."""
 
     access = "online"
     takes_data = False
@@ -150,7 +151,7 @@ class _Hades(Method[C]):
         return network | updates | {"init": init, "log_std": learner["log_std"]}
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
-        """The networks that a generation's policies start as."""
+        """Return the initial networks of a generation's policies."""
         raise NotImplementedError
 
     def _condense(self, problem: Problem) -> Condensation:
@@ -203,7 +204,7 @@ class _Hades(Method[C]):
         )
 
     def kept(self, problem: Problem, spec: NetworkSpec) -> Initialisation | None:
-        """What students are to start as, if it matters."""
+        """Return the initialisation of the students, if the variant fixes one."""
         return None
 
 
@@ -274,14 +275,14 @@ def measure(met: Moments, problem: Problem, spec: NetworkSpec, horizon: int) -> 
 
 
 class _Rows:
-    """What is evolved, as states, actions and labels.
+    """Map between evolved points and rows of states, actions and labels.
 
     Args:
         problem: its task and size.
         normalise: whether states are evolved in deviations of the observations met so far.
 
     Attributes:
-        length: of what is evolved.
+        length: length of a point.
         met: the observations met so far.
     """
 
@@ -302,7 +303,7 @@ class _Rows:
 
     @property
     def losses(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Of outputs and targets, as `bc` has them."""
+        """Return the losses of outputs and targets, as in `bc`."""
         return gaussian_losses if isinstance(self._actions, Box) else row_losses
 
     def states(self, evolved: Array) -> npt.NDArray[np.float32]:
@@ -312,7 +313,7 @@ class _Rows:
             states = self.met.mean + self.met.deviation * states
         elif self._pixels:
             states = 255 * states
-        if self._pixels:  # what is no picture could not be kept as one
+        if self._pixels:  # values outside the pixel range could not be stored as a frame
             states = states.clip(0, 255)
         return states.astype(np.float32)
 
@@ -337,7 +338,7 @@ class _Rows:
         return self._one_hot[None].repeat(len(evolved), 0)
 
     def columns(self, evolved: Array) -> dict[str, Array]:
-        """What is kept of `(n,)`."""
+        """Return the columns of a point `(n,)`."""
         states, continuous = self.states(evolved[None])[0], isinstance(self._actions, Box)
         actions = self.actions(evolved[None])[0] if continuous else self._labels
         return {"observations": states, "actions": actions}

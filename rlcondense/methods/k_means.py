@@ -29,10 +29,10 @@ def nearest_to_centres(x: npt.NDArray[Any], size: int, seed: int) -> npt.NDArray
     """`size` distinct rows of `(N, F)`, each the nearest to a centre that no other has taken."""
     from sklearn.cluster import MiniBatchKMeans
 
-    found = MiniBatchKMeans(size, n_init=1, random_state=seed).fit(x)
+    clustering = MiniBatchKMeans(size, n_init=1, random_state=seed).fit(x)
     free = np.ones(len(x), bool)
     rows = np.empty(size, np.int64)
-    for i, centre in enumerate(found.cluster_centers_):
+    for i, centre in enumerate(clustering.cluster_centers_):
         distance = np.where(free, ((x - centre) ** 2).sum(1), np.inf)
         rows[i] = int(distance.argmin())
         free[rows[i]] = False

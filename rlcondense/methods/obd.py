@@ -131,12 +131,12 @@ class PbcConfig(ObdConfig):
 
 @dataclass(frozen=True)
 class Aims:
-    """What a student is to do in the data's states.
+    """Targets of a student in the data's states.
 
     Attributes:
         targets: `(N, A)` distributions, or continuous actions.
-        weights: `(N,)` of the states, 1 on average.
-        gradient_evaluations: what finding them out took.
+        weights: `(N,)` weights of the states, with mean 1.
+        gradient_evaluations: number of gradients spent to compute them.
     """
 
     targets: Tensor
@@ -186,13 +186,13 @@ class Dbc(Method[ObdConfig]):
         synthetic = Synthetic(problem, self.config, rng)
         aims = self._aims(problem)
         synthetic.gradient_evaluations += aims.gradient_evaluations
-        unrolled = _Unrolled(problem, self.config, synthetic, aims, scaling)
+        unrolled = _UnrolledLoss(problem, self.config, synthetic, aims, scaling)
         before = unrolled.probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             learn(problem, synthetic, self.config.iterations, lambda _: unrolled.backward(rng), rng)
-        made = synthetic.condensation(MatchingLoss(before, unrolled.probe()))
-        return replace(made, scaling=scaling)
+        condensation = synthetic.condensation(MatchingLoss(before, unrolled.probe()))
+        return replace(condensation, scaling=scaling)
 
     def _aims(self, problem: Problem) -> Aims:
         targets = data_targets(problem, "hard")
@@ -225,7 +225,7 @@ class Pbc(Dbc):
         return Aims(targets, torch.ones(len(targets), device=problem.device), cost)
 
     def _policy(self, problem: Problem, valued: bool) -> tuple[Tensor, Array, int]:
-        """What the policy does in the data's states, if wanted its values there, and the cost."""
+        """Return the policy's actions in the data's states, optionally its values, and the cost."""
         policy, updates = self.settings.policy, self.settings.policy_updates
         known = problem.dataset.action_probs is not None
         if policy == "offline-rl" or (policy == "auto" and not known):
@@ -246,7 +246,7 @@ class Pbc(Dbc):
 
 
 class AvPbc(Pbc):
-    """Likewise, above all where much is to be won.
+    """Learns what trains a student to do as a near-expert policy, weighted by action values.
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
@@ -295,11 +295,11 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
         if update % 20 == 0 or update == updates:
             problem.progress("fit values", update, updates, f"loss {float(loss.detach()):.3f}")
     with torch.no_grad():
-        found = [
+        predictions = [
             critic(torch.from_numpy(np.array(part)).to(problem.device))[:, 0].cpu().numpy()
             for part in _chunks(dataset.observations)
         ]
-    values: Array = np.concatenate(found) * spread + returns.mean()
+    values: Array = np.concatenate(predictions) * spread + returns.mean()
     return values
 
 
@@ -338,8 +338,8 @@ def _chunks(rows: Array) -> list[Array]:
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
-class _Unrolled:
-    """How well students that a synthetic dataset trains do what they should."""
+class _UnrolledLoss:
+    """Loss of students trained on a synthetic dataset, on their targets in the data's states."""
 
     def __init__(
         self,

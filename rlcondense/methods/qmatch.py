@@ -139,7 +139,7 @@ class QMatch(Method[QMatchConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a Q-learner: network, updates and discount."""
+        """Return settings that follow a Q-learner: network, updates and discount."""
         if "gamma" not in learner:
             raise BadConfig("student=learner of qmatch is a Q-learner")
         names = {
@@ -148,8 +148,8 @@ class QMatch(Method[QMatchConfig]):
             "learning_rate": "q_learning_rate",
             "gamma": "gamma",
         }
-        found = {own: learner[name] for name, own in names.items() if name in learner}
-        return network_like(learner) | found | {"every": max(1, learner["updates"] // 20)}
+        own_settings = {own: learner[name] for name, own in names.items() if name in learner}
+        return network_like(learner) | own_settings | {"every": max(1, learner["updates"] // 20)}
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
@@ -171,7 +171,7 @@ class QMatch(Method[QMatchConfig]):
 
 @dataclass(frozen=True)
 class Transitions:
-    """A batch.
+    """Batch of B transitions.
 
     Attributes:
         observations: `(B, *observation)` in the environment's units.
@@ -233,15 +233,15 @@ class SyntheticTransitions(Synthetic):
         self._next_start = self._shown(self._next).detach().clone()
         self._rewards = torch.from_numpy(rewards[self.rows]).to(self.device)
         self._rewards.requires_grad_(config.rewards == "learned")
-        kept = (self.actions.astype(np.int64), self._terminal, self.weights)
-        self._kept = [torch.from_numpy(column).to(self.device) for column in kept]
+        fixed = (self.actions.astype(np.int64), self._terminal, self.weights)
+        self._kept = [torch.from_numpy(column).to(self.device) for column in fixed]
 
     def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
         rows, self.weights = start_rows(problem.dataset, problem.size, self._q.start, rng)
         return rows
 
     def transitions(self, rows: slice | Tensor) -> Transitions:
-        """Some of them, differentiable."""
+        """Return some transitions, differentiable."""
         actions, terminations, weights = (column[rows] for column in self._kept)
         return Transitions(
             observations=self.observations(rows),
@@ -275,12 +275,12 @@ class SyntheticTransitions(Synthetic):
 
     @torch.no_grad()
     def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
-        found = super().condensation(matching_loss)
+        condensation = super().condensation(matching_loss)
         goes_on = ~self._terminal
         size, following = len(goes_on), self._shown(self._next)[torch.from_numpy(goes_on)]
         next_rows = np.arange(size)
         next_rows[goes_on] = size + np.arange(goes_on.sum())
-        columns = found.columns | {
+        columns = condensation.columns | {
             "rewards": self._rewards.detach().cpu().numpy(),
             "terminations": self._terminal,
             "next_rows": next_rows,
@@ -290,7 +290,7 @@ class SyntheticTransitions(Synthetic):
         after = torch.cat([self.observations(), following])
         before = torch.cat([self.start, self._next_start[torch.from_numpy(goes_on)]])
         return replace(
-            found,
+            condensation,
             columns=columns,
             weights=self.weights,
             displacement=Displacement.between(after, before),
@@ -331,7 +331,7 @@ Pair = tuple[PolicyNetwork, PolicyNetwork]  # theta and its target
 
 
 class _Matching:
-    """How far a synthetic dataset is from the data for a Q-network theta and its target."""
+    """Distance of a synthetic dataset from the data under a Q-network theta and its target."""
 
     def __init__(
         self, problem: Problem, config: QMatchConfig, synthetic: SyntheticTransitions
@@ -440,7 +440,7 @@ def distance(
     real: Transitions,
     config: QMatchConfig,
 ) -> Tensor:
-    """How far synthetic transitions are from real ones, differentiable in the former."""
+    """Return the distance of synthetic from real transitions, differentiable in the former."""
     gamma, alpha = config.gamma, config.conservative
     if config.match == "loss":
         with torch.no_grad():
@@ -492,12 +492,12 @@ def start_rows(
         drawn = rng.choice(known[strata == stratum], share, replace=False)
         chosen.append(np.sort(drawn))
         weights.append(np.full(share, count / max(share, 1)))
-    found = np.concatenate(weights)
-    return np.concatenate(chosen), (found / found.mean()).astype(np.float32)
+    all_weights = np.concatenate(weights)
+    return np.concatenate(chosen), (all_weights / all_weights.mean()).astype(np.float32)
 
 
 def outcomes(dataset: TransitionDataset) -> Array:
-    """What each row ends in: 0 the commonest reward, 1 another one, 2 the end."""
+    """Return the outcome of each row: 0 the commonest reward, 1 another reward, 2 the end."""
     rewards = np.asarray(dataset.column("rewards"))
     values, counts = np.unique(rewards, return_counts=True)
     other = rewards != values[counts.argmax()]
@@ -506,9 +506,9 @@ def outcomes(dataset: TransitionDataset) -> Array:
 
 def proportional_shares(counts: Array, size: int) -> npt.NDArray[np.int64]:
     """Split `size` in proportion to `counts`, but with one each at least if it suffices."""
-    found = np.zeros(len(counts), np.int64)
+    parts = np.zeros(len(counts), np.int64)
     if len(counts) <= size:
-        found += 1
-    while found.sum() < size:  # the next goes where the most rows stand for one (Sainte-Lague)
-        found[np.where(found < counts, counts / (2 * found + 1), -1).argmax()] += 1
-    return found
+        parts += 1
+    while parts.sum() < size:  # the next goes where the most rows stand for one (Sainte-Lague)
+        parts[np.where(parts < counts, counts / (2 * parts + 1), -1).argmax()] += 1
+    return parts

@@ -72,8 +72,8 @@ class SDR(Method[SDRConfig]):
         features, gradients = features_of(problem, c)
         density = state_density(features, problem)
         steps = np.asarray(dataset.steps)
-        kept = stepwise_clip(steps, values.q, density, c.lambda_1, c.lambda_2)
-        rows = draw(kept, values.q, density, problem.size, rng)
+        unclipped = stepwise_clip(steps, values.q, density, c.lambda_1, c.lambda_2)
+        rows = draw(unclipped, values.q, density, problem.size, rng)
         selected = select(dataset, np.sort(rows), c.labels)
         return selected.costing(gradients + values.gradient_evaluations)
 
@@ -82,28 +82,28 @@ def stepwise_clip(
     steps: Array, q: Array, density: Array, lambda_1: float, lambda_2: float
 ) -> npt.NDArray[np.bool_]:
     """Which rows `(N,)` are left, judged among the rows of the same step."""
-    kept = np.zeros(len(steps), bool)
+    unclipped = np.zeros(len(steps), bool)
     for t in np.unique(steps):
         rows = np.flatnonzero(steps == t)
         rising = np.tanh(t / TAU)
         low = np.quantile(q[rows], lambda_1 * rising)
         high = np.quantile(density[rows], 1 - lambda_2 * rising)
-        kept[rows] = (q[rows] >= low) & (density[rows] <= high)
-    return kept
+        unclipped[rows] = (q[rows] >= low) & (density[rows] <= high)
+    return unclipped
 
 
 def draw(
-    kept: Array, q: Array, density: Array, size: int, rng: np.random.Generator
+    unclipped: Array, q: Array, density: Array, size: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """`size` of the rows that are kept; where they are too few, clipped ones are added.
 
     Those come in the order of the sum of their two ranks over all the data.
     """
-    pool = np.flatnonzero(kept)
+    pool = np.flatnonzero(unclipped)
     if len(pool) >= size:
         return rng.choice(pool, size, replace=False)
     ranks = np.argsort(np.argsort(q)) + np.argsort(np.argsort(-density))
-    clipped = np.flatnonzero(~kept)
+    clipped = np.flatnonzero(~unclipped)
     order = np.argsort(-ranks[clipped], kind="stable")
     return np.concatenate([pool, clipped[order[: size - len(pool)]]])
 
@@ -120,7 +120,7 @@ def state_density(features: Array, problem: Problem) -> Array:
     search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(x)
     distances = []
     for start in range(0, count, CHUNK):
-        found, _ = search.kneighbors(x[start : start + CHUNK])
-        distances.append(found[:, -1])
+        neighbour_distances, _ = search.kneighbors(x[start : start + CHUNK])
+        distances.append(neighbour_distances[:, -1])
         problem.progress("estimate densities", min(start + CHUNK, count), count)
     return np.asarray(-np.concatenate(distances))

@@ -120,19 +120,19 @@ class TrajMatch(Method[TrajMatchConfig]):
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
         """Teachers are trained as the learner trains; starts and kept parameters in proportion."""
-        found = updates_like(
+        settings = updates_like(
             learner,
             updates="teacher_updates",
             batch_size="teacher_batch",
             optimiser="optimiser",
             learning_rate="rate",
         )
-        if (updates := found.get("teacher_updates")) is not None:
-            found |= {"keep_every": max(1, updates // 20), "latest": updates // 2}
-            found |= {"inner_steps": min(updates, cls.Config.inner_steps)}
-        if "teacher_batch" in found:
-            found["inner_batch"] = found["teacher_batch"]
-        return network_like(learner) | found | loss_like(learner, ("logit-mse",))
+        if (updates := settings.get("teacher_updates")) is not None:
+            settings |= {"keep_every": max(1, updates // 20), "latest": updates // 2}
+            settings |= {"inner_steps": min(updates, cls.Config.inner_steps)}
+        if "teacher_batch" in settings:
+            settings["inner_batch"] = settings["teacher_batch"]
+        return network_like(learner) | settings | loss_like(learner, ("logit-mse",))
 
     def _condense(self, problem: Problem) -> Condensation:
         rng = problem.rng()
@@ -153,7 +153,7 @@ class TrajMatch(Method[TrajMatchConfig]):
 
 
 class _Matching:
-    """How far updates on synthetic data end from where a teacher's end."""
+    """Distance between the ends of updates on synthetic data and of a teacher's updates."""
 
     def __init__(self, problem: Problem, config: TrajMatchConfig, synthetic: Synthetic) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
@@ -194,10 +194,10 @@ class _Matching:
         self, rng: np.random.Generator, inputs: list[Tensor]
     ) -> tuple[float, list[Tensor]]:
         c, size = self.config, len(self.synthetic.rows)
-        kept = self.trajectories[int(rng.integers(c.teachers))]
-        last = min(len(kept) - 1 - c.span, c.latest // c.keep_every)
+        trajectory = self.trajectories[int(rng.integers(c.teachers))]
+        last = min(len(trajectory) - 1 - c.span, c.latest // c.keep_every)
         t = int(rng.integers(last + 1))
-        start, goal = kept[t], kept[t + c.span]
+        start, goal = trajectory[t], trajectory[t + c.span]
         batches = None
         batch = min(size, c.inner_batch or size)
         if size > batch:

@@ -1,4 +1,4 @@
-"""What acts: policies for batches of environments, and the noise that they draw from."""
+"""Policies for batches of environments, and the noise that they sample actions with."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rlcondense.validation import check_action_space, checked_distributions, own
 
 ACTION_SELECTIONS = ("sample", "greedy")
 
-MOST_SAID = 200  # characters of why a file holds no policies
+MOST_SAID = 200  # characters of the reason why a file holds no policies
 
 
 class PolicyBatch:
-    """S policies of one shape.
+    """Batch of S policies of one shape.
 
-    Over discrete actions, a subclass writes `action_probs`; over continuous ones, `act`.
+    A subclass implements `action_probs` for discrete actions, or `act` for continuous ones.
 
     Attributes:
         num_policies: S.
         seeds: the learner seed of each.
         action_selection: `sample` or `greedy`.
         acts_together: whether one `act` for several policies is faster than one for each. Such
-            policies look at the observation alone.
+            policies depend on the current observation alone.
     """
 
     num_policies: int
@@ -38,7 +38,7 @@ class PolicyBatch:
     acts_together: bool = False
 
     def action_probs(self, observations: Array, policy_index: Array) -> Array:
-        """The distribution over actions `(B, A)` of each observation under its policy."""
+        """Return the distribution over actions `(B, A)` of each observation under its policy."""
         raise NotImplementedError(f"{type(self).__name__} has no distribution over actions")
 
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
@@ -46,9 +46,9 @@ class PolicyBatch:
 
         Args:
             observations: `(B, *observation)`.
-            policy_index: `(B,)`, which policy acts on which observation.
-            noise: `(B,)`, or `(B, A)` for continuous actions, uniform in [0, 1), which alone
-                decides among likely actions.
+            policy_index: `(B,)`, the policy that acts on each observation.
+            noise: `(B,)`, or `(B, A)` for continuous actions, uniform in [0, 1): the only source
+                of randomness.
 
         Returns:
             `(B,)` int64 actions, or `(B, A)` float32.
@@ -59,31 +59,31 @@ class PolicyBatch:
         return sample_actions(probs, noise)
 
     def player(self, policy: int, num_envs: int) -> Player:
-        """The policy numbered `policy`, ready to play in `num_envs` environments."""
+        """Return the player of policy number `policy` for `num_envs` environments."""
         return Player(self, policy)
 
 
 class Player:
-    """One policy of a batch at play, for policies that look at the observation alone.
+    """Player of one policy that depends on the current observation alone.
 
-    A policy that remembers overrides `PolicyBatch.player` with one that keeps a memory for each
+    A policy with memory overrides `PolicyBatch.player` to return a player with a memory for each
     environment.
 
     Args:
         policies: the batch.
-        policy: which of it plays.
+        policy: number of the policy in the batch.
     """
 
     def __init__(self, policies: PolicyBatch, policy: int) -> None:
         self._policies, self._policy = policies, policy
 
     def act(self, observations: Array, environments: Array, noise: Array) -> Array:
-        """Choose actions for the environments `(B,)` that still play."""
+        """Choose actions for the environments `(B,)` that are still running."""
         which = np.full(len(observations), self._policy)
         return self._policies.act(observations, which, noise)
 
     def observe(self, environments: Array, rewards: Array, ended: Array) -> None:
-        """Be told, `(B,)` each, what the last actions gave, and whether their episodes ended."""
+        """Receive the rewards `(B,)` of the last actions and their episodes' ends `(B,)`."""
 
 
 def sample_actions(probs: Array, noise: Array) -> npt.NDArray[np.int64]:
@@ -94,7 +94,7 @@ def sample_actions(probs: Array, noise: Array) -> npt.NDArray[np.int64]:
 
 
 def normal(noise: Array) -> npt.NDArray[np.float64]:
-    """Standard normal draws of uniform noise in [0, 1), by the inverse of their distribution."""
+    """Map uniform noise in [0, 1) to standard normal noise by the inverse distribution function."""
     from scipy.special import ndtri
 
     return np.asarray(ndtri(noise.clip(1e-12, 1 - 1e-12)))
@@ -103,10 +103,10 @@ def normal(noise: Array) -> npt.NDArray[np.float64]:
 def noise_stream(
     evaluation_seed: int, learner_seed: int, num_envs: int, action_shape: tuple[int, ...] = ()
 ) -> Iterator[npt.NDArray[np.float64]]:
-    """Uniform noise `(E, *action)` for each step in turn, from a counter-based generator.
+    """Yield uniform noise `(E, *action)` for each step, from a counter-based generator.
 
     It is a function of the two seeds, the environment and the step, so that an action never
-    depends on what else was evaluated beside it.
+    depends on what else is evaluated at the same time.
     """
     key = np.array([evaluation_seed, learner_seed], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key))
@@ -115,7 +115,7 @@ def noise_stream(
 
 
 def num_actions_of(space: Space[Any]) -> int:
-    """How many discrete actions a space has.
+    """Return the number of discrete actions of a space.
 
     Raises:
         BadConfig: it is neither discrete, from 0 on, nor, elsewhere, a box.

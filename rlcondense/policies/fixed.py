@@ -1,4 +1,4 @@
-"""Policies that act without looking at the observation: uniform, marginal and constant ones."""
+"""Policies that ignore the observation: uniform, marginal and constant ones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rlcondense.validation import check_action_space
 
 
 class FixedPolicies(PolicyBatch):
-    """Policies blind to the observation: each draws from one distribution over actions.
+    """Policies that ignore the observation and draw from one distribution over discrete actions.
 
     Args:
-        probs: `(A,)` the distribution, uniform for the random policy, the dataset's action
-            frequencies for the marginal one.
-        seeds: the learner seeds they stand beside.
+        probs: `(A,)` distribution: uniform for the random policy, the dataset's action
+            frequencies for the marginal policy.
+        seeds: learner seeds of the students that they are compared with.
     """
 
     def __init__(self, probs: Array, seeds: Sequence[int]) -> None:
@@ -38,7 +38,7 @@ class UniformPolicies(PolicyBatch):
 
     Args:
         space: the box.
-        seeds: the learner seeds they stand beside.
+        seeds: learner seeds of the students that they are compared with.
 
     Raises:
         BadConfig: the box is unbounded.
@@ -55,12 +55,12 @@ class UniformPolicies(PolicyBatch):
 
 
 class GaussianPolicies(PolicyBatch):
-    """Policies that draw from one normal distribution of actions, whatever they see.
+    """Policies that ignore the observation and draw from one normal distribution of actions.
 
     Args:
-        actions: `(N, A)`, whose mean and covariance they have.
+        actions: `(N, A)`, whose mean and covariance the distribution has.
         space: the box that actions are clipped to.
-        seeds: the learner seeds they stand beside.
+        seeds: learner seeds of the students that they are compared with.
     """
 
     def __init__(self, actions: Array, space: Box, seeds: Sequence[int]) -> None:
@@ -77,7 +77,7 @@ class GaussianPolicies(PolicyBatch):
 
 
 def random_policies(space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
-    """The uniform random policy."""
+    """Make the uniform random policy."""
     check_action_space(space, "the task")
     if isinstance(space, Box):
         return UniformPolicies(space, seeds)
@@ -85,9 +85,10 @@ def random_policies(space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
 
 
 def marginal_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
-    """The policy that knows only how often each action occurs in `actions` `(N,)`.
+    """Make the policy that draws actions by their frequency in `actions` `(N,)`.
 
-    Of continuous actions `(N, A)` it knows mean and covariance.
+    For continuous actions `(N, A)` it draws from the normal distribution of their mean and
+    covariance.
     """
     if isinstance(space, Box):
         return GaussianPolicies(actions, space, seeds)
@@ -95,10 +96,10 @@ def marginal_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -
 
 
 def constant_policies(actions: Array, space: Space[Any], seeds: Sequence[int]) -> PolicyBatch:
-    """The policy that always takes the action that is most frequent in `actions` `(N,)`.
+    """Make the policy that always takes the most frequent action of `actions` `(N,)`.
 
-    Of continuous actions `(N, A)` it takes the mean. A policy that acts greedily is such a one if
-    it does not look at the observation.
+    For continuous actions `(N, A)` it takes the mean. A greedy policy that ignores the observation
+    is a constant policy.
     """
     policies = marginal_policies(actions, space, seeds)
     if isinstance(space, Box):

@@ -1,4 +1,4 @@
-"""Policies that networks compute."""
+"""Policies computed by neural networks."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from rlcondense.validation import check_action_space
 
 
 class NetworkPolicies(PolicyBatch):
-    """Policies that are networks.
+    """Batch of policies that are neural networks.
 
     Args:
         networks: S networks of one spec.
         seeds: the learner seed of each.
-        device: where they compute.
+        device: device of the computation.
         action_selection: `sample` or `greedy`.
-        space: of the actions; of Gaussian heads, it is the box that actions are clipped to.
-        temperature: what the logits of discrete actions are divided by.
+        space: action space; for Gaussian heads, the box that actions are clipped to.
+        temperature: divisor of the logits of discrete actions.
 
     Attributes:
-        training: how the loss on held-back rows fell, of policies that trained until it stopped
-            falling.
+        training: curve of the loss on held-back rows, for policies that trained until it
+            stopped falling.
     """
 
     training: dict[str, Any] | None = None
@@ -93,7 +93,7 @@ class NetworkPolicies(PolicyBatch):
         return np.asarray(boxed.clip(self.space.low, self.space.high), np.float32)
 
     def _outputs(self, observations: Array, policy_index: Array) -> Array:
-        """Probabilities `(B, A)`, or means and logarithms of standard deviations `(B, 2A)`."""
+        """Return probabilities `(B, A)`, or means and log standard deviations `(B, 2A)`."""
         if self.acts_together and len(np.unique(policy_index)) > 1:
             return self._together(observations, policy_index)
         return self._one_by_one(observations, policy_index)
@@ -104,8 +104,8 @@ class NetworkPolicies(PolicyBatch):
         for policy in np.unique(policy_index):
             rows = policy_index == policy
             batch = observations if rows.all() else observations[rows]
-            found = self.networks[policy](torch.from_numpy(batch).to(self.device))
-            outputs[rows] = self._finished(found)
+            raw = self.networks[policy](torch.from_numpy(batch).to(self.device))
+            outputs[rows] = self._finished(raw)
         return outputs
 
     def _empty(self, rows: int) -> Array:
@@ -116,12 +116,12 @@ class NetworkPolicies(PolicyBatch):
         outputs = outputs.double()
         if self.temperature != 1.0 and self.spec.head == "categorical":
             outputs = outputs / self.temperature
-        found = outputs.softmax(-1) if self.spec.head == "categorical" else outputs
-        return np.asarray(found.cpu().numpy())
+        values = outputs.softmax(-1) if self.spec.head == "categorical" else outputs
+        return np.asarray(values.cpu().numpy())
 
     @torch.no_grad()
     def _together(self, observations: Array, policy_index: Array) -> Array:
-        """All policies in one pass, each with its share of the observations, padded to one size."""
+        """Run all policies in one pass; each one's observations are padded to a common size."""
         policies, counts = np.unique(policy_index, return_counts=True)
         order = np.argsort(policy_index, kind="stable")
         place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
@@ -131,11 +131,11 @@ class NetworkPolicies(PolicyBatch):
         )
         padded[share, place] = observations[order]
         weights = {name: w[policies] for name, w in self._stacked.items()}
-        found = vmap(lambda p, x: functional_call(self._shape, p, (x,)))(
+        stacked = vmap(lambda p, x: functional_call(self._shape, p, (x,)))(
             weights, torch.from_numpy(padded).to(self.device)
         )
         outputs = self._empty(len(observations))
-        outputs[order] = self._finished(found)[share, place]
+        outputs[order] = self._finished(stacked)[share, place]
         return outputs
 
     @cached_property
@@ -145,7 +145,7 @@ class NetworkPolicies(PolicyBatch):
 
     @cached_property
     def _shape(self) -> PolicyNetwork:
-        """A network whose weights `_together` replaces; vmap knows no memory formats."""
+        """Network whose weights `_together` replaces; vmap does not support memory formats."""
         network = copy.deepcopy(self.networks[0])
         network.channels_last = False
         return network
@@ -175,7 +175,7 @@ class NetworkPolicies(PolicyBatch):
 
 
 def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
-    """Read what `NetworkPolicies.save` wrote.
+    """Read policies that `NetworkPolicies.save` wrote.
 
     Raises:
         CorruptArtifact: a file is missing, truncated or of another shape.
@@ -208,18 +208,18 @@ def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
 def network_from_arrays(
     spec: NetworkSpec, arrays: Mapping[str, Array], prefix: str
 ) -> PolicyNetwork:
-    """A policy network with the weights found under `prefix`, widened to float32.
+    """Build a policy network from the weights under `prefix`, widened to float32.
 
     Raises:
         KeyError: weights are missing.
-        RuntimeError: they are of other shapes.
+        RuntimeError: weights have other shapes.
     """
-    with torch.device("meta"):  # no memory is taken for what the arrays do not hold
+    with torch.device("meta"):  # allocates no memory for weights that the arrays lack
         shapes = {name: tuple(w.shape) for name, w in PolicyNetwork(spec).state_dict().items()}
     for name, shape in shapes.items():
-        if (given := arrays[prefix + name].shape) != shape:
-            raise RuntimeError(f"weights {name!r} are of shape {given}, the network's of {shape}")
-    with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
+        if (stored := arrays[prefix + name].shape) != shape:
+            raise RuntimeError(f"weights {name!r} are of shape {stored}, the network's of {shape}")
+    with torch.random.fork_rng(devices=[]):  # initial weights are replaced below
         network = PolicyNetwork(spec)
     network.load_state_dict(
         {
@@ -234,12 +234,12 @@ def check_fits(spec: NetworkSpec, task: Task, owner: str) -> None:
     """Refuse policies that cannot play a task.
 
     Args:
-        spec: of their networks.
-        task: to be played.
-        owner: whose they are, for messages.
+        spec: spec of their networks.
+        task: the task to play.
+        owner: owner of the policies, for messages.
 
     Raises:
-        BadConfig: their observations or actions are of another form than the task's.
+        BadConfig: their observations or actions do not fit the task's.
     """
     shape, (size, head) = task.observation_space.shape, head_of(task.action_space)
     if (spec.observation_shape, spec.num_outputs, spec.head) != (shape, size, head):
@@ -250,12 +250,12 @@ def check_fits(spec: NetworkSpec, task: Task, owner: str) -> None:
 
 
 def spec_from_json(value: Mapping[str, Any]) -> NetworkSpec:
-    """The spec of its fields as plain values."""
+    """Make a spec from its fields as plain values."""
     return NetworkSpec(**{**value, "observation_shape": tuple(value["observation_shape"])})
 
 
 def head_of(space: Space[Any]) -> tuple[int, str]:
-    """The outputs and the head of a policy network over a space of actions.
+    """Return the number of outputs and the head of a policy network for an action space.
 
     Raises:
         BadConfig: the space is neither discrete nor a box.

@@ -1,7 +1,7 @@
-"""Many small policies at once: MLPs of one shape whose weights are stacked, cloned and at play.
+"""Populations of small policies: MLPs of one shape with stacked weights, their cloning and play.
 
-Each operation serves all of them. On a CPU this is what `torch.func.vmap` does in half the time
-where they are trained, and in a tenth of it where they act on a few observations each.
+Each operation serves all of them. On a CPU this takes half the time of `torch.func.vmap` in
+training, and a tenth of it when each acts on a few observations.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Population:
-    """P networks of one shape.
+    """Population of P networks of one shape.
 
     Attributes:
-        spec: of each, an `mlp`.
-        weights: `(P, in, out)` and `(P, 1, out)` of each layer in turn, the head last; then, of
+        spec: spec of each network, an `mlp`.
+        weights: `(P, in, out)` and `(P, 1, out)` of each layer in turn, the head last; then, for
             Gaussian heads, `(P, 1, A)` for the spread.
     """
 
@@ -44,10 +44,10 @@ class Population:
 
     @classmethod
     def of(cls, networks: Sequence[PolicyNetwork], times: int = 1) -> Population:
-        """Networks with the weights they have, the whole row of them `times` times over.
+        """Stack networks with their weights; the whole sequence is repeated `times` times.
 
         Raises:
-            BadConfig: they are no MLPs.
+            BadConfig: the networks are no MLPs.
         """
         layers = [_layers(network) for network in networks]
         weights = []
@@ -60,18 +60,18 @@ class Population:
 
     @property
     def size(self) -> int:
-        """P."""
+        """Number of networks, P."""
         return len(self.weights[0])
 
     @property
     def device(self) -> torch.device:
-        """Where they compute."""
+        """Device of the weights."""
         return self.weights[0].device
 
     def __call__(self, observations: Tensor) -> Tensor:
-        """Outputs of observations `(P, B, *observation)` in environment units, as a network's.
+        """Return the outputs for observations `(P, B, *observation)` in environment units.
 
-        Logits `(P, B, A)`, or means and logarithms of standard deviations `(P, B, 2A)`.
+        They are logits `(P, B, A)`, or means and log standard deviations `(P, B, 2A)`.
         """
         activation = ACTIVATIONS[self.spec.activation or "relu"]
         layers = self.weights[: 2 * (len(self.weights) // 2)]
@@ -86,21 +86,21 @@ class Population:
 
     @property
     def length(self) -> int:
-        """n, the weights of one of them."""
+        """Number of weights of one network, n."""
         return sum(w[0].numel() for w in self.weights)
 
     def flat(self) -> Tensor:
-        """`(P, n)`: the weights of each in a row, the spread as policies have it."""
+        """Return weights `(P, n)`, a row each, with the spread as policies hold it."""
         return torch.cat([w.flatten(1) for w in self._scaled(self.spec.log_std_gain)], 1)
 
     def _scaled(self, factor: float) -> list[Tensor]:
-        """The weights, with a factor for what the spread is learned from."""
+        """Return the weights, with the factor of the spread's parameters applied."""
         if self.spec.head != "gaussian":
             return self.weights
         return [*self.weights[:-1], self.weights[-1] * factor]
 
     def like(self, flat: Tensor) -> Population:
-        """Networks of the same shape with the weights `(P, n)`, as `flat` gives them."""
+        """Return networks of the same shape with weights `(P, n)` in the order of `flat`."""
         sizes = [w[0].numel() for w in self.weights]
         parts = torch.split(flat.to(self.weights[0]), sizes, 1)
         shaped = [p.reshape(-1, *w.shape[1:]) for p, w in zip(parts, self.weights, strict=True)]
@@ -108,15 +108,15 @@ class Population:
         return Population(self.spec, own)
 
     def folded(self, scaling: Scaling | None) -> Population:
-        """The networks of observations as they are, of these of standardised ones, if they are."""
+        """Return networks for raw observations, with a scaling folded into their first layer."""
         if scaling is None:
             return self
         weight, bias, *rest = self.weights
         return Population(self.spec, [*folded_layer(weight, bias, scaling), *rest])
 
     def network(self, index: int) -> PolicyNetwork:
-        """One of them by itself."""
-        with torch.random.fork_rng(devices=[]):  # weights are drawn only to be replaced
+        """Return one network of the population."""
+        with torch.random.fork_rng(devices=[]):  # initial weights are replaced below
             network = PolicyNetwork(self.spec)
         with torch.no_grad():
             for i, layer in enumerate(_layers(network)):
@@ -143,16 +143,16 @@ def cloned(
     learning_rate: float,
     clip: float | None = None,
 ) -> Population:
-    """Train each policy on all rows of its own data, as `bc` does with `batch_size=None`.
+    """Train each policy by full-batch behavioural cloning, as `bc` with `batch_size=None`.
 
     Args:
-        population: P policies to begin with; not changed.
+        population: P initial policies; not changed.
         observations: `(P, D, *observation)`.
         targets: `(P, D, A)`.
-        losses: of outputs `(B, A)` and targets: `(B,)`.
-        updates: of Adam.
-        learning_rate: Adam's.
-        clip: the longest gradient of a policy.
+        losses: function of outputs `(B, A)` and targets that returns `(B,)`.
+        updates: gradient steps of Adam.
+        learning_rate: learning rate of Adam.
+        clip: largest norm of a policy's gradient.
     """
     weights = [w.clone().requires_grad_() for w in population.weights]
     training = Population(population.spec, weights)
@@ -160,20 +160,20 @@ def cloned(
     labels = targets.flatten(0, 1)
     shorten = partial(clip_each, weights, clip) if clip is not None else lambda: None
     for _ in range(updates):
-        # No weight is shared, so that the gradient of the sum is each policy's own.
+        # No weight is shared, so the gradient of the sum is each policy's own gradient.
         loss = losses(training(observations).flatten(0, 1), labels).sum() / targets.shape[1]
         descend(optimiser, loss, shorten)
     return Population(population.spec, [w.detach() for w in weights])
 
 
 @dataclass(frozen=True)
-class Played:
-    """What policies did.
+class PlayResult:
+    """Returns and steps of policies.
 
     Attributes:
-        returns: `(P, E)` of each environment's first episode.
-        steps: that all environments took together, those that waited for others too, unless they
-            can rest meanwhile.
+        returns: `(P, E)` return of each environment's first episode.
+        steps: steps of all environments together, including those that waited for others unless
+            they could rest.
     """
 
     returns: npt.NDArray[np.float64]
@@ -189,17 +189,17 @@ def play(
     horizon: int,
     greedy: bool = False,
     observe: Callable[[Array], None] | None = None,
-) -> Played:
-    """Play one episode in every environment, all policies in one pass a step.
+) -> PlayResult:
+    """Play one episode in every environment, with one pass of all policies for each step.
 
     Args:
         population: P policies.
-        env: P x E environments, those of a policy side by side, that reset in the same step.
-        seed: of the environments.
-        rng: of the actions.
-        horizon: steps after which an episode counts as it stands.
+        env: P x E environments with same-step reset, those of a policy side by side.
+        seed: seed of the environments.
+        rng: generator of the actions.
+        horizon: steps after which the return so far counts.
         greedy: take the likeliest action instead of sampling.
-        observe: told the observations `(B, *observation)` of the episodes at play, step by step.
+        observe: receives, at each step, the observations `(B, *observation)` of running episodes.
     """
     each = (population.size, env.num_envs // population.size)
     observations, _ = env.reset(seed=seed)
@@ -218,7 +218,7 @@ def play(
         returns += rewards * playing
         playing &= ~(terminations | truncations)
         steps += 1
-    return Played(returns.reshape(each), taken)
+    return PlayResult(returns.reshape(each), taken)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense.errors import BadConfig
-from rlcondense.files import Refused, read_strictly
+from rlcondense.files import FileRefusal, read_strictly
 from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
@@ -83,11 +83,11 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read the record in a file, without any check of its content.
 
     Raises:
-        Refused: it is not a readable JSON object.
+        FileRefusal: it is not a readable JSON object.
     """
     record = read_strictly(path)
     if not isinstance(record, dict):
-        raise Refused("is no record: its JSON is no object")
+        raise FileRefusal("is no record: its JSON is no object")
     return record
 
 
@@ -112,16 +112,16 @@ def read_index(path: Path) -> Index:
     """Read the index of a leaderboard.
 
     Raises:
-        Refused: it is not an index.
+        FileRefusal: it is not an index.
     """
     index = read_strictly(path, MOST_INDEX_BYTES)
     if not isinstance(index, dict) or not {"format", "records"} <= index.keys():
-        raise Refused("is no index: it must hold 'format' and 'records'")
+        raise FileRefusal("is no index: it must hold 'format' and 'records'")
     if index["format"] not in (1, INDEX_FORMAT) or isinstance(index["format"], bool):
-        raise Refused(f"has format {shown(index['format'])}, not {INDEX_FORMAT}")
+        raise FileRefusal(f"has format {shown(index['format'])}, not {INDEX_FORMAT}")
     parts = ("records",) if index["format"] == 1 else ("records", "costs")
     if index.keys() != {"format", *parts} or not all(_are_pins(index[part]) for part in parts):
-        raise Refused(f"is no index: its {' and '.join(parts)} must be cell ids and sha256")
+        raise FileRefusal(f"is no index: its {' and '.join(parts)} must be cell ids and sha256")
     return Index(index["records"], index.get("costs", {}))
 
 

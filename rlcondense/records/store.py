@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import (
-    Refused,
+    FileRefusal,
     canonical_json,
     lock,
     lock_owner,
@@ -250,9 +250,9 @@ class Store:
     def _read_index(self) -> dict[str, Any]:
         """Read the index: the latest entry of each record, by id."""
         index = {}
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(FileRefusal):
             for line in read_bounded(self._index, MOST_INDEX_BYTES).splitlines():
-                with contextlib.suppress(Refused):  # a line cut short by a crash
+                with contextlib.suppress(FileRefusal):  # a line cut short by a crash
                     entry = parse_json(line)
                     if is_entry(entry):
                         index[entry["id"]] = entry

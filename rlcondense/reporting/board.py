@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rlcondense.catalogue import data_root
 from rlcondense.comparison.rows import Group, Row, groups_of, plain
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.files import Refused
+from rlcondense.files import FileRefusal
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record
@@ -210,9 +210,9 @@ def _results(
         try:
             record = read_record(path)
             if wrong := wrong_form(record) or _misnamed(record, path.stem):
-                raise Refused(f"is no record: {wrong}")
+                raise FileRefusal(f"is no record: {wrong}")
             records[path.stem] = _slim(record)
-        except Refused as error:
+        except FileRefusal as error:
             refused[path.name] = str(error)
     return records, refused
 

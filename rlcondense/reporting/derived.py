@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.files import Refused, json_lines, parse_json, read_bounded
+from rlcondense.files import FileRefusal, json_lines, parse_json, read_bounded
 from rlcondense.records.reading import INDEX, PICTURES, RESULTS, SCHEMA
 from rlcondense.records.schema import record_schema
 from rlcondense.reporting.board import build_board, comparable, publishable_results
@@ -54,7 +54,7 @@ def _why_wrong(path: Path, name: str, made: str) -> str:
     """Return how a file differs from the expected text, or an empty text."""
     try:
         text = read_bounded(path, MOST_BUILT_BYTES).decode(errors="replace")
-    except Refused as error:
+    except FileRefusal as error:
         return str(error)
     maker = "add" if name == SCHEMA else "build"
     return (
@@ -100,7 +100,7 @@ def _is_same(a: Path, b: Path, most: int = MOST_BUILT_BYTES) -> bool:
     """Return whether two plain files have the same bytes."""
     try:
         return read_bounded(a, most) == read_bounded(b, most)
-    except Refused:
+    except FileRefusal:
         return False
 
 
@@ -112,7 +112,7 @@ def _agree(name: str, told: str, made: str) -> bool:
         return False
     try:
         return _near(parse_json(told.encode()), parse_json(made.encode()))
-    except (Refused, CorruptArtifact):
+    except (FileRefusal, CorruptArtifact):
         return False
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import Refused, read_bounded, read_strictly, write_bytes, write_json
+from rlcondense.files import FileRefusal, read_bounded, read_strictly, write_bytes, write_json
 from rlcondense.make import load_dataset
 from rlcondense.text import shown
 from rlcondense.types import Array
@@ -130,7 +130,7 @@ def _not_as_drawn(path: Path) -> str:
             content = read_bounded(path, MOST_BYTES)
             return "" if content.startswith(b"\x89PNG\r\n\x1a\n") else "is no PNG"
         values = read_strictly(path, MOST_BYTES)
-    except Refused as error:
+    except FileRefusal as error:
         return str(error)
     names = {field.name for field in fields(Picture)}
     return (

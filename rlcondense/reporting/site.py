@@ -30,7 +30,7 @@ from rlcondense.comparison.rows import (
 )
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import (
-    Refused,
+    FileRefusal,
     open_to_append,
     read_bounded,
     read_strictly,
@@ -132,7 +132,7 @@ def _earlier(marker: Path) -> list[str]:
         return []
     try:
         return read_bounded(marker).decode(errors="replace").splitlines()
-    except Refused as error:
+    except FileRefusal as error:
         raise RLCondenseError(f"{marker} {error}") from error
 
 
@@ -851,7 +851,7 @@ def _png_shape(path: Path) -> tuple[int, int] | None:
     """Return width and height of a picture; None if it is not a picture, or too large."""
     try:
         head = read_bounded(path, MOST_PICTURE_BYTES)[:24]
-    except Refused:
+    except FileRefusal:
         return None
     if not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR" or len(head) < 24:
         return None
@@ -862,7 +862,7 @@ def _picture_facts(path: Path) -> dict[str, Any]:
     """Read the facts about a picture; none if the file cannot be read."""
     try:
         values = read_strictly(path, MOST_PICTURE_BYTES)
-    except Refused:
+    except FileRefusal:
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rlcondense.catalogue import data_root
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.files import Refused, read_bounded, slug
+from rlcondense.files import FileRefusal, read_bounded, slug
 from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
 
 MOST_SUITE_BYTES = 2**20
@@ -117,7 +117,7 @@ def load_suite(name: str) -> Suite:
     try:
         content = read_bounded(path, MOST_SUITE_BYTES, follow=True)
         values = tomllib.loads(content.decode())
-    except Refused as error:
+    except FileRefusal as error:
         raise BadConfig(f"cannot read suite {path}: it {error}") from error
     except RecursionError:
         raise BadConfig(f"cannot read suite {path}: it is nested too deeply") from None

@@ -1,1 +1,1 @@
-"""Runtime."""
+"""Runtime support: checkpoints, cost meters, progress and provenance."""

@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether the last write was long ago."""
+        """Return whether the next write is due."""
         return time.perf_counter() - self._written >= SECONDS_BETWEEN
 
     def write(self, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
@@ -50,20 +50,20 @@ class Checkpoint:
             arrays: by name.
             facts: values that JSON can hold.
         """
-        said = {"identity": self._identity, "facts": facts, "seconds": vars(self._spent())}
-        text = np.frombuffer(canonical_json(said).encode(), np.uint8)
+        content = {"identity": self._identity, "facts": facts, "seconds": vars(self._spent())}
+        text = np.frombuffer(canonical_json(content).encode(), np.uint8)
         write_arrays(self.path, {**arrays, _FACTS: text})
         self._written = time.perf_counter()
 
     def read(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
-        """The arrays and values of this very condensation, or None."""
+        """Return the arrays and values of this condensation, or None."""
         try:
             arrays = read_arrays(self.path)
-            said = json.loads(arrays.pop(_FACTS).tobytes())
-            if said["identity"] != self._identity:
+            content = json.loads(arrays.pop(_FACTS).tobytes())
+            if content["identity"] != self._identity:
                 return None
-            self.before = Seconds(**said["seconds"])
-            return arrays, said["facts"]
+            self.before = Seconds(**content["seconds"])
+            return arrays, content["facts"]
         except (CorruptArtifact, KeyError, RecursionError, TypeError, ValueError):
             return None
 
@@ -80,10 +80,10 @@ class Checkpoint:
 
 
 class Stateful(Protocol):
-    """What changes along a computation, for checkpoints."""
+    """State of a computation, for checkpoints."""
 
     def state(self) -> dict[str, Array]:
-        """Everything that decides what comes next, as arrays."""
+        """Return all state that decides the rest of the computation, as arrays."""
 
     def restore(self, state: Mapping[str, Array]) -> None:
-        """Be what a state says."""
+        """Restore a state that `state` returned."""

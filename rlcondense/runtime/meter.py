@@ -1,4 +1,4 @@
-"""What a phase of work costs: wall, processor and GPU seconds, and the most memory it held."""
+"""Costs of a phase of work: wall, processor and GPU seconds, and peak memory."""
 
 from __future__ import annotations
 

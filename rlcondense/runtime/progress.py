@@ -1,4 +1,4 @@
-"""How long work reports where it stands: a callable, silent by default."""
+"""Progress reports of long computations: a callable, silent by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a number depends on beside its cell: versions, sources, device and threads."""
+"""Provenance of results beside the cell: versions, sources, device and threads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def resolve_device(name: str) -> str:
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
-    """The environment as a record tells it."""
+    """Return the software and hardware environment, as stored in a record."""
     return {
         "rlcondense": rlcondense.__version__,
         "python": platform.python_version(),

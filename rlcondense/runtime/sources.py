@@ -28,18 +28,18 @@ def source_files(cls: type) -> frozenset[Path]:
     if own.is_relative_to(OURS):
         return frozenset({own})
     distributions = _distributions_of(cls.__module__, own)
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = _module_files(own)
     while waiting:
         file = waiting.pop()
-        if file in found:
+        if file in files:
             continue
-        found.add(file)
+        files.add(file)
         for name in _imports(file):
             for path in _files_of(name):
                 if not _is_foreign(path, name, distributions):
-                    waiting |= _module_files(path) - found
-    return frozenset(found)
+                    waiting |= _module_files(path) - files
+    return frozenset(files)
 
 
 def _module_files(path: Path) -> set[Path]:
@@ -93,7 +93,7 @@ def _distributions_of(module: str, file: Path) -> frozenset[str]:
 
 
 def _is_foreign(path: Path, name: str, distributions: frozenset[str]) -> bool:
-    """Whether a module is this package's or another distribution's than some."""
+    """Return whether a module is part of this package or of another distribution."""
     if path.is_relative_to(OURS):
         return True
     if _INSTALLED.isdisjoint(path.parts):

@@ -1,4 +1,4 @@
-"""How a process of ours uses memory and threads; to be called before torch is imported."""
+"""Memory and thread settings of a process; to be applied before torch is imported."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import Refused, make_folder, refuse_links, write_json
+from rlcondense.files import FileRefusal, make_folder, refuse_links, write_json
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
     INDEX,
@@ -140,7 +140,7 @@ def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
     """Return whether the file of a published cell differs from its pin."""
     try:
         record = read_record(folder / f"{cell_id}.json")
-    except Refused:
+    except FileRefusal:
         return True
     if misshapen(record):
         return True
@@ -153,7 +153,7 @@ def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
     """Compute the hashes of the measured costs of published cells with readable files."""
     costs = {}
     for cell_id in cell_ids:
-        with suppress(Refused):
+        with suppress(FileRefusal):
             costs[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
     return costs
 
@@ -185,7 +185,7 @@ def _index(leaderboard: Path) -> Index:
         return Index({}, {})
     try:
         return read_index(leaderboard / INDEX)
-    except Refused as error:
+    except FileRefusal as error:
         raise BadConfig(f"{leaderboard / INDEX} {error}") from error
 
 
@@ -193,7 +193,7 @@ def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
     """Return whether a published record has the same returns, lengths and levels."""
     try:
         published = read_record(leaderboard / RESULTS / f"{outline.cell.id}.json")
-    except Refused:
+    except FileRefusal:
         return False
     own = read_record(outline.path)
     return all(own.get(name) == published.get(name) for name in EPISODES)
@@ -204,7 +204,7 @@ def _clash(outline: Outline, leaderboard: Path) -> Finding:
     text = f"{outline.cell} is published with other content"
     try:
         before = _means(read_record(leaderboard / RESULTS / f"{cell_id}.json"))
-    except (Refused, KeyError, TypeError, ValueError):
+    except (FileRefusal, KeyError, TypeError, ValueError):
         before = {}
     if before and outline.means:
         text += f": held-out mean {before['heldout']:.3f}, here {outline.means['heldout']:.3f}"
@@ -254,11 +254,11 @@ def _files_by_cell(
     for file, refusal in source_of(path).files():
         try:
             if refusal:
-                raise Refused(refusal)
+                raise FileRefusal(refusal)
             record = read_record(file)
             if wrong := misshapen(record):
-                raise Refused(wrong)
-        except Refused as error:
+                raise FileRefusal(wrong)
+        except FileRefusal as error:
             unreadable.append(f"{shown(str(file))[1:-1]} {error}")
             continue
         digest = content_sha256(record) + (costs_sha256(record) if costs else "")

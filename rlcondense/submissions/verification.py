@@ -17,7 +17,7 @@ import numpy as np
 
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import Refused, canonical_json, read_bounded
+from rlcondense.files import FileRefusal, canonical_json, read_bounded
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
     PICTURES,
@@ -255,7 +255,7 @@ def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence)
     seen.names.append(file.stem)
     try:
         record = read_record(file)
-    except Refused as error:
+    except FileRefusal as error:
         seen.findings.append(Finding(name, "", "file", str(error)))
         return
     stated = record.get("cell_id")
@@ -306,7 +306,7 @@ def _is_collapsed(record: Record) -> bool:
 
 def _gather_published(folder: Path, seen: _Evidence) -> None:
     for file, refusal in source_of(folder).files():
-        with suppress(Refused):
+        with suppress(FileRefusal):
             record = read_record(file) if not refusal else {}
             if misshapen(record) or record["status"] != "done":
                 continue
@@ -437,7 +437,7 @@ def _drift(index: Path, seen: _Evidence) -> Iterator[Finding]:
     try:
         pinned = read_index(index)
         pins, costs = pinned.records, pinned.costs
-    except Refused as error:
+    except FileRefusal as error:
         yield Finding(index.name, "", "index", str(error))
         return
     for cell_id in sorted(pins.keys() - set(seen.names)):
@@ -461,7 +461,7 @@ def _changes(against: Path, here: Path, seen: _Evidence) -> Iterator[Finding]:
         raise BadConfig(f"{str(against)!r} is no leaderboard to compare with")
     try:
         pins = read_index(source.index).records
-    except Refused as error:
+    except FileRefusal as error:
         raise BadConfig(f"{source.index} {error}") from error
     for cell_id, pin in pins.items():
         outline = seen.outlines.get(cell_id)
@@ -485,7 +485,7 @@ def _unlike_published(outline: Outline, published: Source) -> str:
             return ""
         if costs_sha256(read_record(path)) == outline.costs_sha256:
             return "is written in another way than what is published"
-    except Refused as error:
+    except FileRefusal as error:
         return f"cannot be compared, since its file {error}"
     return "its timings or memory differ from what is published"
 

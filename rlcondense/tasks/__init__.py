@@ -1,4 +1,4 @@
-"""Tasks: what a policy is asked to do, on seen and on held-out levels.
+"""Tasks with seen levels for the data and held-out levels for evaluation.
 
 Importing this package registers the tasks of the catalogue with Gymnasium, so that
 `gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="heldout")` works.

@@ -1,4 +1,4 @@
-"""What a task is: spaces, disjoint seen and held-out levels, and vector environments of either."""
+"""Interface of tasks: spaces, disjoint seen and held-out levels, and vector environments."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ReturnEstimate:
     episodes: int
 
     def to_json(self) -> dict[str, Any]:
-        """The estimate as plain values; None is the error of a single episode, which has none."""
+        """Return the estimate as plain values; the error of a single episode is None."""
         known = math.isfinite(self.standard_error)
         return {**asdict(self), "standard_error": self.standard_error if known else None}
 
 
 def shared_levels(splits: Mapping[str, range]) -> range:
-    """The levels that are both seen and held-out."""
+    """Return the levels that are both seen and held-out."""
     seen, heldout = splits["seen"], splits["heldout"]
     return range(max(seen.start, heldout.start), min(seen.stop, heldout.stop))
 
@@ -44,8 +44,8 @@ class Task(ABC):
         score_range: `(r_min, r_max)` of the normalised score, or None where none is published.
         random_return: measured return of the uniform random policy, by split.
         replays: whether the same actions give the same bits on every machine, so that a dataset
-            can be shipped as a trace. Sines, and whatever else a library rounds as it likes, do
-            not.
+            can be shipped as a trace. Sines and other functions whose rounding depends on the
+            library do not.
         levels_are_reset_seeds: whether a level is the seed that Gymnasium's environment is reset
             with, so that Minari's record of these seeds names the levels of a dataset.
     """
@@ -76,18 +76,18 @@ class Task(ABC):
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> VectorEnv[Any, Any, Any]:
-        """Make environments that step together and reset in the same step as an episode ends.
+        """Make environments that step together and reset in the step in which an episode ends.
 
-        `infos["level_seed"]` `(N,)` names the levels on show. Where an episode may be cut,
-        `infos["final_obs"]` `(N, *observation)` are the observations before any environment started
-        over: what comes after a cut is worth something, and is told from them.
+        `infos["level_seed"]` `(N,)` names the current levels. Where an episode may be truncated,
+        `infos["final_obs"]` `(N, *observation)` are the observations before any environment was
+        reset, from which the value after a truncation is estimated.
 
         Args:
             split: `seen` or `heldout`.
-            num_envs: how many environments.
-            seed: with an environment's index, it alone decides the sequence of levels.
-            num_threads: threads that step them; no effect on what happens in them.
-            copy: False may give arrays that are valid until the next step only, which is faster.
+            num_envs: number of environments.
+            seed: decides, together with an environment's index, the sequence of levels.
+            num_threads: threads that step them; no effect on the transitions.
+            copy: False may return arrays that are valid until the next step only, which is faster.
         """
 
     def check_split(self, split: str) -> None:
@@ -96,7 +96,7 @@ class Task(ABC):
             raise BadConfig(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
 
     def seen_only(self) -> Task:
-        """The view that a condensation method is given: it cannot make held-out levels."""
+        """Return the view of a condensation method, which cannot make held-out levels."""
         return _SeenOnly(self)
 
 

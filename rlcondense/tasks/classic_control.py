@@ -1,7 +1,7 @@
-"""Classic control: cart-pole, acrobot, mountain car and pendulum, many at a time.
+"""Classic control: cart-pole, acrobot, mountain car and pendulum, as arrays of environments.
 
-The equations are those of Gymnasium's environments (Towers et al., 2024, arXiv 2407.17032), which
-this module's are tested against step by step.
+The equations are those of Gymnasium's environments (Towers et al., 2024, arXiv 2407.17032), and
+tests compare the two step by step.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class System(ABC):
     """The equations of one environment for many states at once, each a column.
 
     Attributes:
-        steps: after which an episode is cut.
+        steps: the step limit after which an episode is truncated.
         start: lowest and highest values of a state at the start of an episode.
-        above_zero: constants of which there is no physics at or below zero.
+        above_zero: constants that must be above zero.
     """
 
     steps: ClassVar[int]
@@ -41,14 +41,14 @@ class System(ABC):
 
     @abstractmethod
     def step(self, state: Floats, actions: Array) -> tuple[Floats, Floats, Bools]:
-        """The states `(D, N)` after actions `(N, ...)`, rewards `(N,)` and terminations `(N,)`."""
+        """Apply `(N, ...)` actions: next states `(D, N)`, rewards `(N,)`, terminations `(N,)`."""
 
     @abstractmethod
     def observe(self, state: Floats) -> npt.NDArray[np.float32]:
-        """What states `(D, N)` look like, `(N, O)`."""
+        """Return the observations `(N, O)` of states `(D, N)`."""
 
     def starts(self, level: int) -> Floats:
-        """The state `(D,)` that Gymnasium's environment has after `reset(seed=level)`."""
+        """Return the state `(D,)` of Gymnasium's environment after `reset(seed=level)`."""
         low, high = np.array(self.start)
         return np.asarray(low + (high - low) * np_random(level)[0].random(len(low)))
 
@@ -58,13 +58,13 @@ class CartPole(System):
     """Push a cart left or right to balance a pole on it (Barto, Sutton and Anderson, 1983).
 
     Attributes:
-        length: half of the pole's, m.
-        polemass_length: of the pole's mass, kg, and `length`.
-        masspole: kg.
-        total_mass: of cart and pole, kg.
-        force_mag: of a push, N.
-        gravity: m/s^2.
-        tau: seconds a step.
+        length: half the length of the pole, m.
+        polemass_length: product of the pole's mass, kg, and `length`.
+        masspole: mass of the pole, kg.
+        total_mass: mass of cart and pole, kg.
+        force_mag: force of a push, N.
+        gravity: acceleration of gravity, m/s^2.
+        tau: duration of a step, s.
     """
 
     steps = 500
@@ -103,11 +103,11 @@ class Acrobot(System):
     """Swing the lower of two links up by a torque at the joint between them (Sutton, 1996).
 
     Attributes:
-        LINK_LENGTH_1: of the upper link, m.
-        LINK_MASS_1: of the upper link, kg.
-        LINK_MASS_2: of the lower link, kg.
-        LINK_COM_POS_1: from the upper link's end to its centre of mass, m.
-        LINK_COM_POS_2: from the lower link's end to its centre of mass, m.
+        LINK_LENGTH_1: length of the upper link, m.
+        LINK_MASS_1: mass of the upper link, kg.
+        LINK_MASS_2: mass of the lower link, kg.
+        LINK_COM_POS_1: distance from the upper link's end to its centre of mass, m.
+        LINK_COM_POS_2: distance from the lower link's end to its centre of mass, m.
         LINK_MOI: moment of inertia of either, kg m^2.
     """
 
@@ -167,9 +167,9 @@ class MountainCar(System):
     """Rock a weak car out of a valley (Moore, 1990).
 
     Attributes:
-        force: of the engine.
-        gravity: along the slope.
-        goal_velocity: that the car must have at the top.
+        force: force of the engine.
+        gravity: gravity along the slope.
+        goal_velocity: the lowest velocity of the car at the goal.
     """
 
     steps = 200
@@ -190,8 +190,8 @@ class MountainCar(System):
         velocity = (velocity + push).clip(-self.MAX_SPEED, self.MAX_SPEED)
         position = (position + velocity).clip(self.LOWEST, self.HIGHEST)
         velocity = np.where((position == self.LOWEST) & (velocity < 0), 0.0, velocity)
-        there = (position >= self.GOAL) & (velocity >= self.goal_velocity)
-        return _rows(position, velocity), np.full(len(there), -1.0), there
+        at_goal = (position >= self.GOAL) & (velocity >= self.goal_velocity)
+        return _rows(position, velocity), np.full(len(at_goal), -1.0), at_goal
 
     def observe(self, state: Floats) -> npt.NDArray[np.float32]:
         return _shown(*state)
@@ -205,9 +205,9 @@ class Pendulum(System):
         g: gravity, m/s^2.
         m: mass, kg.
         l: length, m.
-        max_torque: N m.
-        max_speed: rad/s.
-        dt: seconds a step.
+        max_torque: the largest torque, N m.
+        max_speed: the largest angular speed, rad/s.
+        dt: duration of a step, s.
     """
 
     steps = 200
@@ -269,7 +269,7 @@ class ClassicControlTask(GymnasiumTask):
             raise BadConfig(f"physics of {self.id!r}: {error}") from error
 
     def system(self) -> System:
-        """The equations, with the task's constants."""
+        """System of equations with the task's constants."""
         return SYSTEMS[self.env](**self.physics)
 
     def make_vec(
@@ -282,8 +282,8 @@ class ClassicControlVectorEnv(LevelVectorEnv):
     """Environments whose states are columns of one array.
 
     Args:
-        task: what they do.
-        order: the levels they play.
+        task: the task that they run.
+        order: the sequence of levels.
 
     Example:
         >>> env = make_task("cartpole").make_vec("seen", 256, seed=0)
@@ -317,12 +317,12 @@ class ClassicControlVectorEnv(LevelVectorEnv):
 
 @cache
 def _starts(system: System, levels: range) -> Floats:
-    """The state `(D, L)` that each level starts from."""
+    """Return the initial state `(D, L)` of each level."""
     return np.stack([system.starts(level) for level in levels], 1)
 
 
 def _rows(*rows: Floats) -> Floats:
-    """One array `(D, N)` of D rows `(N,)`, in a third of the time that `np.stack` takes."""
+    """Return one array `(D, N)` of D rows `(N,)`, in a third of the time of `np.stack`."""
     array = np.empty((len(rows), len(rows[0])))
     for i, row in enumerate(rows):
         array[i] = row
@@ -330,7 +330,7 @@ def _rows(*rows: Floats) -> Floats:
 
 
 def _shown(*features: Floats) -> npt.NDArray[np.float32]:
-    """Observations `(N, O)` of O features `(N,)`."""
+    """Return observations `(N, O)` of O features `(N,)`."""
     array = np.empty((len(features[0]), len(features)), np.float32)
     for i, feature in enumerate(features):
         array[:, i] = feature

@@ -1,4 +1,4 @@
-"""Gymnasium's environments as tasks: a level is the seed that an environment is reset with."""
+"""Gymnasium's environments as tasks: a level is the seed of an environment's reset."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _CANNOT_BE_MADE = (gymnasium.error.Error, AssertionError, ImportError, TypeError
 
 @dataclass(frozen=True)
 class GymnasiumTask(LevelTask):
-    """An environment of Gymnasium with arrays as observations, which `Shown` makes the task's.
+    """An environment of Gymnasium whose observations are arrays; see `TaskObservations`.
 
     Args:
         id: catalogue id.
         env: Gymnasium's id, such as `CartPole-v1`.
         physics: attributes of the environment to change, such as `{"length": 1.0}`.
-        settings: what `gymnasium.make` takes beside the id.
+        settings: further arguments of `gymnasium.make`.
         seen: first reset seed and number of reset seeds that training data comes from.
         heldout: first reset seed and number of reset seeds kept for evaluation.
         score_range: the constants of the normalised score.
@@ -69,11 +69,12 @@ class GymnasiumTask(LevelTask):
         return env.observation_space, env.action_space
 
     def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-        """One of Gymnasium's environments, with the task's physics.
+        """Make one Gymnasium environment with the task's physics.
 
         Raises:
-            BadConfig: Gymnasium cannot make it, it has no attribute of a name in `physics`,
-                shows no arrays, or takes neither one of some actions nor a vector of floats.
+            BadConfig: Gymnasium cannot make it, it lacks an attribute that `physics` names,
+                its observations are no arrays, or its actions are neither discrete nor vectors
+                of floats.
         """
         shown: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
         try:
@@ -89,7 +90,7 @@ class GymnasiumTask(LevelTask):
         if isinstance(env.action_space, gymnasium.spaces.Discrete) and env.action_space.start != 0:
             env = FromZero(env)
         check_action_space(env.action_space, self.env)
-        return Shown(env)
+        return TaskObservations(env)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
@@ -97,10 +98,10 @@ class GymnasiumTask(LevelTask):
         return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
 
 
-class Shown(gymnasium.ObservationWrapper[Array, Any, Any]):
-    """An environment of arrays as tasks show them: float64 as float32, frames channel first.
+class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
+    """Observations in a task's format: float64 becomes float32, and frames are channel-first.
 
-    A frame whose last side is its shortest has its channels there.
+    A frame whose last side is the shortest is taken to be channel-last.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -113,13 +114,13 @@ class Shown(gymnasium.ObservationWrapper[Array, Any, Any]):
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=low.dtype.type)
 
     def observation(self, observation: Array) -> Array:
-        """The observation in its task's type and order."""
+        """Return the observation in the task's type and axis order."""
         shown = np.moveaxis(observation, 2, 0) if self._channels_last else observation
         return np.asarray(shown, self._dtype)
 
 
 class FromZero(gymnasium.ActionWrapper[Array, Any, Any]):
-    """An environment whose discrete actions are numbered from 0 on, whatever its own start at."""
+    """Action wrapper that numbers discrete actions from 0, whatever the environment's own start."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -129,26 +130,26 @@ class FromZero(gymnasium.ActionWrapper[Array, Any, Any]):
         self.action_space = gymnasium.spaces.Discrete(space.n)
 
     def action(self, action: Any) -> Any:
-        """The action as the environment numbers it."""
+        """Return the action in the environment's own numbering."""
         return action + self._start
 
 
 class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
-    """Environments stepped one by one, which start over in the same step as an episode ends.
+    """Environments stepped one by one that reset in the step in which an episode ends.
 
-    `infos["level_seed"]` `(N,)` names the levels on show, and `infos["final_obs"]`
-    `(N, *observation)` are the observations before any environment started over.
+    `infos["level_seed"]` `(N,)` names the current levels, and `infos["final_obs"]`
+    `(N, *observation)` are the observations before any environment was reset.
 
     Args:
         task: makes each environment.
-        order: the levels they play.
+        order: the sequence of levels.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
 
     def __init__(self, task: GymnasiumTask, order: LevelOrder) -> None:
         self.num_envs, self._order = order.num_envs, order
-        self._envs: list[gymnasium.Env[Any, Any]] = []  # closed with this, however far it got
+        self._envs: list[gymnasium.Env[Any, Any]] = []  # `close` also frees a partly built list
         self._envs += (task.make_env() for _ in range(self.num_envs))
         self.single_observation_space = task.observation_space
         self.single_action_space = task.action_space
@@ -158,7 +159,7 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        """Start new episodes on the first levels of `seed`, or on the next levels if it is None."""
         self._order = self._order.reseeded(seed)
         self._levels = np.zeros(self.num_envs, np.int64)
         every = np.arange(self.num_envs)
@@ -170,7 +171,7 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
         return np.stack(shown)
 
     def step(self, actions: Array) -> Step:
-        """Apply `(N, ...)` actions; see the class for what a finished episode looks like."""
+        """Apply `(N, ...)` actions; the class describes the step in which an episode ends."""
         steps = [env.step(action) for env, action in zip(self._envs, actions, strict=True)]
         last = np.stack([step[0] for step in steps])
         rewards = np.array([_number(step[1]) for step in steps], np.float32)
@@ -189,7 +190,7 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
 
 
 def _number(reward: Any) -> float:
-    """A reward as a number, which an array of one element is, too."""
+    """Return a reward as a number; an array of one element counts as one."""
     try:
         return float(np.asarray(reward).item())
     except (TypeError, ValueError):
@@ -197,7 +198,7 @@ def _number(reward: Any) -> float:
 
 
 class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose episodes start from the reset seeds of one split."""
+    """Wrapper whose episodes start from the reset seeds of one split."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], levels: range) -> None:
         super().__init__(env)
@@ -217,13 +218,13 @@ class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
 def make_one(
     env: str, split: str = "seen", render_mode: str | None = None, **config: Any
 ) -> gymnasium.Env[Any, Any]:
-    """One environment of a task, for `gymnasium.make`.
+    """Make one environment of a task, for `gymnasium.make`.
 
     Args:
         env: Gymnasium's id.
         split: `seen` or `heldout` reset seeds.
-        render_mode: as the environment has it.
-        **config: what else `GymnasiumTask` takes.
+        render_mode: a render mode of the environment.
+        **config: further arguments of `GymnasiumTask`.
 
     Example:
         >>> env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")

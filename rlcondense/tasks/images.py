@@ -1,7 +1,7 @@
-"""Naming images as a task: an episode is a hundred of them, the return how many are named right.
+"""Image classification as a task: an episode is a hundred images, the return the number correct.
 
-So methods that step environments are tried on supervised problems, as Lupu et al. (2024, section
-6) try HaDES on MNIST: no action has a say in which image comes next.
+It lets methods that step environments run on supervised problems, as Lupu et al. (2024, section
+6) run HaDES on MNIST. No action influences which image comes next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rlcondense.types import Array
 
 SHEET = 100  # images of an episode
 DIGITS_HELD_OUT = 500
-MOST_BYTES, MOST_LABELS = 2**31, 1000  # of a file unpacked; of kinds of images
+MOST_BYTES, MOST_LABELS = 2**31, 1000  # limits of an unpacked file and of the number of classes
 NAMES = {"seen": ("x_train", "y_train"), "heldout": ("x_test", "y_test")}
 
 
@@ -47,7 +47,7 @@ class Images:
     labels: npt.NDArray[np.int64]
 
     def sheet(self, level: int) -> npt.NDArray[np.int64]:
-        """The images `(SHEET,)` of a level: those of as many levels as there are sheets differ."""
+        """Return the images `(SHEET,)` of a level; levels within one pass share none."""
         passes, number = divmod(level, len(self.labels) // SHEET)
         order = np.random.default_rng(passes).permutation(len(self.labels))
         return order[number * SHEET : (number + 1) * SHEET]
@@ -55,12 +55,12 @@ class Images:
 
 @dataclass(frozen=True)
 class ImagesTask(Task):
-    """Naming the images of scikit-learn's digits, or of a file.
+    """Classification of scikit-learn's digits, or of the images in a file.
 
     Args:
         id: catalogue id.
         file: an .npz with `x_train` (N, H, W) in uint8, `y_train` (N,), `x_test` and `y_test`, as
-            Keras has them, in the folder `$RLCONDENSE_IMAGES`; nothing for the digits.
+            Keras names them, in the folder `$RLCONDENSE_IMAGES`; empty for the digits.
         score_range: the constants of the normalised score.
         random_return: measured return of the uniform random policy, by split.
     """
@@ -74,10 +74,10 @@ class ImagesTask(Task):
 
     @cached_property
     def images(self) -> Mapping[str, Images]:
-        """Those of each split.
+        """Images of each split.
 
         Raises:
-            BadConfig: the file is not there, or holds something else.
+            BadConfig: the file is missing, or has another content.
         """
         return _of_file(images_folder() / self.file) if self.file else _digits()
 
@@ -91,7 +91,7 @@ class ImagesTask(Task):
 
     @property
     def seen(self) -> range:
-        """Levels enough for a hundred thousand images, and for the digits 200 as elsewhere."""
+        """Seen levels: enough for a hundred thousand images, or 200 for the digits as elsewhere."""
         return range(1000 if self.file else 200)
 
     @property
@@ -106,7 +106,7 @@ class ImagesTask(Task):
 
 
 def images_folder() -> Path:
-    """Where the files of images lie: `$RLCONDENSE_IMAGES`, or `images` in `$RLCONDENSE_HOME`."""
+    """Return the folder of image files: `$RLCONDENSE_IMAGES`, or `images` in `$RLCONDENSE_HOME`."""
     named = os.environ.get("RLCONDENSE_IMAGES")
     return Path(named) if named else cache_root() / "images"
 
@@ -129,18 +129,18 @@ def _of_file(path: Path) -> Mapping[str, Images]:
             if (size := sum(part.file_size for part in held.infolist())) > MOST_BYTES:
                 raise BadConfig(f"{path} unpacks to {size:,} bytes, above {MOST_BYTES:,}")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            found = {
+            by_split = {
                 split: Images(np.asarray(file[x])[:, None], np.asarray(file[y]))
                 for split, (x, y) in NAMES.items()
             }
     except RLCondenseError:
         raise
-    except Exception as error:  # zipfile, its decompressors and numpy's parser raise many kinds
+    except Exception as error:  # zipfile, its decompressors and numpy's parser raise many
         raise BadConfig(
             f"{path} cannot be read as images ({type(error).__name__}: {error}); put an .npz of "
             "x_train, y_train, x_test and y_test there, or name its folder in $RLCONDENSE_IMAGES"
         ) from error
-    for split, images in found.items():
+    for split, images in by_split.items():
         frames, labels = images.frames, images.labels
         if frames.dtype != np.uint8 or frames.ndim != 4 or labels.shape != (len(frames),):
             raise BadConfig(
@@ -153,21 +153,21 @@ def _of_file(path: Path) -> Mapping[str, Images]:
             raise BadConfig(
                 f"{path}: labels of {split} must be whole numbers in 0..{MOST_LABELS - 1}"
             )
-    seen, heldout = (found[split].frames.shape[1:] for split in NAMES)
+    seen, heldout = (by_split[split].frames.shape[1:] for split in NAMES)
     if seen != heldout:
         raise BadConfig(f"{path}: images seen are {seen[1:]}, and held-out ones {heldout[1:]}")
-    return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in found.items()}
+    return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in by_split.items()}
 
 
 class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
-    """Sheets that are read side by side; each is followed by another in the same step.
+    """Environments that each show one sheet after another, with no step between two sheets.
 
-    The observation after a sheet's last image is the first of the next.
+    The observation after a sheet's last image is the first image of the next sheet.
 
     Args:
-        task: whose images they are.
+        task: the task with the images.
         split: `seen` or `heldout`.
-        order: the levels they play.
+        order: the sequence of levels.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
@@ -182,7 +182,7 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        """Start new episodes on the first levels of `seed`, or on the next levels if it is None."""
         self._order = self._order.reseeded(seed)
         self._levels = np.zeros(self.num_envs, np.int64)
         self._sheets = np.zeros((self.num_envs, SHEET), np.int64)
@@ -197,16 +197,16 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
 
     @property
     def _now(self) -> npt.NDArray[np.int64]:
-        """The image `(N,)` that each shows."""
+        """Return the number `(N,)` of the image that each environment shows."""
         return np.asarray(self._sheets[np.arange(self.num_envs), self._at])
 
     def step(self, actions: Array) -> Step:
-        """Name the images on show; see the class for what a finished sheet looks like."""
+        """Classify the current images; the class describes the step in which a sheet ends."""
         shown = self._now
         rewards = (np.asarray(actions) == self._images.labels[shown]).astype(np.float32)
         ended = self._at == SHEET - 1
         self._at = np.minimum(self._at + 1, SHEET - 1)
-        last = self._images.frames[self._now]  # of a finished sheet, its last image again
+        last = self._images.frames[self._now]  # a finished sheet repeats its last image here
         if ended.any():
             self._start(np.flatnonzero(ended))
         infos = {"level_seed": self._levels.copy(), "final_obs": last}
@@ -215,11 +215,11 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
 
 
 class ImagesEnv(gymnasium.Env[npt.NDArray[np.uint8], np.int64]):
-    """One sheet after the other, for `gymnasium.make`.
+    """Single environment of sheets, for `gymnasium.make`.
 
     Args:
         split: `seen` or `heldout`.
-        **config: what else `ImagesTask` takes.
+        **config: further arguments of `ImagesTask`.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012

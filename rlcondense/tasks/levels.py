@@ -1,4 +1,4 @@
-"""Which level comes next, for tasks whose simulator does not decide that itself."""
+"""Sequences of levels, for tasks whose simulator does not choose its own."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ Step = tuple[Array, Array, Array, Array, dict[str, Any]]
 
 
 def as_splits(seen: tuple[int, int], heldout: tuple[int, int]) -> Mapping[str, range]:
-    """Level seeds of each split, of the first one and how many there are."""
+    """Return the level seeds of each split from its first level and its number of levels."""
     return MappingProxyType(
         {"seen": range(seen[0], sum(seen)), "heldout": range(heldout[0], sum(heldout))}
     )
 
 
 class LevelOrder:
-    """The levels that each environment plays one after the other, drawn with replacement.
+    """Sequence of levels of each environment, drawn with replacement.
 
-    An environment's k-th level is a function of the seed, its index and k: neither actions nor
-    how many environments follow have a say.
+    An environment's k-th level is a function of the seed, its index and k alone: it depends neither
+    on actions nor on the number of environments.
 
     Args:
-        levels: to draw from.
-        num_envs: how many environments.
-        seed: of the draws.
+        levels: the levels to draw from.
+        num_envs: number of environments.
+        seed: seed of the draws.
 
     Raises:
         BadConfig: there are no environments, or the seed is negative.
@@ -55,17 +55,17 @@ class LevelOrder:
         self._order = np.empty((0, num_envs), np.int64)
 
     def reseeded(self, seed: int | list[int] | None) -> LevelOrder:
-        """The order of another seed from its start, or this one, going on, where that is None.
+        """Return the order of another seed from its start, or this order if the seed is None.
 
         Raises:
-            BadConfig: it is a list of seeds.
+            BadConfig: the seed is a list.
         """
         if isinstance(seed, (list, tuple)):
             raise BadConfig("one seed is taken for all environments, not one for each")
         return self if seed is None else LevelOrder(self.levels, self.num_envs, seed)
 
     def next(self, environments: npt.NDArray[np.int64]) -> Levels:
-        """The levels `(B,)` that the environments `(B,)`, no two the same, begin now."""
+        """Return the next levels `(B,)` of the environments `(B,)`, whose indices are distinct."""
         episodes = self.begun[environments]
         self.begun[environments] += 1
         while len(self._order) <= episodes.max(initial=-1):
@@ -73,14 +73,14 @@ class LevelOrder:
         return np.asarray(self._order[episodes, environments])
 
     def _draw(self) -> None:
-        # One more level for everyone. The first draws do not depend on how many follow.
+        # Draw one more level for every environment. Earlier draws do not depend on later ones.
         rng = np.random.default_rng([self.seed, len(self._order)])
         drawn = (rng.random(self.num_envs) * len(self.levels)).astype(np.int64)
         self._order = np.vstack([self._order, self.levels.start + drawn])
 
 
 class LevelTask(Task):
-    """A task whose levels come in a `LevelOrder`.
+    """Base of tasks whose levels come in a `LevelOrder`.
 
     Attributes:
         seen: first level and number of levels that training data comes from.
@@ -95,7 +95,7 @@ class LevelTask(Task):
         return as_splits(self.seen, self.heldout)
 
     def check_levels(self) -> None:
-        """Raise `BadConfig` if a split has no levels, a negative one, or one of the other's."""
+        """Raise `BadConfig` if a split is empty, has a negative level or overlaps the other."""
         for split, levels in self.splits.items():
             if levels.start < 0 or not levels:
                 raise BadConfig(
@@ -106,25 +106,25 @@ class LevelTask(Task):
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 
     def order(self, split: str, num_envs: int, seed: int) -> LevelOrder:
-        """The order of a split's levels.
+        """Return the order of a split's levels.
 
         Raises:
-            BadConfig: there is no such split, no environment, or the seed is negative.
+            BadConfig: the split is unknown, there is no environment, or the seed is negative.
         """
         self.check_split(split)
         return LevelOrder(self.splits[split], num_envs, seed)
 
 
 class LevelVectorEnv(VectorEnv[Array, Array, Any]):
-    """Environments that step as one, and start over in the same step as an episode ends.
+    """Environments that step together and reset in the step in which an episode ends.
 
-    `infos["level_seed"]` `(N,)` names the levels on show, and `infos["final_obs"]`
-    `(N, *observation)` are the observations before any environment started over.
+    `infos["level_seed"]` `(N,)` names the current levels, and `infos["final_obs"]`
+    `(N, *observation)` are the observations before any environment was reset.
 
     Args:
-        task: what they do.
-        order: the levels they play.
-        steps: after which an episode is cut.
+        task: the task that they run.
+        order: the sequence of levels.
+        steps: the step limit after which an episode is truncated.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
@@ -146,24 +146,24 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
 
     @abstractmethod
     def _advance(self, actions: Array) -> tuple[Array, Bools]:
-        """Apply actions `(N, ...)`: rewards `(N,)` and terminations `(N,)`."""
+        """Apply actions `(N, ...)` and return rewards `(N,)` and terminations `(N,)`."""
 
     @abstractmethod
     def _observe(self, which: Which) -> Array:
-        """What environments `(B,)` show, `(B, *observation)`, in an array of its own."""
+        """Return the observations `(B, *observation)` of environments `(B,)` as a new array."""
 
     @abstractmethod
     def _saved(self) -> Sequence[Array]:
-        """All else that a state is made of, arrays `(N, ...)`."""
+        """Return the rest of the state as arrays `(N, ...)`."""
 
     @abstractmethod
     def _restore(self, arrays: Sequence[Array]) -> None:
-        """Be what `_saved` gave."""
+        """Restore what `_saved` returned."""
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        """Start new episodes on the first levels of `seed`, or on the next levels if it is None."""
         self._order = self._order.reseeded(seed)
         self._moving[:] = True
         self._start(self._every)
@@ -175,7 +175,7 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         self._begin(which, levels)
 
     def step(self, actions: Array) -> Step:
-        """Apply `(N, ...)` actions; see the class for what a finished episode looks like."""
+        """Apply `(N, ...)` actions; the class describes the step in which an episode ends."""
         rewards, terminations = self._advance(np.asarray(actions))
         self._elapsed += 1
         truncations = self._elapsed >= self._steps
@@ -188,39 +188,39 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         return observations, rewards.astype(np.float32), terminations, truncations, infos
 
     def rest(self, resting: Bools) -> None:
-        """Say which environments `(N,)` nobody looks at until the next reset or `set_state`.
+        """Mark environments `(N,)` whose outputs are unused until the next reset or `set_state`.
 
-        They may be spared their steps: what they show and are paid then means nothing.
+        Their steps may be skipped, and their observations and rewards are then undefined.
         """
         self._moving = ~resting
 
     def get_state(self) -> list[bytes]:
-        """The full state of every environment, for checkpoints."""
+        """Return the full state of every environment, for checkpoints."""
         parts = [self._levels, self._elapsed, self._order.begun, *self._saved()]
         return [b"".join(part[i].tobytes() for part in parts) for i in self._every]
 
     def set_state(self, states: list[bytes]) -> Array:
-        """Put every environment back to a state of `get_state` and show its observation.
+        """Restore every environment to a state of `get_state` and return its observation.
 
-        None rests then.
+        No environment rests afterwards.
         """
-        kept, at = [], 0
+        arrays, at = [], 0
         for part in (self._levels, self._elapsed, self._order.begun, *self._saved()):
             length = part[0].nbytes
             read = b"".join(state[at : at + length] for state in states)
-            kept.append(np.frombuffer(read, part.dtype).reshape(part.shape).copy())
+            arrays.append(np.frombuffer(read, part.dtype).reshape(part.shape).copy())
             at += length
-        self._levels, self._elapsed, self._order.begun = kept[:3]
-        self._restore(kept[3:])
+        self._levels, self._elapsed, self._order.begun = arrays[:3]
+        self._restore(arrays[3:])
         self._moving[:] = True
         return self._observe(self._every)
 
 
 class OneEnv(gymnasium.Env[Array, Any]):
-    """One environment of a task, for `gymnasium.make`: its episodes end without another's start.
+    """Single environment of a task, for `gymnasium.make`, without automatic reset.
 
     Args:
-        task: what it does.
+        task: the task that it runs.
         split: `seen` or `heldout` levels.
         render_mode: must be None.
     """

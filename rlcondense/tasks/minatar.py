@@ -1,7 +1,7 @@
 """MinAtar: five Atari games on 10 x 10 cells (Young and Tian, 2019, arXiv 1903.03176).
 
-Four of them are played here as arrays, many at a time, as the published package plays them one by
-one, to the bit. Seaquest is played by that package: it keeps lists of things whose order matters.
+Four of them run here as arrays, many environments at a time, bit for bit like the published
+package. Seaquest runs in that package, since its state is lists whose order matters.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from rlcondense.types import Array
 
 SIDE = 10
 STAY, LEFT, UP, RIGHT, DOWN, FIRE = range(6)
-STICKY = 0.1  # how often an environment takes the last action instead of the new one
+STICKY = 0.1  # probability that an environment repeats the last action
 Ints = npt.NDArray[np.int64]
 Frames = npt.NDArray[np.uint8]
 
 
 class Game(ABC):
-    """A game that is played in N places at once. Its arrays have a row for each, and are its state.
+    """Game in N environments at once. The state is arrays with one row for each environment.
 
     Args:
         num_envs: N.
 
     Attributes:
-        planes: of a frame.
-        actions: those of the six that do something in this game.
-        random: the stream of each place.
+        planes: number of planes of a frame.
+        actions: those of the six actions that have an effect in this game.
+        random: random stream of each environment.
     """
 
     planes: ClassVar[int]
@@ -60,22 +60,22 @@ class Game(ABC):
 
     @abstractmethod
     def begin(self, which: Which) -> None:
-        """Start anew in places `(B,)`."""
+        """Start new games in environments `(B,)`."""
 
     @abstractmethod
     def act(self, actions: Ints) -> tuple[Ints, Bools]:
-        """Take actions `(N,)` of the six: rewards `(N,)`, and whether it is over `(N,)`."""
+        """Apply actions `(N,)` of the six; return rewards `(N,)` and terminations `(N,)`."""
 
     @abstractmethod
     def draw(self, which: Which) -> Frames:
-        """Frames `(B, planes, 10, 10)` of places `(B,)`: 255 where something is, 0 elsewhere."""
+        """Return frames `(B, planes, 10, 10)` of environments `(B,)`: 255 for an object, else 0."""
 
     def saved(self) -> dict[str, Array]:
-        """The state, but for the streams."""
+        """Return the state without the random streams."""
         return {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray)}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Be what `saved` gave."""
+        """Restore what `saved` returned."""
         vars(self).update(arrays)
 
 
@@ -116,7 +116,7 @@ class Breakout(Game):
         floor = (y == SIDE - 1) & ~roof & ~hit
         if len(cleared := np.flatnonzero(floor & ~self.bricks.any((1, 2)))):
             self.bricks[cleared, 1:4] = True
-        # The paddle catches a ball above it, and one that flies to where it is.
+        # The paddle catches a ball above it, and a ball that flies to its cell.
         above = floor & (self.last_x == self.paddle)
         ahead = floor & ~above & (x == self.paddle)
         self.right = np.where(sideways ^ ahead, -self.right, self.right)
@@ -135,7 +135,7 @@ class Breakout(Game):
 
 
 class Asterix(Game):
-    """Run among things that come from the sides: take gold, keep away from enemies."""
+    """Move among objects that enter from the sides: collect gold and avoid enemies."""
 
     planes = 4
     actions = (STAY, LEFT, UP, RIGHT, DOWN)
@@ -148,7 +148,7 @@ class Asterix(Game):
             (4, num_envs), np.int64
         )
         self.ramp_timer, self.ramp_index = np.zeros((2, num_envs), np.int64)
-        # Of a thing in each row: whether there is one, its place, and which way it goes.
+        # For each row: whether it holds an object, its column and its direction.
         self.there, self.gold = np.zeros((2, num_envs, 8), np.bool_)
         self.x, self.right = np.zeros((2, num_envs, 8), np.int64)
 
@@ -171,7 +171,7 @@ class Asterix(Game):
         self.move_timer = np.where(due, self.move_speed, self.move_timer)
         self.x += self.right * due[:, None]
         self.there &= (self.x >= 0) & (self.x < SIDE)
-        # Where nothing has moved, nothing new is met: gold is taken, and enemies ended the game.
+        # Without movement there is no new contact: gold was taken, and enemies ended the game.
         more, too = self._meet()
         self.spawn_timer -= 1
         self.move_timer -= 1
@@ -216,7 +216,7 @@ class Asterix(Game):
 
 
 class Freeway(Game):
-    """Cross eight lanes of cars again and again."""
+    """Cross eight lanes of cars repeatedly."""
 
     planes = 7
     actions = (STAY, UP, DOWN)
@@ -235,7 +235,7 @@ class Freeway(Game):
         self.y[which], self.move_timer[which], self.left[which] = SIDE - 1, 3, 2500
 
     def _hurry(self, which: Which) -> None:
-        """Give the cars of places `(B,)` new speeds."""
+        """Draw new speeds for the cars of environments `(B,)`."""
         for i in which:
             random = self.random[i]
             self.speed[i] = random.randint(1, 6, 8) * np.sign(random.rand(8) - 0.5).astype(int)
@@ -258,7 +258,7 @@ class Freeway(Game):
         return won.astype(np.int64), self.left < 0
 
     def _hit(self) -> Bools:
-        """Whether a car is where the chicken is."""
+        """Return whether a car is in the chicken's cell, `(N,)`."""
         cars = (self.x == self.COLUMN) & (self.y[:, None] == self.LANES)
         return np.asarray(cars.any(1))
 
@@ -272,7 +272,7 @@ class Freeway(Game):
 
 
 class SpaceInvaders(Game):
-    """Shoot at aliens that come down row by row, and shoot back."""
+    """Shoot at aliens that descend row by row and shoot back."""
 
     planes = 6
     actions = (STAY, LEFT, RIGHT, FIRE)
@@ -313,7 +313,7 @@ class SpaceInvaders(Game):
         return killed.sum((1, 2)), over
 
     def _march(self, which: Which) -> Bools:
-        """Move the aliens of places `(B,)`: where they have come down on the cannon `(N,)`."""
+        """Move the aliens of environments `(B,)`; return where they reached the cannon, `(N,)`."""
         over = np.zeros(len(self.x), np.bool_)
         if not len(which):
             return over
@@ -330,9 +330,9 @@ class SpaceInvaders(Game):
         return over
 
     def _shoot(self, which: Which) -> None:
-        """Let the lowest alien of the column nearest to the cannon shoot, in places `(B,)`."""
+        """Let the lowest alien of the column nearest to the cannon shoot, in `(B,)` games."""
         columns = np.arange(SIDE)
-        # Of two columns as near, the left one.
+        # Of two equally near columns, the left one.
         far = np.abs(columns - self.x[which, None]) * SIDE + columns
         column = np.where(self.aliens[which].any(1), far, SIDE**2).argmin(1)
         row = SIDE - 1 - self.aliens[which, ::-1, column].argmax(1)
@@ -402,15 +402,15 @@ GAMES: dict[str, type[Game]] = {
 
 @dataclass(frozen=True)
 class MinAtarTask(LevelTask):
-    """One game, with sticky actions and rising difficulty as published.
+    """One game with the published sticky actions and difficulty ramp.
 
-    A frame has a plane for each kind of thing, 255 where one is. Actions are those of the game's
-    minimal set.
+    A frame has one plane for each kind of object, 255 in its cells. Actions are the game's minimal
+    set.
 
     Args:
         id: catalogue id.
         game: one of `GAMES`.
-        steps: after which an episode is cut.
+        steps: the step limit after which an episode is truncated.
         seen: first seed and number of seeds that training data comes from.
         heldout: first seed and number of seeds kept for evaluation.
         score_range: the constants of the normalised score.
@@ -447,11 +447,11 @@ class MinAtarTask(LevelTask):
 
 
 class MinAtarVectorEnv(LevelVectorEnv):
-    """A game in many places. A level is the seed of a new environment of the package.
+    """Environments of one game. A level is the seed of a new environment of the package.
 
     Args:
-        task: what is played.
-        order: the levels they play.
+        task: the task that they run.
+        order: the sequence of levels.
     """
 
     def __init__(self, task: MinAtarTask, order: LevelOrder) -> None:
@@ -490,13 +490,13 @@ class MinAtarVectorEnv(LevelVectorEnv):
 def make_one(
     game: str, split: str = "seen", render_mode: str | None = None, **config: Any
 ) -> OneEnv:
-    """One environment of a task, for `gymnasium.make`.
+    """Make one environment of a task, for `gymnasium.make`.
 
     Args:
         game: one of `GAMES`.
         split: `seen` or `heldout` levels.
         render_mode: must be None.
-        **config: what else `MinAtarTask` takes.
+        **config: further arguments of `MinAtarTask`.
 
     Example:
         >>> env = gymnasium.make("rlcondense.tasks:minatar/breakout-v0", split="heldout")
@@ -505,7 +505,7 @@ def make_one(
 
 
 def _package(game: str) -> ModuleType:
-    """The module of a game in MinAtar, imported alone: the package imports seaborn, for seconds."""
+    """Import the module of a game alone: MinAtar's package imports seaborn, which takes seconds."""
     spec = find_spec("minatar")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtra("minatar", "minatar")
@@ -513,10 +513,10 @@ def _package(game: str) -> ModuleType:
 
 
 def _moved(at: Ints, actions: Ints, back: int, forth: int) -> Ints:
-    """Places `(N,)` on a line after actions `(N,)`."""
+    """Return positions `(N,)` on a line after actions `(N,)`."""
     return np.asarray((at + (actions == forth) - (actions == back)).clip(0, SIDE - 1))
 
 
 def _blank(which: Which, planes: int) -> tuple[Frames, Ints]:
-    """Empty frames for places `(B,)`, and the numbers of the frames."""
+    """Return empty frames for environments `(B,)`, and the indices of the frames."""
     return np.zeros((len(which), planes, SIDE, SIDE), np.uint8), np.arange(len(which))

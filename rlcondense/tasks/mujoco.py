@@ -1,7 +1,7 @@
-"""MuJoCo: Gymnasium's robots, version 5, that are to run (Towers et al., 2024, arXiv 2407.17032).
+"""MuJoCo locomotion: Gymnasium's robots, version 5 (Towers et al., 2024, arXiv 2407.17032).
 
-MuJoCo (Todorov, Erez and Tassa, 2012) moves them; what they are shown and paid is computed here for
-all of them at once, and tested against Gymnasium's environments step by step.
+MuJoCo (Todorov, Erez and Tassa, 2012) simulates them. Observations and rewards are computed here
+for all robots at once, and tests compare them with Gymnasium's environments step by step.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from gymnasium.spaces import Box
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.tasks.base import ReturnEstimate
-from rlcondense.tasks.gymnasium import OneSplit, Shown
+from rlcondense.tasks.gymnasium import OneSplit, TaskObservations
 from rlcondense.tasks.levels import Bools, LevelOrder, Levels, LevelTask, LevelVectorEnv, Which
 from rlcondense.types import Array
 
 Floats = npt.NDArray[np.float64]
 Seen = Mapping[str, Floats]
-STEPS = 1000  # after which an episode is cut
+STEPS = 1000  # step limit after which an episode is truncated
 
 
 class Robot(ABC):
-    """One of Gymnasium's environments: what is shown and paid, of N robots at once.
+    """Observations and rewards of one of Gymnasium's environments, for N robots at once.
 
-    `seen` are arrays `(N, ...)` of MuJoCo's, by their names in `mjData`.
+    `seen` holds arrays `(N, ...)` of MuJoCo by their names in `mjData`.
 
     Attributes:
-        fields: the names of those that it needs.
+        fields: names of the arrays that it needs.
         features: length of an observation.
         motors: length of an action.
-        strength: the largest value of one.
-        alive: reward of each step that it has not fallen.
-        forward: reward of each m/s.
+        strength: the largest value of an action.
+        alive: reward of each step in which the robot stands.
+        forward: reward for each m/s.
         effort: cost of the square of an action.
-        feels: whether forces from outside are shown.
+        feels: whether observations contain the external forces.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("qpos", "qvel")
@@ -56,26 +56,26 @@ class Robot(ABC):
 
     @abstractmethod
     def observe(self, seen: Seen) -> Floats:
-        """Observations `(N, features)`."""
+        """Return observations `(N, features)`."""
 
     @abstractmethod
     def place(self, seen: Seen, masses: Floats) -> Floats:
-        """How far they have come, `(N,)`, given the bodies' masses `(bodies,)`."""
+        """Return the distance `(N,)` that they have come, given the bodies' masses `(bodies,)`."""
 
     @abstractmethod
     def stands(self, seen: Seen) -> Bools:
-        """Whether they have not fallen, `(N,)`."""
+        """Return whether they have not fallen, `(N,)`."""
 
     def impact(self, seen: Seen) -> Floats | float:
-        """The cost of forces from outside, `(N,)`."""
+        """Return the cost `(N,)` of external forces."""
         return 0.0
 
 
 class Planar(Robot):
-    """A robot that moves in a plane.
+    """Robot that moves in a plane.
 
     Attributes:
-        max_speed: the largest speed that is shown.
+        max_speed: the bound to which observed speeds are clipped.
     """
 
     max_speed: ClassVar[float] = 10.0
@@ -185,7 +185,7 @@ class MujocoTask(LevelTask):
     Args:
         id: catalogue id.
         env: one of `ROBOTS`.
-        masses: bodies that are heavier or lighter than in Gymnasium, and how many times.
+        masses: factors of the masses of bodies, relative to Gymnasium's.
         seen: first reset seed and number of reset seeds that training data comes from.
         heldout: first reset seed and number of reset seeds kept for evaluation.
         score_range: the constants of the normalised score.
@@ -221,11 +221,11 @@ class MujocoTask(LevelTask):
         return Box(-robot.strength, robot.strength, (robot.motors,), np.float32)
 
     def make_env(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-        """Gymnasium's environment, with the task's masses.
+        """Make Gymnasium's environment with the task's masses.
 
         Raises:
             MissingExtra: MuJoCo is not installed.
-            BadConfig: the robot has no body of a name in `masses`.
+            BadConfig: `masses` names a body that the robot does not have.
         """
         mujoco = _mujoco()
         env = gymnasium.make(self.env, render_mode=render_mode, disable_env_checker=True)
@@ -238,7 +238,7 @@ class MujocoTask(LevelTask):
             model.body_mass[bodies.index(body)] *= factor
             model.body_inertia[bodies.index(body)] *= factor
         mujoco.mj_setConst(model, data)
-        return Shown(env)
+        return TaskObservations(env)
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
@@ -247,14 +247,14 @@ class MujocoTask(LevelTask):
 
 
 class MujocoVectorEnv(LevelVectorEnv):
-    """Robots that share a model. A level is the seed of Gymnasium's reset.
+    """Environments that share one model. A level is the seed of Gymnasium's reset.
 
-    A thread moves one robot after the other in one `mjData`, which stays in the processor's cache.
+    A thread steps one robot after another in one `mjData`, which stays in the processor's cache.
 
     Args:
-        task: what they do.
-        order: the levels they play.
-        num_threads: threads that move them.
+        task: the task that they run.
+        order: the sequence of levels.
+        num_threads: threads that step them.
     """
 
     _pool: ThreadPoolExecutor | None = None
@@ -282,7 +282,7 @@ class MujocoVectorEnv(LevelVectorEnv):
             self._states[i], self._place[i], self._shown[i] = self._start_of(int(level))
 
     def _start_of(self, level: int) -> tuple[Floats, Floats, Floats]:
-        """The state, the place and the observation that a level starts from."""
+        """Return the initial state, position and observation of a level."""
         if level not in self._starts:
             self._one.reset(seed=level)
             model, data, state = self._one.model, self._one.data, self._states[0].copy()
@@ -307,7 +307,7 @@ class MujocoVectorEnv(LevelVectorEnv):
     def _move(self, share: tuple[Any, Which], actions: Array) -> None:
         data, which = share
         model, steps, lib, kind = self._one.model, self._one.frame_skip, self._mujoco, self._kind
-        control, kept = data.ctrl, [(v, getattr(data, k)) for k, v in self._fields.items()]
+        control, fields = data.ctrl, [(v, getattr(data, k)) for k, v in self._fields.items()]
         for i in which[self._moving[which]]:
             lib.mj_setState(model, data, self._states[i], kind)
             control[:] = actions[i]
@@ -315,7 +315,7 @@ class MujocoVectorEnv(LevelVectorEnv):
             if self._robot.feels:
                 lib.mj_rnePostConstraint(model, data)
             lib.mj_getState(model, data, self._states[i], kind)
-            for array, now in kept:
+            for array, now in fields:
                 array[i] = now
 
     def _observe(self, which: Which) -> npt.NDArray[np.float32]:
@@ -336,13 +336,13 @@ class MujocoVectorEnv(LevelVectorEnv):
 def make_one(
     env: str, split: str = "seen", render_mode: str | None = None, **config: Any
 ) -> gymnasium.Env[Any, Any]:
-    """One environment of a task, for `gymnasium.make`.
+    """Make one environment of a task, for `gymnasium.make`.
 
     Args:
         env: Gymnasium's id.
         split: `seen` or `heldout` reset seeds.
-        render_mode: as the environment has it.
-        **config: what else `MujocoTask` takes.
+        render_mode: a render mode of the environment.
+        **config: further arguments of `MujocoTask`.
 
     Example:
         >>> env = gymnasium.make("rlcondense.tasks:mujoco/hopper-v0", split="heldout")

@@ -26,8 +26,8 @@ GAMES = (
     "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot",
 )  # fmt: skip
 MODES = ("easy", "hard")
-# How a state is drawn: options of Procgen that change the picture and nothing else. (Another one,
-# `restrict_themes`, also changes the sizes of sprites, and with them what happens.)
+# Options of Procgen that change the rendered picture and nothing else. (`restrict_themes` also
+# changes the sizes of sprites and hence the dynamics.)
 VIEWS: Mapping[str, Mapping[str, bool]] = MappingProxyType(
     {
         "ordinary": {},
@@ -46,17 +46,17 @@ Actions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ProcgenTask(Task):
-    """One game in one mode, seen in one way.
+    """One game in one mode and one view.
 
-    Tasks that differ in their view alone are the same game: with the same actions, the same
-    rewards, episode ends and levels follow.
+    Tasks that differ only in their view have the same dynamics: equal actions lead to equal
+    rewards, episode ends and levels.
 
     Args:
         id: catalogue id.
         game: one of `GAMES`.
         mode: `easy` or `hard`.
         view: `ordinary`; `plain`, without backgrounds and with one flat colour for each type of
-            thing; or `bare`, without backgrounds but with sprites.
+            object; or `bare`, without backgrounds but with sprites.
         seen: first level and number of levels that training data comes from.
         heldout: first level and number of levels kept for evaluation.
         score_range: the published constants of the normalised score.
@@ -119,20 +119,20 @@ class ProcgenTask(Task):
 class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
     """Procgen's C++ vector environment behind Gymnasium's interface.
 
-    It resets in the same step as an episode ends: the observation then opens the next episode,
-    and `infos["prev_level_seed"]` names the level that ended (`infos["level_seed"]` the level on
-    show). Procgen neither shows the frame after the last step nor tells a time-out from an end,
-    so truncations are always False and there is no `final_obs`.
+    It resets in the step in which an episode ends: the observation is then the first of the next
+    episode, `infos["prev_level_seed"]` names the level that ended and `infos["level_seed"]` the
+    current level. Procgen neither shows the frame after the last step nor distinguishes a time-out
+    from an end, so truncations are always False and there is no `final_obs`.
 
     Args:
         game: one of `GAMES`.
         mode: `easy` or `hard`.
         levels: level seeds to draw from.
-        num_envs: how many environments.
-        seed: with an environment's index, it alone decides the sequence of levels.
+        num_envs: number of environments.
+        seed: decides, together with an environment's index, the sequence of levels.
         num_threads: C++ threads; no effect on the levels or the frames.
-        copy: give out copies. False gives views on Procgen's own buffers, valid until the next
-            step, which costs nothing.
+        copy: return copies. False returns views of Procgen's own buffers, valid until the next
+            step, at no cost.
         view: one of `VIEWS`.
 
     Example:
@@ -186,13 +186,13 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
                 num_threads=self.num_threads,
                 **VIEWS[self.view],
             )
-        self._env._reuse_arrays = True  # its own switch for views instead of copies
+        self._env._reuse_arrays = True  # Procgen's option for views instead of copies
         self._fresh = True
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Start new episodes: the first levels of `seed`, or the next levels where it is None."""
+        """Start new episodes on the first levels of `seed`, or on the next levels if it is None."""
         if isinstance(seed, (list, tuple)):
             raise BadConfig("Procgen takes one seed for all environments, not one for each")
         if seed is not None and not (self._fresh and seed == self._seed):
@@ -213,7 +213,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         npt.NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Apply `(N,)` actions; see the class for what a finished episode looks like."""
+        """Apply `(N,)` actions; the class describes the step in which an episode ends."""
         self.step_async(actions)
         return self.step_wait()
 
@@ -231,14 +231,14 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         npt.NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Wait for the step started by `step_async` and give its results."""
+        """Wait for the step started by `step_async` and return its results."""
         observations, rewards, first = self._observe()
         return observations, rewards, first, np.zeros(self.num_envs, np.bool_), self._infos()
 
     def _observe(self) -> tuple[Observations, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         rewards, observations, first = self._env.observe()
-        # Procgen's frames are height, width, channel: the transpose is a view, and the very
-        # memory layout that torch calls channels-last.
+        # Procgen's frames are (height, width, channel): the transpose is a view in the memory
+        # layout that torch calls channels-last.
         frames = observations["rgb"].transpose(0, 3, 1, 2)
         if not self.copy:
             return frames, rewards, first
@@ -250,21 +250,21 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         return {key: info[key].copy() if self.copy else info[key] for key in keys}
 
     def get_state(self) -> list[bytes]:
-        """The full state of every environment, for checkpoints."""
+        """Return the full state of every environment, for checkpoints."""
         return list(self._env.get_state())
 
     def set_state(self, states: list[bytes]) -> Observations:
-        """Put every environment back to a state of `get_state` and show its observation."""
+        """Restore every environment to a state of `get_state` and return its observation."""
         self._env.set_state(states)
         self._fresh = False
         return self._observe()[0]
 
     def render(self) -> tuple[Any, ...]:
-        """The frames on show, height, width, channel."""
+        """Return the current frames as (height, width, channel)."""
         return tuple(self._observe()[0].transpose(0, 2, 3, 1))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the C++ environments, if there are any yet."""
+        """Free the C++ environments if they were made."""
         if hasattr(self, "_env"):
             self._env.close()
 
@@ -278,7 +278,7 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
         split: `seen` or `heldout` levels.
         render_mode: `rgb_array` or None.
         view: one of `VIEWS`.
-        **levels: other levels than the usual ones, as `ProcgenTask` takes them.
+        **levels: other levels than the default ones, as arguments of `ProcgenTask`.
 
     Example:
         >>> env = gymnasium.make("procgen/starpilot-easy-v0", split="heldout")
@@ -320,7 +320,7 @@ class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
     def step(self, action: np.int64) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         assert self._vec is not None, "call reset before step"
         observations, rewards, terminations, _, infos = self._vec.step(np.array([action]))
-        # A finished Procgen level already shows the next one; reset then leaves it where it is.
+        # A finished Procgen level already shows the next one; reset then leaves it unchanged.
         self._vec._fresh = bool(terminations[0])
         return observations[0], float(rewards[0]), bool(terminations[0]), False, _of_one(infos)
 

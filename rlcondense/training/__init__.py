@@ -1,1 +1,1 @@
-"""Training."""
+"""Training of experts, and collection of their data."""

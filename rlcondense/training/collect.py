@@ -1,7 +1,7 @@
-"""Datasets that experts play: good, of mixed quality, or random to compare with.
+"""Collection of datasets: by an expert, by policies of mixed quality, or at random.
 
-Named after D4RL's (Fu et al., 2020, arXiv 2004.07219); Mediratta et al. (2023, arXiv 2312.05742)
-have their like for Procgen.
+The names are those of D4RL (Fu et al., 2020, arXiv 2004.07219); Mediratta et al. (2023, arXiv
+2312.05742) collect such data on Procgen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 KINDS = ("expert", "mixed", "random")
-SEED = 1000  # evaluations use 0, and would else play the very levels of the data
+SEED = 1000  # evaluations use seed 0, and would otherwise play exactly the levels of the data
 MIXED_PARTS = 5
 LEAST_PARTS = 3
 
@@ -40,17 +40,18 @@ def collect_dataset(
     num_envs: int = 20,
     progress: Progress = silent,
 ) -> Trace:
-    """Play one of the three kinds of dataset on seen levels.
+    """Collect one of the three kinds of dataset on seen levels.
 
     Args:
-        task: where to play.
+        task: the task to play.
         kind: `expert`; `mixed`, equal parts of five policies along its training; or `random`.
-        folder: where training wrote to; needed for `mixed`, else the shipped experts by default.
-        expert: id of the expert that plays: by default the task's newest, or of `folder` its own.
-        episodes: how many, a multiple of `num_envs`.
-        seed: of levels and actions.
+        folder: folder of a training run; required for `mixed`, else the shipped experts by
+            default.
+        expert: id of the expert: by default the task's newest, or the one in `folder`.
+        episodes: number of episodes, a multiple of `num_envs`.
+        seed: seed of levels and actions.
         num_envs: parallel environments.
-        progress: told the episodes played.
+        progress: receives the episodes played.
     """
     check_most("episodes", episodes)
     check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
@@ -61,7 +62,7 @@ def collect_dataset(
 
 
 def write_played(trace: Trace, task: Task, path: Path) -> None:
-    """Write what was just played: the trace where it replays anywhere, else what it shows here."""
+    """Write collected data: the trace if it replays on every machine, else its transitions."""
     if task.replays:
         trace.save(path)
     else:
@@ -89,14 +90,14 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
 def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> NetworkPolicies:
     """Choose up to five policies along one training run, the first and the last included.
 
-    Those between lie a third, a ninth and so on of the way, as near as there are any.
+    Those between are the nearest to a third, a ninth and so on of the training.
 
     Args:
-        networks: by environment steps.
-        task: whose actions they take.
+        networks: networks by environment steps.
+        task: task of their actions.
 
     Raises:
-        BadConfig: there are fewer than three.
+        BadConfig: there are fewer than three networks.
     """
     parts = max(LEAST_PARTS, min(MIXED_PARTS, len(networks)))
     first, last = min(networks), max(networks)
@@ -108,17 +109,17 @@ def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> Network
 
 
 class ExpertDataset:
-    """A catalogue dataset that the shipped expert plays on first use.
+    """Catalogue dataset that the shipped expert collects on first use.
 
-    What it plays is kept as a trace, so that a build that was cut short does not play it again.
-    Networks round differently from machine to machine, so that the data are not the same
-    everywhere, as those of a shipped trace are.
+    The episodes are stored as a trace, so that an interrupted build does not play them again.
+    Networks round differently on different machines, so that the data differ between machines,
+    unlike those of a shipped trace.
 
     Args:
-        id: its catalogue id.
-        task: id of its task.
-        episodes: how many.
-        expert: id of the expert that plays; by default the first one of the task, its namesake.
+        id: catalogue id.
+        task: id of the task.
+        episodes: number of episodes.
+        expert: id of the expert; by default the task's first one, which has the task's id.
     """
 
     api_version: ClassVar[int] = 1
@@ -128,13 +129,13 @@ class ExpertDataset:
         self.expert = expert or task
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
-        """The dataset's episodes, collected unless they were before."""
+        """Return the dataset's episodes; collect them unless their trace is stored."""
         expert = load_expert(self.expert).sha256[:12]
         path = cache_root() / "traces" / f"{slug(self.id)}-{expert}.trace.safetensors"
         with lock(path.with_suffix(".lock")):
             try:
                 trace = load_trace(path)
-            except CorruptArtifact:  # or not there yet
+            except CorruptArtifact:  # or missing
                 trace = collect_dataset(
                     task,
                     expert=self.expert,

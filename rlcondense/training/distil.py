@@ -1,10 +1,10 @@
-"""Distillation in lockstep: a student learns what a teacher would do that sees another picture.
+"""Distillation in lockstep: a student learns from a teacher that sees another view of the state.
 
 DAgger (Ross, Gordon and Bagnell, 2011, arXiv 1011.0686) with soft labels. Environments of two tasks
-that are one game but for the picture take the same actions, so that both are always in one state.
-The teacher labels its picture of the state with a distribution over actions, and the student learns
-to give that distribution for its own picture. A label thus depends on what the teacher sees, and on
-nothing else that the simulator knows.
+that differ only in their view take the same actions, so that both are always in the same state. The
+teacher labels its view of the state with a distribution over actions, and the student learns to
+predict that distribution from its own view. A label thus depends on the teacher's view alone, and
+not on other parts of the simulator's state.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
-from rlcondense.training.runs import CHECKPOINT, Trained
+from rlcondense.training.runs import CHECKPOINT, TrainingResult
 from rlcondense.types import Array
 
-# Settings that suit a GPU better: of the shipped students of Procgen's ordinary frames, which were
-# distilled in 1.5 to 2.3 million steps.
+# Settings that suit a GPU better: those of the shipped students of Procgen's ordinary frames, which
+# were distilled in 1.5 to 2.3 million steps.
 ON_GPU: Mapping[str, Any] = MappingProxyType(
     {
         "network": "impala-patch2",
@@ -56,25 +56,25 @@ class DistilConfig:
     """Settings of distillation; the defaults are for a CPU, `ON_GPU` has others.
 
     Attributes:
-        network: the student's, one of `networks.ENCODERS`; `mlp` for vectors.
-        width: of `impala` (so many times its channels) or `mlp` (units a layer).
+        network: the student's network, one of `networks.ENCODERS`; `mlp` for vectors.
+        width: factor of the channels of `impala`, or units of a layer of `mlp`.
         depth: hidden layers of `mlp`.
-        activation: of `mlp`, `relu` or `tanh`.
-        steps: environment steps in all; each gives one frame and its label.
+        activation: activation of `mlp`, `relu` or `tanh`.
+        steps: environment steps in total; each gives one frame and its label.
         num_envs: parallel environments.
         rollout_length: steps of each environment between updates.
-        mixing: the first part of the steps, within which the teacher's share of the actions
-            (DAgger's beta) falls from 1 to 0. After it the student acts alone.
-        memory: how many of the last frames are learned from (12 kB each on Procgen).
+        mixing: fraction of the steps over which the teacher's share of the actions (DAgger's beta)
+            falls from 1 to 0. Afterwards the student acts alone.
+        memory: capacity of the memory in frames (12 kB each on Procgen).
         learning_starts: steps before the first update.
-        samples_per_step: rows learned from for each step taken.
+        samples_per_step: rows of updates for each environment step.
         batch_size: rows of an update.
-        learning_rate: of AdamW.
-        cooldown: the last part of the steps, over which the learning rate falls to 0.
-        weight_decay: of AdamW.
-        max_gradient_norm: gradients are clipped to it.
+        learning_rate: learning rate of AdamW.
+        cooldown: last fraction of the steps, over which the learning rate falls to 0.
+        weight_decay: weight decay of AdamW.
+        max_gradient_norm: norm to which gradients are clipped.
         precision: `float32`, or `bfloat16` for the student's encoder under autocast.
-        seed: of the network, the levels, the actions and the batches.
+        seed: seed of the network, the levels, the actions and the batches.
     """
 
     network: str = "nature"
@@ -122,16 +122,16 @@ class DistilConfig:
         return self.num_envs * self.rollout_length
 
     def teacher_share(self, steps: int) -> float:
-        """Compute the teacher's share of the actions (beta) after so many steps."""
+        """Compute the teacher's share of the actions (beta) after a number of steps."""
         return max(0.0, 1 - steps / (self.mixing * self.steps)) if self.mixing else 0.0
 
     def rate_after(self, steps: int) -> float:
-        """Compute the learning rate after so many steps."""
+        """Compute the learning rate after a number of steps."""
         left = max(0.0, 1 - steps / self.steps)
         return self.learning_rate * min(1.0, left / self.cooldown if self.cooldown else 1.0)
 
     def updates_after(self, steps: int) -> int:
-        """Count the updates that are due after so many steps."""
+        """Count the updates that are due after a number of steps."""
         learned = max(0, steps - self.learning_starts)
         return int(learned * self.samples_per_step / self.batch_size)
 
@@ -141,19 +141,19 @@ class Lockstep:
 
     Args:
         student: the student's task; only its seen levels are made.
-        teacher: the teacher's.
-        num_envs: of each.
-        seed: of the levels.
+        teacher: the teacher's task.
+        num_envs: number of environments of each.
+        seed: seed of the levels.
         num_threads: threads that step them.
 
     Attributes:
         env: the student's environments.
-        teacher_env: the teacher's.
-        observations: what the student's show, `(N, *observation)`, valid until the next step.
-        teacher_observations: what the teacher's show.
+        teacher_env: the teacher's environments.
+        observations: the student's observations `(N, *observation)`, valid until the next step.
+        teacher_observations: the teacher's observations.
 
     Raises:
-        BadConfig: the tasks have other actions, or other seen levels.
+        BadConfig: the tasks differ in their actions or their seen levels.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Lockstep:
         """Step both with actions `(N,)`.
 
         Returns:
-            Rewards and whether episodes ended, `(N,)` each.
+            Rewards `(N,)` and ends of episodes `(N,)`.
 
         Raises:
             BadConfig: the two tasks differ in one of these.
@@ -198,11 +198,11 @@ class Lockstep:
 
 @dataclass
 class _Lap:
-    """One filling of the memory from its first slot on.
+    """One pass through the memory from its first slot.
 
     Attributes:
-        states: of the environments before it.
-        actions: `(N,)` each, taken since.
+        states: states of the environments before the pass.
+        actions: actions `(N,)` of each step since.
     """
 
     states: list[bytes]
@@ -210,22 +210,22 @@ class _Lap:
 
 
 class Memory:
-    """A ring of the last frames and their labels.
+    """Ring buffer of the last frames and their labels.
 
-    A checkpoint holds no frames. The states of the environments when the oldest ones were shown,
-    and the actions taken since, show the same frames again.
+    A checkpoint holds no frames. The frames are reproduced from the states of the environments at
+    the oldest frames and the actions since.
 
     Args:
-        env: the student's environments, whose frames are kept.
-        observations: what they show, `(N, *observation)`.
-        slots: steps of the environments that there is room for.
+        env: the student's environments.
+        observations: their observations `(N, *observation)`.
+        slots: capacity in steps of the environments.
         num_actions: A.
-        device: where frames and labels are kept.
+        device: device of frames and labels.
 
     Attributes:
         frames: `(slots, N, *observation)`, with channels last.
         labels: `(slots, N, A)`.
-        filled: number of slots that hold something.
+        filled: number of filled slots.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Memory:
         self._env, self._slot, self._laps = env, 0, list[_Lap]()
 
     def add(self, frames: Tensor, labels: Tensor, actions: Array) -> None:
-        """Keep frames `(N, *observation)`, labels `(N, A)` and the actions `(N,)` taken there."""
+        """Store frames `(N, *observation)`, labels `(N, A)` and the actions `(N,)` taken there."""
         if self._slot == 0:
             self._laps = [*self._laps[-1:], _Lap(self._env.get_state())]
         self.frames[self._slot] = frames.movedim(1, -1)
@@ -255,7 +255,7 @@ class Memory:
         return frames.index_select(0, which).movedim(-1, 1), labels.index_select(0, which)
 
     def arrays(self) -> dict[str, Array]:
-        """Collect what `replay` needs, for a checkpoint."""
+        """Collect the arrays that `replay` needs, for a checkpoint."""
         return {
             **runs.state_arrays("memory.state", self._laps[0].states),
             "memory.actions": np.stack([a for lap in self._laps for a in lap.actions]),
@@ -263,10 +263,10 @@ class Memory:
         }
 
     def replay(self, arrays: runs.Arrays) -> Array:
-        """Fill the memory from what `arrays` collected.
+        """Fill the memory from the arrays that `arrays` collected.
 
         Returns:
-            What the environments show after the last action.
+            The observations after the last action.
         """
         labels = torch.from_numpy(arrays["memory.labels"])
         self.labels[: len(labels)] = labels.to(self.labels.device)
@@ -282,14 +282,14 @@ class Distiller:
     """One run of distillation, which can be stopped after any rollout and resumed.
 
     Args:
-        task: the student's; its seen levels are played.
+        task: the student's task; its seen levels are played.
         teacher: the expert that labels.
-        teacher_task: the teacher's, which has to keep step with `task`.
+        teacher_task: the teacher's task, with the same dynamics as `task`.
         config: settings.
         out: folder of the checkpoint and of the log, a JSON object a line.
         device: `cpu` or `cuda`.
-        resume: go on from the folder's checkpoint, if there is one.
-        restart: begin anew where there is one; without either, it is refused.
+        resume: continue from the folder's checkpoint, if there is one.
+        restart: start anew even if there is one; without either, a checkpoint is an error.
         num_threads: threads that step the environments.
     """
 
@@ -338,12 +338,12 @@ class Distiller:
             self._restore(checkpoint)
         runs.cut_log(out, self.steps)
 
-    def train(self, progress: Progress = silent) -> Trained:
+    def train(self, progress: Progress = silent) -> TrainingResult:
         """Train for `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return Trained(self.network, self.steps, self.seconds, self._recent_return())
+        return TrainingResult(self.network, self.steps, self.seconds, self._recent_return())
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()
@@ -375,7 +375,7 @@ class Distiller:
 
     @torch.no_grad()
     def label(self, observations: Array) -> Tensor:
-        """Compute the teacher's distributions `(B, A)` for what it sees `(B, *observation)`."""
+        """Compute the teacher's distributions `(B, A)` for its observations `(B, *observation)`."""
         return self.teacher(torch.from_numpy(observations).to(self.device)).softmax(1)  # type: ignore[no-any-return]
 
     def _update(self) -> float:
@@ -391,7 +391,7 @@ class Distiller:
         frames, labels = self.memory.sample(self.config.batch_size, self.generator)
         with self._autocast():
             logits = self.network(frames)
-        # KL(label || student): the cross-entropy, less what no student can take from it.
+        # KL(label || student): the cross-entropy minus the label's entropy.
         divergence = F.kl_div(logits.log_softmax(1), labels, reduction="batchmean")
         self.optimiser.zero_grad(set_to_none=True)
         divergence.backward()  # type: ignore[no-untyped-call]
@@ -435,7 +435,7 @@ class Distiller:
         write_arrays(self.out / CHECKPOINT, arrays)
 
     def _settings(self) -> dict[str, Any]:
-        """Collect what must not change when a run is resumed."""
+        """Collect the settings that must not change when a run is resumed."""
         return {
             "task": self.task.id,
             "teacher's sha256": self.teacher_sha256,

@@ -1,7 +1,7 @@
 """Evolution strategies on a policy's weights (Salimans et al., 2017): HaDES without a dataset.
 
-The baseline of Lupu et al. (2024): the same strategies, networks and environments, where what
-evolves are the weights themselves, thousands of numbers instead of a few states.
+The baseline of Lupu et al. (2024): the same strategies, networks and environments, but the weights
+themselves are evolved, thousands of numbers instead of a few states.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from rlcondense.tasks.base import SPLITS, ReturnEstimate, Task
 
 @dataclass(frozen=True)
 class ESConfig(EvolutionConfig):
-    """Settings; the points are the weights of a policy each.
+    """Settings of evolution; each point holds the weights of a policy.
 
     Attributes:
-        seed: of everything random.
+        seed: seed of all randomness.
     """
 
     seed: int = 0
@@ -49,13 +49,13 @@ class ESConfig(EvolutionConfig):
 
 
 @dataclass(frozen=True)
-class Evolved:
-    """What evolution came to.
+class EvolutionResult:
+    """Result of evolution.
 
     Attributes:
-        policies: one, the last mean.
-        steps: of the environments.
-        curve: `steps`, `best` and `mean` return along the way.
+        policies: one policy, the last mean.
+        steps: environment steps.
+        curve: `steps`, `best` and `mean` return during evolution.
     """
 
     policies: NetworkPolicies
@@ -70,15 +70,15 @@ def evolve_policy(
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
-) -> Evolved:
-    """Evolve a policy's weights from random ones.
+) -> EvolutionResult:
+    """Evolve a policy's weights from random initial weights.
 
     Args:
-        task: whose seen levels are played.
+        task: the task; its seen levels are played.
         config: the settings.
-        device: where policies compute.
-        checkpoint: where to note how far it is.
-        progress: told the generations done.
+        device: device of the policies.
+        checkpoint: checkpoint of the run.
+        progress: receives the generations done.
     """
     c = config
     start = Population.of([fresh_from(c.network(task), device, c.seed)])
@@ -110,7 +110,7 @@ def evolve_policy(
         action_selection=c.action_selection,
         space=task.action_space,
     )
-    return Evolved(policies, arena.steps, curve)
+    return EvolutionResult(policies, arena.steps, curve)
 
 
 def evolve_to(
@@ -123,18 +123,18 @@ def evolve_to(
     command: str = "",
     progress: Progress = silent,
 ) -> tuple[Path, dict[str, Any]]:
-    """Evolve a policy and write it, with a card, to a folder that `rlcondense evaluate` takes.
+    """Evolve a policy and write it, with a card, to a folder that `rlcondense evaluate` reads.
 
-    A run that was killed goes on where it was, and one that another process is at waits for it.
+    A killed run continues from its checkpoint. A run waits for another process in the same folder.
 
     Args:
         out: the folder; by default `results/evolved/TASK-SEED`.
         task: id or alias.
-        settings: of `ESConfig`.
-        episodes: of the evaluation, on each split.
+        settings: settings of `ESConfig`.
+        episodes: number of evaluation episodes on each split.
         device: `auto`, `cpu` or `cuda`.
-        command: what the user typed, for the card.
-        progress: told how far it is.
+        command: the user's command line, for the card.
+        progress: receives the progress.
 
     Returns:
         The folder, and the card.
@@ -142,41 +142,41 @@ def evolve_to(
     Raises:
         BadConfig: a setting is wrong, or `out` is no folder.
     """
-    made, device = make_task(task), resolve_device(device)
+    resolved_task, device = make_task(task), resolve_device(device)
     protocol = protocol_of(episodes)
     config = make_config(ESConfig, settings, "evolution")
-    out = out or Path("results", "evolved", f"{slug(made.id)}-{config.seed}")
+    out = out or Path("results", "evolved", f"{slug(resolved_task.id)}-{config.seed}")
     if out.exists() and not out.is_dir():
         raise BadConfig(f"{out} is no folder")
     out.mkdir(parents=True, exist_ok=True)
     with lock(out / ".lock"):
-        identity = {"task": made.id, "config": asdict(config), "device": device}
+        identity = {"task": resolved_task.id, "config": asdict(config), "device": device}
         checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
         with measured(device) as seconds:
-            found = evolve_policy(
-                made, config, device=device, checkpoint=checkpoint, progress=progress
+            result = evolve_policy(
+                resolved_task, config, device=device, checkpoint=checkpoint, progress=progress
             )
         seconds.add(checkpoint.before)
         returns: dict[str, ReturnEstimate] = {
             split: evaluate(
-                found.policies, made, split, protocol=protocol, progress=progress
+                result.policies, resolved_task, split, protocol=protocol, progress=progress
             ).estimate()
             for split in SPLITS
         }
         card = {
             "command": command,
             "algorithm": "evolution strategies (Salimans et al. 2017)",
-            "task": made.id,
+            "task": resolved_task.id,
             "config": asdict(config),
-            "environment_steps": found.steps,
+            "environment_steps": result.steps,
             "seconds": round(seconds.wall),
             "environment": {
                 k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
             },
             "returns": {split: estimate.to_json() for split, estimate in returns.items()},
-            "curve": dict(found.curve),
+            "curve": dict(result.curve),
         }
-        found.policies.save(out)
+        result.policies.save(out)
         write_json(out / "card.json", card)
         checkpoint.remove()
     return out, card

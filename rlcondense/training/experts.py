@@ -1,4 +1,4 @@
-"""Training an expert from its task's name to the weights and card that are shipped."""
+"""Training of experts, from the name of a task to the shipped weights and card."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.tasks.base import SPLITS, Task
 from rlcondense.training.distil import ON_GPU, DistilConfig, Distiller
 from rlcondense.training.ppo import PPOConfig, Trainer
-from rlcondense.training.runs import Trained
+from rlcondense.training.runs import TrainingResult
 
-GREEDY_SHARE = 5  # policies that act greedily get stuck, and then play every step there is
+GREEDY_SHARE = 5  # greedy policies get stuck, and then play until the step limit
 
 
 def train_expert(
@@ -51,32 +51,38 @@ def train_expert(
 
     Args:
         task: id or alias.
-        settings: of `PPOConfig`, over those that suit the task.
+        settings: settings of `PPOConfig`, which override those that suit the task.
         out: folder of checkpoint, log, weights and card.
-        resume: go on from the folder's checkpoint.
-        restart: begin anew where there is a checkpoint.
-        episodes: of the evaluation, on each split.
+        resume: continue from the folder's checkpoint.
+        restart: start anew even if there is a checkpoint.
+        episodes: number of evaluation episodes on each split.
         device: `auto`, `cpu` or `cuda`.
-        command: what the user typed, for the card.
-        progress: told the steps done.
+        command: the user's command line, for the card.
+        progress: receives the steps done.
 
     Returns:
         The weights' path, and the card.
     """
-    made, device = make_task(task), resolve_device(device)
+    resolved_task, device = make_task(task), resolve_device(device)
     protocol_of(episodes)
     threads = os.cpu_count() or 1
-    # On a GPU one half of the environments steps while the policy computes for the other.
+    # On a GPU, half of the environments step while the policy computes for the other half.
     of_gpu = {"precision": "bfloat16", "env_groups": 2} if device == "cuda" else {}
-    of_task = _suited_to(made, settings.get("network"))
+    of_task = _suited_to(resolved_task, settings.get("network"))
     config = make_config(PPOConfig, {**of_gpu, **of_task, **settings}, "the trainer")
-    out = out or Path("results", "experts", slug(made.id))
+    out = out or Path("results", "experts", slug(resolved_task.id))
     trainer = Trainer(
-        made, config, out, device=device, resume=resume, restart=restart, num_threads=threads
+        resolved_task,
+        config,
+        out,
+        device=device,
+        resume=resume,
+        restart=restart,
+        num_threads=threads,
     )
     trained = trainer.train(progress)
     card = {"command": command, "algorithm": "PPO (Schulman et al. 2017)"}
-    return _ship(trained, made, config, card, out, episodes, device, progress)
+    return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
 
 
 def distil_expert(
@@ -92,34 +98,34 @@ def distil_expert(
     command: str = "",
     progress: Progress = silent,
 ) -> tuple[Path, dict[str, Any]]:
-    """Distil a teacher that sees another picture, evaluate, and write float16 weights and card.
+    """Distil a teacher with another view, evaluate, and write float16 weights and card.
 
     Args:
-        task: id or alias of what the student plays.
+        task: id or alias of the student's task.
         teacher: an expert's id, a task's alias, or a folder; its card names its own task.
-        settings: of `DistilConfig`, over those that suit the device and the task.
+        settings: settings of `DistilConfig`, which override those that suit device and task.
         out: folder of checkpoint, log, weights and card.
-        resume: go on from the folder's checkpoint.
-        restart: begin anew where there is a checkpoint.
-        episodes: of the evaluation, on each split.
+        resume: continue from the folder's checkpoint.
+        restart: start anew even if there is a checkpoint.
+        episodes: number of evaluation episodes on each split.
         device: `auto`, `cpu` or `cuda`.
-        command: what the user typed, for the card.
-        progress: told the steps done.
+        command: the user's command line, for the card.
+        progress: receives the steps done.
 
     Returns:
         The weights' path, and the card.
     """
-    made, device = make_task(task), resolve_device(device)
+    resolved_task, device = make_task(task), resolve_device(device)
     protocol_of(episodes)
     expert = find_expert(teacher)
     played = make_task(expert.card["task"])
     check_fits(expert.network.spec, played, f"teacher {expert.id!r}")
     of_gpu = ON_GPU if device == "cuda" else {}
-    of_task = suited(DistilConfig, made)
+    of_task = suited(DistilConfig, resolved_task)
     config = make_config(DistilConfig, {**of_gpu, **of_task, **settings}, "distillation")
-    out = out or Path("results", "distilled", slug(made.id))
+    out = out or Path("results", "distilled", slug(resolved_task.id))
     distiller = Distiller(
-        made,
+        resolved_task,
         expert,
         played,
         config,
@@ -136,11 +142,11 @@ def distil_expert(
         "teacher": expert.id,
         "teacher_sha256": expert.sha256,
     }
-    return _ship(trained, made, config, card, out, episodes, device, progress)
+    return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
 
 
 def _ship(
-    trained: Trained,
+    trained: TrainingResult,
     task: Task,
     config: PPOConfig | DistilConfig,
     card: dict[str, Any],
@@ -149,8 +155,8 @@ def _ship(
     device: str,
     progress: Progress,
 ) -> tuple[Path, dict[str, Any]]:
-    """Evaluate what a run came to, and write it with a card that says so."""
-    # What is evaluated is what is shipped: the weights after rounding to float16.
+    """Evaluate the result of a run, and write it with a card of its returns."""
+    # The evaluation uses the shipped weights, rounded to float16.
     shipped = network_from_arrays(trained.network.spec, float16_weights(trained.network), "")
     environment = describe(device, os.cpu_count() or 1)
     card = {
@@ -173,25 +179,27 @@ def evaluate_expert(
     device: str = "auto",
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Measure an expert's returns and how broad its distributions are; see `measure_policy`.
+    """Measure an expert's returns and the entropy of its distributions; see `measure_policy`.
 
     Args:
         task: id or alias.
-        folder: where the weights lie; the shipped ones by default.
-        episodes: on each split.
+        folder: folder of the weights; the shipped ones by default.
+        episodes: number of episodes on each split.
         device: `auto`, `cpu` or `cuda`.
-        progress: told the episodes played.
+        progress: receives the episodes played.
     """
-    made = make_task(task)
-    expert = load_newest(made.id) if folder is None else load_expert(made.id, folder)
-    check_fits(expert.network.spec, made, f"expert {expert.id!r}")
-    return measure_policy(expert.network, made, episodes, resolve_device(device), progress)
+    resolved_task = make_task(task)
+    expert = (
+        load_newest(resolved_task.id) if folder is None else load_expert(resolved_task.id, folder)
+    )
+    check_fits(expert.network.spec, resolved_task, f"expert {expert.id!r}")
+    return measure_policy(expert.network, resolved_task, episodes, resolve_device(device), progress)
 
 
 def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
-    """The catalogue's settings for a task, without those of a network that is not `network`."""
-    told = catalogue.find("tasks", task.id).facts.get("training", {})
-    settings = {**suited(PPOConfig, task), **told}
+    """Return the catalogue's settings for a task, without those of other networks."""
+    from_catalogue = catalogue.find("tasks", task.id).facts.get("training", {})
+    settings = {**suited(PPOConfig, task), **from_catalogue}
     if network in (None, settings.get("network", PPOConfig.network)):
         return settings
     return {name: value for name, value in settings.items() if name not in ANY_OPTION}
@@ -200,21 +208,21 @@ def _suited_to(task: Task, network: str | None) -> dict[str, Any]:
 def measure_policy(
     network: PolicyNetwork, task: Task, episodes: int, device: str, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Measure what a card says of a policy.
+    """Measure the figures of a policy's card.
 
     Args:
         network: the policy.
-        task: where it plays.
-        episodes: on each split.
+        task: the task to play.
+        episodes: number of episodes on each split.
         device: `cpu` or `cuda`.
-        progress: told the episodes played.
+        progress: receives the episodes played.
 
     Returns:
         `returns` of sampled actions, by split: mean, standard error over episodes and their number.
-        Of discrete actions also `greedy`, the same of the likeliest actions, in a fifth of the
+        For discrete actions also `greedy`, the same for the likeliest actions, in a fifth of the
         episodes; and `entropy`, in nats, of the distributions in the seen levels' sampled episodes.
     """
-    sampling = _Watched([network], [0], device=device, space=task.action_space)
+    sampling = _EntropyPolicies([network], [0], device=device, space=task.action_space)
     out: dict[str, Any] = {"returns": {}}
     for split in SPLITS:
         out["returns"][split] = _estimate(sampling, task, split, episodes, progress)
@@ -237,8 +245,8 @@ def _estimate(
     return scores.estimate().to_json()
 
 
-class _Watched(NetworkPolicies):
-    """Policies that add up the entropy of the distributions they act by."""
+class _EntropyPolicies(NetworkPolicies):
+    """Policies that sum the entropy of their action distributions."""
 
     entropy, rows = 0.0, 0
 

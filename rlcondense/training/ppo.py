@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al., 2017, arXiv 1707.06347).
 
 Hyper-parameters and reward normalisation follow Cobbe et al. (2020, arXiv 1912.01588), appendix D,
-who train on Procgen; what suits a task of vectors better is in the catalogue, with the task.
+who train on Procgen. Settings that suit a task of vectors better are in its catalogue entry.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
-from rlcondense.training.runs import CHECKPOINT, Trained
+from rlcondense.training.runs import CHECKPOINT, TrainingResult
 
 
 @dataclass(frozen=True)
@@ -50,30 +50,30 @@ class PPOConfig:
 
     Attributes:
         network: one of `networks.ENCODERS`; `mlp` for vectors.
-        width: of `impala` (so many times its channels) or `mlp` (units a layer).
+        width: factor of the channels of `impala`, or units of a layer of `mlp`.
         depth: hidden layers of `mlp`.
-        activation: of `mlp`, `relu` or `tanh`.
-        steps: environment steps in all.
+        activation: activation of `mlp`, `relu` or `tanh`.
+        steps: environment steps in total.
         num_envs: parallel environments.
-        env_groups: the environments in so many groups that take turns: one steps on its threads
-            while the policy computes for another. 2 on a GPU, 1 where both want the same cores.
+        env_groups: number of groups of environments that take turns: one steps on its threads
+            while the policy computes for another. 2 suits a GPU, 1 a CPU.
         rollout_length: steps of each environment between updates.
         epochs: passes over each rollout.
         minibatches: minibatches of each pass.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         anneal: lower the learning rate linearly to zero (Cobbe et al. do not).
         discount: gamma.
-        gae_lambda: of generalised advantage estimation.
+        gae_lambda: lambda of generalised advantage estimation.
         clip: range of the probability ratio, and of the value's change.
         entropy_bonus: weight of the policy's entropy.
         value_weight: weight of the value loss.
-        max_gradient_norm: gradients are clipped to it.
+        max_gradient_norm: norm to which gradients are clipped.
         precision: `float32`, or `bfloat16` for the encoder under autocast.
-        potential: one of `POTENTIALS`, whose rise is paid beside the rewards: where these say too
-            little, it shows the way and leaves the best policy the best (Ng, Harada and Russell,
-            1999). Returns are always told without it.
+        potential: one of `POTENTIALS` for reward shaping: its increase is added to sparse rewards,
+            which leaves the optimal policy unchanged (Ng, Harada and Russell, 1999). Returns are
+            always reported without it.
         compiled: have torch compile the network (a minute at the start, and a C++ compiler).
-        seed: of the network, the levels and the actions.
+        seed: seed of the network, the levels and the actions.
     """
 
     network: str = "impala"
@@ -123,7 +123,7 @@ class PPOConfig:
 
 
 class ActorCritic(PolicyNetwork):
-    """A policy network with a second head for the state's value."""
+    """Policy network with a second head for the state's value."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
@@ -140,14 +140,14 @@ class ActorCritic(PolicyNetwork):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def outputs_and_value(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """What the head gives `(B, ...)` and values `(B,)` of `(B, *observation)`."""
+        """Return the head's outputs `(B, ...)` and values `(B,)` for `(B, *observation)`."""
         features = self.features(observations)
         with torch.autocast(features.device.type, enabled=False):
             return self.outputs(features), self.value_head(features).squeeze(1)
 
 
 class Categorical:
-    """Distributions over discrete actions, of logits `(B, A)`."""
+    """Distributions over discrete actions from logits `(B, A)`."""
 
     def __init__(self, outputs: Tensor) -> None:
         self._log_probs = outputs.log_softmax(1)
@@ -163,7 +163,7 @@ class Categorical:
 
 
 class Gaussian:
-    """Distributions over vectors, of means and logarithms of standard deviations `(B, 2A)`."""
+    """Distributions over vectors from means and log standard deviations `(B, 2A)`."""
 
     def __init__(self, outputs: Tensor) -> None:
         self._outputs = outputs
@@ -192,9 +192,9 @@ def ppo_loss(
     """Compute the clipped loss (equation 9) of a minibatch of B transitions, and its parts.
 
     Args:
-        distribution: what the policy now draws actions from.
-        values: `(B,)` what the network now gives.
-        batch: `actions`, and `(B,)` the `log_probs` and `values` of when they were taken, the
+        distribution: the policy's current distributions.
+        values: `(B,)` current values of the network.
+        batch: `actions`, and, `(B,)` each, their `log_probs` and `values` at collection, the
             `advantages` and the `returns`.
         c: the settings.
 
@@ -213,7 +213,9 @@ def ppo_loss(
 
 
 def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """How much energy a car lacks to roll over the top, times some 30,000, below zero."""
+    """Return the potential of a mountain car: minus the energy that it lacks to pass the top.
+
+    It is scaled by some 30,000."""
     position, speed = observations.astype(np.float64).T
     energy = speed**2 / 2 + 0.0025 / 3 * np.sin(3 * position)
     return np.asarray(30_000 * np.minimum(energy - 0.0025 / 3, 0.0))
@@ -226,7 +228,7 @@ class RewardScale:
     """Rewards divided by the running standard deviation of the discounted return.
 
     Args:
-        num_envs: N, parallel environments.
+        num_envs: N, the number of parallel environments.
         discount: gamma.
     """
 
@@ -251,7 +253,7 @@ class RewardScale:
 
 
 class _EnvGroup:
-    """Environments that step together, and what they show."""
+    """Group of environments that step together, and their observations."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], start: int) -> None:
         self.env: Any = env
@@ -260,30 +262,31 @@ class _EnvGroup:
         self._actions: npt.NDArray[Any] | None = None
 
     def start(self, actions: npt.NDArray[Any]) -> None:
-        """Set the environments going, on threads where they have their own."""
+        """Start a step of the environments, on their own threads if they have any."""
         if hasattr(self.env, "step_async"):
             self.env.step_async(actions)
         self._actions = actions
 
     def finish(self) -> Any:
-        """What their step gave."""
+        """Return the results of their step."""
         wait = getattr(self.env, "step_wait", None)
         return wait() if wait else self.env.step(self._actions)
 
 
 class Trainer:
-    """One run of PPO, which can be stopped after any update and taken up again.
+    """One run of PPO, which can be stopped after any update and resumed.
 
-    Beside checkpoint and log it leaves snapshots of the policy in float16, untrained and each time
-    the number of updates has doubled: what datasets of mixed quality are collected from.
+    Beside checkpoint and log it writes snapshots of the policy in float16, one before training and
+    one each time the number of updates has doubled. Datasets of mixed quality are collected with
+    them.
 
     Args:
-        task: trained on its seen levels.
+        task: the task; its seen levels are played.
         config: settings.
         out: folder of the checkpoint and of the log, a JSON object a line.
         device: `cpu` or `cuda`.
-        resume: go on from the folder's checkpoint, if there is one.
-        restart: begin anew where there is one; without either, it is refused.
+        resume: continue from the folder's checkpoint, if there is one.
+        restart: start anew even if there is one; without either, a checkpoint is an error.
         num_threads: threads that step the environments.
     """
 
@@ -330,7 +333,7 @@ class Trainer:
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
         groups, size = [], self.config.num_envs // self.config.env_groups
         for number in range(self.config.env_groups):
-            # Levels follow from the seed and an environment's index in its group.
+            # Levels depend on the seed and an environment's index in its group.
             seed = self.config.seed + number
             env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
             runs.check_resumable(env, self.task)
@@ -342,7 +345,7 @@ class Trainer:
         shape, spec = self._laid_out(shown).shape[1:], self.network.spec
         continuous = spec.head == "gaussian"
         return {
-            # One more than actions: the last is there for its value only.
+            # One more than actions: the last is needed for its value only.
             "observations": torch.empty(
                 (t + 1, n, *shape), dtype=torch.from_numpy(shown).dtype, device=self.device
             ),
@@ -356,21 +359,21 @@ class Trainer:
         }
 
     def _laid_out(self, observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Observations as they lie in memory, frames as `(B, H, W, C)`."""
+        """Return observations in memory order, frames as `(B, H, W, C)`."""
         return observations.transpose(0, 2, 3, 1) if self.is_pixels else observations
 
     def _shown(self, laid_out: Tensor) -> Tensor:
-        """View them as the network takes them, frames as `(B, C, H, W)`."""
+        """View observations in the network's order, frames as `(B, C, H, W)`."""
         return laid_out.permute(0, 3, 1, 2) if self.is_pixels else laid_out
 
-    def train(self, progress: Progress = silent) -> Trained:
-        """Train to `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
+    def train(self, progress: Progress = silent) -> TrainingResult:
+        """Train until `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
         if not self.steps:
             self._snapshot()
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return Trained(self.network, self.steps, self.seconds, self._recent_return())
+        return TrainingResult(self.network, self.steps, self.seconds, self._recent_return())
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()
@@ -428,7 +431,7 @@ class Trainer:
         self._count_returns()
 
     def _look(self, group: _EnvGroup, t: int) -> Tensor:
-        """Copy what a group shows into the buffer, and view it as the network takes it."""
+        """Copy a group's observations into the buffer, and view them in the network's order."""
         observations = self.buffer["observations"][t, group.columns]
         observations.copy_(torch.from_numpy(self._laid_out(group.observations)))
         return self._shown(observations)
@@ -445,7 +448,7 @@ class Trainer:
         self.buffer["values"][where] = values
 
     def _possible(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Actions within their space."""
+        """Clip actions to their space."""
         space = self.task.action_space
         if not isinstance(space, Box):
             return actions
@@ -469,7 +472,7 @@ class Trainer:
             self.shaping[where] = self.config.discount * after - potential(before)
         if cut.any():
             shown = torch.from_numpy(last[cut]).to(self.device)
-            with self._autocast():  # not compiled, which would be anew for every number of them
+            with self._autocast():  # not compiled, since every batch size would compile again
                 _, values = self.network.outputs_and_value(shown)
             self.cut_values[where][cut] = values.cpu().numpy()
 
@@ -480,7 +483,7 @@ class Trainer:
             self.episode_returns[first] = 0
 
     def _advantages(self) -> Tensor:
-        """Generalised advantage estimates `(T, N)` (Schulman et al., 2016, equation 16)."""
+        """Compute generalised advantage estimates `(T, N)` (Schulman et al., 2016, equation 16)."""
         c, values = self.config, self.buffer["values"].cpu().numpy()
         scaled = [
             self.reward_scale(rewards, first)
@@ -557,7 +560,7 @@ class Trainer:
             if arrays["task"].tobytes().decode() != self.task.id:
                 raise BadConfig(f"{path} was trained on {arrays['task'].tobytes().decode()!r}")
             trained = json.loads(arrays["config"].tobytes())
-            # Settings that came later had their default.
+            # Settings that were added later had their defaults.
             runs.check_settings(path, {**_fixed(PPOConfig()), **trained}, _fixed(self.config))
             runs.restore_learning(arrays, self.network, self.optimiser, self.generator)
             self.reward_scale.returns = arrays["reward_scale.returns"]
@@ -579,5 +582,5 @@ def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
 
 
 def _fixed(config: PPOConfig) -> dict[str, Any]:
-    """What must not change when a run is taken up again: all but the number of steps."""
+    """Collect the settings that must not change on resuming: all but the number of steps."""
     return asdict(replace(config, steps=1))

@@ -1,4 +1,4 @@
-"""Training runs in folders: checkpoints, logs, and what Ctrl-C leaves to go on from."""
+"""Training runs in folders: checkpoints, logs, and interruption by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A finished run.
+class TrainingResult:
+    """Result of a finished run.
 
     Attributes:
-        network: the policy, perhaps with a value head.
+        network: the policy, possibly with a value head.
         steps: environment steps taken.
-        seconds: wall time, earlier runs before a resume included.
+        seconds: wall time, including earlier runs before a resume.
         recent_return: mean return of the last 100 training episodes.
     """
 
@@ -49,15 +49,15 @@ class Trained:
 
 
 def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[Any]] | None:
-    """Make a run's folder, and read the checkpoint that the run goes on from, if it does.
+    """Make a run's folder, and read the checkpoint that the run resumes from, if any.
 
     Args:
         out: the folder.
-        resume: go on from the folder's checkpoint, if there is one.
-        restart: begin anew where there is one.
+        resume: continue from the folder's checkpoint, if there is one.
+        restart: start anew even if there is one.
 
     Raises:
-        BadConfig: there is one, and neither was asked for.
+        BadConfig: there is a checkpoint, and neither is set.
     """
     make_folder(out)
     path = out / CHECKPOINT
@@ -76,8 +76,8 @@ def advance_until(
 ) -> None:
     """Advance until finished, saving every minute and at the end.
 
-    Ctrl-C lets the advance under way end, saves and then interrupts; a second one interrupts at
-    once.
+    Ctrl-C waits for the current advance, saves and then interrupts. A second Ctrl-C interrupts
+    immediately.
     """
     saved = time.monotonic()
     with _interrupt_deferred() as interrupted:
@@ -95,7 +95,7 @@ def advance_until(
 
 @contextlib.contextmanager
 def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
-    """Within, a first Ctrl-C is remembered, and a second one interrupts as ever."""
+    """Defer a first Ctrl-C within the context; a second one interrupts as usual."""
     heard: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -122,7 +122,7 @@ def append_log(out: Path, entry: Mapping[str, Any]) -> None:
 
 
 def cut_log(out: Path, steps: int) -> None:
-    """Drop what was logged after the checkpoint at `steps`: those steps are taken again."""
+    """Drop log lines after the checkpoint at `steps`, since those steps are repeated."""
     log = out / LOG
     lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
     write_bytes(log, b"".join(line for line in lines if _logged_steps(line) <= steps))
@@ -131,7 +131,7 @@ def cut_log(out: Path, steps: int) -> None:
 def _logged_steps(line: bytes) -> float:
     try:
         return float(json.loads(line)["steps"])
-    except (ValueError, KeyError, TypeError):  # a line that was cut short
+    except (ValueError, KeyError, TypeError):  # a truncated line
         return float("inf")
 
 
@@ -151,7 +151,7 @@ def restore_learning(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:
-    """Put back what `learning_arrays` collected."""
+    """Restore the state that `learning_arrays` collected."""
     tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
     network.load_state_dict(_under(tensors, "network."))
     moments = {i: _under(tensors, f"optimiser.{i}.") for i, _ in enumerate(network.parameters())}
@@ -164,17 +164,17 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def state_arrays(name: str, states: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
-    """Lay out the states of environments, for a checkpoint."""
+    """Pack the states of environments into arrays, for a checkpoint."""
     return {f"{name}.{i}": np.frombuffer(state, np.uint8) for i, state in enumerate(states)}
 
 
 def states_of(arrays: Arrays, name: str, which: Sequence[int]) -> list[bytes]:
-    """Read the states of the environments numbered `which` from what `state_arrays` made."""
+    """Read the states of the environments numbered `which` from the arrays of `state_arrays`."""
     return [arrays[f"{name}.{i}"].tobytes() for i in which]
 
 
 def check_resumable(env: Any, task: Task) -> None:
-    """Raise `BadConfig` unless a task's environments can be put back to a state."""
+    """Raise `BadConfig` unless a task's environments can be restored to a state."""
     if not hasattr(env, "get_state"):
         raise BadConfig(f"{task.id!r} cannot be trained on: its state cannot be kept")
 
@@ -188,9 +188,9 @@ def check_settings(path: Path, trained: Mapping[str, Any], ours: Mapping[str, An
     """Raise `BadConfig` unless a checkpoint's settings are those of the run that resumes it.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         trained: its settings.
-        ours: those asked for.
+        ours: the requested settings.
     """
     differ = [
         f"{name} was {trained[name]}, is {ours.get(name)}"

@@ -22,7 +22,7 @@ from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import NetworkSpec, standardised
 from rlcondense.policies import head_of, network_from_arrays
-from rlcondense.policies.stacked_mlps import Played, Population, cloned, play
+from rlcondense.policies.stacked_mlps import PlayResult, Population, cloned, play
 from rlcondense.protocol import protocol_of
 from rlcondense.running.runner import run
 from rlcondense.runtime import checkpoint as checkpoints
@@ -401,7 +401,7 @@ def test_who_has_finished_rests_and_nothing_else_changes(task_id: str) -> None:
     spec = NetworkSpec("mlp", task.observation_space.shape or (), outputs, width=4, head=head)
     population = Population.of([fresh_from(spec, "cpu", seed) for seed in range(3)])
 
-    def played(make: type[Counting]) -> tuple[Played, int]:
+    def played(make: type[Counting]) -> tuple[PlayResult, int]:
         env = make(task.make_vec("seen", 30, seed=0))
         found = play(population, env, seed=3, rng=np.random.default_rng(0), horizon=1000)
         return found, env.steps

@@ -1,1 +1,1 @@
-"""D3rlpy."""
+"""Integration of d3rlpy."""

@@ -189,7 +189,7 @@ class D3RLPyLearner(Learner[Any]):
         return algorithm
 
     def _target_return(self, data: CondensedDataset) -> float:
-        """What a decision transformer is asked for: by default the best return in the data."""
+        """Return a decision transformer's target return, by default the best in the data."""
         if self.policies != "remembering":
             return 0.0
         episodes = data.whole_episodes
@@ -278,12 +278,12 @@ def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
 
 
 class D3RLPyPolicies(PolicyBatch):
-    """What d3rlpy trained, one algorithm for each seed.
+    """Policies that d3rlpy trained, one algorithm for each seed.
 
     Args:
-        algorithms: trained by `fit`.
+        algorithms: algorithms trained by `fit`.
         seeds: the learner seed of each.
-        task: whose actions they take.
+        task: the task of their actions.
         action_selection: `greedy`, d3rlpy's `predict`, or for algorithms with a stochastic policy
             over discrete actions `sample`.
     """
@@ -347,11 +347,11 @@ class RememberingPolicies(D3RLPyPolicies):
     """Decision transformers, which look at the steps before and at the return still to come.
 
     Args:
-        algorithms: trained by `fit`.
+        algorithms: algorithms trained by `fit`.
         seeds: the learner seed of each.
-        task: whose actions they take.
+        task: the task of their actions.
         action_selection: `sample` or `greedy`.
-        target_return: what each episode is to bring (Chen et al., 2021, arXiv:2106.01345).
+        target_return: target return of each episode (Chen et al., 2021, arXiv:2106.01345).
     """
 
     def __init__(
@@ -374,11 +374,11 @@ class RememberingPolicies(D3RLPyPolicies):
             probs[rows] = memory.probs(observations[rows], np.arange(len(rows)))
         return probs
 
-    def player(self, policy: int, num_envs: int) -> _Remembering:
-        return _Remembering(self, policy, num_envs)
+    def player(self, policy: int, num_envs: int) -> _ContextPlayer:
+        return _ContextPlayer(self, policy, num_envs)
 
 
-class _Remembering(Player):
+class _ContextPlayer(Player):
     """A decision transformer at play, with a context for each environment, padded on the left."""
 
     def __init__(self, policies: RememberingPolicies, policy: int, num_envs: int) -> None:

@@ -1,5 +1,5 @@
-"""What learners and methods need of d3rlpy (Seno and Imai, 2022, JMLR 23(315)): single transitions,
-networks of ours, and training that leaves global state alone.
+"""Parts for d3rlpy (Seno and Imai, 2022, JMLR 23(315)): buffers of single transitions, this
+package's networks, and training that restores global state.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from rlcondense.types import Array
 @contextlib.contextmanager
 def _left_alone() -> Iterator[None]:
     """Undo what importing d3rlpy does to `random`, and to torch where there is a GPU."""
-    precision, kept = torch.get_float32_matmul_precision(), random.getstate()
+    precision, state = torch.get_float32_matmul_precision(), random.getstate()
     yield
-    random.setstate(kept)
+    random.setstate(state)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision(precision)
         torch._dynamo.config.compiled_autograd = False
@@ -51,14 +51,14 @@ TRANSITIONS = PAIRS | {"rewards", "next_observations", "terminations"}
 class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
     """Single transitions for d3rlpy to draw batches from, in proportion to their weights.
 
-    d3rlpy's own buffer holds episodes, and counts a lone transition as none at all. Rows of which
-    nobody knows what came next are left out where that is needed.
+    d3rlpy's own buffer holds episodes, and ignores a lone transition. Rows with an unknown next
+    observation are left out if the learner needs it.
 
     Args:
-        data: where they come from.
-        task: whose actions they have.
-        requires: what the learner needs.
-        rng: decides what is drawn.
+        data: source of the transitions.
+        task: the task of their actions.
+        requires: requirements of the learner.
+        rng: generator of the draws.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ def float_actions(data: CondensedDataset) -> Array:
 
 
 def dataset_info(data: CondensedDataset, task: Task) -> DatasetInfo:
-    """The shapes and kinds of observations and actions, as d3rlpy wants them told."""
+    """Return the shapes and kinds of observations and actions in d3rlpy's form."""
     space = task.action_space
     continuous = isinstance(space, Box)
     size = int(np.prod(space.shape)) if continuous else num_actions_of(space)  # type: ignore[arg-type]
@@ -268,7 +268,7 @@ def trained(
 @contextlib.contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Within, d3rlpy's global randomness comes from `seed`; after, all is as it was."""
-    kept = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
+    states = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
     if device != "cpu":
         torch.cuda.init()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=cuda_devices()):
@@ -276,9 +276,9 @@ def seeded(seed: int, device: str) -> Iterator[None]:
         try:
             yield
         finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
-            torch.backends.cudnn.deterministic = kept[2]
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.backends.cudnn.deterministic = states[2]
 
 
 def cuda_devices() -> list[int]:

@@ -1,1 +1,1 @@
-"""Parts."""
+"""Parts that several condensation methods share."""

@@ -1,4 +1,4 @@
-"""What selections measure frames by: a network's features, and how it errs on each row."""
+"""Features of rows by a network, and the network's error on each row, for selections."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CHUNK = 512  # rows encoded at a time
 
 @dataclass(frozen=True)
 class FeatureConfig(LabelConfig):
-    """Which features rows are compared by.
+    """Settings of the features that rows are compared by.
 
     Attributes:
-        network: whose last hidden layer they are.
-        updates: how long it is trained on the data before, by behavioural cloning in batches of
-            64; 0 leaves it as it was initialised.
+        network: network whose last hidden layer gives the features.
+        updates: updates of behavioural cloning on the data beforehand, in batches of 64; 0 leaves
+            the network as initialised.
     """
 
     network: str = "nature"
@@ -50,12 +50,12 @@ def targets_of(problem: Problem, labels: str) -> Tensor:
     if problem.continuous and labels == "soft":
         raise BadConfig("soft labels are for discrete actions")
     if problem.continuous:
-        found = np.array(problem.dataset.actions, np.float32).reshape(len(problem.dataset), -1)
+        targets = np.array(problem.dataset.actions, np.float32).reshape(len(problem.dataset), -1)
     elif labels == "soft":
-        found = problem.dataset.column("action_probs").astype(np.float32)
+        targets = problem.dataset.column("action_probs").astype(np.float32)
     else:
-        found = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
-    return torch.from_numpy(found).to(problem.device)
+        targets = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
+    return torch.from_numpy(targets).to(problem.device)
 
 
 def cloned_network(
@@ -75,14 +75,14 @@ def cloned_network(
     spec = NetworkSpec(network, dataset.observations.shape[1:], size, head=head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = PolicyNetwork(spec).to(problem.device)
+        policy = PolicyNetwork(spec).to(problem.device)
     training = cloning_updates(
-        made, dataset.observations, targets_of(problem, labels), np.random.default_rng(seed)
+        policy, dataset.observations, targets_of(problem, labels), np.random.default_rng(seed)
     )
     for update, loss in enumerate(itertools.islice(training, updates), 1):
         if update % 20 == 0 or update == updates:
             problem.progress("train features", update, updates, f"loss {loss:.3f}")
-    return made
+    return policy
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def matching_pursuit(
     Args:
         gradients: of all rows.
         size: how many rows may be used.
-        progress: told how far it is.
+        progress: receives the progress.
 
     Returns:
         Rows `(M,)`, their weights `(M,)`, all positive, and the residual's norm before the first

@@ -24,12 +24,12 @@ GAMMA = 0.99
 
 @dataclass(frozen=True)
 class ActionValues:
-    """What a Q-function makes of every row.
+    """Action values and features of every row under a Q-function.
 
     Attributes:
         q: `(N,)` float32 value of the action taken, in units of reward.
-        features: `(N, F)` float32, what its last layer, which is linear, is given.
-        gradient_evaluations: gradients of one row's loss that training it took.
+        features: `(N, F)` float32, inputs of its last layer, which is linear.
+        gradient_evaluations: number of gradients of one row's loss in its training.
     """
 
     q: Array
@@ -95,9 +95,9 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
         )
 
     def create() -> Any:
-        made = config.create(device="cpu:0" if problem.device == "cpu" else "cuda:0")
-        made.create_impl(tuple(dataset.observations.shape[1:]), info.action_size)
-        return made
+        algorithm = config.create(device="cpu:0" if problem.device == "cpu" else "cuda:0")
+        algorithm.create_impl(tuple(dataset.observations.shape[1:]), info.action_size)
+        return algorithm
 
     def report(_algorithm: Any, _epoch: int, step: int) -> None:
         if step % 20 == 0 or step == updates:
@@ -119,15 +119,15 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
 @torch.no_grad()
 def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, Array]:
     [q_function] = algorithm.impl.modules.q_funcs
-    found, features = [], []
+    values, features = [], []
     for start in range(0, len(observations), CHUNK):
         rows = slice(start, start + CHUNK)
         x = np.asarray(observations[rows], np.float32)
-        found.append(algorithm.predict_value(x, actions[rows]))
+        values.append(algorithm.predict_value(x, actions[rows]))
         seen = [torch.from_numpy(x).to(algorithm.impl.device)]
         scaler = algorithm.config.action_scaler
         if scaler is not None:  # a critic of continuous actions looks at them, too
             taken = np.asarray(actions[rows], np.float32).reshape(len(x), -1)
             seen.append(scaler.transform(torch.from_numpy(taken).to(algorithm.impl.device)))
         features.append(q_function.encoder(*seen).cpu().numpy())
-    return np.concatenate(found), np.concatenate(features)
+    return np.concatenate(values), np.concatenate(features)

@@ -1,4 +1,4 @@
-"""The students that a synthesiser makes data for: their networks, and how a learner's are had."""
+"""Students of a synthesiser: their networks, and settings that follow a learner's."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict
         BadConfig: its students begin with weights that the data bring, or see standardised
             observations, and the method's do not.
     """
-    found = {name: learner[name] for name in (*OF_NETWORK, *more) if name in learner}
-    if learner.get("standardise") and "standardise" not in found:
+    settings = {name: learner[name] for name in (*OF_NETWORK, *more) if name in learner}
+    if learner.get("standardise") and "standardise" not in settings:
         raise BadConfig("student=learner cannot follow learner.standardise=true")
-    if found.get("init") == "dataset":
+    if settings.get("init") == "dataset":
         raise BadConfig("student=learner cannot begin with the weights of data that are not made")
-    return found
+    return settings
 
 
 def updates_like(learner: Mapping[str, Any], **names: str) -> dict[str, Any]:

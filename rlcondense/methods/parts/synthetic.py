@@ -1,4 +1,4 @@
-"""What every synthesiser starts from, learns and gives back: frames and labels as parameters."""
+"""Synthetic datasets: frames and labels as parameters, their start, optimisation and result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What is learned, from where, and how fast.
+    """Settings of synthetic data: learned quantities, initial rows and learning rates.
 
     Attributes:
         labels: `hard` (the action taken) and `soft` (the distribution it was drawn from) stay
@@ -71,12 +71,12 @@ class SyntheticConfig:
 
     @property
     def real_valued(self) -> bool:
-        """Whether learned labels of discrete actions are any numbers instead of distributions."""
+        """Return whether learned labels of discrete actions are real-valued, not distributions."""
         return False
 
 
 class Synthetic:
-    """A synthetic dataset while it is learned.
+    """Synthetic dataset during optimisation.
 
     Attributes:
         rows: `(M,)` rows of the source that it starts as, sorted by action if it is discrete.
@@ -148,7 +148,7 @@ class Synthetic:
         return rows if self.continuous else rows[np.argsort(actions[rows], kind="stable")]
 
     def _parameters(self, observations: Array) -> Tensor:
-        """What is learned of observations `(B, *observation)`: the inverse of `_shown`."""
+        """Return the parameters of observations `(B, *observation)`: the inverse of `_shown`."""
         x = torch.from_numpy(observations.astype(np.float32)).to(self.device)
         if self.config.resolution is not None:
             x = F.interpolate(x, [self.config.resolution] * 2, mode="area")
@@ -175,7 +175,7 @@ class Synthetic:
 
     @property
     def leaves(self) -> list[Tensor]:
-        """What is learned."""
+        """Return the learned tensors."""
         return [self._x] if self._logits is None else [self._x, self._logits]
 
     def optimiser(self) -> torch.optim.Optimizer:
@@ -205,7 +205,7 @@ class Synthetic:
 
     @torch.no_grad()
     def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
-        """What was learned, with its displacement and cost."""
+        """Return the learned dataset, with its displacement and cost."""
         observations = self.observations()
         columns = {"observations": observations.cpu().numpy(), "actions": self.actions}
         kind = self.config.labels
@@ -242,7 +242,7 @@ class RealBatches:
     def draw(
         self, size: int, rng: np.random.Generator, action: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Observations and targets of rows, of an action or of all; all there are if fewer."""
+        """Draw observations and targets of an action's rows or of all; all of them if fewer."""
         rows = np.arange(len(self._dataset)) if action is None else self._rows_of[action]
         if len(rows) > size:
             rows = np.sort(rng.choice(rows, size, replace=False))
@@ -267,15 +267,15 @@ def learn(
     what is learned, Adam's state, and the states of `rng` and of torch's generator.
 
     Args:
-        problem: who to tell.
+        problem: the problem with progress and checkpoint.
         synthetic: changed in place.
-        iterations: Adam's steps.
-        loss: given the iteration, adds its gradients to the leaves and gives its value.
-        rng: what `loss` draws from, beside torch's generator.
+        iterations: steps of the optimiser.
+        loss: function of the iteration that adds gradients to the leaves and returns the loss.
+        rng: generator of `loss`, beside torch's generator.
         every: iterations between two reports.
-        beside: what `loss` changes too.
-        restarts: every so many iterations `loss` carries nothing over from those before (but what
-            is `beside`); only there can a checkpoint be.
+        beside: further state that `loss` changes.
+        restarts: period in iterations after which `loss` carries no state over (except `beside`);
+            checkpoints are possible only there.
     """
     optimiser, note = synthetic.optimiser(), ""
     first = _resumed(problem, synthetic, optimiser, rng, beside)
@@ -324,10 +324,10 @@ def _resumed(
     beside: Stateful | None,
 ) -> int:
     """The iteration to go on with, everything being as it was before it."""
-    found = problem.checkpoint.read() if problem.checkpoint else None
-    if found is None:
+    saved = problem.checkpoint.read() if problem.checkpoint else None
+    if saved is None:
         return 0
-    arrays, facts = found
+    arrays, facts = saved
     with torch.no_grad():
         for k, leaf in enumerate(synthetic.leaves):
             leaf.copy_(torch.from_numpy(arrays[f"learned.{k}"]))

@@ -74,11 +74,11 @@ def differentiate(
             loss = outer(after)
             value, ends = float(loss.detach()), [loss]
         sources = [*first, *(inputs[k] for k in wanted)]
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             ends, sources, behind, allow_unused=True, materialize_grads=True
         )
-        behind = found[: len(first)]
-        for k, gradient in zip(wanted, found[len(first) :], strict=True):
+        behind = gradients[: len(first)]
+        for k, gradient in zip(wanted, gradients[len(first) :], strict=True):
             totals[k] += gradient
     return value, totals
 
@@ -144,8 +144,8 @@ class Training:
     def outputs(self, state: Sequence[Tensor], observations: Tensor) -> Tensor:
         """Outputs `(B, A)` of a student."""
         theta = dict(zip(self._names, state, strict=False))
-        made: Tensor = functional_call(self._network, theta, (observations,))
-        return made
+        outputs: Tensor = functional_call(self._network, theta, (observations,))
+        return outputs
 
     def __call__(
         self, i: int, state: list[Tensor], inputs: Sequence[Tensor], differentiable: bool
@@ -223,7 +223,7 @@ class StudentConfig(NetworkConfig):
 
 
 def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
-    """What a student of a task's actions is built from."""
+    """Return the network spec of students of a problem."""
     if config.network is None and len(problem.dataset.observations.shape) == 4:
         config = replace(config, network="nature")
     elif config.network is None:

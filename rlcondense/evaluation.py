@@ -21,12 +21,7 @@ from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
-from rlcondense.validation import (
-    check_action_space,
-    check_played_levels,
-    checked_actions,
-    owner_of,
-)
+from rlcondense.validation import check_action_space, check_played_levels, checked_actions, owner_of
 
 __all__ = ["Evaluation", "Protocol", "evaluate", "protocol_of"]
 

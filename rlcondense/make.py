@@ -25,13 +25,7 @@ from rlcondense.datasets.minari import (
     write_minari,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import (
-    BadConfig,
-    CorruptArtifact,
-    PluginLoadError,
-    UnknownName,
-    no_exit,
-)
+from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName, no_exit
 from rlcondense.experts import shipped
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner

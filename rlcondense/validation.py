@@ -163,14 +163,7 @@ def check_actions(actions: Array, space: Space[Any], owner: str) -> None:
 
 def check_labels(probs: Array, space: Space[Any], owner: str) -> None:
     """Refuse a column of soft labels that are not distributions over a space's actions."""
-    if isinstance(space, Box):
-        raise CorruptArtifact(f"{owner} gave action_probs, but its actions are vectors")
-    n = int(space.n)  # type: ignore[attr-defined]
-    if probs.ndim != 2 or probs.shape[1] != n or probs.dtype.kind != "f":
-        raise CorruptArtifact(
-            f"{owner} gave action_probs of type {probs.dtype} and shape {probs.shape[1:]}, not "
-            f"{n} floats a row"
-        )
+    _check_number_for_each_action("action_probs", probs, space, owner)
     row = first_row(probs, _no_distributions)
     if row is not None:
         raise CorruptArtifact(
@@ -181,12 +174,16 @@ def check_labels(probs: Array, space: Space[Any], owner: str) -> None:
 
 def check_targets(targets: Array, space: Space[Any], owner: str) -> None:
     """Refuse a column of real-valued targets that has not one number for each action."""
+    _check_number_for_each_action("targets", targets, space, owner)
+
+
+def _check_number_for_each_action(name: str, column: Array, space: Space[Any], owner: str) -> None:
     if isinstance(space, Box):
-        raise CorruptArtifact(f"{owner} gave targets, but its actions are vectors")
+        raise CorruptArtifact(f"{owner} gave {name}, but its actions are vectors")
     n = int(space.n)  # type: ignore[attr-defined]
-    if targets.ndim != 2 or targets.shape[1] != n or targets.dtype.kind != "f":
+    if column.ndim != 2 or column.shape[1] != n or column.dtype.kind != "f":
         raise CorruptArtifact(
-            f"{owner} gave targets of type {targets.dtype} and shape {targets.shape[1:]}, not "
+            f"{owner} gave {name} of type {column.dtype} and shape {column.shape[1:]}, not "
             f"{n} floats a row"
         )
 

@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlcondense import catalogue
-from rlcondense.errors import (
-    BadConfig,
-    PluginLoadError,
-    UnknownName,
-    UnknownVersion,
-)
+from rlcondense.errors import BadConfig, PluginLoadError, UnknownName, UnknownVersion
 from rlcondense.make import include, make_learner, make_method, make_task
 from rlcondense.methods.random import Random
 from rlcondense.running.executors.base import known_parts

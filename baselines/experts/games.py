@@ -31,12 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.experts.shipped import (
-    expert_path,
-    expert_table,
-    load_expert,
-    save_expert,
-)
+from rlcondense.experts.shipped import expert_path, expert_table, load_expert, save_expert
 from rlcondense.files import make_folder, read_arrays, slug, write_arrays, write_bytes, write_json
 from rlcondense.make import make_task
 from rlcondense.networks import PolicyNetwork

@@ -13,14 +13,7 @@ import numpy.typing as npt
 
 from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
-from rlcondense.checks.common import (
-    Traces,
-    Trial,
-    check_id,
-    check_warnings,
-    contained,
-    watch,
-)
+from rlcondense.checks.common import Traces, Trial, check_id, check_warnings, contained, watch
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.make import make_task
 from rlcondense.rollout import MOST_STEPS

@@ -23,11 +23,7 @@ from rlcondense.comparison.rows import (
 )
 from rlcondense.findings import PROVENANCE
 from rlcondense.references import BY_ID, EXPERT, WHOLE
-from rlcondense.statistics.intervals import (
-    rank_correlation,
-    student_interval,
-    unit_means,
-)
+from rlcondense.statistics.intervals import rank_correlation, student_interval, unit_means
 from rlcondense.types import Record
 
 MARKS = (

@@ -18,13 +18,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.transitions import Origin, TransitionDataset
-from rlcondense.errors import (
-    BadConfig,
-    CorruptArtifact,
-    MissingExtra,
-    RLCondenseError,
-    UnknownName,
-)
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError, UnknownName
 from rlcondense.files import (
     allocate,
     cache_root,

@@ -27,12 +27,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.scaling import Scaling
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
-from rlcondense.validation import (
-    check_action_space,
-    check_arrays,
-    check_dataset,
-    check_rows,
-)
+from rlcondense.validation import check_action_space, check_arrays, check_dataset, check_rows
 
 NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
 

@@ -9,13 +9,7 @@ import numpy.typing as npt
 
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import (
-    Condensation,
-    LabelConfig,
-    Method,
-    Problem,
-    selection_labels,
-)
+from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, selection_labels
 
 HELD_BACK = 0.1  # of the episodes
 

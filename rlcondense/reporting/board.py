@@ -28,13 +28,7 @@ from rlcondense.references import EXPERT, FLOOR, FLOORS
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
-from rlcondense.statistics.intervals import (
-    STATISTICS,
-    Interval,
-    aggregate,
-    difference_of,
-    units,
-)
+from rlcondense.statistics.intervals import STATISTICS, Interval, aggregate, difference_of, units
 from rlcondense.text import one_line
 from rlcondense.types import Record
 

@@ -12,30 +12,18 @@ import torch
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import (
-    BadConfig,
-    UnknownName,
-)
+from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.experts.shipped import Expert, load_expert, load_newest
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
-from rlcondense.make import (
-    default_dataset,
-    load_dataset,
-    make_learner,
-    make_task,
-)
+from rlcondense.make import default_dataset, load_dataset, make_learner, make_task
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import (
-    Cell,
-)
+from rlcondense.records.cell import Cell
 from rlcondense.records.store import Results, Store
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.tasks.base import Task
-from rlcondense.validation import (
-    check_dataset,
-)
+from rlcondense.validation import check_dataset
 
 
 @dataclass(frozen=True)

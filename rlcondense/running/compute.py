@@ -13,37 +13,17 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import constant_student, detect, provenance
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import (
-    MissingExtra,
-    RLCondenseError,
-    UnknownName,
-    no_exit,
-)
+from rlcondense.errors import MissingExtra, RLCondenseError, UnknownName, no_exit
 from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.experts.shipped import shipped_experts
 from rlcondense.files import canonical_json
-from rlcondense.make import (
-    make_method,
-)
+from rlcondense.make import make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.full import FullConverged
-from rlcondense.policies import (
-    NetworkPolicies,
-    PolicyBatch,
-)
-from rlcondense.records.cell import (
-    Cell,
-    evaluation_json,
-    method_cell,
-    policy_cell,
-)
+from rlcondense.policies import NetworkPolicies, PolicyBatch
+from rlcondense.records.cell import Cell, evaluation_json, method_cell, policy_cell
 from rlcondense.records.store import Results
-from rlcondense.references import (
-    BY_ID,
-    EXPERT,
-    PolicyParts,
-    reference_policies,
-)
+from rlcondense.references import BY_ID, EXPERT, PolicyParts, reference_policies
 from rlcondense.running.bench import Bench, bench_of
 from rlcondense.running.outcomes import (
     Outcome,
@@ -54,10 +34,7 @@ from rlcondense.running.outcomes import (
     named_progress,
     write_undone,
 )
-from rlcondense.runtime.meter import (
-    Seconds,
-    measured,
-)
+from rlcondense.runtime.meter import Seconds, measured
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.statistics.intervals import summarise
 from rlcondense.tasks.base import SPLITS

@@ -14,10 +14,7 @@ from rlcondense.experts.shipped import shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import (
-    Cell,
-    method_cell,
-)
+from rlcondense.records.cell import Cell, method_cell
 from rlcondense.running.suite import Choice, Product
 from rlcondense.tasks.base import Task
 

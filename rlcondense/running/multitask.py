@@ -15,13 +15,7 @@ from rlcondense.comparison.columns import bracketed
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
-from rlcondense.make import (
-    facts_of,
-    follows_learner,
-    make_learner,
-    make_method,
-    make_task,
-)
+from rlcondense.make import facts_of, follows_learner, make_learner, make_method, make_task
 from rlcondense.policies import PolicyBatch, random_policies
 from rlcondense.references import FLOOR
 from rlcondense.running.bench import budget_of, make_bench

@@ -21,17 +21,11 @@ from rlcondense.experts.shipped import Expert
 from rlcondense.files import Busy
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
-from rlcondense.records.cell import (
-    Cell,
-)
+from rlcondense.records.cell import Cell
 from rlcondense.records.schema import SCHEMA_VERSION
 from rlcondense.records.store import Results
 from rlcondense.running.bench import Bench
-from rlcondense.runtime.meter import (
-    forget_peak_memory,
-    peak_gpu_memory_bytes,
-    peak_memory_bytes,
-)
+from rlcondense.runtime.meter import forget_peak_memory, peak_gpu_memory_bytes, peak_memory_bytes
 from rlcondense.runtime.progress import Progress
 from rlcondense.runtime.provenance import describe, source_sha256, versions
 from rlcondense.types import Record

@@ -9,17 +9,9 @@ from typing import Any
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import load_condensed
 from rlcondense.datasets.report import ARRAYS
-from rlcondense.errors import (
-    BadConfig,
-    UnknownName,
-)
+from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.learners.base import Learner
-from rlcondense.make import (
-    facts_of,
-    follows_learner,
-    make_learner,
-    make_method,
-)
+from rlcondense.make import facts_of, follows_learner, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.tasks.base import Task
 

@@ -24,12 +24,7 @@ from rlcondense.make import (
     make_task,
 )
 from rlcondense.methods.base import Method
-from rlcondense.records.cell import (
-    Cell,
-    budget_text,
-    named_json,
-    policy_cell,
-)
+from rlcondense.records.cell import Cell, budget_text, named_json, policy_cell
 from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.group import Group, has_expert, is_unlabelled

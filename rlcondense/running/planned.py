@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlcondense.records.cell import (
-    Cell,
-)
+from rlcondense.records.cell import Cell
 from rlcondense.records.schema import is_cell
 
 

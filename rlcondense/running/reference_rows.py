@@ -9,28 +9,13 @@ from typing import Any
 
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import (
-    RLCondenseError,
-)
-from rlcondense.make import (
-    make_method,
-)
+from rlcondense.errors import RLCondenseError
+from rlcondense.make import make_method
 from rlcondense.methods.base import Method
-from rlcondense.records.cell import (
-    Cell,
-)
-from rlcondense.references import (
-    WHOLE,
-    methods_beside,
-    policies_beside,
-)
+from rlcondense.records.cell import Cell
+from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
-from rlcondense.running.compute import (
-    cell_of_method,
-    cell_of_policy,
-    run_method,
-    run_policy,
-)
+from rlcondense.running.compute import cell_of_method, cell_of_policy, run_method, run_policy
 from rlcondense.running.outcomes import Outcome, failure_of, frame_of
 from rlcondense.types import Record
 

@@ -15,10 +15,7 @@ from rlcondense.comparison.tables import run_table
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import ARRAYS
-from rlcondense.errors import (
-    BadConfig,
-    UnknownName,
-)
+from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import canonical_json, lock, output_folder, sha256_file
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
@@ -30,16 +27,9 @@ from rlcondense.make import (
     make_task,
 )
 from rlcondense.methods.base import Method
-from rlcondense.policies import (
-    check_fits,
-    load_policies,
-)
+from rlcondense.policies import check_fits, load_policies
 from rlcondense.records.store import Store, facts_of_record
-from rlcondense.references import (
-    BLIND,
-    POLICIES,
-    WHOLE,
-)
+from rlcondense.references import BLIND, POLICIES, WHOLE
 from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, shipped_expert
 from rlcondense.running.compute import (
     cell_of_method,

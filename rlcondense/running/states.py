@@ -20,11 +20,9 @@ from rlcondense.running.planned import Planned, in_shard
 from rlcondense.running.suite import Suite
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
-
 TO_SKIP = "to be skipped"  # missing, and known to have no result
-
 OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
-
+AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
 MOST_MANIFEST_BYTES = 2**30
 
 
@@ -228,9 +226,6 @@ def counts_of(states: Iterable[State]) -> dict[str, int]:
         for state in states
     )
     return {status: counts[status] for status in (*STATES, TO_SKIP) if counts[status]}
-
-
-AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
 
 
 def statuses_of(

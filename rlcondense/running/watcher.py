@@ -7,9 +7,7 @@ from typing import Protocol
 
 from rlcondense.running.estimate import Estimate
 from rlcondense.running.planned import Planned
-from rlcondense.running.states import (
-    State,
-)
+from rlcondense.running.states import State
 
 
 class Watcher(Protocol):

@@ -29,13 +29,7 @@ from rlcondense.records.store import COSTS, content_sha256, costs_sha256
 from rlcondense.reporting.derived import changed_pictures
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.submissions.verification import (
-    PUBLISHABLE,
-    Finding,
-    Outline,
-    Verification,
-    verify,
-)
+from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
 from rlcondense.text import one_line, shown
 from rlcondense.types import Record
 

@@ -19,13 +19,7 @@ from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_bounded
 from rlcondense.records.cell import Cell
-from rlcondense.records.reading import (
-    PICTURES,
-    Source,
-    read_index,
-    read_record,
-    source_of,
-)
+from rlcondense.records.reading import PICTURES, Source, read_index, read_record, source_of
 from rlcondense.records.schema import misshapen
 from rlcondense.records.store import content_sha256, costs_sha256
 from rlcondense.references import POLICIES

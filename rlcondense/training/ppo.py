@@ -30,13 +30,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts.shipped import SNAPSHOTS, save_weights
 from rlcondense.files import write_arrays
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
-from rlcondense.networks import (
-    Impala,
-    NetworkSpec,
-    PolicyNetwork,
-    check_network,
-    given_options,
-)
+from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task

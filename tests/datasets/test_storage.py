@@ -21,13 +21,7 @@ from rlcondense.cli import main
 from rlcondense.datasets.minari import columns_folder, read_minari, verify_minari, write_minari
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import (
-    BadConfig,
-    CorruptArtifact,
-    MissingExtra,
-    RLCondenseError,
-    UnknownName,
-)
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError, UnknownName
 from rlcondense.files import cache_root, sha256_arrays
 from rlcondense.make import load_dataset
 from rlcondense.tasks.base import Task

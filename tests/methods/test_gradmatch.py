@@ -17,17 +17,8 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.experts import shipped
 from rlcondense.experts.shipped import Expert
-from rlcondense.make import (
-    default_dataset,
-    load_dataset,
-    make_method,
-    make_task,
-)
-from rlcondense.methods.gradmatch import (
-    DISTANCES,
-    layerwise_cosine,
-    matching_loss,
-)
+from rlcondense.make import default_dataset, load_dataset, make_method, make_task
+from rlcondense.methods.gradmatch import DISTANCES, layerwise_cosine, matching_loss
 from rlcondense.methods.gradmatch_light2024 import gradient
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.tasks.base import Task

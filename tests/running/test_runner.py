@@ -34,12 +34,7 @@ from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import MEASURED, Store, content_sha256
 from rlcondense.running.bench import make_bench
 from rlcondense.running.compute import run_artifact
-from rlcondense.running.runner import (
-    RunResult,
-    condense_to,
-    evaluate_artifact,
-    run,
-)
+from rlcondense.running.runner import RunResult, condense_to, evaluate_artifact, run
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task

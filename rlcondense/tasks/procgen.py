@@ -187,6 +187,9 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
                 **VIEWS[self.view],
             )
         self._env._reuse_arrays = True  # Procgen's option for views instead of copies
+        # The first look-up of a C function takes cffi's lock. If garbage collection interrupts the
+        # thread that holds it and closes an abandoned simulator, a look-up then would wait forever.
+        _ = self._env._c_lib.libenv_close
         self._fresh = True
 
     def reset(

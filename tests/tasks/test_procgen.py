@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -286,3 +287,13 @@ def test_another_error_of_the_loader_stays_as_it_is(refused: Callable[[str], Non
     refused("file too short")
     with pytest.raises(OSError, match="file too short"):
         make_task("starpilot").make_vec("seen", 1, seed=0)
+
+
+def test_an_abandoned_simulator_is_closed_while_another_is_loaded() -> None:
+    """Garbage collection may close one in the middle of cffi's work, which holds a lock."""
+    env = make_task("starpilot").make_vec("seen", 1, seed=0)
+    closing = threading.Thread(target=env.close, daemon=True)
+    with env._env._ffi._lock:  # type: ignore[attr-defined]
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive()

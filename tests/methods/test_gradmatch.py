@@ -129,7 +129,7 @@ def test_the_expert_is_needed_where_theta_is_the_expert(
         make_method("gradmatch", theta="expert").condense(tiny, task=task, budget=15)
 
 
-@pytest.mark.parametrize("labels", ["hard", "soft"])
+@pytest.mark.parametrize("labels", ["hard", pytest.param("soft", marks=pytest.mark.slow)])
 def test_matching_moves_the_pixels_and_lowers_the_loss(
     labels: str, tiny: TransitionDataset, task: Task
 ) -> None:

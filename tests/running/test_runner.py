@@ -298,7 +298,7 @@ def test_new_processes_give_the_same_bytes(tmp_path: Path) -> None:
     [
         pytest.param("locks", marks=pytest.mark.slow),
         pytest.param("condensed/*/made_from.json", marks=pytest.mark.slow),
-        "records/*.json",
+        pytest.param("records/*.json", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path) -> None:

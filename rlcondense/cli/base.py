@@ -182,9 +182,8 @@ judging_options = all_options(
 )
 
 
-workers_options = all_options(
-    click.option("--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."),
-    click.option("--threads", default=1, show_default=True, help="Threads of each worker."),
+workers_option = click.option(
+    "--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."
 )
 
 

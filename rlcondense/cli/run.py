@@ -21,6 +21,7 @@ from rlcondense.cli.base import (
     set_option,
     split_settings,
     what_options,
+    workers_option,
 )
 from rlcondense.console import ConsoleProgress, echo, echo_json
 from rlcondense.errors import BadConfig
@@ -38,6 +39,7 @@ from rlcondense.errors import BadConfig
 )
 @judging_options
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
+@workers_option
 @set_option
 @device_option
 def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
@@ -129,6 +131,7 @@ def condense(
 @click.argument("what")
 @what_options
 @judging_options
+@workers_option
 @set_option
 @device_option
 def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> None:
@@ -164,6 +167,7 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
 @budget_options
 @click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
 @measuring_options
+@workers_option
 @device_option
 def transfer(as_json: bool, **options: Any) -> None:
     """Train several learners on what each METHOD keeps, or on condensed datasets in FOLDERS."""

@@ -14,7 +14,7 @@ from rlcondense.cli.base import (
     expect_many_objects,
     main,
     results_option,
-    workers_options,
+    workers_option,
 )
 from rlcondense.console import echo, echo_json
 
@@ -22,7 +22,7 @@ from rlcondense.console import echo, echo_json
 @main.command()
 @click.argument("suite")
 @results_option
-@workers_options
+@workers_option
 @device_option
 @click.option("--costs", is_flag=True, help="Show what each method cost.")
 @click.option("--table", is_flag=True, help="Show the table of what is done.")
@@ -32,7 +32,6 @@ def status(
     suite: str,
     results: Path,
     workers: int | None,
-    threads: int,
     device: str,
     costs: bool,
     table: bool,
@@ -77,9 +76,9 @@ def status(
         echo(ledger_table(sums))
     if rates:
         finished = (state.facts for state in states if state.facts is not None)
-        for key, seconds in Rates(finished, resolve_device(device), threads).table().items():
+        for key, seconds in Rates(finished, resolve_device(device)).table().items():
             echo(f'"{key}" = {seconds:.3g}')
-    print_counts(the_suite.name, states, store, device, threads, workers)
+    print_counts(the_suite.name, states, store, device, workers)
 
 
 def _print_undone(states: Sequence[Any]) -> None:
@@ -98,7 +97,6 @@ def print_counts(
     states: Sequence[Any],
     store: Any,
     device: str,
-    threads: int,
     workers: int | None,
 ) -> None:
     """Print the number of a suite's cells by status, and the time that the remaining ones take."""
@@ -109,8 +107,8 @@ def print_counts(
 
     counts = ", ".join(f"{n} {status}" for status, n in of_suite.counts_of(states).items())
     echo(f"{name}: {counts or 'no such cells'}")
-    executor = LocalExecutor(Setting(store, device, threads, workers))
-    left = of_suite.time_left(states, store, executor.device, threads)
+    executor = LocalExecutor(Setting(store, device, workers))
+    left = of_suite.time_left(states, store, executor.device)
     if not left.cells:
         return
     size = executor.size()

@@ -16,7 +16,7 @@ from rlcondense.cli.base import (
     include_option,
     main,
     results_option,
-    workers_options,
+    workers_option,
 )
 from rlcondense.cli.status import print_counts
 from rlcondense.console import ConsoleSweep, echo, echo_json, plugins_at_work
@@ -40,7 +40,7 @@ MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
 @click.option("--max-failures", type=int, metavar="N", help="Begin nothing more after N failures.")
 @click.option("--stop-on-error", is_flag=True, help="As --max-failures 1.")
-@workers_options
+@workers_option
 @click.option(
     "--executor",
     default="local",
@@ -122,7 +122,6 @@ def _dry_run(
     *,
     refresh: bool,
     device: str,
-    threads: int,
     workers: int | None,
     **_: Any,
 ) -> None:
@@ -143,7 +142,7 @@ def _dry_run(
             f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "
             f"{state.planned.text}{why}"
         )
-    print_counts(suite.name, states, store, device, threads, workers)
+    print_counts(suite.name, states, store, device, workers)
 
 
 def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
@@ -37,7 +35,6 @@ class Bench:
     seeds: tuple[int, ...]
     protocol: Protocol
     device: str
-    threads: int
     store: Results
     refresh: bool = False
     progress: Progress = silent
@@ -98,7 +95,6 @@ def make_bench(
         seeds=tuple(range(seeds)),
         protocol=protocol,
         device=device,
-        threads=torch.get_num_threads(),
         store=Store(Path(results)),
         refresh=refresh,
         progress=progress,
@@ -143,7 +139,6 @@ def bench_of(
     dataset: Callable[[str], TransitionDataset],
     store: Results,
     device: str,
-    threads: int,
 ) -> Bench:
     learner = cell.learner or {"id": "bc", "config": {}}  # a policy's cell never uses it
     task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
@@ -158,6 +153,5 @@ def bench_of(
         seeds=cell.learner_seeds,
         protocol=Protocol(**protocol),
         device=device,
-        threads=threads,
         store=store,
     )

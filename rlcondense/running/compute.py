@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ from rlcondense.running.outcomes import (
     named_progress,
     write_undone,
 )
+from rlcondense.running.rows import Row
 from rlcondense.runtime.meter import Seconds, measured
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.tune import environment_threads
 from rlcondense.statistics.intervals import summarise
 from rlcondense.tasks.base import SPLITS
 from rlcondense.text import one_line
@@ -55,12 +58,17 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
     key = making_of(bench, expert, method, bench.learner)
 
     def compute() -> Record:
-        provided = bench.learner.requires if method.gives is None else method.gives
-        if reason := _misfit(bench, provided) or _lacking(bench, method):
+        if reason := why_skipped(bench, method):
             return reason
         return learned(bench, cell, condensed(bench, method, budget, seed))
 
     return compute_or_read(bench, cell, key, compute)
+
+
+def why_skipped(bench: Bench, method: Method[Any]) -> Record | None:
+    """Return the `skipped` record of a method that cannot have a result, else None."""
+    provided = bench.learner.requires if method.gives is None else method.gives
+    return _misfit(bench, provided) or _lacking(bench, method)
 
 
 def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
@@ -81,6 +89,20 @@ def _lacking(bench: Bench, method: Method[Any]) -> Record | None:
     return None
 
 
+def method_row(
+    bench: Bench, method: Method[Any], budget: Budget, seed: int, *, is_reference: bool = False
+) -> Row:
+    """Return the row of a method."""
+    compute = partial(run_method, method=method, budget=budget, seed=seed)
+    return Row(bench, cell_of_method(bench, method, budget, seed), compute, is_reference)
+
+
+def policy_row(bench: Bench, name: str, *, is_reference: bool = True) -> Row:
+    """Return the row of a reference policy."""
+    cell = cell_of_policy(bench, {"id": name, "config": {}})
+    return Row(bench, cell, partial(run_policy, name=name), is_reference)
+
+
 def cell_of_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
     return method_cell(
         bench.task.id,
@@ -94,8 +116,8 @@ def cell_of_method(bench: Bench, method: Method[Any], budget: Budget, seed: int)
     )
 
 
-def run_artifact(bench: Bench, folder: Path) -> Outcome:
-    """Compute the cell of a condensed dataset from a folder, made here or elsewhere."""
+def artifact_row(bench: Bench, folder: Path) -> Row:
+    """Return the row of a condensed dataset from a folder, made here or elsewhere."""
     data = load_condensed(folder)
     check_rows(data.arrays(), bench.task, str(folder))
     chosen = data.source_indices is not None or data.initial_indices is not None
@@ -114,8 +136,12 @@ def run_artifact(bench: Bench, folder: Path) -> Outcome:
         learner_seeds=bench.seeds,
         evaluation=evaluation_json(bench.protocol),
     ).checked()
-    key = making_of(bench, None, bench.learner)
-    return compute_or_read(bench, cell, key, lambda: learned(bench, cell, data))
+
+    def compute(bench: Bench) -> Outcome:
+        key = making_of(bench, None, bench.learner)
+        return compute_or_read(bench, cell, key, lambda: learned(bench, cell, data))
+
+    return Row(bench, cell, compute, by_workers=False)
 
 
 def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
@@ -239,7 +265,7 @@ def evaluated(
                     bench.task,
                     split,
                     protocol=bench.protocol,
-                    num_threads=bench.threads,
+                    num_threads=environment_threads(bench.device),
                     progress=progress,
                 )
         except MissingExtra:
@@ -267,10 +293,10 @@ def run_cell(
     dataset: Callable[[str], TransitionDataset],
     store: Results,
     device: str,
-    threads: int,
     refresh: bool = False,
     refreshed: bool = False,
     seen: tuple[int, ...] | None = None,
+    is_reference: bool = False,
     keep_policies: bool = False,
     progress: Progress = silent,
 ) -> Outcome:
@@ -284,11 +310,11 @@ def run_cell(
         dataset: gives a dataset by its id.
         store: where its record is written.
         device: `cpu` or `cuda`.
-        threads: for the environments; torch's are set by the process.
         refresh: compute again even if the record exists.
         refreshed: its condensed set has been condensed again for another cell.
         seen: the stamp of its record when it was planned; if that has changed since, another
             process has computed it.
+        is_reference: it is a reference row, which is skipped if it cannot exist.
         keep_policies: store the policies that are trained.
         progress: called with the progress.
 
@@ -298,7 +324,7 @@ def run_cell(
     """
     try:
         bench = replace(
-            bench_of(cell, dataset, store, device, threads),
+            bench_of(cell, dataset, store, device),
             refresh=refresh,
             keep_policies=keep_policies,
             progress=progress,
@@ -306,6 +332,7 @@ def run_cell(
             record_failures=True,
             refreshed={cell.condensation_id} if refreshed else set(),
             seen=seen,
+            is_reference=is_reference,
         )
         compute = prepared(bench, cell)
     except (Exception, SystemExit) as error:  # an error of a plugin fails only its own cells
@@ -313,7 +340,7 @@ def run_cell(
             record = ended(cell, store, seen, refresh)
             if record is not None:  # it was computed elsewhere
                 return Outcome(record, is_reused=True)
-            return Outcome(write_undone(cell, failure_of(error), store, device, threads))
+            return Outcome(write_undone(cell, failure_of(error), store, device))
     return compute()
 
 

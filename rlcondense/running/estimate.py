@@ -83,13 +83,12 @@ class Rates:
     Args:
         finished: facts of finished cells, as `facts_of_record` gives them.
         device: `cpu` or `cuda`: timings of the other one are not counted.
-        threads: timings with as many threads have priority.
     """
 
-    def __init__(self, finished: Iterable[Mapping[str, Any]], device: str, threads: int) -> None:
+    def __init__(self, finished: Iterable[Mapping[str, Any]], device: str) -> None:
         self._sums: dict[str, list[float]] = {}
         self._shipped = _shipped(device)
-        self._device, self._threads = device, threads
+        self._device = device
         self._seen: set[str] = set()
         for facts in finished:
             self.add(facts)
@@ -99,30 +98,27 @@ class Rates:
         if facts["key"].get("device") != self._device:
             return
         cell = Cell.from_json(facts["cell"])
-        same = facts["key"].get("threads") == self._threads
         for phase, work in works(cell).items():
             if phase == "condense" and _again(self._seen, cell):
                 continue
             seconds = sum(t["wall"] for p, t in facts["timings"].items() if p.startswith(phase))
             for key in work.keys:
-                for name in (f"{self._threads} {key}", key) if same else (key,):
-                    total = self._sums.setdefault(name, [0.0, 0.0])
-                    total[0] += seconds
-                    total[1] += work.units
+                total = self._sums.setdefault(key, [0.0, 0.0])
+                total[0] += seconds
+                total[1] += work.units
 
     def table(self) -> dict[str, float]:
-        """Return the seconds per unit of every kind of work timed with this many threads."""
-        start = f"{self._threads} "
-        sums = {k.removeprefix(start): v for k, v in self._sums.items() if k.startswith(start)}
-        return {key: seconds / units for key, (seconds, units) in sorted(sums.items()) if units}
+        """Return the seconds per unit of every kind of work that was timed."""
+        return {
+            key: seconds / units for key, (seconds, units) in sorted(self._sums.items()) if units
+        }
 
     def seconds(self, work: Work) -> tuple[float | None, bool]:
         """Return the seconds of a phase, None if unknown, and whether their rate is shipped."""
         for key in work.keys:
-            for name in (f"{self._threads} {key}", key):
-                total = self._sums.get(name)
-                if total is not None and total[1]:
-                    return work.units * total[0] / total[1], False
+            total = self._sums.get(key)
+            if total is not None and total[1]:
+                return work.units * total[0] / total[1], False
         for key in work.keys:
             if key in self._shipped:
                 return work.units * self._shipped[key], True

@@ -22,6 +22,7 @@ from rlcondense.running.bench import budget_of, make_bench
 from rlcondense.running.compute import condensed
 from rlcondense.running.padded import PaddedTask
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.tune import environment_threads, one_thread
 from rlcondense.statistics.intervals import Interval, difference_of, summarise
 from rlcondense.tasks.base import Task
 
@@ -109,6 +110,7 @@ def _mean(rows: npt.NDArray[np.float64]) -> str:
     return f"{summary['mean']:.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
+@one_thread()
 def multitask(
     tasks: Sequence[str],
     method: str = "hades-r",
@@ -195,7 +197,11 @@ def multitask(
 
     def play(name: str, policies: PolicyBatch, task: Task) -> None:
         played = evaluate(
-            policies, task, protocol=bench.protocol, num_threads=bench.threads, progress=progress
+            policies,
+            task,
+            protocol=bench.protocol,
+            num_threads=environment_threads(bench.device),
+            progress=progress,
         )
         returns.setdefault(name, {})[task.id] = played.returns
 

@@ -28,6 +28,7 @@ from rlcondense.running.bench import Bench
 from rlcondense.runtime.meter import forget_peak_memory, peak_gpu_memory_bytes, peak_memory_bytes
 from rlcondense.runtime.progress import Progress
 from rlcondense.runtime.provenance import describe, source_sha256, versions
+from rlcondense.runtime.tune import THREADS, one_thread
 from rlcondense.types import Record
 
 MOST_FRAMES = 20  # of a failed cell's traceback
@@ -64,7 +65,7 @@ def compute_or_read(
             return Outcome(record, is_reused=True, differences=tuple(differences))
         forget_peak_memory()
         try:
-            with no_exit(f"a part of {cell}"):
+            with no_exit(f"a part of {cell}"), one_thread():
                 computed = compute()
         except Busy:
             raise
@@ -76,7 +77,7 @@ def compute_or_read(
                 computed = {"status": "skipped", "reason": computed["reason"]}
         memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
         record = {
-            **frame_of(cell, bench.device, bench.threads),
+            **frame_of(cell, bench.device),
             "key": key,
             "timings": {},
             "memory": memory,
@@ -95,18 +96,18 @@ def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: boo
     return record if record is not None and (since or record["status"] == "done") else None
 
 
-def frame_of(cell: Cell, device: str, threads: int) -> Record:
+def frame_of(cell: Cell, device: str) -> Record:
     """Return the fields that every record has, whatever its status."""
     return {
         "plugins": _plugins(cell),
         "schema_version": SCHEMA_VERSION,
         "cell_id": cell.id,
         "cell": cell.to_json(),
-        "environment": describe(device, threads),
+        "environment": describe(device),
     }
 
 
-def write_failure(cell: Cell, reason: str, store: Results, device: str, threads: int) -> Record:
+def write_failure(cell: Cell, reason: str, store: Results, device: str) -> Record:
     """Write that a cell has failed, for a driver that saw its process end.
 
     Returns:
@@ -116,11 +117,11 @@ def write_failure(cell: Cell, reason: str, store: Results, device: str, threads:
         record = store.read_record(cell.id)
         if record is not None and record["status"] == "done":
             return record
-        return write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
+        return write_undone(cell, {"status": "failed", "reason": reason}, store, device)
 
 
-def write_undone(cell: Cell, fields: Record, store: Results, device: str, threads: int) -> Record:
-    frame = {**frame_of(cell, device, threads), "key": {}, "timings": {}, "memory": {}}
+def write_undone(cell: Cell, fields: Record, store: Results, device: str) -> Record:
+    frame = {**frame_of(cell, device), "key": {}, "timings": {}, "memory": {}}
     return store.write_record({**frame, **fields})
 
 
@@ -175,7 +176,7 @@ def making_of(
         "plugins": ", ".join(sorted(plugins)),
         "source_sha256": source_sha256(type(bench.task), *map(type, parts)),
         "device": bench.device,
-        "threads": bench.threads,
+        "threads": THREADS,
     }
 
 

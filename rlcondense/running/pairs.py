@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import Box
+
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import load_condensed
 from rlcondense.datasets.report import ARRAYS
@@ -67,3 +69,11 @@ def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
         return settings_of_paper(make_method(report.method, **report.config), task, learner)
     except (BadConfig, UnknownName):  # an unknown method, or one of another version
         return {}
+
+
+def expected_labels(method: Method[Any], learner: Learner[Any], task: Task) -> str:
+    """Return the labels that a method's reference rows will have, by its settings."""
+    kind = getattr(method.config, "labels", method.label_kinds[0])
+    discrete = not isinstance(task.action_space, Box)
+    soft = discrete and kind in ("soft", "learned") and "soft" in learner.label_kinds
+    return "soft" if soft else "hard"

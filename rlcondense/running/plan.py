@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gymnasium.spaces import Box
-
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.minari import is_local
@@ -28,7 +26,7 @@ from rlcondense.records.cell import Cell, budget_text, named_json, policy_cell
 from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.group import Group, has_expert, is_unlabelled
-from rlcondense.running.pairs import settings_of_paper
+from rlcondense.running.pairs import expected_labels, settings_of_paper
 from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
@@ -222,7 +220,7 @@ class _Planner:
             method = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             text = f"{self._place(group)} {name}"
-            self._add(Planned(text, cell, shard_key=cell.condensation_id))
+            self._add(Planned(text, cell, shard_key=cell.condensation_id, is_reference=True))
 
     def _add_references(
         self, group: Group, cells: list[tuple[Method[Any], Cell]], states: Mapping[str, StoredState]
@@ -238,7 +236,7 @@ class _Planner:
                 full = self._method(Choice(name, {"labels": labels}), group.task)
                 [whole] = group.cells(full, Budget(percent=100.0), [0])
                 text = self._text(group, whole, Choice(name))
-                self._add(Planned(text, whole, shard_key=whole.condensation_id))
+                self._add(Planned(text, whole, shard_key=whole.condensation_id, is_reference=True))
 
     def _kept(
         self, cell: Cell, method: Method[Any], group: Group, state: StoredState
@@ -269,7 +267,8 @@ class _Planner:
         budget = source.budget or {}
         own = "size" in budget  # else it goes into the shard that computes the percentage
         key = cell.condensation_id if own else source.condensation_id
-        self._add(Planned(self._text(group, cell, Choice("random")), cell, shard_key=key))
+        text = self._text(group, cell, Choice("random"))
+        self._add(Planned(text, cell, shard_key=key, is_reference=True))
 
     def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
         """Describe a cell in words, with the settings that distinguish it within the suite."""
@@ -379,11 +378,8 @@ def _kept(
     """Return the size and labels of a cell's set, from its record or else from its config."""
     if state.facts is not None:
         return int(state.facts["size"]), str(state.facts["labels"]).replace("continuous", "hard")
-    kind = getattr(method.config, "labels", method.label_kinds[0])
-    discrete = not isinstance(group.task.action_space, Box)
-    soft = discrete and kind in ("soft", "learned") and "soft" in group.learner.label_kinds
     assert cell.budget is not None
-    return cell.budget.get("size"), "soft" if soft else "hard"
+    return cell.budget.get("size"), expected_labels(method, group.learner, group.task)
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:

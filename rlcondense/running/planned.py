@@ -22,6 +22,8 @@ class Planned:
         after: id of the cell that must be done before this one is known: a random subset has the
             size that a percentage comes to.
         shard_key: cells with the same one are in the same shard.
+        is_reference: whether it is a reference row, which is skipped if it cannot exist. A plan
+            that is read back does not say.
     """
 
     text: str
@@ -30,6 +32,7 @@ class Planned:
     skip: str = ""
     after: str = ""
     shard_key: str = "0"
+    is_reference: bool = False
 
     @property
     def id(self) -> str:

@@ -1,91 +1,58 @@
-"""The reference rows of a run, computed beside its own."""
+"""The reference rows of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_method
-from rlcondense.methods.base import Method
-from rlcondense.records.cell import Cell
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
-from rlcondense.running.compute import cell_of_method, cell_of_policy, run_method, run_policy
-from rlcondense.running.outcomes import Outcome, failure_of, frame_of
+from rlcondense.running.compute import method_row, policy_row
+from rlcondense.running.rows import Row
 from rlcondense.types import Record
 
 HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
 
-def reference_rows(
-    bench: Bench, name: str, records: Sequence[Record], seeds: Sequence[int]
-) -> tuple[list[Outcome], list[str]]:
-    """Compute the reference rows of every table: blind policies, random, full, expert.
-
-    A row that cannot be computed has a record that says why, so that the finished rows still show.
+def rows_beside(
+    bench: Bench, name: str, labels: Iterable[str], sizes: Mapping[int, int]
+) -> list[Row]:
+    """Return the reference rows of a row: blind policies, random, full, expert.
 
     Args:
         bench: of the run.
         name: of the row that they stand beside.
-        records: of that row, one for each set.
-        seeds: of random subsets.
-
-    Returns:
-        The rows, and notes on them.
+        labels: kinds of labels of random subsets and of all the data; none if nothing was learned.
+        sizes: sizes of random subsets, by condensation seed.
     """
-    if records[0]["status"] == "skipped":
-        return [], []
-    names = [other for other in reference_names(bench) if other != name]
-    rows = [reference_policy(bench, other) for other in names]
-    learned = [r for r in records if r["status"] == "done" and "report" in r]
-    if not learned or bench.dataset is None:
-        return rows, []
-    kinds = label_kinds(bench.dataset, learned[0])
-    sizes = {r["cell"]["condensation_seed"]: r["report"]["size"] for r in learned}
-    for kind in kinds:
+    rows = [policy_row(bench, other) for other in reference_names(bench) if other != name]
+    if bench.dataset is None:
+        return rows
+    for kind in labels:
         for other in methods_beside(name, bench.learner):
             method = make_method(other, labels=kind)
             if other in WHOLE:
-                rows.append(reference_method(bench, method, Budget(percent=100.0), 0))
+                rows.append(method_row(bench, method, Budget(percent=100.0), 0, is_reference=True))
                 continue
-            for seed in seeds:
-                size = sizes.get(seed, learned[0]["report"]["size"])
-                rows.append(reference_method(bench, method, Budget(size=size), seed))
-    return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
+            rows += [
+                method_row(bench, method, Budget(size=size), seed, is_reference=True)
+                for seed, size in sizes.items()
+            ]
+    return rows
 
 
-def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:
-    """Return the labels of a record's reference rows: its own; hard too without action_probs."""
-    if record.get("labels") != "soft":
+def label_kinds(dataset: TransitionDataset | None, labels: str) -> list[str]:
+    """Return the labels of reference rows: a row's own; hard too without action_probs."""
+    if labels != "soft":
         return ["hard"]
-    return ["soft", "hard"] if dataset.action_probs is None else ["soft"]
+    return ["soft", "hard"] if dataset is None or dataset.action_probs is None else ["soft"]
 
 
-def reference_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:
-    """Compute a reference method, and return its outcome, failures too."""
-    run = partial(run_method, method=method, budget=budget, seed=seed)
-    return _reference(bench, cell_of_method(bench, method, budget, seed), run)
-
-
-def reference_policy(bench: Bench, name: str) -> Outcome:
-    """Compute a reference policy, and return its outcome, failures too."""
-    return _reference(
-        bench, cell_of_policy(bench, {"id": name, "config": {}}), partial(run_policy, name=name)
-    )
-
-
-def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Outcome:
-    try:
-        return run(replace(bench, record_failures=True, is_reference=True))
-    except RLCondenseError as error:  # its record cannot be read or written
-        frame = frame_of(cell, bench.device, bench.threads)
-        empty: Record = {"key": {}, "timings": {}, "memory": {}}
-        return Outcome({**frame, **empty, **failure_of(error)})
+def labels_of(record: Record) -> str:
+    """Return the labels that a record's students learned from."""
+    return str(record.get("labels"))
 
 
 def reference_names(bench: Bench) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rlcondense import catalogue
 from rlcondense.comparison.rows import LEAST_STUDENTS
@@ -27,24 +25,32 @@ from rlcondense.make import (
     make_task,
 )
 from rlcondense.methods.base import Method
-from rlcondense.policies import check_fits, load_policies
+from rlcondense.policies import NetworkPolicies, check_fits, load_policies
 from rlcondense.records.store import Store, facts_of_record
 from rlcondense.references import BLIND, POLICIES, WHOLE
 from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, shipped_expert
 from rlcondense.running.compute import (
+    artifact_row,
     cell_of_method,
     cell_of_policy,
     evaluated,
-    run_artifact,
-    run_method,
-    run_policy,
+    method_row,
+    policy_row,
+    why_skipped,
 )
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of, named_progress
-from rlcondense.running.pairs import make_pair, preferred_learner
-from rlcondense.running.reference_rows import label_kinds, reference_rows
+from rlcondense.running.pairs import expected_labels, make_pair, preferred_learner
+from rlcondense.running.reference_rows import (
+    HARD_INSTEAD,
+    label_kinds,
+    labels_of,
+    rows_beside,
+)
+from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
+from rlcondense.runtime.tune import THREADS, one_thread
 from rlcondense.text import one_line
 from rlcondense.types import Record
 
@@ -106,6 +112,7 @@ def run(
     refresh: bool = False,
     references: bool = True,
     keep_policies: bool = False,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> RunResult:
     """Condense, train and evaluate, with the reference rows, or read the records back.
@@ -138,6 +145,8 @@ def run(
         refresh: compute again even if the record exists.
         references: run the reference rows too.
         keep_policies: write the policies that are trained to `<results>/policies/<cell id>`.
+        workers: processes that compute rows side by side where that saves time; by default one for
+            each core, or GPU.
         progress: called with the progress.
 
     Example:
@@ -163,25 +172,57 @@ def run(
         needs_dataset=condenser.takes_data,
     )
     bench = replace(bench, keep_policies=keep_policies)
-    first = run_method(bench, condenser, budget, seed)
+    rows = Rows(bench, workers)
+    stochastic = condenser.stochastic
+
+    def own(seeds: Iterable[int], bench: Bench) -> list[Row]:
+        return [method_row(bench, condenser, budget, s) for s in seeds if stochastic or s == seed]
+
+    def beside(labels: Iterable[str], sizes: Mapping[int, int]) -> list[Row]:
+        return rows_beside(bench, condenser.id, labels, sizes) if references else []
+
+    # The first row is shown even if others fail.
+    others = replace(bench, record_failures=True)
+    known = range(seed, seed + (condensations or 1))
+    if not why_skipped(bench, condenser):
+        kinds = label_kinds(bench.dataset, expected_labels(condenser, trained, bench.task))
+        sizes = dict.fromkeys(known, budget.size) if budget.size is not None else {}
+        rows.ahead([*own(known, others), *beside(kinds, sizes)])
+    [first] = rows.compute(own([seed], bench))
     notes: list[str] = []
     if condensations is None:
         condensations, notes = (
             _sets(bench, condenser, budget, first.record) if references else (1, [])
         )
     chosen = range(seed, seed + condensations)
-    others = replace(bench, record_failures=True)  # the first row is shown even if these fail
-    outcomes = [first]
-    outcomes += [
-        run_method(others, condenser, budget, s) for s in chosen[1:] if condenser.stochastic
-    ]
-    rows: list[Outcome] = []
-    if references:
-        rows, row_notes = reference_rows(
-            bench, condenser.id, [outcome.record for outcome in outcomes], chosen
-        )
-        notes += row_notes
-    return replace(result_of(bench, outcomes, rows), notes=tuple(notes))
+    if first.record["status"] == "skipped":
+        return replace(result_of(bench, [first], []), notes=tuple(notes))
+    kinds, sizes = _kept(bench, [first.record], chosen)
+    rows.ahead([*own(chosen[1:], others), *beside(kinds, sizes)])
+    outcomes = [first, *rows.compute(own(chosen[1:], others))]
+    kinds, sizes = _kept(bench, [outcome.record for outcome in outcomes], chosen)
+    if references and len(kinds) > 1:
+        notes.append(HARD_INSTEAD)
+    result = result_of(bench, outcomes, rows.compute(beside(kinds, sizes)))
+    return replace(result, notes=tuple(notes))
+
+
+def _kept(
+    bench: Bench, records: Sequence[Record], seeds: Iterable[int]
+) -> tuple[list[str], dict[int, int]]:
+    """Return the labels and sizes of the random subsets beside sets, by condensation seed.
+
+    A seed that has no set of its own has the size of the first one. Without any set that students
+    learned from, there are none.
+    """
+    learned = [r for r in records if r["status"] == "done" and "report" in r]
+    if not learned:
+        return [], {}
+    sizes = {r["cell"]["condensation_seed"]: int(r["report"]["size"]) for r in learned}
+    first = learned[0]
+    return label_kinds(bench.dataset, labels_of(first)), {
+        seed: sizes.get(seed, int(first["report"]["size"])) for seed in seeds
+    }
 
 
 def _sets(
@@ -201,11 +242,12 @@ def _sets(
     seeds = range(first["cell"]["condensation_seed"] + 1, first["cell"]["condensation_seed"] + SETS)
     rivals = [(method, budget)] if method.stochastic else []
     if method.id != "random" and bench.dataset is not None:
-        random = make_method("random", labels=label_kinds(bench.dataset, first)[-1])
+        kinds = label_kinds(bench.dataset, labels_of(first))
+        random = make_method("random", labels=kinds[-1])
         rivals.append((random, Budget(size=first["report"]["size"])))
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
     missing = [c for c in cells if bench.refresh or bench.store.read_record(c.id) is None]
-    left = Rates([facts_of_record(first)], bench.device, bench.threads).estimate(missing)
+    left = Rates([facts_of_record(first)], bench.device).estimate(missing)
     if left.seconds <= SPARE_SECONDS:
         return SETS, []
     return 1, [
@@ -242,7 +284,7 @@ def condense_to(
     source = None
     if name:
         source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
-    with lock(out.with_name(f".{out.name}.lock")):
+    with lock(out.with_name(f".{out.name}.lock")), one_thread():
         data = condenser.condense(
             source,
             task=the_task,
@@ -256,7 +298,7 @@ def condense_to(
                 {
                     "task": the_task.id,
                     "source_sha256": source_sha256(type(the_task), type(condenser)),
-                    "threads": torch.get_num_threads(),
+                    "threads": THREADS,
                     **versions(),
                 }
             ),
@@ -279,6 +321,7 @@ def evaluate_artifact(
     learner_settings: Mapping[str, Any] | None = None,
     results: str | Path = "results",
     refresh: bool = False,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> RunResult:
     """Evaluate a condensed dataset, policies, or one of the reference policies.
@@ -296,6 +339,7 @@ def evaluate_artifact(
         learner_settings: of the learner.
         results: folder of the records.
         refresh: compute again even if the record exists.
+        workers: processes that compute the reference rows; by default one for each core, or GPU.
         progress: called with the progress.
 
     Raises:
@@ -322,37 +366,47 @@ def evaluate_artifact(
         takes_dataset=what in BLIND or folder.is_dir(),
     )
     if what in POLICIES:
-        outcomes = [run_policy(bench, what)]
+        row = policy_row(bench, what, is_reference=False)
     elif (folder / ARRAYS).is_file():
-        outcomes = [run_artifact(bench, folder)]
+        row = artifact_row(bench, folder)
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)
         check_fits(policies.spec, bench.task, str(folder))
         bench = replace(bench, seeds=policies.seeds)
-        files = ("policies.safetensors", "policies.json")
-        config = {"sha256": [sha256_file(folder / file) for file in files]}
-        method = {"id": f"policies:{one_line(folder.resolve().name)}", "config": config}
-        cell = cell_of_policy(bench, method)
-        outcomes = [
-            compute_or_read(
-                bench, cell, making_of(bench, None), lambda: evaluated(bench, policies, what, {})
-            )
-        ]
+        row = _policies_row(bench, folder, policies)
     else:
         raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
-    name = outcomes[0].record["cell"]["method"]["id"]
-    record = outcomes[0].record
-    seed = record["cell"]["condensation_seed"]
-    rows: list[Outcome] = []
+    rows = Rows(bench, workers)
+    [outcome] = rows.compute([row])
+    record = outcome.record
+    references: list[Outcome] = []
     notes: list[str] = []
-    if bench.dataset is not None:
-        rows, notes = reference_rows(bench, name, [record], [seed])
-    result = replace(result_of(bench, outcomes, rows), notes=tuple(notes))
+    if bench.dataset is not None and record["status"] != "skipped":
+        kinds, sizes = _kept(bench, [record], [record["cell"]["condensation_seed"]])
+        name = record["cell"]["method"]["id"]
+        references = rows.compute(rows_beside(bench, name, kinds, sizes))
+        notes = [HARD_INSTEAD] if len(kinds) > 1 else []
+    result = replace(result_of(bench, [outcome], references), notes=tuple(notes))
     source = record.get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):
         note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
         return replace(result, warnings=[*result.warnings, note])
     return result
+
+
+def _policies_row(bench: Bench, folder: Path, policies: NetworkPolicies) -> Row:
+    """Return the row of policies from a folder."""
+    files = ("policies.safetensors", "policies.json")
+    config = {"sha256": [sha256_file(folder / file) for file in files]}
+    name = one_line(folder.resolve().name)
+    cell = cell_of_policy(bench, {"id": f"policies:{name}", "config": config})
+
+    def compute(bench: Bench) -> Outcome:
+        return compute_or_read(
+            bench, cell, making_of(bench, None), lambda: evaluated(bench, policies, name, {})
+        )
+
+    return Row(bench, cell, compute, by_workers=False)
 
 
 def result_of(bench: Bench, outcomes: list[Outcome], rows: list[Outcome]) -> RunResult:

@@ -141,9 +141,9 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
         raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error
 
 
-def time_left(states: Sequence[State], store: Store, device: str, threads: int) -> Estimate:
+def time_left(states: Sequence[State], store: Store, device: str) -> Estimate:
     """Estimate the remaining time of a plan, cell after cell, from the timings of finished ones."""
-    rates = Rates((s.facts for s in states if s.facts is not None), device, threads)
+    rates = Rates((s.facts for s in states if s.facts is not None), device)
     return _left(rates, states, store)
 
 
@@ -232,7 +232,6 @@ def statuses_of(
     only: Collection[str] | None,
     shard: tuple[int, int] | None,
     workers: int | None = None,
-    threads: int = 1,
     max_failures: int | None = None,
     *,
     refresh: bool = False,
@@ -245,7 +244,7 @@ def statuses_of(
             raise BadConfig(f"only takes {', '.join(OFFERED)}, not {name!r}")
     if shard is not None and not 1 <= shard[0] <= shard[1]:
         raise BadConfig(f"a shard is one of 1/n to n/n, not {shard[0]}/{shard[1]}")
-    for what, value in (("workers", workers), ("threads", threads), ("max failures", max_failures)):
+    for what, value in (("workers", workers), ("max failures", max_failures)):
         if value is not None:
             check_count(what, value)
     return AGAIN if only is None else only

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,9 @@ from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.running.bench import Bench, budget_of, make_bench
-from rlcondense.running.compute import run_artifact, run_method
-from rlcondense.running.outcomes import Outcome
-from rlcondense.running.reference_rows import (
-    label_kinds,
-    reference_method,
-    reference_names,
-    reference_policy,
-)
+from rlcondense.running.compute import artifact_row, method_row, policy_row
+from rlcondense.running.reference_rows import label_kinds, labels_of, reference_names
+from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.types import Record
 
@@ -89,6 +84,7 @@ def transfer(
     device: str = "auto",
     results: str | Path = "results",
     refresh: bool = False,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> TransferResult:
     """Train every learner on the set of every method, which is condensed once.
@@ -116,6 +112,7 @@ def transfer(
         device: `auto`, `cpu` or `cuda`.
         results: folder of the records.
         refresh: compute again even if the record exists.
+        workers: processes that compute rows side by side; by default one for each core, or GPU.
         progress: called with the progress.
 
     Raises:
@@ -153,64 +150,69 @@ def transfer(
         for learner in made_learners
     ]
     benches = [replace(bench, refreshed=benches[0].refreshed) for bench in benches]
-    chosen = range(seed, seed + condensations)
-    rows: dict[str, dict[str, list[Record]]] = {}
-    outcomes: list[Outcome] = []
+    rows = Rows(benches[0], workers)
+    table: dict[str, dict[str, list[Record]]] = {}
 
-    def add(name: str, cells_of: Callable[[Bench], list[Outcome]]) -> list[Record]:
-        cells = [cells_of(bench) for bench in benches]
-        for learner, learner_outcomes in zip(learners, cells, strict=True):
-            rows.setdefault(name, {})[learner] = [outcome.record for outcome in learner_outcomes]
-            outcomes.extend(learner_outcomes)
-        return [outcome.record for learner_outcomes in cells for outcome in learner_outcomes]
+    def add(name: str, row_of: Sequence[Sequence[Row]]) -> list[Record]:
+        """Compute the rows of a name, for each learner some, and return their records."""
+        for text, of_learner in zip(learners, row_of, strict=True):
+            records = [outcome.record for outcome in rows.compute(of_learner)]
+            table.setdefault(name, {})[text] = records
+        return [record for text in learners for record in table[name][text]]
 
-    def condensed(
-        methods: Sequence[Method[Any]], budget: Budget
-    ) -> Callable[[Bench], list[Outcome]]:
-        """Return a function that computes the cells of a method for a bench."""
+    def method_rows(
+        methods: Sequence[Method[Any]], budget: Budget, *, is_reference: bool = False
+    ) -> list[list[Row]]:
+        """Return the rows of a method, one instance for each learner."""
+        chosen = range(seed, seed + (condensations if methods[0].stochastic else 1))
+        return [
+            [method_row(bench, each, budget, s, is_reference=is_reference) for s in chosen]
+            for each, bench in zip(methods, benches, strict=True)
+        ]
 
-        def cells(bench: Bench) -> list[Outcome]:
-            of_bench = next(m for m, b in zip(methods, benches, strict=True) if b is bench)
-            seeds_used = chosen if of_bench.stochastic else chosen[:1]
-            return [run_method(bench, of_bench, budget, s) for s in seeds_used]
-
-        return cells
-
-    def made_before(folder: Path) -> Callable[[Bench], list[Outcome]]:
-        return lambda bench: [run_artifact(bench, folder)]
-
-    def beside(method: Method[Any], budget: Budget) -> Callable[[Bench], list[Outcome]]:
-        seeds_used = chosen if method.stochastic else chosen[:1]
-        return lambda bench: [reference_method(bench, method, budget, s) for s in seeds_used]
-
-    bench = benches[0]
+    named_rows = {
+        text if ":" in text else instances[0].id: method_rows(
+            instances, _budget(instances[0].id, size, percent, unit)
+        )
+        for text, instances in made_methods.items()
+    }
+    named_rows |= {
+        str(folder): [[artifact_row(bench, Path(folder))] for bench in benches]
+        for folder in folders
+    }
+    names = dict.fromkeys(name for each in benches for name in reference_names(each))
+    policies = [policy_row(benches[0], name) for name in names]
+    rows.ahead([*_flat(itertools.chain(*named_rows.values())), *policies])
     subsets: dict[tuple[int, str], None] = {}
-    for text, instances in made_methods.items():
-        budget = _budget(instances[0].id, size, percent, unit)
-        name = text if ":" in text else instances[0].id
-        subsets |= _kept(add(name, condensed(instances, budget)), bench)
-    for folder in folders:
-        subsets |= _kept(add(str(folder), made_before(Path(folder))), bench)
-    existing = _kept(
-        [r for records in rows.get(RANDOM_SUBSET, {}).values() for r in records], bench
-    )
+    for name, of_name in named_rows.items():
+        subsets |= _kept(add(name, of_name), benches[0])
+    existing = _kept(itertools.chain(*table.get(RANDOM_SUBSET, {}).values()), benches[0])
+    beside = {}
     for size_kept, labels in sorted(subsets.keys() - existing.keys()):
         random = make_method(RANDOM_SUBSET, labels=labels)
-        add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
-    for whole in (name for name in WHOLE if name not in rows):
+        beside[f"random {size_kept}{_said(labels)}"] = method_rows(
+            [random] * len(benches), Budget(size=size_kept), is_reference=True
+        )
+    for whole in (name for name in WHOLE if name not in table):
         for labels in dict.fromkeys(labels for _, labels in subsets):
             full = make_method(whole, labels=labels)
-            add(f"{whole}{_said(labels)}", beside(full, Budget(percent=100.0)))
-    names = dict.fromkeys(name for each in benches for name in reference_names(each))
-    policies = [reference_policy(bench, name) for name in names]
-    outcomes += policies
+            beside[f"{whole}{_said(labels)}"] = method_rows(
+                [full] * len(benches), Budget(percent=100.0), is_reference=True
+            )
+    rows.ahead(_flat(itertools.chain(*beside.values())))
+    for name, of_name in beside.items():
+        add(name, of_name)
     return TransferResult(
-        rows=rows,
-        policies=[outcome.record for outcome in policies],
+        rows=table,
+        policies=[outcome.record for outcome in rows.compute(policies)],
         learners=list(learners),
-        reused=sum(outcome.is_reused for outcome in outcomes),
-        warnings=sorted({line for outcome in outcomes for line in outcome.differences}),
+        reused=sum(outcome.is_reused for outcome in rows.outcomes),
+        warnings=sorted({line for outcome in rows.outcomes for line in outcome.differences}),
     )
+
+
+def _flat(rows: Iterable[Iterable[Row]]) -> list[Row]:
+    return list(itertools.chain(*rows))
 
 
 def _budget(name: str, size: int | None, percent: float | None, unit: str | None) -> Budget:
@@ -240,7 +242,7 @@ def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
     return name, values
 
 
-def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:
+def _kept(records: Iterable[Record], bench: Bench) -> dict[tuple[int, str], None]:
     """Return the sizes and labels of the training sets, for random rows to match."""
     if bench.dataset is None:
         return {}
@@ -249,7 +251,7 @@ def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None
             (r["report"]["size"], labels)
             for r in records
             if "report" in r
-            for labels in label_kinds(bench.dataset, r)
+            for labels in label_kinds(bench.dataset, labels_of(r))
         )
     )
 

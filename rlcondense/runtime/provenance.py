@@ -1,4 +1,4 @@
-"""Provenance of results beside the cell: versions, sources, device and threads."""
+"""Provenance of results beside the cell: versions, sources, and device."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 import rlcondense
 from rlcondense.errors import BadConfig
 from rlcondense.runtime.sources import OURS, source_files
+from rlcondense.runtime.tune import THREADS
 
 # What changes no result: what shows results, and who asks for them.
 REPORTS = frozenset(
@@ -40,7 +41,7 @@ def resolve_device(name: str) -> str:
     return "cuda"
 
 
-def describe(device: str, threads: int) -> dict[str, Any]:
+def describe(device: str, threads: int = THREADS) -> dict[str, Any]:
     """Return the software and hardware environment, as stored in a record."""
     return {
         "rlcondense": rlcondense.__version__,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from math import exp, sqrt
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
@@ -100,7 +97,6 @@ def _is_here(cell: Cell) -> bool:
 
 def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Rerun:
     record, cell = read_record(outline.path), outline.cell
-    threads = min(int(record["environment"]["threads"]), os.cpu_count() or 1)
     sets = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
 
     def dataset(name: str) -> Any:  # None for a policy that needs no data
@@ -108,15 +104,13 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
 
     try:
         device = resolve_device("auto" if record["environment"]["device"] == "cuda" else "cpu")
-        with _threads(threads):
-            computed = run_cell(
-                cell,
-                dataset=dataset,
-                store=_SubmittedSets(sets),
-                device=device,
-                threads=threads,
-                progress=progress,
-            ).record
+        computed = run_cell(
+            cell,
+            dataset=dataset,
+            store=_SubmittedSets(sets),
+            device=device,
+            progress=progress,
+        ).record
     except RLCondenseError as error:
         computed = {"status": "failed", "reason": str(error)}
     if computed["status"] == "not-installed":
@@ -142,16 +136,6 @@ def _artifact(condensed: Path | None, name: str) -> dict[str, tuple[CondensedDat
         return {name: (load_condensed(condensed / name), "")}
     except CorruptArtifact:
         return {}
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def compare(

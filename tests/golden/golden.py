@@ -57,7 +57,7 @@ def circumstances() -> dict[str, Any]:
     """What hashes hold for."""
     from rlcondense.runtime.provenance import describe
 
-    return {name: describe("cpu", 1)[name] for name in ("cpu", "packages")}
+    return {name: describe("cpu")[name] for name in ("cpu", "packages")}
 
 
 def differences(expected: Hashes, computed: Hashes) -> list[str]:

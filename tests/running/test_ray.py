@@ -142,7 +142,7 @@ def test_no_cluster_and_no_ray_are_one_line(
     command += ["--results", str(tmp_path / "r")]
     for options, message in (
         (["--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
-        (["--threads", "4", "--workers", "1", "--device", "cuda"], "no node of the Ray cluster"),
+        (["--workers", "1", "--device", "cuda"], "no node of the Ray cluster"),
         (["--gpus", "-1"], "gpus must be above 0"),
     ):
         done = subprocess.run(

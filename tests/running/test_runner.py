@@ -33,7 +33,7 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import MEASURED, Store, content_sha256
 from rlcondense.running.bench import make_bench
-from rlcondense.running.compute import run_artifact
+from rlcondense.running.compute import artifact_row
 from rlcondense.running.runner import RunResult, condense_to, evaluate_artifact, run
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
@@ -511,7 +511,8 @@ def test_a_set_from_elsewhere_is_looked_at_whatever_it_says(tmp_path: Path) -> N
 
     def looked_at(said: dict[str, Any]) -> list[str]:
         write_json(made / "report.json", said)
-        record = run_artifact(bench, made).record
+        row = artifact_row(bench, made)
+        record = row.compute(bench).record
         assert what_is_wrong(record) is None
         return found(record["report"])
 

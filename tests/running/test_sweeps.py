@@ -403,7 +403,7 @@ def test_what_is_done_is_not_undone_by_who_cannot_do_it(undisturbed: Path, tmp_p
         def gone(name: str) -> TransitionDataset:
             raise UnknownName("dataset", name, [])
 
-        record = run_cell(cell, dataset=gone, store=store, device="cpu", threads=1).record
+        record = run_cell(cell, dataset=gone, store=store, device="cpu").record
         assert record["status"] == "done"
         assert write_failure(cell, "it died", store, "cpu", 1)["status"] == "done"
     assert stamps(results) == before
@@ -579,7 +579,6 @@ def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> N
         ({"shard": (0, 2)}, "a shard is one of 1/n to n/n"),
         ({"shard": (3, 2)}, "a shard is one of 1/n to n/n"),
         ({"workers": 0}, "workers must be at least 1"),
-        ({"threads": 0}, "threads must be at least 1"),
         ({"max_failures": 0}, "max failures must be at least 1"),
         ({"executor": "slurm"}, "executor must be local or ray"),
         ({"address": "auto"}, "an address is for --executor ray"),

@@ -20,23 +20,23 @@ def known_parts() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """The settings that all workers of a sweep share.
+    """The settings that all workers share.
 
     Attributes:
         store: the store of the results.
         device: `auto`, `cpu` or `cuda`.
-        threads: of each worker; on a CPU they change results, so that they are part of a record.
         workers: how many, None for as many as there is room for.
         refresh: compute again even if the record exists.
         keep_policies: store the policies that are trained.
+        heldout_data: load datasets with their episodes on held-out levels.
     """
 
     store: Store
     device: str = "auto"
-    threads: int = 1
     workers: int | None = None
     refresh: bool = False
     keep_policies: bool = False
+    heldout_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,16 @@ class Executor(Protocol):
     def room(self) -> bool:
         """Return whether another cell can be started."""
 
-    def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
+    def begin(
+        self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...], is_reference: bool = False
+    ) -> None:
         """Start a cell.
 
         Args:
             cell: which one.
             refreshed: its condensed set has been condensed again already.
             seen: the stamp of its record when it was planned.
+            is_reference: it is a reference row, which is skipped if it cannot exist.
         """
 
     def events(self, timeout: float) -> list[Event]:

@@ -19,6 +19,7 @@ from rlcondense.files import open_to_append, who
 from rlcondense.records.cell import Cell
 from rlcondense.running.executors.base import Event, Setting, known_parts
 from rlcondense.runtime.provenance import resolve_device
+from rlcondense.runtime.tune import num_cores
 
 GRACE = 10.0  # seconds that workers have to close their files
 
@@ -45,7 +46,7 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Worker processes on this machine, each with threads and GPU memory of its own.
+    """Worker processes on this machine, each with one thread and GPU memory of its own.
 
     They are fresh interpreters that import nothing of the caller, so that scripts need no guard,
     and one that crashes takes only its cell with it.
@@ -64,15 +65,22 @@ class LocalExecutor:
             return self.setting.workers
         if self.device != "cpu":
             return len(_gpus())
-        return max(1, _cores() // self.setting.threads)
+        return num_cores()
 
     def room(self) -> bool:
         return sum(bool(worker.cell_id) for worker in self._workers) < self.size()
 
-    def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
+    def begin(
+        self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...], is_reference: bool = False
+    ) -> None:
         worker = next((w for w in self._workers if not w.cell_id), None) or self._start()
         worker.cell_id, worker.log_start = cell.id, _size_of(worker.log)
-        order = {"refresh": self.setting.refresh, "refreshed": refreshed, "seen": seen}
+        order = {
+            "refresh": self.setting.refresh,
+            "refreshed": refreshed,
+            "seen": seen,
+            "is_reference": is_reference,
+        }
         # If it has died, `events` reports that while it waits for the answer.
         with contextlib.suppress(BrokenPipeError):
             _write(worker, {"cell": cell.to_json(), **order})
@@ -103,9 +111,8 @@ class LocalExecutor:
         return worker
 
     def _environment(self, number: int) -> dict[str, str]:
-        threads = str(self.setting.threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        out = {**os.environ, **dict.fromkeys(names, threads)}
+        out = {**os.environ, **dict.fromkeys(names, "1")}
         if self.device != "cpu":
             gpus = _gpus()
             out["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
@@ -116,9 +123,9 @@ class LocalExecutor:
         return {
             "results": str(self.setting.store.root.resolve()),
             "device": self.device,
-            "threads": self.setting.threads,
             "gpu_share": 1 / max(1, -(-self.size() // gpus)),
             "keep_policies": self.setting.keep_policies,
+            "heldout_data": self.setting.heldout_data,
             **known_parts(),
         }
 
@@ -224,13 +231,6 @@ def _last_line(worker: _Worker) -> str:
         return ""
     lines = output.decode(errors="replace").strip().splitlines()
     return f" (it wrote last: {lines[-1][:200]}; see {worker.log})" if lines else ""
-
-
-def _cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:

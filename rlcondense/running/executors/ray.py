@@ -20,10 +20,10 @@ from rlcondense.records.store import MemoryStore
 from rlcondense.references import WHOLE
 from rlcondense.running.compute import run_cell
 from rlcondense.running.executors.base import Event, Setting, known_parts
-from rlcondense.running.executors.local import _cores
 from rlcondense.running.executors.worker import know_parts
 from rlcondense.running.outcomes import ended
 from rlcondense.runtime.provenance import resolve_device
+from rlcondense.runtime.tune import num_cores
 
 MOST_KEPT = 32  # condensed datasets that Ray's object store holds for later cells
 
@@ -57,11 +57,11 @@ class RayExecutor:
         self._own = not ray.is_initialized()
         if self._own:
             _check_address(address)
-            workers = setting.workers or max(1, _cores() // setting.threads)
+            workers = setting.workers or num_cores()
             try:
                 ray.init(
                     address=address,
-                    num_cpus=None if address else workers * setting.threads,
+                    num_cpus=None if address else workers,
                     include_dashboard=None if address else False,
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
@@ -78,14 +78,12 @@ class RayExecutor:
             self._gpus = gpus if self.device != "cpu" else 0.0
             if not self._fitting():
                 share = f" and {self._gpus:g} of a GPU" if self._gpus else ""
-                raise BadConfig(f"no node of the Ray cluster has {setting.threads} CPUs{share}")
+                raise BadConfig(f"no node of the Ray cluster has a CPU{share}")
         except BadConfig:
             self.close()
             raise
         # The driver starts a lost task again, and counts how often.
-        self._task = ray.remote(_on_a_node).options(
-            num_cpus=setting.threads, num_gpus=self._gpus, max_retries=0
-        )
+        self._task = ray.remote(_on_a_node).options(num_cpus=1, num_gpus=self._gpus, max_retries=0)
 
     def _device(self) -> str:
         """Resolve the device like `resolve_device`, for the cluster instead of this machine."""
@@ -104,7 +102,7 @@ class RayExecutor:
         """Return how many tasks the nodes can run in parallel."""
         total = 0.0
         for node in self._nodes():
-            fit = node["Resources"].get("CPU", 0) // self.setting.threads
+            fit = node["Resources"].get("CPU", 0)
             if self._gpus:
                 fit = min(fit, node["Resources"].get("GPU", 0) // self._gpus)
             total += fit
@@ -119,7 +117,9 @@ class RayExecutor:
         # One more task than can run waits in Ray's queue, so that no node idles.
         return len(self._at) <= self.size()
 
-    def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
+    def begin(
+        self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...], is_reference: bool = False
+    ) -> None:
         taken = {task.number for task in self._at.values()}
         number = next(n for n in range(len(taken) + 1) if n not in taken)
         held = contextlib.ExitStack()
@@ -130,7 +130,7 @@ class RayExecutor:
                 reason = record.get("reason", "")
                 event = Event(cell.id, "done", number, reason, record["status"], computed=False)
             else:
-                event = self._submit(cell, refreshed, held, number)
+                event = self._submit(cell, refreshed, is_reference, held, number)
         except Busy as busy:
             event = Event(cell.id, "busy", text=who(busy.owner))
         except (RLCondenseError, self._ray.exceptions.RayError) as error:
@@ -140,7 +140,12 @@ class RayExecutor:
         self._told.append(event)
 
     def _submit(
-        self, cell: Cell, refreshed: bool, held: contextlib.ExitStack, number: int
+        self,
+        cell: Cell,
+        refreshed: bool,
+        is_reference: bool,
+        held: contextlib.ExitStack,
+        number: int,
     ) -> Event:
         setting = self.setting
         stored = None
@@ -151,7 +156,7 @@ class RayExecutor:
         job = {
             "cell": cell.to_json(),
             "device": self.device,
-            "threads": setting.threads,
+            "is_reference": is_reference,
             "keep_policies": setting.keep_policies,
             **known_parts(),
         }
@@ -167,7 +172,7 @@ class RayExecutor:
         if name not in self._datasets:
             loaded: Any
             try:
-                data = load_dataset(name)
+                data = load_dataset(name, heldout_data=self.setting.heldout_data)
                 # All tasks of a node share plain arrays; memory maps would be copied.
                 plain: dict[str, Any] = {
                     column: np.asarray(rows) for column, rows in data.columns().items()
@@ -269,9 +274,6 @@ def _why(error: Exception) -> str:
 
 def _on_a_node(job: dict[str, Any], dataset: Any, stored: Any) -> dict[str, Any]:
     """Compute a cell on a node, and return its record and the sets condensed for it."""
-    import torch
-
-    torch.set_num_threads(job["threads"])
     know_parts(job)
     cell = Cell.from_json(job["cell"])
 
@@ -286,7 +288,7 @@ def _on_a_node(job: dict[str, Any], dataset: Any, stored: Any) -> dict[str, Any]
         dataset=the_dataset,
         store=store,
         device=resolve_device(job["device"]),
-        threads=job["threads"],
+        is_reference=job["is_reference"],
         keep_policies=job["keep_policies"],
     )
     return {"record": outcome.record, "condensed": store.written, "policies": store.policies}

@@ -1,0 +1,192 @@
+"""The rows of one command, each computed once: in worker processes where that takes less time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rlcondense import catalogue
+from rlcondense.errors import RLCondenseError
+from rlcondense.limits import check_count
+from rlcondense.records.cell import Cell
+from rlcondense.records.store import Store
+from rlcondense.running.bench import Bench
+from rlcondense.running.dispatch import Dispatch
+from rlcondense.running.estimate import Estimate, Rates
+from rlcondense.running.executors.base import Setting
+from rlcondense.running.executors.local import LocalExecutor
+from rlcondense.running.outcomes import Outcome, failure_of, frame_of
+from rlcondense.running.planned import Planned
+from rlcondense.running.states import State
+from rlcondense.runtime.progress import Progress
+from rlcondense.types import Record
+
+# Workers take some five seconds of a core each to start and to load the data.
+WORTH_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a command.
+
+    Attributes:
+        bench: what it shares with others.
+        cell: what it is.
+        compute: computes it, or reads it back, with its bench.
+        is_reference: whether it is a reference row. Its failures are outcomes, and it is skipped if
+            it cannot exist.
+        by_workers: whether a worker can compute it, which knows nothing but the cell.
+    """
+
+    bench: Bench
+    cell: Cell
+    compute: Callable[[Bench], Outcome]
+    is_reference: bool = False
+    by_workers: bool = True
+
+
+class Rows:
+    """The rows of one command.
+
+    Args:
+        bench: whose store, device, progress and switches are those of all rows.
+        workers: processes that compute rows side by side; by default one for each core, or GPU.
+    """
+
+    def __init__(self, bench: Bench, workers: int | None = None) -> None:
+        assert isinstance(bench.store, Store)
+        if workers is not None:
+            check_count("workers", workers)
+        self._store, self._bench = bench.store, bench
+        self._executor = LocalExecutor(
+            Setting(
+                bench.store,
+                bench.device,
+                workers,
+                bench.refresh,
+                bench.keep_policies,
+                bench.heldout_data,
+            )
+        )
+        self._outcomes: dict[str, Outcome] = {}
+        self._stamps: dict[str, tuple[int, ...]] = {}  # before workers computed them
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The outcomes so far."""
+        return list(self._outcomes.values())
+
+    def compute(self, rows: Iterable[Row]) -> list[Outcome]:
+        """Return the outcomes of rows.
+
+        Raises:
+            RLCondenseError: a row failed that is no reference row and does not record failures.
+        """
+        wanted = list(rows)
+        self.ahead(wanted)
+        return [self._outcome(row) for row in wanted]
+
+    def ahead(self, rows: Sequence[Row]) -> None:
+        """Compute rows in workers, if that takes less time than one after the other here.
+
+        Afterwards `compute` reads them back. Rows that are there already are left alone.
+        """
+        known = self._outcomes.keys() | self._stamps.keys()
+        todo = {row.cell.id: row for row in rows if row.by_workers and row.cell.id not in known}
+        plan = [
+            Planned(_text(row.cell), row.cell, is_reference=row.is_reference)
+            for row in todo.values()
+        ]
+        refresh = self._bench.refresh
+        dispatch = Dispatch(
+            make_plan=lambda: plan,
+            store=self._store,
+            watcher=_Watcher(self._bench.progress),
+            wanted=lambda state: refresh or state.status != "done",
+            rates=Rates((), self._bench.device),
+            device=self._bench.device,
+            refresh=refresh,
+        )
+        dispatch.plan()
+        if not self._is_worth(list(dispatch.queue), dispatch.rates):
+            return
+        dispatch.watcher.began(dispatch.states(), len(dispatch.queue), self._executor.size())
+        try:
+            dispatch.run(self._executor)
+        finally:
+            self._executor.close()
+        self._stamps |= dispatch.stamps
+        for row in todo.values():
+            row.bench.refreshed.update(dispatch.condensed)
+
+    def _is_worth(self, planned: Sequence[Planned], rates: Rates) -> bool:
+        if min(len(planned), self._executor.size()) < 2 or _only_here():
+            return False
+        return rates.estimate(p.cell for p in planned if p.cell).seconds > WORTH_SECONDS
+
+    def _outcome(self, row: Row) -> Outcome:
+        name = row.cell.id
+        if name not in self._outcomes:
+            self._outcomes[name] = self._computed(row)
+        return self._outcomes[name]
+
+    def _computed(self, row: Row) -> Outcome:
+        stamp = self._stamps.get(row.cell.id)
+        bench = replace(row.bench, seen=stamp)
+        if row.is_reference:
+            bench = replace(bench, record_failures=True, is_reference=True)
+        try:
+            outcome = row.compute(bench)
+        except RLCondenseError as error:
+            if not row.is_reference:
+                raise
+            outcome = Outcome(_without_record(row, error))
+        if stamp is None:
+            return outcome
+        if outcome.record["status"] in ("failed", "not-installed") and not bench.record_failures:
+            raise RLCondenseError(outcome.record["reason"])
+        return Outcome(outcome.record)  # computed by this command, though read from its file
+
+
+class _Watcher:
+    """The progress of workers as that of one phase, whose note says what each is at."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._todo = self._done = 0
+        self._at: dict[str, str] = {}
+
+    def began(self, states: Sequence[State], todo: int, workers: int) -> None:
+        self._todo = todo
+        self._report()
+
+    def at(self, worker: int, planned: Planned, text: str) -> None:
+        self._at[planned.id] = f"{planned.text}: {text}"
+        self._report()
+
+    def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
+        self._at.pop(planned.id, None)
+        self._done += 1
+        self._report()
+
+    def notice(self, text: str) -> None:
+        self._progress("rows", self._done, self._todo, text)
+
+    def _report(self) -> None:
+        self._progress("rows", self._done, self._todo, " | ".join(self._at.values()))
+
+
+def _text(cell: Cell) -> str:
+    seed = f" seed {cell.condensation_seed}" if cell.condensation_seed else ""
+    return f"{cell.method['id']}{seed}"
+
+
+def _only_here() -> bool:
+    """Return whether a registered part is of the main script, which workers do not import."""
+    return any(entry.entry_point.startswith("__main__") for entry in catalogue.registered())
+
+
+def _without_record(row: Row, error: RLCondenseError) -> Record:
+    """The fields of a row whose record cannot be read or written."""
+    empty: Mapping[str, dict[str, object]] = {"key": {}, "timings": {}, "memory": {}}
+    return {**frame_of(row.cell, row.bench.device), **empty, **failure_of(error)}

@@ -1,0 +1,86 @@
+"""Rows of a command in worker processes: the same results, each row once, failures as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import RLCondenseError
+from rlcondense.running import rows
+from rlcondense.running.runner import RunResult, run
+from tests.conftest import TINY
+
+PLUGIN = """
+from pathlib import Path
+
+from rlcondense.methods.random import Random
+
+
+class Refusing(Random):
+    id = "refusing"
+
+    def _condense(self, problem):
+        with Path(__file__).with_name("tries").open("a") as file:
+            file.write(f"tried {problem.seed}\\n")
+        raise RuntimeError("no set")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _dataset(tiny: TransitionDataset) -> None:
+    """The small dataset is there."""
+
+
+def quick(results: Path, method: str = "random", **changes: Any) -> RunResult:
+    small = {"updates": 2, "batch_size": 256, "network": "cnn4"}
+    options = {"size": 6, "seeds": 2, "episodes": 4, "condensations": 2, "device": "cpu"}
+    return run(
+        method,
+        "starpilot",
+        dataset=TINY,
+        learner_settings=small,
+        results=results,
+        **{**options, **changes},
+    )
+
+
+def numbers(result: RunResult) -> dict[str, Any]:
+    rows = [*result.records, *result.references]
+    return {r["cell_id"]: (r["status"], r.get("returns"), r.get("report", {}).get("rows_sha256"))
+            for r in rows}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_workers_give_the_rows_that_this_process_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = quick(tmp_path / "alone", workers=1)
+    monkeypatch.setattr(rows, "WORTH_SECONDS", 0.0)
+    phases: dict[str, None] = {}
+
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        phases[phase] = None
+
+    beside = quick(tmp_path / "beside", workers=2, progress=progress)
+    assert list(phases) == ["rows"]  # nothing was computed in this process
+    assert numbers(beside) == numbers(alone)
+    assert (alone.reused, beside.reused) == (0, 0)
+    assert (str(beside), beside.warnings) == (str(alone), [])
+    again = quick(tmp_path / "beside", workers=2)
+    assert again.reused == len(numbers(alone))
+
+
+def test_a_row_that_fails_in_a_worker_ends_the_run_and_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "WORTH_SECONDS", 0.0)
+    plugin = tmp_path / "refusing.py"
+    plugin.write_text(PLUGIN)
+    catalogue.register("methods", "refusing", f"{plugin}:Refusing")
+    with pytest.raises(RLCondenseError, match="RuntimeError: no set"):
+        quick(tmp_path / "results", "refusing", workers=2, references=False)
+    assert (tmp_path / "tries").read_text() == "tried 0\ntried 1\n"

@@ -182,6 +182,11 @@ judging_options = all_options(
 )
 
 
+own_references_option = click.option(
+    "--own-references", is_flag=True, help="Compute the reference rows that are shipped too."
+)
+
+
 workers_option = click.option(
     "--workers", type=int, help="Cells at once. Default: one a core, or one a GPU."
 )

@@ -18,6 +18,7 @@ from rlcondense.cli.base import (
     judging_options,
     main,
     measuring_options,
+    own_references_option,
     set_option,
     split_settings,
     what_options,
@@ -39,6 +40,7 @@ from rlcondense.errors import BadConfig
 )
 @judging_options
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
+@own_references_option
 @workers_option
 @set_option
 @device_option
@@ -131,6 +133,7 @@ def condense(
 @click.argument("what")
 @what_options
 @judging_options
+@own_references_option
 @workers_option
 @set_option
 @device_option
@@ -167,6 +170,7 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
 @budget_options
 @click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
 @measuring_options
+@own_references_option
 @workers_option
 @device_option
 def transfer(as_json: bool, **options: Any) -> None:

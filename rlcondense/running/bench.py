@@ -41,6 +41,7 @@ class Bench:
     keep_policies: bool = False
     wait: bool = True  # for a cell that another process holds the lock of
     record_failures: bool = False  # instead of raising them
+    takes_shipped: bool = False  # reference rows that the package has records of
     is_reference: bool = False  # for reference rows: a cell that cannot exist is skipped
     seen: tuple[int, ...] | None = None  # the stamp of a planned cell's record, if it had one
     refreshed: set[str] = field(default_factory=set)  # condensation ids condensed again by this run
@@ -67,6 +68,7 @@ def make_bench(
     needs_dataset: bool = True,
     takes_dataset: bool = True,
     heldout_data: bool = False,
+    takes_shipped: bool = False,
 ) -> Bench:
     """Make the context that the cells of a run share.
 
@@ -99,6 +101,7 @@ def make_bench(
         refresh=refresh,
         progress=progress,
         heldout_data=heldout_data,
+        takes_shipped=takes_shipped and not refresh,
     )
 
 

@@ -10,6 +10,7 @@ from rlcondense.make import make_method
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import method_row, policy_row
+from rlcondense.running.outcomes import Outcome
 from rlcondense.running.rows import Row
 from rlcondense.types import Record
 
@@ -41,6 +42,18 @@ def rows_beside(
                 for seed, size in sizes.items()
             ]
     return rows
+
+
+def shipped_note(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return a line on the rows that came with the package, if any."""
+    shipped = [outcome.record for outcome in outcomes if outcome.is_shipped]
+    if not shipped:
+        return []
+    names = ", ".join(dict.fromkeys(str(r["cell"]["method"]["id"]) for r in shipped))
+    machine = shipped[0]["environment"]["cpu"]
+    return [
+        f"Records of the package, made on {machine}: {names} (--own-references computes them here)."
+    ]
 
 
 def label_kinds(dataset: TransitionDataset | None, labels: str) -> list[str]:

@@ -9,6 +9,7 @@ from rlcondense import catalogue
 from rlcondense.errors import RLCondenseError
 from rlcondense.limits import check_count
 from rlcondense.records.cell import Cell
+from rlcondense.records.shipped import shipped_path
 from rlcondense.records.store import Store
 from rlcondense.running.bench import Bench
 from rlcondense.running.dispatch import Dispatch
@@ -92,7 +93,11 @@ class Rows:
         Afterwards `compute` reads them back. Rows that are there already are left alone.
         """
         known = self._outcomes.keys() | self._stamps.keys()
-        todo = {row.cell.id: row for row in rows if row.by_workers and row.cell.id not in known}
+        todo = {
+            row.cell.id: row
+            for row in rows
+            if row.by_workers and row.cell.id not in known and not _is_shipped(row)
+        }
         plan = [
             Planned(_text(row.cell), row.cell, is_reference=row.is_reference)
             for row in todo.values()
@@ -179,6 +184,10 @@ class _Watcher:
 def _text(cell: Cell) -> str:
     seed = f" seed {cell.condensation_seed}" if cell.condensation_seed else ""
     return f"{cell.method['id']}{seed}"
+
+
+def _is_shipped(row: Row) -> bool:
+    return row.is_reference and row.bench.takes_shipped and shipped_path(row.cell).is_file()
 
 
 def _only_here() -> bool:

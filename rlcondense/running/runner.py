@@ -46,6 +46,7 @@ from rlcondense.running.reference_rows import (
     label_kinds,
     labels_of,
     rows_beside,
+    shipped_note,
 )
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
@@ -111,6 +112,7 @@ def run(
     results: str | Path = "results",
     refresh: bool = False,
     references: bool = True,
+    own_references: bool = False,
     keep_policies: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
@@ -144,6 +146,7 @@ def run(
         results: folder of the records.
         refresh: compute again even if the record exists.
         references: run the reference rows too.
+        own_references: compute the reference rows that the package has records of too.
         keep_policies: write the policies that are trained to `<results>/policies/<cell id>`.
         workers: processes that compute rows side by side where that saves time; by default one for
             each core, or GPU.
@@ -170,6 +173,7 @@ def run(
         refresh=refresh,
         progress=progress,
         needs_dataset=condenser.takes_data,
+        takes_shipped=not own_references,
     )
     bench = replace(bench, keep_policies=keep_policies)
     rows = Rows(bench, workers)
@@ -196,15 +200,14 @@ def run(
         )
     chosen = range(seed, seed + condensations)
     if first.record["status"] == "skipped":
-        return replace(result_of(bench, [first], []), notes=tuple(notes))
+        return result_of(bench, [first], [], notes)
     kinds, sizes = _kept(bench, [first.record], chosen)
     rows.ahead([*own(chosen[1:], others), *beside(kinds, sizes)])
     outcomes = [first, *rows.compute(own(chosen[1:], others))]
     kinds, sizes = _kept(bench, [outcome.record for outcome in outcomes], chosen)
     if references and len(kinds) > 1:
         notes.append(HARD_INSTEAD)
-    result = result_of(bench, outcomes, rows.compute(beside(kinds, sizes)))
-    return replace(result, notes=tuple(notes))
+    return result_of(bench, outcomes, rows.compute(beside(kinds, sizes)), notes)
 
 
 def _kept(
@@ -321,6 +324,7 @@ def evaluate_artifact(
     learner_settings: Mapping[str, Any] | None = None,
     results: str | Path = "results",
     refresh: bool = False,
+    own_references: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> RunResult:
@@ -339,6 +343,7 @@ def evaluate_artifact(
         learner_settings: of the learner.
         results: folder of the records.
         refresh: compute again even if the record exists.
+        own_references: compute the reference rows that the package has records of too.
         workers: processes that compute the reference rows; by default one for each core, or GPU.
         progress: called with the progress.
 
@@ -364,6 +369,7 @@ def evaluate_artifact(
         progress=progress,
         needs_dataset=what in BLIND,
         takes_dataset=what in BLIND or folder.is_dir(),
+        takes_shipped=not own_references,
     )
     if what in POLICIES:
         row = policy_row(bench, what, is_reference=False)
@@ -386,7 +392,7 @@ def evaluate_artifact(
         name = record["cell"]["method"]["id"]
         references = rows.compute(rows_beside(bench, name, kinds, sizes))
         notes = [HARD_INSTEAD] if len(kinds) > 1 else []
-    result = replace(result_of(bench, [outcome], references), notes=tuple(notes))
+    result = result_of(bench, [outcome], references, notes)
     source = record.get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):
         note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
@@ -409,9 +415,12 @@ def _policies_row(bench: Bench, folder: Path, policies: NetworkPolicies) -> Row:
     return Row(bench, cell, compute, by_workers=False)
 
 
-def result_of(bench: Bench, outcomes: list[Outcome], rows: list[Outcome]) -> RunResult:
+def result_of(
+    bench: Bench, outcomes: list[Outcome], rows: list[Outcome], notes: Sequence[str] = ()
+) -> RunResult:
     assert isinstance(bench.store, Store)
     return RunResult(
+        notes=(*notes, *shipped_note(rows)),
         records=[outcome.record for outcome in outcomes],
         references=[outcome.record for outcome in rows],
         reused=sum(outcome.is_reused for outcome in (*outcomes, *rows)),

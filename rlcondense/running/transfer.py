@@ -20,7 +20,12 @@ from rlcondense.methods.base import Method
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.running.bench import Bench, budget_of, make_bench
 from rlcondense.running.compute import artifact_row, method_row, policy_row
-from rlcondense.running.reference_rows import label_kinds, labels_of, reference_names
+from rlcondense.running.reference_rows import (
+    label_kinds,
+    labels_of,
+    reference_names,
+    shipped_note,
+)
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.types import Record
@@ -37,6 +42,7 @@ class TransferResult:
         learners: the learners as the caller named them.
         reused: how many records were read back.
         warnings: what differs between records read back and this environment.
+        notes: further lines below the table.
     """
 
     rows: dict[str, dict[str, list[Record]]]
@@ -44,10 +50,12 @@ class TransferResult:
     learners: list[str]
     reused: int
     warnings: list[str]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the table that `transfer` prints."""
-        return transfer_table(self.rows, self.policies, self.learners)
+        table = transfer_table(self.rows, self.policies, self.learners)
+        return "\n".join([table, *self.notes])
 
     @property
     def records(self) -> list[Record]:
@@ -84,6 +92,7 @@ def transfer(
     device: str = "auto",
     results: str | Path = "results",
     refresh: bool = False,
+    own_references: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> TransferResult:
@@ -112,6 +121,7 @@ def transfer(
         device: `auto`, `cpu` or `cuda`.
         results: folder of the records.
         refresh: compute again even if the record exists.
+        own_references: compute the reference rows that the package has records of too.
         workers: processes that compute rows side by side; by default one for each core, or GPU.
         progress: called with the progress.
 
@@ -146,6 +156,7 @@ def transfer(
             refresh=refresh,
             progress=progress,
             needs_dataset=any(method.takes_data for method, *_ in made_methods.values()),
+            takes_shipped=not own_references,
         )
         for learner in made_learners
     ]
@@ -208,6 +219,7 @@ def transfer(
         learners=list(learners),
         reused=sum(outcome.is_reused for outcome in rows.outcomes),
         warnings=sorted({line for outcome in rows.outcomes for line in outcome.differences}),
+        notes=tuple(shipped_note(rows.outcomes)),
     )
 
 

@@ -447,7 +447,6 @@ def test_continuous_rows_stand_beside_continuous_reference_policies(
         seeds=(0, 1),
         protocol=Protocol(20, 2, 0),
         device="cpu",
-        threads=1,
         store=Store(tmp_path),
         refresh=False,
         progress=silent,

@@ -1,0 +1,86 @@
+"""Shipped records of reference rows: what never changes need not be computed by everybody.
+
+`baselines/references` has them, in files named by the cell without its learner seeds: the rows of
+five students hold those of three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rlcondense.catalogue import data_root
+from rlcondense.records.cell import Cell
+from rlcondense.records.store import read_record_file, sealed
+from rlcondense.statistics.intervals import summarise
+from rlcondense.types import Record
+
+# Rows of numbers with one row for each learner seed.
+BY_SEED = ("returns", "lengths")
+
+
+def shipped_path(cell: Cell) -> Path:
+    """Return the path of the shipped record of a cell, with these or other learner seeds."""
+    return data_root() / "baselines" / "references" / f"{replace(cell, learner_seeds=()).id}.json"
+
+
+def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:
+    """Return the shipped record of a cell, cut to the learner seeds of the cell.
+
+    A student depends on its own seed alone, not on how many others there are.
+
+    Args:
+        cell: of a reference row.
+        made_from: key of the cell here, whose data and expert must be those of the record.
+
+    Returns:
+        None if no record is shipped that has all of the cell's learner seeds and was made from the
+        same data.
+    """
+    path = shipped_path(cell)
+    if not path.is_file():
+        return None
+    record = read_record_file(path)
+    seeds = record["cell"]["learner_seeds"]
+    same_data = all(
+        record["key"].get(name) == made_from.get(name)
+        for name in ("dataset_sha256", "expert_sha256")
+    )
+    if not same_data or not set(cell.learner_seeds) <= set(seeds):
+        return None
+    return cut(record, cell)
+
+
+def cut(record: Record, cell: Cell) -> Record:
+    """Return the record of some of a record's learner seeds.
+
+    Costs are left out: those of fewer students were not measured.
+
+    Args:
+        record: a done one.
+        cell: that of the record, with fewer learner seeds.
+    """
+    places = [record["cell"]["learner_seeds"].index(seed) for seed in cell.learner_seeds]
+    rows = {
+        name: {split: [of[place] for place in places] for split, of in record[name].items()}
+        for name in BY_SEED
+    }
+    out = {
+        **record,
+        **rows,
+        "cell": cell.to_json(),
+        "cell_id": cell.id,
+        "timings": {},
+        "summary": {split: summarise(of) for split, of in rows["returns"].items()},
+    }
+    if training := record.get("training"):
+        out["training"] = {
+            **training,
+            **{
+                name: [training[name][place] for place in places]
+                for name in ("held_back_loss", "best_update")
+            },
+        }
+    return sealed(out)

@@ -21,7 +21,10 @@ from rlcondense.make import make_task
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies
 from rlcondense.rollout import collect
+from rlcondense.runtime.tune import tune
 from rlcondense.tasks.base import Task
+
+tune()  # as every command does
 
 TINY = "tests/starpilot-v0"
 

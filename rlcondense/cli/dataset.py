@@ -105,10 +105,11 @@ def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> 
     """Show a dataset's card, building the dataset if need be."""
     from rlcondense.datasets.cards import card_of, contact_sheet, write_card
     from rlcondense.make import load_dataset
+    from rlcondense.records.shipped import shipped_summaries
 
     with ConsoleProgress() as progress:
         data = load_dataset(name, download=download, progress=progress)
-    card = card_of(data)
+    card = {**card_of(data), "students": shipped_summaries(data.id)}
     if as_json:
         echo_json(card, sort_keys=True)
     else:

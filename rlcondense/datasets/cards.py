@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def write_card(card: dict[str, Any]) -> str:
         "looks": None
         if card["information"] is None
         else f"an observation tells {card['information']:.3f} nats of the action",
+        "teaches": _write_students(card.get("students", {})),
         "frames": "stored as JPEG, which is lossy: they are not exact" if card["lossy"] else None,
         "levels": card["levels"],
         "columns": ", ".join(card["columns"]),
@@ -131,6 +133,23 @@ def write_card(card: dict[str, Any]) -> str:
     return "\n".join(
         f"{name:<16} {value}" for name, value in lines.items() if value not in (None, "")
     )
+
+
+def _write_students(summaries: Mapping[str, Any]) -> str | None:
+    """Return a line on students of all the data beside the policy that does not look."""
+    students, marginal = summaries.get("full-converged"), summaries.get("marginal-policy")
+    if students is None or marginal is None:
+        return None
+    return "; ".join(
+        f"{name}: students of all of it {_mean(students[split])}, "
+        f"the marginal policy {_mean(marginal[split])}"
+        for split, name in (("seen", "seen levels"), ("heldout", "held-out levels"))
+    )
+
+
+def _mean(summary: Mapping[str, Any]) -> str:
+    error = summary["standard_error"]
+    return f"{summary['mean']:.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
 def _write_actions(actions: dict[str, Any]) -> str:

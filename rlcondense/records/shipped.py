@@ -1,7 +1,7 @@
 """Shipped records of reference rows: what never changes need not be computed by everybody.
 
-`baselines/references` has them, in files named by the cell without its learner seeds: the rows of
-five students hold those of three.
+`baselines/references` has them, in a folder for each dataset and files named by the cell without
+its learner seeds: the rows of five students hold those of three.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlcondense.catalogue import data_root
+from rlcondense.catalogue import data_root, entries
+from rlcondense.files import slug
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import read_record_file, sealed
 from rlcondense.statistics.intervals import summarise
@@ -23,7 +24,22 @@ BY_SEED = ("returns", "lengths")
 
 def shipped_path(cell: Cell) -> Path:
     """Return the path of the shipped record of a cell, with these or other learner seeds."""
-    return data_root() / "baselines" / "references" / f"{replace(cell, learner_seeds=()).id}.json"
+    return _folder(cell.dataset) / f"{replace(cell, learner_seeds=()).id}.json"
+
+
+def shipped_summaries(dataset: str) -> dict[str, Any]:
+    """Return the summaries of the shipped reference rows of a dataset, by method and split.
+
+    Of several kinds of labels, students of soft ones are taken.
+    """
+    records = [read_record_file(path) for path in sorted(_folder(dataset).glob("*.json"))]
+    records.sort(key=lambda record: record.get("labels") == "soft")
+    return {record["cell"]["method"]["id"]: record["summary"] for record in records}
+
+
+def _folder(dataset: str) -> Path:
+    name = slug(dataset) if dataset in entries("datasets") else "no-dataset-of-the-catalogue"
+    return data_root() / "baselines" / "references" / name
 
 
 def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:

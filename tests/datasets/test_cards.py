@@ -41,6 +41,16 @@ def test_a_card_reads_well(tiny: TransitionDataset) -> None:
     assert all(len(line) < 140 for line in text.splitlines())
 
 
+def test_a_card_says_whether_there_is_anything_to_teach(tiny: TransitionDataset) -> None:
+    def summary(mean: float) -> dict[str, dict[str, float]]:
+        return dict.fromkeys(("seen", "heldout"), {"mean": mean, "standard_error": 0.5})
+
+    students = {"full-converged": summary(9.25), "marginal-policy": summary(3.0)}
+    text = write_card({**card_of(tiny), "students": students})
+    assert "held-out levels: students of all of it 9.25 ± 0.50, the marginal policy 3.00" in text
+    assert "students of all" not in write_card({**card_of(tiny), "students": {}})
+
+
 def test_bars_show_whatever_is_there() -> None:
     assert bars([0, 1, 100]) == " ▁█"
     assert bars([]) == ""

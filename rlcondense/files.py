@@ -343,8 +343,22 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise CorruptArtifact(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _check_arrays(path: Path) -> None:
-    """Refuse what is no plain file of arrays whose types are `DTYPES`."""
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the header of a safetensors file: what its arrays are, and `__metadata__`.
+
+    Raises:
+        CorruptArtifact: it is no such file.
+    """
+    try:
+        return _check_arrays(path)
+    except FileRefusal as error:
+        raise CorruptArtifact(f"{path} {error}") from error
+    except (OSError, ValueError) as error:
+        raise CorruptArtifact(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _check_arrays(path: Path) -> dict[str, Any]:
+    """Return the header of a file; refuse what is no plain file of arrays of types in `DTYPES`."""
     with _open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_ARRAY_BYTES:
@@ -360,6 +374,7 @@ def _check_arrays(path: Path) -> None:
             raise FileRefusal(
                 f"holds {shown(name)} of type {shown(dtype)}, not of {', '.join(DTYPES)}"
             )
+    return dict(arrays)
 
 
 def allocate(descriptor: int, size: int, what: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import re
 from collections.abc import Mapping
@@ -21,18 +22,21 @@ from rlcondense.datasets.minari import (
     local_datasets,
     minari_facts,
     read_minari,
+    read_minari_folder,
     remove_minari,
     write_minari,
 )
+from rlcondense.datasets.sources import content_of, is_source, task_of
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName, no_exit
 from rlcondense.experts import shipped
-from rlcondense.files import sha256_file
+from rlcondense.files import canonical_json, sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.text import shown
 
 STUDENTS = ("own", "learner")
 
@@ -175,6 +179,65 @@ def default_dataset(task: Task) -> str:
     )
 
 
+def named_dataset(source: str, task: str | None = None, expert: str | None = None) -> str:
+    """Return the catalogue id of a dataset; what is named by a path is registered first.
+
+    A file's id is made from its content and that of the expert, so that a moved file is the same
+    data.
+
+    Args:
+        source: catalogue or Minari id, or path of a trace, a recording, an npz or HDF5 file of
+            named columns, or a folder of Minari.
+        task: name of the task that it was collected on; by default what the file says.
+        expert: expert of the expert row and of methods that use one, by id or path; by default the
+            dataset's own, or the newest of its task.
+
+    Raises:
+        BadConfig: the path holds no dataset, or nothing says on which task it was collected.
+    """
+    known = source in catalogue.entries("datasets") or is_local(source)
+    is_path = not known and is_source(source)
+    if not is_path and expert is None:
+        return source
+    player = shipped.find_expert(expert) if expert is not None else None
+    content = content_of(Path(source)) if is_path else source
+    digest = hashlib.sha256(canonical_json([content, player and player.sha256]).encode())
+    id_ = f"local/{digest.hexdigest()[:12]}"
+    facts: dict[str, Any] = {"source": source}
+    if player is not None:
+        facts["expert"] = _expert_path(str(expert))
+    if is_path:
+        path = Path(source).resolve()
+        told = task_of(path)
+        if not (told or task):
+            raise BadConfig(f"{shown(source)} does not say on which task it was collected: --task")
+        facts["task"] = told or catalogue.find("tasks", str(task)).id
+        config = {"path": str(path)}
+    else:
+        with contextlib.suppress(UnknownName):
+            entry = catalogue.find("datasets", source)
+            source, facts = entry.id, {**entry.facts, **facts}
+        facts["base"], config = source, {}
+    point = "rlcondense.datasets.sources:FileDataset"
+    catalogue.add(Entry("datasets", id_, point, config, facts=facts))
+    return id_
+
+
+def _expert_path(name: str) -> str:
+    """Return the name of an expert that holds in other processes too."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def task_of_dataset(name: str) -> str | None:
+    """Return the id of the task that a dataset was collected on, or None if nothing says so."""
+    if is_source(name) and name not in catalogue.entries("datasets"):
+        return task_of(Path(name)) or None
+    try:
+        return catalogue.find("datasets", name).facts.get("task")
+    except UnknownName:
+        return None
+
+
 def load_dataset(
     name: str,
     *,
@@ -182,14 +245,14 @@ def load_dataset(
     heldout_data: bool = False,
     progress: Progress = silent,
 ) -> TransitionDataset:
-    """Load a dataset by catalogue id, or any Minari dataset by its id.
+    """Load a dataset by catalogue id, any Minari dataset by its id, or one from a path.
 
     A catalogue dataset that is not on this machine yet is built first: its class, made with its id
     and the entry's config, gives `episodes(task, progress)` of `Episode`s, and a plugin's also
     names its `task`.
 
     Args:
-        name: catalogue id or Minari id.
+        name: catalogue id, Minari id, or path; see `named_dataset`.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
         heldout_data: let it be condensed though it was collected on held-out levels.
         progress: receives the progress of a build.
@@ -199,11 +262,11 @@ def load_dataset(
         CorruptArtifact: it is broken, or not the data that the catalogue speaks of.
     """
     try:
-        entry = catalogue.find("datasets", name)
+        entry = catalogue.find("datasets", named_dataset(name))
     except UnknownName:
         data = _load_minari(name, download)
     else:
-        data = _load_shipped(entry, progress)
+        data = _load_entry(entry, download, progress)
     return replace(data, heldout_allowed=heldout_data)
 
 
@@ -215,6 +278,16 @@ def _load_minari(name: str, download: bool) -> TransitionDataset:
     except UnknownName:
         known = [*catalogue.entries("datasets"), *local_datasets()]
         raise UnknownName("dataset", name, known, "fetch Minari's with --download") from None
+
+
+def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionDataset:
+    if base := entry.facts.get("base"):  # another dataset beside another expert
+        data = load_dataset(str(base), download=download, progress=progress)
+        return replace(data, id=entry.id)
+    path = Path(str(entry.config.get("path", "")))
+    if entry.facts.get("source") and path.is_dir():
+        return replace(read_minari_folder(path, progress), id=entry.id, task=entry.facts["task"])
+    return _load_shipped(entry, progress)
 
 
 def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:

@@ -137,8 +137,14 @@ download_option = click.option(
 
 
 what_options = all_options(
-    click.option("--task", default="starpilot", show_default=True, help="Task id or alias."),
-    click.option("--dataset", help="Dataset id. Default: the task's expert dataset."),
+    click.option("--task", help="Task id or alias. Default: the dataset's, or starpilot."),
+    click.option(
+        "--dataset",
+        help="Dataset id, or a file or folder of yours. Default: the task's expert dataset.",
+    ),
+    click.option(
+        "--expert", help="Expert id, folder or file. Default: the dataset's, or the task's newest."
+    ),
     download_option,
     click.option(
         "--heldout-data", is_flag=True, help="Take data of held-out levels; every table says so."

@@ -95,8 +95,9 @@ def _exit_if_failed(result: Any) -> None:
 @device_option
 def condense(
     method: str,
-    task: str,
+    task: str | None,
     dataset: str | None,
+    expert: str | None,
     download: bool,
     heldout_data: bool,
     size: int | None,
@@ -115,7 +116,8 @@ def condense(
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     with ConsoleProgress() as progress:
         data = condense_to(
-            out, method, task, dataset=dataset, download=download, heldout_data=heldout_data,
+            out, method, task, dataset=dataset, expert=expert, download=download,
+            heldout_data=heldout_data,
             size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
             progress=progress,
         )  # fmt: skip

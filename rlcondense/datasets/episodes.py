@@ -15,7 +15,7 @@ class Episode:
         observations: `(T, *observation)`.
         actions: `(T,)` or `(T, A)`.
         rewards: `(T,)`.
-        level_seed: level of the episode.
+        level_seed: level of the episode, or None if it is not known.
         action_probs: `(T, A)` or None.
         truncated: whether the episode was truncated after its last step instead of terminating.
     """
@@ -23,6 +23,6 @@ class Episode:
     observations: Array
     actions: Array
     rewards: Array
-    level_seed: int
+    level_seed: int | None
     action_probs: Array | None = None
     truncated: bool = False

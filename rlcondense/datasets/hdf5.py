@@ -91,6 +91,21 @@ def has_action_probs(path: Path) -> bool:
         return "action_probs" in group
 
 
+def check_flat(path: Path) -> None:
+    """Refuse a file of columns that links elsewhere or announces more than it stores.
+
+    Raises:
+        CorruptArtifact: the file is refused.
+    """
+    owner = str(path)
+    with h5py.File(path, "r") as file:
+        for item in _items(file, path.name, owner):
+            if isinstance(item, h5py.Dataset):
+                _check_size(item, owner)
+                if item.parent == file and item.dtype.hasobject:
+                    raise CorruptArtifact(f"{owner}: {item.name} holds no numbers")
+
+
 def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py.Dataset]:
     """Return all groups and datasets of a file, each stored once and in the file itself."""
     groups, known = [file], set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +93,7 @@ def write_minari(
             rewards=e.rewards,
             terminations=_last_of(e) & (not e.truncated),
             truncations=_last_of(e) & e.truncated,
-            infos={"level_seed": np.full(len(e.rewards), e.level_seed)}
-            | ({} if e.action_probs is None else {"action_probs": e.action_probs}),
+            infos=_infos_of(e),
         )
         for e in _with_room(episodes, building / ".claim", dataset_id)
     )
@@ -120,6 +121,16 @@ def write_minari(
             create_namespace(namespace)
         (building / dataset_id).replace(target)
         shutil.rmtree(building)
+
+
+def _infos_of(episode: Episode) -> dict[str, Array]:
+    """Return the columns that Minari stores among an episode's infos."""
+    infos = {}
+    if episode.level_seed is not None:
+        infos["level_seed"] = np.full(len(episode.rewards), episode.level_seed)
+    if episode.action_probs is not None:
+        infos["action_probs"] = episode.action_probs
+    return infos
 
 
 def _with_room(episodes: Iterable[Episode], claim: Path, dataset_id: str) -> Iterator[Episode]:
@@ -361,17 +372,34 @@ def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) ->
     data = minari_path(dataset_id) / "data"
     if not data.is_dir():
         raise UnknownName("dataset", dataset_id, local_datasets())
+    return replace(_read(data, dataset_id, progress), task=task)
+
+
+def read_minari_folder(path: Path, progress: Progress = silent) -> TransitionDataset:
+    """Read a Minari dataset from any folder, as `read_minari` does; its id is that of its metadata.
+
+    Args:
+        path: folder of the dataset, in which `data` lies.
+        progress: receives the steps converted.
+    """
+    data = path.resolve() / "data"
+    place = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    name = str(minari_metadata(data).get("dataset_id", ""))
+    return replace(_read(data, f"elsewhere-{place}", progress), id=name)
+
+
+def _read(data: Path, dataset_id: str, progress: Progress) -> TransitionDataset:
+    """Read the dataset of a folder; the id names its columns and is for messages."""
     folder = columns_folder(dataset_id)
     with _columns_lock(dataset_id):
         fingerprint = _fingerprint(data)
         if not _is_current(folder, fingerprint):
-            _convert(dataset_id, folder, fingerprint, progress)
+            _convert(data, dataset_id, folder, fingerprint, progress)
         meta = read_json(folder / _META)
         columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
     return TransitionDataset(
         **columns,
         id=dataset_id,
-        task=task,
         last_observation_repeated=meta[_LAST_REPEATED],
         known_sha256=meta["sha256"],
         origin=Origin(**meta["origin"] | {"reset_seeds": tuple(meta["origin"]["reset_seeds"])}),
@@ -402,7 +430,7 @@ def verify_minari(dataset_id: str) -> str:
             )
         again = folder.with_name(f".{folder.name}.verifying")
         try:
-            _convert(dataset_id, again, "")
+            _convert(minari_path(dataset_id) / "data", dataset_id, again, "")
             fresh = str(read_json(again / _META)["sha256"])
         finally:
             shutil.rmtree(again, ignore_errors=True)
@@ -451,12 +479,14 @@ _DTYPES: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress = silent) -> None:
+def _convert(
+    data: Path, dataset_id: str, folder: Path, fingerprint: str, progress: Progress = silent
+) -> None:
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        columns, facts = _columns(dataset_id, building, progress)
+        columns, facts = _columns(data, dataset_id, building, progress)
     except RLCondenseError:
         shutil.rmtree(building)
         raise
@@ -478,22 +508,22 @@ def _convert(dataset_id: str, folder: Path, fingerprint: str, progress: Progress
 
 
 def _columns(
-    dataset_id: str, building: Path, progress: Progress
+    data: Path, dataset_id: str, building: Path, progress: Progress
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Write the columns of a dataset to a folder; return them and the facts stored beside them."""
-    import minari
+    from minari import MinariDataset
     from minari.dataset.minari_storage import is_image_space
 
     from rlcondense.datasets import hdf5
 
-    data, owner = minari_path(dataset_id) / "data", f"dataset {dataset_id!r}"
+    owner = f"dataset {dataset_id!r}"
     metadata = minari_metadata(data)
     for name in ("observation_space", "action_space"):
         if not isinstance(metadata.get(name), str):  # Minari would import what env_spec names
             raise BadConfig(f"{owner} does not name its {name} in {data / 'metadata.json'}")
     if (data / hdf5.FILE).exists():
         hdf5.check_hdf5(data / hdf5.FILE, metadata, owner)
-    dataset = minari.load_dataset(dataset_id)
+    dataset = MinariDataset(data)
     reader = _EpisodeReader(owner, dataset.observation_space, dataset.action_space)
     if (data / hdf5.FILE).exists() and is_image_space(reader.space):
         hdf5.check_pictures(data / hdf5.FILE, reader.space.shape, owner)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,7 +47,9 @@ class RecordedDataset:
             progress("write", number + 1, len(recorded))
 
 
-def save_recording(path: Path, episodes: Sequence[Episode]) -> None:
+def save_recording(
+    path: Path, episodes: Sequence[Episode], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write episodes as safetensors, with probabilities in 255ths and other numbers unchanged."""
     columns = {
         "observations": np.concatenate([e.observations for e in episodes]),
@@ -63,7 +65,8 @@ def save_recording(path: Path, episodes: Sequence[Episode]) -> None:
         "level_seeds": np.array([e.level_seed for e in episodes]),
         "truncated": np.array([e.truncated for e in episodes]),
     }
-    write_arrays(path, arrays | {name: _deflated(column) for name, column in columns.items()})
+    deflated = {name: _deflated(column) for name, column in columns.items()}
+    write_arrays(path, arrays | deflated, metadata)
 
 
 def load_recording(path: Path, task: Task) -> list[Episode]:

@@ -61,7 +61,7 @@ class Trace:
         if probs is not None and not probs.any(1).all():
             raise CorruptArtifact("the trace holds action_probs that are all zero")
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write the trace as safetensors, with the probabilities deflated action by action."""
         arrays = {
             "seed": np.array([self.seed]),
@@ -73,7 +73,7 @@ class Trace:
             deflated = zlib.compress(np.ascontiguousarray(self.action_probs.T).tobytes(), 9)
             arrays["num_actions"] = np.array([self.action_probs.shape[1]])
             arrays["action_probs"] = np.frombuffer(deflated, np.uint8)
-        write_arrays(path, arrays)
+        write_arrays(path, arrays, metadata)
 
 
 class TraceDataset:

@@ -158,6 +158,11 @@ def load_expert(expert_id: str, folder: Path | None = None) -> Expert:
         )
     if not path.exists():
         raise UnknownName("expert", expert_id, [card["id"] for card in shipped_cards()])
+    return _load(expert_id, path)
+
+
+def _load(expert_id: str, path: Path) -> Expert:
+    """Load an expert from its weights file, beside which its card lies."""
     card = _read_card(path.with_suffix(".json"))
     sha256 = sha256_file(path)
     if sha256 != card.get("sha256"):
@@ -186,21 +191,27 @@ def load_newest(task_id: str) -> Expert:
 
 
 def find_expert(name: str) -> Expert:
-    """Load an expert by its id, a task's newest by its alias, or the only one in a folder.
+    """Load an expert by its id, a task's newest by its alias, the only one in a folder, or a file.
 
     Raises:
         UnknownName: the name is none of these.
         BadConfig: it is a folder with no expert, or with several.
+        CorruptArtifact: it is a file of weights without a card, or with another's.
     """
-    if Path(name).is_dir():
-        return _only_expert(Path(name))
+    path = Path(name)
+    if path.is_dir():
+        return _only_expert(path)
+    if path.suffix == ".safetensors":
+        return _load(path.stem, path)
     ids = [card["id"] for card in shipped_cards()]
     if name in ids:
         return load_expert(name)
     try:
         task_id = find("tasks", name).id
     except UnknownName:
-        raise UnknownName("expert", name, ids, "or a folder of 'expert train'") from None
+        raise UnknownName(
+            "expert", name, ids, "or a folder of 'expert train', or its file"
+        ) from None
     return load_newest(task_id)
 
 

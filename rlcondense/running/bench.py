@@ -11,10 +11,18 @@ from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.experts.shipped import Expert, load_expert, load_newest
+from rlcondense.experts.shipped import Expert, find_expert, load_newest
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
-from rlcondense.make import default_dataset, load_dataset, make_learner, make_task
+from rlcondense.make import (
+    default_dataset,
+    load_dataset,
+    make_learner,
+    make_task,
+    named_dataset,
+    task_of_dataset,
+)
+from rlcondense.policies import check_fits
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import Results, Store
@@ -53,11 +61,20 @@ class Bench:
         return self.dataset.id if self.dataset is not None else ""
 
 
+DEFAULT_TASK = "starpilot"
+
+
+def task_named(task: str | None, dataset: str | None) -> str:
+    """Return the task that a command is about: the named one, the dataset's, or the default."""
+    return task or (task_of_dataset(dataset) if dataset else None) or DEFAULT_TASK
+
+
 def make_bench(
     task: str,
     dataset: str | None,
     *,
     download: bool,
+    expert: str | None = None,
     learner: Learner[Any],
     seeds: int,
     episodes: int,
@@ -87,12 +104,18 @@ def make_bench(
                 raise
     data = None
     if name:
+        name = named_dataset(name, task, expert)
         data = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
         check_dataset(data, bench_task)
+    player = find_expert(expert) if expert else expert_of(name or "", bench_task)
+    if player is not None:
+        check_fits(player.network.spec, bench_task, f"expert {player.id!r}")
     return Bench(
         task=bench_task,
         dataset=data,
-        expert=expert_of(name) if name else shipped_expert(bench_task.id),
+        expert=_fitting(
+            find_expert(expert) if expert else expert_of(name or "", bench_task), bench_task
+        ),
         learner=learner,
         seeds=tuple(range(seeds)),
         protocol=protocol,
@@ -122,17 +145,16 @@ def budget_of(
     return replace(budget, unit=unit) if unit else budget
 
 
-def expert_of(dataset: str) -> Expert | None:
-    try:
-        name = catalogue.find("datasets", dataset).facts.get("expert")
-    except UnknownName:
-        return None
-    return load_expert(str(name)) if name else None
+def expert_of(dataset: str, task: Task) -> Expert | None:
+    """Return the expert of a dataset or else the newest of a task, if there is one.
 
-
-def shipped_expert(task: str) -> Expert | None:
+    Args:
+        dataset: id, empty without a dataset.
+        task: task of the students.
+    """
     try:
-        return load_newest(task)
+        named = catalogue.find("datasets", dataset).facts.get("expert") if dataset else None
+        return find_expert(str(named)) if named else load_newest(task.id)
     except UnknownName:
         return None
 
@@ -151,7 +173,7 @@ def bench_of(
     return Bench(
         task=task,
         dataset=data,
-        expert=expert_of(cell.dataset) if cell.dataset else shipped_expert(cell.task),
+        expert=expert_of(cell.dataset, task),
         learner=make_learner(learner["id"], **learner["config"]),
         seeds=cell.learner_seeds,
         protocol=Protocol(**protocol),

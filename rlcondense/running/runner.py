@@ -14,6 +14,7 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.experts.shipped import find_expert
 from rlcondense.files import canonical_json, lock, output_folder, sha256_file
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
@@ -23,12 +24,13 @@ from rlcondense.make import (
     make_learner,
     make_method,
     make_task,
+    named_dataset,
 )
 from rlcondense.methods.base import Method
 from rlcondense.policies import NetworkPolicies, check_fits, load_policies
 from rlcondense.records.store import Store, facts_of_record
 from rlcondense.references import BLIND, POLICIES, WHOLE
-from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, shipped_expert
+from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, task_named
 from rlcondense.running.compute import (
     artifact_row,
     cell_of_method,
@@ -93,9 +95,10 @@ class RunResult:
 
 def run(
     method: str = "gradmatch",
-    task: str = "starpilot",
+    task: str | None = None,
     *,
     dataset: str | None = None,
+    expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
     learner: str = "bc",
@@ -124,8 +127,11 @@ def run(
 
     Args:
         method: id of the method.
-        task: id or alias of the task.
-        dataset: id of the dataset; by default the task's expert dataset.
+        task: id or alias of the task; by default the dataset's, or else starpilot.
+        dataset: id or path of the dataset, see `rlcondense.make.named_dataset`; by default the
+            task's expert dataset.
+        expert: id or path of the expert of the expert row and of methods that use one; by default
+            the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner.
@@ -157,12 +163,14 @@ def run(
         >>> result.record["summary"]["heldout"]["mean"]
     """
     check_seeds(seed, 1 if condensations is None else condensations, seeds)
+    task = task_named(task, dataset)
     facts = facts_of(catalogue.find("methods", method))
     condenser, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     bench = make_bench(
         task,
         dataset,
+        expert=expert,
         download=download,
         heldout_data=heldout_data,
         learner=trained,
@@ -263,9 +271,10 @@ def _sets(
 def condense_to(
     out: Path,
     method: str,
-    task: str,
+    task: str | None,
     *,
     dataset: str | None = None,
+    expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
     size: int | None = None,
@@ -278,6 +287,7 @@ def condense_to(
 ) -> CondensedDataset:
     """Condense, and write the dataset and its report to a folder; arguments as for `run`."""
     check_seeds(seed, 1, 1)
+    task = task_named(task, dataset)
     output_folder(out)
     facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))
@@ -286,13 +296,14 @@ def condense_to(
     name = (dataset or default_dataset(the_task)) if condenser.takes_data else ""
     source = None
     if name:
+        name = named_dataset(name, task, expert)
         source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
     with lock(out.with_name(f".{out.name}.lock")), one_thread():
         data = condenser.condense(
             source,
             task=the_task,
             budget=budget,
-            expert=expert_of(name) if name else shipped_expert(the_task.id),
+            expert=find_expert(expert) if expert else expert_of(name, the_task),
             seed=seed,
             device=resolve_device(device),
             progress=named_progress(progress, condenser.id),
@@ -312,9 +323,10 @@ def condense_to(
 
 def evaluate_artifact(
     what: str,
-    task: str,
+    task: str | None = None,
     *,
     dataset: str | None = None,
+    expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
     learner: str = "bc",
@@ -332,8 +344,9 @@ def evaluate_artifact(
 
     Args:
         what: a folder, or one of `references.POLICIES`.
-        task: id or alias of the task.
-        dataset: source of the reference rows; by default the task's expert dataset.
+        task: id or alias of the task; by default the dataset's, or else starpilot.
+        dataset: source of the reference rows, by id or path; by default the task's expert dataset.
+        expert: id or path of the expert; by default the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner, for a condensed dataset.
@@ -351,13 +364,14 @@ def evaluate_artifact(
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies.
     """
-    folder = Path(what)
+    folder, task = Path(what), task_named(task, dataset)
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)
     bench = make_bench(
         task,
         dataset,
+        expert=expert,
         download=download,
         heldout_data=heldout_data,
         learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),

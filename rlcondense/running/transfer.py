@@ -18,7 +18,7 @@ from rlcondense.limits import check_seeds
 from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.references import RANDOM_SUBSET, WHOLE
-from rlcondense.running.bench import Bench, budget_of, make_bench
+from rlcondense.running.bench import Bench, budget_of, make_bench, task_named
 from rlcondense.running.compute import artifact_row, method_row, policy_row
 from rlcondense.running.reference_rows import (
     label_kinds,
@@ -76,10 +76,11 @@ class TransferResult:
 def transfer(
     methods: Sequence[str],
     learners: Sequence[str],
-    task: str = "starpilot",
+    task: str | None = None,
     *,
     folders: Sequence[str | Path] = (),
     dataset: str | None = None,
+    expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
     size: int | None = None,
@@ -106,9 +107,10 @@ def transfer(
         methods: each an id, or `id:key=value,key=value`. With `student=learner` a method condenses
             for each learner separately.
         learners: likewise.
-        task: id or alias of the task.
+        task: id or alias of the task; by default the dataset's, or else starpilot.
         folders: condensed datasets made before.
-        dataset: id of the dataset; by default the task's expert dataset.
+        dataset: id or path of the dataset; by default the task's expert dataset.
+        expert: id or path of the expert; by default the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
         size: budget in transitions of the methods that take one; by default each method's own.
@@ -134,6 +136,7 @@ def transfer(
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
     check_seeds(seed, condensations, seeds)
+    task = task_named(task, dataset)
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
         raise BadConfig("name methods, folders and learners, each once")
@@ -146,6 +149,7 @@ def transfer(
         make_bench(
             task,
             dataset,
+            expert=expert,
             download=download,
             heldout_data=heldout_data,
             learner=learner,

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.recordings import save_recording
+from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.shipped import load_expert, load_newest, snapshots
@@ -63,10 +64,11 @@ def collect_dataset(
 
 def write_played(trace: Trace, task: Task, path: Path) -> None:
     """Write collected data: the trace if it replays on every machine, else its transitions."""
+    metadata = {TASK: task.id}
     if task.replays:
-        trace.save(path)
+        trace.save(path, metadata)
     else:
-        save_recording(path, list(replay(trace, task)))
+        save_recording(path, list(replay(trace, task)), metadata)
 
 
 def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) -> PolicyBatch:

@@ -43,7 +43,7 @@ def test_a_card_reads_well(tiny: TransitionDataset) -> None:
 
 def test_a_card_says_whether_there_is_anything_to_teach(tiny: TransitionDataset) -> None:
     def summary(mean: float) -> dict[str, dict[str, float]]:
-        return dict.fromkeys(("seen", "heldout"), {"mean": mean, "standard_error": 0.5})
+        return {split: {"mean": mean, "standard_error": 0.5} for split in ("seen", "heldout")}
 
     students = {"full-converged": summary(9.25), "marginal-policy": summary(3.0)}
     text = write_card({**card_of(tiny), "students": students})

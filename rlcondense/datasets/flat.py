@@ -1,0 +1,230 @@
+"""Episodes from flat columns: npz files of named columns (OGBench's), HDF5 files of D4RL's form.
+
+Every column has a row for each step. An episode ends where the step terminated (`terminals`) or was
+cut off (`timeouts`). Columns are read an episode at a time, so that memory does not limit them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from rlcondense.datasets.episodes import Episode
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import check_regular
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
+from rlcondense.text import shown
+from rlcondense.types import Array
+from rlcondense.validation import channels_last
+
+# Our columns, each by the names that formats have for it.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observations", "obs"),
+    "actions": ("actions",),
+    "rewards": ("rewards",),
+    "terminations": ("terminals", "terminations", "dones"),
+    "truncations": ("timeouts", "truncations"),
+    "action_probs": ("action_probs",),
+    "level_seeds": ("level_seeds", "level_seed"),
+}
+NEEDED = ("observations", "actions", "rewards")
+MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
+
+
+class Column(Protocol):
+    """A column that is read once, from its first row to its last.
+
+    Attributes:
+        shape: shape, rows first.
+    """
+
+    shape: tuple[int, ...]
+
+    def take(self, rows: int) -> Array:
+        """Return the next rows."""
+
+
+class _NpyColumn:
+    """A column of an npz file."""
+
+    def __init__(self, file: IO[bytes], name: str, size: int) -> None:
+        self._file, self._name = file, name
+        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            raise CorruptArtifact(f"column {name} is of npy version {version}")
+        self.shape, is_fortran, self._dtype = readers[version](file)  # type: ignore[no-untyped-call]
+        if self._dtype.hasobject or (is_fortran and len(self.shape) > 1) or not self.shape:
+            raise CorruptArtifact(f"column {name} is no array of rows of numbers")
+        self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self._dtype.itemsize
+        if file.tell() + self.shape[0] * self._row != size:
+            raise CorruptArtifact(f"column {name} does not hold the rows that it announces")
+
+    def take(self, rows: int) -> Array:
+        content = self._file.read(rows * self._row)
+        if len(content) != rows * self._row:
+            raise CorruptArtifact(f"column {self._name} ends early")
+        return np.frombuffer(content, self._dtype).reshape(rows, *self.shape[1:])
+
+
+class _Hdf5Column:
+    """A column of an HDF5 file."""
+
+    def __init__(self, item: Any) -> None:
+        self._item, self._next = item, 0
+        self.shape = tuple(item.shape)
+
+    def take(self, rows: int) -> Array:
+        self._next += rows
+        return np.asarray(self._item[self._next - rows : self._next])
+
+
+@contextlib.contextmanager
+def open_columns(path: Path) -> Iterator[dict[str, Column]]:
+    """Open the columns of an npz or HDF5 file, by our names.
+
+    Raises:
+        CorruptArtifact: the file cannot be read, or a column is no array of numbers.
+        BadConfig: a column is missing.
+    """
+    check_regular(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = _npz(path, stack) if path.suffix == ".npz" else _hdf5(path, stack)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise CorruptArtifact(f"{path} cannot be read: {error}") from error
+        except CorruptArtifact as error:
+            raise CorruptArtifact(f"{path}: {error}") from error
+        columns = {
+            ours: opened[theirs[0]]
+            for ours, names in NAMES.items()
+            if (theirs := [name for name in names if name in opened])
+        }
+        missing = [name for name in NEEDED if name not in columns]
+        if "terminations" not in columns and "truncations" not in columns:
+            missing.append("terminals or timeouts")
+        if missing:
+            known = ", ".join(map(shown, sorted(opened)[:20])) or "none"
+            raise BadConfig(f"{path} has no {' and no '.join(missing)} (its columns: {known})")
+        rows = {name: column.shape[0] if column.shape else 0 for name, column in columns.items()}
+        if len(set(rows.values())) > 1:
+            told = ", ".join(f"{number} of {name}" for name, number in rows.items())
+            raise CorruptArtifact(f"{path} has columns of different lengths: {told}")
+        yield columns
+
+
+def _npz(path: Path, stack: contextlib.ExitStack) -> dict[str, Column]:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    columns: dict[str, Column] = {}
+    wanted = {f"{name}.npy" for names in NAMES.values() for name in names}
+    for info in archive.infolist():
+        if info.filename in wanted:
+            name = info.filename.removesuffix(".npy")
+            columns[name] = _NpyColumn(
+                stack.enter_context(archive.open(info)), name, info.file_size
+            )
+    return columns
+
+
+def _hdf5(path: Path, stack: contextlib.ExitStack) -> dict[str, Column]:
+    import h5py
+
+    from rlcondense.datasets import hdf5
+
+    hdf5.check_flat(path)
+    file = stack.enter_context(h5py.File(path, "r"))
+    wanted = {name for names in NAMES.values() for name in names}
+    return {name: _Hdf5Column(file[name]) for name in wanted & set(file)}
+
+
+def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[Episode]:
+    """Yield the episodes of a file of flat columns.
+
+    Args:
+        path: of an npz or HDF5 file.
+        task: the task that it was collected on, whose spaces say what columns must be.
+        progress: receives the rows read.
+
+    Raises:
+        CorruptArtifact: a column does not fit the task.
+        BadConfig: a column is missing.
+    """
+    # The ends are read on their own first: a column is read once.
+    with open_columns(path) as columns:
+        total = columns["rewards"].shape[0]
+        terminations, truncations = (
+            _flags(columns[name], f"{path}: {name}") if name in columns else np.zeros(total, bool)
+            for name in ("terminations", "truncations")
+        )
+    if not total:
+        raise CorruptArtifact(f"{path} has no rows")
+    last = np.flatnonzero(terminations | truncations)
+    stops = last + 1
+    if not len(stops) or stops[-1] != total:  # the last episode was cut off
+        stops = np.append(stops, total)
+    with open_columns(path) as columns:
+        start = 0
+        for stop in map(int, stops):
+            taken = {
+                name: column.take(stop - start)
+                for name, column in columns.items()
+                if name not in ("terminations", "truncations")
+            }
+            yield _episode(taken, not terminations[stop - 1], task, str(path))
+            start = stop
+            progress("read", stop, total)
+
+
+def _flags(column: Column, what: str) -> Array:
+    rows = column.shape[0]
+    if column.shape not in ((rows,), (rows, 1)) or rows > MOST_COLUMN_BYTES:
+        raise CorruptArtifact(f"{what} have shape {column.shape}, not a flag a row")
+    values = column.take(rows).reshape(rows)
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise CorruptArtifact(f"{what} are no flags")
+    return values.astype(bool)
+
+
+def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
+    rows, space = len(taken["rewards"]), task.observation_space
+    observations, actions = taken["observations"], taken["actions"]
+    picture = len(space.shape or ()) == 3
+    if picture and observations.ndim == 4 and channels_last(observations.shape[1:]):
+        observations = np.moveaxis(observations, -1, 1)
+    if isinstance(task.action_space, Discrete) and actions.shape == (rows, 1):
+        actions = actions[:, 0]
+    wanted = {
+        "observations": (observations, (rows, *(space.shape or ())), "uf" if picture else "biuf"),
+        "actions": (
+            actions,
+            (rows, *(task.action_space.shape or ())),
+            "iuf" if isinstance(task.action_space, Box) else "iu",
+        ),
+        "rewards": (taken["rewards"].reshape(rows, -1)[:, 0], (rows,), "biuf"),
+    }
+    for name, (values, shape, kinds) in wanted.items():
+        if values.shape != shape or values.dtype.kind not in kinds:
+            raise CorruptArtifact(
+                f"{owner}: {name} are {values.dtype} of shape {values.shape[1:]}, "
+                f"task {task.id!r} has {shape[1:]}"
+            )
+    levels = taken.get("level_seeds")
+    continuous = isinstance(task.action_space, Box)
+    return Episode(
+        observations=observations.astype(space.dtype, copy=False),
+        actions=actions.astype(np.float32 if continuous else np.int64),
+        rewards=wanted["rewards"][0].astype(np.float32),
+        level_seed=None if levels is None else int(levels.reshape(rows, -1)[0, 0]),
+        action_probs=taken["action_probs"].astype(np.float32) if "action_probs" in taken else None,
+        truncated=truncated,
+    )

@@ -319,7 +319,7 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
 def _check_player(entry: Entry, rebuild: str) -> None:
     """Refuse a dataset that another expert than the shipped one has played."""
     player = minari_facts(entry.id).get(EXPERT_SHA256)
-    if player and player != shipped.load_expert(str(entry.facts["expert"])).sha256:
+    if player and player != shipped.find_expert(str(entry.facts["expert"])).sha256:
         raise CorruptArtifact(f"dataset {entry.id!r} was played by an earlier expert; {rebuild}")
 
 
@@ -348,7 +348,7 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
     if "seen" in task.random_return:
         fields["ref_min_score"] = task.random_return["seen"].mean
     if entry.facts.get("expert"):
-        expert = shipped.load_expert(str(entry.facts["expert"]))
+        expert = shipped.find_expert(str(entry.facts["expert"]))
         fields["ref_max_score"] = float(expert.card["returns"]["seen"]["mean"])
         if not entry.facts.get("sha256"):  # played here, so which expert it was matters
             fields[EXPERT_SHA256] = expert.sha256

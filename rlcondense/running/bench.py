@@ -113,9 +113,7 @@ def make_bench(
     return Bench(
         task=bench_task,
         dataset=data,
-        expert=_fitting(
-            find_expert(expert) if expert else expert_of(name or "", bench_task), bench_task
-        ),
+        expert=player,
         learner=learner,
         seeds=tuple(range(seeds)),
         protocol=protocol,

@@ -23,11 +23,13 @@ from typing import Any
 
 from rlcondense.errors import (
     BadConfig,
+    CorruptArtifact,
     PluginLoadError,
     RLCondenseError,
     UnknownName,
     UnknownVersion,
 )
+from rlcondense.places import cache_root
 
 GROUPS = ("tasks", "datasets", "methods", "learners")
 API_VERSION = 1
@@ -163,8 +165,44 @@ def entries(group: str) -> Mapping[str, Entry]:
         owners = sorted({entry.origin for entry in offers})
         rivals = tuple(owners) if len(owners) > 1 else ()
         by_id[name] = replace(offers[0], rivals=rivals)
+    if group == "datasets":
+        by_id.update((id_, entry) for id_, entry in added().items() if not is_taken(group, id_))
     by_id.update({id_: entry for (g, id_), entry in _registered.items() if g == group})
     return MappingProxyType(by_id)
+
+
+def added() -> dict[str, Entry]:
+    """Return the datasets that `rlcondense dataset add` gave a name on this machine.
+
+    Raises:
+        CorruptArtifact: the file that lists them is damaged.
+    """
+    path = added_path()
+    if not path.is_file():
+        return {}
+    from rlcondense.files import read_json
+
+    rows = read_json(path)
+    try:
+        return {
+            row["id"]: Entry(
+                "datasets",
+                row["id"],
+                "rlcondense.datasets.sources:FileDataset",
+                {"path": row["path"]} if "path" in row else {},
+                summary="added on this machine",
+                facts={str(key): str(value) for key, value in row["facts"].items()},
+            )
+            for row in rows
+            if ID.fullmatch(row["id"])
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CorruptArtifact(f"{path} is no list of datasets: {error}") from error
+
+
+def added_path() -> Path:
+    """Return the path of the list of the datasets that were added on this machine."""
+    return cache_root() / "datasets.json"
 
 
 def collisions(group: str) -> list[Entry]:

@@ -511,11 +511,3 @@ def lock_owner(path: Path) -> dict[str, Any] | None:
             return None
     except (OSError, FileRefusal):
         return None
-
-
-def cache_root() -> Path:
-    """The folder of everything that may be deleted and made again: `$RLCONDENSE_HOME`."""
-    from platformdirs import user_data_path
-
-    home = os.environ.get("RLCONDENSE_HOME")
-    return Path(home) if home else user_data_path("rlcondense")

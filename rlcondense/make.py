@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,16 @@ from rlcondense.datasets.minari import (
 )
 from rlcondense.datasets.sources import content_of, is_source, task_of
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName, no_exit
+from rlcondense.errors import (
+    BadConfig,
+    CorruptArtifact,
+    PluginLoadError,
+    RLCondenseError,
+    UnknownName,
+    no_exit,
+)
 from rlcondense.experts import shipped
-from rlcondense.files import canonical_json, sha256_file
+from rlcondense.files import canonical_json, lock, read_json, sha256_file, write_json
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
@@ -195,32 +202,96 @@ def named_dataset(source: str, task: str | None = None, expert: str | None = Non
     Raises:
         BadConfig: the path holds no dataset, or nothing says on which task it was collected.
     """
-    known = source in catalogue.entries("datasets") or is_local(source)
-    is_path = not known and is_source(source)
-    if not is_path and expert is None:
+    if is_source(source) and not _is_named(source):
+        source = _register_file(Path(source), task)
+    if expert is None:
         return source
-    player = shipped.find_expert(expert) if expert is not None else None
-    content = content_of(Path(source)) if is_path else source
-    digest = hashlib.sha256(canonical_json([content, player and player.sha256]).encode())
-    id_ = f"local/{digest.hexdigest()[:12]}"
-    facts: dict[str, Any] = {"source": source}
-    if player is not None:
-        facts["expert"] = _expert_path(str(expert))
-    if is_path:
-        path = Path(source).resolve()
-        told = task_of(path)
-        if not (told or task):
-            raise BadConfig(f"{shown(source)} does not say on which task it was collected: --task")
-        facts["task"] = told or catalogue.find("tasks", str(task)).id
-        config = {"path": str(path)}
-    else:
-        with contextlib.suppress(UnknownName):
-            entry = catalogue.find("datasets", source)
-            source, facts = entry.id, {**entry.facts, **facts}
-        facts["base"], config = source, {}
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(UnknownName):
+        entry = catalogue.find("datasets", source)
+        source, facts = entry.id, dict(entry.facts)
+    facts |= {"base": source, "expert": _expert_path(expert)}
+    return _register([source, shipped.find_expert(expert).sha256], {}, facts)
+
+
+def _is_named(source: str) -> bool:
+    """Return whether a name is an id of the catalogue or of Minari on this machine."""
+    try:
+        return source in catalogue.entries("datasets") or is_local(source)
+    except RLCondenseError:  # a path that is no id, or no folder of Minari
+        return False
+
+
+def _register_file(path: Path, task: str | None) -> str:
+    """Register the dataset of a path, and return its id."""
+    content, of_file = content_of(path), task_of(path)
+    if not (of_file or task):
+        raise BadConfig(f"{shown(str(path))} does not say on which task it was collected: --task")
+    facts = {"source": str(path), "task": of_file or catalogue.find("tasks", str(task)).id}
+    return _register([content, facts["task"]], {"path": str(path.resolve())}, facts)
+
+
+def _register(identity: Sequence[str], config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Register a dataset for this process by what makes it what it is, and return its id."""
+    digest = hashlib.sha256(canonical_json(list(identity)).encode()).hexdigest()[:12]
+    id_ = f"local/{digest}-v0"  # Minari's ids end in a version
     point = "rlcondense.datasets.sources:FileDataset"
     catalogue.add(Entry("datasets", id_, point, config, facts=facts))
     return id_
+
+
+def add_dataset(
+    source: str, name: str, *, task: str | None = None, expert: str | None = None
+) -> TransitionDataset:
+    """Give a dataset of a path, or another one beside another expert, a name on this machine.
+
+    Args:
+        source: as for `named_dataset`.
+        name: the id that it gets, `[namespace/]name-vN`.
+        task: name of the task that it was collected on, where a file does not say.
+        expert: expert of the expert row, by id or path.
+
+    Raises:
+        BadConfig: the id is malformed or taken, or the source has a name already.
+    """
+    if not catalogue.ID.fullmatch(name) or not re.search(r"-v[0-9]+$", name):
+        raise BadConfig(f"{shown(name)} is not an id of the form [namespace/]name-vN")
+    if name in catalogue.entries("datasets") or catalogue.is_taken("datasets", name):
+        raise BadConfig(f"there is a dataset {name!r} already: 'rlcondense dataset remove {name}'")
+    registered = named_dataset(source, task, expert)
+    if registered == source:
+        raise BadConfig(f"dataset {source!r} has its name already")
+    data = load_dataset(registered)
+    entry = catalogue.find("datasets", registered)
+    facts = {**entry.facts, "sha256": data.sha256}
+    if "base" in facts and str(facts["base"]).startswith("local/"):
+        base = catalogue.find("datasets", str(facts.pop("base")))
+        facts, entry = {**base.facts, **facts}, base
+    row = {"id": name, **entry.config, "facts": {k: str(v) for k, v in facts.items()}}
+    with lock(catalogue.added_path().with_suffix(".lock")):
+        path = catalogue.added_path()
+        rows = read_json(path) if path.is_file() else []
+        write_json(path, [*rows, row])
+    return load_dataset(name)
+
+
+def remove_dataset(name: str) -> bool:
+    """Remove a dataset from this machine: its files in Minari's folder, its columns and its name.
+
+    The file or folder that it was made from stays.
+
+    Returns:
+        Whether there was anything to remove.
+    """
+    path = catalogue.added_path()
+    known = name in catalogue.added() or is_local(name)
+    if known:
+        remove_minari(name)
+    with lock(path.with_suffix(".lock")):
+        rows = read_json(path) if path.is_file() else []
+        if any(row["id"] == name for row in rows):
+            write_json(path, [row for row in rows if row["id"] != name])
+    return known
 
 
 def _expert_path(name: str) -> str:
@@ -230,7 +301,7 @@ def _expert_path(name: str) -> str:
 
 def task_of_dataset(name: str) -> str | None:
     """Return the id of the task that a dataset was collected on, or None if nothing says so."""
-    if is_source(name) and name not in catalogue.entries("datasets"):
+    if is_source(name) and not _is_named(name):
         return task_of(Path(name)) or None
     try:
         return catalogue.find("datasets", name).facts.get("task")
@@ -241,6 +312,7 @@ def task_of_dataset(name: str) -> str | None:
 def load_dataset(
     name: str,
     *,
+    task: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
     progress: Progress = silent,
@@ -253,6 +325,7 @@ def load_dataset(
 
     Args:
         name: catalogue id, Minari id, or path; see `named_dataset`.
+        task: task that a file was collected on, where it does not say.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
         heldout_data: let it be condensed though it was collected on held-out levels.
         progress: receives the progress of a build.
@@ -262,7 +335,7 @@ def load_dataset(
         CorruptArtifact: it is broken, or not the data that the catalogue speaks of.
     """
     try:
-        entry = catalogue.find("datasets", named_dataset(name))
+        entry = catalogue.find("datasets", named_dataset(name, task))
     except UnknownName:
         data = _load_minari(name, download)
     else:

@@ -11,7 +11,7 @@ import rlcondense
 ROOT = Path(rlcondense.__file__).parent
 # From the ground up. What stands on one line may import each other's lines below, not each other.
 STOREYS = (
-    "types errors text findings moved",
+    "types errors text findings moved places",
     "limits",
     "protocol",
     "files scaling",

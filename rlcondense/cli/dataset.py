@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from rlcondense.cli.base import download_option, main
-from rlcondense.console import ConsoleProgress, echo, echo_json
+from rlcondense.console import ConsoleProgress, echo, echo_json, plugins_at_work
 
 
 def _quartiles(quartiles: Sequence[float]) -> str:
@@ -45,9 +45,36 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     )
 
 
+@dataset.command("add")
+@click.argument("source")
+@click.option("--id", "name", required=True, help="Its name, such as mine/poles-v0.")
+@click.option("--task", help="Task that it was collected on, where its file does not say.")
+@click.option("--expert", help="Expert of the expert row: id, folder or file.")
+def dataset_add(source: str, name: str, task: str | None, expert: str | None) -> None:
+    """Give SOURCE, a file or folder, a name on this machine."""
+    from rlcondense.make import add_dataset
+
+    with plugins_at_work():
+        data = add_dataset(source, name, task=task, expert=expert)
+    echo(f"{data.id}: {len(data.episodes)} episodes, {len(data)} transitions of {data.task}")
+
+
+@dataset.command("remove")
+@click.argument("name")
+def dataset_remove(name: str) -> None:
+    """Remove a dataset and its columns from this machine; the file it came from stays."""
+    from rlcondense.errors import BadConfig
+    from rlcondense.make import remove_dataset
+
+    if not remove_dataset(name):
+        raise BadConfig(f"no dataset {name!r} lies on this machine")
+    echo(f"{name} is removed")
+
+
 @dataset.command("list")
+@click.option("--paths", is_flag=True, help="Show where those on this machine lie.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def dataset_list(as_json: bool) -> None:
+def dataset_list(paths: bool, as_json: bool) -> None:
     """List the catalogue's datasets and Minari's on this machine."""
     from rlcondense.catalogue import entries
     from rlcondense.datasets.minari import local_datasets
@@ -57,11 +84,22 @@ def dataset_list(as_json: bool) -> None:
         {"id": id_, "here": id_ in local, **(dict(shipped[id_].facts) if id_ in shipped else {})}
         for id_ in sorted({*shipped, *local})
     ]
+    if paths:
+        from rlcondense.datasets.minari import columns_folder, minari_path
+
+        for row in rows:
+            if row["here"]:
+                row["paths"] = [str(minari_path(row["id"])), str(columns_folder(row["id"]))]
     if as_json:
         echo_json(rows, sort_keys=True)
         return
     from tabulate import tabulate
 
+    if paths:
+        for row in rows:
+            for path in row.get("paths", []):
+                echo(f"{row['id']}  {path}")
+        return
     table = [
         [
             row["id"],
@@ -100,15 +138,18 @@ def dataset_verify(name: str) -> None:
 @click.argument("name")
 @click.option("--png", type=click.Path(path_type=Path), help="Write a contact sheet of frames.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--task", help="Task that a file was collected on, where it does not say.")
 @download_option
-def dataset_show(name: str, png: Path | None, as_json: bool, download: bool) -> None:
-    """Show a dataset's card, building the dataset if need be."""
+def dataset_show(
+    name: str, png: Path | None, as_json: bool, task: str | None, download: bool
+) -> None:
+    """Show the card of a dataset, which is an id or a file or folder of yours."""
     from rlcondense.datasets.cards import card_of, contact_sheet, write_card
     from rlcondense.make import load_dataset
     from rlcondense.records.shipped import shipped_summaries
 
     with ConsoleProgress() as progress:
-        data = load_dataset(name, download=download, progress=progress)
+        data = load_dataset(name, task=task, download=download, progress=progress)
     card = {**card_of(data), "students": shipped_summaries(data.id)}
     if as_json:
         echo_json(card, sort_keys=True)

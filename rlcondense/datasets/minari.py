@@ -23,7 +23,6 @@ from rlcondense.datasets.transitions import Origin, TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError, UnknownName
 from rlcondense.files import (
     allocate,
-    cache_root,
     canonical_json,
     check_regular,
     lock,
@@ -32,6 +31,7 @@ from rlcondense.files import (
     slug,
     write_json,
 )
+from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space, check_values

@@ -21,7 +21,8 @@ from gymnasium.spaces import Box
 from rlcondense.catalogue import data_root
 from rlcondense.datasets.episodes import Episode
 from rlcondense.errors import CorruptArtifact
-from rlcondense.files import allocate, cache_root, make_folder, read_arrays, slug, write_arrays
+from rlcondense.files import allocate, make_folder, read_arrays, slug, write_arrays
+from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 

@@ -20,6 +20,7 @@ from rlcondense.make import (
     make_learner,
     make_method,
     make_task,
+    named_dataset,
 )
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell, budget_text, named_json, policy_cell
@@ -132,7 +133,9 @@ class _Planner:
                 else:
                     yield ""
         others: dict[str, str] = {}  # the tasks of datasets that belong to another task
-        for name in product.datasets:
+        for source in product.datasets:
+            name = named_dataset(source, task.id)
+            matched |= {source} if name != source else set()
             own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
             try:
                 entry = catalogue.find("datasets", own)

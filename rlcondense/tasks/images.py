@@ -23,7 +23,8 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import cache_root, check_regular
+from rlcondense.files import check_regular
+from rlcondense.places import cache_root
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.tasks.levels import LevelOrder, Step
 from rlcondense.types import Array

@@ -16,9 +16,10 @@ from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.shipped import load_expert, load_newest, snapshots
-from rlcondense.files import cache_root, lock, slug
+from rlcondense.files import lock, slug
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import PolicyNetwork
+from rlcondense.places import cache_root
 from rlcondense.policies import NetworkPolicies, PolicyBatch, check_fits, random_policies
 from rlcondense.rollout import collect
 from rlcondense.runtime.progress import Progress, silent

@@ -22,8 +22,9 @@ from rlcondense.datasets.minari import columns_folder, read_minari, verify_minar
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError, UnknownName
-from rlcondense.files import cache_root, sha256_arrays
+from rlcondense.files import sha256_arrays
 from rlcondense.make import load_dataset
+from rlcondense.places import cache_root
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY
 from tests.datasets.hub import hub

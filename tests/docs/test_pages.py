@@ -70,6 +70,8 @@ def _is_known(group: str, name: str) -> bool:
     """Whether a name is in the catalogue, or stands for any."""
     if name in OWN or re.search(r"\b[A-Z]{2,}\b", name):
         return True
+    if name.endswith((".safetensors", ".npz", ".hdf5")):
+        return True
     names = {n for e in catalogue.entries(group).values() for n in (e.id, *e.aliases)}
     return name in names
 

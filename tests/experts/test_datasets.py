@@ -13,8 +13,8 @@ from rlcondense.datasets.traces import replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts import shipped
 from rlcondense.experts.shipped import load_expert
-from rlcondense.files import cache_root
 from rlcondense.make import load_dataset
+from rlcondense.places import cache_root
 from rlcondense.tasks.base import Task
 from rlcondense.training import collect
 from rlcondense.training.collect import ExpertDataset, collect_dataset, mixed_policies

@@ -1,0 +1,190 @@
+"""Datasets and experts of one's own: by path, known by content, refused in one line."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rlcondense.cli import main
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import RLCondenseError
+from rlcondense.experts.shipped import save_expert
+from rlcondense.make import load_dataset, named_dataset
+from rlcondense.networks import NetworkSpec, PolicyNetwork
+
+
+@pytest.fixture(scope="module")
+def poles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes of cartpole, as `dataset collect` writes them."""
+    path = tmp_path_factory.mktemp("poles") / "poles.recording.safetensors"
+    done = CliRunner().invoke(
+        main,
+        [
+            "dataset",
+            "collect",
+            "cartpole",
+            "--kind",
+            "random",
+            "--episodes",
+            "20",
+            "--out",
+            str(path),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    return path
+
+
+def columns_of(data: TransitionDataset) -> dict[str, Any]:
+    return {
+        "observations": np.asarray(data.observations),
+        "actions": np.asarray(data.actions),
+        "rewards": np.asarray(data.column("rewards")),
+        "terminals": np.asarray(data.column("terminations")),
+        "timeouts": np.asarray(data.column("truncations")),
+        "action_probs": np.asarray(data.action_probs),
+        "level_seeds": np.asarray(data.level_seeds),
+    }
+
+
+def written(path: Path, columns: dict[str, Any]) -> Path:
+    if path.suffix == ".npz":
+        np.savez_compressed(path, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in columns.items():
+                file.create_dataset(name, data=values)
+            file.create_group("metadata")["algorithm"] = "nobody"  # as D4RL's files have
+    return path
+
+
+def refusal(*command: object) -> str:
+    done = CliRunner().invoke(main, list(map(str, command)))
+    assert done.exit_code == 2, done.output
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+def test_named_columns_come_in_as_they_are(poles: Path, tmp_path: Path, suffix: str) -> None:
+    data = load_dataset(str(poles))
+    path = written(tmp_path / f"mine{suffix}", columns_of(data))
+    again = load_dataset(str(path), task="cartpole")
+    assert again.sha256 == data.sha256
+    assert again.task == data.task == "classic/cartpole-v0"
+
+
+def test_frames_with_channels_last_and_an_open_end_come_in(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    columns = {
+        "observations": frames,
+        "actions": np.arange(6)[:, None],
+        "rewards": np.ones(6),
+        "terminals": np.array([0, 0, 1, 0, 0, 0.0]),
+    }
+    data = load_dataset(str(written(tmp_path / "mine.npz", columns)), task="starpilot")
+    np.testing.assert_array_equal(data.observations, np.moveaxis(frames, -1, 1))
+    assert data.actions.tolist() == [0, 1, 2, 3, 4, 5]
+    assert data.column("terminations").tolist() == [False, False, True, False, False, False]
+    assert data.column("truncations").tolist() == [False] * 5 + [True]
+    assert data.level_seeds is None
+
+
+def test_a_file_is_known_by_its_content(poles: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(poles.read_bytes())
+    id_ = named_dataset(str(poles))
+    assert named_dataset(str(moved)) == id_ == named_dataset(str(moved), "cartpole")
+    fewer = {name: values[:200] for name, values in columns_of(load_dataset(str(poles))).items()}
+    others = set()
+    for bonus in (0, 1):
+        changed = {**fewer, "rewards": fewer["rewards"] + bonus}
+        others.add(named_dataset(str(written(tmp_path / f"{bonus}.npz", changed)), "cartpole"))
+    assert len(others | {id_}) == 3
+
+
+def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -> None:
+    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
+    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    command = ["run", "--method", "random", "--dataset", poles, "--size", 9, "--seeds", 1,
+               "--episodes", 4, "--condensations", 1, "--set", "learner.updates=2",
+               "--set", "learner.batch_size=512", "--json",
+               "--results", tmp_path / "r"]  # fmt: skip
+    rows = {}
+    for expert in (weights.parent, weights, None):
+        named = [] if expert is None else ["--expert", expert]
+        done = CliRunner().invoke(main, list(map(str, [*command, *named])))
+        assert done.exit_code == 0, done.output
+        out = json.loads(done.stdout)
+        assert out["record"]["cell"]["task"] == "classic/cartpole-v0"  # the file says so
+        rows[expert] = next(r for r in out["references"] if r["cell"]["method"]["id"] == "expert")
+    mine, by_file, shipped = rows.values()
+    assert mine["cell_id"] == by_file["cell_id"] != shipped["cell_id"]
+    assert mine["key"]["expert_sha256"] != shipped["key"]["expert_sha256"]
+    other = refusal("run", "--method", "random", "--task", "acrobot", "--expert", weights)
+    assert "holds categorical policies from (4,) to 2 actions" in other
+
+
+def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:
+    run = CliRunner()
+    done = run.invoke(main, ["dataset", "add", str(poles), "--id", "mine/poles-v0"])
+    assert done.output.startswith("mine/poles-v0: 20 episodes"), done.output
+    assert load_dataset("mine/poles-v0").sha256 == load_dataset(str(poles)).sha256
+    assert load_dataset("mine/poles").id == "mine/poles-v0"
+    paths = run.invoke(main, ["dataset", "list", "--paths"]).output
+    assert sum(line.startswith("mine/poles-v0 ") for line in paths.splitlines()) == 2
+    assert "already" in refusal("dataset", "add", poles, "--id", "mine/poles-v0")
+    assert run.invoke(main, ["dataset", "remove", "mine/poles-v0"]).exit_code == 0
+    assert "mine/poles-v0" in refusal("dataset", "show", "mine/poles-v0")
+    assert "no dataset" in refusal("dataset", "remove", "mine/poles-v0")
+    assert "not an id" in refusal("dataset", "add", poles, "--id", "../poles")
+
+
+def _bomb(path: Path) -> None:
+    """An array that announces more rows than it has."""
+    np.save(path.with_suffix(".npy"), np.zeros(3))
+    content = path.with_suffix(".npy").read_bytes().replace(b"(3,)", b"(9,)")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("rewards.npy", content)
+
+
+def test_what_is_no_dataset_is_refused_in_one_line(poles: Path, tmp_path: Path) -> None:
+    columns = columns_of(load_dataset(str(poles)))
+    rows = len(columns["rewards"])
+    without = {name: values for name, values in columns.items() if name != "rewards"}
+    ends = ("terminals", "timeouts")
+    changes: dict[str, tuple[dict[str, Any], str]] = {
+        "short": ({"actions": columns["actions"][:-1]}, "different lengths"),
+        "objects": ({"rewards": np.array([{}] * rows)}, "no array of rows of numbers"),
+        "flags": ({"terminals": np.full(rows, 7)}, "no flags"),
+        "shape": ({"observations": np.zeros((rows, 3))}, "task 'classic/cartpole-v0' has (4,)"),
+        "actions": ({"actions": np.full(rows, 9)}, "actions"),
+        "nan": ({"rewards": np.full(rows, np.nan)}, "rewards"),
+    }
+    cases = {name: ({**columns, **change}, text) for name, (change, text) in changes.items()}
+    cases["no rewards"] = (without, "has no rewards")
+    endless = {name: values for name, values in columns.items() if name not in ends}
+    cases["no ends"] = (endless, "terminals or timeouts")
+    for name, (values, message) in cases.items():
+        path = written(tmp_path / f"{name}.npz", values)
+        assert message in refusal("dataset", "show", path, "--task", "cartpole"), name
+    written(tmp_path / "bomb.npz", without)
+    _bomb(tmp_path / "bomb.npz")
+    assert "announces" in refusal("dataset", "show", tmp_path / "bomb.npz", "--task", "cartpole")
+    (tmp_path / "text.npz").write_text("no zip")
+    assert "cannot be read" in refusal(
+        "dataset", "show", tmp_path / "text.npz", "--task", "cartpole"
+    )
+    assert "does not say" in refusal("dataset", "show", tmp_path / "short.npz")
+    (tmp_path / "notes.txt").write_text("no dataset")
+    assert "is no dataset" in refusal("dataset", "show", tmp_path / "notes.txt")
+    with pytest.raises(RLCondenseError):
+        load_dataset(str(written(tmp_path / "objects.hdf5", without)), task="cartpole")

@@ -309,6 +309,7 @@ class Method(ABC, Generic[ConfigT]):
         self._check_kind(result)
         if problem.checkpoint is not None:
             seconds.add(problem.checkpoint.before)
+        spent = seconds.to_json()
         result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
         size = len(result.columns["observations"])
@@ -348,7 +349,9 @@ class Method(ABC, Generic[ConfigT]):
                     gradient_evaluations=result.gradient_evaluations,
                     environment_steps=result.environment_steps,
                     device=device,
-                    **{f"{kind}_seconds": value for kind, value in seconds.to_json().items()},
+                    wall_seconds=spent["wall"],
+                    cpu_seconds=spent["cpu"],
+                    gpu_seconds=spent["gpu"],
                     peak_memory_bytes=peak_memory_bytes(),
                 ),
                 displacement=result.displacement,

@@ -18,7 +18,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
 from rlcondense.make import default_dataset, load_dataset, make_learner, make_task
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import Cell
+from rlcondense.records.cell import Cell, protocol_from
 from rlcondense.records.store import Results, Store
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
@@ -149,14 +149,13 @@ def bench_of(
     task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
     if data is not None:
         check_dataset(data, task)
-    protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
     return Bench(
         task=task,
         dataset=data,
         expert=expert_of(cell.dataset) if cell.dataset else shipped_expert(cell.task),
         learner=make_learner(learner["id"], **learner["config"]),
         seeds=cell.learner_seeds,
-        protocol=Protocol(**protocol),
+        protocol=protocol_from(cell.evaluation),
         device=device,
         threads=threads,
         store=store,

@@ -63,7 +63,8 @@ def works(cell: Cell) -> dict[str, Work]:
         out["train"] = Work(kinds, students * rows)
         if method["id"] in WHOLE:
             return out
-        of_method, budget = f"condense {method['id']}", budget_text(cell.budget or {})
+        of_method = f"condense {method['id']}"
+        budget = budget_text(cell.budget) if cell.budget is not None else ""
         factors = ("iterations", "real_batch", "generations", "population")
         rounds = math.prod(number(method["config"], name) for name in factors)
         out["condense"] = Work((f"{of_method} {budget}", of_method), rounds)

@@ -22,13 +22,19 @@ from rlcondense.files import Busy
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
-from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.record import (
+    SCHEMA_VERSION,
+    CellResult,
+    PluginJson,
+    Record,
+    RecordFrame,
+    UnsealedRecord,
+)
 from rlcondense.records.store import Results
 from rlcondense.running.bench import Bench
 from rlcondense.runtime.meter import forget_peak_memory, peak_gpu_memory_bytes, peak_memory_bytes
 from rlcondense.runtime.progress import Progress
 from rlcondense.runtime.provenance import describe, source_sha256, versions
-from rlcondense.types import Record
 
 MOST_FRAMES = 20  # of a failed cell's traceback
 
@@ -49,7 +55,7 @@ class Outcome:
 
 
 def compute_or_read(
-    bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
+    bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], CellResult]
 ) -> Outcome:
     """Read the record of a cell back, or else compute it."""
     with bench.store.lock(cell.id, wait=bench.wait):
@@ -75,14 +81,14 @@ def compute_or_read(
             if bench.is_reference and isinstance(error, BadConfig):
                 computed = {"status": "skipped", "reason": computed["reason"]}
         memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
-        record = {
+        made: UnsealedRecord = {
             **frame_of(cell, bench.device, bench.threads),
             "key": key,
             "timings": {},
             "memory": memory,
             **computed,
         }
-        return Outcome(bench.store.write_record(record))
+        return Outcome(bench.store.write_record(made))
 
 
 def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: bool) -> Record | None:
@@ -95,7 +101,7 @@ def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: boo
     return record if record is not None and (since or record["status"] == "done") else None
 
 
-def frame_of(cell: Cell, device: str, threads: int) -> Record:
+def frame_of(cell: Cell, device: str, threads: int) -> RecordFrame:
     """Return the fields that every record has, whatever its status."""
     return {
         "plugins": _plugins(cell),
@@ -119,12 +125,18 @@ def write_failure(cell: Cell, reason: str, store: Results, device: str, threads:
         return write_undone(cell, {"status": "failed", "reason": reason}, store, device, threads)
 
 
-def write_undone(cell: Cell, fields: Record, store: Results, device: str, threads: int) -> Record:
-    frame = {**frame_of(cell, device, threads), "key": {}, "timings": {}, "memory": {}}
-    return store.write_record({**frame, **fields})
+def write_undone(
+    cell: Cell, result: CellResult, store: Results, device: str, threads: int
+) -> Record:
+    return store.write_record(undone(cell, result, device, threads))
 
 
-def failure_of(error: BaseException) -> Record:
+def undone(cell: Cell, result: CellResult, device: str, threads: int) -> UnsealedRecord:
+    """Return the record of a cell of which nothing was computed."""
+    return {**frame_of(cell, device, threads), "key": {}, "timings": {}, "memory": {}, **result}
+
+
+def failure_of(error: BaseException) -> CellResult:
     """Return the fields of the record of a cell that an error ended."""
     absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
     message = (
@@ -138,7 +150,7 @@ def failure_of(error: BaseException) -> Record:
     }
 
 
-def _plugins(cell: Cell) -> list[dict[str, str]]:
+def _plugins(cell: Cell) -> list[PluginJson]:
     """Return the installed plugins that a cell used: target, distribution and version."""
     names = {"tasks": cell.task, "methods": cell.method["id"], "datasets": cell.dataset}
     if cell.learner is not None:

@@ -24,7 +24,8 @@ from rlcondense.make import (
     make_task,
 )
 from rlcondense.methods.base import Method
-from rlcondense.records.cell import Cell, budget_text, named_json, policy_cell
+from rlcondense.records.cell import Cell, budget_size, budget_text, learner_json, policy_cell
+from rlcondense.records.record import MethodJson
 from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.group import Group, has_expert, is_unlabelled
@@ -205,7 +206,7 @@ class _Planner:
             "dataset": cell.dataset,
             "method": cell.method["id"],
             "learner": cell.learner["id"],
-            "size": cell.budget.get("size"),
+            "size": budget_size(cell.budget),
         }
         matching = {
             i
@@ -219,7 +220,7 @@ class _Planner:
         available = ["dataset"] if group.dataset else []
         available += ["expert"] if has_expert(group) else []
         for name in policies_beside(group.learner, available):
-            method = {"id": name, "config": {}}
+            method: MethodJson = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             text = f"{self._place(group)} {name}"
             self._add(Planned(text, cell, shard_key=cell.condensation_id))
@@ -266,8 +267,8 @@ class _Planner:
             return
         random = self._method(Choice("random", {"labels": labels}), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
-        budget = source.budget or {}
-        own = "size" in budget  # else it goes into the shard that computes the percentage
+        # A percentage's subset goes into the shard that computes what it comes to.
+        own = budget_size(source.budget) is not None
         key = cell.condensation_id if own else source.condensation_id
         self._add(Planned(self._text(group, cell, Choice("random")), cell, shard_key=key))
 
@@ -296,7 +297,7 @@ class _Planner:
     ) -> Method[Any]:
         """Return a method for a task and, if it follows the learner, for that learner."""
         followed = learner if follows_learner(choice.config) else None
-        followed_json = repr(named_json(followed)) if followed is not None else ""
+        followed_json = repr(learner_json(followed)) if followed is not None else ""
         key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), followed_json)
 
         def make(name: str, task: Task, **settings: Any) -> Method[Any]:
@@ -378,12 +379,11 @@ def _kept(
 ) -> tuple[int | None, str]:
     """Return the size and labels of a cell's set, from its record or else from its config."""
     if state.facts is not None:
-        return int(state.facts["size"]), str(state.facts["labels"]).replace("continuous", "hard")
+        return state.facts["size"], str(state.facts["labels"]).replace("continuous", "hard")
     kind = getattr(method.config, "labels", method.label_kinds[0])
     discrete = not isinstance(group.task.action_space, Box)
     soft = discrete and kind in ("soft", "learned") and "soft" in group.learner.label_kinds
-    assert cell.budget is not None
-    return cell.budget.get("size"), "soft" if soft else "hard"
+    return budget_size(cell.budget), "soft" if soft else "hard"
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_method
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
+from rlcondense.records.record import Record
+from rlcondense.records.store import sealed
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import cell_of_method, cell_of_policy, run_method, run_policy
-from rlcondense.running.outcomes import Outcome, failure_of, frame_of
-from rlcondense.types import Record
+from rlcondense.running.outcomes import Outcome, failure_of, undone
 
 HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
@@ -83,9 +84,7 @@ def _reference(bench: Bench, cell: Cell, run: Callable[[Bench], Outcome]) -> Out
     try:
         return run(replace(bench, record_failures=True, is_reference=True))
     except RLCondenseError as error:  # its record cannot be read or written
-        frame = frame_of(cell, bench.device, bench.threads)
-        empty: Record = {"key": {}, "timings": {}, "memory": {}}
-        return Outcome({**frame, **empty, **failure_of(error)})
+        return Outcome(sealed(undone(cell, failure_of(error), bench.device, bench.threads)))
 
 
 def reference_names(bench: Bench) -> list[str]:

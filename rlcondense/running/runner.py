@@ -28,6 +28,7 @@ from rlcondense.make import (
 )
 from rlcondense.methods.base import Method
 from rlcondense.policies import check_fits, load_policies
+from rlcondense.records.record import MethodJson, Record
 from rlcondense.records.store import Store, facts_of_record
 from rlcondense.references import BLIND, POLICIES, WHOLE
 from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, shipped_expert
@@ -46,7 +47,6 @@ from rlcondense.running.reference_rows import label_kinds, reference_rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
 from rlcondense.text import one_line
-from rlcondense.types import Record
 
 
 @dataclass(frozen=True)
@@ -331,8 +331,8 @@ def evaluate_artifact(
         bench = replace(bench, seeds=policies.seeds)
         files = ("policies.safetensors", "policies.json")
         config = {"sha256": [sha256_file(folder / file) for file in files]}
-        method = {"id": f"policies:{one_line(folder.resolve().name)}", "config": config}
-        cell = cell_of_policy(bench, method)
+        named: MethodJson = {"id": f"policies:{one_line(folder.resolve().name)}", "config": config}
+        cell = cell_of_policy(bench, named)
         outcomes = [
             compute_or_read(
                 bench, cell, making_of(bench, None), lambda: evaluated(bench, policies, what, {})

@@ -8,13 +8,16 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 import rlcondense
 from rlcondense.errors import BadConfig
 from rlcondense.runtime.sources import OURS, source_files
+
+if TYPE_CHECKING:
+    from rlcondense.records.record import EnvironmentJson, GitJson
 
 # What changes no result: what shows results, and who asks for them.
 REPORTS = frozenset(
@@ -40,7 +43,7 @@ def resolve_device(name: str) -> str:
     return "cuda"
 
 
-def describe(device: str, threads: int) -> dict[str, Any]:
+def describe(device: str, threads: int) -> EnvironmentJson:
     """Return the software and hardware environment, as stored in a record."""
     return {
         "rlcondense": rlcondense.__version__,
@@ -93,7 +96,7 @@ def _cpu() -> str:
     return platform.processor() or "unknown"
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> GitJson | None:
     """Commit and cleanliness of the checkout this package is run from, if it is one."""
     root = Path(rlcondense.__file__).parent.parent
     if not (root / ".git").exists():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_bounded
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import PICTURES, Source, read_index, read_record, source_of
+from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen
 from rlcondense.records.store import content_sha256, costs_sha256
 from rlcondense.references import POLICIES
@@ -35,7 +36,7 @@ from rlcondense.submissions.content import (
     remarks,
 )
 from rlcondense.text import one_line, shown
-from rlcondense.types import Record
+from rlcondense.types import Split
 from rlcondense.validation import check_rows
 
 PUBLISHABLE = ("done", "skipped")
@@ -88,7 +89,7 @@ class Outline:
     status: str
     content_sha256: str
     costs_sha256: str
-    means: Mapping[str, float]
+    means: Mapping[Split, float]
     collapsed: bool = False
     unmoved: bool = False
 
@@ -290,7 +291,7 @@ def _outline(file: Path, record: Record) -> Outline:
 
 def _is_collapsed(record: Record) -> bool:
     """Return whether greedy policies all act the same, or episodes take one of a few courses."""
-    names = ("returns", "lengths")
+    names: tuple[Literal["returns", "lengths"], ...] = ("returns", "lengths")
     splits = [rows for name in names for rows in record[name].values()]
     same = all(row == rows[0] for rows in splits for row in rows)
     played = list(zip(*(np.ravel(record[n]["heldout"]).tolist() for n in names), strict=True))
@@ -301,7 +302,9 @@ def _is_collapsed(record: Record) -> bool:
 def _gather_published(folder: Path, seen: _Evidence) -> None:
     for file, refusal in source_of(folder).files():
         with suppress(FileRefusal):
-            record = read_record(file) if not refusal else {}
+            if refusal:
+                continue
+            record = read_record(file)
             if misshapen(record) or record["status"] != "done":
                 continue
             outline = _outline(file, record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import (
     TYPE_CHECKING,
@@ -96,9 +96,29 @@ class Cost:
     peak_memory_bytes: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Figures of a report that a method states itself.
+
+    Attributes:
+        displacement: displacement of synthetic observations.
+        matching_loss: matching loss, for methods that match something.
+        curve: `steps`, `best` and `mean` return during condensation, for methods that evaluate
+            in the environment.
+    """
+
+    displacement: Displacement | None = None
+    matching_loss: MatchingLoss | None = None
+    curve: Mapping[str, list[float]] | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return {figure.name: getattr(self, figure.name) for figure in fields(Figures)}
+
+
 @dataclass(frozen=True)
-class CondensationReport:
-    """Report of a condensation.
+class CondensationReport(Figures):
+    """Report of a condensation: what condensed what, by which settings, and the method's figures.
 
     Attributes:
         method: id of the method.
@@ -113,11 +133,7 @@ class CondensationReport:
             observations that follow rows.
         label_kind: `hard`, `soft` or `continuous`.
         cost: cost of the condensation.
-        displacement: displacement of synthetic observations.
-        matching_loss: matching loss, for methods that match something.
         findings: findings of the detectors; None if no detector has run.
-        curve: `steps`, `best` and `mean` return during condensation, for methods that evaluate
-            in the environment.
         task: id of the task; None in reports of an earlier version.
         initialisation_bytes: part of `bytes` that the initialisation takes, if there is one.
     """
@@ -133,10 +149,7 @@ class CondensationReport:
     bytes: int
     label_kind: str
     cost: Cost
-    displacement: Displacement | None = None
-    matching_loss: MatchingLoss | None = None
     findings: tuple[Finding, ...] | None = None
-    curve: Mapping[str, list[float]] | None = None
     task: str | None = None
     initialisation_bytes: int | None = None
 

@@ -237,8 +237,9 @@ def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:
         for name in STATISTICS:
             interval = row.returns[split][name] if row.returns else None
             line |= _csv_interval(f"{split}_{name}", interval)
-    for name in ("normalised", "recovery", "gain", "gap"):
-        line |= _csv_interval(name, getattr(row, name))
+    line |= _csv_interval("normalised", row.normalised)
+    for column in columns_of("page"):
+        line |= _csv_interval(column.header, column.figure(row))
     against = {a.floor: a for a in row.against}
     for floor in FLOORS:
         found_floor = against.get(floor)

@@ -16,7 +16,14 @@ from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson
 from rlcondense.errors import RLCondenseError
 from rlcondense.findings import EXPLANATIONS, reported_findings
 from rlcondense.records.cell import budget_size
-from rlcondense.records.record import CellJson, EvaluationJson, LearnerJson, MethodJson, Record
+from rlcondense.records.record import (
+    CellJson,
+    EvaluationJson,
+    LearnerJson,
+    MethodJson,
+    PluginJson,
+    Record,
+)
 from rlcondense.references import (
     BLIND,
     BY_ID,
@@ -147,12 +154,12 @@ class Row:
     displacement: DisplacementJson | None = None
     matching_loss: MatchingLossJson | None = None
     findings: tuple[FindingJson, ...] = ()
-    plugins: tuple[Mapping[str, Any], ...] = ()
+    plugins: tuple[PluginJson, ...] = ()
 
     @property
     def id(self) -> str:
         """The method's id."""
-        return str(self.method["id"])
+        return self.method["id"]
 
     @property
     def is_policy(self) -> bool:
@@ -233,7 +240,7 @@ def findings_of(records: Iterable[Record]) -> tuple[FindingJson, ...]:
     return tuple(by_name[name] for name in dict.fromkeys([*known, *by_name]))
 
 
-def found_mark(findings: Sequence[Mapping[str, Any]]) -> str:
+def found_mark(findings: Sequence[FindingJson]) -> str:
     """Return the mark of a row with findings, such as `[moved nothing]`."""
     names = ", ".join(finding_name(finding["name"]) for finding in findings)
     return f"[{names}]" if names else ""
@@ -451,7 +458,7 @@ class _Draft:
         self.name, self.records = name, records
         self.cell = records[0]["cell"]
         self.undone = next((r for r in records if r["status"] != "done"), None)
-        self.id = str(self.cell["method"]["id"])
+        self.id = self.cell["method"]["id"]
         self.trained = self.cell["learner"] is not None
         self.size, self.labels = _size(records), records[0].get("labels")
         self.draws = self.trained and draws(self.id)

@@ -40,8 +40,8 @@ Version = Annotated[Text, Rule(pattern=r"^[0-9]+(\.[0-9]+)*([._+-]?[A-Za-z0-9]+)
 CellId = Annotated[Text, Rule(pattern="^[0-9a-f]{16}$"), "hash of the cell, and the file's name"]
 _STATUSES = ("done", "failed", "skipped", "not-installed")
 ActionSelection = Annotated[str, one_of("sample", "greedy"), "how the policies chose actions"]
-# That rows hold numbers, and as many as the protocol asks for, is checked where records are
-# verified: a validator takes long over thousands of them.
+# The schema describes rows as rows; `wrong_rows` checks that they hold numbers, and as many as the
+# protocol asks for, since a validator takes long over thousands of them.
 Floats = Annotated[list[float], Rule(items=None)]
 Integers = Annotated[list[int], Rule(items=None)]
 _ROWS = "a row for each learner seed, a number for each episode"

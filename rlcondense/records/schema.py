@@ -1,8 +1,4 @@
-"""The JSON Schema (draft-07) of records, derived from their types, and checks against it.
-
-The rows of numbers (`returns`, `lengths`, `level_seeds`) are described there as rows; that they
-hold numbers, and as many as the protocol asks for, is checked where records are verified.
-"""
+"""The JSON Schema (draft-07) of records, derived from their types, and checks against it."""
 
 from __future__ import annotations
 
@@ -47,7 +43,7 @@ def record_schema() -> Json:
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A record of rlcondense",
         **schema_of(Record),
-        "description": Record.__doc__,
+        "description": "One cell and what came of it, as `rlcondense run` writes it.",
         "allOf": [
             _if_status("done", list(Done.__annotations__)),
             _if_status("skipped", ["reason"], properties={"reason": {"pattern": PLAIN}}),
@@ -126,9 +122,7 @@ def _loosened_part(name: str, part: Any) -> Any:
 
 def misshapen(record: Mapping[str, Any]) -> str | None:
     """Return the first fault in a record's form, its rows of numbers included, or None."""
-    if wrong := what_is_wrong(record):
-        return wrong
-    return next(wrong_rows(record), None) if record["status"] == "done" else None
+    return what_is_wrong(record) or _wrong_row(record)
 
 
 def unreadable(record: Mapping[str, Any]) -> str | None:
@@ -136,8 +130,10 @@ def unreadable(record: Mapping[str, Any]) -> str | None:
 
     Published records must meet more rules: see `misshapen`.
     """
-    if wrong := _broken_rule(record, _readable_record):
-        return wrong
+    return _broken_rule(record, _readable_record) or _wrong_row(record)
+
+
+def _wrong_row(record: Mapping[str, Any]) -> str | None:
     return next(wrong_rows(record), None) if record["status"] == "done" else None
 
 

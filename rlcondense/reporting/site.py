@@ -38,7 +38,7 @@ from rlcondense.files import (
     slug,
 )
 from rlcondense.records.cell import Cell, budget_text
-from rlcondense.records.record import Record
+from rlcondense.records.record import CellJson, Record
 from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
 from rlcondense.reporting.board import Aggregate, Board, PublishedRow, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS
@@ -212,7 +212,7 @@ def _settings(name: str) -> str:
 def _budgets(lines: Sequence[Line]) -> list[str]:
     """Return the budgets of rows, sizes in order and then percentages."""
     asked = [line.row.budget for line in lines if line.row.budget]
-    sizes = {int(budget["size"]) for budget in asked if "size" in budget}
+    sizes = {budget["size"] for budget in asked if "size" in budget}
     shares = {budget_text(budget) for budget in asked if "size" not in budget}
     return [*map(str, sorted(sizes)), *sorted(shares)]
 
@@ -348,7 +348,7 @@ class Picture:
     """
 
     id: str
-    cell: Mapping[str, Any]
+    cell: CellJson
     width: int
     height: int
     facts: Mapping[str, Any]

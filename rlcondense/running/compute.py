@@ -316,7 +316,7 @@ def run_cell(
 
 def prepared(bench: Bench, cell: Cell) -> Callable[[], Outcome]:
     if cell.budget is None:
-        name = str(cell.method["id"])
+        name = cell.method["id"]
         return lambda: run_policy(bench, name)
     method = make_method(cell.method["id"], **cell.method["config"])
     budget = Budget(**cell.budget)

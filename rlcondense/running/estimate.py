@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcondense.catalogue import data_root
 from rlcondense.records.cell import Cell, budget_text
+from rlcondense.records.record import Facts
 from rlcondense.references import WHOLE
 
 SETS = 3  # condensation seeds of a run that names no number, where there is time for them
@@ -82,12 +83,12 @@ class Rates:
     """Seconds for a unit of each kind of work.
 
     Args:
-        finished: facts of finished cells, as `facts_of_record` gives them.
+        finished: facts of finished cells.
         device: `cpu` or `cuda`: timings of the other one are not counted.
         threads: timings with as many threads have priority.
     """
 
-    def __init__(self, finished: Iterable[Mapping[str, Any]], device: str, threads: int) -> None:
+    def __init__(self, finished: Iterable[Facts], device: str, threads: int) -> None:
         self._sums: dict[str, list[float]] = {}
         self._shipped = _shipped(device)
         self._device, self._threads = device, threads
@@ -95,7 +96,7 @@ class Rates:
         for facts in finished:
             self.add(facts)
 
-    def add(self, facts: Mapping[str, Any]) -> None:
+    def add(self, facts: Facts) -> None:
         """Add the timings of another finished cell."""
         if facts["key"].get("device") != self._device:
             return

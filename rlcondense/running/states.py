@@ -13,7 +13,7 @@ from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_json, who, write_bytes
 from rlcondense.limits import check_count
-from rlcondense.records.record import Record
+from rlcondense.records.record import Facts, Record
 from rlcondense.records.store import Store, StoredState
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.plan import plan_suite
@@ -45,7 +45,7 @@ class State:
     status: str
     reason: str = ""
     since: float | None = None
-    facts: Mapping[str, Any] | None = None
+    facts: Facts | None = None
     unread: bool = False
     stamp: tuple[int, ...] = ()
 

@@ -100,7 +100,7 @@ def _is_here(cell: Cell) -> bool:
 
 def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Rerun:
     record, cell = read_record(outline.path), outline.cell
-    threads = min(int(record["environment"]["threads"]), os.cpu_count() or 1)
+    threads = min(record["environment"]["threads"], os.cpu_count() or 1)
     sets = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
 
     def dataset(name: str) -> Any:  # None for a policy that needs no data

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.report import FindingJson
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_bounded
 from rlcondense.records.cell import Cell
@@ -418,13 +419,13 @@ def _may_start_as(synthetic: Cell, real: Cell) -> bool:
     return alike and real.method["id"] in STARTS
 
 
-def _findings_of(record: Record) -> list[Mapping[str, Any]]:
+def _findings_of(record: Record) -> list[FindingJson]:
     return list(record.get("report", {}).get("findings") or [])
 
 
 def _maker(cell: Cell, known: LocalFacts) -> str:
     """Return the class of a cell's method, independent of its name, or else its id."""
-    name = str(cell.method["id"]).removeprefix("condensed:")
+    name = cell.method["id"].removeprefix("condensed:")
     entry = known.entries["methods"].get(name)
     return name if entry is None else entry.entry_point
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
 
 UNITS = ("transitions", "episodes")
+LABEL_KINDS = ("hard", "soft", "continuous")
 
 _PARTS = ("cost", "displacement", "matching_loss", "findings")  # fields that are dataclasses
 
@@ -173,7 +174,7 @@ class CondensationReport(Figures):
 
 Config = Annotated[Mapping[str, Setting], "its settings, defaults resolved"]
 CostValue = Annotated[Setting, Rule(minimum=0, maximum=LARGEST)]
-LabelKind = Annotated[str, one_of("hard", "soft", "continuous"), "kind of labels"]
+LabelKind = Annotated[str, one_of(*LABEL_KINDS), "kind of labels"]
 
 
 @final

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rlcondense.json_schema import PLAIN, Json, Setting, schema_of
 from rlcondense.limits import LARGEST
 from rlcondense.records.record import CellJson, Done, IndexEntry, Learned, Record
-from rlcondense.text import shown
+from rlcondense.text import shown, unquoted
 from rlcondense.types import SPLITS
 
 KINDS: Mapping[Literal["returns", "lengths"], set[type]] = {
@@ -182,12 +182,12 @@ def _broken_rule(record: Mapping[str, Any], schema: Callable[[], Json]) -> str |
         rule, asked = error.rule, error.rule_definition
         if rule == "required":
             absent = [name for name in asked if name not in error.value]
-            return f"{shown_path(where)} lacks {', '.join(absent)}"
+            return f"{unquoted(where)} lacks {', '.join(absent)}"
         if rule == "additionalProperties":
             unknown = sorted(set(error.value) - set(error.definition["properties"]))
-            return f"{shown_path(where)} has unknown fields: {', '.join(map(shown, unknown[:3]))}"
+            return f"{unquoted(where)} has unknown fields: {', '.join(map(shown, unknown[:3]))}"
         wanted = _wanted(rule, asked)
-        return f"{shown_path(where)} {wanted}, and is {shown(error.value)}"
+        return f"{unquoted(where)} {wanted}, and is {shown(error.value)}"
 
 
 def _no_whole_numbers(value: Any, schema: Json, *path: str) -> Iterator[str]:
@@ -197,7 +197,7 @@ def _no_whole_numbers(value: Any, schema: Json, *path: str) -> Iterator[str]:
     """
     whole = "integer" in _types(schema) or type(schema.get("const")) is int
     if whole and value is not None and type(value) is not int:
-        yield f"{shown_path('.'.join(path))} must be a whole number, and is {shown(value)}"
+        yield f"{unquoted('.'.join(path))} must be a whole number, and is {shown(value)}"
     for one in schema.get("oneOf", ()):
         yield from _no_whole_numbers(value, one, *path)
     if isinstance(value, dict):
@@ -228,8 +228,3 @@ def _wanted(rule: str, asked: Any) -> str:
         case "type" | "const":
             return f"must be {asked}"
     return f"breaks the rule {rule} {asked}"
-
-
-def shown_path(path: str) -> str:
-    """Escape a path within a record for a terminal: its parts are untrusted too."""
-    return shown(path)[1:-1]

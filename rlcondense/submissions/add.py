@@ -31,7 +31,7 @@ from rlcondense.reporting.derived import changed_pictures
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
-from rlcondense.text import one_line, shown
+from rlcondense.text import one_line, shown, unquoted
 from rlcondense.types import Split
 
 EPISODES = ("status", "returns", "lengths", "level_seeds")
@@ -254,7 +254,7 @@ def _files_by_cell(
             if wrong := misshapen(record):
                 raise FileRefusal(wrong)
         except FileRefusal as error:
-            unreadable.append(f"{shown(str(file))[1:-1]} {error}")
+            unreadable.append(f"{unquoted(str(file))} {error}")
             continue
         digest = content_sha256(record) + (costs_sha256(record) if costs else "")
         files[Cell.from_json(record["cell"]).id] = (file, digest)

@@ -36,7 +36,7 @@ from rlcondense.statistics.intervals import summarise
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.levels import LevelTask
 from rlcondense.tasks.procgen import ProcgenTask
-from rlcondense.text import shown
+from rlcondense.text import shown, unquoted
 from rlcondense.types import SPLITS, Array
 
 MADE_ELSEWHERE = ("condensed:", "policies:")
@@ -257,7 +257,7 @@ def _settings(record: Record, known: LocalFacts) -> Iterator[str]:
         try:
             resolved = known.resolved(group, part)
         except BadConfig as error:
-            yield shown(str(error), 200)[1:-1]
+            yield unquoted(str(error), 200)
             continue
         if resolved and not part["config"]:
             yield f"{part['id']!r} has settings, and none is told"

@@ -36,7 +36,7 @@ from rlcondense.submissions.content import (
     problems,
     remarks,
 )
-from rlcondense.text import one_line, shown
+from rlcondense.text import one_line, unquoted
 from rlcondense.types import Split
 from rlcondense.validation import check_rows
 
@@ -222,7 +222,7 @@ def verify(
     for number, (file, refusal) in enumerate(files):
         progress("verify", number, len(files))
         if refusal:
-            seen.findings.append(Finding(shown(file.name)[1:-1], "", "file", refusal))
+            seen.findings.append(Finding(unquoted(file.name), "", "file", refusal))
         else:
             _verify_file(file, source, known, seen)
     progress("verify", len(files), len(files))
@@ -247,7 +247,7 @@ def verify(
 
 
 def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence) -> None:
-    name = shown(file.name)[1:-1]
+    name = unquoted(file.name)
     seen.names.append(file.stem)
     try:
         record = read_record(file)
@@ -255,7 +255,7 @@ def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence)
         seen.findings.append(Finding(name, "", "file", str(error)))
         return
     stated = record.get("cell_id")
-    cell_id = shown(stated, 16)[1:-1] if isinstance(stated, str) else ""
+    cell_id = unquoted(stated, 16) if isinstance(stated, str) else ""
     findings = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
     seen.findings += findings
     if any(finding.check == "schema" for finding in findings):
@@ -350,7 +350,7 @@ def _unequal(seen: _Evidence) -> Iterator[Finding]:
 
 
 def _file_name(outline: Outline) -> str:
-    return shown(outline.path.name)[1:-1]
+    return unquoted(outline.path.name)
 
 
 def _equal_results(seen: _Evidence, known: LocalFacts) -> Iterator[tuple[Finding, bool]]:
@@ -511,7 +511,7 @@ def _artifact(folder: Path) -> CondensedDataset | str | None:
     try:
         return load_condensed(folder)
     except CorruptArtifact as error:
-        return shown(str(error), 200)[1:-1]
+        return unquoted(str(error), 200)
 
 
 def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFacts) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Cell:
         learner: its id and config; None for reference policies.
         condensation_seed: of the method.
         learner_seeds: of the policies.
-        evaluation: the protocol, its version and how policies select actions.
+        evaluation: the protocol and its version.
     """
 
     task: str
@@ -62,9 +62,10 @@ class Cell:
         check_whole(len(self.learner_seeds), "learner seeds", least=1, most=MOST_LEARNER_SEEDS)
         for seed in self.learner_seeds:
             check_whole(seed, "learner seed")
-        for name in ("environments", "quota"):
-            check_whole(self.evaluation.get(name, 1), f"evaluation's {name}", least=1)
-        check_whole(self.evaluation.get("seed", 0), "evaluation's seed", most=MOST_EVALUATION_SEED)
+        protocol = self.evaluation
+        check_whole(protocol["environments"], "evaluation's environments", least=1)
+        check_whole(protocol["quota"], "evaluation's quota", least=1)
+        check_whole(protocol["seed"], "evaluation's seed", most=MOST_EVALUATION_SEED)
         return self
 
     def to_json(self) -> CellJson:

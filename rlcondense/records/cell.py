@@ -171,7 +171,8 @@ def evaluation_json(protocol: Protocol) -> EvaluationJson:
 
 def protocol_from(evaluation: EvaluationJson) -> Protocol:
     """Make a protocol from the plain values of `evaluation_json`."""
-    return Protocol(evaluation["environments"], evaluation["quota"], evaluation["seed"])
+    parts: Mapping[str, Any] = evaluation
+    return Protocol(**{name: value for name, value in parts.items() if name != "protocol"})
 
 
 def budget_size(budget: BudgetJson | None) -> int | None:

@@ -155,8 +155,8 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
     origins = {f.name: f for source in sources for f in provenance(source, bench.task)}
     if training:
         out["training"] = training
-    found = [finding.to_json() for finding in (constant, *origins.values()) if finding]
-    return {**out, "report": report, "labels": taken, "findings": found}
+    findings = [finding.to_json() for finding in (constant, *origins.values()) if finding]
+    return {**out, "report": report, "labels": taken, "findings": findings}
 
 
 def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:

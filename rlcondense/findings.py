@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlcondense.datasets.report import DisplacementJson, FindingJson, MatchingLossJson
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,12 @@ class Finding:
     measured: float
     bound: float
     text: str
+
+    def to_json(self) -> FindingJson:
+        """Return the finding as plain values."""
+        return {
+            "name": self.name, "measured": self.measured, "bound": self.bound, "text": self.text
+        }  # fmt: skip
 
     def __str__(self) -> str:
         """The finding in a line."""
@@ -67,13 +77,13 @@ PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
 
 
 def reported_findings(
-    displacement: Mapping[str, float] | None, matching_loss: Mapping[str, float] | None
+    displacement: DisplacementJson | None, matching_loss: MatchingLossJson | None
 ) -> list[Finding]:
     """Return the findings that follow from the figures of a report, without the set itself.
 
     Args:
-        displacement: `mean` and `largest`, in grey levels.
-        matching_loss: `before` and `after`.
+        displacement: in grey levels.
+        matching_loss: of the method.
     """
     findings = [
         unmoved(displacement["mean"]) if displacement else None,

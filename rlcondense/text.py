@@ -42,7 +42,15 @@ def one_line(text: str) -> str:
 
 def shown(value: Any, longest: int = 80) -> str:
     """A value that somebody else wrote, in plain ASCII, in one line, cut."""
-    text = ascii(value)
+    return _cut(ascii(value), longest)
+
+
+def unquoted(text: str, longest: int = 80) -> str:
+    """A text that somebody else wrote, as `shown` gives values, but without quotes."""
+    return _cut(ascii(text)[1:-1], longest)
+
+
+def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 

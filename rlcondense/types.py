@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Record = Mapping[str, Any]  # the record of a cell, as its JSON file has it
+Split = Literal["seen", "heldout"]  # of a task's levels
+SPLITS: tuple[Split, ...] = ("seen", "heldout")

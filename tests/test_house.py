@@ -13,7 +13,7 @@ ROOT = Path(rlcondense.__file__).parent
 STOREYS = (
     "types errors text findings moved places",
     "limits",
-    "protocol",
+    "protocol json_schema",
     "files scaling",
     "config",
     "runtime catalogue",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rlcondense
-from rlcondense.text import escaped, json_text, one_line, shown
+from rlcondense.text import escaped, json_text, one_line, shown, unquoted
 
 PACKAGE = Path(rlcondense.__file__).parent
 
@@ -51,6 +51,8 @@ def test_plain_text_stays_as_it_is() -> None:
     assert escaped(table) == table
     assert one_line("a\nb\tc") == "a\\nb\\tc"
     assert shown("é" * 100, 8) == "'\\xe9\\xe... (402 characters)"
+    assert unquoted("é" * 100, 8) == "\\xe9\\xe9... (400 characters)"
+    assert unquoted("44ef46713973f37a", 16) == "44ef46713973f37a"
 
 
 def test_all_output_goes_through_the_one_function() -> None:

@@ -15,11 +15,11 @@ from rlcondense.catalogue import entries
 from rlcondense.files import write_json
 from rlcondense.make import make_learner
 from rlcondense.protocol import protocol_of
-from rlcondense.records.cell import Cell, evaluation_json, named_json
+from rlcondense.records.cell import Cell, evaluation_json, learner_json
+from rlcondense.records.record import Record
 from rlcondense.records.shipped import shipped_path
 from rlcondense.records.store import read_record_file
 from rlcondense.references import POLICIES, WHOLE
-from rlcondense.types import Record
 
 EPISODES = 100  # of `run` by default
 LEAST_SEEDS = 3  # of `run` by default
@@ -33,7 +33,9 @@ def is_shipped(cell: Cell) -> bool:
         return False
     if cell.learner is None:
         return cell.method["id"] in POLICIES and not cell.method["config"]
-    return cell.method["id"] in WHOLE and cell.learner == named_json(make_learner("bc", cell.task))
+    return cell.method["id"] in WHOLE and cell.learner == learner_json(
+        make_learner("bc", cell.task)
+    )
 
 
 def collect(folder: Path) -> dict[Path, Record]:

@@ -34,7 +34,8 @@ from rlcondense.checks.common import (
     watch,
 )
 from rlcondense.datasets.budget import Budget
-from rlcondense.datasets.condensed import LABEL_KINDS, CondensedDataset, load_condensed
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.report import LABEL_KINDS
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.shipped import Expert

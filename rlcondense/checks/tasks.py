@@ -17,7 +17,8 @@ from rlcondense.checks.common import Traces, Trial, check_id, check_warnings, co
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.make import make_task
 from rlcondense.rollout import MOST_STEPS
-from rlcondense.tasks.base import SPLITS, Task, shared_levels
+from rlcondense.tasks.base import Task, shared_levels
+from rlcondense.types import SPLITS
 from rlcondense.validation import check_action_space
 
 NUM_ENVS, STEPS = 4, 200

@@ -140,8 +140,8 @@ def condense(
 @set_option
 @device_option
 def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> None:
-    """Evaluate WHAT: a folder with a condensed dataset or policies, or random-policy,
-    marginal-policy, constant-policy or expert."""
+    """Evaluate WHAT: a folder with a condensed dataset or policies, or a reference policy, such
+    as random-policy or expert."""
     from rlcondense.running.runner import evaluate_artifact
 
     settings, learner_settings = split_settings(pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,8 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
+from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson, MatchingLossJson
 from rlcondense.errors import RLCondenseError
 from rlcondense.findings import EXPLANATIONS, reported_findings
+from rlcondense.records.cell import budget_size
+from rlcondense.records.record import (
+    CellJson,
+    EvaluationJson,
+    LearnerJson,
+    MethodJson,
+    PluginJson,
+    Record,
+)
 from rlcondense.references import (
     BLIND,
     BY_ID,
@@ -36,12 +46,11 @@ from rlcondense.statistics.intervals import (
     unit_means,
     unit_statistics,
 )
-from rlcondense.types import Record
+from rlcondense.types import SPLITS
 
 ScoreRange = Callable[[str], tuple[float, float] | None]
 Means = dict[str, npt.NDArray[np.float64]]
-SPLITS = ("seen", "heldout")
-NOBODY: Mapping[str, Any] = {"id": "none", "config": {}}  # the learner of groups of policies
+NOBODY: LearnerJson = {"id": "none", "config": {}}  # the learner of groups of policies
 UNMARKED = tuple(BY_ID)
 # With one set the interval covers only its students, and another set may give any result: four
 # pairs by dbc gained +132 [+96, +168] with one set and -16 [-453, +422] with three.
@@ -95,7 +104,7 @@ class Row:
 
     Attributes:
         name: the method's id, with the settings in which those of one id differ.
-        method: `{"id", "config"}`.
+        method: its id and config.
         budget: as asked for; None for policies.
         status: `done`, or the status of the first record that is not done, or `missing`.
         reason: of anything but `done`.
@@ -123,8 +132,8 @@ class Row:
     """
 
     name: str
-    method: Mapping[str, Any]
-    budget: Mapping[str, Any] | None
+    method: MethodJson
+    budget: BudgetJson | None
     status: str
     reason: str
     cells: tuple[str, ...]
@@ -142,15 +151,15 @@ class Row:
     against: tuple[FloorComparison, ...] = ()
     rank: tuple[int, int] | None = None
     cost: Mapping[str, Any] | None = None
-    displacement: Mapping[str, float] | None = None
-    matching_loss: Mapping[str, float] | None = None
-    findings: tuple[Mapping[str, Any], ...] = ()
-    plugins: tuple[Mapping[str, Any], ...] = ()
+    displacement: DisplacementJson | None = None
+    matching_loss: MatchingLossJson | None = None
+    findings: tuple[FindingJson, ...] = ()
+    plugins: tuple[PluginJson, ...] = ()
 
     @property
     def id(self) -> str:
         """The method's id."""
-        return str(self.method["id"])
+        return self.method["id"]
 
     @property
     def is_policy(self) -> bool:
@@ -213,25 +222,25 @@ class Row:
         return out
 
 
-def findings_of(records: Iterable[Record]) -> tuple[Mapping[str, Any], ...]:
+def findings_of(records: Iterable[Record]) -> tuple[FindingJson, ...]:
     """Return the findings of detectors on the data behind records, in the detectors' order.
 
     For a record that is older than the detectors, they are derived from its own figures.
     """
-    by_name: dict[str, Mapping[str, Any]] = {}
+    by_name: dict[str, FindingJson] = {}
     for record in records:
         report = record.get("report", {})
         reported = report.get("findings")
         if reported is None:
             figures = reported_findings(report.get("displacement"), report.get("matching_loss"))
-            reported = [asdict(finding) for finding in figures]
+            reported = [finding.to_json() for finding in figures]
         for finding in (*reported, *record.get("findings", ())):
             by_name.setdefault(finding["name"], finding)
     known = [name for name in EXPLANATIONS if name in by_name]
     return tuple(by_name[name] for name in dict.fromkeys([*known, *by_name]))
 
 
-def found_mark(findings: Sequence[Mapping[str, Any]]) -> str:
+def found_mark(findings: Sequence[FindingJson]) -> str:
     """Return the mark of a row with findings, such as `[moved nothing]`."""
     names = ", ".join(finding_name(finding["name"]) for finding in findings)
     return f"[{names}]" if names else ""
@@ -269,7 +278,7 @@ class Group:
     Attributes:
         task: id.
         dataset: id.
-        learner: `{"id", "config"}`; `NOBODY` if there are only policies.
+        learner: its id and config; `NOBODY` if there are only policies.
         evaluation: the protocol.
         learner_seeds: how many.
         action_selection: of the students, `sample` or `greedy`; None if no row is done.
@@ -278,8 +287,8 @@ class Group:
 
     task: str
     dataset: str
-    learner: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    learner: LearnerJson
+    evaluation: EvaluationJson
     learner_seeds: int
     action_selection: str | None
     rows: tuple[Row, ...]
@@ -364,7 +373,8 @@ def row_of(groups: Iterable[Group], record: Record) -> Row:
 
 def _beside(learned: Sequence[Record], policies: Sequence[Record]) -> list[Record]:
     """Return the reference policies of students: the constant one is for greedy students."""
-    selection = learned[0]["cell"]["learner"]["config"].get("action_selection")
+    learner = learned[0]["cell"]["learner"] or NOBODY
+    selection = learner["config"].get("action_selection")
     greedy = any("greedy" in (selection, record.get("action_selection")) for record in learned)
     return [p for p in policies if greedy or not _is_greedy_only(p)]
 
@@ -374,10 +384,10 @@ def _is_greedy_only(record: Record) -> bool:
     return reference is not None and reference.greedy_only
 
 
-def _place_key(cell: Mapping[str, Any]) -> str:
+def _place_key(cell: CellJson) -> str:
     """Return the key that a policy shares with the rows beside it."""
-    names = ("task", "dataset", "evaluation", "learner_seeds")
-    return json.dumps([cell[name] for name in names], sort_keys=True)
+    parts = [cell["task"], cell["dataset"], cell["evaluation"], cell["learner_seeds"]]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _group(
@@ -421,16 +431,11 @@ def _order(row: Sequence[Record]) -> tuple[Any, ...]:
 
 def _size(row: Sequence[Record]) -> int | None:
     sizes = [record["report"]["size"] for record in row if "report" in record]
-    asked = (row[0]["cell"]["budget"] or {}).get("size")
-    return int(sizes[0]) if sizes else asked
+    return sizes[0] if sizes else budget_size(row[0]["cell"]["budget"])
 
 
-def names_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the ids of methods or learners, with the settings in which those of one id differ.
-
-    Args:
-        parts: `{"id", "config"}` each.
-    """
+def names_of(parts: Sequence[MethodJson | LearnerJson]) -> list[str]:
+    """Return the ids of methods or learners, with the settings in which those of one id differ."""
     values: dict[tuple[str, str], set[str]] = {}
     keys: dict[str, set[str]] = {}
     for part in parts:
@@ -453,7 +458,7 @@ class _Draft:
         self.name, self.records = name, records
         self.cell = records[0]["cell"]
         self.undone = next((r for r in records if r["status"] != "done"), None)
-        self.id = str(self.cell["method"]["id"])
+        self.id = self.cell["method"]["id"]
         self.trained = self.cell["learner"] is not None
         self.size, self.labels = _size(records), records[0].get("labels")
         self.draws = self.trained and draws(self.id)

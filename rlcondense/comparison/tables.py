@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcondense.comparison.columns import SIZE_ALONE, bracketed, columns_of
 from rlcondense.comparison.rows import (
-    SPLITS,
+    NOBODY,
     VERDICTS,
     Group,
     Row,
@@ -21,10 +21,12 @@ from rlcondense.comparison.rows import (
     names_of,
     row_of,
 )
+from rlcondense.datasets.report import FindingJson
 from rlcondense.findings import PROVENANCE
+from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, WHOLE
 from rlcondense.statistics.intervals import rank_correlation, student_interval, unit_means
-from rlcondense.types import Record
+from rlcondense.types import SPLITS
 
 MARKS = (
     "!: does not clear the random policy, the marginal policy (or the constant one, where students",
@@ -198,7 +200,8 @@ def _labels_not_taken(record: Record) -> str:
     """Return a note if the learner ignored soft labels that the data had, else nothing."""
     if record.get("labels", "soft") == "soft" or record["report"]["label_kind"] != "soft":
         return ""
-    return f"{record['cell']['learner']['id']} takes no soft labels: it learned the actions taken."
+    learner = record["cell"]["learner"] or NOBODY
+    return f"{learner['id']} takes no soft labels: it learned the actions taken."
 
 
 def _transfer_cell(records: Sequence[Record], groups: Sequence[Group]) -> str:
@@ -298,8 +301,8 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
     report = record.get("report", {})
     if steps := report.get("cost", {}).get("environment_steps"):
         notes.append(f"Condensation took {steps:,} environment steps.")
-    if report.get("displacement"):
-        moved, loss = report["displacement"], report.get("matching_loss")
+    if moved := report.get("displacement"):
+        loss = report.get("matching_loss")
         matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
         notes.append(
             f"Observations moved by {moved['mean']:.3g} on average (frames: in grey levels), at "
@@ -317,7 +320,7 @@ def findings_text(row: Sequence[Record]) -> list[str]:
     return [_finding_line(row[0]["cell"]["method"]["id"], f) for f in findings_of(row)]
 
 
-def _finding_line(method: str, finding: Mapping[str, Any]) -> str:
+def _finding_line(method: str, finding: FindingJson) -> str:
     return f"! {method}: {finding_name(finding['name'])}: {finding['text']}."
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from rlcondense.datasets.report import UNITS, BudgetJson
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_most, check_whole
-
-UNITS = ("transitions", "episodes")
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,9 @@ class Budget:
             raise BadConfig(f"{self.percent}% of {len(dataset.episodes)} episodes is less than one")
         return count
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> BudgetJson:
         """Return the budget as plain values."""
         if self.size is not None:
             return {"size": self.size}
+        assert self.percent is not None
         return {"percent": self.percent, "unit": self.unit}

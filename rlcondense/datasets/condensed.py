@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rlcondense.datasets.report import ARRAYS, REPORT, CondensationReport, report_from
+from rlcondense.datasets.report import ARRAYS, LABEL_KINDS, REPORT, CondensationReport, report_from
 from rlcondense.datasets.transitions import Columns
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import (
@@ -23,8 +23,6 @@ from rlcondense.files import (
 )
 from rlcondense.scaling import Scaling
 from rlcondense.types import Array
-
-LABEL_KINDS = ("hard", "soft", "continuous")
 
 EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
 

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypedDict,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from rlcondense.findings import Finding
-from rlcondense.limits import check_whole
+from rlcondense.json_schema import (
+    KEYS,
+    POSITIVE,
+    Count,
+    Id,
+    Number,
+    Rule,
+    Setting,
+    Sha256,
+    Text,
+    one_of,
+    schema_of,
+)
+from rlcondense.limits import LARGEST, check_whole
 from rlcondense.text import one_line
 
+if TYPE_CHECKING:
+    from rlcondense.records.record import SecondsJson
+
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
+
+UNITS = ("transitions", "episodes")
+LABEL_KINDS = ("hard", "soft", "continuous")
 
 _PARTS = ("cost", "displacement", "matching_loss", "findings")  # fields that are dataclasses
 
@@ -69,9 +97,29 @@ class Cost:
     peak_memory_bytes: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Figures of a report that a method states itself.
+
+    Attributes:
+        displacement: displacement of synthetic observations.
+        matching_loss: matching loss, for methods that match something.
+        curve: `steps`, `best` and `mean` return during condensation, for methods that evaluate
+            in the environment.
+    """
+
+    displacement: Displacement | None = None
+    matching_loss: MatchingLoss | None = None
+    curve: Mapping[str, list[float]] | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return {figure.name: getattr(self, figure.name) for figure in fields(Figures)}
+
+
 @dataclass(frozen=True)
-class CondensationReport:
-    """Report of a condensation.
+class CondensationReport(Figures):
+    """Report of a condensation: what condensed what, by which settings, and the method's figures.
 
     Attributes:
         method: id of the method.
@@ -86,11 +134,7 @@ class CondensationReport:
             observations that follow rows.
         label_kind: `hard`, `soft` or `continuous`.
         cost: cost of the condensation.
-        displacement: displacement of synthetic observations.
-        matching_loss: matching loss, for methods that match something.
         findings: findings of the detectors; None if no detector has run.
-        curve: `steps`, `best` and `mean` return during condensation, for methods that evaluate
-            in the environment.
         task: id of the task; None in reports of an earlier version.
         initialisation_bytes: part of `bytes` that the initialisation takes, if there is one.
     """
@@ -106,10 +150,7 @@ class CondensationReport:
     bytes: int
     label_kind: str
     cost: Cost
-    displacement: Displacement | None = None
-    matching_loss: MatchingLoss | None = None
     findings: tuple[Finding, ...] | None = None
-    curve: Mapping[str, list[float]] | None = None
     task: str | None = None
     initialisation_bytes: int | None = None
 
@@ -121,6 +162,121 @@ class CondensationReport:
             "findings": None if findings is None else list(map(asdict, findings)),
         }
         return {k: v for k, v in plain.items() if k not in _LATER or v is not None}
+
+    def without_clock(self) -> tuple[ReportJson, SecondsJson]:
+        """Return the report without measured costs, as records hold it, and its seconds."""
+        report: Any = self.to_json()
+        cost = report["cost"]
+        seconds: Any = {kind: cost.pop(f"{kind}_seconds") for kind in ("wall", "cpu", "gpu")}
+        del cost["peak_memory_bytes"]
+        return report, seconds
+
+
+Config = Annotated[Mapping[str, Setting], "its settings, defaults resolved"]
+CostValue = Annotated[Setting, Rule(minimum=0, maximum=LARGEST)]
+LabelKind = Annotated[str, one_of(*LABEL_KINDS), "kind of labels"]
+
+
+@final
+class SizeJson(TypedDict):
+    """A budget that is a number of transitions, as plain values."""
+
+    size: Annotated[Count, POSITIVE, "transitions"]
+
+
+@final
+class PercentJson(TypedDict):
+    """A budget that is a percentage of the data, as plain values."""
+
+    percent: Annotated[Number, Rule(exclusiveMinimum=0, maximum=100), "of the data"]
+    unit: Annotated[str, one_of(*UNITS), "what the percentage counts"]
+
+
+BudgetJson = SizeJson | PercentJson
+BudgetOrNone = Annotated[
+    Annotated[SizeJson, "a number of transitions"]
+    | Annotated[PercentJson, "a percentage of the data"]
+    | None,
+    "how much the method may keep; null for policies that nobody condensed for",
+]
+
+
+class DisplacementJson(TypedDict):
+    """A displacement as plain values."""
+
+    mean: Annotated[Number, Rule(minimum=0), "mean absolute change"]
+    largest: Annotated[Number, Rule(minimum=0), "largest absolute change"]
+
+
+class MatchingLossJson(TypedDict):
+    """A matching loss as plain values."""
+
+    before: Annotated[Number, "at the start"]
+    after: Annotated[Number, "at the end"]
+
+
+class FindingJson(TypedDict):
+    """A finding as plain values."""
+
+    name: Annotated[Text, Rule(pattern="^[a-z]+(-[a-z]+)*$", maxLength=40), "of the detector"]
+    measured: Annotated[Number, "the figure"]
+    bound: Annotated[Number, "what it was compared with"]
+    text: Annotated[Text, Rule(maxLength=400), "both in words"]
+
+
+Findings = Annotated[list[Annotated[FindingJson, "one"]], Rule(maxItems=20)]
+
+
+class _Kept(TypedDict):
+    size: Annotated[Count, POSITIVE, "transitions kept"]
+    label_kind: LabelKind
+
+
+class ReportJson(_Kept, total=False):
+    """A report as a record holds it, all but the costs that the clock measured.
+
+    Reports of other versions, and of sets from elsewhere, may lack all but two of the fields.
+    """
+
+    method: Annotated[Id, "id of the method that condensed"]
+    config: Config
+    seed: Annotated[Count, "condensation seed"]
+    budget: BudgetOrNone
+    dataset: Annotated[Id | None, "id of the source; null of methods that take no data"]
+    dataset_sha256: Annotated[Sha256 | None, "of the source's columns; null likewise"]
+    expert_sha256: Annotated[Sha256 | None, "of the expert's weights, if the method was given them"]
+    bytes: Annotated[
+        Count, POSITIVE, "of the condensed columns, weights, initialisation and scaling"
+    ]
+    initialisation_bytes: Annotated[Count, "of those the initialisation's, if there is one"]
+    cost: Annotated[
+        Mapping[str, CostValue], "what condensation took, but for what the clock measured"
+    ]
+    displacement: Annotated[
+        DisplacementJson | None,
+        "how far synthetic observations moved from the real ones they started as",
+    ]
+    matching_loss: Annotated[
+        MatchingLossJson | None,
+        "of methods that match something, as the method's file defines it",
+    ]
+    findings: Annotated[
+        Findings | None,
+        "of the detectors in the condensed dataset; none where none have looked",
+    ]
+
+
+_VALUE = schema_of(Setting)
+# A report may have any other fields: plain values, lists of them and mappings to either.
+MORE_FIELDS = Rule(
+    propertyNames=KEYS,
+    additionalProperties={
+        **_VALUE,
+        "type": [*_VALUE["type"], "object"],
+        "propertyNames": KEYS,
+        "additionalProperties": _VALUE,
+    },
+)
 
 
 def report_from(values: Any) -> CondensationReport | None:

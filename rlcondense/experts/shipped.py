@@ -16,6 +16,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import network_from_arrays
+from rlcondense.types import SPLITS
 
 SNAPSHOTS = "snapshots"
 _PREFIX = "policy."
@@ -84,7 +85,7 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         training = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
         by_split = [
             f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
-            for split in ("seen", "heldout")
+            for split in SPLITS
             for by in (entry.facts["random_return"], card["returns"])
         ]
         published = card.get("published")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from gymnasium.spaces import Box
 
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.report import LABEL_KINDS
 from rlcondense.policies import PolicyBatch
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -41,7 +42,7 @@ class Learner(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Any]]
     requires: ClassVar[frozenset[str]] = frozenset({"observations", "actions"})
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
-    label_kinds: ClassVar[tuple[str, ...]] = ("hard", "soft", "continuous")
+    label_kinds: ClassVar[tuple[str, ...]] = LABEL_KINDS
     stops_by_held_back: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""

@@ -16,7 +16,7 @@ from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
 from rlcondense.datasets.detectors import with_findings
-from rlcondense.datasets.report import CondensationReport, Cost, Displacement, MatchingLoss
+from rlcondense.datasets.report import CondensationReport, Cost, Figures
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.shipped import Expert
@@ -101,8 +101,8 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Condensation:
-    """Output of a condensation method: columns, and figures of the report.
+class Condensation(Figures):
+    """Output of a condensation method: columns, and figures of the report; see `Figures`.
 
     Attributes:
         columns: `observations`, `actions` and other known columns, by name; for Q-learning
@@ -116,9 +116,6 @@ class Condensation:
             see standardised observations.
         gradient_evaluations: number of gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
-        displacement: displacement of synthetic observations.
-        matching_loss: matching loss before and after condensation.
-        curve: curve of methods that evaluate in the environment; see `CondensationReport`.
     """
 
     columns: dict[str, Array]
@@ -130,9 +127,6 @@ class Condensation:
     scaling: Scaling | None = None
     gradient_evaluations: int = 0
     environment_steps: int = 0
-    displacement: Displacement | None = None
-    matching_loss: MatchingLoss | None = None
-    curve: Mapping[str, list[float]] | None = None
 
     def costing(self, gradient_evaluations: int) -> Condensation:
         """Return a copy with a number of gradient evaluations."""
@@ -309,6 +303,7 @@ class Method(ABC, Generic[ConfigT]):
         self._check_kind(result)
         if problem.checkpoint is not None:
             seconds.add(problem.checkpoint.before)
+        spent = seconds.to_json()
         result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
         size = len(result.columns["observations"])
@@ -348,12 +343,12 @@ class Method(ABC, Generic[ConfigT]):
                     gradient_evaluations=result.gradient_evaluations,
                     environment_steps=result.environment_steps,
                     device=device,
-                    **{f"{kind}_seconds": value for kind, value in seconds.to_json().items()},
+                    wall_seconds=spent["wall"],
+                    cpu_seconds=spent["cpu"],
+                    gpu_seconds=spent["gpu"],
                     peak_memory_bytes=peak_memory_bytes(),
                 ),
-                displacement=result.displacement,
-                matching_loss=result.matching_loss,
-                curve=result.curve,
+                **result.figures(),
                 task=task.id,
                 initialisation_bytes=initial,
             ),

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rlcondense.config import config_json
+from rlcondense.datasets.report import BudgetJson
 from rlcondense.files import canonical_json, plain
 from rlcondense.limits import MOST_EVALUATION_SEED, MOST_LEARNER_SEEDS, check_whole
 from rlcondense.protocol import PROTOCOL_VERSION, Protocol
+from rlcondense.records.record import (
+    CellJson,
+    EvaluationJson,
+    LearnerJson,
+    MethodJson,
+)
 
 if TYPE_CHECKING:
     from rlcondense.datasets.budget import Budget
@@ -28,22 +35,22 @@ class Cell:
     Attributes:
         task: its id.
         dataset: its id.
-        method: `{"id", "config"}`; the reference policies are methods without a budget.
-        budget: `Budget.to_json()`, or None for reference policies.
-        learner: `{"id", "config"}`, or None for reference policies.
+        method: its id and config; the reference policies are methods without a budget.
+        budget: None for reference policies.
+        learner: its id and config; None for reference policies.
         condensation_seed: of the method.
         learner_seeds: of the policies.
-        evaluation: the protocol, its version and how policies select actions.
+        evaluation: the protocol and its version.
     """
 
     task: str
     dataset: str
-    method: Mapping[str, Any]
-    budget: Mapping[str, Any] | None
-    learner: Mapping[str, Any] | None
+    method: MethodJson
+    budget: BudgetJson | None
+    learner: LearnerJson | None
     condensation_seed: int
     learner_seeds: tuple[int, ...]
-    evaluation: Mapping[str, Any]
+    evaluation: EvaluationJson
 
     def checked(self) -> Cell:
         """Return the cell after a check that its seeds and counts are in a record's range.
@@ -55,20 +62,22 @@ class Cell:
         check_whole(len(self.learner_seeds), "learner seeds", least=1, most=MOST_LEARNER_SEEDS)
         for seed in self.learner_seeds:
             check_whole(seed, "learner seed")
-        for name in ("environments", "quota"):
-            check_whole(self.evaluation.get(name, 1), f"evaluation's {name}", least=1)
-        check_whole(self.evaluation.get("seed", 0), "evaluation's seed", most=MOST_EVALUATION_SEED)
+        protocol = self.evaluation
+        check_whole(protocol["environments"], "evaluation's environments", least=1)
+        check_whole(protocol["quota"], "evaluation's quota", least=1)
+        check_whole(protocol["seed"], "evaluation's seed", most=MOST_EVALUATION_SEED)
         return self
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CellJson:
         """Return the cell as plain values."""
-        values: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
+        values: CellJson = plain({f.name: getattr(self, f.name) for f in fields(self)})
         return values
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+    def from_json(cls, values: CellJson) -> Cell:
         """Make a cell from the plain values of `to_json`."""
-        known = {field.name: values[field.name] for field in fields(cls)}
+        parts: Mapping[str, Any] = values
+        known = {field.name: parts[field.name] for field in fields(cls)}
         return cls(**{**known, "learner_seeds": tuple(values["learner_seeds"])})
 
     @cached_property
@@ -111,9 +120,9 @@ def method_cell(
     return Cell(
         task=task,
         dataset=dataset,
-        method=named_json(method),
+        method=method_json(method),
         budget=budget.to_json(),
-        learner=named_json(learner),
+        learner=learner_json(learner),
         condensation_seed=condensation_seed,
         learner_seeds=tuple(learner_seeds),
         evaluation=evaluation_json(protocol),
@@ -123,11 +132,11 @@ def method_cell(
 def policy_cell(
     task: str,
     dataset: str,
-    method: Mapping[str, Any],
+    method: MethodJson,
     learner_seeds: Sequence[int],
     protocol: Protocol,
 ) -> Cell:
-    """Make the cell of policies that no learner trains here; `method` is `{"id", "config"}`."""
+    """Make the cell of policies that no learner trains here."""
     return Cell(
         task=task,
         dataset=dataset,
@@ -140,17 +149,38 @@ def policy_cell(
     ).checked()
 
 
-def named_json(part: Method[Any] | Learner[Any]) -> dict[str, Any]:
-    """Return a method or a learner as the JSON that cells hold."""
-    return {"id": part.id, "config": config_json(part.config)}
+def method_json(method: Method[Any]) -> MethodJson:
+    """Return a method as plain values."""
+    return {"id": method.id, "config": config_json(method.config)}
 
 
-def evaluation_json(protocol: Protocol) -> dict[str, Any]:
-    """Return a protocol as the JSON that cells hold."""
-    return {"protocol": PROTOCOL_VERSION, **asdict(protocol)}
+def learner_json(learner: Learner[Any]) -> LearnerJson:
+    """Return a learner as plain values."""
+    return {"id": learner.id, "config": config_json(learner.config)}
 
 
-def budget_text(budget: Mapping[str, Any]) -> str:
+def evaluation_json(protocol: Protocol) -> EvaluationJson:
+    """Return a protocol as plain values."""
+    return {
+        "protocol": PROTOCOL_VERSION,
+        "environments": protocol.environments,
+        "quota": protocol.quota,
+        "seed": protocol.seed,
+    }
+
+
+def protocol_from(evaluation: EvaluationJson) -> Protocol:
+    """Make a protocol from the plain values of `evaluation_json`."""
+    parts: Mapping[str, Any] = evaluation
+    return Protocol(**{name: value for name, value in parts.items() if name != "protocol"})
+
+
+def budget_size(budget: BudgetJson | None) -> int | None:
+    """Return the number of transitions of a budget that is one, else None."""
+    return budget["size"] if budget is not None and "size" in budget else None
+
+
+def budget_text(budget: BudgetJson) -> str:
     """Format a budget: `150`, `10% of episodes`."""
     if "size" in budget:
         return str(budget["size"])

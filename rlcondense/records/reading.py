@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rlcondense.errors import BadConfig
 from rlcondense.files import FileRefusal, read_strictly
+from rlcondense.records.record import Record
 from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
@@ -79,8 +80,8 @@ def source_of(path: Path) -> Source:
     return Source(path, path)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the record in a file, without any check of its content.
+def read_record(path: Path) -> Record:
+    """Read the JSON object in a file, and take it for a record: `misshapen` says whether it is one.
 
     Raises:
         FileRefusal: it is not a readable JSON object.
@@ -88,7 +89,7 @@ def read_record(path: Path) -> dict[str, Any]:
     record = read_strictly(path)
     if not isinstance(record, dict):
         raise FileRefusal("is no record: its JSON is no object")
-    return record
+    return cast("Record", record)
 
 
 @dataclass(frozen=True)

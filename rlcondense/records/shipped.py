@@ -14,12 +14,9 @@ from typing import Any
 from rlcondense.catalogue import data_root, entries
 from rlcondense.files import slug
 from rlcondense.records.cell import Cell
+from rlcondense.records.record import Record
 from rlcondense.records.store import read_record_file, sealed
 from rlcondense.statistics.intervals import summarise
-from rlcondense.types import Record
-
-# Rows of numbers with one row for each learner seed.
-BY_SEED = ("returns", "lengths")
 
 
 def shipped_path(cell: Cell) -> Path:
@@ -79,24 +76,21 @@ def cut(record: Record, cell: Cell) -> Record:
         cell: that of the record, with fewer learner seeds.
     """
     places = [record["cell"]["learner_seeds"].index(seed) for seed in cell.learner_seeds]
-    rows = {
-        name: {split: [of[place] for place in places] for split, of in record[name].items()}
-        for name in BY_SEED
-    }
-    out = {
+    returns = {split: [of[place] for place in places] for split, of in record["returns"].items()}
+    lengths = {split: [of[place] for place in places] for split, of in record["lengths"].items()}
+    out: Record = {
         **record,
-        **rows,
+        "returns": returns,
+        "lengths": lengths,
         "cell": cell.to_json(),
         "cell_id": cell.id,
         "timings": {},
-        "summary": {split: summarise(of) for split, of in rows["returns"].items()},
+        "summary": {split: summarise(rows) for split, rows in returns.items()},
     }
     if training := record.get("training"):
         out["training"] = {
             **training,
-            **{
-                name: [training[name][place] for place in places]
-                for name in ("held_back_loss", "best_update")
-            },
+            "held_back_loss": [training["held_back_loss"][place] for place in places],
+            "best_update": [training["best_update"][place] for place in places],
         }
     return sealed(out)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import (
@@ -28,7 +28,14 @@ from rlcondense.files import (
     slug,
     write_json,
 )
-from rlcondense.records.schema import SCHEMA_VERSION, is_entry, unreadable
+from rlcondense.records.record import (
+    SCHEMA_VERSION,
+    Facts,
+    IndexEntry,
+    Record,
+    UnsealedRecord,
+)
+from rlcondense.records.schema import is_entry, unreadable
 
 if TYPE_CHECKING:
     from rlcondense.datasets.condensed import CondensedDataset
@@ -50,10 +57,10 @@ class Results(Protocol):
     def stamp(self, cell_id: str) -> tuple[int, ...]:
         """Return a stamp that changes when the record does; empty without a record."""
 
-    def read_record(self, cell_id: str) -> dict[str, Any] | None:
+    def read_record(self, cell_id: str) -> Record | None:
         """Read the record of a cell, or None."""
 
-    def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def write_record(self, record: UnsealedRecord) -> Record:
         """Store a record with its checksum, and return it as stored."""
 
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
@@ -77,13 +84,13 @@ class StoredState:
         status: `done`, `failed`, `skipped` or `not-installed`, as its record says; `missing`;
             `corrupt`, if its record cannot be read; `foreign`, if another version wrote it.
         reason: of anything but `done` and `missing`.
-        facts: the facts of the record for planning, estimates and costs; see `facts_of_record`.
+        facts: the facts of a finished record.
         stamp: changes when the record is written again.
     """
 
     status: str
     reason: str = ""
-    facts: Mapping[str, Any] | None = None
+    facts: Facts | None = None
     stamp: tuple[int, ...] = ()
 
 
@@ -165,7 +172,7 @@ class Store:
         owners = {path.stem: lock_owner(path) for path in (self.root / "locks").glob("*.lock")}
         return {name: owner for name, owner in owners.items() if owner is not None}
 
-    def read_record(self, cell_id: str) -> dict[str, Any] | None:
+    def read_record(self, cell_id: str) -> Record | None:
         """Read the record of a cell; None if it is missing or damaged.
 
         Raises:
@@ -175,14 +182,14 @@ class Store:
             return self._read(cell_id)
         return None
 
-    def _read(self, cell_id: str) -> dict[str, Any]:
+    def _read(self, cell_id: str) -> Record:
         path = self.record_path(cell_id)
         record = read_record_file(path)
         if record.get("cell_id") != cell_id:
             raise CorruptArtifact(f"{path} is the record of cell {record.get('cell_id')}")
         return record
 
-    def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def write_record(self, record: UnsealedRecord) -> Record:
         """Write a record with its checksum, and return it as written."""
         stored = sealed(record)
         write_json(self.record_path(record["cell_id"]), stored)
@@ -216,28 +223,25 @@ class Store:
             return ()
         return (stat.st_mtime_ns, stat.st_size)
 
-    def _read_entry(self, cell_id: str, stamp: tuple[int, ...]) -> dict[str, Any]:
+    def _read_entry(self, cell_id: str, stamp: tuple[int, ...]) -> IndexEntry:
         """Read a record's index entry; its stamp was taken before, so that it is never too new."""
         try:
             return self._entry(cell_id, self._read(cell_id), stamp)
         except _ForeignRecord as error:
-            fields = {"status": "foreign", "reason": str(error)}
+            return _no_record(cell_id, stamp, "foreign", error)
         except CorruptArtifact as error:
-            fields = {"status": "corrupt", "reason": str(error)}
-        return {"id": cell_id, "stamp": stamp, "facts": None, **fields}
+            return _no_record(cell_id, stamp, "corrupt", error)
 
-    def _entry(
-        self, cell_id: str, record: Mapping[str, Any], stamp: tuple[int, ...]
-    ) -> dict[str, Any]:
+    def _entry(self, cell_id: str, record: Record, stamp: tuple[int, ...]) -> IndexEntry:
         return {
             "id": cell_id,
-            "stamp": stamp,
+            "stamp": list(stamp),
             "status": record["status"],
             "reason": record.get("reason", ""),
             "facts": facts_of_record(record) if record["status"] == "done" else None,
         }
 
-    def _note(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def _note(self, entries: Sequence[IndexEntry]) -> None:
         """Append entries to the index. The index only saves time, so this may fail."""
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
         with contextlib.suppress(OSError), open_to_append(self._index) as file:
@@ -247,7 +251,7 @@ class Store:
     def _index(self) -> Path:
         return self.root / f"index-{INDEX_FORMAT}.jsonl"
 
-    def _read_index(self) -> dict[str, Any]:
+    def _read_index(self) -> dict[str, IndexEntry]:
         """Read the index: the latest entry of each record, by id."""
         index = {}
         with contextlib.suppress(FileRefusal):
@@ -316,11 +320,11 @@ class MemoryStore:
         """Return an empty stamp: there are no records."""
         return ()
 
-    def read_record(self, cell_id: str) -> dict[str, Any] | None:
+    def read_record(self, cell_id: str) -> Record | None:
         """Return None: there are no records."""
         return None
 
-    def write_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def write_record(self, record: UnsealedRecord) -> Record:
         """Return the record with its checksum."""
         return sealed(record)
 
@@ -349,7 +353,17 @@ class _ForeignRecord(RLCondenseError):
         )
 
 
-def read_record_file(path: Path) -> dict[str, Any]:
+def _no_record(cell_id: str, stamp: tuple[int, ...], status: str, error: Exception) -> IndexEntry:
+    return {
+        "id": cell_id,
+        "stamp": list(stamp),
+        "status": status,
+        "reason": str(error),
+        "facts": None,
+    }
+
+
+def read_record_file(path: Path) -> Record:
     """Read the record of a file.
 
     Raises:
@@ -365,10 +379,10 @@ def read_record_file(path: Path) -> dict[str, Any]:
         raise CorruptArtifact(f"{path} was altered: its sha256 is not what it says")
     if wrong := unreadable(record):
         raise CorruptArtifact(f"{path} is no record: {wrong}")
-    return record
+    return cast("Record", record)
 
 
-def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of_record(record: Record) -> Facts:
     """Return the facts of a finished record that planning, estimates and costs need."""
     report = record.get("report", {})
     return {
@@ -389,9 +403,9 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(record: UnsealedRecord) -> Record:
     """Return a record as plain values with its checksum."""
-    plain_record: dict[str, Any] = plain(record)
+    plain_record: UnsealedRecord = plain(record)
     return {**plain_record, "content_sha256": content_sha256(plain_record)}
 
 

@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from rlcondense.catalogue import data_root
 from rlcondense.comparison.rows import Group, Row, groups_of, plain
+from rlcondense.datasets.report import BudgetJson
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import FileRefusal
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record
+from rlcondense.records.record import LearnerJson, MethodJson, Record
 from rlcondense.records.schema import misshapen, unreadable
 from rlcondense.records.store import StoredState
 from rlcondense.references import EXPERT, FLOOR, FLOORS
@@ -30,7 +32,7 @@ from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
 from rlcondense.statistics.intervals import STATISTICS, Interval, aggregate, difference_of, units
 from rlcondense.text import one_line
-from rlcondense.types import Record
+from rlcondense.types import Split
 
 Array = npt.NDArray[np.float64]
 MISSING = "missing"
@@ -42,9 +44,9 @@ class Aggregate:
     """A row aggregated over several tasks, on held-out levels.
 
     Attributes:
-        learner: `{"id", "config"}`; None for policies.
+        learner: its id and config; None for policies.
         name: the row's name.
-        method: `{"id", "config"}`.
+        method: its id and config.
         budget: as asked for.
         tasks: ids of the tasks with a record.
         of: how many tasks the suite plans this row on.
@@ -58,10 +60,10 @@ class Aggregate:
         probability: that a unit returns more than one of the random subset; a mean over tasks.
     """
 
-    learner: Mapping[str, Any] | None
+    learner: LearnerJson | None
     name: str
-    method: Mapping[str, Any]
-    budget: Mapping[str, Any] | None
+    method: MethodJson
+    budget: BudgetJson | None
     tasks: tuple[str, ...]
     of: int
     above: Mapping[str, tuple[int, int]]
@@ -139,17 +141,26 @@ class SuitePart:
         }
 
 
+class ReadRecord(Record, total=False):
+    """A record whose returns are arrays, without lengths and level seeds, to save memory.
+
+    `levels_sha256` is the digest of the level seeds; a missing record has status and cell alone.
+    """
+
+    levels_sha256: str
+
+
 @dataclass(frozen=True)
 class Board:
     """All published results.
 
     Attributes:
-        records: by cell id; with the returns as arrays, and the level seeds as a digest.
+        records: by cell id.
         groups: all groups, of any suite.
         suites: the parts by suite; only suites with records.
     """
 
-    records: Mapping[str, Record]
+    records: Mapping[str, ReadRecord]
     groups: tuple[Group, ...]
     suites: tuple[SuitePart, ...]
 
@@ -162,7 +173,7 @@ class Board:
         }
 
 
-def read_results(folder: Path) -> dict[str, Record]:
+def read_results(folder: Path) -> dict[str, ReadRecord]:
     """Read the records of a folder by cell id, in its order, reduced to what reports need.
 
     Their names, texts and settings may be anything: see `publishable_results`.
@@ -177,7 +188,7 @@ def read_results(folder: Path) -> dict[str, Record]:
     return records
 
 
-def publishable_results(folder: Path) -> tuple[dict[str, Record], dict[str, str]]:
+def publishable_results(folder: Path) -> tuple[dict[str, ReadRecord], dict[str, str]]:
     """Read the records of a folder that have the published form, and list the other files.
 
     Returns:
@@ -195,8 +206,8 @@ def publishable_results(folder: Path) -> tuple[dict[str, Record], dict[str, str]
 
 
 def _results(
-    folder: Path, wrong_form: Callable[[Record], str | None]
-) -> tuple[dict[str, Record], dict[str, str]]:
+    folder: Path, wrong_form: Callable[[Mapping[str, Any]], str | None]
+) -> tuple[dict[str, ReadRecord], dict[str, str]]:
     if not folder.is_dir() or folder.is_symlink():
         raise RLCondenseError(f"{folder} is no folder with records")
     records, refused = {}, {}
@@ -223,19 +234,21 @@ def _misnamed(record: Record, name: str) -> str | None:
     return None
 
 
-def _slim(record: Record) -> Record:
+def _slim(record: Record) -> ReadRecord:
     """Return a record whose thousands of numbers take little memory."""
-    slim = {name: value for name, value in record.items() if name not in ("lengths", "level_seeds")}
+    slim: dict[str, Any] = {
+        k: value for k, value in record.items() if k not in ("lengths", "level_seeds")
+    }
     if record["status"] == "done":
         slim["returns"] = {
             split: np.array(rows, np.float64) for split, rows in record["returns"].items()
         }
         levels = json.dumps(record["level_seeds"], sort_keys=True)
         slim["levels_sha256"] = hashlib.sha256(levels.encode()).hexdigest()
-    return slim
+    return cast("ReadRecord", slim)
 
 
-def comparable(records: Mapping[str, Record]) -> tuple[dict[str, Record], dict[str, str]]:
+def comparable(records: Mapping[str, ReadRecord]) -> tuple[dict[str, ReadRecord], dict[str, str]]:
     """Return the records that are comparable, and the reason for each other one by its id.
 
     Rows of one task and protocol played the same levels, and a dataset's id stands for one dataset:
@@ -260,20 +273,20 @@ _UNLIKE = {
 }
 
 
-def _played(record: Record) -> tuple[str, str] | None:
+def _played(record: ReadRecord) -> tuple[str, str] | None:
     """Return a task and protocol, and a digest of their levels, or None."""
     cell = record["cell"]
     place = json.dumps([cell["task"], cell["evaluation"]], sort_keys=True)
     return place, record["levels_sha256"]
 
 
-def _learned(record: Record) -> tuple[str, str] | None:
+def _learned(record: ReadRecord) -> tuple[str, str] | None:
     """Return a dataset's id, and the hash of its content, or None."""
     dataset = record["cell"]["dataset"]
     return (dataset, str(record.get("key", {}).get("dataset_sha256"))) if dataset else None
 
 
-def build_board(records: Mapping[str, Record], suites: Sequence[str] | None = None) -> Board:
+def build_board(records: Mapping[str, ReadRecord], suites: Sequence[str] | None = None) -> Board:
     """Sort records by suite and compare them.
 
     Args:
@@ -316,7 +329,7 @@ def score_range(task: str) -> tuple[float, float] | None:
         return None
 
 
-def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
+def suite_part(suite: Suite, records: Mapping[str, ReadRecord]) -> SuitePart:
     """Return the part of a suite: its rows with records, and the missing ones."""
 
     def look(ids: Iterable[str]) -> dict[str, StoredState]:
@@ -340,20 +353,20 @@ def suite_part(suite: Suite, records: Mapping[str, Record]) -> SuitePart:
     )
 
 
-def _stored_state(record: Record | None) -> StoredState:
+def _stored_state(record: ReadRecord | None) -> StoredState:
     if record is None:
         return StoredState("missing")
     size = record.get("report", {}).get("size")
-    facts = {"size": size, "labels": record.get("labels")} if record["status"] == "done" else None
-    return StoredState(record["status"], facts=facts)
+    facts: Any = {"size": size, "labels": record.get("labels")}  # those that a plan reads
+    return StoredState(record["status"], facts=facts if record["status"] == "done" else None)
 
 
-def _record_of(planned: Planned, records: Mapping[str, Record]) -> Record | None:
+def _record_of(planned: Planned, records: Mapping[str, ReadRecord]) -> ReadRecord | None:
     """Return the record of a planned cell, or a placeholder for a missing one."""
     if planned.cell is None:
         return None
     missing = {"cell": planned.cell.to_json(), "status": MISSING, "reason": planned.skip}
-    return records.get(planned.id, missing)
+    return records.get(planned.id, cast("ReadRecord", missing))
 
 
 def _published(suite: str) -> tuple[PublishedRow, ...]:
@@ -365,7 +378,7 @@ def _published(suite: str) -> tuple[PublishedRow, ...]:
     return ()
 
 
-def _aggregates(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Aggregate]:
+def _aggregates(groups: Sequence[Group], records: Mapping[str, ReadRecord]) -> list[Aggregate]:
     """Aggregate every row that a suite has on several tasks."""
     return [
         aggregate
@@ -397,7 +410,7 @@ def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
 
 
 def _aggregate(
-    places: Sequence[tuple[Group, Row]], records: Mapping[str, Record]
+    places: Sequence[tuple[Group, Row]], records: Mapping[str, ReadRecord]
 ) -> Aggregate | None:
     done = [(group, row) for group, row in places if row.status == "done"]
     if not done:
@@ -430,7 +443,7 @@ def _aggregate(
     )
 
 
-def _returns(row: Row, records: Mapping[str, Record], split: str = "heldout") -> Array:
+def _returns(row: Row, records: Mapping[str, ReadRecord], split: Split = "heldout") -> Array:
     return units([records[cell] for cell in row.cells], split)
 
 
@@ -455,7 +468,7 @@ def _subset(group: Group, row: Row) -> Row | None:
 
 
 def _gains(
-    returns: Sequence[Array], subsets: Sequence[Row | None], records: Mapping[str, Record]
+    returns: Sequence[Array], subsets: Sequence[Row | None], records: Mapping[str, ReadRecord]
 ) -> list[Array]:
     """Return each task's returns minus the subset's, unit by unit; none if a task lacks it."""
     gains = []
@@ -490,7 +503,7 @@ def _scaled(
     return {name: aggregate(scores, name) for name in STATISTICS}
 
 
-def _span(group: Group, records: Mapping[str, Record]) -> tuple[float, float] | None:
+def _span(group: Group, records: Mapping[str, ReadRecord]) -> tuple[float, float] | None:
     """Return the mean returns of the random policy and the expert, if the expert's is higher."""
     rows = group.find(FLOOR), group.find(EXPERT)
     if rows[0] is None or rows[1] is None:

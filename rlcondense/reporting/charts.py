@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.statistics.intervals import Interval
+from rlcondense.types import Split
 
 STYLES = 8  # colours, markers and dashes before they repeat
 BAR = (132.0, 18.0)
@@ -209,7 +210,7 @@ def _polygon(corners: int, radius: float, turn: float) -> tuple[tuple[float, flo
     return tuple((radius * math.cos(a), radius * math.sin(a)) for a in angles)
 
 
-def histogram(returns: Mapping[str, npt.NDArray[np.float64]]) -> Markup:
+def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     """Draw the distribution of episodes' returns on each split, one above the other.
 
     Args:

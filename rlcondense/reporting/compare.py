@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from rlcondense.comparison.columns import bracketed, plus_minus
-from rlcondense.comparison.rows import SPLITS, draws_at_random
+from rlcondense.comparison.rows import draws_at_random
 from rlcondense.errors import BadConfig
+from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen
 from rlcondense.statistics.intervals import (
     Interval,
@@ -20,7 +21,7 @@ from rlcondense.statistics.intervals import (
     unit_means,
     units,
 )
-from rlcondense.types import Record
+from rlcondense.types import SPLITS, Split
 
 MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")
 
@@ -51,7 +52,7 @@ class SplitComparison:
         return {**plain, "levels": dict(zip(("a", "equal", "b"), self.levels, strict=True))}
 
 
-def compare(a: Record, b: Record) -> dict[str, SplitComparison]:
+def compare(a: Record, b: Record) -> dict[Split, SplitComparison]:
     """Compare two records of one task and one protocol, by split.
 
     Raises:
@@ -60,7 +61,7 @@ def compare(a: Record, b: Record) -> dict[str, SplitComparison]:
     for record in (a, b):
         if (status := record.get("status")) != "done":
             raise BadConfig(f"one of the two is {status!r}: nothing to compare")
-        if wrong := misshapen(dict(record)):
+        if wrong := misshapen(record):
             raise BadConfig(f"one of the two is no record: {wrong}")
     for name in ("task", "evaluation"):
         if a["cell"][name] != b["cell"][name]:
@@ -72,7 +73,7 @@ def compare(a: Record, b: Record) -> dict[str, SplitComparison]:
     return {split: _compared(a, b, split) for split in SPLITS}
 
 
-def _compared(a: Record, b: Record, split: str) -> SplitComparison:
+def _compared(a: Record, b: Record, split: Split) -> SplitComparison:
     of_levels = units([a], split).mean(0) - units([b], split).mean(0)
     signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
     means = unit_means([a], split), unit_means([b], split)

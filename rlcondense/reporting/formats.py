@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlcondense.comparison.columns import COLUMNS, LEGEND, bracketed, columns_of
-from rlcondense.comparison.rows import SPLITS, Group, Row, explanations, names_of
+from rlcondense.comparison.rows import Group, Row, explanations, names_of
 from rlcondense.comparison.tables import group_caption
+from rlcondense.records.cell import budget_text
 from rlcondense.references import FLOORS
 from rlcondense.reporting.board import Aggregate, Board, SuitePart
 from rlcondense.statistics.intervals import STATISTICS, Interval
+from rlcondense.types import SPLITS
 
 PAPER = ("paper, seen", "paper, held-out")
 _TEX = {
@@ -57,10 +59,8 @@ def aggregate_table(suite: SuitePart) -> tuple[list[str], list[list[str]]]:
 
 
 def _aggregate_cells(row: Aggregate, learner: str) -> list[str]:
-    budget, count = row.budget or {}, len(row.tasks)
-    asked = str(budget["size"]) if "size" in budget else ""
-    if "percent" in budget:
-        asked = f"{budget['percent']:g}% of {budget['unit']}"
+    count = len(row.tasks)
+    asked = budget_text(row.budget) if row.budget is not None else ""
     normalised, recovery = row.normalised or {}, row.recovery or {}
     return [
         row.name,
@@ -237,8 +237,9 @@ def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:
         for name in STATISTICS:
             interval = row.returns[split][name] if row.returns else None
             line |= _csv_interval(f"{split}_{name}", interval)
-    for name in ("normalised", "recovery", "gain", "gap"):
-        line |= _csv_interval(name, getattr(row, name))
+    line |= _csv_interval("normalised", row.normalised)
+    for column in columns_of("page"):
+        line |= _csv_interval(column.header, column.figure(row))
     against = {a.floor: a for a in row.against}
     for floor in FLOORS:
         found_floor = against.get(floor)

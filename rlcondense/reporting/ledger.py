@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlcondense.records.cell import Cell
+from rlcondense.records.record import Facts
 from rlcondense.running.estimate import number
 
 
@@ -55,11 +56,11 @@ class Costs:
         return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
-def ledger(finished: Iterable[Mapping[str, Any]]) -> list[Costs]:
+def ledger(finished: Iterable[Facts]) -> list[Costs]:
     """Sum the costs of finished cells, by method.
 
     Args:
-        finished: facts of records, as `rlcondense.records.store.facts_of_record` gives them.
+        finished: facts of finished cells.
 
     Returns:
         One sum for each method, in the order of their ids.

@@ -17,7 +17,7 @@ from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import FileRefusal, read_bounded, read_strictly, write_bytes, write_json
 from rlcondense.make import load_dataset
-from rlcondense.text import shown
+from rlcondense.text import unquoted
 from rlcondense.types import Array
 
 SHOWN = 8  # frames in a line
@@ -116,7 +116,7 @@ def wrong_pictures(folder: Path, condensations: Collection[str]) -> Iterator[tup
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = NAME.fullmatch(path.name)
         if name is None:
-            yield shown(path.name)[1:-1], "is no picture: it is not called <condensation id>.png"
+            yield unquoted(path.name), "is no picture: it is not called <condensation id>.png"
         elif name[1] not in condensations:
             yield path.name, "is the picture of a condensation that no record is of"
         elif wrong := _not_as_drawn(path):

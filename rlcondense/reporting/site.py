@@ -19,7 +19,6 @@ import numpy as np
 from rlcondense.catalogue import Entry, entries
 from rlcondense.comparison.columns import LEGEND, SIGNS, columns_of
 from rlcondense.comparison.rows import (
-    SPLITS,
     UNMARKED,
     Group,
     Row,
@@ -39,11 +38,12 @@ from rlcondense.files import (
     slug,
 )
 from rlcondense.records.cell import Cell, budget_text
+from rlcondense.records.record import CellJson, Record
 from rlcondense.references import BY_ID, FLOORS, POLICIES, WHOLE
 from rlcondense.reporting.board import Aggregate, Board, PublishedRow, SuitePart, score_range
 from rlcondense.reporting.formats import FORMATS
 from rlcondense.statistics.intervals import Interval
-from rlcondense.types import Record
+from rlcondense.types import SPLITS, Split
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -212,7 +212,7 @@ def _settings(name: str) -> str:
 def _budgets(lines: Sequence[Line]) -> list[str]:
     """Return the budgets of rows, sizes in order and then percentages."""
     asked = [line.row.budget for line in lines if line.row.budget]
-    sizes = {int(budget["size"]) for budget in asked if "size" in budget}
+    sizes = {budget["size"] for budget in asked if "size" in budget}
     shares = {budget_text(budget) for budget in asked if "size" not in budget}
     return [*map(str, sorted(sizes)), *sorted(shares)]
 
@@ -302,7 +302,7 @@ class Line:
     row: Row
     learner: str
     access: str
-    bars: Mapping[str, Markup]
+    bars: Mapping[Split, Markup]
     cells: tuple[tuple[int, str], ...]
     paper: PublishedRow | None = None
 
@@ -348,7 +348,7 @@ class Picture:
     """
 
     id: str
-    cell: Mapping[str, Any]
+    cell: CellJson
     width: int
     height: int
     facts: Mapping[str, Any]
@@ -542,7 +542,8 @@ class _Site:
 
         record = self.board.records[cell_id]
         cell = Cell.from_json(record["cell"])
-        done = record["status"] == "done"
+        of = SPLITS if record["status"] == "done" else ()
+        returns = {split: np.asarray(record["returns"][split]) for split in of}
         yield self._page(
             "record.html",
             f"records/{cell_id}.html",
@@ -551,8 +552,8 @@ class _Site:
             cell=cell,
             findings=findings_of([record]),
             said=[name for name in record.get("key", {}) if _is_told(name, record)],
-            means={split: record["returns"][split].mean(1) for split in SPLITS} if done else {},
-            histogram=histogram({s: record["returns"][s] for s in SPLITS}) if done else None,
+            means={split: rows.mean(1) for split, rows in returns.items()},
+            histogram=histogram(returns) if returns else None,
             siblings=self.siblings.get(cell_id, ()),
             picture=self.pictures.get(cell.condensation_id) if self.pictures else None,
         )
@@ -812,18 +813,18 @@ def _experts(task: str) -> list[dict[str, Any]]:
 
 def _plugins(records: Iterable[Record]) -> list[str]:
     """Return the distributions other than this package that made records."""
-    plugins = (plugin for record in records for plugin in record.get("plugins", ()))
-    return sorted({f"{p.get('distribution', '?')} {p.get('version', '?')}" for p in plugins})
+    plugins = (plugin for record in records for plugin in record["plugins"])
+    return sorted({f"{p['distribution']} {p['version']}" for p in plugins})
 
 
 def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:
     """Return version and commit of the code behind records, and the number of records of each."""
     counts: dict[tuple[str, str], int] = {}
     for record in records:
-        environment = record.get("environment") or {}
-        git = environment.get("git") or {}
-        commit = str(git.get("commit") or "")[:12] + (" with changes" if git.get("dirty") else "")
-        key = (str(environment.get("rlcondense", "?")), commit)
+        commit, git = "", record["environment"]["git"]
+        if git is not None:
+            commit = git["commit"][:12] + (" with changes" if git["dirty"] else "")
+        key = (record["environment"]["rlcondense"], commit)
         counts[key] = counts.get(key, 0) + 1
     return [(*key, count) for key, count in sorted(counts.items())]
 

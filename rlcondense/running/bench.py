@@ -24,7 +24,7 @@ from rlcondense.make import (
 )
 from rlcondense.policies import check_fits
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import Cell
+from rlcondense.records.cell import Cell, protocol_from
 from rlcondense.records.store import Results, Store
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
@@ -167,14 +167,13 @@ def bench_of(
     task, data = make_task(cell.task), dataset(cell.dataset) if cell.dataset else None
     if data is not None:
         check_dataset(data, task)
-    protocol = {name: value for name, value in cell.evaluation.items() if name != "protocol"}
     return Bench(
         task=task,
         dataset=data,
         expert=expert_of(cell.dataset, task),
         learner=make_learner(learner["id"], **learner["config"]),
         seeds=cell.learner_seeds,
-        protocol=Protocol(**protocol),
+        protocol=protocol_from(cell.evaluation),
         device=device,
         store=store,
     )

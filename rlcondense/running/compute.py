@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import constant_student, detect, provenance
+from rlcondense.datasets.report import ReportJson
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import MissingExtra, RLCondenseError, UnknownName, no_exit
 from rlcondense.evaluation import Evaluation, evaluate
@@ -23,6 +24,7 @@ from rlcondense.methods.base import Method
 from rlcondense.methods.full import FullConverged
 from rlcondense.policies import NetworkPolicies, PolicyBatch
 from rlcondense.records.cell import Cell, evaluation_json, method_cell, policy_cell
+from rlcondense.records.record import CellResult, MethodJson, SecondsJson
 from rlcondense.records.store import Results
 from rlcondense.references import BY_ID, EXPERT, PolicyParts, reference_policies
 from rlcondense.running.bench import Bench, bench_of
@@ -36,13 +38,12 @@ from rlcondense.running.outcomes import (
     write_undone,
 )
 from rlcondense.running.rows import Row
-from rlcondense.runtime.meter import Seconds, measured
+from rlcondense.runtime.meter import measured
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.tune import environment_threads
 from rlcondense.statistics.intervals import summarise
-from rlcondense.tasks.base import SPLITS
 from rlcondense.text import one_line
-from rlcondense.types import Record
+from rlcondense.types import SPLITS, Split
 from rlcondense.validation import (
     check_agreement,
     check_policies,
@@ -57,7 +58,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
     expert = bench.expert if "expert" in method.needs else None
     key = making_of(bench, expert, method, bench.learner)
 
-    def compute() -> Record:
+    def compute() -> CellResult:
         if reason := why_skipped(bench, method):
             return reason
         return learned(bench, cell, condensed(bench, method, budget, seed))
@@ -65,19 +66,19 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
     return compute_or_read(bench, cell, key, compute)
 
 
-def why_skipped(bench: Bench, method: Method[Any]) -> Record | None:
+def why_skipped(bench: Bench, method: Method[Any]) -> CellResult | None:
     """Return the `skipped` record of a method that cannot have a result, else None."""
     provided = bench.learner.requires if method.gives is None else method.gives
     return _misfit(bench, provided) or _lacking(bench, method)
 
 
-def _misfit(bench: Bench, provided: AbstractSet[str]) -> Record | None:
+def _misfit(bench: Bench, provided: AbstractSet[str]) -> CellResult | None:
     """Return a `skipped` record if the data lack something that the learner needs, else None."""
     missing = bench.learner.missing(provided, bench.task)
     return {"status": "skipped", "reason": f"needs {', '.join(missing)}"} if missing else None
 
 
-def _lacking(bench: Bench, method: Method[Any]) -> Record | None:
+def _lacking(bench: Bench, method: Method[Any]) -> CellResult | None:
     """Return a `skipped` record if the dataset lacks something a selection needs, else None."""
     if bench.dataset is None or method.gives is not None:
         return None
@@ -144,8 +145,8 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
     return Row(bench, cell, compute, by_workers=False)
 
 
-def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
-    """Train on condensed data, evaluate, and return the record of both."""
+def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
+    """Train on condensed data, evaluate, and return the results of both."""
     if reason := _misfit(bench, data.provides()):
         return reason
     name = cell.method["id"]
@@ -164,14 +165,11 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
     except RLCondenseError as error:
         return {"status": "failed", "reason": str(error)}
     timings = {"train": seconds.to_json()}
-    report: dict[str, Any] = {"size": len(data), "label_kind": data.label_kind}
+    report: ReportJson = {"size": len(data), "label_kind": data.label_kind}
     if data.report is not None:
-        report = data.report.to_json()
-        cost = report["cost"]
-        timings["condense"] = {kind: cost.pop(f"{kind}_seconds") for kind in Seconds().to_json()}
-        del cost["peak_memory_bytes"]
+        report, timings["condense"] = data.report.without_clock()
     if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
-        report["findings"] = [asdict(f) for f in detect(data, _source_of(bench, data))]
+        report["findings"] = [f.to_json() for f in detect(data, _source_of(bench, data))]
     training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):
@@ -181,13 +179,10 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> Record:
     of_data = data.report is not None and data.report.dataset == bench.dataset_id
     sources = (data, bench.dataset if of_data else None)
     origins = {f.name: f for source in sources for f in provenance(source, bench.task)}
-    return {
-        **out,
-        "report": report,
-        **({"training": training} if training else {}),
-        "labels": taken,
-        "findings": [asdict(finding) for finding in (constant, *origins.values()) if finding],
-    }
+    if training:
+        out["training"] = training
+    findings = [finding.to_json() for finding in (constant, *origins.values()) if finding]
+    return {**out, "report": report, "labels": taken, "findings": findings}
 
 
 def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None:
@@ -202,21 +197,23 @@ def run_policy(bench: Bench, name: str) -> Outcome:
     if name == EXPERT and expert is None:
         raise UnknownName("expert", bench.task.id, shipped_experts())
 
-    def compute() -> Record:
+    def compute() -> CellResult:
         parts = PolicyParts(bench.task, bench.dataset, expert, bench.seeds, bench.device)
         policies = reference_policies(name, parts)
         source = bench.dataset if BY_ID[name].is_blind else None
         own = bench.dataset is not None and bench.dataset.task == bench.task.id
         player = str(expert.card.get("task", expert.id)) if expert and not own else ""
         origins = provenance(source, bench.task, player)
-        findings = {"findings": [asdict(finding) for finding in origins]} if origins else {}
-        return {**evaluated(bench, policies, name, {}), **findings}
+        result = evaluated(bench, policies, name, {})
+        if origins:
+            result["findings"] = [finding.to_json() for finding in origins]
+        return result
 
     cell = cell_of_policy(bench, {"id": name, "config": {}})
     return compute_or_read(bench, cell, making_of(bench, expert), compute)
 
 
-def cell_of_policy(bench: Bench, method: Mapping[str, Any]) -> Cell:
+def cell_of_policy(bench: Bench, method: MethodJson) -> Cell:
     return policy_cell(bench.task.id, bench.dataset_id, method, bench.seeds, bench.protocol)
 
 
@@ -253,10 +250,10 @@ def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> C
 
 
 def evaluated(
-    bench: Bench, policies: PolicyBatch, name: str, timings: dict[str, dict[str, float]]
-) -> Record:
+    bench: Bench, policies: PolicyBatch, name: str, timings: dict[str, SecondsJson]
+) -> CellResult:
     progress = named_progress(bench.progress, name)
-    done: dict[str, Evaluation] = {}
+    done: dict[Split, Evaluation] = {}
     for split in SPLITS:
         try:
             with measured(bench.device) as seconds:
@@ -346,7 +343,7 @@ def run_cell(
 
 def prepared(bench: Bench, cell: Cell) -> Callable[[], Outcome]:
     if cell.budget is None:
-        name = str(cell.method["id"])
+        name = cell.method["id"]
         return lambda: run_policy(bench, name)
     method = make_method(cell.method["id"], **cell.method["config"])
     budget = Budget(**cell.budget)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcondense.catalogue import data_root
 from rlcondense.records.cell import Cell, budget_text
+from rlcondense.records.record import Facts
 from rlcondense.references import WHOLE
 
 SETS = 3  # condensation seeds of a run that names no number, where there is time for them
@@ -63,7 +64,8 @@ def works(cell: Cell) -> dict[str, Work]:
         out["train"] = Work(kinds, students * rows)
         if method["id"] in WHOLE:
             return out
-        of_method, budget = f"condense {method['id']}", budget_text(cell.budget or {})
+        of_method = f"condense {method['id']}"
+        budget = budget_text(cell.budget) if cell.budget is not None else ""
         factors = ("iterations", "real_batch", "generations", "population")
         rounds = math.prod(number(method["config"], name) for name in factors)
         out["condense"] = Work((f"{of_method} {budget}", of_method), rounds)
@@ -81,11 +83,11 @@ class Rates:
     """Seconds for a unit of each kind of work.
 
     Args:
-        finished: facts of finished cells, as `facts_of_record` gives them.
+        finished: facts of finished cells.
         device: `cpu` or `cuda`: timings of the other one are not counted.
     """
 
-    def __init__(self, finished: Iterable[Mapping[str, Any]], device: str) -> None:
+    def __init__(self, finished: Iterable[Facts], device: str) -> None:
         self._sums: dict[str, list[float]] = {}
         self._shipped = _shipped(device)
         self._device = device
@@ -93,7 +95,7 @@ class Rates:
         for facts in finished:
             self.add(facts)
 
-    def add(self, facts: Mapping[str, Any]) -> None:
+    def add(self, facts: Facts) -> None:
         """Add the timings of another finished cell."""
         if facts["key"].get("device") != self._device:
             return

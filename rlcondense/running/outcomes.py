@@ -22,7 +22,14 @@ from rlcondense.files import Busy
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
-from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.record import (
+    SCHEMA_VERSION,
+    CellResult,
+    PluginJson,
+    Record,
+    RecordFrame,
+    UnsealedRecord,
+)
 from rlcondense.records.shipped import shipped_record
 from rlcondense.records.store import Results
 from rlcondense.running.bench import Bench
@@ -30,7 +37,6 @@ from rlcondense.runtime.meter import forget_peak_memory, peak_gpu_memory_bytes, 
 from rlcondense.runtime.progress import Progress
 from rlcondense.runtime.provenance import describe, source_sha256, versions
 from rlcondense.runtime.tune import THREADS, one_thread
-from rlcondense.types import Record
 
 MOST_FRAMES = 20  # of a failed cell's traceback
 
@@ -53,7 +59,7 @@ class Outcome:
 
 
 def compute_or_read(
-    bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], Record]
+    bench: Bench, cell: Cell, key: dict[str, Any], compute: Callable[[], CellResult]
 ) -> Outcome:
     """Read the record of a cell back, or else compute it."""
     with bench.store.lock(cell.id, wait=bench.wait):
@@ -83,14 +89,14 @@ def compute_or_read(
             if bench.is_reference and isinstance(error, BadConfig):
                 computed = {"status": "skipped", "reason": computed["reason"]}
         memory = {"peak_bytes": peak_memory_bytes(), "peak_gpu_bytes": peak_gpu_memory_bytes()}
-        record = {
+        made: UnsealedRecord = {
             **frame_of(cell, bench.device),
             "key": key,
             "timings": {},
             "memory": memory,
             **computed,
         }
-        return Outcome(bench.store.write_record(record))
+        return Outcome(bench.store.write_record(made))
 
 
 def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: bool) -> Record | None:
@@ -103,7 +109,7 @@ def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: boo
     return record if record is not None and (since or record["status"] == "done") else None
 
 
-def frame_of(cell: Cell, device: str) -> Record:
+def frame_of(cell: Cell, device: str) -> RecordFrame:
     """Return the fields that every record has, whatever its status."""
     return {
         "plugins": _plugins(cell),
@@ -127,12 +133,16 @@ def write_failure(cell: Cell, reason: str, store: Results, device: str) -> Recor
         return write_undone(cell, {"status": "failed", "reason": reason}, store, device)
 
 
-def write_undone(cell: Cell, fields: Record, store: Results, device: str) -> Record:
-    frame = {**frame_of(cell, device), "key": {}, "timings": {}, "memory": {}}
-    return store.write_record({**frame, **fields})
+def write_undone(cell: Cell, result: CellResult, store: Results, device: str) -> Record:
+    return store.write_record(undone(cell, result, device))
 
 
-def failure_of(error: BaseException) -> Record:
+def undone(cell: Cell, result: CellResult, device: str) -> UnsealedRecord:
+    """Return the record of a cell of which nothing was computed."""
+    return {**frame_of(cell, device), "key": {}, "timings": {}, "memory": {}, **result}
+
+
+def failure_of(error: BaseException) -> CellResult:
     """Return the fields of the record of a cell that an error ended."""
     absent = isinstance(error, (MissingExtra, PluginLoadError, UnknownName))
     message = (
@@ -146,7 +156,7 @@ def failure_of(error: BaseException) -> Record:
     }
 
 
-def _plugins(cell: Cell) -> list[dict[str, str]]:
+def _plugins(cell: Cell) -> list[PluginJson]:
     """Return the installed plugins that a cell used: target, distribution and version."""
     names = {"tasks": cell.task, "methods": cell.method["id"], "datasets": cell.dataset}
     if cell.learner is not None:

@@ -23,7 +23,8 @@ from rlcondense.make import (
     named_dataset,
 )
 from rlcondense.methods.base import Method
-from rlcondense.records.cell import Cell, budget_text, named_json, policy_cell
+from rlcondense.records.cell import Cell, budget_size, budget_text, learner_json, policy_cell
+from rlcondense.records.record import MethodJson
 from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.group import Group, has_expert, is_unlabelled
@@ -206,7 +207,7 @@ class _Planner:
             "dataset": cell.dataset,
             "method": cell.method["id"],
             "learner": cell.learner["id"],
-            "size": cell.budget.get("size"),
+            "size": budget_size(cell.budget),
         }
         matching = {
             i
@@ -220,7 +221,7 @@ class _Planner:
         available = ["dataset"] if group.dataset else []
         available += ["expert"] if has_expert(group) else []
         for name in policies_beside(group.learner, available):
-            method = {"id": name, "config": {}}
+            method: MethodJson = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             text = f"{self._place(group)} {name}"
             self._add(Planned(text, cell, shard_key=cell.condensation_id, is_reference=True))
@@ -267,8 +268,8 @@ class _Planner:
             return
         random = self._method(Choice("random", {"labels": labels}), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
-        budget = source.budget or {}
-        own = "size" in budget  # else it goes into the shard that computes the percentage
+        # A percentage's subset goes into the shard that computes what it comes to.
+        own = budget_size(source.budget) is not None
         key = cell.condensation_id if own else source.condensation_id
         text = self._text(group, cell, Choice("random"))
         self._add(Planned(text, cell, shard_key=key, is_reference=True))
@@ -298,7 +299,7 @@ class _Planner:
     ) -> Method[Any]:
         """Return a method for a task and, if it follows the learner, for that learner."""
         followed = learner if follows_learner(choice.config) else None
-        followed_json = repr(named_json(followed)) if followed is not None else ""
+        followed_json = repr(learner_json(followed)) if followed is not None else ""
         key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), followed_json)
 
         def make(name: str, task: Task, **settings: Any) -> Method[Any]:
@@ -380,9 +381,9 @@ def _kept(
 ) -> tuple[int | None, str]:
     """Return the size and labels of a cell's set, from its record or else from its config."""
     if state.facts is not None:
-        return int(state.facts["size"]), str(state.facts["labels"]).replace("continuous", "hard")
+        return state.facts["size"], str(state.facts["labels"]).replace("continuous", "hard")
     assert cell.budget is not None
-    return cell.budget.get("size"), expected_labels(method, group.learner, group.task)
+    return budget_size(cell.budget), expected_labels(method, group.learner, group.task)
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:

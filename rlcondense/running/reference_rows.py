@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_method
+from rlcondense.records.record import Record
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import method_row, policy_row
 from rlcondense.running.outcomes import Outcome
 from rlcondense.running.rows import Row
-from rlcondense.types import Record
 
 HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 

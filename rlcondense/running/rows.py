@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rlcondense import catalogue
@@ -10,17 +10,16 @@ from rlcondense.errors import RLCondenseError
 from rlcondense.limits import check_count
 from rlcondense.records.cell import Cell
 from rlcondense.records.shipped import shipped_path
-from rlcondense.records.store import Store
+from rlcondense.records.store import Store, sealed
 from rlcondense.running.bench import Bench
 from rlcondense.running.dispatch import Dispatch
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.executors.base import Setting
 from rlcondense.running.executors.local import LocalExecutor
-from rlcondense.running.outcomes import Outcome, failure_of, frame_of
+from rlcondense.running.outcomes import Outcome, failure_of, undone
 from rlcondense.running.planned import Planned
 from rlcondense.running.states import State
 from rlcondense.runtime.progress import Progress
-from rlcondense.types import Record
 
 # Workers take some five seconds of a core each to start and to load the data.
 WORTH_SECONDS = 20.0
@@ -145,7 +144,7 @@ class Rows:
         except RLCondenseError as error:
             if not row.is_reference:
                 raise
-            outcome = Outcome(_without_record(row, error))
+            outcome = Outcome(sealed(undone(row.cell, failure_of(error), row.bench.device)))
         if stamp is None:
             return outcome
         if outcome.record["status"] in ("failed", "not-installed") and not bench.record_failures:
@@ -193,9 +192,3 @@ def _is_shipped(row: Row) -> bool:
 def _only_here() -> bool:
     """Return whether a registered part is of the main script, which workers do not import."""
     return any(entry.entry_point.startswith("__main__") for entry in catalogue.registered())
-
-
-def _without_record(row: Row, error: RLCondenseError) -> Record:
-    """The fields of a row whose record cannot be read or written."""
-    empty: Mapping[str, dict[str, object]] = {"key": {}, "timings": {}, "memory": {}}
-    return {**frame_of(row.cell, row.bench.device), **empty, **failure_of(error)}

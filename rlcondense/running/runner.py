@@ -28,6 +28,7 @@ from rlcondense.make import (
 )
 from rlcondense.methods.base import Method
 from rlcondense.policies import NetworkPolicies, check_fits, load_policies
+from rlcondense.records.record import Record
 from rlcondense.records.store import Store, facts_of_record
 from rlcondense.references import BLIND, POLICIES, WHOLE
 from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, task_named
@@ -55,7 +56,6 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
 from rlcondense.runtime.tune import THREADS, one_thread
 from rlcondense.text import one_line
-from rlcondense.types import Record
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rlcondense import __version__
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_json, who, write_bytes
 from rlcondense.limits import check_count
+from rlcondense.records.record import Facts, Record
 from rlcondense.records.store import Store, StoredState
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.plan import plan_suite
@@ -44,7 +45,7 @@ class State:
     status: str
     reason: str = ""
     since: float | None = None
-    facts: Mapping[str, Any] | None = None
+    facts: Facts | None = None
     unread: bool = False
     stamp: tuple[int, ...] = ()
 
@@ -194,7 +195,7 @@ class SweepResult:
         """Count the cells by status."""
         return counts_of(self.states)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Record]:
         """Return the rows for tables: one for each cell that has ended.
 
         They are records reduced to the fields of tables: the returns are each student's mean.
@@ -202,21 +203,20 @@ class SweepResult:
         return [row for state in self.states if (row := _row_of(state)) is not None]
 
 
-def _row_of(state: State) -> dict[str, Any] | None:
+def _row_of(state: State) -> Record | None:
     if state.planned.cell is None:
         return None
-    row = {"cell": state.planned.cell.to_json(), "status": state.status, "reason": state.reason}
-    if state.facts is None:
-        return row if state.status in ("failed", "skipped", "not-installed") else None
-    facts = state.facts
-    report = {} if facts["size"] is None else {"report": {"size": facts["size"]}}
-    return {
-        **row,
-        **report,
-        "labels": facts["labels"],
-        "action_selection": facts["action_selection"],
-        "returns": {split: [[mean] for mean in means] for split, means in facts["means"].items()},
-    }
+    cell, facts = state.planned.cell.to_json(), state.facts
+    row: dict[str, Any] = {"cell": cell, "status": state.status, "reason": state.reason}
+    if facts is None:
+        ended = state.status in ("failed", "skipped", "not-installed")
+        return cast("Record", row) if ended else None
+    if facts["size"] is not None:
+        row["report"] = {"size": facts["size"]}
+    row["labels"], row["action_selection"] = facts["labels"], facts["action_selection"]
+    means = facts["means"].items()
+    row["returns"] = {split: [[mean] for mean in of_seeds] for split, of_seeds in means}
+    return cast("Record", row)
 
 
 def counts_of(states: Iterable[State]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
 from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
+from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.running.bench import Bench, budget_of, make_bench, task_named
 from rlcondense.running.compute import artifact_row, method_row, policy_row
@@ -28,7 +29,6 @@ from rlcondense.running.reference_rows import (
 )
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.types import Record
 
 
 @dataclass(frozen=True)

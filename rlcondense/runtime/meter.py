@@ -9,6 +9,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlcondense.records.record import SecondsJson
 
 _RESET_PEAK = "5"  # what Linux's /proc/self/clear_refs takes to forget the peak so far
 
@@ -35,7 +39,7 @@ class Seconds:
             self.gpu + other.gpu,
         )
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> SecondsJson:
         """The seconds as a record holds them."""
         return {"wall": round(self.wall, 3), "cpu": round(self.cpu, 3), "gpu": round(self.gpu, 3)}
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,6 +16,9 @@ import rlcondense
 from rlcondense.errors import BadConfig
 from rlcondense.runtime.sources import OURS, source_files
 from rlcondense.runtime.tune import THREADS
+
+if TYPE_CHECKING:
+    from rlcondense.records.record import EnvironmentJson, GitJson
 
 # What changes no result: what shows results, and who asks for them.
 REPORTS = frozenset(
@@ -41,7 +44,7 @@ def resolve_device(name: str) -> str:
     return "cuda"
 
 
-def describe(device: str, threads: int = THREADS) -> dict[str, Any]:
+def describe(device: str, threads: int = THREADS) -> EnvironmentJson:
     """Return the software and hardware environment, as stored in a record."""
     return {
         "rlcondense": rlcondense.__version__,
@@ -94,7 +97,7 @@ def _cpu() -> str:
     return platform.processor() or "unknown"
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> GitJson | None:
     """Commit and cleanliness of the checkout this package is run from, if it is one."""
     root = Path(rlcondense.__file__).parent.parent
     if not (root / ".git").exists():

@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.types import Record
+if TYPE_CHECKING:
+    from rlcondense.records.record import Record, SummaryJson
+    from rlcondense.types import Split
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -57,11 +59,6 @@ class Interval:
     def below_zero(self) -> bool:
         """True if the whole interval lies below zero, and has a width."""
         return self.high < 0 and self.spread
-
-    @property
-    def holds_zero(self) -> bool:
-        """True if zero cannot be ruled out, or if nothing is known."""
-        return not (self.above_zero or self.below_zero)
 
     def scaled(self, factor: float, shift: float = 0.0) -> Interval:
         """Return the interval of `factor * x + shift`, for a factor above zero."""
@@ -105,7 +102,7 @@ def _quantile(degrees: float) -> float:
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
-def summarise(returns: Sequence[Sequence[float]]) -> dict[str, Any]:
+def summarise(returns: Sequence[Sequence[float]]) -> SummaryJson:
     """Summarise a cell on one split, from `(learner seeds, episodes)` returns.
 
     The unit is the learner seed; a single seed gives no interval, and the standard error over
@@ -163,7 +160,7 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
-def units(records: Sequence[Record], split: str) -> Array:
+def units(records: Sequence[Record], split: Split) -> Array:
     """Return the returns of each unit of a row, level by level.
 
     Args:
@@ -178,14 +175,14 @@ def units(records: Sequence[Record], split: str) -> Array:
     return returns[0] if len(returns) == 1 else np.stack([rows.mean(0) for rows in returns])
 
 
-def unit_means(records: Sequence[Record], split: str) -> Array:
+def unit_means(records: Sequence[Record], split: Split) -> Array:
     """Compute the mean return of each unit of a row; see `units`."""
     if len(records) == 1:
         return mean(np.asarray(records[0]["returns"][split], np.float64))
     return np.array([np.asarray(record["returns"][split]).mean() for record in records])
 
 
-def unit_statistics(records: Sequence[Record], split: str, statistic: Statistic) -> Array:
+def unit_statistics(records: Sequence[Record], split: Split, statistic: Statistic) -> Array:
     """Compute a statistic of every student's episodes, averaged over each unit's students."""
     of_students = [
         statistic(np.asarray(record["returns"][split], np.float64)) for record in records
@@ -193,7 +190,7 @@ def unit_statistics(records: Sequence[Record], split: str, statistic: Statistic)
     return of_students[0] if len(records) == 1 else np.array([x.mean() for x in of_students])
 
 
-def difference(a: Sequence[Record], b: Sequence[Record], split: str) -> Interval:
+def difference(a: Sequence[Record], b: Sequence[Record], split: Split) -> Interval:
     """Compute the interval of the mean difference of two rows that played the same levels.
 
     Units are paired where there are as many of them in both rows; else the difference is Welch's.
@@ -248,7 +245,7 @@ def _satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> floa
 
 
 def recovery(
-    row: Sequence[Record], floor: Sequence[Record], ceiling: Sequence[Record], split: str
+    row: Sequence[Record], floor: Sequence[Record], ceiling: Sequence[Record], split: Split
 ) -> Interval | None:
     """Compute (R - R_random_policy) / (R_expert - R_random_policy) by Fieller's theorem.
 

@@ -24,14 +24,15 @@ from rlcondense.records.reading import (
     read_record,
     source_of,
 )
+from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256
 from rlcondense.reporting.derived import changed_pictures
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
-from rlcondense.text import one_line, shown
-from rlcondense.types import Record
+from rlcondense.text import one_line, shown, unquoted
+from rlcondense.types import Split
 
 EPISODES = ("status", "returns", "lengths", "level_seeds")
 WHAT_WAS_USED = ("key", "environment", "plugins")
@@ -253,7 +254,7 @@ def _files_by_cell(
             if wrong := misshapen(record):
                 raise FileRefusal(wrong)
         except FileRefusal as error:
-            unreadable.append(f"{shown(str(file))[1:-1]} {error}")
+            unreadable.append(f"{unquoted(str(file))} {error}")
             continue
         digest = content_sha256(record) + (costs_sha256(record) if costs else "")
         files[Cell.from_json(record["cell"]).id] = (file, digest)
@@ -280,6 +281,10 @@ def _differences(old: Record, new: Record) -> Iterator[str]:
         before, after = _means(old), _means(new)
         for split in after:
             yield f"{split} {before[split]:.3f} -> {after[split]:.3f}"
+    yield from _other_fields(old, new)
+
+
+def _other_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     rest = (
         "lengths", "level_seeds", "summary", "report", "labels", "action_selection", "findings",
         "reason", "traceback", *COSTS,
@@ -290,7 +295,7 @@ def _differences(old: Record, new: Record) -> Iterator[str]:
         yield f"made with other {'; '.join(changed)}"
 
 
-def _made_with(name: str, old: Record, new: Record) -> str:
+def _made_with(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if not isinstance(old[name], dict):
         return name
     parts = [
@@ -299,6 +304,5 @@ def _made_with(name: str, old: Record, new: Record) -> str:
     return f"{name} ({', '.join(parts)})"
 
 
-def _means(record: Record) -> dict[str, float]:
-    returns: Mapping[str, Any] = record.get("returns", {})
-    return {split: float(np.mean(rows)) for split, rows in returns.items()}
+def _means(record: Record) -> dict[Split, float]:
+    return {split: float(np.mean(rows)) for split, rows in record.get("returns", {}).items()}

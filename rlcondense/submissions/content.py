@@ -10,11 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from math import isclose, prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rlcondense import catalogue
+from rlcondense.comparison.rows import NOBODY
 from rlcondense.config import config_json
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError
 from rlcondense.evaluation import evaluate
@@ -26,16 +27,17 @@ from rlcondense.make import configured, make_task
 from rlcondense.methods.base import Method
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import Cell, budget_text
+from rlcondense.records.cell import Cell, budget_text, protocol_from
+from rlcondense.records.record import LearnerJson, MethodJson, Record
 from rlcondense.records.schema import KINDS, what_is_wrong, wrong_rows
 from rlcondense.records.store import content_sha256
 from rlcondense.references import BLIND, POLICIES
 from rlcondense.statistics.intervals import summarise
-from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.tasks.base import Task
 from rlcondense.tasks.levels import LevelTask
 from rlcondense.tasks.procgen import ProcgenTask
-from rlcondense.text import shown
-from rlcondense.types import Array, Record
+from rlcondense.text import shown, unquoted
+from rlcondense.types import SPLITS, Array
 
 MADE_ELSEWHERE = ("condensed:", "policies:")
 # Losses whose gradient vanishes once a student is sure: students may then take one action always,
@@ -74,19 +76,19 @@ class LocalFacts:
     levels: Callable[[str, str, Protocol], list[int] | None]
     experts: Mapping[str, str]
 
-    def resolved(self, group: str, part: Record) -> Record | None:
-        """Return a built-in method's or learner's settings with defaults; None if unknown.
+    def resolved(self, group: str, part: MethodJson | LearnerJson) -> dict[str, Any]:
+        """Return a built-in method's or learner's settings with defaults; none if unknown.
 
         Raises:
             BadConfig: a setting is unknown or wrong.
         """
         name = part["id"]
         if not self.is_built_in(group, name):
-            return None
+            return {}
         try:
             instance = configured(self.entries[group][name], BASES[group], dict(part["config"]))
         except (MissingExtra, PluginLoadError):
-            return None
+            return {}
         except RLCondenseError as error:  # such as an unknown network
             raise BadConfig(str(error)) from error
         return config_json(instance.config)
@@ -253,9 +255,9 @@ def _plugins(record: Record, known: LocalFacts) -> Iterator[str]:
 def _settings(record: Record, known: LocalFacts) -> Iterator[str]:
     for group, part in _parts(record):
         try:
-            resolved = known.resolved(group, part) or {}
+            resolved = known.resolved(group, part)
         except BadConfig as error:
-            yield shown(str(error), 200)[1:-1]
+            yield unquoted(str(error), 200)
             continue
         if resolved and not part["config"]:
             yield f"{part['id']!r} has settings, and none is told"
@@ -268,7 +270,7 @@ def _settings(record: Record, known: LocalFacts) -> Iterator[str]:
                 )
 
 
-def _parts(record: Record) -> Iterator[tuple[str, Record]]:
+def _parts(record: Record) -> Iterator[tuple[str, MethodJson | LearnerJson]]:
     """Yield the parts of a cell that have settings, with their catalogue group."""
     cell = record["cell"]
     yield "methods", cell["method"]
@@ -296,7 +298,8 @@ def _measured(record: Record, known: LocalFacts) -> Iterator[str]:
 
 def _summary(record: Record, known: LocalFacts) -> Iterator[str]:
     for split in SPLITS:
-        stated, computed = record["summary"][split], summarise(record["returns"][split])
+        stated: Mapping[str, Any] = record["summary"][split]
+        computed: Mapping[str, Any] = summarise(record["returns"][split])
         for name, value in computed.items():
             if not _agree(stated[name], value):
                 yield (
@@ -318,7 +321,7 @@ def _levels(record: Record, known: LocalFacts) -> Iterator[str]:
     task = known.task(cell["task"])
     if task is None:
         return
-    protocol = _protocol(cell)
+    protocol = protocol_from(cell["evaluation"])
     for split in SPLITS:
         played, declared = record["level_seeds"][split], task.splits[split]
         outside = [level for level in played if level not in declared]
@@ -329,10 +332,6 @@ def _levels(record: Record, known: LocalFacts) -> Iterator[str]:
             )
         elif known.levels(cell["task"], split, protocol) not in (None, played):
             yield f"level_seeds.{split} are not those that seed {protocol.seed} gives"
-
-
-def _protocol(cell: Record) -> Protocol:
-    return Protocol(**{k: v for k, v in cell["evaluation"].items() if k != "protocol"})
 
 
 def _returns(record: Record, known: LocalFacts) -> Iterator[str]:
@@ -365,12 +364,12 @@ def _returns(record: Record, known: LocalFacts) -> Iterator[str]:
 
 
 def _report(record: Record, known: LocalFacts) -> Iterator[str]:
-    cell, report = record["cell"], record.get("report")
-    name = cell["method"]["id"]
-    if report is None or cell["learner"] is None:
-        if report is not None:
+    cell, name = record["cell"], record["cell"]["method"]["id"]
+    if "report" not in record or cell["learner"] is None:
+        if "report" in record:
             yield f"policy {name!r} condensed nothing, and has a report"
         return
+    report: Mapping[str, Any] = record["report"]
     if known.is_built_in("methods", name):
         yield from _whole_report(report)
     if record["labels"] not in (report["label_kind"], "hard"):
@@ -378,7 +377,7 @@ def _report(record: Record, known: LocalFacts) -> Iterator[str]:
     made_elsewhere = name.startswith("condensed:")
     if made_elsewhere and "method" not in report:
         return
-    expected = {
+    expected: dict[str, Any] = {
         "method": name.removeprefix("condensed:"),
         "seed": cell["condensation_seed"],
     }
@@ -399,7 +398,7 @@ def _report(record: Record, known: LocalFacts) -> Iterator[str]:
             yield f"report.{field} is {shown(report[field])}, but the record's {shown(value)}"
 
 
-def _whole_report(report: Record) -> Iterator[str]:
+def _whole_report(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields of a built-in method's report that are missing or not numbers."""
     if absent := [name for name in REPORT if name not in report]:
         yield f"report lacks {', '.join(absent)}"
@@ -421,9 +420,10 @@ def _budget(record: Record, known: LocalFacts) -> Iterator[str]:
     if report is None or cell["budget"] is None:
         return
     budget, size = cell["budget"], report["size"]
-    transitions = known.facts("datasets", cell["dataset"]).get("transitions")
-    most = budget.get("size", transitions)
-    if most is not None and budget.get("unit") == "transitions":
+    most = known.facts("datasets", cell["dataset"]).get("transitions")
+    if "size" in budget:
+        most = budget["size"]
+    elif most is not None and budget["unit"] == "transitions":
         most = int(most * budget["percent"] / 100 + 1e-9)
     if most is not None and size > most:
         yield f"it kept {size} transitions, and its budget of {budget_text(budget)} is {most}"
@@ -463,11 +463,12 @@ def _displacement(record: Record, known: LocalFacts) -> Iterator[str]:
 def _findings(record: Record, known: LocalFacts) -> Iterator[str]:
     """Yield the findings that follow from a report's figures and that it omits."""
     report, task = record.get("report", {}), known.task(record["cell"]["task"])
-    if report.get("findings") is None or task is None:
+    findings = report.get("findings")
+    if findings is None or task is None:
         return
     pixels = task.observation_space.dtype == np.uint8
     moved, loss = report.get("displacement") if pixels else None, report.get("matching_loss")
-    reported = {finding["name"] for finding in report["findings"]}
+    reported = {finding["name"] for finding in findings}
     for finding in reported_findings(moved, loss):
         if finding.name not in reported:
             yield f"report.findings lacks {finding.name}: {finding.text}"
@@ -475,10 +476,9 @@ def _findings(record: Record, known: LocalFacts) -> Iterator[str]:
 
 def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
     cell, report = record["cell"], record.get("report", {})
-    digests_of = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
-    digests_of.setdefault(report.get("dataset", cell["dataset"]), []).append(
-        report.get("dataset_sha256")
-    )
+    digests_of: dict[str, list[Any]] = {cell["dataset"]: [record["key"].get("dataset_sha256")]}
+    source = report.get("dataset", cell["dataset"]) or ""
+    digests_of.setdefault(source, []).append(report.get("dataset_sha256"))
     for name, digests in digests_of.items():
         published = known.facts("datasets", name).get("sha256")
         for digest in digests:
@@ -503,8 +503,8 @@ def _expert(record: Record, known: LocalFacts) -> Iterator[str]:
 
 
 def _selection(record: Record, known: LocalFacts) -> Iterator[str]:
-    config = (record["cell"]["learner"] or {}).get("config", {})
-    asked = config.get("action_selection", record["action_selection"])
+    learner = record["cell"]["learner"] or NOBODY
+    asked = learner["config"].get("action_selection", record["action_selection"])
     if asked != record["action_selection"]:
         yield f"actions are chosen by {record['action_selection']}, its learner asks for {asked}"
 
@@ -524,7 +524,7 @@ def _is_sure(record: Record, seed: int) -> bool:
     """
     row = record["cell"]["learner_seeds"].index(seed)
     played = zip(*(record[name]["heldout"][row] for name in KINDS), strict=True)
-    learner = record["cell"]["learner"] or {"config": {}}
+    learner = record["cell"]["learner"] or NOBODY
     return (
         record["action_selection"] == "sample"
         and len(record["level_seeds"]["heldout"]) >= CHANCE
@@ -534,7 +534,7 @@ def _is_sure(record: Record, seed: int) -> bool:
     )
 
 
-def _twins(record: Record, *names: str) -> tuple[int, int] | None:
+def _twins(record: Record, *names: Literal["returns", "lengths"]) -> tuple[int, int] | None:
     """Return two learner seeds whose rows are the same, or None."""
     first: dict[str, int] = {}
     for number, seed in enumerate(record["cell"]["learner_seeds"]):
@@ -558,7 +558,7 @@ def _copies_note(record: Record, known: LocalFacts) -> Iterator[str]:
 def _settings_note(record: Record, known: LocalFacts) -> Iterator[str]:
     for group, part in _parts(record):
         try:
-            resolved = known.resolved(group, part) or {}
+            resolved = known.resolved(group, part)
         except BadConfig:  # a finding
             continue
         if absent := sorted(resolved.keys() - part["config"].keys()):
@@ -601,7 +601,7 @@ def _seeds_note(record: Record, known: LocalFacts) -> Iterator[str]:
     if protocol["seed"] != 0:
         yield f"evaluated with seed {protocol['seed']}, where others have 0"
     episodes = protocol["environments"] * protocol["quota"]
-    if _protocol(record["cell"]) != protocol_of(episodes, protocol["seed"]):
+    if protocol_from(protocol) != protocol_of(episodes, protocol["seed"]):
         yield f"plays {episodes} episodes in {protocol['environments']} environments, unlike others"
 
 

@@ -19,15 +19,15 @@ from rlcondense.files import plain
 from rlcondense.make import load_dataset, make_task
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record, source_of
+from rlcondense.records.record import Record
 from rlcondense.records.store import MemoryStore
 from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.submissions.content import COUNTED, MADE_ELSEWHERE
 from rlcondense.submissions.verification import Outline, Rerun, Verification
-from rlcondense.tasks.base import SPLITS
 from rlcondense.text import one_line
-from rlcondense.types import Record
+from rlcondense.types import SPLITS
 
 Array = npt.NDArray[np.float64]
 
@@ -112,7 +112,8 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
             progress=progress,
         ).record
     except RLCondenseError as error:
-        computed = {"status": "failed", "reason": str(error)}
+        text = f"computed again, it is failed: {error}"
+        return Rerun(outline.path.name, cell.id, False, text)
     if computed["status"] == "not-installed":
         text = f"cannot be computed here: {computed['reason']}"
         return Rerun(outline.path.name, cell.id, None, text)
@@ -207,7 +208,7 @@ def _other_making(record: Record, computed: Record) -> str:
     )
 
 
-def _differences(a: Record, b: Record) -> Iterator[tuple[str, Any, Any]]:
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for part, names in (("environment", SAME_MACHINE), ("key", sorted({*a["key"], *b["key"]}))):
         for name in names:
             published, here = a[part].get(name), b[part].get(name)

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.report import FindingJson
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_bounded
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import PICTURES, Source, read_index, read_record, source_of
+from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen
 from rlcondense.records.store import content_sha256, costs_sha256
 from rlcondense.references import POLICIES
@@ -34,8 +36,8 @@ from rlcondense.submissions.content import (
     problems,
     remarks,
 )
-from rlcondense.text import one_line, shown
-from rlcondense.types import Record
+from rlcondense.text import one_line, unquoted
+from rlcondense.types import Split
 from rlcondense.validation import check_rows
 
 PUBLISHABLE = ("done", "skipped")
@@ -88,7 +90,7 @@ class Outline:
     status: str
     content_sha256: str
     costs_sha256: str
-    means: Mapping[str, float]
+    means: Mapping[Split, float]
     collapsed: bool = False
     unmoved: bool = False
 
@@ -220,7 +222,7 @@ def verify(
     for number, (file, refusal) in enumerate(files):
         progress("verify", number, len(files))
         if refusal:
-            seen.findings.append(Finding(shown(file.name)[1:-1], "", "file", refusal))
+            seen.findings.append(Finding(unquoted(file.name), "", "file", refusal))
         else:
             _verify_file(file, source, known, seen)
     progress("verify", len(files), len(files))
@@ -245,7 +247,7 @@ def verify(
 
 
 def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence) -> None:
-    name = shown(file.name)[1:-1]
+    name = unquoted(file.name)
     seen.names.append(file.stem)
     try:
         record = read_record(file)
@@ -253,7 +255,7 @@ def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence)
         seen.findings.append(Finding(name, "", "file", str(error)))
         return
     stated = record.get("cell_id")
-    cell_id = shown(stated, 16)[1:-1] if isinstance(stated, str) else ""
+    cell_id = unquoted(stated, 16) if isinstance(stated, str) else ""
     findings = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
     seen.findings += findings
     if any(finding.check == "schema" for finding in findings):
@@ -290,7 +292,7 @@ def _outline(file: Path, record: Record) -> Outline:
 
 def _is_collapsed(record: Record) -> bool:
     """Return whether greedy policies all act the same, or episodes take one of a few courses."""
-    names = ("returns", "lengths")
+    names: tuple[Literal["returns", "lengths"], ...] = ("returns", "lengths")
     splits = [rows for name in names for rows in record[name].values()]
     same = all(row == rows[0] for rows in splits for row in rows)
     played = list(zip(*(np.ravel(record[n]["heldout"]).tolist() for n in names), strict=True))
@@ -301,7 +303,9 @@ def _is_collapsed(record: Record) -> bool:
 def _gather_published(folder: Path, seen: _Evidence) -> None:
     for file, refusal in source_of(folder).files():
         with suppress(FileRefusal):
-            record = read_record(file) if not refusal else {}
+            if refusal:
+                continue
+            record = read_record(file)
             if misshapen(record) or record["status"] != "done":
                 continue
             outline = _outline(file, record)
@@ -346,7 +350,7 @@ def _unequal(seen: _Evidence) -> Iterator[Finding]:
 
 
 def _file_name(outline: Outline) -> str:
-    return shown(outline.path.name)[1:-1]
+    return unquoted(outline.path.name)
 
 
 def _equal_results(seen: _Evidence, known: LocalFacts) -> Iterator[tuple[Finding, bool]]:
@@ -415,13 +419,13 @@ def _may_start_as(synthetic: Cell, real: Cell) -> bool:
     return alike and real.method["id"] in STARTS
 
 
-def _findings_of(record: Record) -> list[Mapping[str, Any]]:
+def _findings_of(record: Record) -> list[FindingJson]:
     return list(record.get("report", {}).get("findings") or [])
 
 
 def _maker(cell: Cell, known: LocalFacts) -> str:
     """Return the class of a cell's method, independent of its name, or else its id."""
-    name = str(cell.method["id"]).removeprefix("condensed:")
+    name = cell.method["id"].removeprefix("condensed:")
     entry = known.entries["methods"].get(name)
     return name if entry is None else entry.entry_point
 
@@ -507,7 +511,7 @@ def _artifact(folder: Path) -> CondensedDataset | str | None:
     try:
         return load_condensed(folder)
     except CorruptArtifact as error:
-        return shown(str(error), 200)[1:-1]
+        return unquoted(str(error), 200)
 
 
 def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFacts) -> Iterator[str]:

@@ -12,8 +12,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from rlcondense.errors import BadConfig, RLCondenseError
-
-SPLITS = ("seen", "heldout")
+from rlcondense.types import SPLITS
 
 
 @dataclass(frozen=True)

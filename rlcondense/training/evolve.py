@@ -30,7 +30,8 @@ from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
-from rlcondense.tasks.base import SPLITS, ReturnEstimate, Task
+from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.types import SPLITS
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ from rlcondense.policies import NetworkPolicies, check_fits, network_from_arrays
 from rlcondense.protocol import protocol_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
-from rlcondense.tasks.base import SPLITS, Task
+from rlcondense.tasks.base import Task
 from rlcondense.training.distil import ON_GPU, DistilConfig, Distiller
 from rlcondense.training.ppo import PPOConfig, Trainer
 from rlcondense.training.runs import TrainingResult
+from rlcondense.types import SPLITS
 
 GREEDY_SHARE = 5  # greedy policies get stuck, and then play until the step limit
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.record import SCHEMA_VERSION
 from rlcondense.records.store import Store
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.states import State

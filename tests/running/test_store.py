@@ -16,7 +16,7 @@ import pytest
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
-from rlcondense.records.schema import SCHEMA_VERSION
+from rlcondense.records.record import SCHEMA_VERSION
 from rlcondense.records.store import MANY, Store, sealed
 from rlcondense.statistics.intervals import summarise
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rlcondense.cli.base import download_option, main
+from rlcondense.cli.base import download_option, include_option, main
 from rlcondense.console import ConsoleProgress, echo, echo_json, plugins_at_work
 
 
@@ -22,6 +22,7 @@ def dataset() -> None:
 
 
 @dataset.command("build")
+@include_option
 @click.argument("name")
 @click.option("--rebuild", is_flag=True, help="Remove it first if it is there.")
 @download_option
@@ -46,6 +47,7 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
 
 
 @dataset.command("add")
+@include_option
 @click.argument("source")
 @click.option("--id", "name", required=True, help="Its name, such as mine/poles-v0.")
 @click.option("--task", help="Task that it was collected on, where its file does not say.")
@@ -115,6 +117,7 @@ def dataset_list(paths: bool, as_json: bool) -> None:
 
 
 @dataset.command("verify")
+@include_option
 @click.argument("name")
 def dataset_verify(name: str) -> None:
     """Read a dataset again from Minari's files and compare its sha256 with what it should be."""
@@ -135,6 +138,7 @@ def dataset_verify(name: str) -> None:
 
 
 @dataset.command("show")
+@include_option
 @click.argument("name")
 @click.option("--png", type=click.Path(path_type=Path), help="Write a contact sheet of frames.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -161,6 +165,7 @@ def dataset_show(
 
 
 @dataset.command("collect")
+@include_option
 @click.argument("task")
 @click.option(
     "--kind",

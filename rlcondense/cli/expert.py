@@ -10,7 +10,14 @@ from typing import Any
 
 import click
 
-from rlcondense.cli.base import FolderToWrite, all_options, device_option, main, split_settings
+from rlcondense.cli.base import (
+    FolderToWrite,
+    all_options,
+    device_option,
+    include_option,
+    main,
+    split_settings,
+)
 from rlcondense.console import ConsoleProgress, echo, echo_json
 from rlcondense.errors import BadConfig
 
@@ -41,6 +48,7 @@ _training = all_options(
 
 
 @expert.command("train")
+@include_option
 @click.argument("task")
 @click.option(
     "--network",
@@ -58,6 +66,7 @@ def expert_train(task: str, **options: Any) -> None:
 
 
 @expert.command("distil")
+@include_option
 @click.argument("task")
 @click.option(
     "--teacher",
@@ -120,6 +129,7 @@ def _train(
 
 
 @expert.command("evolve")
+@include_option
 @click.argument("task")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=FolderToWrite(), help="Folder. Default: results/evolved/TASK-SEED.")
@@ -168,6 +178,7 @@ def expert_list(as_json: bool) -> None:
 
 
 @expert.command("evaluate")
+@include_option
 @click.argument("task")
 @click.option(
     "--folder", type=click.Path(path_type=Path, exists=True), help="Default: the shipped experts."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlcondense.cli.base import main
+from rlcondense.cli.base import include_option, main
 from rlcondense.console import echo, echo_json, plugins_at_work
 from rlcondense.errors import MissingExtra, RLCondenseError
 from rlcondense.text import one_line
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @main.command("list")
+@include_option
 @click.argument(
     "group",
     required=False,
@@ -64,6 +65,7 @@ def list_(group: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@include_option
 @click.argument("name")
 @click.option(
     "--settings", "with_settings", is_flag=True, help="With its settings, which takes to load it."

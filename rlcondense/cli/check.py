@@ -1,4 +1,4 @@
-"""Commands for authors and readers of results: check, compare, curves and new."""
+"""Commands for authors and readers of results: check, plugins, compare, curves and new."""
 
 from __future__ import annotations
 
@@ -105,3 +105,22 @@ def new_method(name: str, out: Path | None) -> None:
         f"    rlcondense check {name}\n"
         f"    rlcondense run --method {name} --task starpilot --size 50 --seeds 1 --episodes 4"
     )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """Load every installed plugin, each in a process of its own, and say how it fares."""
+    from rlcondense.catalogue import plugins as offered
+    from rlcondense.checks.plugins import plugin_states
+
+    states = plugin_states(offered())
+    if as_json:
+        echo_json([state.to_json() for state in states], sort_keys=True)
+    elif not states:
+        echo("no plugins are installed")
+    for state in () if as_json else states:
+        echo(
+            f"{state.kind:<8} {state.id:<24} {state.origin:<24} {state.status:<7} "
+            f"{state.seconds:5.1f} s  {state.reason}".rstrip()
+        )

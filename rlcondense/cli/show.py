@@ -1,4 +1,4 @@
-"""Commands that show what is there: list, show and plugins."""
+"""Commands that show what is there: list and show."""
 
 from __future__ import annotations
 
@@ -200,22 +200,3 @@ def _entry_facts(name: str, with_settings: bool) -> dict[str, Any]:
         return dataclasses.asdict(load_suite(name))
     known = [e for group in GROUPS for x in entries(group).values() for e in (x.id, *x.aliases)]
     raise UnknownName("name", name, [*known, *shipped_suites()])
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plugins(as_json: bool) -> None:
-    """Load every installed plugin, each in a process of its own, and say how it fares."""
-    from rlcondense.catalogue import plugins as offered
-    from rlcondense.checks.plugins import plugin_states
-
-    states = plugin_states(offered())
-    if as_json:
-        echo_json([state.to_json() for state in states], sort_keys=True)
-    elif not states:
-        echo("no plugins are installed")
-    for state in () if as_json else states:
-        echo(
-            f"{state.kind:<8} {state.id:<24} {state.origin:<24} {state.status:<7} "
-            f"{state.seconds:5.1f} s  {state.reason}".rstrip()
-        )

@@ -35,7 +35,7 @@ from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
-from rlcondense.training.runs import CHECKPOINT, TrainingResult
+from rlcondense.training.runs import CHECKPOINT, LOGGER, TrainingResult
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,6 @@ class Trainer:
             # Levels depend on the seed and an environment's index in its group.
             seed = self.config.seed + number
             env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
-            runs.check_resumable(env, self.task)
             groups.append(_EnvGroup(env, number * size))
         return groups
 
@@ -364,6 +363,11 @@ class Trainer:
         """Train until `config.steps`; for checkpoints and Ctrl-C see `runs.advance_until`."""
         if not self.steps:
             self._snapshot()
+        if not self._keeps_state:
+            LOGGER.warning(
+                "Environments of %s keep no state: a training that is interrupted begins anew.",
+                self.task.id,
+            )
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
@@ -533,7 +537,14 @@ class Trainer:
         self.optimiser.step()
         return parts
 
+    @property
+    def _keeps_state(self) -> bool:
+        """Return whether the environments can be put back into a state, for a checkpoint."""
+        return all(hasattr(group.env, "get_state") for group in self.groups)
+
     def _save(self) -> None:
+        if not self._keeps_state:
+            return
         states = [state for group in self.groups for state in group.env.get_state()]
         arrays = {
             **runs.learning_arrays(self.network, self.optimiser, self.generator),

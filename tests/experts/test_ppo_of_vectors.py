@@ -13,12 +13,14 @@ from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.experts import shipped
 from rlcondense.make import make_task
+from rlcondense.tasks.gymnasium import GymnasiumTask
 from rlcondense.tasks.levels import LevelVectorEnv
 from rlcondense.tasks.minatar import MinAtarTask
 from rlcondense.training import ppo
 from rlcondense.training.collect import collect_dataset
 from rlcondense.training.experts import evaluate_expert, train_expert
 from rlcondense.training.ppo import PPOConfig, Trainer
+from rlcondense.training.runs import CHECKPOINT
 
 SMALL: dict[str, Any] = {
     "network": "mlp", "width": 16, "activation": "tanh", "num_envs": 4, "rollout_length": 32,
@@ -37,6 +39,18 @@ def test_interrupted_and_resumed_equals_uninterrupted(name: str, tmp_path: Path)
     Trainer(task, PPOConfig(**SMALL, steps=512), tmp_path / "parts").train()
     again = Trainer(task, PPOConfig(**SMALL, steps=1024), tmp_path / "parts", resume=True).train()
     assert torch.equal(_parameters(whole.network), _parameters(again.network))
+
+
+def test_a_task_whose_state_cannot_be_kept_is_trained_without_checkpoints(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = GymnasiumTask("tests/balance-v0", "CartPole-v1")
+    trainer = Trainer(task, PPOConfig(**SMALL, steps=256), tmp_path)
+    assert trainer.train().steps == 256
+    assert "begins anew" in caplog.text
+    assert not (tmp_path / CHECKPOINT).exists()
+    again = Trainer(task, PPOConfig(**SMALL, steps=256), tmp_path, resume=True)
+    assert again.steps == 0
 
 
 def test_the_catalogues_settings_of_cartpole_train_an_expert_in_seconds(tmp_path: Path) -> None:

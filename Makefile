@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow fuzz golden lint type bench docs site package clean
+.PHONY: help demo test slow fuzz golden lint type bench docs results site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
@@ -16,6 +16,7 @@ help:
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run"
 	@echo "make docs     the tables of docs/reference, from the catalogue and the commands"
+	@echo "make results  the suites by worth, in the background, into the leaderboard"
 	@echo "make site     the leaderboard's tables and its site, in build/site"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
 
@@ -56,6 +57,11 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+
+# In the background of other work; RESULTS=FOLDER keeps what is computed.
+results: RESULTS ?= results
+results: $(READY)
+	$(BIN)/python baselines/results.py --results $(RESULTS)
 
 site: $(READY)
 	$(BIN)/rlcondense leaderboard build leaderboard --into docs/results/light2024.md --site build/site

@@ -1,0 +1,67 @@
+"""Work off the suites by worth, and add what is finished to the leaderboard.
+
+It goes on where it stopped, whenever and however that was, and its workers have the lowest
+priority. Finished cells are added at the beginning, after each suite, and by `--land` alone.
+
+    python baselines/results.py                  # all suites
+    python baselines/results.py signal           # some
+    python baselines/results.py --land           # add what is finished and stop
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# What answers most comes first.
+SUITES = (
+    "signal", "procgen-core", "light2024", "what-teaches", "light2024-questions", "hades-sizes",
+    "hades-transfer", "four-pairs", "light2024-as-run", "procgen-16",
+)  # fmt: skip
+BOARD = Path("leaderboard")
+PAGE = Path("docs/results/light2024.md")
+
+
+def rlcondense(*arguments: object) -> int:
+    """Run a command of rlcondense and return its exit code."""
+    command = [sys.executable, "-m", "rlcondense.cli", *map(str, arguments)]
+    return subprocess.run(command, check=False).returncode
+
+
+def fill(results: Path) -> None:
+    """Copy published records into a results folder, so that their cells count as done."""
+    records = results / "records"
+    records.mkdir(parents=True, exist_ok=True)
+    for published in (BOARD / "results").glob("*.json"):
+        if not (records / published.name).exists():
+            shutil.copyfile(published, records / published.name)
+
+
+def land(results: Path) -> None:
+    """Add the finished cells to the leaderboard and build its tables."""
+    rlcondense("leaderboard", "add", results)
+    rlcondense("leaderboard", "build", BOARD, "--into", PAGE)
+
+
+def main() -> None:
+    """Work off the suites."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suites", nargs="*", default=SUITES)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--land", action="store_true")
+    options = parser.parse_args()
+    os.nice(19)
+    fill(options.results)
+    land(options.results)
+    for suite in () if options.land else options.suites:
+        rlcondense("sweep", suite, "--results", options.results, "--workers", options.workers)
+        land(options.results)
+
+
+if __name__ == "__main__":
+    main()

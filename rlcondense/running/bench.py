@@ -11,7 +11,7 @@ from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.experts.shipped import Expert, find_expert, load_newest
+from rlcondense.experts.shipped import Expert, find_expert, shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
@@ -144,17 +144,29 @@ def budget_of(
 
 
 def expert_of(dataset: str, task: Task) -> Expert | None:
-    """Return the expert of a dataset or else the newest of a task, if there is one.
+    """Return the expert of a dataset, or else the newest of the task that it is known to be of.
 
     Args:
         dataset: id, empty without a dataset.
         task: task of the students.
     """
+    name = expert_name(dataset, task)
     try:
-        named = catalogue.find("datasets", dataset).facts.get("expert") if dataset else None
-        return find_expert(str(named)) if named else load_newest(task.id)
+        return find_expert(name) if name else None
     except UnknownName:
         return None
+
+
+def expert_name(dataset: str, task: Task) -> str:
+    """Return the id or path of the expert of a dataset, empty if it has none."""
+    newest = shipped_experts().get(task.id, "")
+    if not dataset:
+        return newest
+    try:
+        facts = catalogue.find("datasets", dataset).facts
+    except UnknownName:  # a dataset of Minari, which nobody has given a name here
+        return ""
+    return str(facts.get("expert") or (newest if facts.get("task") == task.id else ""))
 
 
 def bench_of(

@@ -9,8 +9,6 @@ from typing import Any
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.minari import lacks_action_probs
-from rlcondense.errors import UnknownName
-from rlcondense.experts.shipped import shipped_experts
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.protocol import Protocol, protocol_of
@@ -43,16 +41,6 @@ class Group:
             self.task.id, self.dataset, method, budget, self.learner, 0, self.seeds, self.protocol
         )
         return [replace(first, condensation_seed=seed) for seed in seeds]
-
-
-def has_expert(group: Group) -> bool:
-    """Return whether the dataset or the task has an expert."""
-    if group.task.id in shipped_experts():
-        return True
-    try:
-        return bool(catalogue.find("datasets", group.dataset).facts.get("expert"))
-    except UnknownName:
-        return False
 
 
 def is_unlabelled(dataset: str) -> bool:

@@ -27,7 +27,8 @@ from rlcondense.records.cell import Cell, budget_size, budget_text, learner_json
 from rlcondense.records.record import MethodJson
 from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
-from rlcondense.running.group import Group, has_expert, is_unlabelled
+from rlcondense.running.bench import expert_name
+from rlcondense.running.group import Group, is_unlabelled
 from rlcondense.running.pairs import expected_labels, settings_of_paper
 from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Choice, Product, Suite
@@ -219,7 +220,7 @@ class _Planner:
 
     def _add_policies(self, group: Group) -> None:
         available = ["dataset"] if group.dataset else []
-        available += ["expert"] if has_expert(group) else []
+        available += ["expert"] if expert_name(group.dataset, group.task) else []
         for name in policies_beside(group.learner, available):
             method: MethodJson = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)

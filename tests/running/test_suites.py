@@ -219,7 +219,7 @@ def test_every_shipped_suite_can_be_planned(name: str) -> None:
     assert len(planned) >= 8
     # Whatever cannot be computed is a game without an expert yet.
     assert all("no dataset is shipped" in p.absent for p in planned if p.absent)
-    known = Rates((), "cpu", 1)
+    known = Rates((), "cpu")
     estimate = known.estimate([p.cell for p in planned if p.cell is not None and not p.skip])
     assert estimate.unknown == 0
     assert estimate.borrowed == estimate.cells > 0
@@ -255,11 +255,11 @@ def test_estimates_come_from_what_the_like_has_taken() -> None:
             "evaluate_seen": {"wall": 2.0}, "evaluate_heldout": {"wall": 3.0},
         },
     }  # fmt: skip
-    rates = Rates([facts], "cpu", 1)
+    rates = Rates([facts], "cpu")
     assert rates.estimate([second]).seconds == pytest.approx(10.0)
     assert rates.estimate([second, first], [first.condensation_id]).seconds == pytest.approx(19.0)
     assert rates.estimate([second]).borrowed == 0
-    elsewhere = Rates([facts], "cuda", 1).estimate([second])
+    elsewhere = Rates([facts], "cuda").estimate([second])
     assert (elsewhere.seconds, elsewhere.unknown) == (0.0, 1)
     assert set(works(second)) == {"evaluate", "train", "condense"}
     assert [in_words(s) for s in (5, 600, 9000, 400_000)] == ["5 s", "10 min", "2.5 h", "4.6 days"]

@@ -287,8 +287,8 @@ def refuse_heldout(rows: Array, task: Task, owner: str) -> None:
     if len(rows):
         raise BadConfig(
             f"{owner} was collected on held-out levels of {task.id!r}, row {rows[0]} first: "
-            "students would be judged on what they were taught (--heldout-data takes it, and says "
-            "so in every table)"
+            "students would be judged on what they were taught (--heldout-data, or heldout_data = "
+            "true in a suite, takes it, and every table says so)"
         )
 
 

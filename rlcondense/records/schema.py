@@ -439,6 +439,7 @@ def _entry_validator() -> Callable[[Any], Any]:
                 "size": count,
                 "bytes": count,
                 "labels": {"type": ["string", "null"]},
+                "findings": {"type": "array", "items": _FINDINGS["items"]},
                 "cost": _FIELDS["report"]["properties"]["cost"],
                 "key": _FIELDS["key"],
                 "timings": _FIELDS["timings"],

@@ -214,6 +214,7 @@ def _row_of(state: State) -> dict[str, Any] | None:
         **row,
         **report,
         "labels": facts["labels"],
+        "findings": facts["findings"],
         "action_selection": facts["action_selection"],
         "returns": {split: [[mean] for mean in means] for split, means in facts["means"].items()},
     }

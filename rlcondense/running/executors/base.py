@@ -29,6 +29,7 @@ class Setting:
         workers: how many, None for as many as there is room for.
         refresh: compute again even if the record exists.
         keep_policies: store the policies that are trained.
+        heldout_data: take data of held-out levels.
     """
 
     store: Store
@@ -37,6 +38,7 @@ class Setting:
     workers: int | None = None
     refresh: bool = False
     keep_policies: bool = False
+    heldout_data: bool = False
 
 
 @dataclass(frozen=True)

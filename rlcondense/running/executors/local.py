@@ -119,6 +119,7 @@ class LocalExecutor:
             "threads": self.setting.threads,
             "gpu_share": 1 / max(1, -(-self.size() // gpus)),
             "keep_policies": self.setting.keep_policies,
+            "heldout_data": self.setting.heldout_data,
             **known_parts(),
         }
 

@@ -167,7 +167,7 @@ class RayExecutor:
         if name not in self._datasets:
             loaded: Any
             try:
-                data = load_dataset(name)
+                data = load_dataset(name, heldout_data=self.setting.heldout_data)
                 # All tasks of a node share plain arrays; memory maps would be copied.
                 plain: dict[str, Any] = {
                     column: np.asarray(rows) for column, rows in data.columns().items()

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,8 +70,8 @@ class Cells:
     """The worker's computation of cells, with the settings that its driver sent at the start.
 
     Args:
-        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`, and the
-            keys that `know_parts` takes.
+        start: `results` (a folder), `device`, `threads`, `gpu_share`, `keep_policies`,
+            `heldout_data`, and the keys that `know_parts` takes.
     """
 
     def __init__(self, start: dict[str, Any]) -> None:
@@ -88,7 +88,8 @@ class Cells:
         know_parts(start)
         self.threads, self.keep_policies = start["threads"], start["keep_policies"]
         self.store = Store(Path(start["results"]))
-        self.dataset = lru_cache(maxsize=4)(load_dataset)
+        load = partial(load_dataset, heldout_data=start["heldout_data"])
+        self.dataset = lru_cache(maxsize=4)(load)
 
     def compute(self, order: dict[str, Any], at: Any) -> dict[str, Any]:
         """Carry out an order of the driver, and return the answer for it."""

@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
@@ -39,6 +39,7 @@ _FIELDS = {"id", "entry_point", "config", "aliases", "summary", "paper"}
 
 _registered: dict[tuple[str, str], Entry] = {}
 _included: dict[Path, None] = {}  # files, in the order in which they were included
+_followers: list[tuple[str, Callable[[Entry], None]]] = []
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,16 @@ def add(entry: Entry) -> None:
     if is_taken(entry.group, entry.id):
         raise BadConfig(f"{entry.id!r} is a built-in {entry.kind}; choose another name")
     _registered[entry.group, entry.id] = entry
+    for group, act in _followers:
+        if group == entry.group:
+            act(entry)
+
+
+def follow(group: str, act: Callable[[Entry], None]) -> None:
+    """Call `act` with every entry of a group: present ones now, later ones when they are added."""
+    _followers.append((group, act))
+    for entry in entries(group).values():
+        act(entry)
 
 
 def registered() -> list[Entry]:

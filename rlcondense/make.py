@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.config import make_config
@@ -63,6 +65,22 @@ def make_task(name: str) -> Task:
         ) from error
     assert isinstance(task, Task)
     return task
+
+
+def make_environment(
+    task: str, split: str = "seen", render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Make one environment of a task of the catalogue, for `gymnasium.make`.
+
+    Args:
+        task: id or alias.
+        split: `seen` or `heldout` levels.
+        render_mode: a render mode of the environment.
+
+    Example:
+        >>> env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
+    """
+    return make_task(task).make_one(split, render_mode)
 
 
 def make_method(
@@ -254,10 +272,6 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     """Build a dataset unless it is there, and say whether it was built."""
     if is_local(entry.id):
         return False
-    import gymnasium
-
-    import rlcondense.tasks  # noqa: F401  registers the environments
-
     with contextlib.closing(gymnasium.make(task.id)) as env:
         write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
     return True

@@ -87,8 +87,8 @@ class MultitaskResult:
         notes = [
             f"Mean return on held-out levels ± standard error over {students} students. Score: 0",
             "is the random policy, 1 the top of the task's score range; averaged over tasks.",
-            "Differences of mean scores, with 95% intervals (Student's t over students, conditional",
-            "on these condensed sets):",
+            "Differences of mean scores, with 95% intervals over students (Student's t), for these",
+            "condensed sets:",
         ]
         if self.unjudged:
             gains.append(f"? {self.unjudged}.")

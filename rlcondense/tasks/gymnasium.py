@@ -97,6 +97,12 @@ class GymnasiumTask(LevelTask):
     ) -> VectorEnv[Any, Any, Any]:
         return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
 
+    def make_one(
+        self, split: str = "seen", render_mode: str | None = None
+    ) -> gymnasium.Env[Any, Any]:
+        self.check_split(split)
+        return OneSplit(self.make_env(render_mode), self.splits[split])
+
 
 class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
     """Observations in a task's format: float64 becomes float32, and frames are channel-first.
@@ -213,22 +219,3 @@ class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
         level = self._levels[int(self._rng.integers(len(self._levels)))]
         observation, info = self.env.reset(seed=level, options=options)
         return observation, {**info, "level_seed": level}
-
-
-def make_one(
-    env: str, split: str = "seen", render_mode: str | None = None, **config: Any
-) -> gymnasium.Env[Any, Any]:
-    """Make one environment of a task, for `gymnasium.make`.
-
-    Args:
-        env: Gymnasium's id.
-        split: `seen` or `heldout` reset seeds.
-        render_mode: a render mode of the environment.
-        **config: further arguments of `GymnasiumTask`.
-
-    Example:
-        >>> env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
-    """
-    task = GymnasiumTask(env, env, **config)
-    task.check_split(split)
-    return OneSplit(task.make_env(render_mode), task.splits[split])

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
@@ -25,7 +24,7 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import cache_root, check_regular
 from rlcondense.tasks.base import ReturnEstimate, Task
-from rlcondense.tasks.levels import LevelOrder, Step
+from rlcondense.tasks.levels import LevelOrder, Levels, Step
 from rlcondense.types import Array
 
 SHEET = 100  # images of an episode
@@ -103,6 +102,10 @@ class ImagesTask(Task):
     ) -> ImagesVectorEnv:
         self.check_split(split)
         return ImagesVectorEnv(self, split, LevelOrder(self.splits[split], num_envs, seed))
+
+    def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Levels:
+        self.check_split(split)
+        return LevelOrder(self.splits[split], num_envs, seed).first(episodes)
 
 
 def images_folder() -> Path:
@@ -212,36 +215,3 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
         infos = {"level_seed": self._levels.copy(), "final_obs": last}
         observations = self._images.frames[self._now]
         return observations, rewards, ended, np.zeros(self.num_envs, np.bool_), infos
-
-
-class ImagesEnv(gymnasium.Env[npt.NDArray[np.uint8], np.int64]):
-    """Single environment of sheets, for `gymnasium.make`.
-
-    Args:
-        split: `seen` or `heldout`.
-        **config: further arguments of `ImagesTask`.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, split: str = "seen", render_mode: str | None = None, **config: Any) -> None:
-        self._task = ImagesTask("", **config)
-        self._task.check_split(split)
-        self.split, self.render_mode = split, render_mode
-        self.observation_space = self._task.observation_space
-        self.action_space = self._task.action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-        super().reset(seed=seed)
-        self._vec = self._task.make_vec(self.split, 1, seed=int(self.np_random.integers(2**31 - 1)))
-        observations, infos = self._vec.reset()
-        return observations[0], {"level_seed": int(infos["level_seed"][0])}
-
-    def step(
-        self, action: np.int64
-    ) -> tuple[npt.NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        _, rewards, ended, _, infos = self._vec.step(np.array([action]))
-        level = {"level_seed": int(infos["level_seed"][0])}
-        return infos["final_obs"][0], float(rewards[0]), bool(ended[0]), False, level

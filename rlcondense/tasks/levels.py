@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
@@ -72,6 +71,11 @@ class LevelOrder:
             self._draw()
         return np.asarray(self._order[episodes, environments])
 
+    def first(self, episodes: int) -> Levels:
+        """Return the next levels `(N, episodes)` of every environment."""
+        every = np.arange(self.num_envs)
+        return np.stack([self.next(every) for _ in range(episodes)], axis=1)
+
     def _draw(self) -> None:
         # Draw one more level for every environment. Earlier draws do not depend on later ones.
         rng = np.random.default_rng([self.seed, len(self._order)])
@@ -113,6 +117,9 @@ class LevelTask(Task):
         """
         self.check_split(split)
         return LevelOrder(self.splits[split], num_envs, seed)
+
+    def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Levels:
+        return self.order(split, num_envs, seed).first(episodes)
 
 
 class LevelVectorEnv(VectorEnv[Array, Array, Any]):
@@ -214,38 +221,3 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         self._restore(arrays[3:])
         self._moving[:] = True
         return self._observe(self._every)
-
-
-class OneEnv(gymnasium.Env[Array, Any]):
-    """Single environment of a task, for `gymnasium.make`, without automatic reset.
-
-    Args:
-        task: the task that it runs.
-        split: `seen` or `heldout` levels.
-        render_mode: must be None.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, task: Task, split: str = "seen", render_mode: str | None = None) -> None:
-        task.check_split(split)
-        self._task, self.split, self.render_mode = task, split, render_mode
-        self.observation_space, self.action_space = task.observation_space, task.action_space
-        self._vec: VectorEnv[Array, Array, Any] | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        super().reset(seed=seed)
-        if self._vec is None or seed is not None:
-            draw = int(self.np_random.integers(2**31 - 1))
-            self._vec = self._task.make_vec(self.split, 1, seed=draw)
-        observations, infos = self._vec.reset()
-        return observations[0], {"level_seed": int(infos["level_seed"][0])}
-
-    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        assert self._vec is not None, "call reset before step"
-        level = int(self._vec._levels[0])  # type: ignore[attr-defined]
-        _, rewards, ended, cut, infos = self._vec.step(np.asarray([action]))
-        shown = infos["final_obs"][0]
-        return shown, float(rewards[0]), bool(ended[0]), bool(cut[0]), {"level_seed": level}

@@ -245,6 +245,12 @@ class MujocoTask(LevelTask):
     ) -> MujocoVectorEnv:
         return MujocoVectorEnv(self, self.order(split, num_envs, seed), num_threads)
 
+    def make_one(
+        self, split: str = "seen", render_mode: str | None = None
+    ) -> gymnasium.Env[Any, Any]:
+        self.check_split(split)
+        return OneSplit(self.make_env(render_mode), self.splits[split])
+
 
 class MujocoVectorEnv(LevelVectorEnv):
     """Environments that share one model. A level is the seed of Gymnasium's reset.
@@ -331,25 +337,6 @@ class MujocoVectorEnv(LevelVectorEnv):
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
-
-
-def make_one(
-    env: str, split: str = "seen", render_mode: str | None = None, **config: Any
-) -> gymnasium.Env[Any, Any]:
-    """Make one environment of a task, for `gymnasium.make`.
-
-    Args:
-        env: Gymnasium's id.
-        split: `seen` or `heldout` reset seeds.
-        render_mode: a render mode of the environment.
-        **config: further arguments of `MujocoTask`.
-
-    Example:
-        >>> env = gymnasium.make("rlcondense.tasks:mujoco/hopper-v0", split="heldout")
-    """
-    task = MujocoTask(env, env, **config)
-    task.check_split(split)
-    return OneSplit(task.make_env(render_mode), task.splits[split])
 
 
 def _mujoco() -> Any:

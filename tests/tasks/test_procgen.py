@@ -151,7 +151,7 @@ def test_a_single_environment_goes_on_to_the_next_level_after_the_end() -> None:
             break
     again, after = env.reset()
     assert terminated
-    assert after["level_seed"] == info["level_seed"]
+    assert info["prev_level_seed"] == info["level_seed"] != after["level_seed"]
     assert (again == frame).all()
     env.close()
 

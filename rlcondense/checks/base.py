@@ -13,8 +13,6 @@ from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.make import facts_of
 from rlcondense.runtime.progress import Progress, silent
 
-STATUSES = ("passed", "failed", "expected", "skipped")
-
 
 class CheckFailed(AssertionError):
     """A check found a fault; its message names the fault and how to mend it."""

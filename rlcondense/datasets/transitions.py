@@ -12,8 +12,6 @@ from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
 from rlcondense.types import Array
 
-OPTIONAL = ("level_seeds", "action_probs")
-
 
 @dataclass(frozen=True)
 class Columns:

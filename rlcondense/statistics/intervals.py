@@ -58,11 +58,6 @@ class Interval:
         """True if the whole interval lies below zero, and has a width."""
         return self.high < 0 and self.spread
 
-    @property
-    def holds_zero(self) -> bool:
-        """True if zero cannot be ruled out, or if nothing is known."""
-        return not (self.above_zero or self.below_zero)
-
     def scaled(self, factor: float, shift: float = 0.0) -> Interval:
         """Return the interval of `factor * x + shift`, for a factor above zero."""
         low, high = factor * self.low + shift, factor * self.high + shift

@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.types import Array
@@ -167,6 +168,24 @@ class _SeenOnly(Task):
                 f"a condensation method may only make the seen levels of {self.id!r}, not {split!r}"
             )
         return self._task.make_vec(split, num_envs, seed=seed, num_threads=num_threads, copy=copy)
+
+
+class TaskVectorEnv(VectorEnv[Array, Array, Any]):
+    """Environments of a task's spaces that reset in the step in which an episode ends.
+
+    Args:
+        task: the task with the spaces.
+        num_envs: number of environments.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
+
+    def __init__(self, task: Task, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, num_envs)
+        self.action_space = batch_space(task.action_space, num_envs)
 
 
 class OneEnv(gymnasium.Env[Any, Any]):

@@ -11,11 +11,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.tasks.base import ReturnEstimate
+from rlcondense.tasks.base import ReturnEstimate, TaskVectorEnv
 from rlcondense.tasks.levels import LevelOrder, LevelTask, Step
 from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space
@@ -140,7 +139,7 @@ class FromZero(gymnasium.ActionWrapper[Array, Any, Any]):
         return action + self._start
 
 
-class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
+class GymnasiumVectorEnv(TaskVectorEnv):
     """Environments stepped one by one that reset in the step in which an episode ends.
 
     `infos["level_seed"]` `(N,)` names the current levels, and `infos["final_obs"]`
@@ -151,16 +150,11 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
         order: the sequence of levels.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: GymnasiumTask, order: LevelOrder) -> None:
-        self.num_envs, self._order = order.num_envs, order
         self._envs: list[gymnasium.Env[Any, Any]] = []  # `close` also frees a partly built list
+        super().__init__(task, order.num_envs)
+        self._order = order
         self._envs += (task.make_env() for _ in range(self.num_envs))
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None

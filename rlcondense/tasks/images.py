@@ -18,12 +18,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import cache_root, check_regular
-from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.base import ReturnEstimate, Task, TaskVectorEnv
 from rlcondense.tasks.levels import LevelOrder, Levels, Step
 from rlcondense.types import Array
 
@@ -162,7 +160,7 @@ def _of_file(path: Path) -> Mapping[str, Images]:
     return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in by_split.items()}
 
 
-class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
+class ImagesVectorEnv(TaskVectorEnv):
     """Environments that each show one sheet after another, with no step between two sheets.
 
     The observation after a sheet's last image is the first image of the next sheet.
@@ -173,14 +171,9 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
         order: the sequence of levels.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: ImagesTask, split: str, order: LevelOrder) -> None:
-        self.num_envs, self._order, self._images = order.num_envs, order, task.images[split]
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
+        super().__init__(task, order.num_envs)
+        self._order, self._images = order, task.images[split]
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None

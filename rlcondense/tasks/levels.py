@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_count
-from rlcondense.tasks.base import Task, shared_levels
+from rlcondense.tasks.base import Task, TaskVectorEnv, shared_levels
 from rlcondense.types import Array
 
 Bools = npt.NDArray[np.bool_]
@@ -122,7 +120,7 @@ class LevelTask(Task):
         return self.order(split, num_envs, seed).first(episodes)
 
 
-class LevelVectorEnv(VectorEnv[Array, Array, Any]):
+class LevelVectorEnv(TaskVectorEnv):
     """Environments that step together and reset in the step in which an episode ends.
 
     `infos["level_seed"]` `(N,)` names the current levels, and `infos["final_obs"]`
@@ -134,14 +132,9 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         steps: the step limit after which an episode is truncated.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: Task, order: LevelOrder, steps: int) -> None:
-        self.num_envs, self._order, self._steps = order.num_envs, order, steps
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
+        super().__init__(task, order.num_envs)
+        self._order, self._steps = order, steps
         self._every = np.arange(self.num_envs)
         self._levels = np.zeros(self.num_envs, np.int64)
         self._elapsed = np.zeros(self.num_envs, np.int64)

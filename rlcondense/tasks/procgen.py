@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig, MissingLibrary, UnknownName
 from rlcondense.limits import check_count
 from rlcondense.runtime.quiet_import import quiet_import
-from rlcondense.tasks.base import OneEnv, ReturnEstimate, Task
+from rlcondense.tasks.base import OneEnv, ReturnEstimate, Task, shared_levels
 from rlcondense.tasks.levels import as_splits
 
 GAMES = (
@@ -84,11 +84,7 @@ class ProcgenTask(Task):
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.view not in VIEWS:
             raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
-        shared = range(
-            max(self.seen[0], self.heldout[0]),
-            min(sum(self.seen), sum(self.heldout)),
-        )
-        if shared and not self.overlap:
+        if (shared := shared_levels(self.splits)) and not self.overlap:
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 
     @property

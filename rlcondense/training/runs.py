@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,16 @@ class TrainingResult:
     steps: int
     seconds: float
     recent_return: float
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context of forward passes in a precision, `float32` or `bfloat16`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def mean_or_nan(values: Collection[float]) -> float:
+    """Return the mean, or NaN if there are no values."""
+    return float(np.mean(values)) if values else float("nan")
 
 
 def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[Any]] | None:

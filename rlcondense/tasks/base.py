@@ -123,7 +123,7 @@ class Task(ABC):
 
     @contextlib.contextmanager
     def environments_watched(self) -> Iterator[list[range]]:
-        """Record the levels of environments that are made within the context, task or no task.
+        """Record the levels of all environments that are made within the context.
 
         A task that cannot watch its simulator records none.
         """

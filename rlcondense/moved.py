@@ -1,7 +1,7 @@
-"""Modules under the names that they had before, for scripts and plugins that import them so.
+"""Former names of modules, for scripts and plugins that import them.
 
-Each gives what it had, from where that is now, with a DeprecationWarning. The old names go with
-the next version.
+Each imports its former content from the new module, with a DeprecationWarning. The old names are
+removed in the next version.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOVED: Mapping[str, tuple[str, ...]] = {
 
 
 class _Mover(MetaPathFinder, Loader):
-    """Finds modules by their old names."""
+    """Finder of modules by their old names."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -60,6 +60,6 @@ class _Mover(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Have the old names found, after all others."""
+    """Install the finder of old names, after all other finders."""
     if not any(isinstance(finder, _Mover) for finder in sys.meta_path):
         sys.meta_path.append(_Mover())

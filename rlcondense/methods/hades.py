@@ -132,8 +132,8 @@ class _Hades(Method[C]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        asked = ("network", "batch_size", "optimiser", "loss")
-        for name, value in zip(asked, ("mlp", None, "adam", "cross-entropy"), strict=True):
+        required = ("network", "batch_size", "optimiser", "loss")
+        for name, value in zip(required, ("mlp", None, "adam", "cross-entropy"), strict=True):
             if learner.get(name) != value:
                 raise BadConfig(
                     f"student=learner of HaDES asks for learner.{name}={str(value).lower()}, "

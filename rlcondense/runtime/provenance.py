@@ -24,7 +24,7 @@ PACKAGES = ("torch", "numpy", "gymnasium", "d3rlpy", "minari", "procgen-mirror",
 
 
 def resolve_device(name: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`; on a GPU, results are made repeatable.
+    """Resolve `auto`, `cpu` or `cuda` to `cpu` or `cuda`; on a GPU, make results repeatable.
 
     Raises:
         BadConfig: it is none of these, or there is no GPU.
@@ -56,10 +56,10 @@ def describe(device: str, threads: int) -> dict[str, Any]:
 
 
 def source_sha256(*classes: type) -> str:
-    """The sha256 of the files that classes depend on, and of this package's own.
+    """Compute the sha256 of the files that classes depend on, and of this package's files.
 
-    The command line and the reports are left out: they change no result. So are the recipes among
-    the baselines, which a wheel has inside the package and a checkout beside it.
+    The command line and the reports are excluded, since they change no result, and so are the
+    recipes in `baselines`, which a wheel has inside the package and a checkout beside it.
     """
     ours = {file for file in OURS.rglob("*.py") if REPORTS.isdisjoint(file.relative_to(OURS).parts)}
     theirs = {file for cls in classes for file in source_files(cls)} - ours
@@ -72,7 +72,7 @@ def source_sha256(*classes: type) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of the packages that results depend on."""
+    """Return the versions of the packages that results depend on."""
     return {name: _version(name) for name in PACKAGES}
 
 
@@ -94,7 +94,7 @@ def _cpu() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout this package is run from, if it is one."""
+    """Return commit and cleanliness of the checkout of this package, if there is one."""
     root = Path(rlcondense.__file__).parent.parent
     if not (root / ".git").exists():
         return None

@@ -8,7 +8,7 @@ import os
 
 
 def tune() -> None:
-    """Keep freed memory, and give waiting threads up soon.
+    """Keep freed memory, and let waiting threads sleep soon.
 
     Giving large blocks back to the system costs training a fifth. Torch's waiting threads spin for
     milliseconds by default: a tenth of that makes a lone training some 7% slower, and one that has

@@ -21,15 +21,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from math import isfinite
 from pathlib import Path
-from typing import IO, Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.text import shown
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+if TYPE_CHECKING:  # commands that only list names do without NumPy
+    import numpy.typing as npt
+
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 MOST_BYTES = 16 * 2**20  # of JSON; a record of 100 policies and 10,000 episodes has a third
 MOST_ARRAY_BYTES = 16 * 2**30
 MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
@@ -47,8 +47,7 @@ class FileRefusal(RLCondenseError):
 
 
 def slug(identifier: str) -> str:
-    """Return the file name of an id: `procgen-starpilot-easy-v0` for
-    `procgen/starpilot-easy-v0`."""
+    """Return the file name of an id, such as `classic-cartpole-v0` for `classic/cartpole-v0`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", identifier) or ".." in identifier:
         raise RLCondenseError(f"{identifier!r} cannot be made into a file name")
     return identifier.replace("/", "-")
@@ -60,6 +59,10 @@ def plain(value: Any) -> Any:
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
+    if type(value) in (str, int, float, bool, type(None)):
+        return value
+    import numpy as np
+
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
@@ -322,6 +325,7 @@ def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays as safetensors."""
+    import numpy as np
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -395,6 +399,8 @@ def sha256_file(path: Path) -> str:
 
 def sha256_arrays(arrays: Mapping[str, npt.NDArray[Any] | None]) -> str:
     """Compute the sha256 of named arrays: names, dtypes, shapes and contents, in name order."""
+    import numpy as np
+
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]

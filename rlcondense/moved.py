@@ -10,7 +10,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -37,18 +36,21 @@ MOVED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-class _Mover(MetaPathFinder, Loader):
-    """Finder of modules by their old names."""
+class _Mover:
+    """Finder of modules by their old names; without the slow import of `importlib.abc`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name in MOVED else None
+        return ModuleSpec(name, self) if name in MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Have Python make the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         homes = MOVED[module.__name__]
-        said = f"{module.__name__} is {' and '.join(homes)} now"
-        warnings.warn(said, DeprecationWarning, stacklevel=6)
+        message = f"{module.__name__} is {' and '.join(homes)} now"
+        warnings.warn(message, DeprecationWarning, stacklevel=6)
 
         def moved(attribute: str) -> Any:
             for home in map(importlib.import_module, homes):

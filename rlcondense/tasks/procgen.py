@@ -325,8 +325,7 @@ class ProcgenEnv(OneEnv):
     def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
         if self.render_mode is None or self._vec is None:
             return None
-        frames = self._vec.render()
-        assert frames is not None
+        frames: Any = self._vec.render()
         return np.ascontiguousarray(frames[0])
 
 

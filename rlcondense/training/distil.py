@@ -342,7 +342,7 @@ class Distiller:
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return TrainingResult(self.network, self.steps, self.seconds, runs.mean_or_nan(self.recent))
+        return TrainingResult(self.network, self.steps, self.seconds)
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()

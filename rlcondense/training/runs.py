@@ -39,13 +39,11 @@ class TrainingResult:
         network: the policy, possibly with a value head.
         steps: environment steps taken.
         seconds: wall time, including earlier runs before a resume.
-        recent_return: mean return of the last 100 training episodes.
     """
 
     network: PolicyNetwork
     steps: int
     seconds: float
-    recent_return: float
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -136,7 +136,7 @@ class _Hades(Method[C]):
         for name, value in zip(required, ("mlp", None, "adam", "cross-entropy"), strict=True):
             if learner.get(name) != value:
                 raise BadConfig(
-                    f"student=learner of HaDES asks for learner.{name}={str(value).lower()}, "
+                    f"student=learner of HaDES needs learner.{name}={str(value).lower()}, "
                     f"not {learner.get(name)}"
                 )
         own = inspect.signature(Mlp).parameters

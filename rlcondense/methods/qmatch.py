@@ -478,7 +478,7 @@ def start_rows(
     """
     known = known_rows(dataset)
     if size > len(known):
-        raise BadConfig(f"of {len(known)} transitions only is it known what came next, not {size}")
+        raise BadConfig(f"{len(known)} transitions have a known next observation, not {size}")
     actions = np.asarray(dataset.actions)[known]
     if start == "random":
         rows = np.sort(rng.choice(known, size, replace=False))

@@ -45,7 +45,7 @@ def balanced_rows(
         BadConfig: the actions are continuous.
     """
     if actions.dtype.kind == "f":
-        raise BadConfig("the same number for each action is drawn of discrete actions only")
+        raise BadConfig("equally many rows of each action need discrete actions")
     present, counts = np.unique(actions, return_counts=True)
     chosen = [
         np.sort(rng.choice(np.flatnonzero(actions == action), share, replace=False))

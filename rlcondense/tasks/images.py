@@ -149,7 +149,7 @@ def _of_file(path: Path) -> Mapping[str, Images]:
                 f"{frames.dtype} {frames[:, 0].shape} with {labels.shape}"
             )
         if len(frames) < SHEET:
-            raise BadConfig(f"{path}: {SHEET} images are the least for {split}, not {len(frames)}")
+            raise BadConfig(f"{path}: {split} needs at least {SHEET} images, not {len(frames)}")
         if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < MOST_LABELS:
             raise BadConfig(
                 f"{path}: labels of {split} must be whole numbers in 0..{MOST_LABELS - 1}"

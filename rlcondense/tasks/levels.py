@@ -58,7 +58,7 @@ class LevelOrder:
             BadConfig: the seed is a list.
         """
         if isinstance(seed, (list, tuple)):
-            raise BadConfig("one seed is taken for all environments, not one for each")
+            raise BadConfig("all environments take one seed, not one for each")
         return self if seed is None else LevelOrder(self.levels, self.num_envs, seed)
 
     def next(self, environments: npt.NDArray[np.int64]) -> Levels:

@@ -208,7 +208,7 @@ class MujocoTask(LevelTask):
             raise UnknownName("MuJoCo environment", self.env, ROBOTS)
         check_finite(self.masses, f"masses of {self.id!r}")
         if wrong := [body for body, factor in self.masses.items() if factor <= 0]:
-            raise BadConfig(f"the mass of {wrong[0]!r} in {self.id!r} must be more than nothing")
+            raise BadConfig(f"the mass of {wrong[0]!r} in {self.id!r} must be above 0")
         self.check_levels()
 
     @property

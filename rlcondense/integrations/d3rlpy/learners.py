@@ -175,7 +175,7 @@ class D3RLPyLearner(Learner[Any]):
         if isinstance(task.action_space, Box):
             if not task.action_space.is_bounded():
                 raise BadConfig(
-                    f"learner {self.id!r} needs bounded actions, as {task.id!r} has not"
+                    f"learner {self.id!r} needs bounded actions: those of {task.id!r} are not"
                 )
             settings["action_scaler"] = MinMaxActionScaler(
                 minimum=task.action_space.low, maximum=task.action_space.high

@@ -73,7 +73,7 @@ class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
         known = data.next_rows >= 0 if self._whole else np.ones(len(data), bool)  # type: ignore[operator]
         self._rows = np.flatnonzero(known & (data.weights > 0))
         if not len(self._rows):
-            raise RLCondenseError("of no transition it is known what came next")
+            raise RLCondenseError("no transition has a known next observation")
         self._heights = data.weights[self._rows].astype(np.float64).cumsum()
         self._info = dataset_info(data, task)
         self._actions = float_actions(data)

@@ -54,7 +54,7 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
     """
     space = problem.task.action_space
     if isinstance(space, Box) and not space.is_bounded():
-        raise BadConfig(f"action values need bounded actions, as {problem.task.id!r} has not")
+        raise BadConfig(f"action values need bounded actions: those of {problem.task.id!r} are not")
     from rlcondense.integrations.d3rlpy.parts import (
         TRANSITIONS,
         NetworkFactory,

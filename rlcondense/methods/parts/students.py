@@ -94,7 +94,9 @@ def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict
     if learner.get("standardise") and "standardise" not in settings:
         raise BadConfig("student=learner cannot follow learner.standardise=true")
     if settings.get("init") == "dataset":
-        raise BadConfig("student=learner cannot begin with the weights of data that are not made")
+        raise BadConfig(
+            "student=learner cannot follow learner.init=dataset: the data are not made yet"
+        )
     return settings
 
 

@@ -84,7 +84,8 @@ class ProcgenTask(Task):
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.view not in VIEWS:
             raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
-        if (shared := shared_levels(self.splits)) and not self.overlap:
+        shared = shared_levels(as_splits(self.seen, self.heldout))
+        if shared and not self.overlap:
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 
     @property

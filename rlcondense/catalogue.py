@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
@@ -41,22 +41,23 @@ _FIELDS = {"id", "entry_point", "config", "aliases", "summary", "paper"}
 
 _registered: dict[tuple[str, str], Entry] = {}
 _included: dict[Path, None] = {}  # files, in the order in which they were included
+_followers: list[tuple[str, Callable[[Entry], None]]] = []
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the catalogue.
+    """Entry of the catalogue.
 
     Attributes:
         group: `tasks`, `datasets`, `methods` or `learners`.
         id: `[namespace/]name[-vN]`.
         entry_point: `module:attribute` of the class behind it, or `path/to/file.py:attribute`.
-        config: settings it is made with.
-        aliases: other names for it.
+        config: settings of the class.
+        aliases: other names.
         summary: one sentence.
-        paper: where it comes from.
-        facts: what else its kind needs (a dataset's task and sha256, a method's default budget).
-        distribution: the installed distribution it comes from, and that one's version.
+        paper: reference of its paper.
+        facts: further facts of its group (a dataset's task and sha256, a method's default budget).
+        distribution: name and version of the installed distribution that offers it.
         rivals: distributions that offer the same name; with any, it cannot be loaded.
     """
 
@@ -73,15 +74,15 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """The group in the singular, for messages."""
+        """Singular of the group, for messages."""
         return self.group.removesuffix("s")
 
     def load(self) -> Any:
         """Import the class behind the entry.
 
         Raises:
-            PluginLoadError: it cannot be imported, speaks another `api_version`, or two
-                distributions offer it.
+            PluginLoadError: it cannot be imported, has another `api_version`, or two distributions
+                offer it.
         """
         if not ID.fullmatch(self.id):
             raise PluginLoadError(f"{self.id!r} of {self.origin} is no id of the form name[-vN]")
@@ -97,7 +98,7 @@ class Entry:
                 target = getattr(target, part)
         except RLCondenseError:
             raise
-        # Whatever a plugin's import raises is its own affair, and it may not end this process.
+        # The import of a plugin may raise any error, and must not end this process.
         except (Exception, SystemExit) as error:
             raise PluginLoadError(
                 f"{self.kind} {self.id!r} of {self.origin} cannot be loaded from "
@@ -113,24 +114,24 @@ class Entry:
 
     @property
     def origin(self) -> str:
-        """The distribution and version it comes from, in words."""
+        """Name and version of its distribution, for messages."""
         return " ".join(self.distribution) if self.distribution else "this process"
 
     def exported(self) -> dict[str, Any]:
-        """All of the entry as plain values, for another process to have with `imported`."""
+        """Return the whole entry as plain values, for `imported` in another process."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
 
     @classmethod
     def imported(cls, values: Mapping[str, Any]) -> Entry:
-        """The entry of `exported`, whose tuples may have become lists."""
+        """Make the entry from the values of `exported`, whose tuples may have become lists."""
         plain: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return cls(**plain)
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as plain values."""
+        """Return the entry as plain values, with its facts."""
         return {
             "id": self.id,
             "entry_point": self.entry_point,
@@ -144,7 +145,7 @@ class Entry:
 
 
 def data_root() -> Path:
-    """The folder of `registry` and `baselines`: in the installed package or the checkout."""
+    """Return the folder of `registry` and `baselines`, in the installed package or the checkout."""
     package = Path(__file__).parent
     for root in (package / "_catalogue", package.parent):
         if (root / "registry" / "methods.toml").is_file():
@@ -153,10 +154,10 @@ def data_root() -> Path:
 
 
 def entries(group: str) -> Mapping[str, Entry]:
-    """Every entry of a group by id: built-in, plugin and registered in this process.
+    """Return every entry of a group by id: built-in, of plugins, and registered in this process.
 
-    Built-in names, their aliases and other versions of them included, cannot be taken. A name that
-    two distributions offer is listed, and fails when it is loaded. Nothing is imported.
+    Built-in names cannot be taken, nor their aliases and other versions. A name that two
+    distributions offer is listed, and fails when it is loaded. Nothing is imported.
     """
     by_id = dict(_built_in(group))
     for name, offers in _plugins(group).items():
@@ -206,7 +207,7 @@ def added_path() -> Path:
 
 
 def collisions(group: str) -> list[Entry]:
-    """Plugin entries that are hidden, since they go by the name of a built-in one."""
+    """Return plugin entries that are hidden because they have the name of a built-in one."""
     return [
         entry
         for name, offers in _plugins(group).items()
@@ -224,10 +225,10 @@ def is_taken(group: str, name: str) -> bool:
 
 
 def find(group: str, name: str) -> Entry:
-    """The entry a user means by `name`: an id, an id without its version (the newest), an alias.
+    """Find an entry by id, by id without version (the newest), or by alias.
 
     Raises:
-        UnknownName: nothing is called that, with the nearest name there is.
+        UnknownName: there is no such name; the message suggests the nearest one.
         UnknownVersion: the name exists in other versions only.
     """
     known = entries(group)
@@ -256,13 +257,13 @@ def register(group: str, name: str, entry_point: str, **config: Any) -> None:
         group: `tasks`, `datasets`, `methods` or `learners`.
         name: its id.
         entry_point: `module:attribute`.
-        **config: settings it is made with.
+        **config: settings of the class.
     """
     add(Entry(group, name, entry_point, MappingProxyType(config)))
 
 
 def add(entry: Entry) -> None:
-    """Add a whole entry for this process only.
+    """Add an entry for this process only.
 
     Raises:
         BadConfig: its id is malformed, or a built-in one.
@@ -273,6 +274,16 @@ def add(entry: Entry) -> None:
     if is_taken(entry.group, entry.id):
         raise BadConfig(f"{entry.id!r} is a built-in {entry.kind}; choose another name")
     _registered[entry.group, entry.id] = entry
+    for group, act in _followers:
+        if group == entry.group:
+            act(entry)
+
+
+def follow(group: str, act: Callable[[Entry], None]) -> None:
+    """Call `act` with every entry of a group: present ones now, later ones when they are added."""
+    _followers.append((group, act))
+    for entry in entries(group).values():
+        act(entry)
 
 
 def registered() -> list[Entry]:
@@ -281,18 +292,18 @@ def registered() -> list[Entry]:
 
 
 def included() -> list[Path]:
-    """The files that were included in this process, for another one to import."""
+    """Return the files that were included in this process, for another process to import."""
     return list(_included)
 
 
 def include_file(path: Path) -> ModuleType:
-    """Import a file whose doings at import count too, such as an environment that it registers.
+    """Import a file for its definitions and its effects, such as registered environments.
 
     Args:
-        path: an absolute one.
+        path: absolute path of the file.
 
     Raises:
-        BadConfig: it is not there, or cannot be imported.
+        BadConfig: it is missing, or cannot be imported.
     """
     module = import_file(path)
     _included[path] = None
@@ -300,10 +311,10 @@ def include_file(path: Path) -> ModuleType:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a single file as a module of its own, once for what it contains.
+    """Import a single file as a module, once for each content.
 
     Raises:
-        BadConfig: it is not there, or cannot be imported.
+        BadConfig: it is missing, or cannot be imported.
     """
     if path.suffix != ".py":
         raise BadConfig(f"{path} is no Python file: its name must end in .py")
@@ -321,7 +332,7 @@ def import_file(path: Path) -> ModuleType:
     module = sys.modules[name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever somebody's file raises
+    except (Exception, SystemExit) as error:  # a user's file may raise any error
         del sys.modules[name]
         raise BadConfig(
             f"{path} cannot be imported: {type(error).__name__}: {error}"
@@ -340,7 +351,7 @@ def _line_of(error: BaseException, path: Path) -> int | str:
 
 
 def plugins() -> list[Entry]:
-    """Every entry that an installed plugin offers, hidden and disputed ones included."""
+    """Return every entry that an installed plugin offers, hidden and disputed ones included."""
     return [
         replace(entry, rivals=tuple(sorted({other.origin for other in offers} - {entry.origin})))
         for group in GROUPS
@@ -408,9 +419,9 @@ def _plugins(group: str) -> dict[str, list[Entry]]:
 
 @cache
 def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
-    """Our entry points of every installed distribution, with its name and version.
+    """Return rlcondense's entry points of installed distributions, with names and versions.
 
-    A distribution whose metadata cannot be read is passed over: it must not break the others.
+    A distribution with unreadable metadata is skipped, so that it does not break the others.
     """
     installed, seen = [], set()
     for distribution in distributions():
@@ -427,5 +438,5 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
 
 
 def _normalised(name: str) -> str:
-    """A distribution's name as package indexes compare it (PEP 503)."""
+    """Return a distribution's normalised name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).strip().lower()

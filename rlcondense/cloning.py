@@ -19,15 +19,15 @@ DISCRETE_LOSSES = ("softmax-mse", "softmax-mae", "logit-mse")  # of discrete act
 
 
 class ShuffledBatches(Iterator[npt.NDArray[np.int64]]):
-    """Endless batches of row numbers from one shuffled pass after another.
+    """Endless batches of row indices from one shuffled pass after another.
 
     Args:
-        rows: how many there are.
-        size: of a batch.
-        rng: shuffles them.
+        rows: number of rows.
+        size: size of a batch.
+        rng: generator of the shuffles.
 
     Attributes:
-        queue: what is left of the passes begun.
+        queue: remaining indices of the current passes.
     """
 
     def __init__(self, rows: int, size: int, rng: np.random.Generator) -> None:
@@ -42,16 +42,16 @@ class ShuffledBatches(Iterator[npt.NDArray[np.int64]]):
 
 
 def shuffled_batches(rows: int, size: int, rng: np.random.Generator) -> ShuffledBatches:
-    """Endless batches of `size` row numbers from one shuffled pass after another."""
+    """Return endless batches of `size` row indices from one shuffled pass after another."""
     return ShuffledBatches(rows, size, rng)
 
 
 def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> Tensor:
-    """The loss of each row.
+    """Compute the loss of each row.
 
     Args:
         logits: `(B, A)`.
-        targets: `(B, A)`, one-hot or distributions; of `logit-mse` any numbers.
+        targets: `(B, A)`, one-hot or distributions; for `logit-mse` any numbers.
         name: one of `LOSSES`.
 
     Returns:
@@ -67,13 +67,13 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
 
 
 def clip_each(parameters: Sequence[Tensor], length: float) -> None:
-    """Shorten the gradients of students whose weights are stacked, each to a length at most.
+    """Clip the gradients of students with stacked weights, each to a maximal norm.
 
-    As `torch.nn.utils.clip_grad_norm_` does with one network's.
+    It does for each student what `torch.nn.utils.clip_grad_norm_` does for one network.
 
     Args:
         parameters: `(S, ...)`, with gradients.
-        length: the longest that is left as it is.
+        length: maximal norm.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
@@ -83,7 +83,7 @@ def clip_each(parameters: Sequence[Tensor], length: float) -> None:
 
 
 def gaussian_losses(outputs: Tensor, actions: Tensor) -> Tensor:
-    """The negative log-likelihood of each continuous action.
+    """Compute the negative log-likelihood of each continuous action.
 
     Args:
         outputs: `(B, 2A)`, means and logarithms of standard deviations.
@@ -98,11 +98,11 @@ def gaussian_losses(outputs: Tensor, actions: Tensor) -> Tensor:
 
 
 def losses_of_head(head: str, name: str = "cross-entropy") -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss `(B,)` of a network's outputs and targets by its head.
+    """Return the loss `(B,)` of a network's outputs and targets by its head.
 
     Args:
         head: `categorical`, or `gaussian`, whose loss is the negative log-likelihood.
-        name: of a categorical head's loss, one of `LOSSES`.
+        name: name of a categorical head's loss, one of `LOSSES`.
     """
     return gaussian_losses if head == "gaussian" else partial(row_losses, name=name)
 
@@ -115,9 +115,9 @@ def descend(
     """Take one step down the gradient of a loss.
 
     Args:
-        optimiser: whose parameters move.
+        optimiser: optimiser of the parameters.
         loss: a scalar.
-        clip: called between the gradient and the step, to shorten gradients.
+        clip: called between the gradient and the step, to clip gradients.
     """
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -134,19 +134,19 @@ def cloning_updates(
     batch_size: int = 64,
     learning_rate: float = 5e-4,
 ) -> Iterator[float]:
-    """Train a network for as long as it is asked to.
+    """Train a network by behavioural cloning, one update at a time.
 
     Args:
         network: changed in place.
         observations: `(N, *observation)`, perhaps memory-mapped.
-        targets: `(N, A)`, one-hot or distributions, or actions where its head is Gaussian; on the
+        targets: `(N, A)`, one-hot or distributions, or actions for a Gaussian head; on the
             network's device.
-        rng: of the batches.
-        batch_size: rows of an update.
-        learning_rate: Adam's.
+        rng: generator of the batches.
+        batch_size: number of rows in an update.
+        learning_rate: learning rate of Adam.
 
     Yields:
-        The loss of each update, after it.
+        The loss of each update.
     """
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     losses = losses_of_head(network.spec.head)

@@ -26,7 +26,7 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
     Args:
         cls: a frozen dataclass of int, float, bool, str and optional such fields.
         settings: field names to values.
-        owner: what is configured, for messages, such as `method 'gradmatch'`.
+        owner: owner of the settings, for messages, such as `method 'gradmatch'`.
 
     Raises:
         BadConfig: a key is unknown, or a value of the wrong type or out of range.
@@ -51,7 +51,7 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
 
 
 def config_json(config: Any) -> dict[str, Any]:
-    """A config's fields as plain values, but for `LATER` ones at their defaults."""
+    """Return a config's fields as plain values, without `LATER` fields at their defaults."""
     plain = dataclasses.asdict(config)
     for f in dataclasses.fields(config):
         if f.metadata.get("later") and plain[f.name] == f.default:

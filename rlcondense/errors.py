@@ -1,4 +1,4 @@
-"""The errors rlcondense raises: each names the thing, the value and the way out."""
+"""Errors of rlcondense: each names the thing, the value and the way out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_LISTED = 12  # names in one message
 
 
 class RLCondenseError(Exception):
-    """Base of every error a user can cause or mend; the command line prints its one line."""
+    """Base of errors that a user can cause or mend; the command line prints them in one line."""
 
 
 class UnknownName(RLCondenseError):

@@ -1,4 +1,4 @@
-"""The evaluation protocol: every policy plays the same levels in the same order.
+"""Evaluation: every policy plays the same levels in the same order.
 
 Each policy has E environments of its own with one seed, and each environment plays exactly its
 quota of episodes. Since Procgen's levels depend on that seed and the environment's index alone,
@@ -33,8 +33,8 @@ class Evaluation:
     Attributes:
         split: `seen` or `heldout`.
         returns: `(S, episodes)`, environment by environment.
-        lengths: the same, in steps.
-        level_seeds: the same; equal rows, since all policies play the same levels.
+        lengths: numbers of steps, in the same form.
+        level_seeds: levels, in the same form; equal rows, since all policies play the same levels.
         seconds: wall time.
     """
 
@@ -45,7 +45,7 @@ class Evaluation:
     seconds: float
 
     def estimate(self) -> ReturnEstimate:
-        """Mean over everything, and the standard error over episodes."""
+        """Mean over all episodes, with the standard error over episodes."""
         flat = self.returns.ravel()
         error = float(flat.std(ddof=1) / np.sqrt(flat.size)) if flat.size > 1 else float("nan")
         return ReturnEstimate(float(flat.mean()), error, int(flat.size))
@@ -64,11 +64,11 @@ def evaluate(
 
     Args:
         policies: S policies.
-        task: where to play.
+        task: task to play.
         split: `seen` or `heldout`.
-        protocol: how many episodes, from which seed; by default 50 environments x 2 episodes.
+        protocol: number of episodes and seed; by default 50 environments x 2 episodes.
         num_threads: threads that step each policy's environments.
-        progress: receives the episodes played.
+        progress: receives the number of played episodes.
 
     Raises:
         CorruptArtifact: a policy or the task returns an invalid value.
@@ -140,7 +140,7 @@ class _Seat:
         )
 
     def noise(self) -> npt.NDArray[np.float64]:
-        """This step's noise for the environments that still play."""
+        """Return this step's noise for the environments that still play."""
         return next(self._noise)[self.rollout.waiting[1]]
 
     def _act(self, observations: npt.NDArray[Any], playing: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -148,7 +148,7 @@ class _Seat:
 
 
 def _advance(policies: PolicyBatch, group: Sequence[_Seat]) -> None:
-    """Take in what a group's environments did, and set them going again."""
+    """Finish the step of a group's environments, and start the next one."""
     for seat in group:
         if not seat.rollout.done:
             seat.rollout.finish_step()

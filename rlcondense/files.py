@@ -1,8 +1,7 @@
 """Files that are either whole or absent: atomic writes, strict reads, locks, safe names.
 
-What somebody else may have written is read by `read_json`, `read_arrays` and `read_bounded`: plain
-files of a bounded size, never through a link. What lies in a folder of theirs is written beside
-their links, never through them.
+Files of unknown origin are read by `read_json`, `read_arrays` and `read_bounded`: plain files of a
+bounded size, never through a link. Writing never follows a link in a folder of unknown origin.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from math import isfinite
 from pathlib import Path
-from typing import IO, Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.text import shown
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+if TYPE_CHECKING:  # commands that only list names do without NumPy
+    import numpy.typing as npt
+
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 MOST_BYTES = 16 * 2**20  # of JSON; a record of 100 policies and 10,000 episodes has a third
 MOST_ARRAY_BYTES = 16 * 2**30
 MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
@@ -48,30 +47,34 @@ class FileRefusal(RLCondenseError):
 
 
 def slug(identifier: str) -> str:
-    """The file name of an id: `procgen/starpilot-easy-v0` is `procgen-starpilot-easy-v0`."""
+    """Return the file name of an id, such as `classic-cartpole-v0` for `classic/cartpole-v0`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", identifier) or ".." in identifier:
         raise RLCondenseError(f"{identifier!r} cannot be made into a file name")
     return identifier.replace("/", "-")
 
 
 def plain(value: Any) -> Any:
-    """A value without NumPy's numbers and arrays, as JSON holds it."""
+    """Convert NumPy's numbers and arrays in a value to plain ones."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
+    if type(value) in (str, int, float, bool, type(None)):
+        return value
+    import numpy as np
+
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces, so that equal values give equal bytes."""
+    """Return JSON with sorted keys and no spaces, so that equal values give equal bytes."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees either the old one or the new.
 
-    A link that has the file's name is replaced, and what it leads to left alone.
+    A link with the file's name is replaced, and its target left unchanged.
     """
     if path.name in ("", ".."):
         raise RLCondenseError(f"cannot write {str(path)!r}: it names no file")
@@ -102,7 +105,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def open_to_append(path: Path) -> IO[bytes]:
-    """Open a plain file to write at its end; made if it is not there.
+    """Open a plain file to write at its end; it is made if it is missing.
 
     Raises:
         OSError: it is a link, a pipe or the like, has a second name, or cannot be opened.
@@ -120,8 +123,8 @@ def refuse_links(root: Path, path: Path) -> None:
     """Refuse a path that leads out of a folder through a symbolic link.
 
     Args:
-        root: the folder, which may be a link itself: whoever named it meant it.
-        path: below it; what is not there yet is no link.
+        root: the folder, which may be a link itself, since the user named it.
+        path: path below the folder, perhaps of missing parts.
 
     Raises:
         RLCondenseError: one of its parts is a link.
@@ -136,7 +139,7 @@ def refuse_links(root: Path, path: Path) -> None:
 
 
 def output_folder(path: Path, option: str = "--out") -> Path:
-    """The path of a folder to write, if it names one that can be made.
+    """Return the path of a folder to write, if it can be made.
 
     Raises:
         BadConfig: it is empty, or the working directory, its parent or the root.
@@ -147,7 +150,7 @@ def output_folder(path: Path, option: str = "--out") -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, or say in one line why not."""
+    """Make a folder, or raise an error with the reason in one line."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,12 +163,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_lines(value: Any) -> str:
-    """The text of `write_json`."""
+    """Return the text that `write_json` writes."""
     return _readable(plain(value)) + "\n"
 
 
 def _readable(value: Any, indent: str = "") -> str:
-    """JSON that people can read: what holds objects or lists is spread over lines."""
+    """Return readable JSON: values with objects or lists in them are spread over lines."""
     inner = indent + "  "
     if isinstance(value, dict) and value:
         parts = [f"{json.dumps(key)}: {_readable(value[key], inner)}" for key in sorted(value)]
@@ -179,11 +182,11 @@ def _readable(value: Any, indent: str = "") -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse a pipe or a device, whose reading may never end; a link to a file is one.
+    """Refuse a pipe or a device, whose reading may never end; a link to a file is accepted.
 
     Raises:
         CorruptArtifact: it is neither a file nor a folder.
-        OSError: there is nothing, or it may not be looked at.
+        OSError: it is missing, or permission is denied.
     """
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -199,14 +202,14 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
-    """The JSON of a file, if it is a plain file of strict JSON; see `parse_json`.
+    """Read the JSON of a plain file of strict JSON; see `parse_json`.
 
     Args:
         path: of the file.
-        most: bytes that are bearable.
+        most: maximal number of bytes.
 
     Raises:
-        FileRefusal: it is not; says why, without what the file says.
+        FileRefusal: it is not; the message has the reason, and nothing of the file's content.
     """
     return parse_json(read_bounded(path, most))
 
@@ -216,8 +219,8 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) ->
 
     Args:
         path: of the file.
-        most: bytes that are bearable.
-        follow: a link too, for a file that the user named.
+        most: maximal number of bytes.
+        follow: whether to follow a link, for a file that the user named.
 
     Raises:
         FileRefusal: the file is too large, or is a link, a pipe or the like.
@@ -233,7 +236,7 @@ def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) ->
 
 
 def _open_plain(path: Path, *, follow: bool = False) -> IO[bytes]:
-    """Open a plain file, neither through a link nor waiting for somebody to write into a pipe."""
+    """Open a plain file, without following a link or waiting for a pipe."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
@@ -249,14 +252,14 @@ def _open_plain(path: Path, *, follow: bool = False) -> IO[bytes]:
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse strict JSON: UTF-8 without halves of surrogate pairs, NaN, infinities or keys twice.
+    """Parse strict JSON: UTF-8 without surrogates, NaN, infinities or repeated keys.
 
     Args:
         content: of a file.
 
     Raises:
-        FileRefusal: it is not that, is nested deeper than `MOST_DEPTH`, or holds an integer outside
-            int64 and uint64, or a number outside double.
+        FileRefusal: it is not strict, is nested deeper than `MOST_DEPTH`, or holds an integer
+            outside int64 and uint64, or a number outside double.
     """
     try:
         value = json.loads(
@@ -322,6 +325,7 @@ def _no_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def write_arrays(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays as safetensors."""
+    import numpy as np
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -380,10 +384,10 @@ def _check_arrays(path: Path) -> dict[str, Any]:
 def allocate(descriptor: int, size: int, what: Path) -> None:
     """Reserve a file's bytes before they are written through a memory map.
 
-    A full disk would otherwise end the process without a word.
+    A full disk would otherwise end the process without a message.
 
     Raises:
-        RLCondenseError: there is no room.
+        RLCondenseError: the disk is full.
     """
     if not size or not hasattr(os, "posix_fallocate"):
         return
@@ -396,7 +400,7 @@ def allocate(descriptor: int, size: int, what: Path) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal.
+    """Compute the sha256 of a file's bytes, in hexadecimal.
 
     Raises:
         CorruptArtifact: it is missing, a pipe or the like.
@@ -409,7 +413,9 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_arrays(arrays: Mapping[str, npt.NDArray[Any] | None]) -> str:
-    """The sha256 of named arrays: names, dtypes, shapes and contents, in name order."""
+    """Compute the sha256 of named arrays: names, dtypes, shapes and contents, in name order."""
+    import numpy as np
+
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -421,10 +427,10 @@ def sha256_arrays(arrays: Mapping[str, npt.NDArray[Any] | None]) -> str:
 
 
 class Busy(RLCondenseError):
-    """Somebody else holds a lock.
+    """Another process holds a lock.
 
     Attributes:
-        owner: who, as the lock's file says: `pid`, `host`, `since` (seconds since 1970).
+        owner: owner in the lock's file: `pid`, `host`, `since` (seconds since 1970).
     """
 
     def __init__(self, path: Path, owner: Mapping[str, Any]) -> None:
@@ -433,23 +439,22 @@ class Busy(RLCondenseError):
 
 
 def who(owner: Mapping[str, Any]) -> str:
-    """The owner of a lock, for people."""
+    """Format the owner of a lock for people."""
     return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
 
 
 @contextlib.contextmanager
 def lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold `path` against other processes; the system releases it if this one dies.
+    """Lock `path` against other processes; the system releases it if this process dies.
 
-    The file says who holds it, and is gone afterwards. One that is left by a process that died
-    binds nobody.
+    The file names the holder, and is removed afterwards. The file of a dead process locks nothing.
 
     Args:
         path: of the lock.
-        wait: until it is free.
+        wait: whether to wait until it is free.
 
     Raises:
-        Busy: it is held, and there was to be no waiting.
+        Busy: it is held, and `wait` is False.
     """
     file = _locked(path, wait)
     with file:
@@ -500,7 +505,7 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
 
 
 def lock_owner(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock: `pid`, `host`, `since`; None if nobody does."""
+    """Return the holder of a lock, `pid`, `host` and `since`, or None."""
     try:
         with _open_plain(path) as file:
             try:

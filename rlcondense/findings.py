@@ -33,20 +33,20 @@ class Finding:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        """The finding in a line."""
+        """Return the finding in a line."""
         return f"{self.name.replace('-', ' ')}: {self.text}"
 
 
-# Grey levels, on average over pixels: what rounding to whole grey levels removes.
+# Mean change in grey levels that rounding to whole grey levels removes.
 MOVED_LEVELS = 0.5
 
-# Standard deviations of the data, where observations are no frames: what 0.5 is of frames' 50.
+# The same for other observations, in standard deviations of the data: frames have 0.5 of some 50.
 MOVED_DEVIATIONS = 0.01
 
 # Rows of an action that a random set of the size has on average. It then has none once in 20,000
 # sets, so that chance is no explanation, not even over 15 actions and many records.
 EXPECTED_ROWS = 10
-# Of the data's rows, those that lie as near to the nearest other row; measured on so many of them.
+# Share of the data's rows that are so near to another row; measured on NEAR_ROWS of them.
 NEAR_SHARE, NEAR_ROWS = 0.99, 256
 
 EXPLANATIONS: Mapping[str, str] = {
@@ -72,7 +72,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "lossy-frames": "the data's frames were stored as JPEG, which changes them",
 }
 
-# Those of where data and experts come from, which titles of tables name too.
+# Findings about the origin of data and experts, which titles of tables name too.
 PROVENANCE = ("another-task", "another-expert", "heldout-data", "lossy-frames")
 
 
@@ -93,12 +93,12 @@ def reported_findings(
 
 
 def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding | None:
-    """The finding `moved-nothing`, if it is one.
+    """Return the finding `moved-nothing` if the change is below its bound, else None.
 
     Args:
         mean: absolute change, in grey levels or standard deviations of the data.
-        frames: whether it is grey levels.
-        from_what: what it was measured from, if not from the start.
+        frames: whether the change is in grey levels.
+        from_what: reference of the change, if it is not the start.
     """
     bound = MOVED_LEVELS if frames else MOVED_DEVIATIONS
     if mean >= bound:
@@ -110,7 +110,7 @@ def unmoved(mean: float, *, frames: bool = True, from_what: str = "") -> Finding
 
 
 def risen(before: float, after: float) -> Finding | None:
-    """The finding `loss-rose`, if it is one; a loss that is no number has not fallen."""
+    """Return the finding `loss-rose` unless the loss fell, else None; NaN counts as risen."""
     if after <= before:
         return None
     return finding_of(
@@ -119,5 +119,5 @@ def risen(before: float, after: float) -> Finding | None:
 
 
 def finding_of(name: str, measured: float, bound: float, text: str) -> Finding:
-    """A finding; more digits than four would differ from machine to machine."""
+    """Make a finding, with figures rounded to four digits, which all machines agree on."""
     return Finding(name, float(f"{measured:.4g}"), float(f"{bound:.4g}"), text)

@@ -1,7 +1,7 @@
-"""The largest numbers that anybody may ask for, refused before memory is taken for them.
+"""Upper bounds of requested numbers, checked before memory is allocated.
 
-They stand far above what is of use, and below what ends a machine instead of a command. Those of
-what a record holds are its schema's too, so that what runs can be published.
+They are far above useful values, and below values that exhaust a machine. Bounds of a record's
+numbers are in its schema too, so that every result can be published.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ MOST: Mapping[str, int] = MappingProxyType(
 
 
 def check_seeds(seed: int, condensations: int, learner_seeds: int) -> None:
-    """Refuse seeds, or numbers of them, that no record holds.
+    """Refuse seeds, and numbers of seeds, that no record may hold.
 
     Args:
         seed: the first condensation seed.
-        condensations: how many of them.
-        learner_seeds: how many of those.
+        condensations: number of condensation seeds.
+        learner_seeds: number of learner seeds.
 
     Raises:
         BadConfig: one is out of range.
@@ -89,10 +89,10 @@ def check_seeds(seed: int, condensations: int, learner_seeds: int) -> None:
 
 
 def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -> None:
-    """Refuse what is no whole number of a range.
+    """Refuse values that are no whole numbers in a range.
 
     Raises:
-        BadConfig: it is none; names the bounds.
+        BadConfig: it is not; the message names the bounds.
     """
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_whole or not least <= value <= most:
@@ -101,7 +101,7 @@ def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -
 
 
 def most(name: str) -> int:
-    """The largest value of a number by its name."""
+    """Return the upper bound of a number by its name."""
     return MOST.get(name, OTHER)
 
 
@@ -109,12 +109,12 @@ def check_most(name: str, value: float, bound: str = "") -> None:
     """Refuse a number above its bound in `MOST`.
 
     Args:
-        name: of the number, for the message.
-        value: of the number.
-        bound: its name in the table, where that is another one.
+        name: name of the number, for the message.
+        value: value of the number.
+        bound: name of the bound in `MOST`, if it is another one.
 
     Raises:
-        BadConfig: it is above; names the bound.
+        BadConfig: it is above; the message names the bound.
     """
     if value > most(bound or name):
         raise BadConfig(f"{name} must be at most {most(bound or name):,}, not {_cut(value)}")

@@ -1,4 +1,4 @@
-"""From catalogue names to objects: tasks, datasets, experts, methods and learners."""
+"""Makers of tasks, datasets, experts, methods and learners from names of the catalogue."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import gymnasium
 
 from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry
@@ -76,6 +78,22 @@ def make_task(name: str) -> Task:
     return task
 
 
+def make_environment(
+    task: str, split: str = "seen", render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Make one environment of a task of the catalogue, for `gymnasium.make`.
+
+    Args:
+        task: id or alias.
+        split: `seen` or `heldout` levels.
+        render_mode: a render mode of the environment.
+
+    Example:
+        >>> env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
+    """
+    return make_task(task).make_one(split, render_mode)
+
+
 def make_method(
     name: str,
     task: str | Task | None = None,
@@ -87,15 +105,15 @@ def make_method(
 
     Args:
         name: its id.
-        task: what it is for, by name perhaps. Defaults that are for frames are then `mlp` and no
-            augmentation where the task shows vectors.
-        learner: what is trained on what the method makes, where it is known.
+        task: the task, or its name. If its observations are vectors, defaults for frames become
+            `mlp` and no augmentation.
+        learner: learner that trains on the method's output, if known.
         **settings: of its config.
 
-    Two settings stand for others, and are none themselves. `preset` names settings of the
-    catalogue, and `student="learner"` the settings by which the method's own students are those
-    that `learner` trains: their network, initial weights and updates. Presets come first, then the
-    student, then what is set by its own name.
+    Two settings stand for others. `preset` names settings of the catalogue, and `student="learner"`
+    stands for the settings by which the method's students equal those that `learner` trains: their
+    network, initial weights and updates. Settings by name override the student's, which override
+    the preset's.
 
     Example:
         >>> make_method("gradmatch", iterations=100).config.iterations
@@ -110,7 +128,7 @@ def make_method(
 
 
 def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of the preset that `settings` name, if they name one."""
+    """Return the settings of the preset in `settings`, if there is one."""
     if "preset" not in settings:
         return {}
     presets = facts_of(entry).get("presets", {})
@@ -126,7 +144,7 @@ def follows_learner(settings: Mapping[str, Any] | None) -> bool:
     """Return whether a method's settings request the students of the learner to be trained.
 
     Raises:
-        BadConfig: they ask for other students, which there are not.
+        BadConfig: `student` is neither `own` nor `learner`.
     """
     student = (settings or {}).get("student", "own")
     if student not in STUDENTS:
@@ -137,7 +155,7 @@ def follows_learner(settings: Mapping[str, Any] | None) -> bool:
 def _student(
     entry: Entry, settings: Mapping[str, Any], learner: Learner[Any] | None
 ) -> Mapping[str, Any]:
-    """The settings that `student=learner` stands for, if it is asked for."""
+    """Return the settings that `student=learner` stands for, if it is set."""
     if not follows_learner(settings):
         return {}
     if learner is None:
@@ -158,7 +176,7 @@ def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) 
 
 
 def load_expert(name: str) -> Expert:
-    """The newest shipped expert of a task, by the task's id or alias."""
+    """Load the newest shipped expert of a task, by the task's id or alias."""
     return shipped.load_newest(catalogue.find("tasks", name).id)
 
 
@@ -166,7 +184,7 @@ Expert = shipped.Expert
 
 
 def default_dataset(task: Task) -> str:
-    """The id of the dataset that a task is condensed from unless another is named: the newest.
+    """Return the id of a task's default dataset: the newest expert dataset.
 
     Raises:
         BadConfig: none is shipped for the task.
@@ -319,20 +337,20 @@ def load_dataset(
 ) -> TransitionDataset:
     """Load a dataset by catalogue id, any Minari dataset by its id, or one from a path.
 
-    A catalogue dataset that is not on this machine yet is built first: its class, made with its id
-    and the entry's config, gives `episodes(task, progress)` of `Episode`s, and a plugin's also
-    names its `task`.
+    A catalogue dataset that is not on this machine is built first: its class, made with its id and
+    the entry's config, has `episodes(task, progress)`, which returns `Episode`s; a plugin's class
+    also has a `task`.
 
     Args:
         name: catalogue id, Minari id, or path; see `named_dataset`.
         task: task that a file was collected on, where it does not say.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
-        heldout_data: let it be condensed though it was collected on held-out levels.
+        heldout_data: whether data of held-out levels may be condensed.
         progress: receives the progress of a build.
 
     Raises:
-        UnknownName: there is none of that name.
-        CorruptArtifact: it is broken, or not the data that the catalogue speaks of.
+        UnknownName: no dataset has that name.
+        CorruptArtifact: it is damaged, or differs from the catalogue's sha256.
     """
     try:
         entry = catalogue.find("datasets", named_dataset(name, task))
@@ -390,27 +408,23 @@ def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
 
 
 def _check_player(entry: Entry, rebuild: str) -> None:
-    """Refuse a dataset that another expert than the shipped one has played."""
+    """Refuse a dataset that was played by another expert than the shipped one."""
     player = minari_facts(entry.id).get(EXPERT_SHA256)
     if player and player != shipped.find_expert(str(entry.facts["expert"])).sha256:
         raise CorruptArtifact(f"dataset {entry.id!r} was played by an earlier expert; {rebuild}")
 
 
 def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
-    """Build a dataset unless it is there, and say whether it was built."""
+    """Build a dataset unless it exists, and return whether it was built."""
     if is_local(entry.id):
         return False
-    import gymnasium
-
-    import rlcondense.tasks  # noqa: F401  registers the environments
-
     with contextlib.closing(gymnasium.make(task.id)) as env:
         write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
     return True
 
 
 def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
-    """Minari's own fields; the reference scores are of the random policy and the expert."""
+    """Return Minari's own fields; reference scores are of the random policy and the expert."""
     fields: dict[str, Any] = {
         "author": "rlcondense",
         "algorithm_name": str(entry.facts.get("algorithm", "")),
@@ -431,8 +445,8 @@ def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
 def include(path: Path) -> list[Entry]:
     """Register the methods, learners and tasks that a single file defines, for this process.
 
-    Each is found by its class's `id`, or else by the class's name in lower case with hyphens. What
-    the file itself registers is as good.
+    The name of each is its class's `id`, or else the class's name in lower case with hyphens.
+    Entries that the file registers itself count too.
 
     Args:
         path: a Python file.
@@ -472,16 +486,16 @@ def include(path: Path) -> list[Entry]:
 
 
 def _hyphenated(name: str) -> str:
-    """`MyMethod` as `my-method`."""
+    """Convert `MyMethod` to `my-method`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
     """Return the facts of a method or learner: its class's `facts`, overridden by the catalogue's.
 
-    `budget`: what `run` uses where none is given. `learner`: settings its students are trained
-    with. `check_config`: settings that make its checks quick. `expected_failures`: checks that it
-    is known to fail, and why. `presets`: settings by the name of each preset.
+    `budget`: default budget of `run`. `learner`: settings of the learner that trains its students.
+    `check_config`: settings that make its checks quick. `expected_failures`: checks that are known
+    to fail, with reasons. `presets`: settings by the name of each preset.
     """
     return {**getattr(entry.load(), "facts", {}), **entry.facts}
 
@@ -502,13 +516,13 @@ def configured(
     """Make the object of an entry from its config, overridden by `settings`.
 
     Args:
-        entry: of the catalogue.
-        base: what it must be.
+        entry: entry of the catalogue.
+        base: base class that it must have.
         settings: of its config.
-        task: what it is for; see `make_method`.
+        task: the task; see `make_method`.
 
     Raises:
-        PluginLoadError: it cannot be imported, or is no `base`.
+        PluginLoadError: it cannot be imported, or is no subclass of `base`.
         BadConfig: a setting is unknown or of the wrong type.
     """
     cls = _load(entry, base)
@@ -523,10 +537,10 @@ def configured(
 
 
 def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
-    """`mlp` and no augmentation in place of defaults that are for frames, where a task shows none.
+    """Return defaults that suit a task better: `mlp` and no augmentation for vectors.
 
-    Small frames (MinAtar's of 10 cells, digits of 8 pixels) are for `mlp`, too, and frames whose
-    sides the patches of a default network do not divide for the Nature CNN.
+    Small frames (MinAtar's of 10 cells, digits of 8 pixels) get `mlp` too, and frames whose sides
+    are no multiples of the default network's patches get the Nature CNN.
 
     Args:
         config: a class of settings.

@@ -1,7 +1,7 @@
-"""Modules under the names that they had before, for scripts and plugins that import them so.
+"""Former names of modules, for scripts and plugins that import them.
 
-Each gives what it had, from where that is now, with a DeprecationWarning. The old names go with
-the next version.
+Each imports its former content from the new module, with a DeprecationWarning. The old names are
+removed in the next version.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -37,18 +36,21 @@ MOVED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-class _Mover(MetaPathFinder, Loader):
-    """Finds modules by their old names."""
+class _Mover:
+    """Finder of modules by their old names; without the slow import of `importlib.abc`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name in MOVED else None
+        return ModuleSpec(name, self) if name in MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Have Python make the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         homes = MOVED[module.__name__]
-        said = f"{module.__name__} is {' and '.join(homes)} now"
-        warnings.warn(said, DeprecationWarning, stacklevel=6)
+        message = f"{module.__name__} is {' and '.join(homes)} now"
+        warnings.warn(message, DeprecationWarning, stacklevel=6)
 
         def moved(attribute: str) -> Any:
             for home in map(importlib.import_module, homes):
@@ -60,6 +62,6 @@ class _Mover(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Have the old names found, after all others."""
+    """Install the finder of old names, after all other finders."""
     if not any(isinstance(finder, _Mover) for finder in sys.meta_path):
         sys.meta_path.append(_Mover())

@@ -1,7 +1,7 @@
-"""The networks that policies are made of, by name: `ENCODERS`.
+"""Networks of policies, by name: `ENCODERS`.
 
 A network takes observations in the environment's own units (uint8 or float pixels in [0, 255],
-channel first, or vectors) and scales pixels itself, so that no caller can forget to.
+channel first, or vectors) and scales pixels itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INITS = ("random", "orthogonal", "orthogonal-all")
 # would be learned long before the spread.
 LOG_STD_GAIN = 10.0
 LOG_STD_RANGE = (-5.0, 2.0)
-HEAD_GAIN = 0.01  # of orthogonal initial weights, so that all actions begin equally likely
+HEAD_GAIN = 0.01  # of orthogonal initial weights: all actions are about equally likely at first
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
 
@@ -41,17 +41,19 @@ class NetworkSpec:
     Attributes:
         name: one of `ENCODERS`: `compact`, `cnn4`, `nature`, `impala`, `impala-patch2`,
             `impala-patch4` or `mlp`.
-        observation_shape: of one observation, `(channels, height, width)` or, for `mlp` alone,
-            `(features,)`.
-        num_outputs: width of the last layer, the number of actions or the length of one.
+        observation_shape: shape of one observation, `(channels, height, width)` or, for `mlp`
+            alone, `(features,)`.
+        num_outputs: width of the last layer: the number of discrete actions, or the length of an
+            action vector.
         input: `scaled` divides pixels by 255, `raw` feeds them as they are (Light et al., 2024).
-        width: `impala` has so many times its channels (1), `mlp` so many units a layer (256).
-        depth: `mlp` has so many hidden layers (2).
-        activation: of `mlp`, `relu` or `tanh` (relu).
+        width: factor of `impala`'s channels (default 1), or units of a layer of `mlp` (default
+            256).
+        depth: number of hidden layers of `mlp` (default 2).
+        activation: activation of `mlp`, `relu` (default) or `tanh`.
         head: `categorical`, or `gaussian` for continuous actions: the last layer gives the mean,
             and the logarithms of the standard deviations are parameters beside it.
-        log_std: `fast` moves those logarithms ten times as far as their parameters move, `plain` as
-            far (as the papers do).
+        log_std: `fast` scales the parameters of these logarithms by ten, so that they learn faster;
+            `plain` does not (as in the papers).
     """
 
     name: str
@@ -174,7 +176,7 @@ class Compact(nn.Module):
 
 
 def _halved(x: Tensor) -> Tensor:
-    """Frames of the largest of each 2 x 2 pixels; an odd row or column at the end is left out."""
+    """Max-pool frames over 2 x 2 pixels; an odd row or column at the end is dropped."""
     height, width = (side // 2 * 2 for side in x.shape[2:])
     # torch's max_pool2d is slow on few channels: a dozen times as long for three.
     rows = torch.maximum(x[:, :, 0:height:2], x[:, :, 1:height:2])
@@ -193,12 +195,12 @@ class _Residual(nn.Module):
 
 
 class Impala(nn.Module):
-    """The residual network of IMPALA, 16-32-32 channels and 256 dense (Espeholt et al., 2018).
+    """Residual network of IMPALA, 16-32-32 channels and 256 dense (Espeholt et al., 2018).
 
     Args:
         observation_shape: `(channels, height, width)`.
-        patch: side of the patches that frames come folded into channels by; 1 for none.
-        width: so many times the channels (Cobbe et al., 2020, section 3.3, scale them so).
+        patch: side of the patches that are folded into channels first; 1 for none.
+        width: factor of the channels (Cobbe et al., 2020, section 3.3).
     """
 
     num_features = 256
@@ -225,7 +227,7 @@ class Impala(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Dense layers over a vector, or over the pixels of a frame laid out as one.
+    """Dense layers over a vector, or over the flattened pixels of a frame.
 
     Args:
         observation_shape: of one observation.
@@ -272,7 +274,7 @@ OPTIONS = {
 }
 ANY_OPTION = tuple(dict.fromkeys(itertools.chain(*OPTIONS.values())))
 SMALLEST = {"cnn4": 16, "compact": 36, "nature": 36}
-SMALL_FRAME = 36  # pixels of a side; what is smaller is no picture for convolutions by default
+SMALL_FRAME = 36  # pixels of a side below which the default network has no convolutions
 
 
 def given_options(config: Any) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def given_options(config: Any) -> dict[str, Any]:
 
 
 def check_network(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a network that does not exist, and options that it has not.
+    """Refuse an unknown network, and options that it does not have.
 
     Raises:
         UnknownName: there is no network of that name.
@@ -302,11 +304,11 @@ def check_network(name: str, options: Mapping[str, Any]) -> None:
 
 
 class PolicyNetwork(nn.Module):
-    """An encoder and a linear head: observations in, action logits or a Gaussian's parameters out.
+    """Encoder and linear head: observations to action logits or a Gaussian's parameters.
 
     Args:
-        spec: what to build.
-        init: the distribution of the first weights. `random` is torch's default. `orthogonal` draws
+        spec: specification of the network.
+        init: distribution of the initial weights. `random` is torch's default. `orthogonal` draws
             orthogonal matrices of gain sqrt 2, of gain 0.01 for the head, and zero biases;
             `orthogonal-all` has gain sqrt 2 for the head too.
     """
@@ -381,7 +383,7 @@ def _draw_orthogonal(network: PolicyNetwork, head_gain: float) -> None:
 
 
 def standardised(observations: Tensor, scaling: Scaling | None) -> Tensor:
-    """Observations `(..., *observation)` under a scaling, or as they are where there is none."""
+    """Apply a scaling to observations `(..., *observation)`; None leaves them unchanged."""
     if scaling is None:
         return observations
     mean, deviation = (
@@ -392,7 +394,7 @@ def standardised(observations: Tensor, scaling: Scaling | None) -> Tensor:
 
 @torch.no_grad()
 def fold_scaling(network: PolicyNetwork, scaling: Scaling | None) -> None:
-    """Make a network of standardised observations one of observations as they are.
+    """Convert a network of standardised observations to one of raw observations.
 
     Its outputs stay the same: the scaling becomes a part of the first dense layer.
     """
@@ -407,26 +409,26 @@ def fold_scaling(network: PolicyNetwork, scaling: Scaling | None) -> None:
 
 
 def folded_layer(weight: Tensor, bias: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
-    """The first layer of observations as they are, of one of standardised observations.
+    """Convert the first layer of a network of standardised observations to raw observations.
 
     Args:
         weight: `(..., in, out)`.
         bias: `(..., 1, out)`.
-        scaling: of the observations, which are `in` numbers.
+        scaling: scaling of the observations, vectors of length `in`.
     """
     mean, deviation = (
         torch.tensor(part.reshape(-1), dtype=torch.float64, device=weight.device)
         for part in (scaling.mean, scaling.deviation)
     )
     scaled = (weight / deviation[:, None]).to(weight.dtype)
-    # Of the weights as they are rounded, so that the mean is mapped to the old bias.
+    # With the rounded weights, so that the mean is mapped to the old bias.
     return scaled, (bias - mean[None] @ scaled.double()).to(bias.dtype)
 
 
 def spread(learned: Tensor, gain: float) -> Tensor:
-    """The logarithms of a Gaussian's standard deviations, of what is learned for them.
+    """Return the logarithms of a Gaussian's standard deviations from their parameters.
 
-    Gradients pass the bounds as if there were none: what is beyond them could else never return.
+    The bounds are straight-through for gradients, so that parameters beyond them can return.
     """
     wide = gain * learned
     return wide + (wide.clamp(*LOG_STD_RANGE) - wide).detach()

@@ -31,12 +31,12 @@ class Protocol:
 
     @property
     def episodes(self) -> int:
-        """Episodes of each policy on each split."""
+        """Number of episodes of each policy on each split."""
         return self.environments * self.quota
 
 
 def protocol_of(episodes: int, seed: int = 0) -> Protocol:
-    """The protocol of so many episodes: as many environments, up to 50, as divide them evenly.
+    """Make the protocol of a number of episodes, with up to 50 environments that divide it evenly.
 
     Raises:
         BadConfig: fewer than one episode, or more than `limits` allow.

@@ -1,7 +1,7 @@
-"""The rows that every result stands beside: ceilings, floors and the random subset of its size.
+"""Reference rows beside every result: ceilings, floors and the random subset of its size.
 
-`REFERENCES` is the one place where a reference row is written down. Every list, legend, mark and
-order of rows derives from it.
+`REFERENCES` is the only definition of the reference rows. Every list, legend, mark and order of
+rows derives from it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ RANDOM_SUBSET = "random"
 
 @dataclass(frozen=True)
 class PolicyParts:
-    """Parts that the policies of a reference row are made from.
+    """Inputs of the policies of a reference row.
 
     Attributes:
-        task: whose actions they take.
-        dataset: whose actions the state-blind policies repeat, if there is one.
+        task: task whose actions they take.
+        dataset: dataset whose actions the blind policies imitate, if there is one.
         expert: the policy that is the ceiling, if there is one.
-        seeds: of the policies' noise, one policy each.
-        device: where the expert computes.
+        seeds: seeds of the policies' noise, one for each policy.
+        device: device of the expert.
     """
 
     task: Task
@@ -43,27 +43,28 @@ class PolicyParts:
 
     @property
     def actions(self) -> Any:
-        """The actions of the dataset."""
+        """Actions of the dataset."""
         assert self.dataset is not None
         return np.asarray(self.dataset.actions)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A row that results stand beside.
+    """Reference row, which stands beside results.
 
     Attributes:
-        id: of a policy, or of the method that keeps the rows it is learned from.
-        role: `ceiling` (the expert), `whole` (all the data, learned), `matched` (the random subset
-            of a result's own size and labels) or `floor`.
-        short: its name where there is little space.
-        summary: what it does, for legends.
-        place: where tables have it: below 0 before the methods, 0 among them, above 0 after them.
-        letter: of the mark that says whether a result clears it; empty for rows without one.
-        phrase: its name in a sentence, after `the`; of rows with a letter.
-        needs: what must be available beside a task, among `dataset` and `expert`.
-        greedy_only: whether it stands beside students that act greedily alone.
-        policies: makes its policies; None for a row that a learner learns.
+        id: id of a policy, or of the method that selects the training rows.
+        role: `ceiling` (the expert), `whole` (students of all the data), `matched` (students of the
+            random subset of a result's size and labels) or `floor`.
+        short: short name.
+        summary: description for legends.
+        place: position in tables: below 0 before the methods, 0 among them, above 0 after them.
+        letter: letter of the mark that says whether a result clears it; empty for rows without a
+            mark.
+        phrase: name in a sentence, after `the`; for rows with a letter.
+        needs: requirements beside a task, of `dataset` and `expert`.
+        greedy_only: whether it stands only beside students that act greedily.
+        policies: function that makes its policies; None for a row of trained students.
     """
 
     id: str
@@ -153,28 +154,28 @@ BY_ID: Mapping[str, Reference] = {reference.id: reference for reference in REFER
 
 
 def ids(chosen: Callable[[Reference], Any]) -> tuple[str, ...]:
-    """The ids of the reference rows that a function chooses, in the order of tables."""
+    """Return the ids of the reference rows that a function chooses, in the order of tables."""
     of_place = sorted(REFERENCES, key=lambda reference: reference.place)
     return tuple(reference.id for reference in of_place if chosen(reference))
 
 
 POLICIES = ids(lambda reference: reference.is_policy)
 BLIND = ids(lambda reference: reference.is_blind)
-# All the data: learned until there is no more to learn, and with a learner's own updates.
+# All the data: until the loss on held-back rows stops falling, and with a learner's usual updates.
 WHOLE = ids(lambda reference: reference.role == "whole")
-# What a result should clear, in the order of their marks.
+# The rows that a result should clear, in the order of their marks.
 FLOORS = tuple(reference.id for reference in REFERENCES if reference.letter)
 
 
 def policies_beside(learner: Learner[Any], given: Iterable[str]) -> list[str]:
-    """The reference policies beside the students of a learner.
+    """Return the reference policies beside the students of a learner.
 
-    Students that act greedily and look at nothing always take the same action, which may be worth
-    more than drawing one: they are to be compared with that, too.
+    Greedy students that ignore the observation always take the same action, which may return more
+    than sampling; so the constant policy is a reference of greedy students too.
 
     Args:
-        learner: of the students.
-        given: what is available beside a task, among `dataset` and `expert`.
+        learner: learner of the students.
+        given: available parts beside a task, of `dataset` and `expert`.
     """
     available, greedy = frozenset(given), learner.action_selection == "greedy"
     last_first = sorted(REFERENCES, key=lambda r: (r.role != "floor", r.needs != frozenset()))
@@ -186,11 +187,11 @@ def policies_beside(learner: Learner[Any], given: Iterable[str]) -> list[str]:
 
 
 def methods_beside(method: str, learner: Learner[Any]) -> list[str]:
-    """The methods whose rows stand beside those of a method: matched ones, and all the data.
+    """Return the methods whose rows stand beside a method's: matched ones, and all the data.
 
-    All the data are no subset that a random one of their size could be compared with. A learner
-    that can learns them until there is no more to learn; with its own number of updates, as every
-    other row has, it leaves large data half learned.
+    All the data have no random subset of the same size. A learner that supports early stopping
+    trains on them until the loss on held-back rows stops falling; with its usual number of updates
+    it would learn large data in part only.
     """
     matched = [RANDOM_SUBSET] if method not in (RANDOM_SUBSET, *WHOLE) else []
     whole = [name for name in WHOLE if name == "full" or learner.stops_by_held_back]
@@ -198,11 +199,11 @@ def methods_beside(method: str, learner: Learner[Any]) -> list[str]:
 
 
 def reference_policies(name: str, parts: PolicyParts) -> PolicyBatch:
-    """The policies of a reference row, one for each seed.
+    """Make the policies of a reference row, one for each seed.
 
     Args:
         name: one of `POLICIES`.
-        parts: what they are made from.
+        parts: inputs of the policies.
     """
     make = BY_ID[name].policies
     assert make is not None

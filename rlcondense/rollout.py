@@ -1,4 +1,4 @@
-"""Rolling a policy out: each environment plays exactly its quota of episodes.
+"""Rollouts of policies: each environment plays exactly its quota of episodes.
 
 "The first N episodes to finish" favours short ones; a quota for each environment does not.
 """
@@ -31,17 +31,18 @@ MOST_STEPS = 100_000
 class Rollout:
     """One policy in environments of its own, from reset until every quota is played.
 
-    Finished environments drop out of the policy's batch; they are still stepped, and ignored.
+    Finished environments leave the policy's batch; they are still stepped, and their results are
+    ignored.
 
     Args:
         env: same-step autoreset vector environment of E environments.
         act: maps the observations `(B, *observation)` of the environments still playing, and
             their indices `(B,)`, to actions.
-        quota: episodes each environment plays.
-        seed: of the environments.
-        observe: receives, after each step, the environments that played it, their rewards and
-            whether their episodes ended.
-        owners: whose actions and whose environments they are, for messages.
+        quota: number of episodes of each environment.
+        seed: seed of the environments.
+        observe: receives, after each step, the environments that took it, their rewards and whether
+            their episodes ended.
+        owners: owners of the actions and of the environments, for messages.
 
     Attributes:
         returns: `(E, quota)` undiscounted returns, all finite.
@@ -79,7 +80,7 @@ class Rollout:
 
     @property
     def episodes_done(self) -> int:
-        """Episodes played so far."""
+        """Number of played episodes so far."""
         return int(self._finished.sum())
 
     def close(self) -> None:
@@ -88,11 +89,11 @@ class Rollout:
 
     @property
     def waiting(self) -> tuple[Array, Array]:
-        """The environments that still play `(B,)`, after their observations `(B, *observation)`."""
+        """Return observations `(B, *observation)` and indices `(B,)` of playing environments."""
         return self._observations[self._active], self._active
 
     def start_step(self, actions: Array | None = None) -> None:
-        """Set the environments going, with actions of whoever chose them or of the policy's."""
+        """Start a step of the environments, with given actions or the policy's."""
         if actions is None:
             actions = self._act(*self.waiting)
         self._actions[self._active] = checked_actions(
@@ -103,7 +104,7 @@ class Rollout:
         self._stepping = True
 
     def finish_step(self) -> None:
-        """Take in what the environments did, if a step was started.
+        """Finish the step of the environments, if one was started.
 
         Raises:
             RLCondenseError: an environment pays no finite number for a step, or its episode does
@@ -156,18 +157,18 @@ def collect(
     num_threads: int = 1,
     progress: Progress = silent,
 ) -> Trace:
-    """Play sampled actions on seen levels and keep what replays them.
+    """Play sampled actions on seen levels, and record the trace that replays them.
 
     Environment i is played by policy i modulo S, so that S policies play equally many episodes.
 
     Args:
         policies: S policies, S dividing `num_envs`.
-        task: where to play.
-        episodes: how many, a multiple of `num_envs`.
-        seed: of the levels and the actions.
-        num_envs: parallel environments.
+        task: task to play.
+        episodes: number of episodes, a multiple of `num_envs`.
+        seed: seed of the levels and the actions.
+        num_envs: number of parallel environments.
         num_threads: threads that step them.
-        progress: receives the episodes played.
+        progress: receives the number of played episodes.
     """
     if episodes < 1 or episodes % num_envs:
         raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")

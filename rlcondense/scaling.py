@@ -1,4 +1,4 @@
-"""Standardisation of observations: their moments, and the scaling that policies learn under."""
+"""Standardisation of observations: their moments, and the scaling of policies' inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCK = 65_536  # rows that are read at a time
 
 
 class Moments:
-    """Mean and deviation of observations as they come (Chan, Golub and LeVeque, 1979)."""
+    """Running mean and deviation of observations (Chan, Golub and LeVeque, 1979)."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = 0
@@ -52,12 +52,12 @@ class Moments:
 class Scaling:
     """Standardisation of vector observations x to (x - mean) / deviation.
 
-    A network that was trained on such observations becomes one of observations as they are by
-    `rlcondense.networks.fold_scaling`, so that policies need no scaling.
+    `rlcondense.networks.fold_scaling` converts a network of standardised observations to one of raw
+    observations, so that policies need no scaling.
 
     Attributes:
         mean: float32 of the shape of an observation.
-        deviation: likewise, above 0.
+        deviation: float32 of the same shape, above 0.
     """
 
     mean: Array
@@ -65,7 +65,7 @@ class Scaling:
 
     @classmethod
     def of(cls, observations: Array) -> Scaling:
-        """The scaling by the moments of observations `(N, *observation)`, perhaps memory-mapped."""
+        """Return the scaling by the moments of observations `(N, *observation)`."""
         moments = Moments(observations.shape[1:])
         for start in range(0, len(observations), BLOCK):
             moments.add(np.asarray(observations[start : start + BLOCK]))
@@ -73,11 +73,11 @@ class Scaling:
 
     @classmethod
     def by(cls, moments: Moments) -> Scaling:
-        """The scaling by the moments of observations that were counted before."""
+        """Return the scaling by given moments."""
         return cls(moments.mean.astype(np.float32), moments.deviation.astype(np.float32))
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse a scaling that is not of observations of a shape.
+        """Refuse a scaling that does not fit observations of a shape.
 
         Raises:
             CorruptArtifact: a shape, a type or a value is off.

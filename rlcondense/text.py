@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, made fit for a terminal and for the log of a CI job."""
+"""Escaping of untrusted text for terminals and logs of CI jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMMAND = re.compile(r"^(?=\s*::)(\s*):|#(?=#[A-Za-z]*\[)", re.MULTILINE)
 
 
 def escaped(text: str) -> str:
-    """Escape what a terminal or a CI runner would obey; lines and tabs stay.
+    """Escape control characters and CI commands; lines and tabs stay.
 
     Args:
         text: one line or several.
@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
 
 
 def shown(value: Any, longest: int = 80) -> str:
-    """A value that somebody else wrote, in plain ASCII, in one line, cut."""
+    """Format an untrusted value in plain ASCII, in one line, shortened."""
     return _cut(ascii(value), longest)
 
 
@@ -55,6 +55,6 @@ def _cut(text: str, longest: int) -> str:
 
 
 def json_text(value: Any, *, sort_keys: bool = False) -> str:
-    """Indented JSON in ASCII that holds no CI command."""
+    """Return indented JSON in ASCII without CI commands."""
     text = json.dumps(value, indent=2, sort_keys=sort_keys)
     return text.replace("##", "\\u0023#")

@@ -1,4 +1,4 @@
-"""Types that many modules speak of."""
+"""Types that many modules share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Validation of data, policies, environments and spaces, whatever their source.
 
 Minari datasets, condensed folders, methods, learners, tasks and their environments are all checked
-here. A message is one line: whose value, which row, what is allowed.
+here. A message is one line: the owner of the value, the row, and the allowed values.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from rlcondense.datasets.transitions import TransitionDataset
     from rlcondense.tasks.base import Task
 
-# What columns of one value a row hold, by numpy's kinds.
+# NumPy's kinds of the columns with one value in each row.
 SCALARS: Mapping[str, str] = {
     "rewards": "f", "terminations": "b", "truncations": "b", "episode_ids": "iu", "steps": "iu",
     "level_seeds": "iu",
 }  # fmt: skip
 KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
-SUM_TOLERANCE = 1e-3  # of probabilities, whose sum float32 and 255ths round
-# Of the width of a box of actions: what float32 rounds.
+SUM_TOLERANCE = 1e-3  # tolerance of a sum of probabilities, which float32 and 255ths round
+# Tolerance as a share of the width of a box of actions, for float32.
 BOX_TOLERANCE = 1e-5
-# Hoeffding's bound: labels contradict the actions where chance explains it once in e^14 datasets.
+# Hoeffding's bound: by chance, labels of one in e^14 datasets contradict the actions.
 CONTRADICTION_NATS = 14.0
-BLOCK = 1_000_000  # numbers looked at at a time, so that memory does not grow with the data
+BLOCK = 1_000_000  # numbers in memory at a time
 
 
 def check_action_space(space: Space[Any], owner: str) -> None:
-    """Refuse a space of actions that policies cannot act in.
+    """Refuse an action space that policies do not support.
 
     Args:
-        space: of one action.
-        owner: whose it is, for messages.
+        space: space of one action.
+        owner: its owner, for messages.
 
     Raises:
-        BadConfig: it is neither `Discrete` from 0 on nor a `Box` of floats.
+        BadConfig: it is neither `Discrete` from 0 nor a `Box` of floats.
     """
     if isinstance(space, Discrete):
         if space.start != 0:
@@ -63,9 +63,9 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
     """Refuse rows that are not observations, actions and labels of a task.
 
     Args:
-        columns: by name, `observations` and `actions` at least.
-        task: whose spaces they must fit.
-        owner: where they come from, for messages.
+        columns: columns by name, with at least `observations` and `actions`.
+        task: task whose spaces they must fit.
+        owner: owner of the rows, for messages.
 
     Raises:
         CorruptArtifact: a shape, a type or a value is off.
@@ -83,7 +83,7 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
 
 
 def check_arrays(columns: Mapping[str, Any], known: Collection[str], owner: str) -> None:
-    """Refuse columns that are no arrays, have unknown names, or lack what every row has."""
+    """Refuse columns that are no arrays, have unknown names, or lack a required one."""
     for name, column in columns.items():
         if name not in known:
             raise CorruptArtifact(
@@ -126,7 +126,7 @@ def check_finite_columns(columns: Mapping[str, Array], owner: str) -> None:
 
 
 def check_scalars(columns: Mapping[str, Array], owner: str) -> None:
-    """Refuse columns that have not one value of their kind a row."""
+    """Refuse columns that do not have one value of their kind in each row."""
     for name in SCALARS.keys() & columns.keys():
         column, kinds = columns[name], SCALARS[name]
         if column.ndim != 1 or column.dtype.kind not in kinds:
@@ -137,9 +137,9 @@ def check_scalars(columns: Mapping[str, Array], owner: str) -> None:
 
 
 def check_actions(actions: Array, space: Space[Any], owner: str) -> None:
-    """Refuse a column of actions that are not a space's.
+    """Refuse a column with actions outside a space.
 
-    Vectors may leave their box: policies that are taught by them are clipped to it.
+    Vectors may leave their box: policies that learn from them are clipped to it.
     """
     if isinstance(space, Box):
         if actions.dtype != np.float32 or actions.shape[1:] != space.shape:
@@ -173,7 +173,7 @@ def check_labels(probs: Array, space: Space[Any], owner: str) -> None:
 
 
 def check_targets(targets: Array, space: Space[Any], owner: str) -> None:
-    """Refuse a column of real-valued targets that has not one number for each action."""
+    """Refuse a column of real-valued targets without one number for each action."""
     _check_number_for_each_action("targets", targets, space, owner)
 
 
@@ -189,16 +189,16 @@ def _check_number_for_each_action(name: str, column: Array, space: Space[Any], o
 
 
 def check_agreement(actions: Array, probs: Array, owner: str) -> None:
-    """Refuse distributions that the actions were not drawn from.
+    """Refuse distributions from which the actions cannot have been drawn.
 
-    Under its own distribution an action has on average the probability that is the mean of the
-    sums of squares. Where the mean is below chance, and by more than Hoeffding's inequality
-    explains, the two columns are not of the same rows, or the actions are numbered otherwise.
+    The expected probability of an action under its own distribution is the sum of the squared
+    probabilities. If the mean probability is below chance by more than Hoeffding's inequality
+    allows, the two columns belong to different rows, or the actions are numbered differently.
 
     Args:
         actions: `(N,)` discrete actions.
         probs: `(N, A)` distributions.
-        owner: whose they are, for messages.
+        owner: owner of the columns, for messages.
     """
     taken = expected = 0.0
     for rows in _blocks(probs):
@@ -214,14 +214,14 @@ def check_agreement(actions: Array, probs: Array, owner: str) -> None:
 
 
 def check_dataset(data: TransitionDataset, task: Task) -> None:
-    """Refuse a dataset that does not fit a task, or that holds what no dataset may.
+    """Refuse a dataset that does not fit a task, or that holds invalid values.
 
     Args:
-        data: as read, or as somebody made it.
-        task: what is to be learned from it.
+        data: the dataset.
+        task: the task that students of the data play.
 
     Raises:
-        BadConfig: it was collected on held-out levels, and nobody asked for that.
+        BadConfig: it was collected on held-out levels without permission of the user.
         CorruptArtifact: a shape, a type or a value is off.
     """
     owner, columns = f"dataset {data.id!r}", data.columns()
@@ -229,7 +229,7 @@ def check_dataset(data: TransitionDataset, task: Task) -> None:
         raise CorruptArtifact(f"{owner} has no transitions")
     check_fit(columns, task, owner)
     check_actions(columns["actions"], task.action_space, owner)
-    if not data.known_sha256:  # those were looked at when they were read
+    if not data.known_sha256:  # else they were checked when they were read
         check_values(columns, task.action_space, owner)
     elif data.num_actions not in (None, getattr(task.action_space, "n", None)):
         check_labels(columns["action_probs"], task.action_space, owner)
@@ -238,7 +238,7 @@ def check_dataset(data: TransitionDataset, task: Task) -> None:
 
 
 def check_values(columns: Mapping[str, Array], space: Space[Any], owner: str) -> None:
-    """Refuse values that no dataset over a space of actions may hold, whatever its task."""
+    """Refuse values that are invalid in every dataset over a space of actions."""
     check_scalars(columns, owner)
     check_finite_columns(columns, owner)
     check_actions(columns["actions"], space, owner)
@@ -248,10 +248,10 @@ def check_values(columns: Mapping[str, Array], space: Space[Any], owner: str) ->
 
 
 def heldout_rows(data: TransitionDataset, task: Task) -> npt.NDArray[np.int64]:
-    """The rows `(B,)` that were collected on held-out levels of a task, as far as the data tell.
+    """Return the rows `(B,)` that are known to be of held-out levels of a task.
 
-    They tell by `level_seeds`, by the split that their environment was made with, or, where a
-    level is the seed that an environment is reset with, by Minari's reset seeds.
+    They are known by `level_seeds`, by the split of the data's environment, or, if a level is a
+    reset seed of the environment, by Minari's reset seeds.
     """
     if data.level_seeds is not None:
         return heldout_levels(data.level_seeds, task)
@@ -271,7 +271,7 @@ def heldout_rows(data: TransitionDataset, task: Task) -> npt.NDArray[np.int64]:
 
 
 def heldout_levels(level_seeds: Array, task: Task) -> npt.NDArray[np.int64]:
-    """The places of held-out levels among some; a level that is seen as well is none."""
+    """Return the indices of held-out levels; a level that is also seen does not count."""
     heldout = _among(level_seeds, task.splits.get("heldout", ()))
     return np.flatnonzero(heldout & ~_among(level_seeds, task.splits["seen"]))
 
@@ -287,13 +287,13 @@ def refuse_heldout(rows: Array, task: Task, owner: str) -> None:
     if len(rows):
         raise BadConfig(
             f"{owner} was collected on held-out levels of {task.id!r}, row {rows[0]} first: "
-            "students would be judged on what they were taught (--heldout-data takes it, and says "
-            "so in every table)"
+            "students would be judged on what they were taught (--heldout-data, or heldout_data = "
+            "true in a suite, takes it, and every table says so)"
         )
 
 
 def check_policies(policies: Any, seeds: tuple[int, ...], owner: str) -> None:
-    """Refuse what a learner gives unless it is one policy for each of its seeds."""
+    """Refuse a learner's policies unless there is one for each of its seeds, in their order."""
     pair = getattr(policies, "num_policies", None), tuple(getattr(policies, "seeds", ()))
     if pair != (len(seeds), seeds):
         raise CorruptArtifact(
@@ -308,10 +308,10 @@ def owner_of(policies: object) -> str:
 
 
 def checked_distributions(probs: Any, owner: str) -> Array:
-    """The distributions `(B, A)` of a policy, as an array.
+    """Return the distributions `(B, A)` of a policy as an array.
 
     Raises:
-        CorruptArtifact: one is no distribution.
+        CorruptArtifact: a row is no distribution.
     """
     array = np.asarray(probs)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
@@ -327,16 +327,16 @@ def checked_distributions(probs: Any, owner: str) -> Array:
 
 
 def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> Array:
-    """The actions of a policy for `count` environments, as an array of the space's.
+    """Return the actions of a policy for `count` environments as an array of the space's type.
 
     Args:
-        actions: whatever `act` gave.
-        count: how many are wanted.
-        space: of one action.
-        owner: who acts, for messages.
+        actions: result of `act`.
+        count: number of environments.
+        space: space of one action.
+        owner: owner of the policies, for messages.
 
     Raises:
-        CorruptArtifact: one is not in the space.
+        CorruptArtifact: an action is not in the space.
     """
     array = np.asarray(actions)
     shape = (count, *(space.shape or ()))
@@ -366,7 +366,7 @@ class EnvironmentValidator:
 
     Args:
         env: the environment.
-        owner: whose it is, for messages.
+        owner: its owner, for messages.
     """
 
     def __init__(self, env: Any, owner: str) -> None:
@@ -375,7 +375,7 @@ class EnvironmentValidator:
         self._steps = 0
 
     def levels(self, infos: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-        """The levels `(E,)` on show, in an array of their own."""
+        """Return a copy of the current levels `(E,)`."""
         if "level_seed" not in infos:
             raise CorruptArtifact(f"{self._owner} gave no infos['level_seed'], the levels on show")
         levels = np.array(infos["level_seed"])
@@ -387,7 +387,7 @@ class EnvironmentValidator:
         return levels
 
     def observations(self, observations: Any, active: Array) -> Array:
-        """The observations `(E, *observation)`."""
+        """Return the observations `(E, *observation)`."""
         shown = np.asarray(observations)
         if shown.shape != self._shape:
             raise CorruptArtifact(
@@ -406,7 +406,7 @@ class EnvironmentValidator:
     def outcome(
         self, rewards: Any, terminations: Any, truncations: Any
     ) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """The rewards `(E,)` of a step, and whether episodes ended `(E,)`."""
+        """Return the rewards `(E,)` of a step, and whether episodes ended `(E,)`."""
         self._steps += 1
         paid = np.asarray(rewards)
         if paid.shape != (self._num_envs,) or paid.dtype.kind not in "fiub":
@@ -424,7 +424,7 @@ class EnvironmentValidator:
 
 
 def check_played_levels(levels: Array, task: Task, split: str) -> None:
-    """Refuse levels that were played and are not of the split that was asked for."""
+    """Refuse played levels that do not belong to the requested split."""
     strange = ~_among(levels, task.splits[split])
     if strange.any():
         raise CorruptArtifact(
@@ -439,11 +439,11 @@ def channels_last(shape: tuple[int, ...]) -> bool:
 
 
 def first_row(column: Array, wrong: Callable[[Array], Array]) -> int | None:
-    """The first row of a column in which anything is wrong, or None.
+    """Return the first invalid row of a column, or None.
 
     Args:
         column: `(N, ...)`, perhaps larger than memory.
-        wrong: of some rows, whether each row or each number of them is.
+        wrong: function of some rows that returns whether each row, or each number, is invalid.
     """
     for rows in _blocks(column):
         faulty = wrong(np.asarray(column[rows]))
@@ -458,13 +458,13 @@ def _blocks(column: Array) -> list[slice]:
 
 
 def _no_distributions(probs: Array) -> npt.NDArray[np.bool_]:
-    """Return whether each row of `(B, A)` is no distribution; NaN makes a row none."""
+    """Return whether each row of `(B, A)` is no distribution; a row with NaN is none."""
     sums = probs.sum(1, dtype=np.float64)
     return np.asarray(~((np.abs(sums - 1) < SUM_TOLERANCE) & (probs.min(1) >= 0)))
 
 
 def _shown(value: Any) -> str:
-    """A value in a line: some numbers of it, if it is long."""
+    """Format a value in a line; a long one is shortened."""
     numbers = np.asarray(value).ravel()
     some = numbers[:6].tolist()
     text = ", ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in some)

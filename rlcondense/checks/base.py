@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlcondense import catalogue
-from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.errors import BadConfig, MissingExtra, UnknownName
 from rlcondense.make import facts_of
 from rlcondense.runtime.progress import Progress, silent
 
@@ -136,6 +136,7 @@ def check(
 
     Raises:
         BadConfig: an expected failure names no check.
+        MissingExtra: something that the checks need is not installed.
     """
     checks = checks_of(name, group)
     expected = _expected(name, group, checks, expected_failures)
@@ -169,7 +170,9 @@ def _result(one: Check, expected: Mapping[str, str]) -> CheckResult:
         status, message = "skipped", str(reason)
     except CheckFailed as failure:
         status, message = "failed", str(failure)
-    except (Exception, SystemExit) as error:  # any exception is a failure
+    except MissingExtra:  # says nothing about the subject
+        raise
+    except (Exception, SystemExit) as error:  # any other exception is a failure
         status, message = "failed", f"raised {type(error).__name__}: {error}"
     if status == "failed" and one.name in expected:
         status, message = "expected", f"{expected[one.name]} ({message})"

@@ -36,9 +36,7 @@ from rlcondense.make import make_task
 from rlcondense.policies import FixedPolicies
 from rlcondense.rollout import collect
 from rlcondense.runtime.progress import Progress
-from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import ReturnEstimate, Task
-from rlcondense.tasks.procgen import ProcgenTask
 
 SAMPLE_TASK = "procgen/starpilot-easy-v0"
 SAMPLE_EPISODES = 8
@@ -187,7 +185,7 @@ def watch(act: Callable[[Progress], T], task: Task) -> Trial[T]:
     counter = _Counter()
     with (
         warnings.catch_warnings(record=True) as caught,
-        environments_watched(task) as environments,
+        task.environments_watched() as environments,
         _experts_watched() as experts,
     ):
         warnings.simplefilter("always")
@@ -324,46 +322,6 @@ def _files_contained(left: set[str]) -> Iterator[None]:
             left |= {path for path in paths if not ours.fullmatch(path)}
 
 
-@contextlib.contextmanager
-def environments_watched(task: Task) -> Iterator[list[range]]:
-    """Record the levels of every Procgen environment that is made within the context.
-
-    The library's own constructor is watched, so that environments made without the task are
-    recorded too; only those of another process are not.
-
-    Args:
-        task: the task of the levels; an environment of another game has none.
-    """
-    with quiet_import("procgen"):
-        from gym3.libenv import CEnv
-    environments: list[range] = []
-    original = CEnv.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        environments.append(_levels_shown(task, kwargs.get("options") or {}))
-        original(self, *args, **kwargs)
-
-    CEnv.__init__ = init
-    try:
-        yield environments
-    finally:
-        CEnv.__init__ = original
-
-
-def _levels_shown(task: Task, options: Mapping[str, Any]) -> range:
-    """Return the levels of a task that Procgen's options can show, in any style of drawing."""
-    mode = {0: "easy", 1: "hard"}.get(options.get("distribution_mode", 1))
-    if not isinstance(task, ProcgenTask) or (options.get("env_name"), mode) != (
-        task.game,
-        task.mode,
-    ):
-        return range(0)
-    first, number = int(options.get("start_level", 0)), int(options.get("num_levels", 0))
-    if not number or options.get("use_sequential_levels"):  # then it can continue with any level
-        return range(2**31)
-    return range(first, first + number)
-
-
 def shows_heldout(environments: Iterable[range], task: Task) -> bool:
     """Return whether one of some environments could show held-out levels of a task."""
     heldout = task.splits["heldout"]
@@ -457,12 +415,12 @@ def refuse(*_, **__):
 torch.cuda._lazy_init = refuse
 from importlib import import_module
 from rlcondense.catalogue import Entry
-from rlcondense.checks.common import SAMPLE_TASK, environments_watched, shows_heldout
+from rlcondense.checks.common import SAMPLE_TASK, shows_heldout
 from rlcondense.make import make_task
 torch.set_num_threads(call["threads"])
 module, _, name = call["function"].partition(":")
 task = make_task(SAMPLE_TASK)
-with environments_watched(task) as environments:  # from the import of what is checked on
+with task.environments_watched() as environments:  # from the import of what is checked on
     result = getattr(import_module(module), name)(Entry(**call["entry"]))
 if shows_heldout(environments, task):
     sys.exit(call["peeked"])

@@ -177,7 +177,7 @@ measuring_options = all_options(
         "--episodes", default=100, show_default=True, help="Episodes of each policy on each split."
     ),
     results_option,
-    click.option("--refresh", is_flag=True, help="Compute again what is there already."),
+    click.option("--refresh", is_flag=True, help="Compute existing records again."),
     click.option("--json", "as_json", is_flag=True, help="Print the records as JSON."),
 )
 

@@ -48,7 +48,7 @@ def curves(folders: Sequence[Path], svg: Path | None, as_json: bool) -> None:
     help="A check that is known to fail, and why. Repeatable.",
 )
 def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
-    """Check a method, learner, task or dataset of anybody's against what the suite relies on."""
+    """Check a method, learner, task or dataset against the requirements of the suite."""
     from rlcondense.checks import check as run_checks
 
     known = dict(pair.partition("=")[::2] for pair in expected)

@@ -36,7 +36,7 @@ MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
 )
 @click.option("--shard", metavar="I/N", help="The I-th of N parts, for job arrays.")
 @click.option("--dry-run", is_flag=True, help="Show the cells and what they will take, and stop.")
-@click.option("--refresh", is_flag=True, help="Compute again what is there already.")
+@click.option("--refresh", is_flag=True, help="Compute existing records again.")
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
 @click.option("--max-failures", type=int, metavar="N", help="Begin nothing more after N failures.")
 @click.option("--stop-on-error", is_flag=True, help="As --max-failures 1.")

@@ -169,9 +169,7 @@ class Row:
     @property
     def unjudged(self) -> str:
         """The reason why it has no verdict, such as `one set: not judged`; empty if it has one."""
-        if self.draws and self.condensation_seeds < LEAST_SETS:
-            return "one set: not judged"
-        return "one learner seed: not judged" if self.learner_seeds < LEAST_STUDENTS else ""
+        return reason_unjudged(self.draws, self.condensation_seeds, self.learner_seeds)
 
     def verdict_text(self, floor: str) -> str:
         """Return its verdict against a floor in words that precede the floor's name."""
@@ -220,6 +218,19 @@ class Row:
             for a in self.against
         }
         return out
+
+
+def reason_unjudged(draws: bool, sets: int, students: int) -> str:
+    """Return the reason why students of a method have no verdict, or an empty text.
+
+    Args:
+        draws: whether another condensation seed gives another set.
+        sets: number of condensation seeds.
+        students: number of learner seeds.
+    """
+    if draws and sets < LEAST_SETS:
+        return "one set: not judged"
+    return "one learner seed: not judged" if students < LEAST_STUDENTS else ""
 
 
 def findings_of(records: Iterable[Record]) -> tuple[FindingJson, ...]:

@@ -47,7 +47,9 @@ class Budget:
         """
         if dataset is None:
             if self.size is None:
-                raise BadConfig("a percentage is of a dataset, and none is condensed: give a size")
+                raise BadConfig(
+                    "a percentage needs a dataset, and the method takes none: give a size"
+                )
             check_most("size", self.size, "size of what no data bound")
             return self.size
         if self.percent is not None:

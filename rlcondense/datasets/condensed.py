@@ -179,7 +179,7 @@ class CondensedDataset(Columns):
             raise CorruptArtifact("the data has no next_observations")
         where = self.next_rows[indices]
         if (where < 0).any():
-            raise CorruptArtifact("what comes after one of these rows is not known")
+            raise CorruptArtifact("the next observation of a row is unknown")
         if self.following is None:
             return np.asarray(self.observations[where])
         inside = where < len(self)
@@ -229,9 +229,7 @@ def load_condensed(folder: Path) -> CondensedDataset:
         if not isinstance(network, dict | None):
             raise TypeError("the network of its initialisation is no object")
         if bool(weights) != (network is not None):
-            raise CorruptArtifact(
-                f"{folder}: weights to begin with need the network that they are of, and it them"
-            )
+            raise CorruptArtifact(f"{folder}: an initialisation needs both weights and a network")
         label_kind = report["label_kind"]
         data = CondensedDataset(
             **with_next_rows(arrays),
@@ -243,7 +241,7 @@ def load_condensed(folder: Path) -> CondensedDataset:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
     if sha256 not in (None, data.sha256):
-        raise CorruptArtifact(f"{folder / ARRAYS} is not the data that {REPORT} speaks of")
+        raise CorruptArtifact(f"{folder / ARRAYS} is not the data of {REPORT}")
     return data
 
 

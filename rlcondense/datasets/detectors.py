@@ -360,18 +360,18 @@ class _Nearness:
         return np.asarray((features - self._centre) / self._deviations)
 
     @cached_property
-    def _found(self) -> tuple[Array, Array]:
+    def _neighbours(self) -> tuple[Array, Array]:
         return self._search(self._synthetic)
 
     @property
     def nearest(self) -> npt.NDArray[np.int64]:
         """`(M,)` row of the data that is nearest to each synthetic row."""
-        return self.rows[self._found[0]]
+        return self.rows[self._neighbours[0]]
 
     @property
     def distances(self) -> Array:
         """`(M,)` distance to the nearest row."""
-        return self._found[1]
+        return self._neighbours[1]
 
     @cached_property
     def usual(self) -> float:

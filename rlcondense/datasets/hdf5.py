@@ -73,7 +73,9 @@ def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:
             for picture in _rows(stored, path.stat().st_size):
                 content = np.asarray(picture, np.uint8).tobytes()
                 if not content.startswith(_JPEG):
-                    raise CorruptArtifact(f"{owner}: {stored.name} holds what is no JPEG picture")
+                    raise CorruptArtifact(
+                        f"{owner}: {stored.name} holds data that are no JPEG picture"
+                    )
                 if first and Image.open(io.BytesIO(content)).size != shape[1::-1]:
                     raise CorruptArtifact(f"{owner}: pictures in {stored.name} are not {shape}")
                 first = False
@@ -125,7 +127,7 @@ def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py
                 )
             address = h5py.h5o.get_info(item.id).addr
             if address in known:
-                raise CorruptArtifact(f"{owner}: {item.name} is there more than once")
+                raise CorruptArtifact(f"{owner}: {item.name} occurs more than once")
             known.add(address)
             if isinstance(item, h5py.Group):
                 groups.append(item)

@@ -436,7 +436,7 @@ def verify_minari(dataset_id: str) -> str:
             shutil.rmtree(again, ignore_errors=True)
     if fresh != recorded:
         raise CorruptArtifact(
-            f"Minari's files of dataset {dataset_id!r} are not what they were (sha256 "
+            f"Minari's files of dataset {dataset_id!r} have changed (sha256 "
             f"{fresh[:12]}, not {recorded[:12]}): build or download it again"
         )
     return fresh

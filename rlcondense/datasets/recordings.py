@@ -121,7 +121,7 @@ def load_recording(path: Path, task: Task) -> list[Episode]:
 
 def _check(sound: Any, name: str) -> None:
     if not sound:
-        raise ValueError(f"its {name} cannot be")
+        raise ValueError(f"its {name} are invalid")
 
 
 def _deflated(column: Array) -> npt.NDArray[np.uint8]:

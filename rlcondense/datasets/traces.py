@@ -58,7 +58,7 @@ class Trace:
         if len(self.actions) != total or (probs is not None and len(probs) != total):
             raise CorruptArtifact(f"the trace has {len(self.actions)} actions for {total} steps")
         if self.quota < 1 or (probs is not None and (self.actions >= probs.shape[1]).any()):
-            raise CorruptArtifact("the trace holds actions or a quota that cannot be")
+            raise CorruptArtifact("the trace holds invalid actions or an invalid quota")
         if probs is not None and not probs.any(1).all():
             raise CorruptArtifact("the trace holds action_probs that are all zero")
 
@@ -232,7 +232,7 @@ def _check_actions(trace: Trace, task: Task) -> None:
         fit = fit and (probs is None or probs.shape[1] == n)
     if not fit:
         raise CorruptArtifact(
-            f"the trace does not replay on {task.id!r}: its actions are no {space}"
+            f"the trace does not replay on {task.id!r}: its actions are not in {space}"
         )
 
 

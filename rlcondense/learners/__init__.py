@@ -1,1 +1,1 @@
-"""Learners: what trains policies on a condensed dataset."""
+"""Learners, which train policies on a condensed dataset."""

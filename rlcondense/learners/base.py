@@ -16,7 +16,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 ConfigT = TypeVar("ConfigT")
-# As a transition is written, for messages.
+# The usual order of a transition, for messages.
 ORDER = ("observations", "actions", "rewards", "next_observations", "terminations", "episodes")
 
 
@@ -25,17 +25,17 @@ def _place(name: str) -> tuple[int, str]:
 
 
 class Learner(ABC, Generic[ConfigT]):
-    """Base of every learner.
+    """Base of learners.
 
     Attributes:
-        requires: what the data must have: columns, `next_observations`, `episodes` (each episode's
-            rows go on to its end).
-        action_kinds: of `discrete`, `continuous`.
-        label_kinds: the kinds of label it learns from; where there are soft ones and it takes none,
-            it learns the actions taken, and records and tables say so.
-        stops_by_held_back: whether it trains until the loss on rows that are held back stops
-            falling, where the data has such rows.
-        facts: what a catalogue entry would say of it; see `rlcondense.make.facts_of`.
+        requires: requirements of the data: columns, `next_observations`, or `episodes` (each
+            episode's rows continue to its end).
+        action_kinds: kinds of action that it can learn, of `discrete` and `continuous`.
+        label_kinds: kinds of label that it learns from. A learner without `soft` learns the actions
+            taken from data with soft labels; records and tables say so.
+        stops_by_held_back: whether training ends when the loss on held-back rows stops falling, if
+            the data has such rows.
+        facts: facts of its catalogue entry; see `rlcondense.make.facts_of`.
     """
 
     api_version: ClassVar[int] = 1
@@ -60,7 +60,7 @@ class Learner(ABC, Generic[ConfigT]):
         """Return the unmet requirements, such as `rewards` or `discrete actions`.
 
         Args:
-            provided: what the data have, as returned by `CondensedDataset.provides`.
+            provided: names that `CondensedDataset.provides` returned.
             task: the task of the actions.
         """
         lacking = self.requires - provided
@@ -87,5 +87,5 @@ class Learner(ABC, Generic[ConfigT]):
             task: the task of the policies.
             seeds: learner seeds; a policy depends on its own seed alone.
             device: device of the computation.
-            progress: receives the updates done.
+            progress: receives the number of updates.
         """

@@ -50,11 +50,11 @@ from rlcondense.tasks.base import Task
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 SHIFT = 4  # pixels
-# Training until the loss on held-back rows stops falling ends at the latest after so many passes
-# over the rows, or so many times the learner's own updates, whichever is more. Until then the loss
-# is taken so many times; training ends earlier once so many of them have brought no new lowest.
+# With held-back rows, training ends after CAP passes over the rows or CAP times the learner's
+# updates, whichever is more. The loss is measured LOOKS times until then, and training ends earlier
+# after PATIENCE measurements without a new minimum.
 CAP, LOOKS, PATIENCE = 10, 40, 6
-MOST_HELD_BACK = 2048  # rows, drawn at random, that the loss is taken of
+MOST_HELD_BACK = 2048  # random rows on which the loss is measured
 AUGMENTATIONS = ("none", "random-crop")
 OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -68,39 +68,41 @@ class BCConfig:
     """Settings.
 
     Attributes:
-        network: one of `networks.ENCODERS`.
-        width: of `impala` (so many times its channels) or `mlp` (units a layer).
-        depth: hidden layers of `mlp`.
-        activation: of `mlp`, `relu` or `tanh`.
-        loss: `cross-entropy` with the labels the data has, `softmax-mse` or `softmax-mae` (the mean
-            squared or absolute error of the softmax, Light et al., 2024), `logit-mse` (that of the
-            logits from the real-valued `targets` of the data, or else from their labels, Wilhelm
-            and Ventura, 2025), or `nll` (of the action taken, whatever the labels). Of continuous
-            actions it is the negative log-likelihood under a Gaussian.
+        network: name of the network, one of `rlcondense.networks.ENCODERS`.
+        width: width of the network: a factor of `impala`'s channels, or the units of a layer of
+            `mlp`.
+        depth: number of hidden layers of `mlp`.
+        activation: activation of `mlp`, `relu` or `tanh`.
+        loss: loss for discrete actions: `cross-entropy` with the labels; `softmax-mse` or
+            `softmax-mae`, the mean squared or absolute error of the softmax (Light et al., 2024);
+            `logit-mse`, the mean squared error of the logits from the data's real-valued `targets`,
+            or from the labels if there are no targets (Wilhelm and Ventura, 2025); or `nll`, the
+            cross-entropy with the action taken, whatever the labels. For continuous actions it is
+            the negative log-likelihood under a Gaussian.
         input: `scaled` divides pixels by 255, `raw` does not.
-        updates: gradient steps.
-        batch_size: rows of each step, None for all rows. Small data is gone through again and
-            again, so that every method gets the same compute.
+        updates: number of gradient steps.
+        batch_size: number of rows in a step, None for all rows. A small dataset is passed through
+            many times, so that every method gets the same compute.
         optimiser: `adam`, `adamw` or `sgd`.
-        learning_rate: its step size.
+        learning_rate: step size of the optimiser.
         augmentation: `none`, or `random-crop`: each frame of a batch is shifted by up to four
-            pixels each way, its edges repeated (Yarats et al., 2021, arXiv:2004.13649).
-        action_selection: how the policies act, `sample` or `greedy`.
-        gradient_clip: the longest gradient of a student's update, None for any length.
-        init: `random`, `orthogonal` and `orthogonal-all` draw the first weights from the student's
-            seed (see `rlcondense.networks.PolicyNetwork`); `dataset` takes those that the data were
-            made for, where they bring some. Where they bring a scaling too, these weights are of a
-            network that sees standardised observations, and ask for `standardise`; else they are of
-            one that sees observations as they are. Students then differ by their batches alone, and
-            are all the same where each batch is all the data and is not augmented: learner seeds
-            are then no replicates, only condensation seeds are.
-        temperature: policies that sample divide their logits by it: below 1 they take what they
-            hold likely more often than what they learned from.
-        log_std: of continuous actions, see `rlcondense.networks.NetworkSpec`.
-        standardise: students learn from vectors x as (x - mean) / deviation, by the scaling that
-            the data bring, or else by the moments of the rows that they learn from, where a
-            deviation below 1e-6 counts as 1. When they have learned, the scaling is folded into
-            their first layer: policies see observations as they are.
+            pixels in each direction, with repeated edges (Yarats et al., 2021, arXiv:2004.13649).
+        action_selection: action selection of the policies, `sample` or `greedy`.
+        gradient_clip: maximal gradient norm of a student's update, None for no bound.
+        init: `random`, `orthogonal` and `orthogonal-all` draw the initial weights from the
+            student's seed (see `rlcondense.networks.PolicyNetwork`); `dataset` takes the initial
+            weights for which the data were made, if the data include some. If the data include a
+            scaling too, these weights need `standardise`. Students then differ by their batches
+            alone, and are equal if each batch is all the data without augmentation: only
+            condensation seeds are then replicates, learner seeds are not.
+        temperature: divisor of the logits when policies sample: below 1, likely actions are taken
+            more often than in the labels.
+        log_std: parametrisation of a Gaussian policy's log-std; see
+            `rlcondense.networks.NetworkSpec`.
+        standardise: whether students see vectors x as (x - mean) / deviation, by the scaling that
+            the data include, or else by the moments of the training rows, where a deviation below
+            1e-6 counts as 1. After training, the scaling is folded into the first layer: policies
+            take unscaled observations.
     """
 
     network: str = "impala-patch2"
@@ -137,11 +139,11 @@ class BCConfig:
 class BehaviouralCloning(Learner[BCConfig]):
     """Trains each policy on minibatches of shuffled passes over the rows.
 
-    On a GPU, students are trained side by side, one step for all; on a CPU one after another, which
-    is faster there. A student's batches depend on its own seed alone either way.
+    Students train side by side on a GPU, with one step for all, and one after another on a CPU,
+    where that is faster. A student's batches depend on its own seed alone in both cases.
 
-    Where the data holds rows back, each student trains on the others until the loss on those stops
-    falling, and keeps the weights that it had where that loss was lowest.
+    If the data has held-back rows, each student trains on the other rows until the loss on the
+    held-back ones stops falling, and keeps the weights with the lowest such loss.
     """
 
     Config = BCConfig
@@ -205,7 +207,7 @@ class BehaviouralCloning(Learner[BCConfig]):
         )
 
     def _scaling(self, data: CondensedDataset) -> Scaling | None:
-        """The scaling that students learn under, if they see observations standardised."""
+        """Return the scaling of the observations, if students see standardised ones."""
         if not self.config.standardise:
             return None
         check_vectors(data.observations.shape[1:])
@@ -218,7 +220,7 @@ class BehaviouralCloning(Learner[BCConfig]):
         """Return the initialisation of the students, if the data have one.
 
         Raises:
-            BadConfig: its network scales observations in another way than students do.
+            BadConfig: its network scales observations in another way than the students.
         """
         if self.config.init != "dataset" or data.initialisation is None:
             return None
@@ -244,11 +246,11 @@ class BehaviouralCloning(Learner[BCConfig]):
 def initial_network(
     spec: NetworkSpec, seed: int, start: Initialisation | None, init: str = "random"
 ) -> PolicyNetwork:
-    """A network with the weights of `start`, or else with those that are drawn from a seed.
+    """Make a network with the weights of `start`, or with weights drawn from a seed.
 
     Raises:
-        BadConfig: `start` is of another network.
-        CorruptArtifact: it is of none.
+        BadConfig: `start` belongs to another network.
+        CorruptArtifact: `start` holds the weights of no network.
     """
     if start is None:
         with torch.random.fork_rng(devices=[]):
@@ -266,7 +268,7 @@ def initial_network(
 
 
 class _Rows:
-    """Rows to train on, standardised if there is a scaling; on a GPU they are sent there once."""
+    """Training rows, standardised if there is a scaling, and copied to a GPU once."""
 
     def __init__(
         self,
@@ -309,7 +311,7 @@ def _train(
     start: Initialisation | None = None,
 ) -> tuple[list[PolicyNetwork], Curve | None]:
     """Train one network for each seed, with one step for all."""
-    init = "random" if c.init == "dataset" else c.init  # where the data bring no weights
+    init = "random" if c.init == "dataset" else c.init  # if the data include no weights
     networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
     losses = losses_of_head(spec.head, c.loss)
     students: _SingleStudent | _StackedStudents = (
@@ -346,7 +348,7 @@ def _train(
 
 
 def _cap(rows: _Rows, c: BCConfig) -> int:
-    """After how many updates training ends at the latest, where rows are held back."""
+    """Return the maximal number of updates of a training with held-back rows."""
     one_pass = -(-rows.size // (c.batch_size or rows.size))
     return CAP * max(one_pass, c.updates)
 
@@ -367,7 +369,7 @@ class Curve:
 
 
 def _training(curves: Sequence[Curve], cap: int) -> dict[str, Any]:
-    """The curves of all students as records hold them; those that ended early are shorter."""
+    """Return the curves of all students for a record; those that ended early are shorter."""
     longest = max((curve.updates for curve in curves), key=len)
     return {
         "updates": longest,
@@ -378,9 +380,9 @@ def _training(curves: Sequence[Curve], cap: int) -> dict[str, Any]:
 
 
 class _Watch:
-    """The loss on held-back rows along training, and the weights where it was lowest.
+    """Loss on held-back rows along training, and the weights at its minimum.
 
-    Students that train together end together, when none of them has got better for a while.
+    Students that train together end together, when none of them has improved for a while.
     """
 
     def __init__(self, rows: _Rows, students: int) -> None:
@@ -419,9 +421,9 @@ class _Watch:
         )
 
     def restore(self, networks: Sequence[PolicyNetwork]) -> list[PolicyNetwork]:
-        """Give each network the weights that it had where its loss was lowest."""
+        """Restore the weights of each network at its lowest loss."""
         for network, (_, _, weights) in zip(networks, self._best, strict=True):
-            if weights:  # none of a loss that was never a number
+            if weights:  # there are none if the loss was never finite
                 network.load_state_dict(weights)
         return list(networks)
 
@@ -439,20 +441,20 @@ class _SingleStudent:
         self.parameters = list(network.parameters())
 
     def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """The mean loss of one batch `(1, B, ...)`."""
+        """Compute the mean loss of one batch `(1, B, ...)`."""
         losses = self.losses(self.network(observations[0]), targets[0])
         return (losses * weights[0]).mean()
 
     def losses_of(self, observations: Tensor, targets: Tensor, weights: Tensor) -> list[Tensor]:
-        """The student's mean loss of rows `(B, ...)`."""
+        """Compute the student's mean loss of rows `(B, ...)`."""
         return [self.loss(observations[None], targets[None], weights[None])]
 
     def weights(self, student: int) -> dict[str, Tensor]:
-        """A copy of its weights."""
+        """Return a copy of its weights."""
         return copy.deepcopy(self.network.state_dict())
 
     def clip(self, length: float) -> None:
-        """Shorten the gradient."""
+        """Clip the gradient."""
         torch.nn.utils.clip_grad_norm_(self.parameters, length)
 
     def finish(self) -> None:
@@ -460,7 +462,7 @@ class _SingleStudent:
 
 
 class _StackedStudents:
-    """S students whose weights are stacked, so that each operation serves them all."""
+    """S students with stacked weights, so that each operation serves all of them."""
 
     def __init__(self, networks: Sequence[PolicyNetwork], losses: Losses) -> None:
         self.networks, self.losses = networks, losses
@@ -470,12 +472,12 @@ class _StackedStudents:
             for name in states[0]
         }
         self.parameters = list(self.stacked.values())
-        networks[0].channels_last = False  # vmap knows no memory formats
+        networks[0].channels_last = False  # vmap does not support memory formats
 
     def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """The sum over students of the mean loss of their batches `(S, B, ...)`.
+        """Compute the sum over students of the mean loss of their batches `(S, B, ...)`.
 
-        No weight is shared, so that the gradient of the sum is each student's own.
+        Students share no weights, so that the gradient of the sum is each student's own gradient.
         """
         total: Tensor = vmap(self._one)(self.stacked, observations, targets, weights).sum()
         return total
@@ -485,16 +487,16 @@ class _StackedStudents:
         return (self.losses(outputs, y) * w).mean()
 
     def losses_of(self, observations: Tensor, targets: Tensor, weights: Tensor) -> list[Tensor]:
-        """Each student's mean loss of the same rows `(B, ...)`."""
+        """Compute each student's mean loss of the same rows `(B, ...)`."""
         alike = vmap(self._one, in_dims=(0, None, None, None))
         return list(alike(self.stacked, observations, targets, weights))
 
     def weights(self, student: int) -> dict[str, Tensor]:
-        """A copy of one student's weights."""
+        """Return a copy of one student's weights."""
         return {name: p[student].detach().clone() for name, p in self.stacked.items()}
 
     def clip(self, length: float) -> None:
-        """Shorten each student's gradient."""
+        """Clip each student's gradient."""
         clip_each(self.parameters, length)
 
     def finish(self) -> None:
@@ -505,7 +507,7 @@ class _StackedStudents:
 
 
 def _shifted(frames: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """Frames `(S, B, C, H, W)`, each moved by up to `SHIFT` pixels, edges repeated."""
+    """Shift each of the frames `(S, B, C, H, W)` by up to `SHIFT` pixels, and repeat edges."""
     s, b, _, height, width = frames.shape
     moves = np.stack([rng.integers(-SHIFT, SHIFT + 1, (b, 2)) for rng in rngs]).reshape(-1, 2)
     flat = frames.flatten(0, 1)

@@ -34,7 +34,7 @@ NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
 
 @dataclass(frozen=True)
 class NoConfig:
-    """The config of a method without settings."""
+    """Config of a method without settings."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """The budget in transitions."""
+        """Budget in transitions."""
         return self.budget.transitions(self.source)
 
     @property
@@ -73,7 +73,7 @@ class Problem:
         return self.source
 
     def rng(self) -> np.random.Generator:
-        """New generator from the seed."""
+        """Return a new generator with the seed."""
         return np.random.default_rng(self.seed)
 
     def torch_seed(self, *use: int) -> int:
@@ -95,7 +95,7 @@ class Problem:
 
     @property
     def num_outputs(self) -> int:
-        """Number of a policy's outputs: of discrete actions, or of a vector's elements."""
+        """Number of a policy's outputs: discrete actions, or elements of an action vector."""
         space = self.task.action_space
         return math.prod(space.shape) if isinstance(space, Box) else self.num_actions
 
@@ -134,7 +134,7 @@ class Condensation(Figures):
 
 
 def select(dataset: TransitionDataset, indices: Array, label_kind: str = "hard") -> Condensation:
-    """A condensation that keeps rows of the source as they are: whole transitions.
+    """Make a condensation of unchanged rows of the source: whole transitions.
 
     Args:
         dataset: the source.
@@ -148,10 +148,10 @@ def select(dataset: TransitionDataset, indices: Array, label_kind: str = "hard")
 
 
 def selection_labels(dataset: TransitionDataset, label_kind: str) -> str:
-    """The kind of label that rows of a dataset have.
+    """Return the kind of label that rows of a dataset have.
 
     Raises:
-        BadConfig: soft labels are wanted, and there are none.
+        BadConfig: soft labels are requested of a dataset without action_probs.
     """
     if label_kind == "soft" and dataset.action_probs is None:
         raise BadConfig("soft labels need a dataset with action_probs")
@@ -160,7 +160,7 @@ def selection_labels(dataset: TransitionDataset, label_kind: str) -> str:
 
 
 def _following(dataset: TransitionDataset, indices: Array) -> dict[str, Array]:
-    """`next_rows` and `following` of a selection; a frame that is kept anyway is not kept twice."""
+    """Return `next_rows` and `following` of a selection; a selected frame is not stored twice."""
     place = np.full(len(dataset), -1)
     place[indices] = np.arange(len(indices))
     source = dataset.next_rows[indices]
@@ -183,16 +183,16 @@ class Method(ABC, Generic[ConfigT]):
 
     Attributes:
         access: `offline`, or `online` for methods that step the seen levels and count the steps.
-        takes_data: whether it condenses a dataset. One that makes its own from the task alone is
-            given none.
+        takes_data: whether it condenses a dataset. A method that makes its data from the task alone
+            gets no dataset.
         needs: of `rewards`, `action_probs`, `expert`, `episodes`.
-        label_kinds: the kinds of label it can give.
+        label_kinds: kinds of label that it can make.
         stochastic: whether another seed gives another dataset.
-        gives: the columns of a method that makes its data, where they are always the same. A
-            learner that needs others is then skipped before anything is computed. None for
-            selections, which keep whole transitions.
-        keeps_everything: whether it gives all rows of the source, of which no copy is stored.
-        facts: what a catalogue entry would say of it; see `rlcondense.make.facts_of`.
+        gives: columns that the method makes, if they are always the same. A learner that needs
+            other columns is then skipped before any computation. None for selections, which keep
+            whole transitions.
+        keeps_everything: whether it returns all rows of the source, of which no copy is stored.
+        facts: facts of its catalogue entry; see `rlcondense.make.facts_of`.
     """
 
     api_version: ClassVar[int] = 1
@@ -213,7 +213,7 @@ class Method(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def _condense(self, problem: Problem) -> Condensation:
-        """Condense; all randomness from `problem.seed`, held-out levels out of reach."""
+        """Condense. All randomness comes from `problem.seed`; held-out levels cannot be made."""
 
     def students(self, task: Task) -> dict[str, Any]:
         """Return the settings of `bc` that this method's config implies for its students.
@@ -224,15 +224,15 @@ class Method(ABC, Generic[ConfigT]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings by which the method's own students are those that a learner trains.
+        """Return settings by which the method's students equal those that a learner trains.
 
-        The setting `student=learner` stands for them.
+        They are the meaning of `student=learner`.
 
         Args:
             learner: the learner's settings.
 
         Raises:
-            BadConfig: the method has no students, or none such.
+            BadConfig: the method has no students, or cannot have such students.
         """
         raise BadConfig("student=learner is for methods that train students while they condense")
 
@@ -259,16 +259,16 @@ class Method(ABC, Generic[ConfigT]):
             seed: condensation seed: the same seed gives the same bytes.
             device: device of the computation.
             progress: receives the progress.
-            checkpoint: a checkpoint file for methods that take long: a run resumes from the file of
-                a killed run, with the same bytes as result; the file is deleted at the end.
+            checkpoint: a checkpoint file for slow methods: a run resumes from the file of a killed
+                run and makes the same bytes; the file is deleted at the end.
             made_from: further facts that must agree for a resume, such as versions.
 
         Raises:
-            BadConfig: the budget is nothing or more than there is, a need is not met, or the data
+            BadConfig: the budget is zero or larger than the data, a need is not met, or the data
                 are of held-out levels.
-            BudgetExceeded: the method gave back too much.
-            CorruptArtifact: the dataset does not fit the task, or the method gave back something
-                that is no dataset.
+            BudgetExceeded: the method returned more than the budget.
+            CorruptArtifact: the dataset does not fit the task, or the method did not return a
+                dataset.
         """
         check_whole(seed, "seed")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
@@ -393,10 +393,11 @@ class Method(ABC, Generic[ConfigT]):
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """The config of a selection: which labels students are to learn from.
+    """Config of a selection.
 
     Attributes:
-        labels: `hard` (the action taken) or `soft` (the distribution it was drawn from).
+        labels: labels that students learn from, `hard` (the action taken) or `soft` (the
+            distribution that the action was drawn from).
     """
 
     labels: str = field(default="hard")

@@ -2,14 +2,14 @@
 
     D_syn = argmin  E_theta  sum_a | mean_t p_t(a) f_theta(x_t) - mean_s p_s(a) f_theta(x_s) |^2
 
-f are the features of a network drawn anew in every iteration, p a row's label as a distribution;
-means are over a batch of the data (t) and over the synthetic rows (s), both moved alike. Where
-labels are fixed, each action's means are divided by the action's own share of the labels, which
-with one-hot labels is the paper's form: each class's mean feature. Where they are learned, as by
-default, it is the moment of features and labels together that is matched, which moves labels too.
-A constant is added to the features, so that the mean label itself is matched. Continuous actions
-have no classes: their moments with the features are matched, in deviations of the data's, and the
-mean features.
+f are the features of a network that is initialised anew in every iteration, p a row's label as a
+distribution; means are over a batch of the data (t) and over the synthetic rows (s), both moved
+alike. If labels are fixed, each action's means are divided by the action's share of the labels;
+with one-hot labels this is the paper's form, the mean feature of each class. If labels are learned,
+the default, the joint moment of features and labels is matched, so that labels move too. A constant
+feature is added, so that the mean label is matched as well. Continuous actions have no classes: the
+mean features and the moments of features and actions are matched, actions in standard deviations of
+the data's.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ from rlcondense.methods.parts.synthetic import (
 )
 from rlcondense.networks import ENCODERS
 
-LEAST = 1e-3  # rows that an action has to have for its mean to say anything
-PROBES = 4  # networks that the loss before and after is measured on
+LEAST = 1e-3  # rows of an action that a mean of it needs
+PROBES = 4  # networks on which the loss before and after is measured
 
 
 @dataclass(frozen=True)
 class DistMatchConfig(NetworkConfig):
-    """Settings. The paper takes SGD of rate 1, 20,000 iterations, and keeps labels fixed.
+    """Settings. The paper uses SGD of rate 1 for 20,000 iterations and fixed labels.
 
     Attributes:
-        network: whose features are matched.
+        network: name of the network name of the network whose features are matched.
         iterations: steps of Adam on the synthetic data.
-        real_batch: real frames of each iteration (the paper's 256, of each class).
-        augmentation: `none`, or `shift`: synthetic and real frames are moved alike; vectors stay.
+        real_batch: number of real frames in an iteration (the paper: 256 of each class).
+        augmentation: `none`, or `shift`: synthetic and real frames are shifted by the same pixels;
+            vectors stay.
     """
 
     labels: str = "learned"
@@ -68,7 +69,7 @@ class DistMatchConfig(NetworkConfig):
 
 
 class DistMatch(Method[DistMatchConfig]):
-    """Learns frames, and labels if asked to, whose mean features by action are the data's.
+    """Learns frames, and optionally labels, whose mean features by action match the data's.
 
     Paper: labels=hard, start=balanced, iterations=20000, outer_optimiser=sgd,
         outer_momentum=0.5, learning_rate=1.0
@@ -124,10 +125,10 @@ class DistMatch(Method[DistMatchConfig]):
 
 
 def moment_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
-    """The squared distance of the moments of features and labels, summed over actions.
+    """Compute the squared distance of the moments of features and labels, summed over actions.
 
     Args:
-        f_real: `(B, F)` features; their mean length is made one.
+        f_real: `(B, F)` features; both sets are scaled by their mean length.
         p_real: `(B, A)` labels as distributions.
         f_syn: `(M, F)`.
         p_syn: `(M, A)`.
@@ -139,11 +140,12 @@ def moment_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor
 
 
 def mean_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
-    """The squared distance of each action's mean features, summed over actions that both have.
+    """Compute the squared distance of each action's mean features, summed over shared actions.
 
     Args:
-        f_real: `(B, F)` features; their mean length is made one.
-        p_real: `(B, A)` labels as distributions: a row counts for an action as its label says.
+        f_real: `(B, F)` features; both sets are scaled by their mean length.
+        p_real: `(B, A)` labels as distributions: a row's weight in an action's mean is the action's
+            probability.
         f_syn: `(M, F)`.
         p_syn: `(M, A)`.
     """

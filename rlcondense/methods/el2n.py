@@ -26,8 +26,8 @@ class ScoreConfig(FeatureConfig):
     """Settings.
 
     Attributes:
-        updates: of behavioural cloning before the scores are taken.
-        networks: over which they are averaged; the paper has 10.
+        updates: number of updates of behavioural cloning before the scores are computed.
+        networks: number of networks over which scores are averaged (the paper: 10).
         keep: `hardest` (highest scores, as in the paper) or `easiest`.
     """
 
@@ -42,9 +42,9 @@ class ScoreConfig(FeatureConfig):
 
 
 class EL2N(Method[ScoreConfig]):
-    """Keeps the rows on which networks err most early in training: the L2 norm of the error.
+    """Keeps the rows with the largest L2 norm of a network's error early in training.
 
-    The error is that of the action probabilities, or of continuous actions in their deviations.
+    The error is of the action probabilities, or of continuous actions in standard deviations.
 
     Paper: networks=10
     """

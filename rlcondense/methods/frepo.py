@@ -4,10 +4,11 @@
 
 The last layer of a student is solved for instead of trained: K are inner products of theta's
 features of real (t) and synthetic (s) frames, Z_s the synthetic labels' logits. Theta comes from a
-pool of students that are trained on the synthetic data between two steps and drawn anew at some
-age. The paper regresses one-hot labels and takes squared errors; here labels are a policy's
-distributions, so logits are regressed and the loss is the policy's cross-entropy. Continuous
-actions are regressed as they are, with the paper's squared error, in deviations of the data's.
+pool of students, which are trained on the synthetic data between two steps and replaced by new ones
+at a certain age. The paper regresses one-hot labels and takes squared errors; here labels are a
+policy's distributions, so logits are regressed and the loss is the policy's cross-entropy.
+Continuous actions are regressed directly, with the paper's squared error, in standard deviations of
+the data's.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
 from rlcondense.policies import head_of
 from rlcondense.types import Array
 
-PROBES = 4  # fresh networks that the loss before and after is measured on
-LEAST = 1e-4  # of a label's probability, before its logarithm
+PROBES = 4  # fresh networks on which the loss before and after is measured
+LEAST = 1e-4  # lower bound of a label's probability, before its logarithm
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,18 @@ class FrepoConfig(NetworkConfig):
     """Settings.
 
     Attributes:
-        network: of the students whose features are regressed on.
+        network: name of the students' network, whose features are regressed on.
         iterations: steps of Adam on the synthetic data.
-        real_batch: real frames of each.
-        pool: students at a time (the paper's 10).
-        oldest: updates after which a student is replaced by a new one (the paper's 100).
-        student_updates: updates of the student that was used, after its use.
-        ridge: lambda over the mean of K_ss's diagonal (the paper's 1e-6).
+        real_batch: number of real frames in an iteration.
+        pool: number of students at a time (the paper: 10).
+        oldest: number of updates after which a student is replaced by a new one (the paper: 100).
+        student_updates: number of updates of a student after each use.
+        ridge: lambda as a multiple of the mean of K_ss's diagonal (the paper: 1e-6).
         augmentation: `none`, or `shift`.
-        loss: that students are trained with: `cross-entropy`, `softmax-mse` or `softmax-mae`.
-        student_batch: rows of an update, None for all.
-        student_optimiser: `adam` or `sgd`.
-        student_rate: its step size.
+        loss: loss of the students: `cross-entropy`, `softmax-mse` or `softmax-mae`.
+        student_batch: number of rows in a student's update, None for all.
+        student_optimiser: optimiser of the students, optimiser of the students, `adam` or `sgd`.
+        student_rate: step size of the students.
     """
 
     labels: str = "learned"
@@ -99,7 +100,7 @@ class FrepoConfig(NetworkConfig):
 
 
 class Frepo(Method[FrepoConfig]):
-    """Learns frames and labels on which a linear head, solved for, acts as the data.
+    """Learns frames and labels for which the regressed last layer predicts the data's labels.
 
     Paper: pool=10, oldest=100, student_updates=1, ridge=1e-06
     """
@@ -156,7 +157,7 @@ class Frepo(Method[FrepoConfig]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             pool = _Pool(_Student(spec, c, synthetic, rng) for _ in range(c.pool))
-            for place, student in enumerate(pool):  # of all ages from the start
+            for place, student in enumerate(pool):  # students of all ages from the start
                 student.train(place * c.oldest // c.pool)
 
             def loss(_: int) -> float:
@@ -172,7 +173,7 @@ class Frepo(Method[FrepoConfig]):
 
 
 def centred_logits(targets: Tensor) -> Tensor:
-    """The logits `(M, A)` of distributions, each row's mean zero."""
+    """Return the logits `(M, A)` of distributions, with mean zero in each row."""
     z = targets.clamp_min(LEAST).log()
     return z - z.mean(1, keepdim=True)
 
@@ -199,7 +200,7 @@ def regressed(f_syn: Tensor, z: Tensor, f_real: Tensor, ridge: float) -> Tensor:
 
 
 class _Student:
-    """A network in training on the synthetic data as that is by then."""
+    """A network in training on the current synthetic data."""
 
     def __init__(
         self, spec: NetworkSpec, c: FrepoConfig, synthetic: Synthetic, rng: np.random.Generator
@@ -211,7 +212,7 @@ class _Student:
         self._batches = shuffled_batches(size, min(size, c.student_batch or size), rng)
 
     def train(self, updates: int) -> None:
-        """Some updates of behavioural cloning."""
+        """Make some updates of behavioural cloning."""
         for _ in range(updates):
             rows = torch.from_numpy(next(self._batches)).to(self.synthetic.device)
             with torch.no_grad():
@@ -221,7 +222,7 @@ class _Student:
             self.synthetic.gradient_evaluations += len(rows)
 
     def state(self) -> dict[str, Array]:
-        """Everything that decides its further training."""
+        """Return everything that decides its further training."""
         network = {f"network.{n}": p.detach().cpu().numpy() for n, p in self._parameters()}
         adam = adam_state("adam", self._optimiser)
         return {**network, **adam, "age": np.array([self.age]), "queue": self._batches.queue}
@@ -239,7 +240,7 @@ class _Student:
 
 
 class _Pool(list[_Student]):
-    """The students, kept in checkpoints."""
+    """The students, which checkpoints store."""
 
     def state(self) -> dict[str, Array]:
         return {

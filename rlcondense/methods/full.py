@@ -28,11 +28,11 @@ class Full(Method[LabelConfig]):
 
 
 class FullConverged(Full):
-    """Keeps everything, and lets students train until the loss on held-back rows stops falling.
+    """Keeps everything; students train until the loss on held-back rows stops falling.
 
     A tenth of the episodes, drawn at random, is held back; training ends when the loss on them
-    stops falling. With a learner's own number of updates, a large dataset is learned in part only,
-    which makes small ones look better than they are.
+    stops falling. A learner's usual number of updates learns a large dataset in part only, so that
+    small datasets would look better than they are.
     """
 
     id = "full-converged"
@@ -45,14 +45,14 @@ class FullConverged(Full):
 
 
 def held_back_rows(dataset: TransitionDataset, share: float) -> npt.NDArray[np.bool_]:
-    """Draw whole episodes, always the same ones of a dataset.
+    """Draw whole episodes, always the same ones for a dataset.
 
     Args:
-        dataset: of two episodes at least.
-        share: of the episodes.
+        dataset: a dataset of at least two episodes.
+        share: share share of the episodes.
 
     Returns:
-        `(N,)`, whether each row is of a drawn episode.
+        `(N,)`, whether each row belongs to a drawn episode.
 
     Raises:
         BadConfig: the dataset has a single episode.
@@ -68,10 +68,10 @@ def held_back_rows(dataset: TransitionDataset, share: float) -> npt.NDArray[np.b
 
 
 def everything(dataset: TransitionDataset, label_kind: str) -> Condensation:
-    """All rows of a dataset, as they lie there.
+    """Return all rows of a dataset in their order.
 
     Raises:
-        BadConfig: soft labels are wanted, and there are none.
+        BadConfig: soft labels are requested of a dataset without action_probs.
     """
     labels = selection_labels(dataset, label_kind)
     columns = {**dataset.columns(), "next_rows": dataset.next_rows}

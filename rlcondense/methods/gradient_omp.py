@@ -4,9 +4,9 @@
     min_{S, w >= 0}  | mean_{i in D} g_i  -  sum_{i in S} w_i g_i |,   |S| = size
 
 g_i is the gradient of row i's loss by a network's last layer, an outer product of an error and a
-feature, so no gradient is ever written out. By default the loss is that of behavioural cloning,
-which is what students minimise here. `gradient = "critic"` takes a critic's, as ReDOR does: the
-squared error of its value against the return that followed. ReDOR selects anew along a critic's
+feature, so that no gradient needs to be stored. By default the loss is that of behavioural cloning,
+which is what students minimise here. `gradient = "critic"` uses a critic's loss, as ReDOR does: the
+squared error of its value against the observed return. ReDOR repeats the selection along a critic's
 training; here the gradients of several networks are matched at once.
 """
 
@@ -28,7 +28,7 @@ from rlcondense.methods.percentile import rows_of_best
 from rlcondense.networks import spread
 from rlcondense.types import Array
 
-LEFT_OVER = 1e-3  # of the mean weight, for rows that are only there to meet the size
+LEFT_OVER = 1e-3  # share of the mean weight, for rows that are added to meet the size
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class GradientOMPConfig(FeatureConfig):
     """Settings.
 
     Attributes:
-        gradient: `policy` or `critic`.
-        updates: of the networks before gradients are taken.
-        networks: whose gradients are matched.
+        gradient: whose gradients are matched, whose gradients are matched, `policy` or `critic`.
+        updates: number of updates of each network before gradients are computed.
+        networks: number of networks number of networks whose gradients are matched.
         keep_return: fraction of the episodes, best first, that rows are selected from and whose
             gradient is matched; 1 for all.
     """
@@ -59,7 +59,7 @@ class GradientOMPConfig(FeatureConfig):
 
 
 class GradientOMP(Method[GradientOMPConfig]):
-    """Keeps the rows, with weights, whose gradients add up to that of all the data.
+    """Keeps weighted rows whose gradients sum up to the gradient of all the data.
 
     Paper: gradient=critic
     """
@@ -94,9 +94,9 @@ class GradientOMP(Method[GradientOMPConfig]):
 
 
 def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a cloned policy.
+    """Return errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a cloned policy.
 
-    Of a Gaussian policy the errors are the means', over the variances.
+    The errors of a Gaussian policy are those of the means, divided by the variances.
     """
     network = cloned_network(problem, config.network, config.updates, config.labels, seed)
     features, acts = encode(network, problem.dataset)
@@ -108,9 +108,9 @@ def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tu
 
 
 def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Errors and features of a critic, whose error is in the value of the action taken alone.
+    """Return errors and features of a critic; only the value of the action taken has an error.
 
-    Of continuous actions it has one output, and features of the action too.
+    For continuous actions it has one output, and its features depend on the action too.
     """
     values = action_values(problem, config.network, config.updates, seed)
     returns = problem.dataset.returns_to_go(GAMMA).astype(np.float32)
@@ -127,7 +127,7 @@ def _with_one(features: Array) -> Array:
 def _fill(
     places: Array, weights: Array, size: int, count: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Meet the size where fewer rows give the gradient to rounding: others, of little weight."""
+    """Add rows of little weight if fewer than `size` give the gradient up to rounding."""
     others = np.setdiff1d(np.arange(count), places)
     more = rng.choice(others, size - len(places), replace=False)
     small = LEFT_OVER * weights.mean() if len(weights) else 1.0

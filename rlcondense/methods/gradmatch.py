@@ -2,11 +2,12 @@
 
     D_syn = argmin  E_{theta ~ P(theta)}  sum_a  d( grad_theta L(D_syn^a), grad_theta L(D^a) )
 
-By default theta is drawn anew in every iteration from the initial distribution of the method's own
-network, as the equation says; classes are the actions that occur. From Zhao et al. (2021, arXiv
-2006.05929) come cosine distances as d (here one a weight tensor, there one an output unit), cross-
-entropy as L, and theta along a student's training. Adam's step is counted in grey levels and pixels
-stay within [0, 255], so that they do move and remain pictures.
+By default theta is drawn in every iteration from the initial distribution of the method's own
+network, as in the equation; classes are the actions that occur. From Zhao et al. (2021, arXiv
+2006.05929) come cosine distances as d (one for each weight tensor here, one for each output unit
+there), cross-entropy as L, and theta along a student's training. Adam's step is measured in grey
+levels and pixels are clamped to [0, 255], so that synthetic frames move visibly and stay valid
+images.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from rlcondense.methods.parts.synthetic import (
 from rlcondense.networks import ENCODERS, PolicyNetwork
 from rlcondense.policies import head_of
 
-PROBES = 4  # networks, never trained on, that the matching loss before and after is measured on
+PROBES = 4  # held-out networks on which the matching loss before and after is measured
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,24 @@ class GradMatchConfig(NetworkConfig):
     """Settings.
 
     Attributes:
-        network: whose gradients are matched.
+        network: name of the network whose gradients are matched.
         iterations: steps of Adam on the synthetic data.
-        real_batch: real frames of each action in each iteration, or of all actions together where
-            classes are matched jointly.
+        real_batch: number of real frames of each action in an iteration, or of all actions together
+            if classes are matched jointly.
         theta: `initial` draws a network anew in every iteration; `trajectory` follows a student's
             training on the synthetic data (Zhao et al., algorithm 1); `expert` is the dataset's
             policy, fixed (Light et al., as coded).
-        trajectory: iterations along one student before the next is drawn.
-        student_updates: updates of the student between two iterations.
-        student_batch: rows of each, None for all.
-        student_optimiser: `adam` or `sgd`.
-        student_rate: its step size.
+        trajectory: number of iterations along one student before the next is drawn.
+        student_updates: number of updates of the student between two iterations.
+        student_batch: number of rows in such an update, None for all.
+        student_optimiser: optimiser of the student, `adam` or `sgd`.
+        student_rate: step size of the student.
         distance: `cosine` or `l2`, or `normalised-l2` (over the real gradient's norm), each summed
             over the network's weight tensors.
         match: `per-class`, or `joint` for one gradient of all actions.
         loss: `cross-entropy`, `softmax-mse` or `softmax-mae`. Continuous actions have no classes,
             and their loss is the negative log-likelihood under a Gaussian.
-        augmentation: `none`, or `shift`: synthetic and real frames are moved alike.
+        augmentation: `none`, or `shift`: synthetic and real frames are shifted by the same pixels.
     """
 
     network: str = "nature"
@@ -103,7 +104,7 @@ class GradMatchConfig(NetworkConfig):
 
 
 class GradMatch(Method[GradMatchConfig]):
-    """Learns observations, and labels if asked to, whose gradients are the data's.
+    """Learns observations, and optionally labels, whose gradients match the data's.
 
     Paper: theta=trajectory, trajectory=10, student_updates=50, student_optimiser=sgd,
         student_rate=0.01, student_batch=256, real_batch=256, iterations=10000,
@@ -142,14 +143,14 @@ class GradMatch(Method[GradMatchConfig]):
             def loss(_: int) -> float:
                 return matching.backward(next(thetas), rng)
 
-            # Along a student's training, only its beginning carries nothing over.
+            # Only at the beginning of a student's training there is no state to carry over.
             restarts = self.config.trajectory if self.config.theta == "trajectory" else 1
             learn(problem, synthetic, self.config.iterations, loss, rng, restarts=restarts)
         return synthetic.condensation(MatchingLoss(before, matching.probe()))
 
 
 class _Matching:
-    """The distance of a synthetic dataset from the data under a network theta."""
+    """Distance of a synthetic dataset from the data under a network theta."""
 
     def __init__(self, problem: Problem, config: GradMatchConfig, synthetic: Synthetic) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
@@ -163,7 +164,7 @@ class _Matching:
             self.classes = dict(synthetic.classes.items())
 
     def thetas(self, rng: np.random.Generator, kind: str) -> Iterator[PolicyNetwork]:
-        """One network for each iteration; initial weights from torch's global state."""
+        """Yield a network for each iteration, with initial weights from torch's global state."""
         if kind == "expert":
             assert self.expert is not None
             yield from itertools.repeat(copy.deepcopy(self.expert.network).to(self.device))
@@ -175,7 +176,7 @@ class _Matching:
                 yield from itertools.islice(student, self.config.trajectory - 1)
 
     def _student(self, theta: PolicyNetwork, rng: np.random.Generator) -> Iterator[PolicyNetwork]:
-        """A network along its training on the synthetic data as that is by then."""
+        """Yield a network along its training on the current synthetic data."""
         c, size = self.config, len(self.synthetic.rows)
         optimiser = make_optimiser(c.student_optimiser, theta, c.student_rate)
         batches = shuffled_batches(size, min(size, c.student_batch or size), rng)
@@ -192,7 +193,7 @@ class _Matching:
             yield theta
 
     def backward(self, theta: PolicyNetwork, rng: np.random.Generator) -> float:
-        """Add the distance's gradient to what is learned, class by class; give the distance."""
+        """Add the distance's gradient to the leaves, class by class, and return the distance."""
         total = 0.0
         for action, rows in self.classes.items():
             frames, targets = self.real.draw(self.config.real_batch, rng, action)
@@ -212,10 +213,10 @@ class _Matching:
         return total
 
     def probe(self) -> float:
-        """The mean distance on networks and real batches that are the same at every call."""
+        """Compute the mean distance on networks and real batches that never change."""
         rng = np.random.default_rng([self.seed, 1])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.probe_seed)  # other networks than condensation draws
+            torch.manual_seed(self.probe_seed)  # networks that condensation does not draw
             drawn = "expert" if self.config.theta == "expert" else "initial"
             thetas = itertools.islice(self.thetas(rng, drawn), PROBES)
             distances = [self.backward(theta, rng) for theta in thetas]
@@ -231,13 +232,13 @@ def matching_loss(
     losses: Callable[[Tensor, Tensor], Tensor],
     distance: str,
 ) -> Tensor:
-    """The distance of two gradients, differentiable in the synthetic rows.
+    """Compute the distance of two gradients, differentiable in the synthetic rows.
 
     Args:
         theta: a network.
         synthetic: observations `(M, *observation)` and targets `(M, A)`.
-        real: as many or more of the data's.
-        losses: of what the network gives and targets, `(M,)`.
+        real: at least as many observations and targets of the data.
+        losses: function of outputs and targets that returns losses `(M,)`.
         distance: one of `DISTANCES`.
     """
     parameters = list(theta.parameters())
@@ -250,7 +251,7 @@ def matching_loss(
 
 
 def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
-    """One minus the cosine of two gradients, summed over the network's weight tensors."""
+    """Compute one minus the cosine of two gradients, summed over the network's weight tensors."""
     return torch.stack(
         [
             1 - F.cosine_similarity(a.flatten(), b.flatten(), dim=0)
@@ -260,12 +261,12 @@ def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
 
 
 def squared_distance(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
-    """The sum of squared differences of two gradients."""
+    """Compute the sum of squared differences of two gradients."""
     return torch.stack([((a - b) ** 2).sum() for a, b in zip(g_syn, g_real, strict=True)]).sum()
 
 
 def normalised_squared_distance(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
-    """Squared differences over the real gradient's squared norm, summed over weight tensors."""
+    """Compute squared differences over the real gradient's squared norm, summed over tensors."""
     return torch.stack(
         [
             ((a - b) ** 2).sum() / (b**2).sum().clamp_min(1e-12)

@@ -2,9 +2,9 @@
 
 Gradients of the mean squared error of softmax against one-hot are taken on the fixed, trained
 expert; each action has a bucket of size/15 frames, which starts as real frames of that action; the
-loss is the sum of squared differences of the whole gradient; pixels alone are learned, by SGD,
-without bounds. Not copied are the faults that leave rows uninitialised where an action has few
-frames and give NaN where it has none.
+loss is the sum of squared differences of the whole gradient; only pixels are learned, by SGD,
+without bounds. Two faults of the code are not copied: rows that stay uninitialised if an action has
+few frames, and NaN if it has none.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Light2024Config:
 
     Attributes:
         iterations: steps of SGD.
-        learning_rate: its step size.
-        momentum: its momentum.
-        real_batch: real frames of each action in each iteration (published: 75 for jumper, 256
-            for bigfish, 2048 for starpilot). An action with fewer gives all it has.
+        learning_rate: step size of SGD.
+        momentum: momentum of SGD.
+        real_batch: number of real frames of each action in an iteration (published: 75 for jumper,
+            256 for bigfish, 2048 for starpilot); all frames of an action that has fewer.
     """
 
     iterations: int = 1000
@@ -50,7 +50,7 @@ class Light2024Config:
 
 
 class GradMatchLight2024(Method[Light2024Config]):
-    """The published method; its expert is the one that played the dataset.
+    """Gradient matching as published; its expert is the one that played the dataset.
 
     Paper: iterations=1000, learning_rate=0.1, momentum=0.5, real_batch=2048
     """
@@ -82,7 +82,7 @@ class GradMatchLight2024(Method[Light2024Config]):
         evaluations = 0
 
         def real_gradient(action: int) -> Tensor:
-            """The mean gradient of a batch of the action's frames, flat."""
+            """Compute the mean gradient of a batch of the action's frames, flat."""
             nonlocal evaluations
             rows = rows_of[action]
             if len(rows) > c.real_batch:
@@ -97,7 +97,7 @@ class GradMatchLight2024(Method[Light2024Config]):
                 )
             return total
 
-        # Where a batch takes all of an action's frames, its gradient on a fixed theta is fixed too.
+        # If a batch holds all frames of an action, its gradient on a fixed theta is fixed too.
         fixed = {a: real_gradient(a) for a, rows in rows_of.items() if len(rows) <= c.real_batch}
         optimiser = torch.optim.SGD([d_syn], lr=c.learning_rate, momentum=c.momentum)
         losses = []
@@ -134,13 +134,13 @@ def gradient(
     action: int,
     create_graph: bool = False,
 ) -> Tensor:
-    """The gradient of the published loss, flat: the mean over rows and actions of
-    `(softmax - one-hot)^2`.
+    """Compute the flat gradient of the published loss: the mean over rows and actions of `(softmax
+    - one-hot)^2`.
 
     Args:
         theta: a network.
-        parameters: of the network, whose gradients are joined in this order.
-        observations: `(B, *observation)`, all labelled with one action.
+        parameters: parameters of the network; their gradients are concatenated in this order.
+        observations: `(B, *observation)`, all labelled with the same action.
         action: the label.
         create_graph: whether the gradient can be differentiated.
     """

@@ -1,8 +1,8 @@
 """GraNd scores (Paul et al., 2021, arXiv 2107.07075, definition 2.1).
 
-The score of a row is the expected norm of its loss's gradient over all weights, the expectation
-over networks early in training. The paper takes it at initialisation too, where it tells nothing
-(Kirsch, 2023, arXiv 2303.14753), so networks are trained for a little first.
+The score of a row is the norm of its loss's gradient over all weights, in expectation over networks
+early in training. The paper also computes it at initialisation, where it is uninformative (Kirsch,
+2023, arXiv 2303.14753), so networks are trained briefly first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rlcondense.methods.el2n import ScoreConfig, keep_by_score
 from rlcondense.methods.parts.features import targets_of
 from rlcondense.networks import PolicyNetwork
 
-CHUNK = 64  # rows whose gradients are in memory at a time, one layer's after another's
+CHUNK = 64  # rows whose gradients are in memory at a time, one layer after another
 
 
 class GraNd(Method[ScoreConfig]):
-    """Keeps the rows whose gradients are longest early in training.
+    """Keeps the rows with the largest gradient norms early in training.
 
     Paper: networks=10, updates=0
     """
@@ -49,13 +49,13 @@ class GraNd(Method[ScoreConfig]):
 def gradient_norms(
     network: PolicyNetwork, observations: npt.NDArray[Any], targets: Tensor, problem: Problem
 ) -> npt.NDArray[np.float32]:
-    """The L2 norm of each row's gradient of its head's loss over all weights, exactly.
+    """Compute the exact L2 norm of the gradient of each row's loss over all weights.
 
     Args:
-        network: made of linear and convolutional layers, which all of ours are.
+        network: a network of linear and convolutional layers, as all networks of this package are.
         observations: `(N, *observation)`.
         targets: `(N, A)` distributions or continuous actions, on the network's device.
-        problem: its progress receives the rows done.
+        problem: its progress receives the number of finished rows.
 
     Returns:
         `(N,)` norms.
@@ -64,10 +64,10 @@ def gradient_norms(
 
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen.append((layer, inputs[0], output))
-        return output.clone()  # what comes next may change it in place
+        return output.clone()  # the next layer may change it in place
 
     layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    gaussian = network.spec.head == "gaussian"  # beside the layers it learns a spread
+    gaussian = network.spec.head == "gaussian"  # it learns a spread beside the layers
     weights = sum(1 for m in layers for _ in m.parameters()) + gaussian
     assert weights == sum(1 for _ in network.parameters())
     losses = losses_of_head(network.spec.head)
@@ -76,7 +76,7 @@ def gradient_norms(
     for start in range(0, len(targets), CHUNK):
         rows = slice(start, start + CHUNK)
         batch = torch.from_numpy(np.array(observations[rows])).to(targets.device)
-        # No row's loss depends on another row, so the sum's gradient holds each row's own.
+        # No row's loss depends on another row, so the sum's gradient contains each row's own.
         outputs = network(batch)
         loss = losses(outputs, targets[rows]).sum()
         *deltas, by_output = torch.autograd.grad(loss, [*(out for *_, out in seen), outputs])
@@ -97,12 +97,12 @@ def gradient_norms(
 
 @torch.no_grad()
 def _squared_norms(layer: nn.Module, x: Tensor, delta: Tensor) -> Tensor:
-    """The squared norms `(B,)` of each row's gradient over a layer's weights and bias.
+    """Compute the squared norms `(B,)` of each row's gradient over a layer's weights and bias.
 
     Args:
         layer: linear or convolutional.
-        x: its input, a row each.
-        delta: the loss's gradient by its output, a row each.
+        x: inputs of the layer `(B, ...)`.
+        delta: gradients of the loss by the layer's outputs `(B, ...)`.
     """
     if isinstance(layer, nn.Linear):  # the outer product of delta and x, and delta for the bias
         return delta.square().sum(1) * (x.square().sum(1) + 1)

@@ -2,13 +2,14 @@
 
     D_syn = argmax  E[ return of pi_theta ],   theta = what full-batch cloning of D_syn leads to
 
-No data and no expert: an evolution strategy proposes a population of datasets, policies are cloned
-from each, and their return in the environment is the dataset's fitness. In HaDES-R policies start
-from initial weights that are drawn anew every generation, in HaDES-F always from the same ones,
-which are then a part of what was condensed.
+It needs neither data nor expert: an evolution strategy proposes a population of datasets, policies
+are cloned from each, and their return in the environment is the dataset's fitness. In HaDES-R
+policies start from new initial weights in every generation, in HaDES-F always from the same
+weights, which are then a part of the condensed dataset.
 
-Learned are states and, where they are continuous, actions, from zeros. Discrete labels are fixed:
-every action has as many states as any other, or one more where D is no multiple of their number.
+States are learned, and actions if they are continuous, both from zeros. Discrete labels are fixed:
+every action has the same number of states, or one more if D is no multiple of the number of
+actions.
 """
 
 from __future__ import annotations
@@ -46,27 +47,28 @@ from rlcondense.scaling import Moments, Scaling, check_vectors
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
-MEASURED = 64  # episodes of a random policy that observations are measured in
+MEASURED = 64  # episodes of a random policy in which observations are measured
 
 
 @dataclass(frozen=True)
 class HadesFConfig(EvolutionConfig):
-    """Settings, by default the paper's for Brax; the preset `minatar` has those for MinAtar.
+    """Settings; defaults are the paper's for Brax, the preset `minatar` the paper's for MinAtar.
 
-    The points are datasets, and students act as their policies do.
+    The points of the strategy are datasets, and students act as policies do during evolution.
 
     Attributes:
-        inner_updates: of a policy, each on the whole dataset. (The paper: 400, on hopper and double
-            pendulum 200.)
-        inner_rate: Adam's step size in them.
-        inner_clip: the longest gradient in them, None for any length.
-        normalise: evolve in standard deviations of the observations met so far, around their mean.
-            What is kept is in the environment's units either way.
-        init: of the first weights of a policy, see `rlcondense.networks.PolicyNetwork`.
-        log_std: of a policy over continuous actions, see `rlcondense.networks.NetworkSpec`.
-        standardise: policies see vectors in deviations from a mean, both measured once before, in
-            64 episodes of a policy that acts at random, and these come with what was condensed.
-            States evolve in those deviations too, whatever `normalise` says.
+        inner_updates: number of updates of a policy, each on the whole dataset (the paper: 400;
+            hopper and double pendulum 200).
+        inner_rate: step size of Adam in these updates.
+        inner_clip: maximal gradient norm in these updates, None for no bound.
+        normalise: whether states evolve in standard deviations of the observations met so far,
+            around their mean. The result is in the environment's units either way.
+        init: initialisation of a policy's weights; see `rlcondense.networks.PolicyNetwork`.
+        log_std: parametrisation of a Gaussian policy's log-std; see
+            `rlcondense.networks.NetworkSpec`.
+        standardise: whether policies see standardised vectors. Mean and deviation are measured
+            once, in 64 episodes of a random policy, and are part of the condensed dataset. States
+            then evolve in these units, whatever `normalise` is.
     """
 
     population: int = 2048
@@ -130,11 +132,11 @@ class _Hades(Method[C]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        asked = ("network", "batch_size", "optimiser", "loss")
-        for name, value in zip(asked, ("mlp", None, "adam", "cross-entropy"), strict=True):
+        required = ("network", "batch_size", "optimiser", "loss")
+        for name, value in zip(required, ("mlp", None, "adam", "cross-entropy"), strict=True):
             if learner.get(name) != value:
                 raise BadConfig(
-                    f"student=learner of HaDES asks for learner.{name}={str(value).lower()}, "
+                    f"student=learner of HaDES needs learner.{name}={str(value).lower()}, "
                     f"not {learner.get(name)}"
                 )
         own = inspect.signature(Mlp).parameters
@@ -209,7 +211,7 @@ class _Hades(Method[C]):
 
 
 class HadesR(_Hades[HadesRConfig]):
-    """Policies start from initial weights that are drawn anew every generation.
+    """Evolves datasets for policies with new initial weights in every generation.
 
     Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
         generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
@@ -229,7 +231,7 @@ class HadesR(_Hades[HadesRConfig]):
 
 
 class HadesF(_Hades[HadesFConfig]):
-    """Policies always start from the same initial weights, which come with what was condensed.
+    """Evolves a dataset for policies with fixed initial weights, which are part of the result.
 
     Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
         generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
@@ -254,15 +256,15 @@ class HadesF(_Hades[HadesFConfig]):
 
 
 def measure(met: Moments, problem: Problem, spec: NetworkSpec, horizon: int) -> int:
-    """Count the observations of a random policy in; how many steps it took.
+    """Add observations of a random policy to the moments, and return the number of steps.
 
-    A network whose weights are all zero takes each discrete action as often as any other, and
-    continuous ones from a standard normal.
+    A network whose weights are all zero takes every discrete action with the same probability, and
+    samples continuous actions from a standard normal distribution.
 
     Args:
-        met: what they are counted into.
-        problem: whose seen levels are played.
-        spec: of a policy.
+        met: moments of the observations, updated.
+        problem: problem whose seen levels are played.
+        spec: specification of a policy.
         horizon: steps after which an episode ends.
     """
     check_vectors(spec.observation_shape)
@@ -275,11 +277,11 @@ def measure(met: Moments, problem: Problem, spec: NetworkSpec, horizon: int) -> 
 
 
 class _Rows:
-    """Map between evolved points and rows of states, actions and labels.
+    """Conversion of evolved points to rows of states, actions and labels.
 
     Args:
-        problem: its task and size.
-        normalise: whether states are evolved in deviations of the observations met so far.
+        problem: problem with the task and the size.
+        normalise: whether states evolve in standard deviations of the observations met so far.
 
     Attributes:
         length: length of a point.
@@ -303,11 +305,11 @@ class _Rows:
 
     @property
     def losses(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the losses of outputs and targets, as in `bc`."""
+        """Compute the losses of outputs and targets, as in `bc`."""
         return gaussian_losses if isinstance(self._actions, Box) else row_losses
 
     def states(self, evolved: Array) -> npt.NDArray[np.float32]:
-        """States `(P, D, *observation)` in the environment's units, of `(P, n)`."""
+        """Return states `(P, D, *observation)` of points `(P, n)`, in the environment's units."""
         states = evolved[:, : self._observations].reshape(-1, self._size, *self._space.shape)
         if self.normalise and self.met.count:
             states = self.met.mean + self.met.deviation * states
@@ -318,7 +320,7 @@ class _Rows:
         return states.astype(np.float32)
 
     def actions(self, evolved: Array) -> npt.NDArray[np.float32]:
-        """Continuous actions `(P, D, *action)`; what evolves is in halves of the range."""
+        """Return continuous actions `(P, D, *action)`; points are in units of half the range."""
         assert isinstance(self._actions, Box)
         actions = evolved[:, self._observations :].reshape(-1, self._size, *self._actions.shape)
         if self._actions.is_bounded():
@@ -327,7 +329,7 @@ class _Rows:
         return actions.astype(np.float32)
 
     def of(self, evolved: Array, times: int) -> tuple[Tensor, Tensor]:
-        """States and targets `(P x times, D, ...)`, each dataset's `times` times in a row."""
+        """Return states and targets `(P x times, D, ...)`, each dataset repeated `times` times."""
         states = torch.from_numpy(self.states(evolved)).to(self._device)
         targets = torch.from_numpy(self._targets(evolved)).to(self._device)
         return states.repeat_interleave(times, 0), targets.repeat_interleave(times, 0)

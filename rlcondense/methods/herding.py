@@ -1,6 +1,6 @@
 """Herding (Welling, 2009; as in iCaRL: Rebuffi et al., 2017, arXiv 1611.07725, algorithm 4).
 
-iCaRL herds each class by itself, equally many rows of each; by default all rows are one class.
+iCaRL herds each class separately, with equally many rows each; by default all rows are one class.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class HerdingConfig(FeatureConfig):
     """Settings.
 
     Attributes:
-        classes: `joint` herds all rows together, `per-class` those of each discrete action by
-            themselves, equally many of each as far as they go (as in iCaRL).
+        classes: `joint` herds all rows together; `per-class` herds the rows of each discrete action
+            separately, equally many of each as far as possible (as in iCaRL).
     """
 
     classes: str = field(default="joint", metadata=LATER)
@@ -35,7 +35,7 @@ class HerdingConfig(FeatureConfig):
 
 
 class Herding(Method[HerdingConfig]):
-    """Keeps rows whose mean feature stays as near as can be to that of all the data.
+    """Keeps rows whose mean feature is greedily kept nearest to the mean of all the data.
 
     Paper: classes=per-class
     """
@@ -57,7 +57,7 @@ class Herding(Method[HerdingConfig]):
 
 
 def herd_each(x: npt.NDArray[Any], actions: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
-    """Rows of `(N, F)` herded among those of the same action `(N,)`, equally many of each."""
+    """Herd rows of `(N, F)` for each of the actions `(N,)` separately, equally many of each."""
     present, counts = np.unique(actions, return_counts=True)
     chosen = []
     for action, share in zip(present, shares(counts, size), strict=True):
@@ -67,13 +67,13 @@ def herd_each(x: npt.NDArray[Any], actions: npt.NDArray[Any], size: int) -> npt.
 
 
 def herd(x: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
-    """Rows of `(N, F)`, each bringing the mean of those so far nearest to the mean of all."""
+    """Return rows of `(N, F)`, each of which moves the mean so far nearest to the mean of all."""
     mean, total = x.mean(0), np.zeros(x.shape[1])
     squares = (x**2).sum(1)
     rows = np.empty(size, np.int64)
     taken = np.zeros(len(x), bool)
     for i in range(size):
-        # |mean - (total + x) / n|^2 up to what is the same for all rows.
+        # |mean - (total + x) / n|^2 up to terms that are the same for all rows.
         n = i + 1
         distance = squares / n - 2 * x @ (mean - total / n)
         distance[taken] = np.inf

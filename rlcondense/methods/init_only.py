@@ -1,4 +1,4 @@
-"""The real rows that synthesisers start from, unoptimised: every distiller's ablation."""
+"""The real rows from which synthesisers start, unoptimised: an ablation of every distiller."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rlcondense.methods.parts.synthetic import Synthetic, SyntheticConfig
 
 
 class InitOnly(Method[SyntheticConfig]):
-    """Gives what `gradmatch` and the others of the same settings and seed start from."""
+    """Returns the rows from which `gradmatch` and others with the same settings and seed start."""
 
     Config = SyntheticConfig
     label_kinds = ("hard", "soft")

@@ -12,7 +12,7 @@ from rlcondense.methods.parts.features import FeatureConfig, features_of
 
 
 class KCenter(Method[FeatureConfig]):
-    """Keeps the row that lies farthest from all that are kept, again and again."""
+    """Keeps, repeatedly, the row that is farthest from all rows kept so far."""
 
     Config = FeatureConfig
     label_kinds = ("hard", "soft", "continuous")
@@ -27,7 +27,7 @@ class KCenter(Method[FeatureConfig]):
 
 
 def farthest_first(x: npt.NDArray[Any], size: int, first: int) -> npt.NDArray[np.int64]:
-    """Rows of `(N, F)`, each the farthest from those before it; of equals, the earlier."""
+    """Return rows of `(N, F)`, each the farthest from those before it; of equal ones, the first."""
     rows = np.empty(size, np.int64)
     nearest = np.full(len(x), np.inf)
     rows[0] = first

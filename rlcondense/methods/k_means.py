@@ -1,4 +1,4 @@
-"""The row nearest to each centre of k-means, by scikit-learn (Lloyd, 1982; Sculley, 2010)."""
+"""Rows nearest to the centres of scikit-learn's k-means (Lloyd, 1982; Sculley, 2010)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlcondense.methods.parts.features import FeatureConfig, features_of
 
 
 class KMeans(Method[FeatureConfig]):
-    """Keeps one row of each cluster of features, the one nearest to its centre."""
+    """Keeps the row nearest to the centre of each cluster of features."""
 
     Config = FeatureConfig
     label_kinds = ("hard", "soft", "continuous")
@@ -26,7 +26,7 @@ class KMeans(Method[FeatureConfig]):
 
 
 def nearest_to_centres(x: npt.NDArray[Any], size: int, seed: int) -> npt.NDArray[np.int64]:
-    """`size` distinct rows of `(N, F)`, each the nearest to a centre that no other has taken."""
+    """Return `size` distinct rows of `(N, F)`, each the nearest free row to a centre."""
     from sklearn.cluster import MiniBatchKMeans
 
     clustering = MiniBatchKMeans(size, n_init=1, random_state=seed).fit(x)

@@ -3,9 +3,9 @@
     D_syn = argmin  E_s  w(s) d( pi_theta(s), pi*(s) ),   theta = what D_syn trains a student to
 
 DBC matches the data's actions, PBC a near-expert policy pi*, both with w = 1; Av-PBC weighs each
-state by pi*'s action value there. The gradient goes back through the student's updates. From
-RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506) comes the window that makes it
-affordable: a training ends at a random update, and the gradient goes through the last few.
+state by pi*'s action value. The gradient flows back through the student's updates. The window of
+RaT-BPTT (Feng, Vedantam and Kempe, 2023, arXiv 2310.07506) makes it affordable: training ends at a
+random update, and the gradient flows through the last few updates only.
 """
 
 from __future__ import annotations
@@ -52,36 +52,37 @@ from rlcondense.scaling import Scaling, check_vectors
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
-PROBES = 4  # fresh students that the loss before and after is measured on
-CHUNK = 512  # rows that a policy is asked about at a time
+PROBES = 4  # fresh students on which the loss before and after is measured
+CHUNK = 512  # rows of one forward pass of a policy
 VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
-CLIP = 2.0  # the longest gradient of SGD on the synthetic data
+CLIP = 2.0  # maximal gradient norm of SGD on the synthetic data
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
 
 @dataclass(frozen=True)
 class ObdConfig(StudentConfig):
-    """Settings. The paper has 50,000 iterations of SGD, 25 GPU hours, and inner updates by SGD too.
+    """Settings. The paper makes 50,000 iterations of SGD, 25 GPU hours, with inner SGD.
 
-    Here iterations are fewer, and by Adam, counted in grey levels. Inner updates are by Adam
-    because the suite's students are trained so, at a larger step than theirs to stand for more of
-    them; `inner_optimiser=sgd`, `inner_rate=0.1` and `window=none` are the paper's. Learned labels
-    of discrete actions start as the distributions that the data's actions were drawn from, where
-    the data has them, for DBC too.
+    The defaults have fewer iterations, by Adam, whose step is in grey levels. Inner updates use
+    Adam, as the package's students do, with larger and fewer steps; `inner_optimiser=sgd`,
+    `inner_rate=0.1` and `window=none` are the paper's. Learned labels of discrete actions start as
+    the distributions from which the data's actions were drawn, if the data has them, for DBC too.
 
     Attributes:
-        iterations: steps on the synthetic data.
-        real_batch: rows of the data that a student is judged on.
-        inner_steps: updates of a student on the synthetic data, at most (the paper's 100).
-        window: the last updates, that the gradient goes through; the training then ends at random,
-            between `window` and `inner_steps`. None goes through all `inner_steps`, as the paper.
-        segment: updates whose graph is held in memory at a time.
-        inner_batch: synthetic rows of an update at most, None for all (as the paper).
-        inner_optimiser: `sgd` or `adam`.
-        inner_rate: its step size.
-        standardise: students see states in deviations from the mean, both of the data's states,
-            and these come with what was condensed, which stays in the environment's units.
+        iterations: number of steps on the synthetic data.
+        real_batch: number of rows of the data on which a student's loss is computed.
+        inner_steps: maximal number of a student's updates on the synthetic data (the paper: 100).
+        window: number of last updates through which the gradient flows; training then ends at a
+            random update between `window` and `inner_steps`. None: all `inner_steps`, as in the
+            paper.
+        segment: number of updates whose graph is in memory at a time.
+        inner_batch: maximal number of synthetic rows in an update, None for all (as in the paper).
+        inner_optimiser: optimiser of the students, `sgd` or `adam`.
+        inner_rate: step size of the students.
+        standardise: whether students see states that are standardised by the data's mean and
+            deviation. Both are part of the condensed dataset, whose states stay in the
+            environment's units.
     """
 
     labels: str = "learned"
@@ -110,14 +111,13 @@ class PbcConfig(ObdConfig):
     """Settings.
 
     Attributes:
-        policy: the near-expert one. `data` is the distribution that the data's actions were drawn
-            from (action_probs): near-expert where an expert played. `expert` is the dataset's
-            expert; `offline-rl` is trained on the data by d3rlpy (the paper's by Cal-QL), discrete
-            CQL or, for continuous actions, TD3+BC. `auto` is `data` where that is known, else
-            `offline-rl`.
-            Av-PBC's weights are those of a network fitted to the data's returns to go, whoever
-            played, so that `expert` asks for data of the expert's.
-        policy_updates: of offline RL, or of the value that Av-PBC fits.
+        policy: the near-expert policy. `data` is the distribution from which the data's actions
+            were drawn (action_probs), which is near-expert if an expert played. `expert` is the
+            dataset's expert; `offline-rl` is trained on the data by d3rlpy (the paper uses Cal-QL):
+            discrete CQL or, for continuous actions, TD3+BC. `auto` is `data` if action_probs are
+            known, else `offline-rl`. Av-PBC's weights are those of a network fitted to the data's
+            returns to go, whoever played, so that `expert` asks for data of the expert's.
+        policy_updates: number of updates of offline RL, or of the value network of Av-PBC.
     """
 
     policy: str = "auto"
@@ -145,7 +145,7 @@ class Aims:
 
 
 class Dbc(Method[ObdConfig]):
-    """Learns what trains a student to do as the data did.
+    """Learns a dataset that trains students to act as the data did.
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
@@ -159,7 +159,7 @@ class Dbc(Method[ObdConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """The gradient goes through all of the learner's updates, unless a window is set too."""
+        """Return settings; the gradient flows through all updates unless a window is set too."""
         updates = updates_like(
             learner,
             updates="inner_steps",
@@ -200,7 +200,7 @@ class Dbc(Method[ObdConfig]):
 
 
 class Pbc(Dbc):
-    """Learns what trains a student to do as a near-expert policy.
+    """Learns a dataset that trains students to act as a near-expert policy.
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
@@ -246,7 +246,7 @@ class Pbc(Dbc):
 
 
 class AvPbc(Pbc):
-    """Learns what trains a student to do as a near-expert policy, weighted by action values.
+    """As PBC, with states weighted by the near-expert policy's action values.
 
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
@@ -263,10 +263,10 @@ class AvPbc(Pbc):
 
 
 def action_value_weights(values: Array) -> Array:
-    """Weights `(N,)`, 1 on average, in proportion to action values.
+    """Compute weights `(N,)` with mean 1, in proportion to action values.
 
-    The paper's rewards are not negative, and so are its values. Where some are here, all are
-    raised until none is.
+    The paper's values are not negative. If some are negative here, all are shifted to be at least
+    0.
     """
     raised = values - min(0.0, float(values.min()))
     mean = float(raised.mean())
@@ -274,10 +274,9 @@ def action_value_weights(values: Array) -> Array:
 
 
 def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
-    """The data's own policy's value `(N,)` of its states: a network fitted to returns to go.
+    """Fit a network to returns to go: the values `(N,)` of states under the data's policy.
 
-    A state's value is the mean of its action values over the policy's actions. That of the policy
-    that played is known without bootstrapping.
+    The value of the policy that played needs no bootstrapping.
     """
     dataset, rng = problem.dataset, np.random.default_rng([problem.seed, 2])
     returns = dataset.returns_to_go(GAMMA)
@@ -304,8 +303,8 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
 
 
 def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Tensor, Array, int]:
-    """A policy trained on the data: its actions in each state, its critic's values, the cost."""
-    # d3rlpy is slow to import, and needed here alone.
+    """Train a policy on the data; return its actions, its critic's values, and the cost."""
+    # d3rlpy is slow to import, and only needed here.
     from rlcondense.integrations.d3rlpy.learners import D3RLPyPolicies, DiscreteCQL, TD3PlusBC
 
     dataset = problem.dataset
@@ -356,7 +355,7 @@ class _UnrolledLoss:
         self.outer_losses = losses_of(problem, outer)
 
     def backward(self, rng: np.random.Generator) -> float:
-        """Train a student, add the gradient of its loss to what is learned; give the loss."""
+        """Train a student, add the gradient of its loss to the leaves, and return the loss."""
         c = self.config
         steps = c.inner_steps
         if c.window is not None:
@@ -374,7 +373,7 @@ class _UnrolledLoss:
         return value
 
     def _inputs(self) -> list[Tensor]:
-        """The synthetic observations as students see them, and their labels."""
+        """Return the synthetic observations as students see them, and their labels."""
         seen = standardised(self.synthetic.observations(), self.scaling)
         return [seen, self.synthetic.targets()]
 
@@ -386,7 +385,7 @@ class _UnrolledLoss:
     def _train(
         self, rng: np.random.Generator, steps: int, until: int, inputs: list[Tensor]
     ) -> tuple[Training, list[Tensor]]:
-        """A training of so many steps, and its state after the first of them."""
+        """Return a training of a number of steps, and its state after the first of them."""
         c, size = self.config, len(self.synthetic.rows)
         batches = None
         if size > self._rows_a_step:
@@ -402,7 +401,7 @@ class _UnrolledLoss:
     def _outer(
         self, training: Training, rng: np.random.Generator
     ) -> Callable[[list[Tensor]], Tensor]:
-        """The loss of a student on a batch of the data."""
+        """Compute the loss of a student on a batch of the data."""
         dataset, size = self.problem.dataset, self.config.real_batch
         rows = np.arange(len(dataset))
         if len(rows) > size:
@@ -418,7 +417,7 @@ class _UnrolledLoss:
         return loss
 
     def probe(self) -> float:
-        """The mean loss of students and real batches that are the same at every call."""
+        """Compute the mean loss of students and real batches that are the same at every call."""
         rng, losses = np.random.default_rng([self.problem.seed, 1]), []
         inputs = self._inputs()
         with torch.random.fork_rng(devices=[]):

@@ -23,8 +23,8 @@ class PercentileConfig(LabelConfig):
     """Settings.
 
     Attributes:
-        fraction: of the transitions of the episodes kept, drawn uniformly without replacement; 1
-            keeps all of them. Light et al. (2024) ran 0.2.
+        fraction: share of the kept episodes' transitions, drawn uniformly without replacement; 1
+            keeps all. Light et al. (2024) ran 0.2.
     """
 
     fraction: float = field(default=1.0, metadata=LATER)
@@ -36,9 +36,9 @@ class PercentileConfig(LabelConfig):
 
 
 class Percentile(Method[PercentileConfig]):
-    """Keeps whole episodes, best first; of equal returns, the earlier episode.
+    """Keeps whole episodes of highest return; among equal returns, the earlier episode.
 
-    By transitions, it stops before the first episode that no longer fits.
+    If the budget counts transitions, it stops before the first episode that does not fit.
     """
 
     Config = PercentileConfig
@@ -74,6 +74,6 @@ class Percentile(Method[PercentileConfig]):
 
 
 def rows_of_best(dataset: TransitionDataset, count: int) -> npt.NDArray[np.int64]:
-    """All rows of the `count` episodes of highest return, in the data's order."""
+    """Return all rows of the `count` episodes of highest return, in the data's order."""
     best = np.argsort(-dataset.episode_returns(), kind="stable")
     return np.concatenate([np.asarray(dataset.episodes[i]) for i in sorted(best[:count])])

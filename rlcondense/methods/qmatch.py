@@ -4,16 +4,16 @@
     L     = huber( Q_theta(s, a) - r - gamma (1 - terminal) Q_theta'(s', argmax_b Q_theta(s', b)) )
           + alpha ( log sum_b exp Q_theta(s, b)  -  Q_theta(s, a) )
 
-The matching is that of Zhao et al. (2021, arXiv 2006.05929) as Light et al. (2024, arXiv
-2407.20299) brought it to offline reinforcement learning. L is double Q-learning's (van Hasselt et
-al., 2016, arXiv 1509.06461) with the conservative term of Kumar et al. (2020, arXiv 2006.04779),
-as d3rlpy's DiscreteCQL has it. With `match = "loss"`, L itself is matched instead of its gradient:
-the Bellman-loss matching of arXiv 2512.00536, which proves it for linear Q-functions.
+The matching is that of Zhao et al. (2021, arXiv 2006.05929), which Light et al. (2024, arXiv
+2407.20299) brought to offline reinforcement learning. L is double Q-learning's (van Hasselt et al.,
+2016, arXiv 1509.06461) with the conservative term of Kumar et al. (2020, arXiv 2006.04779), as
+d3rlpy's DiscreteCQL has it. With `match = "loss"`, L is matched instead of its gradient: the
+Bellman-loss matching of arXiv 2512.00536, which has a proof for linear Q-functions.
 
-We know of no paper that matches this gradient, so all else is ours: s, s' and r are learned, a
-and terminal stay those of a real transition; theta and its target theta' are of Q-learners that
-are trained on the real data beforehand, so that the bootstrapped target means something; and rows
-start stratified, with weights that undo it.
+No paper known to us matches this gradient, so the rest is our design: s, s' and r are learned, a
+and terminal are fixed to those of a real transition; theta and its target theta' belong to
+Q-learners trained on the real data, so that the bootstrapped target is meaningful; initial rows are
+stratified, with weights that correct for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from rlcondense.methods.random_balanced import shares
 from rlcondense.networks import INITS, NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.types import Array
 
-PROBES = 4  # networks of a learner of its own that the matching loss before and after is of
+PROBES = 4  # networks of a separate learner on which the loss before and after is measured
 STARTS = ("stratified", "balanced", "random")
 
 
@@ -52,37 +52,37 @@ class QMatchConfig:
     """Settings.
 
     Attributes:
-        network: of the Q-learners.
+        network: name of the Q-learners' network.
         width: see `rlcondense.networks.NetworkSpec`.
         depth: likewise.
         activation: likewise.
-        gamma: discount of a step.
+        gamma: discount factor.
         conservative: alpha, the weight of the conservative term; 0 is plain Q-learning.
-        iterations: steps of Adam on the synthetic data.
-        real_batch: real transitions of each action in each iteration, or of all together where
+        iterations: number of steps of Adam on the synthetic data.
+        real_batch: number of real transitions of each action in an iteration, or of all together if
             classes are matched jointly.
         match: `gradient`, or `loss`: the squared relative difference of the two losses.
-        classes: `per-class`, one gradient an action, or `joint`.
-        distance: of gradients, as gradmatch's.
-        theta: `trajectory` draws one of the networks that Q-learners went through on the real
-            data, from their start to their end; `student` follows Q-learners on the synthetic data
-            as that is by then, one after another (Zhao et al., algorithm 1); `initial` draws one
-            anew, its target the same.
-        learners: how many are trained on the real data.
-        updates: of each learner.
-        batch_size: rows of an update.
-        q_learning_rate: Adam's in it.
-        init: of the first weights, see `rlcondense.networks.PolicyNetwork`.
-        every: updates between two networks of one that are matched on.
-        target_interval: updates between two copies of theta to theta'.
-        rewards: `learned`, within the range of the data's, or `kept`.
-        start: the real rows that synthetic ones start as: `stratified` has each action and outcome
-            (an ordinary reward, another one, the end) in proportion, but once at least where the
-            budget allows; `balanced` each action equally often; `random`. Rows weigh what their
-            stratum does in the data.
-        resolution: as gradmatch's, of both observations.
-        learning_rate: Adam's for observations, as gradmatch's.
-        reward_learning_rate: Adam's for rewards, in standard deviations of the data's.
+        classes: `per-class` for one gradient of each action, or `joint`.
+        distance: distance of gradients; see gradmatch.
+        theta: `trajectory` draws a network along the training of Q-learners on the real data;
+            `student` follows Q-learners on the current synthetic data, one after another (Zhao et
+            al., algorithm 1); `initial` draws initial weights, for theta and its target.
+        learners: number of Q-learners that are trained on the real data.
+        updates: number of updates of each learner.
+        batch_size: number of rows in an update.
+        q_learning_rate: learning rate of Adam in these updates.
+        init: initialisation of the weights; see `rlcondense.networks.PolicyNetwork`.
+        every: number of updates between two networks of a learner's trajectory.
+        target_interval: number of updates between two copies of theta to theta'.
+        rewards: `learned`, within the range of the data's rewards, or `kept`.
+        start: choice of the initial real rows: `stratified` by action and outcome (the commonest
+            reward, another reward, an end) in proportion to the data, with at least one row each if
+            the budget allows; `balanced` by action; or `random`. A row's weight corrects for its
+            stratum's share in the data.
+        resolution: of both observations; see gradmatch.
+        learning_rate: learning rate of Adam for observations; see gradmatch.
+        reward_learning_rate: learning rate of Adam for rewards, in standard deviations of the
+            data's rewards.
     """
 
     network: str = "nature"
@@ -130,7 +130,7 @@ class QMatchConfig:
 
 
 class QMatch(Method[QMatchConfig]):
-    """Learns whole transitions whose gradients of a Q-learner are the data's."""
+    """Learns whole transitions whose gradients of a Q-learner's loss match the data's."""
 
     Config = QMatchConfig
     needs = frozenset({"rewards"})
@@ -177,9 +177,9 @@ class Transitions:
         observations: `(B, *observation)` in the environment's units.
         actions: `(B,)` int64.
         rewards: `(B,)`.
-        next_observations: `(B, *observation)`; a terminal row's are not looked at.
+        next_observations: `(B, *observation)`; those of terminal rows are ignored.
         terminations: `(B,)` bool.
-        weights: `(B,)` of the rows in a loss.
+        weights: `(B,)` weights of the rows in a loss.
     """
 
     observations: Tensor
@@ -193,18 +193,18 @@ class Transitions:
 def q_loss(
     theta: nn.Module, target: nn.Module, batch: Transitions, gamma: float, alpha: float
 ) -> Tensor:
-    """L above, its weighted mean over a batch.
+    """Compute L, as a weighted mean over a batch.
 
-    Differentiable in theta, and in what the batch has of s, s' and r. Its gradient in theta is
-    Q-learning's: the target is a constant for it. A row whose error is above one has a gradient of
-    constant size, as in d3rlpy, and so none in r and s'.
+    It is differentiable in theta and in the batch's s, s' and r. The gradient in theta is
+    Q-learning's: the target is a constant. A row with an error above one has a gradient of constant
+    size in theta, as in d3rlpy, and hence no gradient in r and s'.
 
     Args:
-        theta: values `(B, A)` of observations.
-        target: likewise, of the observations that come next; its weights are other tensors.
+        theta: function that returns values `(B, A)` of observations.
+        target: the same for next observations, with other weights.
         batch: transitions.
-        gamma: discount of a step.
-        alpha: of the conservative term.
+        gamma: discount factor.
+        alpha: weight of the conservative term.
     """
     values = theta(batch.observations)
     taken = values.gather(1, batch.actions[:, None])[:, 0]
@@ -219,7 +219,7 @@ def q_loss(
 
 
 class SyntheticTransitions(Synthetic):
-    """Synthetic transitions while they are learned: `Synthetic`'s, and what is new in them."""
+    """Synthetic transitions during optimisation: `Synthetic` with next observations and rewards."""
 
     def __init__(self, problem: Problem, config: QMatchConfig, rng: np.random.Generator) -> None:
         self._q, dataset = config, problem.dataset
@@ -241,7 +241,7 @@ class SyntheticTransitions(Synthetic):
         return rows
 
     def transitions(self, rows: slice | Tensor) -> Transitions:
-        """Return some transitions, differentiable."""
+        """Return some of the transitions, differentiable."""
         actions, terminations, weights = (column[rows] for column in self._kept)
         return Transitions(
             observations=self.observations(rows),
@@ -267,7 +267,7 @@ class SyntheticTransitions(Synthetic):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep pixels pictures, and rewards such as there are."""
+        """Clamp pixels to their range, and rewards to the range of the data's."""
         super().clamp()
         if self.is_pixels:
             self._next.clamp_(0, 255)
@@ -298,7 +298,7 @@ class SyntheticTransitions(Synthetic):
 
 
 class RealTransitions:
-    """Batches of the data's transitions, of those whose next observation is known."""
+    """Batches of the data's transitions whose next observation is known."""
 
     def __init__(self, dataset: TransitionDataset, device: str) -> None:
         self._dataset, self._device = dataset, device
@@ -307,14 +307,14 @@ class RealTransitions:
         self._rows_of = {int(a): self.rows[actions == a] for a in np.unique(actions)}
 
     def draw(self, size: int, rng: np.random.Generator, action: int | None) -> Transitions:
-        """Rows of an action, or of all; all there are if fewer."""
+        """Draw rows of an action, or of all actions; all rows if there are fewer."""
         rows = self.rows if action is None else self._rows_of[action]
         if len(rows) > size:
             rows = np.sort(rng.choice(rows, size, replace=False))
         return self.take(rows)
 
     def take(self, rows: Array) -> Transitions:
-        """Rows of the data."""
+        """Return rows of the data."""
         data = self._dataset
         columns = (
             np.asarray(data.observations[rows]),
@@ -349,10 +349,10 @@ class _Matching:
             self.classes = dict(synthetic.classes.items())
 
     def thetas(self, kind: str, rng: np.random.Generator) -> Iterator[Pair]:
-        """Networks to match on, without end; weights from torch's global state.
+        """Yield networks without end, with initial weights from torch's global state.
 
-        Those of `trajectory` are trained at once, so that a run which goes on from a checkpoint
-        has the same ones.
+        The networks of `trajectory` are trained at the start, so that a resumed run has the same
+        networks.
         """
         if kind == "trajectory":
             learners = [self._learner(rng, of_data=True) for _ in range(self.config.learners)]
@@ -365,7 +365,7 @@ class _Matching:
         )
 
     def _learner(self, rng: np.random.Generator, of_data: bool) -> Iterator[Pair]:
-        """A Q-learner before and after every so many updates on the data, or on what is made."""
+        """Yield a Q-learner along its training on the real or the synthetic data."""
         c, known = self.config, self.real.rows
         theta = fresh(self.spec, self.device, c.init)
         target = _frozen(theta)
@@ -394,7 +394,7 @@ class _Matching:
     def backward(
         self, theta: PolicyNetwork, target: PolicyNetwork, rng: np.random.Generator
     ) -> float:
-        """Add the distance's gradient to what is learned, class by class; give the distance."""
+        """Add the distance's gradient to the leaves, class by class, and return the distance."""
         total = 0.0
         for action, rows in self.classes.items():
             real = self.real.draw(self.config.real_batch, rng, action)
@@ -406,9 +406,9 @@ class _Matching:
         return total
 
     def probe(self) -> float:
-        """The mean distance on networks and real batches that are the same at every call."""
+        """Compute the mean distance on networks and real batches that never change."""
         rng = np.random.default_rng([self.seed, 1])
-        if not self._probes:  # those of a learner of its own, or new ones
+        if not self._probes:  # networks of a separate learner, or new ones
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.probe_seed)
                 if self.config.theta == "initial":
@@ -429,7 +429,7 @@ def _copied(theta: PolicyNetwork, target: PolicyNetwork) -> Pair:
 
 
 def _frozen(network: PolicyNetwork) -> PolicyNetwork:
-    """A copy whose weights are constants."""
+    """Return a copy whose weights are constants."""
     return copy.deepcopy(network).requires_grad_(False)
 
 
@@ -455,30 +455,30 @@ def distance(
 
 
 def known_rows(dataset: TransitionDataset) -> Array:
-    """The rows of which it is known what came next: all but those where an episode was cut."""
+    """Return the rows whose next observation is known: all but those at a truncation."""
     return np.flatnonzero(dataset.next_rows >= 0)
 
 
 def start_rows(
     dataset: TransitionDataset, size: int, start: str, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Real rows to start as, and what each weighs.
+    """Draw initial real rows, and compute their weights.
 
     Args:
         dataset: the source.
-        size: rows to draw.
+        size: number of rows to draw.
         start: `stratified`, `balanced` or `random`.
-        rng: decides which.
+        rng: generator of the draw.
 
     Returns:
         `(size,)` rows, sorted by action, and `(size,)` float32 weights of mean one.
 
     Raises:
-        BadConfig: there are fewer rows of which it is known what came next.
+        BadConfig: fewer rows have a known next observation.
     """
     known = known_rows(dataset)
     if size > len(known):
-        raise BadConfig(f"of {len(known)} transitions only is it known what came next, not {size}")
+        raise BadConfig(f"{len(known)} transitions have a known next observation, not {size}")
     actions = np.asarray(dataset.actions)[known]
     if start == "random":
         rows = np.sort(rng.choice(known, size, replace=False))
@@ -505,10 +505,10 @@ def outcomes(dataset: TransitionDataset) -> Array:
 
 
 def proportional_shares(counts: Array, size: int) -> npt.NDArray[np.int64]:
-    """Split `size` in proportion to `counts`, but with one each at least if it suffices."""
+    """Split `size` in proportion to `counts`, with at least one each if `size` suffices."""
     parts = np.zeros(len(counts), np.int64)
     if len(counts) <= size:
         parts += 1
-    while parts.sum() < size:  # the next goes where the most rows stand for one (Sainte-Lague)
+    while parts.sum() < size:  # the next goes to the largest count for each row (Sainte-Lague)
         parts[np.where(parts < counts, counts / (2 * parts + 1), -1).argmax()] += 1
     return parts

@@ -1,4 +1,4 @@
-"""A uniform random subset of the transitions: the row every other method has to beat."""
+"""Uniform random subset of the transitions: the row that every other method has to beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A random subset with as many transitions of each action as the data allows."""
+"""Random subset with equally many transitions of each action, as far as the data allows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, 
 
 
 class RandomBalanced(Method[LabelConfig]):
-    """The initial frames of Light, Liu and Hu (2024): the same number for each action.
+    """Draws the same number of transitions of each action: Light et al.'s (2024) initial frames.
 
-    Actions that occur in fewer transitions than their share give all they have; what is left
-    goes to the others, so that the budget is met exactly.
+    All transitions of an action with fewer than its share are kept; the other actions get more, so
+    that the budget is met exactly.
     """
 
     Config = LabelConfig
@@ -31,12 +31,12 @@ class RandomBalanced(Method[LabelConfig]):
 def balanced_rows(
     actions: npt.NDArray[Any], size: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Rows drawn without replacement, equally many of each action as far as they go.
+    """Draw rows without replacement, equally many of each action as far as possible.
 
     Args:
         actions: `(N,)` discrete actions.
         size: rows to draw, at most N.
-        rng: decides which.
+        rng: generator of the draw.
 
     Returns:
         `(size,)` rows, sorted by action and then by row.
@@ -45,7 +45,7 @@ def balanced_rows(
         BadConfig: the actions are continuous.
     """
     if actions.dtype.kind == "f":
-        raise BadConfig("the same number for each action is drawn of discrete actions only")
+        raise BadConfig("equally many rows of each action need discrete actions")
     present, counts = np.unique(actions, return_counts=True)
     chosen = [
         np.sort(rng.choice(np.flatnonzero(actions == action), share, replace=False))

@@ -3,10 +3,10 @@
 
     L_BC(theta | D) = sum_{(s, a) in D}  w(s, a, G_0) |pi_theta(s) - a|
 
-Their w is 1 for episodes of return G_0 >= b and 0 for others. The smooth one is reward-weighted
-regression (Peters and Schaal, 2007) as advantage-weighted regression has it (Peng et al., 2019,
-arXiv 1910.00177): w = exp(z / temperature), cut off at 20, where z is the return of the episode,
-standardised over episodes.
+Their w is 1 for episodes of return G_0 >= b and 0 for others. The smooth alternative is
+reward-weighted regression (Peters and Schaal, 2007) in the form of advantage-weighted regression
+(Peng et al., 2019, arXiv 1910.00177): w = exp(z / temperature), clipped at 20, where z is the
+episode's return, standardised over episodes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ReturnWeightedConfig(LabelConfig):
 
     Attributes:
         weighting: `exponential`, or `indicator` of the best episodes.
-        temperature: of `exponential`, in standard deviations of the return.
-        best: of `indicator`, the fraction of the episodes that count.
+        temperature: temperature of `exponential`, in standard deviations of the return.
+        best: fraction of the episodes with weight 1 under `indicator`.
     """
 
     weighting: str = "exponential"
@@ -51,7 +51,7 @@ class ReturnWeightedConfig(LabelConfig):
 
 
 class ReturnWeighted(Method[ReturnWeightedConfig]):
-    """Keeps everything; learners that honour weights look most at what went well."""
+    """Keeps everything; rows of episodes with high returns have higher weights."""
 
     Config = ReturnWeightedConfig
     label_kinds = ("hard", "soft", "continuous")
@@ -70,7 +70,7 @@ class ReturnWeighted(Method[ReturnWeightedConfig]):
 
 
 def indicator(dataset: TransitionDataset, best: float) -> npt.NDArray[np.float32]:
-    """Weights `(N,)`: 1 in the best episodes, those that `percentile` keeps, and 0 elsewhere."""
+    """Return weights `(N,)`: 1 in the best episodes, which `percentile` keeps, and 0 elsewhere."""
     weights = np.zeros(len(dataset), np.float32)
     count = Budget(percent=100 * best, unit="episodes").episodes(dataset)
     weights[rows_of_best(dataset, count)] = 1
@@ -78,10 +78,10 @@ def indicator(dataset: TransitionDataset, best: float) -> npt.NDArray[np.float32
 
 
 def exponential(dataset: TransitionDataset, temperature: float) -> npt.NDArray[np.float32]:
-    """Weights `(N,)`, positive, that grow with the return of the row's episode."""
+    """Return positive weights `(N,)` that grow with the return of the row's episode."""
     returns: npt.NDArray[Any] = dataset.episode_returns()
     z = (returns - returns.mean()) / (returns.std() or 1.0)
     lengths = [len(rows) for rows in dataset.episodes]
-    # Weights too small for float32 are cut off likewise, so that none is zero.
+    # Weights too small for float32 are clipped too, so that none is zero.
     exponent = np.clip(z / temperature, -np.log(1e30), np.log(LARGEST))
     return np.repeat(np.exp(exponent), lengths).astype(np.float32)

@@ -1,15 +1,16 @@
 """Stepwise dual ranking (Lei, Cheng and Tao, KDD 2026, arXiv 2512.18246).
 
-Rows of the same step t of their episodes are ranked by action value and by state density. At each
-step the lowest values and the highest densities are clipped, the more the later,
+Rows of the same step t of their episodes are ranked by action value and by state density. Rows of
+low value and of high density are removed (clipped), more at later steps; the others have
 
     q >= quantile(lambda_1 tanh(t / 100))  and  density <= quantile(1 - lambda_2 tanh(t / 100)),
 
-and the budget is drawn uniformly from what is left, as in the authors' code. Two estimates are
-others here. They take the action value from Cal-QL, of its own policy's actions, which they train
-students on too; here it comes from conservative Q-learning on the data, of the action taken. They
-take the density of state vectors from a masked autoregressive flow; here it is that of a network's
-features, by the distance to the k-th nearest neighbour (Loftsgaarden and Quesenberry, 1965).
+and the budget is drawn uniformly from them, as in the authors' code. Two estimates differ here. The
+authors take action values from Cal-QL, for the actions of its own policy, on which they also train
+students; here they come from conservative Q-learning on the data, for the actions taken. The
+authors take the density of state vectors from a masked autoregressive flow; here it is the density
+of a network's features, by the distance to the k-th nearest neighbour (Loftsgaarden and
+Quesenberry, 1965).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rlcondense.methods.parts.q_values import action_values
 from rlcondense.types import Array
 
 TAU = 100  # steps over which clipping sets in
-COMPONENTS = 32  # principal components of the features that distances are taken in
+COMPONENTS = 32  # principal components of the features in which distances are measured
 NEIGHBOURS = 10
 CHUNK = 2048
 
@@ -37,9 +38,9 @@ class SDRConfig(FeatureConfig):
     """Settings; the two lambdas are those of the authors' example.
 
     Attributes:
-        lambda_1: share of the rows of a late step that are clipped for their action value.
-        lambda_2: share that is clipped for their state density.
-        value_updates: of Q-learning.
+        lambda_1: share of a late step's rows that are removed for their low action value.
+        lambda_2: share of a late step's rows that are removed for their high state density.
+        value_updates: number of updates of Q-learning.
     """
 
     lambda_1: float = 0.2
@@ -55,7 +56,7 @@ class SDRConfig(FeatureConfig):
 
 
 class SDR(Method[SDRConfig]):
-    """Draws rows of which neither the value is low nor the state common, for their step.
+    """Draws rows whose value is not low and whose state is not common for their step.
 
     Paper: lambda_1=0.2, lambda_2=0.2
     """
@@ -81,7 +82,7 @@ class SDR(Method[SDRConfig]):
 def stepwise_clip(
     steps: Array, q: Array, density: Array, lambda_1: float, lambda_2: float
 ) -> npt.NDArray[np.bool_]:
-    """Which rows `(N,)` are left, judged among the rows of the same step."""
+    """Return which rows `(N,)` are kept, by comparison with the rows of the same step."""
     unclipped = np.zeros(len(steps), bool)
     for t in np.unique(steps):
         rows = np.flatnonzero(steps == t)
@@ -95,9 +96,9 @@ def stepwise_clip(
 def draw(
     unclipped: Array, q: Array, density: Array, size: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """`size` of the rows that are kept; where they are too few, clipped ones are added.
+    """Draw `size` of the kept rows; if they are too few, removed rows are added.
 
-    Those come in the order of the sum of their two ranks over all the data.
+    Removed rows are added in the order of the sum of their two ranks over all the data.
     """
     pool = np.flatnonzero(unclipped)
     if len(pool) >= size:
@@ -109,7 +110,7 @@ def draw(
 
 
 def state_density(features: Array, problem: Problem) -> Array:
-    """A number for each row `(N,)` that is higher where the features `(N, F)` lie denser."""
+    """Return a score `(N,)` that increases with the density of the features `(N, F)`."""
     from sklearn.neighbors import NearestNeighbors
 
     count = len(features)

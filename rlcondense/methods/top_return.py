@@ -1,4 +1,4 @@
-"""The first transitions of the best episodes: a return filter, which ReDOR's reviewers ask for.
+"""First transitions of the best episodes: a return filter, which ReDOR's reviewers ask for.
 
 ReDOR (Yang et al., 2025, arXiv 2502.18955) filters by return before it selects; this row is the
 filter alone.
@@ -12,7 +12,7 @@ from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, 
 
 
 class TopReturn(Method[LabelConfig]):
-    """Keeps episodes, best first, until the size is met; the last one is cut off."""
+    """Keeps episodes of highest return until the size is met; the last episode is cut off."""
 
     Config = LabelConfig
     label_kinds = ("hard", "soft", "continuous")

@@ -2,9 +2,9 @@
 
     D_syn = argmin  | theta_N - theta*_{t+M} |^2 / | theta*_t - theta*_{t+M} |^2
 
-theta* are the parameters of teachers along their training on the data; theta_N is where N updates
-on the synthetic data lead from theta*_t (algorithm 1). The step size of those updates is learned
-too. The gradient goes back through them.
+theta* are the parameters of teachers along their training on the data; theta_N is the result of N
+updates on the synthetic data that start from theta*_t (algorithm 1). The step size of these updates
+is learned too. The gradient flows back through them.
 """
 
 from __future__ import annotations
@@ -50,29 +50,30 @@ from rlcondense.methods.parts.unrolled import (
 )
 from rlcondense.types import Array
 
-PROBES = 4  # stretches of teachers that the loss before and after is measured on
+PROBES = 4  # stretches of teachers on which the loss before and after is measured
 RATE_STEP = 0.02  # Adam's, for the logarithm of the learned step size
 
 
 @dataclass(frozen=True)
 class TrajMatchConfig(StudentConfig):
-    """Settings. The paper has 100 teachers, of 50 epochs each, and 5000 iterations.
+    """Settings. The paper has 100 teachers of 50 epochs each, and 5000 iterations.
 
     Attributes:
-        iterations: steps on the synthetic data.
-        teachers: trained on the data, one after another, before anything is learned.
-        teacher_updates: of each.
-        teacher_batch: rows of each update (the paper's 256), None for all.
-        keep_every: updates between two of a teacher's kept parameters; all are held in memory,
+        iterations: number of steps on the synthetic data.
+        teachers: number of teachers, which are trained on the data first.
+        teacher_updates: number of updates of a teacher.
+        teacher_batch: number of rows in a teacher's update (the paper: 256), None for all.
+        keep_every: number of updates between two snapshots of a teacher; all are held in memory,
             for `nature` 2.4 MB each.
-        span: M, in kept parameters.
-        latest: last start t, in updates; later parts of a training teach little.
-        inner_steps: N (the paper's 20 to 80).
-        inner_batch: synthetic rows of an update at most, None for all.
-        segment: updates whose graph is held in memory at a time.
-        optimiser: of teachers and on synthetic data alike, `sgd` (the paper's) or `adam`.
-        rate: of the teachers. The learned one starts where N synthetic updates go as far as a
-            teacher's.
+        span: M, in snapshots.
+        latest: latest start t, in updates; later parts of a training are less informative.
+        inner_steps: N (the paper: 20 to 80).
+        inner_batch: maximal number of synthetic rows in an update, None for all.
+        segment: number of updates whose graph is in memory at a time.
+        optimiser: optimiser of teachers and of updates on synthetic data, `sgd` (the paper's) or
+            `adam`.
+        rate: step size of the teachers. The learned step size starts so that N synthetic updates
+            move as far as a teacher's updates.
     """
 
     labels: str = "learned"
@@ -105,7 +106,7 @@ class TrajMatchConfig(StudentConfig):
 
 
 class TrajMatch(Method[TrajMatchConfig]):
-    """Learns what moves a student's parameters as the data does.
+    """Learns a dataset whose updates move a student's parameters as the data's updates do.
 
     Paper: labels=hard, start=balanced, iterations=5000, teachers=100, teacher_updates=9800,
         teacher_batch=256, keep_every=196, span=2, latest=3920, inner_steps=30,
@@ -119,7 +120,7 @@ class TrajMatch(Method[TrajMatchConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """Teachers are trained as the learner trains; starts and kept parameters in proportion."""
+        """Return settings: teachers train as the learner; starts and snapshots in proportion."""
         settings = updates_like(
             learner,
             updates="teacher_updates",
@@ -165,7 +166,7 @@ class _Matching:
         self.trajectories = [list(self._teacher(problem, k)) for k in range(config.teachers)]
 
     def _teacher(self, problem: Problem, k: int) -> Iterator[list[Tensor]]:
-        """The parameters of a network along its training on the data."""
+        """Return snapshots of a network's parameters along its training on the data."""
         c, rng = self.config, np.random.default_rng([problem.seed, 3, k])
         network = fresh_from(self.spec, problem.device, problem.torch_seed(3, k), c.init)
         real = RealBatches(problem, c)
@@ -181,7 +182,7 @@ class _Matching:
             self.synthetic.gradient_evaluations += len(frames)
 
     def backward(self, rng: np.random.Generator) -> float:
-        """Add the distance's gradient to what is learned; give the distance."""
+        """Add the distance's gradient to the leaves, and return the distance."""
         inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
         apart = held(inputs)
         value, gradients = self._distance(rng, apart)
@@ -215,9 +216,9 @@ class _Matching:
         )
 
     def probe(self) -> float:
-        """The mean distance on stretches that are the same at every call.
+        """Compute the mean distance on stretches that are the same at every call.
 
-        The learned step size is part of what is learned: what it brings is in the distance after.
+        The step size is learned too, so that its gain is part of the distance after condensation.
         """
         rng = np.random.default_rng([self.seed, 1])
         inputs = [self.synthetic.observations(), self.synthetic.targets(), self.rate.value()]
@@ -225,23 +226,23 @@ class _Matching:
 
 
 def squared_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """The squared distance of two networks' parameters; what follows them in a state is left."""
+    """Compute the squared distance of two states' parameters, without Adam's moments."""
     return torch.stack([((x - y) ** 2).sum() for x, y in zip(a, b, strict=False)]).sum()
 
 
 class _Rate:
-    """The learned step size, by its logarithm, so that it stays above zero."""
+    """Learned step size, stored as a logarithm to stay positive."""
 
     def __init__(self, start: float, device: str) -> None:
         self._log = torch.tensor([math.log(start)], device=device)
         self._optimiser = torch.optim.Adam([self._log], lr=RATE_STEP)
 
     def value(self) -> Tensor:
-        """The step size, to be differentiated for."""
+        """Return the step size, differentiable."""
         return self._log.exp().requires_grad_()
 
     def step(self, gradient: Tensor) -> None:
-        """Adam's step, given the gradient of the logarithm."""
+        """Make a step of Adam with the gradient of the logarithm."""
         self._log.grad = gradient.detach().reshape(1)
         self._optimiser.step()
 

@@ -276,6 +276,7 @@ class Facts(TypedDict):
     size: int | None
     bytes: int | None
     labels: str | None
+    findings: Findings
     cost: Mapping[str, CostValue]
     key: Key
     timings: Timings

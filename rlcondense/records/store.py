@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 COSTS = ("timings", "memory")
 MEASURED = (*COSTS, "content_sha256")  # fields in which two runs of one cell may differ
 MOST_INDEX_BYTES = 2**30  # a hundred thousand records take a fifth
-INDEX_FORMAT = 1  # raise it when `facts_of_record` changes
+INDEX_FORMAT = 2  # raise it when `facts_of_record` changes
 MANY = 32  # number of cells from which reading the index saves time
 
 
@@ -390,6 +390,7 @@ def facts_of_record(record: Record) -> Facts:
         "size": report.get("size"),
         "bytes": report.get("bytes"),
         "labels": record.get("labels"),
+        "findings": [*(report.get("findings") or ()), *record.get("findings", ())],
         "cost": report.get("cost", {}),
         "key": record["key"],
         "timings": record["timings"],

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed
+from rlcondense.comparison.rows import reason_unjudged
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
@@ -50,12 +51,14 @@ class MultitaskResult:
             `random-policy` learned from nothing.
         normalised: mean score `(S,)` over tasks, 0 being the uniform random policy and 1 the top of
             the task's score range, by training set.
+        unjudged: the reason why the differences are no verdicts; empty if they are.
     """
 
     tasks: tuple[str, ...]
     sizes: Mapping[str, int]
     returns: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
     normalised: Mapping[str, npt.NDArray[np.float64]]
+    unjudged: str = ""
 
     @property
     def gains(self) -> dict[str, Interval]:
@@ -85,8 +88,11 @@ class MultitaskResult:
         notes = [
             f"Mean return on held-out levels ± standard error over {students} students. Score: 0",
             "is the random policy, 1 the top of the task's score range; averaged over tasks.",
-            "Differences of mean scores, with 95% intervals (Student's t over students):",
+            "Differences of mean scores, with 95% intervals over students (Student's t), for these",
+            "condensed sets:",
         ]
+        if self.unjudged:
+            gains.append(f"? {self.unjudged}.")
         table = str(tabulate(rows, headers, disable_numparse=True))
         return "\n".join([table, "", *notes, *gains])
 
@@ -101,6 +107,7 @@ class MultitaskResult:
             },
             "normalised": {name: scores.tolist() for name, scores in self.normalised.items()},
             "gains": {task: gain.to_json() for task, gain in self.gains.items()},
+            "unjudged": self.unjudged,
         }
 
 
@@ -219,7 +226,9 @@ def multitask(
         for name, by_task in returns.items()
     }
     ids = tuple(task.id for task in all_tasks)
-    return MultitaskResult(ids, {n: len(s) for n, s in sets.items()}, returns, normalised)
+    sizes = {name: len(data) for name, data in sets.items()}
+    unjudged = reason_unjudged(makers[0].stochastic, 1, seeds)
+    return MultitaskResult(ids, sizes, returns, normalised, unjudged)
 
 
 def _score(

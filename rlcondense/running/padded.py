@@ -11,12 +11,11 @@ import numpy.typing as npt
 from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
 from rlcondense.policies import num_actions_of
-from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.base import ReturnEstimate, Task, TaskVectorEnv
 from rlcondense.types import Array
 
 
@@ -85,15 +84,10 @@ class PaddedTask(Task):
         return np.minimum(actions, num_actions_of(own) - 1)
 
 
-class _PaddedEnv(VectorEnv[Any, Any, Any]):
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
+class _PaddedEnv(TaskVectorEnv):
     def __init__(self, env: VectorEnv[Any, Any, Any], task: PaddedTask) -> None:
-        self._env, self._padding, self.num_envs = env, task, env.num_envs
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, env.num_envs)
-        self.action_space = batch_space(task.action_space, env.num_envs)
+        super().__init__(task, env.num_envs)
+        self._env, self._padding = env, task
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         observations, infos = self._env.reset(seed=seed, options=options)

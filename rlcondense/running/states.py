@@ -213,6 +213,7 @@ def _row_of(state: State) -> Record | None:
         return cast("Record", row) if ended else None
     if facts["size"] is not None:
         row["report"] = {"size": facts["size"]}
+    row["findings"] = facts["findings"]
     row["labels"], row["action_selection"] = facts["labels"], facts["action_selection"]
     means = facts["means"].items()
     row["returns"] = {split: [[mean] for mean in of_seeds] for split, of_seeds in means}

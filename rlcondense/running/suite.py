@@ -76,6 +76,7 @@ class Suite:
         products: whose cells are the suite's.
         excludes: cells left out: those that match every key of one exclude.
         references: whether the reference rows are planned beside them.
+        heldout_data: whether data of held-out levels are taken, which every table then states.
         sha256: of the file.
     """
 
@@ -84,6 +85,7 @@ class Suite:
     products: tuple[Product, ...]
     excludes: tuple[Mapping[str, Any], ...] = ()
     references: bool = True
+    heldout_data: bool = False
     sha256: str = ""
 
 
@@ -142,7 +144,7 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
     """
     where = f"suite {name!r}"
     of_products = [f.name for f in fields(Product)]
-    known = ["summary", "references", "cells", "exclude", *of_products]
+    known = ["summary", "references", "heldout_data", "cells", "exclude", *of_products]
     _check_keys(values, known, where)
     top = {key: value for key, value in values.items() if key in of_products}
     parts = values.get("cells", [])
@@ -164,12 +166,18 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
         raise BadConfig(f"exclude of {where} must be tables, each under [[exclude]]")
     for exclude in excludes:
         _check_keys(exclude, EXCLUDABLE, f"exclude of {where}")
-    summary, references = values.get("summary", ""), values.get("references", True)
+    summary = values.get("summary", "")
     if not isinstance(summary, str):
         raise BadConfig(f"summary of {where} must be a text, not {summary!r}")
-    if not isinstance(references, bool):
-        raise BadConfig(f"references of {where} must be true or false, not {references!r}")
-    return Suite(name, summary, tuple(products), tuple(excludes), references, sha256)
+    switches = {"references": True, "heldout_data": False}
+    switches = {key: _switch(values.get(key, usual), key, where) for key, usual in switches.items()}
+    return Suite(name, summary, tuple(products), tuple(excludes), **switches, sha256=sha256)
+
+
+def _switch(value: Any, key: str, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise BadConfig(f"{key} of {where} must be true or false, not {value!r}")
+    return value
 
 
 def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -72,7 +72,7 @@ def sweep(
     statuses = statuses_of(only, shard, workers, max_failures, refresh=refresh)
     store = Store(Path(results))
     watcher = watcher or Silent()
-    setting = Setting(store, device, workers, refresh, keep_policies)
+    setting = Setting(store, device, workers, refresh, keep_policies, suite.heldout_data)
 
     def wanted(state: State) -> bool:
         if not in_shard(state.planned, shard):

@@ -1,4 +1,4 @@
-"""Unfinished condensations on disk, so that a run that was killed goes on where it was."""
+"""Checkpoints of unfinished condensations, from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rlcondense.files import canonical_json, read_arrays, write_arrays
 from rlcondense.runtime.meter import Seconds
 from rlcondense.types import Array
 
-SECONDS_BETWEEN = 60.0  # two writes: what a kill may cost
+SECONDS_BETWEEN = 60.0  # between two writes: the work that a kill may lose
 _FACTS = "facts"
 
 
 class Checkpoint:
-    """One file of arrays and plain values, for one condensation and no other.
+    """File of arrays and plain values of one condensation.
 
     Args:
-        path: of the file.
-        identity: what is being made and from what; a file of anything else is ignored.
-        device: where it is computed.
+        path: path of the file.
+        identity: description of the output and its inputs; a file with another identity is ignored.
+        device: device of the computation.
 
     Attributes:
-        before: the seconds that earlier runs put in, once their state was read.
+        before: seconds of earlier runs, once their state was read.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], device: str = "cpu") -> None:
@@ -47,7 +47,7 @@ class Checkpoint:
         """Replace the file.
 
         Args:
-            arrays: by name.
+            arrays: arrays by name.
             facts: values that JSON can hold.
         """
         content = {"identity": self._identity, "facts": facts, "seconds": vars(self._spent())}

@@ -22,9 +22,9 @@ class Seconds:
     """Seconds that a phase took.
 
     Attributes:
-        wall: on the clock.
-        cpu: of this process on all processors.
-        gpu: on the clock while a GPU was held; nothing where the work was a CPU's.
+        wall: wall seconds.
+        cpu: processor seconds of this process, on all processors.
+        gpu: wall seconds during which a GPU was held; 0 for work on a CPU.
     """
 
     wall: float = 0.0
@@ -32,7 +32,7 @@ class Seconds:
     gpu: float = 0.0
 
     def add(self, other: Seconds) -> None:
-        """Count what was spent elsewhere too."""
+        """Add seconds that were spent elsewhere."""
         self.wall, self.cpu, self.gpu = (
             self.wall + other.wall,
             self.cpu + other.cpu,
@@ -46,10 +46,10 @@ class Seconds:
 
 @contextlib.contextmanager
 def measured(device: str = "cpu") -> Iterator[Seconds]:
-    """Time what happens inside; the yielded value is filled when it ends.
+    """Measure the seconds within the context; the yielded value is filled at its end.
 
     Args:
-        device: where the work is done.
+        device: device of the work.
     """
     seconds = Seconds()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -62,7 +62,7 @@ def measured(device: str = "cpu") -> Iterator[Seconds]:
 
 
 def forget_peak_memory() -> None:
-    """Measure the peak from here on, where the system lets a process do that (Linux)."""
+    """Reset the peak memory of the process, if the system supports it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     torch = sys.modules.get("torch")
@@ -71,7 +71,7 @@ def forget_peak_memory() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held: since `forget_peak_memory`, or else ever."""
+    """Return the peak memory of this process since `forget_peak_memory`, or since its start."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
@@ -79,7 +79,7 @@ def peak_memory_bytes() -> int:
 
 
 def peak_gpu_memory_bytes() -> int:
-    """The most GPU memory that torch has held, likewise; nothing without a GPU."""
+    """Return the peak GPU memory of torch, in the same way; 0 without a GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0

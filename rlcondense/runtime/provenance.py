@@ -28,7 +28,7 @@ PACKAGES = ("torch", "numpy", "gymnasium", "d3rlpy", "minari", "procgen-mirror",
 
 
 def resolve_device(name: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`; on a GPU, results are made repeatable.
+    """Resolve `auto`, `cpu` or `cuda` to `cpu` or `cuda`; on a GPU, make results repeatable.
 
     Raises:
         BadConfig: it is none of these, or there is no GPU.
@@ -60,10 +60,10 @@ def describe(device: str, threads: int = THREADS) -> EnvironmentJson:
 
 
 def source_sha256(*classes: type) -> str:
-    """The sha256 of the files that classes depend on, and of this package's own.
+    """Compute the sha256 of the files that classes depend on, and of this package's files.
 
-    The command line and the reports are left out: they change no result. So are the recipes among
-    the baselines, which a wheel has inside the package and a checkout beside it.
+    The command line and the reports are excluded, since they change no result, and so are the
+    recipes in `baselines`, which a wheel has inside the package and a checkout beside it.
     """
     ours = {file for file in OURS.rglob("*.py") if REPORTS.isdisjoint(file.relative_to(OURS).parts)}
     theirs = {file for cls in classes for file in source_files(cls)} - ours
@@ -76,7 +76,7 @@ def source_sha256(*classes: type) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of the packages that results depend on."""
+    """Return the versions of the packages that results depend on."""
     return {name: _version(name) for name in PACKAGES}
 
 

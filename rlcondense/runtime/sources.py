@@ -1,4 +1,4 @@
-"""The source files that a plug-in's results depend on: its own, and its helpers'."""
+"""Source files that a plugin's results depend on: its own, and those of its helpers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 @cache
 def source_files(cls: type) -> frozenset[Path]:
-    """The Python files that a class depends on.
+    """Return the Python files that a class depends on.
 
-    All modules of the package that it is in, or else its own file; and so on for whatever these
-    import, wherever in them, unless it is Python's, this package's or another distribution's.
+    They are all modules of its package, or else its own file, and recursively the modules that
+    these import, except those of Python, of this package and of other distributions.
     """
     own = Path(inspect.getfile(cls)).resolve()
     if own.is_relative_to(OURS):
@@ -43,7 +43,7 @@ def source_files(cls: type) -> frozenset[Path]:
 
 
 def _module_files(path: Path) -> set[Path]:
-    """The files of the outermost package that a file is in, or itself."""
+    """Return the files of the outermost package that a file is in, or the file itself."""
     folder, package = path.parent, None
     while (folder / "__init__.py").is_file():
         folder, package = folder.parent, folder
@@ -51,7 +51,7 @@ def _module_files(path: Path) -> set[Path]:
 
 
 def _imports(file: Path) -> Iterator[str]:
-    """The modules that a file's import statements may name, relative ones left out."""
+    """Return the modules that a file's absolute import statements may name."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, RecursionError, SyntaxError, ValueError):
@@ -65,7 +65,7 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 def _files_of(name: str) -> list[Path]:
-    """The files of a module that can be imported, without importing it: one, or none."""
+    """Return the file of an importable module, without importing it, or nothing."""
     first, _, rest = name.partition(".")
     if first in sys.stdlib_module_names or first == rlcondense.__name__:
         return []
@@ -86,7 +86,7 @@ def _files_of(name: str) -> list[Path]:
 
 
 def _distributions_of(module: str, file: Path) -> frozenset[str]:
-    """The installed distributions that a module is of; none if it is not among installed ones."""
+    """Return the installed distributions of a module, if any."""
     if _INSTALLED.isdisjoint(file.parts):
         return frozenset()
     return frozenset(_top_levels().get(module.partition(".")[0], ()))

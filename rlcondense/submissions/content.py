@@ -6,7 +6,6 @@ Each check takes a record whose form is right, and yields a line for each fault.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from math import isclose, prod
@@ -34,8 +33,6 @@ from rlcondense.records.store import content_sha256
 from rlcondense.references import BLIND, POLICIES
 from rlcondense.statistics.intervals import summarise
 from rlcondense.tasks.base import Task
-from rlcondense.tasks.levels import LevelTask
-from rlcondense.tasks.procgen import ProcgenTask
 from rlcondense.text import shown, unquoted
 from rlcondense.types import SPLITS, Array
 
@@ -136,20 +133,13 @@ def known_here() -> LocalFacts:
 
 def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
     """Return the levels that every policy plays, environment by environment."""
-    if isinstance(task, LevelTask):
-        order = task.order(split, protocol.environments, protocol.seed)
-        drawn = [order.next(np.arange(protocol.environments)) for _ in range(protocol.quota)]
-        return list(map(int, np.stack(drawn, axis=1).ravel()))
-    if not isinstance(task, ProcgenTask):
+    levels: Array | None = task.level_seeds(
+        split, protocol.environments, protocol.quota, seed=protocol.seed
+    )
+    if levels is None:
         policies = random_policies(task.action_space, [0])
-        played: Array = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
-        return list(map(int, played))
-    # The sequence of levels does not depend on the episodes, so each is abandoned at once.
-    give_up = np.full(protocol.environments, -1)
-    with closing(task.make_vec(split, protocol.environments, seed=protocol.seed)) as env:
-        levels = [env.reset(seed=protocol.seed)[1]["level_seed"]]
-        levels += [env.step(give_up)[-1]["level_seed"] for _ in range(protocol.quota - 1)]
-    return list(map(int, np.stack(levels, axis=1).ravel()))
+        levels = evaluate(policies, task, split, protocol=protocol).level_seeds[0]
+    return list(map(int, levels.ravel()))
 
 
 def problems(record: Record, stem: str, known: LocalFacts) -> Iterator[tuple[str, str]]:
@@ -217,8 +207,8 @@ def _versions(record: Record, known: LocalFacts) -> Iterator[str]:
     environment, key = record["environment"], record.get("key", {})
     packages = environment["packages"]
     absent = [name for name in NEEDED if not packages.get(name)]
-    if isinstance(known.task(record["cell"]["task"]), ProcgenTask):
-        absent += [name for name in ("procgen-mirror",) if not packages.get(name)]
+    if (task := known.task(record["cell"]["task"])) is not None:
+        absent += [name for name in task.packages if not packages.get(name)]
     if absent and record["status"] == "done":
         yield f"environment.packages gives no version of {', '.join(absent)}"
     for name in ("rlcondense", "device", "threads"):

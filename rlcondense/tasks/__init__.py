@@ -1,28 +1,25 @@
 """Tasks with seen levels for the data and held-out levels for evaluation.
 
-Importing this package registers the tasks of the catalogue with Gymnasium, so that
-`gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="heldout")` works.
+Importing this package makes every task of the catalogue an environment of Gymnasium, those of
+plugins and those added later included:
+`gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="heldout")`.
 """
 
+from contextlib import suppress
+
 from gymnasium.envs.registration import register, registry
+from gymnasium.error import Error
 
-from rlcondense.catalogue import entries
-
-_MAKERS = {
-    "rlcondense.tasks.classic_control:ClassicControlTask": "rlcondense.tasks.gymnasium:make_one",
-    "rlcondense.tasks.gymnasium:GymnasiumTask": "rlcondense.tasks.gymnasium:make_one",
-    "rlcondense.tasks.images:ImagesTask": "rlcondense.tasks.images:ImagesEnv",
-    "rlcondense.tasks.minatar:MinAtarTask": "rlcondense.tasks.minatar:make_one",
-    "rlcondense.tasks.mujoco:MujocoTask": "rlcondense.tasks.mujoco:make_one",
-    "rlcondense.tasks.procgen:ProcgenTask": "rlcondense.tasks.procgen:ProcgenEnv",
-}
+from rlcondense.catalogue import Entry, follow
 
 
-def _register_with_gymnasium() -> None:
-    for entry in entries("tasks").values():
-        if entry.entry_point in _MAKERS and entry.id not in registry:
-            config = {key: value for key, value in entry.config.items() if key != "score_range"}
-            register(entry.id, entry_point=_MAKERS[entry.entry_point], kwargs=config)
+def _register(entry: Entry) -> None:
+    if entry.id in registry:
+        return
+    with suppress(Error):  # Gymnasium allows fewer ids, such as none with two slashes
+        register(
+            entry.id, entry_point="rlcondense.make:make_environment", kwargs={"task": entry.id}
+        )
 
 
-_register_with_gymnasium()
+follow("tasks", _register)

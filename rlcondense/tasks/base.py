@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import gymnasium
+import numpy as np
+import numpy.typing as npt
 from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.types import SPLITS
+from rlcondense.types import SPLITS, Array
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ class Task(ABC):
             library do not.
         levels_are_reset_seeds: whether a level is the seed that Gymnasium's environment is reset
             with, so that Minari's record of these seeds names the levels of a dataset.
+        packages: distributions whose versions decide the returns, which every record must name.
     """
 
     api_version: ClassVar[int] = 1
     replays: ClassVar[bool] = True
     levels_are_reset_seeds: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
     id: str
     score_range: tuple[float, float] | None
     random_return: Mapping[str, ReturnEstimate]
@@ -88,6 +94,38 @@ class Task(ABC):
             num_threads: threads that step them; no effect on the transitions.
             copy: False may return arrays that are valid until the next step only, which is faster.
         """
+
+    def make_one(
+        self, split: str = "seen", render_mode: str | None = None
+    ) -> gymnasium.Env[Any, Any]:
+        """Make one environment, which does not reset itself, for `gymnasium.make`.
+
+        Args:
+            split: `seen` or `heldout`.
+            render_mode: a render mode of the environment; by default it has none.
+        """
+        return OneEnv(self, split, render_mode)
+
+    def level_seeds(
+        self, split: str, num_envs: int, episodes: int, *, seed: int
+    ) -> npt.NDArray[np.int64] | None:
+        """Return the first levels `(N, episodes)` of `make_vec`, or None if only playing tells.
+
+        Args:
+            split: `seen` or `heldout`.
+            num_envs: number of environments.
+            episodes: number of episodes of each environment.
+            seed: of `make_vec`.
+        """
+        return None
+
+    @contextlib.contextmanager
+    def environments_watched(self) -> Iterator[list[range]]:
+        """Record the levels of all environments that are made within the context.
+
+        A task that cannot watch its simulator records none.
+        """
+        yield []
 
     def check_split(self, split: str) -> None:
         """Raise `BadConfig` unless `split` is one of the two."""
@@ -128,3 +166,81 @@ class _SeenOnly(Task):
                 f"a condensation method may only make the seen levels of {self.id!r}, not {split!r}"
             )
         return self._task.make_vec(split, num_envs, seed=seed, num_threads=num_threads, copy=copy)
+
+
+class TaskVectorEnv(VectorEnv[Array, Array, Any]):
+    """Environments of a task's spaces that reset in the step in which an episode ends.
+
+    Args:
+        task: the task with the spaces.
+        num_envs: number of environments.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
+
+    def __init__(self, task: Task, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, num_envs)
+        self.action_space = batch_space(task.action_space, num_envs)
+
+
+class OneEnv(gymnasium.Env[Any, Any]):
+    """One environment of a task's vector environments, without their reset at an episode's end.
+
+    `info["level_seed"]` is the level that the step was taken on. Where the vector environments
+    have no `final_obs`, the observation after an episode's last step is the next episode's first.
+
+    Args:
+        task: the task that it runs.
+        split: `seen` or `heldout` levels.
+        render_mode: one of its `metadata`, or None.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, task: Task, split: str = "seen", render_mode: str | None = None) -> None:
+        task.check_split(split)
+        modes = self.metadata["render_modes"]
+        if render_mode not in (None, *modes):
+            known = ", ".join(map(repr, (*modes, None)))
+            raise BadConfig(f"render_mode of {task.id!r} must be {known}, not {render_mode!r}")
+        self._task, self.split, self.render_mode = task, split, render_mode
+        self.observation_space, self.action_space = task.observation_space, task.action_space
+        self._vec: VectorEnv[Any, Any, Any] | None = None
+        self._next: tuple[Array, dict[str, Any]] | None = None  # the episode that has begun
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if self._next is None or seed is not None:
+            drawn = int(self.np_random.integers(2**31 - 1))
+            if self._vec is None:
+                self._vec = self._task.make_vec(self.split, 1, seed=drawn)
+            observations, infos = self._vec.reset(seed=drawn)
+            self._next = observations[0], _info(infos)
+        observation, self._info = self._next
+        self._next = None
+        return observation, self._info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self._vec is not None, "call reset before step"
+        observations, rewards, ended, cut, infos = self._vec.step(np.asarray([action]))
+        shown = infos.get("final_obs", observations)[0]
+        info = {**_info(infos), "level_seed": self._info["level_seed"]}
+        if ended[0] or cut[0]:
+            self._next = observations[0], _info(infos)
+        return shown, float(rewards[0]), bool(ended[0]), bool(cut[0]), info
+
+    def close(self) -> None:
+        if self._vec is not None:
+            self._vec.close()
+            self._vec = self._next = None
+
+
+def _info(infos: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the info of the only environment."""
+    arrays = {key: np.asarray(value) for key, value in infos.items() if key != "final_obs"}
+    return {key: array[0].item() for key, array in arrays.items() if array.shape == (1,)}

@@ -11,11 +11,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.tasks.base import ReturnEstimate
+from rlcondense.tasks.base import ReturnEstimate, TaskVectorEnv
 from rlcondense.tasks.levels import LevelOrder, LevelTask, Step
 from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space
@@ -97,6 +96,12 @@ class GymnasiumTask(LevelTask):
     ) -> VectorEnv[Any, Any, Any]:
         return GymnasiumVectorEnv(self, self.order(split, num_envs, seed))
 
+    def make_one(
+        self, split: str = "seen", render_mode: str | None = None
+    ) -> gymnasium.Env[Any, Any]:
+        self.check_split(split)
+        return OneSplit(self.make_env(render_mode), self.splits[split])
+
 
 class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
     """Observations in a task's format: float64 becomes float32, and frames are channel-first.
@@ -134,7 +139,7 @@ class FromZero(gymnasium.ActionWrapper[Array, Any, Any]):
         return action + self._start
 
 
-class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
+class GymnasiumVectorEnv(TaskVectorEnv):
     """Environments stepped one by one that reset in the step in which an episode ends.
 
     `infos["level_seed"]` `(N,)` names the current levels, and `infos["final_obs"]`
@@ -145,16 +150,11 @@ class GymnasiumVectorEnv(VectorEnv[Array, Array, Any]):
         order: the sequence of levels.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: GymnasiumTask, order: LevelOrder) -> None:
-        self.num_envs, self._order = order.num_envs, order
         self._envs: list[gymnasium.Env[Any, Any]] = []  # `close` also frees a partly built list
+        super().__init__(task, order.num_envs)
+        self._order = order
         self._envs += (task.make_env() for _ in range(self.num_envs))
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -213,22 +213,3 @@ class OneSplit(gymnasium.Wrapper[Any, Any, Any, Any]):
         level = self._levels[int(self._rng.integers(len(self._levels)))]
         observation, info = self.env.reset(seed=level, options=options)
         return observation, {**info, "level_seed": level}
-
-
-def make_one(
-    env: str, split: str = "seen", render_mode: str | None = None, **config: Any
-) -> gymnasium.Env[Any, Any]:
-    """Make one environment of a task, for `gymnasium.make`.
-
-    Args:
-        env: Gymnasium's id.
-        split: `seen` or `heldout` reset seeds.
-        render_mode: a render mode of the environment.
-        **config: further arguments of `GymnasiumTask`.
-
-    Example:
-        >>> env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="heldout")
-    """
-    task = GymnasiumTask(env, env, **config)
-    task.check_split(split)
-    return OneSplit(task.make_env(render_mode), task.splits[split])

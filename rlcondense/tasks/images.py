@@ -15,18 +15,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import check_regular
 from rlcondense.places import cache_root
-from rlcondense.tasks.base import ReturnEstimate, Task
-from rlcondense.tasks.levels import LevelOrder, Step
+from rlcondense.tasks.base import ReturnEstimate, Task, TaskVectorEnv
+from rlcondense.tasks.levels import LevelOrder, Levels, Step
 from rlcondense.types import Array
 
 SHEET = 100  # images of an episode
@@ -105,6 +102,10 @@ class ImagesTask(Task):
         self.check_split(split)
         return ImagesVectorEnv(self, split, LevelOrder(self.splits[split], num_envs, seed))
 
+    def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Levels:
+        self.check_split(split)
+        return LevelOrder(self.splits[split], num_envs, seed).first(episodes)
+
 
 def images_folder() -> Path:
     """Return the folder of image files: `$RLCONDENSE_IMAGES`, or `images` in `$RLCONDENSE_HOME`."""
@@ -149,7 +150,7 @@ def _of_file(path: Path) -> Mapping[str, Images]:
                 f"{frames.dtype} {frames[:, 0].shape} with {labels.shape}"
             )
         if len(frames) < SHEET:
-            raise BadConfig(f"{path}: {SHEET} images are the least for {split}, not {len(frames)}")
+            raise BadConfig(f"{path}: {split} needs at least {SHEET} images, not {len(frames)}")
         if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < MOST_LABELS:
             raise BadConfig(
                 f"{path}: labels of {split} must be whole numbers in 0..{MOST_LABELS - 1}"
@@ -160,7 +161,7 @@ def _of_file(path: Path) -> Mapping[str, Images]:
     return {split: Images(i.frames, i.labels.astype(np.int64)) for split, i in by_split.items()}
 
 
-class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
+class ImagesVectorEnv(TaskVectorEnv):
     """Environments that each show one sheet after another, with no step between two sheets.
 
     The observation after a sheet's last image is the first image of the next sheet.
@@ -171,14 +172,9 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
         order: the sequence of levels.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: ImagesTask, split: str, order: LevelOrder) -> None:
-        self.num_envs, self._order, self._images = order.num_envs, order, task.images[split]
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
+        super().__init__(task, order.num_envs)
+        self._order, self._images = order, task.images[split]
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -213,36 +209,3 @@ class ImagesVectorEnv(VectorEnv[npt.NDArray[np.uint8], Array, Any]):
         infos = {"level_seed": self._levels.copy(), "final_obs": last}
         observations = self._images.frames[self._now]
         return observations, rewards, ended, np.zeros(self.num_envs, np.bool_), infos
-
-
-class ImagesEnv(gymnasium.Env[npt.NDArray[np.uint8], np.int64]):
-    """Single environment of sheets, for `gymnasium.make`.
-
-    Args:
-        split: `seen` or `heldout`.
-        **config: further arguments of `ImagesTask`.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, split: str = "seen", render_mode: str | None = None, **config: Any) -> None:
-        self._task = ImagesTask("", **config)
-        self._task.check_split(split)
-        self.split, self.render_mode = split, render_mode
-        self.observation_space = self._task.observation_space
-        self.action_space = self._task.action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-        super().reset(seed=seed)
-        self._vec = self._task.make_vec(self.split, 1, seed=int(self.np_random.integers(2**31 - 1)))
-        observations, infos = self._vec.reset()
-        return observations[0], {"level_seed": int(infos["level_seed"][0])}
-
-    def step(
-        self, action: np.int64
-    ) -> tuple[npt.NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        _, rewards, ended, _, infos = self._vec.step(np.array([action]))
-        level = {"level_seed": int(infos["level_seed"][0])}
-        return infos["final_obs"][0], float(rewards[0]), bool(ended[0]), False, level

@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_count
-from rlcondense.tasks.base import Task, shared_levels
+from rlcondense.tasks.base import Task, TaskVectorEnv, shared_levels
 from rlcondense.types import Array
 
 Bools = npt.NDArray[np.bool_]
@@ -61,7 +58,7 @@ class LevelOrder:
             BadConfig: the seed is a list.
         """
         if isinstance(seed, (list, tuple)):
-            raise BadConfig("one seed is taken for all environments, not one for each")
+            raise BadConfig("all environments take one seed, not one for each")
         return self if seed is None else LevelOrder(self.levels, self.num_envs, seed)
 
     def next(self, environments: npt.NDArray[np.int64]) -> Levels:
@@ -71,6 +68,11 @@ class LevelOrder:
         while len(self._order) <= episodes.max(initial=-1):
             self._draw()
         return np.asarray(self._order[episodes, environments])
+
+    def first(self, episodes: int) -> Levels:
+        """Return the next levels `(N, episodes)` of every environment."""
+        every = np.arange(self.num_envs)
+        return np.stack([self.next(every) for _ in range(episodes)], axis=1)
 
     def _draw(self) -> None:
         # Draw one more level for every environment. Earlier draws do not depend on later ones.
@@ -114,8 +116,11 @@ class LevelTask(Task):
         self.check_split(split)
         return LevelOrder(self.splits[split], num_envs, seed)
 
+    def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Levels:
+        return self.order(split, num_envs, seed).first(episodes)
 
-class LevelVectorEnv(VectorEnv[Array, Array, Any]):
+
+class LevelVectorEnv(TaskVectorEnv):
     """Environments that step together and reset in the step in which an episode ends.
 
     `infos["level_seed"]` `(N,)` names the current levels, and `infos["final_obs"]`
@@ -127,14 +132,9 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         steps: the step limit after which an episode is truncated.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": "SameStep"}  # noqa: RUF012
-
     def __init__(self, task: Task, order: LevelOrder, steps: int) -> None:
-        self.num_envs, self._order, self._steps = order.num_envs, order, steps
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, self.num_envs)
-        self.action_space = batch_space(task.action_space, self.num_envs)
+        super().__init__(task, order.num_envs)
+        self._order, self._steps = order, steps
         self._every = np.arange(self.num_envs)
         self._levels = np.zeros(self.num_envs, np.int64)
         self._elapsed = np.zeros(self.num_envs, np.int64)
@@ -214,38 +214,3 @@ class LevelVectorEnv(VectorEnv[Array, Array, Any]):
         self._restore(arrays[3:])
         self._moving[:] = True
         return self._observe(self._every)
-
-
-class OneEnv(gymnasium.Env[Array, Any]):
-    """Single environment of a task, for `gymnasium.make`, without automatic reset.
-
-    Args:
-        task: the task that it runs.
-        split: `seen` or `heldout` levels.
-        render_mode: must be None.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, task: Task, split: str = "seen", render_mode: str | None = None) -> None:
-        task.check_split(split)
-        self._task, self.split, self.render_mode = task, split, render_mode
-        self.observation_space, self.action_space = task.observation_space, task.action_space
-        self._vec: VectorEnv[Array, Array, Any] | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        super().reset(seed=seed)
-        if self._vec is None or seed is not None:
-            draw = int(self.np_random.integers(2**31 - 1))
-            self._vec = self._task.make_vec(self.split, 1, seed=draw)
-        observations, infos = self._vec.reset()
-        return observations[0], {"level_seed": int(infos["level_seed"][0])}
-
-    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        assert self._vec is not None, "call reset before step"
-        level = int(self._vec._levels[0])  # type: ignore[attr-defined]
-        _, rewards, ended, cut, infos = self._vec.step(np.asarray([action]))
-        shown = infos["final_obs"][0]
-        return shown, float(rewards[0]), bool(ended[0]), bool(cut[0]), {"level_seed": level}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -28,7 +28,6 @@ from rlcondense.tasks.levels import (
     Levels,
     LevelTask,
     LevelVectorEnv,
-    OneEnv,
     Which,
 )
 from rlcondense.types import Array
@@ -485,23 +484,6 @@ class MinAtarVectorEnv(LevelVectorEnv):
         for random, key, place in zip(self._game.random, keys, places, strict=True):
             random.set_state(("MT19937", key, int(place), 0, 0.0))
         self._game.restore(dict(zip(self._game.saved(), rest, strict=True)))
-
-
-def make_one(
-    game: str, split: str = "seen", render_mode: str | None = None, **config: Any
-) -> OneEnv:
-    """Make one environment of a task, for `gymnasium.make`.
-
-    Args:
-        game: one of `GAMES`.
-        split: `seen` or `heldout` levels.
-        render_mode: must be None.
-        **config: further arguments of `MinAtarTask`.
-
-    Example:
-        >>> env = gymnasium.make("rlcondense.tasks:minatar/breakout-v0", split="heldout")
-    """
-    return OneEnv(MinAtarTask(f"minatar/{game}", game, **config), split, render_mode)
 
 
 def _package(game: str) -> ModuleType:

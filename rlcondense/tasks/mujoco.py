@@ -208,7 +208,7 @@ class MujocoTask(LevelTask):
             raise UnknownName("MuJoCo environment", self.env, ROBOTS)
         check_finite(self.masses, f"masses of {self.id!r}")
         if wrong := [body for body, factor in self.masses.items() if factor <= 0]:
-            raise BadConfig(f"the mass of {wrong[0]!r} in {self.id!r} must be more than nothing")
+            raise BadConfig(f"the mass of {wrong[0]!r} in {self.id!r} must be above 0")
         self.check_levels()
 
     @property
@@ -244,6 +244,12 @@ class MujocoTask(LevelTask):
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> MujocoVectorEnv:
         return MujocoVectorEnv(self, self.order(split, num_envs, seed), num_threads)
+
+    def make_one(
+        self, split: str = "seen", render_mode: str | None = None
+    ) -> gymnasium.Env[Any, Any]:
+        self.check_split(split)
+        return OneSplit(self.make_env(render_mode), self.splits[split])
 
 
 class MujocoVectorEnv(LevelVectorEnv):
@@ -331,25 +337,6 @@ class MujocoVectorEnv(LevelVectorEnv):
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
-
-
-def make_one(
-    env: str, split: str = "seen", render_mode: str | None = None, **config: Any
-) -> gymnasium.Env[Any, Any]:
-    """Make one environment of a task, for `gymnasium.make`.
-
-    Args:
-        env: Gymnasium's id.
-        split: `seen` or `heldout` reset seeds.
-        render_mode: a render mode of the environment.
-        **config: further arguments of `MujocoTask`.
-
-    Example:
-        >>> env = gymnasium.make("rlcondense.tasks:mujoco/hopper-v0", split="heldout")
-    """
-    task = MujocoTask(env, env, **config)
-    task.check_split(split)
-    return OneSplit(task.make_env(render_mode), task.splits[split])
 
 
 def _mujoco() -> Any:

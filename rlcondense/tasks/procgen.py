@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig, MissingLibrary, UnknownName
 from rlcondense.limits import check_count
 from rlcondense.runtime.quiet_import import quiet_import
-from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.base import OneEnv, ReturnEstimate, Task, shared_levels
 from rlcondense.tasks.levels import as_splits
 
 GAMES = (
@@ -38,6 +38,7 @@ VIEWS: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 # System packages with the libraries that Procgen's drawing links to and slim images lack.
 PACKAGES = "libgl1 libglib2.0-0"
 NUM_ACTIONS = 15
+GIVE_UP = -1  # Procgen's action that ends an episode
 OBSERVATION_SHAPE = (3, 64, 64)
 
 Observations = npt.NDArray[np.uint8]
@@ -64,6 +65,8 @@ class ProcgenTask(Task):
         overlap: True only for a task that reproduces a paper whose splits overlap.
     """
 
+    packages = ("procgen-mirror",)
+
     id: str
     game: str
     mode: str = "easy"
@@ -81,10 +84,7 @@ class ProcgenTask(Task):
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.view not in VIEWS:
             raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
-        shared = range(
-            max(self.seen[0], self.heldout[0]),
-            min(sum(self.seen), sum(self.heldout)),
-        )
+        shared = shared_levels(as_splits(self.seen, self.heldout))
         if shared and not self.overlap:
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 
@@ -114,6 +114,52 @@ class ProcgenTask(Task):
             copy=copy,
             view=self.view,
         )
+
+    def make_one(self, split: str = "seen", render_mode: str | None = None) -> ProcgenEnv:
+        return ProcgenEnv(self, split, render_mode)
+
+    def level_seeds(
+        self, split: str, num_envs: int, episodes: int, *, seed: int
+    ) -> npt.NDArray[np.int64]:
+        # The sequence of levels does not depend on the episodes, so each is abandoned at once.
+        give_up = np.full(num_envs, GIVE_UP)
+        with contextlib.closing(self.make_vec(split, num_envs, seed=seed)) as env:
+            levels = [env.reset(seed=seed)[1]["level_seed"]]
+            levels += [env.step(give_up)[-1]["level_seed"] for _ in range(episodes - 1)]
+        return np.stack(levels, axis=1)
+
+    @contextlib.contextmanager
+    def environments_watched(self) -> Iterator[list[range]]:
+        """Record the levels of every Procgen environment that is made within the context.
+
+        The library's own constructor is watched, so that environments made without the task are
+        recorded too; only those of another process are not. Environments of another game show no
+        levels of this task.
+        """
+        with quiet_import("procgen"):
+            from gym3.libenv import CEnv
+        levels: list[range] = []
+        original = CEnv.__init__
+
+        def init(env: Any, *args: Any, **options: Any) -> None:
+            levels.append(self._levels_shown(options.get("options") or {}))
+            original(env, *args, **options)
+
+        CEnv.__init__ = init
+        try:
+            yield levels
+        finally:
+            CEnv.__init__ = original
+
+    def _levels_shown(self, options: Mapping[str, Any]) -> range:
+        """Return the levels of the task that Procgen's options can show, in any view."""
+        mode = {0: "easy", 1: "hard"}.get(options.get("distribution_mode", 1))
+        if (options.get("env_name"), mode) != (self.game, self.mode):
+            return range(0)
+        first, number = int(options.get("start_level", 0)), int(options.get("num_levels", 0))
+        if not number or options.get("use_sequential_levels"):  # it can continue with any level
+            return range(2**31)
+        return range(first, first + number)
 
 
 class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
@@ -203,7 +249,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
             self._seed = seed
             self._open(seed)
         elif not self._fresh:
-            self.step_async(np.full(self.num_envs, -1))  # Procgen's action for "give up"
+            self.step_async(np.full(self.num_envs, GIVE_UP))
         observations, _, _ = self._observe()
         return observations, self._infos()
 
@@ -272,70 +318,16 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
             self._env.close()
 
 
-class ProcgenEnv(gymnasium.Env[Observations, np.int64]):
-    """One Procgen environment as a Gymnasium `Env`, such as `procgen/starpilot-easy-v0`.
-
-    Args:
-        game: one of `GAMES`.
-        mode: `easy` or `hard`.
-        split: `seen` or `heldout` levels.
-        render_mode: `rgb_array` or None.
-        view: one of `VIEWS`.
-        **levels: other levels than the default ones, as arguments of `ProcgenTask`.
-
-    Example:
-        >>> env = gymnasium.make("procgen/starpilot-easy-v0", split="heldout")
-    """
+class ProcgenEnv(OneEnv):
+    """One Procgen environment, such as `procgen/starpilot-easy-v0`, which can be drawn."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
-
-    def __init__(
-        self,
-        game: str,
-        mode: str = "easy",
-        split: str = "seen",
-        render_mode: str | None = None,
-        view: str = "ordinary",
-        **levels: Any,
-    ) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise BadConfig(f"render_mode must be 'rgb_array' or None, not {render_mode!r}")
-        self._task = ProcgenTask(f"procgen/{game}-{mode}-v0", game, mode, view, **levels)
-        self._task.check_split(split)
-        self.split = split
-        self.render_mode = render_mode
-        self.observation_space = self._task.observation_space
-        self.action_space = self._task.action_space
-        self._vec: ProcgenVectorEnv | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observations, dict[str, Any]]:
-        super().reset(seed=seed)
-        if self._vec is None or seed is not None:
-            self.close()
-            self._vec = self._task.make_vec(
-                self.split, 1, seed=int(self.np_random.integers(2**31 - 1))
-            )
-        observations, infos = self._vec.reset()
-        return observations[0], _of_one(infos)
-
-    def step(self, action: np.int64) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        assert self._vec is not None, "call reset before step"
-        observations, rewards, terminations, _, infos = self._vec.step(np.array([action]))
-        # A finished Procgen level already shows the next one; reset then leaves it unchanged.
-        self._vec._fresh = bool(terminations[0])
-        return observations[0], float(rewards[0]), bool(terminations[0]), False, _of_one(infos)
 
     def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
         if self.render_mode is None or self._vec is None:
             return None
-        return np.ascontiguousarray(self._vec.render()[0])
-
-    def close(self) -> None:
-        if self._vec is not None:
-            self._vec.close()
-            self._vec = None
+        frames: Any = self._vec.render()
+        return np.ascontiguousarray(frames[0])
 
 
 @contextlib.contextmanager
@@ -352,7 +344,3 @@ def _system_libraries() -> Iterator[None]:
         if library is None:
             raise
         raise MissingLibrary("Procgen", library[1], PACKAGES) from error
-
-
-def _of_one(infos: dict[str, Any]) -> dict[str, Any]:
-    return {key: int(value[0]) for key, value in infos.items()}

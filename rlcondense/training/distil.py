@@ -9,7 +9,6 @@ not on other parts of the simulator's state.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import deque
@@ -343,7 +342,7 @@ class Distiller:
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return TrainingResult(self.network, self.steps, self.seconds, self._recent_return())
+        return TrainingResult(self.network, self.steps, self.seconds)
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()
@@ -360,7 +359,7 @@ class Distiller:
         for t in range(c.rollout_length):
             frames = torch.from_numpy(self.envs.observations).to(self.device)
             labels = self.label(self.envs.teacher_observations)
-            with self._autocast():
+            with runs.autocast(self.device, self.config.precision):
                 own = self.network(frames).softmax(1)
             # DAgger's mixture: beta_i pi* + (1 - beta_i) pi_i
             drawn = torch.rand(c.num_envs, 1, generator=self.generator, device=self.device)
@@ -389,7 +388,7 @@ class Distiller:
 
     def _step(self) -> Tensor:
         frames, labels = self.memory.sample(self.config.batch_size, self.generator)
-        with self._autocast():
+        with runs.autocast(self.device, self.config.precision):
             logits = self.network(frames)
         # KL(label || student): the cross-entropy minus the label's entropy.
         divergence = F.kl_div(logits.log_softmax(1), labels, reduction="batchmean")
@@ -399,16 +398,8 @@ class Distiller:
         self.optimiser.step()
         return divergence.detach()
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        )
-
-    def _recent_return(self) -> float:
-        return float(np.mean(self.recent)) if self.recent else float("nan")
-
     def _report(self, progress: Progress, divergence: float, rate: float) -> None:
-        recent, share = self._recent_return(), self.config.teacher_share(self.steps)
+        recent, share = runs.mean_or_nan(self.recent), self.config.teacher_share(self.steps)
         entry = {
             "steps": self.steps,
             "seconds": round(self.seconds, 1),

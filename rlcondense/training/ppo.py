@@ -6,7 +6,6 @@ who train on Procgen. Settings that suit a task of vectors better are in its cat
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shutil
@@ -371,7 +370,7 @@ class Trainer:
         runs.advance_until(
             lambda: self.steps >= self.config.steps, lambda: self._advance(progress), self._save
         )
-        return TrainingResult(self.network, self.steps, self.seconds, self._recent_return())
+        return TrainingResult(self.network, self.steps, self.seconds)
 
     def _advance(self, progress: Progress) -> None:
         started = time.monotonic()
@@ -388,11 +387,8 @@ class Trainer:
     def _snapshot(self) -> None:
         save_weights(self.out / SNAPSHOTS / f"{self.steps}.safetensors", self.network)
 
-    def _recent_return(self) -> float:
-        return float(np.mean(self.recent)) if self.recent else float("nan")
-
     def _report(self, progress: Progress, losses: dict[str, float], rate: float) -> None:
-        recent = self._recent_return()
+        recent = runs.mean_or_nan(self.recent)
         entry = {
             "steps": self.steps,
             "seconds": round(self.seconds, 1),
@@ -402,11 +398,6 @@ class Trainer:
         }
         runs.append_log(self.out, entry)
         progress("train", self.steps, self.config.steps, f"return {recent:.2f}, {rate:.0f} steps/s")
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        )
 
     @torch.no_grad()
     def _rollout(self) -> None:
@@ -423,7 +414,7 @@ class Trainer:
         for group in self.groups:
             self._finish_step(group, length - 1)
             self._look(group, length)
-        with self._autocast():
+        with runs.autocast(self.device, self.config.precision):
             _, values = self.forward(self._shown(self.buffer["observations"][-1]))
         self.buffer["values"][-1] = values
         self._count_returns()
@@ -435,7 +426,7 @@ class Trainer:
         return self._shown(observations)
 
     def _start_step(self, group: _EnvGroup, t: int) -> None:
-        with self._autocast():
+        with runs.autocast(self.device, self.config.precision):
             outputs, values = self.forward(self._look(group, t))
         distribution = self.distribution(outputs)
         actions = distribution.draw(self.generator)
@@ -470,7 +461,8 @@ class Trainer:
             self.shaping[where] = self.config.discount * after - potential(before)
         if cut.any():
             shown = torch.from_numpy(last[cut]).to(self.device)
-            with self._autocast():  # not compiled, since every batch size would compile again
+            # Not compiled, since every batch size would compile again.
+            with runs.autocast(self.device, self.config.precision):
                 _, values = self.network.outputs_and_value(shown)
             self.cut_values[where][cut] = values.cpu().numpy()
 
@@ -528,7 +520,7 @@ class Trainer:
 
     def _step(self, batch: dict[str, Tensor]) -> Tensor:
         c = self.config
-        with self._autocast():
+        with runs.autocast(self.device, self.config.precision):
             outputs, values = self.forward(self._shown(batch["observations"]))
         loss, parts = ppo_loss(self.distribution(outputs), values, batch, c)
         self.optimiser.zero_grad(set_to_none=True)

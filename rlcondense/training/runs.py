@@ -39,13 +39,21 @@ class TrainingResult:
         network: the policy, possibly with a value head.
         steps: environment steps taken.
         seconds: wall time, including earlier runs before a resume.
-        recent_return: mean return of the last 100 training episodes.
     """
 
     network: PolicyNetwork
     steps: int
     seconds: float
-    recent_return: float
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context of forward passes in a precision, `float32` or `bfloat16`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def mean_or_nan(values: Sequence[float]) -> float:
+    """Return the mean, or NaN if there are no values."""
+    return float(np.mean(values)) if values else float("nan")
 
 
 def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[Any]] | None:

@@ -152,7 +152,7 @@ def test_columns_that_cannot_be_are_refused(
     episode = _made_up(task, 12)
     getattr(episode, column)[3] = value
     save_recording(tmp_path / "r.safetensors", [episode])
-    with pytest.raises(CorruptArtifact, match=f"its {column} cannot be"):
+    with pytest.raises(CorruptArtifact, match=f"its {column} are invalid"):
         load_recording(tmp_path / "r.safetensors", task)
 
 

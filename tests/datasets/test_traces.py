@@ -121,7 +121,7 @@ def test_actions_that_the_task_has_not_are_refused_before_they_are_played(
     actions = trace.actions.copy()
     actions[3] = action
     bad = Trace(trace.seed, trace.quota, trace.lengths, actions, None)
-    with pytest.raises(CorruptArtifact, match=r"its actions are no Discrete\(15\)"):
+    with pytest.raises(CorruptArtifact, match=r"its actions are not in Discrete\(15\)"):
         list(replay(bad, task))
 
 

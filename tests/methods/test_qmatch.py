@@ -239,7 +239,7 @@ def test_rows_whose_successor_was_not_kept_are_not_used(
     lost = cut.next_rows < 0
     data = _condense(cut, int((~lost).sum()), start=start, iterations=1)
     assert not lost[data.initial_indices].any()
-    with pytest.raises(BadConfig, match="is it known what came next"):
+    with pytest.raises(BadConfig, match="have a known next observation"):
         _condense(cut, len(cut), start=start)
 
 

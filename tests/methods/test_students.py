@@ -96,9 +96,9 @@ def test_settings_go_over_the_student_and_the_student_over_presets() -> None:
         ("random", {}, "method 'random': student=learner is for methods that train students"),
         ("gradmatch-light2024", {}, "student=learner is for methods that train students"),
         ("dbc", {"optimiser": "adamw"}, "student=learner follows sgd and adam, not 'adamw'"),
-        ("dbc", {"init": "dataset"}, "student=learner cannot begin with the weights of data"),
+        ("dbc", {"init": "dataset"}, "student=learner cannot follow learner.init=dataset"),
         ("gradmatch", {"standardise": True}, "cannot follow learner.standardise=true"),
-        ("hades-r", {"batch_size": 8}, "asks for learner.batch_size=none, not 8"),
+        ("hades-r", {"batch_size": 8}, "needs learner.batch_size=none, not 8"),
         ("qmatch", {}, "student=learner of qmatch is a Q-learner"),
     ],
 )

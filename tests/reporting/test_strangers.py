@@ -27,7 +27,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.make import configured
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
-from rlcondense.records.store import Store, sealed
+from rlcondense.records.store import INDEX_FORMAT, Store, sealed
 from rlcondense.reporting.board import read_results
 from rlcondense.reporting.publish import build
 from rlcondense.running.runner import run
@@ -508,7 +508,7 @@ def test_links_in_a_results_folder_lead_nowhere(precious: Path, tmp_path: Path) 
     for path in (store.log_path, store.sweep_path, store.unfinished_path):
         with pytest.raises(RLCondenseError, match="is a symbolic link"):
             path("x")
-    (tmp_path / "index-1.jsonl").symlink_to(precious / "a")
+    (tmp_path / f"index-{INDEX_FORMAT}.jsonl").symlink_to(precious / "a")
     record = shipped()
     (tmp_path / "records" / f"{record['cell_id']}.json").symlink_to(precious / "a")
     assert store.read_record(record["cell_id"]) is None

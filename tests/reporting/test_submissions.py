@@ -391,7 +391,7 @@ def first_rows(data: CondensedDataset, number: int) -> dict[str, Any]:
 
 
 def test_levels_of_giving_up_are_those_that_a_policy_plays() -> None:
-    for name in ("starpilot", "maze"):
+    for name in ("starpilot", "maze", "digits"):
         task, protocol = make_task(name), Protocol(3, 3, seed=5)
         played = evaluate(random_policies(task.action_space, [1]), task, protocol=protocol)
         assert level_seeds(task, "heldout", protocol) == played.level_seeds[0].tolist()

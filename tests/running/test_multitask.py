@@ -107,6 +107,7 @@ def test_hard_labels_with_the_datas_probabilities_beside_them_are_padded(tmp_pat
         results=tmp_path,
     )  # fmt: skip
     assert found.sizes["all"] == 8
+    assert found.unjudged == "one set: not judged"
 
 
 def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
@@ -130,5 +131,7 @@ def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
     apart = np.subtract(found["normalised"]["all"], found["normalised"][CARS.id])
     assert found["gains"][CARS.id]["estimate"] == pytest.approx(apart.mean(), abs=1e-6)
     assert f"all - {CARS.id}: " in done.stdout
+    assert "? one set: not judged." in done.stdout
+    assert found["unjudged"] == "one set: not judged"
     kept = list((tmp_path / "condensed").iterdir())
     assert len(kept) == 2

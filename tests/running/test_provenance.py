@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 import rlcondense as rlc
 from rlcondense.cli import main
+from rlcondense.comparison.tables import suite_table
 from rlcondense.datasets.detectors import provenance
 from rlcondense.datasets.transitions import Origin, TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -23,8 +25,14 @@ from rlcondense.learners.base import Learner
 from rlcondense.make import make_method, make_task
 from rlcondense.policies import FixedPolicies, PolicyBatch
 from rlcondense.protocol import protocol_of
+from rlcondense.records.cell import Cell
 from rlcondense.records.schema import what_is_wrong
+from rlcondense.running.executors.base import Event, Setting
+from rlcondense.running.executors.local import LocalExecutor
+from rlcondense.running.executors.worker import Cells
 from rlcondense.running.runner import RunResult, evaluate_artifact, run
+from rlcondense.running.suite import suite_from
+from rlcondense.running.sweep import sweep
 from tests.datasets.minari_data import create, episode
 
 DATA = "tests/origin-v0"
@@ -76,13 +84,51 @@ def test_the_command_line_asks_for_heldout_data(tmp_path: Path) -> None:
                "--results", str(tmp_path)]  # fmt: skip
     refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 2
-    assert "--heldout-data takes it" in refused.stderr
+    assert "--heldout-data, or heldout_data = true in a suite, takes it" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     taken = CliRunner().invoke(main, [*command, "--heldout-data"])
     assert taken.exit_code == 0
     assert "10 of 20 rows are of held-out levels" in taken.stdout
     condensed = ["condense", *command[1:11], "--out", str(tmp_path / "out")]
     assert CliRunner().invoke(main, condensed[:-4] + condensed[-2:]).exit_code == 2
+
+
+class Here(LocalExecutor):
+    """Computes cells in this process, with the settings that a worker would be sent."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.ended: list[Event] = []
+
+    def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
+        order = {"cell": cell.to_json(), "refresh": False, "refreshed": refreshed, "seen": seen}
+        answer = Cells(self._greeting()).compute(order, lambda text: None)
+        self.ended.append(Event(cell.id, "done", text=answer["reason"], status=answer["status"]))
+
+    def events(self, timeout: float) -> list[Event]:
+        out, self.ended = self.ended, []
+        return out
+
+
+def test_a_suite_asks_for_heldout_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heldout_by_infos()
+    monkeypatch.setattr(
+        "rlcondense.running.sweep.executor_of",
+        lambda name, setting, **_: contextlib.nullcontext(Here(setting)),
+    )
+    values = {
+        "tasks": ["cartpole"], "datasets": [DATA], "methods": ["random"], "sizes": [5],
+        "learners": [{"id": "bc", "config": {"updates": 2}}], "learner_seeds": 2, "episodes": 2,
+        "references": False,
+    }  # fmt: skip
+    [refused] = sweep(suite_from("mine", values), results=tmp_path).rows()
+    assert (refused["status"], "\n" in refused["reason"]) == ("failed", False)
+    assert "heldout_data = true in a suite" in refused["reason"]
+    taken = sweep(suite_from("mine", {**values, "heldout_data": True}), results=tmp_path)
+    assert taken.counts() == {"done": 1}
+    table = suite_table(taken.rows())
+    assert "heldout data] " in table  # the mark of the row
+    assert "[heldout data]: the data hold held-out levels" in table
 
 
 def test_a_method_refuses_them_too() -> None:

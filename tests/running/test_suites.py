@@ -174,6 +174,8 @@ def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
         ({"methods": [{"id": "percentile", "percent": True}]}, "must be a number"),
         ({"learners": []}, "names no learners"),
         ({"references": "no"}, "true or false"),
+        ({"heldout_data": 1}, "heldout_data of suite 's' must be true or false"),
+        ({"cells": [{"heldout_data": True}]}, "has no setting 'heldout_data'"),
         ({"episodes": 0}, "above 0"),
     ],
 )

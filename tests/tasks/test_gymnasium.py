@@ -12,14 +12,17 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
+import rlcondense as rlc
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.evaluation import evaluate
+from rlcondense.make import make_task
 from rlcondense.policies import random_policies
 from rlcondense.protocol import protocol_of
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.running.runner import evaluate_artifact
-from rlcondense.tasks.gymnasium import GymnasiumTask, make_one
+from rlcondense.tasks.gymnasium import GymnasiumTask
+from tests.small_tasks import Reach
 
 DRIFT, CAMERA = "tests/Drift-v0", "tests/Camera-v0"
 
@@ -99,7 +102,7 @@ def test_the_clock_cuts_an_episode() -> None:
 
 def test_what_is_no_array_and_what_cannot_be_changed_are_refused() -> None:
     with pytest.raises(BadConfig, match=r"FrozenLake-v1 shows Discrete.16.; only arrays"):
-        make_one("FrozenLake-v1")
+        GymnasiumTask("tests/lake-v0", "FrozenLake-v1").make_one()
     with pytest.raises(BadConfig, match="has no 'current' to change"):
         GymnasiumTask("tests/drift-v0", DRIFT, {"current": 1.0}).make_env()
 
@@ -123,19 +126,66 @@ def test_frames_that_are_channel_first_already_stay(monkeypatch: pytest.MonkeyPa
     assert (frame == Camera.frame).all()
 
 
-@pytest.mark.parametrize("env", [DRIFT, CAMERA])
-def test_the_specification_of_a_wrapped_environment_makes_it_again(env: str) -> None:
-    gymnasium.register(
-        "tests/one-v0", "rlcondense.tasks.gymnasium:make_one", kwargs={"env": env, "seen": (3, 1)}
-    )
+class Plain(Reach):
+    """A task of somebody's own class, whose vector environments have no `final_obs`."""
+
+    def __init__(self, id: str, random_return: Any) -> None:
+        self.id = id
+
+
+@pytest.mark.parametrize(
+    ("target", "config"),
+    [
+        ("rlcondense.tasks.gymnasium:GymnasiumTask", {"env": DRIFT, "seen": (3, 1)}),
+        ("rlcondense.tasks.gymnasium:GymnasiumTask", {"env": CAMERA, "seen": (3, 1)}),
+        (f"{__name__}:Plain", {}),
+    ],
+)
+def test_a_task_that_is_registered_later_is_an_environment(
+    target: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_registered", {})
+    rlc.register("tasks", "tests/one-v0", target, **config)
     try:
-        made = gymnasium.make("tests/one-v0")
+        made = gymnasium.make("rlcondense.tasks:tests/one-v0")
+        shown, info = made.reset(seed=5)
+        assert info["level_seed"] in make_task("tests/one-v0").splits["seen"]
+        assert made.observation_space.contains(shown)
         assert made.spec is not None
         again = gymnasium.make(EnvSpec.from_json(made.spec.to_json()))
         assert again.observation_space == made.observation_space
-        assert (again.reset()[0] == made.reset()[0]).all()
+        assert (again.reset(seed=5)[0] == shown).all()
+        heldout = gymnasium.make("rlcondense.tasks:tests/one-v0", split="heldout")
+        assert heldout.reset()[1]["level_seed"] in make_task("tests/one-v0").splits["heldout"]
     finally:
         del gymnasium.registry["tests/one-v0"]
+
+
+def test_one_environment_plays_the_episodes_of_the_first() -> None:
+    task = Plain("tests/plain-v0", {})
+    one, many = task.make_one("seen"), task.make_vec("seen", 1, seed=0)
+    _, info = one.reset(seed=2)
+    drawn = int(np.random.default_rng(2).integers(2**31 - 1))
+    assert info == {"level_seed": many.reset(seed=drawn)[1]["level_seed"][0]}
+    away = np.float32([0.5, 0.5])
+    for _ in range(70):  # episodes of 30 steps
+        level = info["level_seed"]
+        shown, reward, ended, cut, info = one.step(away)
+        expected, rewards, _, _, infos = many.step(away[None])
+        assert (shown == expected[0]).all()
+        assert (reward, info["level_seed"]) == (rewards[0], level)
+        if ended or cut:
+            shown, info = one.reset()
+            assert (shown == expected[0]).all()
+            assert info["level_seed"] == infos["level_seed"][0]
+
+
+def test_an_id_that_gymnasium_lacks_is_a_task_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_registered", {})
+    rlc.register("tasks", "tests/two/slashes-v0", f"{__name__}:Plain")
+    assert make_task("tests/two/slashes-v0").make_one().reset(seed=0)[1]["level_seed"] < 100
+    with pytest.raises(BadConfig, match="render_mode of 'tests/two/slashes-v0' must be None"):
+        make_task("tests/two/slashes-v0").make_one(render_mode="human")
 
 
 @pytest.mark.parametrize(

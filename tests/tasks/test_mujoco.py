@@ -179,7 +179,7 @@ def test_the_list_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) ->
 def test_bad_requests_say_what_is_wrong() -> None:
     with pytest.raises(UnknownName, match="did you mean 'Hopper-v5'"):
         MujocoTask("x", "Hopper-v4")
-    with pytest.raises(BadConfig, match="mass of 'torso' in 'x' must be more than nothing"):
+    with pytest.raises(BadConfig, match="mass of 'torso' in 'x' must be above 0"):
         MujocoTask("x", "Hopper-v5", {"torso": 0.0})
     for mass in ("2", np.nan, np.inf):
         with pytest.raises(BadConfig, match="masses of 'x': torso must be a number, not"):

@@ -151,7 +151,7 @@ def test_a_single_environment_goes_on_to_the_next_level_after_the_end() -> None:
             break
     again, after = env.reset()
     assert terminated
-    assert after["level_seed"] == info["level_seed"]
+    assert info["prev_level_seed"] == info["level_seed"] != after["level_seed"]
     assert (again == frame).all()
     env.close()
 
@@ -270,12 +270,17 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("library", ["libGL.so.1", "libgthread-2.0.so.0"])
+@pytest.mark.parametrize("command", ["evaluate random-policy --task starpilot", "check starpilot"])
 def test_a_system_library_that_is_absent_is_one_line_with_the_command(
-    library: str, refused: Callable[[str], None], tmp_path: Path
+    command: str,
+    library: str,
+    refused: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refused(f"{library}: cannot open shared object file: No such file or directory")
-    command = ["evaluate", "random-policy", "--task", "starpilot", "--results", str(tmp_path)]
-    done = CliRunner().invoke(main, command)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, command.split())
     assert done.exit_code == 2
     assert done.stderr.strip().splitlines()[-1] == (
         f"Error: Procgen needs the system library {library}, which is not installed "

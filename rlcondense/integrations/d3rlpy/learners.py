@@ -1,9 +1,8 @@
 """d3rlpy's offline algorithms as learners (Seno and Imai, 2022, JMLR 23(315)).
 
-Each trains with d3rlpy's own `fit` and its own losses, on networks of ours. Isolated transitions
-reach it through `TransitionBuffer`; algorithms that look beyond one transition need data whose
-episodes go on to their end, and get d3rlpy's own buffer. All learn from the actions taken: soft
-labels are not used.
+Each trains with d3rlpy's `fit` and losses, on this package's networks. Isolated transitions are
+passed in a `TransitionBuffer`; algorithms that use more than one transition need data of whole
+episodes, and get d3rlpy's own buffer. All learn from the actions taken: soft labels are not used.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ DERIVED = ("compile_graph", "warmup_tokens", "final_tokens")  # no settings: see
 
 
 def _settings(algorithm: str, network: str, policies: str) -> type[Any]:
-    """A frozen config: ours, and the numbers and texts of d3rlpy's with its defaults."""
+    """Make a frozen config: our settings, and d3rlpy's numbers and texts with its defaults."""
     theirs = getattr(d3rlpy.algos, f"{algorithm}Config")
     fields: list[tuple[str, Any, Any]] = [
         ("network", str, network),
@@ -105,7 +104,7 @@ class D3RLPyLearner(Learner[Any]):
     """An algorithm of d3rlpy.
 
     Attributes:
-        algorithm: its name there.
+        algorithm: its name in d3rlpy.
         policies: `greedy`, `stochastic`, `drawing` (candidate actions) or `remembering`.
     """
 
@@ -127,7 +126,7 @@ class D3RLPyLearner(Learner[Any]):
         progress: Progress = silent,
     ) -> PolicyBatch:
         target = self._target_return(data)
-        with seeded(0, "cpu"), quiet():  # d3rlpy's buffer looks at a few of its rows
+        with seeded(0, "cpu"), quiet():  # d3rlpy's buffer reads a few of its rows
             whole = _episode_buffer(data, task, self.id) if "episodes" in self.requires else None
         algorithms = []
         for place, seed in enumerate(seeds):
@@ -158,7 +157,7 @@ class D3RLPyLearner(Learner[Any]):
         return D3RLPyPolicies(algorithms, seeds, task, selection)
 
     def _create(self, data: CondensedDataset, task: Task, device: str) -> Any:
-        """An algorithm with its networks, its last layers those of the task's actions."""
+        """Make an algorithm with its networks, for the task's actions."""
         c, info = self.config, dataset_info(data, task)
         theirs = getattr(d3rlpy.algos, f"{self.algorithm}Config")
         fields = {f.name for f in dataclasses.fields(theirs)}
@@ -170,13 +169,13 @@ class D3RLPyLearner(Learner[Any]):
             features = network.trunk(shape).num_features
             if features % c.num_heads:
                 raise BadConfig(f"{features} features cannot be shared by {c.num_heads} heads")
-            # Its learning rate falls over all that is seen, after a fiftieth of it to warm up.
+            # Its learning rate decays over all tokens, after a warm-up over a fiftieth of them.
             settings["final_tokens"] = c.updates * c.batch_size * c.context_size
             settings["warmup_tokens"] = settings["final_tokens"] // 50
         if isinstance(task.action_space, Box):
             if not task.action_space.is_bounded():
                 raise BadConfig(
-                    f"learner {self.id!r} needs bounded actions, as {task.id!r} has not"
+                    f"learner {self.id!r} needs bounded actions: those of {task.id!r} are not"
                 )
             settings["action_scaler"] = MinMaxActionScaler(
                 minimum=task.action_space.low, maximum=task.action_space.high
@@ -184,7 +183,7 @@ class D3RLPyLearner(Learner[Any]):
         algorithm = theirs(**settings).create(device="cpu:0" if device == "cpu" else "cuda:0")
         try:
             algorithm.create_impl(shape, info.action_size)
-        except ValueError as error:  # how d3rlpy refuses a setting
+        except ValueError as error:  # d3rlpy's error for a wrong setting
             raise BadConfig(f"learner {self.id!r}: {error}") from error
         return algorithm
 
@@ -255,7 +254,7 @@ ReBRAC = _learner("ReBRAC", EPISODES, network="mlp")
 
 
 def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
-    """d3rlpy's own buffer, for data of episodes that go on to their end."""
+    """Make d3rlpy's own buffer, for data of whole episodes."""
     if np.ptp(data.weights) > 0:
         raise RLCondenseError(f"learner {owner!r} draws from whole episodes, and takes no weights")
     actions, rewards = float_actions(data), data.column("rewards")
@@ -328,9 +327,9 @@ class D3RLPyPolicies(PolicyBatch):
 class DrawingPolicies(D3RLPyPolicies):
     """Continuous policies that draw candidate actions and take the best.
 
-    d3rlpy draws them from torch's global state, for a whole batch at once. Here each observation's
-    come from its own noise, one observation after another, so that an action never depends on what
-    was batched with it.
+    d3rlpy draws them from torch's global state for a whole batch. Here they are drawn for one
+    observation after another, from its own noise, so that an action never depends on the rest of
+    the batch.
     """
 
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
@@ -344,7 +343,7 @@ class DrawingPolicies(D3RLPyPolicies):
 
 
 class RememberingPolicies(D3RLPyPolicies):
-    """Decision transformers, which look at the steps before and at the return still to come.
+    """Decision transformers, whose inputs are earlier steps and the return to go.
 
     Args:
         algorithms: algorithms trained by `fit`.
@@ -366,7 +365,7 @@ class RememberingPolicies(D3RLPyPolicies):
         self.target_return = target_return
 
     def action_probs(self, observations: Array, policy_index: Array) -> Array:
-        """The distribution over actions `(B, A)` of each observation as an episode's first."""
+        """Return the distributions `(B, A)` for observations as first steps of episodes."""
         probs = np.empty((len(observations), num_actions_of(self._space)))
         for policy in np.unique(policy_index):
             rows = np.flatnonzero(policy_index == policy)
@@ -379,7 +378,7 @@ class RememberingPolicies(D3RLPyPolicies):
 
 
 class _ContextPlayer(Player):
-    """A decision transformer at play, with a context for each environment, padded on the left."""
+    """Player of a decision transformer, with a left-padded context for each environment."""
 
     def __init__(self, policies: RememberingPolicies, policy: int, num_envs: int) -> None:
         self._algorithm = policies.algorithms[policy]
@@ -400,7 +399,7 @@ class _ContextPlayer(Player):
 
     @torch.inference_mode()
     def probs(self, observations: Array, environments: Array) -> Array:
-        """Take in one observation of each environment, and give the distributions `(B, A)`."""
+        """Add an observation to each environment's context, and return distributions `(B, A)`."""
         now = (observations, 0, self._time[environments], self._to_come[environments], 1)
         for context, value in zip(self._contexts(), now, strict=True):
             context[environments, :-1] = context[environments, 1:]

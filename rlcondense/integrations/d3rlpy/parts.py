@@ -27,7 +27,7 @@ from rlcondense.types import Array
 
 @contextlib.contextmanager
 def _left_alone() -> Iterator[None]:
-    """Undo what importing d3rlpy does to `random`, and to torch where there is a GPU."""
+    """Undo the effects of importing d3rlpy on `random`, and on torch if there is a GPU."""
     precision, state = torch.get_float32_matmul_precision(), random.getstate()
     yield
     random.setstate(state)
@@ -73,7 +73,7 @@ class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
         known = data.next_rows >= 0 if self._whole else np.ones(len(data), bool)  # type: ignore[operator]
         self._rows = np.flatnonzero(known & (data.weights > 0))
         if not len(self._rows):
-            raise RLCondenseError("of no transition it is known what came next")
+            raise RLCondenseError("no transition has a known next observation")
         self._heights = data.weights[self._rows].astype(np.float64).cumsum()
         self._info = dataset_info(data, task)
         self._actions = float_actions(data)
@@ -84,7 +84,7 @@ class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
         data, ones = self._data, np.ones((batch_size, 1), np.float32)
         observations = np.asarray(data.observations[rows], np.float32)
         actions = self._actions[rows]
-        if not self._whole:  # what is not there is not looked at either
+        if not self._whole:  # absent columns are not read either
             rewards, terminals, following = ones, ones, ones
         else:
             rewards = data.column("rewards")[rows, None].astype(np.float32)
@@ -129,7 +129,7 @@ class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
 
 
 def float_actions(data: CondensedDataset) -> Array:
-    """Actions `(M, A)` float32, as d3rlpy keeps them; A is 1 for discrete ones."""
+    """Return actions `(M, A)` float32, as d3rlpy stores them; A is 1 for discrete actions."""
     return np.asarray(data.actions, np.float32).reshape(len(data), -1)
 
 
@@ -150,10 +150,10 @@ def dataset_info(data: CondensedDataset, task: Task) -> DatasetInfo:
 
 @dataclass()
 class NetworkFactory(EncoderFactory):  # type: ignore[misc]
-    """Our networks, without their last layer, as encoders of d3rlpy.
+    """Factory of d3rlpy's encoders: this package's networks without the last layer.
 
     Attributes:
-        network: its name.
+        network: name of the network.
         width: see `rlcondense.networks.NetworkSpec`.
         depth: likewise.
         activation: likewise.
@@ -176,7 +176,7 @@ class NetworkFactory(EncoderFactory):  # type: ignore[misc]
         return _EncoderWithAction(self.trunk(shape), action_size)
 
     def trunk(self, shape: tuple[int, ...]) -> PolicyNetwork:
-        """The network for observations of a shape, its features the output."""
+        """Return a network for observations of a shape, whose output are the features."""
         trunk = PolicyNetwork(NetworkSpec(self.network, shape, 1, **given_options(self)))
         trunk.head = nn.Identity()  # type: ignore[assignment]
         return trunk
@@ -199,14 +199,14 @@ class _Encoder(nn.Module):
 
 
 class _VectorEncoderWithAction(_Encoder):
-    """Observation and action side by side at the input."""
+    """Encoder of the concatenated observation and action."""
 
     def forward(self, x: Tensor, action: Tensor) -> Tensor:  # type: ignore[override]
         return self.trunk.features(torch.cat([x, action], dim=1))
 
 
 class _EncoderWithAction(_Encoder):
-    """The action joins the features, and a dense layer mixes them."""
+    """Encoder with a dense layer on the concatenated features and action."""
 
     def __init__(self, trunk: PolicyNetwork, action_size: int) -> None:
         super().__init__(trunk)
@@ -229,13 +229,13 @@ def trained(
     """Train an algorithm of d3rlpy with its own `fit`.
 
     Args:
-        create: makes it, networks and all; called once d3rlpy's randomness comes from `seed`.
-        buffer: what it draws from.
-        updates: gradient steps.
-        seed: of everything random.
+        create: function that makes the algorithm and its networks; called after d3rlpy is seeded.
+        buffer: buffer that batches are drawn from.
+        updates: number of gradient steps.
+        seed: seed of all randomness.
         device: `cpu` or `cuda`.
         report: called with the algorithm, the epoch and the step, after each step.
-        owner: whose training it is, for messages.
+        owner: owner of the training, for messages.
 
     Raises:
         RLCondenseError: its weights are no longer finite.
@@ -267,7 +267,7 @@ def trained(
 
 @contextlib.contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
-    """Within, d3rlpy's global randomness comes from `seed`; after, all is as it was."""
+    """Seed d3rlpy's global randomness within the context, and restore it afterwards."""
     states = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic
     if device != "cpu":
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -282,7 +282,7 @@ def seeded(seed: int, device: str) -> Iterator[None]:
 
 
 def cuda_devices() -> list[int]:
-    """The GPUs whose random state d3rlpy may touch."""
+    """Return the GPUs whose random state d3rlpy may change."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return []
     return list(range(torch.cuda.device_count()))

@@ -1,4 +1,4 @@
-"""Features of rows by a network, and the network's error on each row, for selections."""
+"""Features and errors of rows under a network, for selections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHUNK = 512  # rows encoded at a time
 
 @dataclass(frozen=True)
 class FeatureConfig(LabelConfig):
-    """Settings of the features that rows are compared by.
+    """Settings of the features by which rows are compared.
 
     Attributes:
         network: network whose last hidden layer gives the features.
@@ -42,10 +42,10 @@ class FeatureConfig(LabelConfig):
 
 
 def targets_of(problem: Problem, labels: str) -> Tensor:
-    """The labels of all rows `(N, A)`: distributions, or continuous actions as they are.
+    """Return the labels of all rows `(N, A)`: distributions, or continuous actions.
 
     Raises:
-        BadConfig: soft labels are asked for of continuous actions.
+        BadConfig: soft labels are requested for continuous actions.
     """
     if problem.continuous and labels == "soft":
         raise BadConfig("soft labels are for discrete actions")
@@ -61,14 +61,14 @@ def targets_of(problem: Problem, labels: str) -> Tensor:
 def cloned_network(
     problem: Problem, network: str, updates: int, labels: str, seed: int
 ) -> PolicyNetwork:
-    """A network after some updates of behavioural cloning on all the data.
+    """Train a network by some updates of behavioural cloning on all the data.
 
     Args:
-        problem: whose data.
-        network: its name.
-        updates: none leaves it as it was initialised.
+        problem: problem with the data.
+        network: name of the network.
+        updates: number of updates; 0 leaves the network as initialised.
         labels: `hard` or `soft`.
-        seed: of its weights and of the batches.
+        seed: seed of the weights and of the batches.
     """
     dataset = problem.dataset
     size, head = head_of(problem.task.action_space)
@@ -87,9 +87,9 @@ def cloned_network(
 
 @torch.no_grad()
 def encode(network: PolicyNetwork, dataset: TransitionDataset) -> tuple[Array, Array]:
-    """Features `(N, F)` and action probabilities `(N, A)` of all rows, float32.
+    """Compute features `(N, F)` and action probabilities `(N, A)` of all rows, float32.
 
-    A Gaussian head's means `(N, A)` stand in the place of probabilities.
+    For a Gaussian head they are its means `(N, A)` instead of probabilities.
     """
     device = next(network.parameters()).device
     categorical = network.spec.head == "categorical"
@@ -104,13 +104,13 @@ def encode(network: PolicyNetwork, dataset: TransitionDataset) -> tuple[Array, A
 
 
 def action_spread(problem: Problem) -> Tensor:
-    """The standard deviations `(A,)` of the data's continuous actions."""
+    """Return the standard deviations `(A,)` of the data's continuous actions."""
     actions = targets_of(problem, "hard")
     return actions.std(0, correction=0).clamp_min(1e-6)
 
 
 def features_of(problem: Problem, config: FeatureConfig) -> tuple[Array, int]:
-    """Features of all rows scaled to unit length, and the gradients that they cost."""
+    """Return features of all rows scaled to unit length, and the number of gradients spent."""
     seed = int(problem.rng().integers(2**31))
     network = cloned_network(problem, config.network, config.updates, config.labels, seed)
     features, _ = encode(network, problem.dataset)

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit of a mean of gradients by a few of them, with weights above zero.
+"""Orthogonal matching pursuit of a mean of gradients by a few gradients with positive weights.
 
 Pati et al. (1993), with the inner products of Rubinstein et al. (2008, "Batch-OMP") and the weights
 of Nguyen et al. (2019, "Non-negative orthogonal greedy algorithms").
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.types import Array
 
-RIDGE = 1e-6  # of a gradient's squared norm: keeps rows that are alike apart
-ENOUGH = 1e-5  # of the largest inner product with the mean: less is not worth another row
+RIDGE = 1e-6  # share of a gradient's squared norm that separates equal rows
+ENOUGH = 1e-5  # share of the largest inner product with the mean below which no row is added
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class HeadGradients:
     factors: Sequence[tuple[Array, Array]]
 
     def with_row(self, row: int, others: npt.NDArray[np.int64]) -> Array:
-        """The inner product `(M,)` of the gradients of other rows with that of one row."""
+        """Return inner products `(M,)` of the gradients of other rows with that of one row."""
         each = [(e[others] @ e[row]) * (h[others] @ h[row]) for e, h in self.factors]
         return np.asarray(np.sum(each, axis=0), np.float64)
 
     def with_sum(self, rows: npt.NDArray[np.int64], weights: Array) -> Array:
-        """The inner product `(N,)` of each row's gradient with a weighted sum of some rows'."""
+        """Return inner products `(N,)` of each row's gradient with a weighted sum of some rows'."""
         products = 0.0
         for e, h in self.factors:
             total = (e[rows] * weights[:, None]).T.astype(h.dtype) @ h[rows]  # (A, F)
@@ -44,12 +44,12 @@ class HeadGradients:
         return np.asarray(products)
 
     def with_mean(self) -> Array:
-        """The inner product `(N,)` of each row's gradient with the mean of all."""
+        """Return inner products `(N,)` of each row's gradient with the mean of all."""
         size = len(self.factors[0][0])
         return self.with_sum(np.arange(size), np.full(size, 1 / size))
 
     def squared_norm_of_mean(self) -> float:
-        """The squared length of the mean gradient."""
+        """Return the squared norm of the mean gradient."""
         return float(sum(((e.T @ h / len(e)) ** 2).sum() for e, h in self.factors))
 
 
@@ -60,13 +60,13 @@ def matching_pursuit(
 
     Args:
         gradients: of all rows.
-        size: how many rows may be used.
+        size: maximal number of rows.
         progress: receives the progress.
 
     Returns:
         Rows `(M,)`, their weights `(M,)`, all positive, and the residual's norm before the first
-        step and after each, which falls strictly. M is below `size` only where no further row
-        brings the sum nearer.
+        step and after each, which strictly decreases. M is below `size` only if no further row
+        reduces the residual.
     """
     target = gradients.with_mean()
     squared = gradients.squared_norm_of_mean()
@@ -86,7 +86,7 @@ def matching_pursuit(
         residual = max(squared - 2 * fitted @ b + fitted @ gram[:m, :m] @ fitted, 0.0) ** 0.5
         if residual >= residuals[-1]:
             break
-        left = np.flatnonzero(fitted > 0)  # rows that others have made superfluous make room
+        left = np.flatnonzero(fitted > 0)  # rows with weight zero are dropped
         gram[: len(left), : len(left)] = gram[np.ix_(left, left)]
         support, weights = trial[left], fitted[left]
         residuals.append(residual)
@@ -99,11 +99,11 @@ def refit(gram: Array, b: Array, weights: Array) -> npt.NDArray[np.float64]:
 
     Args:
         gram: `(M, M)` inner products.
-        b: `(M,)` inner products with what is approximated.
-        weights: `(M,)` to start from, not negative.
+        b: `(M,)` inner products with the target.
+        weights: `(M,)` initial weights, not negative.
 
     Returns:
-        `(M,)`; those that would become negative are zero.
+        Weights `(M,)`; those that would become negative are zero.
     """
     active = np.ones(len(b), bool)
     ridge = RIDGE * np.diag(gram).mean()
@@ -115,7 +115,7 @@ def refit(gram: Array, b: Array, weights: Array) -> npt.NDArray[np.float64]:
         falling = active & (wanted <= 0)
         if not falling.any():
             return wanted
-        # As far towards it as no weight turns negative; the first to reach zero stays there.
+        # Move until the first weight reaches zero, where it stays.
         way = weights[falling] / (weights[falling] - wanted[falling])
         weights = weights + way.min() * (wanted - weights)
         stopped = np.flatnonzero(falling)[way <= way.min()]

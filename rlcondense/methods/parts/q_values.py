@@ -15,10 +15,10 @@ from rlcondense.methods.base import Problem
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.types import Array
 
-CHUNK = 512  # rows looked at at a time
+CHUNK = 512  # rows of one forward pass
 BATCH = 64
 LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates
-SYNCS = 20  # how often the target network is renewed: so many steps ahead rewards are seen
+SYNCS = 20  # updates between copies to the target network: the horizon of rewards in steps
 GAMMA = 0.99
 
 
@@ -27,8 +27,8 @@ class ActionValues:
     """Action values and features of every row under a Q-function.
 
     Attributes:
-        q: `(N,)` float32 value of the action taken, in units of reward.
-        features: `(N, F)` float32, inputs of its last layer, which is linear.
+        q: `(N,)` float32 values of the actions taken, in units of reward.
+        features: `(N, F)` float32, inputs of the linear last layer.
         gradient_evaluations: number of gradients of one row's loss in its training.
     """
 
@@ -40,13 +40,13 @@ class ActionValues:
 def action_values(problem: Problem, network: str, updates: int, seed: int) -> ActionValues:
     """Train conservative Q-learning (Kumar et al., 2020, arXiv 2006.04779) on all the data.
 
-    Of continuous actions it is d3rlpy's CQL with one critic, of discrete ones its DiscreteCQL.
+    It is d3rlpy's CQL with one critic for continuous actions, and DiscreteCQL for discrete ones.
 
     Args:
-        problem: whose data.
-        network: of the Q-function.
-        updates: of 64 rows each.
-        seed: of its weights and batches.
+        problem: problem with the data.
+        network: name of the Q-function's network.
+        updates: number of updates, of 64 rows each.
+        seed: seed of its weights and batches.
 
     Raises:
         BadConfig: the task's actions are continuous and unbounded.
@@ -54,7 +54,7 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
     """
     space = problem.task.action_space
     if isinstance(space, Box) and not space.is_bounded():
-        raise BadConfig(f"action values need bounded actions, as {problem.task.id!r} has not")
+        raise BadConfig(f"action values need bounded actions: those of {problem.task.id!r} are not")
     from rlcondense.integrations.d3rlpy.parts import (
         TRANSITIONS,
         NetworkFactory,
@@ -126,7 +126,7 @@ def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, A
         values.append(algorithm.predict_value(x, actions[rows]))
         seen = [torch.from_numpy(x).to(algorithm.impl.device)]
         scaler = algorithm.config.action_scaler
-        if scaler is not None:  # a critic of continuous actions looks at them, too
+        if scaler is not None:  # a critic of continuous actions takes them as an input
             taken = np.asarray(actions[rows], np.float32).reshape(len(x), -1)
             seen.append(scaler.transform(torch.from_numpy(taken).to(algorithm.impl.device)))
         features.append(q_function.encoder(*seen).cpu().numpy())

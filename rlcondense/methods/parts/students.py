@@ -21,14 +21,14 @@ OF_NETWORK = ("network", "width", "depth", "activation", "input", "init")
 
 @dataclass(frozen=True)
 class NetworkConfig(SyntheticConfig):
-    """The network that synthetic data are made on, beside its name.
+    """Settings of a synthesiser's network, beside its name.
 
     Attributes:
         width: see `rlcondense.networks.NetworkSpec`.
         depth: likewise.
         activation: likewise.
         input: likewise.
-        init: of the first weights, see `rlcondense.networks.PolicyNetwork`.
+        init: initialisation of the weights; see `rlcondense.networks.PolicyNetwork`.
     """
 
     width: int | None = field(default=None, metadata=LATER)
@@ -46,10 +46,10 @@ class NetworkConfig(SyntheticConfig):
 def network_spec(
     problem: Problem, config: Any, num_outputs: int, head: str = "categorical"
 ) -> NetworkSpec:
-    """The network that a config names for a problem's observations.
+    """Return the network that a config names, for a problem's observations.
 
     Args:
-        problem: whose observations it takes.
+        problem: problem with the observations.
         config: a `NetworkConfig` with a `network`.
         num_outputs: width of the last layer.
         head: `categorical` or `gaussian`.
@@ -61,49 +61,51 @@ def network_spec(
 
 
 def fresh_from(spec: NetworkSpec, device: str, seed: int, init: str = "random") -> PolicyNetwork:
-    """A network with initial weights of a seed, torch's global state left as it is."""
+    """Make a network with initial weights from a seed, without use of torch's global state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return fresh(spec, device, init)
 
 
 def fresh(spec: NetworkSpec, device: str, init: str = "random") -> PolicyNetwork:
-    """A network with initial weights from torch's global state."""
+    """Make a network with initial weights from torch's global state."""
     return PolicyNetwork(spec, init).to(device)
 
 
 def make_optimiser(name: str, network: PolicyNetwork, rate: float) -> torch.optim.Optimizer:
-    """The optimiser of a student, one of `OPTIMISERS`."""
+    """Make the optimiser of a student, one of `OPTIMISERS`."""
     kind = torch.optim.Adam if name == "adam" else torch.optim.SGD
     return kind(network.parameters(), lr=rate)
 
 
 def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A method's settings for the network that a learner trains.
+    """Return a method's settings for the network that a learner trains.
 
     Args:
         learner: the learner's settings.
-        more: settings of the network and what it sees that the method has beside `OF_NETWORK`.
+        more: further settings of the network and its inputs that the method has, beside
+            `OF_NETWORK`.
 
     Raises:
-        BadConfig: its students begin with weights that the data bring, or see standardised
-            observations, and the method's do not.
+        BadConfig: the learner takes initial weights or standardisation from the data, and the
+            method does not.
     """
     settings = {name: learner[name] for name in (*OF_NETWORK, *more) if name in learner}
     if learner.get("standardise") and "standardise" not in settings:
         raise BadConfig("student=learner cannot follow learner.standardise=true")
     if settings.get("init") == "dataset":
-        raise BadConfig("student=learner cannot begin with the weights of data that are not made")
+        raise BadConfig(
+            "student=learner cannot follow learner.init=dataset: the data are not made yet"
+        )
     return settings
 
 
 def updates_like(learner: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    """A method's settings for the updates that a learner makes.
+    """Return a method's settings for the updates that a learner makes.
 
     Args:
         learner: the learner's settings.
-        **names: what the method calls the learner's `updates`, `batch_size`, `optimiser` and
-            `learning_rate`.
+        **names: the method's names of `updates`, `batch_size`, `optimiser` and `learning_rate`.
 
     Raises:
         BadConfig: the method has no such optimiser.
@@ -115,11 +117,11 @@ def updates_like(learner: Mapping[str, Any], **names: str) -> dict[str, Any]:
 
 
 def loss_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A method's loss for the one that a learner minimises; `nll` is a cross-entropy there.
+    """Return a method's loss for a learner's; the learner's `nll` is the method's cross-entropy.
 
     Args:
         learner: the learner's settings.
-        more: losses that the method has beside `LOSSES`.
+        more: further losses of the method, beside `LOSSES`.
 
     Raises:
         BadConfig: the method has no such loss.

@@ -1,4 +1,4 @@
-"""Synthetic datasets: frames and labels as parameters, their start, optimisation and result."""
+"""Synthetic datasets: observations and labels as parameters, their start and optimisation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUGMENTATIONS = ("none", "shift")
 SHIFT = 4  # pixels
 STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
 MOVED_EVERY = 10  # iterations between two measurements of how far observations have moved
-SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has no gradient
+SMOOTHING = 0.1  # smoothing of hard labels that are learned: a logit of one-hot has no gradient
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,21 @@ class SyntheticConfig:
     """Settings of synthetic data: learned quantities, initial rows and learning rates.
 
     Attributes:
-        labels: `hard` (the action taken) and `soft` (the distribution it was drawn from) stay
-            those of the frame that a synthetic one starts as; `learned` starts as the soft one
-            where the data has it, as the smoothed hard one otherwise, and is optimised too.
-            Continuous actions are fixed if `hard`, and if `learned` optimised within their bounds.
-        start: the real rows that synthetic ones start as: `balanced` by action, or `random`, which
-            those of continuous actions always are.
-        resolution: side of the square that is learned of each frame, enlarged bilinearly to the
-            frame (Kim et al., 2022, arXiv 2205.14959, learn smaller frames to afford more). None
-            learns every pixel.
-        learning_rate: Adam's for observations: grey levels a step; for vectors, fiftieths of each
-            feature's standard deviation.
-        label_learning_rate: Adam's for the logits of learned labels; of continuous actions, in
-            standard deviations.
+        labels: `hard` (the action taken) and `soft` (the distribution from which it was drawn) are
+            fixed labels of the initial frames; `learned` starts as the soft label if the data has
+            one, else as a smoothed hard label, and is optimised. Continuous actions are fixed if
+            `hard`, and optimised within their bounds if `learned`.
+        start: choice of the initial real rows: `balanced` by action, or `random`, as always for
+            continuous actions.
+        resolution: side of a learned square image, which is enlarged bilinearly to the frame (Kim
+            et al., 2022, arXiv 2205.14959, afford more frames so). None learns every pixel.
+        learning_rate: learning rate of Adam for observations: grey levels in a step; for vectors,
+            fiftieths of each feature's standard deviation.
+        label_learning_rate: learning rate of Adam for the logits of learned labels; for continuous
+            actions, in standard deviations.
         outer_optimiser: `adam`, or `sgd` with momentum, whose steps are the learning rates times
-            the gradient: of pixels in [0, 1], of vectors in whole standard deviations.
-        outer_momentum: of `sgd`.
+            the gradient, by pixels in [0, 1] or by vectors in standard deviations.
+        outer_momentum: momentum of `sgd`.
     """
 
     labels: str = "hard"
@@ -79,10 +78,10 @@ class Synthetic:
     """Synthetic dataset during optimisation.
 
     Attributes:
-        rows: `(M,)` rows of the source that it starts as, sorted by action if it is discrete.
-        actions: `(M,)` the actions taken there, or `(M, A)`.
+        rows: `(M,)` initial rows of the source, sorted by action if actions are discrete.
+        actions: `(M,)` or `(M, A)` actions of these rows.
         classes: the synthetic rows of each discrete action.
-        gradient_evaluations: what the caller adds to as it goes.
+        gradient_evaluations: number of gradients, which the caller increases.
     """
 
     def __init__(self, problem: Problem, config: SyntheticConfig, rng: np.random.Generator) -> None:
@@ -140,7 +139,7 @@ class Synthetic:
             self._logits = logits.requires_grad_()
 
     def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
-        """The rows to start as, sorted by action where actions are discrete."""
+        """Draw the initial rows, sorted by action if actions are discrete."""
         actions = np.asarray(problem.dataset.actions)
         if self.config.start == "balanced" and not self.continuous:
             return balanced_rows(actions, problem.size, rng)
@@ -155,7 +154,7 @@ class Synthetic:
         return (x / self._unit).requires_grad_()
 
     def observations(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Observations `(B, *observation)` in the environment's units, differentiable."""
+        """Return observations `(B, *observation)` in the environment's units, differentiable."""
         return self._shown(self._x[rows])
 
     def _shown(self, x: Tensor) -> Tensor:
@@ -164,7 +163,7 @@ class Synthetic:
         return x * self._unit
 
     def targets(self, rows: slice | Tensor = slice(None)) -> Tensor:
-        """Labels `(B, A)`: distributions, any numbers, or actions; differentiable if learned."""
+        """Return labels `(B, A)`: distributions, numbers, or actions; differentiable if learned."""
         if self._logits is None:
             return self._targets[rows]
         if self.continuous:
@@ -179,7 +178,7 @@ class Synthetic:
         return [self._x] if self._logits is None else [self._x, self._logits]
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Adam or SGD on all that is learned."""
+        """Make Adam or SGD on the leaves."""
         c = self.config
         rates = (c.learning_rate, c.label_learning_rate)
         groups = [{"params": [p], "lr": lr} for p, lr in zip(self.leaves, rates, strict=False)]
@@ -189,7 +188,7 @@ class Synthetic:
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep pixels pictures, vectors within their space, and continuous actions possible."""
+        """Clamp pixels, vectors and continuous actions to their spaces."""
         if self.is_pixels:
             assert isinstance(self._unit, float)
             self._x.clamp_(0, 255 / self._unit)
@@ -200,7 +199,7 @@ class Synthetic:
 
     @torch.no_grad()
     def moved(self) -> float:
-        """The mean absolute change of an observation's values since the start."""
+        """Compute the mean absolute change of an observation's values since the start."""
         return float((self.observations() - self.start).abs().mean())
 
     @torch.no_grad()
@@ -230,7 +229,7 @@ class Synthetic:
 
 
 class RealBatches:
-    """Batches of the data that synthetic rows are compared with."""
+    """Batches of the data with which synthetic rows are compared."""
 
     def __init__(self, problem: Problem, config: SyntheticConfig) -> None:
         self._dataset, self._device = problem.dataset, problem.device
@@ -242,7 +241,7 @@ class RealBatches:
     def draw(
         self, size: int, rng: np.random.Generator, action: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw observations and targets of an action's rows or of all; all of them if fewer."""
+        """Draw observations and targets of an action's rows, or of all; all if there are fewer."""
         rows = np.arange(len(self._dataset)) if action is None else self._rows_of[action]
         if len(rows) > size:
             rows = np.sort(rng.choice(rows, size, replace=False))
@@ -263,8 +262,8 @@ def learn(
 ) -> None:
     """Optimise a synthetic dataset, with progress, and with checkpoints where there is one.
 
-    A run that goes on from a checkpoint gives the same bytes as one that was not stopped: kept are
-    what is learned, Adam's state, and the states of `rng` and of torch's generator.
+    A run that resumes from a checkpoint gives the same bytes as an uninterrupted one: a checkpoint
+    holds the leaves, Adam's state, and the states of `rng` and of torch's generator.
 
     Args:
         problem: the problem with progress and checkpoint.
@@ -323,7 +322,7 @@ def _resumed(
     rng: np.random.Generator,
     beside: Stateful | None,
 ) -> int:
-    """The iteration to go on with, everything being as it was before it."""
+    """Restore everything and return the iteration to continue with."""
     saved = problem.checkpoint.read() if problem.checkpoint else None
     if saved is None:
         return 0
@@ -341,18 +340,18 @@ def _resumed(
 
 
 def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
-    """The moments and counts of Adam by names that begin with `name`."""
+    """Return the moments and counts of Adam, by names that begin with `name`."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     return {
         f"{name}.{k}.{kind}": _array(value)
         for k, p in enumerate(parameters)
         for kind, value in optimiser.state[p].items()
-        if value is not None  # as SGD's momentum, where it has none
+        if value is not None  # such as SGD's momentum if it has none
     }
 
 
 def restore_adam(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]) -> None:
-    """Give Adam the state that `adam_state` gave."""
+    """Restore the state of Adam that `adam_state` returned."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     optimiser.state.clear()
     for k, p in enumerate(parameters):
@@ -364,7 +363,7 @@ def restore_adam(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[st
 
 
 def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays whose names begin with a prefix, without it."""
+    """Return the arrays whose names begin with a prefix, by names without it."""
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
 
@@ -373,7 +372,7 @@ def _array(tensor: Tensor) -> Array:
 
 
 def data_targets(problem: Problem, labels: str) -> Tensor:
-    """The data's labels `(N, A)` for synthetic ones of a kind, or its actions if continuous."""
+    """Return the data's labels `(N, A)` for synthetic labels of a kind, or continuous actions."""
     if problem.continuous:
         return targets_of(problem, "hard")
     soft = labels == "soft" or (labels == "learned" and problem.dataset.action_probs is not None)
@@ -381,17 +380,17 @@ def data_targets(problem: Problem, labels: str) -> Tensor:
 
 
 def slices_by_action(actions: Array) -> dict[int, slice]:
-    """The rows of each action in an array sorted by action."""
+    """Return the slice of each action in an array sorted by action."""
     present, starts = np.unique(actions, return_index=True)
     stops = [*starts[1:], len(actions)]
     return {int(a): slice(int(s), int(e)) for a, s, e in zip(present, starts, stops, strict=True)}
 
 
 def shifted_alike(rng: np.random.Generator, *frames: Tensor) -> list[Tensor]:
-    """Frames `(B, C, H, W)`, all moved by the same few pixels, edges repeated.
+    """Shift frames `(B, C, H, W)` by the same few pixels, and repeat edges.
 
-    Synthetic and real frames are moved alike (Zhao and Bilen, 2021, arXiv 2102.08259). Games are
-    not mirrored: left and right are other actions.
+    Synthetic and real frames get the same shift (Zhao and Bilen, 2021, arXiv 2102.08259). Frames
+    are not mirrored, because left and right are different actions.
     """
     y, x = (int(v) for v in rng.integers(-SHIFT, SHIFT + 1, 2))
 

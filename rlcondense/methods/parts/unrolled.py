@@ -1,8 +1,8 @@
-"""Training that can be differentiated: what a student becomes, as a function of its data.
+"""Differentiable training: a student's parameters as a function of its data.
 
-Memory is bounded by checkpoints (Chen et al., 2016, arXiv 1604.06174): of a long training only the
-state at the beginning of each segment is kept, and a segment's own steps are computed again when
-its gradient is wanted.
+Checkpoints bound the memory (Chen et al., 2016, arXiv 1604.06174): only the state at the beginning
+of each segment of a training is stored, and the segment's steps are computed again for its
+gradient.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def differentiate(
     inputs: Sequence[Tensor],
     segment: int,
 ) -> tuple[float, list[Tensor]]:
-    """The value of what some steps lead to, and its gradient for what they depend on.
+    """Compute a value of the state after some steps, and its gradients by the steps' inputs.
 
     Args:
-        step: the state after a step, given its number, the state before, the inputs, and whether
-            the new state is to be differentiable.
-        outer: of the last state.
-        state: the first.
-        steps: their numbers.
-        inputs: whose gradients are wanted; those that need none get zeros.
-        segment: steps whose graph is held at a time.
+        step: function of a step's number, the state before it, the inputs, and whether the new
+            state must be differentiable; it returns the state after the step.
+        outer: function of the last state that returns the value.
+        state: the first state.
+        steps: numbers of the steps.
+        inputs: tensors for which gradients are computed; those that require none get zeros.
+        segment: number of steps whose graph is in memory at a time.
 
     Returns:
         The value of `outer` and a gradient for each input.
@@ -84,7 +84,7 @@ def differentiate(
 
 
 def held(inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Inputs to differentiate for without what they were made of, which is gone through once."""
+    """Detach inputs from their own graph, through which the gradient flows once at the end."""
     return [x.detach().requires_grad_(x.requires_grad) for x in inputs]
 
 
@@ -94,11 +94,11 @@ def add_gradients(
     leaves: list[Tensor],
     longest: float | None = None,
 ) -> None:
-    """Go on from inputs to what they were made of, and scale the gradients of the leaves.
+    """Propagate gradients from inputs to the leaves, and scale the leaves' gradients.
 
-    Those that come back through many updates differ by orders of magnitude. By default each leaf's
-    has length 1, so that Adam takes all iterations alike; with `longest` they are shortened
-    together to that length, if they are longer.
+    Gradients through many updates differ by orders of magnitude. By default each leaf's gradient is
+    scaled to norm 1, so that all iterations count the same for Adam; `longest` is a bound of their
+    joint norm instead.
     """
     pairs = [(x, g) for x, g in zip(inputs, gradients, strict=True) if x.requires_grad]
     torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs], inputs=leaves)
@@ -111,16 +111,16 @@ def add_gradients(
 
 
 class Training:
-    """The updates of a network on rows that are inputs to be differentiated for.
+    """Differentiable updates of a network on input rows.
 
     The state is the network's parameters, and for Adam the two moments of each.
 
     Args:
-        network: whose form the students have; its own parameters are not touched.
-        losses: of outputs `(B, A)` and targets: `(B,)`.
+        network: network whose architecture students have; its parameters stay unchanged.
+        losses: function of outputs `(B, A)` and targets that returns losses `(B,)`.
         optimiser: `sgd`, plain, or `adam`.
-        rate: step size; None where it is the third input.
-        batches: the rows of each step by its number; None for all rows.
+        rate: step size; None if it is the third input.
+        batches: function of a step's number that returns its rows; None for all rows.
     """
 
     def __init__(
@@ -136,13 +136,13 @@ class Training:
         self._adam, self._rate, self.batches = optimiser == "adam", rate, batches
 
     def begin(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """The state of a training that starts with a network's parameters."""
+        """Return the state of a training that starts with a network's parameters."""
         theta = [p.detach().clone() for p in parameters]
         moments = [torch.zeros_like(p) for p in theta]
         return [*theta, *moments, *(m.clone() for m in moments)] if self._adam else theta
 
     def outputs(self, state: Sequence[Tensor], observations: Tensor) -> Tensor:
-        """Outputs `(B, A)` of a student."""
+        """Compute outputs `(B, A)` of a student."""
         theta = dict(zip(self._names, state, strict=False))
         outputs: Tensor = functional_call(self._network, theta, (observations,))
         return outputs
@@ -150,11 +150,11 @@ class Training:
     def __call__(
         self, i: int, state: list[Tensor], inputs: Sequence[Tensor], differentiable: bool
     ) -> list[Tensor]:
-        """The state after update `i`.
+        """Return the state after update `i`.
 
         Args:
             i: counted from the beginning of the training.
-            state: before it.
+            state: the state before it.
             inputs: observations, targets, and perhaps the step size.
             differentiable: whether gradients flow back to `state` and `inputs`.
         """
@@ -200,14 +200,14 @@ class Training:
 
 @dataclass(frozen=True)
 class StudentConfig(NetworkConfig):
-    """Which students a synthetic dataset is made for.
+    """Settings of the students for which a synthetic dataset is made.
 
     Attributes:
-        network: of the students; None is `nature` for frames and the paper's MLP for vectors, four
-            layers of 256 with the last.
-        loss: of discrete actions, `cross-entropy`, `softmax-mse`, `softmax-mae`, or `logit-mse`,
-            whose learned labels are real-valued targets of the logits; of continuous actions it is
-            the squared error.
+        network: name of the students' network; None is `nature` for frames and the paper's MLP for
+            vectors, with three hidden layers of 256.
+        loss: loss for discrete actions: `cross-entropy`, `softmax-mse`, `softmax-mae`, or
+            `logit-mse`, whose learned labels are real-valued targets of the logits. For continuous
+            actions it is the squared error.
     """
 
     network: str | None = None
@@ -233,10 +233,10 @@ def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
 
 
 def losses_of(problem: Problem, name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss `(B,)` of outputs `(B, A)` for a task's actions.
+    """Return the loss `(B,)` of outputs `(B, A)` for a task's actions.
 
-    For continuous actions with bounds the outputs pass through tanh, and errors are in halves of
-    the range, as d3rlpy's cloning has it; without bounds they are taken as they are.
+    For bounded continuous actions outputs pass through tanh, and errors are in units of half the
+    range, as in d3rlpy's cloning; unbounded outputs are actions directly.
     """
     space = problem.task.action_space
     if not isinstance(space, Box):

@@ -14,7 +14,7 @@ help:
 	@echo "make golden   records, tables and site of two small suites against their kept hashes"
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
-	@echo "make bench    benchmarks that compare within one run"
+	@echo "make bench    benchmarks that compare within one run, into docs/results/speed.md"
 	@echo "make docs     the tables of docs/reference, from the catalogue and the commands"
 	@echo "make site     the leaderboard's tables and its site, in build/site"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
@@ -31,10 +31,10 @@ demo: $(READY)
 	$(BIN)/rlcondense run --method gradmatch --task starpilot
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu and not fuzz" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu and not fuzz"
 
 slow: $(READY)
-	$(BIN)/pytest -q -n auto --dist worksteal -m "slow" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "slow"
 
 # SECONDS in all, side by side; SEED=N tries what was tried before.
 fuzz: SECONDS ?= 600
@@ -52,7 +52,7 @@ type: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/pytest -q -s tests/benchmarks
+	BENCH=1 $(BIN)/pytest -q -s tests/benchmarks
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

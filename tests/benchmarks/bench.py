@@ -55,7 +55,7 @@ class Bench:
     def row(self, table: str, *cells: str) -> None:
         """Note a row of a table."""
         print(f"\n{', '.join(cell for cell in cells if cell)}")
-        ROWS[table].append(cells)
+        ROWS[table].append((*cells, *[""] * (len(HEADER[table]) - len(cells))))
 
 
 def write() -> None:

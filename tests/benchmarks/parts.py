@@ -18,6 +18,23 @@ from rlcondense.tasks.base import Task
 from tests.benchmarks.figures import now, seconds_of
 
 
+def made_up(rows: int) -> TransitionDataset:
+    """Frames, actions and their distributions at random: what costs time is how many they are."""
+    rng, length = np.random.default_rng(0), 50
+    probs = rng.dirichlet(np.ones(15), rows).astype(np.float32)
+    return TransitionDataset(
+        observations=rng.integers(0, 256, (rows, 3, 64, 64), dtype=np.uint8),
+        actions=(probs.cumsum(1) > rng.random((rows, 1))).argmax(1),
+        rewards=np.zeros(rows, np.float32),
+        terminations=np.arange(1, rows + 1) % length == 0,
+        truncations=np.zeros(rows, np.bool_),
+        episode_ids=np.arange(rows) // length,
+        steps=np.arange(rows) % length,
+        level_seeds=np.zeros(rows, np.int64),
+        action_probs=probs,
+    )
+
+
 def gradmatch_and_its_passes(
     data: TransitionDataset,
     task: Task,

@@ -26,7 +26,7 @@ from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.benchmarks import plain_ppo
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import now, seconds_of
-from tests.benchmarks.parts import gradmatch_and_its_passes
+from tests.benchmarks.parts import gradmatch_and_its_passes, made_up
 from tests.conftest import TINY, random_network
 
 
@@ -374,8 +374,7 @@ def test_generations_of_hades(bench: Bench) -> None:
 def test_large_sets(name: str, tiny: TransitionDataset, task: Task, bench: Bench) -> None:
     """Seconds of an iteration on 1500 frames, of a few, and the peak of memory while they last."""
     size = bench.size(1500, 15)
-    rows = np.resize(np.arange(len(tiny)), 2 * size)
-    data = tiny.take(rows) if bench.full else tiny
+    data = made_up(2 * size) if bench.full else tiny
     few = {"pool": 2, "oldest": 4} if name == "frepo" else {}
     if name == "pbc" and not bench.full:
         few = {"inner_steps": 2, "window": 1}

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
@@ -203,8 +204,8 @@ class Synthetic:
         rates = (c.learning_rate, c.label_learning_rate)
         groups = [{"params": [p], "lr": lr} for p, lr in zip(self.leaves, rates, strict=False)]
         if c.outer_optimiser == "sgd":
-            return torch.optim.SGD(groups, momentum=c.outer_momentum)
-        return torch.optim.Adam(groups)
+            return OPTIMISERS["sgd"](groups, momentum=c.outer_momentum)
+        return OPTIMISERS["adam"](groups)
 
     @torch.no_grad()
     def clamp(self) -> None:

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow fuzz golden lint type bench docs site package clean
+.PHONY: help demo test slow fuzz golden lint type bench gpu docs site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run, into docs/results/speed.md"
+	@echo "make gpu      nine minutes on a GPU, into docs/results/speed.md"
 	@echo "make docs     the tables of docs/reference, from the catalogue and the commands"
 	@echo "make site     the leaderboard's tables and its site, in build/site"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
@@ -53,6 +54,10 @@ type: $(READY)
 
 bench: $(READY)
 	BENCH=1 $(BIN)/pytest -q -s tests/benchmarks
+
+# Nothing is installed for it: a GPU machine brings a torch of its own.
+gpu:
+	$(PYTHON) -m tests.benchmarks.gpu
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

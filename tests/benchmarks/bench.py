@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from tests.benchmarks.figures import fill, paired, seconds_of
+from tests.benchmarks.figures import CLOCK, fill, paired, seconds_of
 
 FULL = bool(os.environ.get("BENCH"))
 HEADER = {
@@ -30,10 +30,24 @@ class Bench:
         return full if self.full else small
 
     def paired(
-        self, ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+        self,
+        ours: Callable[[], object],
+        theirs: Callable[[], object],
+        rounds: int,
+        *,
+        clock: bool = False,
     ) -> tuple[float, float]:
-        """Median seconds of two functions that are called in turns; once each if small."""
-        return paired(ours, theirs, rounds) if self.full else (seconds_of(ours), seconds_of(theirs))
+        """Median seconds of two functions that are called in turns; once each if small.
+
+        Args:
+            ours: called first.
+            theirs: called after it.
+            rounds: how often.
+            clock: seconds on the clock, for what does several things at once.
+        """
+        if not self.full:
+            return seconds_of(ours), seconds_of(theirs)
+        return paired(ours, theirs, rounds, CLOCK if clock else "cpu")
 
     def ratio(
         self, what: str, ours: str, beside: str, ratio: float, *, least: float = 0, most: float = 0

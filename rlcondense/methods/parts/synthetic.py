@@ -176,6 +176,7 @@ class Synthetic:
         yield self._shown(part), [part, *self.leaves[1:]]
         if x.grad is None:
             x.grad = torch.zeros_like(x)
+        assert part.grad is not None
         x.grad[rows] += part.grad
 
     def _shown(self, x: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ class Synthetic:
     @torch.no_grad()
     def moved(self) -> float:
         """The mean absolute change of an observation's values since the start."""
-        parts = zip(self._x.split(MOVED_AT_A_TIME), self.start.split(MOVED_AT_A_TIME), strict=True)
+        parts = zip(*(torch.split(x, MOVED_AT_A_TIME) for x in (self._x, self.start)), strict=True)
         total = sum(float((self._shown(x) - start).abs().sum()) for x, start in parts)
         return total / self.start.numel()
 

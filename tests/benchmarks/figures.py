@@ -80,7 +80,7 @@ def fill(
     text, new = page.read_text(), {row[0]: list(row) for row in rows}
     match = re.search(PLACE.format(table), text, re.DOTALL)
     assert match is not None, f"{page} has no table {table!r}"
-    for line in re.findall(r"^\| (.*) \|$", match[1], re.MULTILINE)[1:]:
+    for line in re.findall(r"^\| (.*) \|$", match[1], re.MULTILINE)[2:]:
         cells = line.split(" | ")
         new.setdefault(cells[0], cells)
     lines = [list(header), ["---"] * len(header), *sorted(new.values())]

@@ -269,7 +269,10 @@ def test_ppo_against_its_parts(task: Task, tmp_path: Path, bench: Bench) -> None
     whole, alone = bench.paired(ours, update, 3)
     rate, limit = config.batch_size / whole, 512 / alone / config.epochs
     bench.ratio(
-        "PPO, Nature", f"{rate:.0f} steps/s", f"its updates alone {limit:.0f}", rate / limit
+        "PPO, Nature, its updates",
+        f"{rate:.0f} steps/s",
+        f"its updates alone {limit:.0f}",
+        rate / limit,
     )
 
 

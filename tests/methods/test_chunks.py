@@ -25,7 +25,7 @@ QUICK = {"iterations": 2, "real_batch": 4}
 
 
 def _condensed(id_: str, tiny: TransitionDataset, task: Task) -> CondensedDataset:
-    method = make_method(id_, **QUICK, **SGD, network="cnn4", **METHODS[id_])
+    method = make_method(id_, **QUICK, **SGD, network="compact", **METHODS[id_])
     return method.condense(tiny, task=task, budget=20)
 
 

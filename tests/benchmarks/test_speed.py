@@ -34,13 +34,13 @@ def test_evaluation_costs_little_beside_its_parts(task: Task, bench: Bench) -> N
     """The evaluator against the environment alone plus the policy alone, on the same work.
 
     The environments are stepped until the last has played its quota, and the policy acts for those
-    that still play.
+    that still play, as many as in the evaluation.
     """
     num = bench.size(50, 2)
     protocol = Protocol(num, bench.size(2), 0)
     policy = NetworkPolicies([random_network()], [0])
     lengths = evaluate(policy, task, "seen", protocol=protocol).lengths.reshape(num, -1).sum(1)
-    steps, iterations = lengths.sum(), lengths.max()
+    playing = [(lengths > t).sum() for t in range(lengths.max())]
     env = task.make_vec("seen", num, seed=0, copy=False)
     env.reset()
     actions = np.full(num, 4)
@@ -48,10 +48,9 @@ def test_evaluation_costs_little_beside_its_parts(task: Task, bench: Bench) -> N
     index = np.zeros(num, int)
 
     def parts() -> None:
-        for _ in range(iterations):
+        for count in playing:
             env.step(actions)
-        for _ in range(steps // num):
-            policy.act(frames, index, np.zeros(num))
+            policy.act(frames[:count], index[:count], np.zeros(count))
 
     whole, alone = bench.paired(lambda: evaluate(policy, task, "seen", protocol=protocol), parts, 5)
     env.close()
@@ -196,7 +195,7 @@ def test_the_evaluator_against_d3rlpys_for_ten_policies(
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
     learner = make_learner("dqn", network="nature", updates=1, batch_size=8)
     policies = learner.fit(data, task=task, seeds=range(bench.size(10, 2)))
-    protocol = Protocol(bench.size(20), 1, 0)
+    protocol = Protocol(bench.size(50), 1, 0)  # environments as by default
     env = gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="seen")
     env.reset(seed=0)
     counted, played = [0], [0]
@@ -216,7 +215,7 @@ def test_the_evaluator_against_d3rlpys_for_ten_policies(
         for algorithm in policies.algorithms:  # type: ignore[attr-defined]
             evaluate_qlearning_with_environment(algorithm, env, n_trials=1)
 
-    mine, other = bench.paired(ours, theirs, 3, clock=True)
+    mine, other = bench.paired(ours, theirs, 2, clock=True)
     rates = played[0] / mine, counted[0] / other
     bench.ratio(
         "evaluator, 10 policies, Nature",

@@ -15,8 +15,10 @@ def bench() -> Iterator[Bench]:
     """One thread, whatever the machine has: what is compared are operations, not schedulers."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Bench()
+    bench = Bench()
+    yield bench
     torch.set_num_threads(threads)
+    assert not (bench.full and bench.missed)
 
 
 def pytest_sessionfinish() -> None:

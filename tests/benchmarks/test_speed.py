@@ -218,7 +218,7 @@ def test_the_evaluator_against_d3rlpys_for_ten_policies(
     mine, other = bench.paired(ours, theirs, 2, clock=True)
     rates = played[0] / mine, counted[0] / other
     bench.ratio(
-        "evaluator, 10 policies, Nature",
+        "evaluator, 10 policies, 50 environments each",
         f"{rates[0]:.0f} steps/s",
         f"d3rlpy's {rates[1]:.0f}",
         rates[0] / rates[1],

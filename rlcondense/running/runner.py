@@ -199,7 +199,7 @@ def run(
     if not why_skipped(bench, condenser):
         kinds = label_kinds(bench.dataset, expected_labels(condenser, trained, bench.task))
         sizes = dict.fromkeys(known, budget.size) if budget.size is not None else {}
-        rows.ahead([*own(known, others), *beside(kinds, sizes)])
+        rows.ahead([*own([seed], bench), *own(known[1:], others), *beside(kinds, sizes)])
     [first] = rows.compute(own([seed], bench))
     notes: list[str] = []
     if condensations is None:

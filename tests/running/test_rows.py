@@ -83,5 +83,6 @@ def test_a_row_that_fails_in_a_worker_ends_the_run_with_its_own_error(
     with pytest.raises(RuntimeError, match="no set"):
         quick(tmp_path / "results", "refusing", workers=2)
     tries = (tmp_path / "tries").read_text().split()
-    assert tries in (["0", "0"], ["0", "1", "0"])  # in a worker, beside another, and here
+    # In a worker, where another seed may be beside it, and here for its error.
+    assert sorted(tries) in (["0", "0"], ["0", "0", "1"])
     assert not any('"done"' in file.read_text() for file in tmp_path.glob("results/records/*"))

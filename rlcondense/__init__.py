@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlcondense.catalogue import register as register
     from rlcondense.datasets.condensed import load_condensed as load_condensed
     from rlcondense.evaluation import evaluate as evaluate
+    from rlcondense.exchange import export as export
     from rlcondense.make import load_dataset as load_dataset
     from rlcondense.make import load_expert as load_expert
     from rlcondense.make import make_learner as make_learner
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "evaluate": "rlcondense.evaluation",
+    "export": "rlcondense.exchange",
     "load_condensed": "rlcondense.datasets.condensed",
     "load_dataset": "rlcondense.make",
     "load_expert": "rlcondense.make",

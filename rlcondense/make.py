@@ -26,7 +26,7 @@ from rlcondense.datasets.minari import (
     remove_minari,
     write_minari,
 )
-from rlcondense.datasets.sources import content_of, is_source, task_of
+from rlcondense.datasets.sources import content_of, is_minari_folder, is_source, task_of
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import (
     BadConfig,
@@ -204,6 +204,8 @@ def named_dataset(source: str, task: str | None = None, expert: str | None = Non
     """
     if is_source(source) and not _is_named(source):
         source = _register_file(Path(source), task)
+    if not catalogue.ID.fullmatch(source):
+        raise BadConfig(f"{shown(source)} is neither the id of a dataset nor a file or folder")
     if expert is None:
         return source
     facts: dict[str, Any] = {}
@@ -358,7 +360,7 @@ def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionD
         data = load_dataset(str(base), download=download, progress=progress)
         return replace(data, id=entry.id)
     path = Path(str(entry.config.get("path", "")))
-    if entry.facts.get("source") and path.is_dir():
+    if entry.facts.get("source") and is_minari_folder(path):
         return replace(read_minari_folder(path, progress), id=entry.id, task=entry.facts["task"])
     return _load_shipped(entry, progress)
 
@@ -400,13 +402,18 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     """Build a dataset unless it is there, and say whether it was built."""
     if is_local(entry.id):
         return False
+    with contextlib.closing(make_environment(task)) as env:
+        write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
+    return True
+
+
+def make_environment(task: Task) -> Any:
+    """Make the Gymnasium environment of a task."""
     import gymnasium
 
     import rlcondense.tasks  # noqa: F401  registers the environments
 
-    with contextlib.closing(gymnasium.make(task.id)) as env:
-        write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
-    return True
+    return gymnasium.make(task.id)
 
 
 def _metadata(entry: Entry, task: Task) -> dict[str, Any]:

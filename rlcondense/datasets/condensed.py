@@ -203,21 +203,27 @@ class CondensedDataset(Columns):
         ended = self.column("terminations") | self.column("truncations")
         return episodes if all(ended[rows[-1]] for rows in episodes) else None
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `condensed.safetensors` and `report.json`, bit for bit as in memory."""
-        report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
+        folder = Path(folder)
         write_arrays(folder / ARRAYS, self.arrays())
+        write_json(folder / REPORT, self.report_json())
+
+    def report_json(self) -> dict[str, Any]:
+        """Return the content of `report.json`: the report, the initial network and the sha256."""
+        report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
         start = self.initialisation
         network = {"initialisation": dict(start.network)} if start is not None else {}
-        write_json(folder / REPORT, {**report, **network, "sha256": self.sha256})
+        return {**report, **network, "sha256": self.sha256}
 
 
-def load_condensed(folder: Path) -> CondensedDataset:
+def load_condensed(folder: str | Path) -> CondensedDataset:
     """Read a condensed dataset from a folder.
 
     Raises:
         CorruptArtifact: a file is missing, truncated or not of the promised form.
     """
+    folder = Path(folder)
     arrays = read_arrays(folder / ARRAYS)
     report = read_json(folder / REPORT)
     if not isinstance(report, dict):

@@ -1,4 +1,4 @@
-"""Episodes from flat columns: npz files of named columns (OGBench's), HDF5 files of D4RL's form.
+"""Episodes from flat columns: npz (OGBench's), HDF5 of D4RL's form, parquet of Hugging Face's.
 
 Every column has a row for each step. An episode ends where the step terminated (`terminals`) or was
 cut off (`timeouts`). Columns are read an episode at a time, so that memory does not limit them.
@@ -35,6 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "level_seeds": ("level_seeds", "level_seed"),
 }
 NEEDED = ("observations", "actions", "rewards")
+HDF5 = (".hdf5", ".h5")
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
 
 
@@ -91,7 +92,7 @@ class _Hdf5Column:
 
 @contextlib.contextmanager
 def open_columns(path: Path) -> Iterator[dict[str, Column]]:
-    """Open the columns of an npz or HDF5 file, by our names.
+    """Open the columns of an npz, HDF5 or parquet file, or a folder of the latter, by our names.
 
     Raises:
         CorruptArtifact: the file cannot be read, or a column is no array of numbers.
@@ -100,7 +101,7 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
     check_regular(path)
     with contextlib.ExitStack() as stack:
         try:
-            opened = _npz(path, stack) if path.suffix == ".npz" else _hdf5(path, stack)
+            opened = _opened(path, stack)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
@@ -121,6 +122,16 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
             told = ", ".join(f"{number} of {name}" for name, number in rows.items())
             raise CorruptArtifact(f"{path} has columns of different lengths: {told}")
         yield columns
+
+
+def _opened(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Column]:
+    if path.suffix == ".npz":
+        return _npz(path, stack)
+    if path.suffix in HDF5:
+        return _hdf5(path, stack)
+    from rlcondense.datasets.parquet import open_parquet
+
+    return open_parquet(path, {name for names in NAMES.values() for name in names})
 
 
 def _npz(path: Path, stack: contextlib.ExitStack) -> dict[str, Column]:
@@ -151,7 +162,7 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
     """Yield the episodes of a file of flat columns.
 
     Args:
-        path: of an npz or HDF5 file.
+        path: of an npz, HDF5 or parquet file, or a folder of parquet files.
         task: the task that it was collected on, whose spaces say what columns must be.
         progress: receives the rows read.
 

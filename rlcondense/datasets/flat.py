@@ -198,22 +198,49 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
 
 def _flags(column: Column, what: str) -> Array:
     rows = column.shape[0]
-    if column.shape not in ((rows,), (rows, 1)) or rows > MOST_COLUMN_BYTES:
+    if rows > MOST_COLUMN_BYTES or column.shape not in ((rows,), (rows, 1)):
         raise CorruptArtifact(f"{what} have shape {column.shape}, not a flag a row")
-    values = column.take(rows).reshape(rows)
+    return flags(column.take(rows), what)
+
+
+def flags(values: Array, what: str) -> Array:
+    """Return a column of zeros and ones as truth values, or raise `CorruptArtifact`."""
+    rows = len(values)
+    if values.shape not in ((rows,), (rows, 1)):
+        raise CorruptArtifact(f"{what} have shape {values.shape}, not a flag a row")
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise CorruptArtifact(f"{what} are no flags")
-    return values.astype(bool)
+    return values.reshape(rows).astype(bool)
 
 
 def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
-    rows, space = len(taken["rewards"]), task.observation_space
-    observations, actions = taken["observations"], taken["actions"]
+    columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
+    return Episode(
+        observations=columns["observations"],
+        actions=columns["actions"],
+        rewards=columns["rewards"],
+        level_seed=None if levels is None else int(levels.reshape(len(levels), -1)[0, 0]),
+        action_probs=columns.get("action_probs"),
+        truncated=truncated,
+    )
+
+
+def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict[str, Array]:
+    """Return observations, actions, rewards and action_probs in the form that a task has.
+
+    Raises:
+        CorruptArtifact: a shape or a type does not fit the task.
+    """
+    rows, space = len(columns["rewards"]), task.observation_space
+    observations, actions = columns["observations"], columns["actions"]
     picture = len(space.shape or ()) == 3
     if picture and observations.ndim == 4 and channels_last(observations.shape[1:]):
         observations = np.moveaxis(observations, -1, 1)
     if isinstance(task.action_space, Discrete) and actions.shape == (rows, 1):
         actions = actions[:, 0]
+    rewards = columns["rewards"]
+    if rewards.shape == (rows, 1):
+        rewards = rewards[:, 0]
     wanted = {
         "observations": (observations, (rows, *(space.shape or ())), "uf" if picture else "biuf"),
         "actions": (
@@ -221,7 +248,7 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
             (rows, *(task.action_space.shape or ())),
             "iuf" if isinstance(task.action_space, Box) else "iu",
         ),
-        "rewards": (taken["rewards"].reshape(rows, -1)[:, 0], (rows,), "biuf"),
+        "rewards": (rewards, (rows,), "biuf"),
     }
     for name, (values, shape, kinds) in wanted.items():
         if values.shape != shape or values.dtype.kind not in kinds:
@@ -229,13 +256,12 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
                 f"{owner}: {name} are {values.dtype} of shape {values.shape[1:]}, "
                 f"task {task.id!r} has {shape[1:]}"
             )
-    levels = taken.get("level_seeds")
     continuous = isinstance(task.action_space, Box)
-    return Episode(
-        observations=observations.astype(space.dtype, copy=False),
-        actions=actions.astype(np.float32 if continuous else np.int64),
-        rewards=wanted["rewards"][0].astype(np.float32),
-        level_seed=None if levels is None else int(levels.reshape(rows, -1)[0, 0]),
-        action_probs=taken["action_probs"].astype(np.float32) if "action_probs" in taken else None,
-        truncated=truncated,
-    )
+    fitting = {
+        "observations": observations.astype(space.dtype, copy=False),
+        "actions": actions.astype(np.float32 if continuous else np.int64, copy=False),
+        "rewards": rewards.astype(np.float32),
+    }
+    if "action_probs" in columns:
+        fitting["action_probs"] = columns["action_probs"].astype(np.float32)
+    return fitting

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from rlcondense.datasets.recordings import load_recording
 from rlcondense.datasets.report import REPORT
 from rlcondense.datasets.traces import load_trace, replay
 from rlcondense.errors import BadConfig
-from rlcondense.files import read_header, read_json, sha256_file
+from rlcondense.files import canonical_json, read_header, read_json, sha256_file
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import shown
@@ -51,6 +51,12 @@ class FileDataset:
         if "quota" in read_header(path):
             return replay(load_trace(path), task, progress=progress)
         return iter(load_recording(path, task))
+
+
+def local_id(identity: Sequence[str]) -> str:
+    """Return the id of data that have no name, from what makes them what they are."""
+    digest = hashlib.sha256(canonical_json(list(identity)).encode()).hexdigest()[:12]
+    return f"local/{digest}-v0"  # Minari's ids end in a version
 
 
 def is_source(name: str) -> bool:

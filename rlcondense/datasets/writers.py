@@ -41,7 +41,7 @@ def write_npz(path: Path, columns: Mapping[str, Array], progress: Progress = sil
         for number, (name, column) in enumerate(columns.items()):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 header = {
-                    "descr": np.lib.format.dtype_to_descr(column.dtype),
+                    "descr": np.lib.format.dtype_to_descr(column.dtype),  # type: ignore[no-untyped-call]
                     "fortran_order": False,
                     "shape": column.shape,
                 }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.datasets.report import ARRAYS, LABEL_KINDS, REPORT, CondensationReport, report_from
+from rlcondense.datasets.summary import summary
 from rlcondense.datasets.transitions import Columns
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import (
@@ -47,7 +48,7 @@ class Initialisation:
     weights: Mapping[str, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CondensedDataset(Columns):
     """Small dataset in the environment's units. Synthetic pixels are float32.
 
@@ -130,6 +131,13 @@ class CondensedDataset(Columns):
             )
         if len(rows) and rows.min() < 0:
             raise CorruptArtifact(f"{name} must not be negative")
+
+    def __repr__(self) -> str:
+        report = self.report
+        source = f" by {report.method} from {report.dataset or 'no data'}" if report else ""
+        return summary(
+            f"Condensed set{source}: {len(self):,} transitions, {self.label_kind} labels", self
+        )
 
     @cached_property
     def sha256(self) -> str:

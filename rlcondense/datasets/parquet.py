@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.datasets.summary import png
 from rlcondense.datasets.writers import blocks
 from rlcondense.errors import CorruptArtifact, MissingExtra
 from rlcondense.files import check_regular
@@ -94,22 +95,10 @@ def _cells(block: Array, kind: Any, is_picture: bool) -> Any:
     import pyarrow as pa
 
     if is_picture:
-        return pa.array([{"bytes": _png(frame), "path": None} for frame in block], kind)
+        return pa.array([{"bytes": png(frame), "path": None} for frame in block], kind)
     if block.ndim == 1:
         return pa.array(block)
     return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), type=kind)
-
-
-def _png(frame: Array) -> bytes:
-    """Encode a frame `(C, H, W)`."""
-    from PIL import Image
-
-    pixels = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(
-        content, "PNG"
-    )
-    return content.getvalue()
 
 
 def parquet_files(path: Path) -> list[Path]:

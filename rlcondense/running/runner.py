@@ -11,6 +11,7 @@ from typing import Any
 from rlcondense import catalogue
 from rlcondense.comparison.rows import LEAST_STUDENTS
 from rlcondense.comparison.tables import run_table
+from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import ARRAYS
@@ -61,8 +62,8 @@ from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
 
 
-@dataclass(frozen=True)
-class RunResult:
+@dataclass(frozen=True, repr=False)
+class RunResult(ResultViews):
     """The records of a run and of its reference rows.
 
     Attributes:
@@ -80,6 +81,9 @@ class RunResult:
     warnings: list[str]
     store: Store
     notes: tuple[str, ...] = ()
+
+    def every_record(self) -> list[Record]:
+        return [*self.records, *self.references]
 
     @property
     def record(self) -> Record:

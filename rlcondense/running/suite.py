@@ -92,6 +92,11 @@ def suites_folder() -> Path:
     return data_root() / "registry" / "suites"
 
 
+def list_suites() -> list[str]:
+    """Return the names of all shipped suites."""
+    return shipped_suites()
+
+
 def shipped_suites() -> list[str]:
     """Return the names of the shipped suites, sorted."""
     return sorted(path.stem for path in suites_folder().glob("*.toml"))

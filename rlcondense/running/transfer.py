@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
+from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import BadConfig
@@ -31,8 +32,8 @@ from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 
 
-@dataclass(frozen=True)
-class TransferResult:
+@dataclass(frozen=True, repr=False)
+class TransferResult(ResultViews):
     """The records of every method with every learner.
 
     Attributes:
@@ -56,6 +57,9 @@ class TransferResult:
         """Return the table that `transfer` prints."""
         table = transfer_table(self.rows, self.policies, self.learners)
         return "\n".join([table, *self.notes])
+
+    def every_record(self) -> list[Record]:
+        return self.records
 
     @property
     def records(self) -> list[Record]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 import rlcondense as rlc
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.make import make_method, named_dataset
 from rlcondense.protocol import protocol_of
 
@@ -55,12 +57,23 @@ def test_arrays_are_episodes_with_an_end(data: TransitionDataset) -> None:
 
 
 def test_data_in_memory_are_run_condensed_and_evaluated(
-    data: TransitionDataset, tmp_path: Path
+    data: TransitionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = rlc.run("random", dataset=data, size=4, condensations=1, results=tmp_path, **QUICK)
     assert result.record["status"] == "done"
     assert result.record["cell"]["dataset"] == data.id
     assert result.record["cell"]["task"] == "classic/cartpole-v0"
+    assert repr(result) == str(result)
+    assert "<pre>" in result._repr_html_()
+    if find_spec("pandas") is not None:
+        frame = result.to_pandas()
+        assert frame["method"].tolist() == ["random"]
+        assert frame["heldout_mean"][0] == result.record["summary"]["heldout"]["mean"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[pandas\]'"):
+        result.to_pandas()
+    with pytest.raises(MissingExtra, match="pandas"):
+        rlc.leaderboard("smoke", tmp_path)
     small = rlc.condense(data, "random", size=4, out=str(tmp_path / "small"))
     assert rlc.load_condensed(str(tmp_path / "small")).sha256 == small.sha256
     same = make_method("random").condense(data, task="cartpole", budget=4)

@@ -56,7 +56,7 @@ from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
 from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
-from rlcondense.tasks.named import make_task
+from rlcondense.tasks.named import make_task as make_task  # noqa: PLC0414  re-exported
 from rlcondense.text import shown
 
 STUDENTS = ("own", "learner")

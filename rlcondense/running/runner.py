@@ -354,7 +354,7 @@ def condense(
 
 
 def evaluate_artifact(
-    what: str,
+    what: str | Path,
     task: str | Task | None = None,
     *,
     dataset: str | TransitionDataset | None = None,
@@ -396,7 +396,7 @@ def evaluate_artifact(
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies.
     """
-    folder, task = Path(what), task_named(task, dataset)
+    what, folder, task = str(what), Path(what), task_named(task, dataset)
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)

@@ -13,6 +13,7 @@ from rlcondense.comparison.tables import agreement, transfer_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.report import ARRAYS
+from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
@@ -30,6 +31,7 @@ from rlcondense.running.reference_rows import (
 )
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,10 +82,10 @@ class TransferResult(ResultViews):
 def transfer(
     methods: Sequence[str],
     learners: Sequence[str],
-    task: str | None = None,
+    task: str | Task | None = None,
     *,
     folders: Sequence[str | Path] = (),
-    dataset: str | None = None,
+    dataset: str | TransitionDataset | None = None,
     expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,

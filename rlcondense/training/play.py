@@ -121,7 +121,9 @@ def _played(
     for number in range(episodes):
         observation, info = env.reset(seed=seed if number == 0 else None)
         level = info.get("level_seed")
-        observations, actions, rewards = [], [], []
+        observations: list[Array] = []
+        actions: list[Array] = []
+        rewards: list[float] = []
         ended = truncated = False
         while not (ended or truncated):
             if len(rewards) >= MOST_STEPS:

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from rlcondense import exchange
 from rlcondense.cli import main
 from rlcondense.datasets.condensed import CondensedDataset, Initialisation
 from rlcondense.datasets.episodes import Episode
@@ -25,7 +26,7 @@ from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.report import CondensationReport, Cost
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import write_hdf5, write_npz
-from rlcondense.errors import BadConfig, MissingExtra
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
 from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
 from rlcondense.make import load_dataset, make_task
@@ -231,6 +232,45 @@ EXAMPLES = [
 ]
 
 
+@needs_pyarrow
+def test_parquet_from_elsewhere_is_read_and_what_is_broken_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    flags = [False, False, True, True]
+    good: dict[str, Any] = {
+        "observations": [[0.5, 1.0, 2.0, 3.0]] * 4,  # lists of any length, in two files
+        "actions": [0, 1, 0, 1],
+        "rewards": [1.0, 1.0, 1.0, 1.0],
+        "terminals": flags,
+    }
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    for name in "ab":
+        pa.parquet.write_table(pa.table(good), tmp_path / "mine" / "data" / f"{name}.parquet")
+    data = load_dataset(str(tmp_path / "mine"), task="cartpole")
+    assert [len(rows) for rows in data.episodes] == [3, 1, 3, 1]
+    assert data.observations[7].tolist() == [0.5, 1.0, 2.0, 3.0]
+    picture = {"bytes": b"no picture", "path": None}
+    cases: dict[str, tuple[dict[str, Any], str, str]] = {
+        "uneven": ({"observations": [[0.0]] * 3 + [[0.0] * 2]}, "cartpole", "unequal length"),
+        "text": ({"actions": ["a", "b", "c", "d"]}, "cartpole", "no numbers"),
+        "empty": ({"rewards": [1.0, None, 1.0, 1.0]}, "cartpole", "empty cells"),
+        "pictures": ({"observations": [picture] * 4}, "starpilot", "cannot be read"),
+        "shape": ({"observations": [[0.0] * 3] * 4}, "cartpole", "has (4,)"),
+    }
+    for name, (change, task, message) in cases.items():
+        path = tmp_path / f"{name}.parquet"
+        pa.parquet.write_table(pa.table({**good, **change}), path)
+        with pytest.raises(CorruptArtifact) as refusal:
+            load_dataset(str(path), task=task)
+        assert message in str(refusal.value), name
+        assert "\n" not in str(refusal.value)
+    content = (tmp_path / "text.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[:-9])
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        load_dataset(str(tmp_path / "cut.parquet"), task="cartpole")
+
+
 @pytest.mark.parametrize("names", EXAMPLES)
 def test_examples_train_without_this_package(
     names: list[str],
@@ -313,6 +353,8 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
         assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.glob(".*"))
+    [option] = [p for p in main.commands["export"].params if p.name == "to"]
+    assert tuple(option.type.choices) == exchange.FORMATS
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[parquet\]'"):
         export(recording, "parquet", tmp_path / "new")

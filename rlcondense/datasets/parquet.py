@@ -23,6 +23,7 @@ _SHAPES = b"rlcondense.shapes"  # of a schema's metadata: the shape of a row, by
 _FEATURES = b"huggingface"
 _PICTURES = ("PNG", "JPEG")
 _BATCH = 256  # rows that are read at once
+_MOST_VALUES = 2**20  # of one row
 _MOST_PIXELS = 2**22  # of one picture
 
 
@@ -148,9 +149,26 @@ class ParquetColumn:
         return np.concatenate(parts)
 
     def _read(self, opened: list[Any]) -> Iterator[Array]:
-        for file in opened:
-            for batch in file.iter_batches(_BATCH, columns=[self._name]):
-                yield self._values(batch.column(0))
+        try:
+            for file in opened:
+                self._check_size(file.metadata)
+                for batch in file.iter_batches(_BATCH, columns=[self._name]):
+                    yield self._values(batch.column(0))
+        except (OSError, ValueError) as error:  # those of Arrow and of Pillow are among them
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise CorruptArtifact(f"column {self._name} cannot be read: {reason}") from error
+
+    def _check_size(self, metadata: Any) -> None:
+        """Refuse rows of more values than a batch of rows may take in memory."""
+        for group in range(metadata.num_row_groups):
+            part = metadata.row_group(group)
+            for number in range(part.num_columns):
+                chunk = part.column(number)
+                is_own = chunk.path_in_schema.split(".")[0] == self._name
+                if is_own and chunk.num_values > _MOST_VALUES * part.num_rows:
+                    raise CorruptArtifact(
+                        f"column {self._name} has rows of more than {_MOST_VALUES:,} values"
+                    )
 
     def _values(self, cells: Any) -> Array:
         """Return a batch of cells as an array, rows first."""

@@ -76,6 +76,8 @@ def summary(title: str, data: Columns, returns: Array | None = None) -> str:
 
 
 def _histogram(returns: Array) -> str:
+    if not len(returns) or not np.isfinite(returns).all():
+        return "none" if not len(returns) else "not finite"
     low, high = float(returns.min()), float(returns.max())
     if not high - low > 1e-9 * max(abs(low), abs(high)):
         return f"all {low:.2f}"
@@ -85,6 +87,8 @@ def _histogram(returns: Array) -> str:
 
 def _actions(data: Columns) -> str:
     actions = np.asarray(data.actions)
+    if not len(actions):
+        return "none"
     if actions.ndim > 1:
         return f"{actions.dtype} {' x '.join(map(str, actions.shape[1:]))}"
     most = int(actions.max()) + 1

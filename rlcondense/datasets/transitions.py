@@ -142,7 +142,7 @@ class TransitionDataset(Columns):
     def episodes(self) -> list[range]:
         """Return the rows of each episode."""
         starts = np.flatnonzero(self.column("steps") == 0)
-        ends = [*starts[1:], len(self)]
+        ends = [*starts, len(self)][1:]
         return [range(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
 
     def episode_returns(self) -> npt.NDArray[np.float64]:

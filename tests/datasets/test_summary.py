@@ -34,6 +34,9 @@ def test_a_dataset_is_a_few_lines(data: TransitionDataset) -> None:
     assert lines[2].endswith(" 5.50, mean 3.75")
     level = replace(data, rewards=np.zeros(6, np.float32))
     assert "all 0.00" in repr(level)
+    assert "not finite" in repr(replace(data, rewards=np.full(6, np.nan, np.float32)))
+    empty = {name: column[:0] for name, column in data.columns().items()}
+    assert "0 transitions" in repr(TransitionDataset(**empty))
     many = replace(data, actions=np.array([0, 0, 0, 0, 0, 900]))
     assert "0 to 900" in repr(many)
 

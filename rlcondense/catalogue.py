@@ -250,6 +250,42 @@ def find(group: str, name: str) -> Entry:
     raise UnknownName(kind, name, [*known, *by_alias])
 
 
+def list_tasks() -> list[str]:
+    """Return the ids of all tasks.
+
+    Example:
+        >>> "classic/cartpole-v0" in list_tasks()
+        True
+    """
+    return sorted(entries("tasks"))
+
+
+def list_datasets() -> list[str]:
+    """Return the ids of all datasets of the catalogue."""
+    return sorted(entries("datasets"))
+
+
+def list_methods() -> list[str]:
+    """Return the ids of all methods."""
+    return sorted(entries("methods"))
+
+
+def list_learners() -> list[str]:
+    """Return the ids of all learners."""
+    return sorted(entries("learners"))
+
+
+def load_class(entry: Entry, base: type) -> Any:
+    """Import the class behind an entry, or raise `PluginLoadError` unless it is a `base`."""
+    cls = entry.load()
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise PluginLoadError(
+            f"{entry.kind} {entry.id!r} of {entry.origin}: "
+            f"{entry.entry_point} is no {base.__name__}"
+        )
+    return cls
+
+
 def register(group: str, name: str, entry_point: str, **config: Any) -> None:
     """Add an entry for this process only, as Gymnasium's `register` does.
 

@@ -20,7 +20,8 @@ from rlcondense.policies import PolicyBatch, noise_stream
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.base import ReturnEstimate, Task, split_named
+from rlcondense.tasks.named import make_task
 from rlcondense.validation import check_action_space, check_played_levels, checked_actions, owner_of
 
 __all__ = ["Evaluation", "Protocol", "evaluate", "protocol_of"]
@@ -53,7 +54,7 @@ class Evaluation:
 
 def evaluate(
     policies: PolicyBatch,
-    task: Task,
+    task: str | Task,
     split: str = "heldout",
     *,
     protocol: Protocol | None = None,
@@ -64,8 +65,8 @@ def evaluate(
 
     Args:
         policies: S policies.
-        task: task to play.
-        split: `seen` or `heldout`.
+        task: task to play, by name or as an object.
+        split: `seen` or `heldout`, which may be written `held-out`.
         protocol: number of episodes and seed; by default 50 environments x 2 episodes.
         num_threads: threads that step each policy's environments.
         progress: receives the number of played episodes.
@@ -79,7 +80,7 @@ def evaluate(
         >>> scores.returns.mean(1)  # one mean return for each policy
     """
     protocol = protocol or Protocol()
-    task.check_split(split)
+    task, split = make_task(task), split_named(split)
     check_action_space(task.action_space, f"task {task.id!r}")
     environments = policies.num_policies * protocol.environments
     check_most("policies x environments", environments, "num_envs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import gymnasium
 
 from rlcondense import __version__, catalogue
-from rlcondense.catalogue import Entry
+from rlcondense.catalogue import Entry, load_class
 from rlcondense.config import make_config
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
@@ -28,8 +27,15 @@ from rlcondense.datasets.minari import (
     remove_minari,
     write_minari,
 )
-from rlcondense.datasets.sources import content_of, is_source, task_of
+from rlcondense.datasets.sources import (
+    content_of,
+    is_minari_folder,
+    is_source,
+    local_id,
+    task_of,
+)
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.writers import dataset_columns, write_npz
 from rlcondense.errors import (
     BadConfig,
     CorruptArtifact,
@@ -39,43 +45,23 @@ from rlcondense.errors import (
     no_exit,
 )
 from rlcondense.experts import shipped
-from rlcondense.files import canonical_json, lock, read_json, sha256_file, write_json
+from rlcondense.files import (
+    lock,
+    read_json,
+    sha256_arrays,
+    sha256_file,
+    write_json,
+)
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
+from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.tasks.base import ReturnEstimate, Task
+from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import make_task as make_task  # noqa: PLC0414  re-exported
 from rlcondense.text import shown
 
 STUDENTS = ("own", "learner")
-
-
-def make_task(name: str) -> Task:
-    """Make a task by id or alias.
-
-    Example:
-        >>> make_task("starpilot").id
-        'procgen/starpilot-easy-v0'
-    """
-    entry = catalogue.find("tasks", name)
-    cls = _load(entry, Task)
-    config = dict(entry.config)
-    for key in ("seen", "heldout", "score_range"):
-        if key in config:
-            config[key] = tuple(config[key])
-    random_return = {
-        split: ReturnEstimate(**values)
-        for split, values in entry.facts.get("random_return", {}).items()
-    }
-    try:
-        with no_exit(f"task {entry.id!r}"):
-            task = cls(id=entry.id, random_return=random_return, **config)
-    except TypeError as error:
-        raise PluginLoadError(
-            f"task {entry.id!r} of {entry.origin} cannot be made: {error}"
-        ) from error
-    assert isinstance(task, Task)
-    return task
 
 
 def make_environment(
@@ -160,7 +146,7 @@ def _student(
         return {}
     if learner is None:
         raise BadConfig("student=learner needs a learner: use it with run, sweep or transfer")
-    method = _load(entry, Method)
+    method = load_class(entry, Method)
     try:
         student_settings: Mapping[str, Any] = method.settings_like(
             dataclasses.asdict(learner.config)
@@ -204,15 +190,18 @@ def default_dataset(task: Task) -> str:
     )
 
 
-def named_dataset(source: str, task: str | None = None, expert: str | None = None) -> str:
+def named_dataset(
+    source: str | TransitionDataset, task: str | None = None, expert: str | None = None
+) -> str:
     """Return the catalogue id of a dataset; what is named by a path is registered first.
 
     A file's id is made from its content and that of the expert, so that a moved file is the same
-    data.
+    data. Data in memory are first stored in the folder of this package.
 
     Args:
-        source: catalogue or Minari id, or path of a trace, a recording, an npz or HDF5 file of
-            named columns, or a folder of Minari.
+        source: catalogue or Minari id, or path of a trace, a recording, an npz, HDF5 or parquet
+            file of named columns, a folder that `rlcondense export` wrote, or one of Minari; or
+            the data.
         task: name of the task that it was collected on; by default what the file says.
         expert: expert of the expert row and of methods that use one, by id or path; by default the
             dataset's own, or the newest of its task.
@@ -220,8 +209,12 @@ def named_dataset(source: str, task: str | None = None, expert: str | None = Non
     Raises:
         BadConfig: the path holds no dataset, or nothing says on which task it was collected.
     """
+    if isinstance(source, TransitionDataset):
+        source = _register_data(source, task)
     if is_source(source) and not _is_named(source):
         source = _register_file(Path(source), task)
+    if not catalogue.ID.fullmatch(source):
+        raise BadConfig(f"{shown(source)} is neither the id of a dataset nor a file or folder")
     if expert is None:
         return source
     facts: dict[str, Any] = {}
@@ -249,10 +242,29 @@ def _register_file(path: Path, task: str | None) -> str:
     return _register([content, facts["task"]], {"path": str(path.resolve())}, facts)
 
 
+def _register_data(data: TransitionDataset, task: str | None) -> str:
+    """Register data in memory, stored under their sha256, and return their id."""
+    sha256 = sha256_arrays(data.columns())  # a changed copy still has the known one
+    if data.known_sha256 == sha256 and data.id and _is_named(data.id):
+        return data.id
+    columns, losses = dataset_columns(data)
+    if losses:
+        raise BadConfig(f"data in memory must consist of whole episodes: {losses[0]}")
+    if not (data.task or task):
+        raise BadConfig("the data do not say on which task they were collected: give a task")
+    task = catalogue.find("tasks", data.task or str(task)).id
+    path = cache_root() / "arrays" / f"{sha256}.npz"
+    with lock(path.with_suffix(".lock")):
+        if not path.is_file():
+            building = path.with_suffix(".building")
+            write_npz(building, columns)
+            building.replace(path)
+    return _register([sha256, task], {"path": str(path)}, {"source": str(path), "task": task})
+
+
 def _register(identity: Sequence[str], config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Register a dataset for this process by what makes it what it is, and return its id."""
-    digest = hashlib.sha256(canonical_json(list(identity)).encode()).hexdigest()[:12]
-    id_ = f"local/{digest}-v0"  # Minari's ids end in a version
+    id_ = local_id(identity)
     point = "rlcondense.datasets.sources:FileDataset"
     catalogue.add(Entry("datasets", id_, point, config, facts=facts))
     return id_
@@ -317,8 +329,10 @@ def _expert_path(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def task_of_dataset(name: str) -> str | None:
+def task_of_dataset(name: str | TransitionDataset) -> str | None:
     """Return the id of the task that a dataset was collected on, or None if nothing says so."""
+    if isinstance(name, TransitionDataset):
+        return name.task or None
     if is_source(name) and not _is_named(name):
         return task_of(Path(name)) or None
     try:
@@ -376,7 +390,7 @@ def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionD
         data = load_dataset(str(base), download=download, progress=progress)
         return replace(data, id=entry.id)
     path = Path(str(entry.config.get("path", "")))
-    if entry.facts.get("source") and path.is_dir():
+    if entry.facts.get("source") and is_minari_folder(path):
         return replace(read_minari_folder(path, progress), id=entry.id, task=entry.facts["task"])
     return _load_shipped(entry, progress)
 
@@ -418,9 +432,18 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     """Build a dataset unless it exists, and return whether it was built."""
     if is_local(entry.id):
         return False
-    with contextlib.closing(gymnasium.make(task.id)) as env:
+    with contextlib.closing(environment_of(task)) as env:
         write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
     return True
+
+
+def environment_of(task: Task) -> Any:
+    """Make the Gymnasium environment of a task, by its id."""
+    import gymnasium
+
+    import rlcondense.tasks  # noqa: F401  registers the environments
+
+    return gymnasium.make(task.id)
 
 
 def _metadata(entry: Entry, task: Task) -> dict[str, Any]:
@@ -500,16 +523,6 @@ def facts_of(entry: Entry) -> dict[str, Any]:
     return {**getattr(entry.load(), "facts", {}), **entry.facts}
 
 
-def _load(entry: Entry, base: type) -> Any:
-    cls = entry.load()
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise PluginLoadError(
-            f"{entry.kind} {entry.id!r} of {entry.origin}: "
-            f"{entry.entry_point} is no {base.__name__}"
-        )
-    return cls
-
-
 def configured(
     entry: Entry, base: type, settings: dict[str, Any], task: str | Task | None = None
 ) -> Any:
@@ -525,7 +538,7 @@ def configured(
         PluginLoadError: it cannot be imported, or is no subclass of `base`.
         BadConfig: a setting is unknown or of the wrong type.
     """
-    cls = _load(entry, base)
+    cls = load_class(entry, base)
     owner = f"{entry.kind} {entry.id!r}"
     try:
         own = suited(cls.Config, make_task(task) if isinstance(task, str) else task)

@@ -30,7 +30,7 @@ STOREYS = (
     "make references",
     "statistics",
     "records",
-    "comparison training",
+    "comparison exchange training",
     "running",
     "reporting",
     "submissions",

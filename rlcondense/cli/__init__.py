@@ -4,6 +4,7 @@ from rlcondense.cli import (  # noqa: F401  (each registers its commands)
     check,
     dataset,
     expert,
+    export,
     leaderboard,
     run,
     show,

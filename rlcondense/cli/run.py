@@ -109,14 +109,14 @@ def condense(
     device: str,
 ) -> None:
     """Make a condensed dataset and stop there."""
-    from rlcondense.running.runner import condense_to
+    from rlcondense.running.runner import condense as condense_data
 
     settings, learner_settings = split_settings(pairs)
     if learner_settings:
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     with ConsoleProgress() as progress:
-        data = condense_to(
-            out, method, task, dataset=dataset, expert=expert, download=download,
+        data = condense_data(
+            dataset, method, task, out=out, expert=expert, download=download,
             heldout_data=heldout_data,
             size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
             progress=progress,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.datasets.minari import is_local, minari_facts
+from rlcondense.datasets.summary import bars
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
@@ -19,7 +20,6 @@ BINS = 12
 BLOCK = 1_000_000  # rows of one block of a sum
 MOST_ACTIONS = 1000  # most actions whose counts are listed one by one
 SHEET = 10  # frames of a row and of a column
-_BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def card_of(data: TransitionDataset) -> dict[str, Any]:
@@ -161,12 +161,6 @@ def _write_actions(actions: dict[str, Any]) -> str:
     mean = np.ravel(actions["mean"])
     more = f" and {len(mean) - BINS} more" if len(mean) > BINS else ""
     return "mean " + " ".join(f"{value:.2f}" for value in mean[:BINS]) + more
-
-
-def bars(counts: list[int]) -> str:
-    """Return a histogram as one line of text, in which every count above zero is visible."""
-    most = max(counts, default=0) or 1
-    return "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // most)] for count in counts)
 
 
 def contact_sheet(data: TransitionDataset, path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.datasets.report import ARRAYS, LABEL_KINDS, REPORT, CondensationReport, report_from
+from rlcondense.datasets.summary import summary
 from rlcondense.datasets.transitions import Columns
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import (
@@ -47,7 +48,7 @@ class Initialisation:
     weights: Mapping[str, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CondensedDataset(Columns):
     """Small dataset in the environment's units. Synthetic pixels are float32.
 
@@ -131,6 +132,13 @@ class CondensedDataset(Columns):
         if len(rows) and rows.min() < 0:
             raise CorruptArtifact(f"{name} must not be negative")
 
+    def __repr__(self) -> str:
+        report = self.report
+        source = f" by {report.method} from {report.dataset or 'no data'}" if report else ""
+        return summary(
+            f"Condensed set{source}: {len(self):,} transitions, {self.label_kind} labels", self
+        )
+
     @cached_property
     def sha256(self) -> str:
         """Return the sha256 of everything that a learner sees: arrays, label kind and network."""
@@ -203,21 +211,27 @@ class CondensedDataset(Columns):
         ended = self.column("terminations") | self.column("truncations")
         return episodes if all(ended[rows[-1]] for rows in episodes) else None
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `condensed.safetensors` and `report.json`, bit for bit as in memory."""
-        report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
+        folder = Path(folder)
         write_arrays(folder / ARRAYS, self.arrays())
+        write_json(folder / REPORT, self.report_json())
+
+    def report_json(self) -> dict[str, Any]:
+        """Return the content of `report.json`: the report, the initial network and the sha256."""
+        report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
         start = self.initialisation
         network = {"initialisation": dict(start.network)} if start is not None else {}
-        write_json(folder / REPORT, {**report, **network, "sha256": self.sha256})
+        return {**report, **network, "sha256": self.sha256}
 
 
-def load_condensed(folder: Path) -> CondensedDataset:
+def load_condensed(folder: str | Path) -> CondensedDataset:
     """Read a condensed dataset from a folder.
 
     Raises:
         CorruptArtifact: a file is missing, truncated or not of the promised form.
     """
+    folder = Path(folder)
     arrays = read_arrays(folder / ARRAYS)
     report = read_json(folder / REPORT)
     if not isinstance(report, dict):

@@ -1,4 +1,4 @@
-"""Episodes from flat columns: npz files of named columns (OGBench's), HDF5 files of D4RL's form.
+"""Episodes from flat columns: npz (OGBench's), HDF5 of D4RL's form, parquet of Hugging Face's.
 
 Every column has a row for each step. An episode ends where the step terminated (`terminals`) or was
 cut off (`timeouts`). Columns are read an episode at a time, so that memory does not limit them.
@@ -35,6 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "level_seeds": ("level_seeds", "level_seed"),
 }
 NEEDED = ("observations", "actions", "rewards")
+HDF5 = (".hdf5", ".h5")
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
 
 
@@ -91,7 +92,7 @@ class _Hdf5Column:
 
 @contextlib.contextmanager
 def open_columns(path: Path) -> Iterator[dict[str, Column]]:
-    """Open the columns of an npz or HDF5 file, by our names.
+    """Open the columns of an npz, HDF5 or parquet file, or a folder of the latter, by our names.
 
     Raises:
         CorruptArtifact: the file cannot be read, or a column is no array of numbers.
@@ -100,7 +101,7 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
     check_regular(path)
     with contextlib.ExitStack() as stack:
         try:
-            opened = _npz(path, stack) if path.suffix == ".npz" else _hdf5(path, stack)
+            opened = _opened(path, stack)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
@@ -121,6 +122,16 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
             told = ", ".join(f"{number} of {name}" for name, number in rows.items())
             raise CorruptArtifact(f"{path} has columns of different lengths: {told}")
         yield columns
+
+
+def _opened(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Column]:
+    if path.suffix == ".npz":
+        return _npz(path, stack)
+    if path.suffix in HDF5:
+        return _hdf5(path, stack)
+    from rlcondense.datasets.parquet import open_parquet
+
+    return open_parquet(path, {name for names in NAMES.values() for name in names})
 
 
 def _npz(path: Path, stack: contextlib.ExitStack) -> dict[str, Column]:
@@ -151,7 +162,7 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
     """Yield the episodes of a file of flat columns.
 
     Args:
-        path: of an npz or HDF5 file.
+        path: of an npz, HDF5 or parquet file, or a folder of parquet files.
         task: the task that it was collected on, whose spaces say what columns must be.
         progress: receives the rows read.
 
@@ -187,22 +198,49 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
 
 def _flags(column: Column, what: str) -> Array:
     rows = column.shape[0]
-    if column.shape not in ((rows,), (rows, 1)) or rows > MOST_COLUMN_BYTES:
+    if rows > MOST_COLUMN_BYTES or column.shape not in ((rows,), (rows, 1)):
         raise CorruptArtifact(f"{what} have shape {column.shape}, not a flag a row")
-    values = column.take(rows).reshape(rows)
+    return flags(column.take(rows), what)
+
+
+def flags(values: Array, what: str) -> Array:
+    """Return a column of zeros and ones as truth values, or raise `CorruptArtifact`."""
+    rows = len(values)
+    if values.shape not in ((rows,), (rows, 1)):
+        raise CorruptArtifact(f"{what} have shape {values.shape}, not a flag a row")
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise CorruptArtifact(f"{what} are no flags")
-    return values.astype(bool)
+    return values.reshape(rows).astype(bool)
 
 
 def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
-    rows, space = len(taken["rewards"]), task.observation_space
-    observations, actions = taken["observations"], taken["actions"]
+    columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
+    return Episode(
+        observations=columns["observations"],
+        actions=columns["actions"],
+        rewards=columns["rewards"],
+        level_seed=None if levels is None else int(levels.reshape(len(levels), -1)[0, 0]),
+        action_probs=columns.get("action_probs"),
+        truncated=truncated,
+    )
+
+
+def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict[str, Array]:
+    """Return observations, actions, rewards and action_probs in the form that a task has.
+
+    Raises:
+        CorruptArtifact: a shape or a type does not fit the task.
+    """
+    rows, space = len(columns["rewards"]), task.observation_space
+    observations, actions = columns["observations"], columns["actions"]
     picture = len(space.shape or ()) == 3
     if picture and observations.ndim == 4 and channels_last(observations.shape[1:]):
         observations = np.moveaxis(observations, -1, 1)
     if isinstance(task.action_space, Discrete) and actions.shape == (rows, 1):
         actions = actions[:, 0]
+    rewards = columns["rewards"]
+    if rewards.shape == (rows, 1):
+        rewards = rewards[:, 0]
     wanted = {
         "observations": (observations, (rows, *(space.shape or ())), "uf" if picture else "biuf"),
         "actions": (
@@ -210,7 +248,7 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
             (rows, *(task.action_space.shape or ())),
             "iuf" if isinstance(task.action_space, Box) else "iu",
         ),
-        "rewards": (taken["rewards"].reshape(rows, -1)[:, 0], (rows,), "biuf"),
+        "rewards": (rewards, (rows,), "biuf"),
     }
     for name, (values, shape, kinds) in wanted.items():
         if values.shape != shape or values.dtype.kind not in kinds:
@@ -218,13 +256,12 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
                 f"{owner}: {name} are {values.dtype} of shape {values.shape[1:]}, "
                 f"task {task.id!r} has {shape[1:]}"
             )
-    levels = taken.get("level_seeds")
     continuous = isinstance(task.action_space, Box)
-    return Episode(
-        observations=observations.astype(space.dtype, copy=False),
-        actions=actions.astype(np.float32 if continuous else np.int64),
-        rewards=wanted["rewards"][0].astype(np.float32),
-        level_seed=None if levels is None else int(levels.reshape(rows, -1)[0, 0]),
-        action_probs=taken["action_probs"].astype(np.float32) if "action_probs" in taken else None,
-        truncated=truncated,
-    )
+    fitting = {
+        "observations": observations.astype(space.dtype, copy=False),
+        "actions": actions.astype(np.float32 if continuous else np.int64, copy=False),
+        "rewards": rewards.astype(np.float32),
+    }
+    if "action_probs" in columns:
+        fitting["action_probs"] = columns["action_probs"].astype(np.float32)
+    return fitting

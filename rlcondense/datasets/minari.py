@@ -123,6 +123,23 @@ def write_minari(
         shutil.rmtree(building)
 
 
+def write_minari_folder(
+    folder: Path,
+    dataset_id: str,
+    episodes: Iterable[Episode],
+    metadata: Mapping[str, Any],
+    env: Any,
+) -> None:
+    """Write a Minari dataset to a folder of one's own, as `data` in it; see `write_minari`."""
+    building = folder.resolve() / ".minari"  # Minari joins a relative path to itself
+    try:
+        with _minari_root(building):
+            write_minari(dataset_id, episodes, metadata, env)
+        (building / dataset_id / "data").replace(folder / "data")
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
 def _infos_of(episode: Episode) -> dict[str, Array]:
     """Return the columns that Minari stores among an episode's infos."""
     infos = {}
@@ -285,6 +302,11 @@ def _finite(value: Any) -> Any:
     except ValueError:
         return str(value)
     return value
+
+
+def environment_of(data: Path) -> str:
+    """Return Gymnasium's id of the environment of a Minari dataset's folder `data`, or ""."""
+    return _environment(minari_metadata(data))[0]
 
 
 def _environment(metadata: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Datasets of one's own in files: traces, recordings, npz and HDF5 files, folders of Minari.
+"""Datasets of one's own in files: traces, recordings, npz, HDF5, parquet, folders of Minari.
 
 A file is known by its content: moved, it is the same data, and a change makes other data of it.
 """
@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
-from rlcondense.datasets.flat import read_flat
+from rlcondense.datasets.flat import HDF5, read_flat
+from rlcondense.datasets.minari import environment_of
+from rlcondense.datasets.parquet import parquet_files
 from rlcondense.datasets.recordings import load_recording
+from rlcondense.datasets.report import REPORT
 from rlcondense.datasets.traces import load_trace, replay
 from rlcondense.errors import BadConfig
-from rlcondense.files import read_header, sha256_file
+from rlcondense.files import canonical_json, read_header, read_json, sha256_file
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import shown
 
-FLAT = (".npz", ".hdf5", ".h5")
-TASK = "task"  # of a file's metadata
+FLAT = (".npz", *HDF5)
+TASK = "task"  # of a file's metadata, and of an exported folder's report
+DATA = "data"  # of the file or folder in an exported folder, without its suffix
 
 
 class FileDataset:
@@ -40,39 +45,67 @@ class FileDataset:
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Return the dataset's episodes on the task that it was collected on."""
-        if self.path.suffix in FLAT:
-            return read_flat(self.path, task, progress)
-        if "quota" in read_header(self.path):
-            return replay(load_trace(self.path), task, progress=progress)
-        return iter(load_recording(self.path, task))
+        path = _data_file(self.path)
+        if path.suffix in FLAT or parquet_files(path):
+            return read_flat(path, task, progress)
+        if "quota" in read_header(path):
+            return replay(load_trace(path), task, progress=progress)
+        return iter(load_recording(path, task))
+
+
+def local_id(identity: Sequence[str]) -> str:
+    """Return the id of data that have no name, from what makes them what they are."""
+    digest = hashlib.sha256(canonical_json(list(identity)).encode()).hexdigest()[:12]
+    return f"local/{digest}-v0"  # Minari's ids end in a version
 
 
 def is_source(name: str) -> bool:
     """Return whether a name is a path of a file or folder that may hold a dataset."""
     path = Path(name)
-    return path.is_file() or (path / "data" / "metadata.json").is_file()
+    if not path.is_dir():
+        return path.is_file()
+    return is_minari_folder(path) or _data_file(path) != path or bool(parquet_files(path))
+
+
+def is_minari_folder(path: Path) -> bool:
+    """Return whether a path is the folder of a Minari dataset."""
+    return (path / DATA / "metadata.json").is_file()
+
+
+def _data_file(path: Path) -> Path:
+    """Return the file of columns in an exported folder; any other path as it is."""
+    files = [path / f"{DATA}{suffix}" for suffix in FLAT]
+    return next((file for file in files if file.is_file()), path)
 
 
 def task_of(path: Path) -> str:
     """Return the id of the task that a file says it was collected on, empty if it does not say."""
-    if path.suffix in FLAT:
+    if path.is_dir():
+        report = read_json(path / REPORT) if (path / REPORT).is_file() else None
+        if isinstance(report, dict) and isinstance(report.get(TASK), str):
+            return str(report[TASK])
+        environment = environment_of(path / DATA) if is_minari_folder(path) else ""
+        return environment if environment in catalogue.entries("tasks") else ""
+    if path.suffix in (*FLAT, ".parquet"):
         return ""
     return str(read_header(path).get("__metadata__", {}).get(TASK, ""))
 
 
 def content_of(path: Path) -> str:
-    """Return the sha256 of a file or of all files in a folder.
+    """Return the sha256 of a file, or of the files of data in a folder.
 
     Raises:
         BadConfig: it is a file of no known kind.
     """
+    path = _data_file(path)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        inside = path / DATA if (path / DATA).is_dir() else path
+        files = sorted(file for file in inside.rglob("*") if file.is_file())
         parts = {str(file.relative_to(path)): sha256_file(file) for file in files}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    if path.suffix not in (*FLAT, ".safetensors"):
+    if path.suffix not in (*FLAT, ".parquet", ".safetensors"):
         raise BadConfig(
             f"{shown(str(path))} is no dataset: one is a trace or recording (.safetensors), "
-            f"a file of named columns ({', '.join(FLAT)}) or a folder of Minari"
+            f"a file of named columns ({', '.join((*FLAT, '.parquet'))}) or a folder of Minari"
         )
     return sha256_file(path)

@@ -8,12 +8,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.datasets.summary import Head, html, summary
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
 from rlcondense.types import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Columns:
     """Arrays of equal length that describe transitions. A missing column is None.
 
@@ -48,6 +49,16 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    def __repr__(self) -> str:
+        return summary(f"{type(self).__name__}: {len(self):,} transitions", self)
+
+    def _repr_html_(self) -> str:
+        return html(repr(self), self)
+
+    def head(self, rows: int = 5) -> Head:
+        """Return the first rows of every column, for a look at them."""
+        return Head(self.rows(np.arange(min(rows, len(self)))))
 
     def columns(self) -> dict[str, Array]:
         """Return the columns that are present, by name."""
@@ -91,7 +102,7 @@ class Origin:
     lossy: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TransitionDataset(Columns):
     """Dataset of whole episodes, row after row; observations may be memory-mapped.
 
@@ -118,6 +129,11 @@ class TransitionDataset(Columns):
         for name in ("rewards", "terminations", "truncations", "episode_ids", "steps"):
             self.column(name)
 
+    def __repr__(self) -> str:
+        title = f"Dataset {self.id or 'without a name'} of {self.task or 'an unknown task'}"
+        sizes = f"{len(self.episodes):,} episodes, {len(self):,} transitions"
+        return summary(f"{title}: {sizes}", self, self.episode_returns())
+
     @cached_property
     def sha256(self) -> str:
         return self.known_sha256 or sha256_arrays(self.columns())
@@ -126,7 +142,7 @@ class TransitionDataset(Columns):
     def episodes(self) -> list[range]:
         """Return the rows of each episode."""
         starts = np.flatnonzero(self.column("steps") == 0)
-        ends = [*starts[1:], len(self)]
+        ends = [*starts, len(self)][1:]
         return [range(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
 
     def episode_returns(self) -> npt.NDArray[np.float64]:

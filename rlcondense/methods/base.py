@@ -26,6 +26,7 @@ from rlcondense.runtime.meter import measured, peak_memory_bytes
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.scaling import Scaling
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import make_task
 from rlcondense.types import Array
 from rlcondense.validation import check_action_space, check_arrays, check_dataset, check_rows
 
@@ -240,7 +241,7 @@ class Method(ABC, Generic[ConfigT]):
         self,
         dataset: TransitionDataset | None,
         *,
-        task: Task,
+        task: str | Task,
         budget: int | Budget,
         expert: Expert | None = None,
         seed: int = 0,
@@ -253,7 +254,7 @@ class Method(ABC, Generic[ConfigT]):
 
         Args:
             dataset: the dataset to condense, not changed; may be None if `takes_data` is False.
-            task: the task that it was collected on.
+            task: the task that it was collected on, by name perhaps.
             budget: transitions, or a `Budget`.
             expert: the dataset's policy; passed on only to methods that need it.
             seed: condensation seed: the same seed gives the same bytes.
@@ -271,6 +272,7 @@ class Method(ABC, Generic[ConfigT]):
                 dataset.
         """
         check_whole(seed, "seed")
+        task = make_task(task)
         budget = Budget(size=budget) if isinstance(budget, int) else budget
         source = dataset if self.takes_data else None
         self._check_needs(source, expert)

@@ -7,15 +7,18 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rlcondense.comparison.columns import COLUMNS, LEGEND, bracketed, columns_of
+from rlcondense.comparison.frames import frame_of, numbers_of, require_pandas
 from rlcondense.comparison.rows import Group, Row, explanations, names_of
 from rlcondense.comparison.tables import group_caption
 from rlcondense.records.cell import budget_text
 from rlcondense.references import FLOORS
-from rlcondense.reporting.board import Aggregate, Board, SuitePart
-from rlcondense.statistics.intervals import STATISTICS, Interval
+from rlcondense.reporting.board import Aggregate, Board, SuitePart, read_results, suite_part
+from rlcondense.running.suite import load_suite
+from rlcondense.statistics.intervals import STATISTICS
 from rlcondense.types import SPLITS
 
 PAPER = ("paper, seen", "paper, held-out")
@@ -213,54 +216,25 @@ def csv_text(suite: SuitePart) -> str:
 
 
 def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "suite": suite.name,
-        "task": group.task,
-        "dataset": group.dataset,
-        "learner": "" if row.is_policy else group.learner["id"],
-        "learner_config": "" if row.is_policy else _config(group.learner),
-        "method": row.id,
-        "config": _config(row.method),
-        "budget": json.dumps(row.budget, sort_keys=True) if row.budget else "",
-        "size": row.size,
-        "labels": row.labels,
-        "status": row.status,
-        "condensation_seeds": None if row.is_policy else row.condensation_seeds,
-        "learner_seeds": row.learner_seeds,
-        "episodes": row.episodes,
-        "mark": row.mark,
-        "findings": " ".join(finding["name"] for finding in row.findings),
-        "rank": "" if row.rank is None else "-".join(map(str, row.rank)),
-        "cells": " ".join(filter(None, row.cells)),
-    }
-    for split in SPLITS:
-        for name in STATISTICS:
-            interval = row.returns[split][name] if row.returns else None
-            line |= _csv_interval(f"{split}_{name}", interval)
-    line |= _csv_interval("normalised", row.normalised)
-    for column in columns_of("page"):
-        line |= _csv_interval(column.header, column.figure(row))
-    against = {a.floor: a for a in row.against}
-    for floor in FLOORS:
-        found_floor = against.get(floor)
-        line[f"against_{floor}"] = found_floor.verdict if found_floor else ""
-        line |= _csv_interval(
-            f"probability_over_{floor}", found_floor.probability if found_floor else None
-        )
     paper = suite.published_of(group, row)
-    for split in SPLITS:
-        line[f"paper_{split}"] = getattr(paper, split) if paper else None
-    return {**line, **(row.cost or {})}
+    published = {f"paper_{split}": getattr(paper, split) if paper else None for split in SPLITS}
+    return {"suite": suite.name, **numbers_of(group, row), **published, **(row.cost or {})}
 
 
-def _csv_interval(name: str, interval: Interval | None) -> dict[str, Any]:
-    plain = interval.to_json() if interval else {}
-    bounds = {f"{name}_{bound}": plain.get(bound) for bound in ("low", "high")}
-    return {name: plain.get("estimate"), **bounds}
+def leaderboard(suite: str, results: str | Path = "leaderboard/results") -> Any:
+    """Return all numbers of a suite's rows as a pandas DataFrame, with the columns of the CSV.
 
+    Args:
+        suite: name or path of the suite.
+        results: folder of the records.
 
-def _config(part: Any) -> str:
-    return json.dumps(part["config"], sort_keys=True)
+    Raises:
+        MissingExtra: pandas is not installed.
+        RLCondenseError: there is no such folder or suite.
+    """
+    require_pandas()
+    part = suite_part(load_suite(suite), read_results(Path(results)))
+    return frame_of([_csv_row(part, group, row) for group in part.groups for row in group.rows])
 
 
 KEPT = ("md", "csv")  # written by default

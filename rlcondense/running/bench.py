@@ -64,14 +64,16 @@ class Bench:
 DEFAULT_TASK = "starpilot"
 
 
-def task_named(task: str | None, dataset: str | None) -> str:
+def task_named(task: str | Task | None, dataset: str | TransitionDataset | None) -> str:
     """Return the task that a command is about: the named one, the dataset's, or the default."""
+    if isinstance(task, Task):
+        return task.id
     return task or (task_of_dataset(dataset) if dataset else None) or DEFAULT_TASK
 
 
 def make_bench(
     task: str,
-    dataset: str | None,
+    dataset: str | TransitionDataset | None,
     *,
     download: bool,
     expert: str | None = None,
@@ -107,7 +109,7 @@ def make_bench(
         name = named_dataset(name, task, expert)
         data = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
         check_dataset(data, bench_task)
-    player = find_expert(expert) if expert else expert_of(name or "", bench_task)
+    player = find_expert(expert) if expert else expert_of(str(name or ""), bench_task)
     if player is not None:
         check_fits(player.network.spec, bench_task, f"expert {player.id!r}")
     return Bench(

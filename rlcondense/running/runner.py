@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 from rlcondense import catalogue
 from rlcondense.comparison.rows import LEAST_STUDENTS
 from rlcondense.comparison.tables import run_table
+from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import ARRAYS
+from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.experts.shipped import find_expert
 from rlcondense.files import canonical_json, lock, output_folder, sha256_file
@@ -55,11 +58,12 @@ from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
 from rlcondense.runtime.tune import THREADS, one_thread
+from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
 
 
-@dataclass(frozen=True)
-class RunResult:
+@dataclass(frozen=True, repr=False)
+class RunResult(ResultViews):
     """The records of a run and of its reference rows.
 
     Attributes:
@@ -78,6 +82,9 @@ class RunResult:
     store: Store
     notes: tuple[str, ...] = ()
 
+    def every_record(self) -> list[Record]:
+        return [*self.records, *self.references]
+
     @property
     def record(self) -> Record:
         """The first record."""
@@ -95,9 +102,9 @@ class RunResult:
 
 def run(
     method: str = "gradmatch",
-    task: str | None = None,
+    task: str | Task | None = None,
     *,
-    dataset: str | None = None,
+    dataset: str | TransitionDataset | None = None,
     expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
@@ -128,8 +135,8 @@ def run(
     Args:
         method: id of the method.
         task: id or alias of the task; by default the dataset's, or else starpilot.
-        dataset: id or path of the dataset, see `rlcondense.make.named_dataset`; by default the
-            task's expert dataset.
+        dataset: id or path of the dataset, or the data, see `rlcondense.make.named_dataset`; by
+            default the task's expert dataset.
         expert: id or path of the expert of the expert row and of methods that use one; by default
             the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -268,12 +275,12 @@ def _sets(
     ]
 
 
-def condense_to(
-    out: Path,
-    method: str,
-    task: str | None,
+def condense(
+    dataset: str | TransitionDataset | None = None,
+    method: str = "gradmatch",
+    task: str | Task | None = None,
     *,
-    dataset: str | None = None,
+    out: str | Path | None = None,
     expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
@@ -285,20 +292,44 @@ def condense_to(
     settings: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> CondensedDataset:
-    """Condense, and write the dataset and its report to a folder; arguments as for `run`."""
+    """Condense a dataset, and write the result and its report to a folder if one is named.
+
+    Args:
+        dataset: id or path of the dataset, or the data; by default the task's expert dataset.
+        method: id of the method.
+        task: task, or its id or alias; by default the dataset's, or else starpilot.
+        out: the folder; a killed condensation resumes from it.
+        expert: as for `run`, and so are the other arguments.
+        download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too.
+        size: budget in transitions; by default the method's own.
+        percent: budget as a percentage instead.
+        unit: what `percent` counts, `transitions` or `episodes`.
+        seed: condensation seed.
+        device: `auto`, `cpu` or `cuda`.
+        settings: of the method.
+        progress: called with the progress.
+
+    Example:
+        >>> data = condense("classic/cartpole-v0/expert-v0", "random", size=20)
+        >>> len(data)
+        20
+    """
     check_seeds(seed, 1, 1)
     task = task_named(task, dataset)
-    output_folder(out)
+    folder = output_folder(Path(out)) if out is not None else None
     facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit)
     the_task = make_task(task)
-    name = (dataset or default_dataset(the_task)) if condenser.takes_data else ""
-    source = None
-    if name:
-        name = named_dataset(name, task, expert)
+    name, source = "", None
+    if condenser.takes_data:
+        name = named_dataset(dataset or default_dataset(the_task), task, expert)
         source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
-    with lock(out.with_name(f".{out.name}.lock")), one_thread():
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(lock(folder.with_name(f".{folder.name}.lock")))
+        stack.enter_context(one_thread())
         data = condenser.condense(
             source,
             task=the_task,
@@ -307,7 +338,7 @@ def condense_to(
             seed=seed,
             device=resolve_device(device),
             progress=named_progress(progress, condenser.id),
-            checkpoint=out / "unfinished.safetensors",
+            checkpoint=folder / "unfinished.safetensors" if folder is not None else None,
             made_from=canonical_json(
                 {
                     "task": the_task.id,
@@ -317,15 +348,16 @@ def condense_to(
                 }
             ),
         )
-        data.save(out)
+        if folder is not None:
+            data.save(folder)
     return data
 
 
 def evaluate_artifact(
-    what: str,
-    task: str | None = None,
+    what: str | Path,
+    task: str | Task | None = None,
     *,
-    dataset: str | None = None,
+    dataset: str | TransitionDataset | None = None,
     expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,
@@ -364,7 +396,7 @@ def evaluate_artifact(
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies.
     """
-    folder, task = Path(what), task_named(task, dataset)
+    what, folder, task = str(what), Path(what), task_named(task, dataset)
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rlcondense import __version__
+from rlcondense.comparison.views import ResultViews
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_json, who, write_bytes
 from rlcondense.limits import check_count
@@ -163,8 +164,8 @@ def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
     return rates.estimate(cells, condensed)
 
 
-@dataclass(frozen=True)
-class SweepResult:
+@dataclass(frozen=True, repr=False)
+class SweepResult(ResultViews):
     """The states of a sweep's cells at its end.
 
     Attributes:
@@ -194,6 +195,13 @@ class SweepResult:
     def counts(self) -> dict[str, int]:
         """Count the cells by status."""
         return counts_of(self.states)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{number} {status}" for status, number in self.counts().items())
+        return f"sweep of {self.suite.name}: {counts}"
+
+    def every_record(self) -> list[Record]:
+        return self.rows()
 
     def rows(self) -> list[Record]:
         """Return the rows for tables: one for each cell that has ended.

@@ -94,18 +94,24 @@ def suites_folder() -> Path:
     return data_root() / "registry" / "suites"
 
 
+def list_suites() -> list[str]:
+    """Return the names of all shipped suites."""
+    return shipped_suites()
+
+
 def shipped_suites() -> list[str]:
     """Return the names of the shipped suites, sorted."""
     return sorted(path.stem for path in suites_folder().glob("*.toml"))
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str | Path) -> Suite:
     """Load a shipped suite by its name, or another one by its file, which ends in .toml.
 
     Raises:
         UnknownName: there is no shipped suite of that name.
         BadConfig: the file cannot be read, or does not describe a suite.
     """
+    name = str(name)
     if name.endswith(".toml"):
         path = Path(name)
         if path.stem in shipped_suites():

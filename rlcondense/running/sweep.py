@@ -21,12 +21,12 @@ from rlcondense.running.states import (
     statuses_of,
     write_manifest,
 )
-from rlcondense.running.suite import Suite
+from rlcondense.running.suite import Suite, load_suite
 from rlcondense.running.watcher import Silent, Watcher
 
 
 def sweep(
-    suite: Suite,
+    suite: str | Path | Suite,
     *,
     results: str | Path = "results",
     only: Collection[str] | None = None,
@@ -44,7 +44,7 @@ def sweep(
     """Compute every cell of a suite that is not done yet.
 
     Args:
-        suite: from `load_suite`.
+        suite: name of a shipped suite, path of one's own, or what `load_suite` returned.
         results: folder of the records.
         only: the statuses of cells to compute, of `OFFERED`; by default all but `skipped`.
         shard: `(i, n)`: only the i-th of n parts, counted from 1.
@@ -66,13 +66,14 @@ def sweep(
         KeyboardInterrupt: the finished cells stay in the store.
 
     Example:
-        >>> sweep(load_suite("smoke"), workers=2).counts()
+        >>> sweep("smoke", workers=2).counts()
         {'done': 9}
     """
+    planned_suite = suite if isinstance(suite, Suite) else load_suite(suite)
     statuses = statuses_of(only, shard, workers, max_failures, refresh=refresh)
     store = Store(Path(results))
     watcher = watcher or Silent()
-    setting = Setting(store, device, workers, refresh, keep_policies, suite.heldout_data)
+    setting = Setting(store, device, workers, refresh, keep_policies, planned_suite.heldout_data)
 
     def wanted(state: State) -> bool:
         if not in_shard(state.planned, shard):
@@ -82,8 +83,8 @@ def sweep(
         return state.status in statuses or state.status == "running"
 
     def make_plan() -> list[Planned]:
-        plan = plan_suite(suite, store.look)
-        write_manifest(store, suite, plan)
+        plan = plan_suite(planned_suite, store.look)
+        write_manifest(store, planned_suite, plan)
         return plan
 
     with executor_of(executor, setting, address=address, gpus=gpus) as backend:
@@ -96,7 +97,7 @@ def sweep(
             device=backend.device,
             most_failures=max_failures,
             refresh=refresh,
-            log=manifest_path(store, suite).with_suffix(".log"),
+            log=manifest_path(store, planned_suite).with_suffix(".log"),
         )
         states = going.plan()
         for note in _notes(states, backend.device):
@@ -110,7 +111,9 @@ def sweep(
             _build_datasets(going.queue, watcher)
             going.run(backend)
             states = going.states()
-    return SweepResult(suite, states, going.computed, going.failed, store, going.stopped, shard)
+    return SweepResult(
+        planned_suite, states, going.computed, going.failed, store, going.stopped, shard
+    )
 
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
+from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.report import ARRAYS
+from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
@@ -29,10 +31,11 @@ from rlcondense.running.reference_rows import (
 )
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
 
 
-@dataclass(frozen=True)
-class TransferResult:
+@dataclass(frozen=True, repr=False)
+class TransferResult(ResultViews):
     """The records of every method with every learner.
 
     Attributes:
@@ -57,6 +60,9 @@ class TransferResult:
         table = transfer_table(self.rows, self.policies, self.learners)
         return "\n".join([table, *self.notes])
 
+    def every_record(self) -> list[Record]:
+        return self.records
+
     @property
     def records(self) -> list[Record]:
         """Return all records."""
@@ -76,10 +82,10 @@ class TransferResult:
 def transfer(
     methods: Sequence[str],
     learners: Sequence[str],
-    task: str | None = None,
+    task: str | Task | None = None,
     *,
     folders: Sequence[str | Path] = (),
-    dataset: str | None = None,
+    dataset: str | TransitionDataset | None = None,
     expert: str | None = None,
     download: bool = False,
     heldout_data: bool = False,

@@ -33,6 +33,18 @@ class ReturnEstimate:
         return {**asdict(self), "standard_error": self.standard_error if known else None}
 
 
+def split_named(name: str) -> str:
+    """Return the split that a user means by a name; `held-out`, as tables print it, is `heldout`.
+
+    Raises:
+        BadConfig: there is no such split.
+    """
+    split = "heldout" if name == "held-out" else name
+    if split not in SPLITS:
+        raise BadConfig(f"split must be one of {', '.join(SPLITS)}, not {name!r}")
+    return split
+
+
 def shared_levels(splits: Mapping[str, range]) -> range:
     """Return the levels that are both seen and held-out."""
     seen, heldout = splits["seen"], splits["heldout"]

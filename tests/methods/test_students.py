@@ -16,7 +16,7 @@ from rlcondense.methods.parts import students, unrolled
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.records.store import StoredState
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.runner import condense_to, make_pair, run
+from rlcondense.running.runner import condense, make_pair, run
 from rlcondense.running.suite import suite_from
 from rlcondense.running.transfer import transfer
 from tests.small_tasks import Gridworld, play
@@ -127,7 +127,7 @@ def test_there_are_no_other_students_and_none_without_a_learner(tmp_path: Path) 
     with pytest.raises(BadConfig, match="student must be one of own, learner, not 'teacher'"):
         make_method("dbc", student="teacher")
     with pytest.raises(BadConfig, match="student=learner needs a learner"):
-        condense_to(tmp_path, "dbc", "cartpole", settings={"student": "learner"})
+        condense(None, "dbc", "cartpole", settings={"student": "learner"})
     assert make_method("dbc", student="own").config == make_method("dbc").config
 
 

@@ -100,8 +100,13 @@ class Here(LocalExecutor):
         super().__init__(setting)
         self.ended: list[Event] = []
 
-    def begin(self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...]) -> None:
-        order = {"cell": cell.to_json(), "refresh": False, "refreshed": refreshed, "seen": seen}
+    def begin(
+        self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...], is_reference: bool = False
+    ) -> None:
+        order = {
+            "cell": cell.to_json(), "refresh": False, "refreshed": refreshed, "seen": seen,
+            "is_reference": is_reference,
+        }  # fmt: skip
         answer = Cells(self._greeting()).compute(order, lambda text: None)
         self.ended.append(Event(cell.id, "done", text=answer["reason"], status=answer["status"]))
 

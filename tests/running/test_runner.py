@@ -34,7 +34,7 @@ from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import MEASURED, Store, content_sha256
 from rlcondense.running.bench import make_bench
 from rlcondense.running.compute import artifact_row
-from rlcondense.running.runner import RunResult, condense_to, evaluate_artifact, run
+from rlcondense.running.runner import RunResult, condense, evaluate_artifact, run
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
@@ -349,7 +349,7 @@ def test_a_torn_condensed_dataset_is_made_again(tmp_path: Path) -> None:
 
 def test_the_halves_equal_the_whole(tmp_path: Path) -> None:
     whole = quick(tmp_path / "r", "random", seed=5, references=False)
-    condense_to(tmp_path / "c", "random", "starpilot", dataset=TINY, size=10, seed=5)
+    condense(TINY, "random", "starpilot", out=tmp_path / "c", size=10, seed=5)
     parts = evaluate_artifact(
         str(tmp_path / "c"),
         "starpilot",

@@ -1,0 +1,224 @@
+"""Parquet files in the form of Hugging Face's datasets: frames are PNG pictures, vectors lists."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcondense.datasets.summary import png
+from rlcondense.datasets.writers import blocks
+from rlcondense.errors import CorruptArtifact, MissingExtra
+from rlcondense.files import check_regular
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.types import Array
+
+PREVIEW = "preview"  # column of pictures beside frames of floats
+_SHAPES = b"rlcondense.shapes"  # of a schema's metadata: the shape of a row, by column
+_FEATURES = b"huggingface"
+_PICTURES = ("PNG", "JPEG")
+_BATCH = 256  # rows that are read at once
+_MOST_VALUES = 2**20  # of one row
+_MOST_PIXELS = 2**22  # of one picture
+
+
+def require_pyarrow() -> None:
+    """Raise `MissingExtra` if pyarrow is not installed, or needs another NumPy than ours."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("pyarrow, which reads and writes parquet,", "parquet") from error
+
+
+def are_pictures(column: Array) -> bool:
+    """Return whether a column holds frames `(N, C, H, W)` of one or three channels."""
+    return column.ndim == 4 and column.shape[1] in (1, 3)
+
+
+def write_parquet(path: Path, columns: Mapping[str, Array], progress: Progress = silent) -> None:
+    """Write columns of N rows as one parquet file, frames of bytes as PNG.
+
+    Frames of floats are written unchanged, and rounded as pictures to look at beside them.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = dict(columns)
+    observations = columns["observations"]
+    if are_pictures(observations) and observations.dtype != np.uint8:
+        columns[PREVIEW] = observations
+    pictures = {PREVIEW, *(n for n, c in columns.items() if are_pictures(c) and c.dtype == "u1")}
+    kinds = {name: _kind(column, name in pictures) for name, column in columns.items()}
+    shapes = {name: list(c.shape[1:]) for name, c in columns.items() if name != PREVIEW}
+    features = {
+        "info": {"features": {name: _feature(c, name in pictures) for name, c in columns.items()}}
+    }
+    metadata = {_SHAPES: json.dumps(shapes), _FEATURES: json.dumps(features)}
+    schema = pa.schema(list(kinds.items()), metadata)
+    largest = max(columns.values(), key=lambda column: column.nbytes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in blocks(largest):
+            parts = [
+                _cells(np.ascontiguousarray(column[rows]), kinds[name], name in pictures)
+                for name, column in columns.items()
+            ]
+            writer.write_table(pa.table(parts, schema))
+            progress("write", rows.stop, len(largest))
+
+
+def _kind(column: Array, is_picture: bool) -> Any:
+    """Return the type of a column's cells."""
+    import pyarrow as pa
+
+    if is_picture:
+        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    kind = pa.from_numpy_dtype(column.dtype)
+    return pa.list_(kind, math.prod(column.shape[1:])) if column.ndim > 1 else kind
+
+
+def _feature(column: Array, is_picture: bool) -> dict[str, Any]:
+    """Return a column's type as Hugging Face's datasets name it."""
+    if is_picture:
+        return {"_type": "Image"}
+    value = {"dtype": str(column.dtype), "_type": "Value"}
+    if column.ndim == 1:
+        return value
+    return {"feature": value, "length": math.prod(column.shape[1:]), "_type": "Sequence"}
+
+
+def _cells(block: Array, kind: Any, is_picture: bool) -> Any:
+    import pyarrow as pa
+
+    if is_picture:
+        return pa.array([{"bytes": png(frame), "path": None} for frame in block], kind)
+    if block.ndim == 1:
+        return pa.array(block)
+    return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), type=kind)
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Return the parquet files of a path: the file itself, or those of a folder or its `data`."""
+    if path.is_dir():
+        return sorted(path.glob("data/*.parquet")) or sorted(path.glob("*.parquet"))
+    return [path] if path.suffix == ".parquet" and path.is_file() else []
+
+
+class ParquetColumn:
+    """A column of parquet files, read once from its first row to its last.
+
+    Args:
+        files: the files, in order.
+        name: name of the column.
+
+    Raises:
+        CorruptArtifact: its cells are neither numbers, nor lists of equal length, nor pictures.
+
+    Attributes:
+        shape: shape, rows first; pictures have their channels last unless the file states another.
+    """
+
+    def __init__(self, files: list[Path], name: str) -> None:
+        import pyarrow.parquet as pq
+
+        opened = [pq.ParquetFile(file) for file in files]
+        stored = json.loads((opened[0].schema_arrow.metadata or {}).get(_SHAPES, b"{}"))
+        self._name, self._row = name, _row_shape(stored.get(name))
+        self._blocks = self._read(opened)
+        self._buffer = next(self._blocks, np.empty(0))
+        rows = sum(file.metadata.num_rows for file in opened)
+        self.shape: tuple[int, ...] = (rows, *self._buffer.shape[1:])
+
+    def take(self, rows: int) -> Array:
+        """Return the next rows."""
+        parts, missing = [], rows
+        while missing > len(self._buffer):
+            parts.append(self._buffer)
+            missing -= len(self._buffer)
+            block = next(self._blocks, None)
+            if block is None or block.shape[1:] != self.shape[1:]:
+                raise CorruptArtifact(f"column {self._name} ends early or has uneven rows")
+            self._buffer = block
+        parts.append(self._buffer[:missing])
+        self._buffer = self._buffer[missing:]
+        return np.concatenate(parts)
+
+    def _read(self, opened: list[Any]) -> Iterator[Array]:
+        try:
+            for file in opened:
+                self._check_size(file.metadata)
+                for batch in file.iter_batches(_BATCH, columns=[self._name]):
+                    yield self._values(batch.column(0))
+        except (OSError, ValueError) as error:  # those of Arrow and of Pillow are among them
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise CorruptArtifact(f"column {self._name} cannot be read: {reason}") from error
+
+    def _check_size(self, metadata: Any) -> None:
+        """Refuse rows of more values than a batch of rows may take in memory."""
+        for group in range(metadata.num_row_groups):
+            part = metadata.row_group(group)
+            for number in range(part.num_columns):
+                chunk = part.column(number)
+                is_own = chunk.path_in_schema.split(".")[0] == self._name
+                if is_own and chunk.num_values > _MOST_VALUES * part.num_rows:
+                    raise CorruptArtifact(
+                        f"column {self._name} has rows of more than {_MOST_VALUES:,} values"
+                    )
+
+    def _values(self, cells: Any) -> Array:
+        """Return a batch of cells as an array, rows first."""
+        import pyarrow as pa
+
+        if cells.null_count:
+            raise CorruptArtifact(f"column {self._name} has empty cells")
+        if pa.types.is_struct(cells.type):
+            frames = np.stack([self._picture(cell) for cell in cells.to_pylist()])
+            moved = np.moveaxis(frames, -1, 1)
+            return moved if moved.shape[1:] == self._row else frames
+        rows, sides = len(cells), []
+        while pa.types.is_list(cells.type) or pa.types.is_fixed_size_list(cells.type):
+            above, cells = len(cells), cells.flatten()
+            if len(cells) % max(1, above):
+                raise CorruptArtifact(f"column {self._name} has lists of unequal length")
+            sides.append(len(cells) // max(1, above))
+        if not (pa.types.is_primitive(cells.type) or pa.types.is_boolean(cells.type)):
+            raise CorruptArtifact(f"column {self._name} holds {cells.type}, no numbers")
+        values = np.asarray(cells.to_numpy(zero_copy_only=False))
+        is_stored = self._row is not None and math.prod(self._row) == math.prod(sides)
+        shape = (rows, *(self._row if is_stored and self._row is not None else sides))
+        return values.reshape(shape)
+
+    def _picture(self, cell: Mapping[str, Any]) -> Array:
+        from PIL import Image
+
+        content = cell.get("bytes")
+        if not isinstance(content, bytes):
+            raise CorruptArtifact(f"column {self._name} holds no pictures")
+        with Image.open(io.BytesIO(content), formats=_PICTURES) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise CorruptArtifact(f"column {self._name} has a picture of {picture.size} pixels")
+            pixels = np.asarray(picture)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _row_shape(stored: Any) -> tuple[int, ...] | None:
+    """Return the shape of a row that a file states, if it is one."""
+    is_shape = isinstance(stored, list) and all(isinstance(side, int) for side in stored)
+    return tuple(stored) if is_shape else None
+
+
+def open_parquet(path: Path, wanted: set[str]) -> dict[str, ParquetColumn]:
+    """Open those columns of a file or folder that are wanted and present."""
+    require_pyarrow()
+    import pyarrow.parquet as pq
+
+    files = parquet_files(path)
+    for file in files:
+        check_regular(file)
+    names = set(pq.ParquetFile(files[0]).schema_arrow.names)
+    return {name: ParquetColumn(files, name) for name in sorted(wanted & names)}

@@ -1,0 +1,304 @@
+"""Export of datasets and condensed sets to folders that others read without this package."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rlcondense import __version__, catalogue
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.examples import example_of
+from rlcondense.datasets.minari import write_minari_folder
+from rlcondense.datasets.parquet import require_pyarrow, write_parquet
+from rlcondense.datasets.report import ARRAYS, REPORT
+from rlcondense.datasets.sources import DATA, TASK
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.writers import (
+    dataset_columns,
+    episodes_of,
+    formats_name,
+    write_hdf5,
+    write_npz,
+)
+from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
+from rlcondense.files import make_folder, output_folder, write_arrays, write_bytes, write_json
+from rlcondense.make import environment_of, load_dataset, make_task
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
+from rlcondense.text import one_line
+from rlcondense.types import Array
+
+FORMATS = ("npz", "hdf5", "minari", "parquet")
+README, EXAMPLE = "README.md", "example.py"
+OTHER_ARRAYS = "arrays.safetensors"  # beside parquet: arrays that have not one value a row
+PARQUET = f"{DATA}/train-00000-of-00001.parquet"  # as the Hub names the files of a split
+UNKNOWN_LICENCE = "unknown"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Data to be exported.
+
+    Attributes:
+        name: name of the data.
+        columns: arrays by formats' names.
+        rows: number of transitions.
+        report: content of the report.
+        facts: what the card says, by label.
+        losses: a line for each thing that the format does not hold.
+        task: the task of the data.
+        dataset: the dataset, if it is one; a condensed set otherwise.
+    """
+
+    name: str
+    columns: Mapping[str, Array]
+    rows: int
+    report: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    losses: tuple[str, ...]
+    task: Task
+    dataset: TransitionDataset | None
+
+
+def export(
+    source: str | Path | TransitionDataset | CondensedDataset,
+    to: str,
+    out: str | Path,
+    *,
+    task: str | Task | None = None,
+    licence: str | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """Export a dataset or a condensed set to a folder, completely or not at all.
+
+    Args:
+        source: a dataset's id or path, the folder of a condensed set, or either as an object.
+        to: format, one of `FORMATS`.
+        out: the folder, which is new or empty.
+        task: task of the data, where they do not say.
+        licence: licence of the data, as the Hub names it; by default that of the package for data
+            that it ships.
+        progress: receives the rows or columns written.
+
+    Returns:
+        A line for each thing that the format does not hold; none if a reader gets all values back.
+
+    Raises:
+        BadConfig: the format is unknown, does not hold such data, or the folder is not empty.
+        MissingExtra: the format's library is not installed.
+
+    Example:
+        >>> export("classic/cartpole-v0/expert-v0", "npz", "exported")  # doctest: +SKIP
+        []
+    """
+    if to not in FORMATS:
+        raise UnknownName("format", to, FORMATS)
+    if to == "parquet":
+        require_pyarrow()
+    out = output_folder(Path(out))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadConfig(f"{out} is there already: name a new folder with --out")
+    data = _exported(source, task, progress)
+    if to == "minari" and data.dataset is None:
+        raise BadConfig(
+            "a condensed set has rows and no whole episodes, which Minari's format consists of: "
+            "export it as npz, hdf5 or parquet"
+        )
+    building = out.with_name(f".{out.name}.exporting")
+    shutil.rmtree(building, ignore_errors=True)
+    make_folder(building)
+    try:
+        _WRITERS[to](building, data, progress)
+        write_json(building / REPORT, data.report)
+        num_actions = _num_actions(data.task)
+        example = example_of(to, data.columns, num_actions)
+        write_bytes(building / EXAMPLE, example.encode())
+        write_bytes(building / README, _card(data, to, licence or _licence(data)).encode())
+        if out.exists():
+            out.rmdir()
+        building.replace(out)
+    except OSError as error:
+        raise RLCondenseError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return list(data.losses)
+
+
+def _num_actions(task: Task) -> int | None:
+    """Return the number of a task's discrete actions; None for continuous ones."""
+    return int(task.action_space.n) if hasattr(task.action_space, "n") else None
+
+
+def _exported(
+    source: str | Path | TransitionDataset | CondensedDataset,
+    task: str | Task | None,
+    progress: Progress,
+) -> Exported:
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if (path / ARRAYS).is_file():
+            return _of_condensed(load_condensed(path), path.resolve().name, task)
+        name = task if isinstance(task, str) else task.id if task else None
+        source = load_dataset(str(source), task=name, heldout_data=True, progress=progress)
+    if isinstance(source, CondensedDataset):
+        return _of_condensed(source, "condensed", task)
+    return _of_dataset(source, task)
+
+
+def _task_of(task: str | Task | None, stated: str | None) -> Task:
+    if isinstance(task, Task):
+        return task
+    if not (task or stated):
+        raise BadConfig("the data do not say on which task they were collected: --task")
+    return make_task(str(task or stated))
+
+
+def _of_dataset(data: TransitionDataset, task: str | Task | None) -> Exported:
+    the_task = _task_of(task, data.task)
+    columns, losses = dataset_columns(data)
+    returns = data.episode_returns()
+    report = {
+        "id": data.id,
+        TASK: the_task.id,
+        "episodes": len(data.episodes),
+        "transitions": len(data),
+        "returns": {
+            "mean": float(returns.mean()),
+            "least": float(returns.min()),
+            "most": float(returns.max()),
+        },
+        "sha256": data.sha256,
+        "losses": losses,
+    }
+    facts = {
+        "task": the_task.id,
+        "episodes": len(data.episodes),
+        "transitions": len(data),
+        "return of an episode": "mean {mean:.2f}, {least:.2f} to {most:.2f}".format(
+            **report["returns"]  # type: ignore[arg-type]
+        ),
+        "sha256": data.sha256,
+    }
+    name = data.id or "dataset"
+    return Exported(
+        name, columns, len(data), report, facts, tuple(losses), the_task, replace(data, id=name)
+    )
+
+
+def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) -> Exported:
+    report = data.report
+    the_task = _task_of(task, report.task if report else None)
+    facts: dict[str, Any] = {"task": the_task.id}
+    if report is not None:
+        settings = ", ".join(f"{key}={value}" for key, value in report.config.items())
+        budget = ", ".join(f"{key} {value}" for key, value in report.budget.items())
+        facts |= {
+            "method": report.method,
+            "settings": settings,
+            "condensation seed": report.seed,
+            "budget": budget,
+            "condensed from": report.dataset or "the environment, without data",
+        }
+    facts |= {"transitions": len(data), "labels": data.label_kind, "sha256": data.sha256}
+    columns = {formats_name(key): array for key, array in data.arrays().items()}
+    content = {TASK: the_task.id, **data.report_json()}
+    return Exported(name, columns, len(data), content, facts, (), the_task, None)
+
+
+def _write_npz(folder: Path, data: Exported, progress: Progress) -> None:
+    write_npz(folder / f"{DATA}.npz", data.columns, progress)
+
+
+def _write_hdf5(folder: Path, data: Exported, progress: Progress) -> None:
+    write_hdf5(folder / f"{DATA}.hdf5", data.columns, progress)
+
+
+def _write_minari(folder: Path, data: Exported, progress: Progress) -> None:
+    assert data.dataset is not None
+    id_ = data.name if re.search(r"-v[0-9]+$", data.name) else f"{data.name}-v0"
+    metadata = {
+        "author": "rlcondense",
+        "description": f"{data.name}, exported by rlcondense",
+        "code_permalink": "https://pypi.org/project/rlcondense/",
+        "requirements": [f"rlcondense=={__version__}"],
+    }
+    with contextlib.closing(environment_of(data.task)) as env:
+        write_minari_folder(folder, id_, episodes_of(data.dataset), metadata, env)
+
+
+def _write_parquet(folder: Path, data: Exported, progress: Progress) -> None:
+    in_rows = {
+        name: array
+        for name, array in data.columns.items()
+        if len(array) == data.rows and "." not in name
+    }
+    write_parquet(folder / PARQUET, in_rows, progress)
+    others = {name: array for name, array in data.columns.items() if name not in in_rows}
+    if others:
+        write_arrays(folder / OTHER_ARRAYS, others)
+
+
+_WRITERS: Mapping[str, Callable[[Path, Exported, Progress], None]] = {
+    "npz": _write_npz,
+    "hdf5": _write_hdf5,
+    "minari": _write_minari,
+    "parquet": _write_parquet,
+}
+
+
+def _licence(data: Exported) -> str:
+    """Return the licence of data that the package ships, or were condensed from such."""
+    source = data.name if data.dataset is not None else data.report.get("dataset")
+    entry = catalogue.entries("datasets").get(str(source))
+    built_in = entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
+    return "mit" if built_in else UNKNOWN_LICENCE
+
+
+def _paper(data: Exported) -> str:
+    """Return the paper of the method that condensed the data."""
+    entry = catalogue.entries("methods").get(str(data.report.get("method")))
+    return entry.paper if entry is not None else ""
+
+
+def _card(data: Exported, form: str, licence: str) -> str:
+    """Return the dataset card: front matter as the Hub reads it, facts, columns, use, citation."""
+    kind = "dataset" if data.dataset is not None else "condensed set"
+    tags = ["reinforcement-learning", "rlcondense", data.report.get("method", "offline-rl")]
+    front = [
+        f"license: {json.dumps(licence)}",
+        f"pretty_name: {json.dumps(data.name)}",
+        "task_categories:\n- reinforcement-learning",
+        "tags:\n" + "\n".join(f"- {json.dumps(tag)}" for tag in tags),
+    ]
+    if form == "parquet":
+        front.append(f"configs:\n- config_name: default\n  data_files: {DATA}/*.parquet")
+    columns = [
+        f"| `{name}` | {array.dtype} | {' x '.join(map(str, array.shape))} |"
+        for name, array in data.columns.items()
+    ]
+    facts = [f"| {name} | {one_line(str(value))} |" for name, value in data.facts.items()]
+    paper = _paper(data)
+    return "\n".join(
+        [
+            "---", *front, "---", "", f"# {data.name}", "",
+            f"A {kind} for reinforcement learning, exported by rlcondense {__version__}.", "",
+            "| | |", "|---|---|", *facts,
+            f"| licence | {licence} |", "",
+            "| column | type | shape |", "|---|---|---|", *columns, "",
+            *(f"Not as in the source: {loss}." for loss in data.losses),
+            f"`python {EXAMPLE}` trains a network on it. `{REPORT}` says how it was made.", "",
+            "## Citation", "",
+            *([f"The method: {paper}.", ""] if paper else []),
+            "    @software{rlcondense,",
+            "      title = {rlcondense: a benchmark of dataset condensation in reinforcement "
+            "learning},",
+            "      author = {{The rlcondense authors}},",
+            f"      version = {{{__version__}}}", "    }", "",
+        ]
+    )  # fmt: skip

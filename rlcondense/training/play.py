@@ -1,0 +1,168 @@
+"""Datasets of what a policy of one's own plays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from rlcondense import catalogue
+from rlcondense.datasets.arrays import from_arrays
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.traces import replay
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.experts.shipped import find_expert, load_newest
+from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
+from rlcondense.make import environment_of
+from rlcondense.policies import NetworkPolicies, PolicyBatch, check_fits, random_policies
+from rlcondense.rollout import MOST_STEPS
+from rlcondense.rollout import collect as record
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import make_task
+from rlcondense.training.collect import SEED
+from rlcondense.types import Array
+from rlcondense.validation import checked_actions
+
+Policy = str | PolicyBatch | Callable[[Array], Any]
+_MOST_ENVS = 20
+
+
+def collect(
+    env: str | Task | gymnasium.Env[Any, Any],
+    policy: Policy = "random",
+    episodes: int = 20,
+    *,
+    task: str | Task | None = None,
+    seed: int = SEED,
+    progress: Progress = silent,
+) -> TransitionDataset:
+    """Play episodes and return them as a dataset.
+
+    Args:
+        env: a task, whose seen levels are played, or a Gymnasium environment.
+        policy: a function from an observation to an action, or, of a task, a `PolicyBatch` of one
+            policy, `random`, `expert` (the task's newest), or an expert's id or path. Of the
+            latter the dataset has action_probs.
+        episodes: number of episodes.
+        task: task of a Gymnasium environment; by default the one with its id.
+        seed: seed of levels and actions.
+        progress: receives the episodes played.
+
+    Raises:
+        BadConfig: nothing says which task an environment is, or the policy is none for it.
+        CorruptArtifact: what was seen or done does not fit the task.
+
+    Example:
+        >>> data = collect("cartpole", lambda observation: int(observation[2] > 0), episodes=2)
+        >>> len(data.episodes)
+        2
+    """
+    check_most("episodes", episodes)
+    check_whole(episodes, "episodes", least=1)
+    check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
+    if isinstance(env, (str, Task)):
+        the_task = make_task(env)
+        if not callable(policy) or isinstance(policy, PolicyBatch):
+            return _dataset(_recorded(the_task, policy, episodes, seed, progress), the_task)
+        with contextlib.closing(environment_of(the_task)) as made:
+            return _dataset(_played(made, policy, episodes, seed, progress), the_task)
+    if not callable(policy) or isinstance(policy, PolicyBatch):
+        raise BadConfig(
+            "a Gymnasium environment is played by a function from observation to action"
+        )
+    return _dataset(_played(env, policy, episodes, seed, progress), _task_of(env, task))
+
+
+def _task_of(env: gymnasium.Env[Any, Any], task: str | Task | None) -> Task:
+    """Return the task of an environment: the named one, or the one whose id it has."""
+    if task is not None:
+        return make_task(task)
+    id_ = env.spec.id if env.spec is not None else ""
+    if id_ not in catalogue.entries("tasks"):
+        raise BadConfig(f"no task is called {id_!r}, as the environment is: name one with task=")
+    return make_task(id_)
+
+
+def _recorded(
+    task: Task, policy: str | PolicyBatch, episodes: int, seed: int, progress: Progress
+) -> Iterator[Episode]:
+    """Yield episodes of a policy that has distributions of actions."""
+    if isinstance(policy, PolicyBatch):
+        players = policy
+        if players.num_policies != 1:
+            raise BadConfig(f"collect plays one policy, not {players.num_policies}")
+    elif policy == "random":
+        players = random_policies(task.action_space, [0])
+    else:
+        expert = load_newest(task.id) if policy == "expert" else find_expert(policy)
+        check_fits(expert.network.spec, task, f"expert {expert.id!r}")
+        players = NetworkPolicies([expert.network], [0], space=task.action_space)
+    num_envs = max(n for n in range(1, _MOST_ENVS + 1) if episodes % n == 0)
+    trace = record(
+        players, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress
+    )
+    return replay(trace, task)
+
+
+def _played(
+    env: gymnasium.Env[Any, Any],
+    policy: Callable[[Array], Any],
+    episodes: int,
+    seed: int,
+    progress: Progress,
+) -> Iterator[Episode]:
+    """Yield episodes of a function on one environment, which is seeded once."""
+    for number in range(episodes):
+        observation, info = env.reset(seed=seed if number == 0 else None)
+        level = info.get("level_seed")
+        observations: list[Array] = []
+        actions: list[Array] = []
+        rewards: list[float] = []
+        ended = truncated = False
+        while not (ended or truncated):
+            if len(rewards) >= MOST_STEPS:
+                raise RLCondenseError(
+                    f"an episode has not ended after {MOST_STEPS:,} steps: give the environment a "
+                    "time limit, such as Gymnasium's max_episode_steps"
+                )
+            observations.append(np.array(observation))
+            chosen = np.asarray(policy(observation))[None]
+            [action] = checked_actions(chosen, 1, env.action_space, "the policy")
+            actions.append(action if isinstance(env.action_space, Box) else action.astype(np.int64))
+            observation, reward, ended, truncated, _ = env.step(actions[-1])
+            rewards.append(float(reward))
+        yield Episode(
+            observations=np.stack(observations),
+            actions=np.stack(actions),
+            rewards=np.array(rewards, np.float32),
+            level_seed=None if level is None else int(level),
+            truncated=not ended,
+        )
+        progress("collect", number + 1, episodes)
+
+
+def _dataset(played: Iterator[Episode], task: Task) -> TransitionDataset:
+    """Return episodes as a dataset."""
+    episodes = list(played)
+    lengths = [len(episode.rewards) for episode in episodes]
+    last = np.zeros(sum(lengths), bool)
+    last[np.cumsum(lengths) - 1] = True
+    truncated = np.repeat([episode.truncated for episode in episodes], lengths)
+    probs = [e.action_probs for e in episodes if e.action_probs is not None]
+    levels = [e.level_seed for e in episodes if e.level_seed is not None]
+    return from_arrays(
+        observations=np.concatenate([e.observations for e in episodes]),
+        actions=np.concatenate([e.actions for e in episodes]),
+        rewards=np.concatenate([e.rewards for e in episodes]),
+        terminations=last & ~truncated,
+        truncations=last & truncated,
+        action_probs=np.concatenate(probs) if len(probs) == len(episodes) else None,
+        level_seeds=np.repeat(levels, lengths) if len(levels) == len(episodes) else None,
+        task=task,
+    )

@@ -1,0 +1,149 @@
+"""Data in memory: checked like files, and taken wherever a dataset is."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import rlcondense as rlc
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.make import make_method, named_dataset
+from rlcondense.protocol import protocol_of
+
+ROWS = 12
+QUICK: dict[str, Any] = {
+    "seeds": 1,
+    "episodes": 2,
+    "references": False,
+    "learner_settings": {"updates": 1},
+}
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {
+        "observations": rng.normal(size=(ROWS, 4)),
+        "actions": rng.integers(0, 2, ROWS),
+        "rewards": np.ones(ROWS),
+        "terminations": np.arange(ROWS) % 5 == 4,
+        "task": "cartpole",
+    }
+    return {**columns, **changes}
+
+
+@pytest.fixture(scope="module")
+def data() -> TransitionDataset:
+    return rlc.from_arrays(**arrays())
+
+
+def test_arrays_are_episodes_with_an_end(data: TransitionDataset) -> None:
+    assert [len(rows) for rows in data.episodes] == [5, 5, 2]
+    assert data.column("truncations").tolist() == [False] * 11 + [True]
+    assert (data.task, data.observations.dtype) == ("classic/cartpole-v0", np.float32)
+    lists = {
+        name: getattr(value, "tolist", lambda v=value: v)() for name, value in arrays().items()
+    }
+    assert rlc.from_arrays(**lists).id == data.id
+    other = rlc.from_arrays(**arrays(rewards=np.zeros(ROWS)))
+    assert other.id != data.id
+
+
+def test_data_in_memory_are_run_condensed_and_evaluated(
+    data: TransitionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = rlc.run("random", dataset=data, size=4, condensations=1, results=tmp_path, **QUICK)
+    assert result.record["status"] == "done"
+    assert result.record["cell"]["dataset"] == data.id
+    assert result.record["cell"]["task"] == "classic/cartpole-v0"
+    assert repr(result) == str(result)
+    assert "<pre>" in result._repr_html_()
+    if find_spec("pandas") is not None:
+        frame = result.to_pandas()
+        assert frame["method"].tolist() == ["random"]
+        assert frame["heldout_mean"][0] == result.record["summary"]["heldout"]["mean"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[pandas\]'"):
+        result.to_pandas()
+    with pytest.raises(MissingExtra, match="pandas"):
+        rlc.leaderboard("smoke", tmp_path)
+    small = rlc.condense(data, "random", size=4, out=str(tmp_path / "small"))
+    assert rlc.load_condensed(str(tmp_path / "small")).sha256 == small.sha256
+    same = make_method("random").condense(data, task="cartpole", budget=4)
+    assert same.sha256 == small.sha256
+    assert rlc.load_dataset(data.id).sha256 == data.sha256
+
+
+def test_a_changed_copy_is_other_data(data: TransitionDataset) -> None:
+    loaded = rlc.load_dataset(named_dataset(data))
+    assert named_dataset(loaded) == data.id
+    changed = replace(loaded, rewards=np.zeros(ROWS, np.float32))
+    assert named_dataset(changed) == rlc.from_arrays(**arrays(rewards=np.zeros(ROWS))).id
+    with pytest.raises(BadConfig, match="whole episodes"):
+        named_dataset(replace(data, truncations=np.zeros(ROWS, bool)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actions": [0, 1]}, "2 of actions"),
+        ({"rewards": 1.0}, "rewards as one value"),
+        ({"rewards": np.full(ROWS, np.nan)}, "non-finite rewards"),
+        ({"rewards": np.ones((ROWS, 2))}, "rewards"),
+        ({"observations": np.ones((ROWS, 3))}, r"has \(4,\)"),
+        ({"actions": np.full(ROWS, 2)}, r"outside 0\.\.1"),
+        ({"terminations": np.full(ROWS, 3)}, "no flags"),
+        ({"action_probs": np.ones((ROWS, 2))}, "no distribution"),
+        ({"level_seeds": np.ones((ROWS, 2))}, "level_seeds"),
+        ({"task": "cartpol"}, "cartpole"),
+    ],
+)
+def test_arrays_that_are_no_data_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RLCondenseError, match=message) as refusal:
+        rlc.from_arrays(**arrays(**changes))
+    assert "\n" not in str(refusal.value)
+
+
+def test_held_out_levels_need_a_word() -> None:
+    levels = np.full(ROWS, rlc.make_task("cartpole").splits["heldout"][0])
+    with pytest.raises(BadConfig, match="held-out"):
+        rlc.from_arrays(**arrays(level_seeds=levels))
+    assert rlc.from_arrays(**arrays(level_seeds=levels), heldout_data=True).heldout_allowed
+
+
+def test_a_policy_plays_a_dataset() -> None:
+    task = rlc.make_task("cartpole")
+    by_name = rlc.collect("cartpole", lambda o: int(o[2] > 0), episodes=3, seed=7)
+    assert len(by_name.episodes) == 3
+    assert by_name.actions.tolist() == (by_name.observations[:, 2] > 0).astype(int).tolist()
+    assert set(by_name.column("level_seeds").tolist()) <= set(task.splits["seen"])
+    assert rlc.collect(task, lambda o: int(o[2] > 0), episodes=3, seed=7).id == by_name.id
+    at_random = rlc.collect("cartpole", episodes=3)
+    assert len(at_random.episodes) == 3
+    assert at_random.action_probs is not None
+    with gymnasium.make("CartPole-v1") as env:
+        of_env = rlc.collect(env, lambda o: 0, episodes=1, task="cartpole")
+        assert of_env.level_seeds is None
+        with pytest.raises(BadConfig, match="no task is called 'CartPole-v1'"):
+            rlc.collect(env, lambda o: 0)
+        with pytest.raises(BadConfig, match="function"):
+            rlc.collect(env, "random", task="cartpole")
+    with pytest.raises(CorruptArtifact):
+        rlc.collect("cartpole", lambda o: 0.5, episodes=1)
+
+
+def test_a_split_may_be_written_as_tables_print_it(data: TransitionDataset) -> None:
+    from rlcondense.policies import random_policies
+
+    policies = random_policies(rlc.make_task("cartpole").action_space, [0])
+    scores = rlc.evaluate(policies, "cartpole", "held-out", protocol=protocol_of(2))
+    assert scores.split == "heldout"
+    with pytest.raises(BadConfig, match="'test'"):
+        rlc.evaluate(policies, "cartpole", "test")

@@ -1,0 +1,364 @@
+"""Exported data: what others read is what was there, and the examples need nothing of ours."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from rlcondense import exchange
+from rlcondense.cli import main
+from rlcondense.datasets.condensed import CondensedDataset, Initialisation
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.recordings import save_recording
+from rlcondense.datasets.report import CondensationReport, Cost
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.writers import write_hdf5, write_npz
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
+from rlcondense.exchange import export
+from rlcondense.files import read_arrays, sha256_arrays
+from rlcondense.make import load_dataset, make_task
+from rlcondense.scaling import Scaling
+
+HAS_PYARROW = find_spec("pyarrow") is not None
+FORMATS = ("npz", "hdf5", "minari", *(["parquet"] if HAS_PYARROW else []))
+needs_pyarrow = pytest.mark.skipif(not HAS_PYARROW, reason="pyarrow is not installed")
+GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "your-own-data.md"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes of cartpole, the last one truncated."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("poles") / "poles.recording.safetensors"
+    episodes = []
+    for level, length in enumerate((5, 1, 7)):
+        probs = np.tile(np.float32([51 / 255, 204 / 255]), (length, 1))
+        episodes.append(
+            Episode(
+                observations=rng.normal(size=(length, 4)).astype(np.float32),
+                actions=rng.integers(0, 2, length),
+                rewards=rng.normal(size=length).astype(np.float32),
+                level_seed=level,
+                action_probs=probs,
+                truncated=length == 7,
+            )
+        )
+    save_recording(path, episodes, {"task": "classic/cartpole-v0"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def frames() -> TransitionDataset:
+    """Two episodes of frames of starpilot."""
+    rng = np.random.default_rng(1)
+    ends = np.array([False, False, True, False, False, True])
+    return TransitionDataset(
+        observations=rng.integers(0, 256, (6, 3, 64, 64), dtype=np.uint8),
+        actions=np.arange(6),
+        rewards=np.ones(6, np.float32),
+        terminations=ends,
+        truncations=np.zeros(6, bool),
+        episode_ids=np.array([0, 0, 0, 1, 1, 1]),
+        steps=np.array([0, 1, 2, 0, 1, 2]),
+        id="tests/frames-v0",
+        task="procgen/starpilot-easy-v0",
+    )
+
+
+def condensed(task: str, observations: Any, actions: int) -> CondensedDataset:
+    """A condensed set of four rows that has all that one may have."""
+    frames = observations.ndim == 4
+    probs = np.full((4, actions), 1 / actions, np.float32)
+    report = CondensationReport(
+        method="frepo",
+        config={"iterations": 3},
+        seed=1,
+        budget={"size": 4},
+        dataset="classic/cartpole-v0/expert-v0",
+        dataset_sha256="0" * 64,
+        expert_sha256=None,
+        size=4,
+        bytes=100,
+        label_kind="soft",
+        cost=Cost(),
+        task=task,
+    )
+    return CondensedDataset(
+        observations=observations,
+        actions=np.zeros(4, np.int64),
+        rewards=np.ones(4, np.float32),
+        terminations=np.zeros(4, bool),
+        action_probs=probs,
+        weights=np.float32([1, 2, 3, 0.1]),
+        label_kind="soft",
+        targets=np.log(probs),
+        next_rows=np.array([4, 5, 6, -1]),
+        following=observations[:3],
+        initialisation=Initialisation({"name": "mlp"}, {"layers.0.weight": np.ones((3, 2))}),
+        scaling=None if frames else Scaling(np.zeros(4, np.float32), np.ones(4, np.float32)),
+        report=report,
+    )
+
+
+@pytest.fixture(scope="module")
+def vectors() -> CondensedDataset:
+    values = np.random.default_rng(2).normal(size=(4, 4)).astype(np.float32)
+    return condensed("classic/cartpole-v0", values, 2)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> CondensedDataset:
+    values = np.random.default_rng(3).uniform(0, 255, (4, 3, 64, 64)).astype(np.float32)
+    return condensed("procgen/starpilot-easy-v0", values, 15)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["recording", *(pytest.param(form, marks=pytest.mark.slow) for form in FORMATS)],
+)
+def test_every_round_trip_has_the_verdict_of_the_guide(
+    recording: Path, tmp_path: Path, source: str
+) -> None:
+    lines = GUIDE.read_text().splitlines()
+    header = next(line for line in lines if line.startswith("| from "))
+    row = next(line for line in lines if line.startswith(f"| {source} |"))
+    cells = [[cell.strip() for cell in line.split("|")[2:-1]] for line in (header, row)]
+    verdicts = dict(zip(*cells, strict=True))
+    path = recording
+    if source != "recording":
+        path = tmp_path / "source"
+        export(recording, source, path)
+    original = load_dataset(str(recording))
+    for form in FORMATS:
+        losses = export(path, form, tmp_path / form)
+        again = load_dataset(str(tmp_path / form))
+        verdict = "exact" if again.sha256 == original.sha256 and not losses else "lossy"
+        assert verdicts[form] == verdict, form
+        assert again.task == original.task
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_frames_come_back_as_they_were(
+    frames: TransitionDataset, tmp_path: Path, form: str
+) -> None:
+    assert export(frames, form, tmp_path / "out") == []
+    again = load_dataset(str(tmp_path / "out"))
+    assert again.sha256 == frames.sha256
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["sha256"], report["returns"]["mean"]) == (frames.sha256, 3)
+
+
+@pytest.mark.parametrize("form", ["npz", "hdf5"])
+def test_a_condensed_set_is_whole_in_one_file(
+    vectors: CondensedDataset, tmp_path: Path, form: str
+) -> None:
+    vectors.save(tmp_path / "mine")
+    assert export(tmp_path / "mine", form, tmp_path / "out") == []
+    if form == "npz":
+        with np.load(tmp_path / "out" / "data.npz", allow_pickle=False) as file:
+            arrays = dict(file)
+    else:
+        with h5py.File(tmp_path / "out" / "data.hdf5") as file:
+            arrays = {name: column[...] for name, column in file.items()}
+    arrays["terminations"] = arrays.pop("terminals")  # as formats name it
+    assert sha256_arrays(arrays) == sha256_arrays(vectors.arrays())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report == vectors.report_json()
+    assert report["initialisation"] == {"name": "mlp"}
+
+
+@needs_pyarrow
+def test_parquet_shows_pictures_and_keeps_the_numbers(
+    pictures: CondensedDataset, tmp_path: Path
+) -> None:
+    import pyarrow.parquet
+
+    assert export(pictures, "parquet", tmp_path / "out", licence="cc-by-4.0") == []
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "data")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["preview"] == {"_type": "Image"}
+    assert set(features) == set(table.column_names)
+    others = read_arrays(tmp_path / "out" / "arrays.safetensors")
+    arrays = pictures.arrays()
+    for name in table.column_names:
+        cells = table[name].to_pylist()
+        if name == "preview":
+            shown = [np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in cells]
+            expected = np.moveaxis(np.rint(pictures.observations), 1, -1)
+            np.testing.assert_array_equal(np.stack(shown), expected)
+            continue
+        wanted = arrays.pop("terminations" if name == "terminals" else name)
+        np.testing.assert_array_equal(np.array(cells, wanted.dtype).reshape(wanted.shape), wanted)
+    assert sha256_arrays(others) == sha256_arrays(arrays)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for text in ('license: "cc-by-4.0"', "| method | frepo |", "| budget | size 4 |", "Zhou"):
+        assert text in card, card
+
+
+@needs_pyarrow
+def test_parquet_of_frames_is_pictures(frames: TransitionDataset, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    export(frames, "parquet", tmp_path / "out")
+    cells = pyarrow.parquet.read_table(tmp_path / "out" / "data")["observations"].to_pylist()
+    shown = np.asarray(Image.open(io.BytesIO(cells[2]["bytes"]), formats=["PNG"]))
+    np.testing.assert_array_equal(shown, np.moveaxis(frames.observations[2], 0, -1))
+
+
+EXAMPLES = [
+    pytest.param(["vectors-npz"]),
+    pytest.param(
+        [
+            f"{name}-{form}"
+            for name in ("recording", "frames", "vectors", "pictures")
+            for form in FORMATS
+            if form != "minari" or name in ("recording", "frames")
+        ],
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@needs_pyarrow
+def test_parquet_from_elsewhere_is_read_and_what_is_broken_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    flags = [False, False, True, True]
+    good: dict[str, Any] = {
+        "observations": [[0.5, 1.0, 2.0, 3.0]] * 4,  # lists of any length, in two files
+        "actions": [0, 1, 0, 1],
+        "rewards": [1.0, 1.0, 1.0, 1.0],
+        "terminals": flags,
+    }
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    for name in "ab":
+        pa.parquet.write_table(pa.table(good), tmp_path / "mine" / "data" / f"{name}.parquet")
+    data = load_dataset(str(tmp_path / "mine"), task="cartpole")
+    assert [len(rows) for rows in data.episodes] == [3, 1, 3, 1]
+    assert data.observations[7].tolist() == [0.5, 1.0, 2.0, 3.0]
+    picture = {"bytes": b"no picture", "path": None}
+    cases: dict[str, tuple[dict[str, Any], str, str]] = {
+        "uneven": ({"observations": [[0.0]] * 3 + [[0.0] * 2]}, "cartpole", "unequal length"),
+        "text": ({"actions": ["a", "b", "c", "d"]}, "cartpole", "no numbers"),
+        "empty": ({"rewards": [1.0, None, 1.0, 1.0]}, "cartpole", "empty cells"),
+        "pictures": ({"observations": [picture] * 4}, "starpilot", "cannot be read"),
+        "shape": ({"observations": [[0.0] * 3] * 4}, "cartpole", "has (4,)"),
+    }
+    for name, (change, task, message) in cases.items():
+        path = tmp_path / f"{name}.parquet"
+        pa.parquet.write_table(pa.table({**good, **change}), path)
+        with pytest.raises(CorruptArtifact) as refusal:
+            load_dataset(str(path), task=task)
+        assert message in str(refusal.value), name
+        assert "\n" not in str(refusal.value)
+    content = (tmp_path / "text.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[:-9])
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        load_dataset(str(tmp_path / "cut.parquet"), task="cartpole")
+
+
+@pytest.mark.parametrize("names", EXAMPLES)
+def test_examples_train_without_this_package(
+    names: list[str],
+    recording: Path,
+    frames: TransitionDataset,
+    vectors: CondensedDataset,
+    pictures: CondensedDataset,
+    tmp_path: Path,
+) -> None:
+    sources: dict[str, Any] = {
+        "recording": recording, "frames": frames, "vectors": vectors, "pictures": pictures
+    }  # fmt: skip
+    folders = [str(tmp_path / name) for name in names]
+    for name, folder in zip(names, folders, strict=True):
+        source, form = name.split("-")
+        export(sources[source], form, folder)
+    code = (
+        "import os, runpy, sys\n"
+        "sys.modules['rlcondense'] = None\n"  # importing it fails
+        "for folder in sys.argv[1:]:\n"
+        "    os.chdir(folder)\n"
+        "    runpy.run_path('example.py')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *folders],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    losses = [line.split() for line in done.stdout.splitlines()]
+    assert len(losses) == len(folders)
+    assert all(word == "loss" and np.isfinite(float(value)) for word, value in losses)
+
+
+def test_columns_larger_than_a_block_are_written_within_a_bound(tmp_path: Path) -> None:
+    column = np.lib.format.open_memmap(tmp_path / "c.npy", "w+", np.uint8, (2**13, 2**12))
+    column[::97] = 1
+    for write, file in ((write_npz, "c.npz"), (write_hdf5, "c.hdf5")):
+        tracemalloc.start()
+        write(tmp_path / file, {"observations": column})
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < column.nbytes / 2, file
+
+
+def test_what_a_format_does_not_hold_is_named(frames: TransitionDataset, tmp_path: Path) -> None:
+    both = replace(
+        frames,
+        truncations=frames.terminations,
+        terminations=np.array([False, False, True, False, False, False]),
+        level_seeds=np.arange(6),
+    )
+    losses = export(both, "npz", tmp_path / "out")
+    assert [loss.split(":")[0] for loss in losses] == [
+        "1 rows have other ends of episodes than the data",
+        "4 rows have another level seed than the data",
+    ]
+    again = load_dataset(str(tmp_path / "out"))
+    assert again.column("truncations").tolist() == [False] * 5 + [True]
+    assert losses[0] in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(
+    recording: Path, vectors: CondensedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors.save(str(tmp_path / "mine"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes").write_text("mine")
+    for source, form, out, text in (
+        (recording, "npz", "full", "is there already"),
+        (tmp_path / "mine", "minari", "new", "no whole episodes"),
+        (tmp_path / "none", "npz", "new", "neither the id"),
+        ("none", "npz", "new", "unknown dataset"),
+    ):
+        command = ["export", str(source), "--to", form, "--out", str(tmp_path / out)]
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 2, done.output
+        assert text in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".*"))
+    [option] = [p for p in main.commands["export"].params if p.name == "to"]
+    assert tuple(option.type.choices) == exchange.FORMATS
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[parquet\]'"):
+        export(recording, "parquet", tmp_path / "new")
+    data = replace(load_dataset(str(recording)), task="")
+    with pytest.raises(BadConfig, match="--task"):
+        export(data, "npz", tmp_path / "new")
+    assert export(data, "npz", tmp_path / "new", task=make_task("cartpole")) == []

@@ -298,6 +298,8 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
     report = record.get("report", {})
     if steps := report.get("cost", {}).get("environment_steps"):
         notes.append(f"Condensation took {steps:,} environment steps.")
+    if correlation := report.get("score_correlation"):
+        notes.append(f"Rank correlation of the episodes' scores: {correlations_text(correlation)}.")
     if report.get("displacement"):
         moved, loss = report["displacement"], report.get("matching_loss")
         matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
@@ -306,6 +308,14 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
             f"most {moved['largest']:.3g}{matched}."
         )
     return notes
+
+
+def correlations_text(correlation: Mapping[str, float | None]) -> str:
+    """Format rank correlations, such as `0.93 with length, - with return`."""
+    return ", ".join(
+        f"{'-' if value is None else f'{value:.2f}'} with {name}"
+        for name, value in correlation.items()
+    )
 
 
 def findings_text(row: Sequence[Record]) -> list[str]:

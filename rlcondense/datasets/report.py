@@ -16,7 +16,8 @@ ARRAYS, REPORT = "condensed.safetensors", "report.json"
 
 _PARTS = ("cost", "displacement", "matching_loss", "findings")  # fields that are dataclasses
 
-_LATER = ("curve", "initialisation_bytes", "task")  # fields left out when empty
+# Fields left out when empty.
+_LATER = ("curve", "initialisation_bytes", "score_correlation", "task")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class CondensationReport:
             in the environment.
         task: id of the task; None in reports of an earlier version.
         initialisation_bytes: part of `bytes` that the initialisation takes, if there is one.
+        score_correlation: rank correlation of episodes' scores with their `length` and `return`,
+            for methods that score episodes; None where either is constant.
     """
 
     method: str
@@ -112,6 +115,7 @@ class CondensationReport:
     curve: Mapping[str, list[float]] | None = None
     task: str | None = None
     initialisation_bytes: int | None = None
+    score_correlation: Mapping[str, float | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""

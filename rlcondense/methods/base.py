@@ -17,7 +17,8 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
 from rlcondense.datasets.detectors import with_findings
 from rlcondense.datasets.report import CondensationReport, Cost, Displacement, MatchingLoss
-from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
+from rlcondense.datasets.scores import Scores
+from rlcondense.datasets.transitions import COLUMNS, OPTIONAL, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.shipped import Expert
 from rlcondense.limits import check_whole
@@ -29,7 +30,7 @@ from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 from rlcondense.validation import check_action_space, check_arrays, check_dataset, check_rows
 
-NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
+NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes", "level_seeds"})
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Condensation:
         displacement: displacement of synthetic observations.
         matching_loss: matching loss before and after condensation.
         curve: curve of methods that evaluate in the environment; see `CondensationReport`.
+        scores: scores of the source's episodes, for methods that score them.
     """
 
     columns: dict[str, Array]
@@ -133,6 +135,7 @@ class Condensation:
     displacement: Displacement | None = None
     matching_loss: MatchingLoss | None = None
     curve: Mapping[str, list[float]] | None = None
+    scores: Scores | None = None
 
     def costing(self, gradient_evaluations: int) -> Condensation:
         """Return a copy with a number of gradient evaluations."""
@@ -191,7 +194,7 @@ class Method(ABC, Generic[ConfigT]):
         access: `offline`, or `online` for methods that step the seen levels and count the steps.
         takes_data: whether it condenses a dataset. One that makes its own from the task alone is
             given none.
-        needs: of `rewards`, `action_probs`, `expert`, `episodes`.
+        needs: of `rewards`, `action_probs`, `expert`, `episodes`, `level_seeds`.
         label_kinds: the kinds of label it can give.
         stochastic: whether another seed gives another dataset.
         gives: the columns of a method that makes its data, where they are always the same. A
@@ -220,6 +223,10 @@ class Method(ABC, Generic[ConfigT]):
     @abstractmethod
     def _condense(self, problem: Problem) -> Condensation:
         """Condense; all randomness from `problem.seed`, held-out levels out of reach."""
+
+    def _score(self, problem: Problem) -> Scores:
+        """Score the episodes or rows of the source, for methods that select by a score."""
+        raise BadConfig(f"method {self.id!r} scores neither episodes nor rows")
 
     def students(self, task: Task) -> dict[str, Any]:
         """Return the settings of `bc` that this method's config implies for its students.
@@ -276,22 +283,9 @@ class Method(ABC, Generic[ConfigT]):
             CorruptArtifact: the dataset does not fit the task, or the method gave back something
                 that is no dataset.
         """
-        check_whole(seed, "seed")
         budget = Budget(size=budget) if isinstance(budget, int) else budget
-        source = dataset if self.takes_data else None
-        self._check_needs(source, expert)
-        check_action_space(task.action_space, f"task {task.id!r}")
-        if source is not None:
-            check_dataset(source, task)
-        problem = Problem(
-            source=source,
-            task=task.seen_only(),
-            budget=budget,
-            expert=expert if "expert" in self.needs else None,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
+        problem = self._problem(dataset, task, budget, expert, seed, device, progress)
+        source = problem.source
         if checkpoint is not None:
             identity = {
                 "method": self.id,
@@ -322,6 +316,10 @@ class Method(ABC, Generic[ConfigT]):
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
         scaling = vars(result.scaling).values() if result.scaling else ()
+        correlation = None
+        if result.scores is not None and source is not None:
+            result.scores.check(source, f"method {self.id!r}")
+            correlation = result.scores.rank_correlations(source)
         condensed = CondensedDataset(
             **columns,
             weights=weights,
@@ -356,9 +354,69 @@ class Method(ABC, Generic[ConfigT]):
                 curve=result.curve,
                 task=task.id,
                 initialisation_bytes=initial,
+                score_correlation=correlation,
             ),
         )
         return with_findings(condensed, source)
+
+    def score(
+        self,
+        dataset: TransitionDataset,
+        *,
+        task: Task,
+        expert: Expert | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> Scores:
+        """Score the episodes or rows of a dataset; `_condense` keeps the highest.
+
+        Args:
+            dataset: the dataset, not changed.
+            task: the task that it was collected on.
+            expert: the dataset's policy; passed on only to methods that need it.
+            seed: condensation seed: the same seed gives the same scores.
+            device: device of the computation.
+            progress: receives the progress.
+
+        Raises:
+            BadConfig: the method gives no scores, a need is not met, or the data are of held-out
+                levels.
+            CorruptArtifact: the dataset does not fit the task, or a score is no finite number.
+        """
+        whole = Budget(size=len(dataset))
+        problem = self._problem(dataset, task, whole, expert, seed, device, progress)
+        with no_exit(f"method {self.id!r}"):
+            scores = self._score(problem)
+        scores.check(dataset, f"method {self.id!r}")
+        return scores
+
+    def _problem(
+        self,
+        dataset: TransitionDataset | None,
+        task: Task,
+        budget: Budget,
+        expert: Expert | None,
+        seed: int,
+        device: str,
+        progress: Progress,
+    ) -> Problem:
+        """Check what the method is given, and return its input."""
+        check_whole(seed, "seed")
+        source = dataset if self.takes_data else None
+        self._check_needs(source, expert)
+        check_action_space(task.action_space, f"task {task.id!r}")
+        if source is not None:
+            check_dataset(source, task)
+        return Problem(
+            source=source,
+            task=task.seen_only(),
+            budget=budget,
+            expert=expert if "expert" in self.needs else None,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
 
     def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
         if dataset is None and self.takes_data:
@@ -366,8 +424,9 @@ class Method(ABC, Generic[ConfigT]):
         if "expert" in self.needs and expert is None:
             whose = f"dataset {dataset.id!r}" if dataset is not None else "the task"
             raise BadConfig(f"method {self.id!r} needs the expert of {whose}")
-        if dataset is not None and "action_probs" in self.needs and dataset.action_probs is None:
-            raise BadConfig(f"method {self.id!r} needs a dataset with action_probs")
+        for name in OPTIONAL if dataset is not None else ():
+            if name in self.needs and getattr(dataset, name) is None:
+                raise BadConfig(f"method {self.id!r} needs a dataset with {name}")
 
     def _check_kind(self, result: object) -> None:
         if not isinstance(result, Condensation):

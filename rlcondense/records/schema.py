@@ -236,6 +236,13 @@ _REPORT: Json = {
             ),
             "type": ["object", "null"],
         },
+        "score_correlation": _closed(
+            "of methods that score episodes: rank correlation of the scores",
+            {
+                name: _or_null(_number(f"with the {name}", minimum=-1, maximum=1))
+                for name in ("length", "return")
+            },
+        ),
         "findings": {
             **_or_null(_FINDINGS),
             "description": "of the detectors in the condensed dataset; none where none have looked",

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import LabelConfig, Problem
-from rlcondense.methods.parts.episode_scores import EpisodeScorer
+from rlcondense.methods.parts.scorers import EpisodeScorer
 
 
 class Longest(EpisodeScorer[LabelConfig]):

@@ -17,7 +17,7 @@ from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Problem, select
-from rlcondense.methods.parts.episode_scores import EpisodeScorer, by_score
+from rlcondense.methods.parts.scorers import EpisodeScorer, by_score
 from rlcondense.methods.top_return import ReturnConfig
 
 

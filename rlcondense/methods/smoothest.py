@@ -6,8 +6,8 @@ import numpy as np
 
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import LabelConfig, Problem
-from rlcondense.methods.parts.episode_scores import EpisodeScorer
 from rlcondense.methods.parts.features import action_spread, targets_of
+from rlcondense.methods.parts.scorers import EpisodeScorer
 
 
 class Smoothest(EpisodeScorer[LabelConfig]):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, select
-from rlcondense.methods.parts.episode_scores import first_rows
+from rlcondense.methods.parts.scorers import first_rows
 from rlcondense.types import Array
 
 

@@ -12,7 +12,7 @@ from rlcondense.config import LATER
 from rlcondense.datasets.scores import Scores
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import LabelConfig, Problem
-from rlcondense.methods.parts.episode_scores import EpisodeScorer
+from rlcondense.methods.parts.scorers import EpisodeScorer
 
 
 @dataclass(frozen=True)

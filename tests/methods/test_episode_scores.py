@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from rlcondense.cli import main
 from rlcondense.comparison.tables import correlations_text
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
@@ -16,6 +20,8 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.make import make_method
 from rlcondense.methods.stratified import level_by_level
+from rlcondense.running.scoring import csv_of, score_lines
+from tests.conftest import TINY
 from tests.small_tasks import Gridworld, Reach, play
 
 GRID, REACH = Gridworld(), Reach()
@@ -175,3 +181,51 @@ def test_rows_scores_count_for_their_episodes_by_their_mean(walks: TransitionDat
     rows = np.arange(len(walks), dtype=float)
     means = [np.mean(episode) for episode in walks.episodes]
     assert Scores(rows, "rows").of_episodes(walks) == pytest.approx(means)
+
+
+@pytest.mark.parametrize("id_", ["el2n", "grand"])
+def test_row_scorers_keep_the_rows_of_highest_score(id_: str, walks: TransitionDataset) -> None:
+    method = make_method(id_, GRID, updates=2, networks=1)
+    scores = method.score(walks, task=GRID)
+    best = np.argsort(-scores.values, kind="stable")[:9]
+    assert scores.unit == "rows"
+    assert method.condense(walks, task=GRID, budget=9).source_indices.tolist() == sorted(best)
+
+
+def scored(out: Path, *options: str) -> list[dict[str, str]]:
+    done = CliRunner().invoke(main, ["score", TINY, "--out", str(out), *options])
+    assert done.exit_code == 0, done.output
+    return list(csv.DictReader(out.read_text().splitlines()))
+
+
+def test_score_writes_a_line_an_episode(tiny: TransitionDataset, tmp_path: Path) -> None:
+    lines = scored(tmp_path / "scores.csv", "--method", "longest")
+    assert list(lines[0]) == ["episode", "score", "length", "return", "level"]
+    assert [float(line["score"]) for line in lines] == lengths(tiny).tolist()
+    assert [float(line["return"]) for line in lines] == tiny.episode_returns().tolist()
+    starts = [rows.start for rows in tiny.episodes]
+    assert [int(line["level"]) for line in lines] == tiny.level_seeds[starts].tolist()
+
+
+def test_scored_rows_are_lines_with_their_episode(walks: TransitionDataset) -> None:
+    lines = list(score_lines(walks, Scores(np.arange(len(walks)) / 8, "rows")))
+    table = list(csv.DictReader(csv_of(lines).splitlines()))
+    assert list(table[0]) == ["row", "episode", "step", "score", "length", "return", "level"]
+    assert [float(line["score"]) for line in table] == (np.arange(len(walks)) / 8).tolist()
+    assert [int(line["step"]) for line in table] == walks.column("steps").tolist()
+    assert [int(line["episode"]) for line in table] == walks.column("episode_ids").tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "k-means"], "scores neither episodes nor rows"),
+        (["--method", "longest", "--set", "learner.updates=3"], "score trains no learner"),
+    ],
+)
+def test_score_says_what_it_cannot(
+    options: list[str], message: str, tiny: TransitionDataset, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(main, ["score", TINY, "--out", str(tmp_path / "s.csv"), *options])
+    assert done.exit_code == 2
+    assert message in done.stderr

@@ -1,4 +1,4 @@
-"""The selection of whole episodes by a score, for methods that score episodes."""
+"""The selection of episodes or rows by a score, for methods that give scores."""
 
 from __future__ import annotations
 
@@ -41,6 +41,22 @@ class EpisodeScorer(Method[ConfigT]):
             gradient_evaluations=scores.gradient_evaluations,
             environment_steps=scores.environment_steps,
         )
+
+
+class RowScorer(Method[ConfigT]):
+    """Keeps rows, highest score first; of equal scores, the earlier row."""
+
+    label_kinds = ("hard", "soft", "continuous")
+
+    @abstractmethod
+    def _score(self, problem: Problem) -> Scores:
+        """Score all rows."""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        scores = self._score(problem)
+        rows = np.sort(by_score(scores.values)[: problem.size])
+        selected = select(problem.dataset, rows, self.config.labels)
+        return selected.costing(scores.gradient_evaluations)
 
 
 def by_score(scores: Array) -> npt.NDArray[np.int64]:

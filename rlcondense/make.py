@@ -186,7 +186,7 @@ def load_dataset(
 
     A catalogue dataset that is not on this machine yet is built first: its class, made with its id
     and the entry's config, gives `episodes(task, progress)` of `Episode`s, and a plugin's also
-    names its `task`.
+    names its `task`. It may have `metadata` for Minari's, known when `episodes` returns.
 
     Args:
         name: catalogue id or Minari id.
@@ -259,7 +259,9 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     import rlcondense.tasks  # noqa: F401  registers the environments
 
     with contextlib.closing(gymnasium.make(task.id)) as env:
-        write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
+        episodes = source.episodes(task, progress)
+        metadata = {**_metadata(entry, task), **getattr(source, "metadata", {})}
+        write_minari(entry.id, episodes, metadata, env)
     return True
 
 

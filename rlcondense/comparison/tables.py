@@ -141,7 +141,7 @@ def suite_table(records: Sequence[Record]) -> str:
         records: of the suite's cells, in any order and of any status.
     """
     groups = groups_of(records)
-    parts = [_group_text(group) for group in groups]
+    parts = [*(_group_text(group) for group in groups), *faults_table(records)]
     if not parts:
         return "no cell has a record yet"
     notes = [
@@ -300,6 +300,11 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
         notes.append(f"Condensation took {steps:,} environment steps.")
     if correlation := report.get("score_correlation"):
         notes.append(f"Rank correlation of the episodes' scores: {correlations_text(correlation)}.")
+    if "fault_auroc" in report:
+        notes.append(
+            f"A clean episode scores above a faulty one {report['fault_auroc']:.0%} of the time "
+            "(50%: the score is blind to the fault)."
+        )
     if report.get("displacement"):
         moved, loss = report["displacement"], report.get("matching_loss")
         matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
@@ -308,6 +313,35 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
             f"most {moved['largest']:.3g}{matched}."
         )
     return notes
+
+
+def faults_table(records: Sequence[Record]) -> list[str]:
+    """Format what scores see of injected faults; nothing where no data have any.
+
+    A line a method and dataset: how often a clean episode scores above a faulty one, how scores
+    rank with length and return, and the held-out return of students of what is kept; means over
+    condensation seeds.
+    """
+    from tabulate import tabulate
+
+    rows: dict[tuple[str, ...], list[list[float]]] = {}
+    for record in records:
+        report = record.get("report", {})
+        if record["status"] == "done" and "fault_auroc" in report:
+            ranks = report["score_correlation"]
+            values = [report["fault_auroc"], ranks["length"], ranks["return"]]
+            values.append(float(np.mean(record["returns"]["heldout"])))
+            place = (record["cell"]["dataset"], record["cell"]["method"]["id"])
+            rows.setdefault(place, []).append([np.nan if v is None else v for v in values])
+    if not rows:
+        return []
+    lines = [[*place, *np.mean(values, axis=0)] for place, values in sorted(rows.items())]
+    header = ["dataset", "method", "AUROC", "with length", "with return", "held-out"]
+    return [
+        "Scores and injected faults: AUROC is how often a clean episode scores above a faulty one\n"
+        "(0.5: blind); rank correlation of scores with length and return; return of what is kept.",
+        str(tabulate(lines, header, floatfmt=".2f")),
+    ]
 
 
 def correlations_text(correlation: Mapping[str, float | None]) -> str:

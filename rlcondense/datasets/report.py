@@ -17,7 +17,7 @@ ARRAYS, REPORT = "condensed.safetensors", "report.json"
 _PARTS = ("cost", "displacement", "matching_loss", "findings")  # fields that are dataclasses
 
 # Fields left out when empty.
-_LATER = ("curve", "initialisation_bytes", "score_correlation", "task")
+_LATER = ("curve", "fault_auroc", "initialisation_bytes", "score_correlation", "task")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,10 @@ class CondensationReport:
         task: id of the task; None in reports of an earlier version.
         initialisation_bytes: part of `bytes` that the initialisation takes, if there is one.
         score_correlation: rank correlation of episodes' scores with their `length` and `return`,
-            for methods that score episodes; None where either is constant.
+            for methods that score episodes or rows, of which the episode's mean counts; None
+            where either is constant.
+        fault_auroc: how often a clean episode scores above one with an injected fault, for methods
+            that score episodes or rows, of data whose faults are known.
     """
 
     method: str
@@ -116,6 +119,7 @@ class CondensationReport:
     task: str | None = None
     initialisation_bytes: int | None = None
     score_correlation: Mapping[str, float | None] | None = None
+    fault_auroc: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,22 @@ class Scores:
             "length": rank_correlation(scores, lengths),
             "return": rank_correlation(scores, dataset.episode_returns()),
         }
+
+    def auroc(self, dataset: TransitionDataset, faulty: Sequence[bool]) -> float:
+        """Return how often a clean episode scores above a faulty one; of equal scores, half.
+
+        1 is a score that sees the fault, 0.5 one that is blind to it, 0 one that prefers it.
+
+        Args:
+            dataset: the dataset.
+            faulty: `(E,)` whether each episode is faulty; some are, and some are not.
+        """
+        from scipy.stats import rankdata
+
+        is_clean = ~np.asarray(faulty, np.bool_)
+        clean, bad = int(is_clean.sum()), int((~is_clean).sum())
+        below = rankdata(self.of_episodes(dataset))[is_clean].sum() - clean * (clean + 1) / 2
+        return round(float(below) / (clean * bad), 6)
 
 
 def rank_correlation(a: Array, b: Array) -> float | None:

@@ -85,12 +85,14 @@ class Origin:
         split: `seen` or `heldout`, if the environment is a task of this package.
         reset_seeds: reset seed of each episode, or None.
         lossy: whether frames were stored as JPEG, which changes them.
+        faulty: whether each episode has an injected fault, or empty; methods do not see it.
     """
 
     environment: str = ""
     split: str = ""
     reset_seeds: tuple[int | None, ...] = ()
     lossy: bool = False
+    faulty: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

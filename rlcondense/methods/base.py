@@ -120,7 +120,7 @@ class Condensation:
         displacement: displacement of synthetic observations.
         matching_loss: matching loss before and after condensation.
         curve: curve of methods that evaluate in the environment; see `CondensationReport`.
-        scores: scores of the source's episodes, for methods that score them.
+        scores: scores of the source's episodes or rows, for methods that score them.
     """
 
     columns: dict[str, Array]
@@ -316,10 +316,12 @@ class Method(ABC, Generic[ConfigT]):
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
         scaling = vars(result.scaling).values() if result.scaling else ()
-        correlation = None
+        correlation = auroc = None
         if result.scores is not None and source is not None:
             result.scores.check(source, f"method {self.id!r}")
             correlation = result.scores.rank_correlations(source)
+            faulty = dataset.origin.faulty if dataset is not None else ()
+            auroc = result.scores.auroc(source, faulty) if any(faulty) else None
         condensed = CondensedDataset(
             **columns,
             weights=weights,
@@ -355,6 +357,7 @@ class Method(ABC, Generic[ConfigT]):
                 task=task.id,
                 initialisation_bytes=initial,
                 score_correlation=correlation,
+                fault_auroc=auroc,
             ),
         )
         return with_findings(condensed, source)
@@ -408,6 +411,8 @@ class Method(ABC, Generic[ConfigT]):
         check_action_space(task.action_space, f"task {task.id!r}")
         if source is not None:
             check_dataset(source, task)
+            if source.origin.faulty:  # the answer
+                source = replace(source, origin=replace(source.origin, faulty=()))
         return Problem(
             source=source,
             task=task.seen_only(),

@@ -11,7 +11,7 @@ more than their true values say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,4 +69,4 @@ class Critical(RowScorer[CriticalConfig]):
             order = np.log(np.maximum(order, 1e-12)) + noise
         rows = np.sort(by_score(order)[: problem.size])
         selected = select(problem.dataset, rows, self.config.labels)
-        return selected.costing(scores.gradient_evaluations)
+        return replace(selected, scores=scores, gradient_evaluations=scores.gradient_evaluations)

@@ -237,11 +237,16 @@ _REPORT: Json = {
             "type": ["object", "null"],
         },
         "score_correlation": _closed(
-            "of methods that score episodes: rank correlation of the scores",
+            "of methods that score episodes or rows: rank correlation of episodes' scores",
             {
                 name: _or_null(_number(f"with the {name}", minimum=-1, maximum=1))
                 for name in ("length", "return")
             },
+        ),
+        "fault_auroc": _number(
+            "share of pairs in which a clean episode scores above a faulty one",
+            minimum=0,
+            maximum=1,
         ),
         "findings": {
             **_or_null(_FINDINGS),

@@ -69,12 +69,14 @@ def task_of(data: TransitionDataset) -> Task:
 def score_lines(data: TransitionDataset, scores: Scores) -> Iterator[dict[str, Any]]:
     """Yield a line for each episode or row: score, and the episode's length, return and level.
 
-    The level is None where the data have none.
+    The level is None where the data have none. Data with injected faults have `faulty`, 0 or 1.
     """
     returns = data.episode_returns()
     for number, (rows, total) in enumerate(zip(data.episodes, returns, strict=True)):
         level = None if data.level_seeds is None else int(data.level_seeds[rows.start])
         of_episode = {"length": len(rows), "return": float(total), "level": level}
+        if data.origin.faulty:
+            of_episode["faulty"] = int(data.origin.faulty[number])
         if scores.unit == "episodes":
             yield {"episode": number, "score": float(scores.values[number]), **of_episode}
             continue
@@ -98,4 +100,8 @@ def summary_of(data: TransitionDataset, scores: Scores) -> str:
 
     ranks = correlations_text(scores.rank_correlations(data))
     spread = f"{np.min(scores.values):.4g} to {np.max(scores.values):.4g}"
-    return f"{len(scores.values)} {scores.unit}, scores {spread}; rank correlation {ranks}"
+    text = f"{len(scores.values)} {scores.unit}, scores {spread}; rank correlation {ranks}"
+    if not any(data.origin.faulty):
+        return text
+    auroc = scores.auroc(data, data.origin.faulty)
+    return f"{text}; a clean episode scores above a faulty one {auroc:.0%} of the time"

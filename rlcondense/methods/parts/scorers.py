@@ -56,7 +56,7 @@ class RowScorer(Method[ConfigT]):
         scores = self._score(problem)
         rows = np.sort(by_score(scores.values)[: problem.size])
         selected = select(problem.dataset, rows, self.config.labels)
-        return selected.costing(scores.gradient_evaluations)
+        return replace(selected, scores=scores, gradient_evaluations=scores.gradient_evaluations)
 
 
 def by_score(scores: Array) -> npt.NDArray[np.int64]:

@@ -6,14 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.make import make_method
 from rlcondense.methods.band import lateness
+from rlcondense.methods.cupid import Sketch, factors_of
 from rlcondense.methods.deminf import information
 from rlcondense.methods.diverse_episodes import gaussian_kernel, greedy_determinant, signature
-from tests.small_tasks import Gridworld, Reach, play
+from rlcondense.methods.gradient_omp import head_factors
+from rlcondense.methods.parts.features import cloned_network
+from rlcondense.runtime.progress import silent
+from tests.small_tasks import Gridworld, Reach, SmallTask, play
 
 GRID, REACH = Gridworld(), Reach()
 
@@ -127,3 +133,69 @@ def test_band_puts_what_is_never_learned_below_what_is_learned(walks: Transition
     assert scores.auroc(data, faulty) > 0.7
     with pytest.raises(BadConfig, match=r"centre must lie in \[0, 1\], not 2"):
         make_method("band", centre=2.0)
+
+
+class Bandit(SmallTask):
+    """One step an episode: action 1 brings 1, action 0 nothing, whatever is seen."""
+
+    id = "tests/bandit-v0"
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def look(self, state: np.ndarray) -> np.ndarray:
+        return state.astype(np.float32)
+
+    def start(self, level: int) -> np.ndarray:
+        return np.random.default_rng(level).uniform(-1, 1, 2)
+
+    def move(
+        self, state: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return state, actions.astype(np.float32), np.ones(len(state), bool)
+
+
+def test_cupid_ranks_episodes_that_raise_the_return_above_those_that_lower_it() -> None:
+    bandit, n = Bandit(), 60
+    states = np.array([bandit.start(level) for level in range(n)], np.float32)
+    actions = np.arange(n) % 2
+    data = TransitionDataset(
+        observations=states,
+        actions=actions,
+        rewards=np.zeros(n, np.float32),  # what the data earned is not looked at
+        terminations=np.ones(n, bool),
+        truncations=np.zeros(n, bool),
+        episode_ids=np.arange(n),
+        steps=np.zeros(n, np.int64),
+        id="tests/bandit-play-v0",
+        task=bandit.id,
+    )
+    method = make_method("cupid", bandit, updates=5, episodes=100, projection=64)
+    scores = method.score(data, task=bandit)
+    assert scores.auroc(data, actions == 0) > 0.95
+    assert scores.environment_steps == 100
+    report = method.condense(data, task=bandit, budget=10).report
+    assert report is not None
+    assert report.cost.environment_steps == 100
+    with pytest.raises(BadConfig, match="episodes must be a multiple of 20, not 30"):
+        make_method("cupid", episodes=30)
+
+
+def test_sketches_keep_inner_products_of_outer_products_on_average() -> None:
+    rng = np.random.default_rng(0)
+    errors, features = rng.normal(size=(2, 3)), rng.normal(size=(2, 5))
+    exact = (errors[0] @ errors[1]) * (features[0] @ features[1])
+    products = [a @ b for a, b in (Sketch(3, 5, 400, rng)(errors, features) for _ in range(100))]
+    assert np.mean(products) == pytest.approx(exact, abs=4 * np.std(products) / 10)
+
+
+def test_factors_of_actions_taken_are_those_of_the_same_actions_in_the_data(
+    reaches: TransitionDataset,
+) -> None:
+    problem = make_method("cupid", REACH)._problem(
+        reaches, REACH, Budget(size=1), None, 0, "cpu", silent
+    )
+    network = cloned_network(problem, "mlp", 3, "hard", 0)
+    errors, features = head_factors(problem, network, "hard")
+    again = factors_of(network, reaches.observations, reaches.actions, "cpu")
+    assert again[0] == pytest.approx(errors, rel=1e-3, abs=1e-4)
+    assert again[1] == pytest.approx(features, rel=1e-3, abs=1e-4)

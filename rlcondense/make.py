@@ -30,7 +30,7 @@ from rlcondense.experts import shipped
 from rlcondense.files import sha256_file
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
-from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
+from rlcondense.networks import FOR_FRAMES, fitting_network
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import ReturnEstimate, Task
 
@@ -379,10 +379,9 @@ def configured(
 
 
 def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
-    """`mlp` and no augmentation in place of defaults that are for frames, where a task shows none.
+    """No augmentation, and another network, in place of defaults that are for other observations.
 
-    Small frames (MinAtar's of 10 cells, digits of 8 pixels) are for `mlp`, too, and frames whose
-    sides the patches of a default network do not divide for the Nature CNN.
+    See `rlcondense.networks.fitting_network`.
 
     Args:
         config: a class of settings.
@@ -394,10 +393,7 @@ def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
     shape = task.observation_space.shape or ()
     frames, network = len(shape) == 3, defaults.get("network")
     fitting = {}
-    if network in FOR_FRAMES:
-        if not frames or min(shape[1:]) < SMALL_FRAME:
-            fitting = {"network": "mlp"}
-        elif any(side % PATCHES.get(str(network), 1) for side in shape[1:]):
-            fitting = {"network": "nature"}
+    if network in FOR_FRAMES and (other := fitting_network(str(network), shape)) != network:
+        fitting = {"network": other}
     augmented = not frames and defaults.get("augmentation", "none") != "none"
     return fitting | ({"augmentation": "none"} if augmented else {})

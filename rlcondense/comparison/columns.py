@@ -89,7 +89,8 @@ def _size(row: Row) -> str:
 
 
 def _size_and_labels(row: Row) -> str:
-    return f"{_size(row)}{' soft' if row.size is not None and row.labels == 'soft' else ''}"
+    told = row.size is not None and row.labels not in (None, "hard", "continuous")
+    return f"{_size(row)} {row.labels}" if told else _size(row)
 
 
 def _seeds(row: Row) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ class Plan:
 
 
 Edit = Callable[[Episode, np.random.Generator], Episode]
-Replay = Callable[[Plan, int, Space, np.random.Generator], Plan]
+Replay = Callable[[Plan, int, Space[Any], np.random.Generator], Plan]
 
 
 def wrong_action(episode: Episode, rng: np.random.Generator) -> Episode:
@@ -76,7 +77,7 @@ def truncated(episode: Episode, rng: np.random.Generator) -> Episode:
     )
 
 
-def action_noise(plan: Plan, longest: int, space: Space, rng: np.random.Generator) -> Plan:
+def action_noise(plan: Plan, longest: int, space: Space[Any], rng: np.random.Generator) -> Plan:
     """Take a random action now and then; the distributions are mixed with the uniform one."""
     actions, probs = plan.actions.copy(), plan.action_probs
     hit = rng.random(len(actions)) < NOISE
@@ -86,7 +87,7 @@ def action_noise(plan: Plan, longest: int, space: Space, rng: np.random.Generato
     return Plan(actions, probs)
 
 
-def other_policy(plan: Plan, longest: int, space: Space, rng: np.random.Generator) -> Plan:
+def other_policy(plan: Plan, longest: int, space: Space[Any], rng: np.random.Generator) -> Plan:
     """Play at random, at most as long as the dataset's longest episode."""
     probs = plan.action_probs
     if probs is not None:
@@ -94,7 +95,7 @@ def other_policy(plan: Plan, longest: int, space: Space, rng: np.random.Generato
     return Plan(random_actions(space, longest, rng).astype(plan.actions.dtype), probs)
 
 
-def random_actions(space: Space, count: int, rng: np.random.Generator) -> Array:
+def random_actions(space: Space[Any], count: int, rng: np.random.Generator) -> Array:
     """Draw actions of a space uniformly."""
     if isinstance(space, Box):
         return rng.uniform(space.low, space.high, (count, *space.shape)).astype(np.float32)

@@ -7,21 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from gymnasium.spaces import Box
 
-from rlcondense.config import config_json
+from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
 from rlcondense.datasets.detectors import with_findings
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import CondensationReport, Cost, Displacement, MatchingLoss
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import COLUMNS, OPTIONAL, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.shipped import Expert
 from rlcondense.limits import check_whole
+from rlcondense.networks import ENCODERS
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured, peak_memory_bytes
 from rlcondense.runtime.progress import Progress, silent
@@ -29,6 +31,9 @@ from rlcondense.scaling import Scaling
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 from rlcondense.validation import check_action_space, check_arrays, check_dataset, check_rows
+
+if TYPE_CHECKING:
+    from rlcondense.methods.parts.teachers import Teachers
 
 NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes", "level_seeds"})
 
@@ -299,7 +304,7 @@ class Method(ABC, Generic[ConfigT]):
             }
             problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
         with measured(device) as seconds, no_exit(f"method {self.id!r}"):
-            result = self._condense(problem)
+            result = self._labelled(problem) if self._is_taught else self._condense(problem)
         self._check_kind(result)
         if problem.checkpoint is not None:
             seconds.add(problem.checkpoint.before)
@@ -390,9 +395,29 @@ class Method(ABC, Generic[ConfigT]):
         whole = Budget(size=len(dataset))
         problem = self._problem(dataset, task, whole, expert, seed, device, progress)
         with no_exit(f"method {self.id!r}"):
-            scores = self._score(problem)
+            method, problem, _ = self._taught(problem) if self._is_taught else (self, problem, None)
+            scores = method._score(problem)
         scores.check(dataset, f"method {self.id!r}")
         return scores
+
+    @property
+    def _is_taught(self) -> bool:
+        return getattr(self.config, "labels", None) == TAUGHT
+
+    def _labelled(self, problem: Problem) -> Condensation:
+        """Condense data that have a teacher's labels; frames that are made get them too."""
+        method, relabelled, teachers = self._taught(problem)
+        return teachers.labelled(method._condense(relabelled), problem.task.action_space)
+
+    def _taught(self, problem: Problem) -> tuple[Method[ConfigT], Problem, Teachers]:
+        """Return the method and the problem as if the data had a teacher's labels, and these."""
+        from rlcondense.methods.parts.teachers import teachers_of
+
+        teachers, space = teachers_of(problem, self.config), problem.task.action_space
+        kind = "hard" if teachers.is_continuous else "soft"
+        config = replace(self.config, labels=kind)  # type: ignore[type-var]
+        source = teachers.relabelled(problem.dataset, space)
+        return type(self)(config, id=self.id), replace(problem, source=source), teachers
 
     def _problem(
         self,
@@ -461,15 +486,40 @@ class Method(ABC, Generic[ConfigT]):
 
 
 @dataclass(frozen=True)
-class LabelConfig:
+class TeachingConfig:
+    """Settings of the ensemble that gives `taught` labels.
+
+    Attributes:
+        label_teachers: of `labels=taught`, how many students of the data the ensemble has.
+        label_temperature: divisor of their logits.
+        label_network: their network; None is `bc`'s for the observations.
+        label_updates: updates after which each may stop, as `full-converged` does: when the loss on
+            held-back episodes has stopped falling, ten times as many at the latest.
+    """
+
+    label_teachers: int = field(default=5, metadata=LATER, kw_only=True)
+    label_temperature: float = field(default=1.0, metadata=LATER, kw_only=True)
+    label_network: str | None = field(default=None, metadata=LATER, kw_only=True)
+    label_updates: int = field(default=800, metadata=LATER, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "label_teachers", "label_temperature", "label_updates")
+        if self.label_network is not None:
+            check_choice(self, "label_network", tuple(ENCODERS))
+
+
+@dataclass(frozen=True)
+class LabelConfig(TeachingConfig):
     """The config of a selection: which labels students are to learn from.
 
     Attributes:
-        labels: `hard` (the action taken) or `soft` (the distribution it was drawn from).
+        labels: `hard` (the action taken), `soft` (the distribution it was drawn from) or `taught`
+            (that of an ensemble of students of the data).
     """
 
     labels: str = field(default="hard")
 
     def __post_init__(self) -> None:
-        if self.labels not in ("hard", "soft"):
-            raise BadConfig(f"labels must be hard or soft, not {self.labels!r}")
+        super().__post_init__()
+        if self.labels not in ("hard", "soft", TAUGHT):
+            raise BadConfig(f"labels must be hard, soft or taught, not {self.labels!r}")

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.labels import TAUGHT, label_settings
 from rlcondense.datasets.minari import is_local
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.files import canonical_json, plain
@@ -235,26 +236,32 @@ class _Planner:
                     for seed in range(group.product.condensation_seeds):
                         self._add_random(group, cell, size, labels, seed)
                     continue
-                full = self._method(Choice(name, {"labels": labels}), group.task)
+                full = self._method(Choice(name, labels), group.task)
                 [whole] = group.cells(full, Budget(percent=100.0), [0])
                 text = self._text(group, whole, Choice(name))
                 self._add(Planned(text, whole, shard_key=whole.condensation_id))
 
     def _kept(
         self, cell: Cell, method: Method[Any], group: Group, state: StoredState
-    ) -> tuple[int | None, str]:
+    ) -> tuple[int | None, Mapping[str, Any]]:
         """Return the size and labels of a cell's reference rows; hard without action_probs."""
-        size, labels = _kept(cell, method, group, state)
-        if labels == "soft" and self._once(
+        size, kind = _kept(cell, method, group, state)
+        labels = label_settings(cell.method["config"], kind)
+        if labels["labels"] == "soft" and self._once(
             "unlabelled", group.dataset, lambda: is_unlabelled(group.dataset)
         ):
             text = f"{self._place(group)} random and full (soft labels)"
             self._add(Planned(text, skip="needs action_probs: hard labels stand in their place"))
-            return size, "hard"
+            return size, {"labels": "hard"}
         return size, labels
 
     def _add_random(
-        self, group: Group, source: Cell, size: int | None, labels: str, seed: int
+        self,
+        group: Group,
+        source: Cell,
+        size: int | None,
+        labels: Mapping[str, Any],
+        seed: int,
     ) -> None:
         if size is None:
             assert source.budget is not None
@@ -264,7 +271,7 @@ class _Planner:
             )
             self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
-        random = self._method(Choice("random", {"labels": labels}), group.task)
+        random = self._method(Choice("random", labels), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
         budget = source.budget or {}
         own = "size" in budget  # else it goes into the shard that computes the percentage
@@ -274,8 +281,9 @@ class _Planner:
     def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
         """Describe a cell in words, with the settings that distinguish it within the suite."""
         settings = self._told(self.method_keys, choice)
-        if cell.method["config"].get("labels") == "soft" and "labels" not in settings:
-            settings = f"{settings} (soft labels)"
+        regime = cell.method["config"].get("labels")
+        if regime in ("soft", TAUGHT) and "labels" not in settings:
+            settings = f"{settings} ({regime} labels)"
         words = [self._place(group), f"{cell.method['id']}{settings}"]
         words += [budget_text(cell.budget)] if cell.budget is not None else []
         return " ".join([*words, self._learner_text(group), f"seed {cell.condensation_seed}"])
@@ -378,12 +386,13 @@ def _kept(
 ) -> tuple[int | None, str]:
     """Return the size and labels of a cell's set, from its record or else from its config."""
     if state.facts is not None:
-        return int(state.facts["size"]), str(state.facts["labels"]).replace("continuous", "hard")
+        return int(state.facts["size"]), str(state.facts["labels"])
     kind = getattr(method.config, "labels", method.label_kinds[0])
     discrete = not isinstance(group.task.action_space, Box)
-    soft = discrete and kind in ("soft", "learned") and "soft" in group.learner.label_kinds
+    soft = discrete and kind in ("soft", "learned", TAUGHT) and "soft" in group.learner.label_kinds
     assert cell.budget is not None
-    return cell.budget.get("size"), "soft" if soft else "hard"
+    kind = "hard" if discrete else "continuous"
+    return cell.budget.get("size"), "soft" if soft else kind
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:

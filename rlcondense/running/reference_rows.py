@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.labels import label_settings
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_method
@@ -45,25 +46,28 @@ def reference_rows(
     learned = [r for r in records if r["status"] == "done" and "report" in r]
     if not learned or bench.dataset is None:
         return rows, []
-    kinds = label_kinds(bench.dataset, learned[0])
+    regimes = label_regimes(bench.dataset, learned[0])
     sizes = {r["cell"]["condensation_seed"]: r["report"]["size"] for r in learned}
-    for kind in kinds:
+    for labels in regimes:
         for other in methods_beside(name, bench.learner):
-            method = make_method(other, labels=kind)
+            method = make_method(other, **labels)
             if other in WHOLE:
                 rows.append(reference_method(bench, method, Budget(percent=100.0), 0))
                 continue
             for seed in seeds:
                 size = sizes.get(seed, learned[0]["report"]["size"])
                 rows.append(reference_method(bench, method, Budget(size=size), seed))
-    return rows, [HARD_INSTEAD] if len(kinds) > 1 else []
+    return rows, [HARD_INSTEAD] if len(regimes) > 1 else []
 
 
-def label_kinds(dataset: TransitionDataset, record: Record) -> list[str]:
-    """Return the labels of a record's reference rows: its own; hard too without action_probs."""
-    if record.get("labels") != "soft":
-        return ["hard"]
-    return ["soft", "hard"] if dataset.action_probs is None else ["soft"]
+def label_regimes(dataset: TransitionDataset, record: Record) -> list[dict[str, Any]]:
+    """Return the settings of the labels of a record's reference rows: its own regime.
+
+    Without action_probs soft ones are there to say so, and hard ones too.
+    """
+    labels = label_settings(record["cell"]["method"]["config"], record.get("labels", "hard"))
+    stored = labels["labels"] == "soft"
+    return [labels, {"labels": "hard"}] if stored and dataset.action_probs is None else [labels]
 
 
 def reference_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Outcome:

@@ -42,7 +42,7 @@ from rlcondense.running.compute import (
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of, named_progress
 from rlcondense.running.pairs import make_pair, preferred_learner
-from rlcondense.running.reference_rows import label_kinds, reference_rows
+from rlcondense.running.reference_rows import label_regimes, reference_rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
 from rlcondense.text import one_line
@@ -201,7 +201,7 @@ def _sets(
     seeds = range(first["cell"]["condensation_seed"] + 1, first["cell"]["condensation_seed"] + SETS)
     rivals = [(method, budget)] if method.stochastic else []
     if method.id != "random" and bench.dataset is not None:
-        random = make_method("random", labels=label_kinds(bench.dataset, first)[-1])
+        random = make_method("random", **label_regimes(bench.dataset, first)[-1])
         rivals.append((random, Budget(size=first["report"]["size"])))
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
     missing = [c for c in cells if bench.refresh or bench.store.read_record(c.id) is None]

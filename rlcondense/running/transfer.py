@@ -22,13 +22,15 @@ from rlcondense.running.bench import Bench, budget_of, make_bench
 from rlcondense.running.compute import run_artifact, run_method
 from rlcondense.running.outcomes import Outcome
 from rlcondense.running.reference_rows import (
-    label_kinds,
+    label_regimes,
     reference_method,
     reference_names,
     reference_policy,
 )
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.types import Record
+
+Labels = tuple[tuple[str, Any], ...]  # settings of a label regime
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def transfer(
         return lambda bench: [reference_method(bench, method, budget, s) for s in seeds_used]
 
     bench = benches[0]
-    subsets: dict[tuple[int, str], None] = {}
+    subsets: dict[tuple[int, Labels], None] = {}
     for text, instances in made_methods.items():
         budget = _budget(instances[0].id, size, percent, unit)
         name = text if ":" in text else instances[0].id
@@ -195,11 +197,11 @@ def transfer(
         [r for records in rows.get(RANDOM_SUBSET, {}).values() for r in records], bench
     )
     for size_kept, labels in sorted(subsets.keys() - existing.keys()):
-        random = make_method(RANDOM_SUBSET, labels=labels)
+        random = make_method(RANDOM_SUBSET, **dict(labels))
         add(f"random {size_kept}{_said(labels)}", beside(random, Budget(size=size_kept)))
     for whole in (name for name in WHOLE if name not in rows):
         for labels in dict.fromkeys(labels for _, labels in subsets):
-            full = make_method(whole, labels=labels)
+            full = make_method(whole, **dict(labels))
             add(f"{whole}{_said(labels)}", beside(full, Budget(percent=100.0)))
     names = dict.fromkeys(name for each in benches for name in reference_names(each))
     policies = [reference_policy(bench, name) for name in names]
@@ -240,19 +242,20 @@ def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
     return name, values
 
 
-def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, str], None]:
+def _kept(records: Sequence[Record], bench: Bench) -> dict[tuple[int, Labels], None]:
     """Return the sizes and labels of the training sets, for random rows to match."""
     if bench.dataset is None:
         return {}
     return dict.fromkeys(
         sorted(
-            (r["report"]["size"], labels)
+            (r["report"]["size"], tuple(sorted(labels.items())))
             for r in records
             if "report" in r
-            for labels in label_kinds(bench.dataset, r)
+            for labels in label_regimes(bench.dataset, r)
         )
     )
 
 
-def _said(labels: str) -> str:
-    return " soft" if labels == "soft" else ""
+def _said(labels: Labels) -> str:
+    regime = dict(labels)["labels"]
+    return "" if regime == "hard" else f" {regime}"

@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.base import Condensation, Problem, TeachingConfig, select
 from rlcondense.methods.parts.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
 from rlcondense.runtime.checkpoint import Checkpoint, Stateful
 from rlcondense.runtime.progress import RESUMED
 from rlcondense.types import Array
 
-LABELS = ("hard", "soft", "learned")
+LABELS = ("hard", "soft", "learned", TAUGHT)
 STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")
 SHIFT = 4  # pixels
@@ -31,7 +32,7 @@ SMOOTHING = 0.1  # of hard labels that are to be learned: a logit of one-hot has
 
 
 @dataclass(frozen=True)
-class SyntheticConfig:
+class SyntheticConfig(TeachingConfig):
     """Settings of synthetic data: learned quantities, initial rows and learning rates.
 
     Attributes:
@@ -39,6 +40,8 @@ class SyntheticConfig:
             those of the frame that a synthetic one starts as; `learned` starts as the soft one
             where the data has it, as the smoothed hard one otherwise, and is optimised too.
             Continuous actions are fixed if `hard`, and if `learned` optimised within their bounds.
+            `taught` are an ensemble's of students of the data: on the data while rows are
+            optimised, and in the end on the frames that were made.
         start: the real rows that synthetic ones start as: `balanced` by action, or `random`, which
             those of continuous actions always are.
         resolution: side of the square that is learned of each frame, enlarged bilinearly to the
@@ -62,6 +65,7 @@ class SyntheticConfig:
     outer_momentum: float = field(default=0.9, metadata=LATER)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice(self, "outer_optimiser", ("adam", "sgd"))
         if not 0 <= self.outer_momentum < 1:
             raise BadConfig(f"outer_momentum must lie in [0, 1), not {self.outer_momentum}")

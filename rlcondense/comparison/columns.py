@@ -89,8 +89,9 @@ def _size(row: Row) -> str:
 
 
 def _size_and_labels(row: Row) -> str:
-    told = row.size is not None and row.labels not in (None, "hard", "continuous")
-    return f"{_size(row)} {row.labels}" if told else _size(row)
+    if row.size is None or row.labels in (None, "hard", "continuous"):
+        return _size(row)
+    return f"{row.size} {row.labels}"
 
 
 def _seeds(row: Row) -> str:

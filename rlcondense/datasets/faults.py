@@ -224,7 +224,7 @@ def play_plans(
     """Play plans on seen levels and yield their episodes, environment by environment.
 
     An episode that outlasts its plan is recorded as far as the plan goes, and played on at random
-    until it ends: the next plan then finds the level that it would have found anyway.
+    until it ends, so that the next plan begins on its own level.
 
     Args:
         plans: those of the first environment, then those of the next one, and so on.

@@ -35,5 +35,5 @@ def regime_of(config: Mapping[str, Any], kind: str | None) -> str | None:
     settings = label_settings(config, kind or "hard")
     if kind is None or settings.pop("labels") != TAUGHT:
         return kind
-    told = ", ".join(f"{name.removeprefix('label_')}={settings[name]}" for name in settings)
-    return f"{TAUGHT} ({told})" if told else TAUGHT
+    others = ", ".join(f"{name.removeprefix('label_')}={settings[name]}" for name in settings)
+    return f"{TAUGHT} ({others})" if others else TAUGHT

@@ -81,9 +81,12 @@ class Band(EpisodeScorer[BandConfig]):
 
 
 def lateness(losses: Array) -> npt.NDArray[np.float64]:
-    """How late in a training each episode is learned, from losses `(1 + looks, E)`: 0 to 1.
+    """Return the share of a training after which each episode is learned, 0 to 1.
 
     An episode whose loss never falls below its first is learned at the end, if at all: 1.
+
+    Args:
+        losses: `(1 + looks, E)`, the first before the training.
     """
     first, lowest = losses[0], losses.min(0)
     fallen = (first - losses[1:]) / np.maximum(first - lowest, 1e-12)

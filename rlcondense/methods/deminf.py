@@ -71,7 +71,9 @@ class DemInf(EpisodeScorer[DemInfConfig]):
 
 
 def information(states: Array, actions: Array, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """What each step `(N,)` adds to the mutual information of states and actions, but a constant.
+    """Return what each step `(N,)` adds to the mutual information of states and actions.
+
+    A constant, the same for all steps, is left out.
 
     Args:
         states: `(N, F)`.

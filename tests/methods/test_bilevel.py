@@ -370,6 +370,8 @@ def test_density_weights_change_what_states_count_and_zero_names_no_cell_anew() 
     distances = np.linalg.norm(data.observations[:, None] - data.observations, axis=2)
     tenth = np.sort(distances, 1)[:, 10]
     assert rank_correlation(weights, tenth) > 0.95  # type: ignore[operator]
+    for id_ in ("dbc", "pbc", "av-pbc"):
+        assert make_method(id_, preset="sdw").config.density_weight == 1.0
     with pytest.raises(BadConfig, match="density_weight must lie in"):
         make_method("dbc", density_weight=-1.0)
 

@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import fastjsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.make import make_method
 from rlcondense.methods.stratified import level_by_level
+from rlcondense.records.schema import record_schema
 from rlcondense.running.scoring import csv_of, score_lines
 from tests.conftest import TINY
 from tests.small_tasks import Gridworld, Reach, play
@@ -156,6 +158,19 @@ def test_reports_say_how_scores_rank_with_length_and_return(walks: TransitionDat
         assert report is not None
         assert report_from(report.to_json()) == report
         assert ("score_correlation" in report.to_json()) == (report.method != "random")
+
+
+def test_the_schema_of_records_takes_what_reports_say_of_scores(walks: TransitionDataset) -> None:
+    described = record_schema()["properties"]["report"]["properties"]
+    report = make_method("top-return").condense(walks, task=GRID, budget=20).report
+    assert report is not None
+    check = fastjsonschema.compile(described["score_correlation"])
+    check(report.to_json()["score_correlation"])
+    check({"length": None, "return": 0.5})
+    for wrong in ({"length": 2.0, "return": 0.5}, {"length": 0.1}):
+        with pytest.raises(fastjsonschema.JsonSchemaValueException):
+            check(wrong)
+    fastjsonschema.compile(described["fault_auroc"])(0.5)
 
 
 def test_rank_correlations_are_spearmans_and_none_of_what_is_constant() -> None:

@@ -67,18 +67,23 @@ class Scores:
             dataset: the dataset.
             faulty: `(E,)` whether each episode is faulty; some are, and some are not.
         """
-        from scipy.stats import rankdata
-
         is_clean = ~np.asarray(faulty, np.bool_)
         clean, bad = int(is_clean.sum()), int((~is_clean).sum())
-        below = rankdata(self.of_episodes(dataset))[is_clean].sum() - clean * (clean + 1) / 2
+        below = mean_ranks(self.of_episodes(dataset))[is_clean].sum() - clean * (clean + 1) / 2
         return round(float(below) / (clean * bad), 6)
 
 
 def rank_correlation(a: Array, b: Array) -> float | None:
     """Return Spearman's rank correlation, with mean ranks for ties; None if one is constant."""
-    from scipy.stats import rankdata  # which takes a second to import
-
-    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (a, b))
+    x, y = (mean_ranks(values) - (len(values) + 1) / 2 for values in (a, b))
     spread = float(np.sqrt((x @ x) * (y @ y)))
     return round(float(x @ y) / spread, 6) if spread > 0 else None
+
+
+def mean_ranks(values: Array) -> npt.NDArray[np.float64]:
+    """Return the ranks of values from 1 on; equal ones share their mean rank.
+
+    As `scipy.stats.rankdata`, whose module takes a second to import.
+    """
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])

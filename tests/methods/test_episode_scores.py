@@ -16,7 +16,7 @@ from rlcondense.comparison.tables import correlations_text
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.report import report_from
-from rlcondense.datasets.scores import Scores, rank_correlation
+from rlcondense.datasets.scores import Scores, mean_ranks, rank_correlation
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.make import make_method
@@ -176,8 +176,9 @@ def test_the_schema_of_records_takes_what_reports_say_of_scores(walks: Transitio
 def test_rank_correlations_are_spearmans_and_none_of_what_is_constant() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 5, 40), rng.integers(0, 5, 40)
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata, spearmanr
 
+    assert mean_ranks(a).tolist() == rankdata(a).tolist()
     assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-5)
     assert rank_correlation(a, np.ones(40)) is None
     assert correlations_text({"length": 0.931, "return": None}) == "0.93 with length, - with return"

@@ -42,9 +42,14 @@ class FileDataset:
         """Return the dataset's episodes on the task that it was collected on."""
         if self.path.suffix in FLAT:
             return read_flat(self.path, task, progress)
-        if "quota" in read_header(self.path):
+        if self.is_trace:
             return replay(load_trace(self.path), task, progress=progress)
         return iter(load_recording(self.path, task))
+
+    @property
+    def is_trace(self) -> bool:
+        """Return whether the file is a trace, which is replayed."""
+        return self.path.suffix == ".safetensors" and "quota" in read_header(self.path)
 
 
 def is_source(name: str) -> bool:

@@ -21,6 +21,10 @@ from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.make import make_method
 from rlcondense.methods.base import TeachingConfig
 from rlcondense.methods.parts.teachers import Teachers, teachers_of
+from rlcondense.records.store import MISSING
+from rlcondense.running.pairs import expected_regime
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.suite import suite_from
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
 
 GRID, REACH = Gridworld(), Reach()
@@ -153,6 +157,35 @@ def test_reference_rows_are_of_the_same_regime() -> None:
     assert regime_of({"labels": TAUGHT}, "soft") == "taught"
     assert regime_of({}, "continuous") == "continuous"
     assert regime_of({}, None) is None
+
+
+class ActionsTaken(BehaviouralCloning):
+    label_kinds = ("hard", "continuous")
+
+
+@pytest.mark.parametrize(
+    ("id_", "task", "learner", "expected"),
+    [
+        ("k-center", GRID, BehaviouralCloning, TEACH),
+        ("gradmatch", GRID, BehaviouralCloning, TEACH),
+        ("k-center", GRID, ActionsTaken, {"labels": "hard"}),
+        ("k-center", REACH, BehaviouralCloning, TEACH),
+    ],
+)
+def test_the_regime_of_reference_rows_is_known_before_a_row_is_computed(
+    id_: str, task: SmallTask, learner: type[BehaviouralCloning], expected: dict[str, Any]
+) -> None:
+    method = make_method(id_, task, **TEACH)
+    assert expected_regime(method, learner(), task) == expected
+
+
+def test_a_suite_plans_reference_rows_of_the_same_regime() -> None:
+    values = {"tasks": ["cartpole"], "methods": [{"id": "k-center", "config": TEACH}], "sizes": [8]}
+    suite = suite_from("s", {**values, "learner_seeds": 2, "episodes": 4})
+    planned = plan_suite(suite, lambda ids: dict.fromkeys(ids, MISSING))
+    cells = [p.cell for p in planned if p.cell is not None and p.cell.learner is not None]
+    regimes = {c.method["id"]: label_settings(c.method["config"], "soft") for c in cells}
+    assert regimes == dict.fromkeys(["k-center", "random", "full", "full-converged"], TEACH)
 
 
 @pytest.mark.slow

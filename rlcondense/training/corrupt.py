@@ -80,6 +80,7 @@ def corrupt_dataset(
     dataset: str,
     fault: str,
     *,
+    task: str | None = None,
     share: float = 0.2,
     seed: int = 0,
     id: str | None = None,
@@ -90,6 +91,7 @@ def corrupt_dataset(
     Args:
         dataset: id or path of the dataset; its task must be one of the catalogue.
         fault: one of `rlcondense.datasets.faults.FAULTS`.
+        task: name of the task that a file was collected on, where it does not say.
         share: share of the episodes that are faulty.
         seed: decides which episodes, and all that the fault draws.
         id: Minari id of the new dataset; by default the dataset's with the fault in its name.
@@ -98,17 +100,17 @@ def corrupt_dataset(
     Raises:
         BadConfig: the id is taken, or the fault needs a trace that the dataset has not.
     """
-    dataset = named_dataset(dataset)
+    dataset = named_dataset(dataset, task)
     new = id or named_after(dataset, fault)
     source = FaultyDataset(new, source=dataset, fault=fault, share=share, seed=seed)
     if is_local(new) or new in catalogue.entries("datasets"):
         raise BadConfig(f"there is a dataset {new!r} already: name the new one by --id")
     data = load_dataset(dataset, progress=progress)
-    task = make_task(data.task or data.origin.environment)
-    episodes = source.episodes(task, progress)
-    with contextlib.closing(gymnasium.make(task.id)) as env:
+    played = make_task(data.task or data.origin.environment)
+    episodes = source.episodes(played, progress)
+    with contextlib.closing(gymnasium.make(played.id)) as env:
         write_minari(new, episodes, {"author": "rlcondense", **source.metadata}, env)
-    return read_minari(new, task.id, progress)
+    return read_minari(new, played.id, progress)
 
 
 def named_after(dataset: str, fault: str) -> str:

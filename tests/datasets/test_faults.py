@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +196,18 @@ def test_a_dataset_of_the_catalogue_can_have_faults(
     with pytest.raises(BadConfig, match="there is a dataset"):
         corrupt_dataset(TINY, "truncated")
     remove_minari(new)
+
+
+def test_a_trace_of_ones_own_is_played_again_too(
+    task: Task, trace: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_registered", dict(catalogue._registered))
+    path = tmp_path / "mine.trace.safetensors"
+    trace.save(path)
+    data = corrupt_dataset(str(path), "other-policy", task=task.id)
+    assert re.fullmatch("local/[0-9a-f]{12}-other-policy-v0", data.id)
+    assert sum(data.origin.faulty) == 2
+    remove_minari(data.id)
 
 
 def test_the_command_names_every_fault() -> None:

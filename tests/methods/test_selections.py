@@ -116,7 +116,7 @@ def test_selections_take_continuous_actions(id_: str) -> None:
 @pytest.mark.parametrize(
     ("id_", "settings", "message"),
     [
-        ("random-balanced", {}, "discrete actions only"),
+        ("random-balanced", {}, "need discrete actions"),
         ("herding", {"classes": "per-class"}, "classes=per-class is for discrete actions"),
         ("k-center", {"labels": "soft"}, "soft labels are for discrete actions"),
         ("qmatch", {}, "has no discrete actions"),

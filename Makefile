@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow fuzz golden lint type bench docs results site package clean
+.PHONY: help demo test slow fuzz golden lint type bench gpu docs results site package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
@@ -14,7 +14,8 @@ help:
 	@echo "make golden   records, tables and site of two small suites against their kept hashes"
 	@echo "make lint     ruff"
 	@echo "make type     mypy --strict"
-	@echo "make bench    benchmarks that compare within one run"
+	@echo "make bench    benchmarks that compare within one run, into docs/results/speed.md"
+	@echo "make gpu      nine minutes on a GPU, into docs/results/speed.md"
 	@echo "make docs     the tables of docs/reference, from the catalogue and the commands"
 	@echo "make results  the suites by worth, in the background, into the leaderboard"
 	@echo "make site     the leaderboard's tables and its site, in build/site"
@@ -32,10 +33,10 @@ demo: $(READY)
 	$(BIN)/rlcondense run --method gradmatch --task starpilot
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu and not fuzz" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow and not gpu and not fuzz"
 
 slow: $(READY)
-	$(BIN)/pytest -q -n auto --dist worksteal -m "slow" --ignore tests/benchmarks
+	$(BIN)/pytest -q -n auto --dist worksteal -m "slow"
 
 # SECONDS in all, side by side; SEED=N tries what was tried before.
 fuzz: SECONDS ?= 600
@@ -53,7 +54,11 @@ type: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/pytest -q -s tests/benchmarks
+	BENCH=1 $(BIN)/pytest -q -s tests/benchmarks
+
+# Nothing is installed for it: a GPU machine brings a torch of its own.
+gpu:
+	$(PYTHON) -m tests.benchmarks.gpu
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

@@ -15,6 +15,13 @@ from torch.nn import functional as F
 from rlcondense.networks import PolicyNetwork
 
 LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae", "logit-mse", "nll")
+# On a CPU, torch's loop over tensors writes to memory of its own more often than its foreach form,
+# which gives the same bytes in half to two thirds of the time.
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, foreach=True),
+    "adamw": partial(torch.optim.AdamW, foreach=True),
+    "sgd": partial(torch.optim.SGD, foreach=True),
+}
 DISCRETE_LOSSES = ("softmax-mse", "softmax-mae", "logit-mse")  # of discrete actions alone
 
 
@@ -148,7 +155,7 @@ def cloning_updates(
     Yields:
         The loss of each update.
     """
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    optimiser = OPTIMISERS["adam"](network.parameters(), lr=learning_rate)
     losses = losses_of_head(network.spec.head)
     for rows in shuffled_batches(len(targets), batch_size, rng):
         where = torch.from_numpy(rows).to(targets.device)

@@ -351,6 +351,10 @@ class PolicyNetwork(nn.Module):
     def features(self, observations: Tensor) -> Tensor:
         """Encode `(B, *observation)` in environment units to `(B, F)` float32."""
         x = observations
+        if self.channels_last and self.patch == 1:
+            x = x.contiguous(
+                memory_format=torch.channels_last
+            )  # bytes are moved sooner than floats
         if x.is_floating_point():
             x = x * self._scale
         else:

@@ -17,6 +17,7 @@ from torch.func import functional_call, vmap
 from rlcondense.cloning import (
     DISCRETE_LOSSES,
     LOSSES,
+    OPTIMISERS,
     clip_each,
     descend,
     losses_of_head,
@@ -56,11 +57,6 @@ SHIFT = 4  # pixels
 CAP, LOOKS, PATIENCE = 10, 40, 6
 MOST_HELD_BACK = 2048  # random rows on which the loss is measured
 AUGMENTATIONS = ("none", "random-crop")
-OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
 
 
 @dataclass(frozen=True)
@@ -319,7 +315,7 @@ def _train(
         if len(networks) == 1
         else _StackedStudents(networks, losses)
     )
-    optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)  # type: ignore[call-arg]
+    optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)
     size = c.batch_size or rows.size
     batches = [shuffled_batches(rows.size, size, np.random.default_rng(seed)) for seed in seeds]
     shifts = [np.random.default_rng([seed, 1]) for seed in seeds]

@@ -26,14 +26,23 @@ from torch.nn import functional as F
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.parts.chunks import (
+    Loss,
+    Part,
+    Parts,
+    backward_by_chunks,
+    features_of,
+    joined,
+    loss_by_chunks,
+)
 from rlcondense.methods.parts.features import action_spread
 from rlcondense.methods.parts.students import NetworkConfig, fresh, network_like, network_spec
 from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
+    drawn_augmentation,
     learn,
-    shifted_alike,
 )
 from rlcondense.networks import ENCODERS
 
@@ -90,37 +99,40 @@ class DistMatch(Method[DistMatchConfig]):
         spread = action_spread(problem) if problem.continuous else None
         synthetic, real = Synthetic(problem, c, rng), RealBatches(problem, c)
 
-        def loss_of(rng: np.random.Generator) -> Tensor:
+        joint = c.labels == "learned" or spread is not None
+        distance = moment_distance if joint else mean_distance
+
+        def drawn(rng: np.random.Generator) -> tuple[Part, Loss]:
             theta = fresh(spec, problem.device, c.init)
             frames, targets = real.draw(c.real_batch, rng)
-            own = synthetic.observations()
-            if c.augmentation == "shift" and synthetic.is_pixels:
-                frames, own = shifted_alike(rng, frames, own)
+            augmented = drawn_augmentation(c.augmentation, synthetic.is_pixels, rng)
             with torch.no_grad():
-                f_real = theta.features(frames)
-            synthetic.gradient_evaluations += len(own)
-            labels = synthetic.targets()
-            if spread is not None:
-                targets, labels = (F.pad(a / spread, (1, 0), value=1.0) for a in (targets, labels))
-            joint = c.labels == "learned" or spread is not None
-            distance = moment_distance if joint else mean_distance
-            return distance(f_real, targets, theta.features(own), labels)
+                f_real = theta.features(augmented(frames))
+            synthetic.gradient_evaluations += len(synthetic.rows)
 
-        def loss(_: int) -> float:
-            value = loss_of(rng)
-            value.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
-            return float(value.detach())
+            def loss(parts: Parts) -> Tensor:
+                p_real, p_syn = targets, synthetic.targets()
+                if spread is not None:
+                    p_real, p_syn = (F.pad(a / spread, (1, 0), value=1.0) for a in (p_real, p_syn))
+                return distance(f_real, p_real, joined(parts), p_syn)
+
+            return features_of(lambda own: theta.features(augmented(own))), loss
+
+        def backward(_: int) -> float:
+            return backward_by_chunks(synthetic, *drawn(rng))
 
         def probe() -> float:
             rng = np.random.default_rng([problem.seed, 1])
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(problem.torch_seed(1))
-                return float(np.mean([float(loss_of(rng)) for _ in range(PROBES)]))
+                return float(
+                    np.mean([loss_by_chunks(synthetic, *drawn(rng)) for _ in range(PROBES)])
+                )
 
         before = probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
-            learn(problem, synthetic, c.iterations, loss, rng)
+            learn(problem, synthetic, c.iterations, backward, rng)
         return synthetic.condensation(MatchingLoss(before, probe()))
 
 

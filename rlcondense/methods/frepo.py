@@ -25,6 +25,7 @@ from rlcondense.cloning import descend, losses_of_head, row_losses, shuffled_bat
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.parts.chunks import Parts, backward_by_chunks, features_of, joined
 from rlcondense.methods.parts.features import action_spread
 from rlcondense.methods.parts.students import (
     LOSSES,
@@ -42,9 +43,9 @@ from rlcondense.methods.parts.synthetic import (
     RealBatches,
     Synthetic,
     adam_state,
+    drawn_augmentation,
     learn,
     restore_adam,
-    shifted_alike,
     under,
 )
 from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
@@ -130,21 +131,21 @@ class Frepo(Method[FrepoConfig]):
 
         def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
             frames, targets = real.draw(c.real_batch, rng)
-            own = synthetic.observations()
-            if c.augmentation == "shift" and synthetic.is_pixels:
-                frames, own = shifted_alike(rng, frames, own)
+            augmented = drawn_augmentation(c.augmentation, synthetic.is_pixels, rng)
             with torch.no_grad():
-                f_real = theta.features(frames)
-            features, labels = theta.features(own), synthetic.targets()
-            if spread is None:
-                predictions = regressed(features, centred_logits(labels), f_real, c.ridge)
-                loss = row_losses(predictions, targets).mean()
-            else:
-                predictions = regressed(features, labels / spread, f_real, c.ridge)
-                loss = ((predictions - targets / spread) ** 2).mean()
-            loss.backward(inputs=synthetic.leaves)  # type: ignore[no-untyped-call]
-            synthetic.gradient_evaluations += len(frames) + len(own)
-            return float(loss.detach())
+                f_real = theta.features(augmented(frames))
+
+            def loss(parts: Parts) -> Tensor:
+                f_syn, labels = joined(parts), synthetic.targets()
+                if spread is None:
+                    predictions = regressed(f_syn, centred_logits(labels), f_real, c.ridge)
+                    return row_losses(predictions, targets).mean()
+                predictions = regressed(f_syn, labels / spread, f_real, c.ridge)
+                return ((predictions - targets / spread) ** 2).mean()
+
+            synthetic.gradient_evaluations += len(frames) + len(synthetic.rows)
+            features = features_of(lambda own: theta.features(augmented(own)))
+            return backward_by_chunks(synthetic, features, loss)
 
         def probe() -> float:
             rng = np.random.default_rng([problem.seed, 1])

@@ -27,6 +27,7 @@ from rlcondense.cloning import descend, losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.parts.chunks import Parts, backward_by_chunks
 from rlcondense.methods.parts.students import (
     LOSSES,
     OPTIMISERS,
@@ -42,8 +43,8 @@ from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
+    drawn_augmentation,
     learn,
-    shifted_alike,
 )
 from rlcondense.networks import ENCODERS, PolicyNetwork
 from rlcondense.policies import head_of
@@ -159,7 +160,7 @@ class _Matching:
         self.real = RealBatches(problem, config)
         self.spec = network_spec(problem, config, *head_of(problem.task.action_space))
         self.losses = losses_of_head(self.spec.head, config.loss)
-        self.classes: dict[int | None, slice] = {None: slice(None)}
+        self.classes: dict[int | None, slice] = {None: slice(0, len(synthetic.rows))}
         if config.match == "per-class" and not problem.continuous:
             self.classes = dict(synthetic.classes.items())
 
@@ -196,21 +197,32 @@ class _Matching:
         """Add the distance's gradient to the leaves, class by class, and return the distance."""
         total = 0.0
         for action, rows in self.classes.items():
-            frames, targets = self.real.draw(self.config.real_batch, rng, action)
-            synthetic = self.synthetic.observations(rows)
-            if self.config.augmentation == "shift" and self.synthetic.is_pixels:
-                frames, synthetic = shifted_alike(rng, frames, synthetic)
-            loss = matching_loss(
-                theta,
-                (synthetic, self.synthetic.targets(rows)),
-                (frames, targets),
-                self.losses,
-                self.config.distance,
-            )
-            loss.backward(inputs=self.synthetic.leaves)  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-            self.synthetic.gradient_evaluations += len(frames) + len(synthetic)
+            total += self._backward(theta, rng, action, rows)
         return total
+
+    def _backward(
+        self, theta: PolicyNetwork, rng: np.random.Generator, action: int | None, rows: slice
+    ) -> float:
+        """The same for the rows of one action, or for all."""
+        frames, targets = self.real.draw(self.config.real_batch, rng, action)
+        augmented = drawn_augmentation(self.config.augmentation, self.synthetic.is_pixels, rng)
+        distance = DISTANCES[self.config.distance]
+
+        size = rows.stop - rows.start
+
+        def gradient(own: Tensor, chunk: slice, differentiable: bool) -> list[Tensor]:
+            labels = self.synthetic.targets(chunk)
+            gradients = weight_gradients(theta, augmented(own), labels, self.losses, differentiable)
+            share = len(own) / size
+            return gradients if share == 1 else [share * g for g in gradients]
+
+        g_real = weight_gradients(theta, augmented(frames), targets, self.losses)
+
+        def loss(parts: Parts) -> Tensor:
+            return distance([sum(g[1:], g[0]) for g in zip(*parts, strict=True)], g_real)
+
+        self.synthetic.gradient_evaluations += len(frames) + size
+        return backward_by_chunks(self.synthetic, gradient, loss, rows)
 
     def probe(self) -> float:
         """Compute the mean distance on networks and real batches that never change."""
@@ -225,29 +237,24 @@ class _Matching:
         return float(np.mean(distances))
 
 
-def matching_loss(
+def weight_gradients(
     theta: nn.Module,
-    synthetic: tuple[Tensor, Tensor],
-    real: tuple[Tensor, Tensor],
+    observations: Tensor,
+    targets: Tensor,
     losses: Callable[[Tensor, Tensor], Tensor],
-    distance: str,
-) -> Tensor:
-    """Compute the distance of two gradients, differentiable in the synthetic rows.
+    differentiable: bool = False,
+) -> list[Tensor]:
+    """Compute the gradient of the mean loss of rows, for each of a network's parameters.
 
     Args:
         theta: a network.
-        synthetic: observations `(M, *observation)` and targets `(M, A)`.
-        real: at least as many observations and targets of the data.
+        observations: `(M, *observation)`.
+        targets: `(M, A)`.
         losses: function of outputs and targets that returns losses `(M,)`.
-        distance: one of `DISTANCES`.
+        differentiable: whether the gradient can be differentiated for the rows.
     """
-    parameters = list(theta.parameters())
-
-    def gradient(rows: tuple[Tensor, Tensor], create_graph: bool) -> list[Tensor]:
-        loss = losses(theta(rows[0]), rows[1]).mean()
-        return list(torch.autograd.grad(loss, parameters, create_graph=create_graph))
-
-    return DISTANCES[distance](gradient(synthetic, True), gradient(real, False))
+    loss = losses(theta(observations), targets).mean()
+    return list(torch.autograd.grad(loss, list(theta.parameters()), create_graph=differentiable))
 
 
 def layerwise_cosine(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from rlcondense import cloning
 from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import CondensedDataset
@@ -317,7 +318,7 @@ def fitted_values(problem: Problem, network: str | None, updates: int) -> Array:
     wanted = torch.from_numpy(((returns - returns.mean()) / spread).astype(np.float32))
     spec = replace(student_spec(problem, StudentConfig(network=network)), num_outputs=1)
     critic = fresh_from(spec, problem.device, problem.seed)
-    optimiser = torch.optim.Adam(critic.parameters(), lr=5e-4)
+    optimiser = cloning.OPTIMISERS["adam"](critic.parameters(), lr=5e-4)
     batches = itertools.islice(shuffled_batches(len(dataset), VALUE_BATCH, rng), updates)
     for update, rows in enumerate(batches, 1):
         frames = torch.from_numpy(np.asarray(dataset.observations[rows])).to(problem.device)

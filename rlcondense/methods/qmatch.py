@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import descend, shuffled_batches
+from rlcondense.cloning import OPTIMISERS, descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
@@ -263,7 +263,7 @@ class SyntheticTransitions(Synthetic):
         if self._rewards.requires_grad:
             rate = c.reward_learning_rate * self._reward_std
             groups.append({"params": [self._rewards], "lr": rate})
-        return torch.optim.Adam(groups)
+        return OPTIMISERS["adam"](groups)
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -369,7 +369,7 @@ class _Matching:
         c, known = self.config, self.real.rows
         theta = fresh(self.spec, self.device, c.init)
         target = _frozen(theta)
-        optimiser = torch.optim.Adam(theta.parameters(), lr=c.q_learning_rate)
+        optimiser = OPTIMISERS["adam"](theta.parameters(), lr=c.q_learning_rate)
         rows = len(known) if of_data else len(self.synthetic.rows)
         batches = shuffled_batches(rows, min(rows, c.batch_size), rng)
         yield theta, target

@@ -159,14 +159,15 @@ def expert_of(dataset: str, task: Task) -> Expert | None:
 
 def expert_name(dataset: str, task: Task) -> str:
     """Return the id or path of the expert of a dataset, empty if it has none."""
-    newest = shipped_experts().get(task.id, "")
-    if not dataset:
-        return newest
-    try:
-        facts = catalogue.find("datasets", dataset).facts
-    except UnknownName:  # a dataset of Minari, which nobody has given a name here
-        return ""
-    return str(facts.get("expert") or (newest if facts.get("task") == task.id else ""))
+    facts: Mapping[str, Any] = {"task": task.id}
+    if dataset:
+        try:
+            facts = catalogue.find("datasets", dataset).facts
+        except UnknownName:  # a dataset of Minari, which nobody has given a name here
+            return ""
+    if "expert" in facts:
+        return str(facts["expert"])
+    return shipped_experts().get(task.id, "") if facts.get("task") == task.id else ""
 
 
 def bench_of(

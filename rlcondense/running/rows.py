@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rlcondense import catalogue
@@ -105,7 +106,9 @@ class Rows:
         dispatch = Dispatch(
             make_plan=lambda: plan,
             store=self._store,
-            watcher=_Watcher(self._bench.progress),
+            watcher=_Watcher(
+                self._bench.progress, {id_ for id_, row in todo.items() if _ends_command(row)}
+            ),
             wanted=lambda state: refresh or state.status != "done",
             rates=Rates((), self._bench.device),
             device=self._bench.device,
@@ -116,10 +119,17 @@ class Rows:
             return
         dispatch.watcher.began(dispatch.states(), len(dispatch.queue), self._executor.size())
         try:
-            dispatch.run(self._executor)
+            with contextlib.suppress(_Failed):
+                dispatch.run(self._executor)
         finally:
             self._executor.close()
-        self._stamps |= dispatch.stamps
+        ended = {state.planned.id: state.status for state in dispatch.states()}
+        # A row that ends the command is computed here, where its error is raised as it is.
+        self._stamps |= {
+            id_: stamp
+            for id_, stamp in dispatch.stamps.items()
+            if ended[id_] == "done" or not _ends_command(todo[id_])
+        }
         for row in todo.values():
             row.bench.refreshed.update(dispatch.condensed)
 
@@ -147,16 +157,27 @@ class Rows:
             outcome = Outcome(sealed(undone(row.cell, failure_of(error), row.bench.device)))
         if stamp is None:
             return outcome
-        if outcome.record["status"] in ("failed", "not-installed") and not bench.record_failures:
-            raise RLCondenseError(outcome.record["reason"])
         return Outcome(outcome.record)  # computed by this command, though read from its file
 
 
-class _Watcher:
-    """The progress of workers as that of one phase, whose note says what each is at."""
+class _Failed(Exception):
+    """A row failed without which the command has no result."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+
+def _ends_command(row: Row) -> bool:
+    return not (row.is_reference or row.bench.record_failures)
+
+
+class _Watcher:
+    """The progress of workers as that of one phase, whose note says what each is at.
+
+    Args:
+        progress: receives it.
+        needed: ids of the cells without which the others are in vain.
+    """
+
+    def __init__(self, progress: Progress, needed: Collection[str]) -> None:
+        self._progress, self._needed = progress, needed
         self._todo = self._done = 0
         self._at: dict[str, str] = {}
 
@@ -169,6 +190,8 @@ class _Watcher:
         self._report()
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
+        if status in ("failed", "not-installed") and planned.id in self._needed:
+            raise _Failed
         self._at.pop(planned.id, None)
         self._done += 1
         self._report()

@@ -199,7 +199,7 @@ def run(
     if not why_skipped(bench, condenser):
         regimes = label_regimes(bench.dataset, expected_regime(condenser, trained, bench.task))
         sizes = dict.fromkeys(known, budget.size) if budget.size is not None else {}
-        rows.ahead([*own(known, others), *beside(regimes, sizes)])
+        rows.ahead([*own([seed], bench), *own(known[1:], others), *beside(regimes, sizes)])
     [first] = rows.compute(own([seed], bench))
     notes: list[str] = []
     if condensations is None:

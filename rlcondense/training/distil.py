@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import check_choice, check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.shipped import Expert
@@ -320,7 +321,7 @@ class Distiller:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network = PolicyNetwork(spec).to(self.device)
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = OPTIMISERS["adamw"](
             self.network.parameters(),
             lr=config.learning_rate,
             eps=1e-5,

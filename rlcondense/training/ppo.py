@@ -23,7 +23,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
-from rlcondense.cloning import gaussian_losses
+from rlcondense.cloning import OPTIMISERS, gaussian_losses
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts.shipped import SNAPSHOTS, save_weights
@@ -306,7 +306,7 @@ class Trainer:
         self.network = ActorCritic(spec).to(self.device)
         forward = self.network.outputs_and_value
         self.forward = torch.compile(forward, dynamic=False) if config.compiled else forward
-        self.optimiser = torch.optim.Adam(
+        self.optimiser = OPTIMISERS["adam"](
             self.network.parameters(), lr=config.learning_rate, eps=1e-5
         )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)

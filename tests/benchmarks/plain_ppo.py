@@ -1,15 +1,13 @@
 """PPO on Procgen as one would first write it, for `make bench` to compare the trainer with.
 
-Run as `python -m tests.benchmarks.plain_ppo GAME NETWORK ROLLOUTS`: prints steps per second.
 Same network, same settings, same threads as the trainer's; float32, channel-first frames kept as
 floats, one loss after another, rewards and advantages in torch, nothing tuned.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import time
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +16,7 @@ from torch.distributions import Categorical
 from rlcondense.networks import ENCODERS
 from rlcondense.runtime.quiet_import import quiet_import
 
-NUM_ENVS, LENGTH, EPOCHS, MINIBATCHES = 64, 256, 2, 8
+NUM_ENVS, EPOCHS, MINIBATCHES = 64, 2, 8
 
 
 class Agent(nn.Module):
@@ -34,28 +32,34 @@ class Agent(nn.Module):
         return Categorical(logits=self.policy(features)), self.value(features).squeeze(1)
 
 
-def main(game: str, network: str, rollouts: int) -> float:
+def iterations(game: str, network: str, length: int, num_threads: int) -> Iterator[None]:
+    """Roll out and update, once for each value that is asked for."""
     with quiet_import("procgen"):
         from procgen import ProcgenEnv
 
     envs = ProcgenEnv(
         num_envs=NUM_ENVS, env_name=game, num_levels=200, start_level=0,
-        distribution_mode="easy", num_threads=os.cpu_count() or 1,
+        distribution_mode="easy", num_threads=num_threads,
     )  # fmt: skip
 
+    try:
+        yield from _iterations(envs, network, length)
+    finally:
+        envs.close()
+
+
+def _iterations(envs: Any, network: str, length: int) -> Iterator[None]:
     def look(frames: object) -> torch.Tensor:
         return torch.tensor(frames["rgb"]).permute(0, 3, 1, 2).float()  # type: ignore[index]
 
     agent = Agent(network)
     optimiser = torch.optim.Adam(agent.parameters(), lr=5e-4, eps=1e-5)
-    observations = torch.zeros(LENGTH, NUM_ENVS, 3, 64, 64)
-    actions = torch.zeros(LENGTH, NUM_ENVS)
-    log_probs, rewards, dones, values = (torch.zeros(LENGTH, NUM_ENVS) for _ in range(4))
+    observations = torch.zeros(length, NUM_ENVS, 3, 64, 64)
+    actions = torch.zeros(length, NUM_ENVS)
+    log_probs, rewards, dones, values = (torch.zeros(length, NUM_ENVS) for _ in range(4))
     current, done = look(envs.reset()), torch.zeros(NUM_ENVS)
-    rates = []
-    for _ in range(rollouts):
-        started = time.perf_counter()
-        for t in range(LENGTH):
+    while True:
+        for t in range(length):
             observations[t], dones[t] = current, done
             with torch.no_grad():
                 distribution, value = agent(current)
@@ -66,17 +70,17 @@ def main(game: str, network: str, rollouts: int) -> float:
         with torch.no_grad():
             following = agent(current)[1]
         advantages, running = torch.zeros_like(rewards), torch.zeros(NUM_ENVS)
-        for t in reversed(range(LENGTH)):
-            alive = 1 - (done if t == LENGTH - 1 else dones[t + 1])
-            after = following if t == LENGTH - 1 else values[t + 1]
+        for t in reversed(range(length)):
+            alive = 1 - (done if t == length - 1 else dones[t + 1])
+            after = following if t == length - 1 else values[t + 1]
             running = (
                 rewards[t] + 0.999 * after * alive - values[t] + 0.999 * 0.95 * alive * running
             )
             advantages[t] = running
-        flat = [x.reshape(LENGTH * NUM_ENVS, *x.shape[2:]) for x in (
+        flat = [x.reshape(length * NUM_ENVS, *x.shape[2:]) for x in (
             observations, actions, log_probs, advantages, advantages + values, values)]  # fmt: skip
         for _ in range(EPOCHS):
-            for rows in torch.randperm(LENGTH * NUM_ENVS).chunk(MINIBATCHES):
+            for rows in torch.randperm(length * NUM_ENVS).chunk(MINIBATCHES):
                 obs, act, old, advantage, target, before = (x[rows] for x in flat)
                 distribution, value = agent(obs)
                 ratio = (distribution.log_prob(act) - old).exp()
@@ -91,10 +95,4 @@ def main(game: str, network: str, rollouts: int) -> float:
                 loss.backward()
                 nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
                 optimiser.step()
-        rates.append(LENGTH * NUM_ENVS / (time.perf_counter() - started))
-    envs.close()
-    return float(sorted(rates)[len(rates) // 2])
-
-
-if __name__ == "__main__":
-    print(f"{main(sys.argv[1], sys.argv[2], int(sys.argv[3])):.0f}")
+        yield

@@ -2,83 +2,85 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from torch.nn import functional as F
 
+import rlcondense as rlc
+from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.traces import Trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import evaluate
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.policies import NetworkPolicies, random_policies
-from rlcondense.protocol import Protocol
+from rlcondense.protocol import Protocol, protocol_of
+from rlcondense.runtime.meter import forget_peak_memory, peak_memory_bytes
 from rlcondense.tasks.base import Task
 from rlcondense.training.ppo import PPOConfig, Trainer
-from tests.conftest import random_network
+from tests.benchmarks import plain_ppo
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import now, seconds_of
+from tests.benchmarks.parts import gradmatch_and_its_passes, made_up
+from tests.conftest import TINY, random_network
 
 
-def _seconds(function: Callable[[], object], repeats: int = 3) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
-
-
-def test_evaluation_costs_little_beside_its_parts(task: Task) -> None:
+def test_evaluation_costs_little_beside_its_parts(task: Task, bench: Bench) -> None:
     """The evaluator against the environment alone plus the policy alone, on the same work.
 
     The environments are stepped until the last has played its quota, and the policy acts for those
-    that still play.
+    that still play, as many as in the evaluation.
     """
-    protocol = Protocol(50, 2, 0)
+    num = bench.size(50, 2)
+    protocol = Protocol(num, bench.size(2), 0)
     policy = NetworkPolicies([random_network()], [0])
-    lengths = evaluate(policy, task, "seen", protocol=protocol).lengths.reshape(50, 2).sum(1)
-    steps, iterations = lengths.sum(), lengths.max()
-    whole = _seconds(lambda: evaluate(policy, task, "seen", protocol=protocol))
-    env = task.make_vec("seen", 50, seed=0, copy=False)
+    lengths = evaluate(policy, task, "seen", protocol=protocol).lengths.reshape(num, -1).sum(1)
+    playing = [(lengths > t).sum() for t in range(lengths.max())]
+    env = task.make_vec("seen", num, seed=0, copy=False)
     env.reset()
-    actions = np.full(50, 4)
-    frames = np.random.default_rng(0).integers(0, 256, (50, 3, 64, 64), dtype=np.uint8)
-    index = np.zeros(50, int)
+    actions = np.full(num, 4)
+    frames = np.random.default_rng(0).integers(0, 256, (num, 3, 64, 64), dtype=np.uint8)
+    index = np.zeros(num, int)
 
-    def environment() -> None:
-        for _ in range(iterations):
+    def parts() -> None:
+        for count in playing:
             env.step(actions)
+            policy.act(frames[:count], index[:count], np.zeros(count))
 
-    def acting() -> None:
-        for _ in range(steps // 50):
-            policy.act(frames, index, np.zeros(50))
-
-    parts = _seconds(environment) + _seconds(acting)
-    print(f"\nevaluation: {whole:.2f} s, its parts {parts:.2f} s, ratio {whole / parts:.2f}")
+    whole, alone = bench.paired(lambda: evaluate(policy, task, "seen", protocol=protocol), parts, 5)
     env.close()
+    bench.ratio(
+        "evaluation, Nature, 100 episodes",
+        f"{whole:.2f} s",
+        f"environment and policy alone {alone:.2f} s",
+        whole / alone,
+        most=1.15,
+    )
 
 
-def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task: Task) -> None:
-    """Updates of 256 frames, ours and d3rlpy's DiscreteBC: same network, optimiser and rate.
+@pytest.mark.parametrize("encoder", ["its own", "our"])
+@pytest.mark.parametrize("batch", [64, 256])
+def test_bc_against_d3rlpys_with_the_same_network(
+    tiny: TransitionDataset, task: Task, bench: Bench, batch: int, encoder: str
+) -> None:
+    """Updates, ours and d3rlpy's DiscreteBC: the Nature CNN, the same optimiser and rate, in turns.
 
-    Each in its own way of drawing batches, and both to the same loss on the data.
+    Each in its own way of drawing batches, and both to the same loss on the data. d3rlpy's own
+    encoder of pixels is the Nature CNN too, in another memory format.
     """
     import d3rlpy
 
     from rlcondense.integrations.d3rlpy.parts import NetworkFactory, quiet
 
-    updates = 30
+    batch = bench.size(batch, batch // 16)
+    updates = bench.size(2400 // batch + 20, 2)
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
-    learner = make_learner("bc", updates=updates, batch_size=256)
+    learner = make_learner("bc", network="nature", updates=updates, batch_size=batch)
     with quiet():
         dataset = d3rlpy.dataset.MDPDataset(
             np.asarray(tiny.observations),
@@ -88,8 +90,12 @@ def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task:
             action_space=d3rlpy.ActionSpace.DISCRETE,
             action_size=15,
         )
+    encoders = {
+        "its own": {"observation_scaler": d3rlpy.preprocessing.PixelObservationScaler()},
+        "our": {"encoder_factory": NetworkFactory("nature")},
+    }
     config = d3rlpy.algos.DiscreteBCConfig(
-        batch_size=256, learning_rate=5e-4, beta=0, encoder_factory=NetworkFactory("nature")
+        batch_size=batch, learning_rate=5e-4, beta=0, **encoders[encoder]
     )
     trained: dict[str, Any] = {}
 
@@ -107,48 +113,92 @@ def test_bc_against_d3rlpys_with_the_same_network(tiny: TransitionDataset, task:
                 show_progress=False,
             )
 
-    mine, other = (_seconds(train) / updates for train in (ours, theirs))
+    mine, other = (seconds / updates for seconds in bench.paired(ours, theirs, 5))
     rows = np.arange(len(tiny))
     frames, actions = np.array(tiny.observations), np.asarray(tiny.actions)
     probs = trained["ours"].action_probs(frames, np.zeros(len(rows), int))
     with torch.inference_mode():
-        policy = trained["theirs"].impl.modules.imitator(torch.from_numpy(frames).float())
+        scale = 255 if encoder == "its own" else 1
+        policy = trained["theirs"].impl.modules.imitator(torch.from_numpy(frames) / scale)
     losses = [-np.log(p[rows, actions]).mean() for p in (probs, policy.probs.numpy())]
     assert abs(losses[0] - losses[1]) < 0.1
-    print(
-        f"\nBC: {1000 * mine:.0f} ms an update (loss {losses[0]:.3f}), d3rlpy "
-        f"{1000 * other:.0f} ms (loss {losses[1]:.3f}), ratio {other / mine:.2f}"
+    bench.ratio(
+        f"BC, Nature, batch {batch}, d3rlpy with {encoder} encoder",
+        f"{1000 * mine:.1f} ms an update (loss {losses[0]:.2f})",
+        f"d3rlpy's DiscreteBC {1000 * other:.1f} ms (loss {losses[1]:.2f})",
+        other / mine,
+        least=1.5 if encoder == "its own" else 1,
     )
 
 
-def test_ten_students_against_one(tiny: TransitionDataset, task: Task) -> None:
+def test_the_default_student_against_its_passes(
+    tiny: TransitionDataset, task: Task, bench: Bench
+) -> None:
+    """An update of `bc` beside the network's forward and backward pass on frames at hand."""
+    updates = bench.size(20)
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    learner = make_learner("bc", updates=20)
-    one, ten = (
-        _seconds(lambda s=seeds: learner.fit(data, task=task, seeds=range(s), device=device))
-        for seeds in (1, 10)
+    learner = make_learner("bc", updates=updates)
+    network = random_network(name=learner.config.network)
+    frames = torch.from_numpy(np.array(tiny.observations[: learner.config.batch_size]))
+
+    def passes() -> None:
+        for _ in range(updates):
+            network.zero_grad()
+            network(frames).square().mean().backward()
+
+    whole, alone = bench.paired(lambda: learner.fit(data, task=task, seeds=[0]), passes, 5)
+    bench.ratio(
+        "BC, default student, batch 64",
+        f"{1e3 * whole / updates:.1f} ms an update",
+        f"its passes {1e3 * alone / updates:.1f} ms",
+        whole / alone,
     )
-    print(f"\n10 students on {device}: {ten:.2f} s, one {one:.2f} s, ratio {ten / one:.2f}")
+
+
+def test_rows_of_run_against_a_plain_loop(
+    tiny: TransitionDataset, task: Task, bench: Bench, tmp_path: Path
+) -> None:
+    """`run` of one row without its references, beside the calls that one would write."""
+    updates, episodes, size = bench.size(100), bench.size(20, 2), bench.size(150, 15)
+    learner_settings = {"network": "nature" if bench.full else "compact", "updates": updates}
+    protocol, seeds, count = protocol_of(episodes), bench.size(3), iter(range(99))
+
+    def ours() -> None:
+        rlc.run(
+            "random", task.id, dataset=TINY, size=size, condensations=1, seeds=seeds, device="cpu",
+            episodes=episodes, learner_settings=learner_settings, references=False,
+            results=tmp_path / str(next(count)),
+        )  # fmt: skip
+
+    def loop() -> None:
+        data = make_method("random").condense(tiny, task=task, budget=size)
+        policies = make_learner("bc", **learner_settings).fit(data, task=task, seeds=range(seeds))
+        for split in ("seen", "heldout"):
+            evaluate(policies, task, split, protocol=protocol)
+
+    whole, alone = bench.paired(ours, loop, 3)
+    bench.ratio(
+        "a row of `run`: 3 students, Nature, 100 updates, 20 episodes",
+        f"{whole:.1f} s",
+        f"a plain loop {alone:.1f} s",
+        whole / alone,
+    )
 
 
 def test_the_evaluator_against_d3rlpys_for_ten_policies(
-    tiny: TransitionDataset, task: Task
+    tiny: TransitionDataset, task: Task, bench: Bench
 ) -> None:
     """Steps per second over ten policies: ours together, d3rlpy's one environment at a time."""
     import gymnasium
     from d3rlpy.metrics import evaluate_qlearning_with_environment
 
     data = make_method("full").condense(tiny, task=task, budget=len(tiny))
-    learner = make_learner("dqn", updates=1, batch_size=8)
-    policies = learner.fit(data, task=task, seeds=range(10))
-    protocol = Protocol(20, 1, 0)
-    started = time.perf_counter()
-    steps = evaluate(policies, task, "seen", protocol=protocol).lengths.sum()
-    ours = steps / (time.perf_counter() - started)
+    learner = make_learner("dqn", network="nature", updates=1, batch_size=8)
+    policies = learner.fit(data, task=task, seeds=range(bench.size(10, 2)))
+    protocol = Protocol(bench.size(50), 1, 0)  # environments as by default
     env = gymnasium.make("rlcondense.tasks:procgen/starpilot-easy-v0", split="seen")
     env.reset(seed=0)
-    counted = [0]
+    counted, played = [0], [0]
     step = env.unwrapped.step
 
     def count(action: Any) -> Any:
@@ -156,109 +206,126 @@ def test_the_evaluator_against_d3rlpys_for_ten_policies(
         return step(action)
 
     env.unwrapped.step = count  # type: ignore[method-assign]
-    started = time.perf_counter()
-    for algorithm in policies.algorithms:  # type: ignore[attr-defined]
-        evaluate_qlearning_with_environment(algorithm, env, n_trials=1)
-    theirs = counted[0] / (time.perf_counter() - started)
-    print(f"\nevaluator: {ours:.0f} steps/s, d3rlpy's {theirs:.0f}, ratio {ours / theirs:.1f}")
 
+    def ours() -> None:
+        played[0] = evaluate(policies, task, "seen", protocol=protocol).lengths.sum()
 
-MEMORY = """
-import resource, sys
-import numpy as np, torch
-from rlcondense.make import make_learner, make_task
-from rlcondense.datasets.condensed import CondensedDataset
-frames = np.memmap(sys.argv[1], np.uint8, "w+", shape=(50_000, 3, 64, 64))
-task = make_task("starpilot")
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = peak()
-actions = np.arange(50_000) % 15
-data = CondensedDataset(frames, actions, weights=np.ones(50_000, np.float32))
-make_learner("bc", updates=100).fit(data, task=task, seeds=range(10))
-print(peak() - before)
-"""
+    def theirs() -> None:
+        counted[0] = 0
+        for algorithm in policies.algorithms:  # type: ignore[attr-defined]
+            evaluate_qlearning_with_environment(algorithm, env, n_trials=1)
 
-
-def test_memory_of_ten_students_with_fifty_thousand_frames(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(tmp_path / "frames")],
-        capture_output=True,
-        text=True,
-        check=True,
+    mine, other = bench.paired(ours, theirs, 2, clock=True)
+    rates = played[0] / mine, counted[0] / other
+    bench.ratio(
+        "evaluator, 10 policies, 50 environments each",
+        f"{rates[0]:.0f} steps/s",
+        f"d3rlpy's {rates[1]:.0f}",
+        rates[0] / rates[1],
+        least=5,
     )
-    print(f"\n10 students, 50,000 frames: {float(done.stdout):.0f} MB beside torch")
+
+
+def peak_of_ten_students(path: str, rows: int, updates: int) -> float:
+    """Megabytes beside what torch holds, of ten students of frames in a file."""
+    frames = np.memmap(path, np.uint8, "w+", shape=(rows, 3, 64, 64))
+    task = make_task("starpilot")
+    forget_peak_memory()
+    before = peak_memory_bytes()
+    actions = np.arange(rows) % 15
+    data = CondensedDataset(frames, actions, weights=np.ones(rows, np.float32))
+    make_learner("bc", updates=updates).fit(data, task=task, seeds=range(10))
+    return (peak_memory_bytes() - before) / 1e6
+
+
+def test_memory_of_ten_students_with_fifty_thousand_frames(tmp_path: Path, bench: Bench) -> None:
+    path = str(tmp_path / "frames")
+    if not bench.full:
+        assert peak_of_ten_students(path, 64, 1) < 2000
+        return
+    code = f"from {__name__} import *; print(peak_of_ten_students({path!r}, 50_000, 20))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    bench.row("ratios", "memory of 10 students, 50,000 frames", f"{float(done.stdout):.0f} MB")
     assert float(done.stdout) < 2000
 
 
-def test_ppo_against_its_parts(task: Task, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_ppo_against_its_parts(task: Task, tmp_path: Path, bench: Bench) -> None:
     """Steps per second of the trainer beside what its network alone could do."""
-    config = PPOConfig(network="nature", steps=2 * 64 * 64, rollout_length=64, epochs=2)
-    trainer = Trainer(task, config, tmp_path)
+    length = bench.size(64, 2)
+    config = PPOConfig(network="nature", steps=2 * 64 * length, rollout_length=length, epochs=2)
+    trainer = Trainer(task, config, tmp_path, num_threads=0)
     trainer._rollout()
-    started = time.perf_counter()
-    trainer._rollout()
-    trainer._update()
-    rate = config.batch_size / (time.perf_counter() - started)
     frames = torch.randint(0, 256, (512, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+
+    def ours() -> None:
+        trainer._rollout()
+        trainer._update()
 
     def update() -> None:
         logits, values = trainer.network.outputs_and_value(frames)
         (logits.square().mean() + values.mean()).backward()
 
-    limit = 512 / _seconds(update) / config.epochs
-    print(f"\nPPO: {rate:.0f} steps/s, its updates alone {limit:.0f}, ratio {rate / limit:.2f}")
-
-
-def test_ppo_of_the_compact_network_against_the_nature_cnn(tmp_path: Path) -> None:
-    """Steps per second on one core: the compact network on plain frames, Nature on others."""
-
-    def rate(name: str, network: str) -> float:
-        config = PPOConfig(network=network, steps=1, rollout_length=64, epochs=2)
-        trainer = Trainer(make_task(name), config, tmp_path / network, num_threads=0)
-        trainer._rollout()
-        started = time.perf_counter()
-        for _ in range(3):
-            trainer._rollout()
-            trainer._update()
-        return 3 * config.batch_size / (time.perf_counter() - started)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        compact, nature = rate("starpilot-plain", "compact"), rate("starpilot", "nature")
-    finally:
-        torch.set_num_threads(threads)
-    print(
-        f"\nPPO on one core: compact on plain frames {compact:.0f} steps/s, "
-        f"Nature on ordinary ones {nature:.0f}, ratio {compact / nature:.1f}"
+    whole, alone = bench.paired(ours, update, 3)
+    rate, limit = config.batch_size / whole, 512 / alone / config.epochs
+    bench.ratio(
+        "PPO, Nature, its updates",
+        f"{rate:.0f} steps/s",
+        f"its updates alone {limit:.0f}",
+        rate / limit,
     )
-    assert compact > 2 * nature
 
 
-def test_ppo_against_a_plain_loop(tmp_path: Path) -> None:
-    """Steps per second of `expert train` beside a plain PPO loop, same network and settings.
+def test_ppo_of_the_compact_network_against_the_nature_cnn(tmp_path: Path, bench: Bench) -> None:
+    """Steps per second on one core: the compact network on plain frames, Nature on others."""
+    length = bench.size(64, 2)
 
-    Each in a process of its own, as users run them, and with all threads.
-    """
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    def trainer(name: str, network: str) -> Trainer:
+        config = PPOConfig(network=network, steps=1, rollout_length=length, epochs=2)
+        return Trainer(make_task(name), config, tmp_path / network, num_threads=0)
 
-    def call(*arguments: str) -> str:
-        command = [sys.executable, "-m", *arguments]
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        ).stdout
+    trainers = trainer("starpilot-plain", "compact"), trainer("starpilot", "nature")
 
-    plain = float(call("tests.benchmarks.plain_ppo", "starpilot", "nature", "5"))
-    call(
-        "rlcondense.cli", "expert", "train", "starpilot", "--network", "nature", "--steps",
-        str(5 * 64 * 256), "--set", "epochs=2", "--episodes", "2", "--out", str(tmp_path),
-    )  # fmt: skip
-    log = (tmp_path / "log.jsonl").read_text().splitlines()
-    ours = float(np.median([json.loads(line)["steps_per_second"] for line in log]))
-    print(f"\nPPO: {ours:.0f} steps/s, a plain loop {plain:.0f}, ratio {ours / plain:.2f}")
+    def iteration(trainer: Trainer) -> None:
+        trainer._rollout()
+        trainer._update()
+
+    compact, nature = (
+        64 * length / seconds
+        for seconds in bench.paired(*(partial(iteration, trainer) for trainer in trainers), 3)
+    )
+    bench.ratio(
+        "PPO, compact network on plain frames",
+        f"{compact:.0f} steps/s",
+        f"Nature on ordinary ones {nature:.0f}",
+        compact / nature,
+        least=2,
+    )
 
 
-def test_building_a_dataset_against_the_environment_alone(task: Task, trace: Trace) -> None:
+def test_ppo_against_a_plain_loop(task: Task, tmp_path: Path, bench: Bench) -> None:
+    """Steps per second of the trainer beside a plain PPO loop, same network and settings."""
+    length = bench.size(256, 2)
+    config = PPOConfig(network="nature", steps=1, rollout_length=length, epochs=2)
+    trainer = Trainer(task, config, tmp_path, num_threads=0)
+    plain = plain_ppo.iterations("starpilot", "nature", length, num_threads=0)
+
+    def ours() -> None:
+        trainer._rollout()
+        trainer._update()
+
+    rates = [64 * length / s for s in bench.paired(ours, lambda: next(plain), 2)]
+    plain.close()
+    bench.ratio(
+        "PPO, Nature, one thread",
+        f"{rates[0]:.0f} steps/s",
+        f"a plain loop {rates[1]:.0f}",
+        rates[0] / rates[1],
+    )
+
+
+def test_building_a_dataset_against_the_environment_alone(
+    task: Task, trace: Trace, bench: Bench
+) -> None:
     """Replaying a trace into frames, beside stepping the same environments without keeping any."""
     env = task.make_vec("seen", len(trace.lengths), seed=trace.seed, copy=False)
     env.reset()
@@ -268,53 +335,79 @@ def test_building_a_dataset_against_the_environment_alone(task: Task, trace: Tra
         for _ in range(steps):
             env.step(np.zeros(len(trace.lengths), np.int64))
 
-    replaying = _seconds(lambda: list(replay(trace, task)))
-    environment = _seconds(alone)
+    replaying, environment = bench.paired(lambda: list(replay(trace, task)), alone, 3)
     env.close()
-    print(
-        f"\nreplay: {len(trace.actions) / replaying:.0f} transitions/s, "
-        f"environment alone {len(trace.lengths) * steps / environment:.0f} steps/s"
+    rates = len(trace.actions) / replaying, len(trace.lengths) * steps / environment
+    bench.ratio(
+        "replay of a trace into frames",
+        f"{rates[0]:.0f} transitions/s",
+        f"environment alone {rates[1]:.0f} steps/s",
+        rates[0] / rates[1],
     )
 
 
-def test_the_random_policy_runs_at_the_environments_rate(task: Task) -> None:
-    protocol = Protocol(50, 4, 0)
+def test_the_random_policy_runs_at_the_environments_rate(task: Task, bench: Bench) -> None:
+    protocol = Protocol(bench.size(50, 2), bench.size(4), 0)
     scores = evaluate(random_policies(task.action_space, [0]), task, "seen", protocol=protocol)
-    print(f"\nrandom policy: {scores.lengths.sum() / scores.seconds:.0f} steps/s")
+    rate = scores.lengths.sum() / scores.seconds
+    bench.row("ratios", "random policy", f"{rate:.0f} steps/s on the clock")
 
 
-def test_gradient_matching_against_its_passes(tiny: TransitionDataset, task: Task) -> None:
-    """An iteration of 150 frames in 15 classes, 32 real frames each, against its passes alone.
+def test_gradient_matching_against_its_passes(
+    tiny: TransitionDataset, task: Task, bench: Bench
+) -> None:
+    small = {} if bench.full else {"network": "compact", "classes": 2}
+    iteration, alone = gradmatch_and_its_passes(tiny, task, bench.size(10), **small)
+    bench.ratio(
+        "gradmatch, Nature, 150 frames",
+        f"{1e3 * iteration:.0f} ms an iteration",
+        f"its passes {1e3 * alone:.0f} ms",
+        iteration / alone,
+        most=1.2,
+    )
 
-    The passes: for each class, real frames forward and backward, and synthetic ones forward and
-    twice backward. The rest is drawing, targets, the distance and Adam: 1.3 times is the limit.
-    """
-    classes, real, own = 15, 32, 10
-    actions = np.arange(len(tiny)) % classes
-    data = replace(tiny, actions=actions, known_sha256="")
-    theta = random_network()
-    parameters = list(theta.parameters())
-    frames = torch.from_numpy(np.array(tiny.observations[: classes * real]))
-    targets = torch.eye(classes).repeat_interleave(real, 0)
-    synthetic = frames[: classes * own].float().requires_grad_()
 
-    def passes() -> None:
-        for a in range(classes):
-            at = slice(a * real, (a + 1) * real)
-            loss = F.cross_entropy(theta(frames[at]), targets[at])
-            aims = torch.autograd.grad(loss, parameters)
-            at = slice(a * own, (a + 1) * own)
-            loss = F.cross_entropy(theta(synthetic[at]), targets[:own])
-            found = torch.autograd.grad(loss, parameters, create_graph=True)
-            torch.autograd.backward(found, aims, inputs=[synthetic])
+def test_generations_of_hades(bench: Bench) -> None:
+    """Population and steps of the preset `quick` on cartpole; its 60 generations by a few."""
+    generations, whole = bench.size(6, 1), 60
+    settings = {"preset": "quick", "generations": generations}
+    settings |= {} if bench.full else {"population": 4, "inner_updates": 2, "episodes": 1}
+    task, method = make_task("cartpole"), make_method("hades-f", **settings)
+    seconds = seconds_of(lambda: method.condense(None, task=task, budget=4)) / generations
+    bench.row(
+        "ratios", "hades-f quick on cartpole", f"{whole * seconds:.1f} s for {whole} generations"
+    )
 
-    def seconds_of(iterations: int) -> float:
-        method = make_method("gradmatch", iterations=iterations, real_batch=real)
-        return _seconds(lambda: method.condense(data, task=task, budget=150), 1)
 
-    alone = _seconds(passes, 5)
-    few, many = 2, 12
-    iteration = (seconds_of(many) - seconds_of(few)) / (many - few)
-    ratio = iteration / alone
-    print(f"\ngradmatch: {1e3 * iteration:.0f} ms, its passes {1e3 * alone:.0f} ms, {ratio:.2f}")
-    assert ratio < 1.3
+@pytest.mark.parametrize("name", ["gradmatch", "frepo", "distmatch", "pbc"])
+def test_large_sets(name: str, tiny: TransitionDataset, task: Task, bench: Bench) -> None:
+    """Seconds of an iteration on 1500 frames, of a few, and the peak of memory while they last."""
+    size = bench.size(1500, 15)
+    data = made_up(2 * size) if bench.full else tiny
+    few = {"pool": 2, "oldest": 4} if name == "frepo" else {}
+    if name == "pbc" and not bench.full:
+        few = {"inner_steps": 2, "window": 1}
+    network = "nature" if bench.full else "compact"
+    default = make_method(name).config.iterations  # type: ignore[attr-defined]
+    method = make_method(name, network=network, iterations=bench.size(4), **few)
+    times = []
+
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        if phase == "condense":
+            times.append(now())
+
+    forget_peak_memory()
+    before = peak_memory_bytes()
+    method.condense(data, task=task, budget=size, progress=progress)
+    each = float(np.median(np.diff(times))) if bench.full else 0
+    bench.row(
+        "large-sets",
+        name,
+        str(size),
+        str(default),
+        f"{each:.2f}",
+        f"{default * each / 60:.0f}",
+        f"{(peak_memory_bytes() - before) / 1e6:.0f} MB",
+    )
+    if bench.full:
+        assert default * each < 3600

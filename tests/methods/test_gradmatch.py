@@ -18,7 +18,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.experts import shipped
 from rlcondense.experts.shipped import Expert
 from rlcondense.make import default_dataset, load_dataset, make_method, make_task
-from rlcondense.methods.gradmatch import DISTANCES, layerwise_cosine, matching_loss
+from rlcondense.methods.gradmatch import DISTANCES, layerwise_cosine, weight_gradients
 from rlcondense.methods.gradmatch_light2024 import gradient
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.tasks.base import Task
@@ -46,7 +46,8 @@ def test_gradients_of_frames_and_labels_are_those_of_finite_differences(
     losses = partial(row_losses, name=loss)
 
     def found(frames: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return matching_loss(theta, (frames, logits.softmax(1)), real, losses, distance)
+        own = weight_gradients(theta, frames, logits.softmax(1), losses, True)
+        return DISTANCES[distance](own, weight_gradients(theta, *real, losses))
 
     assert torch.autograd.gradcheck(found, (frames, logits))
 

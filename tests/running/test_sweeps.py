@@ -405,7 +405,7 @@ def test_what_is_done_is_not_undone_by_who_cannot_do_it(undisturbed: Path, tmp_p
 
         record = run_cell(cell, dataset=gone, store=store, device="cpu").record
         assert record["status"] == "done"
-        assert write_failure(cell, "it died", store, "cpu", 1)["status"] == "done"
+        assert write_failure(cell, "it died", store, "cpu")["status"] == "done"
     assert stamps(results) == before
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from rlcondense import cloning
 from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Problem
@@ -74,8 +75,7 @@ def fresh(spec: NetworkSpec, device: str, init: str = "random") -> PolicyNetwork
 
 def make_optimiser(name: str, network: PolicyNetwork, rate: float) -> torch.optim.Optimizer:
     """Make the optimiser of a student, one of `OPTIMISERS`."""
-    kind = torch.optim.Adam if name == "adam" else torch.optim.SGD
-    return kind(network.parameters(), lr=rate)
+    return cloning.OPTIMISERS[name](network.parameters(), lr=rate)
 
 
 def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict[str, Any]:

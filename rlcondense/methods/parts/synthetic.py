@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import Displacement, MatchingLoss
@@ -27,6 +29,7 @@ STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")
 SHIFT = 4  # pixels
 STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
+MOVED_AT_A_TIME = 256  # rows
 MOVED_EVERY = 10  # iterations between two measurements of how far observations have moved
 SMOOTHING = 0.1  # smoothing of hard labels that are learned: a logit of one-hot has no gradient
 
@@ -161,6 +164,24 @@ class Synthetic:
         """Return observations `(B, *observation)` in the environment's units, differentiable."""
         return self._shown(self._x[rows])
 
+    @contextlib.contextmanager
+    def apart(self, rows: slice) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Give observations of rows, and the leaves to differentiate for them.
+
+        The gradient of these rows alone is computed and added to that of all when the block ends: a
+        gradient through a slice of all rows would be as large as all rows, and mostly zeros.
+        """
+        x = self._x
+        if (rows.start, rows.stop) == (0, len(x)):
+            yield self._shown(x), self.leaves
+            return
+        part = x.detach()[rows].requires_grad_()
+        yield self._shown(part), [part, *self.leaves[1:]]
+        if x.grad is None:
+            x.grad = torch.zeros_like(x)
+        assert part.grad is not None
+        x.grad[rows] += part.grad
+
     def _shown(self, x: Tensor) -> Tensor:
         if self.config.resolution is not None:
             x = F.interpolate(x, self._shape, mode="bilinear", align_corners=False)
@@ -187,8 +208,8 @@ class Synthetic:
         rates = (c.learning_rate, c.label_learning_rate)
         groups = [{"params": [p], "lr": lr} for p, lr in zip(self.leaves, rates, strict=False)]
         if c.outer_optimiser == "sgd":
-            return torch.optim.SGD(groups, momentum=c.outer_momentum)
-        return torch.optim.Adam(groups)
+            return OPTIMISERS["sgd"](groups, momentum=c.outer_momentum)
+        return OPTIMISERS["adam"](groups)
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -204,7 +225,9 @@ class Synthetic:
     @torch.no_grad()
     def moved(self) -> float:
         """Compute the mean absolute change of an observation's values since the start."""
-        return float((self.observations() - self.start).abs().mean())
+        parts = zip(*(torch.split(x, MOVED_AT_A_TIME) for x in (self._x, self.start)), strict=True)
+        total = sum(float((self._shown(x) - start).abs().sum()) for x, start in parts)
+        return total / self.start.numel()
 
     @torch.no_grad()
     def condensation(self, matching_loss: MatchingLoss | None = None) -> Condensation:
@@ -390,12 +413,21 @@ def slices_by_action(actions: Array) -> dict[int, slice]:
     return {int(a): slice(int(s), int(e)) for a, s, e in zip(present, starts, stops, strict=True)}
 
 
-def shifted_alike(rng: np.random.Generator, *frames: Tensor) -> list[Tensor]:
-    """Shift frames `(B, C, H, W)` by the same few pixels, and repeat edges.
+def drawn_augmentation(
+    name: str, is_pixels: bool, rng: np.random.Generator
+) -> Callable[[Tensor], Tensor]:
+    """Draw an augmentation of frames `(B, C, H, W)`, the same for all that it is applied to.
 
-    Synthetic and real frames get the same shift (Zhao and Bilen, 2021, arXiv 2102.08259). Frames
-    are not mirrored, because left and right are different actions.
+    Synthetic and real frames are moved alike by a few pixels, edges repeated (Zhao and Bilen, 2021,
+    arXiv 2102.08259). Frames are not mirrored, because left and right are different actions.
+
+    Args:
+        name: one of `AUGMENTATIONS`.
+        is_pixels: whether observations are frames; vectors stay as they are.
+        rng: of the shift.
     """
+    if name == "none" or not is_pixels:
+        return lambda batch: batch
     y, x = (int(v) for v in rng.integers(-SHIFT, SHIFT + 1, 2))
 
     def moved(batch: Tensor) -> Tensor:
@@ -404,4 +436,4 @@ def shifted_alike(rng: np.random.Generator, *frames: Tensor) -> list[Tensor]:
         columns = (torch.arange(width, device=batch.device) + x).clamp(0, width - 1)
         return batch[:, :, rows][:, :, :, columns]
 
-    return [moved(batch) for batch in frames]
+    return moved

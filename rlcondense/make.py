@@ -54,7 +54,7 @@ from rlcondense.files import (
 )
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
-from rlcondense.networks import FOR_FRAMES, PATCHES, SMALL_FRAME
+from rlcondense.networks import FOR_FRAMES, fitting_network
 from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -353,7 +353,7 @@ def load_dataset(
 
     A catalogue dataset that is not on this machine is built first: its class, made with its id and
     the entry's config, has `episodes(task, progress)`, which returns `Episode`s; a plugin's class
-    also has a `task`.
+    also has a `task`. It may have `metadata` for Minari, which is complete when `episodes` returns.
 
     Args:
         name: catalogue id, Minari id, or path; see `named_dataset`.
@@ -433,7 +433,9 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     if is_local(entry.id):
         return False
     with contextlib.closing(environment_of(task)) as env:
-        write_minari(entry.id, source.episodes(task, progress), _metadata(entry, task), env)
+        episodes = source.episodes(task, progress)
+        metadata = {**_metadata(entry, task), **getattr(source, "metadata", {})}
+        write_minari(entry.id, episodes, metadata, env)
     return True
 
 
@@ -550,10 +552,9 @@ def configured(
 
 
 def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
-    """Return defaults that suit a task better: `mlp` and no augmentation for vectors.
+    """Return defaults that suit a task better: no augmentation for vectors, and another network.
 
-    Small frames (MinAtar's of 10 cells, digits of 8 pixels) get `mlp` too, and frames whose sides
-    are no multiples of the default network's patches get the Nature CNN.
+    See `rlcondense.networks.fitting_network`.
 
     Args:
         config: a class of settings.
@@ -565,10 +566,7 @@ def suited(config: type[Any], task: Task | None) -> dict[str, Any]:
     shape = task.observation_space.shape or ()
     frames, network = len(shape) == 3, defaults.get("network")
     fitting = {}
-    if network in FOR_FRAMES:
-        if not frames or min(shape[1:]) < SMALL_FRAME:
-            fitting = {"network": "mlp"}
-        elif any(side % PATCHES.get(str(network), 1) for side in shape[1:]):
-            fitting = {"network": "nature"}
+    if network in FOR_FRAMES and (other := fitting_network(str(network), shape)) != network:
+        fitting = {"network": other}
     augmented = not frames and defaults.get("augmentation", "none") != "none"
     return fitting | ({"augmentation": "none"} if augmented else {})

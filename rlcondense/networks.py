@@ -277,6 +277,22 @@ SMALLEST = {"cnn4": 16, "compact": 36, "nature": 36}
 SMALL_FRAME = 36  # pixels of a side below which the default network has no convolutions
 
 
+def fitting_network(network: str, shape: tuple[int, ...]) -> str:
+    """Return a network for observations of a shape: the named one, or what stands in its place.
+
+    For vectors and small frames (MinAtar's of 10 cells, digits of 8 pixels) that is `mlp`, and for
+    frames whose sides its patches do not divide the Nature CNN.
+
+    Args:
+        network: the name of a network for frames.
+        shape: of an observation.
+    """
+    if len(shape) != 3 or min(shape[1:]) < SMALL_FRAME:
+        return "mlp"
+    fits = all(side % PATCHES.get(network, 1) == 0 for side in shape[1:])
+    return network if fits else "nature"
+
+
 def given_options(config: Any) -> dict[str, Any]:
     """Return those of a config's width, depth and activation that are not None."""
     values = {name: getattr(config, name) for name in ANY_OPTION}

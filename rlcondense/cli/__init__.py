@@ -7,6 +7,7 @@ from rlcondense.cli import (  # noqa: F401  (each registers its commands)
     export,
     leaderboard,
     run,
+    score,
     show,
     status,
     sweep,

@@ -164,6 +164,46 @@ def dataset_show(
         echo(f"frames           {png}", err=as_json)
 
 
+@dataset.command("corrupt")
+@include_option
+@click.argument("name")
+@click.option(
+    "--fault",
+    required=True,
+    type=click.Choice(
+        [
+            "action-noise",
+            "duplicated",
+            "other-policy",
+            "stale-frames",
+            "truncated",
+            "wrong-action",
+        ]
+    ),
+    help="What is wrong with some of the episodes.",
+)
+@click.option("--share", default=0.2, show_default=True, help="Share of the episodes.")
+@click.option("--seed", default=0, show_default=True, help="Decides which episodes, and how.")
+@click.option("--id", "new", help="Id of the new dataset. Default: NAME's with the fault in it.")
+@click.option("--task", help="Task that a file was collected on, where it does not say.")
+def dataset_corrupt(
+    name: str, fault: str, share: float, seed: int, new: str | None, task: str | None
+) -> None:
+    """Write a dataset with a known fault in some of NAME's episodes, to judge scores by.
+
+    action-noise and other-policy are played again, so that frames follow from the actions; this
+    takes a dataset that is made from a trace. wrong-action and stale-frames change what was
+    written down, truncated cuts episodes off, duplicated puts copies in their place."""
+    from rlcondense.training.corrupt import corrupt_dataset
+
+    with ConsoleProgress() as progress:
+        data = corrupt_dataset(
+            name, fault, task=task, share=share, seed=seed, id=new, progress=progress
+        )
+    faulty = sum(data.origin.faulty)
+    echo(f"{data.id}: {len(data.episodes)} episodes, {faulty} of them with {fault}")
+
+
 @dataset.command("collect")
 @include_option
 @click.argument("task")

@@ -89,7 +89,9 @@ def _size(row: Row) -> str:
 
 
 def _size_and_labels(row: Row) -> str:
-    return f"{_size(row)}{' soft' if row.size is not None and row.labels == 'soft' else ''}"
+    if row.size is None or row.labels in (None, "hard", "continuous"):
+        return _size(row)
+    return f"{row.size} {row.labels}"
 
 
 def _seeds(row: Row) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
+from rlcondense.datasets.labels import regime_of
 from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson, MatchingLossJson
 from rlcondense.errors import RLCondenseError
 from rlcondense.findings import EXPLANATIONS, reported_findings
@@ -110,7 +111,7 @@ class Row:
         reason: of anything but `done`.
         cells: ids of the records, one for each condensation seed.
         size: transitions kept.
-        labels: the labels that the learner used, `hard`, `soft` or `continuous`.
+        labels: the labels that the learner used, `hard`, `soft`, `continuous` or `taught`.
         condensation_seeds: how many.
         draws: whether another condensation seed gives another set.
         learner_seeds: how many.
@@ -471,7 +472,8 @@ class _Draft:
         self.undone = next((r for r in records if r["status"] != "done"), None)
         self.id = self.cell["method"]["id"]
         self.trained = self.cell["learner"] is not None
-        self.size, self.labels = _size(records), records[0].get("labels")
+        self.size = _size(records)
+        self.labels = regime_of(self.cell["method"]["config"], records[0].get("labels"))
         self.draws = self.trained and draws(self.id)
         self.means: Means = {}
         if self.undone is None:

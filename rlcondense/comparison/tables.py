@@ -21,7 +21,7 @@ from rlcondense.comparison.rows import (
     names_of,
     row_of,
 )
-from rlcondense.datasets.report import FindingJson
+from rlcondense.datasets.report import CorrelationsJson, FindingJson
 from rlcondense.findings import PROVENANCE
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, WHOLE
@@ -143,7 +143,7 @@ def suite_table(records: Sequence[Record]) -> str:
         records: of the suite's cells, in any order and of any status.
     """
     groups = groups_of(records)
-    parts = [_group_text(group) for group in groups]
+    parts = [*(_group_text(group) for group in groups), *faults_table(records)]
     if not parts:
         return "no cell has a record yet"
     notes = [
@@ -301,6 +301,13 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
     report = record.get("report", {})
     if steps := report.get("cost", {}).get("environment_steps"):
         notes.append(f"Condensation took {steps:,} environment steps.")
+    if correlation := report.get("score_correlation"):
+        notes.append(f"Rank correlation of the episodes' scores: {correlations_text(correlation)}.")
+    if "fault_auroc" in report:
+        notes.append(
+            f"A clean episode scores above a faulty one {report['fault_auroc']:.0%} of the time "
+            "(50%: the score is blind to the fault)."
+        )
     if moved := report.get("displacement"):
         loss = report.get("matching_loss")
         matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
@@ -309,6 +316,43 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
             f"most {moved['largest']:.3g}{matched}."
         )
     return notes
+
+
+def faults_table(records: Sequence[Record]) -> list[str]:
+    """Format what scores see of injected faults; nothing where no data have any.
+
+    A line a method and dataset: how often a clean episode scores above a faulty one, how scores
+    rank with length and return, and the held-out return of students of what is kept; means over
+    condensation seeds.
+    """
+    from tabulate import tabulate
+
+    rows: dict[tuple[str, ...], list[list[float]]] = {}
+    for record in records:
+        report = record.get("report", {})
+        if record["status"] == "done" and "fault_auroc" in report:
+            ranks = report["score_correlation"]
+            values = [report["fault_auroc"], ranks["length"], ranks["return"]]
+            values.append(float(np.mean(record["returns"]["heldout"])))
+            place = (record["cell"]["dataset"], record["cell"]["method"]["id"])
+            rows.setdefault(place, []).append([np.nan if v is None else v for v in values])
+    if not rows:
+        return []
+    lines = [[*place, *np.mean(values, axis=0)] for place, values in sorted(rows.items())]
+    header = ["dataset", "method", "AUROC", "with length", "with return", "held-out"]
+    return [
+        "Scores and injected faults: AUROC is how often a clean episode scores above a faulty one\n"
+        "(0.5: blind); rank correlation of scores with length and return; return of what is kept.",
+        str(tabulate(lines, header, floatfmt=".2f")),
+    ]
+
+
+def correlations_text(correlation: CorrelationsJson) -> str:
+    """Format rank correlations, such as `0.93 with length, - with return`."""
+    return ", ".join(
+        f"{'-' if value is None else f'{value:.2f}'} with {name}"
+        for name, value in correlation.items()
+    )
 
 
 def findings_text(row: Sequence[Record]) -> list[str]:

@@ -40,8 +40,9 @@ _META = "meta.json"
 _FORMAT = 2  # version of the columns; those of another version are converted again
 _LAST_REPEATED = "last_observation_repeated"
 EXPERT_SHA256 = "expert_sha256"
+FAULTY = "faulty_episodes"  # a text of 0 and 1: whether each episode has an injected fault
 # Minari would play the environment to measure reference scores; ours are already measured.
-_ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256)
+_ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256, FAULTY)
 # Bytes that HDF5 may need to close a file, and the largest multiple of an episode's bytes.
 _RESERVE, _OVERHEAD = 8_000_000, 2
 # Standard errors by which a fit one row earlier must be better for probabilities to be refused.
@@ -53,7 +54,9 @@ _SHOWN = (
     "description",
     "code_permalink",
     "requirements",
-    *_ADDED_LATER,
+    "ref_min_score",
+    "ref_max_score",
+    EXPERT_SHA256,
 )
 
 
@@ -424,8 +427,13 @@ def _read(data: Path, dataset_id: str, progress: Progress) -> TransitionDataset:
         id=dataset_id,
         last_observation_repeated=meta[_LAST_REPEATED],
         known_sha256=meta["sha256"],
-        origin=Origin(**meta["origin"] | {"reset_seeds": tuple(meta["origin"]["reset_seeds"])}),
+        origin=_origin(meta["origin"]),
     )
+
+
+def _origin(facts: Mapping[str, Any]) -> Origin:
+    lists = {name: tuple(facts.get(name, ())) for name in ("reset_seeds", "faulty")}
+    return Origin(**{**facts, **lists})
 
 
 def columns_folder(dataset_id: str) -> Path:
@@ -579,9 +587,21 @@ def _columns(
         "split": split,
         "reset_seeds": [None if seed is None else int(seed) for seed in seeds],
         "lossy": _is_lossy(data / hdf5.FILE, reader.space),
+        "faulty": _faulty(str(metadata.get(FAULTY, "")), len(seeds), owner),
     }
     repeated = bool(metadata.get(_LAST_REPEATED, False))
     return columns, {_LAST_REPEATED: repeated, "origin": origin}
+
+
+def _faulty(text: str, count: int, owner: str) -> list[bool]:
+    """Return which of so many episodes have an injected fault; empty where none is known.
+
+    Raises:
+        CorruptArtifact: the metadata do not say it of each episode.
+    """
+    if text and (len(text) != count or not set(text) <= {"0", "1"}):
+        raise CorruptArtifact(f"{owner}: {FAULTY} is not 0 or 1 for each of {count} episodes")
+    return [one == "1" for one in text]
 
 
 def _is_lossy(path: Path, space: Any) -> bool:

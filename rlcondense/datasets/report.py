@@ -10,6 +10,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    Literal,
     TypedDict,
     final,
     get_args,
@@ -44,7 +45,13 @@ LABEL_KINDS = ("hard", "soft", "continuous")
 
 _PARTS = ("cost", "displacement", "matching_loss", "findings")  # fields that are dataclasses
 
-_LATER = ("curve", "initialisation_bytes", "task")  # fields left out when empty
+# Fields left out when empty.
+_LATER = ("curve", "fault_auroc", "initialisation_bytes", "score_correlation", "task")
+
+_Correlation = Annotated[Number, Rule(minimum=-1, maximum=1)]
+CorrelationsJson = Mapping[
+    Literal["length", "return"], Annotated[_Correlation | None, "null where either is constant"]
+]
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,11 @@ class CondensationReport(Figures):
         findings: findings of the detectors; None if no detector has run.
         task: id of the task; None in reports of an earlier version.
         initialisation_bytes: part of `bytes` that the initialisation takes, if there is one.
+        score_correlation: rank correlation of episodes' scores with their `length` and `return`,
+            for methods that score episodes or rows, of which the episode's mean counts; None
+            where either is constant.
+        fault_auroc: how often a clean episode scores above one with an injected fault, for methods
+            that score episodes or rows, of data whose faults are known.
     """
 
     method: str
@@ -153,6 +165,8 @@ class CondensationReport(Figures):
     findings: tuple[Finding, ...] | None = None
     task: str | None = None
     initialisation_bytes: int | None = None
+    score_correlation: CorrelationsJson | None = None
+    fault_auroc: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -259,6 +273,16 @@ class ReportJson(_Kept, total=False):
     matching_loss: Annotated[
         MatchingLossJson | None,
         "of methods that match something, as the method's file defines it",
+    ]
+    score_correlation: Annotated[
+        CorrelationsJson,
+        "of methods that score episodes or rows: rank correlation of episodes' scores with "
+        "the episodes' length and return",
+    ]
+    fault_auroc: Annotated[
+        Number,
+        Rule(minimum=0, maximum=1),
+        "share of pairs in which a clean episode scores above a faulty one",
     ]
     findings: Annotated[
         Findings | None,

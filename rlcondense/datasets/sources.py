@@ -48,9 +48,15 @@ class FileDataset:
         path = _data_file(self.path)
         if path.suffix in FLAT or parquet_files(path):
             return read_flat(path, task, progress)
-        if "quota" in read_header(path):
+        if self.is_trace:
             return replay(load_trace(path), task, progress=progress)
         return iter(load_recording(path, task))
+
+    @property
+    def is_trace(self) -> bool:
+        """Return whether the file is a trace, which is replayed."""
+        path = _data_file(self.path)
+        return path.suffix == ".safetensors" and "quota" in read_header(path)
 
 
 def local_id(identity: Sequence[str]) -> str:

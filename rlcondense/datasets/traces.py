@@ -177,7 +177,7 @@ def replay(
     env = task.make_vec("seen", num_envs, seed=trace.seed, num_threads=num_threads, copy=False)
     space = env.single_observation_space
     assert space.shape is not None
-    observations = _on_disk((len(trace.actions), *space.shape), space.dtype)
+    observations = on_disk((len(trace.actions), *space.shape), space.dtype)
     rewards = np.empty(len(trace.actions), np.float32)
     ends, cuts = np.zeros((2, len(trace.actions)), bool)
     levels = np.empty(len(trace.actions), np.int64)
@@ -236,7 +236,7 @@ def _check_actions(trace: Trace, task: Task) -> None:
         )
 
 
-def _on_disk(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+def on_disk(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Make an array of zeros in a file that is deleted with the array."""
     make_folder(cache_root())
     with tempfile.TemporaryFile(dir=cache_root()) as file:

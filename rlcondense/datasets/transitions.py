@@ -94,12 +94,14 @@ class Origin:
         split: `seen` or `heldout`, if the environment is a task of this package.
         reset_seeds: reset seed of each episode, or None.
         lossy: whether frames were stored as JPEG, which changes them.
+        faulty: whether each episode has an injected fault, or empty; methods do not see it.
     """
 
     environment: str = ""
     split: str = ""
     reset_seeds: tuple[int | None, ...] = ()
     lossy: bool = False
+    faulty: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,9 +147,9 @@ class TransitionDataset(Columns):
         ends = [*starts, len(self)][1:]
         return [range(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
 
-    def episode_returns(self) -> npt.NDArray[np.float64]:
-        """Return the undiscounted return of each episode."""
-        rewards = self.column("rewards").astype(np.float64)
+    def episode_returns(self, gamma: float = 1.0) -> npt.NDArray[np.float64]:
+        """Return the return of each episode, undiscounted by default."""
+        rewards = self.column("rewards") * gamma ** self.column("steps").astype(np.float64)
         return np.array([rewards[rows.start : rows.stop].sum() for rows in self.episodes])
 
     def returns_to_go(self, gamma: float = 1.0) -> npt.NDArray[np.float64]:

@@ -7,20 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from gymnasium.spaces import Box
 
-from rlcondense.config import config_json
+from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
 from rlcondense.datasets.detectors import with_findings
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import CondensationReport, Cost, Figures
+from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.shipped import Expert
 from rlcondense.limits import check_whole
+from rlcondense.networks import ENCODERS
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured, peak_memory_bytes
 from rlcondense.runtime.progress import Progress, silent
@@ -30,7 +33,10 @@ from rlcondense.tasks.named import make_task
 from rlcondense.types import Array
 from rlcondense.validation import check_action_space, check_arrays, check_dataset, check_rows
 
-NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes"})
+if TYPE_CHECKING:
+    from rlcondense.methods.parts.teachers import Teachers
+
+NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes", "level_seeds"})
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class Condensation(Figures):
             see standardised observations.
         gradient_evaluations: number of gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
+        scores: scores of the source's episodes or rows, for methods that score them.
     """
 
     columns: dict[str, Array]
@@ -128,6 +135,7 @@ class Condensation(Figures):
     scaling: Scaling | None = None
     gradient_evaluations: int = 0
     environment_steps: int = 0
+    scores: Scores | None = None
 
     def costing(self, gradient_evaluations: int) -> Condensation:
         """Return a copy with a number of gradient evaluations."""
@@ -186,7 +194,7 @@ class Method(ABC, Generic[ConfigT]):
         access: `offline`, or `online` for methods that step the seen levels and count the steps.
         takes_data: whether it condenses a dataset. A method that makes its data from the task alone
             gets no dataset.
-        needs: of `rewards`, `action_probs`, `expert`, `episodes`.
+        needs: of `rewards`, `action_probs`, `expert`, `episodes`, `level_seeds`.
         label_kinds: kinds of label that it can make.
         stochastic: whether another seed gives another dataset.
         gives: columns that the method makes, if they are always the same. A learner that needs
@@ -215,6 +223,10 @@ class Method(ABC, Generic[ConfigT]):
     @abstractmethod
     def _condense(self, problem: Problem) -> Condensation:
         """Condense. All randomness comes from `problem.seed`; held-out levels cannot be made."""
+
+    def _score(self, problem: Problem) -> Scores:
+        """Score the episodes or rows of the source, for methods that select by a score."""
+        raise BadConfig(f"method {self.id!r} scores neither episodes nor rows")
 
     def students(self, task: Task) -> dict[str, Any]:
         """Return the settings of `bc` that this method's config implies for its students.
@@ -271,23 +283,10 @@ class Method(ABC, Generic[ConfigT]):
             CorruptArtifact: the dataset does not fit the task, or the method did not return a
                 dataset.
         """
-        check_whole(seed, "seed")
         task = make_task(task)
         budget = Budget(size=budget) if isinstance(budget, int) else budget
-        source = dataset if self.takes_data else None
-        self._check_needs(source, expert)
-        check_action_space(task.action_space, f"task {task.id!r}")
-        if source is not None:
-            check_dataset(source, task)
-        problem = Problem(
-            source=source,
-            task=task.seen_only(),
-            budget=budget,
-            expert=expert if "expert" in self.needs else None,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
+        problem = self._problem(dataset, task, budget, expert, seed, device, progress)
+        source = problem.source
         if checkpoint is not None:
             identity = {
                 "method": self.id,
@@ -301,7 +300,7 @@ class Method(ABC, Generic[ConfigT]):
             }
             problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
         with measured(device) as seconds, no_exit(f"method {self.id!r}"):
-            result = self._condense(problem)
+            result = self._labelled(problem) if self._is_taught else self._condense(problem)
         self._check_kind(result)
         if problem.checkpoint is not None:
             seconds.add(problem.checkpoint.before)
@@ -319,6 +318,12 @@ class Method(ABC, Generic[ConfigT]):
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
         scaling = vars(result.scaling).values() if result.scaling else ()
+        correlation = auroc = None
+        if result.scores is not None and source is not None:
+            result.scores.check(source, f"method {self.id!r}")
+            correlation = result.scores.rank_correlations(source)
+            faulty = dataset.origin.faulty if dataset is not None else ()
+            auroc = result.scores.auroc(source, faulty) if any(faulty) else None
         condensed = CondensedDataset(
             **columns,
             weights=weights,
@@ -353,9 +358,92 @@ class Method(ABC, Generic[ConfigT]):
                 **result.figures(),
                 task=task.id,
                 initialisation_bytes=initial,
+                score_correlation=correlation,
+                fault_auroc=auroc,
             ),
         )
         return with_findings(condensed, source)
+
+    def score(
+        self,
+        dataset: TransitionDataset,
+        *,
+        task: Task,
+        expert: Expert | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> Scores:
+        """Score the episodes or rows of a dataset; `_condense` keeps the highest.
+
+        Args:
+            dataset: the dataset, not changed.
+            task: the task that it was collected on.
+            expert: the dataset's policy; passed on only to methods that need it.
+            seed: condensation seed: the same seed gives the same scores.
+            device: device of the computation.
+            progress: receives the progress.
+
+        Raises:
+            BadConfig: the method gives no scores, a need is not met, or the data are of held-out
+                levels.
+            CorruptArtifact: the dataset does not fit the task, or a score is no finite number.
+        """
+        whole = Budget(size=len(dataset))
+        problem = self._problem(dataset, task, whole, expert, seed, device, progress)
+        with no_exit(f"method {self.id!r}"):
+            method, problem, _ = self._taught(problem) if self._is_taught else (self, problem, None)
+            scores = method._score(problem)
+        scores.check(dataset, f"method {self.id!r}")
+        return scores
+
+    @property
+    def _is_taught(self) -> bool:
+        return getattr(self.config, "labels", None) == TAUGHT
+
+    def _labelled(self, problem: Problem) -> Condensation:
+        """Condense data that have a teacher's labels; frames that are made get them too."""
+        method, relabelled, teachers = self._taught(problem)
+        return teachers.labelled(method._condense(relabelled), problem.task.action_space)
+
+    def _taught(self, problem: Problem) -> tuple[Method[ConfigT], Problem, Teachers]:
+        """Return the method and the problem as if the data had a teacher's labels, and these."""
+        from rlcondense.methods.parts.teachers import teachers_of
+
+        teachers, space = teachers_of(problem, self.config), problem.task.action_space
+        kind = "hard" if teachers.is_continuous else "soft"
+        config = replace(self.config, labels=kind)  # type: ignore[type-var]
+        source = teachers.relabelled(problem.dataset, space)
+        return type(self)(config, id=self.id), replace(problem, source=source), teachers
+
+    def _problem(
+        self,
+        dataset: TransitionDataset | None,
+        task: Task,
+        budget: Budget,
+        expert: Expert | None,
+        seed: int,
+        device: str,
+        progress: Progress,
+    ) -> Problem:
+        """Check what the method is given, and return its input."""
+        check_whole(seed, "seed")
+        source = dataset if self.takes_data else None
+        self._check_needs(source, expert)
+        check_action_space(task.action_space, f"task {task.id!r}")
+        if source is not None:
+            check_dataset(source, task)
+            if source.origin.faulty:  # the answer
+                source = replace(source, origin=replace(source.origin, faulty=()))
+        return Problem(
+            source=source,
+            task=task.seen_only(),
+            budget=budget,
+            expert=expert if "expert" in self.needs else None,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
 
     def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
         if dataset is None and self.takes_data:
@@ -363,8 +451,9 @@ class Method(ABC, Generic[ConfigT]):
         if "expert" in self.needs and expert is None:
             whose = f"dataset {dataset.id!r}" if dataset is not None else "the task"
             raise BadConfig(f"method {self.id!r} needs the expert of {whose}")
-        if dataset is not None and "action_probs" in self.needs and dataset.action_probs is None:
-            raise BadConfig(f"method {self.id!r} needs a dataset with action_probs")
+        for name in COLUMNS if dataset is not None else ():
+            if name in self.needs and getattr(dataset, name) is None:
+                raise BadConfig(f"method {self.id!r} needs a dataset with {name}")
 
     def _check_kind(self, result: object) -> None:
         if not isinstance(result, Condensation):
@@ -394,16 +483,41 @@ class Method(ABC, Generic[ConfigT]):
 
 
 @dataclass(frozen=True)
-class LabelConfig:
+class TeachingConfig:
+    """Settings of the ensemble that makes `taught` labels.
+
+    Attributes:
+        label_teachers: number of students of the data in the ensemble that makes `taught` labels.
+        label_temperature: divisor of their logits.
+        label_network: name of their network; None is that of `bc` for the observations.
+        label_updates: number of updates after which each may stop, as `full-converged` does: when
+            the loss on held-back episodes has stopped falling, after ten times as many at most.
+    """
+
+    label_teachers: int = field(default=5, metadata=LATER, kw_only=True)
+    label_temperature: float = field(default=1.0, metadata=LATER, kw_only=True)
+    label_network: str | None = field(default=None, metadata=LATER, kw_only=True)
+    label_updates: int = field(default=800, metadata=LATER, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "label_teachers", "label_temperature", "label_updates")
+        if self.label_network is not None:
+            check_choice(self, "label_network", tuple(ENCODERS))
+
+
+@dataclass(frozen=True)
+class LabelConfig(TeachingConfig):
     """Config of a selection.
 
     Attributes:
-        labels: labels that students learn from, `hard` (the action taken) or `soft` (the
-            distribution that the action was drawn from).
+        labels: labels that students learn from, `hard` (the action taken), `soft` (the
+            distribution that the action was drawn from) or `taught` (that of an ensemble of
+            students of the data).
     """
 
     labels: str = field(default="hard")
 
     def __post_init__(self) -> None:
-        if self.labels not in ("hard", "soft"):
-            raise BadConfig(f"labels must be hard or soft, not {self.labels!r}")
+        super().__post_init__()
+        if self.labels not in ("hard", "soft", TAUGHT):
+            raise BadConfig(f"labels must be hard, soft or taught, not {self.labels!r}")

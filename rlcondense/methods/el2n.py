@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
-from rlcondense.methods.base import Condensation, Method, Problem, select
+from rlcondense.datasets.scores import Scores
+from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import (
     FeatureConfig,
     action_spread,
@@ -18,6 +19,7 @@ from rlcondense.methods.parts.features import (
     encode,
     targets_of,
 )
+from rlcondense.methods.parts.scorers import RowScorer
 from rlcondense.networks import PolicyNetwork
 
 
@@ -41,7 +43,7 @@ class ScoreConfig(FeatureConfig):
         check_choice(self, "keep", ("hardest", "easiest"))
 
 
-class EL2N(Method[ScoreConfig]):
+class EL2N(RowScorer[ScoreConfig]):
     """Keeps the rows with the largest L2 norm of a network's error early in training.
 
     The error is of the action probabilities, or of continuous actions in standard deviations.
@@ -50,10 +52,9 @@ class EL2N(Method[ScoreConfig]):
     """
 
     Config = ScoreConfig
-    label_kinds = ("hard", "soft", "continuous")
     id = "el2n"
 
-    def _condense(self, problem: Problem) -> Condensation:
+    def _score(self, problem: Problem) -> Scores:
         targets = targets_of(problem, self.config.labels).cpu().numpy()
         unit = action_spread(problem).cpu().numpy() if problem.continuous else 1.0
 
@@ -62,18 +63,18 @@ class EL2N(Method[ScoreConfig]):
             norms: npt.NDArray[Any] = np.linalg.norm((probabilities - targets) / unit, axis=1)
             return norms
 
-        return keep_by_score(problem, self.config, score)
+        return mean_scores(problem, self.config, score)
 
 
-def keep_by_score(
+def mean_scores(
     problem: Problem,
     config: ScoreConfig,
     score: Callable[[PolicyNetwork], npt.NDArray[Any]],
-) -> Condensation:
-    """Select the rows of highest or lowest score, averaged over networks.
+) -> Scores:
+    """Score rows by the mean over networks, or by its negative where the lowest are kept.
 
     Args:
-        problem: the problem with data and budget.
+        problem: the problem with the data.
         config: number of networks, length of their training, and which end is kept.
         score: function that returns the scores `(N,)` of all rows on one network.
     """
@@ -81,6 +82,5 @@ def keep_by_score(
     for seed in problem.rng().integers(2**31, size=config.networks):
         network = cloned_network(problem, config.network, config.updates, config.labels, int(seed))
         scores += score(network) / config.networks
-    order = np.argsort(scores if config.keep == "easiest" else -scores, kind="stable")
-    selected = select(problem.dataset, np.sort(order[: problem.size]), config.labels)
-    return selected.costing(config.networks * config.updates * 64)
+    values = -scores if config.keep == "easiest" else scores
+    return Scores(values, "rows", config.networks * config.updates * 64)

@@ -25,7 +25,7 @@ from rlcondense.methods.parts.features import FeatureConfig, cloned_network, enc
 from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit
 from rlcondense.methods.parts.q_values import GAMMA, action_values
 from rlcondense.methods.percentile import rows_of_best
-from rlcondense.networks import spread
+from rlcondense.networks import PolicyNetwork, spread
 from rlcondense.types import Array
 
 LEFT_OVER = 1e-3  # share of the mean weight, for rows that are added to meet the size
@@ -94,17 +94,22 @@ class GradientOMP(Method[GradientOMPConfig]):
 
 
 def policy_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
-    """Return errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a cloned policy.
+    """Return the factors of a cloned policy's gradients; see `head_factors`."""
+    network = cloned_network(problem, config.network, config.updates, config.labels, seed)
+    return head_factors(problem, network, config.labels)
+
+
+def head_factors(problem: Problem, network: PolicyNetwork, labels: str) -> tuple[Array, Array]:
+    """Return errors `(N, A)` and features with a one for the bias `(N, F + 1)` of a policy.
 
     The errors of a Gaussian policy are those of the means, divided by the variances.
     """
-    network = cloned_network(problem, config.network, config.updates, config.labels, seed)
     features, acts = encode(network, problem.dataset)
-    errors = acts - targets_of(problem, config.labels).cpu().numpy()
+    errors = acts - targets_of(problem, labels).cpu().numpy()
     if problem.continuous:
         log_std = spread(network.log_std, network.spec.log_std_gain)
         errors = errors / np.exp(2 * log_std.detach().cpu().numpy())
-    return errors, _with_one(features)
+    return errors, with_one(features)
 
 
 def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tuple[Array, Array]:
@@ -115,12 +120,13 @@ def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tu
     values = action_values(problem, config.network, config.updates, seed)
     returns = problem.dataset.returns_to_go(GAMMA).astype(np.float32)
     if problem.continuous:
-        return (values.q - returns)[:, None], _with_one(values.features)
+        return (values.q - returns)[:, None], with_one(values.features)
     taken = np.eye(problem.num_actions, dtype=np.float32)[np.asarray(problem.dataset.actions)]
-    return taken * (values.q - returns)[:, None], _with_one(values.features)
+    return taken * (values.q - returns)[:, None], with_one(values.features)
 
 
-def _with_one(features: Array) -> Array:
+def with_one(features: Array) -> Array:
+    """Return features with a one for the bias as last column."""
     return np.concatenate([features, np.ones((len(features), 1), features.dtype)], 1)
 
 

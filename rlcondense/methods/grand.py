@@ -7,6 +7,7 @@ early in training. The paper also computes it at initialisation, where it is uni
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,35 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 from rlcondense.cloning import losses_of_head
-from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.el2n import ScoreConfig, keep_by_score
+from rlcondense.datasets.scores import Scores
+from rlcondense.methods.base import Problem
+from rlcondense.methods.el2n import ScoreConfig, mean_scores
 from rlcondense.methods.parts.features import targets_of
+from rlcondense.methods.parts.scorers import RowScorer
 from rlcondense.networks import PolicyNetwork
 
 CHUNK = 64  # rows whose gradients are in memory at a time, one layer after another
 
 
-class GraNd(Method[ScoreConfig]):
+class GraNd(RowScorer[ScoreConfig]):
     """Keeps the rows with the largest gradient norms early in training.
 
     Paper: networks=10, updates=0
     """
 
     Config = ScoreConfig
-    label_kinds = ("hard", "soft", "continuous")
     id = "grand"
 
-    def _condense(self, problem: Problem) -> Condensation:
+    def _score(self, problem: Problem) -> Scores:
         targets = targets_of(problem, self.config.labels)
         observations = problem.dataset.observations
 
         def score(network: PolicyNetwork) -> npt.NDArray[Any]:
             return gradient_norms(network, observations, targets, problem)
 
-        selected = keep_by_score(problem, self.config, score)
-        taken = self.config.networks * len(targets)
-        return selected.costing(selected.gradient_evaluations + taken)
+        scores = mean_scores(problem, self.config, score)
+        taken = scores.gradient_evaluations + self.config.networks * len(targets)
+        return replace(scores, gradient_evaluations=taken)
 
 
 def gradient_norms(

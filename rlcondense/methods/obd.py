@@ -29,7 +29,9 @@ from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.full import Full
+from rlcondense.methods.parts.density import sparsity_weights
 from rlcondense.methods.parts.features import encode, targets_of
+from rlcondense.methods.parts.q_values import action_values, critic_seed
 from rlcondense.methods.parts.students import (
     OPTIMISERS,
     fresh,
@@ -57,6 +59,7 @@ PROBES = 4  # fresh students on which the loss before and after is measured
 CHUNK = 512  # rows of one forward pass of a policy
 VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
+MOST_POWER = 10.0  # maximal power of a density; more gives all the weight to one state
 CLIP = 2.0  # maximal gradient norm of SGD on the synthetic data
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
@@ -84,6 +87,11 @@ class ObdConfig(StudentConfig):
         standardise: whether students see states that are standardised by the data's mean and
             deviation. Both are part of the condensed dataset, whose states stay in the
             environment's units.
+        density_weight: power of the reciprocal state density by which each state's loss is
+            multiplied (SDW: Lei, Cheng and Tao, 2025, arXiv 2512.06692); 0 leaves it out, 1 is
+            SDW's. The reciprocal density is here the distance to the tenth nearest state, of
+            standardised vectors or of frames in a cloned network's features; SDW uses a flow's
+            density.
     """
 
     labels: str = "learned"
@@ -97,10 +105,15 @@ class ObdConfig(StudentConfig):
     inner_optimiser: str = "adam"
     inner_rate: float = 1e-3
     standardise: bool = field(default=False, metadata=LATER)
+    density_weight: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "inner_steps", "window", "segment")
+        if not 0 <= self.density_weight <= MOST_POWER:
+            raise BadConfig(
+                f"density_weight must lie in [0, {MOST_POWER}], not {self.density_weight}"
+            )
         check_positive(self, "inner_batch", "inner_rate")
         check_choice(self, "inner_optimiser", OPTIMISERS)
         if self.window is not None and self.window > self.inner_steps:
@@ -119,14 +132,19 @@ class PbcConfig(ObdConfig):
             known, else `offline-rl`. Av-PBC's weights are those of a network fitted to the data's
             returns to go, whoever played, so that `expert` asks for data of the expert's.
         policy_updates: number of updates of offline RL, or of the value network of Av-PBC.
+        values: action values by which Av-PBC weighs states: `own`, those of the offline-RL policy
+            or of the fitted network, or `critic`, those of the critic of `sdr` and `critical` for
+            the actions taken.
     """
 
     policy: str = "auto"
     policy_updates: int = 1000
+    values: str = field(default="own", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "policy", POLICIES)
+        check_choice(self, "values", ("own", "critic"))
         check_positive(self, "policy_updates")
 
 
@@ -185,7 +203,7 @@ class Dbc(Method[ObdConfig]):
             scaling = Scaling.of(problem.dataset.observations)
         rng = problem.rng()
         synthetic = Synthetic(problem, self.config, rng)
-        aims = self._aims(problem)
+        aims = self._weighed_by_density(problem, self._aims(problem))
         synthetic.gradient_evaluations += aims.gradient_evaluations
         unrolled = _UnrolledLoss(problem, self.config, synthetic, aims, scaling)
         before = unrolled.probe()
@@ -194,6 +212,15 @@ class Dbc(Method[ObdConfig]):
             learn(problem, synthetic, self.config.iterations, lambda _: unrolled.backward(rng), rng)
         condensation = synthetic.condensation(MatchingLoss(before, unrolled.probe()))
         return replace(condensation, scaling=scaling)
+
+    def _weighed_by_density(self, problem: Problem, aims: Aims) -> Aims:
+        if not self.config.density_weight:
+            return aims
+        network = student_spec(problem, self.config).name
+        by_state, cost = sparsity_weights(problem, network, self.config.density_weight)
+        weights = aims.weights * torch.from_numpy(by_state).to(problem.device)
+        cost += aims.gradient_evaluations
+        return Aims(aims.targets, weights / weights.mean(), cost)
 
     def _aims(self, problem: Problem) -> Aims:
         targets = data_targets(problem, "hard")
@@ -258,7 +285,13 @@ class AvPbc(Pbc):
     id = "av-pbc"
 
     def _aims(self, problem: Problem) -> Aims:
-        targets, values, cost = self._policy(problem, True)
+        critic = self.settings.values == "critic"
+        targets, values, cost = self._policy(problem, not critic)
+        if critic:
+            c = self.settings
+            network = student_spec(problem, c).name
+            shared = action_values(problem, network, c.policy_updates, critic_seed(problem))
+            values, cost = shared.q, cost + shared.gradient_evaluations
         weights = torch.from_numpy(action_value_weights(values)).to(problem.device)
         return Aims(targets, weights, cost)
 

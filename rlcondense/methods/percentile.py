@@ -7,19 +7,22 @@ a random fifth of the transitions that are kept, which their code does and their
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import LATER
+from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem, select
+from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.parts.scorers import EpisodeScorer, by_score
+from rlcondense.methods.top_return import ReturnConfig
 
 
 @dataclass(frozen=True)
-class PercentileConfig(LabelConfig):
+class PercentileConfig(ReturnConfig):
     """Settings.
 
     Attributes:
@@ -35,27 +38,30 @@ class PercentileConfig(LabelConfig):
             raise BadConfig(f"fraction must lie in (0, 1], not {self.fraction}")
 
 
-class Percentile(Method[PercentileConfig]):
+class Percentile(EpisodeScorer[PercentileConfig]):
     """Keeps whole episodes of highest return; among equal returns, the earlier episode.
 
-    If the budget counts transitions, it stops before the first episode that does not fit.
+    A `gamma` below 1 distinguishes games that were won alike. If the budget counts transitions, it
+    stops before the first episode that does not fit.
     """
 
     Config = PercentileConfig
-    label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
-    stochastic = False
     id = "percentile"
 
     def __init__(self, config: PercentileConfig | None = None, *, id: str = "") -> None:
         super().__init__(config, id=id)
         self.stochastic = self.config.fraction < 1
 
+    def _score(self, problem: Problem) -> Scores:
+        return Scores(problem.dataset.episode_returns(self.config.gamma))
+
     def _condense(self, problem: Problem) -> Condensation:
         dataset, budget = problem.dataset, problem.budget
         if budget.percent is None:
             raise BadConfig(f"method {self.id!r} takes a percentage, not a size")
-        best = np.argsort(-dataset.episode_returns(), kind="stable")
+        scores = self._score(problem)
+        best = by_score(scores.values)
         if budget.unit == "episodes":
             count = budget.episodes(dataset)
         else:
@@ -66,14 +72,16 @@ class Percentile(Method[PercentileConfig]):
                 f"the best episode has {len(dataset.episodes[best[0]])} transitions, "
                 f"{budget.percent}% of the data only {problem.size}"
             )
-        rows = rows_of_best(dataset, count)
+        rows = rows_of_best(dataset, count, self.config.gamma)
         if self.config.fraction < 1:
             size = max(1, int(len(rows) * self.config.fraction + 1e-9))
             rows = np.sort(problem.rng().choice(rows, size, replace=False))
-        return select(dataset, rows, self.config.labels)
+        return replace(select(dataset, rows, self.config.labels), scores=scores)
 
 
-def rows_of_best(dataset: TransitionDataset, count: int) -> npt.NDArray[np.int64]:
+def rows_of_best(
+    dataset: TransitionDataset, count: int, gamma: float = 1.0
+) -> npt.NDArray[np.int64]:
     """Return all rows of the `count` episodes of highest return, in the data's order."""
-    best = np.argsort(-dataset.episode_returns(), kind="stable")
+    best = by_score(dataset.episode_returns(gamma))
     return np.concatenate([np.asarray(dataset.episodes[i]) for i in sorted(best[:count])])

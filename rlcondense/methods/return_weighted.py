@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, LabelConfig, Method, Problem
@@ -66,7 +67,11 @@ class ReturnWeighted(Method[ReturnWeightedConfig]):
             weights = indicator(dataset, c.best)
         else:
             weights = exponential(dataset, c.temperature)
-        return replace(everything(dataset, c.labels), weights=weights)
+        scores = self._score(problem)
+        return replace(everything(dataset, c.labels), weights=weights, scores=scores)
+
+    def _score(self, problem: Problem) -> Scores:
+        return Scores(problem.dataset.episode_returns())
 
 
 def indicator(dataset: TransitionDataset, best: float) -> npt.NDArray[np.float32]:

@@ -23,14 +23,12 @@ import numpy.typing as npt
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
+from rlcondense.methods.parts.density import neighbour_distances
 from rlcondense.methods.parts.features import FeatureConfig, features_of
-from rlcondense.methods.parts.q_values import action_values
+from rlcondense.methods.parts.q_values import action_values, critic_seed
 from rlcondense.types import Array
 
 TAU = 100  # steps over which clipping sets in
-COMPONENTS = 32  # principal components of the features in which distances are measured
-NEIGHBOURS = 10
-CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,10 @@ class SDR(Method[SDRConfig]):
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset = self.config, problem.dataset
         rng = np.random.default_rng([problem.seed, 1])
-        values = action_values(problem, c.network, c.value_updates, int(rng.integers(2**31)))
+        rng.integers(2**31)  # the critic's seed, which is drawn first
+        values = action_values(problem, c.network, c.value_updates, critic_seed(problem))
         features, gradients = features_of(problem, c)
-        density = state_density(features, problem)
+        density = -neighbour_distances(features, problem)
         steps = np.asarray(dataset.steps)
         unclipped = stepwise_clip(steps, values.q, density, c.lambda_1, c.lambda_2)
         rows = draw(unclipped, values.q, density, problem.size, rng)
@@ -107,21 +106,3 @@ def draw(
     clipped = np.flatnonzero(~unclipped)
     order = np.argsort(-ranks[clipped], kind="stable")
     return np.concatenate([pool, clipped[order[: size - len(pool)]]])
-
-
-def state_density(features: Array, problem: Problem) -> Array:
-    """Return a score `(N,)` that increases with the density of the features `(N, F)`."""
-    from sklearn.neighbors import NearestNeighbors
-
-    count = len(features)
-    centred = features - features.mean(0)
-    _, components = np.linalg.eigh(centred.T @ centred)  # the largest come last
-    x = centred @ components[:, -COMPONENTS:]
-    neighbours = min(NEIGHBOURS + 1, count)  # the row itself is the first
-    search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(x)
-    distances = []
-    for start in range(0, count, CHUNK):
-        neighbour_distances, _ = search.kneighbors(x[start : start + CHUNK])
-        distances.append(neighbour_distances[:, -1])
-        problem.progress("estimate densities", min(start + CHUNK, count), count)
-    return np.asarray(-np.concatenate(distances))

@@ -27,6 +27,7 @@ from rlcondense.comparison.rows import (
     findings_of,
     names_of,
 )
+from rlcondense.comparison.tables import correlations_text
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import (
     FileRefusal,
@@ -534,6 +535,7 @@ class _Site:
             versions=_versions(records.values()),
             lines=lines,
             records=len(records),
+            correlations=_correlations(records.values()),
             pictures=[p for p in self.pictures.values() if p.cell["method"]["id"] == method],
         )
 
@@ -815,6 +817,12 @@ def _plugins(records: Iterable[Record]) -> list[str]:
     """Return the distributions other than this package that made records."""
     plugins = (plugin for record in records for plugin in record["plugins"])
     return sorted({f"{p['distribution']} {p['version']}" for p in plugins})
+
+
+def _correlations(records: Iterable[Record]) -> dict[str, str]:
+    """Return by task how the scores of a method that scores episodes rank with other things."""
+    reports = [(r["cell"]["task"], r.get("report", {}).get("score_correlation")) for r in records]
+    return {task: correlations_text(correlation) for task, correlation in reports if correlation}
 
 
 def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:

@@ -14,7 +14,7 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import constant_student, detect, provenance
 from rlcondense.datasets.report import ReportJson
-from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import MissingExtra, RLCondenseError, UnknownName, no_exit
 from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.experts.shipped import shipped_experts
@@ -83,8 +83,9 @@ def _lacking(bench: Bench, method: Method[Any]) -> CellResult | None:
     if bench.dataset is None or method.gives is not None:
         return None
     soft = getattr(method.config, "labels", "") == "soft"
-    if soft and bench.dataset.action_probs is None:
-        return {"status": "skipped", "reason": "needs action_probs"}
+    needs = method.needs | ({"action_probs"} if soft else set())
+    if missing := [n for n in COLUMNS if n in needs and getattr(bench.dataset, n) is None]:
+        return {"status": "skipped", "reason": f"needs {', '.join(missing)}"}
     if isinstance(method, FullConverged) and len(bench.dataset.episodes) < 2:
         return {"status": "skipped", "reason": "needs a second episode, to hold one back"}
     return None

@@ -9,7 +9,9 @@ from typing import Any
 from gymnasium.spaces import Box
 
 from rlcondense import catalogue
+from rlcondense.config import config_json
 from rlcondense.datasets.condensed import load_condensed
+from rlcondense.datasets.labels import TAUGHT, label_settings
 from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.learners.base import Learner
@@ -71,9 +73,12 @@ def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
         return {}
 
 
-def expected_labels(method: Method[Any], learner: Learner[Any], task: Task) -> str:
-    """Return the labels that a method's reference rows will have, by its settings."""
-    kind = getattr(method.config, "labels", method.label_kinds[0])
-    discrete = not isinstance(task.action_space, Box)
-    soft = discrete and kind in ("soft", "learned") and "soft" in learner.label_kinds
-    return "soft" if soft else "hard"
+def expected_regime(method: Method[Any], learner: Learner[Any], task: Task) -> dict[str, Any]:
+    """Return the settings of the labels that a method's reference rows will have."""
+    labels = getattr(method.config, "labels", method.label_kinds[0])
+    if isinstance(task.action_space, Box):
+        kind = "continuous"
+    else:
+        soft = labels in ("soft", "learned", TAUGHT) and "soft" in learner.label_kinds
+        kind = "soft" if soft else "hard"
+    return label_settings(config_json(method.config), kind)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.labels import TAUGHT, label_settings
 from rlcondense.datasets.minari import is_local
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.files import canonical_json, plain
@@ -29,7 +30,7 @@ from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import expert_name
 from rlcondense.running.group import Group, is_unlabelled
-from rlcondense.running.pairs import expected_labels, settings_of_paper
+from rlcondense.running.pairs import expected_regime, settings_of_paper
 from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Choice, Product, Suite
 from rlcondense.tasks.base import Task
@@ -238,26 +239,26 @@ class _Planner:
                     for seed in range(group.product.condensation_seeds):
                         self._add_random(group, cell, size, labels, seed)
                     continue
-                full = self._method(Choice(name, {"labels": labels}), group.task)
+                full = self._method(Choice(name, labels), group.task)
                 [whole] = group.cells(full, Budget(percent=100.0), [0])
                 text = self._text(group, whole, Choice(name))
                 self._add(Planned(text, whole, shard_key=whole.condensation_id, is_reference=True))
 
     def _kept(
         self, cell: Cell, method: Method[Any], group: Group, state: StoredState
-    ) -> tuple[int | None, str]:
+    ) -> tuple[int | None, Mapping[str, Any]]:
         """Return the size and labels of a cell's reference rows; hard without action_probs."""
         size, labels = _kept(cell, method, group, state)
-        if labels == "soft" and self._once(
+        if labels["labels"] == "soft" and self._once(
             "unlabelled", group.dataset, lambda: is_unlabelled(group.dataset)
         ):
             text = f"{self._place(group)} random and full (soft labels)"
             self._add(Planned(text, skip="needs action_probs: hard labels stand in their place"))
-            return size, "hard"
+            return size, {"labels": "hard"}
         return size, labels
 
     def _add_random(
-        self, group: Group, source: Cell, size: int | None, labels: str, seed: int
+        self, group: Group, source: Cell, size: int | None, labels: Mapping[str, Any], seed: int
     ) -> None:
         if size is None:
             assert source.budget is not None
@@ -267,7 +268,7 @@ class _Planner:
             )
             self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
-        random = self._method(Choice("random", {"labels": labels}), group.task)
+        random = self._method(Choice("random", labels), group.task)
         [cell] = group.cells(random, Budget(size=size), [seed])
         # A percentage's subset goes into the shard that computes what it comes to.
         own = budget_size(source.budget) is not None
@@ -278,8 +279,9 @@ class _Planner:
     def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
         """Describe a cell in words, with the settings that distinguish it within the suite."""
         settings = self._told(self.method_keys, choice)
-        if cell.method["config"].get("labels") == "soft" and "labels" not in settings:
-            settings = f"{settings} (soft labels)"
+        regime = cell.method["config"].get("labels")
+        if regime in ("soft", TAUGHT) and "labels" not in settings:
+            settings = f"{settings} ({regime} labels)"
         words = [self._place(group), f"{cell.method['id']}{settings}"]
         words += [budget_text(cell.budget)] if cell.budget is not None else []
         return " ".join([*words, self._learner_text(group), f"seed {cell.condensation_seed}"])
@@ -379,12 +381,13 @@ def _differing(choices: Iterable[Choice]) -> dict[str, set[str]]:
 
 def _kept(
     cell: Cell, method: Method[Any], group: Group, state: StoredState
-) -> tuple[int | None, str]:
+) -> tuple[int | None, Mapping[str, Any]]:
     """Return the size and labels of a cell's set, from its record or else from its config."""
     if state.facts is not None:
-        return state.facts["size"], str(state.facts["labels"]).replace("continuous", "hard")
+        kind = state.facts["labels"] or "hard"
+        return state.facts["size"], label_settings(cell.method["config"], kind)
     assert cell.budget is not None
-    return budget_size(cell.budget), expected_labels(method, group.learner, group.task)
+    return budget_size(cell.budget), expected_regime(method, group.learner, group.task)
 
 
 def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.labels import label_settings
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_method
 from rlcondense.records.record import Record
@@ -18,22 +20,23 @@ HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand
 
 
 def rows_beside(
-    bench: Bench, name: str, labels: Iterable[str], sizes: Mapping[int, int]
+    bench: Bench, name: str, regimes: Iterable[Mapping[str, Any]], sizes: Mapping[int, int]
 ) -> list[Row]:
     """Return the reference rows of a row: blind policies, random, full, expert.
 
     Args:
         bench: of the run.
         name: of the row that they stand beside.
-        labels: kinds of labels of random subsets and of all the data; none if nothing was learned.
+        regimes: settings of the labels of random subsets and of all the data; none if nothing was
+            learned.
         sizes: sizes of random subsets, by condensation seed.
     """
     rows = [policy_row(bench, other) for other in reference_names(bench) if other != name]
     if bench.dataset is None:
         return rows
-    for kind in labels:
+    for labels in regimes:
         for other in methods_beside(name, bench.learner):
-            method = make_method(other, labels=kind)
+            method = make_method(other, **labels)
             if other in WHOLE:
                 rows.append(method_row(bench, method, Budget(percent=100.0), 0, is_reference=True))
                 continue
@@ -56,16 +59,23 @@ def shipped_note(outcomes: Iterable[Outcome]) -> list[str]:
     ]
 
 
-def label_kinds(dataset: TransitionDataset | None, labels: str) -> list[str]:
-    """Return the labels of reference rows: a row's own; hard too without action_probs."""
-    if labels != "soft":
-        return ["hard"]
-    return ["soft", "hard"] if dataset is None or dataset.action_probs is None else ["soft"]
+def label_regimes(
+    dataset: TransitionDataset | None, regime: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Return the label regimes of reference rows: a row's own; hard too without action_probs.
+
+    Args:
+        dataset: source of the rows.
+        regime: settings of the row's labels; see `rlcondense.datasets.labels.label_settings`.
+    """
+    if regime["labels"] == "soft" and (dataset is None or dataset.action_probs is None):
+        return [regime, {"labels": "hard"}]
+    return [regime]
 
 
-def labels_of(record: Record) -> str:
-    """Return the labels that a record's students learned from."""
-    return str(record.get("labels"))
+def regime_of_record(record: Record) -> dict[str, Any]:
+    """Return the settings of the labels that a record's students learned from."""
+    return label_settings(record["cell"]["method"]["config"], record.get("labels", "hard"))
 
 
 def reference_names(bench: Bench) -> list[str]:

@@ -46,11 +46,11 @@ from rlcondense.running.compute import (
 )
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of, named_progress
-from rlcondense.running.pairs import expected_labels, make_pair, preferred_learner
+from rlcondense.running.pairs import expected_regime, make_pair, preferred_learner
 from rlcondense.running.reference_rows import (
     HARD_INSTEAD,
-    label_kinds,
-    labels_of,
+    label_regimes,
+    regime_of_record,
     rows_beside,
     shipped_note,
 )
@@ -197,16 +197,16 @@ def run(
     def own(seeds: Iterable[int], bench: Bench) -> list[Row]:
         return [method_row(bench, condenser, budget, s) for s in seeds if stochastic or s == seed]
 
-    def beside(labels: Iterable[str], sizes: Mapping[int, int]) -> list[Row]:
-        return rows_beside(bench, condenser.id, labels, sizes) if references else []
+    def beside(regimes: Iterable[Mapping[str, Any]], sizes: Mapping[int, int]) -> list[Row]:
+        return rows_beside(bench, condenser.id, regimes, sizes) if references else []
 
     # The first row is shown even if others fail.
     others = replace(bench, record_failures=True)
     known = range(seed, seed + (condensations or 1))
     if not why_skipped(bench, condenser):
-        kinds = label_kinds(bench.dataset, expected_labels(condenser, trained, bench.task))
+        regimes = label_regimes(bench.dataset, expected_regime(condenser, trained, bench.task))
         sizes = dict.fromkeys(known, budget.size) if budget.size is not None else {}
-        rows.ahead([*own([seed], bench), *own(known[1:], others), *beside(kinds, sizes)])
+        rows.ahead([*own([seed], bench), *own(known[1:], others), *beside(regimes, sizes)])
     [first] = rows.compute(own([seed], bench))
     notes: list[str] = []
     if condensations is None:
@@ -216,19 +216,19 @@ def run(
     chosen = range(seed, seed + condensations)
     if first.record["status"] == "skipped":
         return result_of(bench, [first], [], notes)
-    kinds, sizes = _kept(bench, [first.record], chosen)
-    rows.ahead([*own(chosen[1:], others), *beside(kinds, sizes)])
+    regimes, sizes = _kept(bench, [first.record], chosen)
+    rows.ahead([*own(chosen[1:], others), *beside(regimes, sizes)])
     outcomes = [first, *rows.compute(own(chosen[1:], others))]
-    kinds, sizes = _kept(bench, [outcome.record for outcome in outcomes], chosen)
-    if references and len(kinds) > 1:
+    regimes, sizes = _kept(bench, [outcome.record for outcome in outcomes], chosen)
+    if references and len(regimes) > 1:
         notes.append(HARD_INSTEAD)
-    return result_of(bench, outcomes, rows.compute(beside(kinds, sizes)), notes)
+    return result_of(bench, outcomes, rows.compute(beside(regimes, sizes)), notes)
 
 
 def _kept(
     bench: Bench, records: Sequence[Record], seeds: Iterable[int]
-) -> tuple[list[str], dict[int, int]]:
-    """Return the labels and sizes of the random subsets beside sets, by condensation seed.
+) -> tuple[list[Mapping[str, Any]], dict[int, int]]:
+    """Return the label regimes and sizes of the random subsets beside sets, by condensation seed.
 
     A seed that has no set of its own has the size of the first one. Without any set that students
     learned from, there are none.
@@ -238,7 +238,7 @@ def _kept(
         return [], {}
     sizes = {r["cell"]["condensation_seed"]: int(r["report"]["size"]) for r in learned}
     first = learned[0]
-    return label_kinds(bench.dataset, labels_of(first)), {
+    return label_regimes(bench.dataset, regime_of_record(first)), {
         seed: sizes.get(seed, int(first["report"]["size"])) for seed in seeds
     }
 
@@ -260,8 +260,8 @@ def _sets(
     seeds = range(first["cell"]["condensation_seed"] + 1, first["cell"]["condensation_seed"] + SETS)
     rivals = [(method, budget)] if method.stochastic else []
     if method.id != "random" and bench.dataset is not None:
-        kinds = label_kinds(bench.dataset, labels_of(first))
-        random = make_method("random", labels=kinds[-1])
+        regimes = label_regimes(bench.dataset, regime_of_record(first))
+        random = make_method("random", **regimes[-1])
         rivals.append((random, Budget(size=first["report"]["size"])))
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
     missing = [c for c in cells if bench.refresh or bench.store.read_record(c.id) is None]
@@ -434,10 +434,10 @@ def evaluate_artifact(
     references: list[Outcome] = []
     notes: list[str] = []
     if bench.dataset is not None and record["status"] != "skipped":
-        kinds, sizes = _kept(bench, [record], [record["cell"]["condensation_seed"]])
+        regimes, sizes = _kept(bench, [record], [record["cell"]["condensation_seed"]])
         name = record["cell"]["method"]["id"]
-        references = rows.compute(rows_beside(bench, name, kinds, sizes))
-        notes = [HARD_INSTEAD] if len(kinds) > 1 else []
+        references = rows.compute(rows_beside(bench, name, regimes, sizes))
+        notes = [HARD_INSTEAD] if len(regimes) > 1 else []
     result = result_of(bench, [outcome], references, notes)
     source = record.get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):

@@ -12,6 +12,7 @@ from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.labels import regime_of
 from rlcondense.datasets.report import ARRAYS
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
@@ -24,14 +25,16 @@ from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.running.bench import Bench, budget_of, make_bench, task_named
 from rlcondense.running.compute import artifact_row, method_row, policy_row
 from rlcondense.running.reference_rows import (
-    label_kinds,
-    labels_of,
+    label_regimes,
     reference_names,
+    regime_of_record,
     shipped_note,
 )
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
+
+Labels = tuple[tuple[str, Any], ...]  # settings of a label regime
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,19 +207,19 @@ def transfer(
     names = dict.fromkeys(name for each in benches for name in reference_names(each))
     policies = [policy_row(benches[0], name) for name in names]
     rows.ahead([*_flat(itertools.chain(*named_rows.values())), *policies])
-    subsets: dict[tuple[int, str], None] = {}
+    subsets: dict[tuple[int, Labels], None] = {}
     for name, of_name in named_rows.items():
         subsets |= _kept(add(name, of_name), benches[0])
     existing = _kept(itertools.chain(*table.get(RANDOM_SUBSET, {}).values()), benches[0])
     beside = {}
     for size_kept, labels in sorted(subsets.keys() - existing.keys()):
-        random = make_method(RANDOM_SUBSET, labels=labels)
+        random = make_method(RANDOM_SUBSET, **dict(labels))
         beside[f"random {size_kept}{_said(labels)}"] = method_rows(
             [random] * len(benches), Budget(size=size_kept), is_reference=True
         )
     for whole in (name for name in WHOLE if name not in table):
         for labels in dict.fromkeys(labels for _, labels in subsets):
-            full = make_method(whole, labels=labels)
+            full = make_method(whole, **dict(labels))
             beside[f"{whole}{_said(labels)}"] = method_rows(
                 [full] * len(benches), Budget(percent=100.0), is_reference=True
             )
@@ -264,19 +267,20 @@ def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
     return name, values
 
 
-def _kept(records: Iterable[Record], bench: Bench) -> dict[tuple[int, str], None]:
+def _kept(records: Iterable[Record], bench: Bench) -> dict[tuple[int, Labels], None]:
     """Return the sizes and labels of the training sets, for random rows to match."""
     if bench.dataset is None:
         return {}
     return dict.fromkeys(
         sorted(
-            (r["report"]["size"], labels)
+            (r["report"]["size"], tuple(sorted(labels.items())))
             for r in records
             if "report" in r
-            for labels in label_kinds(bench.dataset, labels_of(r))
+            for labels in label_regimes(bench.dataset, regime_of_record(r))
         )
     )
 
 
-def _said(labels: str) -> str:
-    return " soft" if labels == "soft" else ""
+def _said(labels: Labels) -> str:
+    regime = regime_of(dict(labels), "soft")
+    return "" if dict(labels)["labels"] == "hard" else f" {regime}"

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.checks.common import SampleBoxTask, sample_box_data
+from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.scores import rank_correlation
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.experts.shipped import Expert
 from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.distmatch import mean_distance, moment_distance
-from rlcondense.methods.obd import AvPbc, Pbc, action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.obd import AvPbc, Dbc, Pbc, action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.parts.q_values import action_values, critic_seed
 from rlcondense.methods.parts.unrolled import Training, differentiate
 from rlcondense.methods.trajmatch import squared_distance
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -349,3 +352,38 @@ def test_teachers_start_apart_from_each_other_and_from_the_students() -> None:
         torch.manual_seed(seed)
         firsts.append(float(torch.rand(1)))
     assert len(set(firsts)) == len(seeds)
+
+
+def test_density_weights_change_what_states_count_and_zero_names_no_cell_anew() -> None:
+    plain, weighed = (
+        make_method("dbc", GRID, density_weight=power, **STUDENT) for power in (0.0, 1.0)
+    )
+    assert "density_weight" not in config_json(plain.config)
+    data = replace(REACH_DATA, actions=np.arange(len(REACH_DATA)) % 4, known_sha256="")
+    crowd = problem(data, GRID)
+    assert isinstance(plain, Dbc)
+    assert isinstance(weighed, Dbc)
+    flat = plain._weighed_by_density(crowd, plain._aims(crowd)).weights
+    assert (flat == 1).all()
+    weights = weighed._weighed_by_density(crowd, weighed._aims(crowd)).weights.numpy()
+    assert weights.mean() == pytest.approx(1, abs=1e-5)
+    distances = np.linalg.norm(data.observations[:, None] - data.observations, axis=2)
+    tenth = np.sort(distances, 1)[:, 10]
+    assert rank_correlation(weights, tenth) > 0.95  # type: ignore[operator]
+    for id_ in ("dbc", "pbc", "av-pbc"):
+        assert make_method(id_, preset="sdw").config.density_weight == 1.0
+    with pytest.raises(BadConfig, match="density_weight must lie in"):
+        make_method("dbc", density_weight=-1.0)
+
+
+def test_av_pbc_can_weigh_by_the_critic_of_sdr() -> None:
+    asked = problem(GRID_DATA, GRID)
+    method = make_method("av-pbc", GRID, values="critic", policy_updates=3, **STUDENT)
+    assert isinstance(method, AvPbc)
+    shared = action_values(asked, "mlp", 3, critic_seed(asked)).q
+    with_labels = replace(
+        asked,
+        source=replace(GRID_DATA, action_probs=np.full((len(GRID_DATA), 4), 0.25, np.float32)),
+    )
+    weights = method._aims(with_labels).weights.numpy()
+    assert weights == pytest.approx(action_value_weights(shared), rel=1e-5)

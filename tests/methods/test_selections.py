@@ -24,18 +24,20 @@ from rlcondense.methods.grand import gradient_norms
 from rlcondense.methods.herding import herd, herd_each
 from rlcondense.methods.k_center import farthest_first
 from rlcondense.methods.k_means import nearest_to_centres
+from rlcondense.methods.parts.density import neighbour_distances, sparsity_weights
 from rlcondense.methods.parts.features import cloned_network, targets_of
 from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit, refit
 from rlcondense.methods.parts.q_values import GAMMA, action_values
 from rlcondense.methods.return_weighted import exponential, indicator
-from rlcondense.methods.sdr import draw, state_density, stepwise_clip
+from rlcondense.methods.sdr import draw, stepwise_clip
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
 
 BY_SIZE = [
-    "el2n", "gradient-omp", "grand", "herding", "k-center", "k-means", "sdr", "top-return"
+    "critical", "el2n", "gradient-omp", "grand", "herding", "k-center", "k-means", "sdr",
+    "top-return",
 ]  # fmt: skip
 BY_NETWORK = [id_ for id_ in BY_SIZE if id_ != "top-return"]
 
@@ -114,7 +116,7 @@ def test_selections_take_continuous_actions(id_: str) -> None:
 @pytest.mark.parametrize(
     ("id_", "settings", "message"),
     [
-        ("random-balanced", {}, "discrete actions only"),
+        ("random-balanced", {}, "need discrete actions"),
         ("herding", {"classes": "per-class"}, "classes=per-class is for discrete actions"),
         ("k-center", {"labels": "soft"}, "soft labels are for discrete actions"),
         ("qmatch", {}, "has no discrete actions"),
@@ -317,8 +319,8 @@ def test_sdrs_density_is_higher_where_rows_lie_closer(few: TransitionDataset) ->
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(scale=s, size=(60, 5)) for s in (0.01, 1.0)])
     x[60:] += 20
-    density = state_density(x.astype(np.float32), problem_of(few))
-    assert density[:60].min() > density[60:].max()
+    distances = neighbour_distances(x.astype(np.float32), problem_of(few))
+    assert distances[:60].max() < distances[60:].min()
 
 
 def test_action_values_learn_which_action_is_rewarded(few: TransitionDataset) -> None:
@@ -338,6 +340,64 @@ def test_action_values_learn_which_action_is_rewarded(few: TransitionDataset) ->
     assert values.q.shape == (n,)
     assert np.quantile(values.q[actions == 1], 0.1) > np.quantile(values.q[actions == 0], 0.9)
     assert values.gradient_evaluations == 100 * 64
+
+
+def choices_that_matter(few: TransitionDataset) -> tuple[TransitionDataset, np.ndarray]:
+    """Episodes of one step: in half of the states action 1 brings 1, in the others nothing does.
+
+    So max Q - min Q is 1 in the former and 0 in the latter.
+    """
+    n = len(few)
+    matters = np.arange(n) % 4 < 2
+    actions = np.arange(n) % 2
+    observations = np.zeros_like(few.observations)
+    observations[:, 0] = np.where(matters, 2, -2)  # the state is which half it is of
+    data = replace(
+        few,
+        observations=observations,
+        actions=actions,
+        rewards=(matters & (actions == 1)).astype(np.float32),
+        terminations=np.ones(n, bool),
+        steps=np.zeros(n, int),
+        episode_ids=np.arange(n),
+        known_sha256="",
+    )
+    return data, matters
+
+
+class TwoActionTask(VectorTask):
+    """Vectors and two actions."""
+
+    action_space = Discrete(2)
+
+
+@pytest.mark.parametrize("keep", ["drawn", "highest"])
+def test_critical_prefers_states_in_which_the_action_matters(
+    few: TransitionDataset, keep: str
+) -> None:
+    data, matters = choices_that_matter(few)
+    data = replace(data, action_probs=None)
+    method = make_method("critical", network="mlp", value_updates=120, keep=keep)
+    task = TwoActionTask()
+    spread = method.score(data, task=task).values
+    assert spread[matters].min() > 0.3  # below 1: a conservative critic draws values together
+    assert spread[~matters].max() < 0.1
+    rows = method.condense(data, task=task, budget=20).source_indices
+    assert rows is not None
+    assert matters[rows].mean() >= (1.0 if keep == "highest" else 0.7)
+
+
+def test_sparse_states_weigh_more_by_the_power_asked(few: TransitionDataset) -> None:
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=few.observations.shape).astype(np.float32)
+    observations[:60] *= 0.05
+    data = replace(few, observations=observations, known_sha256="")
+    weights, cost = sparsity_weights(problem_of(data), "mlp", 1.0)
+    assert weights.mean() == pytest.approx(1, abs=1e-5)
+    assert weights[:60].max() < weights[60:].min()
+    assert cost == 0
+    squared, _ = sparsity_weights(problem_of(data), "mlp", 2.0)
+    assert squared / squared.max() == pytest.approx((weights / weights.max()) ** 2, rel=1e-4)
 
 
 def toy_gradients(rows: int = 300, seed: int = 0) -> HeadGradients:

@@ -20,6 +20,7 @@ BATCH = 64
 LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates
 SYNCS = 20  # updates between copies to the target network: the horizon of rewards in steps
 GAMMA = 0.99
+PROBES = 32  # continuous actions whose values are compared
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,60 @@ class ActionValues:
     gradient_evaluations: int
 
 
+@dataclass(frozen=True)
+class Critic:
+    """A Q-function of d3rlpy that was trained on a problem's data.
+
+    Attributes:
+        algorithm: d3rlpy's, with one Q-function.
+        gradient_evaluations: number of gradients of one row's loss in its training.
+    """
+
+    algorithm: Any
+    gradient_evaluations: int
+
+    def values(self, problem: Problem) -> ActionValues:
+        """Return values and features of all rows."""
+        dataset = problem.dataset
+        q, features = _read(self.algorithm, dataset.observations, np.asarray(dataset.actions))
+        return ActionValues(q, features, self.gradient_evaluations)
+
+    def spread(self, problem: Problem) -> Array:
+        """Return how far the values `(N,)` of a state's actions lie apart, highest less lowest.
+
+        Of continuous actions they are those of a few drawn uniformly, the same for all states.
+        """
+        dataset = problem.dataset
+        chunks = [dataset.observations[i : i + CHUNK] for i in range(0, len(dataset), CHUNK)]
+        return np.concatenate([np.ptp(self._all_values(problem, x), axis=0) for x in chunks])
+
+    @torch.no_grad()
+    def _all_values(self, problem: Problem, observations: Array) -> Array:
+        """Return the values `(A, B)` of each action, or of those drawn, in each state."""
+        x = np.asarray(observations, np.float32)
+        space = problem.task.action_space
+        if not isinstance(space, Box):
+            [q_function] = self.algorithm.impl.modules.q_funcs
+            seen = torch.from_numpy(x).to(self.algorithm.impl.device)
+            return np.asarray(q_function(seen).q_value.T.cpu().numpy())
+        size = (PROBES, *space.shape)
+        actions = np.random.default_rng(0).uniform(space.low, space.high, size).astype(np.float32)
+        return np.array(
+            [self.algorithm.predict_value(x, np.repeat(a[None], len(x), 0)) for a in actions]
+        )
+
+
+def critic_seed(problem: Problem) -> int:
+    """Return the seed of the critic that all methods share which look at action values."""
+    return int(np.random.default_rng([problem.seed, 1]).integers(2**31))
+
+
 def action_values(problem: Problem, network: str, updates: int, seed: int) -> ActionValues:
+    """Return the values of all rows under a critic; arguments as for `trained_critic`."""
+    return trained_critic(problem, network, updates, seed).values(problem)
+
+
+def trained_critic(problem: Problem, network: str, updates: int, seed: int) -> Critic:
     """Train conservative Q-learning (Kumar et al., 2020, arXiv 2006.04779) on all the data.
 
     It is d3rlpy's CQL with one critic for continuous actions, and DiscreteCQL for discrete ones.
@@ -112,8 +166,7 @@ def action_values(problem: Problem, network: str, updates: int, seed: int) -> Ac
         report=report,
         owner="the Q-function",
     )
-    q, features = _read(algorithm, dataset.observations, np.asarray(dataset.actions))
-    return ActionValues(q, features, updates * BATCH)
+    return Critic(algorithm, updates * BATCH)
 
 
 @torch.no_grad()

@@ -14,16 +14,17 @@ from torch.nn import functional as F
 
 from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Condensation, Problem, select
+from rlcondense.methods.base import Condensation, Problem, TeachingConfig, select
 from rlcondense.methods.parts.features import targets_of
 from rlcondense.methods.random_balanced import balanced_rows
 from rlcondense.runtime.checkpoint import Checkpoint, Stateful
 from rlcondense.runtime.progress import RESUMED
 from rlcondense.types import Array
 
-LABELS = ("hard", "soft", "learned")
+LABELS = ("hard", "soft", "learned", TAUGHT)
 STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")
 SHIFT = 4  # pixels
@@ -34,14 +35,16 @@ SMOOTHING = 0.1  # smoothing of hard labels that are learned: a logit of one-hot
 
 
 @dataclass(frozen=True)
-class SyntheticConfig:
+class SyntheticConfig(TeachingConfig):
     """Settings of synthetic data: learned quantities, initial rows and learning rates.
 
     Attributes:
         labels: `hard` (the action taken) and `soft` (the distribution from which it was drawn) are
             fixed labels of the initial frames; `learned` starts as the soft label if the data has
             one, else as a smoothed hard label, and is optimised. Continuous actions are fixed if
-            `hard`, and optimised within their bounds if `learned`.
+            `hard`, and optimised within their bounds if `learned`. `taught` labels are those of an
+            ensemble of students of the data: of the data's frames during the optimisation, and of
+            the frames that were made at the end.
         start: choice of the initial real rows: `balanced` by action, or `random`, as always for
             continuous actions.
         resolution: side of a learned square image, which is enlarged bilinearly to the frame (Kim
@@ -64,6 +67,7 @@ class SyntheticConfig:
     outer_momentum: float = field(default=0.9, metadata=LATER)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice(self, "outer_optimiser", ("adam", "sgd"))
         if not 0 <= self.outer_momentum < 1:
             raise BadConfig(f"outer_momentum must lie in [0, 1), not {self.outer_momentum}")

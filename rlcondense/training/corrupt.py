@@ -1,0 +1,120 @@
+"""Datasets with injected faults: another dataset's episodes, some faulty, and which ones."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+
+from rlcondense import catalogue
+from rlcondense.config import check_choice
+from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.faults import FAULTS, corrupted, faulty_episodes
+from rlcondense.datasets.minari import FAULTY, is_local, read_minari, write_minari
+from rlcondense.datasets.sources import FileDataset
+from rlcondense.datasets.traces import Trace, TraceDataset, load_trace
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.limits import check_whole
+from rlcondense.make import load_dataset, make_task, named_dataset
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
+
+
+class FaultyDataset:
+    """Catalogue dataset with a fault in some episodes of another one, built on first use.
+
+    Args:
+        id: catalogue id.
+        source: id of the dataset.
+        fault: one of `rlcondense.datasets.faults.FAULTS`.
+        share: share of the episodes that are faulty.
+        seed: decides which episodes, and all that the fault draws.
+    """
+
+    api_version: ClassVar[int] = 1
+
+    def __init__(
+        self, id: str, *, source: str, fault: str, share: float = 0.2, seed: int = 0
+    ) -> None:
+        self.id, self.source, self.fault = id, source, fault
+        self.share, self.seed = share, seed
+        check_choice(self, "fault", FAULTS)
+        check_whole(seed, "seed")
+        self.metadata: Mapping[str, Any] = {}  # known when the source has been read
+
+    def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
+        """Return the episodes, faulty or not."""
+        data = load_dataset(self.source, progress=progress)
+        faulty = faulty_episodes(len(data.episodes), self.share, self.seed)
+        about = f"{self.fault} in {faulty.sum()} of {len(faulty)} episodes of {self.source}"
+        self.metadata = {
+            FAULTY: "".join("1" if one else "0" for one in faulty),
+            "description": about,
+        }
+        trace = trace_of(self.source)
+        return corrupted(
+            data, self.fault, faulty, self.seed, task=task, trace=trace, progress=progress
+        )
+
+
+def trace_of(dataset: str) -> Trace | None:
+    """Return the trace that a dataset of the catalogue or of a path is made from, or None."""
+    try:
+        entry = catalogue.find("datasets", dataset)
+    except UnknownName:
+        return None
+    if base := entry.facts.get("base"):  # another dataset beside another expert
+        return trace_of(str(base))
+    source = entry.load()(entry.id, **entry.config)
+    is_trace = isinstance(source, TraceDataset) or (
+        isinstance(source, FileDataset) and source.is_trace
+    )
+    return load_trace(source.path.resolve()) if is_trace else None
+
+
+def corrupt_dataset(
+    dataset: str,
+    fault: str,
+    *,
+    task: str | None = None,
+    share: float = 0.2,
+    seed: int = 0,
+    id: str | None = None,
+    progress: Progress = silent,
+) -> TransitionDataset:
+    """Write a dataset with a fault in some episodes of another one, and return it.
+
+    Args:
+        dataset: id or path of the dataset; its task must be one of the catalogue.
+        fault: one of `rlcondense.datasets.faults.FAULTS`.
+        task: name of the task that a file was collected on, where it does not say.
+        share: share of the episodes that are faulty.
+        seed: decides which episodes, and all that the fault draws.
+        id: Minari id of the new dataset; by default the dataset's with the fault in its name.
+        progress: receives the progress.
+
+    Raises:
+        BadConfig: the id is taken, or the fault needs a trace that the dataset has not.
+    """
+    dataset = named_dataset(dataset, task)
+    new = id or named_after(dataset, fault)
+    source = FaultyDataset(new, source=dataset, fault=fault, share=share, seed=seed)
+    if is_local(new) or new in catalogue.entries("datasets"):
+        raise BadConfig(f"there is a dataset {new!r} already: name the new one by --id")
+    data = load_dataset(dataset, progress=progress)
+    played = make_task(data.task or data.origin.environment)
+    episodes = source.episodes(played, progress)
+    with contextlib.closing(gymnasium.make(played.id)) as env:
+        write_minari(new, episodes, {"author": "rlcondense", **source.metadata}, env)
+    return read_minari(new, played.id, progress)
+
+
+def named_after(dataset: str, fault: str) -> str:
+    """Return a dataset's id with a fault in its name, such as `a/expert-truncated-v0`."""
+    parts = re.fullmatch(r"(.*?)(-v\d+)?", dataset)
+    assert parts is not None
+    return f"{parts[1]}-{fault}{parts[2] or '-v0'}"

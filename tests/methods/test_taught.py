@@ -1,0 +1,216 @@
+"""Labels of an ensemble of students: on what is kept, on what is made, and on the rows beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlcondense import catalogue
+from rlcondense.comparison.rows import groups_of
+from rlcondense.config import config_json
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.labels import TAUGHT, TEACHING, label_settings, regime_of
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
+from rlcondense.learners.bc import BehaviouralCloning
+from rlcondense.make import make_method
+from rlcondense.methods.base import TeachingConfig
+from rlcondense.methods.parts.teachers import Teachers, teachers_of
+from rlcondense.records.store import MISSING
+from rlcondense.running.pairs import expected_regime
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.suite import suite_from
+from tests.small_tasks import Gridworld, Reach, SmallTask, play
+
+GRID, REACH = Gridworld(), Reach()
+GRID_DATA = play(GRID, GRID.shortest, 150, noise=0.1)
+REACH_DATA = play(REACH, REACH.shortest, 150, noise=0.1)
+TEACH: dict[str, Any] = {"labels": TAUGHT, "label_teachers": 2, "label_updates": 3}
+SYNTHESISERS = ("distmatch", "gradmatch", "init-only", "dbc")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RLCONDENSE_HOME", str(tmp_path_factory.mktemp("taught")))
+        yield
+
+
+def condense(
+    id_: str, data: TransitionDataset, task: SmallTask, **settings: Any
+) -> CondensedDataset:
+    quick = catalogue.find("methods", id_).facts.get("check_config", {})
+    quick = {k: v for k, v in quick.items() if k != "network"}
+    method = make_method(id_, task, **{**quick, **TEACH, **settings})
+    return method.condense(data, task=task, budget=8)
+
+
+def teachers(data: TransitionDataset, task: SmallTask, **settings: Any) -> Teachers:
+    method = make_method("random", task, **{**TEACH, **settings})
+    problem = method._problem(data, task, None, None, 0, "cpu", lambda *_: None)  # type: ignore[arg-type]
+    return teachers_of(problem, method.config)
+
+
+@pytest.mark.parametrize("id_", ["random", "k-center", "el2n", "top-return"])
+def test_rows_that_are_kept_have_the_mean_of_the_students_distributions(id_: str) -> None:
+    kept = condense(id_, GRID_DATA, GRID)
+    ensemble = teachers(GRID_DATA, GRID)
+    policies = ensemble.policies
+    each = [
+        policies.action_probs(kept.observations, np.full(len(kept), k))
+        for k in range(policies.num_policies)
+    ]
+    assert kept.label_kind == "soft"
+    assert policies.num_policies == 2
+    assert kept.action_probs == pytest.approx(np.mean(each, axis=0), abs=1e-5)
+    rows = kept.source_indices
+    assert np.array_equal(kept.actions, GRID_DATA.actions[rows])
+    assert np.array_equal(kept.observations, GRID_DATA.observations[rows])
+
+
+@pytest.mark.parametrize("id_", SYNTHESISERS)
+def test_frames_that_are_made_have_the_students_labels_of_what_was_made(id_: str) -> None:
+    network = {"network": "mlp"} if id_ == "dbc" else {}
+    made = condense(id_, GRID_DATA, GRID, **network)
+    expected = teachers(GRID_DATA, GRID).labels(made.observations, GRID.action_space)
+    assert made.label_kind == "soft"
+    assert made.action_probs == pytest.approx(expected, abs=1e-5)
+    assert made.report is not None
+    assert made.report.config["labels"] == TAUGHT
+
+
+@pytest.mark.parametrize("id_", ["random", "distmatch"])
+def test_continuous_actions_are_the_mean_of_the_students_within_the_bounds(id_: str) -> None:
+    made = condense(id_, REACH_DATA, REACH)
+    expected = teachers(REACH_DATA, REACH).labels(made.observations, REACH.action_space)
+    assert made.label_kind == "continuous"
+    assert made.actions == pytest.approx(expected, abs=1e-5)
+    assert REACH.action_space.contains(made.actions[0])
+
+
+def test_the_students_are_trained_once_for_all_methods_and_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = condense("random", GRID_DATA, GRID).report
+    monkeypatch.setattr(BehaviouralCloning, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = condense("k-center", GRID_DATA, GRID)
+    assert first is not None
+    assert first.cost.gradient_evaluations > 0
+    assert again.label_kind == "soft"
+
+
+def test_a_temperature_sharpens_the_labels() -> None:
+    rows = GRID_DATA.observations[:20]
+    plain, sharp = (
+        teachers(GRID_DATA, GRID, label_temperature=t).labels(rows, GRID.action_space)
+        for t in (1.0, 0.2)
+    )
+    assert sharp.max(1).mean() > plain.max(1).mean() + 0.05
+
+
+def test_taught_labels_need_no_stored_ones_and_stored_ones_make_no_difference() -> None:
+    probs = np.full((len(GRID_DATA), 4), 0.25, np.float32)
+    stored = replace(GRID_DATA, action_probs=probs)
+    kept = condense("random", stored, GRID)
+    assert not np.allclose(kept.action_probs, 0.25)  # type: ignore[arg-type]
+
+
+def test_every_method_with_labels_takes_taught_ones_and_no_earlier_cell_is_named_anew() -> None:
+    count = 0
+    for id_, entry in catalogue.entries("methods").items():
+        config = entry.load().Config
+        if "labels" not in {f.name for f in dataclasses.fields(config)}:
+            continue
+        count += 1
+        assert make_method(id_, labels=TAUGHT).config.labels == TAUGHT
+        assert not set(TEACHING) & config_json(make_method(id_).config).keys()
+    assert count > 30
+    assert tuple(f.name for f in dataclasses.fields(TeachingConfig)) == TEACHING
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_teachers": 0}, "label_teachers must be above 0"),
+        ({"label_temperature": 0.0}, "label_temperature must be above 0"),
+        ({"label_network": "lenet"}, "label_network must be one of"),
+        ({"labels": "learned"}, "labels must be hard, soft or taught"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadConfig, match=message):
+        make_method("random", **settings)
+
+
+def test_reference_rows_are_of_the_same_regime() -> None:
+    taught = {"labels": TAUGHT, "label_teachers": 3, "iterations": 5}
+    assert label_settings(taught, "soft") == {"labels": TAUGHT, "label_teachers": 3}
+    assert label_settings(taught, "continuous") == {"labels": TAUGHT, "label_teachers": 3}
+    assert label_settings(taught, "hard") == {"labels": "hard"}  # of a learner of actions alone
+    assert label_settings({"labels": "learned"}, "soft") == {"labels": "soft"}
+    assert regime_of(taught, "soft") == "taught (teachers=3)"
+    assert regime_of({"labels": TAUGHT}, "soft") == "taught"
+    assert regime_of({}, "continuous") == "continuous"
+    assert regime_of({}, None) is None
+
+
+class ActionsTaken(BehaviouralCloning):
+    label_kinds = ("hard", "continuous")
+
+
+@pytest.mark.parametrize(
+    ("id_", "task", "learner", "expected"),
+    [
+        ("k-center", GRID, BehaviouralCloning, TEACH),
+        ("gradmatch", GRID, BehaviouralCloning, TEACH),
+        ("k-center", GRID, ActionsTaken, {"labels": "hard"}),
+        ("k-center", REACH, BehaviouralCloning, TEACH),
+    ],
+)
+def test_the_regime_of_reference_rows_is_known_before_a_row_is_computed(
+    id_: str, task: SmallTask, learner: type[BehaviouralCloning], expected: dict[str, Any]
+) -> None:
+    method = make_method(id_, task, **TEACH)
+    assert expected_regime(method, learner(), task) == expected
+
+
+def test_a_suite_plans_reference_rows_of_the_same_regime() -> None:
+    values = {"tasks": ["cartpole"], "methods": [{"id": "k-center", "config": TEACH}], "sizes": [8]}
+    suite = suite_from("s", {**values, "learner_seeds": 2, "episodes": 4})
+    planned = plan_suite(suite, lambda ids: dict.fromkeys(ids, MISSING))
+    cells = [p.cell for p in planned if p.cell is not None and p.cell.learner is not None]
+    regimes = {c.method["id"]: label_settings(c.method["config"], "soft") for c in cells}
+    assert regimes == dict.fromkeys(["k-center", "random", "full", "full-converged"], TEACH)
+
+
+@pytest.mark.slow
+def test_run_puts_taught_random_rows_beside_a_taught_method(tmp_path: Path) -> None:
+    from rlcondense.running.runner import run
+
+    result = run(
+        "top-return",
+        "cartpole",
+        dataset="classic/cartpole/random-v0",
+        size=8,
+        seeds=2,
+        episodes=4,
+        condensations=1,
+        settings={**TEACH, "label_updates": 1},
+        learner_settings={"updates": 2},
+        results=tmp_path,
+    )
+    by_method = {r["cell"]["method"]["id"]: r for r in result.references if r["cell"]["learner"]}
+    for id_ in ("random", "full"):
+        config = by_method[id_]["cell"]["method"]["config"]
+        assert {name: config[name] for name in ("labels", "label_teachers")} == {
+            "labels": TAUGHT, "label_teachers": 2
+        }  # fmt: skip
+    [group] = [g for g in groups_of([*result.records, *result.references]) if len(g.rows) > 3]
+    row = next(row for row in group.rows if row.id == "top-return")
+    assert row.labels == "taught (teachers=2, updates=1)"
+    assert "random" in {a.floor for a in row.against}

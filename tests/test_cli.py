@@ -215,7 +215,7 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--task", "starpilt"], "unknown task 'starpilt' (did you mean 'starpilot'?)"),
         (["run", "--learner", "cb"], "unknown learner 'cb'"),
         (["run", "--dataset", "tests/none-v0"], "unknown dataset 'tests/none-v0'"),
-        (["run", "--dataset", "../up"], "cannot be made into a file name"),
+        (["run", "--dataset", "../up"], "neither the id of a dataset nor a file"),
         (["run", "--method", "random", "--size", "0"], "size must be at least 1, not 0"),
         (["run", "--method", "random", "--size", "99999"], "size 99999 is above the"),
         (["run", "--percent", "0"], "percent must lie in (0, 100], not 0"),

@@ -416,6 +416,18 @@ class Method(ABC, Generic[ConfigT]):
         source = teachers.relabelled(problem.dataset, space)
         return type(self)(config, id=self.id), replace(problem, source=source), teachers
 
+    def check(
+        self,
+        dataset: TransitionDataset | None,
+        *,
+        task: Task,
+        budget: Budget,
+        expert: Expert | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Refuse what `condense` refuses before it begins; arguments and errors as for it."""
+        _ = self._problem(dataset, task, budget, expert, seed, "cpu", silent).size
+
     def _problem(
         self,
         dataset: TransitionDataset | None,

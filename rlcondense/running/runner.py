@@ -204,6 +204,9 @@ def run(
     others = replace(bench, record_failures=True)
     known = range(seed, seed + (condensations or 1))
     if not why_skipped(bench, condenser):
+        condenser.check(
+            bench.dataset, task=bench.task, budget=budget, expert=bench.expert, seed=seed
+        )
         regimes = label_regimes(bench.dataset, expected_regime(condenser, trained, bench.task))
         sizes = dict.fromkeys(known, budget.size) if budget.size is not None else {}
         rows.ahead([*own([seed], bench), *own(known[1:], others), *beside(regimes, sizes)])

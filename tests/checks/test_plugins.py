@@ -90,6 +90,7 @@ def test_a_stolen_name_still_means_the_built_in(folder: Path) -> None:
     assert shown["entry_point"] == "rlcondense.methods.gradmatch:GradMatch"
 
 
+@pytest.mark.slow
 def test_gradmatch_runs_beside_all_of_them(
     folder: Path, tmp_path: Path, tiny: TransitionDataset
 ) -> None:

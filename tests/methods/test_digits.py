@@ -71,7 +71,7 @@ def random_rows(digits: Held) -> np.ndarray:
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("gradmatch", {}),
+        pytest.param("gradmatch", {}, marks=pytest.mark.slow),
         pytest.param("frepo", {"labels": "hard", "start": "balanced"}, marks=pytest.mark.slow),
     ],
 )

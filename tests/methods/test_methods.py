@@ -326,7 +326,7 @@ def test_arrays_of_another_report_are_noticed(
     condense("random", tiny, task).save(tmp_path / "a")
     condense("random", tiny, task, seed=1).save(tmp_path / "b")
     (tmp_path / "a" / "report.json").replace(tmp_path / "b" / "report.json")
-    with pytest.raises(CorruptArtifact, match="is not the data that"):
+    with pytest.raises(CorruptArtifact, match="is not the data of"):
         load_condensed(tmp_path / "b")
 
 

@@ -274,6 +274,7 @@ COMMAND = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_new_processes_give_the_same_bytes(tmp_path: Path) -> None:
     outputs, data = [], []
     for name in ("a", "b"):

@@ -183,7 +183,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [10])
 def test_whatever_is_killed_a_sweep_goes_on_and_ends_the_same(
     tmp_path: Path, undisturbed: Path, count: int
 ) -> None:

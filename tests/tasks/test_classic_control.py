@@ -211,7 +211,7 @@ def test_bad_requests_say_what_is_wrong() -> None:
         make_task("cartpole").make_vec("seen", 0, seed=0)
     with pytest.raises(BadConfig, match="must not be negative"):
         make_task("cartpole").make_vec("seen", 1, seed=-1)
-    with pytest.raises(BadConfig, match="one seed is taken for all"):
+    with pytest.raises(BadConfig, match="all environments take one seed"):
         make_task("cartpole").make_vec("seen", 2, seed=0).reset(seed=[0, 1])
     with pytest.raises(BadConfig, match="split must be one of"):
         make_task("cartpole").make_vec("test", 1, seed=0)

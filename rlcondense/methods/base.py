@@ -426,7 +426,9 @@ class Method(ABC, Generic[ConfigT]):
         seed: int = 0,
     ) -> None:
         """Refuse what `condense` refuses before it begins; arguments and errors as for it."""
-        _ = self._problem(dataset, task, budget, expert, seed, "cpu", silent).size
+        problem = self._problem(dataset, task, budget, expert, seed, "cpu", silent)
+        if budget.size is not None:  # methods read a percentage in their own units
+            budget.transitions(problem.source)
 
     def _problem(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlcondense.errors import no_exit
-from rlcondense.runtime.progress import RESUMED
+from rlcondense.runtime.progress import LEFT, RESUMED
 from rlcondense.text import escaped, json_text, one_line
 
 if TYPE_CHECKING:
@@ -114,6 +114,9 @@ class ConsoleProgress:
             echo(f"{phase}: {done}/{total}, {note}", err=True)
         elif time.monotonic() - self._said > PLAIN_SECONDS:
             self._said = time.monotonic()
+            if note.endswith(LEFT):
+                echo(f"{phase}: {done}/{total} {note}", err=True)
+                return
             left = (self._said - self._started) * (total - done) / max(done - self._first, 1)
             echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
 
@@ -122,8 +125,9 @@ class ConsoleProgress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total, initial=done, desc=one_line(phase), leave=False, unit_scale=True
-            )
+                total=total, initial=done, desc=one_line(phase), leave=False, unit_scale=True,
+                bar_format=_BAR_OF_ROWS if note.endswith(LEFT) else None,
+            )  # fmt: skip
         self._bar.n = done
         self._bar.set_postfix_str(one_line(note), refresh=False)
         self._bar.refresh()
@@ -217,5 +221,6 @@ class ConsoleSweep:
         self._bar = None
 
 
+_BAR_OF_ROWS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
 _WIDTH = 110  # of a worker's line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,13 +15,13 @@ from rlcondense.records.shipped import shipped_path
 from rlcondense.records.store import Store, sealed
 from rlcondense.running.bench import Bench
 from rlcondense.running.dispatch import Dispatch
-from rlcondense.running.estimate import Estimate, Rates
+from rlcondense.running.estimate import Estimate, Rates, in_words
 from rlcondense.running.executors.base import Setting
 from rlcondense.running.executors.local import LocalExecutor
 from rlcondense.running.outcomes import Outcome, failure_of, undone
 from rlcondense.running.planned import Planned
 from rlcondense.running.states import State
-from rlcondense.runtime.progress import Progress
+from rlcondense.runtime.progress import LEFT, Progress
 
 # Workers take some five seconds of a core each to start and to load the data.
 WORTH_SECONDS = 20.0
@@ -103,14 +104,14 @@ class Rows:
             for row in todo.values()
         ]
         refresh = self._bench.refresh
+        rates = Rates((), self._bench.device)
+        needed = {id_ for id_, row in todo.items() if _ends_command(row)}
         dispatch = Dispatch(
             make_plan=lambda: plan,
             store=self._store,
-            watcher=_Watcher(
-                self._bench.progress, {id_ for id_, row in todo.items() if _ends_command(row)}
-            ),
+            watcher=_Watcher(self._bench.progress, needed, rates),
             wanted=lambda state: refresh or state.status != "done",
-            rates=Rates((), self._bench.device),
+            rates=rates,
             device=self._bench.device,
             refresh=refresh,
         )
@@ -174,15 +175,20 @@ class _Watcher:
     Args:
         progress: receives it.
         needed: ids of the cells without which the others are in vain.
+        rates: rates by which the time left is estimated: the number of rows that are done tells
+            little of it, since one may take longer than all others.
     """
 
-    def __init__(self, progress: Progress, needed: Collection[str]) -> None:
-        self._progress, self._needed = progress, needed
-        self._todo = self._done = 0
+    def __init__(self, progress: Progress, needed: Collection[str], rates: Rates) -> None:
+        self._progress, self._needed, self._rates = progress, needed, rates
+        self._todo = self._done = self._workers = 0
+        self._left, self._since = Estimate(0.0, 0, 0, 0), time.monotonic()
         self._at: dict[str, str] = {}
 
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
-        self._todo = todo
+        self._todo, self._workers = todo, workers
+        cells = [s.planned.cell for s in states if s.planned.cell and s.status != "done"]
+        self._expect(self._rates.estimate(cells))
         self._report()
 
     def at(self, worker: int, planned: Planned, text: str) -> None:
@@ -194,13 +200,27 @@ class _Watcher:
             raise _Failed
         self._at.pop(planned.id, None)
         self._done += 1
+        self._expect(left)
         self._report()
+
+    def _expect(self, left: Estimate) -> None:
+        self._left, self._since = left, time.monotonic()
+
+    def _time_left(self) -> str:
+        seconds = self._left.seconds / max(1, min(self._workers, self._left.cells))
+        seconds -= time.monotonic() - self._since
+        return (
+            f"about {in_words(seconds)} {LEFT}"
+            if seconds > 0
+            else f"longer than estimated, an unknown time {LEFT}"
+        )
 
     def notice(self, text: str) -> None:
         self._progress("rows", self._done, self._todo, text)
 
     def _report(self) -> None:
-        self._progress("rows", self._done, self._todo, " | ".join(self._at.values()))
+        note = "; ".join([" | ".join(self._at.values()) or "begun", self._time_left()])
+        self._progress("rows", self._done, self._todo, note)
 
 
 def _text(cell: Cell) -> str:

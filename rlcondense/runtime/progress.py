@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+LEFT = "left"  # the last word of a note that itself says how long the work will take
 RESUMED = "going on from a checkpoint"  # the note of the first report of work that was begun before
 
 

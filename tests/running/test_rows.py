@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from rlcondense import catalogue
+from rlcondense.console import ConsoleProgress
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.running import rows
+from rlcondense.running.estimate import Estimate, Rates
+from rlcondense.running.planned import Planned
 from rlcondense.running.runner import RunResult, run
 from tests.conftest import TINY
 
@@ -86,3 +89,20 @@ def test_a_row_that_fails_in_a_worker_ends_the_run_with_its_own_error(
     # In a worker, where another seed may be beside it, and here for its error.
     assert sorted(tries) in (["0", "0"], ["0", "0", "1"])
     assert not any('"done"' in file.read_text() for file in tmp_path.glob("results/records/*"))
+
+
+def test_the_time_left_is_of_the_work_and_not_of_the_number_of_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rlcondense.console.PLAIN_SECONDS", -1)
+    progress = ConsoleProgress()
+    watcher = rows._Watcher(progress, set(), Rates((), "cpu"))
+    watcher.began([], 7, 2)
+    watcher.at(0, Planned("full"), "train 3/9")
+    watcher.ended(Planned("random"), "done", "", Estimate(600.0, 1, 0, 0))
+    watcher.at(0, Planned("full"), "train 4/9")
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "rows: 1/7 full: train 4/9; about 10 min left"
+    progress("train", 1, 2, "loss 0.1")
+    progress("train", 1, 2, "loss 0.1")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("loss 0.1, 0 s left")

@@ -229,7 +229,8 @@ def _option(option: click.Option) -> list[str]:
     kind = option.type
     choices = kind.choices if isinstance(kind, click.Choice) else ()
     value = option.metavar or " or ".join(map(str, choices)) or kind.name.upper()
-    default = f"`{option.default}`" if option.show_default else ""
+    values = option.default if isinstance(option.default, tuple) else [option.default]
+    default = _code(values) if option.show_default else ""
     meaning = option.help or ""
     if option.multiple and "Repeatable" not in meaning:
         meaning = f"{meaning} Repeatable."

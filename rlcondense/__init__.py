@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rlcondense.make import load_expert as load_expert
     from rlcondense.make import make_learner as make_learner
     from rlcondense.make import make_method as make_method
+    from rlcondense.reporting.compare import compare as compare
     from rlcondense.reporting.formats import leaderboard as leaderboard
     from rlcondense.running.runner import condense as condense
     from rlcondense.running.runner import run as run
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "collect": "rlcondense.training.play",
+    "compare": "rlcondense.reporting.compare",
     "condense": "rlcondense.running.runner",
     "evaluate": "rlcondense.evaluation",
     "export": "rlcondense.exchange",

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rlcondense.limits import check_most
-from rlcondense.policies import PolicyBatch, noise_stream
+from rlcondense.policies import PolicyBatch, load_policies, noise_stream
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.runtime.progress import Progress, silent
@@ -53,7 +54,7 @@ class Evaluation:
 
 
 def evaluate(
-    policies: PolicyBatch,
+    policies: PolicyBatch | str | Path,
     task: str | Task,
     split: str = "heldout",
     *,
@@ -64,7 +65,7 @@ def evaluate(
     """Evaluate every policy of a batch on one split.
 
     Args:
-        policies: S policies.
+        policies: S policies, or the folder that they were saved to.
         task: task to play, by name or as an object.
         split: `seen` or `heldout`, which may be written `held-out`.
         protocol: number of episodes and seed; by default 50 environments x 2 episodes.
@@ -81,6 +82,8 @@ def evaluate(
     """
     protocol = protocol or Protocol()
     task, split = make_task(task), split_named(split)
+    if isinstance(policies, (str, Path)):
+        policies = load_policies(policies)
     check_action_space(task.action_space, f"task {task.id!r}")
     environments = policies.num_policies * protocol.environments
     check_most("policies x environments", environments, "num_envs")

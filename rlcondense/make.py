@@ -161,9 +161,21 @@ def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) 
     return configured(catalogue.find("learners", name), Learner, settings, task)  # type: ignore[no-any-return]
 
 
-def load_expert(name: str) -> Expert:
-    """Load the newest shipped expert of a task, by the task's id or alias."""
-    return shipped.load_newest(catalogue.find("tasks", name).id)
+def load_expert(name: str | Path | Task) -> Expert:
+    """Load the newest shipped expert of a task, or an expert by its id or path.
+
+    Args:
+        name: a task, or its id or alias; or an expert's id, folder or file.
+
+    Example:
+        >>> load_expert("cartpole").card["task"]
+        'classic/cartpole-v0'
+    """
+    try:
+        task = name.id if isinstance(name, Task) else catalogue.find("tasks", str(name)).id
+    except UnknownName:
+        return shipped.find_expert(str(name))
+    return shipped.load_newest(task)
 
 
 Expert = shipped.Expert

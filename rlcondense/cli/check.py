@@ -75,15 +75,13 @@ def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(a: Path, b: Path, as_json: bool) -> None:
     """Compare two records, A.json and B.json, paired by seed and by level."""
-    from rlcondense.records.store import read_record_file
-    from rlcondense.reporting import compare as comparing
+    from rlcondense.reporting.compare import compare as compare_rows
 
-    records = read_record_file(a), read_record_file(b)
+    comparison = compare_rows(a, b)
     if as_json:
-        splits = comparing.compare(*records)
-        echo_json({split: comparison.to_json() for split, comparison in splits.items()})
-        return
-    echo(comparing.compare_text(*records))
+        echo_json(comparison.to_json())
+    else:
+        echo(str(comparison))
 
 
 @main.group()

@@ -30,7 +30,14 @@ from rlcondense.errors import BadConfig
 
 @main.command()
 @include_option
-@click.option("--method", default="gradmatch", show_default=True, help="Method id.")
+@click.option(
+    "--method",
+    multiple=True,
+    default=("gradmatch",),
+    show_default=True,
+    metavar="ID[:KEY=VALUE,...]",
+    help="A method, with settings. Repeatable: one table.",
+)
 @what_options
 @budget_options
 @click.option(
@@ -45,7 +52,7 @@ from rlcondense.errors import BadConfig
 @set_option
 @device_option
 def run(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
-    """Condense, train and evaluate a method, beside its reference rows."""
+    """Condense, train and evaluate methods, beside their reference rows."""
     from rlcondense.running.runner import run as run_method
 
     settings, learner_settings = split_settings(pairs)

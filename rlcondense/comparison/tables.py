@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,23 +39,28 @@ def run_table(records: Sequence[Record], references: Sequence[Record]) -> str:
     """Format the table that `rlcondense run` prints.
 
     Args:
-        records: of the method, one for each condensation seed.
-        references: of its reference rows.
+        records: of one method or several, one for each condensation seed.
+        references: of the reference rows.
     """
     groups = groups_of([*records, *references])
-    own = row_of(groups, records[0])
-    if own.status != "done" and not references:
-        return _undone(next(r for r in records if r["status"] != "done"))
-    rows = _around(own, groups)
+    own: dict[int, tuple[Row, list[Record]]] = {}
+    for record in records:
+        row = row_of(groups, record)
+        own.setdefault(id(row), (row, []))[1].append(record)
+    if not references and all(row.status != "done" for row, _ in own.values()):
+        return "\n".join(_undone(_first_undone(of_row) or of_row[0]) for _, of_row in own.values())
+    rows = _around([row for row, _ in own.values()], groups)
     undone = dict.fromkeys(_undone(r) for r in (*records, *references) if r["status"] != "done")
-    notes = _notes(own, rows, records[0])
+    notes = _notes(own.values(), rows)
     text = [_caption(records), "", _rows_text(rows), "", *notes, *undone]
-    return "\n".join([*text, *(_finished(records) if own.status != "done" else [])])
+    for row, of_row in own.values():
+        text += _finished(of_row) if row.status != "done" else []
+    return "\n".join(text)
 
 
-def _around(own: Row, groups: Sequence[Group]) -> list[Row]:
+def _around(own: Sequence[Row], groups: Sequence[Group]) -> list[Row]:
     """Return the rows of a run, each once; rows of other learners get the learner's name."""
-    main = next(group for group in groups if any(row is own for row in group.rows))
+    main = next(group for group in groups if any(row is own[0] for row in group.rows))
     rows = list(main.rows)
     place = sum(row.id in (EXPERT, *WHOLE) for row in rows)
     for group in groups:
@@ -283,7 +288,13 @@ def _provenance(records: Sequence[Record]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
+def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -> list[str]:
+    """Return the lines below the table of a run.
+
+    Args:
+        own: the methods' rows, each with its records.
+        rows: all rows.
+    """
     notes = [
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
@@ -291,31 +302,39 @@ def _notes(own: Row, rows: Sequence[Row], record: Record) -> list[str]:
         "for these levels; - where no expert stands apart from the random policy.",
         *MARKS,
     ]
-    if own.status != "done":
+    done = [(row, records[0]) for row, records in own if row.status == "done"]
+    if not done:
         return notes
-    notes += filter(None, [_labels_not_taken(record)] if "report" in record else [])
-    if own.conditional:
+    notes += filter(None, dict.fromkeys(_labels_not_taken(r) for _, r in done if "report" in r))
+    if any(row.conditional for row, _ in done):
         notes.append("One condensation seed: the intervals are conditional on this condensed data.")
-    notes += judgement(own)
+    for row, _ in done:
+        notes += judgement(row)
     notes += [_finding_line(row.id, finding) for row in rows for finding in row.findings]
+    for row, record in done:
+        notes += [f"{row.name}: {line}" if len(own) > 1 else line for line in _report_lines(record)]
+    return notes
+
+
+def _report_lines(record: Record) -> Iterator[str]:
+    """Yield lines on the figures of a condensation's report."""
     report = record.get("report", {})
     if steps := report.get("cost", {}).get("environment_steps"):
-        notes.append(f"Condensation took {steps:,} environment steps.")
+        yield f"Condensation took {steps:,} environment steps."
     if correlation := report.get("score_correlation"):
-        notes.append(f"Rank correlation of the episodes' scores: {correlations_text(correlation)}.")
+        yield f"Rank correlation of the episodes' scores: {correlations_text(correlation)}."
     if "fault_auroc" in report:
-        notes.append(
+        yield (
             f"A clean episode scores above a faulty one {report['fault_auroc']:.0%} of the time "
             "(50%: the score is blind to the fault)."
         )
     if moved := report.get("displacement"):
         loss = report.get("matching_loss")
         matched = f"; matching loss {loss['before']:.4g} -> {loss['after']:.4g}" if loss else ""
-        notes.append(
+        yield (
             f"Observations moved by {moved['mean']:.3g} on average (frames: in grey levels), at "
             f"most {moved['largest']:.3g}{matched}."
         )
-    return notes
 
 
 def faults_table(records: Sequence[Record]) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from rlcondense.comparison.frames import frame_of_records
+from rlcondense.comparison.plots import plot_records
 from rlcondense.records.record import Record
 
 
@@ -31,3 +33,17 @@ class ResultViews(ABC):
             MissingExtra: pandas is not installed.
         """
         return frame_of_records(self.every_record())
+
+    def plot(self, path: str | Path | None = None) -> list[Any]:
+        """Draw the mean return of each row on both splits, with its 95% interval.
+
+        Args:
+            path: file to write, such as `returns.pdf`.
+
+        Returns:
+            The axes of matplotlib, one for each task, dataset and learner.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        return plot_records(self.every_record(), path)

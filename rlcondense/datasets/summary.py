@@ -99,21 +99,31 @@ def _actions(data: Columns) -> str:
 
 def html(text: str, data: Columns) -> str:
     """Return a summary for a notebook, with a few frames where observations are pictures."""
-    shape = data.observations.shape[1:]
-    picture = ""
-    if len(shape) == 3 and shape[0] in (1, 3) and len(data):
-        rows = np.unique(np.linspace(0, len(data) - 1, FRAMES).astype(np.int64))
-        strip = np.concatenate(list(np.asarray(data.observations[rows])), axis=2)
+    strip, picture = frame_strip(data), ""
+    if strip is not None:
         content = base64.b64encode(png(strip)).decode()
         picture = f'<img alt="frames" src="data:image/png;base64,{content}">'
     return f"<pre>{escape(text)}</pre>{picture}"
+
+
+def frame_strip(data: Columns) -> Array | None:
+    """Return a few frames of data side by side as bytes `(C, H, W)`; None without pictures."""
+    shape = data.observations.shape[1:]
+    if len(shape) != 3 or shape[0] not in (1, 3) or not len(data):
+        return None
+    rows = np.unique(np.linspace(0, len(data) - 1, FRAMES).astype(np.int64))
+    return _bytes(np.concatenate(list(np.asarray(data.observations[rows])), axis=2))
+
+
+def _bytes(frame: Array) -> Array:
+    return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
 
 
 def png(frame: Array) -> bytes:
     """Encode a frame `(C, H, W)` of one or three channels, rounded to bytes, as PNG."""
     from PIL import Image
 
-    pixels = np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+    pixels = _bytes(frame)
     content = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(
         content, "PNG"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.datasets.plots import plot_columns
 from rlcondense.datasets.summary import Head, html, summary
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
@@ -59,6 +62,24 @@ class Columns:
     def head(self, rows: int = 5) -> Head:
         """Return the first rows of every column, for a look at them."""
         return Head(self.rows(np.arange(min(rows, len(self)))))
+
+    def plot(self, path: str | Path | None = None) -> list[Any]:
+        """Draw the returns of episodes, the actions, and a few frames if there are any.
+
+        Args:
+            path: file to write, such as `data.pdf`.
+
+        Returns:
+            The axes of matplotlib, one a panel.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        return plot_columns(self, self._returns(), path)
+
+    def _returns(self) -> Array | None:
+        """Return the return of each episode, if the data are of whole episodes."""
+        return None
 
     def columns(self) -> dict[str, Array]:
         """Return the columns that are present, by name."""
@@ -135,6 +156,9 @@ class TransitionDataset(Columns):
         title = f"Dataset {self.id or 'without a name'} of {self.task or 'an unknown task'}"
         sizes = f"{len(self.episodes):,} episodes, {len(self):,} transitions"
         return summary(f"{title}: {sizes}", self, self.episode_returns())
+
+    def _returns(self) -> Array:
+        return self.episode_returns()
 
     @cached_property
     def sha256(self) -> str:

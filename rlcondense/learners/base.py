@@ -75,7 +75,7 @@ class Learner(ABC, Generic[ConfigT]):
         self,
         data: CondensedDataset,
         *,
-        task: Task,
+        task: str | Task,
         seeds: Sequence[int],
         device: str = "cpu",
         progress: Progress = silent,
@@ -84,7 +84,7 @@ class Learner(ABC, Generic[ConfigT]):
 
         Args:
             data: the training data; not changed.
-            task: the task of the policies.
+            task: the task of the policies; the package's own learners take its name, too.
             seeds: learner seeds; a policy depends on its own seed alone.
             device: device of the computation.
             progress: receives the number of updates.

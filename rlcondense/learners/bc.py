@@ -48,6 +48,7 @@ from rlcondense.policies import (
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.scaling import Scaling, check_vectors
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import make_task
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 SHIFT = 4  # pixels
@@ -151,11 +152,12 @@ class BehaviouralCloning(Learner[BCConfig]):
         self,
         data: CondensedDataset,
         *,
-        task: Task,
+        task: str | Task,
         seeds: Sequence[int],
         device: str = "cpu",
         progress: Progress = silent,
     ) -> NetworkPolicies:
+        task = make_task(task)
         c = self.config
         shape = tuple(data.observations.shape[1:])
         if c.augmentation != "none" and len(shape) != 3:

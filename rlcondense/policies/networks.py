@@ -150,8 +150,9 @@ class NetworkPolicies(PolicyBatch):
         network.channels_last = False
         return network
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write weights and configuration to `policies.safetensors` and `policies.json`."""
+        folder = Path(folder)
         arrays = {
             f"{i}.{name}": weight.cpu().numpy()
             for i, network in enumerate(self.networks)
@@ -174,12 +175,13 @@ class NetworkPolicies(PolicyBatch):
         )
 
 
-def load_policies(folder: Path, device: str = "cpu") -> NetworkPolicies:
+def load_policies(folder: str | Path, device: str = "cpu") -> NetworkPolicies:
     """Read policies that `NetworkPolicies.save` wrote.
 
     Raises:
         CorruptArtifact: a file is missing, truncated or of another shape.
     """
+    folder = Path(folder)
     config = read_json(folder / "policies.json")
     seeds = config.get("seeds") if isinstance(config, dict) else None
     if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):

@@ -1,18 +1,23 @@
-"""The comparison of two records, paired by seed and by level."""
+"""The comparison of two rows, paired by seed and by level."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from rlcondense.comparison.columns import bracketed, plus_minus
+from rlcondense.comparison.plots import SPLIT_NAMES
 from rlcondense.comparison.rows import draws_at_random
 from rlcondense.errors import BadConfig
+from rlcondense.files import canonical_json
 from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen
+from rlcondense.records.store import read_record_file
 from rlcondense.statistics.intervals import (
     Interval,
     difference,
@@ -26,16 +31,27 @@ from rlcondense.types import SPLITS, Split
 MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")
 
 
+class HasRecords(Protocol):
+    """A result of `run`."""
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Return the records of its methods, one for each condensation seed."""
+
+
+Comparable = HasRecords | Record | str | Path
+
+
 @dataclass(frozen=True)
 class SplitComparison:
     """The comparison of A and B on one split.
 
     Attributes:
-        a: A's mean, over learner seeds.
+        a: A's mean, over learner seeds, or over condensation seeds where A has several.
         b: B's.
         difference: A minus B, paired by seed.
-        by_level: A minus B with levels as units: each averaged over the learner seeds.
-        probability: that a student of A returns more than one of B.
+        by_level: A minus B with levels as units: each averaged over the seeds.
+        probability: that a student (or set) of A returns more than one of B.
         levels: how many levels A is better on, how many are equal, and how many B is better on.
     """
 
@@ -52,91 +68,158 @@ class SplitComparison:
         return {**plain, "levels": dict(zip(("a", "equal", "b"), self.levels, strict=True))}
 
 
-def compare(a: Record, b: Record) -> dict[Split, SplitComparison]:
-    """Compare two records of one task and one protocol, by split.
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of two rows.
+
+    Attributes:
+        a: records of A, one for each condensation seed.
+        b: records of B.
+        splits: the figures by split.
+    """
+
+    a: Sequence[Record]
+    b: Sequence[Record]
+    splits: Mapping[Split, SplitComparison]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values, by split."""
+        return {split: comparison.to_json() for split, comparison in self.splits.items()}
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+    def __str__(self) -> str:
+        """Return the text that `rlcondense compare` prints."""
+        from tabulate import tabulate
+
+        table = [
+            [
+                SPLIT_NAMES[split].removesuffix(" levels"),
+                plus_minus(comparison.a),
+                plus_minus(comparison.b),
+                bracketed(comparison.difference, "{:+.2f}"),
+                bracketed(comparison.by_level, "{:+.2f}"),
+                bracketed(comparison.probability, "{:.2f}"),
+                " / ".join(map(str, comparison.levels)),
+            ]
+            for split, comparison in self.splits.items()
+        ]
+        headers = ["", "A", "B", "A - B", "A - B, by level", "P(A > B)", "levels A / = / B"]
+        cell = self.a[0]["cell"]
+        units = _unit(self.a) if _unit(self.a) == _unit(self.b) else "learner or condensation"
+        lines = [
+            f"{cell['task']}, {cell['evaluation']['environments'] * cell['evaluation']['quota']} "
+            "episodes a student and split, equal levels",
+            f"A  {_ids(self.a)}  {_name(self.a)}",
+            f"B  {_ids(self.b)}  {_name(self.b)}",
+            *_differences(self.a[0], self.b[0]),
+            "",
+            str(tabulate(table, headers, disable_numparse=True)),
+            "",
+            f"± is the standard error over {units} seeds. Brackets are 95% intervals:",
+            f"over {units} seeds, which are paired where there are as many, and by level",
+            "over levels, each averaged over the seeds. P(A > B): that a "
+            f"{_noun(self.a)} of A returns more than one of B.",
+            f"On held-out levels {_verdict(self.splits['heldout'].difference)}, by the interval "
+            "over seeds.",
+            *_judged(self.a, self.b),
+        ]
+        return "\n".join(lines)
+
+
+def compare(a: Comparable, b: Comparable) -> Comparison:
+    """Compare two rows of one task and one protocol, paired by seed and by level.
+
+    Args:
+        a: a result of `run` with one method, a record, or the path of one.
+        b: likewise.
 
     Raises:
         BadConfig: they are not comparable: one has no returns, or their levels differ.
+
+    Example:
+        >>> a, b = (run(name, "cartpole", size=16) for name in ("random", "k-center"))
+        >>> compare(b, a).splits["heldout"].difference
     """
-    for record in (a, b):
+    rows = _records_of(a), _records_of(b)
+    first = rows[0][0]
+    for record in (*rows[0], *rows[1]):
         if (status := record.get("status")) != "done":
             raise BadConfig(f"one of the two is {status!r}: nothing to compare")
         if wrong := misshapen(record):
             raise BadConfig(f"one of the two is no record: {wrong}")
-    for name in ("task", "evaluation"):
-        if a["cell"][name] != b["cell"][name]:
-            raise BadConfig(
-                f"the records are of different {name}s: {a['cell'][name]} and {b['cell'][name]}"
-            )
-    if a["level_seeds"] != b["level_seeds"]:
-        raise BadConfig("the records were evaluated on different levels")
-    return {split: _compared(a, b, split) for split in SPLITS}
+        for name in ("task", "evaluation"):
+            if first["cell"][name] != record["cell"][name]:
+                raise BadConfig(
+                    f"the records are of different {name}s: {first['cell'][name]} and "
+                    f"{record['cell'][name]}"
+                )
+        if first["level_seeds"] != record["level_seeds"]:
+            raise BadConfig("the records were evaluated on different levels")
+    return Comparison(*rows, {split: _compared(*rows, split) for split in SPLITS})
 
 
-def _compared(a: Record, b: Record, split: Split) -> SplitComparison:
-    of_levels = units([a], split).mean(0) - units([b], split).mean(0)
+def _records_of(row: Comparable) -> list[Record]:
+    """Return the records of a row, one for each condensation seed."""
+    if isinstance(row, (str, Path)):
+        return [read_record_file(Path(row))]
+    if isinstance(row, Mapping):
+        return [cast("Record", row)]
+    records = list(row.records)
+    if len({canonical_json(record["cell"]["method"]) for record in records}) > 1:
+        names = dict.fromkeys(record["cell"]["method"]["id"] for record in records)
+        raise BadConfig(f"compare takes a run of one method, not of {', '.join(names)}")
+    return records
+
+
+def _compared(a: Sequence[Record], b: Sequence[Record], split: Split) -> SplitComparison:
+    of_levels = units(a, split).mean(0) - units(b, split).mean(0)
     signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
-    means = unit_means([a], split), unit_means([b], split)
+    means = unit_means(a, split), unit_means(b, split)
     return SplitComparison(
         a=student_interval(means[0]),
         b=student_interval(means[1]),
-        difference=difference([a], [b], split),
+        difference=difference(a, b, split),
         by_level=student_interval(of_levels),
         probability=probability_of_improvement(*means),
         levels=(signs[0], signs[1], signs[2]),
     )
 
 
-def compare_text(a: Record, b: Record) -> str:
-    """Return the text that `rlcondense compare` prints."""
-    from tabulate import tabulate
+def _unit(row: Sequence[Record]) -> str:
+    return "learner" if len(row) == 1 else "condensation"
 
-    splits = compare(a, b)
-    table = [
-        [
-            {"seen": "seen", "heldout": "held-out"}[split],
-            plus_minus(comparison.a),
-            plus_minus(comparison.b),
-            bracketed(comparison.difference, "{:+.2f}"),
-            bracketed(comparison.by_level, "{:+.2f}"),
-            bracketed(comparison.probability, "{:.2f}"),
-            " / ".join(map(str, comparison.levels)),
-        ]
-        for split, comparison in splits.items()
+
+def _noun(row: Sequence[Record]) -> str:
+    return "student" if len(row) == 1 else "set"
+
+
+def _judged(*rows: Sequence[Record]) -> list[str]:
+    """Return a note if a stochastic method's row covers only one set."""
+    learned = [
+        row[0]["cell"]["method"]["id"]
+        for row in rows
+        if row[0]["cell"]["learner"] is not None and len(row) == 1
     ]
-    headers = ["", "A", "B", "A - B", "A - B, by level", "P(A > B)", "levels A / = / B"]
-    cell = a["cell"]
-    lines = [
-        f"{cell['task']}, {cell['evaluation']['environments'] * cell['evaluation']['quota']} "
-        "episodes a student and split, equal levels",
-        f"A  {a['cell_id']}  {_name(a)}",
-        f"B  {b['cell_id']}  {_name(b)}",
-        *_differences(a, b),
-        "",
-        str(tabulate(table, headers, disable_numparse=True)),
-        "",
-        "± is the standard error over learner seeds. Brackets are 95% intervals: over learner",
-        "seeds, which are paired where there are as many, and by level over levels, each averaged",
-        "over the seeds. P(A > B): that a student of A returns more than one of B.",
-        f"On held-out levels {_verdict(splits['heldout'].difference)}, by the interval over seeds.",
-        *_judged(a, b),
-    ]
-    return "\n".join(lines)
-
-
-def _judged(*records: Record) -> list[str]:
-    """Return a note if a record's method is stochastic: a record covers only one set."""
-    learned = [r["cell"]["method"]["id"] for r in records if r["cell"]["learner"] is not None]
     drawn = [method for method in dict.fromkeys(learned) if draws_at_random(method)]
     return [f"Of {' and '.join(drawn)} that is one set: not judged."] if drawn else []
 
 
-def _name(record: Record) -> str:
-    cell = record["cell"]
-    size = record.get("report", {}).get("size")
+def _ids(row: Sequence[Record]) -> str:
+    return ", ".join(record["cell_id"] for record in row)
+
+
+def _name(row: Sequence[Record]) -> str:
+    cell = row[0]["cell"]
+    size = row[0].get("report", {}).get("size")
     words = [cell["method"]["id"]]
     words += [f"{size} transitions"] if size else []
     words += [f"learner {cell['learner']['id']}"] if cell["learner"] else []
+    words += [f"{len(row)} condensation seeds"] if len(row) > 1 else []
     return ", ".join([*words, f"{len(cell['learner_seeds'])} learner seeds"])
 
 

@@ -145,6 +145,22 @@ def budget_of(
     return replace(budget, unit=unit) if unit else budget
 
 
+def budget_taken(
+    default: Mapping[str, Any], size: int | None, percent: float | None, unit: str | None
+) -> Budget:
+    """Return the budget of one of several methods: a size or a percentage, as its own one is.
+
+    Args:
+        default: the method's own budget.
+        size: of the methods that take a number of transitions; by default each one's own.
+        percent: of those that take a percentage, likewise.
+        unit: what `percent` counts.
+    """
+    if "percent" in default:
+        return budget_of(default, None, percent, unit)
+    return budget_of(default, size, None, None)
+
+
 def expert_of(dataset: str, task: Task) -> Expert | None:
     """Return the expert of a dataset, or else the newest of the task that it is known to be of.
 

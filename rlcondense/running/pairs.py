@@ -20,6 +20,21 @@ from rlcondense.methods.base import Method
 from rlcondense.tasks.base import Task
 
 
+def id_and_settings(kind: str, text: str) -> tuple[str, dict[str, str]]:
+    """Split `id:key=value,key=value` into the id and the settings.
+
+    Args:
+        kind: `method` or `learner`, for messages.
+        text: the text.
+    """
+    name, colon, settings = text.partition(":")
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
+    values = {key: value for key, _, value in pairs} if colon else {}
+    if not name or (colon and (not all(all(p) for p in pairs) or len(values) < len(pairs))):
+        raise BadConfig(f"a {kind} is given as id or id:key=value,key=value, not {text!r}")
+    return name, values
+
+
 def make_pair(
     method: str,
     learner: str,

@@ -34,7 +34,14 @@ from rlcondense.policies import NetworkPolicies, check_fits, load_policies
 from rlcondense.records.record import Record
 from rlcondense.records.store import Store, facts_of_record
 from rlcondense.references import BLIND, POLICIES, WHOLE
-from rlcondense.running.bench import Bench, budget_of, expert_of, make_bench, task_named
+from rlcondense.running.bench import (
+    Bench,
+    budget_of,
+    budget_taken,
+    expert_of,
+    make_bench,
+    task_named,
+)
 from rlcondense.running.compute import (
     artifact_row,
     cell_of_method,
@@ -46,7 +53,12 @@ from rlcondense.running.compute import (
 )
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of, named_progress
-from rlcondense.running.pairs import expected_regime, make_pair, preferred_learner
+from rlcondense.running.pairs import (
+    expected_regime,
+    id_and_settings,
+    make_pair,
+    preferred_learner,
+)
 from rlcondense.running.reference_rows import (
     HARD_INSTEAD,
     label_regimes,
@@ -67,7 +79,7 @@ class RunResult(ResultViews):
     """The records of a run and of its reference rows.
 
     Attributes:
-        records: one for each condensation seed.
+        records: one for each method and condensation seed.
         references: the records of the reference rows.
         reused: how many records were read back instead of computed.
         warnings: what differs between a record read back and this environment.
@@ -101,7 +113,7 @@ class RunResult(ResultViews):
 
 
 def run(
-    method: str = "gradmatch",
+    method: str | Sequence[str] = "gradmatch",
     task: str | Task | None = None,
     *,
     dataset: str | TransitionDataset | None = None,
@@ -133,7 +145,7 @@ def run(
     need one are missing.
 
     Args:
-        method: id of the method.
+        method: id of the method, or `id:key=value,key=value`; several are one table.
         task: id or alias of the task; by default the dataset's, or else starpilot.
         dataset: id or path of the dataset, or the data, see `rlcondense.make.named_dataset`; by
             default the task's expert dataset.
@@ -142,7 +154,8 @@ def run(
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner.
-        size: budget in transitions; by default the method's own.
+        size: budget in transitions; by default the method's own, as for those of several methods
+            that take a percentage.
         percent: budget as a percentage instead.
         unit: what `percent` counts, `transitions` or `episodes`.
         seed: condensation seed, the first of them.
@@ -153,7 +166,7 @@ def run(
         seeds: how many learner seeds, from 0.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
-        settings: of the method; see `rlcondense.make.make_method`.
+        settings: of each method; see `rlcondense.make.make_method`.
         learner_settings: of the learner; over those that the method's paper trains with, unless
             the method follows the learner (`student=learner`).
         results: folder of the records.
@@ -168,64 +181,139 @@ def run(
     Example:
         >>> result = run("random", "starpilot", size=15)
         >>> result.record["summary"]["heldout"]["mean"]
+        >>> print(run(["random", "k-center", "pbc:iterations=100"], "cartpole", size=16))
     """
     check_seeds(seed, 1 if condensations is None else condensations, seeds)
     task = task_named(task, dataset)
-    facts = facts_of(catalogue.find("methods", method))
-    condenser, trained = make_pair(method, learner, make_task(task), settings, learner_settings)
-    budget = budget_of(facts.get("budget", {}), size, percent, unit)
+    names = [method] if isinstance(method, str) else list(method)
+    if not names or len(set(names)) < len(names):
+        raise BadConfig("name methods, each once")
+    pairs = []
+    for text in names:
+        name, own = id_and_settings("method", text)
+        both = {**dict(settings or {}), **own}
+        pair = make_pair(name, learner, make_task(task), both, learner_settings)
+        asked = budget_taken if len(names) > 1 else budget_of
+        default = facts_of(catalogue.find("methods", name)).get("budget", {})
+        pairs.append((*pair, asked(default, size, percent, unit)))
     bench = make_bench(
         task,
         dataset,
         expert=expert,
         download=download,
         heldout_data=heldout_data,
-        learner=trained,
+        learner=pairs[0][1],
         seeds=seeds,
         episodes=episodes,
         device=device,
         results=results,
         refresh=refresh,
         progress=progress,
-        needs_dataset=condenser.takes_data,
+        needs_dataset=any(condenser.takes_data for condenser, *_ in pairs),
         takes_shipped=not own_references,
     )
-    bench = replace(bench, keep_policies=keep_policies)
-    rows = Rows(bench, workers)
-    stochastic = condenser.stochastic
-
-    def own(seeds: Iterable[int], bench: Bench) -> list[Row]:
-        return [method_row(bench, condenser, budget, s) for s in seeds if stochastic or s == seed]
-
-    def beside(regimes: Iterable[Mapping[str, Any]], sizes: Mapping[int, int]) -> list[Row]:
-        return rows_beside(bench, condenser.id, regimes, sizes) if references else []
-
     # The first row is shown even if others fail.
-    others = replace(bench, record_failures=True)
-    known = range(seed, seed + (condensations or 1))
-    if not why_skipped(bench, condenser):
-        condenser.check(
-            bench.dataset, task=bench.task, budget=budget, expert=bench.expert, seed=seed
+    bench = replace(bench, keep_policies=keep_policies, record_failures=len(pairs) > 1)
+    parts = [
+        _Part(replace(bench, learner=trained), condenser, budget, seed, references)
+        for condenser, trained, budget in pairs
+    ]
+    rows = Rows(bench, workers)
+    rows.ahead([row for part in parts for row in part.foreseen(condensations or 1)])
+    results_of = [part.compute(rows, condensations) for part in parts]
+    outcomes = [outcome for part_result in results_of for outcome in part_result.own]
+    own_ids = {outcome.record["cell_id"] for outcome in outcomes}
+    beside = {
+        outcome.record["cell_id"]: outcome
+        for part_result in results_of
+        for outcome in part_result.references
+        if outcome.record["cell_id"] not in own_ids
+    }
+    notes = dict.fromkeys(note for part_result in results_of for note in part_result.notes)
+    return result_of(bench, outcomes, list(beside.values()), list(notes))
+
+
+@dataclass(frozen=True)
+class _PartResult:
+    """The outcomes of a method's rows and of its reference rows, and notes on them."""
+
+    own: list[Outcome]
+    references: list[Outcome]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of a run that belongs to one method.
+
+    Attributes:
+        bench: with the learner of the method.
+        method: the method.
+        budget: its budget.
+        seed: condensation seed, the first of them.
+        references: whether the reference rows are computed too.
+    """
+
+    bench: Bench
+    method: Method[Any]
+    budget: Budget
+    seed: int
+    references: bool
+
+    def foreseen(self, condensations: int) -> list[Row]:
+        """Return the rows that are known before anything is computed.
+
+        Raises:
+            BadConfig: the method cannot be run like that.
+        """
+        bench, method = self.bench, self.method
+        if why_skipped(bench, method):
+            return []
+        method.check(
+            bench.dataset, task=bench.task, budget=self.budget, expert=bench.expert, seed=self.seed
         )
-        regimes = label_regimes(bench.dataset, expected_regime(condenser, trained, bench.task))
-        sizes = dict.fromkeys(known, budget.size) if budget.size is not None else {}
-        rows.ahead([*own([seed], bench), *own(known[1:], others), *beside(regimes, sizes)])
-    [first] = rows.compute(own([seed], bench))
-    notes: list[str] = []
-    if condensations is None:
-        condensations, notes = (
-            _sets(bench, condenser, budget, first.record) if references else (1, [])
-        )
-    chosen = range(seed, seed + condensations)
-    if first.record["status"] == "skipped":
-        return result_of(bench, [first], [], notes)
-    regimes, sizes = _kept(bench, [first.record], chosen)
-    rows.ahead([*own(chosen[1:], others), *beside(regimes, sizes)])
-    outcomes = [first, *rows.compute(own(chosen[1:], others))]
-    regimes, sizes = _kept(bench, [outcome.record for outcome in outcomes], chosen)
-    if references and len(regimes) > 1:
-        notes.append(HARD_INSTEAD)
-    return result_of(bench, outcomes, rows.compute(beside(regimes, sizes)), notes)
+        seeds = range(self.seed, self.seed + condensations)
+        regimes = label_regimes(bench.dataset, expected_regime(method, bench.learner, bench.task))
+        sizes = dict.fromkeys(seeds, self.budget.size) if self.budget.size is not None else {}
+        return [*self._own(seeds), *self._beside(regimes, sizes)]
+
+    def compute(self, rows: Rows, condensations: int | None) -> _PartResult:
+        """Compute the rows of the method, and its reference rows.
+
+        Args:
+            rows: those of the run.
+            condensations: how many condensation seeds; None for as many as there is time for.
+        """
+        bench = self.bench
+        [first] = rows.compute(self._own([self.seed]))
+        notes: list[str] = []
+        if condensations is None:
+            condensations, notes = (
+                _sets(bench, self.method, self.budget, first.record) if self.references else (1, [])
+            )
+        seeds = range(self.seed, self.seed + condensations)
+        if first.record["status"] == "skipped":
+            return _PartResult([first], [], notes)
+        regimes, sizes = _kept(bench, [first.record], seeds)
+        rows.ahead([*self._own(seeds[1:]), *self._beside(regimes, sizes)])
+        own = [first, *rows.compute(self._own(seeds[1:]))]
+        regimes, sizes = _kept(bench, [outcome.record for outcome in own], seeds)
+        if self.references and len(regimes) > 1:
+            notes.append(HARD_INSTEAD)
+        return _PartResult(own, rows.compute(self._beside(regimes, sizes)), notes)
+
+    def _own(self, seeds: Iterable[int]) -> list[Row]:
+        others = replace(self.bench, record_failures=True)
+        return [
+            method_row(self.bench if s == self.seed else others, self.method, self.budget, s)
+            for s in seeds
+            if self.method.stochastic or s == self.seed
+        ]
+
+    def _beside(self, regimes: Iterable[Mapping[str, Any]], sizes: Mapping[int, int]) -> list[Row]:
+        if not self.references:
+            return []
+        return rows_beside(self.bench, self.method.id, regimes, sizes)
 
 
 def _kept(

@@ -22,8 +22,9 @@ from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET, WHOLE
-from rlcondense.running.bench import Bench, budget_of, make_bench, task_named
+from rlcondense.running.bench import Bench, budget_taken, make_bench, task_named
 from rlcondense.running.compute import artifact_row, method_row, policy_row
+from rlcondense.running.pairs import id_and_settings
 from rlcondense.running.reference_rows import (
     label_regimes,
     reference_names,
@@ -83,11 +84,11 @@ class TransferResult(ResultViews):
 
 
 def transfer(
-    methods: Sequence[str],
-    learners: Sequence[str],
+    methods: str | Sequence[str],
+    learners: str | Sequence[str],
     task: str | Task | None = None,
     *,
-    folders: Sequence[str | Path] = (),
+    folders: str | Path | Sequence[str | Path] = (),
     dataset: str | TransitionDataset | None = None,
     expert: str | None = None,
     download: bool = False,
@@ -113,8 +114,8 @@ def transfer(
     same for every row.
 
     Args:
-        methods: each an id, or `id:key=value,key=value`. With `student=learner` a method condenses
-            for each learner separately.
+        methods: one or several, each an id, or `id:key=value,key=value`. With `student=learner` a
+            method condenses for each learner separately.
         learners: likewise.
         task: id or alias of the task; by default the dataset's, or else starpilot.
         folders: condensed datasets made before.
@@ -142,6 +143,9 @@ def transfer(
     Example:
         >>> print(transfer(["bc-10"], ["bc", "bc:network=impala", "discrete-cql"]))
     """
+    methods = [methods] if isinstance(methods, str) else list(methods)
+    learners = [learners] if isinstance(learners, str) else list(learners)
+    folders = [folders] if isinstance(folders, (str, Path)) else list(folders)
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
     check_seeds(seed, condensations, seeds)
@@ -242,29 +246,17 @@ def _flat(rows: Iterable[Iterable[Row]]) -> list[Row]:
 
 def _budget(name: str, size: int | None, percent: float | None, unit: str | None) -> Budget:
     default = facts_of(catalogue.find("methods", name)).get("budget", {})
-    if "percent" in default:
-        return budget_of(default, None, percent, unit)
-    return budget_of(default, size, None, None)
+    return budget_taken(default, size, percent, unit)
 
 
 def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:
-    name, settings = _named("method", text)
+    name, settings = id_and_settings("method", text)
     return make_method(name, task, learner, **settings)
 
 
 def _learner(text: str, task: str) -> Learner[Any]:
-    name, settings = _named("learner", text)
+    name, settings = id_and_settings("learner", text)
     return make_learner(name, task, **settings)
-
-
-def _named(kind: str, text: str) -> tuple[str, dict[str, str]]:
-    """Split `id:key=value,key=value` into the id and the settings."""
-    name, colon, settings = text.partition(":")
-    pairs = [[part.strip() for part in pair.partition("=")] for pair in settings.split(",")]
-    values = {key: value for key, _, value in pairs} if colon else {}
-    if not name or (colon and (not all(all(p) for p in pairs) or len(values) < len(pairs))):
-        raise BadConfig(f"a {kind} is given as id or id:key=value,key=value, not {text!r}")
-    return name, values
 
 
 def _kept(records: Iterable[Record], bench: Bench) -> dict[tuple[int, Labels], None]:

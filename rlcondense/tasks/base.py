@@ -213,7 +213,7 @@ class OneEnv(gymnasium.Env[Any, Any]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, task: Task, split: str = "seen", render_mode: str | None = None) -> None:
-        task.check_split(split)
+        split = split_named(split)
         modes = self.metadata["render_modes"]
         if render_mode not in (None, *modes):
             known = ", ".join(map(repr, (*modes, None)))

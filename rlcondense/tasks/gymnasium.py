@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.tasks.base import ReturnEstimate, TaskVectorEnv
+from rlcondense.tasks.base import ReturnEstimate, TaskVectorEnv, split_named
 from rlcondense.tasks.levels import LevelOrder, LevelTask, Step
 from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space
@@ -99,7 +99,7 @@ class GymnasiumTask(LevelTask):
     def make_one(
         self, split: str = "seen", render_mode: str | None = None
     ) -> gymnasium.Env[Any, Any]:
-        self.check_split(split)
+        split = split_named(split)
         return OneSplit(self.make_env(render_mode), self.splits[split])
 
 

@@ -22,7 +22,7 @@ from gymnasium.spaces import Box, Discrete
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import check_regular
 from rlcondense.places import cache_root
-from rlcondense.tasks.base import ReturnEstimate, Task, TaskVectorEnv
+from rlcondense.tasks.base import ReturnEstimate, Task, TaskVectorEnv, split_named
 from rlcondense.tasks.levels import LevelOrder, Levels, Step
 from rlcondense.types import Array
 
@@ -99,11 +99,11 @@ class ImagesTask(Task):
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> ImagesVectorEnv:
-        self.check_split(split)
+        split = split_named(split)
         return ImagesVectorEnv(self, split, LevelOrder(self.splits[split], num_envs, seed))
 
     def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Levels:
-        self.check_split(split)
+        split = split_named(split)
         return LevelOrder(self.splits[split], num_envs, seed).first(episodes)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_count
-from rlcondense.tasks.base import Task, TaskVectorEnv, shared_levels
+from rlcondense.tasks.base import Task, TaskVectorEnv, shared_levels, split_named
 from rlcondense.types import Array
 
 Bools = npt.NDArray[np.bool_]
@@ -113,7 +113,7 @@ class LevelTask(Task):
         Raises:
             BadConfig: the split is unknown, there is no environment, or the seed is negative.
         """
-        self.check_split(split)
+        split = split_named(split)
         return LevelOrder(self.splits[split], num_envs, seed)
 
     def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Levels:

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box
 
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
-from rlcondense.tasks.base import ReturnEstimate
+from rlcondense.tasks.base import ReturnEstimate, split_named
 from rlcondense.tasks.gymnasium import OneSplit, TaskObservations
 from rlcondense.tasks.levels import Bools, LevelOrder, Levels, LevelTask, LevelVectorEnv, Which
 from rlcondense.types import Array
@@ -248,7 +248,7 @@ class MujocoTask(LevelTask):
     def make_one(
         self, split: str = "seen", render_mode: str | None = None
     ) -> gymnasium.Env[Any, Any]:
-        self.check_split(split)
+        split = split_named(split)
         return OneSplit(self.make_env(render_mode), self.splits[split])
 
 

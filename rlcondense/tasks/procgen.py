@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig, MissingLibrary, UnknownName
 from rlcondense.limits import check_count
 from rlcondense.runtime.quiet_import import quiet_import
-from rlcondense.tasks.base import OneEnv, ReturnEstimate, Task, shared_levels
+from rlcondense.tasks.base import OneEnv, ReturnEstimate, Task, shared_levels, split_named
 from rlcondense.tasks.levels import as_splits
 
 GAMES = (
@@ -103,7 +103,7 @@ class ProcgenTask(Task):
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True
     ) -> ProcgenVectorEnv:
-        self.check_split(split)
+        split = split_named(split)
         return ProcgenVectorEnv(
             self.game,
             self.mode,

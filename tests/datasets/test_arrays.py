@@ -81,6 +81,54 @@ def test_data_in_memory_are_run_condensed_and_evaluated(
     assert rlc.load_dataset(data.id).sha256 == data.sha256
 
 
+def test_several_methods_are_one_table_with_the_reference_rows_once(
+    data: TransitionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**QUICK, "references": True, "workers": 1, "condensations": 1, "size": 4}
+    methods = ["random-balanced", "random:labels=hard"]
+    both = rlc.run(methods, dataset=data, results=tmp_path, **options)
+    assert [record["cell"]["method"]["id"] for record in both.records] == [
+        "random-balanced",
+        "random",
+    ]
+    names = [record["cell"]["method"]["id"] for record in both.references]
+    assert sorted(names) == ["expert", "full", "full-converged", "marginal-policy", "random-policy"]
+    assert str(both).count("\nrandom ") == str(both).count("\nrandom-balanced ") == 1
+    again = rlc.run("random-balanced", dataset=data, results=tmp_path, **options)
+    assert again.reused == len(names) + 2
+    for wrong in ([], ["random", "random"], ["random:x"]):
+        with pytest.raises(BadConfig):
+            rlc.run(wrong, dataset=data, results=tmp_path, **options)
+    pytest.importorskip("matplotlib").use("Agg")
+    [axes] = both.plot(tmp_path / "returns.png")
+    assert (tmp_path / "returns.png").stat().st_size > 1000
+    assert axes.get_yticklabels()[0].get_text() == "expert"
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[plot\]'"):
+        data.plot()
+
+
+def test_names_stand_for_tasks_and_folders_for_what_they_hold(
+    data: TransitionDataset, tmp_path: Path
+) -> None:
+    small = rlc.condense(data, "random", size=4)
+    policies = rlc.make_learner("bc", "cartpole", updates=1).fit(small, task="cartpole", seeds=[0])
+    policies.save(str(tmp_path / "mine"))
+    scores = [
+        rlc.evaluate(what, "cartpole", protocol=protocol_of(2)).returns.tolist()
+        for what in (policies, str(tmp_path / "mine"))
+    ]
+    assert scores[0] == scores[1]
+    assert rlc.load_expert(rlc.make_task("cartpole")).sha256 == rlc.load_expert("cartpole").sha256
+    with gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="held-out") as env:
+        levels = rlc.make_task("cartpole").splits["heldout"]
+        assert env.reset()[1]["level_seed"] in levels
+    with pytest.raises(BadConfig, match="network 'mlp' takes vectors"):
+        rlc.make_learner("bc", network="nature").fit(small, task="cartpole", seeds=[0])
+    with pytest.raises(BadConfig, match="network 'mlp' takes vectors"):
+        rlc.make_method("gradmatch").condense(data, task="cartpole", budget=4)
+
+
 def test_a_changed_copy_is_other_data(data: TransitionDataset) -> None:
     loaded = rlc.load_dataset(named_dataset(data))
     assert named_dataset(loaded) == data.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,3 +72,19 @@ def test_names_are_listed() -> None:
     for group in ("tasks", "datasets", "methods", "learners"):
         assert getattr(rlc, f"list_{group}")() == sorted(entries(group))
     assert "smoke" in rlc.list_suites()
+
+
+def test_data_are_drawn(data: TransitionDataset, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    frames = np.full((3, 3, 8, 8), 7, np.uint8)
+    small = CondensedDataset(observations=frames, actions=np.zeros((3, 2), np.float32),
+                             weights=np.ones(3, np.float32), label_kind="continuous")  # fmt: skip
+    for shown, labels in (
+        (data, ["return of an episode", "action"]),
+        (replace(data, actions=np.arange(6) * 99), ["return of an episode", "action"]),
+        (small, ["number of an action", ""]),
+    ):
+        axes = shown.plot(tmp_path / "data.png")
+        assert [panel.get_xlabel() for panel in axes] == labels
+        assert (tmp_path / "data.png").stat().st_size > 1000
+        axes[0].figure.clear()

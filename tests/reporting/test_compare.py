@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import rlcondense as rlc
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig
 from rlcondense.reporting.compare import compare
@@ -29,7 +31,7 @@ def test_two_records_are_paired_by_seed_and_by_level() -> None:
     code, text = _run(GRADMATCH, RANDOM)
     assert code == 0
     assert "method.id: gradmatch / random" in text
-    found = compare(_record(GRADMATCH), _record(RANDOM))["heldout"]
+    found = compare(_record(GRADMATCH), _record(RANDOM)).splits["heldout"]
     assert found.difference.n == 3
     assert found.by_level.n == 100
     assert found.difference.estimate == pytest.approx(found.by_level.estimate)
@@ -38,11 +40,29 @@ def test_two_records_are_paired_by_seed_and_by_level() -> None:
 
 
 def test_turned_round_it_says_the_opposite() -> None:
-    there = compare(_record(GRADMATCH), _record(RANDOM))["seen"]
-    back = compare(_record(RANDOM), _record(GRADMATCH))["seen"]
+    there = compare(_record(GRADMATCH), _record(RANDOM)).splits["seen"]
+    back = compare(_record(RANDOM), _record(GRADMATCH)).splits["seen"]
     assert back.difference.low == pytest.approx(-there.difference.high)
     assert back.probability.low == pytest.approx(1 - there.probability.high)
     assert back.levels == there.levels[::-1]
+
+
+def test_rows_of_several_sets_are_paired_by_set() -> None:
+    a, b = _record(GRADMATCH), _record(RANDOM)
+    better = _record(GRADMATCH)
+    better["returns"] = {
+        split: [[value + 1 for value in row] for row in rows]
+        for split, rows in better["returns"].items()
+    }
+    comparison = rlc.compare(SimpleNamespace(records=[a, better]), SimpleNamespace(records=[b, b]))
+    assert comparison.splits["heldout"].difference.n == 2
+    assert comparison.splits["heldout"].difference.estimate == pytest.approx(
+        compare(a, b).splits["heldout"].difference.estimate + 0.5
+    )
+    assert "over condensation seeds" in repr(comparison)
+    assert "one set" not in repr(comparison)
+    with pytest.raises(BadConfig, match="one method, not of gradmatch, random"):
+        rlc.compare(SimpleNamespace(records=[a, b]), str(RANDOM))
 
 
 def test_json_has_both_splits() -> None:

@@ -42,6 +42,7 @@ from rlcondense.policies import (
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import make_task
 from rlcondense.types import Array
 
 with quiet_import("d3rlpy"):
@@ -120,11 +121,12 @@ class D3RLPyLearner(Learner[Any]):
         self,
         data: CondensedDataset,
         *,
-        task: Task,
+        task: str | Task,
         seeds: Sequence[int],
         device: str = "cpu",
         progress: Progress = silent,
     ) -> PolicyBatch:
+        task = make_task(task)
         target = self._target_return(data)
         with seeded(0, "cpu"), quiet():  # d3rlpy's buffer reads a few of its rows
             whole = _episode_buffer(data, task, self.id) if "episodes" in self.requires else None

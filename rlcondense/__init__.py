@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rlcondense.make import make_method as make_method
     from rlcondense.reporting.compare import compare as compare
     from rlcondense.reporting.formats import leaderboard as leaderboard
+    from rlcondense.reporting.report import report as report
     from rlcondense.running.runner import condense as condense
     from rlcondense.running.runner import run as run
     from rlcondense.running.suite import list_suites as list_suites
@@ -57,6 +58,7 @@ _HOME = {
     "make_method": "rlcondense.make",
     "make_task": "rlcondense.tasks.named",
     "register": "rlcondense.catalogue",
+    "report": "rlcondense.reporting.report",
     "run": "rlcondense.running.runner",
     "sweep": "rlcondense.running.sweep",
 }

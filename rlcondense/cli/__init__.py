@@ -6,6 +6,7 @@ from rlcondense.cli import (  # noqa: F401  (each registers its commands)
     expert,
     export,
     leaderboard,
+    report,
     run,
     score,
     show,

@@ -21,8 +21,10 @@ class Column:
         text: the cell of a row that is done.
         undone: the cell of a row that is not done.
         legend: its meaning, a sentence or more; empty if the header suffices.
+        caption: its meaning in the caption of a paper's table, where the legend is too long.
         places: where it is shown beside the full tables: `terminal`, `headline` (the one table of
-            a suite in a document) and `page` (as a sortable figure of the site).
+            a suite in a document), `page` (as a sortable figure of the site) and `paper` (the
+            columns that fit a column of text).
         title: a short explanation on the site.
         figure: the value that the site shows with its interval, and sorts by.
         format: of that figure.
@@ -32,6 +34,7 @@ class Column:
     text: Callable[[Row], str]
     undone: Callable[[Row], str] = lambda row: ""
     legend: str = ""
+    caption: str = ""
     places: frozenset[str] = frozenset()
     title: str = ""
     figure: Callable[[Row], Interval | None] = lambda row: None
@@ -121,17 +124,25 @@ def _rank(row: Row) -> str:
 
 EVERYWHERE = frozenset({"terminal", "headline"})
 COLUMNS = (
-    Column("method", _name, lambda row: row.name, places=EVERYWHERE),
-    Column("size", _size_and_labels, _size_and_labels, places=frozenset({"headline"})),
+    Column("method", _name, lambda row: row.name, places=EVERYWHERE | {"paper"}),
+    Column("size", _size_and_labels, _size_and_labels, places=frozenset({"headline", "paper"})),
     Column("seeds", _seeds, _seeds, legend="Seeds: condensation x learner."),
-    Column("seen", _returns("seen"), lambda row: row.status, places=EVERYWHERE),
-    Column("held-out", _returns("heldout"), lambda row: row.status, places=EVERYWHERE),
+    Column(
+        "seen", _returns("seen"), lambda row: row.status, places=EVERYWHERE,
+        caption="Seen: mean return on the levels that data may come from.",
+    ),
+    Column(
+        "held-out", _returns("heldout"), lambda row: row.status, places=EVERYWHERE | {"paper"},
+        caption="Held-out: mean return on levels that no data come from.",
+    ),
     Column(
         "held-out IQM", _interquartile,
         legend="IQM: interquartile mean of a student's episodes.",
     ),
     Column(
-        "recovery", recovery_text, places=frozenset({"terminal", "page"}),
+        "recovery", recovery_text, places=frozenset({"terminal", "page", "paper"}),
+        caption="Recovery: the share of the way from the random policy to the expert on held-out "
+        "levels, with its 95% interval.",
         legend="Recovery: (R - random policy) / (expert - random policy), - where the expert is "
         "not known to be above; its interval is Fieller's.",
         title="(R - random policy) / (expert - random policy), held-out",
@@ -140,6 +151,8 @@ COLUMNS = (
     Column(
         "gain", lambda row: bracketed(row.gain, "{:+.2f}"),
         places=frozenset({"terminal", "headline", "page"}),
+        caption="Gain: over a random subset of the same size and labels on held-out levels, with "
+        "its 95% interval.",
         legend="Gain: R - random subset of the same size and labels, paired by level.",
         title="R - random subset of the same size and labels, held-out",
         figure=lambda row: row.gain, format="{:+.2f}",

@@ -6,13 +6,13 @@ its learner seeds: the rows of five students hold those of three.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlcondense.catalogue import data_root, entries
-from rlcondense.files import slug
+from rlcondense.files import canonical_json, slug
 from rlcondense.records.cell import Cell
 from rlcondense.records.record import Record
 from rlcondense.records.store import read_record_file, sealed
@@ -64,6 +64,37 @@ def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:
     if not same_data or not set(cell.learner_seeds) <= set(seeds):
         return None
     return cut(record, cell)
+
+
+def shipped_beside(records: Iterable[Record]) -> list[Record]:
+    """Return the shipped reference rows of the places and learners of records.
+
+    Those are taken that were made from the records' data, cut to the records' learner seeds.
+
+    Args:
+        records: done ones.
+    """
+    kinds: dict[str, tuple[Cell, Any]] = {}
+    for record in records:
+        cell, data = record["cell"], record["key"].get("dataset_sha256")
+        places = (cell["task"], cell["dataset"], cell["evaluation"], cell["learner_seeds"])
+        kinds.setdefault(
+            canonical_json([*places, cell["learner"], data]), (Cell.from_json(cell), data)
+        )
+    out: dict[str, Record] = {}
+    for own, data in kinds.values():
+        for path in sorted(_folder(own.dataset).glob("*.json")):
+            shipped = read_record_file(path)
+            theirs = Cell.from_json(shipped["cell"])
+            wanted = replace(theirs, learner_seeds=own.learner_seeds)
+            if (
+                (theirs.task, theirs.evaluation) == (own.task, own.evaluation)
+                and theirs.learner in (None, own.learner)
+                and set(own.learner_seeds) <= set(theirs.learner_seeds)
+                and shipped["key"].get("dataset_sha256") == data
+            ):
+                out[wanted.id] = cut(shipped, wanted)
+    return list(out.values())
 
 
 def cut(record: Record, cell: Cell) -> Record:

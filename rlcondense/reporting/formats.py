@@ -85,11 +85,11 @@ def markdown(suite: SuitePart) -> str:
     shown, missing = _shown(suite)
     for title, group in shown:
         parts += [f"## {_markdown_text(title)}", _markdown_text(group_caption(group))]
-        parts.append(_markdown_table(*table_of(group, suite)))
+        parts.append(markdown_table(*table_of(group, suite)))
     if missing:
         parts += ["## Missing", "\n".join(f"- {_markdown_text(title)}" for title in missing)]
     if suite.aggregates:
-        parts += ["## Over tasks", _markdown_table(*aggregate_table(suite)), _over_tasks_text()]
+        parts += ["## Over tasks", markdown_table(*aggregate_table(suite)), _over_tasks_text()]
     return "\n\n".join([*parts, *map(_markdown_text, _found(suite)), LEGEND]) + "\n"
 
 
@@ -120,7 +120,7 @@ def headline(suite: SuitePart) -> str:
             cell_of = dict(zip(headers, cells, strict=True))
             first = "" if number else f"{task}, {learner}"
             lines.append([first, *(cell_of.get(name, "") for name in columns)])
-    table = _markdown_table(["task, learner", *columns], lines)
+    table = markdown_table(["task, learner", *columns], lines)
     return "\n\n".join([table, *map(_markdown_text, _found(suite)), _progress_text(suite)])
 
 
@@ -150,7 +150,8 @@ def _over_tasks_text() -> str:
     )
 
 
-def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a table of plain texts in Markdown."""
     from tabulate import tabulate
 
     plain = [[_markdown_text(cell) for cell in row] for row in rows]
@@ -170,22 +171,22 @@ def latex(suite: SuitePart) -> str:
         for number, (_, group) in enumerate(shown, 1)
     ]
     if missing:
-        parts.append(rf"\noindent Missing: {_tex('; '.join(missing))}.")
+        parts.append(rf"\noindent Missing: {tex_text('; '.join(missing))}.")
     if suite.aggregates:
         parts.append(_latex_table(aggregate_table(suite), _over_tasks_text(), f"{suite.name}-all"))
     head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx."
-    legends = [rf"\noindent{{\footnotesize {_tex(t)}\par}}" for t in (*_found(suite), LEGEND)]
+    legends = [rf"\noindent{{\footnotesize {tex_text(t)}\par}}" for t in (*_found(suite), LEGEND)]
     return "\n\n".join([head, *parts, *legends]) + "\n"
 
 
 def _latex_table(table: tuple[list[str], list[list[str]]], caption: str, label: str) -> str:
     headers, rows = table
-    lines = [" & ".join(map(_tex, row)) + r" \\" for row in (headers, *rows)]
+    lines = [" & ".join(map(tex_text, row)) + r" \\" for row in (headers, *rows)]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_tex(caption)}}}",
+            rf"\caption{{{tex_text(caption)}}}",
             rf"\label{{tab:{re.sub('[^a-z0-9-]', '-', label.lower())}}}",
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
@@ -200,7 +201,8 @@ def _latex_table(table: tuple[list[str], list[list[str]]], caption: str, label: 
     )
 
 
-def _tex(text: str) -> str:
+def tex_text(text: str) -> str:
+    """Escape a text so that LaTeX shows it literally."""
     return "".join(_TEX.get(character, character) for character in re.sub(r"\s+", " ", text))
 
 

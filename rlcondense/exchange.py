@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense import __version__, catalogue
+from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.examples import example_of
 from rlcondense.datasets.minari import write_minari_folder
@@ -73,6 +74,7 @@ def export(
     *,
     task: str | Task | None = None,
     licence: str | None = None,
+    push: str | None = None,
     progress: Progress = silent,
 ) -> list[str]:
     """Export a dataset or a condensed set to a folder, completely or not at all.
@@ -84,6 +86,7 @@ def export(
         task: task of the data, where they do not say.
         licence: licence of the data, as the Hub names it; by default that of the package for data
             that it ships.
+        push: `hf:OWNER/NAME`, a dataset of the Hugging Face Hub that gets the folder's files, too.
         progress: receives the rows or columns written.
 
     Returns:
@@ -91,7 +94,8 @@ def export(
 
     Raises:
         BadConfig: the format is unknown, does not hold such data, or the folder is not empty.
-        MissingExtra: the format's library is not installed.
+        MissingExtra: the format's library, or that of the Hub, is not installed.
+        RLCondenseError: the folder cannot be written, or the Hub refuses it.
 
     Example:
         >>> export("classic/cartpole-v0/expert-v0", "npz", "exported")  # doctest: +SKIP
@@ -101,6 +105,8 @@ def export(
         raise UnknownName("format", to, FORMATS)
     if to == "parquet":
         require_pyarrow()
+    if push is not None:
+        hub.check_target(push)
     out = output_folder(Path(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadConfig(f"{out} is there already: name a new folder with --out")
@@ -127,6 +133,8 @@ def export(
         raise RLCondenseError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+    if push is not None:
+        hub.push(out, push)
     return list(data.losses)
 
 

@@ -16,6 +16,7 @@ import gymnasium
 from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry, load_class
 from rlcondense.config import make_config
+from rlcondense.datasets import hub
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
     download_minari,
@@ -212,8 +213,8 @@ def named_dataset(
 
     Args:
         source: catalogue or Minari id, or path of a trace, a recording, an npz, HDF5 or parquet
-            file of named columns, a folder that `rlcondense export` wrote, or one of Minari; or
-            the data.
+            file of named columns, a folder that `rlcondense export` wrote, or one of Minari,
+            LeRobot or the Hugging Face Hub; or `hf:OWNER/NAME`, which is fetched; or the data.
         task: name of the task that it was collected on; by default what the file says.
         expert: expert of the expert row and of methods that use one, by id or path; by default the
             dataset's own, or the newest of its task.
@@ -223,6 +224,8 @@ def named_dataset(
     """
     if isinstance(source, TransitionDataset):
         source = _register_data(source, task)
+    if hub.is_on_hub(source):
+        source = str(hub.fetched(source))
     if is_source(source) and not _is_named(source):
         source = _register_file(Path(source), task)
     if not catalogue.ID.fullmatch(source):
@@ -320,11 +323,13 @@ def add_dataset(
 def remove_dataset(name: str) -> bool:
     """Remove a dataset from this machine: its files in Minari's folder, its columns and its name.
 
-    The file or folder that it was made from stays.
+    The file or folder that it was made from stays. Of `hf:OWNER/NAME`, what was fetched is removed.
 
     Returns:
         Whether there was anything to remove.
     """
+    if hub.is_on_hub(name):
+        return hub.forget(name)
     path = catalogue.added_path()
     known = name in catalogue.added() or is_local(name)
     if known:
@@ -345,6 +350,8 @@ def task_of_dataset(name: str | TransitionDataset) -> str | None:
     """Return the id of the task that a dataset was collected on, or None if nothing says so."""
     if isinstance(name, TransitionDataset):
         return name.task or None
+    if hub.is_on_hub(name):
+        name = str(hub.fetched(name))
     if is_source(name) and not _is_named(name):
         return task_of(Path(name)) or None
     try:

@@ -24,12 +24,20 @@ from rlcondense.console import ConsoleProgress, echo
 @click.option(
     "--licence", help="Licence on the dataset card. Default: that of shipped data, else unknown."
 )
-def export(source: str, to: str, out: Path, task: str | None, licence: str | None) -> None:
+@click.option(
+    "--push", metavar="hf:OWNER/NAME", help="Write it to a dataset of the Hugging Face Hub, too."
+)
+def export(
+    source: str, to: str, out: Path, task: str | None, licence: str | None, push: str | None
+) -> None:
     """Export SOURCE, a dataset or the folder of a condensed set, so that it is used without us."""
     from rlcondense.exchange import export as export_data
 
     with ConsoleProgress() as progress:
-        losses = export_data(source, to, out, task=task, licence=licence, progress=progress)
+        losses = export_data(
+            source, to, out, task=task, licence=licence, push=push, progress=progress
+        )
     for loss in losses:
         echo(f"Not as in the source: {loss}.", err=True)
-    echo(f"{source} is in {out} as {to}: README.md describes it, example.py trains on it")
+    where = f" and at {push}" if push else ""
+    echo(f"{source} is in {out}{where} as {to}: README.md describes it, example.py trains on it")

@@ -1,14 +1,15 @@
-"""Episodes from flat columns: npz (OGBench's), HDF5 of D4RL's form, parquet of Hugging Face's.
+"""Episodes from flat columns: npz (OGBench's), HDF5 of D4RL's form, parquet (LeRobot's, the Hub's).
 
-Every column has a row for each step. An episode ends where the step terminated (`terminals`) or was
-cut off (`timeouts`). Columns are read an episode at a time, so that memory does not limit them.
+Every column has a row for each step. An episode ends where its number changes (`episode_index`), or
+else where the step terminated (`terminals`) or was cut off (`timeouts`). Columns are read an
+episode at a time, so that memory does not limit them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -17,23 +18,28 @@ from gymnasium.spaces import Box, Discrete
 
 from rlcondense.datasets.episodes import Episode
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import check_regular
+from rlcondense.files import check_regular, read_json
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import shown
 from rlcondense.types import Array
 from rlcondense.validation import channels_last
 
-# Our columns, each by the names that formats have for it.
+EPISODES = "episodes"  # numbers of episodes, from which we derive where they end
+# Our columns, each by the names that formats have for it, ours for what we write first.
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "observations": ("observations", "obs"),
-    "actions": ("actions",),
-    "rewards": ("rewards",),
-    "terminations": ("terminals", "terminations", "dones"),
-    "truncations": ("timeouts", "truncations"),
+    "observations": ("observations", "obs", "observation", "observation.state"),
+    "actions": ("actions", "action"),
+    "rewards": ("rewards", "reward", "next.reward"),
+    "terminations": ("terminals", "terminations", "terminated", "dones", "done", "next.done"),
+    "truncations": ("timeouts", "truncations", "truncated", "next.truncated"),
     "action_probs": ("action_probs",),
     "level_seeds": ("level_seeds", "level_seed"),
+    EPISODES: ("episode_index", "episode_ids", "episode_id", "episode"),
 }
+CAMERAS = "observation.image"  # how LeRobot's names of columns of frames begin
+ENDS = ("terminations", "truncations", EPISODES)
+INFO = Path("meta", "info.json")  # of a LeRobot folder
 NEEDED = ("observations", "actions", "rewards")
 HDF5 = (".hdf5", ".h5")
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
@@ -91,32 +97,40 @@ class _Hdf5Column:
 
 
 @contextlib.contextmanager
-def open_columns(path: Path) -> Iterator[dict[str, Column]]:
+def open_columns(path: Path, *, pictures: bool) -> Iterator[dict[str, Column]]:
     """Open the columns of an npz, HDF5 or parquet file, or a folder of the latter, by our names.
+
+    Args:
+        path: of the file or folder.
+        pictures: whether observations are frames, as cameras of LeRobot see them.
 
     Raises:
         CorruptArtifact: the file cannot be read, or a column is no array of numbers.
-        BadConfig: a column is missing.
+        BadConfig: a column is missing, or there are frames of several cameras.
     """
     check_regular(path)
     with contextlib.ExitStack() as stack:
         try:
-            opened = _opened(path, stack)
+            opened, known = _opened(path, stack, pictures)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
             raise CorruptArtifact(f"{path}: {error}") from error
+        cameras = [name for name in opened if name.startswith(CAMERAS)]
+        if len(cameras) > 1:
+            raise BadConfig(
+                f"{path} has frames of several cameras ({', '.join(map(shown, cameras))}): "
+                "observations are of one"
+            )
         columns = {
             ours: opened[theirs[0]]
             for ours, names in NAMES.items()
             if (theirs := [name for name in names if name in opened])
         }
-        missing = [name for name in NEEDED if name not in columns]
-        if "terminations" not in columns and "truncations" not in columns:
-            missing.append("terminals or timeouts")
-        if missing:
-            known = ", ".join(map(shown, sorted(opened)[:20])) or "none"
-            raise BadConfig(f"{path} has no {' and no '.join(missing)} (its columns: {known})")
+        if cameras:
+            columns["observations"] = opened[cameras[0]]
+        if missing := _missing(columns):
+            raise BadConfig(f"{path} has no {missing}{_why(path, columns, known, pictures)}")
         rows = {name: column.shape[0] if column.shape else 0 for name, column in columns.items()}
         if len(set(rows.values())) > 1:
             told = ", ".join(f"{number} of {name}" for name, number in rows.items())
@@ -124,38 +138,82 @@ def open_columns(path: Path) -> Iterator[dict[str, Column]]:
         yield columns
 
 
-def _opened(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Column]:
+def _missing(columns: Collection[str]) -> str:
+    """Return the columns that are missing, in words; empty if none is."""
+    missing = [name for name in NEEDED if name not in columns]
+    if not any(name in columns for name in ENDS):
+        missing.append("terminals, timeouts or episode_index")
+    return " and no ".join(missing)
+
+
+def _why(path: Path, columns: Collection[str], known: Collection[str], pictures: bool) -> str:
+    """Return what helps a user whose file lacks columns, for the end of a message."""
+    names = ", ".join(map(shown, sorted(known)[:20])) or "none"
+    hints = [f" (its columns: {names})"]
+    if pictures and "observations" not in columns and (videos := _videos(path)):
+        hints.append(
+            f"; videos ({', '.join(map(shown, videos))}) are not read: store frames as pictures"
+        )
+    if "rewards" not in columns:
+        hints.append("; data without rewards, such as OGBench's own files, need such a column")
+    return "".join(hints)
+
+
+def _videos(path: Path) -> list[str]:
+    """Return the names of a LeRobot folder's videos."""
+    info = read_json(path / INFO) if (path / INFO).is_file() else {}
+    features = info.get("features") if isinstance(info, dict) else None
+    return [
+        name
+        for name, feature in (features.items() if isinstance(features, dict) else ())
+        if isinstance(feature, dict) and feature.get("dtype") == "video"
+    ]
+
+
+def _is_wanted(name: str, pictures: bool) -> bool:
+    if name.startswith(CAMERAS):
+        return pictures
+    if name == "observation.state":
+        return not pictures
+    return any(name in names for names in NAMES.values())
+
+
+def _opened(
+    path: Path, stack: contextlib.ExitStack, pictures: bool
+) -> tuple[Mapping[str, Column], Collection[str]]:
+    """Return the columns that are wanted by their names in the file, and the names of all."""
     if path.suffix == ".npz":
-        return _npz(path, stack)
+        return _npz(path, stack, pictures)
     if path.suffix in HDF5:
-        return _hdf5(path, stack)
+        return _hdf5(path, stack, pictures)
     from rlcondense.datasets.parquet import open_parquet
 
-    return open_parquet(path, {name for names in NAMES.values() for name in names})
+    return open_parquet(path, lambda name: _is_wanted(name, pictures))
 
 
-def _npz(path: Path, stack: contextlib.ExitStack) -> dict[str, Column]:
+def _npz(
+    path: Path, stack: contextlib.ExitStack, pictures: bool
+) -> tuple[dict[str, Column], list[str]]:
     archive = stack.enter_context(zipfile.ZipFile(path))
-    columns: dict[str, Column] = {}
-    wanted = {f"{name}.npy" for names in NAMES.values() for name in names}
-    for info in archive.infolist():
-        if info.filename in wanted:
-            name = info.filename.removesuffix(".npy")
-            columns[name] = _NpyColumn(
-                stack.enter_context(archive.open(info)), name, info.file_size
-            )
-    return columns
+    infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    columns: dict[str, Column] = {
+        name: _NpyColumn(stack.enter_context(archive.open(info)), name, info.file_size)
+        for name, info in infos.items()
+        if info.filename.endswith(".npy") and _is_wanted(name, pictures)
+    }
+    return columns, list(infos)
 
 
-def _hdf5(path: Path, stack: contextlib.ExitStack) -> dict[str, Column]:
+def _hdf5(
+    path: Path, stack: contextlib.ExitStack, pictures: bool
+) -> tuple[dict[str, Column], list[str]]:
     import h5py
 
     from rlcondense.datasets import hdf5
 
     hdf5.check_flat(path)
     file = stack.enter_context(h5py.File(path, "r"))
-    wanted = {name for names in NAMES.values() for name in names}
-    return {name: _Hdf5Column(file[name]) for name in wanted & set(file)}
+    return {name: _Hdf5Column(file[name]) for name in file if _is_wanted(name, pictures)}, [*file]
 
 
 def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[Episode]:
@@ -170,26 +228,28 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
         CorruptArtifact: a column does not fit the task.
         BadConfig: a column is missing.
     """
+    pictures = len(task.observation_space.shape or ()) == 3
     # The ends are read on their own first: a column is read once.
-    with open_columns(path) as columns:
+    with open_columns(path, pictures=pictures) as columns:
         total = columns["rewards"].shape[0]
+        if not total:
+            raise CorruptArtifact(f"{path} has no rows")
         terminations, truncations = (
             _flags(columns[name], f"{path}: {name}") if name in columns else np.zeros(total, bool)
             for name in ("terminations", "truncations")
         )
-    if not total:
-        raise CorruptArtifact(f"{path} has no rows")
-    last = np.flatnonzero(terminations | truncations)
-    stops = last + 1
-    if not len(stops) or stops[-1] != total:  # the last episode was cut off
-        stops = np.append(stops, total)
-    with open_columns(path) as columns:
+        last = terminations | truncations
+        if EPISODES in columns:
+            numbers = _single(columns[EPISODES], f"{path}: {EPISODES}", "number")
+            last = np.append(numbers[1:] != numbers[:-1], True)
+    last[-1] = True  # the last episode may be cut off
+    with open_columns(path, pictures=pictures) as columns:
         start = 0
-        for stop in map(int, stops):
+        for stop in map(int, np.flatnonzero(last) + 1):
             taken = {
                 name: column.take(stop - start)
                 for name, column in columns.items()
-                if name not in ("terminations", "truncations")
+                if name not in ENDS
             }
             yield _episode(taken, not terminations[stop - 1], task, str(path))
             start = stop
@@ -197,10 +257,15 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
 
 
 def _flags(column: Column, what: str) -> Array:
+    return flags(_single(column, what, "flag"), what)
+
+
+def _single(column: Column, what: str, kind: str) -> Array:
+    """Return a whole column of one value a row, `(N,)`."""
     rows = column.shape[0]
     if rows > MOST_COLUMN_BYTES or column.shape not in ((rows,), (rows, 1)):
-        raise CorruptArtifact(f"{what} have shape {column.shape}, not a flag a row")
-    return flags(column.take(rows), what)
+        raise CorruptArtifact(f"{what} have shape {column.shape}, not a {kind} a row")
+    return column.take(rows).reshape(rows)
 
 
 def flags(values: Array, what: str) -> Array:

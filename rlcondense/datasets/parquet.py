@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 from rlcondense.datasets.summary import png
 from rlcondense.datasets.writers import blocks
 from rlcondense.errors import CorruptArtifact, MissingExtra
-from rlcondense.files import check_regular
+from rlcondense.files import FileRefusal, check_regular, read_bounded
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.text import shown
 from rlcondense.types import Array
 
 PREVIEW = "preview"  # column of pictures beside frames of floats
@@ -25,6 +27,7 @@ _PICTURES = ("PNG", "JPEG")
 _BATCH = 256  # rows that are read at once
 _MOST_VALUES = 2**20  # of one row
 _MOST_PIXELS = 2**22  # of one picture
+_MOST_PICTURE_BYTES = 2**25  # of its file
 
 
 def require_pyarrow() -> None:
@@ -102,11 +105,28 @@ def _cells(block: Array, kind: Any, is_picture: bool) -> Any:
     return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), type=kind)
 
 
+# Where a folder has its parquet files: of the Hub and of LeRobot, of the Hub's conversion, flat.
+_PLACES = ("data/*.parquet", "data/*/*.parquet", "*.parquet", "*/*.parquet", "*/*/*.parquet")
+_SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
+TRAIN = "train"
+
+
 def parquet_files(path: Path) -> list[Path]:
-    """Return the parquet files of a path: the file itself, or those of a folder or its `data`."""
-    if path.is_dir():
-        return sorted(path.glob("data/*.parquet")) or sorted(path.glob("*.parquet"))
-    return [path] if path.suffix == ".parquet" and path.is_file() else []
+    """Return the parquet files of a path, in order: the file itself, or those of a folder.
+
+    Of a folder with several splits, whose files are named as the Hub names them, those of `train`.
+    """
+    if not path.is_dir():
+        return [path] if path.suffix == ".parquet" and path.is_file() else []
+    files: list[Path] = next(filter(None, (sorted(path.glob(place)) for place in _PLACES)), [])
+    train = [file for file in files if _split(file) == TRAIN]
+    return train or files
+
+
+def _split(file: Path) -> str:
+    """Return the split that a file's name, or else its folder's, says it is of."""
+    named = _SPLIT.fullmatch(file.stem)
+    return named[1] if named else file.parent.name
 
 
 class ParquetColumn:
@@ -115,6 +135,7 @@ class ParquetColumn:
     Args:
         files: the files, in order.
         name: name of the column.
+        root: folder in which pictures may lie that cells name by path.
 
     Raises:
         CorruptArtifact: its cells are neither numbers, nor lists of equal length, nor pictures.
@@ -123,12 +144,12 @@ class ParquetColumn:
         shape: shape, rows first; pictures have their channels last unless the file states another.
     """
 
-    def __init__(self, files: list[Path], name: str) -> None:
+    def __init__(self, files: list[Path], name: str, root: Path) -> None:
         import pyarrow.parquet as pq
 
         opened = [pq.ParquetFile(file) for file in files]
         stored = json.loads((opened[0].schema_arrow.metadata or {}).get(_SHAPES, b"{}"))
-        self._name, self._row = name, _row_shape(stored.get(name))
+        self._root, self._name, self._row = root.resolve(), name, _row_shape(stored.get(name))
         self._blocks = self._read(opened)
         self._buffer = next(self._blocks, np.empty(0))
         rows = sum(file.metadata.num_rows for file in opened)
@@ -198,12 +219,23 @@ class ParquetColumn:
 
         content = cell.get("bytes")
         if not isinstance(content, bytes):
-            raise CorruptArtifact(f"column {self._name} holds no pictures")
+            content = self._file(cell.get("path"))
         with Image.open(io.BytesIO(content), formats=_PICTURES) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise CorruptArtifact(f"column {self._name} has a picture of {picture.size} pixels")
-            pixels = np.asarray(picture)
+            usual = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+            pixels = np.asarray(usual)
         return pixels[..., None] if pixels.ndim == 2 else pixels
+
+    def _file(self, name: Any) -> bytes:
+        """Return the content of a picture's file, which lies in the folder of the data."""
+        path = (self._root / str(name)).resolve()
+        if not isinstance(name, str) or not path.is_relative_to(self._root):
+            raise CorruptArtifact(f"column {self._name} holds no pictures")
+        try:
+            return read_bounded(path, _MOST_PICTURE_BYTES)
+        except FileRefusal as error:
+            raise CorruptArtifact(f"column {self._name}: {shown(name)} {error}") from error
 
 
 def _row_shape(stored: Any) -> tuple[int, ...] | None:
@@ -212,13 +244,16 @@ def _row_shape(stored: Any) -> tuple[int, ...] | None:
     return tuple(stored) if is_shape else None
 
 
-def open_parquet(path: Path, wanted: set[str]) -> dict[str, ParquetColumn]:
-    """Open those columns of a file or folder that are wanted and present."""
+def open_parquet(
+    path: Path, is_wanted: Callable[[str], bool]
+) -> tuple[dict[str, ParquetColumn], list[str]]:
+    """Open the wanted columns of a file or folder, and return the names of all columns too."""
     require_pyarrow()
     import pyarrow.parquet as pq
 
     files = parquet_files(path)
     for file in files:
         check_regular(file)
-    names = set(pq.ParquetFile(files[0]).schema_arrow.names)
-    return {name: ParquetColumn(files, name) for name in sorted(wanted & names)}
+    names = pq.ParquetFile(files[0]).schema_arrow.names
+    root = path if path.is_dir() else path.parent
+    return {name: ParquetColumn(files, name, root) for name in names if is_wanted(name)}, names

@@ -106,12 +106,13 @@ def content_of(path: Path) -> str:
     path = _data_file(path)
     if path.is_dir():
         inside = path / DATA if (path / DATA).is_dir() else path
-        files = sorted(file for file in inside.rglob("*") if file.is_file())
+        files = parquet_files(path) or sorted(f for f in inside.rglob("*") if f.is_file())
         parts = {str(file.relative_to(path)): sha256_file(file) for file in files}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if path.suffix not in (*FLAT, ".parquet", ".safetensors"):
         raise BadConfig(
             f"{shown(str(path))} is no dataset: one is a trace or recording (.safetensors), "
-            f"a file of named columns ({', '.join((*FLAT, '.parquet'))}) or a folder of Minari"
+            f"a file of named columns ({', '.join((*FLAT, '.parquet'))}) or a folder of Minari, "
+            "LeRobot or the Hugging Face Hub"
         )
     return sha256_file(path)

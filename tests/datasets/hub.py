@@ -1,7 +1,8 @@
-"""A small stand-in for the Hugging Face hub, which Minari downloads from, on this machine."""
+"""A small stand-in for the Hugging Face hub, to fetch from and to push to, on this machine."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -50,6 +51,30 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
             else:
                 self._send(b"", 404)
 
+        def do_POST(self) -> None:
+            """Take what is pushed, as plain files."""
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/api/repos/create":
+                self._send(json.dumps({"url": f"/datasets/{repository}", "id": COMMIT}).encode())
+            elif self.path.startswith(f"/api/datasets/{repository}/preupload/"):
+                wanted = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(content)["files"]
+                ]
+                self._send(json.dumps({"files": wanted}).encode())
+            elif self.path.startswith(f"/api/datasets/{repository}/commit/"):
+                for line in map(json.loads, content.splitlines()):
+                    if line["key"] == "file":
+                        path = folder / line["value"]["path"]
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(base64.b64decode(line["value"]["content"]))
+                made = {"commitUrl": f"{repository}/commit/{COMMIT}", "commitOid": COMMIT}
+                self._send(json.dumps({"success": True, **made}).encode())
+            elif self.path == "/api/validate-yaml":
+                self._send(b'{"errors": [], "warnings": []}')
+            else:
+                self._send(b"", 404)
+
         def _send(self, content: bytes, status: int = 200) -> None:
             self.send_response(status)
             if status != 200:
@@ -58,7 +83,7 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:

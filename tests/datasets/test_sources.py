@@ -172,7 +172,7 @@ def test_what_is_no_dataset_is_refused_in_one_line(poles: Path, tmp_path: Path) 
     cases = {name: ({**columns, **change}, text) for name, (change, text) in changes.items()}
     cases["no rewards"] = (without, "has no rewards")
     endless = {name: values for name, values in columns.items() if name not in ends}
-    cases["no ends"] = (endless, "terminals or timeouts")
+    cases["no ends"] = (endless, "terminals, timeouts or episode_index")
     for name, (values, message) in cases.items():
         path = written(tmp_path / f"{name}.npz", values)
         assert message in refusal("dataset", "show", path, "--task", "cartpole"), name

@@ -1,0 +1,219 @@
+"""Folders of LeRobot and of the Hub come in, and what is exported goes to the Hub and back."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from rlcondense.cli import main
+from rlcondense.datasets.flat import read_flat
+from rlcondense.datasets.writers import write_hdf5, write_npz
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.make import load_dataset, make_task
+from tests.datasets.hub import hub
+from tests.datasets.lerobot import vectors, write_lerobot
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+LENGTHS = (3, 4, 5, 4)  # of episodes
+
+
+def picture(pixels: np.ndarray, form: str = "PNG") -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, form)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def poles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cartpole as LeRobot would have recorded it, with a video that nobody needs."""
+    rng = np.random.default_rng(0)
+    rows = sum(LENGTHS)
+    features = {"observation.images.top": {"dtype": "video", "shape": [3, 96, 96]}}
+    columns = {
+        "observation.state": vectors(rng.normal(size=(rows, 4)).astype(np.float32)),
+        "action": rng.integers(0, 2, rows),
+    }
+    return write_lerobot(tmp_path_factory.mktemp("lerobot") / "poles", columns, LENGTHS, features)
+
+
+def test_a_folder_of_lerobots_is_run_scored_and_exported(poles: Path, tmp_path: Path) -> None:
+    data = load_dataset(str(poles), task="cartpole")
+    assert tuple(map(len, data.episodes)) == LENGTHS
+    ends = np.cumsum(LENGTHS) - 1
+    assert np.flatnonzero(data.column("terminations")).tolist() == ends[:-1].tolist()
+    assert np.flatnonzero(data.column("truncations")).tolist() == ends[-1:].tolist()
+    about = ["--dataset", str(poles), "--task", "cartpole"]
+    for command in (
+        ["run", "--method", "random", *about, "--size", "4", "--seeds", "1", "--episodes", "2",
+         "--condensations", "1", "--set", "learner.updates=1", "--workers", "1",
+         "--results", str(tmp_path / "r")],
+        ["score", str(poles), "--task", "cartpole", "--method", "longest",
+         "--out", str(tmp_path / "scores.csv")],
+        ["export", str(poles), "--task", "cartpole", "--to", "npz", "--out", str(tmp_path / "out")],
+    ):  # fmt: skip
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "scores.csv").read_text().count("\n") == len(LENGTHS) + 1
+    assert load_dataset(str(tmp_path / "out")).sha256 == data.sha256
+
+
+def test_frames_are_those_of_one_camera_and_no_video(poles: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = sum(LENGTHS)
+    frames = rng.integers(0, 256, (rows, 64, 64, 3), dtype=np.uint8)
+    cells = [{"bytes": picture(frame), "path": "frame.png"} for frame in frames]
+    feature = {"dtype": "image", "shape": [64, 64, 3]}
+    columns = {
+        "observation.state": vectors(np.zeros((rows, 2), np.float32)),
+        "observation.images.top": cells,
+        "action": vectors(np.arange(rows)[:, None] % 15),
+    }
+    features = {"observation.images.top": feature}
+    one = write_lerobot(tmp_path / "one", columns, LENGTHS, features)
+    data = load_dataset(str(one), task="starpilot")
+    np.testing.assert_array_equal(data.observations, np.moveaxis(frames, -1, 1))
+    assert data.actions.tolist() == [row % 15 for row in range(rows)]
+    columns["observation.images.wrist"] = cells
+    two = write_lerobot(tmp_path / "two", columns, LENGTHS)
+    for folder, message in ((two, "several cameras"), (poles, "videos .*are not read")):
+        with pytest.raises(BadConfig, match=message) as refusal:
+            load_dataset(str(folder), task="starpilot")
+        assert "\n" not in str(refusal.value)
+
+
+def test_the_hubs_pictures_lie_in_cells_or_in_files_of_the_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    frames = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    folder = tmp_path / "mine"
+    (folder / "data" / "images").mkdir(parents=True)
+    for number, frame in enumerate(frames[:2]):
+        (folder / "data" / "images" / f"{number}.png").write_bytes(picture(frame))
+    cells = [{"bytes": None, "path": f"data/images/{number}.png"} for number in range(2)]
+    cells += [{"bytes": picture(frame), "path": None} for frame in frames[2:]]
+    table = {"observation": cells, "action": [0, 1, 2, 3], "reward": [1.0] * 4,
+             "done": [False, True, False, True]}  # fmt: skip
+    pq.write_table(pa.table(table), folder / "data" / "train-00000-of-00001-0a1b.parquet")
+    pq.write_table(pa.table(table), folder / "data" / "test-00000-of-00001.parquet")
+    data = load_dataset(str(folder), task="starpilot")
+    np.testing.assert_array_equal(data.observations, np.moveaxis(frames, -1, 1))
+    table["observation"] = [{"bytes": None, "path": "../../secret.png"}] * 4
+    (tmp_path / "secret.png").write_bytes(picture(frames[0]))
+    pq.write_table(pa.table(table), folder / "data" / "train-00000-of-00001-0a1b.parquet")
+    with pytest.raises(CorruptArtifact, match="holds no pictures"):
+        load_dataset(str(folder), task="starpilot")
+
+
+def test_an_ogbench_file_needs_rewards_and_then_runs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = 12
+    columns = {
+        "observations": rng.normal(size=(rows, 4)).astype(np.float32),
+        "actions": rng.integers(0, 2, rows),
+        "terminals": np.arange(rows) % 4 == 3,
+        "qpos": rng.normal(size=(rows, 2)),
+    }
+    np.savez_compressed(tmp_path / "play.npz", **columns)
+    with pytest.raises(BadConfig, match="OGBench's own files, need such a column"):
+        load_dataset(str(tmp_path / "play.npz"), task="cartpole")
+    np.savez_compressed(tmp_path / "single.npz", **columns, rewards=-np.ones(rows))
+    data = load_dataset(str(tmp_path / "single.npz"), task="cartpole")
+    assert data.episode_returns().tolist() == [-4.0] * 3
+
+
+def test_an_export_goes_to_the_hub_and_comes_back(
+    poles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    there = tmp_path / "there"
+    there.mkdir()
+    command = ["export", str(poles), "--task", "cartpole", "--to", "parquet",
+               "--out", str(tmp_path / "out"), "--push"]  # fmt: skip
+    with hub("me/poles", there) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        done = CliRunner().invoke(main, [*command, "hf:me/poles"])
+        assert done.exit_code == 0, done.output
+    for name in ("README.md", "report.json", "data/train-00000-of-00001.parquet"):
+        assert (there / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    with hub("me/poles", there) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        data = load_dataset("hf:me/poles")
+        with pytest.raises(RLCondenseError, match="hf:me/balls cannot be fetched"):
+            load_dataset("hf:me/balls")
+    expected = load_dataset(str(poles), task="cartpole")
+    assert (data.sha256, data.task) == (expected.sha256, "classic/cartpole-v0")
+    assert load_dataset("hf:me/poles").sha256 == data.sha256  # the hub is gone
+    assert CliRunner().invoke(main, ["dataset", "remove", "hf:me/poles"]).exit_code == 0
+    with pytest.raises(RLCondenseError, match="is this machine online") as refusal:
+        load_dataset("hf:me/poles")
+    assert "\n" not in str(refusal.value)
+    shutil.rmtree(tmp_path / "out")
+    for target in ("me/poles", "hf:me", "hf:me/../poles", "hf:me/poles/data"):
+        done = CliRunner().invoke(main, [*command, target])
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match=r"rlcondense\[remote\]"):
+        load_dataset("hf:me/poles")
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """The most bytes that NumPy, Python and Arrow hold at once during some work."""
+    before = pa.default_memory_pool().max_memory()
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return int(peak + pa.default_memory_pool().max_memory() - before)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "hdf5", "parquet"])
+def test_a_reader_holds_an_episode_at_a_time(tmp_path: Path, suffix: str) -> None:
+    rows = 2**17
+    values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+    columns = {
+        "observations": values,
+        "actions": np.arange(rows) % 2,
+        "rewards": np.ones(rows, np.float32),
+        "terminals": np.arange(rows) % 2**9 == 2**9 - 1,
+    }
+    path = tmp_path / f"large.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table({**columns, "observations": vectors(values)}), path)
+    else:
+        (write_npz if suffix == "npz" else write_hdf5)(path, columns)
+    task = make_task("cartpole")
+    peak = peak_of(lambda: sum(len(e.rewards) for e in read_flat(path, task)))
+    assert peak < sum(column.nbytes for column in columns.values()) / 3
+
+
+@pytest.mark.slow
+def test_twenty_gigabytes_scaled_down_take_a_bounded_memory(tmp_path: Path) -> None:
+    peaks = []
+    for rows in (2**11, 2**12, 2**13):  # 25, 50 and 100 MB of frames
+        frames = np.zeros((rows, 3, 64, 64), np.uint8)
+        frames[:, 0, 0, 0] = np.arange(rows) % 251
+        write_npz(
+            tmp_path / f"{rows}.npz",
+            {
+                "observations": frames,
+                "actions": np.arange(rows) % 15,
+                "rewards": np.ones(rows, np.float32),
+                "terminals": np.arange(rows) % 2**5 == 2**5 - 1,
+            },
+        )
+        del frames
+        source = str(tmp_path / f"{rows}.npz")
+        peaks.append(peak_of(lambda source=source: load_dataset(source, task="starpilot")))
+    assert peaks[2] < 1.2 * peaks[1] < 1.44 * peaks[0]
+    assert peaks[2] < 100e6 / 4

@@ -31,7 +31,7 @@ from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
 from rlcondense.make import load_dataset, make_task
 from rlcondense.scaling import Scaling
-from tests.datasets.lerobot import vectors, write_lerobot
+from tests.datasets.lerobot import vector_column, write_lerobot
 
 HAS_PYARROW = find_spec("pyarrow") is not None
 FORMATS = ("npz", "hdf5", "minari", *(["parquet"] if HAS_PYARROW else []))
@@ -159,11 +159,11 @@ def test_every_round_trip_has_the_verdict_of_the_guide(
 def lerobot_columns(data: TransitionDataset) -> dict[str, Any]:
     """A dataset's columns by LeRobot's names; ours for those that LeRobot has no name for."""
     return {
-        "observation.state": vectors(np.asarray(data.observations)),
+        "observation.state": vector_column(np.asarray(data.observations)),
         "action": np.asarray(data.actions),
         "next.reward": np.asarray(data.column("rewards")),
         "next.done": np.asarray(data.column("terminations")),
-        "action_probs": vectors(np.asarray(data.column("action_probs"))),
+        "action_probs": vector_column(np.asarray(data.column("action_probs"))),
         "level_seeds": np.asarray(data.column("level_seeds")),
     }
 

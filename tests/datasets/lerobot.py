@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 
-def vectors(values: np.ndarray) -> Any:
+def vector_column(values: np.ndarray) -> Any:
     """A column of vectors, as LeRobot writes them."""
     import pyarrow as pa
 

@@ -20,7 +20,7 @@ from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.make import load_dataset, make_task
 from tests.datasets.hub import hub
-from tests.datasets.lerobot import vectors, write_lerobot
+from tests.datasets.lerobot import vector_column, write_lerobot
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -40,7 +40,7 @@ def poles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = sum(LENGTHS)
     features = {"observation.images.top": {"dtype": "video", "shape": [3, 96, 96]}}
     columns = {
-        "observation.state": vectors(rng.normal(size=(rows, 4)).astype(np.float32)),
+        "observation.state": vector_column(rng.normal(size=(rows, 4)).astype(np.float32)),
         "action": rng.integers(0, 2, rows),
     }
     return write_lerobot(tmp_path_factory.mktemp("lerobot") / "poles", columns, LENGTHS, features)
@@ -74,9 +74,9 @@ def test_frames_are_those_of_one_camera_and_no_video(poles: Path, tmp_path: Path
     cells = [{"bytes": picture(frame), "path": "frame.png"} for frame in frames]
     feature = {"dtype": "image", "shape": [64, 64, 3]}
     columns = {
-        "observation.state": vectors(np.zeros((rows, 2), np.float32)),
+        "observation.state": vector_column(np.zeros((rows, 2), np.float32)),
         "observation.images.top": cells,
-        "action": vectors(np.arange(rows)[:, None] % 15),
+        "action": vector_column(np.arange(rows)[:, None] % 15),
     }
     features = {"observation.images.top": feature}
     one = write_lerobot(tmp_path / "one", columns, LENGTHS, features)
@@ -189,7 +189,7 @@ def test_a_reader_holds_an_episode_at_a_time(tmp_path: Path, suffix: str) -> Non
     }
     path = tmp_path / f"large.{suffix}"
     if suffix == "parquet":
-        pq.write_table(pa.table({**columns, "observations": vectors(values)}), path)
+        pq.write_table(pa.table({**columns, "observations": vector_column(values)}), path)
     else:
         (write_npz if suffix == "npz" else write_hdf5)(path, columns)
     task = make_task("cartpole")

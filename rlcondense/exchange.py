@@ -6,12 +6,14 @@ import contextlib
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlcondense import __version__, catalogue
+from rlcondense.citations import PACKAGE, bibtex
 from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.examples import example_of
@@ -303,10 +305,6 @@ def _card(data: Exported, form: str, licence: str) -> str:
             f"`python {EXAMPLE}` trains a network on it. `{REPORT}` says how it was made.", "",
             "## Citation", "",
             *([f"The method: {paper}.", ""] if paper else []),
-            "    @software{rlcondense,",
-            "      title = {rlcondense: a benchmark of dataset condensation in reinforcement "
-            "learning},",
-            "      author = {{The rlcondense authors}},",
-            f"      version = {{{__version__}}}", "    }", "",
+            textwrap.indent("\n\n".join([PACKAGE, *bibtex(paper)]), "    "), "",
         ]
     )  # fmt: skip

@@ -17,7 +17,7 @@ STOREYS = (
     "files scaling",
     "config",
     "runtime catalogue",
-    "validation terminal",
+    "validation terminal citations",
     "tasks networks",
     "cloning",
     "policies",

@@ -1,4 +1,4 @@
-"""Commands of leaderboards: add, verify, build and diff."""
+"""Commands of leaderboards: add, verify, build, export and diff."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from rlcondense.cli.base import expect_many_objects, main
+from rlcondense.cli.base import FolderToWrite, expect_many_objects, main
 from rlcondense.console import ConsoleProgress, echo, echo_json
 from rlcondense.errors import BadConfig
 
 
 @main.group()
 def leaderboard() -> None:
-    """Add records to a leaderboard, verify them, compare two, and build tables from one."""
+    """Add records to a leaderboard, verify or export them, compare two, and build tables."""
 
 
 _board = click.option(
@@ -157,6 +157,27 @@ def leaderboard_build(
     suites_text = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
     seconds = time.monotonic() - started
     echo(f"{len(board.records)} records in {seconds:.1f} s: {suites_text or 'of no suite'}")
+
+
+@leaderboard.command("export")
+@click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
+@click.option("--to", required=True, type=click.Choice(["hf"]), help="Form: the Hub's.")
+@click.option(
+    "--benchmark", required=True, metavar="OWNER/NAME",
+    help="The Hub's dataset that hosts the leaderboard.",
+)  # fmt: skip
+@click.option("--suite", "suites", multiple=True, help="Its cells only. Repeatable. Default: all.")
+@click.option("--source", metavar="URL", help="Address of the leaderboard, which results link to.")
+@click.option("--out", required=True, type=FolderToWrite(), help="Folder to write to.")
+def leaderboard_export(
+    path: Path, to: str, benchmark: str, suites: Sequence[str], source: str | None, out: Path
+) -> None:
+    """Write the results of the leaderboard in PATH (./leaderboard) as the Hub publishes them."""
+    from rlcondense.reporting.hub_results import export_results
+
+    files = export_results(path, out, benchmark, suites or None, source)
+    folders = {file.relative_to(out).parts[0] for file in files}
+    echo(f"{out}: {len(files)} files of {len(folders)} methods, each a folder for a model's page")
 
 
 @leaderboard.command("diff")

@@ -1,4 +1,4 @@
-"""Commands that turn results into something for others: report."""
+"""Commands that turn results into something for others: report and cite."""
 
 from __future__ import annotations
 
@@ -63,3 +63,18 @@ def report(
         echo(str(path))
     if not written:
         echo(str(made))
+
+
+@main.command()
+@include_option
+@click.argument("what")
+def cite(what: str) -> None:
+    """Print the BibTeX of WHAT, a method, task, learner, dataset or record, and of this package."""
+    from rlcondense import citations
+
+    if Path(what).is_file():
+        from rlcondense.records.store import read_record_file
+
+        echo(citations.cite_cell(read_record_file(Path(what))["cell"]))
+    else:
+        echo(citations.cite(what))

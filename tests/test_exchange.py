@@ -27,10 +27,13 @@ from rlcondense.datasets.report import CondensationReport, Cost
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
+from rlcondense.evaluation import evaluate
 from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
-from rlcondense.make import load_dataset, make_task
+from rlcondense.make import load_dataset, make_learner, make_task
+from rlcondense.running.runner import condense
 from rlcondense.scaling import Scaling
+from rlcondense.statistics.intervals import welch_interval
 from tests.datasets.lerobot import vector_column, write_lerobot
 
 HAS_PYARROW = find_spec("pyarrow") is not None
@@ -380,3 +383,76 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     with pytest.raises(BadConfig, match="--task"):
         export(data, "npz", tmp_path / "new")
     assert export(data, "npz", tmp_path / "new", task=make_task("cartpole")) == []
+
+
+STUDENTS = """
+import io, json
+import imageio.v3, numpy as np, pyarrow.parquet, torch
+from safetensors.numpy import save_file
+from torch.nn import functional as F
+
+table = pyarrow.parquet.read_table("data")
+pictures = [imageio.v3.imread(io.BytesIO(p["bytes"])) for p in table["observations"].to_pylist()]
+frames = torch.as_tensor(np.moveaxis(np.stack(pictures), -1, 1)).float() / 255
+labels = torch.as_tensor(np.array(table["action_probs"].to_pylist(), np.float32))
+weights = {}
+for seed in range(SEEDS):
+    torch.manual_seed(seed)
+    student = torch.nn.ModuleDict({
+        "encoder": torch.nn.ModuleDict({
+            "conv1": torch.nn.Conv2d(3, 16, 4, stride=2),
+            "conv2": torch.nn.Conv2d(16, 32, 4, stride=2),
+            "conv3": torch.nn.Conv2d(32, 32, 3),
+            "dense": torch.nn.Linear(32 * 4 * 4, 256),
+        }),
+        "head": torch.nn.Linear(256, 15),
+    })
+    optimiser = torch.optim.Adam(student.parameters(), 5e-4)
+    for _ in range(UPDATES):
+        rows = torch.randint(len(frames), (64,))
+        x = F.max_pool2d(frames[rows], 2)
+        for name in ("conv1", "conv2", "conv3"):
+            x = F.relu(student["encoder"][name](x))
+        x = F.relu(student["encoder"]["dense"](x.flatten(1)))
+        loss = F.cross_entropy(student["head"](x), labels[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    weights |= {f"{seed}.{name}": w.numpy() for name, w in student.state_dict().items()}
+save_file(weights, "policies.safetensors")
+network = {"name": "compact", "observation_shape": [3, 64, 64], "num_outputs": 15}
+facts = {"network": network, "seeds": list(range(SEEDS)), "action_selection": "sample"}
+json.dump(facts, open("policies.json", "w"))
+"""
+
+
+@pytest.mark.slow
+@needs_pyarrow
+def test_students_of_a_bare_environment_return_what_ours_do(tmp_path: Path) -> None:
+    seeds, updates = 4, 400
+    task, data = "starpilot-plain", "procgen/starpilot-plain/expert-v0"
+    small = condense(data, "random", size=500, settings={"labels": "soft"})
+    assert export(small, "parquet", tmp_path / "out") == []
+    code = STUDENTS.replace("SEEDS", str(seeds)).replace("UPDATES", str(updates))
+    blocked = "import sys\nsys.modules['rlcondense'] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", blocked + code],
+        check=False,
+        cwd=tmp_path / "out",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    command = ["evaluate", str(tmp_path / "out"), "--task", task, "--dataset", data, "--json",
+               "--results", str(tmp_path / "results")]  # fmt: skip
+    judged = CliRunner().invoke(main, command)
+    assert judged.exit_code == 0, judged.output
+    theirs = json.loads(judged.stdout)["record"]
+    learner = make_learner("bc", task, network="compact", updates=updates)
+    ours = evaluate(learner.fit(small, task=task, seeds=range(seeds)), task)
+    means = np.mean(theirs["returns"]["heldout"], axis=1), ours.returns.mean(1)
+    floor = json.loads(judged.stdout)["references"]
+    blind = [r for r in floor if r["cell"]["method"]["id"] == "random-policy"]
+    assert means[1].mean() > 1.3 * blind[0]["summary"]["heldout"]["mean"]  # they have learned
+    difference = welch_interval(*means)
+    assert difference.low <= 0 <= difference.high, means

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.checks import check
 from rlcondense.cli import main
+from rlcondense.experts.shipped import find_expert
 from rlcondense.make import include, load_dataset, make_task
 from rlcondense.records.store import MISSING, StoredState
 from rlcondense.running.plan import plan_suite
@@ -128,3 +131,22 @@ def test_the_first_result_is_what_the_readme_shows(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [*line.split(), "--results", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert re.search(r"^hades-f \? +4 +500.00 ± 0.00 +500.00 ± 0.00 ", done.stdout, re.M)
+
+
+@pytest.mark.slow
+def test_the_path_from_an_expert_to_a_table_is_three_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "guide" / "your-own-data.md").read_text()
+    lines = text.split("From an expert to a table in three commands:\n\n")[1].splitlines()[:3]
+    train, collect, run = (shlex.split(line)[1:] for line in lines)
+    run += ["--seeds", "1", "--episodes", "4", "--condensations", "1", "--workers", "1",
+            "--set", "learner.updates=5", "--json"]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for command in (train, collect, run):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    out = json.loads(done.stdout)
+    assert [r["cell"]["method"]["id"] for r in out["records"]] == ["random", "k-center"]
+    [expert] = [r for r in out["references"] if r["cell"]["method"]["id"] == "expert"]
+    assert expert["key"]["expert_sha256"] == find_expert("mine").sha256

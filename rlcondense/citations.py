@@ -112,18 +112,14 @@ def _entry(reference: str) -> str:
         paper["note"] = reference
         if named:
             paper |= {"authors": _surnames(named["authors"]), "year": named["year"]}
-    fields = {
+    fields: dict[str, Any] = {
         "title": f"{{{paper['title']}}}" if "title" in paper else None,
         "author": " and ".join(paper.get("authors", ())) or None,
         "year": paper.get("year"),
         "eprint": number[0].removeprefix("arXiv:") if number else None,
         "archivePrefix": "arXiv" if number else None,
-        **{
-            key: paper[key]
-            for key in ("booktitle", "journal", "howpublished", "note")
-            if key in paper
-        },
     }
+    fields |= {key: paper.get(key) for key in ("booktitle", "journal", "howpublished", "note")}
     kind = {"booktitle": "inproceedings", "journal": "article"}
     type_ = next((kind[key] for key in kind if key in paper), "misc")
     lines = [f"  {key} = {{{value}}}" for key, value in fields.items() if value is not None]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -168,7 +168,7 @@ def _records_of(row: Comparable) -> list[Record]:
     if isinstance(row, (str, Path)):
         return [read_record_file(Path(row))]
     if isinstance(row, Mapping):
-        return [cast("Record", row)]
+        return [row]
     records = list(row.records)
     if len({canonical_json(record["cell"]["method"]) for record in records}) > 1:
         names = dict.fromkeys(record["cell"]["method"]["id"] for record in records)

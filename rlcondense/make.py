@@ -19,6 +19,7 @@ from rlcondense.config import make_config
 from rlcondense.datasets import hub
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
+    build_columns,
     download_minari,
     is_local,
     local_datasets,
@@ -26,7 +27,6 @@ from rlcondense.datasets.minari import (
     read_minari,
     read_minari_folder,
     remove_minari,
-    write_minari,
 )
 from rlcondense.datasets.sources import (
     content_of,
@@ -454,7 +454,7 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     with contextlib.closing(environment_of(task)) as env:
         episodes = source.episodes(task, progress)
         metadata = {**_metadata(entry, task), **getattr(source, "metadata", {})}
-        write_minari(entry.id, episodes, metadata, env)
+        build_columns(entry.id, episodes, metadata, env, progress)
     return True
 
 

@@ -27,7 +27,7 @@ def dataset() -> None:
 @click.option("--rebuild", is_flag=True, help="Remove it first if it is there.")
 @download_option
 def dataset_build(name: str, rebuild: bool, download: bool) -> None:
-    """Build a dataset of the catalogue into Minari's folder, and check its sha256."""
+    """Build a dataset of the catalogue on this machine, and check its sha256."""
     from rlcondense.catalogue import find
     from rlcondense.datasets.minari import is_local, remove_minari
     from rlcondense.make import load_dataset
@@ -77,7 +77,7 @@ def dataset_remove(name: str) -> None:
 @click.option("--paths", is_flag=True, help="Show where those on this machine lie.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def dataset_list(paths: bool, as_json: bool) -> None:
-    """List the catalogue's datasets and Minari's on this machine."""
+    """List the catalogue's datasets, and those on this machine."""
     from rlcondense.catalogue import entries
     from rlcondense.datasets.minari import local_datasets
 
@@ -87,11 +87,11 @@ def dataset_list(paths: bool, as_json: bool) -> None:
         for id_ in sorted({*shipped, *local})
     ]
     if paths:
-        from rlcondense.datasets.minari import columns_folder, minari_path
+        from rlcondense.datasets.minari import paths_of
 
         for row in rows:
             if row["here"]:
-                row["paths"] = [str(minari_path(row["id"])), str(columns_folder(row["id"]))]
+                row["paths"] = list(map(str, paths_of(row["id"])))
     if as_json:
         echo_json(rows, sort_keys=True)
         return
@@ -120,7 +120,7 @@ def dataset_list(paths: bool, as_json: bool) -> None:
 @include_option
 @click.argument("name")
 def dataset_verify(name: str) -> None:
-    """Read a dataset again from Minari's files and compare its sha256 with what it should be."""
+    """Read a dataset again and compare its sha256 with what it should be."""
     from rlcondense.catalogue import find
     from rlcondense.datasets.minari import verify_minari
     from rlcondense.errors import UnknownName

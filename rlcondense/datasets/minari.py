@@ -1,4 +1,7 @@
-"""Minari datasets: writing episodes, and reading transitions as memory-mapped columns."""
+"""Minari datasets: writing episodes, and reading transitions as memory-mapped columns.
+
+What can be built again, from a trace or a file, is kept as columns alone, outside Minari's folder.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,7 @@ from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space, check_values
 
 _META = "meta.json"
+_METADATA = "metadata.json"  # Minari's name for it; columns that lie alone have a copy
 _FORMAT = 2  # version of the columns; those of another version are converted again
 _LAST_REPEATED = "last_observation_repeated"
 EXPERT_SHA256 = "expert_sha256"
@@ -143,6 +147,48 @@ def write_minari_folder(
         shutil.rmtree(building, ignore_errors=True)
 
 
+def build_columns(
+    dataset_id: str,
+    episodes: Iterable[Episode],
+    metadata: Mapping[str, Any],
+    env: Any,
+    progress: Progress = silent,
+) -> None:
+    """Store whole episodes as columns alone, for `read_minari`, which finds them by their id.
+
+    They become a Minari dataset on the way, which is checked and read like any other, and removed.
+
+    Args:
+        dataset_id: as for `write_minari`, and so are the other arguments.
+        episodes: episodes in their final order.
+        metadata: Minari's own fields.
+        env: the Gymnasium environment of the episodes.
+        progress: receives the steps converted.
+    """
+    folder = columns_folder(dataset_id)
+    work = folder.with_name(f".{folder.name}.episodes")
+    with _columns_lock(dataset_id):
+        if _has_columns(dataset_id):
+            return
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            write_minari_folder(work, dataset_id, episodes, metadata, env)
+            _convert(work / "data", dataset_id, folder, _alone(dataset_id), progress, alone=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _has_columns(dataset_id: str) -> bool:
+    """Return whether the columns of a dataset lie on this machine alone, without Minari's files."""
+    return _is_current(columns_folder(dataset_id), _alone(dataset_id))
+
+
+def _alone(dataset_id: str) -> str:
+    """Return what stands for the fingerprint of Minari's files where there are none."""
+    return canonical_json([_FORMAT, dataset_id])
+
+
 def _infos_of(episode: Episode) -> dict[str, Array]:
     """Return the columns that Minari stores among an episode's infos."""
     infos = {}
@@ -228,12 +274,17 @@ def minari_path(dataset_id: str = "") -> Path:
 
 
 def is_local(dataset_id: str) -> bool:
-    """Return whether Minari's folder on this machine has the dataset."""
-    return minari_path(dataset_id).exists()
+    """Return whether a dataset is on this machine, in Minari's folder or as columns alone."""
+    return minari_path(dataset_id).exists() or _has_columns(dataset_id)
+
+
+def paths_of(dataset_id: str) -> list[Path]:
+    """Return the folders of a dataset on this machine: Minari's, and that of its columns."""
+    return [p for p in (minari_path(dataset_id), columns_folder(dataset_id)) if p.exists()]
 
 
 def lacks_action_probs(dataset_id: str) -> bool:
-    """Return whether a dataset in Minari's folder on this machine lacks action_probs.
+    """Return whether a dataset on this machine lacks action_probs.
 
     Only its first episode is read. The result is False if the dataset is unreadable or missing.
     """
@@ -241,6 +292,8 @@ def lacks_action_probs(dataset_id: str) -> bool:
 
     if not is_local(dataset_id):
         return False
+    if not minari_path(dataset_id).exists():
+        return not (columns_folder(dataset_id) / "action_probs.npy").exists()
     try:
         return not hdf5.has_action_probs(minari_path(dataset_id) / "data" / hdf5.FILE)
     except Exception:  # a damaged file is reported when it is read
@@ -248,15 +301,24 @@ def lacks_action_probs(dataset_id: str) -> bool:
 
 
 def remove_minari(dataset_id: str) -> None:
-    """Remove a dataset from Minari's folder, and its converted columns."""
+    """Remove a dataset from this machine: from Minari's folder, and its columns."""
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
         shutil.rmtree(minari_path(dataset_id), ignore_errors=True)
         shutil.rmtree(columns_folder(dataset_id), ignore_errors=True)
 
 
 def local_datasets() -> list[str]:
-    """Ids of the Minari datasets on this machine; other folders are skipped."""
-    return sorted(_datasets_in(minari_path(), ()))
+    """Return the ids of the datasets on this machine; other folders are skipped."""
+    return sorted({*_datasets_in(minari_path(), ()), *_columns_alone()})
+
+
+def _columns_alone() -> Iterator[str]:
+    """Yield the ids of the datasets whose columns lie on this machine alone."""
+    for path in (cache_root() / "columns").glob(f"*/{_METADATA}"):
+        with contextlib.suppress(CorruptArtifact, RLCondenseError):
+            name = str(minari_metadata(path.parent).get("dataset_id", ""))
+            if name and columns_folder(name) == path.parent and _has_columns(name):
+                yield name
 
 
 def _datasets_in(root: Path, parts: tuple[str, ...]) -> Iterator[str]:
@@ -283,15 +345,16 @@ def minari_metadata(data: Path) -> dict[str, Any]:
     Raises:
         CorruptArtifact: the metadata cannot be read.
     """
-    metadata = read_json(data / "metadata.json")
+    metadata = read_json(data / _METADATA)
     if not isinstance(metadata, dict):
-        raise CorruptArtifact(f"{data / 'metadata.json'} is no table of values")
+        raise CorruptArtifact(f"{data / _METADATA} is no table of values")
     return metadata
 
 
 def minari_facts(dataset_id: str) -> dict[str, Any]:
-    """Return the facts about a local Minari dataset's origin from its metadata."""
-    raw = minari_metadata(minari_path(dataset_id) / "data")
+    """Return the facts about a local dataset's origin from Minari's metadata."""
+    data = minari_path(dataset_id) / "data"
+    raw = minari_metadata(data if data.exists() else columns_folder(dataset_id))
     facts = {key: _finite(raw[key]) for key in _SHOWN if raw.get(key)}
     if environment := _environment(raw)[0]:
         facts["environment"] = environment
@@ -380,7 +443,7 @@ def _reason(error: Exception) -> str:
 
 
 def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) -> TransitionDataset:
-    """Read a local Minari dataset as memory-mapped columns, converted on first use.
+    """Read a dataset on this machine as memory-mapped columns, converted on first use.
 
     The memory of conversion and result does not grow with the dataset.
 
@@ -390,14 +453,17 @@ def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) ->
         progress: receives the steps converted.
 
     Raises:
-        UnknownName: the dataset is not in Minari's folder on this machine.
+        UnknownName: the dataset is not on this machine.
         CorruptArtifact: its files are unreadable, or hold invalid values.
         BadConfig: its observations or actions are not arrays.
     """
     data = minari_path(dataset_id) / "data"
-    if not data.is_dir():
-        raise UnknownName("dataset", dataset_id, local_datasets())
-    return replace(_read(data, dataset_id, progress), task=task)
+    if data.is_dir():
+        return replace(_read(data, dataset_id, progress), task=task)
+    with _columns_lock(dataset_id):
+        if not _has_columns(dataset_id):
+            raise UnknownName("dataset", dataset_id, local_datasets())
+        return replace(_columns_of(dataset_id), task=task)
 
 
 def read_minari_folder(path: Path, progress: Progress = silent) -> TransitionDataset:
@@ -420,8 +486,14 @@ def _read(data: Path, dataset_id: str, progress: Progress) -> TransitionDataset:
         fingerprint = _fingerprint(data)
         if not _is_current(folder, fingerprint):
             _convert(data, dataset_id, folder, fingerprint, progress)
-        meta = read_json(folder / _META)
-        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
+        return _columns_of(dataset_id)
+
+
+def _columns_of(dataset_id: str) -> TransitionDataset:
+    """Return the dataset of a folder of columns."""
+    folder = columns_folder(dataset_id)
+    meta = read_json(folder / _META)
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in meta["columns"]}
     return TransitionDataset(
         **columns,
         id=dataset_id,
@@ -437,12 +509,14 @@ def _origin(facts: Mapping[str, Any]) -> Origin:
 
 
 def columns_folder(dataset_id: str) -> Path:
-    """Return the folder of a Minari dataset's columns."""
+    """Return the folder of a dataset's columns."""
     return cache_root() / "columns" / slug(dataset_id)
 
 
 def verify_minari(dataset_id: str) -> str:
-    """Read a Minari dataset again, compare it with its stored columns, and return its sha256.
+    """Read a dataset again, compare it with its stored columns, and return its sha256.
+
+    Columns that lie alone are compared with the sha256 that they had.
 
     Raises:
         CorruptArtifact: the columns are damaged, and are made again on the next use; or Minari's
@@ -458,6 +532,8 @@ def verify_minari(dataset_id: str) -> str:
                 f"the columns kept of dataset {dataset_id!r} are damaged (sha256 {actual[:12]}, "
                 f"not {recorded[:12]}); they are removed, and read again on the next use"
             )
+        if not minari_path(dataset_id).exists():
+            return recorded
         again = folder.with_name(f".{folder.name}.verifying")
         try:
             _convert(minari_path(dataset_id) / "data", dataset_id, again, "")
@@ -510,8 +586,15 @@ _DTYPES: Mapping[str, Any] = {
 
 
 def _convert(
-    data: Path, dataset_id: str, folder: Path, fingerprint: str, progress: Progress = silent
+    data: Path,
+    dataset_id: str,
+    folder: Path,
+    fingerprint: str,
+    progress: Progress = silent,
+    *,
+    alone: bool = False,
 ) -> None:
+    """Write the columns of a dataset, and a copy of Minari's metadata if they are to lie alone."""
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -533,6 +616,8 @@ def _convert(
         **facts,
     }
     write_json(building / _META, meta)
+    if alone:
+        shutil.copyfile(data / _METADATA, building / _METADATA)
     shutil.rmtree(folder, ignore_errors=True)
     building.replace(folder)
 

@@ -13,6 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from rlcondense.cli import main
+from rlcondense.datasets.cards import card_of
+from rlcondense.datasets.minari import (
+    lacks_action_probs,
+    local_datasets,
+    paths_of,
+    remove_minari,
+    verify_minari,
+)
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import RLCondenseError
 from rlcondense.experts.shipped import save_expert
@@ -111,6 +119,24 @@ def test_a_file_is_known_by_its_content(poles: Path, tmp_path: Path) -> None:
     assert len(others | {id_}) == 3
 
 
+def test_what_can_be_built_again_lies_on_disk_once(poles: Path, tmp_path: Path) -> None:
+    columns = columns_of(load_dataset(str(poles)))
+    del columns["action_probs"]
+    source = written(tmp_path / "once.npz", {**columns, "rewards": columns["rewards"] + 7})
+    data = load_dataset(str(source), task="cartpole")
+    [folder] = paths_of(data.id)
+    assert data.id in local_datasets()
+    assert {file.stem for file in folder.glob("*.npy")} == set(data.columns())
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(f".{folder.name}")]
+    assert lacks_action_probs(data.id)
+    assert verify_minari(data.id) == data.sha256
+    assert card_of(data)["minari"]["environment"] == "classic/cartpole-v0"
+    (folder / "actions.npy").touch()  # as if it had been changed: it is built again
+    assert load_dataset(str(source), task="cartpole").sha256 == data.sha256
+    remove_minari(data.id)
+    assert paths_of(data.id) == []
+
+
 def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -> None:
     network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
     weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
@@ -140,7 +166,7 @@ def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:
     assert load_dataset("mine/poles-v0").sha256 == load_dataset(str(poles)).sha256
     assert load_dataset("mine/poles").id == "mine/poles-v0"
     paths = run.invoke(main, ["dataset", "list", "--paths"]).output
-    assert sum(line.startswith("mine/poles-v0 ") for line in paths.splitlines()) == 2
+    assert sum(line.startswith("mine/poles-v0 ") for line in paths.splitlines()) == 1
     assert "already" in refusal("dataset", "add", poles, "--id", "mine/poles-v0")
     assert run.invoke(main, ["dataset", "remove", "mine/poles-v0"]).exit_code == 0
     assert "mine/poles-v0" in refusal("dataset", "show", "mine/poles-v0")

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minari.storage import get_dataset_path
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
-from rlcondense.datasets.minari import remove_minari
+from rlcondense.datasets.minari import columns_folder, remove_minari
 from rlcondense.datasets.traces import replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts import shipped
@@ -100,7 +99,7 @@ def test_data_of_an_earlier_expert_are_not_passed_off_as_the_experts(
     entry = Entry("datasets", name, point, config=config, facts=facts)
     monkeypatch.setitem(catalogue._registered, ("datasets", name), entry)
     assert len(load_dataset(name).episodes) == 50
-    metadata = get_dataset_path(name) / "data" / "metadata.json"
+    metadata = columns_folder(name) / "metadata.json"
     metadata.write_text(metadata.read_text().replace(load_expert(task.id).sha256, "0" * 64))
     with pytest.raises(CorruptArtifact, match=r"played by an earlier expert; .*--rebuild"):
         load_dataset(name)

@@ -32,6 +32,7 @@ from rlcondense.errors import (
 from rlcondense.places import cache_root
 
 GROUPS = ("tasks", "datasets", "methods", "learners")
+EXPERTS = "experts"  # a group of names of files and folders; the shipped experts are no entries
 API_VERSION = 1
 ID = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?(?:/[A-Za-z0-9][A-Za-z0-9_.-]*?)*)(?:-v(?P<version>\d+))?"
@@ -290,9 +291,9 @@ def register(group: str, name: str, entry_point: str, **config: Any) -> None:
     """Add an entry for this process only, as Gymnasium's `register` does.
 
     Args:
-        group: `tasks`, `datasets`, `methods` or `learners`.
+        group: `tasks`, `datasets`, `methods`, `learners` or `experts`.
         name: its id.
-        entry_point: `module:attribute`.
+        entry_point: `module:attribute`; of an expert its folder or file, or where its path is.
         **config: settings of the class.
     """
     add(Entry(group, name, entry_point, MappingProxyType(config)))
@@ -397,8 +398,8 @@ def plugins() -> list[Entry]:
 
 
 def _check_group(group: str) -> None:
-    if group not in GROUPS:
-        raise UnknownName("group", group, GROUPS)
+    if group not in (*GROUPS, EXPERTS):
+        raise UnknownName("group", group, (*GROUPS, EXPERTS))
 
 
 def _unversioned(id_: str) -> str:
@@ -413,6 +414,8 @@ def _version(id_: str) -> int:
 @cache
 def _built_in(group: str) -> Mapping[str, Entry]:
     _check_group(group)
+    if group == EXPERTS:
+        return MappingProxyType({})
     path = data_root() / "registry" / f"{group}.toml"
     rows = tomllib.loads(path.read_text())[group]
     by_id = {row["id"]: _from_row(group, row) for row in rows}

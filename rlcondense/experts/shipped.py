@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.catalogue import data_root, find
-from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
+from rlcondense.catalogue import EXPERTS, Entry, data_root, entries, find, import_file
+from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import network_from_arrays
@@ -194,8 +195,11 @@ def load_newest(task_id: str) -> Expert:
 def find_expert(name: str) -> Expert:
     """Load an expert by its id, a task's newest by its alias, the only one in a folder, or a file.
 
+    Ids are those of the shipped experts, of packages, and of `rlcondense.register`.
+
     Raises:
         UnknownName: the name is none of these.
+        PluginLoadError: a package names no path of an expert.
         BadConfig: it is a folder with no expert, or with several.
         CorruptArtifact: it is a file of weights without a card, or with another's.
     """
@@ -207,13 +211,34 @@ def find_expert(name: str) -> Expert:
     ids = [card["id"] for card in shipped_cards()]
     if name in ids:
         return load_expert(name)
+    offered = entries(EXPERTS)
+    if name in offered:
+        return find_expert(_path_of(offered[name]))
     try:
         task_id = find("tasks", name).id
     except UnknownName:
         raise UnknownName(
-            "expert", name, ids, "or a folder of 'expert train', or its file"
+            "expert", name, [*ids, *offered], "or a folder of 'expert train', or its file"
         ) from None
     return load_newest(task_id)
+
+
+def _path_of(entry: Entry) -> str:
+    """Return the path of an expert of the catalogue: it is one, or names where one stands."""
+    module, _, attribute = entry.entry_point.rpartition(":")
+    path = entry.entry_point
+    if not Path(path).exists():
+        try:
+            loaded = import_file(Path(module)) if module.endswith(".py") else import_module(module)
+            path = str(getattr(loaded, attribute))
+        except (Exception, SystemExit) as error:  # a package may raise any error
+            raise PluginLoadError(
+                f"expert {entry.id!r} of {entry.origin} cannot be loaded from "
+                f"{entry.entry_point!r}: {type(error).__name__}: {error}"
+            ) from error
+    if not Path(path).exists():
+        raise PluginLoadError(f"expert {entry.id!r} of {entry.origin}: there is no {path}")
+    return path
 
 
 def _only_expert(folder: Path) -> Expert:

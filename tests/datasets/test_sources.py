@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from rlcondense import catalogue
+from rlcondense.catalogue import register
 from rlcondense.cli import main
 from rlcondense.datasets.cards import card_of
 from rlcondense.datasets.minari import (
@@ -22,9 +25,9 @@ from rlcondense.datasets.minari import (
     verify_minari,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import RLCondenseError
-from rlcondense.experts.shipped import save_expert
-from rlcondense.make import load_dataset, named_dataset
+from rlcondense.errors import PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.experts.shipped import find_expert, save_expert
+from rlcondense.make import load_dataset, load_expert, named_dataset
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 
 
@@ -157,6 +160,31 @@ def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -
     assert mine["key"]["expert_sha256"] != shipped["key"]["expert_sha256"]
     other = refusal("run", "--method", "random", "--task", "acrobot", "--expert", weights)
     assert "holds categorical policies from (4,) to 2 actions" in other
+
+
+def test_an_expert_gets_a_name_from_a_package_or_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
+    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    (tmp_path / "package_of_experts.py").write_text(f"FOLDER = {str(weights.parent)!r}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    points = {"theirs/poles-v0": "package_of_experts:FOLDER", "theirs/none-v0": "os:name"}
+    monkeypatch.setattr(
+        catalogue,
+        "_installed",
+        lambda: [
+            (EntryPoint(name, point, "rlcondense.experts"), ("package", "1"))
+            for name, point in points.items()
+        ],
+    )
+    register("experts", "mine/poles-v0", str(weights))
+    for name in ("mine/poles-v0", "theirs/poles-v0"):
+        assert find_expert(name).sha256 == load_expert(str(weights)).sha256
+    with pytest.raises(PluginLoadError, match="of package 1: there is no posix"):
+        find_expert("theirs/none-v0")
+    with pytest.raises(UnknownName, match="did you mean 'mine/poles-v0'"):
+        find_expert("mine/pole-v0")
 
 
 def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:

@@ -27,6 +27,7 @@ import rlcondense as rlc
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.traces import replay
 from rlcondense.evaluation import evaluate
+from rlcondense.make import default_dataset
 from rlcondense.policies import NetworkPolicies
 from rlcondense.protocol import protocol_of
 from rlcondense.rollout import collect
@@ -113,7 +114,7 @@ def measure(
 def networks(task: str, only: list[str], sizes: list[int | None]) -> Iterator[Line]:
     """Train every student on random rows of a task's data, and on all of them."""
     made = rlc.make_task(task)
-    dataset = rlc.load_dataset(rlc.making.default_dataset(made))
+    dataset = rlc.load_dataset(default_dataset(made))
     known = {line.key for line in read_lines()}
     for size in sizes:
         for name in only or STUDENTS:

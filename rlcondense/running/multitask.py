@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,21 @@ from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import reason_unjudged
 from rlcondense.datasets.condensed import CondensedDataset
-from rlcondense.errors import BadConfig
-from rlcondense.evaluation import evaluate
+from rlcondense.datasets.report import ReportJson
+from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.learners.base import Learner
 from rlcondense.make import facts_of, follows_learner, make_learner, make_method, make_task
-from rlcondense.policies import PolicyBatch, random_policies
+from rlcondense.policies import PolicyBatch
+from rlcondense.records.cell import Cell, evaluation_json, learner_json
+from rlcondense.records.record import CellResult, Record
 from rlcondense.references import FLOOR
-from rlcondense.running.bench import budget_of, make_bench
-from rlcondense.running.compute import condensed
+from rlcondense.running.bench import Bench, budget_of, make_bench
+from rlcondense.running.compute import condensed, evaluated, policy_row
+from rlcondense.running.outcomes import Outcome, compute_or_read, making_of
 from rlcondense.running.padded import PaddedTask
+from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.runtime.tune import environment_threads, one_thread
+from rlcondense.runtime.tune import one_thread
 from rlcondense.statistics.intervals import Interval, difference_of, summarise
 from rlcondense.tasks.base import Task
 
@@ -52,6 +57,7 @@ class MultitaskResult:
         normalised: mean score `(S,)` over tasks, 0 being the uniform random policy and 1 the top of
             the task's score range, by training set.
         unjudged: the reason why the differences are no verdicts; empty if they are.
+        records: of every training set on every task, as they are kept.
     """
 
     tasks: tuple[str, ...]
@@ -59,6 +65,7 @@ class MultitaskResult:
     returns: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
     normalised: Mapping[str, npt.NDArray[np.float64]]
     unjudged: str = ""
+    records: tuple[Record, ...] = ()
 
     @property
     def gains(self) -> dict[str, Interval]:
@@ -136,7 +143,7 @@ def multitask(
     """Condense each task, train one policy on all the sets together, and play every task with it.
 
     Beside it stand policies of the same learner that were trained on one task's set alone. The
-    sets are those that `run` makes and keeps.
+    sets are those that `run` makes and keeps, and what is finished is read back.
 
     Args:
         tasks: ids or aliases, two or more.
@@ -148,8 +155,8 @@ def multitask(
         device: `auto`, `cpu` or `cuda`.
         settings: of the method.
         learner_settings: of `bc`, over those that the method has its students trained with.
-        results: folder of the condensed sets.
-        refresh: condense again even if the set exists.
+        results: folder of the records and condensed sets.
+        refresh: compute again even if the record exists.
         progress: called with the progress.
 
     Raises:
@@ -199,28 +206,22 @@ def multitask(
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
         parts[task.id] = padded[task.id].padded(data)
     sets = {ALL: merged(list(parts.values())), **parts}
-    bench = benches[all_tasks[0].id]
+    rows = Rows(benches[all_tasks[0].id])
     returns: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
+    records: list[Record] = []
 
-    def play(name: str, policies: PolicyBatch, task: Task) -> None:
-        played = evaluate(
-            policies,
-            task,
-            protocol=bench.protocol,
-            num_threads=environment_threads(bench.device),
-            progress=progress,
-        )
-        returns.setdefault(name, {})[task.id] = played.returns
+    def play(name: str, row_of: Mapping[str, Row]) -> None:
+        outcomes = rows.compute(row_of.values())
+        records.extend(outcome.record for outcome in outcomes)
+        for task, record in zip(row_of, records[-len(outcomes) :], strict=True):
+            if record["status"] != "done":
+                raise RLCondenseError(f"{name} on {task}: {record.get('reason', '')}")
+            returns.setdefault(name, {})[task] = np.array(record["returns"]["heldout"])
 
-    for task in all_tasks:
-        play(FLOOR, random_policies(task.action_space, bench.seeds), task)
+    play(FLOOR, {id_: policy_row(bench, FLOOR) for id_, bench in benches.items()})
     for name, data in sets.items():
-        any_task = padded[all_tasks[0].id]  # for a learner all padded tasks are the same
-        students = learner.fit(
-            data, task=any_task, seeds=bench.seeds, device=bench.device, progress=progress
-        )
-        for task in padded.values():
-            play(name, students, task)
+        students = _Students(learner, data, padded[all_tasks[0].id])
+        play(name, {id_: students.row(bench, padded[id_]) for id_, bench in benches.items()})
     normalised = {
         name: np.mean([_score(by_task[t.id], returns, t) for t in all_tasks], axis=0)
         for name, by_task in returns.items()
@@ -228,7 +229,54 @@ def multitask(
     ids = tuple(task.id for task in all_tasks)
     sizes = {name: len(data) for name, data in sets.items()}
     unjudged = reason_unjudged(makers[0].stochastic, 1, seeds)
-    return MultitaskResult(ids, sizes, returns, normalised, unjudged)
+    return MultitaskResult(ids, sizes, returns, normalised, unjudged, tuple(records))
+
+
+class _Students:
+    """The students of one training set, which are trained when the first task needs them.
+
+    Args:
+        learner: trains them.
+        data: padded rows.
+        task: any of the padded tasks; for a learner they are all the same.
+    """
+
+    def __init__(self, learner: Learner[Any], data: CondensedDataset, task: PaddedTask) -> None:
+        self._learner, self._data, self._task = learner, data, task
+        self._policies: PolicyBatch | None = None
+
+    def row(self, bench: Bench, task: PaddedTask) -> Row:
+        """Return the row of these students on one task, whose bench has the same learner."""
+        data = self._data
+        cell = Cell(
+            task=bench.task.id,
+            dataset=bench.dataset_id,
+            method={"id": "condensed:multitask", "config": {"sha256": data.sha256}},
+            budget={"size": len(data)},
+            learner=learner_json(self._learner),
+            condensation_seed=0,  # the hash says which sets they are
+            learner_seeds=bench.seeds,
+            evaluation=evaluation_json(bench.protocol),
+        ).checked()
+
+        def result(bench: Bench) -> CellResult:
+            if self._policies is None:
+                self._policies = self._learner.fit(
+                    data,
+                    task=self._task,
+                    seeds=bench.seeds,
+                    device=bench.device,
+                    progress=bench.progress,
+                )
+            played = evaluated(replace(bench, task=task), self._policies, cell.method["id"], {})
+            report: ReportJson = {"size": len(data), "label_kind": data.label_kind}
+            return {**played, "report": report, "labels": data.label_kind}
+
+        def compute(bench: Bench) -> Outcome:
+            key = making_of(bench, None, self._learner)
+            return compute_or_read(bench, cell, key, lambda: result(bench))
+
+        return Row(bench, cell, compute, by_workers=False)
 
 
 def _score(

@@ -120,7 +120,10 @@ def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "learned from" in done.stdout
     assert "random-policy" in done.stdout
+    records = {file: file.stat().st_mtime_ns for file in (tmp_path / "records").iterdir()}
+    assert len(records) == 2 * 4  # tasks x (all, either alone, random-policy)
     again = CliRunner().invoke(main, [*arguments, "--json"])
+    assert records == {file: file.stat().st_mtime_ns for file in (tmp_path / "records").iterdir()}
     found = json.loads(again.stdout)
     assert found["tasks"] == [CARTPOLE.id, CARS.id]
     assert found["sizes"] == {"all": 8, CARTPOLE.id: 4, CARS.id: 4}

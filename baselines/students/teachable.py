@@ -1,0 +1,133 @@
+"""Is there anything to teach? What the records of the suite `signal` say of each game, as a page.
+
+python baselines/students/teachable.py leaderboard/results    # into docs/results/signal.md
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlcondense.comparison.columns import bracketed, number
+from rlcondense.records.record import Record
+from rlcondense.records.store import StoredState, read_record_file
+from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.suite import load_suite
+from rlcondense.statistics.intervals import Interval, difference
+from rlcondense.types import SPLITS, Split
+
+SUITE = "signal"
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "signal.md"
+PLACE = re.compile(r"(<!-- signal -->)\n.*?(<!-- /signal -->)", re.DOTALL)
+BUDGET, CONVERGED = "full", "full-converged"
+SIZES = (150, 500, 1500)
+COLUMNS = {
+    FLOOR: "random policy",
+    MARGINAL: "marginal policy",
+    **{f"{RANDOM_SUBSET} {size}": f"{size:,} rows" for size in SIZES},
+    BUDGET: "all, 800 updates",
+    CONVERGED: "all, until converged",
+    EXPERT: "expert",
+}
+
+
+@dataclass(frozen=True)
+class Game:
+    """The records of one task.
+
+    Attributes:
+        task: its id without `procgen/` and version.
+        records: by the keys of `COLUMNS`; those that are not done are missing.
+    """
+
+    task: str
+    records: Mapping[str, Record]
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether it is the plain view of a game."""
+        return self.task.endswith("-plain")
+
+    def gain(self, split: Split) -> Interval | None:
+        """Compute what students of all the data return more than the marginal policy."""
+        if not {CONVERGED, MARGINAL} <= self.records.keys():
+            return None
+        return difference([self.records[CONVERGED]], [self.records[MARGINAL]], split)
+
+    def cells(self, split: Split) -> list[str]:
+        """Format its line of the table of a split."""
+        means = [
+            number(float(np.mean(self.records[key]["returns"][split])))
+            if key in self.records
+            else ""
+            for key in COLUMNS
+        ]
+        gain = self.gain(split)
+        shown = f"{gain.estimate:+.2f} {bracketed(gain, '{:+.2f}')}" if gain else "not run"
+        return [self.task, *means, shown]
+
+
+def read_games(folder: Path) -> list[Game]:
+    """Read the records of the suite, by game, in its order."""
+    games: dict[str, dict[str, Record]] = {}
+    for planned in plan_suite(
+        load_suite(SUITE), lambda ids: dict.fromkeys(ids, StoredState("missing"))
+    ):
+        cell = planned.cell
+        if cell is None:
+            continue
+        task = cell.task.removeprefix("procgen/").removesuffix("-v0").removesuffix("-easy")
+        records = games.setdefault(task, {})
+        file = folder / f"{cell.id}.json"
+        if file.is_file() and (record := read_record_file(file))["status"] == "done":
+            size = f" {cell.budget['size']}" if cell.budget and "size" in cell.budget else ""
+            records[cell.method["id"] + size] = record
+    return [Game(task, records) for task, records in games.items()]
+
+
+def table(games: Iterable[Game], split: Split) -> str:
+    """Format the table of a split as Markdown."""
+    headers = ["game", *COLUMNS.values(), "all - marginal policy"]
+    rows = [headers, ["---"] * len(headers), *(game.cells(split) for game in games)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def verdict(games: Iterable[Game], split: Split) -> str:
+    """Say on how many games students of all the data lie above the marginal policy."""
+    gains = [gain for game in games if (gain := game.gain(split))]
+    above = sum(gain.above_zero for gain in gains)
+    return f"{above} of {len(gains)} games that were run"
+
+
+def page(games: list[Game]) -> str:
+    """Format what stands between the marks of the page."""
+    out = []
+    for view, of_view in (
+        ("Plain games", [game for game in games if game.is_plain]),
+        ("Ordinary games", [game for game in games if not game.is_plain]),
+    ):
+        run = [game for game in of_view if game.records.keys() - {FLOOR, MARGINAL, EXPERT}]
+        counts = "; ".join(
+            f"{'held-out' if split == 'heldout' else split} levels: {verdict(of_view, split)}"
+            for split in SPLITS
+        )
+        out += [f"### {view}", f"Above the marginal policy, {counts}; {len(of_view)} in all."]
+        if run:
+            out += ["Held-out levels:", table(run, "heldout"), "Seen levels:", table(run, "seen")]
+    return "\n\n".join(out)
+
+
+def main() -> None:
+    """Fill the page."""
+    text = page(read_games(Path(sys.argv[1])))
+    PAGE.write_text(PLACE.sub(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main()

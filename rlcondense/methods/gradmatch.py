@@ -1,13 +1,15 @@
-"""Gradient matching (Light, Liu and Hu, 2024, arXiv 2407.20299, equation 2), made to work.
+"""Gradient matching (Light, Liu and Hu, 2024, arXiv 2407.20299, equation 2), kept from harm.
 
     D_syn = argmin  E_{theta ~ P(theta)}  sum_a  d( grad_theta L(D_syn^a), grad_theta L(D^a) )
 
-By default theta is drawn in every iteration from the initial distribution of the method's own
-network, as in the equation; classes are the actions that occur. From Zhao et al. (2021, arXiv
-2006.05929) come cosine distances as d (one for each weight tensor here, one for each output unit
-there), cross-entropy as L, and theta along a student's training. Adam's step is measured in grey
-levels and pixels are clamped to [0, 255], so that synthetic frames move visibly and stay valid
-images.
+The preset `equation-2` is this sum: theta is drawn in every iteration from the initial distribution
+of the method's own network, and classes are the actions that occur. Students of its frames do worse
+than those of the frames that it starts from (docs/results/gradmatch.md). By default theta follows a
+student's training (Zhao et al., 2021, arXiv 2006.05929, algorithm 1), the gradients of all classes
+are matched together, and labels are distributions that are learned too. From Zhao et al. also come
+cosine distances as d (one for each weight tensor here, one for each output unit there) and
+cross-entropy as L. Adam's step is measured in grey levels and pixels are clamped to [0, 255], so
+that synthetic frames move visibly and stay valid images.
 """
 
 from __future__ import annotations
@@ -77,14 +79,16 @@ class GradMatchConfig(NetworkConfig):
         augmentation: `none`, or `shift`: synthetic and real frames are shifted by the same pixels.
     """
 
+    labels: str = "learned"
+    start: str = "random"
     network: str = "nature"
     iterations: int = 150
-    real_batch: int = 32
-    theta: str = "initial"
+    real_batch: int = 256
+    theta: str = "trajectory"
     trajectory: int = 20
     student_updates: int = 5
     distance: str = "cosine"
-    match: str = "per-class"
+    match: str = "joint"
     loss: str = "cross-entropy"
     augmentation: str = "none"
     student_batch: int | None = field(default=64, metadata=LATER)
@@ -107,9 +111,9 @@ class GradMatchConfig(NetworkConfig):
 class GradMatch(Method[GradMatchConfig]):
     """Learns observations, and optionally labels, whose gradients match the data's.
 
-    Paper: theta=trajectory, trajectory=10, student_updates=50, student_optimiser=sgd,
-        student_rate=0.01, student_batch=256, real_batch=256, iterations=10000,
-        outer_optimiser=sgd, outer_momentum=0.5, learning_rate=0.1
+    Paper: labels=hard, start=balanced, match=per-class, theta=trajectory, trajectory=10,
+        student_updates=50, student_optimiser=sgd, student_rate=0.01, student_batch=256,
+        real_batch=256, iterations=10000, outer_optimiser=sgd, outer_momentum=0.5, learning_rate=0.1
     """
 
     Config = GradMatchConfig

@@ -17,7 +17,7 @@ from rlcondense.tasks.base import Task
 METHODS: dict[str, dict[str, Any]] = {
     "frepo": {"pool": 1, "oldest": 2, "student_batch": 4, "learning_rate": 1e5},
     "distmatch": {"augmentation": "shift", "learning_rate": 1e5},
-    "gradmatch": {"match": "joint", "labels": "learned", "learning_rate": 1e3},
+    "gradmatch": {"theta": "initial", "start": "balanced", "learning_rate": 1e3},
 }
 # Steps in proportion to the gradient: Adam's would make rounding of the smallest ones visible.
 SGD = {"outer_optimiser": "sgd", "label_learning_rate": 1.0}

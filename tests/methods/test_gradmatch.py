@@ -69,7 +69,7 @@ AXES = [
 
 
 def quickly(data: TransitionDataset, task: Task, **settings: Any) -> CondensedDataset:
-    quick = {"network": "cnn4", "iterations": 3, "real_batch": 4} | settings
+    quick = {"preset": "equation-2", "network": "cnn4", "iterations": 3, "real_batch": 4} | settings
     return make_method("gradmatch", **quick).condense(data, task=task, budget=15, expert=EXPERT)
 
 
@@ -134,7 +134,9 @@ def test_the_expert_is_needed_where_theta_is_the_expert(
 def test_matching_moves_the_pixels_and_lowers_the_loss(
     labels: str, tiny: TransitionDataset, task: Task
 ) -> None:
-    method = make_method("gradmatch", network="cnn4", iterations=25, real_batch=8, labels=labels)
+    method = make_method(
+        "gradmatch", preset="equation-2", network="cnn4", iterations=25, real_batch=8, labels=labels
+    )
     data = method.condense(tiny, task=task, budget=15)
     report = data.report
     assert report is not None
@@ -146,6 +148,24 @@ def test_matching_moves_the_pixels_and_lowers_the_loss(
     assert report.cost.gradient_evaluations > 25 * 15
 
 
+def test_by_default_frames_and_labels_move_along_a_students_training(
+    tiny: TransitionDataset, task: Task
+) -> None:
+    method = make_method("gradmatch", network="cnn4", iterations=4, real_batch=8, trajectory=2)
+    data = method.condense(tiny, task=task, budget=15)
+    report = data.report
+    assert report is not None
+    assert report.displacement is not None
+    assert report.displacement.mean > 0.5
+    assert data.label_kind == "soft"
+    stored = tiny.column("action_probs")[data.initial_indices]
+    assert 1e-3 < np.abs(data.column("action_probs") - stored).max() < 0.1
+    # A real batch, the rows, and five updates of the student on them, in four iterations; two
+    # students, whose first gradients need no updates; and the probes before and after.
+    own = 4 * (8 + 15) + 2 * 5 * 15
+    assert report.cost.gradient_evaluations == own + 2 * 4 * (8 + 15)
+
+
 def test_rare_and_absent_actions_leave_no_undefined_rows(
     tiny: TransitionDataset, task: Task
 ) -> None:
@@ -154,7 +174,7 @@ def test_rare_and_absent_actions_leave_no_undefined_rows(
     actions[17] = 5
     data = replace(tiny, actions=actions, known_sha256="")
     for id_, settings in (
-        ("gradmatch", {"network": "cnn4", "iterations": 2}),
+        ("gradmatch", {"preset": "equation-2", "network": "cnn4", "iterations": 2}),
         ("gradmatch-light2024", {"iterations": 2, "real_batch": 16}),
     ):
         small = make_method(id_, **settings).condense(data, task=task, budget=60, expert=EXPERT)

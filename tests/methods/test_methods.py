@@ -89,7 +89,7 @@ def test_selections_keep_what_comes_next(
 
 def test_what_gradmatch_gives_is_no_transition(tiny: TransitionDataset, task: Task) -> None:
     data = condense("gradmatch", tiny, task)
-    assert data.provides() == {"observations", "actions"}
+    assert data.provides() == {"observations", "actions", "action_probs"}
     with pytest.raises(CorruptArtifact, match="has no next_observations"):
         data.next_observations(np.arange(2))
 

@@ -22,8 +22,8 @@ DATA = play(GRID, GRID.shortest, 300, noise=0.3)
 QUICK = {"network": "mlp", "iterations": 5}
 CASES: dict[str, dict[str, Any]] = {
     "dbc": {"real_batch": 16, "inner_steps": 6, "window": 3},
-    "gradmatch": {"real_batch": 4, "labels": "learned"},
-    "gradmatch-trajectory": {"real_batch": 4, "theta": "trajectory", "trajectory": 2},
+    "gradmatch": {"real_batch": 4, "theta": "initial"},
+    "gradmatch-trajectory": {"real_batch": 4, "trajectory": 2},
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
     "qmatch": {"real_batch": 4, "learners": 1, "updates": 4, "every": 2},
     "qmatch-student": {"real_batch": 4, "theta": "student", "updates": 5, "every": 2},

@@ -44,12 +44,12 @@ def texts(planned: Iterable[Planned]) -> list[str]:
 
 
 def test_every_cell_is_planned_once_with_its_reference_rows() -> None:
-    planned = plan(methods=["random", "gradmatch"], sizes=[10, 20], condensation_seeds=2)
+    planned = plan(methods=["random", "random-balanced"], sizes=[10, 20], condensation_seeds=2)
     assert texts(planned) == [
         "random-policy", "marginal-policy", "expert",
         "random 10 bc seed 0", "random 10 bc seed 1", "random 20 bc seed 0", "random 20 bc seed 1",
-        "gradmatch 10 bc seed 0", "gradmatch 10 bc seed 1",
-        "gradmatch 20 bc seed 0", "gradmatch 20 bc seed 1",
+        "random-balanced 10 bc seed 0", "random-balanced 10 bc seed 1",
+        "random-balanced 20 bc seed 0", "random-balanced 20 bc seed 1",
         "full-converged 100% of transitions bc seed 0", "full 100% of transitions bc seed 0",
     ]  # fmt: skip
     ids = [p.id for p in planned]

@@ -18,6 +18,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "frepo": {"pool": 1, "oldest": 2, "student_batch": 4, "learning_rate": 1e5},
     "distmatch": {"augmentation": "shift", "learning_rate": 1e5},
     "gradmatch": {"theta": "initial", "start": "balanced", "learning_rate": 1e3},
+    "ncfm": {"frequencies": 16, "networks": 1, "network_updates": 2, "learning_rate": 1e3},
 }
 # Steps in proportion to the gradient: Adam's would make rounding of the smallest ones visible.
 SGD = {"outer_optimiser": "sgd", "label_learning_rate": 1.0}
@@ -33,6 +34,7 @@ def _condensed(id_: str, tiny: TransitionDataset, task: Task) -> CondensedDatase
 def test_a_set_of_many_chunks_is_that_of_one_up_to_rounding(
     id_: str, tiny: TransitionDataset, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rlcondense.methods.ncfm.BATCH", 8)  # of its networks' training
     whole = _condensed(id_, tiny, task)
     monkeypatch.setattr(chunks, "CHUNK", 8)
     largest = [0]

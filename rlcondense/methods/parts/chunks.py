@@ -32,10 +32,10 @@ def features_of(features: Callable[[Tensor], Tensor]) -> Part:
     return part
 
 
-def joined(parts: Parts) -> Tensor:
-    """The first statistic `(M, ...)` of all chunks, row after row."""
-    first = [part[0] for part in parts]
-    return first[0] if len(first) == 1 else torch.cat(first)
+def joined(parts: Parts, which: int = 0) -> Tensor:
+    """One of the statistics, `(M, ...)`, of all chunks, row after row."""
+    each = [part[which] for part in parts]
+    return each[0] if len(each) == 1 else torch.cat(each)
 
 
 def loss_by_chunks(synthetic: Synthetic, part: Part, loss: Loss) -> float:
@@ -46,7 +46,11 @@ def loss_by_chunks(synthetic: Synthetic, part: Part, loss: Loss) -> float:
 
 
 def backward_by_chunks(
-    synthetic: Synthetic, part: Part, loss: Loss, rows: slice | None = None
+    synthetic: Synthetic,
+    part: Part,
+    loss: Loss,
+    rows: slice | None = None,
+    beside: Sequence[Tensor] = (),
 ) -> float:
     """Add the gradient of a loss of rows to what is learned, and give the loss.
 
@@ -57,19 +61,20 @@ def backward_by_chunks(
         part: gives the same statistics of a chunk at each call.
         loss: of the statistics, and perhaps of the learned labels.
         rows: those that the loss is of, None for all.
+        beside: further leaves of the loss, which get its gradient too.
     """
     chunks = _chunks(rows or slice(0, len(synthetic.rows)))
     if len(chunks) == 1:
         with synthetic.apart(chunks[0]) as (observations, leaves):
             value = loss([part(observations, chunks[0], True)])
-            value.backward(inputs=leaves)  # type: ignore[no-untyped-call]
+            value.backward(inputs=[*leaves, *beside])  # type: ignore[no-untyped-call]
         return float(value.detach())
     parts = []
     for chunk in chunks:
         statistics = part(synthetic.observations(chunk).detach(), chunk, False)
         parts.append([x.detach().requires_grad_() for x in statistics])
     value = loss(parts)
-    inputs = [*(x for statistics in parts for x in statistics), *synthetic.leaves]
+    inputs = [*(x for statistics in parts for x in statistics), *synthetic.leaves, *beside]
     value.backward(inputs=inputs)  # type: ignore[no-untyped-call]
     for chunk, statistics in zip(chunks, parts, strict=True):
         with synthetic.apart(chunk) as (observations, leaves):

@@ -20,7 +20,7 @@ STOREYS = (
     "validation terminal citations",
     "tasks networks",
     "cloning",
-    "policies",
+    "policies policy_gradient",
     "datasets",
     "rollout experts",
     "evaluation evolution",

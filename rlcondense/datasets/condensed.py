@@ -29,6 +29,8 @@ EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_ba
 
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 
+RATE = "learning_rate"  # name of the array that holds it
+
 INITIAL = "initialisation."  # prefix of the names of its weights
 
 SCALING = "scaling."  # prefix of the names of its two arrays
@@ -69,6 +71,7 @@ class CondensedDataset(Columns):
             logits; `action_probs` are their softmax.
         scaling: scaling of the observations for students, if the data were made for students
             that see standardised observations. The rows themselves are not scaled.
+        learning_rate: step size of the students, if it was learned with the data; float32.
         report: report of the condensation.
     """
 
@@ -82,6 +85,7 @@ class CondensedDataset(Columns):
     initialisation: Initialisation | None = None
     targets: Array | None = None
     scaling: Scaling | None = None
+    learning_rate: float | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
@@ -109,6 +113,9 @@ class CondensedDataset(Columns):
             self._check_source_rows(name)
         if self.scaling is not None:
             self.scaling.check(self.observations.shape[1:])
+        rate = self.learning_rate
+        if rate is not None and not (0 < rate < np.inf and rate == np.float32(rate)):
+            raise CorruptArtifact(f"learning_rate must be a positive float32, not {rate}")
 
     def _check_weights(self) -> None:
         if len(self.weights) != len(self):
@@ -149,14 +156,18 @@ class CondensedDataset(Columns):
         return sha256_arrays({**self.arrays(), **texts})
 
     def arrays(self) -> dict[str, Array]:
-        """Return all arrays that are stored: rows, weights, initial weights and scaling."""
+        """Return all arrays that are stored: rows, weights, initial weights, scaling and rate."""
         extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
         present = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}
         parts = vars(self.scaling) if self.scaling is not None else {}
         scaling = {f"{SCALING}{name}": array for name, array in parts.items()}
-        return {**self.columns(), "weights": self.weights, **present, **initial, **scaling}
+        rate = self.learning_rate
+        learned = {} if rate is None else {RATE: np.array([rate], np.float32)}
+        return {
+            **self.columns(), "weights": self.weights, **present, **initial, **scaling, **learned,
+        }  # fmt: skip
 
     def provides(self) -> set[str]:
         """Return the names of what a learner may require.
@@ -240,6 +251,7 @@ def load_condensed(folder: str | Path) -> CondensedDataset:
         sha256, network = report.pop("sha256", None), report.pop("initialisation", None)
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
         weights, scaling = _taken(arrays, INITIAL), _taken(arrays, SCALING)
+        rate = arrays.pop(RATE, None)
         if not isinstance(network, dict | None):
             raise TypeError("the network of its initialisation is no object")
         if bool(weights) != (network is not None):
@@ -250,6 +262,7 @@ def load_condensed(folder: str | Path) -> CondensedDataset:
             label_kind=label_kind,
             initialisation=Initialisation(network, weights) if network is not None else None,
             scaling=Scaling(**scaling) if scaling else None,
+            learning_rate=None if rate is None else float(rate.item()),
             report=report_from(report),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

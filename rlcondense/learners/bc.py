@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,7 @@ SHIFT = 4  # pixels
 CAP, LOOKS, PATIENCE = 10, 40, 6
 MOST_HELD_BACK = 2048  # random rows on which the loss is measured
 AUGMENTATIONS = ("none", "random-crop")
+RATES = ("own", "dataset")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class BCConfig:
             many times, so that every method gets the same compute.
         optimiser: `adam`, `adamw` or `sgd`.
         learning_rate: step size of the optimiser.
+        rate: `own` is that step size; `dataset` takes the one that was learned with the data, if
+            the data include one.
         augmentation: `none`, or `random-crop`: each frame of a batch is shifted by up to four
             pixels in each direction, with repeated edges (Yarats et al., 2021, arXiv:2004.13649).
         action_selection: action selection of the policies, `sample` or `greedy`.
@@ -119,6 +122,7 @@ class BCConfig:
     temperature: float = field(default=1.0, metadata=LATER)
     log_std: str = field(default="fast", metadata=LATER)
     standardise: bool = field(default=False, metadata=LATER)
+    rate: str = field(default="own", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
@@ -130,6 +134,7 @@ class BCConfig:
         check_choice(self, "input", INPUTS)
         check_choice(self, "optimiser", tuple(OPTIMISERS))
         check_choice(self, "augmentation", AUGMENTATIONS)
+        check_choice(self, "rate", RATES)
         check_choice(self, "action_selection", ACTION_SELECTIONS)
 
 
@@ -159,6 +164,8 @@ class BehaviouralCloning(Learner[BCConfig]):
     ) -> NetworkPolicies:
         task = make_task(task)
         c = self.config
+        if c.rate == "dataset" and data.learning_rate is not None:
+            c = replace(c, learning_rate=data.learning_rate)
         shape = tuple(data.observations.shape[1:])
         if c.augmentation != "none" and len(shape) != 3:
             raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")

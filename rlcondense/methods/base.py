@@ -121,6 +121,7 @@ class Condensation(Figures):
         initialisation: initial network of the students, if the rows were made for one.
         scaling: scaling of the observations for students, if the rows were made for students that
             see standardised observations.
+        learning_rate: step size of the students, if it was learned with the rows.
         gradient_evaluations: number of gradients of one observation's loss.
         environment_steps: steps taken in seen levels.
         scores: scores of the source's episodes or rows, for methods that score them.
@@ -133,6 +134,7 @@ class Condensation(Figures):
     weights: Array | None = None
     initialisation: Initialisation | None = None
     scaling: Scaling | None = None
+    learning_rate: float | None = None
     gradient_evaluations: int = 0
     environment_steps: int = 0
     scores: Scores | None = None
@@ -318,6 +320,7 @@ class Method(ABC, Generic[ConfigT]):
         start = result.initialisation
         initial = sum(w.nbytes for w in start.weights.values()) if start else None
         scaling = vars(result.scaling).values() if result.scaling else ()
+        rate = None if result.learning_rate is None else np.float32(result.learning_rate)
         correlation = auroc = None
         if result.scores is not None and source is not None:
             result.scores.check(source, f"method {self.id!r}")
@@ -332,6 +335,7 @@ class Method(ABC, Generic[ConfigT]):
             initial_indices=result.initial_indices,
             initialisation=start,
             scaling=result.scaling,
+            learning_rate=None if rate is None else float(rate),
             report=CondensationReport(
                 method=self.id,
                 config=config_json(self.config),
@@ -344,7 +348,8 @@ class Method(ABC, Generic[ConfigT]):
                 bytes=weights.nbytes
                 + sum(c.nbytes for name, c in columns.items() if name not in uncounted)
                 + (initial or 0)
-                + sum(part.nbytes for part in scaling),
+                + sum(part.nbytes for part in scaling)
+                + (0 if rate is None else rate.nbytes),
                 label_kind=result.label_kind,
                 cost=Cost(
                     gradient_evaluations=result.gradient_evaluations,

@@ -7,7 +7,6 @@ who train on Procgen. Settings that suit a task of vectors better are in its cat
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections import deque
@@ -19,11 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
-from rlcondense.cloning import OPTIMISERS, gaussian_losses
+from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts.shipped import SNAPSHOTS, save_weights
@@ -31,6 +29,17 @@ from rlcondense.files import write_arrays
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.policies import head_of
+from rlcondense.policy_gradient import (
+    DISTRIBUTIONS,
+    Categorical,
+    Gaussian,
+    RewardScale,
+    advantages_of,
+    policy_loss,
+    possible,
+    standardised_advantages,
+    value_loss,
+)
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
@@ -139,46 +148,6 @@ class ActorCritic(PolicyNetwork):
             return self.outputs(features), self.value_head(features).squeeze(1)
 
 
-class Categorical:
-    """Distributions over discrete actions from logits `(B, A)`."""
-
-    def __init__(self, outputs: Tensor) -> None:
-        self._log_probs = outputs.log_softmax(1)
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        return torch.multinomial(self._log_probs.exp(), 1, generator=generator).squeeze(1)
-
-    def log_probs(self, actions: Tensor) -> Tensor:
-        return self._log_probs.gather(1, actions[:, None]).squeeze(1)
-
-    def entropy(self) -> Tensor:
-        return -(self._log_probs.exp() * self._log_probs).sum(1)
-
-
-class Gaussian:
-    """Distributions over vectors from means and log standard deviations `(B, 2A)`."""
-
-    def __init__(self, outputs: Tensor) -> None:
-        self._outputs = outputs
-        self._mean, self._log_std = outputs.chunk(2, 1)
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        noise = torch.empty_like(self._mean).normal_(generator=generator)
-        return self._mean + self._log_std.exp() * noise
-
-    def log_probs(self, actions: Tensor) -> Tensor:
-        return -gaussian_losses(self._outputs, actions)
-
-    def entropy(self) -> Tensor:
-        return (self._log_std + math.log(2 * math.pi * math.e) / 2).sum(1)
-
-
-DISTRIBUTIONS: dict[str, type[Categorical] | type[Gaussian]] = {
-    "categorical": Categorical,
-    "gaussian": Gaussian,
-}
-
-
 def ppo_loss(
     distribution: Categorical | Gaussian, values: Tensor, batch: Mapping[str, Tensor], c: PPOConfig
 ) -> tuple[Tensor, Tensor]:
@@ -194,15 +163,11 @@ def ppo_loss(
     Returns:
         The loss, and `(3,)` policy loss, value loss and entropy, without gradients.
     """
-    ratio = (distribution.log_probs(batch["actions"]) - batch["log_probs"]).exp()
-    clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
-    policy_loss = -torch.min(ratio * batch["advantages"], clipped * batch["advantages"]).mean()
+    of_policy = policy_loss(distribution, batch, c.clip)
     entropy = distribution.entropy().mean()
-    moved = (values - batch["values"]).clamp(-c.clip, c.clip) + batch["values"]
-    errors = torch.max((values - batch["returns"]) ** 2, (moved - batch["returns"]) ** 2)
-    value_loss = errors.mean() / 2
-    loss = policy_loss - c.entropy_bonus * entropy + c.value_weight * value_loss
-    return loss, torch.stack([policy_loss, value_loss, entropy]).detach()
+    of_values = value_loss(values, batch, c.clip)
+    loss = of_policy - c.entropy_bonus * entropy + c.value_weight * of_values
+    return loss, torch.stack([of_policy, of_values, entropy]).detach()
 
 
 def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -215,34 +180,6 @@ def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 POTENTIALS = {"mountain-car-energy": _mountain_car_energy}
-
-
-class RewardScale:
-    """Rewards divided by the running standard deviation of the discounted return.
-
-    Args:
-        num_envs: N, the number of parallel environments.
-        discount: gamma.
-    """
-
-    def __init__(self, num_envs: int, discount: float) -> None:
-        self.discount = discount
-        self.returns = np.zeros(num_envs)
-        self.moments = np.array([0.0, 1.0, 1e-4])  # mean, variance, count
-
-    def __call__(
-        self, rewards: npt.NDArray[np.float32], first: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float32]:
-        """Scale the `(N,)` rewards of one step, in which the episodes of `first` have ended."""
-        self.returns = self.returns * self.discount + rewards
-        mean, variance, count = self.moments
-        n, delta = len(rewards), self.returns.mean() - mean
-        total = count + n
-        spread = variance * count + self.returns.var() * n + delta**2 * count * n / total
-        self.moments = np.array([mean + delta * n / total, spread / total, total])
-        self.returns[first] = 0
-        scaled = np.clip(rewards / np.sqrt(self.moments[1] + 1e-8), -10, 10)
-        return np.asarray(scaled, np.float32)
 
 
 class _EnvGroup:
@@ -430,18 +367,11 @@ class Trainer:
             outputs, values = self.forward(self._look(group, t))
         distribution = self.distribution(outputs)
         actions = distribution.draw(self.generator)
-        group.start(self._possible(actions.cpu().numpy()))
+        group.start(possible(actions.cpu().numpy(), self.task.action_space))
         where = t, group.columns
         self.buffer["actions"][where] = actions
         self.buffer["log_probs"][where] = distribution.log_probs(actions)
         self.buffer["values"][where] = values
-
-    def _possible(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Clip actions to their space."""
-        space = self.task.action_space
-        if not isinstance(space, Box):
-            return actions
-        return actions.reshape(len(actions), *space.shape).clip(space.low, space.high)
 
     def _finish_step(self, group: _EnvGroup, t: int) -> None:
         before, where = group.observations, (t, group.columns)
@@ -473,20 +403,15 @@ class Trainer:
             self.episode_returns[first] = 0
 
     def _advantages(self) -> Tensor:
-        """Compute generalised advantage estimates `(T, N)` (Schulman et al., 2016, equation 16)."""
+        """Compute generalised advantage estimates `(T, N)` of scaled rewards."""
         c, values = self.config, self.buffer["values"].cpu().numpy()
         scaled = [
             self.reward_scale(rewards, first)
             for rewards, first in zip(self.rewards + self.shaping, self.first, strict=True)
         ]
-        advantages = np.empty_like(self.rewards)
-        running = np.zeros_like(self.rewards[0])
-        for t in reversed(range(c.rollout_length)):
-            alive = (~self.first[t]).astype(np.float32)
-            after = alive * values[t + 1] + self.cut_values[t]
-            delta = scaled[t] + c.discount * after - values[t]
-            running = delta + c.discount * c.gae_lambda * alive * running
-            advantages[t] = running
+        advantages = advantages_of(
+            np.array(scaled), values, self.first, self.cut_values, c.discount, c.gae_lambda
+        )
         return torch.from_numpy(advantages).to(self.device)
 
     def _update(self) -> dict[str, float]:
@@ -498,7 +423,7 @@ class Trainer:
             for name in ("observations", "actions", "log_probs")
         }
         flat |= {
-            "advantages": ((advantages - advantages.mean()) / (advantages.std() + 1e-8)).flatten(),
+            "advantages": standardised_advantages(advantages).flatten(),
             "values": old_values.flatten(),
             "returns": (advantages + old_values).flatten(),
         }

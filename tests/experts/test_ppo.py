@@ -12,8 +12,9 @@ import torch
 
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts import shipped
+from rlcondense.policy_gradient import RewardScale
 from rlcondense.tasks.base import Task
-from rlcondense.training import ppo, runs
+from rlcondense.training import runs
 from rlcondense.training.experts import train_expert
 from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.conftest import random_network
@@ -132,7 +133,7 @@ def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -
 
 def test_rewards_are_scaled_by_the_spread_of_discounted_returns() -> None:
     rng = np.random.default_rng(0)
-    scale = ppo.RewardScale(32, 0.9)
+    scale = RewardScale(32, 0.9)
     returns = np.zeros(32)
     history = []
     for _ in range(300):

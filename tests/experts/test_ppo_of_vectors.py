@@ -13,6 +13,7 @@ from rlcondense import catalogue
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.experts import shipped
 from rlcondense.make import make_task
+from rlcondense.policy_gradient import Gaussian
 from rlcondense.tasks.gymnasium import GymnasiumTask
 from rlcondense.tasks.levels import LevelVectorEnv
 from rlcondense.tasks.minatar import MinAtarTask
@@ -154,13 +155,13 @@ def test_a_potential_pays_for_its_rise_and_nothing_over_an_episode(tmp_path: Pat
 def test_gaussians_have_the_densities_and_entropies_of_torchs() -> None:
     outputs = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     ours, theirs = (
-        ppo.Gaussian(outputs),
+        Gaussian(outputs),
         torch.distributions.Normal(outputs[:, :3], outputs[:, 3:].exp()),
     )
     drawn = ours.draw(torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours.log_probs(drawn), theirs.log_prob(drawn).sum(1))
     torch.testing.assert_close(ours.entropy(), theirs.entropy().sum(1))
-    many = ppo.Gaussian(torch.tensor([[1.0, -1.0, 0.0, -2.0]]).expand(20_000, 4))
+    many = Gaussian(torch.tensor([[1.0, -1.0, 0.0, -2.0]]).expand(20_000, 4))
     sample = many.draw(torch.Generator().manual_seed(2))
     torch.testing.assert_close(sample.mean(0), torch.tensor([1.0, -1.0]), atol=0.03, rtol=0)
     torch.testing.assert_close(

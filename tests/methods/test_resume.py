@@ -26,6 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gradmatch-trajectory": {"real_batch": 4, "trajectory": 2},
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
     "ncfm": {"real_batch": 8, "frequencies": 16, "networks": 2, "network_updates": 2},
+    "ppmo": {"num_envs": 2, "rollout_length": 8, "epochs": 1, "minibatches": 2},
     "qmatch": {"real_batch": 4, "learners": 1, "updates": 4, "every": 2},
     "qmatch-student": {"real_batch": 4, "theta": "student", "updates": 5, "every": 2},
     "trajmatch": {"teachers": 2, "teacher_updates": 6, "keep_every": 2, "inner_steps": 3},

@@ -68,6 +68,7 @@ MOST: Mapping[str, int] = MappingProxyType(
         "span": 10_000,
         "window": 10_000,
         "resolution": 1024,
+        "bits": 16,
     }
 )
 

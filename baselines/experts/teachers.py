@@ -56,8 +56,9 @@ from rlcondense.config import make_config
 from rlcondense.errors import BadConfig
 from rlcondense.experts.shipped import SNAPSHOTS, save_weights
 from rlcondense.networks import NetworkSpec, given_options
+from rlcondense.policy_gradient import Categorical, RewardScale
 from rlcondense.tasks.procgen import NUM_ACTIONS, OBSERVATION_SHAPE, ProcgenTask
-from rlcondense.training.ppo import ActorCritic, Categorical, PPOConfig, RewardScale, ppo_loss
+from rlcondense.training.ppo import ActorCritic, PPOConfig, ppo_loss
 
 # The rest are the defaults of `PPOConfig`, which are those of Cobbe et al. (2020).
 RECIPE: dict[str, Any] = {

@@ -162,6 +162,18 @@ budget_options = all_options(
 )
 
 
+bytes_options = all_options(
+    click.option(
+        "--bytes", "max_bytes", type=int,
+        help="Budget in bytes: rows are stored as codes, and learned as these show them.",
+    ),
+    click.option("--bits", type=int, help="With --bytes: bits of a pixel or feature. Default: 8."),
+    click.option(
+        "--resolution", type=int, help="With --bytes: side of stored frames. Default: their own."
+    ),
+)  # fmt: skip
+
+
 results_option = click.option(
     "--results",
     default="results",

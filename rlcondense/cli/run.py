@@ -13,6 +13,7 @@ import click
 from rlcondense.cli.base import (
     FolderToWrite,
     budget_options,
+    bytes_options,
     device_option,
     include_option,
     judging_options,
@@ -40,6 +41,7 @@ from rlcondense.errors import BadConfig
 )
 @what_options
 @budget_options
+@bytes_options
 @click.option(
     "--condensations",
     type=int,
@@ -97,6 +99,7 @@ def _exit_if_failed(result: Any) -> None:
 @click.option("--method", default="gradmatch", show_default=True, help="Method id.")
 @what_options
 @budget_options
+@bytes_options
 @click.option("--out", required=True, type=FolderToWrite(), help="Folder to write to.")
 @set_option
 @device_option
@@ -111,6 +114,9 @@ def condense(
     percent: float | None,
     unit: str | None,
     seed: int,
+    max_bytes: int | None,
+    bits: int | None,
+    resolution: int | None,
     out: Path,
     pairs: Sequence[str],
     device: str,
@@ -125,7 +131,8 @@ def condense(
         data = condense_data(
             dataset, method, task, out=out, expert=expert, download=download,
             heldout_data=heldout_data,
-            size=size, percent=percent, unit=unit, seed=seed, device=device, settings=settings,
+            size=size, percent=percent, unit=unit, max_bytes=max_bytes, bits=bits,
+            resolution=resolution, seed=seed, device=device, settings=settings,
             progress=progress,
         )  # fmt: skip
     assert data.report is not None

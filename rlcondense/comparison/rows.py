@@ -582,7 +582,13 @@ def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
 
 
 def _alike(a: _Draft, b: _Draft) -> bool:
-    return (a.size, a.labels) == (b.size, b.labels)
+    return (_amount(a), a.labels) == (_amount(b), b.labels)
+
+
+def _amount(draft: _Draft) -> BudgetJson | int | None:
+    """Return what a random subset has as much of: bytes, of a budget in bytes, or rows."""
+    budget = draft.cell["budget"]
+    return budget if budget is not None and "bytes" in budget else draft.size
 
 
 def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:

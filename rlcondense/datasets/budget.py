@@ -1,32 +1,46 @@
-"""Budgets: the number or share of transitions that a method may keep."""
+"""Budgets: how many transitions a method may keep, as a number, a share or what bytes hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlcondense.datasets.report import UNITS, BudgetJson
+from rlcondense.datasets.report import UNITS, BudgetJson, BytesJson
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.limits import check_most, check_whole
+from rlcondense.limits import check_count, check_most, check_whole
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Budget of a method: a number of transitions, or a percentage of the data.
+    """Budget of a method: a number of transitions, a percentage of the data, or bytes.
 
     Attributes:
         size: number of transitions.
         percent: percentage of the dataset's transitions or episodes.
         unit: unit of `percent`, `transitions` or `episodes`.
+        bytes: bytes of the stored rows, labels and all else that students are trained with. Rows
+            are then stored as codes; see `rlcondense.datasets.coding`.
+        bits: bits of a stored pixel or feature, for a budget in bytes.
+        resolution: side of the stored frames, for a budget in bytes; None is their own.
     """
 
     size: int | None = None
     percent: float | None = None
     unit: str = "transitions"
+    bytes: int | None = None
+    bits: int = 8
+    resolution: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.size is None) == (self.percent is None):
-            raise BadConfig("a budget is either a size or a percentage")
+        if sum(kind is not None for kind in (self.size, self.percent, self.bytes)) != 1:
+            raise BadConfig("a budget is a size, a percentage or a number of bytes")
+        if self.bytes is not None:
+            check_whole(self.bytes, "bytes", least=1)
+            check_count("bits", self.bits)
+            if self.resolution is not None:
+                check_count("resolution", self.resolution)
+        elif (self.bits, self.resolution) != (8, None):
+            raise BadConfig("bits and resolution go with a budget in bytes")
         if self.size is not None and self.size < 1:
             raise BadConfig(f"size must be at least 1, not {self.size}")
         if self.size is not None:
@@ -45,6 +59,7 @@ class Budget:
         Raises:
             BadConfig: the budget counts episodes, rounds to nothing, or exceeds the dataset.
         """
+        assert self.bytes is None
         if dataset is None:
             if self.size is None:
                 raise BadConfig(
@@ -81,5 +96,10 @@ class Budget:
         """Return the budget as plain values."""
         if self.size is not None:
             return {"size": self.size}
+        if self.bytes is not None:
+            coding: BytesJson = {"bytes": self.bytes, "bits": self.bits}
+            if self.resolution is not None:
+                coding["resolution"] = self.resolution
+            return coding
         assert self.percent is not None
         return {"percent": self.percent, "unit": self.unit}

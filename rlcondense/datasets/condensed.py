@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.datasets.coding import SEEN, CodedRows, Coding
 from rlcondense.datasets.report import ARRAYS, LABEL_KINDS, REPORT, CondensationReport, report_from
 from rlcondense.datasets.summary import summary
 from rlcondense.datasets.transitions import Columns
@@ -34,6 +35,8 @@ RATE = "learning_rate"  # name of the array that holds it
 INITIAL = "initialisation."  # prefix of the names of its weights
 
 SCALING = "scaling."  # prefix of the names of its two arrays
+
+CODED = "coded."  # prefix of the names of coded rows
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class CondensedDataset(Columns):
         scaling: scaling of the observations for students, if the data were made for students
             that see standardised observations. The rows themselves are not scaled.
         learning_rate: step size of the students, if it was learned with the data; float32.
+        coded: the rows as they are stored, of a set that a budget in bytes bounds. Observations,
+            actions and labels are what a reader sees of them.
         report: report of the condensation.
     """
 
@@ -86,6 +91,7 @@ class CondensedDataset(Columns):
     targets: Array | None = None
     scaling: Scaling | None = None
     learning_rate: float | None = None
+    coded: CodedRows | None = None
     report: CondensationReport | None = None
 
     def __post_init__(self) -> None:
@@ -156,7 +162,7 @@ class CondensedDataset(Columns):
         return sha256_arrays({**self.arrays(), **texts})
 
     def arrays(self) -> dict[str, Array]:
-        """Return all arrays that are stored: rows, weights, initial weights, scaling and rate."""
+        """Return all arrays: rows, weights, initial weights, scaling and rate."""
         extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
         present = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
@@ -168,6 +174,17 @@ class CondensedDataset(Columns):
         return {
             **self.columns(), "weights": self.weights, **present, **initial, **scaling, **learned,
         }  # fmt: skip
+
+    def stored(self) -> dict[str, Array]:
+        """Return the arrays that are stored: all, or codes in place of coded rows.
+
+        Coded rows have weights only if these differ.
+        """
+        if self.coded is None:
+            return self.arrays()
+        codes = {f"{CODED}{name}": array for name, array in self.coded.arrays.items()}
+        left_out = (*SEEN, *(() if np.ptp(self.weights) else ("weights",)))
+        return {**{k: v for k, v in self.arrays().items() if k not in left_out}, **codes}
 
     def provides(self) -> set[str]:
         """Return the names of what a learner may require.
@@ -225,15 +242,16 @@ class CondensedDataset(Columns):
     def save(self, folder: str | Path) -> None:
         """Write `condensed.safetensors` and `report.json`, bit for bit as in memory."""
         folder = Path(folder)
-        write_arrays(folder / ARRAYS, self.arrays())
+        write_arrays(folder / ARRAYS, self.stored())
         write_json(folder / REPORT, self.report_json())
 
     def report_json(self) -> dict[str, Any]:
-        """Return the content of `report.json`: the report, the initial network and the sha256."""
+        """Return the content of `report.json`: report, initial network, coding and sha256."""
         report = self.report.to_json() if self.report else {"label_kind": self.label_kind}
         start = self.initialisation
         network = {"initialisation": dict(start.network)} if start is not None else {}
-        return {**report, **network, "sha256": self.sha256}
+        coding = {"coding": self.coded.coding.to_json()} if self.coded is not None else {}
+        return {**report, **network, **coding, "sha256": self.sha256}
 
 
 def load_condensed(folder: str | Path) -> CondensedDataset:
@@ -249,6 +267,9 @@ def load_condensed(folder: str | Path) -> CondensedDataset:
         raise CorruptArtifact(f"{folder / REPORT} is no report")
     try:
         sha256, network = report.pop("sha256", None), report.pop("initialisation", None)
+        coded = _coded(_taken(arrays, CODED), report.pop("coding", None))
+        if coded is not None:
+            arrays |= coded.columns()
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
         weights, scaling = _taken(arrays, INITIAL), _taken(arrays, SCALING)
         rate = arrays.pop(RATE, None)
@@ -263,6 +284,7 @@ def load_condensed(folder: str | Path) -> CondensedDataset:
             initialisation=Initialisation(network, weights) if network is not None else None,
             scaling=Scaling(**scaling) if scaling else None,
             learning_rate=None if rate is None else float(rate.item()),
+            coded=coded,
             report=report_from(report),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -270,6 +292,15 @@ def load_condensed(folder: str | Path) -> CondensedDataset:
     if sha256 not in (None, data.sha256):
         raise CorruptArtifact(f"{folder / ARRAYS} is not the data of {REPORT}")
     return data
+
+
+def _coded(arrays: Mapping[str, Array], coding: Any) -> CodedRows | None:
+    """Return coded rows, if there are arrays of some, in the form that a report tells."""
+    if bool(arrays) != (coding is not None):
+        raise TypeError("coded rows need both codes and a coding")
+    if coding is None:
+        return None
+    return CodedRows(Coding(**{**coding, "shape": tuple(coding["shape"])}), arrays)
 
 
 def _taken(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:

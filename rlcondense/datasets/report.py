@@ -206,10 +206,23 @@ class PercentJson(TypedDict):
     unit: Annotated[str, one_of(*UNITS), "what the percentage counts"]
 
 
-BudgetJson = SizeJson | PercentJson
+class _Bytes(TypedDict):
+    bytes: Annotated[Count, POSITIVE, "of the stored rows and all else that students train with"]
+    bits: Annotated[int, Rule(minimum=1, maximum=16), "of a stored pixel or feature"]
+
+
+@final
+class BytesJson(_Bytes, total=False):
+    """A budget that is a number of bytes, as plain values."""
+
+    resolution: Annotated[int, Rule(minimum=1, maximum=1024), "side of stored frames, if not own"]
+
+
+BudgetJson = SizeJson | PercentJson | BytesJson
 BudgetOrNone = Annotated[
     Annotated[SizeJson, "a number of transitions"]
     | Annotated[PercentJson, "a percentage of the data"]
+    | Annotated[BytesJson, "a number of bytes"]
     | None,
     "how much the method may keep; null for policies that nobody condensed for",
 ]

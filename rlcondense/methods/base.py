@@ -14,6 +14,7 @@ from gymnasium.spaces import Box
 
 from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.coding import SEEN, Coding, encode, label_bytes
 from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
 from rlcondense.datasets.detectors import with_findings
 from rlcondense.datasets.labels import TAUGHT
@@ -251,6 +252,22 @@ class Method(ABC, Generic[ConfigT]):
         """
         raise BadConfig("student=learner is for methods that train students while they condense")
 
+    def label_form(self, task: Task) -> str:
+        """Return the form of the labels that it makes: `hard`, `soft`, `targets` or `continuous`.
+
+        It tells how many rows a budget in bytes holds.
+        """
+        if isinstance(task.action_space, Box):
+            return "continuous"
+        labels = getattr(self.config, "labels", self.label_kinds[0])
+        if labels == "learned" and getattr(self.config, "real_valued", False):
+            return "targets"
+        return "soft" if labels in ("soft", "learned", TAUGHT) else "hard"
+
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        """Return the bytes beside observations and labels, of a set in all and of each row."""
+        return (0, 0)
+
     def condense(
         self,
         dataset: TransitionDataset | None,
@@ -309,17 +326,17 @@ class Method(ABC, Generic[ConfigT]):
         spent = seconds.to_json()
         result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
+        coded = None
+        if budget.bytes is not None:
+            names = SEEN if result.label_kind == "soft" else SEEN[:2]
+            rows = {name: result.columns[name] for name in names if name in result.columns}
+            coded = encode(rows, _coding(budget, task))
+            result = replace(result, columns=coded.columns())
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
         columns = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
         if problem.checkpoint is not None:
             problem.checkpoint.remove()
-        # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
-        made_too = {"following"} if result.source_indices is None else set()
-        uncounted = set(EXTRA) - made_too
-        start = result.initialisation
-        initial = sum(w.nbytes for w in start.weights.values()) if start else None
-        scaling = vars(result.scaling).values() if result.scaling else ()
         rate = None if result.learning_rate is None else np.float32(result.learning_rate)
         correlation = auroc = None
         if result.scores is not None and source is not None:
@@ -333,41 +350,63 @@ class Method(ABC, Generic[ConfigT]):
             label_kind=result.label_kind,
             source_indices=result.source_indices,
             initial_indices=result.initial_indices,
-            initialisation=start,
+            initialisation=result.initialisation,
             scaling=result.scaling,
             learning_rate=None if rate is None else float(rate),
-            report=CondensationReport(
-                method=self.id,
-                config=config_json(self.config),
-                seed=seed,
-                budget=budget.to_json(),
-                dataset=source.id if source else None,
-                dataset_sha256=source.sha256 if source else None,
-                expert_sha256=problem.expert.sha256 if problem.expert else None,
-                size=size,
-                bytes=weights.nbytes
-                + sum(c.nbytes for name, c in columns.items() if name not in uncounted)
-                + (initial or 0)
-                + sum(part.nbytes for part in scaling)
-                + (0 if rate is None else rate.nbytes),
-                label_kind=result.label_kind,
-                cost=Cost(
-                    gradient_evaluations=result.gradient_evaluations,
-                    environment_steps=result.environment_steps,
-                    device=device,
-                    wall_seconds=spent["wall"],
-                    cpu_seconds=spent["cpu"],
-                    gpu_seconds=spent["gpu"],
-                    peak_memory_bytes=peak_memory_bytes(),
-                ),
-                **result.figures(),
-                task=task.id,
-                initialisation_bytes=initial,
-                score_correlation=correlation,
-                fault_auroc=auroc,
-            ),
+            coded=coded,
+            report=None,
         )
-        return with_findings(condensed, source)
+        start = result.initialisation
+        report = CondensationReport(
+            method=self.id,
+            config=config_json(self.config),
+            seed=seed,
+            budget=budget.to_json(),
+            dataset=source.id if source else None,
+            dataset_sha256=source.sha256 if source else None,
+            expert_sha256=problem.expert.sha256 if problem.expert else None,
+            size=size,
+            bytes=self._counted_bytes(condensed, budget),
+            label_kind=result.label_kind,
+            cost=Cost(
+                gradient_evaluations=result.gradient_evaluations,
+                environment_steps=result.environment_steps,
+                device=device,
+                wall_seconds=spent["wall"],
+                cpu_seconds=spent["cpu"],
+                gpu_seconds=spent["gpu"],
+                peak_memory_bytes=peak_memory_bytes(),
+            ),
+            **result.figures(),
+            task=task.id,
+            initialisation_bytes=sum(w.nbytes for w in start.weights.values()) if start else None,
+            score_correlation=correlation,
+            fault_auroc=auroc,
+        )
+        condensed = with_findings(replace(condensed, report=report), source)
+        # Where coded rows come from is not stored with them.
+        return (
+            condensed
+            if coded is None
+            else replace(condensed, source_indices=None, initial_indices=None)
+        )
+
+    def _counted_bytes(self, data: CondensedDataset, budget: Budget) -> int:
+        """Return the bytes of what students are trained with.
+
+        Raises:
+            BudgetExceeded: they are more than a budget in bytes.
+        """
+        # What follows a kept row is bookkeeping; what follows a synthetic one was made, too.
+        made_too = {"following"} if data.source_indices is None else set()
+        uncounted = set(EXTRA) - made_too
+        stored = data.stored().items()
+        size = sum(array.nbytes for name, array in stored if name not in uncounted)
+        if budget.bytes is not None and size > budget.bytes:
+            raise BudgetExceeded(
+                f"method {self.id!r} stores {size} bytes, allowed are {budget.bytes}"
+            )
+        return size
 
     def score(
         self,
@@ -432,8 +471,8 @@ class Method(ABC, Generic[ConfigT]):
     ) -> None:
         """Refuse what `condense` refuses before it begins; arguments and errors as for it."""
         problem = self._problem(dataset, task, budget, expert, seed, "cpu", silent)
-        if budget.size is not None:  # methods read a percentage in their own units
-            budget.transitions(problem.source)
+        if problem.budget.size is not None:  # methods read a percentage in their own units
+            problem.budget.transitions(problem.source)
 
     def _problem(
         self,
@@ -457,12 +496,24 @@ class Method(ABC, Generic[ConfigT]):
         return Problem(
             source=source,
             task=task.seen_only(),
-            budget=budget,
+            budget=budget if budget.bytes is None else Budget(size=self._rows(budget, task)),
             expert=expert if "expert" in self.needs else None,
             seed=seed,
             device=device,
             progress=progress,
         )
+
+    def _rows(self, budget: Budget, task: Task) -> int:
+        """Return the number of rows that a budget in bytes holds."""
+        assert budget.bytes is not None
+        if self.gives is not None and "rewards" in self.gives:
+            raise BadConfig(
+                f"a budget in bytes stores observations and labels: method {self.id!r} makes "
+                "rewards too"
+            )
+        in_all, each = self.bytes_beside(task)
+        each += label_bytes(self.label_form(task), task.action_space)
+        return _coding(budget, task).rows(budget.bytes - in_all, each)
 
     def _check_needs(self, dataset: TransitionDataset | None, expert: Expert | None) -> None:
         if dataset is None and self.takes_data:
@@ -499,6 +550,18 @@ class Method(ABC, Generic[ConfigT]):
             raise BudgetExceeded(f"method {self.id!r} kept {count} {unit}, allowed are {allowed}")
         weights = {} if result.weights is None else {"weights": result.weights}
         check_rows({**columns, **weights}, problem.task, f"method {self.id!r}")
+
+
+def _coding(budget: Budget, task: Task) -> Coding:
+    """Return the form in which a budget in bytes stores a task's observations."""
+    shape = task.observation_space.shape
+    assert shape is not None
+    return Coding(budget.bits, tuple(shape), budget.resolution)
+
+
+def scaling_bytes(task: Task) -> int:
+    """Return the bytes of a scaling of a task's observations."""
+    return 8 * math.prod(task.observation_space.shape or ())
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pu
 from rlcondense.methods.parts.q_values import GAMMA, action_values
 from rlcondense.methods.percentile import rows_of_best
 from rlcondense.networks import PolicyNetwork, spread
+from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
 LEFT_OVER = 1e-3  # share of the mean weight, for rows that are added to meet the size
@@ -68,6 +69,9 @@ class GradientOMP(Method[GradientOMPConfig]):
     label_kinds = ("hard", "soft", "continuous")
     needs = frozenset({"rewards", "episodes"})
     id = "gradient-omp"
+
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        return (0, 4)  # the weights
 
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset, rng = self.config, problem.dataset, problem.rng()

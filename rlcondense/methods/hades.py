@@ -31,7 +31,7 @@ from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.condensed import Initialisation
 from rlcondense.errors import BadConfig
 from rlcondense.evolution.loop import Arena, EvolutionConfig, evolve
-from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
 from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import (
     INITS,
@@ -40,6 +40,7 @@ from rlcondense.networks import (
     Mlp,
     NetworkSpec,
     PolicyNetwork,
+    num_weights,
     standardised,
 )
 from rlcondense.policies.stacked_mlps import Population, cloned
@@ -152,6 +153,9 @@ class _Hades(Method[C]):
         updates = {own: learner[name] for name, own in names.items()}
         return network | updates | {"init": init, "log_std": learner["log_std"]}
 
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        return (scaling_bytes(task) if self.config.standardise else 0, 0)
+
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         """Return the initial networks of a generation's policies."""
         raise NotImplementedError
@@ -244,6 +248,10 @@ class HadesF(_Hades[HadesFConfig]):
 
     def students(self, task: Task) -> dict[str, Any]:
         return {**super().students(task), "init": "dataset"}
+
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        in_all, each = super().bytes_beside(task)
+        return (in_all + 4 * num_weights(self.config.network(task)), each)
 
     def drawn(self, problem: Problem, spec: NetworkSpec, generation: int) -> list[PolicyNetwork]:
         [seed] = np.random.SeedSequence([problem.seed, 2]).generate_state(1, np.uint64) >> 1

@@ -158,7 +158,7 @@ class Ncfm(Method[NcfmConfig]):
 
             def loss(parts: Parts) -> Tensor:
                 f_syn, labels = joined(parts), synthetic.targets()
-                sides = [variables(f_real, targets, spread), variables(f_syn, labels, spread)]
+                sides = (variables(f_real, targets, spread), variables(f_syn, labels, spread))
                 value = SCALE * discrepancy(*sides, t, c.alpha, by_class)
                 if c.calibration:
                     value = value + c.calibration * errors(joined(parts, 1), labels).mean()

@@ -27,7 +27,7 @@ from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
 from rlcondense.methods.full import Full
 from rlcondense.methods.parts.density import sparsity_weights
 from rlcondense.methods.parts.features import encode, targets_of
@@ -195,6 +195,9 @@ class Dbc(Method[ObdConfig]):
 
     def students(self, task: Task) -> dict[str, Any]:
         return {"standardise": True} if self.config.standardise else {}
+
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        return (scaling_bytes(task) if self.config.standardise else 0, 0)
 
     def _condense(self, problem: Problem) -> Condensation:
         scaling = None

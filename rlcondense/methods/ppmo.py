@@ -30,7 +30,13 @@ from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import fresh_from, network_like
 from rlcondense.methods.parts.synthetic import adam_state, restore_adam, under
 from rlcondense.methods.parts.unrolled import Training, add_gradients, differentiate, held
-from rlcondense.networks import INITS, NetworkSpec, check_network, given_options
+from rlcondense.networks import (
+    INITS,
+    NetworkSpec,
+    check_network,
+    fitting_network,
+    given_options,
+)
 from rlcondense.policies import head_of
 from rlcondense.policy_gradient import (
     DISTRIBUTIONS,
@@ -71,7 +77,8 @@ class PpmoConfig:
         clip: range of the probability ratio.
         entropy_bonus: weight of the policy's entropy.
         max_gradient_norm: norm to which gradients are clipped, of rows and critic each.
-        network: name of the students' network; None is `nature` for frames, `mlp` for vectors.
+        network: name of the students' network; None is `nature` for frames, and `mlp` for vectors
+            and small frames.
         width: see `rlcondense.networks.NetworkSpec`; None is 64 for `mlp`.
         depth: likewise; None is 2.
         activation: likewise; None is `tanh`.
@@ -120,7 +127,7 @@ class PpmoConfig:
         """Return the network spec of a task's students."""
         shape = task.observation_space.shape
         assert shape is not None
-        network = self.network or ("nature" if len(shape) == 3 else "mlp")
+        network = self.network or fitting_network("nature", shape)
         own = {"width": 64, "depth": 2, "activation": "tanh"} if network == "mlp" else {}
         outputs, head = head_of(task.action_space)
         return NetworkSpec(network, shape, outputs, **{**own, **given_options(self)}, head=head)
@@ -161,6 +168,12 @@ class Ppmo(Method[PpmoConfig]):
         names = {"updates": "inner_steps", "learning_rate": "inner_rate"}
         network = {k: v for k, v in network_like(learner).items() if k != "input"}
         return network | {own: learner[name] for name, own in names.items()}
+
+    def label_form(self, task: Task) -> str:
+        return "continuous" if isinstance(task.action_space, Box) else "targets"
+
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        return (4, 0)  # the step size
 
     def _condense(self, problem: Problem) -> Condensation:
         run = _Run(problem, self.config)
@@ -310,7 +323,7 @@ class _Run:
                 training, outer, start, range(c.inner_steps), apart, SEGMENT
             )
             self._outer.zero_grad()
-            leaves = list(self.learned.parameters())
+            leaves: list[Tensor] = list(self.learned.parameters())
             add_gradients(inputs, gradients, leaves, c.max_gradient_norm)
             self._outer.step()
             self.learned.clamp()
@@ -346,7 +359,7 @@ class _Run:
         env = task.make_vec("seen", n, seed=seed, num_threads=torch.get_num_threads())
 
         def value(observations: Array) -> Array:
-            return self.critic(_on(observations, device)).squeeze(1).cpu().numpy()
+            return np.asarray(self.critic(_on(observations, device)).squeeze(1).cpu())
 
         observations, _ = env.reset(seed=seed)
         for step in range(t):

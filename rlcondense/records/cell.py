@@ -181,7 +181,12 @@ def budget_size(budget: BudgetJson | None) -> int | None:
 
 
 def budget_text(budget: BudgetJson) -> str:
-    """Format a budget: `150`, `10% of episodes`."""
+    """Format a budget: `150`, `10% of episodes`, `50000 bytes (4 bits, 32 x 32)`."""
     if "size" in budget:
         return str(budget["size"])
+    if "bytes" in budget:
+        side = (
+            f", {budget['resolution']} x {budget['resolution']}" if "resolution" in budget else ""
+        )
+        return f"{budget['bytes']} bytes ({budget['bits']} bits{side})"
     return f"{budget['percent']:g}% of {budget['unit']}"

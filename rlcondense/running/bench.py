@@ -129,12 +129,25 @@ def make_bench(
 
 
 def budget_of(
-    default: Mapping[str, Any], size: int | None, percent: float | None, unit: str | None
+    default: Mapping[str, Any],
+    size: int | None,
+    percent: float | None,
+    unit: str | None,
+    max_bytes: int | None = None,
+    bits: int | None = None,
+    resolution: int | None = None,
 ) -> Budget:
-    if size is not None and percent is not None:
-        raise BadConfig("give a size or a percentage, not both")
-    if unit is not None and (size is not None or (percent is None and "percent" not in default)):
+    """Return the budget that a request names, or the default one."""
+    if sum(kind is not None for kind in (size, percent, max_bytes)) > 1:
+        raise BadConfig("give one of a size, a percentage and a number of bytes")
+    if unit is not None and (
+        size is not None or max_bytes is not None or (percent is None and "percent" not in default)
+    ):
         raise BadConfig("a unit goes with a percentage: give --percent too")
+    if max_bytes is None and (bits is not None or resolution is not None):
+        raise BadConfig("bits and resolution go with a budget in bytes: give --bytes too")
+    if max_bytes is not None:
+        return Budget(bytes=max_bytes, bits=8 if bits is None else bits, resolution=resolution)
     if size is not None:
         return Budget(size=size)
     if percent is not None:
@@ -146,19 +159,28 @@ def budget_of(
 
 
 def budget_taken(
-    default: Mapping[str, Any], size: int | None, percent: float | None, unit: str | None
+    default: Mapping[str, Any],
+    size: int | None,
+    percent: float | None,
+    unit: str | None,
+    max_bytes: int | None = None,
+    bits: int | None = None,
+    resolution: int | None = None,
 ) -> Budget:
-    """Return the budget of one of several methods: a size or a percentage, as its own one is.
+    """Return the budget of one of several methods: a percentage where its own one is one, or not.
 
     Args:
         default: the method's own budget.
         size: of the methods that take a number of transitions; by default each one's own.
         percent: of those that take a percentage, likewise.
         unit: what `percent` counts.
+        max_bytes: in place of a size.
+        bits: of a budget in bytes.
+        resolution: of a budget in bytes.
     """
     if "percent" in default:
         return budget_of(default, None, percent, unit)
-    return budget_of(default, size, None, None)
+    return budget_of(default, size, None, None, max_bytes, bits, resolution)
 
 
 def expert_of(dataset: str, task: Task) -> Expert | None:

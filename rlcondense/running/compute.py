@@ -13,7 +13,7 @@ from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import constant_student, detect, provenance
-from rlcondense.datasets.report import ReportJson
+from rlcondense.datasets.report import BudgetJson, ReportJson
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import MissingExtra, RLCondenseError, UnknownName, no_exit
 from rlcondense.evaluation import Evaluation, evaluate
@@ -132,7 +132,7 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
         task=bench.task.id,
         dataset=bench.dataset_id,
         method={"id": name, "config": {"sha256": data.sha256}},
-        budget={"size": len(data)},
+        budget={"size": len(data)} if data.coded is None else _budget_of(data),
         learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
         condensation_seed=data.report.seed if data.report else 0,
         learner_seeds=bench.seeds,
@@ -144,6 +144,15 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
         return compute_or_read(bench, cell, key, lambda: learned(bench, cell, data))
 
     return Row(bench, cell, compute, by_workers=False)
+
+
+def _budget_of(data: CondensedDataset) -> BudgetJson:
+    """Return the budget in bytes of coded rows: that of their report, or what they take."""
+    coding = data.coded.coding if data.coded is not None else None
+    assert coding is not None
+    asked = data.report.budget.get("bytes") if data.report is not None else None
+    size = asked if asked is not None else sum(array.nbytes for array in data.stored().values())
+    return Budget(bytes=size, bits=coding.bits, resolution=coding.resolution).to_json()
 
 
 def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:

@@ -196,6 +196,8 @@ class _Planner:
         if choice.percent is not None:
             unit = choice.unit or default.get("unit", "transitions")
             return [Budget(percent=choice.percent, unit=unit)]
+        if choice.bytes is not None:
+            return choice.byte_budgets
         if choice.sizes is None and "percent" in default:
             return [Budget(**default)]
         sizes = choice.sizes or product.sizes or (default.get("size", 150),)
@@ -260,8 +262,9 @@ class _Planner:
     def _add_random(
         self, group: Group, source: Cell, size: int | None, labels: Mapping[str, Any], seed: int
     ) -> None:
-        if size is None:
-            assert source.budget is not None
+        assert source.budget is not None
+        in_bytes = "bytes" in source.budget
+        if size is None and not in_bytes:
             text = (
                 f"{self._place(group)} random, as many as {source.method['id']} keeps "
                 f"({budget_text(source.budget)}) {self._learner_text(group)} seed {seed}"
@@ -269,9 +272,10 @@ class _Planner:
             self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
         random = self._method(Choice("random", labels), group.task)
-        [cell] = group.cells(random, Budget(size=size), [seed])
+        budget = Budget(**source.budget) if in_bytes else Budget(size=size)
+        [cell] = group.cells(random, budget, [seed])
         # A percentage's subset goes into the shard that computes what it comes to.
-        own = budget_size(source.budget) is not None
+        own = "percent" not in source.budget
         key = cell.condensation_id if own else source.condensation_id
         text = self._text(group, cell, Choice("random"))
         self._add(Planned(text, cell, shard_key=key, is_reference=True))

@@ -20,7 +20,7 @@ HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand
 
 
 def rows_beside(
-    bench: Bench, name: str, regimes: Iterable[Mapping[str, Any]], sizes: Mapping[int, int]
+    bench: Bench, name: str, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
 ) -> list[Row]:
     """Return the reference rows of a row: blind policies, random, full, expert.
 
@@ -29,7 +29,7 @@ def rows_beside(
         name: of the row that they stand beside.
         regimes: settings of the labels of random subsets and of all the data; none if nothing was
             learned.
-        sizes: sizes of random subsets, by condensation seed.
+        budgets: budgets of random subsets, by condensation seed.
     """
     rows = [policy_row(bench, other) for other in reference_names(bench) if other != name]
     if bench.dataset is None:
@@ -41,10 +41,18 @@ def rows_beside(
                 rows.append(method_row(bench, method, Budget(percent=100.0), 0, is_reference=True))
                 continue
             rows += [
-                method_row(bench, method, Budget(size=size), seed, is_reference=True)
-                for seed, size in sizes.items()
+                method_row(bench, method, budget, seed, is_reference=True)
+                for seed, budget in budgets.items()
             ]
     return rows
+
+
+def matched_budget(record: Record) -> Budget:
+    """Return the budget of the random subset beside a record's set: as many rows, or bytes."""
+    budget = record["cell"]["budget"]
+    if budget is not None and "bytes" in budget:
+        return Budget(**budget)
+    return Budget(size=int(record["report"]["size"]))
 
 
 def shipped_note(outcomes: Iterable[Outcome]) -> list[str]:

@@ -62,6 +62,7 @@ from rlcondense.running.pairs import (
 from rlcondense.running.reference_rows import (
     HARD_INSTEAD,
     label_regimes,
+    matched_budget,
     regime_of_record,
     rows_beside,
     shipped_note,
@@ -124,6 +125,9 @@ def run(
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
+    max_bytes: int | None = None,
+    bits: int | None = None,
+    resolution: int | None = None,
     seed: int = 0,
     condensations: int | None = None,
     seeds: int = 3,
@@ -158,6 +162,9 @@ def run(
             that take a percentage.
         percent: budget as a percentage instead.
         unit: what `percent` counts, `transitions` or `episodes`.
+        max_bytes: budget in bytes instead; see `rlcondense.datasets.coding`.
+        bits: bits of a stored pixel or feature, with `max_bytes`; by default 8.
+        resolution: side of the stored frames, with `max_bytes`; by default their own.
         seed: condensation seed, the first of them.
         condensations: how many condensation seeds, of random subsets too; a deterministic method
             is condensed once. By default `SETS`, which a verdict on a stochastic method needs, if
@@ -195,7 +202,7 @@ def run(
         pair = make_pair(name, learner, make_task(task), both, learner_settings)
         asked = budget_taken if len(names) > 1 else budget_of
         default = facts_of(catalogue.find("methods", name)).get("budget", {})
-        pairs.append((*pair, asked(default, size, percent, unit)))
+        pairs.append((*pair, asked(default, size, percent, unit, max_bytes, bits, resolution)))
     bench = make_bench(
         task,
         dataset,
@@ -274,8 +281,8 @@ class _Part:
         )
         seeds = range(self.seed, self.seed + condensations)
         regimes = label_regimes(bench.dataset, expected_regime(method, bench.learner, bench.task))
-        sizes = dict.fromkeys(seeds, self.budget.size) if self.budget.size is not None else {}
-        return [*self._own(seeds), *self._beside(regimes, sizes)]
+        budgets = {} if self.budget.percent is not None else dict.fromkeys(seeds, self.budget)
+        return [*self._own(seeds), *self._beside(regimes, budgets)]
 
     def compute(self, rows: Rows, condensations: int | None) -> _PartResult:
         """Compute the rows of the method, and its reference rows.
@@ -294,13 +301,13 @@ class _Part:
         seeds = range(self.seed, self.seed + condensations)
         if first.record["status"] == "skipped":
             return _PartResult([first], [], notes)
-        regimes, sizes = _kept(bench, [first.record], seeds)
-        rows.ahead([*self._own(seeds[1:]), *self._beside(regimes, sizes)])
+        regimes, budgets = _kept(bench, [first.record], seeds)
+        rows.ahead([*self._own(seeds[1:]), *self._beside(regimes, budgets)])
         own = [first, *rows.compute(self._own(seeds[1:]))]
-        regimes, sizes = _kept(bench, [outcome.record for outcome in own], seeds)
+        regimes, budgets = _kept(bench, [outcome.record for outcome in own], seeds)
         if self.references and len(regimes) > 1:
             notes.append(HARD_INSTEAD)
-        return _PartResult(own, rows.compute(self._beside(regimes, sizes)), notes)
+        return _PartResult(own, rows.compute(self._beside(regimes, budgets)), notes)
 
     def _own(self, seeds: Iterable[int]) -> list[Row]:
         others = replace(self.bench, record_failures=True)
@@ -310,27 +317,29 @@ class _Part:
             if self.method.stochastic or s == self.seed
         ]
 
-    def _beside(self, regimes: Iterable[Mapping[str, Any]], sizes: Mapping[int, int]) -> list[Row]:
+    def _beside(
+        self, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
+    ) -> list[Row]:
         if not self.references:
             return []
-        return rows_beside(self.bench, self.method.id, regimes, sizes)
+        return rows_beside(self.bench, self.method.id, regimes, budgets)
 
 
 def _kept(
     bench: Bench, records: Sequence[Record], seeds: Iterable[int]
-) -> tuple[list[Mapping[str, Any]], dict[int, int]]:
-    """Return the label regimes and sizes of the random subsets beside sets, by condensation seed.
+) -> tuple[list[Mapping[str, Any]], dict[int, Budget]]:
+    """Return the label regimes and budgets of the random subsets beside sets, by condensation seed.
 
-    A seed that has no set of its own has the size of the first one. Without any set that students
+    A seed that has no set of its own has the budget of the first one. Without any set that students
     learned from, there are none.
     """
     learned = [r for r in records if r["status"] == "done" and "report" in r]
     if not learned:
         return [], {}
-    sizes = {r["cell"]["condensation_seed"]: int(r["report"]["size"]) for r in learned}
+    budgets = {r["cell"]["condensation_seed"]: matched_budget(r) for r in learned}
     first = learned[0]
     return label_regimes(bench.dataset, regime_of_record(first)), {
-        seed: sizes.get(seed, int(first["report"]["size"])) for seed in seeds
+        seed: budgets.get(seed, matched_budget(first)) for seed in seeds
     }
 
 
@@ -353,7 +362,7 @@ def _sets(
     if method.id != "random" and bench.dataset is not None:
         regimes = label_regimes(bench.dataset, regime_of_record(first))
         random = make_method("random", **regimes[-1])
-        rivals.append((random, Budget(size=first["report"]["size"])))
+        rivals.append((random, matched_budget(first)))
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
     missing = [c for c in cells if bench.refresh or bench.store.read_record(c.id) is None]
     left = Rates([facts_of_record(first)], bench.device).estimate(missing)
@@ -378,6 +387,9 @@ def condense(
     size: int | None = None,
     percent: float | None = None,
     unit: str | None = None,
+    max_bytes: int | None = None,
+    bits: int | None = None,
+    resolution: int | None = None,
     seed: int = 0,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
@@ -396,6 +408,9 @@ def condense(
         size: budget in transitions; by default the method's own.
         percent: budget as a percentage instead.
         unit: what `percent` counts, `transitions` or `episodes`.
+        max_bytes: budget in bytes instead; see `rlcondense.datasets.coding`.
+        bits: bits of a stored pixel or feature, with `max_bytes`; by default 8.
+        resolution: side of the stored frames, with `max_bytes`; by default their own.
         seed: condensation seed.
         device: `auto`, `cpu` or `cuda`.
         settings: of the method.
@@ -411,7 +426,7 @@ def condense(
     folder = output_folder(Path(out)) if out is not None else None
     facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))
-    budget = budget_of(facts.get("budget", {}), size, percent, unit)
+    budget = budget_of(facts.get("budget", {}), size, percent, unit, max_bytes, bits, resolution)
     the_task = make_task(task)
     name, source = "", None
     if condenser.takes_data:
@@ -525,9 +540,9 @@ def evaluate_artifact(
     references: list[Outcome] = []
     notes: list[str] = []
     if bench.dataset is not None and record["status"] != "skipped":
-        regimes, sizes = _kept(bench, [record], [record["cell"]["condensation_seed"]])
+        regimes, budgets = _kept(bench, [record], [record["cell"]["condensation_seed"]])
         name = record["cell"]["method"]["id"]
-        references = rows.compute(rows_beside(bench, name, regimes, sizes))
+        references = rows.compute(rows_beside(bench, name, regimes, budgets))
         notes = [HARD_INSTEAD] if len(regimes) > 1 else []
     result = result_of(bench, [outcome], references, notes)
     source = record.get("report", {}).get("dataset")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense.catalogue import data_root
+from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import FileRefusal, read_bounded, slug
 from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
@@ -31,6 +32,9 @@ class Choice:
         sizes: of a method, its budgets in transitions instead of the product's.
         percent: of a method, its budget as a percentage instead.
         unit: what `percent` counts.
+        bytes: of a method, its budgets in bytes instead.
+        bits: bits of a stored pixel or feature, with `bytes`.
+        resolution: side of the stored frames, with `bytes`.
     """
 
     id: str
@@ -38,6 +42,17 @@ class Choice:
     sizes: tuple[int, ...] | None = None
     percent: float | None = None
     unit: str | None = None
+    bytes: tuple[int, ...] | None = None
+    bits: int | None = None
+    resolution: int | None = None
+
+    @property
+    def byte_budgets(self) -> list[Budget]:
+        """Budgets in bytes."""
+        bits = 8 if self.bits is None else self.bits
+        return [
+            Budget(bytes=most, bits=bits, resolution=self.resolution) for most in self.bytes or ()
+        ]
 
 
 @dataclass(frozen=True)
@@ -213,7 +228,9 @@ def _product(values: Mapping[str, Any], where: str) -> Product:
 def _most_cells(product: Product) -> int:
     """Count the method cells of a product, before excludes and missing parts are left out."""
     budgets = sum(
-        1 if choice.percent is not None else len(choice.sizes or product.sizes or (1,))
+        1
+        if choice.percent is not None
+        else len(choice.bytes or choice.sizes or product.sizes or (1,))
         for choice in product.methods
     )
     places = len(product.tasks) * max(1, len(product.datasets)) * len(product.learners)
@@ -261,12 +278,15 @@ def _choice(value: Any, where: str) -> Choice:
     _check_keys(value, known, f"{value['id']!r} in {where}")
     if not isinstance(value.get("config", {}), dict):
         raise BadConfig(f"config of {value['id']!r} in {where} must be a table")
-    if "sizes" in value and "percent" in value:
-        raise BadConfig(f"{value['id']!r} in {where}: give sizes or percent, not both")
+    if len({"sizes", "percent", "bytes"} & value.keys()) > 1:
+        raise BadConfig(f"{value['id']!r} in {where}: give one of sizes, percent and bytes")
+    if {"bits", "resolution"} & value.keys() and "bytes" not in value:
+        raise BadConfig(f"{value['id']!r} in {where}: bits and resolution go with bytes")
     if "unit" in value and "percent" not in value:
         raise BadConfig(f"{value['id']!r} in {where}: a unit goes with a percentage")
     percent = value.get("percent", 100.0)
     if isinstance(percent, bool) or not isinstance(percent, (int, float)):
         raise BadConfig(f"percent of {value['id']!r} in {where} must be a number, not {percent!r}")
-    sizes = _counts(value["sizes"], where) if "sizes" in value else None
-    return Choice(**{**value, "sizes": sizes})
+    lists = {k: _counts(value[k], where) for k in ("sizes", "bytes") if k in value}
+    numbers = {k: _count(value[k], where) for k in ("bits", "resolution") if k in value}
+    return Choice(**{**value, **lists, **numbers})

@@ -413,6 +413,10 @@ def _budget(record: Record, known: LocalFacts) -> Iterator[str]:
     most = known.facts("datasets", cell["dataset"]).get("transitions")
     if "size" in budget:
         most = budget["size"]
+    elif "bytes" in budget:
+        if report.get("bytes", 0) > budget["bytes"]:
+            yield f"it stored {report['bytes']:,} bytes, and its budget is {budget_text(budget)}"
+        return
     elif most is not None and budget["unit"] == "transitions":
         most = int(most * budget["percent"] / 100 + 1e-9)
     if most is not None and size > most:
@@ -422,6 +426,8 @@ def _budget(record: Record, known: LocalFacts) -> Iterator[str]:
 def _bytes(record: Record, known: LocalFacts) -> Iterator[str]:
     report, task = record.get("report"), known.task(record["cell"]["task"])
     if report is None or task is None or "bytes" not in report:
+        return
+    if "bytes" in (record["cell"]["budget"] or {}):  # fewer are stored than the rows have
         return
     space, actions = task.observation_space, task.action_space
     values = prod(space.shape or (1,))

@@ -254,6 +254,21 @@ def test_a_row_that_does_not_clear_its_floors_is_marked() -> None:
     assert "48% [" in strong
 
 
+def test_a_set_of_so_many_bytes_is_compared_with_random_rows_of_as_many_bytes() -> None:
+    def coded(records: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
+        for record in records:
+            record["cell"]["budget"] = {"bytes": 1000, "bits": 4}
+            record["report"]["size"] = size
+        return records
+
+    rows = coded(_sets("gradmatch", 1.8, 2.0, 1.9), 5)
+    of_rows = _sets("random", 9.1, 9.2, 9.0)  # of the same number of rows
+    alone = run_table(rows, [*FLOORS, *of_rows])
+    assert "random subset: no row of it" in alone
+    beside = run_table(rows, [*FLOORS, *of_rows, *coded(_sets("random", 1.1, 1.2, 1.0), 6)])
+    assert "0.80 [" in beside
+
+
 @pytest.mark.parametrize("means", [(9.0,), (0.0,)])
 def test_one_set_of_a_method_that_draws_is_not_judged(means: tuple[float]) -> None:
     text = run_table(_sets("gradmatch", *means), [*FLOORS, *_sets("random", 1.1)])

@@ -168,6 +168,10 @@ def over_budget(record: Record) -> None:
     record["report"].update(size=30, bytes=2 * record["report"]["bytes"])
 
 
+def over_bytes(record: Record) -> None:
+    record["cell"]["budget"] = record["report"]["budget"] = {"bytes": 1000, "bits": 8}
+
+
 def somebodys_method(record: Record) -> None:
     record["cell"]["method"]["id"] = record["report"]["method"] = "mine"
 
@@ -216,6 +220,7 @@ FAR = {"mean": 3.0, "largest": 400.0}
         (put("action_selection", value="greedy"), "selection", "its learner asks for sample"),
         (put("cell", "dataset", value=""), "cell", "names no dataset"),
         (over_budget, "budget", "kept 30 transitions, and its budget of 15 is 15"),
+        (over_bytes, "budget", "bytes, and its budget is 1000 bytes (8 bits)"),
         (put("report", "bytes", value=15), "bytes", "bytes, not 15"),
         (put("report", "displacement", value=MOVED), "displacement", "is above the largest"),
         (put("report", "displacement", value=FAR), "displacement", "cannot move by 400"),

@@ -56,6 +56,14 @@ def test_every_cell_is_planned_once_with_its_reference_rows() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_a_budget_in_bytes_has_a_random_subset_of_as_many_bytes() -> None:
+    method = {"id": "gradmatch", "bytes": [10**6], "bits": 4, "resolution": 32}
+    planned = plan(methods=[method, "random"])
+    budgets = [p.cell.budget for p in planned if p.cell and p.cell.method["id"] == "random"]
+    assert budgets == [{"size": 10}, {"bytes": 10**6, "bits": 4, "resolution": 32}]
+    assert "gradmatch 1000000 bytes (4 bits, 32 x 32) bc seed 0" in texts(planned)
+
+
 def test_a_method_that_draws_nothing_is_condensed_once() -> None:
     planned = plan(methods=["bc-25"], condensation_seeds=3, references=False)
     assert texts(planned) == ["bc-25 25% of episodes bc seed 0"]
@@ -164,7 +172,10 @@ def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
         ({"sizes": [True]}, "above 0"),
         ({"methods": [{"config": {}}]}, "an id, or a table"),
         ({"methods": [{"id": "random", "conifg": {}}]}, "did you mean 'config'"),
-        ({"methods": [{"id": "random", "sizes": [1], "percent": 1.0}]}, "not both"),
+        ({"methods": [{"id": "random", "sizes": [1], "percent": 1.0}]}, "give one of"),
+        ({"methods": [{"id": "random", "bytes": [9], "percent": 1.0}]}, "give one of"),
+        ({"methods": [{"id": "random", "bits": 4}]}, "go with bytes"),
+        ({"methods": [{"id": "random", "bytes": [9], "bits": 17}]}, "bits"),
         ({"methods": [{"id": "random", "unit": "episodes"}]}, "goes with a percentage"),
         ({"learners": [{"id": "bc", "sizes": [1]}]}, "has no setting 'sizes'"),
         ({"methods": [{"id": "gradmatch", "config": {"steps": 1}}]}, "has no setting 'steps'"),

@@ -18,7 +18,7 @@ import numpy as np
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import Condensation, LabelConfig, Problem, select
-from rlcondense.methods.parts.q_values import critic_seed, trained_critic
+from rlcondense.methods.parts.q_values import shared_critic
 from rlcondense.methods.parts.scorers import RowScorer, by_score
 from rlcondense.networks import ENCODERS
 
@@ -57,7 +57,7 @@ class Critical(RowScorer[CriticalConfig]):
 
     def _score(self, problem: Problem) -> Scores:
         c = self.config
-        critic = trained_critic(problem, c.network, c.value_updates, critic_seed(problem))
+        critic = shared_critic(problem, c.network, c.value_updates)
         return Scores(critic.spread(problem), "rows", critic.gradient_evaluations)
 
     def _condense(self, problem: Problem) -> Condensation:

@@ -23,7 +23,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.parts.features import FeatureConfig, cloned_network, encode, targets_of
 from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit
-from rlcondense.methods.parts.q_values import GAMMA, action_values
+from rlcondense.methods.parts.q_values import GAMMA, trained_critic
 from rlcondense.methods.percentile import rows_of_best
 from rlcondense.networks import PolicyNetwork, spread
 from rlcondense.tasks.base import Task
@@ -121,7 +121,7 @@ def critic_factors(problem: Problem, config: GradientOMPConfig, seed: int) -> tu
 
     For continuous actions it has one output, and its features depend on the action too.
     """
-    values = action_values(problem, config.network, config.updates, seed)
+    values = trained_critic(problem, config.network, config.updates, seed).values(problem)
     returns = problem.dataset.returns_to_go(GAMMA).astype(np.float32)
     if problem.continuous:
         return (values.q - returns)[:, None], with_one(values.features)

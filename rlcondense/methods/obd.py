@@ -31,7 +31,7 @@ from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
 from rlcondense.methods.full import Full
 from rlcondense.methods.parts.density import sparsity_weights
 from rlcondense.methods.parts.features import encode, targets_of
-from rlcondense.methods.parts.q_values import action_values, critic_seed
+from rlcondense.methods.parts.q_values import shared_critic
 from rlcondense.methods.parts.students import (
     OPTIMISERS,
     fresh,
@@ -293,7 +293,7 @@ class AvPbc(Pbc):
         if critic:
             c = self.settings
             network = student_spec(problem, c).name
-            shared = action_values(problem, network, c.policy_updates, critic_seed(problem))
+            shared = shared_critic(problem, network, c.policy_updates).values(problem)
             values, cost = shared.q, cost + shared.gradient_evaluations
         weights = torch.from_numpy(action_value_weights(values)).to(problem.device)
         return Aims(targets, weights, cost)

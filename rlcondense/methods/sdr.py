@@ -25,7 +25,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.parts.density import neighbour_distances
 from rlcondense.methods.parts.features import FeatureConfig, features_of
-from rlcondense.methods.parts.q_values import action_values, critic_seed
+from rlcondense.methods.parts.q_values import shared_critic
 from rlcondense.types import Array
 
 TAU = 100  # steps over which clipping sets in
@@ -68,7 +68,7 @@ class SDR(Method[SDRConfig]):
         c, dataset = self.config, problem.dataset
         rng = np.random.default_rng([problem.seed, 1])
         rng.integers(2**31)  # the critic's seed, which is drawn first
-        values = action_values(problem, c.network, c.value_updates, critic_seed(problem))
+        values = shared_critic(problem, c.network, c.value_updates).values(problem)
         features, gradients = features_of(problem, c)
         density = -neighbour_distances(features, problem)
         steps = np.asarray(dataset.steps)

@@ -24,7 +24,7 @@ from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.distmatch import mean_distance, moment_distance
 from rlcondense.methods.obd import AvPbc, Dbc, Pbc, action_value_weights, fitted_values, offline_rl
-from rlcondense.methods.parts.q_values import action_values, critic_seed
+from rlcondense.methods.parts.q_values import shared_critic
 from rlcondense.methods.parts.unrolled import Training, differentiate
 from rlcondense.methods.trajmatch import squared_distance
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -380,7 +380,7 @@ def test_av_pbc_can_weigh_by_the_critic_of_sdr() -> None:
     asked = problem(GRID_DATA, GRID)
     method = make_method("av-pbc", GRID, values="critic", policy_updates=3, **STUDENT)
     assert isinstance(method, AvPbc)
-    shared = action_values(asked, "mlp", 3, critic_seed(asked)).q
+    shared = shared_critic(asked, "mlp", 3).values(asked).q
     with_labels = replace(
         asked,
         source=replace(GRID_DATA, action_probs=np.full((len(GRID_DATA), 4), 0.25, np.float32)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,10 +25,11 @@ from rlcondense.methods.grand import gradient_norms
 from rlcondense.methods.herding import herd, herd_each
 from rlcondense.methods.k_center import farthest_first
 from rlcondense.methods.k_means import nearest_to_centres
+from rlcondense.methods.parts import q_values
 from rlcondense.methods.parts.density import neighbour_distances, sparsity_weights
 from rlcondense.methods.parts.features import cloned_network, targets_of
 from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit, refit
-from rlcondense.methods.parts.q_values import GAMMA, action_values
+from rlcondense.methods.parts.q_values import GAMMA, Critic, trained_critic
 from rlcondense.methods.return_weighted import exponential, indicator
 from rlcondense.methods.sdr import draw, stepwise_clip
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -336,7 +338,7 @@ def test_action_values_learn_which_action_is_rewarded(few: TransitionDataset) ->
         episode_ids=np.arange(n),
         known_sha256="",
     )
-    values = action_values(problem_of(data), "mlp", 100, seed=0)
+    values = trained_critic(problem_of(data), "mlp", 100, seed=0).values(problem_of(data))
     assert values.q.shape == (n,)
     assert np.quantile(values.q[actions == 1], 0.1) > np.quantile(values.q[actions == 0], 0.9)
     assert values.gradient_evaluations == 100 * 64
@@ -369,6 +371,33 @@ class TwoActionTask(VectorTask):
     """Vectors and two actions."""
 
     action_space = Discrete(2)
+
+
+def test_the_critic_is_trained_once_for_the_methods_that_share_it(
+    few: TransitionDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RLCONDENSE_HOME", str(tmp_path))
+    problem, seeds = problem_of(few), []
+
+    def counted(problem: Problem, network: str, updates: int, seed: int) -> Critic:
+        seeds.append(seed)
+        return trained_critic(problem, network, updates, seed)
+
+    monkeypatch.setattr(q_values, "trained_critic", counted)
+    first = q_values.shared_critic(problem, "mlp", 3)
+    for id_, settings in (("critical", {}), ("sdr", {"updates": 1})):
+        method = make_method(id_, network="mlp", value_updates=3, **settings)
+        method.condense(few, task=problem.task, budget=5)
+    assert seeds == [q_values.critic_seed(problem)]
+    again = q_values.shared_critic(problem, "mlp", 3)
+    anew = trained_critic(problem, "mlp", 3, seeds[0])
+    assert again.gradient_evaluations == anew.gradient_evaluations == 3 * 64
+    for critic in (first, again):
+        np.testing.assert_array_equal(critic.values(problem).q, anew.values(problem).q)
+        np.testing.assert_array_equal(critic.spread(problem), anew.spread(problem))
+    q_values.shared_critic(replace(problem, seed=1), "mlp", 3)
+    q_values.shared_critic(problem, "mlp", 4)
+    assert len(seeds) == 3
 
 
 @pytest.mark.parametrize("keep", ["drawn", "highest"])
@@ -471,7 +500,7 @@ def test_factors_are_the_gradient_of_the_head(
     features, actions = torch.from_numpy(inputs[:, :-1]), torch.from_numpy(few.actions)
     assert (inputs[:, -1] == 1).all()
     if factors is critic_factors:
-        values = action_values(problem_of(few), "mlp", 3, seed=5)
+        values = trained_critic(problem_of(few), "mlp", 3, seed=5).values(problem_of(few))
         returns = few.returns_to_go(GAMMA)
         error = values.q - returns
         assert np.allclose(errors[np.arange(len(few)), few.actions], error, atol=1e-5)
@@ -514,7 +543,7 @@ def test_a_critic_of_continuous_actions_is_linear_in_its_features_and_learns() -
         steps=np.zeros(n, int),
     )
     problem = Problem(data, SampleBoxTask(), Budget(size=1), None, 0, "cpu", silent)
-    values = action_values(problem, "mlp", 60, seed=0)
+    values = trained_critic(problem, "mlp", 60, seed=0).values(problem)
     assert np.corrcoef(values.q, data.rewards)[0, 1] > 0.5
     inputs = np.concatenate([values.features, np.ones((n, 1))], 1)  # 257 numbers, 300 rows
     rest = values.q - inputs @ np.linalg.lstsq(inputs, values.q, rcond=None)[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,9 @@ from gymnasium.spaces import Box
 
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig
+from rlcondense.files import read_arrays, write_arrays
 from rlcondense.methods.base import Problem
+from rlcondense.methods.parts.artifacts import artifact
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.types import Array
 
@@ -20,6 +25,7 @@ BATCH = 64
 LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates
 SYNCS = 20  # updates between copies to the target network: the horizon of rewards in steps
 GAMMA = 0.99
+WEIGHTS = "critic.safetensors"
 PROBES = 32  # continuous actions whose values are compared
 
 
@@ -50,6 +56,17 @@ class Critic:
     algorithm: Any
     gradient_evaluations: int
 
+    @property
+    def q_function(self) -> torch.nn.Module:
+        """The network that gives values."""
+        [q_function] = self.algorithm.impl.modules.q_funcs
+        assert isinstance(q_function, torch.nn.Module)
+        return q_function
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights of the Q-function."""
+        return dict(self.q_function.state_dict())
+
     def values(self, problem: Problem) -> ActionValues:
         """Return values and features of all rows."""
         dataset = problem.dataset
@@ -68,12 +85,11 @@ class Critic:
     @torch.no_grad()
     def _all_values(self, problem: Problem, observations: Array) -> Array:
         """Return the values `(A, B)` of each action, or of those drawn, in each state."""
-        x = np.asarray(observations, np.float32)
+        x = np.array(observations, np.float32)
         space = problem.task.action_space
         if not isinstance(space, Box):
-            [q_function] = self.algorithm.impl.modules.q_funcs
             seen = torch.from_numpy(x).to(self.algorithm.impl.device)
-            return np.asarray(q_function(seen).q_value.T.cpu().numpy())
+            return np.asarray(self.q_function(seen).q_value.T.cpu().numpy())
         size = (PROBES, *space.shape)
         actions = np.random.default_rng(0).uniform(space.low, space.high, size).astype(np.float32)
         return np.array(
@@ -86,9 +102,33 @@ def critic_seed(problem: Problem) -> int:
     return int(np.random.default_rng([problem.seed, 1]).integers(2**31))
 
 
-def action_values(problem: Problem, network: str, updates: int, seed: int) -> ActionValues:
-    """Return the values of all rows under a critic; arguments as for `trained_critic`."""
-    return trained_critic(problem, network, updates, seed).values(problem)
+def shared_critic(problem: Problem, network: str, updates: int) -> Critic:
+    """Return the critic that `sdr`, `critical` and `av-pbc` share: trained once, then read.
+
+    It is a file of the cache, whose identity has the condensation seed in it.
+
+    Args:
+        problem: problem with the data.
+        network: name of the Q-function's network.
+        updates: number of updates, of 64 rows each.
+    """
+    create, seed = _creator(problem, network, updates), critic_seed(problem)
+    facts = {"network": network, "updates": updates, "seed": seed, "d3rlpy": version("d3rlpy")}
+
+    def make(folder: Path) -> int:
+        critic = trained_critic(problem, network, updates, seed)
+        write_arrays(folder / WEIGHTS, {k: v.cpu().numpy() for k, v in critic.weights().items()})
+        return critic.gradient_evaluations
+
+    folder, cost = artifact("critics", problem, facts, make)
+    problem.progress("train action values", updates, updates)
+    from rlcondense.integrations.d3rlpy.parts import quiet, seeded
+
+    with seeded(seed, problem.device), quiet():
+        critic = Critic(create(), cost)
+    arrays = read_arrays(folder / WEIGHTS)
+    critic.q_function.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})
+    return critic
 
 
 def trained_critic(problem: Problem, network: str, updates: int, seed: int) -> Critic:
@@ -106,26 +146,47 @@ def trained_critic(problem: Problem, network: str, updates: int, seed: int) -> C
         BadConfig: the task's actions are continuous and unbounded.
         RLCondenseError: training diverged.
     """
+    create = _creator(problem, network, updates)
+    from rlcondense.integrations.d3rlpy.parts import TRANSITIONS, TransitionBuffer, trained
+
+    def report(_algorithm: Any, _epoch: int, step: int) -> None:
+        if step % 20 == 0 or step == updates:
+            problem.progress("train action values", step, updates)
+
+    buffer = TransitionBuffer(
+        _data(problem), problem.task, TRANSITIONS, np.random.default_rng(seed)
+    )
+    algorithm = trained(
+        create,
+        buffer,
+        updates,
+        seed=seed,
+        device=problem.device,
+        report=report,
+        owner="the Q-function",
+    )
+    return Critic(algorithm, updates * BATCH)
+
+
+def _data(problem: Problem) -> CondensedDataset:
+    dataset = problem.dataset
+    columns: dict[str, Any] = dataset.columns()
+    ones = np.ones(len(dataset), np.float32)
+    return CondensedDataset(**columns, weights=ones, next_rows=dataset.next_rows)
+
+
+def _creator(problem: Problem, network: str, updates: int) -> Callable[[], Any]:
+    """Return a function that makes the algorithm and its networks."""
     space = problem.task.action_space
     if isinstance(space, Box) and not space.is_bounded():
         raise BadConfig(f"action values need bounded actions: those of {problem.task.id!r} are not")
-    from rlcondense.integrations.d3rlpy.parts import (
-        TRANSITIONS,
-        NetworkFactory,
-        TransitionBuffer,
-        dataset_info,
-        trained,
-    )
+    from rlcondense.integrations.d3rlpy.parts import NetworkFactory, dataset_info
 
     with quiet_import("d3rlpy"):  # it was imported just now
         from d3rlpy.algos import CQLConfig, DiscreteCQLConfig
         from d3rlpy.preprocessing import MinMaxActionScaler
 
-    dataset = problem.dataset
-    columns: dict[str, Any] = dataset.columns()
-    ones = np.ones(len(dataset), np.float32)
-    data = CondensedDataset(**columns, weights=ones, next_rows=dataset.next_rows)
-    info = dataset_info(data, problem.task)
+    shape, info = problem.dataset.observations.shape[1:], dataset_info(_data(problem), problem.task)
     config: Any
     if isinstance(space, Box):
         config = CQLConfig(
@@ -150,23 +211,10 @@ def trained_critic(problem: Problem, network: str, updates: int, seed: int) -> C
 
     def create() -> Any:
         algorithm = config.create(device="cpu:0" if problem.device == "cpu" else "cuda:0")
-        algorithm.create_impl(tuple(dataset.observations.shape[1:]), info.action_size)
+        algorithm.create_impl(tuple(shape), info.action_size)
         return algorithm
 
-    def report(_algorithm: Any, _epoch: int, step: int) -> None:
-        if step % 20 == 0 or step == updates:
-            problem.progress("train action values", step, updates)
-
-    algorithm = trained(
-        create,
-        TransitionBuffer(data, problem.task, TRANSITIONS, np.random.default_rng(seed)),
-        updates,
-        seed=seed,
-        device=problem.device,
-        report=report,
-        owner="the Q-function",
-    )
-    return Critic(algorithm, updates * BATCH)
+    return create
 
 
 @torch.no_grad()
@@ -175,7 +223,7 @@ def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, A
     values, features = [], []
     for start in range(0, len(observations), CHUNK):
         rows = slice(start, start + CHUNK)
-        x = np.asarray(observations[rows], np.float32)
+        x = np.array(observations[rows], np.float32)
         values.append(algorithm.predict_value(x, actions[rows]))
         seen = [torch.from_numpy(x).to(algorithm.impl.device)]
         scaler = algorithm.config.action_scaler

@@ -9,31 +9,28 @@ them, in a folder of the cache.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from rlcondense import __version__
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.files import canonical_json, lock, read_json, write_json
 from rlcondense.learners.bc import BCConfig, BehaviouralCloning
 from rlcondense.methods.base import Condensation, Problem
 from rlcondense.methods.full import FullConverged
+from rlcondense.methods.parts.artifacts import artifact
 from rlcondense.networks import fitting_network
-from rlcondense.places import cache_root
 from rlcondense.policies import NetworkPolicies
 from rlcondense.policies.networks import load_policies
 from rlcondense.types import Array
 
 CHUNK = 512  # rows labelled at a time
-COST = "cost.json"
 
 
 @dataclass(frozen=True)
@@ -104,23 +101,15 @@ def teachers_of(problem: Problem, config: Any) -> Teachers:
     shape = problem.dataset.observations.shape[1:]
     network = config.label_network or fitting_network(BCConfig().network, shape)
     settings = BCConfig(network=network, updates=config.label_updates)
-    facts = {
-        "dataset": problem.dataset.sha256,
-        "task": problem.task.id,
-        "learner": config_json(settings),
-        "students": config.label_teachers,
-        "device": problem.device,
-        "versions": [__version__, torch.__version__],
-    }
-    digest = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
-    folder = cache_root() / "teachers" / digest[:16]
-    with lock(folder.with_suffix(".lock")):
-        if not (folder / COST).is_file():  # written last
-            policies = _trained(problem, settings, config.label_teachers)
-            policies.save(folder)
-            write_json(folder / COST, {"gradient_evaluations": _cost(policies, settings)})
-        policies, cost = load_policies(folder, problem.device), read_json(folder / COST)
-    return Teachers(policies, config.label_temperature, int(cost["gradient_evaluations"]))
+    facts = {"learner": config_json(settings), "students": config.label_teachers}
+
+    def make(folder: Path) -> int:
+        policies = _trained(problem, settings, config.label_teachers)
+        policies.save(folder)
+        return _cost(policies, settings)
+
+    folder, cost = artifact("teachers", problem, facts, make)
+    return Teachers(load_policies(folder, problem.device), config.label_temperature, cost)
 
 
 def _trained(problem: Problem, settings: BCConfig, count: int) -> NetworkPolicies:

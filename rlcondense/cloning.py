@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from rlcondense.networks import PolicyNetwork
 
+SHIFT = 4  # most pixels by which an augmentation shifts a frame
 LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae", "logit-mse", "nll")
 # On a CPU, torch's loop over tensors writes to memory of its own more often than its foreach form,
 # which gives the same bytes in half to two thirds of the time.
@@ -71,6 +73,21 @@ def row_losses(logits: Tensor, targets: Tensor, name: str = "cross-entropy") -> 
     if name == "logit-mse":
         return ((logits - targets) ** 2).mean(1)
     return F.cross_entropy(logits, targets, reduction="none")
+
+
+def shifted(frames: Tensor, moves: npt.NDArray[Any]) -> Tensor:
+    """Shift frames, and repeat their edges.
+
+    Args:
+        frames: `(B, C, H, W)`.
+        moves: `(B, 2)` pixels from which each frame's first row and column come.
+    """
+    height, width = frames.shape[-2:]
+    row = torch.arange(len(frames), device=frames.device)[:, None, None]
+    by = torch.from_numpy(np.asarray(moves, np.int64)).to(frames.device)
+    y = (by[:, :1] + torch.arange(height, device=frames.device)).clamp(0, height - 1)
+    x = (by[:, 1:] + torch.arange(width, device=frames.device)).clamp(0, width - 1)
+    return frames[row, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
 
 
 def clip_each(parameters: Sequence[Tensor], length: float) -> None:

@@ -69,6 +69,7 @@ MOST: Mapping[str, int] = MappingProxyType(
         "window": 10_000,
         "resolution": 1024,
         "bits": 16,
+        "label_views": 64,
     }
 )
 

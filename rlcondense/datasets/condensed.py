@@ -28,6 +28,8 @@ from rlcondense.types import Array
 
 EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
 
+VIEWS = ("view_shifts", "view_labels")
+
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 
 RATE = "learning_rate"  # name of the array that holds it
@@ -74,6 +76,8 @@ class CondensedDataset(Columns):
             logits; `action_probs` are their softmax.
         scaling: scaling of the observations for students, if the data were made for students
             that see standardised observations. The rows themselves are not scaled.
+        view_shifts: `(M, V, 2)` int8 shifts of views of each frame, in rows and columns of pixels.
+        view_labels: `(M, V, ...)` float32 labels of these views: distributions, or actions.
         learning_rate: step size of the students, if it was learned with the data; float32.
         coded: the rows as they are stored, of a set that a budget in bytes bounds. Observations,
             actions and labels are what a reader sees of them.
@@ -90,6 +94,8 @@ class CondensedDataset(Columns):
     initialisation: Initialisation | None = None
     targets: Array | None = None
     scaling: Scaling | None = None
+    view_shifts: Array | None = None
+    view_labels: Array | None = None
     learning_rate: float | None = None
     coded: CodedRows | None = None
     report: CondensationReport | None = None
@@ -119,9 +125,26 @@ class CondensedDataset(Columns):
             self._check_source_rows(name)
         if self.scaling is not None:
             self.scaling.check(self.observations.shape[1:])
+        self._check_views()
         rate = self.learning_rate
         if rate is not None and not (0 < rate < np.inf and rate == np.float32(rate)):
             raise CorruptArtifact(f"learning_rate must be a positive float32, not {rate}")
+
+    def _check_views(self) -> None:
+        shifts, labels = self.view_shifts, self.view_labels
+        if shifts is None and labels is None:
+            return
+        own = self.action_probs if self.label_kind == "soft" else self.actions
+        if (
+            shifts is None
+            or labels is None
+            or own is None
+            or (shifts.dtype, shifts.shape[2:]) != (np.int8, (2,))
+            or len(shifts) != len(self)
+            or labels.dtype != np.float32
+            or labels.shape != (*shifts.shape[:2], *own.shape[1:])
+        ):
+            raise CorruptArtifact("view_shifts and view_labels must be of the same views of frames")
 
     def _check_weights(self) -> None:
         if len(self.weights) != len(self):
@@ -163,7 +186,7 @@ class CondensedDataset(Columns):
 
     def arrays(self) -> dict[str, Array]:
         """Return all arrays: rows, weights, initial weights, scaling and rate."""
-        extra = {name: getattr(self, name) for name in (*EXTRA, "targets")}
+        extra = {name: getattr(self, name) for name in (*EXTRA, *VIEWS, "targets")}
         present = {name: array for name, array in extra.items() if array is not None}
         start = self.initialisation.weights if self.initialisation is not None else {}
         initial = {f"{INITIAL}{name}": array for name, array in start.items()}

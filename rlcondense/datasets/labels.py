@@ -10,7 +10,9 @@ from typing import Any
 
 TAUGHT = "taught"
 # Settings of the teachers, which a regime is made of beside its name.
-TEACHING = ("label_teachers", "label_temperature", "label_network", "label_updates")
+TEACHING = (
+    "label_teachers", "label_temperature", "label_network", "label_updates", "label_views",
+)  # fmt: skip
 
 
 def label_settings(config: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -18,9 +18,11 @@ from rlcondense.cloning import (
     DISCRETE_LOSSES,
     LOSSES,
     OPTIMISERS,
+    SHIFT,
     clip_each,
     descend,
     losses_of_head,
+    shifted,
     shuffled_batches,
 )
 from rlcondense.config import LATER, check_choice, check_positive, config_json
@@ -51,13 +53,12 @@ from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import make_task
 
 Losses = Callable[[Tensor, Tensor], Tensor]
-SHIFT = 4  # pixels
 # With held-back rows, training ends after CAP passes over the rows or CAP times the learner's
 # updates, whichever is more. The loss is measured LOOKS times until then, and training ends earlier
 # after PATIENCE measurements without a new minimum.
 CAP, LOOKS, PATIENCE = 10, 40, 6
 MOST_HELD_BACK = 2048  # random rows on which the loss is measured
-AUGMENTATIONS = ("none", "random-crop")
+AUGMENTATIONS = ("none", "random-crop", "views")
 RATES = ("own", "dataset")
 
 
@@ -86,7 +87,9 @@ class BCConfig:
         rate: `own` is that step size; `dataset` takes the one that was learned with the data, if
             the data include one.
         augmentation: `none`, or `random-crop`: each frame of a batch is shifted by up to four
-            pixels in each direction, with repeated edges (Yarats et al., 2021, arXiv:2004.13649).
+            pixels in each direction, with repeated edges (Yarats et al., 2021, arXiv:2004.13649);
+            or `views`: each frame of a batch is itself or one of its views whose labels a teacher
+            gave (`labels=taught`, `label_views=V`), with that view's label.
         action_selection: action selection of the policies, `sample` or `greedy`.
         gradient_clip: maximal gradient norm of a student's update, None for no bound.
         init: `random`, `orthogonal` and `orthogonal-all` draw the initial weights from the
@@ -170,6 +173,8 @@ class BehaviouralCloning(Learner[BCConfig]):
         if c.augmentation != "none" and len(shape) != 3:
             raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")
         spec = self._spec(shape, task)
+        if c.augmentation == "views":
+            self._check_views(data, spec)
         scaling = self._scaling(data)
         rows = _Rows(data, self._targets(data, spec), device, scaling)
         start = self._start(data)
@@ -202,6 +207,15 @@ class BehaviouralCloning(Learner[BCConfig]):
         )
         policies.training = _training(curves, _cap(rows, c)) if curves else None
         return policies
+
+    def _check_views(self, data: CondensedDataset, spec: NetworkSpec) -> None:
+        if data.view_labels is None:
+            raise BadConfig(
+                "augmentation 'views' needs labels of views: condense with labels=taught and "
+                "label_views=N"
+            )
+        if spec.head == "categorical" and self.config.loss in ("nll", "logit-mse"):
+            raise BadConfig(f"loss {self.config.loss!r} does not learn the labels of views")
 
     def _spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
         c, (size, head) = self.config, head_of(task.action_space)
@@ -285,6 +299,7 @@ class _Rows:
         self._observations, self._scaling = data.observations, scaling
         self._targets = torch.from_numpy(targets).to(device)
         self._weights = torch.from_numpy(data.weights / data.weights.mean()).to(device)
+        self._shifts, self._view_labels = data.view_shifts, data.view_labels
         self._on_device = None if device == "cpu" else torch.tensor(data.observations).to(device)
         kept_back = np.zeros(len(data), np.bool_) if data.held_back is None else data.held_back
         self._trained_on = np.flatnonzero(~kept_back)
@@ -294,6 +309,33 @@ class _Rows:
     def batch(self, places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Return `take` of training rows, indexed among the training rows."""
         return self.take(self._trained_on[places])
+
+    def viewed(
+        self,
+        places: npt.NDArray[np.int64],
+        observations: Tensor,
+        targets: Tensor,
+        rngs: Sequence[np.random.Generator],
+    ) -> tuple[Tensor, Tensor]:
+        """Return frames and targets of a batch, each as itself or as one of its views.
+
+        Args:
+            places: `(S, B)` rows of the batch, among the training rows.
+            observations: `(S, B, C, H, W)`.
+            targets: `(S, B, A)`.
+            rngs: a generator for each of the S students.
+        """
+        assert self._shifts is not None
+        assert self._view_labels is not None
+        rows, views = self._trained_on[places], self._shifts.shape[1]
+        which = np.stack([rng.integers(views + 1, size=places.shape[1]) for rng in rngs])
+        is_view = which > 0  # else the frame itself
+        moves = np.where(is_view[..., None], self._shifts[rows, which - 1], 0)
+        labels = self._view_labels[rows, which - 1].reshape(targets.shape)
+        chosen = torch.from_numpy(is_view[..., None]).to(targets.device)
+        of_views = torch.from_numpy(labels).to(targets.device)
+        frames = shifted(observations.flatten(0, 1), moves.reshape(-1, 2))
+        return frames.reshape(observations.shape), torch.where(chosen, of_views, targets)
 
     def take(self, indices: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Return observations, targets and weights of rows, for `indices` of any shape."""
@@ -337,7 +379,9 @@ def _train(
         places = np.stack([next(batch) for batch in batches])
         observations, targets, weights = rows.batch(places)
         if c.augmentation == "random-crop":
-            observations = _shifted(observations, shifts)
+            observations = _cropped(observations, shifts)
+        if c.augmentation == "views":
+            observations, targets = rows.viewed(places, observations, targets, shifts)
         loss = students.loss(observations, targets, weights)
         descend(optimiser, loss, clip)
         if update % 20 == 0 or update == most:
@@ -511,14 +555,8 @@ class _StackedStudents:
             network.load_state_dict({name: p[i].detach() for name, p in self.stacked.items()})
 
 
-def _shifted(frames: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+def _cropped(frames: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
     """Shift each of the frames `(S, B, C, H, W)` by up to `SHIFT` pixels, and repeat edges."""
-    s, b, _, height, width = frames.shape
-    moves = np.stack([rng.integers(-SHIFT, SHIFT + 1, (b, 2)) for rng in rngs]).reshape(-1, 2)
-    flat = frames.flatten(0, 1)
-    row = torch.arange(s * b, device=frames.device)[:, None, None]
-    by = torch.from_numpy(moves).to(frames.device)
-    y = (by[:, :1] + torch.arange(height, device=frames.device)).clamp(0, height - 1)
-    x = (by[:, 1:] + torch.arange(width, device=frames.device)).clamp(0, width - 1)
-    moved = flat[row, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
-    return moved.reshape(s, b, *moved.shape[1:])
+    batch = frames.shape[1]
+    moves = np.stack([rng.integers(-SHIFT, SHIFT + 1, (batch, 2)) for rng in rngs])
+    return shifted(frames.flatten(0, 1), moves.reshape(-1, 2)).reshape(frames.shape)

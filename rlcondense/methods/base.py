@@ -15,7 +15,13 @@ from gymnasium.spaces import Box
 from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.coding import SEEN, Coding, encode, label_bytes
-from rlcondense.datasets.condensed import EXTRA, CondensedDataset, Initialisation, with_next_rows
+from rlcondense.datasets.condensed import (
+    EXTRA,
+    VIEWS,
+    CondensedDataset,
+    Initialisation,
+    with_next_rows,
+)
 from rlcondense.datasets.detectors import with_findings
 from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import CondensationReport, Cost, Figures
@@ -23,7 +29,7 @@ from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
 from rlcondense.errors import BadConfig, BudgetExceeded, CorruptArtifact, no_exit
 from rlcondense.experts.shipped import Expert
-from rlcondense.limits import check_whole
+from rlcondense.limits import check_count, check_whole
 from rlcondense.networks import ENCODERS
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured, peak_memory_bytes
@@ -266,7 +272,9 @@ class Method(ABC, Generic[ConfigT]):
 
     def bytes_beside(self, task: Task) -> tuple[int, int]:
         """Return the bytes beside observations and labels, of a set in all and of each row."""
-        return (0, 0)
+        views = self.config.label_views if self._is_taught else 0  # type: ignore[attr-defined]
+        outputs = getattr(task.action_space, "n", math.prod(task.action_space.shape or ()))
+        return (0, views * (2 + 4 * int(outputs)))
 
     def condense(
         self,
@@ -331,7 +339,8 @@ class Method(ABC, Generic[ConfigT]):
             names = SEEN if result.label_kind == "soft" else SEEN[:2]
             rows = {name: result.columns[name] for name in names if name in result.columns}
             coded = encode(rows, _coding(budget, task))
-            result = replace(result, columns=coded.columns())
+            views = {name: result.columns[name] for name in VIEWS if name in result.columns}
+            result = replace(result, columns={**coded.columns(), **views})
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
         columns = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
@@ -447,8 +456,16 @@ class Method(ABC, Generic[ConfigT]):
 
     def _labelled(self, problem: Problem) -> Condensation:
         """Condense data that have a teacher's labels; frames that are made get them too."""
+        views = getattr(self.config, "label_views", 0)
+        if views and len(problem.task.observation_space.shape or ()) != 3:
+            raise BadConfig(f"label_views is for frames, not for task {problem.task.id!r}")
         method, relabelled, teachers = self._taught(problem)
-        return teachers.labelled(method._condense(relabelled), problem.task.action_space)
+        space = problem.task.action_space
+        result = teachers.labelled(method._condense(relabelled), space)
+        if not views:
+            return result
+        rng = np.random.default_rng([problem.seed, 5])
+        return teachers.with_views(result, views, space, rng)
 
     def _taught(self, problem: Problem) -> tuple[Method[ConfigT], Problem, Teachers]:
         """Return the method and the problem as if the data had a teacher's labels, and these."""
@@ -535,7 +552,7 @@ class Method(ABC, Generic[ConfigT]):
             for name in ("weights", "source_indices", "initial_indices")
             if (column := getattr(result, name)) is not None
         }
-        known = {*COLUMNS, *EXTRA, *beside, "next_observations", "targets"}
+        known = {*COLUMNS, *EXTRA, *VIEWS, *beside, "next_observations", "targets"}
         check_arrays({**result.columns, **beside}, known, f"method {self.id!r}")
 
     def _check_result(self, result: Condensation, problem: Problem) -> None:
@@ -574,14 +591,18 @@ class TeachingConfig:
         label_network: name of their network; None is that of `bc` for the observations.
         label_updates: number of updates after which each may stop, as `full-converged` does: when
             the loss on held-back episodes has stopped falling, after ten times as many at most.
+        label_views: number of views of each frame, shifted by up to four pixels, whose `taught`
+            labels are stored beside the frame's own, for `augmentation=views` of `bc`.
     """
 
     label_teachers: int = field(default=5, metadata=LATER, kw_only=True)
     label_temperature: float = field(default=1.0, metadata=LATER, kw_only=True)
     label_network: str | None = field(default=None, metadata=LATER, kw_only=True)
     label_updates: int = field(default=800, metadata=LATER, kw_only=True)
+    label_views: int = field(default=0, metadata=LATER, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_count("label_views", self.label_views, least=0)
         check_positive(self, "label_teachers", "label_temperature", "label_updates")
         if self.label_network is not None:
             check_choice(self, "label_network", tuple(ENCODERS))

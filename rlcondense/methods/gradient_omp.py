@@ -71,7 +71,8 @@ class GradientOMP(Method[GradientOMPConfig]):
     id = "gradient-omp"
 
     def bytes_beside(self, task: Task) -> tuple[int, int]:
-        return (0, 4)  # the weights
+        in_all, each = super().bytes_beside(task)
+        return (in_all, each + 4)  # the weights
 
     def _condense(self, problem: Problem) -> Condensation:
         c, dataset, rng = self.config, problem.dataset, problem.rng()

@@ -197,7 +197,8 @@ class Dbc(Method[ObdConfig]):
         return {"standardise": True} if self.config.standardise else {}
 
     def bytes_beside(self, task: Task) -> tuple[int, int]:
-        return (scaling_bytes(task) if self.config.standardise else 0, 0)
+        in_all, each = super().bytes_beside(task)
+        return (in_all + (scaling_bytes(task) if self.config.standardise else 0), each)
 
     def _condense(self, problem: Problem) -> Condensation:
         scaling = None

@@ -15,7 +15,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
 from rlcondense.learners import bc
-from rlcondense.learners.bc import BCConfig, _Rows, _shifted, _train
+from rlcondense.learners.bc import BCConfig, _cropped, _Rows, _train
 from rlcondense.make import make_learner, make_method
 from rlcondense.networks import NetworkSpec
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
@@ -116,7 +116,7 @@ def test_students_trained_together_are_those_trained_alone(
 
 def test_a_random_crop_shifts_each_frame_by_up_to_four_pixels_and_repeats_edges() -> None:
     frame = torch.arange(100.0).reshape(1, 10, 10).expand(1, 40, 3, 10, 10)
-    moved = _shifted(frame, [np.random.default_rng(0)])[0, :, 0]
+    moved = _cropped(frame, [np.random.default_rng(0)])[0, :, 0]
     offsets = set()
     for image in moved:
         dy, dx = int(image[4, 4] - 44) // 10, int(image[4, 4] - 44) % 10

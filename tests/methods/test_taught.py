@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rlcondense import catalogue
+from rlcondense.cloning import shifted
 from rlcondense.comparison.rows import groups_of
 from rlcondense.config import config_json
-from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.labels import TAUGHT, TEACHING, label_settings, regime_of
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
+from rlcondense.learners import bc
 from rlcondense.learners.bc import BehaviouralCloning
-from rlcondense.make import make_method
+from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import TeachingConfig
 from rlcondense.methods.parts.teachers import Teachers, teachers_of
+from rlcondense.networks import PolicyNetwork
 from rlcondense.records.store import MISSING
 from rlcondense.running.pairs import expected_regime
 from rlcondense.running.plan import plan_suite
@@ -52,7 +57,8 @@ def condense(
 
 def teachers(data: TransitionDataset, task: SmallTask, **settings: Any) -> Teachers:
     method = make_method("random", task, **{**TEACH, **settings})
-    problem = method._problem(data, task, None, None, 0, "cpu", lambda *_: None)  # type: ignore[arg-type]
+    budget = Budget(size=8)
+    problem = method._problem(data, task, budget, None, 0, "cpu", lambda *_: None)
     return teachers_of(problem, method.config)
 
 
@@ -71,6 +77,90 @@ def test_rows_that_are_kept_have_the_mean_of_the_students_distributions(id_: str
     rows = kept.source_indices
     assert np.array_equal(kept.actions, GRID_DATA.actions[rows])
     assert np.array_equal(kept.observations, GRID_DATA.observations[rows])
+
+
+@pytest.mark.parametrize("id_", ["random", "distmatch"])
+def test_views_are_stored_with_the_students_labels_of_the_shifted_frames(id_: str) -> None:
+    made = condense(id_, GRID_DATA, GRID, label_views=3)
+    plain = condense(id_, GRID_DATA, GRID)
+    assert np.array_equal(made.observations, plain.observations)
+    assert np.array_equal(made.column("action_probs"), plain.column("action_probs"))
+    assert made.view_shifts is not None
+    assert made.view_labels is not None
+    assert made.view_shifts.shape == (8, 3, 2)
+    assert np.ptp(made.view_shifts) > 4
+    down, right = made.view_shifts[5, 1]
+    frame = made.observations[5]
+    rows, columns = (np.clip(np.arange(12) + move, 0, 11) for move in (down, right))
+    expected = teachers(GRID_DATA, GRID).labels(frame[:, rows][:, :, columns][None], None)
+    assert made.view_labels[5, 1] == pytest.approx(expected[0], abs=1e-5)
+    assert made.report is not None
+    assert plain.report is not None
+    assert made.report.bytes == plain.report.bytes + 8 * 3 * (2 + 4 * 4)
+    assert regime_of(made.report.config, "soft") == "taught (teachers=2, updates=3, views=3)"
+
+
+def test_a_student_of_views_learns_each_frame_and_its_views_with_their_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = condense("random", GRID_DATA, GRID, label_views=2)
+    made.save(tmp_path)
+    made = load_condensed(tmp_path)
+    shown: dict[bytes, set[bytes]] = {}
+    losses = bc.losses_of_head
+
+    def watched(head: str, name: str) -> Any:
+        def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            seen["targets"].append(targets.numpy().copy())
+            return losses(head, name)(outputs, targets)
+
+        return loss
+
+    seen: dict[str, list[np.ndarray]] = {"targets": [], "frames": []}
+    forward = PolicyNetwork.features
+
+    def features(self: PolicyNetwork, observations: torch.Tensor) -> torch.Tensor:
+        seen["frames"].append(observations.numpy().copy())
+        return forward(self, observations)
+
+    monkeypatch.setattr(bc, "losses_of_head", watched)
+    monkeypatch.setattr(PolicyNetwork, "features", features)
+    settings = {"network": "mlp", "width": 8, "updates": 60, "batch_size": 8}
+    make_learner("bc", augmentation="views", **settings).fit(made, task=GRID, seeds=[0])
+    for frames, targets in zip(*(seen[k] for k in ("frames", "targets")), strict=True):
+        for frame, target in zip(frames, targets, strict=True):
+            shown.setdefault(frame.tobytes(), set()).add(target.tobytes())
+    expected: dict[bytes, set[bytes]] = {}
+    assert made.view_shifts is not None
+    assert made.view_labels is not None
+    for row, frame in enumerate(made.observations):
+        expected.setdefault(frame.tobytes(), set()).add(made.column("action_probs")[row].tobytes())
+        for move, label in zip(made.view_shifts[row], made.view_labels[row], strict=True):
+            view = shifted(torch.from_numpy(frame[None]), move[None]).numpy()
+            expected.setdefault(view.tobytes(), set()).add(label.tobytes())
+    assert shown == expected
+
+
+def test_views_need_frames_that_a_teacher_labelled() -> None:
+    with pytest.raises(BadConfig, match="label_views is for frames"):
+        condense("random", REACH_DATA, REACH, label_views=2)
+    views = make_learner("bc", network="mlp", updates=1, augmentation="views")
+    with pytest.raises(BadConfig, match="labels=taught and label_views=N"):
+        views.fit(condense("random", GRID_DATA, GRID), task=GRID, seeds=[0])
+    made = condense("random", GRID_DATA, GRID, label_views=1)
+    of_actions = make_learner("bc", network="mlp", loss="nll", augmentation="views")
+    with pytest.raises(BadConfig, match="'nll' does not learn the labels of views"):
+        of_actions.fit(made, task=GRID, seeds=[0])
+
+
+def test_a_budget_in_bytes_counts_views() -> None:
+    method = make_method("random", GRID, **TEACH, label_views=2)
+    data = method.condense(GRID_DATA, task=GRID, budget=Budget(bytes=4000, bits=4))
+    each = 432 / 2 + 4 + 2 * (2 + 16)
+    assert len(data) == 4000 // each
+    assert data.view_labels is not None
+    assert data.report is not None
+    assert data.report.bytes == len(data) * each
 
 
 @pytest.mark.parametrize("id_", SYNTHESISERS)

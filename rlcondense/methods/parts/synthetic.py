@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional as F
 
-from rlcondense.cloning import OPTIMISERS
+from rlcondense.cloning import OPTIMISERS, SHIFT
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import Displacement, MatchingLoss
@@ -27,7 +27,6 @@ from rlcondense.types import Array
 LABELS = ("hard", "soft", "learned", TAUGHT)
 STARTS = ("balanced", "random")
 AUGMENTATIONS = ("none", "shift")
-SHIFT = 4  # pixels
 STD_UNITS = 50  # vectors: one unit of the learning rate is a fiftieth of a feature's deviation
 MOVED_AT_A_TIME = 256  # rows
 MOVED_EVERY = 10  # iterations between two measurements of how far observations have moved

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from rlcondense.cloning import SHIFT, shifted
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
@@ -89,6 +90,30 @@ class Teachers:
             labels = self.labels(columns["observations"], space)
             columns["actions" if self.is_continuous else "action_probs"] = labels
         return replace(result, columns=columns, gradient_evaluations=cost)
+
+    def with_views(
+        self, result: Condensation, views: int, space: Any, rng: np.random.Generator
+    ) -> Condensation:
+        """Return a result with views of its frames, each with the students' label of it.
+
+        Args:
+            result: of frames.
+            views: number of views of each frame.
+            space: of the actions.
+            rng: of the shifts.
+        """
+        frames = result.columns["observations"]
+        shifts = rng.integers(-SHIFT, SHIFT + 1, (len(frames), views, 2), np.int8)
+        labels = []
+        for start in range(0, len(frames), CHUNK):
+            part = torch.from_numpy(np.array(frames[start : start + CHUNK]))
+            each = [
+                self.labels(shifted(part, moves).numpy(), space)
+                for moves in shifts[start : start + CHUNK].swapaxes(0, 1)
+            ]
+            labels.append(np.stack(each, 1))
+        columns = {"view_shifts": shifts, "view_labels": np.concatenate(labels)}
+        return replace(result, columns={**result.columns, **columns})
 
 
 def teachers_of(problem: Problem, config: Any) -> Teachers:

@@ -386,6 +386,11 @@ class PolicyNetwork(nn.Module):
         )
 
 
+def is_of_head(name: str) -> bool:
+    """Return whether a parameter of a `PolicyNetwork` comes after the encoder, by its name."""
+    return name.startswith(("head.", "log_std"))
+
+
 @lru_cache(maxsize=256)
 def num_weights(spec: NetworkSpec) -> int:
     """Count the weights of a network of a spec, without allocating them."""

@@ -139,7 +139,8 @@ class CondensedDataset(Columns):
             shifts is None
             or labels is None
             or own is None
-            or (shifts.dtype, shifts.shape[2:]) != (np.int8, (2,))
+            or shifts.dtype != np.int8
+            or shifts.shape[2:] != (2,)
             or len(shifts) != len(self)
             or labels.dtype != np.float32
             or labels.shape != (*shifts.shape[:2], *own.shape[1:])

@@ -38,6 +38,7 @@ from rlcondense.networks import (
     check_network,
     fold_scaling,
     given_options,
+    is_of_head,
     standardised,
 )
 from rlcondense.policies import (
@@ -84,6 +85,8 @@ class BCConfig:
             many times, so that every method gets the same compute.
         optimiser: `adam`, `adamw` or `sgd`.
         learning_rate: step size of the optimiser.
+        train: `all` the weights; or `head`: the last layer alone, if the data include initial
+            weights and `init=dataset` takes them.
         rate: `own` is that step size; `dataset` takes the one that was learned with the data, if
             the data include one.
         augmentation: `none`, or `random-crop`: each frame of a batch is shifted by up to four
@@ -126,6 +129,7 @@ class BCConfig:
     log_std: str = field(default="fast", metadata=LATER)
     standardise: bool = field(default=False, metadata=LATER)
     rate: str = field(default="own", metadata=LATER)
+    train: str = field(default="all", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "updates", "batch_size", "learning_rate", "gradient_clip")
@@ -138,6 +142,7 @@ class BCConfig:
         check_choice(self, "optimiser", tuple(OPTIMISERS))
         check_choice(self, "augmentation", AUGMENTATIONS)
         check_choice(self, "rate", RATES)
+        check_choice(self, "train", ("all", "head"))
         check_choice(self, "action_selection", ACTION_SELECTIONS)
 
 
@@ -361,10 +366,12 @@ def _train(
     init = "random" if c.init == "dataset" else c.init  # if the data include no weights
     networks = [initial_network(spec, seed, start, init).to(device) for seed in seeds]
     losses = losses_of_head(spec.head, c.loss)
+    # Weights that do not come with the data cannot stay as they are.
+    learns = is_of_head if c.train == "head" and start is not None else _any
     students: _SingleStudent | _StackedStudents = (
-        _SingleStudent(networks[0], losses)
+        _SingleStudent(networks[0], losses, learns)
         if len(networks) == 1
-        else _StackedStudents(networks, losses)
+        else _StackedStudents(networks, losses, learns)
     )
     optimiser = OPTIMISERS[c.optimiser](students.parameters, lr=c.learning_rate)
     size = c.batch_size or rows.size
@@ -394,6 +401,10 @@ def _train(
     if watch is None:
         return networks, None
     return watch.restore(networks), watch.curve
+
+
+def _any(_: str) -> bool:
+    return True
 
 
 def _cap(rows: _Rows, c: BCConfig) -> int:
@@ -485,9 +496,13 @@ class _Watch:
 class _SingleStudent:
     """One student."""
 
-    def __init__(self, network: PolicyNetwork, losses: Losses) -> None:
+    def __init__(
+        self, network: PolicyNetwork, losses: Losses, learns: Callable[[str], bool]
+    ) -> None:
         self.network, self.losses = network, losses
-        self.parameters = list(network.parameters())
+        for name, weights in network.named_parameters():
+            weights.requires_grad_(learns(name))
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
 
     def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Compute the mean loss of one batch `(1, B, ...)`."""
@@ -507,20 +522,28 @@ class _SingleStudent:
         torch.nn.utils.clip_grad_norm_(self.parameters, length)
 
     def finish(self) -> None:
-        """Do nothing: the network itself was trained."""
+        """Let all weights learn again; the network itself was trained."""
+        self.network.requires_grad_(True)
 
 
 class _StackedStudents:
     """S students with stacked weights, so that each operation serves all of them."""
 
-    def __init__(self, networks: Sequence[PolicyNetwork], losses: Losses) -> None:
+    def __init__(
+        self,
+        networks: Sequence[PolicyNetwork],
+        losses: Losses,
+        learns: Callable[[str], bool],
+    ) -> None:
         self.networks, self.losses = networks, losses
         states = [dict(network.named_parameters()) for network in networks]
         self.stacked = {
-            name: torch.stack([state[name].detach() for state in states]).requires_grad_()
+            name: torch.stack([state[name].detach() for state in states]).requires_grad_(
+                learns(name)
+            )
             for name in states[0]
         }
-        self.parameters = list(self.stacked.values())
+        self.parameters = [p for p in self.stacked.values() if p.requires_grad]
         networks[0].channels_last = False  # vmap does not support memory formats
 
     def loss(self, observations: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -9,12 +9,15 @@ at a certain age. The paper regresses one-hot labels and takes squared errors; h
 policy's distributions, so logits are regressed and the loss is the policy's cross-entropy.
 Continuous actions are regressed directly, with the paper's squared error, in standard deviations of
 the data's.
+
+With a frozen encoder there is no pool: theta is one network, trained on all the data first. The set
+carries it, with a new last layer, and students train the last layer alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,20 +25,23 @@ import torch
 from torch import Tensor
 
 from rlcondense.cloning import descend, losses_of_head, row_losses, shuffled_batches
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive, config_json
+from rlcondense.datasets.condensed import Initialisation
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.chunks import Parts, backward_by_chunks, features_of, joined
-from rlcondense.methods.parts.features import action_spread
+from rlcondense.methods.parts.features import BATCH, action_spread, clone
 from rlcondense.methods.parts.students import (
     LOSSES,
     OPTIMISERS,
     NetworkConfig,
     fresh,
+    fresh_from,
     loss_like,
     make_optimiser,
     network_like,
     network_spec,
+    task_spec,
     updates_like,
 )
 from rlcondense.methods.parts.synthetic import (
@@ -43,13 +49,22 @@ from rlcondense.methods.parts.synthetic import (
     RealBatches,
     Synthetic,
     adam_state,
+    data_targets,
     drawn_augmentation,
     learn,
     restore_adam,
     under,
 )
-from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import (
+    ENCODERS,
+    NetworkSpec,
+    PolicyNetwork,
+    given_options,
+    is_of_head,
+    num_weights,
+)
 from rlcondense.policies import head_of
+from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
 PROBES = 4  # fresh networks on which the loss before and after is measured
@@ -73,6 +88,9 @@ class FrepoConfig(NetworkConfig):
         student_batch: number of rows in a student's update, None for all.
         student_optimiser: optimiser of the students, optimiser of the students, `adam` or `sgd`.
         student_rate: step size of the students.
+        encoder: `trained`: features are those of a pool of students, as in the paper; or `frozen`:
+            those of a network that was cloned on the data, which is part of the condensed set.
+        encoder_updates: number of updates of that network, in batches of 64.
     """
 
     labels: str = "learned"
@@ -89,6 +107,8 @@ class FrepoConfig(NetworkConfig):
     student_batch: int | None = field(default=64, metadata=LATER)
     student_optimiser: str = field(default="adam", metadata=LATER)
     student_rate: float = field(default=5e-4, metadata=LATER)
+    encoder: str = field(default="trained", metadata=LATER)
+    encoder_updates: int = field(default=300, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +116,8 @@ class FrepoConfig(NetworkConfig):
         check_positive(self, "ridge", "student_batch", "student_rate")
         check_choice(self, "loss", LOSSES)
         check_choice(self, "student_optimiser", OPTIMISERS)
+        check_choice(self, "encoder", ("trained", "frozen"))
+        check_positive(self, "encoder_updates")
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "augmentation", AUGMENTATIONS)
 
@@ -122,12 +144,29 @@ class Frepo(Method[FrepoConfig]):
         )
         return network_like(learner) | updates | loss_like(learner)
 
+    def students(self, task: Task) -> dict[str, Any]:
+        c = self.config
+        if c.encoder != "frozen":
+            return {}
+        network = {"network": c.network, **given_options(c), "input": c.input}
+        return {**network, "init": "dataset", "train": "head"}
+
+    def bytes_beside(self, task: Task) -> tuple[int, int]:
+        in_all, each = super().bytes_beside(task)
+        if self.config.encoder != "frozen":
+            return (in_all, each)
+        spec = task_spec(task, self.config, *head_of(task.action_space))
+        return (in_all + 4 * num_weights(spec), each)
+
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
         synthetic = Synthetic(problem, c, rng)
         real = RealBatches(problem, c)
         spec = network_spec(problem, c, *head_of(problem.task.action_space))
         spread = action_spread(problem) if problem.continuous else None
+        frozen = self._encoder(problem, spec) if c.encoder == "frozen" else None
+        if frozen is not None:
+            synthetic.gradient_evaluations += c.encoder_updates * BATCH
 
         def backward(theta: PolicyNetwork, rng: np.random.Generator) -> float:
             frames, targets = real.draw(c.real_batch, rng)
@@ -151,10 +190,15 @@ class Frepo(Method[FrepoConfig]):
             rng = np.random.default_rng([problem.seed, 1])
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(problem.torch_seed(1))
-                thetas = [fresh(spec, problem.device, c.init) for _ in range(PROBES)]
+                thetas = [frozen or fresh(spec, problem.device, c.init) for _ in range(PROBES)]
                 return float(np.mean([backward(theta, rng) for theta in thetas]))
 
         before = probe()
+        if frozen is not None:
+            learn(problem, synthetic, c.iterations, lambda _: backward(frozen, rng), rng)
+            made = synthetic.condensation(MatchingLoss(before, probe()))
+            weights = {name: w.cpu().numpy() for name, w in frozen.state_dict().items()}
+            return replace(made, initialisation=Initialisation(config_json(spec), weights))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             pool = _Pool(_Student(spec, c, synthetic, rng) for _ in range(c.pool))
@@ -171,6 +215,20 @@ class Frepo(Method[FrepoConfig]):
 
             learn(problem, synthetic, c.iterations, loss, rng, beside=pool)
         return synthetic.condensation(MatchingLoss(before, probe()))
+
+    def _encoder(self, problem: Problem, spec: NetworkSpec) -> PolicyNetwork:
+        """Return a network whose encoder was trained on the data, with an initial last layer."""
+        c = self.config
+        network = fresh_from(spec, problem.device, problem.torch_seed(2), c.init)
+        initial = {
+            name: weights.clone()
+            for name, weights in network.state_dict().items()
+            if is_of_head(name)
+        }
+        targets, rng = data_targets(problem, c.labels), np.random.default_rng([problem.seed, 2])
+        clone(network, problem, targets, c.encoder_updates, rng)
+        network.load_state_dict(initial, strict=False)
+        return network.requires_grad_(False)
 
 
 def centred_logits(targets: Tensor) -> Tensor:

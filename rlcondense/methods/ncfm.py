@@ -20,7 +20,6 @@ deviations of the data's, and t has as many more dimensions.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlcondense.cloning import OPTIMISERS, cloning_updates, losses_of_head
+from rlcondense.cloning import OPTIMISERS, losses_of_head
 from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
@@ -43,7 +42,7 @@ from rlcondense.methods.parts.chunks import (
     joined,
     loss_by_chunks,
 )
-from rlcondense.methods.parts.features import action_spread
+from rlcondense.methods.parts.features import BATCH, action_spread, clone
 from rlcondense.methods.parts.students import NetworkConfig, fresh_from, network_like, network_spec
 from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
@@ -64,7 +63,6 @@ SAMPLINGS = ("network", "normal")
 SCALE = 300.0  # of the discrepancy beside the cross-entropy, as in the authors' code
 LEAST = 1e-3  # rows of an action that its characteristic function needs
 SMALLEST = 1e-12  # under the root, which has no derivative at 0
-BATCH = 64  # rows in an update of a feature network
 PROBES = 4  # draws on which the loss before and after is measured
 
 
@@ -261,17 +259,8 @@ class _FeatureNetwork:
         spec = network_spec(problem, c, *head_of(problem.task.action_space))
         self._initial = fresh_from(spec, problem.device, problem.torch_seed(2, number), c.init)
         self.trained = copy.deepcopy(self._initial)
-        updates = cloning_updates(
-            self.trained,
-            problem.dataset.observations,
-            data_targets(problem, c.labels),
-            np.random.default_rng([problem.seed, 2, number]),
-            batch_size=BATCH,
-        )
-        for update, _ in enumerate(itertools.islice(updates, c.network_updates), 1):
-            done, total = number * c.network_updates + update, c.networks * c.network_updates
-            if done % 20 == 0 or done == total:
-                problem.progress("train features", done, total)
+        rng = np.random.default_rng([problem.seed, 2, number])
+        clone(self.trained, problem, data_targets(problem, c.labels), c.network_updates, rng)
         self._between = copy.deepcopy(self._initial)
         for network in (self._initial, self.trained, self._between):
             network.requires_grad_(False)

@@ -34,7 +34,7 @@ def _condensed(id_: str, tiny: TransitionDataset, task: Task) -> CondensedDatase
 def test_a_set_of_many_chunks_is_that_of_one_up_to_rounding(
     id_: str, tiny: TransitionDataset, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlcondense.methods.ncfm.BATCH", 8)  # of its networks' training
+    monkeypatch.setattr("rlcondense.methods.parts.features.BATCH", 8)  # of its networks' training
     whole = _condensed(id_, tiny, task)
     monkeypatch.setattr(chunks, "CHUNK", 8)
     largest = [0]

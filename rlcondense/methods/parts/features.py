@@ -19,6 +19,7 @@ from rlcondense.policies import head_of
 from rlcondense.types import Array
 
 CHUNK = 512  # rows encoded at a time
+BATCH = 64  # rows in an update
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,31 @@ def cloned_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         policy = PolicyNetwork(spec).to(problem.device)
-    training = cloning_updates(
-        policy, dataset.observations, targets_of(problem, labels), np.random.default_rng(seed)
-    )
+    clone(policy, problem, targets_of(problem, labels), updates, np.random.default_rng(seed))
+    return policy
+
+
+def clone(
+    policy: PolicyNetwork,
+    problem: Problem,
+    targets: Tensor,
+    updates: int,
+    rng: np.random.Generator,
+) -> None:
+    """Train a network in place by behavioural cloning of all the data.
+
+    Args:
+        policy: changed.
+        problem: problem with the data.
+        targets: `(N, A)` labels of the data.
+        updates: number of updates, in batches of `BATCH` rows.
+        rng: generator of the batches.
+    """
+    observations = problem.dataset.observations
+    training = cloning_updates(policy, observations, targets, rng, batch_size=BATCH)
     for update, loss in enumerate(itertools.islice(training, updates), 1):
         if update % 20 == 0 or update == updates:
             problem.progress("train features", update, updates, f"loss {loss:.3f}")
-    return policy
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.synthetic import SyntheticConfig
 from rlcondense.networks import INITS, INPUTS, NetworkSpec, PolicyNetwork, given_options
+from rlcondense.tasks.base import Task
 
 OPTIMISERS = ("sgd", "adam")
 LOSSES = ("cross-entropy", "softmax-mse", "softmax-mae")
@@ -55,7 +56,15 @@ def network_spec(
         num_outputs: width of the last layer.
         head: `categorical` or `gaussian`.
     """
-    shape = problem.dataset.observations.shape[1:]
+    return _spec(config, problem.dataset.observations.shape[1:], num_outputs, head)
+
+
+def task_spec(task: Task, config: Any, num_outputs: int, head: str = "categorical") -> NetworkSpec:
+    """Return the network that a config names, for a task's observations; see `network_spec`."""
+    return _spec(config, tuple(task.observation_space.shape or ()), num_outputs, head)
+
+
+def _spec(config: Any, shape: tuple[int, ...], num_outputs: int, head: str) -> NetworkSpec:
     return NetworkSpec(
         config.network, shape, num_outputs, config.input, **given_options(config), head=head
     )

@@ -30,7 +30,9 @@ METHODS = {
     "gradmatch-light2024": {"iterations": 2, "real_batch": 16},
     "frepo": {"network": "compact", "iterations": 2, "pool": 2, "oldest": 2, "real_batch": 16},
     "distmatch": {"network": "compact", "iterations": 2, "real_batch": 16},
+    "ncfm": {"network": "compact", "iterations": 2, "networks": 1, "network_updates": 2},
     "pbc": {"network": "compact", "iterations": 2, "inner_steps": 3, "window": 2},
+    "ppmo": {"network": "compact", "iterations": 2, "num_envs": 2, "rollout_length": 8},
 }
 PPO = {"network": "compact", "num_envs": 4, "rollout_length": 16, "minibatches": 2}
 

@@ -32,7 +32,7 @@ VIEWS = ("view_shifts", "view_labels")
 
 EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 
-RATE = "learning_rate"  # name of the array that holds it
+RATE = "students.learning_rate"  # name of the array that holds it
 
 INITIAL = "initialisation."  # prefix of the names of its weights
 

@@ -30,6 +30,7 @@ SYNTHESISERS = {
     "gradmatch": {"iterations": 3, "theta": "trajectory", "trajectory": 2},
     "distmatch": {"iterations": 2},
     "frepo": {"iterations": 2, "pool": 2},
+    "ncfm": {"iterations": 1, "networks": 1, "network_updates": 2, "frequencies": 8},
     "dbc": {"iterations": 2},
     "pbc": {"iterations": 2},
     "av-pbc": {"iterations": 2, "policy_updates": 2},

@@ -202,12 +202,12 @@ class CondensedDataset(Columns):
     def stored(self) -> dict[str, Array]:
         """Return the arrays that are stored: all, or codes in place of coded rows.
 
-        Coded rows have weights only if these differ.
+        Coded rows have weights only if these are not ones.
         """
         if self.coded is None:
             return self.arrays()
         codes = {f"{CODED}{name}": array for name, array in self.coded.arrays.items()}
-        left_out = (*SEEN, *(() if np.ptp(self.weights) else ("weights",)))
+        left_out = (*SEEN, *(("weights",) if (self.weights == 1).all() else ()))
         return {**{k: v for k, v in self.arrays().items() if k not in left_out}, **codes}
 
     def provides(self) -> set[str]:

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 
 from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.budget import Budget
-from rlcondense.datasets.coding import SEEN, Coding, encode, label_bytes
+from rlcondense.datasets.coding import SEEN, CodedRows, Coding, encode, label_bytes
 from rlcondense.datasets.condensed import (
     EXTRA,
     VIEWS,
@@ -334,11 +334,8 @@ class Method(ABC, Generic[ConfigT]):
         spent = seconds.to_json()
         result = replace(result, columns=with_next_rows(result.columns))
         self._check_result(result, problem)
-        coded = None
-        if budget.bytes is not None:
-            names = SEEN if result.label_kind == "soft" else SEEN[:2]
-            rows = {name: result.columns[name] for name in names if name in result.columns}
-            coded = encode(rows, _coding(budget, task))
+        coded = _coded(result, budget, task) if budget.bytes is not None else None
+        if coded is not None:
             views = {name: result.columns[name] for name in VIEWS if name in result.columns}
             result = replace(result, columns={**coded.columns(), **views})
         size = len(result.columns["observations"])
@@ -393,12 +390,10 @@ class Method(ABC, Generic[ConfigT]):
             fault_auroc=auroc,
         )
         condensed = with_findings(replace(condensed, report=report), source)
+        if coded is None:
+            return condensed
         # Where coded rows come from is not stored with them.
-        return (
-            condensed
-            if coded is None
-            else replace(condensed, source_indices=None, initial_indices=None)
-        )
+        return replace(condensed, source_indices=None, initial_indices=None)
 
     def _counted_bytes(self, data: CondensedDataset, budget: Budget) -> int:
         """Return the bytes of what students are trained with.
@@ -574,6 +569,13 @@ def _coding(budget: Budget, task: Task) -> Coding:
     shape = task.observation_space.shape
     assert shape is not None
     return Coding(budget.bits, tuple(shape), budget.resolution)
+
+
+def _coded(result: Condensation, budget: Budget, task: Task) -> CodedRows:
+    """Return a result's observations and labels as a budget in bytes stores them."""
+    names = SEEN if result.label_kind == "soft" else SEEN[:2]
+    rows = {name: result.columns[name] for name in names if name in result.columns}
+    return encode(rows, _coding(budget, task))
 
 
 def scaling_bytes(task: Task) -> int:

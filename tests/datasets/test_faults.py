@@ -15,6 +15,7 @@ from rlcondense.catalogue import Entry
 from rlcondense.cli import main
 from rlcondense.cli.dataset import dataset_corrupt
 from rlcondense.comparison.tables import faults_table
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.faults import FAULTS, LAG, corrupted, episode_of, faulty_episodes
 from rlcondense.datasets.minari import _faulty, remove_minari
@@ -173,7 +174,7 @@ def test_corrupt_writes_a_dataset_that_knows_its_faults_and_shows_no_method_whic
     assert report is not None
     assert report.fault_auroc == method.score(data, task=task).auroc(data, data.origin.faulty)
     assert report.fault_auroc > 0.5
-    problem = method._problem(data, task, None, None, 0, "cpu", lambda *_: None)  # type: ignore[arg-type]
+    problem = method._problem(data, task, Budget(size=1), None, 0, "cpu", lambda *_: None)
     assert problem.dataset.origin.faulty == ()
     out = tmp_path / "scores.csv"
     done = CliRunner().invoke(main, ["score", new, "--method", "longest", "--out", str(out)])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rlcondense.reporting.compare import compare as compare
     from rlcondense.reporting.formats import leaderboard as leaderboard
     from rlcondense.reporting.report import report as report
-    from rlcondense.running.runner import condense as condense
+    from rlcondense.running.condensing import condense as condense
     from rlcondense.running.runner import run as run
     from rlcondense.running.suite import list_suites as list_suites
     from rlcondense.running.suite import load_suite as load_suite
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _HOME = {
     "collect": "rlcondense.training.play",
     "compare": "rlcondense.reporting.compare",
-    "condense": "rlcondense.running.runner",
+    "condense": "rlcondense.running.condensing",
     "evaluate": "rlcondense.evaluation",
     "export": "rlcondense.exchange",
     "from_arrays": "rlcondense.datasets.arrays",

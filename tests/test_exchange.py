@@ -31,7 +31,7 @@ from rlcondense.evaluation import evaluate
 from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
 from rlcondense.make import load_dataset, make_learner, make_task
-from rlcondense.running.runner import condense
+from rlcondense.running.condensing import condense
 from rlcondense.scaling import Scaling
 from rlcondense.statistics.intervals import welch_interval
 from tests.datasets.lerobot import vector_column, write_lerobot

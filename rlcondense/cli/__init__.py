@@ -3,6 +3,7 @@
 from rlcondense.cli import (  # noqa: F401  (each registers its commands)
     check,
     dataset,
+    dataset_making,
     expert,
     export,
     leaderboard,

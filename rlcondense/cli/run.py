@@ -103,38 +103,15 @@ def _exit_if_failed(result: Any) -> None:
 @click.option("--out", required=True, type=FolderToWrite(), help="Folder to write to.")
 @set_option
 @device_option
-def condense(
-    method: str,
-    task: str | None,
-    dataset: str | None,
-    expert: str | None,
-    download: bool,
-    heldout_data: bool,
-    size: int | None,
-    percent: float | None,
-    unit: str | None,
-    seed: int,
-    max_bytes: int | None,
-    bits: int | None,
-    resolution: int | None,
-    out: Path,
-    pairs: Sequence[str],
-    device: str,
-) -> None:
+def condense(out: Path, pairs: Sequence[str], **options: Any) -> None:
     """Make a condensed dataset and stop there."""
-    from rlcondense.running.runner import condense as condense_data
+    from rlcondense.running.condensing import condense as condense_data
 
     settings, learner_settings = split_settings(pairs)
     if learner_settings:
         raise BadConfig("condense trains no learner: --set takes the method's settings only")
     with ConsoleProgress() as progress:
-        data = condense_data(
-            dataset, method, task, out=out, expert=expert, download=download,
-            heldout_data=heldout_data,
-            size=size, percent=percent, unit=unit, max_bytes=max_bytes, bits=bits,
-            resolution=resolution, seed=seed, device=device, settings=settings,
-            progress=progress,
-        )  # fmt: skip
+        data = condense_data(**options, out=out, settings=settings, progress=progress)
     assert data.report is not None
     echo(
         f"{len(data)} transitions, {data.report.bytes:,} bytes, "
@@ -156,7 +133,7 @@ def condense(
 def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> None:
     """Evaluate WHAT: a folder with a condensed dataset or policies, or a reference policy, such
     as random-policy or expert."""
-    from rlcondense.running.runner import evaluate_artifact
+    from rlcondense.running.evaluating import evaluate_artifact
 
     settings, learner_settings = split_settings(pairs)
     if settings:

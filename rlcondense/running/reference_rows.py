@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rlcondense.datasets.budget import Budget
@@ -53,6 +53,24 @@ def matched_budget(record: Record) -> Budget:
     if budget is not None and "bytes" in budget:
         return Budget(**budget)
     return Budget(size=int(record["report"]["size"]))
+
+
+def regimes_and_budgets(
+    bench: Bench, records: Sequence[Record], seeds: Iterable[int]
+) -> tuple[list[Mapping[str, Any]], dict[int, Budget]]:
+    """Return the label regimes and budgets of the random subsets beside sets, by condensation seed.
+
+    A seed that has no set of its own has the budget of the first one. Without any set that students
+    learned from, there are none.
+    """
+    learned = [r for r in records if r["status"] == "done" and "report" in r]
+    if not learned:
+        return [], {}
+    budgets = {r["cell"]["condensation_seed"]: matched_budget(r) for r in learned}
+    first = learned[0]
+    return label_regimes(bench.dataset, regime_of_record(first)), {
+        seed: budgets.get(seed, matched_budget(first)) for seed in seeds
+    }
 
 
 def shipped_note(outcomes: Iterable[Outcome]) -> list[str]:

@@ -15,8 +15,10 @@ from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.parts import students, unrolled
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.records.store import StoredState
+from rlcondense.running.condensing import condense
+from rlcondense.running.pairs import make_pair
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.runner import condense, make_pair, run
+from rlcondense.running.runner import run
 from rlcondense.running.suite import suite_from
 from rlcondense.running.transfer import transfer
 from tests.small_tasks import Gridworld, play

@@ -27,10 +27,11 @@ from rlcondense.policies import FixedPolicies, PolicyBatch
 from rlcondense.protocol import protocol_of
 from rlcondense.records.cell import Cell
 from rlcondense.records.schema import what_is_wrong
+from rlcondense.running.evaluating import evaluate_artifact
 from rlcondense.running.executors.base import Event, Setting
 from rlcondense.running.executors.local import LocalExecutor
 from rlcondense.running.executors.worker import Cells
-from rlcondense.running.runner import RunResult, evaluate_artifact, run
+from rlcondense.running.runner import RunResult, run
 from rlcondense.running.suite import suite_from
 from rlcondense.running.sweep import sweep
 from tests.datasets.minari_data import create, episode

@@ -34,7 +34,9 @@ from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import MEASURED, Store, content_sha256
 from rlcondense.running.bench import make_bench
 from rlcondense.running.compute import artifact_row
-from rlcondense.running.runner import RunResult, condense, evaluate_artifact, run
+from rlcondense.running.condensing import condense
+from rlcondense.running.evaluating import evaluate_artifact
+from rlcondense.running.runner import RunResult, run
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
@@ -186,7 +188,7 @@ def test_one_set_is_made_where_three_take_too_long_or_nothing_is_judged(
 ) -> None:
     alone = balance(tmp_path, seeds=1)
     assert (of(alone, "random"), alone.notes) == ([0], ())
-    monkeypatch.setattr("rlcondense.running.runner.SPARE_SECONDS", 0.0)
+    monkeypatch.setattr("rlcondense.running.parts.SPARE_SECONDS", 0.0)
     result = balance(tmp_path)
     assert of(result, "random") == [0]
     assert "? random: one set: not judged against the random policy" in str(result)

@@ -11,8 +11,9 @@ import pytest
 from rlcondense.errors import BadConfig
 from rlcondense.make import make_learner, make_method
 from rlcondense.records.store import MISSING, StoredState
+from rlcondense.running.evaluating import evaluate_artifact
 from rlcondense.running.plan import plan_suite
-from rlcondense.running.runner import RunResult, evaluate_artifact, run
+from rlcondense.running.runner import RunResult, run
 from rlcondense.running.suite import suite_from
 from rlcondense.submissions.content import known_here, problems
 

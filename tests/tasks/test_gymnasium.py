@@ -20,7 +20,7 @@ from rlcondense.make import make_task
 from rlcondense.policies import random_policies
 from rlcondense.protocol import protocol_of
 from rlcondense.records.schema import what_is_wrong
-from rlcondense.running.runner import evaluate_artifact
+from rlcondense.running.evaluating import evaluate_artifact
 from rlcondense.tasks.gymnasium import GymnasiumTask
 from tests.small_tasks import Reach
 

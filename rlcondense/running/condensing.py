@@ -1,0 +1,117 @@
+"""Condensing alone: `rlcondense condense`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlcondense import catalogue
+from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.experts.shipped import find_expert
+from rlcondense.files import canonical_json, lock, output_folder
+from rlcondense.limits import check_seeds
+from rlcondense.make import (
+    default_dataset,
+    facts_of,
+    load_dataset,
+    make_method,
+    make_task,
+    named_dataset,
+)
+from rlcondense.running.bench import (
+    budget_of,
+    expert_of,
+    task_named,
+)
+from rlcondense.running.outcomes import named_progress
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
+from rlcondense.runtime.tune import THREADS, one_thread
+from rlcondense.tasks.base import Task
+
+
+def condense(
+    dataset: str | TransitionDataset | None = None,
+    method: str = "gradmatch",
+    task: str | Task | None = None,
+    *,
+    out: str | Path | None = None,
+    expert: str | None = None,
+    download: bool = False,
+    heldout_data: bool = False,
+    size: int | None = None,
+    percent: float | None = None,
+    unit: str | None = None,
+    max_bytes: int | None = None,
+    bits: int | None = None,
+    resolution: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> CondensedDataset:
+    """Condense a dataset, and write the result and its report to a folder if one is named.
+
+    Args:
+        dataset: id or path of the dataset, or the data; by default the task's expert dataset.
+        method: id of the method.
+        task: task, or its id or alias; by default the dataset's, or else starpilot.
+        out: the folder; a killed condensation resumes from it.
+        expert: as for `run`, and so are the other arguments.
+        download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too.
+        size: budget in transitions; by default the method's own.
+        percent: budget as a percentage instead.
+        unit: what `percent` counts, `transitions` or `episodes`.
+        max_bytes: budget in bytes instead; see `rlcondense.datasets.coding`.
+        bits: bits of a stored pixel or feature, with `max_bytes`; by default 8.
+        resolution: side of the stored frames, with `max_bytes`; by default their own.
+        seed: condensation seed.
+        device: `auto`, `cpu` or `cuda`.
+        settings: of the method.
+        progress: called with the progress.
+
+    Example:
+        >>> data = condense("classic/cartpole-v0/expert-v0", "random", size=20)
+        >>> len(data)
+        20
+    """
+    check_seeds(seed, 1, 1)
+    task = task_named(task, dataset)
+    folder = output_folder(Path(out)) if out is not None else None
+    facts = facts_of(catalogue.find("methods", method))
+    condenser = make_method(method, task, **dict(settings or {}))
+    budget = budget_of(facts.get("budget", {}), size, percent, unit, max_bytes, bits, resolution)
+    the_task = make_task(task)
+    name, source = "", None
+    if condenser.takes_data:
+        name = named_dataset(dataset or default_dataset(the_task), task, expert)
+        source = load_dataset(name, download=download, heldout_data=heldout_data, progress=progress)
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(lock(folder.with_name(f".{folder.name}.lock")))
+        stack.enter_context(one_thread())
+        data = condenser.condense(
+            source,
+            task=the_task,
+            budget=budget,
+            expert=find_expert(expert) if expert else expert_of(name, the_task),
+            seed=seed,
+            device=resolve_device(device),
+            progress=named_progress(progress, condenser.id),
+            checkpoint=folder / "unfinished.safetensors" if folder is not None else None,
+            made_from=canonical_json(
+                {
+                    "task": the_task.id,
+                    "source_sha256": source_sha256(type(the_task), type(condenser)),
+                    "threads": THREADS,
+                    **versions(),
+                }
+            ),
+        )
+        if folder is not None:
+            data.save(folder)
+    return data

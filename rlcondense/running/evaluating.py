@@ -1,0 +1,154 @@
+"""Condensed data and policies from folders beside reference rows: `rlcondense evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rlcondense.datasets.report import ARRAYS
+from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.files import sha256_file
+from rlcondense.make import (
+    make_learner,
+    make_task,
+)
+from rlcondense.policies import NetworkPolicies, check_fits, load_policies
+from rlcondense.references import BLIND, POLICIES
+from rlcondense.running.bench import (
+    Bench,
+    make_bench,
+    task_named,
+)
+from rlcondense.running.compute import (
+    artifact_row,
+    cell_of_policy,
+    evaluated,
+    policy_row,
+)
+from rlcondense.running.outcomes import Outcome, compute_or_read, making_of
+from rlcondense.running.pairs import (
+    preferred_learner,
+)
+from rlcondense.running.reference_rows import (
+    HARD_INSTEAD,
+    regimes_and_budgets,
+    rows_beside,
+)
+from rlcondense.running.rows import Row, Rows
+from rlcondense.running.runner import RunResult, result_of
+from rlcondense.runtime.progress import Progress, silent
+from rlcondense.tasks.base import Task
+from rlcondense.text import one_line
+
+
+def evaluate_artifact(
+    what: str | Path,
+    task: str | Task | None = None,
+    *,
+    dataset: str | TransitionDataset | None = None,
+    expert: str | None = None,
+    download: bool = False,
+    heldout_data: bool = False,
+    learner: str = "bc",
+    seeds: int = 3,
+    episodes: int = 100,
+    device: str = "auto",
+    learner_settings: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
+    refresh: bool = False,
+    own_references: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> RunResult:
+    """Evaluate a condensed dataset, policies, or one of the reference policies.
+
+    Args:
+        what: a folder, or one of `references.POLICIES`.
+        task: id or alias of the task; by default the dataset's, or else starpilot.
+        dataset: source of the reference rows, by id or path; by default the task's expert dataset.
+        expert: id or path of the expert; by default the dataset's, or else the task's newest.
+        download: fetch the dataset from Minari's remote if it is not on this machine.
+        heldout_data: take data of held-out levels too, which every table then states.
+        learner: id of the learner, for a condensed dataset.
+        seeds: how many learner seeds.
+        episodes: of each policy on each split.
+        device: `auto`, `cpu` or `cuda`.
+        learner_settings: of the learner.
+        results: folder of the records.
+        refresh: compute again even if the record exists.
+        own_references: compute the reference rows that the package has records of too.
+        workers: processes that compute the reference rows; by default one for each core, or GPU.
+        progress: called with the progress.
+
+    Raises:
+        UnknownName: `what` is neither a folder nor a reference policy.
+        BadConfig: the folder holds neither condensed data nor policies.
+    """
+    what, folder, task = str(what), Path(what), task_named(task, dataset)
+    if what not in POLICIES and not folder.is_dir():
+        raise UnknownName("policy or folder", what, POLICIES)
+    preferred = preferred_learner(folder, make_task(task), learner)
+    bench = make_bench(
+        task,
+        dataset,
+        expert=expert,
+        download=download,
+        heldout_data=heldout_data,
+        learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
+        seeds=seeds,
+        episodes=episodes,
+        device=device,
+        results=results,
+        refresh=refresh,
+        progress=progress,
+        needs_dataset=what in BLIND,
+        takes_dataset=what in BLIND or folder.is_dir(),
+        takes_shipped=not own_references,
+    )
+    if what in POLICIES:
+        row = policy_row(bench, what, is_reference=False)
+    elif (folder / ARRAYS).is_file():
+        row = artifact_row(bench, folder)
+    elif (folder / "policies.json").is_file():
+        policies = load_policies(folder, bench.device)
+        check_fits(policies.spec, bench.task, str(folder))
+        bench = replace(bench, seeds=policies.seeds)
+        row = _policies_row(bench, folder, policies)
+    else:
+        raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
+    rows = Rows(bench, workers)
+    [outcome] = rows.compute([row])
+    record = outcome.record
+    references: list[Outcome] = []
+    notes: list[str] = []
+    if bench.dataset is not None and record["status"] != "skipped":
+        regimes, budgets = regimes_and_budgets(
+            bench, [record], [record["cell"]["condensation_seed"]]
+        )
+        name = record["cell"]["method"]["id"]
+        references = rows.compute(rows_beside(bench, name, regimes, budgets))
+        notes = [HARD_INSTEAD] if len(regimes) > 1 else []
+    result = result_of(bench, [outcome], references, notes)
+    source = record.get("report", {}).get("dataset")
+    if bench.dataset is not None and source not in (None, bench.dataset_id):
+        note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
+        return replace(result, warnings=[*result.warnings, note])
+    return result
+
+
+def _policies_row(bench: Bench, folder: Path, policies: NetworkPolicies) -> Row:
+    """Return the row of policies from a folder."""
+    files = ("policies.safetensors", "policies.json")
+    config = {"sha256": [sha256_file(folder / file) for file in files]}
+    name = one_line(folder.resolve().name)
+    cell = cell_of_policy(bench, {"id": f"policies:{name}", "config": config})
+
+    def compute(bench: Bench) -> Outcome:
+        return compute_or_read(
+            bench, cell, making_of(bench, None), lambda: evaluated(bench, policies, name, {})
+        )
+
+    return Row(bench, cell, compute, by_workers=False)

@@ -19,8 +19,9 @@ from pathlib import Path
 
 # What answers most comes first.
 SUITES = (
-    "signal", "procgen-core", "light2024", "what-teaches", "light2024-questions", "hades-sizes",
-    "hades-transfer", "four-pairs", "light2024-as-run", "procgen-16",
+    "what-teaches", "signal", "gradmatch-parts", "faults", "procgen-core", "light2024",
+    "light2024-questions", "four-pairs", "hades-sizes", "hades-transfer", "light2024-as-run",
+    "procgen-16",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")

@@ -16,8 +16,9 @@ from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.publish import build
-from rlcondense.reporting.site import MARKER, build_site, paper_parts
+from rlcondense.reporting.site import MARKER, build_site
 from tests.reporting.boards import (
     GRADMATCH,
     RANDOM,
@@ -317,7 +318,7 @@ def test_without_jinja_it_says_what_to_install(
 def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
     rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlcondense.reporting.site.MOST_ROWS", 5)
+    monkeypatch.setattr("rlcondense.reporting.pages.front.MOST_ROWS", 5)
     build_site(board_of(rich), rich, tmp_path / "site")
     assert "too many rows" in Tags(tmp_path / "site" / "index.html").text
 

@@ -1,0 +1,45 @@
+"""The page of a record."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+
+from rlcondense.comparison.rows import findings_of
+from rlcondense.files import read_bounded
+from rlcondense.records.cell import Cell
+from rlcondense.records.record import Record
+from rlcondense.reporting.pages.shared import Pages, Site
+from rlcondense.types import SPLITS
+
+
+def record_pages(site: Site, cell_id: str) -> Pages:
+    """Return the page of a record, and its file if the site has data."""
+    from rlcondense.reporting.charts import histogram
+
+    record = site.board.records[cell_id]
+    cell = Cell.from_json(record["cell"])
+    of = SPLITS if record["status"] == "done" else ()
+    returns = {split: np.asarray(record["returns"][split]) for split in of}
+    yield site.page(
+        "record.html",
+        f"records/{cell_id}.html",
+        id=cell_id,
+        record=record,
+        cell=cell,
+        findings=findings_of([record]),
+        said=[name for name in record.get("key", {}) if _is_told(name, record)],
+        means={split: rows.mean(1) for split, rows in returns.items()},
+        histogram=histogram(returns) if returns else None,
+        siblings=site.siblings.get(cell_id, ()),
+        picture=site.pictures.get(cell.condensation_id) if site.pictures else None,
+    )
+    if site.data:
+        raw = read_bounded(site.leaderboard / "results" / f"{cell_id}.json")
+        yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
+
+
+def _is_told(name: str, record: Record) -> bool:
+    """Return whether a part of a record's making is repeated in its environment."""
+    return name.endswith(" version") or name in record.get("environment", {})

@@ -98,6 +98,7 @@ def plot(
     x_label: str,
     y_label: str,
     label: str,
+    front: Sequence[tuple[float, float]] = (),
 ) -> Markup:
     """Plot points with intervals over a logarithmic x, and a horizontal line for each reference.
 
@@ -107,6 +108,7 @@ def plot(
         x_label: of the axis.
         y_label: of the axis.
         label: a description of the chart, for screen readers.
+        front: points by x that a step line joins, such as those that no other one beats.
     """
     width, height = PLOT
     points = [point for one in series for point in one.points]
@@ -128,7 +130,7 @@ def plot(
         parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", "e"))
     for value in _log_ticks(left, right):
         parts.append(f'<path class="a" d="M{_n(x(value))} {_n(height - BOTTOM)}v5"/>')
-        parts.append(_text(x(value), height - BOTTOM + 18, f"{value:,g}", "c"))
+        parts.append(_text(x(value), height - BOTTOM + 18, _short(value), "c"))
     parts.append(f'<path class="a" d="M{_n(LEFT)} {_n(height - BOTTOM)}H{_n(edge)}"/>')
     parts.append(_text((LEFT + edge) / 2, height - 4, x_label, "c t"))
     parts.append(_text(0, 12, y_label, "t"))
@@ -137,6 +139,10 @@ def plot(
         parts.append(f'<path class="r" d="M{_n(LEFT)} {_n(y(value))}H{_n(edge)}"/>')
         parts.append(f'<path class="k" d="M{_n(edge)} {_n(y(value))}L{_n(edge + 8)} {_n(place)}"/>')
         parts.append(_text(edge + 11, place + 4, name, ""))
+    if len(front) > 1:
+        steps = "".join(f"H{_n(x(across))}V{_n(y(value))}" for across, value in front[1:])
+        first = f"M{_n(x(front[0][0]))} {_n(y(front[0][1]))}"
+        parts.append(f'<path class="f" d="{first}{steps}H{_n(edge)}"/>')
     for one in series:
         parts.append(_drawn(one, x, y, (low, high)))
     return Markup(
@@ -325,6 +331,12 @@ def _log_ticks(left: float, right: float) -> list[float]:
     steps = (1,) if right - left > 3 else (1, 3) if right - left > 1.5 else (1, 2, 5)
     values = [m * 10.0**d for d in decades for m in steps]
     return [value for value in values if left <= math.log10(value) <= right]
+
+
+def _short(value: float) -> str:
+    """Format a number of an axis, such as `3,000` or `20M`."""
+    units = ((1e9, "G"), (1e6, "M"))
+    return next((f"{value / u:g}{name}" for u, name in units if value >= u), f"{value:,g}")
 
 
 def _apart(places: Sequence[float], top: float, bottom: float) -> list[float]:

@@ -24,6 +24,8 @@ CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 KINDS = (
     "index.html",
+    "rows.html",
+    "methods.html",
     "tasks/procgen-starpilot-easy-v0.html",
     "methods/gradmatch.html",
     f"records/{GRADMATCH}.html",
@@ -62,12 +64,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, site: Path) -> Iterator[webdriver.Chrome]:
-    """The first page; afterwards, whatever was done, no errors and nothing from elsewhere."""
+    """The page of all rows; afterwards, whatever was done, no errors and nothing from elsewhere."""
     size = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get("about:blank")
     requests_of(browser)  # those of the browser's own first page
-    browser.get((site / "index.html").as_uri())
+    browser.get((site / "rows.html").as_uri())
     yield browser
     assert browser.get_log("browser") == []
     assert {url.partition(":")[0] for url in requests_of(browser)} <= {"file", "about", "data"}
@@ -155,8 +157,9 @@ def test_filters_count_what_they_leave(page: webdriver.Chrome) -> None:
     )
     page.find_element(By.NAME, "reset").click()
     assert count(page) == f"{every} of {every} rows"
-    choose(page, "access", "online")
-    assert {row.get_attribute("class") for row in rows(page)} == {"policy"}
+    choose(page, "track", "without play")
+    shown = {row.get_attribute("data-track") for row in rows(page)}
+    assert shown == {"offline", ""}  # policies stay
 
 
 def test_the_split_changes_what_is_shown_and_by_what_it_is_sorted(page: webdriver.Chrome) -> None:
@@ -181,7 +184,7 @@ def test_a_view_has_an_address(page: webdriver.Chrome, site: Path) -> None:
 
 
 def test_a_hostile_address_does_nothing(page: webdriver.Chrome, site: Path) -> None:
-    address = (site / "index.html").as_uri()
+    address = (site / "rows.html").as_uri()
     page.get("about:blank")
     page.get(address + "#task=%3Cscript%3Ealert(1)%3C/script%3E&sort=__proto__&order=x&split=y")
     assert len(rows(page)) == 20
@@ -220,6 +223,52 @@ def test_text_is_readable_in_light_and_dark(
         assert len(ratios) > 50
         assert min(ratios)[0] >= 4.5, (name, min(ratios))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_first_page_answers_and_its_choosers_lead_to_views(
+    page: webdriver.Chrome, site: Path
+) -> None:
+    page.get((site / "index.html").as_uri())
+    answers = page.find_elements(By.CSS_SELECTOR, ".answers li")
+    assert len(answers) == 3
+    tables = page.find_elements(By.CSS_SELECTOR, "[data-split]")
+    assert [table.is_displayed() for table in tables] == [True, False]
+    choose(page, "split", "seen levels")
+    choose(page, "learner", "discrete-cql nature 800 updates")
+    assert "discrete-cql" in page.find_element(By.TAG_NAME, "h1").text
+    assert "#split=seen" in page.current_url
+    shown = page.find_element(By.CSS_SELECTOR, "[data-split=seen]")
+    assert shown.is_displayed()
+    shown.find_element(By.CSS_SELECTOR, "tbody td a[href*='records/']").click()
+    assert page.find_element(By.CSS_SELECTOR, ".kind").text.startswith("Record")
+
+
+def test_columns_are_chosen_and_files_hold_what_is_shown(page: webdriver.Chrome) -> None:
+    page.execute_script(CATCH_FILES)
+    page.find_element(By.CSS_SELECTOR, ".chooser summary").click()
+    box = "//div[@class='choices']//label[contains(., '{}')]/input"
+    page.find_element(By.XPATH, box.format("learner")).click()
+    page.find_element(By.XPATH, box.format("gap")).click()
+    choose(page, "task", "procgen/coinrun-easy-v0")
+    for label in ("CSV", "LaTeX"):
+        page.find_element(By.XPATH, f"//button[.='{label}']").click()
+    csv, tex = page.execute_async_script("Promise.all(window.files).then(arguments[0])")
+    head, *lines = csv.splitlines()
+    assert head.split(",") == [
+        "method", "task", "size", "labels", "held-out", "U M S", "recovery", "gain", "gap",
+    ]  # fmt: skip
+    assert len(lines) == len(rows(page)) == 6
+    assert "coinrun" in lines[0]
+    assert tex.count("\\\\") == 7
+    assert "U M S & recovery" in tex
+
+
+CATCH_FILES = """
+window.files = [];
+URL.createObjectURL = (blob) => { window.files.push(blob.text()); return "#"; };
+URL.revokeObjectURL = () => {};
+HTMLAnchorElement.prototype.click = () => {};
+"""
 
 
 # Of every piece of text the contrast with the nearest background behind it (WCAG 2).

@@ -42,6 +42,12 @@ class Picture:
     record: str
 
     @property
+    def shown(self) -> int:
+        """The number of frames in a line; 1 if unknown."""
+        rows = self.facts.get("rows")
+        return len(rows) if isinstance(rows, list) and 0 < len(rows) <= self.width else 1
+
+    @property
     def caption(self) -> str:
         """The caption of its lines of frames."""
         rows = self.facts.get("rows")

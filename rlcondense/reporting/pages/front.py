@@ -1,25 +1,93 @@
-"""The first page."""
+"""The first page, that of each view, and the lists of rows, suites, tasks and methods."""
 
 from __future__ import annotations
 
-from rlcondense.reporting.pages.lines import is_entry
-from rlcondense.reporting.pages.shared import Pages, Site
-from rlcondense.reporting.pages.suites import headline_of
+import json
+from collections.abc import Mapping, Sequence
 
-MOST_ROWS = 400  # on the first page; with more rows only the tasks' pages show them
+from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
+from rlcondense.reporting.pages.shared import Pages, Site
+from rlcondense.reporting.pages.suites import by_worth, headline_of
+from rlcondense.reporting.pages.views import (
+    ViewPage,
+    bytes_plot,
+    costs_of,
+    seconds_plot,
+    size_curve,
+    split_names,
+    styles_of,
+    view_pages,
+)
+
+MOST_ROWS = 400  # on one page; with more rows only the tasks' pages show them
+MOST_VIEWS = 60  # with a page
 
 
 def front_pages(site: Site) -> Pages:
-    """Return the first page."""
-    few = len(site.lines) <= MOST_ROWS
-    tasks = {task: [ln for ln in site.lines if ln.group.task == task] for task in site.tasks}
+    """Return the first page, a page of each view, and the lists."""
+    pages = view_pages(site)[:MOST_VIEWS]
+    styles = styles_of(site.views)
+    headlines = [headline_of(suite) for suite in by_worth(site.board.suites)]
+    pictured = next((page for page in pages if page.strip), None)
+    first = pages[0] if pages else None
+    strip = first if first is None or first.strip else pictured
     yield site.page(
         "index.html",
         "index.html",
-        lines=site.lines if few else None,
-        tasks=tasks,
-        headlines=[headline_of(suite) for suite in site.board.suites],
+        pages=pages,
+        page=first,
+        strip=strip,
+        **_shown(site, first, styles),
+        headlines=headlines,
         clearing=sum(line.clears for line in site.lines),
         trained=sum(is_entry(line.row) for line in site.lines),
-        summaries={method: site.summary(method) for method in site.methods},
     )
+    for page in pages:
+        yield site.page(
+            "view.html", page.path, pages=pages, page=page, strip=page,
+            **_shown(site, page, styles),
+        )  # fmt: skip
+    yield site.page("views.html", "views.html", pages=pages)
+    yield "views.js", _views_script(pages)
+    few = len(site.lines) <= MOST_ROWS
+    yield site.page("rows.html", "rows.html", lines=site.lines if few else None)
+    yield site.page("suites.html", "suites.html", headlines=headlines)
+    yield site.page("tasks.html", "tasks.html", tasks=_by_task(site))
+    yield site.page("methods.html", "methods.html", methods=_methods(site), track_names=TRACKS)
+
+
+def _views_script(pages: Sequence[ViewPage]) -> bytes:
+    """Return the script that tells the choosers which views there are."""
+    views = [[p.path, p.view.kind, p.view.size, p.view.labels, p.view.learner] for p in pages]
+    lines = ",\n".join(json.dumps(view) for view in views)
+    return f"globalThis.views = [\n{lines}\n];\n".encode()
+
+
+def _shown(site: Site, page: ViewPage | None, styles: Mapping[str, int]) -> dict[str, object]:
+    """Return the figures of a view's page."""
+    if page is None:
+        return {}
+    own = {s.name for s in (*page.view.standings["heldout"], *page.view.references["heldout"])}
+    return {
+        "tables": split_names(page.view),
+        "styles": {name: number for name, number in styles.items() if name in own},
+        "curve": size_curve(page, site.views, styles),
+        "bytes_plot": bytes_plot(page, site.views, styles),
+        "seconds_plot": seconds_plot(page, styles),
+        "costs": costs_of(page.view),
+    }
+
+
+def _by_task(site: Site) -> dict[str, list[Line]]:
+    lines: dict[str, list[Line]] = {task: [] for task in site.tasks}
+    for line in site.lines:
+        lines[line.group.task].append(line)
+    return lines
+
+
+def _methods(site: Site) -> list[tuple[str, str, tuple[str, ...], list[Line]]]:
+    """Return each method with its summary, tracks and rows."""
+    lines: dict[str, list[Line]] = {method: [] for method in site.methods}
+    for line in site.lines:
+        lines[line.row.id].append(line)
+    return [(name, site.summary(name), tracks(name), own) for name, own in lines.items()]

@@ -28,7 +28,7 @@ class Line:
         group: the row's group.
         row: the row.
         learner: its name, with the settings in which learners of one id differ; none of policies.
-        access: `offline` or `online`; empty if unknown.
+        tracks: what its method was allowed, keys of `TRACKS`.
         bars: drawings of its interval, by split.
         cells: its condensation seeds and the ids of their records, if they have one.
         paper: the figures of a paper.
@@ -37,7 +37,7 @@ class Line:
     group: Group
     row: Row
     learner: str
-    access: str
+    tracks: tuple[str, ...]
     bars: Mapping[Split, Markup]
     cells: tuple[tuple[int, str], ...]
     paper: PublishedRow | None = None
@@ -79,16 +79,27 @@ def learner_names(groups: Sequence[Group]) -> list[str]:
     return [names[i] for i in range(len(groups))]
 
 
+TRACKS = {
+    "plays": "plays the seen levels",
+    "expert": "uses the expert's network",
+    "rewards": "sees rewards",
+    "offline": "uses the dataset alone",
+}
+
+
 @cache
-def access(method: str) -> str:
-    """Return a method's access to the environment; empty if it is not installed here."""
-    entry = entries("methods").get(method)
+def tracks(method: str) -> tuple[str, ...]:
+    """Return what a method was allowed, keys of `TRACKS`; nothing if it is not installed here."""
+    entry = None if method in POLICIES else entries("methods").get(method)
     if entry is None:
-        return ""
+        return ()
     try:
-        return str(entry.load().access)
-    except (AttributeError, RLCondenseError):
-        return ""
+        loaded = entry.load()
+        online, needs = loaded.access == "online", frozenset(loaded.needs)
+    except (AttributeError, TypeError, RLCondenseError):
+        return ()
+    used = [name for name in ("expert", "rewards") if name in needs]
+    return ("plays", *used) if online else ("offline", *used)
 
 
 def policy_returns(group: Group, split: str) -> dict[str, float]:

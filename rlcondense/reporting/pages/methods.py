@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from rlcondense.catalogue import entries
 from rlcondense.comparison.tables import correlations_text
 from rlcondense.records.record import Record
-from rlcondense.references import POLICIES
-from rlcondense.reporting.pages.lines import access
+from rlcondense.reporting.pages.lines import TRACKS, tracks
 from rlcondense.reporting.pages.shared import Pages, Site
 
 
@@ -55,7 +54,7 @@ def method_pages(site: Site, method: str) -> Pages:
         method=method,
         summary=site.summary(method),
         entry=entries("methods").get(method),
-        access="" if method in POLICIES else access(method),
+        tracks=[TRACKS[name] for name in tracks(method)],
         plugins=_plugins(records.values()),
         configs=list(configs.values()),
         versions=_versions(records.values()),

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from rlcondense.comparison.columns import LEGEND, SIGNS, columns_of
+from rlcondense.comparison.columns import LEGEND, SIGNS, columns_of, number
 from rlcondense.comparison.rows import explanations, finding_name
 from rlcondense.errors import MissingExtra
 from rlcondense.records.cell import budget_text
@@ -70,14 +70,14 @@ def _interval(value: Interval | None, form: str = "{:.2f}") -> Markup:
 
     if value is None:
         return Markup("")
-    text = form.format(value.estimate)
+    text = number(value.estimate, form)
     if value.known:
-        text += f" <small>[{form.format(value.low)}, {form.format(value.high)}]</small>"
+        text += f" <small>[{number(value.low, form)}, {number(value.high, form)}]</small>"
     return Markup(_minus(text))
 
 
 def _number(value: float | None, form: str = "{:.2f}") -> str:
-    return "" if value is None else _minus(form.format(value))
+    return "" if value is None else _minus(number(value, form))
 
 
 def _minus(text: str) -> str:

@@ -12,11 +12,12 @@ from rlcondense.catalogue import entries
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import slug
-from rlcondense.references import BY_ID, POLICIES
+from rlcondense.references import BY_ID
 from rlcondense.reporting.board import Board, SuitePart
 from rlcondense.reporting.pages.drawn import pictures_of
-from rlcondense.reporting.pages.lines import Line, access, learner_names, policy_returns, spans
+from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns, spans, tracks
 from rlcondense.reporting.pages.render import environment
+from rlcondense.reporting.standings import views_of
 from rlcondense.types import SPLITS
 
 Pages = Iterator[tuple[str, bytes]]
@@ -33,6 +34,7 @@ class Site:
         methods: the name of each method's page.
         lines: all rows.
         siblings: of each record the condensation seeds of its row, with their records.
+        views: comparable rows, those that tell the most first.
         pictures: by condensation.
     """
 
@@ -50,6 +52,7 @@ class Site:
         self._spans = spans(groups)
         self.lines = self.lines_of(board.groups)
         self.siblings = {cell: line.cells for line in self.lines for _, cell in line.cells}
+        self.views = views_of(board.groups, board.records)
         self.pictures = pictures_of(board.records, leaderboard / "pictures")
 
     def summary(self, method: str) -> str:
@@ -79,24 +82,20 @@ class Site:
         out: dict[Any, Line] = {}
         for number, (group, name) in enumerate(zip(groups, names, strict=True)):
             marks = {split: policy_returns(group, split) for split in SPLITS}
+            span = self._spans[group.task]
             for place, row in enumerate(group.rows):
                 bars = {}
                 if row.returns is not None:
                     filled = not row.mark
                     bars = {
-                        split: interval_bar(
-                            row.returns[split]["mean"],
-                            marks[split],
-                            self._spans[group.task],
-                            filled,
-                        )
+                        split: interval_bar(row.returns[split]["mean"], marks[split], span, filled)
                         for split in SPLITS
                     }
                 line = Line(
                     group=group,
                     row=row,
                     learner="" if row.is_policy else name,
-                    access="" if row.id in POLICIES else access(row.id),
+                    tracks=tracks(row.id),
                     bars=bars,
                     cells=self._cells(row),
                     paper=suite.published_of(group, row) if suite else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rlcondense.comparison.rows import UNMARKED, names_of
 from rlcondense.files import slug
-from rlcondense.reporting.board import Aggregate, SuitePart
+from rlcondense.reporting.board import OTHERS, Aggregate, SuitePart
 from rlcondense.reporting.formats import FORMATS
 from rlcondense.reporting.pages.lines import is_entry, learner_names
 from rlcondense.reporting.pages.shared import Pages, Site
@@ -25,6 +25,7 @@ class Headline:
         clearing: how many rows of methods are above all floors that they should beat.
         entries: the number of rows of methods.
         best: the rows over tasks with the highest normalised means.
+        aside: whether it only tries the machinery, or holds single runs.
     """
 
     suite: SuitePart
@@ -32,6 +33,29 @@ class Headline:
     clearing: int
     entries: int
     best: tuple[Aggregate, ...]
+    aside: bool
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks with a record."""
+        return len({group.task for group in self.suite.groups if group.begun})
+
+
+# What answers most comes first; the others follow by the number of their tasks and cells.
+WORTH = ("procgen-core", "procgen-16", "signal", "what-teaches", "light2024", "faults")
+ASIDE = ("smoke", OTHERS)  # no question: they try the machinery, or are single runs
+
+
+def by_worth(suites: Sequence[SuitePart]) -> list[SuitePart]:
+    """Return suites in the order of what they answer, trials of the machinery last."""
+
+    def worth(suite: SuitePart) -> tuple[int, int, int, str]:
+        place = WORTH.index(suite.name) if suite.name in WORTH else len(WORTH)
+        place += len(WORTH) * (suite.name in ASIDE)
+        tasks = {group.task for group in suite.groups}
+        return place, -len(tasks), -suite.done, suite.name
+
+    return sorted(suites, key=worth)
 
 
 def headline_of(suite: SuitePart) -> Headline:
@@ -45,7 +69,7 @@ def headline_of(suite: SuitePart) -> Headline:
     scored.sort(key=lambda pair: -pair[0])
     best = tuple(row for _, row in scored[:3])
     clearing = sum(not row.mark for row in rows)
-    return Headline(suite, slug(suite.name), clearing, len(rows), best)
+    return Headline(suite, slug(suite.name), clearing, len(rows), best, suite.name in ASIDE)
 
 
 def _named(aggregates: Sequence[Aggregate]) -> list[tuple[Aggregate, str]]:

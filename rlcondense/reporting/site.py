@@ -14,6 +14,7 @@ from rlcondense.files import (
     replace_file,
 )
 from rlcondense.reporting.board import Board
+from rlcondense.reporting.pages.compare import compare_pages
 from rlcondense.reporting.pages.drawn import MOST_PICTURE_BYTES
 from rlcondense.reporting.pages.front import front_pages
 from rlcondense.reporting.pages.methods import method_pages
@@ -117,7 +118,9 @@ def _pages(site: Site) -> Pages:
     """Return every file of the site with its content."""
     yield "style.css", resource("style.css").encode()
     yield "site.js", resource("site.js").encode()
+    yield "compare.js", resource("compare.js").encode()
     yield from front_pages(site)
+    yield from compare_pages(site)
     for suite in site.board.suites:
         yield from suite_pages(site, suite)
     for task in site.tasks:

@@ -14,14 +14,17 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from rlcondense.comparison.columns import bracketed
 from rlcondense.reporting.board import build_board, read_results
 from rlcondense.reporting.site import build_site
+from rlcondense.statistics.intervals import difference, student_interval, units
 from tests.reporting.boards import GRADMATCH, rich_leaderboard
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
+STARPILOT = "procgen/starpilot-easy-v0"
 KINDS = (
     "index.html",
     "rows.html",
@@ -263,6 +266,34 @@ def test_columns_are_chosen_and_files_hold_what_is_shown(page: webdriver.Chrome)
     assert "U M S & recovery" in tex
 
 
+def test_ticked_rows_are_compared_level_by_level(page: webdriver.Chrome, site: Path) -> None:
+    results = read_results(site.parent / "leaderboard" / "results")
+    groups = build_board(results).groups
+    group = next(g for g in groups if g.task == STARPILOT and g.learner["id"] == "bc")
+    wide, one = (
+        next(r for r in group.rows if (r.id, r.size) == k)
+        for k in (("random", 150), ("random", 15))
+    )
+    for row in (wide, one):
+        page.find_element(By.CSS_SELECTOR, f"tr[data-cells$=':{row.cells[0]}'] th input").click()
+    page.find_element(By.LINK_TEXT, "Compare 2 rows").click()
+    WebDriverWait(page, 5).until(
+        lambda p: len(p.find_elements(By.CSS_SELECTOR, "#comparison table")) == 2
+    )
+    cells = page.find_elements(By.CSS_SELECTOR, "#comparison tbody tr:nth-child(2) td")
+    a, b = ([results[cell] for cell in row.cells] for row in (one, wide))
+    by_level = student_interval(units(a, "heldout").mean(0) - units(b, "heldout").mean(0))
+    expected = [difference(a, b, "heldout"), by_level]
+    texts = [bracketed(interval, "{:+.2f}").replace("-", MINUS) for interval in expected]
+    assert [cell.text for cell in cells[4:6]] == texts
+    assert cells[7].text == "one set: not judged"
+    address = page.current_url
+    page.get("about:blank")
+    page.get(address)
+    assert page.find_element(By.CSS_SELECTOR, "#comparison h2").text == STARPILOT
+
+
+MINUS = "\N{MINUS SIGN}"
 CATCH_FILES = """
 window.files = [];
 URL.createObjectURL = (blob) => { window.files.push(blob.text()); return "#"; };

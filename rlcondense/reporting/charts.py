@@ -254,6 +254,54 @@ def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     )
 
 
+def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
+    """Draw every episode's return: a line for each student, from its lowest to its highest.
+
+    Args:
+        returns: by split, `(students, episodes)`.
+    """
+    low = min(float(rows.min()) for rows in returns.values())
+    high = max(float(rows.max()) for rows in returns.values())
+    width, tall, gap, left = 320.0, 110.0, 20.0, 40.0
+    unit = tall / (high - low or 1.0)
+    parts, top = [], 0.0
+    for number, (split, rows) in enumerate(returns.items()):
+        floor = top + gap + tall
+        lines = "".join(_sorted_line(row, low, unit, left, width, floor) for row in rows)
+        parts.append(_text(left, top + 13, split.replace("heldout", "held-out"), "t"))
+        parts.append(_text(left - 5, floor, f"{low:g}", "e"))
+        parts.append(_text(left - 5, floor - tall + 10, f"{high:g}", "e"))
+        parts.append(
+            f'<path class="a" d="M{_n(left)} {_n(floor - tall)}V{_n(floor)}H{_n(width)}"/>'
+        )
+        parts.append(f'<path class="every s{number}" d="{lines}"/>')
+        top = floor
+    parts.append(_text((left + width) / 2, top + 16, "episodes, by return", "c t"))
+    return Markup(
+        f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(top + 20)}" role="img" '
+        'aria-label="every return of every student on each split, from the lowest to the highest">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _sorted_line(
+    returns: npt.NDArray[np.float64],
+    low: float,
+    unit: float,
+    left: float,
+    right: float,
+    floor: float,
+) -> str:
+    """Return the path of a student's sorted returns, a step for each value that differs."""
+    values, counts = np.unique(returns, return_counts=True)
+    step = (right - left) / len(returns)
+    ends = np.cumsum(counts) * step + left
+    heights = floor - (values - low) * unit
+    steps = zip(heights.tolist(), ends.tolist(), strict=True)
+    path = "".join(f"V{height:.0f}H{end:.0f}" for height, end in steps)
+    return f"M{_n(left)} {_n(floor)}{path}"
+
+
 def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Markup:
     """Draw the share of each action in a condensed set, with a line for its share in the source.
 

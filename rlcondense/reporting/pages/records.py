@@ -6,17 +6,20 @@ import gzip
 
 import numpy as np
 
+from rlcondense.catalogue import entries
 from rlcondense.comparison.rows import findings_of
 from rlcondense.files import read_bounded
 from rlcondense.records.cell import Cell
 from rlcondense.records.record import Record
+from rlcondense.reporting.commands import command_of
+from rlcondense.reporting.formats import tex_text
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.types import SPLITS
 
 
 def record_pages(site: Site, cell_id: str) -> Pages:
     """Return the page of a record, and its file if the site has data."""
-    from rlcondense.reporting.charts import histogram
+    from rlcondense.reporting.charts import every_return, histogram
 
     record = site.board.records[cell_id]
     cell = Cell.from_json(record["cell"])
@@ -32,12 +35,38 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         said=[name for name in record.get("key", {}) if _is_told(name, record)],
         means={split: rows.mean(1) for split, rows in returns.items()},
         histogram=histogram(returns) if returns else None,
+        every_return=every_return(returns) if returns else None,
+        command=command_of(cell) if returns else "",
+        reruns=site.reruns.get(cell_id, ()),
+        citation=_citation(cell, record),
+        paper=_paper(cell.method["id"]),
         siblings=site.siblings.get(cell_id, ()),
         picture=site.pictures.get(cell.condensation_id) if site.pictures else None,
     )
     if site.data:
         raw = read_bounded(site.leaderboard / "results" / f"{cell_id}.json")
         yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
+
+
+def _citation(cell: Cell, record: Record) -> str:
+    """Return a BibTeX entry of a record."""
+    version = tex_text(str(record.get("environment", {}).get("rlcondense", "")))
+    method, task = tex_text(cell.method["id"]), tex_text(cell.task)
+    return "\n".join(
+        [
+            f"@misc{{rlcondense-{cell.id},",
+            "  author = {{The rlcondense authors}},",
+            f"  title = {{{{{method} on {task}: record {cell.id}}}}},",
+            f"  howpublished = {{rlcondense {version}}},",
+            f"  note = {{content sha256 {str(record.get('content_sha256', ''))[:16]}}}",
+            "}",
+        ]
+    )
+
+
+def _paper(method: str) -> str:
+    entry = entries("methods").get(method)
+    return entry.paper if entry else ""
 
 
 def _is_told(name: str, record: Record) -> bool:

@@ -17,6 +17,7 @@ from rlcondense.reporting.board import Board, SuitePart
 from rlcondense.reporting.pages.drawn import pictures_of
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns, spans, tracks
 from rlcondense.reporting.pages.render import environment
+from rlcondense.reporting.reruns import read_reruns
 from rlcondense.reporting.standings import views_of
 from rlcondense.types import SPLITS
 
@@ -34,6 +35,7 @@ class Site:
         methods: the name of each method's page.
         lines: all rows.
         siblings: of each record the condensation seeds of its row, with their records.
+        reruns: of each record those that somebody wrote down.
         views: comparable rows, those that tell the most first.
         pictures: by condensation.
     """
@@ -52,6 +54,7 @@ class Site:
         self._spans = spans(groups)
         self.lines = self.lines_of(board.groups)
         self.siblings = {cell: line.cells for line in self.lines for _, cell in line.cells}
+        self.reruns = read_reruns(leaderboard)
         self.views = views_of(board.groups, board.records)
         self.pictures = pictures_of(board.records, leaderboard / "pictures")
 

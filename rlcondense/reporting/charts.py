@@ -267,7 +267,7 @@ def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     parts, top = [], 0.0
     for number, (split, rows) in enumerate(returns.items()):
         floor = top + gap + tall
-        lines = "".join(_sorted_line(row, low, unit, left, width, floor) for row in rows)
+        lines = "".join(_sorted_line(row - low, unit, (left, width), floor) for row in rows)
         parts.append(_text(left, top + 13, split.replace("heldout", "held-out"), "t"))
         parts.append(_text(left - 5, floor, f"{low:g}", "e"))
         parts.append(_text(left - 5, floor - tall + 10, f"{high:g}", "e"))
@@ -285,18 +285,14 @@ def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
 
 
 def _sorted_line(
-    returns: npt.NDArray[np.float64],
-    low: float,
-    unit: float,
-    left: float,
-    right: float,
-    floor: float,
+    returns: npt.NDArray[np.float64], unit: float, span: tuple[float, float], floor: float
 ) -> str:
     """Return the path of a student's sorted returns, a step for each value that differs."""
+    left, right = span
     values, counts = np.unique(returns, return_counts=True)
     step = (right - left) / len(returns)
     ends = np.cumsum(counts) * step + left
-    heights = floor - (values - low) * unit
+    heights = floor - values * unit
     steps = zip(heights.tolist(), ends.tolist(), strict=True)
     path = "".join(f"V{height:.0f}H{end:.0f}" for height, end in steps)
     return f"M{_n(left)} {_n(floor)}{path}"

@@ -17,6 +17,7 @@ from rlcondense.reporting.board import Board
 from rlcondense.reporting.pages.compare import compare_pages
 from rlcondense.reporting.pages.drawn import MOST_PICTURE_BYTES
 from rlcondense.reporting.pages.front import front_pages
+from rlcondense.reporting.pages.log import log_pages
 from rlcondense.reporting.pages.methods import method_pages
 from rlcondense.reporting.pages.records import record_pages
 from rlcondense.reporting.pages.render import environment, resource
@@ -121,6 +122,7 @@ def _pages(site: Site) -> Pages:
     yield "compare.js", resource("compare.js").encode()
     yield from front_pages(site)
     yield from compare_pages(site)
+    yield from log_pages(site)
     for suite in site.board.suites:
         yield from suite_pages(site, suite)
     for task in site.tasks:

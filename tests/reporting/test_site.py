@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import shutil
 import sys
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
+import fastjsonschema
 import pytest
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
+from rlcondense.cli.base import split_settings
+from rlcondense.cli.run import run
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.make import make_task
+from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
 from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.commands import command_of
+from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.publish import build
+from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
 from rlcondense.reporting.site import MARKER, build_site
+from rlcondense.running.pairs import make_pair
 from tests.reporting.boards import (
     GRADMATCH,
     RANDOM,
@@ -57,9 +69,10 @@ def board_of(leaderboard: Path) -> Board:
     return build_board(read_results(leaderboard / "results"))
 
 
-def site_of(leaderboard: Path) -> Path:
+def site_of(leaderboard: Path, *, suites: bool = True) -> Path:
     out = leaderboard.parent / f"{leaderboard.name}-site"
-    build_site(board_of(leaderboard), leaderboard, out)
+    results = read_results(leaderboard / "results")
+    build_site(build_board(results, None if suites else ()), leaderboard, out)
     return out
 
 
@@ -324,6 +337,70 @@ def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
     monkeypatch.setattr("rlcondense.reporting.pages.front.MOST_ROWS", 5)
     build_site(board_of(rich), rich, tmp_path / "site")
     assert "too many rows" in Tags(tmp_path / "site" / "rows.html").text
+
+
+def test_machines_read_rows_that_have_the_stated_form(site: Path, rich: Path) -> None:
+    board = json.loads((site / "leaderboard.json").read_text())
+    schema = json.loads((site / "leaderboard.schema.json").read_text())
+    fastjsonschema.compile(schema)(board)
+    row = next(r for r in board["rows"] if GRADMATCH in r["records"])
+    assert row["heldout"]["mean"] == 0.85
+    assert board["configs"][row["method_config"]]["iterations"] == 150
+    assert all((site / view["page"]).is_file() for view in board["views"])
+    assert board["views"][0]["title"] in (site / "llms.txt").read_text()
+
+
+def test_the_log_tells_what_came_changed_and_is_gone(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    append_entry(leaderboard, date(2026, 1, 2), [GRADMATCH, "0" * 16], [])
+    append_entry(leaderboard, date(2026, 1, 2), [RANDOM], [])
+    append_entry(leaderboard, date(2026, 1, 3), [], [Change(GRADMATCH, 1.0, 0.85)])
+    site = site_of(leaderboard, suites=False)
+    text = Tags(site / "log.html").text
+    for part in ("2 added, 1 withdrawn", "gradmatch on procgen/starpilot-easy-v0", "1.00 → 0.85"):
+        assert part in text
+    assert "2026-01-03: replaced" in Tags(site / "records" / f"{GRADMATCH}.html").text
+    feed = ElementTree.parse(site / "feed.xml").getroot()
+    titles = [entry.text for entry in feed.iter("{http://www.w3.org/2005/Atom}title")][1:]
+    assert titles == ["2026-01-03: 1 changed", "2026-01-02: 2 added, 1 withdrawn"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", "[1]", '[{"date": "x", "added": [], "changed": []}]']
+)
+def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> None:
+    for name in (LOG, RERUNS):
+        (tmp_path / name).write_text(content)
+    assert read_log(tmp_path) == []
+    assert read_reruns(tmp_path) == {}
+
+
+def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, "0" * 64)
+    write_reruns(leaderboard, {GRADMATCH: again})
+    write_reruns(leaderboard, {GRADMATCH: again})  # the same once more
+    site = site_of(leaderboard, suites=False)
+    text = Tags(site / "records" / f"{GRADMATCH}.html").text
+    assert text.count("2026-01-02: run again elsewhere (a CPU, Linux)") == 1
+    assert "self-reported" in Tags(site / "records" / f"{RANDOM}.html").text
+
+
+@pytest.mark.parametrize("cell_id", [GRADMATCH, "23927861efa5cb7a", "e775f5a0c4c698a0"])
+def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
+    cell = Cell.from_json(json.loads((SHIPPED / f"{cell_id}.json").read_text())["cell"])
+    options = run.make_context("run", shlex.split(command_of(cell))[2:]).params
+    settings, learner_settings = split_settings(options["pairs"])
+    task = make_task(options["task"])
+    method, learner = make_pair(
+        options["method"], options["learner"], task, settings, learner_settings
+    )
+    assert (method_json(method), learner_json(learner)) == (cell.method, cell.learner)
+    asked = (options["size"], options["seed"], options["seeds"], options["episodes"])
+    episodes = cell.evaluation["environments"] * cell.evaluation["quota"]
+    assert asked == (
+        budget_size(cell.budget), cell.condensation_seed, len(cell.learner_seeds), episodes,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

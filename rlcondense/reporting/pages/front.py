@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from rlcondense.reporting.pages.data import data_pages
 from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.reporting.pages.suites import by_worth, headline_of
@@ -49,6 +50,7 @@ def front_pages(site: Site) -> Pages:
         )  # fmt: skip
     yield site.page("views.html", "views.html", pages=pages)
     yield "views.js", _views_script(pages)
+    yield from data_pages(site, {page.view.title: page.path for page in pages})
     few = len(site.lines) <= MOST_ROWS
     yield site.page("rows.html", "rows.html", lines=site.lines if few else None)
     yield site.page("suites.html", "suites.html", headlines=headlines)

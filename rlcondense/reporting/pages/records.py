@@ -13,6 +13,7 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.record import Record
 from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.formats import tex_text
+from rlcondense.reporting.pages.log import history_of
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.types import SPLITS
 
@@ -37,6 +38,7 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         histogram=histogram(returns) if returns else None,
         every_return=every_return(returns) if returns else None,
         command=command_of(cell) if returns else "",
+        history=history_of(site.log, [cell_id]),
         reruns=site.reruns.get(cell_id, ()),
         citation=_citation(cell, record),
         paper=_paper(cell.method["id"]),

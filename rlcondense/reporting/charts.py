@@ -254,6 +254,23 @@ def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     )
 
 
+def bars_of(values: npt.NDArray[np.float64]) -> Markup:
+    """Draw a small histogram of a dataset's returns."""
+    counts, edges = np.histogram(values, 12)
+    width, tall = 96.0, 26.0
+    step, unit = width / len(counts), tall / counts.max()
+    bars = "".join(
+        f"M{_n(i * step)} {_n(tall)}v{_n(-unit * count)}h{_n(step - 1)}V{_n(tall)}z"
+        for i, count in enumerate(counts.tolist())
+        if count
+    )
+    label = f"returns of {len(values)} episodes, from {edges[0]:g} to {edges[-1]:g}"
+    return Markup(
+        f'<svg class="bars" viewBox="0 0 {_n(width)} {_n(tall)}" role="img" '
+        f'aria-label="{label}"><path class="h s0" d="{bars}"/></svg>'
+    )
+
+
 def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     """Draw every episode's return: a line for each student, from its lowest to its highest.
 

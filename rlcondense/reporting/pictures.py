@@ -191,6 +191,12 @@ def draw(
     return _sheet([_paint(line) for line in lines] if painted else lines), picture
 
 
+def draw_frames(frames: Array) -> bytes:
+    """Draw a line of frames `(n, planes, height, width)` as a PNG; planes may be no colours."""
+    line = np.asarray(frames, np.float64)
+    return _png(_sheet([line if line.shape[1] in (1, 3) else _paint(line)]))
+
+
 def legend(planes: Sequence[str]) -> str:
     """Return a line on the colour of each plane in a picture."""
     return ", ".join(

@@ -24,6 +24,7 @@ from rlcondense.reporting.pages.render import environment, resource
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.reporting.pages.suites import suite_pages
 from rlcondense.reporting.pages.tasks import task_pages
+from rlcondense.reporting.pages.views import view_pages
 
 MARKER = ".rlcondense-site"
 
@@ -120,13 +121,15 @@ def _pages(site: Site) -> Pages:
     yield "style.css", resource("style.css").encode()
     yield "site.js", resource("site.js").encode()
     yield "compare.js", resource("compare.js").encode()
-    yield from front_pages(site)
+    views = view_pages(site)
+    paths = {page.view.title: page.path for page in views}
+    yield from front_pages(site, views)
     yield from compare_pages(site)
     yield from log_pages(site)
     for suite in site.board.suites:
         yield from suite_pages(site, suite)
     for task in site.tasks:
-        yield from task_pages(site, task)
+        yield from task_pages(site, task, paths)
     for method in site.methods:
         yield from method_pages(site, method)
     for cell_id in site.board.records:

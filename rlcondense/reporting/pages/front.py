@@ -17,16 +17,13 @@ from rlcondense.reporting.pages.views import (
     size_curve,
     split_names,
     styles_of,
-    view_pages,
 )
 
 MOST_ROWS = 400  # on one page; with more rows only the tasks' pages show them
-MOST_VIEWS = 60  # with a page
 
 
-def front_pages(site: Site) -> Pages:
+def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     """Return the first page, a page of each view, and the lists."""
-    pages = view_pages(site)[:MOST_VIEWS]
     styles = styles_of(site.views)
     headlines = [headline_of(suite) for suite in by_worth(site.board.suites)]
     pictured = next((page for page in pages if page.strip), None)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rlcondense.catalogue import Entry, entries
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
-from rlcondense.references import BY_ID, WHOLE
+from rlcondense.references import BY_ID, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
 from rlcondense.reporting.board import score_range
-from rlcondense.reporting.pages.lines import learner_names, policy_returns
+from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
+from rlcondense.reporting.pages.looks import Card, card_of_shipped, strips_of
 from rlcondense.reporting.pages.shared import Pages, Site
 
 if TYPE_CHECKING:
@@ -80,15 +81,16 @@ class Matrix:
 
     Attributes:
         dataset: id.
-        learners: names, one a column.
-        rows: for each method and budget its row in each column, if it is done.
-        shades: the level of each of those within the matrix, 0 to 4.
+        side: what its rows are, `learner` or `method`: whatever there is more of.
+        columns: names of the others.
+        lines: of each row its name, and its cells: the row of the table and the level of its
+            return within the matrix, 0 to 4; or None.
     """
 
     dataset: str
-    learners: tuple[str, ...]
-    rows: tuple[tuple[Row | None, ...], ...]
-    shades: tuple[tuple[int, ...], ...]
+    side: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[tuple[Row, int] | None, ...]], ...]
 
 
 def _matrices(groups: Sequence[Group]) -> list[Matrix]:
@@ -112,22 +114,30 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
     columns = [i for i in range(len(groups)) if any(i in cells for cells in shared)]
     if not shared:
         return None
-    rows = tuple(tuple(cells.get(i) for i in columns) for cells in shared)
-    values = [_heldout(row) for line in rows for row in line if row]
+    table = [[cells.get(i) for i in columns] for cells in shared]
+    values = [_heldout(row) for line in table for row in line if row]
     low, high = min(values), max(values)
     names = learner_names(groups)
-    return Matrix(
-        dataset=groups[0].dataset,
-        learners=tuple(names[i] for i in columns),
-        rows=rows,
-        shades=tuple(
-            tuple(
-                min(4, int(5 * (_heldout(row) - low) / (high - low or 1.0))) if row else 0
-                for row in line
-            )
-            for line in rows
-        ),
-    )
+    learners = [names[i] for i in columns]
+    methods = [_sized(next(row for row in line if row)) for line in table]
+    side, others = ("learner", methods) if len(learners) > len(methods) else ("method", learners)
+    if side == "learner":
+        table = [list(line) for line in zip(*table, strict=True)]
+    cells_of = [
+        tuple(
+            None if row is None
+            else (row, min(4, int(5 * (_heldout(row) - low) / (high - low or 1.0))))
+            for row in line
+        )
+        for line in table
+    ]  # fmt: skip
+    titles = learners if side == "learner" else methods
+    lines = tuple(zip(titles, cells_of, strict=True))
+    return Matrix(groups[0].dataset, side, tuple(others), lines)
+
+
+def _sized(row: Row) -> str:
+    return f"{row.name}, {row.size:,}" if row.size is not None else row.name
 
 
 def _heldout(row: Row) -> float:
@@ -162,20 +172,39 @@ def _experts(task: str) -> list[dict[str, Any]]:
     return [card for card in shipped_cards() if card["id"] in wanted]
 
 
-def task_pages(site: Site, task: str) -> Pages:
-    """Return the page of a task."""
+def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
+    """Return the page of a task, and pictures of it.
+
+    Args:
+        site: the site.
+        task: id.
+        paths: the page of each view that has one, by its title.
+    """
     groups = [group for group in site.board.groups if group.task == task]
+    lines = site.lines_of(groups)
     styles = _styles(groups)
-    span = score_range(task)
+    datasets = _datasets(task, site.board.records)
+    used = {group.dataset for group in groups}
+    strips = [
+        (name, f"frames/{site.tasks[task]}-{number}.png", strip)
+        for number, (name, strip) in enumerate(strips_of(task))
+    ]
     yield site.page(
         "task.html",
         f"tasks/{site.tasks[task]}.html",
         task=task,
         entry=entries("tasks").get(task),
-        span=span,
-        datasets=_datasets(task, site.board.records),
+        span=score_range(task),
+        strips=[(name, path) for name, path, _ in strips],
+        references=_references(lines),
+        views=[
+            (view, paths[view.title])
+            for view in site.views
+            if view.title in paths and task in [column.task for column in view.columns]
+        ],
+        datasets=[(d, card_of_shipped(d["id"]) if d["id"] in used else Card()) for d in datasets],
         experts=_experts(task),
-        lines=site.lines_of(groups),
+        lines=_by_size(lines),
         figures=[
             (group, title, *_figures(group, styles))
             for group, title in zip(groups, learner_names(groups), strict=True)
@@ -183,3 +212,32 @@ def task_pages(site: Site, task: str) -> Pages:
         styles=styles,
         matrices=_matrices(groups),
     )
+    for _, path, strip in strips:
+        yield path, strip
+
+
+def _references(lines: Sequence[Line]) -> list[Line]:
+    """Return the line with the most episodes of each reference policy, and of all the data."""
+    best: dict[str, Line] = {}
+    for line in lines:
+        row = line.row
+        if row.returns is None or not (row.id in POLICIES or row.id in WHOLE):
+            continue
+        if row.id not in best or _weight(row) > _weight(best[row.id].row):
+            best[row.id] = line
+    return [best[r.id] for r in sorted(REFERENCES, key=lambda r: r.place) if r.id in best]
+
+
+def _weight(row: Row) -> tuple[float, int]:
+    """Return what makes a reference row the one to show: students of all the data, the best."""
+    return (0.0 if row.is_policy else _heldout(row)), row.learner_seeds * row.episodes
+
+
+def _by_size(lines: Sequence[Line]) -> list[Line]:
+    """Return the trained rows by learner and labels, each by size, the random subset last."""
+
+    def place(line: Line) -> tuple[str, str, int, bool, str]:
+        row = line.row
+        return line.learner, row.labels or "", row.size or 0, row.id == RANDOM_SUBSET, row.name
+
+    return sorted((line for line in lines if not line.row.is_policy), key=place)

@@ -17,7 +17,7 @@ from rlcondense.types import Split
 STYLES = 8  # colours, markers and dashes before they repeat
 BAR = (132.0, 18.0)
 PLOT = (560.0, 330.0)
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 88.0, 26.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 98.0, 26.0, 42.0
 LINE = 16.0  # height between two labels at the right
 BINS = 24
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2 1 2")

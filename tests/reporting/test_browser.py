@@ -201,7 +201,7 @@ def test_links_lead_from_a_number_to_its_record_task_and_method(page: webdriver.
     assert page.find_element(By.CSS_SELECTOR, "svg.histogram").is_displayed()
     page.find_element(By.CSS_SELECTOR, ".meta a[href*='tasks/']").click()
     assert page.find_element(By.TAG_NAME, "h1").text == "procgen/starpilot-easy-v0"
-    assert len(page.find_elements(By.CSS_SELECTOR, "svg.plot")) == 4
+    assert len(page.find_elements(By.CSS_SELECTOR, "svg.plot")) == 3
     assert len(page.find_elements(By.CSS_SELECTOR, "table.matrix")) == 1
     page.find_element(By.CSS_SELECTOR, "table.rows a[href*='methods/gradmatch']").click()
     picture = page.find_element(By.CSS_SELECTOR, ".pictures img")

@@ -49,7 +49,7 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
             seconds.setdefault(row.name, []).append(_point(row, sum(spent)))
     place = f"{group.task}, {group.learner['id']}"
     curve = cost = None
-    if sizes:
+    if len({point.x for points in sizes.values() for point in points}) > 1:
         lines = [Series(name, styles[name], tuple(points)) for name, points in sizes.items()]
         curve = plot(
             lines, references, "transitions kept", "held-out return",

@@ -20,7 +20,7 @@ from rlcondense.make import load_dataset
 from rlcondense.text import unquoted
 from rlcondense.types import Array
 
-SHOWN = 8  # frames in a line
+SHOWN = 15  # frames in a line
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # most actions whose shares are stored

@@ -177,8 +177,8 @@ def views_of(groups: Sequence[Group], records: Records) -> list[View]:
             if row.returns is not None and row.budget is not None and row.id not in WHOLE:
                 key = (kind, learner, budget_text(row.budget), row.labels or "")
                 places.setdefault(key, []).append((group, row))
-    views = [_view(key, rows, records) for key, rows in places.items()]
-    kept = [view for view in views if len(view.standings["heldout"]) >= FEWEST_ROWS]
+    views = [_view(key, rows, records) for key, rows in places.items() if len(rows) >= FEWEST_ROWS]
+    kept = [view for view in views if view is not None]
     return sorted(kept, key=lambda view: (*(-n for n in view.worth), view.title))
 
 
@@ -215,10 +215,12 @@ def _learner_label(learner: LearnerJson) -> str:
     return " ".join([learner["id"], *words])
 
 
-def _view(key: tuple[str, ...], rows: Sequence[tuple[Group, Row]], records: Records) -> View:
+def _view(key: tuple[str, ...], rows: Sequence[tuple[Group, Row]], records: Records) -> View | None:
     columns = _columns(rows)
-    kept = [(group, row) for group, row in rows if any(group in c.groups for c in columns)]
-    methods = _methods(kept, columns)
+    shown = {id(group) for column in columns for group in column.groups}
+    methods = _methods([(group, row) for group, row in rows if id(group) in shown], columns)
+    if len(methods) < FEWEST_ROWS:
+        return None
     spans = {split: [_span(column, records, split) for column in columns] for split in SPLITS}
     known = all(span is not None for split in SPLITS for span in spans[split])
     kind, learner, budget, labels = key
@@ -247,8 +249,8 @@ def _columns(rows: Sequence[tuple[Group, Row]]) -> list[Column]:
         name = kind_of(task)[1]
         if datasets[task] > 1:
             name += f" ({dataset.rpartition('/')[2]})"
-        groups = [group for i, group in enumerate(most) if group not in most[:i]]
-        columns.append(Column(task, dataset, name, tuple(groups)))
+        groups = {id(group): group for group in most}
+        columns.append(Column(task, dataset, name, tuple(groups.values())))
     return columns
 
 
@@ -279,7 +281,8 @@ def _methods(
 
 def _best(rows: Iterable[tuple[Group, Row]], column: Column) -> Row | None:
     """Return the row of a column with the most seeds, judged rows first."""
-    here = [row for group, row in rows if group in column.groups]
+    own = {id(group) for group in column.groups}
+    here = [row for group, row in rows if id(group) in own]
 
     def seeds(row: Row) -> tuple[bool, int]:
         return not row.unjudged, row.condensation_seeds * row.learner_seeds
@@ -357,7 +360,8 @@ class _Table:
 
     def _policy(self, row: Row, column: Column, name: str) -> Row | None:
         """Return the reference policy of the row's own group."""
-        group = next((group for group in column.groups if row in group.rows), None)
+        of_row = (g for g in column.groups if any(other is row for other in g.rows))
+        group = next(of_row, None)
         return None if group is None else group.find(name)
 
     def _scaled(self, standing: Standing) -> list[Array]:

@@ -58,10 +58,9 @@ class Cost:
         bytes: kept.
         condense: seconds.
         train: seconds of one student.
-        whole: seconds of one student of all the data.
-        students: how many of them until condensing has paid; None if it never does, or nobody
-            knows.
-        pays: whether it ever does; None if nobody knows.
+        whole: seconds of one student of all the data; None if they are unknown, or of another
+            device.
+        beside: the row of those.
     """
 
     standing: Standing
@@ -69,6 +68,7 @@ class Cost:
     condense: float | None
     train: float | None
     whole: float | None
+    beside: str
 
     @property
     def pays(self) -> bool | None:
@@ -290,19 +290,24 @@ def _levels(view: View) -> dict[str, float]:
 def costs_of(view: View) -> list[Cost]:
     """Return what each method of a view cost, in the order of the ranks."""
     wholes = [s for s in view.references["heldout"] if s.id in WHOLE]
-    whole = next((seconds for s in wholes if (seconds := _train(s)) is not None), None)
-    devices = {_device(s) for s in wholes}
+    known = [s for s in wholes if _train(s) is not None and len(s.done) == len(view.columns)]
+    whole = known[0] if known else None
     return [
         Cost(
             standing,
             standing.spent("bytes"),
             standing.spent("condense_seconds"),
             _train(standing),
-            whole if len(standing.done) == len(view.columns) and _device(standing) in devices
-            else None,
+            _train(whole) if whole and _comparable(standing, whole) else None,
+            whole.id if whole else "",
         )
         for standing in view.standings["heldout"]
-    ]  # fmt: skip
+    ]
+
+
+def _comparable(standing: Standing, whole: Standing) -> bool:
+    """Return whether a method has all tasks, on the same device."""
+    return len(standing.done) == len(whole.done) and _device(standing) == _device(whole)
 
 
 def _train(standing: Standing) -> float | None:

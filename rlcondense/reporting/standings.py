@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rlcondense.comparison.rows import Group, Row, names_of
 from rlcondense.records.cell import budget_text
-from rlcondense.records.record import LearnerJson
+from rlcondense.records.record import LearnerJson, MethodJson
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, WHOLE
 from rlcondense.reporting.board import ReadRecord
 from rlcondense.statistics.intervals import (
@@ -271,7 +271,9 @@ def _methods(
         key = json.dumps(row.method, sort_keys=True) if row.id in apart else row.id
         by_key.setdefault(key, []).append((group, row))
     firsts = [of[0][1].method for of in by_key.values()]
-    plain = [m if m["id"] in apart else {"id": m["id"], "config": {}} for m in firsts]
+    plain: list[MethodJson] = [
+        m if m["id"] in apart else {"id": m["id"], "config": {}} for m in firsts
+    ]
     names = names_of(plain)
     return [
         (of[0][1].id, name, tuple(_best(of, column) for column in columns))

@@ -19,8 +19,6 @@ from rlcondense.reporting.pages.views import (
     styles_of,
 )
 
-MOST_ROWS = 400  # on one page; with more rows only the tasks' pages show them
-
 
 def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     """Return the first page, a page of each view, and the lists."""
@@ -48,8 +46,7 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     yield site.page("views.html", "views.html", pages=pages)
     yield "views.js", _views_script(pages)
     yield from data_pages(site, {page.view.title: page.path for page in pages})
-    few = len(site.lines) <= MOST_ROWS
-    yield site.page("rows.html", "rows.html", lines=site.lines if few else None)
+    yield site.page("rows.html", "rows.html", lines=site.lines if site.lists_rows else None)
     yield site.page("suites.html", "suites.html", headlines=headlines)
     yield site.page("tasks.html", "tasks.html", tasks=_by_task(site))
     yield site.page("methods.html", "methods.html", methods=_methods(site), track_names=TRACKS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcondense.catalogue import entries
+from rlcondense.comparison.rows import UNMARKED
 from rlcondense.comparison.tables import correlations_text
 from rlcondense.errors import RLCondenseError
 from rlcondense.records.record import Record
@@ -126,6 +127,7 @@ def method_pages(site: Site, method: str) -> Pages:
         idea=_idea(method),
         made=_made(lines),
         lines=lines,
+        elsewhere=site.lists_rows and method in UNMARKED,
         records=len(records),
         correlations=_correlations(records.values()),
         pictures=[p for p in site.pictures.values() if p.cell["method"]["id"] == method],

@@ -47,7 +47,7 @@ def environment() -> Environment:
     made.filters |= {
         "interval": _interval, "number": _number, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
-        "settings": settings_of, "without": _without, "finding": finding_name,
+        "settings": settings_of, "short": _short, "without": _without, "finding": finding_name,
     }  # fmt: skip
     made.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
@@ -78,6 +78,11 @@ def _interval(value: Interval | None, form: str = "{:.2f}") -> Markup:
 
 def _number(value: float | None, form: str = "{:.2f}") -> str:
     return "" if value is None else _minus(number(value, form))
+
+
+def _short(value: float) -> str:
+    """Format a number to sort by: six digits, so that a page does not depend on the machine."""
+    return f"{value:.6g}"
 
 
 def _minus(text: str) -> str:

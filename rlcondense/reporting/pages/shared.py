@@ -23,6 +23,7 @@ from rlcondense.reporting.standings import views_of
 from rlcondense.types import SPLITS
 
 Pages = Iterator[tuple[str, bytes]]
+MOST_ROWS = 400  # on one page; with more rows only the tasks' and methods' pages show them
 
 
 class Site:
@@ -60,6 +61,11 @@ class Site:
         self.reruns = read_reruns(leaderboard)
         self.views = views_of(board.groups, board.records)
         self.pictures = pictures_of(board.records, leaderboard / "pictures")
+
+    @property
+    def lists_rows(self) -> bool:
+        """Whether one page shows all rows."""
+        return len(self.lines) <= MOST_ROWS
 
     def summary(self, method: str) -> str:
         """Return the one-line summary of a method."""

@@ -315,7 +315,8 @@ def _train(standing: Standing) -> float | None:
     seconds = [(row.cost or {}).get("train_seconds") for row in standing.done]
     if not seconds or None in seconds:
         return None
-    return sum(s / row.learner_seeds for s, row in zip(seconds, standing.done, strict=True) if s)
+    pairs = zip(seconds, standing.done, strict=True)
+    return float(sum(spent / row.learner_seeds for spent, row in pairs if spent))
 
 
 def _device(standing: Standing) -> str:

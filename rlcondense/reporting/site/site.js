@@ -265,7 +265,8 @@ function comparisonAddress() {
 
 function makeTickable(table, link) {
   for (const row of every("tbody tr[data-cells]", table)) {
-    const { cells, name, task } = row.dataset;
+    const { cells, task } = row.dataset;
+    const name = row.dataset.name ?? row.dataset.method;
     const box = make("input", { type: "checkbox", "aria-label": `compare ${name}${task ? `, ${task}` : ""}` });
     box.addEventListener("change", () => {
       if (box.checked) ticked.set(cells, cells);
@@ -286,8 +287,21 @@ function nameCells(table) {
   }
 }
 
+// Texts that appear on a pointer: settings that are cut off, and what U+ and the like mean.
+const VERDICTS = { above: "above", level: "level with", below: "below", unknown: "not judged against" };
+const FLOORS = { U: "the random policy", M: "the marginal policy", S: "the random subset" };
+
+function addTitles(table) {
+  for (const cut of every(".more", table)) cut.title = cut.textContent;
+  for (const sign of every(".ums span[class]", table)) {
+    const why = sign.closest("td").dataset.why;
+    sign.title = `${why ? `${why} against` : VERDICTS[sign.className]} ${FLOORS[sign.textContent[0]]}`;
+  }
+}
+
 function addTools(board) {
   const table = board.querySelector("table");
+  addTitles(table);
   if (matchMedia("(max-width: 40rem)").matches) nameCells(table);
   const title = table.caption.textContent;
   const tools = make("div", { className: "tools", role: "group", "aria-label": `Tools of ${title}` });

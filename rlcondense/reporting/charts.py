@@ -349,6 +349,31 @@ def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Mar
     )
 
 
+def tenth_bars(shares: Sequence[float], what: str) -> Markup:
+    """Draw the shares of a selection's rows in ten equal parts of the data, beside a tenth each.
+
+    Args:
+        shares: of each part.
+        what: the parts' order, `steps` of an episode or `returns` of episodes.
+    """
+    width, tall = 160.0, 60.0
+    unit = tall / max(*shares, 0.2)
+    step = width / len(shares)
+    bars = "".join(
+        f"M{_n(i * step + 1)} {_n(tall)}V{_n(tall - unit * share)}h{_n(step - 2)}V{_n(tall)}z"
+        for i, share in enumerate(shares)
+    )
+    ends = {"steps": ("start", "end"), "returns": ("lowest", "highest")}[what]
+    listed = ", ".join(f"{share:.0%}" for share in shares)
+    return Markup(
+        f'<svg class="histogram tenths" viewBox="0 0 {_n(width)} {_n(tall + 16)}" role="img" '
+        f'aria-label="rows kept by tenths of {what}, {ends[0]} to {ends[1]}: {listed}">'
+        f'<path class="h s0" d="{bars}"/>'
+        f'<path class="q" d="M0 {_n(tall - unit / 10)}H{_n(width)}"/>'
+        f"{_text(0, tall + 13, ends[0], '')}{_text(width, tall + 13, ends[1], 'e')}</svg>"
+    )
+
+
 def shown_range(
     intervals: Sequence[Interval], others: Sequence[float] = (), room: float = 0.35
 ) -> tuple[float, float]:

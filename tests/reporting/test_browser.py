@@ -236,6 +236,8 @@ def test_the_first_page_answers_and_its_choosers_lead_to_views(
     assert len(answers) == 3
     tables = page.find_elements(By.CSS_SELECTOR, "[data-split]")
     assert [table.is_displayed() for table in tables] == [True, False]
+    choose(page, "track", "without play")
+    assert page.find_elements(By.CSS_SELECTOR, "[data-split=heldout] tr[data-track]:not([hidden])")
     choose(page, "split", "seen levels")
     choose(page, "learner", "discrete-cql nature 800 updates")
     assert "discrete-cql" in page.find_element(By.TAG_NAME, "h1").text

@@ -170,6 +170,9 @@ def test_a_page_of_a_record_says_what_is_in_it(site: Path) -> None:
 
 def test_a_task_shows_curves_costs_transfer_datasets_and_its_expert(site: Path) -> None:
     text = Tags(site / "tasks" / "procgen-starpilot-easy-v0.html").text
+    assert (site / "frames" / "procgen-starpilot-easy-v0-1.png").is_file()  # the plain picture
+    for part in ("plain picture: the same states", "acts uniformly at random: the floor"):
+        assert text.count(part) == 1
     for part in ("transitions kept", "seconds to condense", "Transfer between learners", "6.272"):
         assert part.replace("6.272", "6.27") in text
     assert "12,815" in text  # transitions of the expert's dataset, from the catalogue
@@ -181,7 +184,9 @@ def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:
     assert [(a["width"], a["height"]) for a in shown] == [("20", "30")] * 2
     assert "0: 50% (dataset 20%)" in " ".join(value for _, value in page.values("aria-label"))
     assert "the difference around grey, 2 times larger than it is: rows 0, 75 of 150" in page.text
-    assert "offline" in page.text
+    assert "uses the dataset alone" in page.text
+    assert "rlcondense/methods/gradmatch.py, GradMatch" in page.text
+    assert "grad_theta L(D_syn^a)" in page.text  # the formula of its module
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ class Picture:
         facts: `kind`, `rows`, `size`, `label_kind`, `amplified`.
         actions: its action distribution, drawn; None if unknown.
         record: id of a record.
+        steps: where in their episodes a selection's rows lie, drawn; None if unknown.
+        returns: how much the episodes returned that they are of, likewise.
     """
 
     id: str
@@ -40,12 +42,21 @@ class Picture:
     facts: Mapping[str, Any]
     actions: Markup | None
     record: str
+    steps: Markup | None = None
+    returns: Markup | None = None
 
     @property
     def shown(self) -> int:
         """The number of frames in a line; 1 if unknown."""
         rows = self.facts.get("rows")
         return len(rows) if isinstance(rows, list) and 0 < len(rows) <= self.width else 1
+
+    @property
+    def levels(self) -> tuple[int, int] | None:
+        """How many levels a selection's rows are of, and its source's."""
+        pair = self.facts.get("levels")
+        well = isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, int) for n in pair)
+        return (pair[0], pair[1]) if isinstance(pair, list) and well else None
 
     @property
     def caption(self) -> str:
@@ -74,7 +85,10 @@ def pictures_of(records: Mapping[str, Record], folder: Path) -> dict[str, Pictur
         if shape is not None:
             picture_facts = _picture_facts(folder / f"{name}.json")
             drawn = _action_bars(picture_facts)
-            pictures[name] = Picture(name, record["cell"], *shape, picture_facts, drawn, cell_id)
+            steps, returns = (_tenths(picture_facts.get(k), k) for k in ("steps", "returns"))
+            pictures[name] = Picture(
+                name, record["cell"], *shape, picture_facts, drawn, cell_id, steps, returns
+            )
     return pictures
 
 
@@ -105,6 +119,14 @@ def _action_bars(said: Mapping[str, Any]) -> Markup | None:
     if own is None:
         return None
     return action_bars(own, source if source and len(source) == len(own) else None)
+
+
+def _tenths(values: Any, what: str) -> Markup | None:
+    """Draw the shares of a selection's rows by tenths, beside a tenth each."""
+    from rlcondense.reporting.charts import tenth_bars
+
+    shares = _shares(values)
+    return tenth_bars(shares, what) if shares and len(shares) == 10 else None
 
 
 def _shares(values: Any) -> list[float] | None:

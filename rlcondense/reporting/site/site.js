@@ -354,7 +354,14 @@ function makeViews(nav) {
   });
   if (location.hash === "#split=seen") split.value = "seen";
   show();
-  bar.append(make("label", {}, "Split", split));
+  const track = make("select", { name: "track" });
+  const tracks = { "": "all", offline: "offline", "-plays": "without play", "-expert": "without the expert",
+    "-rewards": "without rewards" };
+  for (const [value, text] of Object.entries(tracks)) track.append(make("option", { value }, text));
+  track.addEventListener("change", () => {
+    for (const row of every("[data-split] tr[data-track]")) row.hidden = !isOnTrack(row.dataset.track, track.value);
+  });
+  bar.append(make("label", {}, "Split", split), make("label", {}, "Track", track));
   nav.before(bar);
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rlcondense.reporting.board import build_board, read_results
+from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.site import build_site
 from rlcondense.reporting.standings import View, kind_of, views_of
 from rlcondense.statistics.intervals import difference_over_tasks
 from tests.reporting.boards import COINRUN, RANDOM, Record, forge, shipped_leaderboard
@@ -33,13 +35,8 @@ def change(record: Record, method: str, more: float, seed: int, task: int) -> No
         rows[:] = [[value + more for value in row] for row in rows]
 
 
-def view_of(folder: Path) -> View:
-    board = build_board(read_results(folder / "results"), ())
-    return views_of(board.groups, board.records)[0]
-
-
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+def leaderboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shipped_leaderboard(tmp_path_factory.mktemp("view") / "leaderboard")
     for cell_id in ("8f8dfee8183560ff", "bd653a873b8436e2", "bed9560062eafc02"):
         forge(folder, lambda r: r["cell"].update(task=COINRUN[0], dataset=COINRUN[1]), cell_id)
@@ -50,7 +47,17 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
     add_method(folder, TIED, 0.0)
     add_method(folder, BETTER, 3.0)
     add_method(folder, "sdr", 9.0, tasks=1)
-    return view_of(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def board(leaderboard: Path) -> Board:
+    return build_board(read_results(leaderboard / "results"), ())
+
+
+@pytest.fixture(scope="module")
+def view(board: Board) -> View:
+    return views_of(board.groups, board.records)[0]
 
 
 def test_methods_that_are_not_shown_to_differ_share_a_rank(view: View) -> None:
@@ -64,6 +71,22 @@ def test_a_method_that_lacks_a_task_or_a_second_set_has_no_rank(view: View) -> N
     assert (by_id["sdr"].mean, by_id["sdr"].rank) == (None, None)
     assert by_id["gradmatch"].rank is None
     assert view.standings["heldout"][0].id == BETTER
+
+
+def test_the_first_page_says_what_the_records_say(
+    leaderboard: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.strips_of", lambda task: [])
+    out = leaderboard.parent / "site"
+    build_site(board, leaderboard, out)
+    page = re.sub(r"<[^>]+>", "", (out / "index.html").read_text())
+    for part in (
+        f"Best: {BETTER}. On coinrun, starpilot, its 150 transitions recover",
+        "more than each of the 2 other judged methods",
+        "Better than random rows: 1 of 2 judged methods returns more",
+        "What all the data teach the same learner is not measured",
+    ):
+        assert part in " ".join(page.split())
 
 
 def test_the_columns_are_tasks_of_one_kind(view: View) -> None:

@@ -13,7 +13,7 @@ MOST_FEED = 30  # entries of the feed
 
 @dataclass(frozen=True)
 class Day:
-    """An entry of the log, told.
+    """An entry of the log with the tasks and methods of its records.
 
     Attributes:
         date: day.

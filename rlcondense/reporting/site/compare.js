@@ -114,8 +114,8 @@ function tableOf(data, cells, split) {
       const apart = row.levels[split].map((value, i) => value - first.levels[split][i]);
       const difference = differenceOf(row.units[split], first.units[split]);
       const counts = [1, 0, -1].map((sign) => apart.filter((value) => Math.sign(value) === sign).length);
-      const told = verdict(difference, row.unjudged || first.unjudged);
-      texts.push(shown(difference, true), shown(student(apart), true), counts.join(" / "), told);
+      const judged = verdict(difference, row.unjudged || first.unjudged);
+      texts.push(shown(difference, true), shown(student(apart), true), counts.join(" / "), judged);
     }
     for (const text of texts) line.append(make("td", {}, text));
   }

@@ -33,8 +33,7 @@ def command_of(cell: Cell) -> str:
     measured = ["--seeds", str(len(learner_seeds)), "--episodes", str(episodes)]
     if cell.learner is None or cell.budget is None:
         return shlex.join(["rlcondense", "evaluate", cell.method["id"], *what, *measured])
-    names = {"size": "--size", "percent": "--percent", "unit": "--unit"}
-    budget = [part for key, value in cell.budget.items() for part in (names[key], str(value))]
+    budget = [part for key, value in cell.budget.items() for part in (f"--{key}", str(value))]
     seed = ["--seed", str(cell.condensation_seed), "--condensations", "1"]
     parts = [json.dumps(part, sort_keys=True) for part in (cell.method, cell.learner)]
     return shlex.join(

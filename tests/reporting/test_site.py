@@ -164,7 +164,7 @@ def test_a_page_of_a_record_says_what_is_in_it(site: Path) -> None:
     text = Tags(site / "records" / f"{GRADMATCH}.html").text
     record = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())
     commit = record["environment"]["git"]["commit"]
-    for fact in (commit, "0.850", "103.954", "cross-entropy"):
+    for fact in (commit, "0.850", "103.954", "cross-entropy", "--size 150", "light2024"):
         assert fact in text
 
 
@@ -398,9 +398,8 @@ def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
     options = run.make_context("run", shlex.split(command_of(cell))[2:]).params
     settings, learner_settings = split_settings(options["pairs"])
     task = make_task(options["task"])
-    method, learner = make_pair(
-        options["method"], options["learner"], task, settings, learner_settings
-    )
+    (name,) = options["method"]
+    method, learner = make_pair(name, options["learner"], task, settings, learner_settings)
     assert (method_json(method), learner_json(learner)) == (cell.method, cell.learner)
     asked = (options["size"], options["seed"], options["seeds"], options["episodes"])
     episodes = cell.evaluation["environments"] * cell.evaluation["quota"]

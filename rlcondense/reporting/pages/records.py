@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+from functools import lru_cache
 
 import numpy as np
 
-from rlcondense.catalogue import entries
+from rlcondense.citations import cite_cell
 from rlcondense.comparison.rows import findings_of
 from rlcondense.files import read_bounded
 from rlcondense.records.cell import Cell
@@ -41,7 +42,6 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         history=history_of(site.log, [cell_id]),
         reruns=site.reruns.get(cell_id, ()),
         citation=_citation(cell, record),
-        paper=_paper(cell.method["id"]),
         siblings=site.siblings.get(cell_id, ()),
         picture=site.pictures.get(cell.condensation_id) if site.pictures else None,
     )
@@ -51,24 +51,25 @@ def record_pages(site: Site, cell_id: str) -> Pages:
 
 
 def _citation(cell: Cell, record: Record) -> str:
-    """Return a BibTeX entry of a record."""
-    version = tex_text(str(record.get("environment", {}).get("rlcondense", "")))
+    """Return BibTeX entries of a record, of the package and of the papers behind them."""
     method, task = tex_text(cell.method["id"]), tex_text(cell.task)
-    return "\n".join(
-        [
-            f"@misc{{rlcondense-{cell.id},",
-            "  author = {{The rlcondense authors}},",
-            f"  title = {{{{{method} on {task}: record {cell.id}}}}},",
-            f"  howpublished = {{rlcondense {version}}},",
-            f"  note = {{content sha256 {str(record.get('content_sha256', ''))[:16]}}}",
-            "}",
-        ]
-    )
+    own = [
+        f"@misc{{rlcondense-{cell.id},",
+        "  author = {{The rlcondense authors}},",
+        f"  title = {{{{{method} on {task}: record {cell.id}}}}},",
+        f"  note = {{content sha256 {str(record.get('content_sha256', ''))[:16]}}}",
+        "}",
+    ]
+    learner = cell.learner["id"] if cell.learner else ""
+    papers = _papers(cell.task, cell.dataset, cell.method["id"], learner)
+    return "\n".join(own) + f"\n\n{papers}"
 
 
-def _paper(method: str) -> str:
-    entry = entries("methods").get(method)
-    return entry.paper if entry else ""
+@lru_cache(maxsize=1024)
+def _papers(task: str, dataset: str, method: str, learner: str) -> str:
+    named = {"id": learner} if learner else None
+    cell = {"task": task, "dataset": dataset, "method": {"id": method}, "learner": named}
+    return cite_cell(cell)
 
 
 def _is_told(name: str, record: Record) -> bool:

@@ -91,6 +91,14 @@ function verdict(difference, unjudged) {
 
 const SPLITS = { heldout: "held-out", seen: "seen" };
 
+// A name such as `pbc (inner_steps=30)`, its settings below it in small type.
+function named(text, link) {
+  const [id, ...settings] = text.split(" (");
+  const first = link ? make("a", { href: link }, id) : id;
+  const rest = settings.join(" (").replace(/\)$/, "");
+  return rest ? [first, " ", make("small", { className: "more" }, rest)] : [first];
+}
+
 function tableOf(data, cells, split) {
   const table = make("table", { className: "rows stack" });
   const name = `${data.task}, ${SPLITS[split]} levels`;
@@ -104,10 +112,10 @@ function tableOf(data, cells, split) {
   const first = data.rows[cells[0]];
   for (const cell of cells) {
     const row = data.rows[cell];
-    const link = make("a", { href: `records/${cell}.html` }, row.name);
     const line = body.insertRow();
-    line.append(make("th", { scope: "row" }, link));
-    const texts = [row.learner, row.size?.toLocaleString("en") ?? "", row.labels ?? "", shown(student(row.units[split]))];
+    line.append(make("th", { scope: "row" }, ...named(row.name, `records/${cell}.html`)));
+    line.append(make("td", { className: "name" }, ...named(row.learner)));
+    const texts = [row.size?.toLocaleString("en") ?? "", row.labels ?? "", shown(student(row.units[split]))];
     if (cell === cells[0]) texts.push("", "", "", "");
     else if (row.played !== first.played) texts.push("", "", "", "played other levels");
     else {
@@ -120,8 +128,7 @@ function tableOf(data, cells, split) {
     for (const text of texts) line.append(make("td", {}, text));
   }
   const scroll = make("div", { className: "scroll", role: "region", tabIndex: 0, "aria-label": name }, table);
-  const board = make("div", { className: "board" }, scroll);
-  return board;
+  return [make("h3", {}, `On ${SPLITS[split]} levels`), make("div", { className: "board" }, scroll)];
 }
 
 function load(task) {
@@ -143,7 +150,7 @@ async function compare() {
     const data = await load(task);
     const cells = text.split(",").filter((cell) => data && Object.hasOwn(data.rows, cell));
     if (cells.length < 2) continue;
-    parts.push(make("h2", {}, data.task), ...Object.keys(SPLITS).map((split) => tableOf(data, cells, split)));
+    parts.push(make("h2", {}, data.task), ...Object.keys(SPLITS).flatMap((split) => tableOf(data, cells, split)));
   }
   place.replaceChildren(...(parts.length ? parts : [make("p", {}, "These rows have no task in common.")]));
   for (const board of every(".board", place)) addTools(board);

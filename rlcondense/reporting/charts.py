@@ -6,20 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.statistics.intervals import Interval
-from rlcondense.types import Split
 
 STYLES = 8  # colours, markers and dashes before they repeat
 BAR = (132.0, 18.0)
 PLOT = (560.0, 330.0)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 98.0, 26.0, 42.0
 LINE = 16.0  # height between two labels at the right
-BINS = 24
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2 1 2")
 
 
@@ -71,7 +67,7 @@ def interval_bar(
     scale = (width - 8) / (high - low or 1.0)
 
     def x(value: float) -> str:
-        return _n(4 + (min(max(value, low), high) - low) * scale)
+        return px(4 + (min(max(value, low), high) - low) * scale)
 
     ticks = {FLOOR: "10v8", MARGINAL: "0v8", EXPERT: "0v18"}
     parts = [
@@ -87,7 +83,7 @@ def interval_bar(
     dot = "d" if filled else "d o"
     parts.append(f'<circle class="{dot}" cx="{x(interval.estimate)}" cy="9" r="3.2"/>')
     return Markup(
-        f'<svg class="bar" viewBox="0 0 {_n(width)} {_n(height)}" aria-hidden="true">'
+        f'<svg class="bar" viewBox="0 0 {px(width)} {px(height)}" aria-hidden="true">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -126,27 +122,27 @@ def plot(
     edge = width - RIGHT
     parts = []
     for value in round_ticks(low, high):
-        parts.append(f'<path class="g" d="M{_n(LEFT)} {_n(y(value))}H{_n(edge)}"/>')
-        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", "e"))
+        parts.append(f'<path class="g" d="M{px(LEFT)} {px(y(value))}H{px(edge)}"/>')
+        parts.append(text_element(LEFT - 6, y(value) + 4, f"{value:g}", "e"))
     for value in _log_ticks(left, right):
-        parts.append(f'<path class="a" d="M{_n(x(value))} {_n(height - BOTTOM)}v5"/>')
-        parts.append(_text(x(value), height - BOTTOM + 18, _short(value), "c"))
-    parts.append(f'<path class="a" d="M{_n(LEFT)} {_n(height - BOTTOM)}H{_n(edge)}"/>')
-    parts.append(_text((LEFT + edge) / 2, height - 4, x_label, "c t"))
-    parts.append(_text(0, 12, y_label, "t"))
+        parts.append(f'<path class="a" d="M{px(x(value))} {px(height - BOTTOM)}v5"/>')
+        parts.append(text_element(x(value), height - BOTTOM + 18, _short(value), "c"))
+    parts.append(f'<path class="a" d="M{px(LEFT)} {px(height - BOTTOM)}H{px(edge)}"/>')
+    parts.append(text_element((LEFT + edge) / 2, height - 4, x_label, "c t"))
+    parts.append(text_element(0, 12, y_label, "t"))
     heights = _apart([y(value) for value in references.values()], TOP + 4, height - BOTTOM)
     for (name, value), place in zip(references.items(), heights, strict=True):
-        parts.append(f'<path class="r" d="M{_n(LEFT)} {_n(y(value))}H{_n(edge)}"/>')
-        parts.append(f'<path class="k" d="M{_n(edge)} {_n(y(value))}L{_n(edge + 8)} {_n(place)}"/>')
-        parts.append(_text(edge + 11, place + 4, name, ""))
+        parts.append(f'<path class="r" d="M{px(LEFT)} {px(y(value))}H{px(edge)}"/>')
+        parts.append(f'<path class="k" d="M{px(edge)} {px(y(value))}L{px(edge + 8)} {px(place)}"/>')
+        parts.append(text_element(edge + 11, place + 4, name, ""))
     if len(front) > 1:
-        steps = "".join(f"H{_n(x(across))}V{_n(y(value))}" for across, value in front[1:])
-        first = f"M{_n(x(front[0][0]))} {_n(y(front[0][1]))}"
-        parts.append(f'<path class="f" d="{first}{steps}H{_n(edge)}"/>')
+        steps = "".join(f"H{px(x(across))}V{px(y(value))}" for across, value in front[1:])
+        first = f"M{px(x(front[0][0]))} {px(y(front[0][1]))}"
+        parts.append(f'<path class="f" d="{first}{steps}H{px(edge)}"/>')
     for one in series:
         parts.append(_drawn(one, x, y, (low, high)))
     return Markup(
-        f'<svg class="plot" viewBox="0 0 {_n(width)} {_n(height)}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {px(width)} {px(height)}" role="img" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
 
@@ -160,18 +156,18 @@ def _drawn(
     low, high = shown
     parts = []
     if one.joined and len(one.points) > 1:
-        line = "L".join(f"{_n(x(p.x))} {_n(y(p.y.estimate))}" for p in one.points)
+        line = "L".join(f"{px(x(p.x))} {px(y(p.y.estimate))}" for p in one.points)
         parts.append(f'<path class="l" {_dash(one.style)}d="M{line}"/>')
     for point in one.points:
         across, up = x(point.x), y(point.y.estimate)
         if point.y.known:
             bottom, top = y(point.y.low), y(point.y.high)
             caps = [
-                f"M{_n(across - 3)} {_n(y(end))}h6"
+                f"M{px(across - 3)} {px(y(end))}h6"
                 for end in (point.y.low, point.y.high)
                 if low <= end <= high
             ]
-            path = f"M{_n(across)} {_n(bottom)}V{_n(top)}{''.join(caps)}"
+            path = f"M{px(across)} {px(bottom)}V{px(top)}{''.join(caps)}"
             parts.append(f'<path class="w" d="{path}"/>')
         parts.append(
             f'<path class="p" d="{_marker(one.style, across, up)}">'
@@ -208,170 +204,12 @@ def _marker(style: int, x: float, y: float) -> str:
         ((-5, -2.5), (5, -2.5), (5, 2.5), (-5, 2.5)),
     )  # fmt: skip
     corners = shapes[style % STYLES]
-    return "M" + "L".join(f"{_n(x + dx)} {_n(y + dy)}" for dx, dy in corners) + "z"
+    return "M" + "L".join(f"{px(x + dx)} {px(y + dy)}" for dx, dy in corners) + "z"
 
 
 def _polygon(corners: int, radius: float, turn: float) -> tuple[tuple[float, float], ...]:
     angles = [2 * math.pi * (turn + i / corners) for i in range(corners)]
     return tuple((radius * math.cos(a), radius * math.sin(a)) for a in angles)
-
-
-def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
-    """Draw the distribution of episodes' returns on each split, one above the other.
-
-    Args:
-        returns: by split, of all students.
-    """
-    values = np.concatenate([rows.ravel() for rows in returns.values()])
-    low, high, bins = float(values.min()), float(values.max()), BINS
-    first, last = low, high
-    if high - low < 2 * BINS and not (values % 1).any():  # a bar for each whole number
-        low, high, bins = low - 0.5, high + 0.5, round(high - low) + 1
-    elif low == high:
-        low, high = low - 0.5, high + 0.5
-    width, tall, gap = 320.0, 64.0, 16.0
-    parts, top = [], 0.0
-    for number, (split, rows) in enumerate(returns.items()):
-        places = ((rows.ravel() - low) * (bins / (high - low))).astype(int)
-        counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
-        step, floor = width / bins, top + gap + tall
-        across, down, unit = _n(step - 1), f"V{_n(floor)}z", -tall / counts.max()
-        bars = "".join(
-            f"M{_n(i * step)} {_n(floor)}v{_n(unit * count)}h{across}{down}"
-            for i, count in enumerate(counts.tolist())
-            if count
-        )
-        parts.append(_text(0, top + 11, split.replace("heldout", "held-out"), "t"))
-        parts.append(f'<path class="h s{number}" d="{bars}"/>')
-        parts.append(f'<path class="a" d="M0 {_n(floor)}H{_n(width)}"/>')
-        top = floor
-    parts.append(_text(0, top + 15, f"{first:g}", ""))
-    parts.append(_text(width, top + 15, f"{last:g}", "e"))
-    parts.append(_text(width / 2, top + 15, "return of an episode", "c t"))
-    return Markup(
-        f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(top + 20)}" role="img" '
-        f'aria-label="distribution of the returns of episodes on each split">{"".join(parts)}</svg>'
-    )
-
-
-def bars_of(values: npt.NDArray[np.float64]) -> Markup:
-    """Draw a small histogram of a dataset's returns."""
-    counts, edges = np.histogram(values, 12)
-    width, tall = 96.0, 26.0
-    step, unit = width / len(counts), tall / counts.max()
-    bars = "".join(
-        f"M{_n(i * step)} {_n(tall)}v{_n(-unit * count)}h{_n(step - 1)}V{_n(tall)}z"
-        for i, count in enumerate(counts.tolist())
-        if count
-    )
-    label = f"returns of {len(values)} episodes, from {edges[0]:g} to {edges[-1]:g}"
-    return Markup(
-        f'<svg class="bars" viewBox="0 0 {_n(width)} {_n(tall)}" role="img" '
-        f'aria-label="{label}"><path class="h s0" d="{bars}"/></svg>'
-    )
-
-
-def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
-    """Draw every episode's return: a line for each student, from its lowest to its highest.
-
-    Args:
-        returns: by split, `(students, episodes)`.
-    """
-    low = min(float(rows.min()) for rows in returns.values())
-    high = max(float(rows.max()) for rows in returns.values())
-    width, tall, gap, left = 320.0, 110.0, 20.0, 40.0
-    unit = tall / (high - low or 1.0)
-    parts, top = [], 0.0
-    for number, (split, rows) in enumerate(returns.items()):
-        floor = top + gap + tall
-        lines = "".join(_sorted_line(row - low, unit, (left, width), floor) for row in rows)
-        parts.append(_text(left, top + 13, split.replace("heldout", "held-out"), "t"))
-        parts.append(_text(left - 5, floor, f"{low:g}", "e"))
-        parts.append(_text(left - 5, floor - tall + 10, f"{high:g}", "e"))
-        parts.append(
-            f'<path class="a" d="M{_n(left)} {_n(floor - tall)}V{_n(floor)}H{_n(width)}"/>'
-        )
-        parts.append(f'<path class="every s{number}" d="{lines}"/>')
-        top = floor
-    parts.append(_text((left + width) / 2, top + 16, "episodes, by return", "c t"))
-    return Markup(
-        f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(top + 20)}" role="img" '
-        'aria-label="every return of every student on each split, from the lowest to the highest">'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-def _sorted_line(
-    returns: npt.NDArray[np.float64], unit: float, span: tuple[float, float], floor: float
-) -> str:
-    """Return the path of a student's sorted returns, a step for each value that differs."""
-    left, right = span
-    values, counts = np.unique(returns, return_counts=True)
-    step = (right - left) / len(returns)
-    ends = np.cumsum(counts) * step + left
-    heights = floor - values * unit
-    steps = zip(heights.tolist(), ends.tolist(), strict=True)
-    path = "".join(f"V{height:.0f}H{end:.0f}" for height, end in steps)
-    return f"M{_n(left)} {_n(floor)}{path}"
-
-
-def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Markup:
-    """Draw the share of each action in a condensed set, with a line for its share in the source.
-
-    Args:
-        shares: of each action.
-        dataset: the shares in the source dataset.
-    """
-    width, tall, top = 320.0, 110.0, 6.0
-    highest = max([*shares, *(dataset or ())]) or 1.0
-    step, floor = width / len(shares), top + tall
-    parts, texts = [], []
-    every = math.ceil(len(shares) / 20)
-    for i, share in enumerate(shares):
-        left, tip = i * step, floor - tall * share / highest
-        parts.append(
-            f'<path class="h s0" d="M{_n(left + 0.15 * step)} {_n(floor)}V{_n(tip)}'
-            f'h{_n(0.7 * step)}V{_n(floor)}z"/>'
-        )
-        text = f"{i}: {share:.0%}"
-        if dataset:
-            line = floor - tall * dataset[i] / highest
-            parts.append(f'<path class="q" d="M{_n(left)} {_n(line)}h{_n(step)}"/>')
-            text += f" (dataset {dataset[i]:.0%})"
-        if i % every == 0:
-            parts.append(_text(left + step / 2, floor + 14, str(i), "c"))
-        texts.append(text)
-    parts.append(f'<path class="a" d="M0 {_n(floor)}H{_n(width)}"/>')
-    label = escape(f"share of each action: {', '.join(texts)}")
-    return Markup(
-        f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(floor + 18)}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
-    )
-
-
-def tenth_bars(shares: Sequence[float], what: str) -> Markup:
-    """Draw the shares of a selection's rows in ten equal parts of the data, beside a tenth each.
-
-    Args:
-        shares: of each part.
-        what: the parts' order, `steps` of an episode or `returns` of episodes.
-    """
-    width, tall = 160.0, 60.0
-    unit = tall / max(*shares, 0.2)
-    step = width / len(shares)
-    bars = "".join(
-        f"M{_n(i * step + 1)} {_n(tall)}V{_n(tall - unit * share)}h{_n(step - 2)}V{_n(tall)}z"
-        for i, share in enumerate(shares)
-    )
-    ends = {"steps": ("start", "end"), "returns": ("lowest", "highest")}[what]
-    listed = ", ".join(f"{share:.0%}" for share in shares)
-    return Markup(
-        f'<svg class="histogram tenths" viewBox="0 0 {_n(width)} {_n(tall + 16)}" role="img" '
-        f'aria-label="rows kept by tenths of {what}, {ends[0]} to {ends[1]}: {listed}">'
-        f'<path class="h s0" d="{bars}"/>'
-        f'<path class="q" d="M0 {_n(tall - unit / 10)}H{_n(width)}"/>'
-        f"{_text(0, tall + 13, ends[0], '')}{_text(width, tall + 13, ends[1], 'e')}</svg>"
-    )
 
 
 def shown_range(
@@ -436,11 +274,12 @@ def _apart(places: Sequence[float], top: float, bottom: float) -> list[float]:
     return out
 
 
-def _text(x: float, y: float, text: str, classes: str) -> str:
+def text_element(x: float, y: float, text: str, classes: str) -> str:
+    """Return a text of a drawing, escaped."""
     named = f' class="{classes}"' if classes else ""
-    return f'<text{named} x="{_n(x)}" y="{_n(y)}">{escape(text)}</text>'
+    return f'<text{named} x="{px(x)}" y="{px(y)}">{escape(text)}</text>'
 
 
-def _n(value: float) -> str:
+def px(value: float) -> str:
     """Format a coordinate to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0")

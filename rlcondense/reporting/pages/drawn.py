@@ -113,7 +113,7 @@ def _picture_facts(path: Path) -> dict[str, Any]:
 
 
 def _action_bars(said: Mapping[str, Any]) -> Markup | None:
-    from rlcondense.reporting.charts import action_bars
+    from rlcondense.reporting.distributions import action_bars
 
     own, source = _shares(said.get("actions")), _shares(said.get("dataset_actions"))
     if own is None:
@@ -123,7 +123,7 @@ def _action_bars(said: Mapping[str, Any]) -> Markup | None:
 
 def _tenths(values: Any, what: str) -> Markup | None:
     """Draw the shares of a selection's rows by tenths, beside a tenth each."""
-    from rlcondense.reporting.charts import tenth_bars
+    from rlcondense.reporting.distributions import tenth_bars
 
     shares = _shares(values)
     return tenth_bars(shares, what) if shares and len(shares) == 10 else None

@@ -85,7 +85,7 @@ def card_of_shipped(dataset: str) -> Card:
 
 
 def _card(entry: Entry) -> Card:
-    from rlcondense.reporting.charts import bars_of
+    from rlcondense.reporting.distributions import bars_of
 
     kind = entry.load()
     config: Mapping[str, Any] = entry.config

@@ -21,7 +21,7 @@ from rlcondense.types import SPLITS
 
 def record_pages(site: Site, cell_id: str) -> Pages:
     """Return the page of a record, and its file if the site has data."""
-    from rlcondense.reporting.charts import every_return, histogram
+    from rlcondense.reporting.distributions import every_return, histogram
 
     record = site.board.records[cell_id]
     cell = Cell.from_json(record["cell"])

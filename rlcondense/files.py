@@ -53,14 +53,17 @@ def slug(identifier: str) -> str:
     return identifier.replace("/", "-")
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def plain(value: Any) -> Any:
     """Convert NumPy's numbers and arrays in a value to plain ones."""
+    if type(value) in _PLAIN:  # most parts are, and the other questions take longer
+        return value
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
-    if type(value) in (str, int, float, bool, type(None)):
-        return value
     import numpy as np
 
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,11 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
 @leaderboard.command("verify")
 @click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
 @click.option(
-    "--rerun", "number", type=click.IntRange(min=1), metavar="N", help="Compute N cells again."
+    "--rerun",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compute N cells again; a leaderboard keeps which, and when.",
 )
 @click.option("--seed", type=int, help="Of the choice of those. Default: another one each time.")
 @click.option(
@@ -81,12 +86,13 @@ def leaderboard_verify(
         verification = verify(path, against=against, progress=progress)
         if number is not None:
             from rlcondense.records.reading import INDEX, read_index
-            from rlcondense.submissions.rerun import rerun
+            from rlcondense.submissions.rerun import rerun, write_down
 
             among = read_index(against / INDEX).records if against is not None else None
             verification = rerun(
                 path, verification, number, seed=seed, among=among, progress=progress
             )
+            write_down(path, verification, date.today())
     if as_json:
         echo_json(verification.to_json(), sort_keys=True)
     else:

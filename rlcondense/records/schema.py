@@ -158,7 +158,7 @@ def _row(what: str, row: list[Any], kinds: set[type], episodes: int) -> Iterator
         yield f"{what} has {len(row)} episodes, the protocol asks for {episodes}"
     elif not set(map(type, row)) <= kinds:
         yield f"{what} holds something that is no {'number' if float in kinds else 'whole number'}"
-    elif any(abs(value) > LARGEST for value in row):
+    elif max(map(abs, row), default=0) > LARGEST:
         yield f"{what} holds a number that is too large"
 
 

@@ -6,20 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.statistics.intervals import Interval
-from rlcondense.types import Split
 
 STYLES = 8  # colours, markers and dashes before they repeat
 BAR = (132.0, 18.0)
 PLOT = (560.0, 330.0)
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 88.0, 26.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 98.0, 26.0, 42.0
 LINE = 16.0  # height between two labels at the right
-BINS = 24
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2 1 2")
 
 
@@ -71,7 +67,7 @@ def interval_bar(
     scale = (width - 8) / (high - low or 1.0)
 
     def x(value: float) -> str:
-        return _n(4 + (min(max(value, low), high) - low) * scale)
+        return px(4 + (min(max(value, low), high) - low) * scale)
 
     ticks = {FLOOR: "10v8", MARGINAL: "0v8", EXPERT: "0v18"}
     parts = [
@@ -87,7 +83,7 @@ def interval_bar(
     dot = "d" if filled else "d o"
     parts.append(f'<circle class="{dot}" cx="{x(interval.estimate)}" cy="9" r="3.2"/>')
     return Markup(
-        f'<svg class="bar" viewBox="0 0 {_n(width)} {_n(height)}" aria-hidden="true">'
+        f'<svg class="bar" viewBox="0 0 {px(width)} {px(height)}" aria-hidden="true">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -98,6 +94,7 @@ def plot(
     x_label: str,
     y_label: str,
     label: str,
+    front: Sequence[tuple[float, float]] = (),
 ) -> Markup:
     """Plot points with intervals over a logarithmic x, and a horizontal line for each reference.
 
@@ -107,6 +104,7 @@ def plot(
         x_label: of the axis.
         y_label: of the axis.
         label: a description of the chart, for screen readers.
+        front: points by x that a step line joins, such as those that no other one beats.
     """
     width, height = PLOT
     points = [point for one in series for point in one.points]
@@ -124,23 +122,27 @@ def plot(
     edge = width - RIGHT
     parts = []
     for value in round_ticks(low, high):
-        parts.append(f'<path class="g" d="M{_n(LEFT)} {_n(y(value))}H{_n(edge)}"/>')
-        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", "e"))
+        parts.append(f'<path class="g" d="M{px(LEFT)} {px(y(value))}H{px(edge)}"/>')
+        parts.append(text_element(LEFT - 6, y(value) + 4, f"{value:g}", "e"))
     for value in _log_ticks(left, right):
-        parts.append(f'<path class="a" d="M{_n(x(value))} {_n(height - BOTTOM)}v5"/>')
-        parts.append(_text(x(value), height - BOTTOM + 18, f"{value:,g}", "c"))
-    parts.append(f'<path class="a" d="M{_n(LEFT)} {_n(height - BOTTOM)}H{_n(edge)}"/>')
-    parts.append(_text((LEFT + edge) / 2, height - 4, x_label, "c t"))
-    parts.append(_text(0, 12, y_label, "t"))
+        parts.append(f'<path class="a" d="M{px(x(value))} {px(height - BOTTOM)}v5"/>')
+        parts.append(text_element(x(value), height - BOTTOM + 18, _short(value), "c"))
+    parts.append(f'<path class="a" d="M{px(LEFT)} {px(height - BOTTOM)}H{px(edge)}"/>')
+    parts.append(text_element((LEFT + edge) / 2, height - 4, x_label, "c t"))
+    parts.append(text_element(0, 12, y_label, "t"))
     heights = _apart([y(value) for value in references.values()], TOP + 4, height - BOTTOM)
     for (name, value), place in zip(references.items(), heights, strict=True):
-        parts.append(f'<path class="r" d="M{_n(LEFT)} {_n(y(value))}H{_n(edge)}"/>')
-        parts.append(f'<path class="k" d="M{_n(edge)} {_n(y(value))}L{_n(edge + 8)} {_n(place)}"/>')
-        parts.append(_text(edge + 11, place + 4, name, ""))
+        parts.append(f'<path class="r" d="M{px(LEFT)} {px(y(value))}H{px(edge)}"/>')
+        parts.append(f'<path class="k" d="M{px(edge)} {px(y(value))}L{px(edge + 8)} {px(place)}"/>')
+        parts.append(text_element(edge + 11, place + 4, name, ""))
+    if len(front) > 1:
+        steps = "".join(f"H{px(x(across))}V{px(y(value))}" for across, value in front[1:])
+        first = f"M{px(x(front[0][0]))} {px(y(front[0][1]))}"
+        parts.append(f'<path class="f" d="{first}{steps}H{px(edge)}"/>')
     for one in series:
         parts.append(_drawn(one, x, y, (low, high)))
     return Markup(
-        f'<svg class="plot" viewBox="0 0 {_n(width)} {_n(height)}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {px(width)} {px(height)}" role="img" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
 
@@ -154,18 +156,18 @@ def _drawn(
     low, high = shown
     parts = []
     if one.joined and len(one.points) > 1:
-        line = "L".join(f"{_n(x(p.x))} {_n(y(p.y.estimate))}" for p in one.points)
+        line = "L".join(f"{px(x(p.x))} {px(y(p.y.estimate))}" for p in one.points)
         parts.append(f'<path class="l" {_dash(one.style)}d="M{line}"/>')
     for point in one.points:
         across, up = x(point.x), y(point.y.estimate)
         if point.y.known:
             bottom, top = y(point.y.low), y(point.y.high)
             caps = [
-                f"M{_n(across - 3)} {_n(y(end))}h6"
+                f"M{px(across - 3)} {px(y(end))}h6"
                 for end in (point.y.low, point.y.high)
                 if low <= end <= high
             ]
-            path = f"M{_n(across)} {_n(bottom)}V{_n(top)}{''.join(caps)}"
+            path = f"M{px(across)} {px(bottom)}V{px(top)}{''.join(caps)}"
             parts.append(f'<path class="w" d="{path}"/>')
         parts.append(
             f'<path class="p" d="{_marker(one.style, across, up)}">'
@@ -202,84 +204,12 @@ def _marker(style: int, x: float, y: float) -> str:
         ((-5, -2.5), (5, -2.5), (5, 2.5), (-5, 2.5)),
     )  # fmt: skip
     corners = shapes[style % STYLES]
-    return "M" + "L".join(f"{_n(x + dx)} {_n(y + dy)}" for dx, dy in corners) + "z"
+    return "M" + "L".join(f"{px(x + dx)} {px(y + dy)}" for dx, dy in corners) + "z"
 
 
 def _polygon(corners: int, radius: float, turn: float) -> tuple[tuple[float, float], ...]:
     angles = [2 * math.pi * (turn + i / corners) for i in range(corners)]
     return tuple((radius * math.cos(a), radius * math.sin(a)) for a in angles)
-
-
-def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
-    """Draw the distribution of episodes' returns on each split, one above the other.
-
-    Args:
-        returns: by split, of all students.
-    """
-    values = np.concatenate([rows.ravel() for rows in returns.values()])
-    low, high, bins = float(values.min()), float(values.max()), BINS
-    first, last = low, high
-    if high - low < 2 * BINS and not (values % 1).any():  # a bar for each whole number
-        low, high, bins = low - 0.5, high + 0.5, round(high - low) + 1
-    elif low == high:
-        low, high = low - 0.5, high + 0.5
-    width, tall, gap = 320.0, 64.0, 16.0
-    parts, top = [], 0.0
-    for number, (split, rows) in enumerate(returns.items()):
-        places = ((rows.ravel() - low) * (bins / (high - low))).astype(int)
-        counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
-        step, floor = width / bins, top + gap + tall
-        across, down, unit = _n(step - 1), f"V{_n(floor)}z", -tall / counts.max()
-        bars = "".join(
-            f"M{_n(i * step)} {_n(floor)}v{_n(unit * count)}h{across}{down}"
-            for i, count in enumerate(counts.tolist())
-            if count
-        )
-        parts.append(_text(0, top + 11, split.replace("heldout", "held-out"), "t"))
-        parts.append(f'<path class="h s{number}" d="{bars}"/>')
-        parts.append(f'<path class="a" d="M0 {_n(floor)}H{_n(width)}"/>')
-        top = floor
-    parts.append(_text(0, top + 15, f"{first:g}", ""))
-    parts.append(_text(width, top + 15, f"{last:g}", "e"))
-    parts.append(_text(width / 2, top + 15, "return of an episode", "c t"))
-    return Markup(
-        f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(top + 20)}" role="img" '
-        f'aria-label="distribution of the returns of episodes on each split">{"".join(parts)}</svg>'
-    )
-
-
-def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Markup:
-    """Draw the share of each action in a condensed set, with a line for its share in the source.
-
-    Args:
-        shares: of each action.
-        dataset: the shares in the source dataset.
-    """
-    width, tall, top = 320.0, 110.0, 6.0
-    highest = max([*shares, *(dataset or ())]) or 1.0
-    step, floor = width / len(shares), top + tall
-    parts, texts = [], []
-    every = math.ceil(len(shares) / 20)
-    for i, share in enumerate(shares):
-        left, tip = i * step, floor - tall * share / highest
-        parts.append(
-            f'<path class="h s0" d="M{_n(left + 0.15 * step)} {_n(floor)}V{_n(tip)}'
-            f'h{_n(0.7 * step)}V{_n(floor)}z"/>'
-        )
-        text = f"{i}: {share:.0%}"
-        if dataset:
-            line = floor - tall * dataset[i] / highest
-            parts.append(f'<path class="q" d="M{_n(left)} {_n(line)}h{_n(step)}"/>')
-            text += f" (dataset {dataset[i]:.0%})"
-        if i % every == 0:
-            parts.append(_text(left + step / 2, floor + 14, str(i), "c"))
-        texts.append(text)
-    parts.append(f'<path class="a" d="M0 {_n(floor)}H{_n(width)}"/>')
-    label = escape(f"share of each action: {', '.join(texts)}")
-    return Markup(
-        f'<svg class="histogram" viewBox="0 0 {_n(width)} {_n(floor + 18)}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
-    )
 
 
 def shown_range(
@@ -327,6 +257,12 @@ def _log_ticks(left: float, right: float) -> list[float]:
     return [value for value in values if left <= math.log10(value) <= right]
 
 
+def _short(value: float) -> str:
+    """Format a number of an axis, such as `3,000` or `20M`."""
+    units = ((1e9, "G"), (1e6, "M"))
+    return next((f"{value / u:g}{name}" for u, name in units if value >= u), f"{value:,g}")
+
+
 def _apart(places: Sequence[float], top: float, bottom: float) -> list[float]:
     """Compute heights for labels near their values, such that no two overlap."""
     order = sorted(range(len(places)), key=lambda i: places[i])
@@ -338,11 +274,12 @@ def _apart(places: Sequence[float], top: float, bottom: float) -> list[float]:
     return out
 
 
-def _text(x: float, y: float, text: str, classes: str) -> str:
+def text_element(x: float, y: float, text: str, classes: str) -> str:
+    """Return a text of a drawing, escaped."""
     named = f' class="{classes}"' if classes else ""
-    return f'<text{named} x="{_n(x)}" y="{_n(y)}">{escape(text)}</text>'
+    return f'<text{named} x="{px(x)}" y="{px(y)}">{escape(text)}</text>'
 
 
-def _n(value: float) -> str:
+def px(value: float) -> str:
     """Format a coordinate to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from rlcondense.make import load_dataset
 from rlcondense.text import unquoted
 from rlcondense.types import Array
 
-SHOWN = 8  # frames in a line
+SHOWN = 15  # frames in a line
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # most actions whose shares are stored
@@ -34,6 +35,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "orange": (245, 130, 48), "magenta": (240, 50, 230), "brown": (150, 95, 40),
     "grey": (140, 140, 140),
 }  # fmt: skip
+LATER = {"steps", "returns", "levels"}  # which pictures drawn earlier lack
 NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 
@@ -49,6 +51,9 @@ class Picture:
         actions: each action's share of the labels; None for continuous ones.
         dataset_actions: each action's share of the source's labels, if the source is available.
         amplified: the factor by which the drawn difference is enlarged.
+        steps: of a selection, the share of its rows in each tenth of their episodes' lengths.
+        returns: likewise in each tenth of the source's rows by their episodes' return, upwards.
+        levels: how many levels the selection's rows are of, and the source's; None if unknown.
     """
 
     kind: str
@@ -58,6 +63,9 @@ class Picture:
     actions: tuple[float, ...] | None
     dataset_actions: tuple[float, ...] | None
     amplified: int = 1
+    steps: tuple[float, ...] | None = None
+    returns: tuple[float, ...] | None = None
+    levels: tuple[int, int] | None = None
 
 
 def write_picture(condensed: Path, out: Path) -> Path | None:
@@ -133,9 +141,8 @@ def _not_as_drawn(path: Path) -> str:
     except FileRefusal as error:
         return str(error)
     names = {field.name for field in fields(Picture)}
-    return (
-        "" if isinstance(values, dict) and values.keys() == names else "does not tell of a picture"
-    )
+    well = isinstance(values, dict) and names - LATER <= values.keys() <= names
+    return "" if well else "does not tell of a picture"
 
 
 def _source(data: CondensedDataset) -> TransitionDataset | None:
@@ -187,8 +194,15 @@ def draw(
         actions=_shares(data, data.label_kind, num_actions),
         dataset_actions=None if source is None else _shares(source, data.label_kind, num_actions),
         amplified=amplified,
+        **_kept(data, source),
     )
     return _sheet([_paint(line) for line in lines] if painted else lines), picture
+
+
+def draw_frames(frames: Array) -> bytes:
+    """Draw a line of frames `(n, planes, height, width)` as a PNG; planes may be no colours."""
+    line = np.asarray(frames, np.float64)
+    return _png(_sheet([line if line.shape[1] in (1, 3) else _paint(line)]))
 
 
 def legend(planes: Sequence[str]) -> str:
@@ -221,6 +235,34 @@ def _amplification(largest: float) -> int:
     if largest <= 0:
         return 1
     return int(2 ** np.clip(np.floor(np.log2(127.5 / largest)), 0, np.log2(MOST_AMPLIFIED)))
+
+
+def _kept(data: CondensedDataset, source: TransitionDataset | None) -> dict[str, Any]:
+    """Compute where in the source the rows of a selection come from."""
+    if source is None or data.source_indices is None:
+        return {}
+    if source.rewards is None or source.steps is None:
+        return {}
+    rows = np.asarray(data.source_indices)
+    lengths = np.array([len(episode) for episode in source.episodes])
+    of_row = np.repeat(np.arange(len(lengths)), lengths)
+    places = (np.arange(len(source)) - np.repeat(np.cumsum(lengths) - lengths, lengths)) / lengths[
+        of_row
+    ]
+    returns = source.episode_returns()[of_row]
+    ends = (np.searchsorted(np.sort(returns), returns, side) for side in ("left", "right"))
+    ranks = np.add(*ends) / (2 * len(source))  # rows of equal returns have their middle
+    levels = None
+    if source.level_seeds is not None:
+        seeds = np.asarray(source.level_seeds)
+        levels = (len(np.unique(seeds[rows])), len(np.unique(seeds)))
+    return {"steps": _tenths(places[rows]), "returns": _tenths(ranks[rows]), "levels": levels}
+
+
+def _tenths(values: Array) -> tuple[float, ...]:
+    """Compute the share of values from 0 to 1 in each tenth."""
+    counts = np.bincount(np.minimum((values * 10).astype(int), 9), minlength=10)
+    return tuple(round(float(count) / len(values), 6) for count in counts)
 
 
 def _num_actions(data: Columns) -> int:

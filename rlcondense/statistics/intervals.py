@@ -357,6 +357,24 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
     return _around(estimate, error, known, n)
 
 
+def difference_over_tasks(a: Sequence[Array], b: Sequence[Array]) -> Interval:
+    """Compute the interval of the mean difference of two rows over tasks.
+
+    It is paired by unit and level where both rows have as many units on every task; else it is
+    Welch's, of the units' means.
+
+    Args:
+        a: of each task `(units, levels)`, on one scale for all tasks.
+        b: the other row's, of the same levels.
+    """
+    pairs = list(zip(a, b, strict=True))
+    if all(x.shape == y.shape for x, y in pairs):
+        return aggregate([x - y for x, y in pairs], "mean")
+    weight = 1 / len(pairs)
+    signed = [(s * weight, mean(z)) for x, y in pairs for s, z in ((1.0, x), (-1.0, y))]
+    return _combined(signed)
+
+
 def _over_tasks(means: Sequence[Array], statistic: str) -> Array:
     """Compute the aggregate of means `(draws, units)` of each task: one value per draw."""
     if statistic == "interquartile_mean":

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256
 from rlcondense.reporting.derived import changed_pictures
+from rlcondense.reporting.log import Change, append_entry
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
@@ -118,6 +120,7 @@ def add(
     present = [k for k in pins if k in fit and k not in missing]
     changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
+    before = {cell_id: _heldout(folder / f"{cell_id}.json") for cell_id in changed}
     for cell_id in (*new, *changed):
         write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
@@ -125,10 +128,21 @@ def add(
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
     write_json(leaderboard / INDEX, index.to_json())
     write_json(leaderboard / SCHEMA, record_schema())
+    after = {cell_id: fit[cell_id].means.get("heldout") for cell_id in changed}
+    changes = [Change(cell_id, before[cell_id], after[cell_id]) for cell_id in changed]
+    append_entry(leaderboard, date.today(), new, changes)
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
     verification = dataclasses.replace(verification, notes=(*verification.notes, *notes))
     return Addition(verification, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _heldout(path: Path) -> float | None:
+    """Return the held-out mean of a published record; None if it has none, or cannot be read."""
+    try:
+        return _means(read_record(path)).get("heldout")
+    except (FileRefusal, KeyError, TypeError, ValueError):
+        return None
 
 
 def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from datetime import date
 from math import exp, sqrt
 from pathlib import Path
 from types import MappingProxyType
@@ -21,9 +22,10 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record, source_of
 from rlcondense.records.record import Record
 from rlcondense.records.store import MemoryStore
+from rlcondense.reporting.reruns import WrittenRerun, write_reruns
 from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.runtime.provenance import resolve_device
+from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.submissions.content import COUNTED, MADE_ELSEWHERE
 from rlcondense.submissions.verification import Outline, Rerun, Verification
 from rlcondense.text import one_line
@@ -85,6 +87,37 @@ def rerun(
     condensed = source_of(path).condensed
     reruns = [_rerun(outline, condensed, progress) for outline in can[:number]]
     return found.with_reruns(reruns, min(number, len(done)))
+
+
+def write_down(path: Path, verification: Verification, day: date) -> bool:
+    """Write the reruns of a leaderboard's records down beside them.
+
+    Args:
+        path: of the records.
+        verification: with reruns.
+        day: of the reruns.
+
+    Returns:
+        Whether there was a leaderboard, and a rerun that could be compared.
+    """
+    source = source_of(path)
+    compared = [again for again in verification.reruns or () if again.agrees is not None]
+    if source.index is None or not compared:
+        return False
+    new = {}
+    for again in compared:
+        record = read_record(verification.outlines[again.cell].path)
+        device = resolve_device("auto" if record["environment"]["device"] == "cuda" else "cpu")
+        here, there = describe(device), record["environment"]
+        new[again.cell] = WrittenRerun(
+            date=day.isoformat(),
+            agrees=bool(again.agrees),
+            machine=f"{here['gpu'] or here['cpu']}, {here['os']}",
+            same_machine=all(here.get(name) == there.get(name) for name in SAME_MACHINE),
+            content_sha256=record["content_sha256"],
+        )
+    write_reruns(source.index.parent, new)
+    return True
 
 
 def _is_here(cell: Cell) -> bool:

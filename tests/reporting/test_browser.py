@@ -14,16 +14,21 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from rlcondense.comparison.columns import bracketed
 from rlcondense.reporting.board import build_board, read_results
 from rlcondense.reporting.site import build_site
+from rlcondense.statistics.intervals import difference, student_interval, units
 from tests.reporting.boards import GRADMATCH, rich_leaderboard
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
+STARPILOT = "procgen/starpilot-easy-v0"
 KINDS = (
     "index.html",
+    "rows.html",
+    "methods.html",
     "tasks/procgen-starpilot-easy-v0.html",
     "methods/gradmatch.html",
     f"records/{GRADMATCH}.html",
@@ -62,12 +67,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, site: Path) -> Iterator[webdriver.Chrome]:
-    """The first page; afterwards, whatever was done, no errors and nothing from elsewhere."""
+    """The page of all rows; afterwards, whatever was done, no errors and nothing from elsewhere."""
     size = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get("about:blank")
     requests_of(browser)  # those of the browser's own first page
-    browser.get((site / "index.html").as_uri())
+    browser.get((site / "rows.html").as_uri())
     yield browser
     assert browser.get_log("browser") == []
     assert {url.partition(":")[0] for url in requests_of(browser)} <= {"file", "about", "data"}
@@ -155,8 +160,9 @@ def test_filters_count_what_they_leave(page: webdriver.Chrome) -> None:
     )
     page.find_element(By.NAME, "reset").click()
     assert count(page) == f"{every} of {every} rows"
-    choose(page, "access", "online")
-    assert {row.get_attribute("class") for row in rows(page)} == {"policy"}
+    choose(page, "track", "without play")
+    shown = {row.get_attribute("data-track") for row in rows(page)}
+    assert shown == {"offline", ""}  # policies stay
 
 
 def test_the_split_changes_what_is_shown_and_by_what_it_is_sorted(page: webdriver.Chrome) -> None:
@@ -181,7 +187,7 @@ def test_a_view_has_an_address(page: webdriver.Chrome, site: Path) -> None:
 
 
 def test_a_hostile_address_does_nothing(page: webdriver.Chrome, site: Path) -> None:
-    address = (site / "index.html").as_uri()
+    address = (site / "rows.html").as_uri()
     page.get("about:blank")
     page.get(address + "#task=%3Cscript%3Ealert(1)%3C/script%3E&sort=__proto__&order=x&split=y")
     assert len(rows(page)) == 20
@@ -195,7 +201,7 @@ def test_links_lead_from_a_number_to_its_record_task_and_method(page: webdriver.
     assert page.find_element(By.CSS_SELECTOR, "svg.histogram").is_displayed()
     page.find_element(By.CSS_SELECTOR, ".meta a[href*='tasks/']").click()
     assert page.find_element(By.TAG_NAME, "h1").text == "procgen/starpilot-easy-v0"
-    assert len(page.find_elements(By.CSS_SELECTOR, "svg.plot")) == 4
+    assert len(page.find_elements(By.CSS_SELECTOR, "svg.plot")) == 3
     assert len(page.find_elements(By.CSS_SELECTOR, "table.matrix")) == 1
     page.find_element(By.CSS_SELECTOR, "table.rows a[href*='methods/gradmatch']").click()
     picture = page.find_element(By.CSS_SELECTOR, ".pictures img")
@@ -220,6 +226,82 @@ def test_text_is_readable_in_light_and_dark(
         assert len(ratios) > 50
         assert min(ratios)[0] >= 4.5, (name, min(ratios))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_first_page_answers_and_its_choosers_lead_to_views(
+    page: webdriver.Chrome, site: Path
+) -> None:
+    page.get((site / "index.html").as_uri())
+    answers = page.find_elements(By.CSS_SELECTOR, ".answers li")
+    assert len(answers) == 3
+    tables = page.find_elements(By.CSS_SELECTOR, "[data-split]")
+    assert [table.is_displayed() for table in tables] == [True, False]
+    choose(page, "track", "without play")
+    assert page.find_elements(By.CSS_SELECTOR, "[data-split=heldout] tr[data-track]:not([hidden])")
+    choose(page, "split", "seen levels")
+    choose(page, "learner", "discrete-cql nature 800 updates")
+    assert "discrete-cql" in page.find_element(By.TAG_NAME, "h1").text
+    assert "#split=seen" in page.current_url
+    shown = page.find_element(By.CSS_SELECTOR, "[data-split=seen]")
+    assert shown.is_displayed()
+    shown.find_element(By.CSS_SELECTOR, "tbody td a[href*='records/']").click()
+    assert page.find_element(By.CSS_SELECTOR, ".kind").text.startswith("Record")
+
+
+def test_columns_are_chosen_and_files_hold_what_is_shown(page: webdriver.Chrome) -> None:
+    page.execute_script(CATCH_FILES)
+    page.find_element(By.CSS_SELECTOR, ".chooser summary").click()
+    box = "//div[@class='choices']//label[contains(., '{}')]/input"
+    page.find_element(By.XPATH, box.format("learner")).click()
+    page.find_element(By.XPATH, box.format("gap")).click()
+    choose(page, "task", "procgen/coinrun-easy-v0")
+    for label in ("CSV", "LaTeX"):
+        page.find_element(By.XPATH, f"//button[.='{label}']").click()
+    csv, tex = page.execute_async_script("Promise.all(window.files).then(arguments[0])")
+    head, *lines = csv.splitlines()
+    assert head.split(",") == [
+        "method", "task", "size", "labels", "held-out", "U M S", "recovery", "gain", "gap",
+    ]  # fmt: skip
+    assert len(lines) == len(rows(page)) == 6
+    assert "coinrun" in lines[0]
+    assert tex.count("\\\\") == 7
+    assert "U M S & recovery" in tex
+
+
+def test_ticked_rows_are_compared_level_by_level(page: webdriver.Chrome, site: Path) -> None:
+    results = read_results(site.parent / "leaderboard" / "results")
+    groups = build_board(results).groups
+    group = next(g for g in groups if g.task == STARPILOT and g.learner["id"] == "bc")
+    wide, one = (
+        next(r for r in group.rows if (r.id, r.size) == k)
+        for k in (("random", 150), ("random", 15))
+    )
+    for row in (wide, one):
+        page.find_element(By.CSS_SELECTOR, f"tr[data-cells$=':{row.cells[0]}'] th input").click()
+    page.find_element(By.LINK_TEXT, "Compare 2 rows").click()
+    WebDriverWait(page, 5).until(
+        lambda p: len(p.find_elements(By.CSS_SELECTOR, "#comparison table")) == 2
+    )
+    cells = page.find_elements(By.CSS_SELECTOR, "#comparison tbody tr:nth-child(2) td")
+    a, b = ([results[cell] for cell in row.cells] for row in (one, wide))
+    by_level = student_interval(units(a, "heldout").mean(0) - units(b, "heldout").mean(0))
+    expected = [difference(a, b, "heldout"), by_level]
+    texts = [bracketed(interval, "{:+.2f}").replace("-", MINUS) for interval in expected]
+    assert [cell.text for cell in cells[4:6]] == texts
+    assert cells[7].text == "one set: not judged"
+    address = page.current_url
+    page.get("about:blank")
+    page.get(address)
+    assert page.find_element(By.CSS_SELECTOR, "#comparison h2").text == STARPILOT
+
+
+MINUS = "\N{MINUS SIGN}"
+CATCH_FILES = """
+window.files = [];
+URL.createObjectURL = (blob) => { window.files.push(blob.text()); return "#"; };
+URL.revokeObjectURL = () => {};
+HTMLAnchorElement.prototype.click = () => {};
+"""
 
 
 # Of every piece of text the contrast with the nearest background behind it (WCAG 2).

@@ -152,7 +152,7 @@ def test_pages_show_them_with_their_figures_and_take_no_tags(board: Board, tmp_p
     method = (tmp_path / "site" / "methods" / "gradmatch-light2024.html").read_text()
     assert ">[moved nothing]</small>" in method
     assert "[moved nothing]: synthetic frames" in method
-    assert 'title="one set: not judged against the marginal policy"' in method
+    assert 'data-why="one set: not judged"' in method
     pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
     hostile = [page for page in pages if "[new detector]" in page]
     assert len(hostile) >= 3  # of the method, the task and the front

@@ -60,6 +60,24 @@ def test_a_selection_is_one_line_of_frames(tiny: TransitionDataset, task: Task) 
     assert (picture.kind, picture.rows) == ("selection", (0, 1, 2, 3))
 
 
+def test_a_selection_tells_where_in_the_data_its_rows_lie(tiny: TransitionDataset) -> None:
+    best = int(np.argmax(tiny.episode_returns()))
+    rows = np.array(tiny.episodes[best])[:3]  # the first steps of the best episode
+    kept = CondensedDataset(
+        observations=np.asarray(tiny.observations[rows]), actions=np.asarray(tiny.actions[rows]),
+        label_kind="hard", source_indices=rows, weights=np.ones(3, np.float32),
+    )  # fmt: skip
+    drawn = draw(kept, tiny)
+    assert drawn is not None
+    picture = drawn[1]
+    assert picture.steps is not None
+    assert picture.returns is not None
+    assert picture.steps[0] > 0
+    assert sum(picture.returns[5:]) == 1
+    assert picture.levels is not None
+    assert picture.levels[0] == 1
+
+
 def test_what_is_written_is_a_png_and_what_it_shows(
     synthetic: CondensedDataset, tmp_path: Path
 ) -> None:

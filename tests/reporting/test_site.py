@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import shutil
 import sys
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
+import fastjsonschema
 import pytest
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
+from rlcondense.cli.base import split_settings
+from rlcondense.cli.run import run
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.make import make_task
+from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
 from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.commands import command_of
+from rlcondense.reporting.log import LOG, Change, append_entry, read_log
+from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.publish import build
-from rlcondense.reporting.site import MARKER, build_site, paper_parts
+from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
+from rlcondense.reporting.site import MARKER, build_site
+from rlcondense.running.pairs import make_pair
 from tests.reporting.boards import (
     GRADMATCH,
     RANDOM,
@@ -56,9 +69,10 @@ def board_of(leaderboard: Path) -> Board:
     return build_board(read_results(leaderboard / "results"))
 
 
-def site_of(leaderboard: Path) -> Path:
+def site_of(leaderboard: Path, *, suites: bool = False) -> Path:
     out = leaderboard.parent / f"{leaderboard.name}-site"
-    build_site(board_of(leaderboard), leaderboard, out)
+    results = read_results(leaderboard / "results")
+    build_site(build_board(results, None if suites else ()), leaderboard, out)
     return out
 
 
@@ -69,7 +83,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(rich: Path) -> Path:
-    return site_of(rich)
+    return site_of(rich, suites=True)
 
 
 def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
@@ -77,7 +91,7 @@ def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
     _, files = build(tmp_path / "leaderboard", site=tmp_path / "site")
     pages = [path for path in files if path.is_relative_to(tmp_path / "site")]
     sizes = {path: path.stat().st_size for path in pages}
-    assert sum(size for path, size in sizes.items() if path.parent.name != "records") < 2_500_000
+    assert sum(size for path, size in sizes.items() if path.parent.name != "records") < 3_400_000
     assert max(sizes.values()) < 500_000
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
 
@@ -101,7 +115,7 @@ def test_nothing_but_links_leaves_the_folder(site: Path) -> None:
         for tag, target in Tags(page).values("href", "src", "srcset", "data", "action"):
             scheme = urlsplit(target).scheme
             assert not scheme or target == "data:," or (tag == "a" and scheme == "https"), target
-    for part in ("style.css", "site.js"):
+    for part in ("style.css", "site.js", "compare.js"):
         assert "http" not in (site / part).read_text()
 
 
@@ -109,7 +123,9 @@ def test_pages_have_no_scripts_or_styles_of_their_own(site: Path) -> None:
     for page in site.rglob("*.html"):
         tags = Tags(page)
         scripts = [a for tag, a in tags.found if tag == "script"]
-        assert [a["src"].removeprefix("../") for a in scripts] == ["site.js"]
+        names = [a["src"].removeprefix("../") for a in scripts]
+        assert names[-1] == "site.js"
+        assert {*names[:-1]} <= {"views.js", "compare.js"}
         assert not [tag for tag, _ in tags.found if tag in ("style", "iframe", "object", "base")]
         assert not [name for _, a in tags.found for name in a if name.startswith("on")]
         assert not tags.values("style")
@@ -148,12 +164,15 @@ def test_a_page_of_a_record_says_what_is_in_it(site: Path) -> None:
     text = Tags(site / "records" / f"{GRADMATCH}.html").text
     record = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())
     commit = record["environment"]["git"]["commit"]
-    for fact in (commit, "0.850", "103.954", "cross-entropy"):
+    for fact in (commit, "0.850", "103.954", "cross-entropy", "--size 150", "light2024"):
         assert fact in text
 
 
 def test_a_task_shows_curves_costs_transfer_datasets_and_its_expert(site: Path) -> None:
     text = Tags(site / "tasks" / "procgen-starpilot-easy-v0.html").text
+    assert (site / "frames" / "procgen-starpilot-easy-v0-1.png").is_file()  # the plain picture
+    for part in ("plain picture: the same states", "acts uniformly at random: the floor"):
+        assert text.count(part) == 1
     for part in ("transitions kept", "seconds to condense", "Transfer between learners", "6.272"):
         assert part.replace("6.272", "6.27") in text
     assert "12,815" in text  # transitions of the expert's dataset, from the catalogue
@@ -165,7 +184,9 @@ def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:
     assert [(a["width"], a["height"]) for a in shown] == [("20", "30")] * 2
     assert "0: 50% (dataset 20%)" in " ".join(value for _, value in page.values("aria-label"))
     assert "the difference around grey, 2 times larger than it is: rows 0, 75 of 150" in page.text
-    assert "offline" in page.text
+    assert "uses the dataset alone" in page.text
+    assert "rlcondense/methods/gradmatch.py, GradMatch" in page.text
+    assert "grad_theta L(D_syn^a)" in page.text  # the formula of its module
 
 
 @pytest.mark.parametrize(
@@ -215,9 +236,11 @@ def test_what_records_say_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     site = site_of(leaderboard)
     for page in site.rglob("*.html"):
         tags = Tags(page)
-        assert len([tag for tag, _ in tags.found if tag == "script"]) == 1
+        scripts = [a["src"] for tag, a in tags.found if tag == "script"]
+        assert {src.removeprefix("../") for src in scripts} <= {"site.js", "views.js", "compare.js"}
         assert not [name for _, a in tags.found for name in a if name.startswith("on")]
-        assert not [a for tag, a in tags.found if tag == "img"]
+        pictures = [a["src"] for tag, a in tags.found if tag == "img"]
+        assert all(source.startswith("../frames/procgen-") for source in pictures)
         assert not [value for _, value in tags.values("href") if "javascript" in value]
     for cell_id in ids:
         text = Tags(site / "records" / f"{cell_id}.html").text
@@ -317,9 +340,72 @@ def test_without_jinja_it_says_what_to_install(
 def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
     rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlcondense.reporting.site.MOST_ROWS", 5)
+    monkeypatch.setattr("rlcondense.reporting.pages.shared.MOST_ROWS", 5)
     build_site(board_of(rich), rich, tmp_path / "site")
-    assert "too many rows" in Tags(tmp_path / "site" / "index.html").text
+    assert "too many rows" in Tags(tmp_path / "site" / "rows.html").text
+
+
+def test_machines_read_rows_that_have_the_stated_form(site: Path, rich: Path) -> None:
+    board = json.loads((site / "leaderboard.json").read_text())
+    schema = json.loads((site / "leaderboard.schema.json").read_text())
+    fastjsonschema.compile(schema)(board)
+    row = next(r for r in board["rows"] if GRADMATCH in r["records"])
+    assert row["heldout"]["mean"] == 0.85
+    assert board["configs"][row["method_config"]]["iterations"] == 150
+    assert all((site / view["page"]).is_file() for view in board["views"])
+    assert board["views"][0]["title"] in (site / "llms.txt").read_text()
+
+
+def test_the_log_tells_what_came_changed_and_is_gone(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    append_entry(leaderboard, date(2026, 1, 2), [GRADMATCH, "0" * 16], [])
+    append_entry(leaderboard, date(2026, 1, 2), [RANDOM], [])
+    append_entry(leaderboard, date(2026, 1, 3), [], [Change(GRADMATCH, 1.0, 0.85)])
+    site = site_of(leaderboard)
+    text = Tags(site / "log.html").text
+    for part in ("2 added, 1 withdrawn", "gradmatch on procgen/starpilot-easy-v0", "1.00 → 0.85"):
+        assert part in text
+    assert "2026-01-03: replaced" in Tags(site / "records" / f"{GRADMATCH}.html").text
+    feed = ElementTree.parse(site / "feed.xml").getroot()
+    titles = [entry.text for entry in feed.iter("{http://www.w3.org/2005/Atom}title")][1:]
+    assert titles == ["2026-01-03: 1 changed", "2026-01-02: 2 added, 1 withdrawn"]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", "[1]", '[{"date": "x", "added": [], "changed": []}]']
+)
+def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> None:
+    for name in (LOG, RERUNS):
+        (tmp_path / name).write_text(content)
+    assert read_log(tmp_path) == []
+    assert read_reruns(tmp_path) == {}
+
+
+def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, "0" * 64)
+    write_reruns(leaderboard, {GRADMATCH: again})
+    write_reruns(leaderboard, {GRADMATCH: again})  # the same once more
+    site = site_of(leaderboard)
+    text = Tags(site / "records" / f"{GRADMATCH}.html").text
+    assert text.count("2026-01-02: run again elsewhere (a CPU, Linux)") == 1
+    assert "self-reported" in Tags(site / "records" / f"{RANDOM}.html").text
+
+
+@pytest.mark.parametrize("cell_id", [GRADMATCH, "23927861efa5cb7a", "e775f5a0c4c698a0"])
+def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
+    cell = Cell.from_json(json.loads((SHIPPED / f"{cell_id}.json").read_text())["cell"])
+    options = run.make_context("run", shlex.split(command_of(cell))[2:]).params
+    settings, learner_settings = split_settings(options["pairs"])
+    task = make_task(options["task"])
+    (name,) = options["method"]
+    method, learner = make_pair(name, options["learner"], task, settings, learner_settings)
+    assert (method_json(method), learner_json(learner)) == (cell.method, cell.learner)
+    asked = (options["size"], options["seed"], options["seeds"], options["episodes"])
+    episodes = cell.evaluation["environments"] * cell.evaluation["quota"]
+    assert asked == (
+        budget_size(cell.budget), cell.condensation_seed, len(cell.learner_seeds), episodes,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

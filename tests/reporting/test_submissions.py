@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import Cell, evaluation_json
 from rlcondense.records.schema import record_schema
 from rlcondense.records.store import costs_sha256, sealed
+from rlcondense.reporting.log import read_log
+from rlcondense.reporting.reruns import read_reruns
 from rlcondense.running.runner import run
 from rlcondense.statistics.intervals import summarise
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
-from rlcondense.submissions.rerun import rerun
+from rlcondense.submissions.rerun import rerun, write_down
 from rlcondense.submissions.verification import Outline, Verification, _is_copy, verify
 
 Record = dict[str, Any]
@@ -589,6 +592,7 @@ def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Pat
     assert (board / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     again = add(results, board)
     assert (again.added, again.same, again.pictures) == ((), (honest["cell_id"],), 0)
+    assert [entry.added for entry in read_log(board)] == [(honest["cell_id"],)]
 
 
 def test_add_leaves_failed_cells_out_and_copies_nothing_if_something_is_wrong(
@@ -626,6 +630,9 @@ def test_what_is_published_is_overwritten_only_if_asked_to(
     assert verify(board).ok
     assert add(better, board, replace=True).replaced == (honest["cell_id"],)
     assert verify(board).ok
+    (change,) = read_log(board)[-1].changed
+    assert (change.cell, change.before) == (honest["cell_id"], pytest.approx(mean))
+    assert change.after == pytest.approx(mean + 9)
 
 
 def test_drift_from_the_index_and_from_what_is_published_is_found(
@@ -791,7 +798,9 @@ def test_diff_says_what_is_new_missing_and_changed(
     assert "is not JSON" in diff(board, moved).unreadable[0]
 
 
-def test_an_honest_record_computed_again_is_the_same(results: Path, honest: Record) -> None:
+def test_an_honest_record_computed_again_is_the_same(
+    results: Path, honest: Record, board: Path
+) -> None:
     again = rerun(results, verify(results), 1)
     assert again.ok
     assert again.reruns is not None
@@ -799,6 +808,11 @@ def test_an_honest_record_computed_again_is_the_same(results: Path, honest: Reco
         "computed again from its condensed dataset: each return is the same"
     ]
     assert "1 computed again, 1 of them agree" in again.summary()
+    assert not write_down(results, again, date(2026, 1, 2))  # no leaderboard
+    assert write_down(board, again, date(2026, 1, 2))
+    (written_down,) = read_reruns(board)[honest["cell_id"]]
+    assert (written_down.date, written_down.agrees) == ("2026-01-02", True)
+    assert written_down.same_machine
 
 
 def test_a_consistent_forgery_is_caught_by_computing_it_again(

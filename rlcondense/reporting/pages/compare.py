@@ -1,0 +1,59 @@
+"""The page that compares ticked rows level by level, and the returns by level that it reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rlcondense.reporting.pages.lines import Line
+from rlcondense.reporting.pages.shared import Pages, Site
+from rlcondense.statistics.intervals import unit_means, units
+from rlcondense.types import SPLITS
+
+
+def compare_pages(site: Site) -> Pages:
+    """Return the page, and for each task a script with the returns of its rows."""
+    yield site.page("compare.html", "compare.html")
+    lines: dict[str, list[Line]] = {}
+    for line in site.lines:
+        if line.row.returns is not None and line.cells:
+            lines.setdefault(line.group.task, []).append(line)
+    for task, own in lines.items():
+        yield f"levels/{site.tasks[task]}.js", _script(site, task, own)
+
+
+def _script(site: Site, task: str, lines: list[Line]) -> bytes:
+    rows = {line.cells[0][1]: _row(site, line) for line in lines}
+    name = json.dumps(site.tasks[task])
+    body = ",\n".join(f"{json.dumps(cell)}: {_compact(row)}" for cell, row in rows.items())
+    head = f"(globalThis.levels ??= {{}})[{name}] = {{task: {json.dumps(task)}, rows: {{\n"
+    return f"{head}{body}\n}}}};\n".encode()
+
+
+def _row(site: Site, line: Line) -> dict[str, Any]:
+    """Return what a comparison needs of a row: who it is, and its returns by unit and by level."""
+    row, records = line.row, [site.board.records[cell] for _, cell in line.cells]
+    return {
+        "name": row.name,
+        "learner": line.learner,
+        "size": row.size,
+        "labels": row.labels,
+        "dataset": line.group.dataset,
+        "played": records[0]["levels_sha256"][:12],
+        "unjudged": row.unjudged,
+        "units": {split: _numbers(unit_means(records, split), 9) for split in SPLITS},
+        "levels": {split: _numbers(units(records, split).mean(0), 6) for split in SPLITS},
+    }
+
+
+def _numbers(values: npt.NDArray[np.float64], digits: int) -> list[float | int]:
+    """Return values with few digits, whole ones as integers."""
+    rounded = [float(f"{value:.{digits}g}") for value in values.tolist()]
+    return [int(value) if value == int(value) else value for value in rounded]
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,89 @@
+"""The first page, that of each view, and the lists of rows, suites, tasks and methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from rlcondense.reporting.pages.data import data_pages
+from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
+from rlcondense.reporting.pages.shared import Pages, Site
+from rlcondense.reporting.pages.suites import by_worth, headline_of
+from rlcondense.reporting.pages.views import (
+    ViewPage,
+    bytes_plot,
+    costs_of,
+    seconds_plot,
+    size_curve,
+    split_names,
+    styles_of,
+)
+
+
+def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
+    """Return the first page, a page of each view, and the lists."""
+    styles = styles_of(site.views)
+    headlines = [headline_of(suite) for suite in by_worth(site.board.suites)]
+    pictured = next((page for page in pages if page.strip), None)
+    first = pages[0] if pages else None
+    strip = first if first is None or first.strip else pictured
+    yield site.page(
+        "index.html",
+        "index.html",
+        pages=pages,
+        page=first,
+        strip=strip,
+        **_shown(site, first, styles),
+        headlines=headlines,
+        clearing=sum(line.clears for line in site.lines),
+        trained=sum(is_entry(line.row) for line in site.lines),
+    )
+    for page in pages:
+        yield site.page(
+            "view.html", page.path, pages=pages, page=page, strip=page,
+            **_shown(site, page, styles),
+        )  # fmt: skip
+    yield site.page("views.html", "views.html", pages=pages)
+    yield "views.js", _views_script(pages)
+    yield from data_pages(site, {page.view.title: page.path for page in pages})
+    yield site.page("rows.html", "rows.html", lines=site.lines if site.lists_rows else None)
+    yield site.page("suites.html", "suites.html", headlines=headlines)
+    yield site.page("tasks.html", "tasks.html", tasks=_by_task(site))
+    yield site.page("methods.html", "methods.html", methods=_methods(site), track_names=TRACKS)
+
+
+def _views_script(pages: Sequence[ViewPage]) -> bytes:
+    """Return the script that tells the choosers which views there are."""
+    views = [[p.path, p.view.kind, p.view.size, p.view.labels, p.view.learner] for p in pages]
+    lines = ",\n".join(json.dumps(view) for view in views)
+    return f"globalThis.views = [\n{lines}\n];\n".encode()
+
+
+def _shown(site: Site, page: ViewPage | None, styles: Mapping[str, int]) -> dict[str, object]:
+    """Return the figures of a view's page."""
+    if page is None:
+        return {}
+    own = {s.name for s in (*page.view.standings["heldout"], *page.view.references["heldout"])}
+    return {
+        "tables": split_names(page.view),
+        "styles": {name: number for name, number in styles.items() if name in own},
+        "curve": size_curve(page, site.views, styles),
+        "bytes_plot": bytes_plot(page, site.views, styles),
+        "seconds_plot": seconds_plot(page, styles),
+        "costs": costs_of(page.view),
+    }
+
+
+def _by_task(site: Site) -> dict[str, list[Line]]:
+    lines: dict[str, list[Line]] = {task: [] for task in site.tasks}
+    for line in site.lines:
+        lines[line.group.task].append(line)
+    return lines
+
+
+def _methods(site: Site) -> list[tuple[str, str, tuple[str, ...], list[Line]]]:
+    """Return each method with its summary, tracks and rows."""
+    lines: dict[str, list[Line]] = {method: [] for method in site.methods}
+    for line in site.lines:
+        lines[line.row.id].append(line)
+    return [(name, site.summary(name), tracks(name), own) for name, own in lines.items()]

@@ -1,0 +1,243 @@
+"""The page of a task: curves over size and cost, transfer between learners, data and experts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlcondense.catalogue import Entry, entries
+from rlcondense.comparison.rows import Group, Row
+from rlcondense.records.record import Record
+from rlcondense.references import BY_ID, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
+from rlcondense.reporting.board import score_range
+from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
+from rlcondense.reporting.pages.looks import Card, card_of_shipped, strips_of
+from rlcondense.reporting.pages.shared import Pages, Site
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from rlcondense.reporting.charts import Point
+
+
+def _styles(groups: Sequence[Group]) -> dict[str, int]:
+    """Return the number of the marker for each row's name on a task."""
+    names = dict.fromkeys(r.name for g in groups for r in g.rows if not r.is_policy)
+    return {name: number for number, name in enumerate(sorted(names))}
+
+
+def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Markup | None]:
+    """Plot the held-out return over size, and over seconds."""
+    from rlcondense.reporting.charts import Series, plot
+
+    done = [row for row in group.rows if row.returns is not None and not row.is_policy]
+    returns = policy_returns(group, "heldout")
+    references = {BY_ID[name].short: value for name, value in returns.items()}
+    for name in WHOLE:
+        full = group.find(name)
+        if full is not None and full.returns is not None:
+            references[name] = full.returns["heldout"]["mean"].estimate
+    sizes: dict[str, list[Point]] = {}
+    seconds: dict[str, list[Point]] = {}
+    for row in done:
+        if row.size and row.id not in WHOLE:
+            sizes.setdefault(row.name, []).append(_point(row, row.size))
+        spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
+        if sum(spent) > 0:
+            seconds.setdefault(row.name, []).append(_point(row, sum(spent)))
+    place = f"{group.task}, {group.learner['id']}"
+    curve = cost = None
+    if len({point.x for points in sizes.values() for point in points}) > 1:
+        lines = [Series(name, styles[name], tuple(points)) for name, points in sizes.items()]
+        curve = plot(
+            lines, references, "transitions kept", "held-out return",
+            f"held-out return over the size of the dataset: {place}",
+        )  # fmt: skip
+    if seconds:
+        dots = [
+            Series(name, styles[name], tuple(points), joined=False)
+            for name, points in seconds.items()
+        ]
+        cost = plot(
+            dots, references, "seconds to condense and to train", "held-out return",
+            f"held-out return over what it cost: {place}",
+        )  # fmt: skip
+    return curve, cost
+
+
+def _point(row: Row, x: float) -> Point:
+    from rlcondense.reporting.charts import Point
+
+    assert row.returns is not None
+    y = row.returns["heldout"]["mean"]
+    return Point(x, y, f"{row.name}, {row.size} transitions: {y.estimate:.2f}")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of methods and learners: how well each condensed set serves each learner.
+
+    Attributes:
+        dataset: id.
+        side: what its rows are, `learner` or `method`: whatever there is more of.
+        columns: names of the others.
+        lines: of each row its name, and its cells: the row of the table and the level of its
+            return within the matrix, 0 to 4; or None.
+    """
+
+    dataset: str
+    side: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[tuple[Row, int] | None, ...]], ...]
+
+
+def _matrices(groups: Sequence[Group]) -> list[Matrix]:
+    """Return a matrix for each dataset and protocol with several learners."""
+    places: dict[str, list[Group]] = {}
+    for group in groups:
+        key = [group.dataset, group.evaluation, group.learner_seeds]
+        places.setdefault(json.dumps(key, sort_keys=True), []).append(group)
+    matrices = [_matrix(beside) for beside in places.values() if len(beside) > 1]
+    return [matrix for matrix in matrices if matrix is not None]
+
+
+def _matrix(groups: Sequence[Group]) -> Matrix | None:
+    by_row: dict[str, dict[int, Row]] = {}
+    for column, group in enumerate(groups):
+        for row in group.rows:
+            if row.returns is not None and not row.is_policy:
+                key = json.dumps([row.method, row.budget], sort_keys=True)
+                by_row.setdefault(key, {})[column] = row
+    shared = [cells for cells in by_row.values() if len(cells) > 1]
+    columns = [i for i in range(len(groups)) if any(i in cells for cells in shared)]
+    if not shared:
+        return None
+    table = [[cells.get(i) for i in columns] for cells in shared]
+    values = [_heldout(row) for line in table for row in line if row]
+    low, high = min(values), max(values)
+    names = learner_names(groups)
+    learners = [names[i] for i in columns]
+    methods = [_sized(next(row for row in line if row)) for line in table]
+    side, others = ("learner", methods) if len(learners) > len(methods) else ("method", learners)
+    if side == "learner":
+        table = [list(line) for line in zip(*table, strict=True)]
+    cells_of = [
+        tuple(
+            None if row is None
+            else (row, min(4, int(5 * (_heldout(row) - low) / (high - low or 1.0))))
+            for row in line
+        )
+        for line in table
+    ]  # fmt: skip
+    titles = learners if side == "learner" else methods
+    lines = tuple(zip(titles, cells_of, strict=True))
+    return Matrix(groups[0].dataset, side, tuple(others), lines)
+
+
+def _sized(row: Row) -> str:
+    return f"{row.name}, {row.size:,}" if row.size is not None else row.name
+
+
+def _heldout(row: Row) -> float:
+    assert row.returns is not None
+    return row.returns["heldout"]["mean"].estimate
+
+
+def _datasets(task: str, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """Return the catalogue's datasets of a task, and the other datasets of its records."""
+    known = [_dataset(e) for e in entries("datasets").values() if e.facts.get("task") == task]
+    listed = {dataset["id"] for dataset in known}
+    used = {
+        record["cell"]["dataset"]: record.get("report", {}).get("dataset_sha256", "")
+        for record in records.values()
+        if record["cell"]["task"] == task and record["cell"]["dataset"] not in listed
+    }
+    return known + [{"id": id_, "sha256": used[id_], "summary": ""} for id_ in sorted(used)]
+
+
+def _dataset(entry: Entry) -> dict[str, Any]:
+    return {**entry.facts, "id": entry.id, "summary": entry.summary}
+
+
+def _experts(task: str) -> list[dict[str, Any]]:
+    """Return the cards of the task's own expert and of those that recorded its datasets."""
+    from rlcondense.experts.shipped import shipped_cards
+
+    wanted = {task}
+    for entry in entries("datasets").values():
+        if entry.facts.get("task") == task and "expert" in entry.facts:
+            wanted.add(entry.facts["expert"])
+    return [card for card in shipped_cards() if card["id"] in wanted]
+
+
+def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
+    """Return the page of a task, and pictures of it.
+
+    Args:
+        site: the site.
+        task: id.
+        paths: the page of each view that has one, by its title.
+    """
+    groups = [group for group in site.board.groups if group.task == task]
+    lines = site.lines_of(groups)
+    styles = _styles(groups)
+    datasets = _datasets(task, site.board.records)
+    used = {group.dataset for group in groups}
+    strips = [
+        (name, f"frames/{site.tasks[task]}-{number}.png", strip)
+        for number, (name, strip) in enumerate(strips_of(task))
+    ]
+    yield site.page(
+        "task.html",
+        f"tasks/{site.tasks[task]}.html",
+        task=task,
+        entry=entries("tasks").get(task),
+        span=score_range(task),
+        strips=[(name, path) for name, path, _ in strips],
+        references=_references(lines),
+        views=[
+            (view, paths[view.title])
+            for view in site.views
+            if view.title in paths and task in [column.task for column in view.columns]
+        ],
+        datasets=[(d, card_of_shipped(d["id"]) if d["id"] in used else Card()) for d in datasets],
+        experts=_experts(task),
+        lines=_by_size(lines),
+        figures=[
+            (group, title, *_figures(group, styles))
+            for group, title in zip(groups, learner_names(groups), strict=True)
+        ],
+        styles=styles,
+        matrices=_matrices(groups),
+    )
+    for _, path, strip in strips:
+        yield path, strip
+
+
+def _references(lines: Sequence[Line]) -> list[Line]:
+    """Return the line with the most episodes of each reference policy, and of all the data."""
+    best: dict[str, Line] = {}
+    for line in lines:
+        row = line.row
+        if row.returns is None or not (row.id in POLICIES or row.id in WHOLE):
+            continue
+        if row.id not in best or _weight(row) > _weight(best[row.id].row):
+            best[row.id] = line
+    return [best[r.id] for r in sorted(REFERENCES, key=lambda r: r.place) if r.id in best]
+
+
+def _weight(row: Row) -> tuple[float, int]:
+    """Return what makes a reference row the one to show: students of all the data, the best."""
+    return (0.0 if row.is_policy else _heldout(row)), row.learner_seeds * row.episodes
+
+
+def _by_size(lines: Sequence[Line]) -> list[Line]:
+    """Return the trained rows by learner and labels, each by size, the random subset last."""
+
+    def place(line: Line) -> tuple[str, str, int, bool, str]:
+        row = line.row
+        return line.learner, row.labels or "", row.size or 0, row.id == RANDOM_SUBSET, row.name
+
+    return sorted((line for line in lines if not line.row.is_policy), key=place)

@@ -1,0 +1,328 @@
+"""The views of the first page: methods by tasks, curves over size, and what condensing costs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlcondense.comparison.rows import UNMARKED, Row
+from rlcondense.records.cell import Cell
+from rlcondense.references import BY_ID, MARGINAL, RANDOM_SUBSET, WHOLE
+from rlcondense.reporting.pages.drawn import Picture
+from rlcondense.reporting.pages.lines import tracks
+from rlcondense.reporting.pages.shared import Site
+from rlcondense.reporting.standings import Standing, View
+from rlcondense.statistics.intervals import Interval
+from rlcondense.types import Split
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from rlcondense.reporting.charts import Point
+
+MOST_VIEWS = 60  # with a page
+SHADES = 5  # of scores from 0 to 1; one more for scores below 0
+LEAST_SECONDS = 0.01  # of an axis: random rows cost next to nothing
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the records of a view say to three questions, on held-out levels.
+
+    Attributes:
+        judged: the methods with a rank, best first; the random subset among them.
+        leaders: those of the first rank.
+        rivals: the methods that are judged against the random subset on a task.
+        above: those of them that are above it wherever that is judged.
+        whole: the best students of all the data, if there are any.
+        first: the method with the highest mean, judged or not; None without any mean.
+    """
+
+    judged: tuple[Standing, ...]
+    leaders: tuple[Standing, ...]
+    rivals: tuple[Standing, ...]
+    above: tuple[Standing, ...]
+    whole: Standing | None
+    first: Standing | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method's sets cost, summed over the tasks of a view.
+
+    Attributes:
+        standing: the method.
+        bytes: kept.
+        condense: seconds.
+        train: seconds of one student.
+        whole: seconds of one student of all the data; None if they are unknown, or of another
+            device.
+        beside: the row of those.
+    """
+
+    standing: Standing
+    bytes: float | None
+    condense: float | None
+    train: float | None
+    whole: float | None
+    beside: str
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether a student of the set takes less time than one of all the data."""
+        if self.condense is None or self.train is None or self.whole is None:
+            return None
+        return self.train < self.whole
+
+    @property
+    def students(self) -> float | None:
+        """How many students must be trained until condensing has paid."""
+        if not self.pays:
+            return None
+        assert self.condense is not None
+        assert self.train is not None
+        assert self.whole is not None
+        return self.condense / (self.whole - self.train)
+
+
+@dataclass(frozen=True)
+class ViewPage:
+    """A view with what its page shows beside the matrix.
+
+    Attributes:
+        view: the view.
+        path: of its page.
+        answers: to three questions.
+        strip: the pictures of the winner and of the random subset on one task.
+    """
+
+    view: View
+    path: str
+    answers: Answers
+    strip: tuple[tuple[Standing, Picture], ...]
+
+    def shade(self, score: Interval | None) -> str:
+        """Return the class of a score's colour; empty without a common scale."""
+        if score is None or self.view.scale != "recovery":
+            return ""
+        if score.estimate < 0:
+            return "rec-below"
+        return f"rec{min(SHADES - 1, int(SHADES * score.estimate))}"
+
+    def tracks(self, standing: Standing) -> str:
+        """Return the tracks of a method."""
+        return " ".join(tracks(standing.id))
+
+
+def view_pages(site: Site) -> list[ViewPage]:
+    """Return the pages of the views that tell the most, that of the first page first."""
+    paths: dict[str, str] = {}
+    pages = []
+    for view in site.views[:MOST_VIEWS]:
+        path = _path(view.title, paths.values())
+        paths[view.title] = path
+        pages.append(ViewPage(view, path, _answers(view), _strip(site, view)))
+    return pages
+
+
+def _path(title: str, taken: Iterable[str]) -> str:
+    name = re.sub(r"[^a-z0-9.=]+", "-", title.lower()).strip("-.")[:80]
+    if f"views/{name}.html" in taken or not name:
+        name += f"-{hashlib.sha256(title.encode()).hexdigest()[:8]}"
+    return f"views/{name}.html"
+
+
+def _answers(view: View) -> Answers:
+    standings = view.standings["heldout"]
+    judged = tuple(s for s in standings if s.rank is not None)
+    rivals = [s for s in standings if s.id not in UNMARKED and s.above(RANDOM_SUBSET)[1]]
+    above = [s for s in rivals if len(set(s.above(RANDOM_SUBSET))) == 1]
+    means = [s for s in standings if s.mean]
+    wholes = [s for s in view.references["heldout"] if s.id in WHOLE and s.mean]
+    return Answers(
+        judged=judged,
+        leaders=tuple(s for s in judged if s.rank == 1),
+        rivals=tuple(rivals),
+        above=tuple(above),
+        whole=max(wholes, key=_estimate, default=None),
+        first=means[0] if means else None,
+    )
+
+
+def _estimate(standing: Standing) -> float:
+    assert standing.mean is not None
+    return standing.mean.estimate
+
+
+def _strip(site: Site, view: View) -> tuple[tuple[Standing, Picture], ...]:
+    """Return a picture of the best method that has one, and of the random subset on that task."""
+    standings = view.standings["heldout"]
+    matched = next((s for s in standings if s.id == RANDOM_SUBSET), None)
+    for standing in standings:
+        if standing.id in UNMARKED:
+            continue
+        for number, row in enumerate(standing.rows):
+            own = _picture(site, row)
+            if own is None:
+                continue
+            beside = None if matched is None else _picture(site, matched.rows[number])
+            if matched is None or beside is None:
+                return ((standing, own),)
+            return ((standing, own), (matched, beside))
+    return ()
+
+
+def _picture(site: Site, row: Row | None) -> Picture | None:
+    if row is None or not site.pictures:
+        return None
+    cells = [Cell.from_json(site.board.records[name]["cell"]) for name in row.cells]
+    pictures = (site.pictures.get(cell.condensation_id) for cell in cells)
+    return next((picture for picture in pictures if picture is not None), None)
+
+
+def styles_of(views: Sequence[View]) -> dict[str, int]:
+    """Return the number of the marker of each method's name."""
+    names = {s.name for view in views for of in view.standings.values() for s in of} | {*WHOLE}
+    return {name: number for number, name in enumerate(sorted(names))}
+
+
+def size_curve(page: ViewPage, views: Sequence[View], styles: Mapping[str, int]) -> Markup | None:
+    """Draw the mean over tasks of each method over the number of transitions kept."""
+    from rlcondense.reporting.charts import Series, plot
+
+    own = page.view
+    points: dict[str, list[Point]] = {}
+    for view in _other_sizes(own, views):
+        for standing in view.standings["heldout"]:
+            if standing.mean is not None:
+                point = _point(own, standing, standing.mean, int(view.budget))
+                points.setdefault(standing.name, []).append(point)
+    if len({point.x for of in points.values() for point in of}) < 2:
+        return None
+    lines = [
+        Series(name, styles[name], tuple(sorted(of, key=lambda point: point.x)))
+        for name, of in sorted(points.items())
+    ]
+    return plot(lines, _levels(own), "transitions kept", _axis(own), f"by size: {own.title}")
+
+
+def _other_sizes(own: View, views: Sequence[View]) -> list[View]:
+    """Return the views that differ from one in nothing but the size, itself among them."""
+    tasks = [(column.task, column.dataset) for column in own.columns]
+    return [
+        view
+        for view in views
+        if (view.kind, view.learner, view.labels, view.scale)
+        == (own.kind, own.learner, own.labels, own.scale)
+        and [(column.task, column.dataset) for column in view.columns] == tasks
+        and view.budget.isdigit()
+    ]
+
+
+def bytes_plot(page: ViewPage, views: Sequence[View], styles: Mapping[str, int]) -> Markup | None:
+    """Draw the mean over tasks of each method, and of all the data, over the bytes kept a task."""
+    own = page.view
+    wholes = [s for s in own.references["heldout"] if s.id in WHOLE]
+    standings = [s for view in _other_sizes(own, views) for s in view.standings["heldout"]]
+    return _pareto(own, [*standings, *wholes], styles, "bytes", "bytes kept a task")
+
+
+def seconds_plot(page: ViewPage, styles: Mapping[str, int]) -> Markup | None:
+    """Draw the mean over tasks of each method over the seconds to condense a task."""
+    standings = page.view.standings["heldout"]
+    label = "seconds to condense a task"
+    return _pareto(page.view, standings, styles, "condense_seconds", label)
+
+
+def _pareto(
+    view: View, standings: Sequence[Standing], styles: Mapping[str, int], what: str, label: str
+) -> Markup | None:
+    """Draw standings over a cost, a key of `Row.cost`, and join those that none cheaper reaches."""
+    from rlcondense.reporting.charts import Series, plot
+
+    points: dict[str, list[Point]] = {}
+    for standing in standings:
+        cost = standing.spent(what)
+        if standing.mean is not None and cost is not None:
+            x = max(cost / len(view.columns), LEAST_SECONDS)
+            points.setdefault(standing.name, []).append(_point(view, standing, standing.mean, x))
+    ends = sorted((p.x, -p.y.estimate) for of in points.values() for p in of)
+    if len({x for x, _ in ends}) < 2:
+        return None
+    front: list[tuple[float, float]] = []
+    for x, lower in ends:
+        if not front or -lower > front[-1][1]:
+            front.append((x, -lower))
+    series = [
+        Series(name, styles[name], tuple(of), joined=False) for name, of in sorted(points.items())
+    ]
+    title = f"{_axis(view)} over {label}: {view.title}"
+    return plot(series, _levels(view), label, _axis(view), title, front=front)
+
+
+def _axis(view: View) -> str:
+    return "recovery, %, held-out" if view.scale == "recovery" else "held-out return"
+
+
+def _point(view: View, standing: Standing, mean: Interval, x: float) -> Point:
+    from rlcondense.reporting.charts import Point
+
+    text = f"{standing.name}: {view.form.format(mean.estimate)} at {x:,.4g}"
+    return Point(x, _drawn(view, mean), text)
+
+
+def _drawn(view: View, mean: Interval) -> Interval:
+    return mean.scaled(100.0) if view.scale == "recovery" else mean
+
+
+def _levels(view: View) -> dict[str, float]:
+    """Return the means of all the data and of the marginal policy, for horizontal lines."""
+    return {
+        BY_ID[s.id].short: _drawn(view, s.mean).estimate
+        for s in view.references["heldout"]
+        if s.mean is not None and s.id in (*WHOLE, MARGINAL)
+    }
+
+
+def costs_of(view: View) -> list[Cost]:
+    """Return what each method of a view cost, in the order of the ranks."""
+    wholes = [s for s in view.references["heldout"] if s.id in WHOLE]
+    known = [s for s in wholes if _train(s) is not None and len(s.done) == len(view.columns)]
+    whole = known[0] if known else None
+    return [
+        Cost(
+            standing,
+            standing.spent("bytes"),
+            standing.spent("condense_seconds"),
+            _train(standing),
+            _train(whole) if whole and _comparable(standing, whole) else None,
+            whole.id if whole else "",
+        )
+        for standing in view.standings["heldout"]
+    ]
+
+
+def _comparable(standing: Standing, whole: Standing) -> bool:
+    """Return whether a method has all tasks, on the same device."""
+    return len(standing.done) == len(whole.done) and _device(standing) == _device(whole)
+
+
+def _train(standing: Standing) -> float | None:
+    """Return the seconds of one student, summed over columns."""
+    seconds = [(row.cost or {}).get("train_seconds") for row in standing.done]
+    if not seconds or None in seconds:
+        return None
+    pairs = zip(seconds, standing.done, strict=True)
+    return float(sum(spent / row.learner_seeds for spent, row in pairs if spent))
+
+
+def _device(standing: Standing) -> str:
+    return " ".join(sorted({str((row.cost or {}).get("device")) for row in standing.done}))
+
+
+def split_names(view: View) -> list[tuple[Split, str]]:
+    """Return the splits of a view with the names of their tables."""
+    return [("heldout", f"{view.title}, held-out levels"), ("seen", f"{view.title}, seen levels")]

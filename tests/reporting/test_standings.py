@@ -1,0 +1,119 @@
+"""Views of comparable rows: which rows stand beside each other, their order and their ties."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.site import build_site
+from rlcondense.reporting.standings import View, kind_of, views_of
+from rlcondense.statistics.intervals import difference_over_tasks
+from tests.reporting.boards import COINRUN, RANDOM, Record, forge, shipped_leaderboard
+
+TIED, BETTER = "herding", "k-means"
+
+
+def add_method(folder: Path, method: str, more: float, tasks: int = 2) -> None:
+    """Two sets of a method that return what the random subset does, and more."""
+    for seed in (0, 1):
+        for task in range(tasks):
+            forge(folder, lambda r, s=seed, t=task: change(r, method, more, s, t), RANDOM)
+
+
+def change(record: Record, method: str, more: float, seed: int, task: int) -> None:
+    record["cell"]["method"] = {"id": method, "config": {"labels": "hard"}}
+    record["cell"]["condensation_seed"] = seed
+    if task:
+        record["cell"]["task"], record["cell"]["dataset"] = COINRUN
+    more += seed * {TIED: 0.05, BETTER: 0.1}.get(method, 0.0)  # equal differences have no spread
+    for rows in record["returns"].values():
+        rows[:] = [[value + more for value in row] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def leaderboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shipped_leaderboard(tmp_path_factory.mktemp("view") / "leaderboard")
+    for cell_id in ("8f8dfee8183560ff", "bd653a873b8436e2", "bed9560062eafc02"):
+        forge(folder, lambda r: r["cell"].update(task=COINRUN[0], dataset=COINRUN[1]), cell_id)
+    for path in (folder / "results").glob("*.json"):
+        if json.loads(path.read_text())["cell"]["method"]["id"] == "random":
+            path.unlink()
+    add_method(folder, "random", 0.0)
+    add_method(folder, TIED, 0.0)
+    add_method(folder, BETTER, 3.0)
+    add_method(folder, "sdr", 9.0, tasks=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def board(leaderboard: Path) -> Board:
+    return build_board(read_results(leaderboard / "results"), ())
+
+
+@pytest.fixture(scope="module")
+def view(board: Board) -> View:
+    return views_of(board.groups, board.records)[0]
+
+
+def test_methods_that_are_not_shown_to_differ_share_a_rank(view: View) -> None:
+    ranks = {s.id: s.rank for s in view.standings["heldout"]}
+    assert ranks[BETTER] == 1
+    assert ranks["random"] == ranks[TIED] == 2
+
+
+def test_a_method_that_lacks_a_task_or_a_second_set_has_no_rank(view: View) -> None:
+    by_id = {s.id: s for s in view.standings["heldout"]}
+    assert (by_id["sdr"].mean, by_id["sdr"].rank) == (None, None)
+    assert by_id["gradmatch"].rank is None
+    assert view.standings["heldout"][0].id == BETTER
+
+
+def test_the_first_page_says_what_the_records_say(
+    leaderboard: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.strips_of", lambda task: [])
+    out = leaderboard.parent / "site"
+    build_site(board, leaderboard, out)
+    page = re.sub(r"<[^>]+>", "", (out / "index.html").read_text())
+    for part in (
+        f"Best: {BETTER}. On coinrun, starpilot, its 150 transitions recover",
+        "more than each of the 2 other judged methods",
+        "Better than random rows: 1 of 2 judged methods returns more",
+        "What all the data teach the same learner is not measured",
+    ):
+        assert part in " ".join(page.split())
+
+
+def test_the_columns_are_tasks_of_one_kind(view: View) -> None:
+    assert [column.name for column in view.columns] == ["coinrun", "starpilot"]
+    assert (view.kind, view.budget, view.labels) == ("Procgen", "150", "hard")
+    assert {s.id for s in view.references["heldout"]} >= {"marginal-policy", "random-policy"}
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ("procgen/starpilot-plain-v0", ("Procgen, plain", "starpilot")),
+        ("classic/mountain-car-v0", ("Classic control", "mountain-car")),
+        ("lab/mine", ("lab", "mine")),
+        ("mine", ("other", "mine")),
+    ],
+)
+def test_a_task_has_a_kind(task: str, kind: tuple[str, str]) -> None:
+    assert kind_of(task) == kind
+
+
+def test_a_difference_over_tasks_is_paired_where_it_can_be() -> None:
+    rng = np.random.default_rng(0)
+    levels = rng.normal(0, 9, (1, 50))  # some levels are easier, for everybody
+    a = [levels + rng.normal(1, 0.1, (4, 50)) for _ in range(2)]
+    b = [levels + rng.normal(0, 0.1, (4, 50)) for _ in range(2)]
+    assert difference_over_tasks(a, b).above_zero
+    fewer = difference_over_tasks(a, [x[:3] for x in b])
+    assert fewer.known
+    assert fewer.estimate == pytest.approx(1, abs=0.1)

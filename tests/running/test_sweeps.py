@@ -40,7 +40,10 @@ datasets = ["{TINY}"]
 learner_seeds = 2
 episodes = 4
 """
-GRADMATCH = '{ id = "gradmatch", config = { preset = "equation-2", network = "cnn4", iterations = 2, real_batch = 4 } }'
+GRADMATCH = (
+    '{ id = "gradmatch", config = { preset = "equation-2", network = "cnn4", iterations = 2, '
+    "real_batch = 4 } }"
+)
 FAULTY = """
 import os, signal, time
 from dataclasses import dataclass

@@ -148,7 +148,8 @@ def test_transfer_takes_folders_condenses_once_and_says_what_cannot_be(
     )
     folder = str(tmp_path / "mine")
     made = ["condense", "--method", "gradmatch", "--dataset", TINY, "--size", "4", "--out", folder]
-    call(*made, "--set", "network=cnn4", "--set", "iterations=1", "--set", "real_batch=4")
+    quick = ("preset=equation-2", "network=cnn4", "iterations=1", "real_batch=4")
+    call(*made, *(part for setting in quick for part in ("--set", setting)))
     arguments = [
         "transfer", folder, "--method", "random-balanced", "--method", "random", "--size", "6",
         "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--results", str(tmp_path / "r"),

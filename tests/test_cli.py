@@ -109,6 +109,7 @@ def test_rows_that_cannot_be_stand_on_the_table_as_such(tmp_path: Path) -> None:
     assert "random with discrete-decision-transformer: skipped (needs episodes)" in done.stdout
 
 
+@pytest.mark.slow
 def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
     arguments = [
         "transfer", "--method", "random-balanced", "--method", "random", "--size", "5",

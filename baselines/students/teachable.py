@@ -69,7 +69,7 @@ class Game:
             for key in COLUMNS
         ]
         gain = self.gain(split)
-        shown = f"{gain.estimate:+.2f} {bracketed(gain, '{:+.2f}')}" if gain else "not run"
+        shown = bracketed(gain, "{:+.2f}") if gain else "not run"
         return [self.task, *means, shown]
 
 

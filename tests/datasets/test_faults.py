@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
-from rlcondense.cli.dataset import dataset_corrupt
+from rlcondense.cli.dataset_making import dataset_corrupt
 from rlcondense.comparison.tables import faults_table
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode

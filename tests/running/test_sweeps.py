@@ -336,6 +336,7 @@ def test_two_drivers_compute_a_failing_cell_once(tmp_path: Path) -> None:
     assert 4 <= len(journal(results)) < 8
 
 
+@pytest.mark.slow
 def test_what_a_dead_worker_leaves_behind_holds_nothing_up(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     body = 'methods = ["forks", "odd"]\nsizes = [10]\nreferences = false\n'

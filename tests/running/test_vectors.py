@@ -40,6 +40,7 @@ def test_cartpole_is_learned_from_few_rows_and_its_records_are_plausible(tmp_pat
         assert list(problems(record, record["cell_id"], known)) == []
 
 
+@pytest.mark.slow
 def test_pendulum_is_run_from_data_to_policies_that_can_be_evaluated_again(tmp_path: Path) -> None:
     result = _run(tmp_path, "random", "pendulum", keep_policies=True)
     record = result.record

@@ -82,8 +82,8 @@ class GradMatchConfig(NetworkConfig):
     labels: str = "learned"
     start: str = "random"
     network: str = "nature"
-    iterations: int = 150
-    real_batch: int = 256
+    iterations: int = 40
+    real_batch: int = 128
     theta: str = "trajectory"
     trajectory: int = 20
     student_updates: int = 5

@@ -5,11 +5,11 @@
 By default theta follows a student's training on the synthetic data (Zhao et al., 2021, arXiv
 2006.05929, algorithm 1), the gradients of all classes are matched together, and labels are
 distributions that are learned too. The sum as it is written, with theta drawn in every iteration
-from the initial distribution of the method's own network, is the preset equation-2: students of its
-frames do worse than those of the frames that it starts from (docs/results/gradmatch.md). From Zhao
-et al. also come cosine distances as d (one for each weight tensor here, one for each output unit
-there) and cross-entropy as L. Adam's step is measured in grey levels and pixels are clamped to
-[0, 255], so that synthetic frames move visibly and stay valid images.
+from the initial distribution of the method's own network, is the preset equation-2: on starpilot
+its frames taught less than random ones (docs/results/gradmatch.md). From Zhao et al. also come
+cosine distances as d (one for each weight tensor here, one for each output unit there) and
+cross-entropy as L. Adam's step is measured in grey levels and pixels are clamped to [0, 255], so
+that synthetic frames move visibly and stay valid images.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ export PYTHONPATH="$away/site"
 "$python" -m rlcondense.cli show gradmatch >/dev/null
 "$python" -m rlcondense.cli sweep smoke --dry-run | grep -q "9 missing"
 "$python" -c "from rlcondense.experts.shipped import shipped_experts, load_expert; [load_expert(e) for e in shipped_experts().values()]"
-"$python" -c "from rlcondense.reporting.site import _environment; _environment().get_template('index.html')"
+"$python" -c "from rlcondense.reporting.pages.render import environment; environment().get_template('index.html')"
 "$python" "$away/site/rlcondense/_catalogue/baselines/experts/students.py" --help >/dev/null
 test ! -e "$away/site/leaderboard"
 

@@ -5,16 +5,17 @@
     A = (|Phi| - |Phi_syn|)^2,   P = 2 (|Phi| |Phi_syn| - Re Phi Phi_syn*),   Phi(t) = E exp(i t.f)
 
 The characteristic function Phi of features holds all their moments, where `distmatch` compares
-means. Its amplitude tells how much rows differ, its phase where they lie; at alpha = 1/2, A + P is
-|Phi - Phi_syn|^2. A network psi draws the frequencies t and is trained to make the discrepancy
-large. Features, of unit length, are those of a network somewhere on the line from its initial
-weights to its trained ones. The trained networks also say what synthetic frames show: the
-cross-entropy of the labels with their predictions is added.
+means. Its amplitude tells how much rows differ, its phase where they lie; A + P is |Phi -
+Phi_syn|^2. A network psi draws the frequencies t and is trained to make the discrepancy large.
+Features, of unit length, are those of a network somewhere on the line from its initial weights to
+its trained ones. The trained networks also say what synthetic frames show: the cross-entropy of the
+labels with their predictions is added.
 
-If labels are fixed, Phi_a is that of an action's rows, as in the paper. If labels are learned, the
-default, it is the mean of p(a) exp(i t.f): the joint distribution of features and labels, so that
-labels move too. Continuous actions have no classes: they are joined to the features, in standard
-deviations of the data's, and t has as many more dimensions.
+If labels are fixed, Phi_a is the mean of exp(i t.f) over an action's rows, as in the paper, each by
+its p(a) if labels are distributions. If labels are learned, the default, it is the mean of p(a)
+exp(i t.f): the joint distribution of features and labels, so that labels move too. Continuous
+actions have no classes: they are joined to the features, in standard deviations of the data's, and
+t has as many more dimensions.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ class NcfmConfig(NetworkConfig):
         sampling_rate: learning rate of Adam for that network.
         networks: number of feature networks that are trained on the data first.
         network_updates: number of updates of each, in batches of 64 (the paper: 60 epochs).
-        calibration: weight of the cross-entropy, beside 300 times the discrepancy.
+        calibration: weight of the cross-entropy, beside 300 times the discrepancy: of the mean over
+            all rows, or, if classes are compared one by one, of the sum of their means. It moves
+            observations alone: labels would go to the networks' likeliest actions.
     """
 
     labels: str = "learned"
@@ -159,7 +162,10 @@ class Ncfm(Method[NcfmConfig]):
                 sides = (variables(f_real, targets, spread), variables(f_syn, labels, spread))
                 value = SCALE * discrepancy(*sides, t, c.alpha, by_class)
                 if c.calibration:
-                    value = value + c.calibration * errors(joined(parts, 1), labels).mean()
+                    fixed = labels.detach()
+                    own = errors(joined(parts, 1), fixed)
+                    total = sum_of_class_means(own, fixed) if by_class else own.mean()
+                    value = value + c.calibration * total
                 return value
 
             synthetic.gradient_evaluations += len(synthetic.rows) * (2 if c.calibration else 1)
@@ -246,6 +252,17 @@ def discrepancy(
     phase = 2 * (length * length_syn - (phi * phi_syn.conj()).real)
     squared = alpha * amplitude + (1 - alpha) * phase.clamp_min(0)
     return squared.clamp_min(SMALLEST).sqrt().mean(1).sum()
+
+
+def sum_of_class_means(errors: Tensor, labels: Tensor) -> Tensor:
+    """Compute the sum over classes of the mean error of their rows.
+
+    Args:
+        errors: `(M,)`.
+        labels: `(M, A)` weights of the rows in classes.
+    """
+    sizes = labels.sum(0)
+    return ((errors @ labels) / sizes.clamp_min(LEAST))[sizes > LEAST].sum()
 
 
 class _FeatureNetwork:

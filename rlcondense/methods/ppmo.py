@@ -1,7 +1,7 @@
 """Proximal policy meta-optimisation of RL-to-SL (Wilhelm and Ventura, 2025, arXiv 2508.09283).
 
     D_syn, eta = argmin  E_theta0  L_PPO( theta_k ),
-    theta_(i+1) = theta_i - eta grad_theta  mean_s | z_theta_i(x_s) - y_s |^2
+    theta_(i+1) = theta_i - eta grad_theta  mean_(s, a) ( z_theta_i(x_s)_a - y_sa )^2
 
 A student with new initial weights makes k supervised steps (one, in the paper) on the synthetic
 rows, plays, and the gradient of PPO's clipped loss of what it played flows back through these steps
@@ -314,6 +314,7 @@ class _Run:
         taught = start
         for i in range(c.inner_steps):
             taught = training(i, taught, self.learned.inputs(), False)
+        self.gradient_evaluations += problem.size * c.inner_steps
         played, returns = self._played(lambda x: training.outputs(taught, x), generator, seed)
         for batch in self._minibatches(played, generator):
             inputs = self.learned.inputs()

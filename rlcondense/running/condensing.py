@@ -75,7 +75,7 @@ def condense(
         progress: called with the progress.
 
     Example:
-        >>> data = condense("classic/cartpole-v0/expert-v0", "random", size=20)
+        >>> data = condense("classic/cartpole/expert-v0", "random", size=20)
         >>> len(data)
         20
     """

@@ -18,7 +18,7 @@ from rlcondense.datasets.report import ReportJson
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.make import facts_of, follows_learner, make_learner, make_method, make_task
-from rlcondense.policies import PolicyBatch
+from rlcondense.policies import PolicyBatch, head_of
 from rlcondense.records.cell import Cell, evaluation_json, learner_json
 from rlcondense.records.record import CellResult, Record
 from rlcondense.references import FLOOR
@@ -204,6 +204,8 @@ def multitask(
         data = condensed(bench, maker, budget, seed)
         if data.label_kind == "soft":
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
+        if data.learning_rate is not None or data.view_labels is not None:
+            raise BadConfig(f"method {method!r} makes sets with steps or labels of their own task")
         parts[task.id] = padded[task.id].padded(data)
     sets = {ALL: merged(list(parts.values())), **parts}
     rows = Rows(benches[all_tasks[0].id])
@@ -243,6 +245,9 @@ class _Students:
 
     def __init__(self, learner: Learner[Any], data: CondensedDataset, task: PaddedTask) -> None:
         self._learner, self._data, self._task = learner, data, task
+        # Rows of discrete actions do not say how many actions the students can take.
+        outputs = head_of(task.action_space)[1]
+        self._config = {"sha256": data.sha256, "outputs": outputs}
         self._policies: PolicyBatch | None = None
 
     def row(self, bench: Bench, task: PaddedTask) -> Row:
@@ -251,7 +256,7 @@ class _Students:
         cell = Cell(
             task=bench.task.id,
             dataset=bench.dataset_id,
-            method={"id": "condensed:multitask", "config": {"sha256": data.sha256}},
+            method={"id": "condensed:multitask", "config": self._config},
             budget={"size": len(data)},
             learner=learner_json(self._learner),
             condensation_seed=0,  # the hash says which sets they are

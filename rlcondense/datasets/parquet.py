@@ -185,7 +185,8 @@ class ParquetColumn:
             part = metadata.row_group(group)
             for number in range(part.num_columns):
                 chunk = part.column(number)
-                is_own = chunk.path_in_schema.split(".")[0] == self._name
+                place = chunk.path_in_schema  # a name may hold dots
+                is_own = place == self._name or place.startswith(f"{self._name}.")
                 if is_own and chunk.num_values > _MOST_VALUES * part.num_rows:
                     raise CorruptArtifact(
                         f"column {self._name} has rows of more than {_MOST_VALUES:,} values"
@@ -194,6 +195,7 @@ class ParquetColumn:
     def _values(self, cells: Any) -> Array:
         """Return a batch of cells as an array, rows first."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         if cells.null_count:
             raise CorruptArtifact(f"column {self._name} has empty cells")
@@ -203,10 +205,13 @@ class ParquetColumn:
             return moved if moved.shape[1:] == self._row else frames
         rows, sides = len(cells), []
         while pa.types.is_list(cells.type) or pa.types.is_fixed_size_list(cells.type):
-            above, cells = len(cells), cells.flatten()
-            if len(cells) % max(1, above):
+            lengths = pc.list_value_length(cells)
+            sides.append(lengths[0].as_py() if len(lengths) else 0)
+            if pc.any(pc.not_equal(lengths, sides[-1])).as_py():
                 raise CorruptArtifact(f"column {self._name} has lists of unequal length")
-            sides.append(len(cells) // max(1, above))
+            cells = cells.flatten()
+            if cells.null_count:
+                raise CorruptArtifact(f"column {self._name} has empty cells")
         if not (pa.types.is_primitive(cells.type) or pa.types.is_boolean(cells.type)):
             raise CorruptArtifact(f"column {self._name} holds {cells.type}, no numbers")
         values = np.asarray(cells.to_numpy(zero_copy_only=False))

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rlcondense.cli import main
+from rlcondense.datasets import parquet
 from rlcondense.datasets.flat import read_flat
+from rlcondense.datasets.hub import hub_name
 from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.make import load_dataset, make_task
@@ -113,6 +116,31 @@ def test_the_hubs_pictures_lie_in_cells_or_in_files_of_the_folder(tmp_path: Path
         load_dataset(str(folder), task="starpilot")
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([[1.0], [1.0, 2.0, 3.0]], "unequal length"),
+        ([[[1.0], [2.0]], [[1.0, 2.0], []]], "unequal length"),
+        ([[1.0, None], [1.0, 2.0]], "empty cells"),
+        ([[[1.0], None], [[1.0], [1.0]]], "empty cells"),
+        ([[1.0] * 4] * 2, "rows of more than 3 values"),
+    ],
+)
+def test_lists_are_of_one_length_and_bounded(
+    cells: list[Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_MOST_VALUES", 3)
+    pq.write_table(pa.table({"observation.state": cells}), tmp_path / "a.parquet")
+    with pytest.raises(CorruptArtifact, match=message):
+        parquet.ParquetColumn([tmp_path / "a.parquet"], "observation.state", tmp_path)
+
+
+@pytest.mark.parametrize("source", ["hf:a/b//etc/hosts", "hf:a/b/c//d", "hf:a/b/../c"])
+def test_a_path_on_the_hub_stays_in_its_folder(source: str) -> None:
+    with pytest.raises(BadConfig, match="is not of the form"):
+        hub_name(source)
+
+
 def test_an_ogbench_file_needs_rewards_and_then_runs(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     rows = 12
@@ -158,7 +186,7 @@ def test_an_export_goes_to_the_hub_and_comes_back(
         load_dataset("hf:me/poles")
     assert "\n" not in str(refusal.value)
     shutil.rmtree(tmp_path / "out")
-    for target in ("me/poles", "hf:me", "hf:me/../poles", "hf:me/poles/data"):
+    for target in ("me/poles", "hf:me", "hf:me/../poles", "hf:me/poles/data", "hf:me/poles//etc"):
         done = CliRunner().invoke(main, [*command, target])
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
     assert not (tmp_path / "out").exists()

@@ -136,7 +136,6 @@ class CodedRows:
             frames[part] = np.rint(_resized(pixels, coding.shape, _bilinear))
         return frames
 
-
     def _check(self, rows: int) -> None:
         """Refuse codes that are not those of the rows, and rows that do not fit in memory."""
         coding, codes = self.coding, self.arrays["observations"]

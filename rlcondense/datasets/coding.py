@@ -16,7 +16,8 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 
 from rlcondense.datasets.traces import dequantise, quantise
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.files import MOST_ARRAY_BYTES
 from rlcondense.limits import check_count
 from rlcondense.types import Array
 
@@ -44,6 +45,9 @@ class Coding:
 
     def __post_init__(self) -> None:
         check_count("bits", self.bits)
+        for side in self.shape:
+            check_count("a side of an observation", side, bound="numbers of an observation")
+        check_count("numbers of an observation", math.prod(self.shape))
         if self.resolution is not None:
             check_count("resolution", self.resolution)
         if self.resolution is not None and (
@@ -116,6 +120,7 @@ class CodedRows:
         return {"observations": self._observations(len(columns["actions"])), **columns}
 
     def _observations(self, rows: int) -> Array:
+        self._check(rows)
         coding, top = self.coding, 2**self.coding.bits - 1
         codes = _unpacked(self.arrays["observations"], rows * coding.values, coding.bits)
         if not coding.frames:
@@ -130,6 +135,20 @@ class CodedRows:
             )
             frames[part] = np.rint(_resized(pixels, coding.shape, _bilinear))
         return frames
+
+    def _check(self, rows: int) -> None:
+        """Refuse codes that are not those of the rows, and rows that do not fit in memory."""
+        coding, codes = self.coding, self.arrays["observations"]
+        if codes.dtype != np.uint8 or codes.shape != (-(-rows * coding.values * coding.bits // 8),):
+            raise CorruptArtifact(f"codes of shape {codes.shape} are not those of {rows} rows")
+        ends = () if coding.frames else (self.arrays["low"], self.arrays["high"])
+        if any(end.shape != (coding.values,) for end in ends):
+            raise CorruptArtifact("low and high are not one number a feature")
+        size = rows * math.prod(coding.shape) * (1 if coding.frames else 4)
+        if size > MOST_ARRAY_BYTES:
+            raise CorruptArtifact(
+                f"{rows} rows take {size:,} bytes, at most {MOST_ARRAY_BYTES:,} are read"
+            )
 
 
 def encode(columns: Mapping[str, Array], coding: Coding) -> CodedRows:

@@ -324,7 +324,11 @@ def _coded(arrays: Mapping[str, Array], coding: Any) -> CodedRows | None:
         raise TypeError("coded rows need both codes and a coding")
     if coding is None:
         return None
-    return CodedRows(Coding(**{**coding, "shape": tuple(coding["shape"])}), arrays)
+    try:
+        form = Coding(**{**coding, "shape": tuple(coding["shape"])})
+    except BadConfig as error:
+        raise CorruptArtifact(f"the coding cannot be: {error}") from error
+    return CodedRows(form, arrays)
 
 
 def _taken(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:

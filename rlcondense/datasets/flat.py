@@ -8,7 +8,9 @@ episode at a time, so that memory does not limit them.
 from __future__ import annotations
 
 import contextlib
+import lzma
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -42,6 +44,8 @@ ENDS = ("terminations", "truncations", EPISODES)
 INFO = Path("meta", "info.json")  # of a LeRobot folder
 NEEDED = ("observations", "actions", "rewards")
 HDF5 = (".hdf5", ".h5")
+# What zipfile raises for damaged, encrypted or unknown content.
+_ZIP_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
 
 
@@ -50,9 +54,11 @@ class Column(Protocol):
 
     Attributes:
         shape: shape, rows first.
+        dtype: type of the values.
     """
 
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     def take(self, rows: int) -> Array:
         """Return the next rows."""
@@ -70,18 +76,21 @@ class _NpyColumn:
         }
         if version not in readers:
             raise CorruptArtifact(f"column {name} is of npy version {version}")
-        self.shape, is_fortran, self._dtype = readers[version](file)  # type: ignore[no-untyped-call]
-        if self._dtype.hasobject or (is_fortran and len(self.shape) > 1) or not self.shape:
+        self.shape, is_fortran, self.dtype = readers[version](file)  # type: ignore[no-untyped-call]
+        if self.dtype.hasobject or (is_fortran and len(self.shape) > 1) or not self.shape:
             raise CorruptArtifact(f"column {name} is no array of rows of numbers")
-        self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self._dtype.itemsize
+        self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
         if file.tell() + self.shape[0] * self._row != size:
             raise CorruptArtifact(f"column {name} does not hold the rows that it announces")
 
     def take(self, rows: int) -> Array:
-        content = self._file.read(rows * self._row)
+        try:
+            content = self._file.read(rows * self._row)
+        except _ZIP_ERRORS as error:
+            raise CorruptArtifact(f"column {self._name} cannot be read: {error}") from error
         if len(content) != rows * self._row:
             raise CorruptArtifact(f"column {self._name} ends early")
-        return np.frombuffer(content, self._dtype).reshape(rows, *self.shape[1:])
+        return np.frombuffer(content, self.dtype).reshape(rows, *self.shape[1:])
 
 
 class _Hdf5Column:
@@ -89,11 +98,14 @@ class _Hdf5Column:
 
     def __init__(self, item: Any) -> None:
         self._item, self._next = item, 0
-        self.shape = tuple(item.shape)
+        self.shape, self.dtype = tuple(item.shape), item.dtype
 
     def take(self, rows: int) -> Array:
         self._next += rows
-        return np.asarray(self._item[self._next - rows : self._next])
+        try:
+            return np.asarray(self._item[self._next - rows : self._next])
+        except OSError as error:
+            raise CorruptArtifact(f"column {self._item.name} cannot be read: {error}") from error
 
 
 @contextlib.contextmanager
@@ -112,7 +124,7 @@ def open_columns(path: Path, *, pictures: bool) -> Iterator[dict[str, Column]]:
     with contextlib.ExitStack() as stack:
         try:
             opened, known = _opened(path, stack, pictures)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (*_ZIP_ERRORS, ValueError) as error:
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
             raise CorruptArtifact(f"{path}: {error}") from error
@@ -213,7 +225,11 @@ def _hdf5(
 
     hdf5.check_flat(path)
     file = stack.enter_context(h5py.File(path, "r"))
-    return {name: _Hdf5Column(file[name]) for name in file if _is_wanted(name, pictures)}, [*file]
+    items = {name: file[name] for name in file if _is_wanted(name, pictures)}
+    for name, item in items.items():
+        if not isinstance(item, h5py.Dataset) or not item.shape:
+            raise CorruptArtifact(f"column {name} is no array of rows of numbers")
+    return {name: _Hdf5Column(item) for name, item in items.items()}, [*file]
 
 
 def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[Episode]:
@@ -242,6 +258,7 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
         if EPISODES in columns:
             numbers = _single(columns[EPISODES], f"{path}: {EPISODES}", "number")
             last = np.append(numbers[1:] != numbers[:-1], True)
+    del columns  # what they have read ahead
     last[-1] = True  # the last episode may be cut off
     with open_columns(path, pictures=pictures) as columns:
         start = 0
@@ -263,8 +280,12 @@ def _flags(column: Column, what: str) -> Array:
 def _single(column: Column, what: str, kind: str) -> Array:
     """Return a whole column of one value a row, `(N,)`."""
     rows = column.shape[0]
-    if rows > MOST_COLUMN_BYTES or column.shape not in ((rows,), (rows, 1)):
+    if column.shape not in ((rows,), (rows, 1)):
         raise CorruptArtifact(f"{what} have shape {column.shape}, not a {kind} a row")
+    if column.dtype.kind not in "biuf":
+        raise CorruptArtifact(f"{what} are no {kind}s")
+    if rows * column.dtype.itemsize > MOST_COLUMN_BYTES:
+        raise CorruptArtifact(f"{what} take more than {MOST_COLUMN_BYTES:,} bytes")
     return column.take(rows).reshape(rows)
 
 

@@ -59,7 +59,7 @@ def is_on_hub(source: str) -> bool:
 def hub_name(source: str) -> HubName:
     """Split the name of a dataset of the Hub, or raise `BadConfig`."""
     parts = _NAME.fullmatch(source)
-    if parts is None or ".." in source:
+    if parts is None or ".." in source or "//" in source:
         raise BadConfig(f"{shown(source)} is not of the form hf:OWNER/NAME[@REVISION][/PATH]")
     return HubName(parts["repository"], parts["revision"] or "", parts["path"] or "")
 
@@ -93,6 +93,8 @@ def fetched(source: str) -> Path:
             make_folder(building)
             building.replace(folder)
     path = folder / name.path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BadConfig(f"{shown(source)} leads out of what was fetched")
     if not path.exists():
         shutil.rmtree(folder)
         raise RLCondenseError(f"{name.repository} on the Hub has no {shown(name.path)}")

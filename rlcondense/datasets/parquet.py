@@ -24,6 +24,7 @@ PREVIEW = "preview"  # column of pictures beside frames of floats
 _SHAPES = b"rlcondense.shapes"  # of a schema's metadata: the shape of a row, by column
 _FEATURES = b"huggingface"
 _PICTURES = ("PNG", "JPEG")
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _BATCH = 256  # rows that are read at once
 _MOST_VALUES = 2**20  # of one row
 _MOST_PIXELS = 2**22  # of one picture
@@ -123,6 +124,15 @@ def parquet_files(path: Path) -> list[Path]:
     return train or files
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that cells may name as pictures, in order."""
+    return sorted(f for f in folder.rglob("*") if _is_picture(f) and f.is_file())
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _PICTURE_SUFFIXES
+
+
 def _split(file: Path) -> str:
     """Return the split that a file's name, or else its folder's, says it is of."""
     named = _SPLIT.fullmatch(file.stem)
@@ -142,18 +152,20 @@ class ParquetColumn:
 
     Attributes:
         shape: shape, rows first; pictures have their channels last unless the file states another.
+        dtype: type of the first rows.
     """
 
     def __init__(self, files: list[Path], name: str, root: Path) -> None:
         import pyarrow.parquet as pq
 
-        opened = [pq.ParquetFile(file) for file in files]
-        stored = json.loads((opened[0].schema_arrow.metadata or {}).get(_SHAPES, b"{}"))
-        self._root, self._name, self._row = root.resolve(), name, _row_shape(stored.get(name))
-        self._blocks = self._read(opened)
+        stored = json.loads((pq.read_schema(files[0]).metadata or {}).get(_SHAPES, b"{}"))
+        row = stored.get(name) if isinstance(stored, dict) else None
+        self._root, self._name, self._row = root.resolve(), name, _row_shape(row)
+        self._blocks = self._read(files)
         self._buffer = next(self._blocks, np.empty(0))
-        rows = sum(file.metadata.num_rows for file in opened)
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
         self.shape: tuple[int, ...] = (rows, *self._buffer.shape[1:])
+        self.dtype = self._buffer.dtype
 
     def take(self, rows: int) -> Array:
         """Return the next rows."""
@@ -169,12 +181,17 @@ class ParquetColumn:
         self._buffer = self._buffer[missing:]
         return np.concatenate(parts)
 
-    def _read(self, opened: list[Any]) -> Iterator[Array]:
+    def _read(self, files: list[Path]) -> Iterator[Array]:
+        import pyarrow.parquet as pq
+
         try:
-            for file in opened:
-                self._check_size(file.metadata)
-                for batch in file.iter_batches(_BATCH, columns=[self._name]):
-                    yield self._values(batch.column(0))
+            for path in files:
+                with pq.ParquetFile(path) as file:  # one at a time: a folder may have thousands
+                    if self._name not in file.schema_arrow.names:
+                        raise CorruptArtifact(f"{shown(path.name)} has no column {self._name}")
+                    self._check_size(file.metadata)
+                    for batch in file.iter_batches(_BATCH, columns=[self._name]):
+                        yield self._values(batch.column(0))
         except (OSError, ValueError) as error:  # those of Arrow and of Pillow are among them
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CorruptArtifact(f"column {self._name} cannot be read: {reason}") from error
@@ -185,7 +202,8 @@ class ParquetColumn:
             part = metadata.row_group(group)
             for number in range(part.num_columns):
                 chunk = part.column(number)
-                is_own = chunk.path_in_schema.split(".")[0] == self._name
+                place = chunk.path_in_schema  # a name may hold dots
+                is_own = place == self._name or place.startswith(f"{self._name}.")
                 if is_own and chunk.num_values > _MOST_VALUES * part.num_rows:
                     raise CorruptArtifact(
                         f"column {self._name} has rows of more than {_MOST_VALUES:,} values"
@@ -194,19 +212,24 @@ class ParquetColumn:
     def _values(self, cells: Any) -> Array:
         """Return a batch of cells as an array, rows first."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         if cells.null_count:
             raise CorruptArtifact(f"column {self._name} has empty cells")
         if pa.types.is_struct(cells.type):
+            self._check_pictures(cells)
             frames = np.stack([self._picture(cell) for cell in cells.to_pylist()])
             moved = np.moveaxis(frames, -1, 1)
             return moved if moved.shape[1:] == self._row else frames
         rows, sides = len(cells), []
         while pa.types.is_list(cells.type) or pa.types.is_fixed_size_list(cells.type):
-            above, cells = len(cells), cells.flatten()
-            if len(cells) % max(1, above):
+            lengths = pc.list_value_length(cells)
+            sides.append(lengths[0].as_py() if len(lengths) else 0)
+            if pc.any(pc.not_equal(lengths, sides[-1])).as_py():
                 raise CorruptArtifact(f"column {self._name} has lists of unequal length")
-            sides.append(len(cells) // max(1, above))
+            cells = cells.flatten()
+            if cells.null_count:
+                raise CorruptArtifact(f"column {self._name} has empty cells")
         if not (pa.types.is_primitive(cells.type) or pa.types.is_boolean(cells.type)):
             raise CorruptArtifact(f"column {self._name} holds {cells.type}, no numbers")
         values = np.asarray(cells.to_numpy(zero_copy_only=False))
@@ -214,23 +237,46 @@ class ParquetColumn:
         shape = (rows, *(self._row if is_stored and self._row is not None else sides))
         return values.reshape(shape)
 
+    def _check_pictures(self, cells: Any) -> None:
+        """Refuse pictures in cells whose files are larger than those in the folder may be."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if cells.type.get_field_index("bytes") < 0:
+            return
+        content = cells.field("bytes")
+        if pa.types.is_null(content.type):
+            return
+        if not (pa.types.is_binary(content.type) or pa.types.is_large_binary(content.type)):
+            raise CorruptArtifact(f"column {self._name} holds no pictures")
+        if (pc.max(pc.binary_length(content)).as_py() or 0) > _MOST_PICTURE_BYTES:
+            raise CorruptArtifact(
+                f"column {self._name} has a picture of more than {_MOST_PICTURE_BYTES:,} bytes"
+            )
+
     def _picture(self, cell: Mapping[str, Any]) -> Array:
         from PIL import Image
 
         content = cell.get("bytes")
         if not isinstance(content, bytes):
             content = self._file(cell.get("path"))
-        with Image.open(io.BytesIO(content), formats=_PICTURES) as picture:
-            if picture.width * picture.height > _MOST_PIXELS:
-                raise CorruptArtifact(f"column {self._name} has a picture of {picture.size} pixels")
-            usual = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
-            pixels = np.asarray(usual)
+        try:
+            with Image.open(io.BytesIO(content), formats=_PICTURES) as picture:
+                if picture.width * picture.height > _MOST_PIXELS:
+                    raise CorruptArtifact(
+                        f"column {self._name} has a picture of {picture.size} pixels"
+                    )
+                usual = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+                pixels = np.asarray(usual)
+        except (Image.DecompressionBombError, SyntaxError) as error:  # the latter: a broken PNG
+            raise CorruptArtifact(f"column {self._name} has a bad picture: {error}") from error
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def _file(self, name: Any) -> bytes:
         """Return the content of a picture's file, which lies in the folder of the data."""
         path = (self._root / str(name)).resolve()
-        if not isinstance(name, str) or not path.is_relative_to(self._root):
+        is_inside = path.is_relative_to(self._root) and _is_picture(path)
+        if not isinstance(name, str) or not is_inside:
             raise CorruptArtifact(f"column {self._name} holds no pictures")
         try:
             return read_bounded(path, _MOST_PICTURE_BYTES)

@@ -15,7 +15,7 @@ from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.flat import HDF5, read_flat
 from rlcondense.datasets.minari import environment_of
-from rlcondense.datasets.parquet import parquet_files
+from rlcondense.datasets.parquet import parquet_files, picture_files
 from rlcondense.datasets.recordings import load_recording
 from rlcondense.datasets.report import REPORT
 from rlcondense.datasets.traces import load_trace, replay
@@ -106,7 +106,12 @@ def content_of(path: Path) -> str:
     path = _data_file(path)
     if path.is_dir():
         inside = path / DATA if (path / DATA).is_dir() else path
-        files = parquet_files(path) or sorted(f for f in inside.rglob("*") if f.is_file())
+        tables = parquet_files(path)
+        files = (
+            tables + picture_files(path)
+            if tables
+            else sorted(f for f in inside.rglob("*") if f.is_file())
+        )
         parts = {str(file.relative_to(path)): sha256_file(file) for file in files}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if path.suffix not in (*FLAT, ".parquet", ".safetensors"):

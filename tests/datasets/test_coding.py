@@ -217,10 +217,30 @@ def test_a_file_without_its_form_is_refused(tmp_path: Path) -> None:
     quick = {"iterations": 1, "num_envs": 2, "rollout_length": 6, "minibatches": 1}
     make_method("ppmo", **quick).condense(None, task=task, budget=Budget(bytes=200)).save(tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    for form in (None, {"bits": 99, "shape": [4]}, {"bits": 8, "shape": [5]}, {"bits": 8}):
+    forms: list[dict[str, Any] | None] = [
+        None,
+        {"bits": 99, "shape": [4]},
+        {"bits": 17, "shape": [4]},
+        {"bits": 9, "shape": [4]},
+        {"bits": 8, "shape": [5]},
+        {"bits": 8, "shape": [-4, -1]},
+        {"bits": 8, "shape": [10**6, 10**6]},
+        {"bits": 8, "shape": [4, 4096, 4096], "resolution": 1},
+        {"bits": 8, "shape": "abcd"},
+        {"bits": 8},
+    ]
+    for form in forms:
         changed = {**report, "coding": form} if form else {**report}
         if form is None:
             del changed["coding"]
         (tmp_path / "report.json").write_text(json.dumps(changed))
-        with pytest.raises((CorruptArtifact, BadConfig)):
+        with pytest.raises(CorruptArtifact):
             load_condensed(tmp_path)
+
+
+def test_rows_beyond_memory_are_refused_before_they_are_decoded() -> None:
+    frames = np.zeros((2000, 1, 4, 4), np.uint8)
+    rows = coded(frames, bits=1, resolution=1)
+    large = CodedRows(Coding(1, (1, 4096, 4096), 1), rows.arrays)
+    with pytest.raises(CorruptArtifact, match="at most"):
+        large.columns()

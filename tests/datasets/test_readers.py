@@ -8,14 +8,19 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from rlcondense.cli import main
+from rlcondense.datasets import flat, parquet
 from rlcondense.datasets.flat import read_flat
+from rlcondense.datasets.hub import hub_name
+from rlcondense.datasets.sources import content_of
 from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.make import load_dataset, make_task
@@ -106,11 +111,101 @@ def test_the_hubs_pictures_lie_in_cells_or_in_files_of_the_folder(tmp_path: Path
     pq.write_table(pa.table(table), folder / "data" / "test-00000-of-00001.parquet")
     data = load_dataset(str(folder), task="starpilot")
     np.testing.assert_array_equal(data.observations, np.moveaxis(frames, -1, 1))
+    known = content_of(folder)
+    (folder / "data" / "images" / "0.png").write_bytes(picture(255 - frames[0]))
+    assert content_of(folder) != known
     table["observation"] = [{"bytes": None, "path": "../../secret.png"}] * 4
     (tmp_path / "secret.png").write_bytes(picture(frames[0]))
     pq.write_table(pa.table(table), folder / "data" / "train-00000-of-00001-0a1b.parquet")
     with pytest.raises(CorruptArtifact, match="holds no pictures"):
         load_dataset(str(folder), task="starpilot")
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([[1.0], [1.0, 2.0, 3.0]], "unequal length"),
+        ([[[1.0], [2.0]], [[1.0, 2.0], []]], "unequal length"),
+        ([[1.0, None], [1.0, 2.0]], "empty cells"),
+        ([[[1.0], None], [[1.0], [1.0]]], "empty cells"),
+        ([[1.0] * 4] * 2, "rows of more than 3 values"),
+    ],
+)
+def test_lists_are_of_one_length_and_bounded(
+    cells: list[Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_MOST_VALUES", 3)
+    pq.write_table(pa.table({"observation.state": cells}), tmp_path / "a.parquet")
+    with pytest.raises(CorruptArtifact, match=message):
+        parquet.ParquetColumn([tmp_path / "a.parquet"], "observation.state", tmp_path)
+
+
+def test_bad_parquet_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    shapes = pa.schema([("action", pa.int64())], {"rlcondense.shapes": "[]"})
+    pq.write_table(pa.table({"action": [0, 1]}, shapes), first)
+    pq.write_table(pa.table({"reward": [0, 1]}), second)
+    column = parquet.ParquetColumn([first, second], "action", tmp_path)
+    with pytest.raises(CorruptArtifact, match="has no column action"):
+        column.take(3)
+    content = picture(np.zeros((8, 8, 3), np.uint8))
+    pq.write_table(pa.table({"action": [{"bytes": content, "path": None}]}), first)
+    for module, limit, value, message in (
+        (parquet, "_MOST_PIXELS", 63, "of .8, 8. pixels"),
+        (Image, "MAX_IMAGE_PIXELS", 1, "bad picture"),
+        (parquet, "_MOST_PICTURE_BYTES", 9, "more than 9 bytes"),
+    ):
+        monkeypatch.setattr(module, limit, value)
+        with pytest.raises(CorruptArtifact, match=message):
+            parquet.ParquetColumn([first], "action", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("crc", "observations cannot be read"),
+        ("deflate", "observations cannot be read"),
+        ("group", "rewards is no array of rows"),
+        ("large", "take more than 40 bytes"),
+        ("text", "episodes are no numbers"),
+    ],
+)
+def test_bad_columns_are_refused_in_one_line(
+    damage: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns: dict[str, Any] = {
+        "observations": np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32),
+        "actions": np.arange(2000) % 2,
+        "rewards": np.ones(2000, np.float32),
+        "episode_index": np.arange(2000) // 8,
+    }
+    path = tmp_path / ("a.hdf5" if damage == "group" else "a.npz")
+    if damage == "group":
+        write_hdf5(path, columns)
+        with h5py.File(path, "a") as file:
+            del file["rewards"]
+            file.create_group("rewards")
+    elif damage == "text":
+        np.savez(path, **{**columns, "episode_index": columns["episode_index"].astype("U9")})
+    else:
+        (np.savez_compressed if damage == "deflate" else np.savez)(path, **columns)
+    if damage in ("crc", "deflate"):
+        content = bytearray(path.read_bytes())
+        content[20000:20064] = bytes([255] * 64)  # of observations
+        path.write_bytes(content)
+    if damage == "large":
+        monkeypatch.setattr(flat, "MOST_COLUMN_BYTES", 40)
+    with pytest.raises(CorruptArtifact, match=message) as refusal:
+        list(read_flat(path, make_task("cartpole")))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("source", ["hf:a/b//etc/hosts", "hf:a/b/c//d", "hf:a/b/../c"])
+def test_a_path_on_the_hub_stays_in_its_folder(source: str) -> None:
+    with pytest.raises(BadConfig, match="is not of the form"):
+        hub_name(source)
 
 
 def test_an_ogbench_file_needs_rewards_and_then_runs(tmp_path: Path) -> None:
@@ -158,7 +253,7 @@ def test_an_export_goes_to_the_hub_and_comes_back(
         load_dataset("hf:me/poles")
     assert "\n" not in str(refusal.value)
     shutil.rmtree(tmp_path / "out")
-    for target in ("me/poles", "hf:me", "hf:me/../poles", "hf:me/poles/data"):
+    for target in ("me/poles", "hf:me", "hf:me/../poles", "hf:me/poles/data", "hf:me/poles//etc"):
         done = CliRunner().invoke(main, [*command, target])
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
     assert not (tmp_path / "out").exists()

@@ -384,12 +384,16 @@ def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> No
 
 def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
-    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, "0" * 64)
+    content = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["content_sha256"]
+    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, content)
+    replaced = WrittenRerun("2026-01-01", True, "a CPU, Linux", False, "0" * 64)
+    write_reruns(leaderboard, {GRADMATCH: replaced, RANDOM: replaced})
     write_reruns(leaderboard, {GRADMATCH: again})
     write_reruns(leaderboard, {GRADMATCH: again})  # the same once more
     site = site_of(leaderboard)
     text = Tags(site / "records" / f"{GRADMATCH}.html").text
     assert text.count("2026-01-02: run again elsewhere (a CPU, Linux)") == 1
+    assert "2026-01-01" not in text  # a rerun of an earlier record of the cell
     assert "self-reported" in Tags(site / "records" / f"{RANDOM}.html").text
 
 

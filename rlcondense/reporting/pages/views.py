@@ -35,16 +35,20 @@ class Answers:
     Attributes:
         judged: the methods with a rank, best first; the random subset among them.
         leaders: those of the first rank.
+        beaten: how many judged methods the first of them is shown to be above.
         rivals: the methods that are judged against the random subset on a task.
         above: those of them that are above it wherever that is judged.
+        everywhere: whether that is judged on every task for each of these.
         whole: the best students of all the data, if there are any.
         first: the method with the highest mean, judged or not; None without any mean.
     """
 
     judged: tuple[Standing, ...]
     leaders: tuple[Standing, ...]
+    beaten: int
     rivals: tuple[Standing, ...]
     above: tuple[Standing, ...]
+    everywhere: bool
     whole: Standing | None
     first: Standing | None
 
@@ -142,11 +146,15 @@ def _answers(view: View) -> Answers:
     above = [s for s in rivals if len(set(s.above(RANDOM_SUBSET))) == 1]
     means = [s for s in standings if s.mean]
     wholes = [s for s in view.references["heldout"] if s.id in WHOLE and s.mean]
+    leaders = tuple(s for s in judged if s.rank == 1)
+    places = leaders[0].places if leaders else None
     return Answers(
         judged=judged,
-        leaders=tuple(s for s in judged if s.rank == 1),
+        leaders=leaders,
+        beaten=len(means) - places[1] if places else 0,
         rivals=tuple(rivals),
         above=tuple(above),
+        everywhere=all(s.above(RANDOM_SUBSET)[1] == len(view.columns) for s in above),
         whole=max(wholes, key=_estimate, default=None),
         first=means[0] if means else None,
     )

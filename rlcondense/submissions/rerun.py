@@ -18,7 +18,7 @@ from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import plain
 from rlcondense.make import load_dataset, make_task
-from rlcondense.records.cell import Cell
+from rlcondense.records.cell import MADE_ELSEWHERE, Cell
 from rlcondense.records.reading import read_record, source_of
 from rlcondense.records.record import Record
 from rlcondense.records.store import MemoryStore
@@ -26,7 +26,7 @@ from rlcondense.reporting.reruns import WrittenRerun, write_reruns
 from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
-from rlcondense.submissions.content import COUNTED, MADE_ELSEWHERE
+from rlcondense.submissions.content import COUNTED
 from rlcondense.submissions.verification import Outline, Rerun, Verification
 from rlcondense.text import one_line
 from rlcondense.types import SPLITS

@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -411,6 +412,13 @@ def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
     assert asked == (
         budget_size(cell.budget), cell.condensation_seed, len(cell.learner_seeds), episodes,
     )  # fmt: skip
+
+
+def test_what_takes_files_of_ones_own_has_no_command() -> None:
+    cell = Cell.from_json(json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["cell"])
+    for name in ("condensed:mine", "policies:mine"):
+        assert command_of(replace(cell, method={"id": name, "config": {}})) == ""
+    assert command_of(replace(cell, dataset="local/0123456789ab-v0")) == ""
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256
 from rlcondense.reporting.derived import changed_pictures
-from rlcondense.reporting.log import Change, append_entry
+from rlcondense.reporting.log import Change, append_entry, read_log_strictly
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
@@ -94,6 +94,7 @@ def add(
         RLCondenseError: the leaderboard cannot be read or written.
     """
     index = _index(leaderboard)
+    read_log_strictly(leaderboard)  # before anything is written
     pins = index.records
     published = leaderboard if (leaderboard / RESULTS).is_dir() else None
     verification = verify(results, beside=published, progress=progress)

@@ -383,6 +383,18 @@ def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> No
     assert read_reruns(tmp_path) == {}
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"x": [1]}'])
+def test_a_malformed_log_or_rerun_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, "0" * 64)
+    for name in (LOG, RERUNS):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(CorruptArtifact, match=RERUNS):
+        write_reruns(tmp_path, {GRADMATCH: again})
+    with pytest.raises(CorruptArtifact, match=LOG):
+        append_entry(tmp_path, date(2026, 1, 2), [GRADMATCH], [])
+    assert [(tmp_path / name).read_text() for name in (LOG, RERUNS)] == [content] * 2
+
+
 def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
     content = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["content_sha256"]

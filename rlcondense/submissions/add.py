@@ -139,11 +139,12 @@ def add(
 
 
 def _heldout(path: Path) -> float | None:
-    """Return the held-out mean of a published record; None if it has none, or cannot be read."""
+    """Return the held-out mean of a published record; None if it has none, or is malformed."""
     try:
-        return _means(read_record(path)).get("heldout")
-    except (FileRefusal, KeyError, TypeError, ValueError):
+        record = read_record(path)
+    except FileRefusal:
         return None
+    return None if misshapen(record) else _means(record).get("heldout")
 
 
 def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
@@ -212,12 +213,9 @@ def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
 def _clash(outline: Outline, leaderboard: Path) -> Finding:
     cell_id = outline.cell.id
     text = f"{outline.cell} is published with other content"
-    try:
-        before = _means(read_record(leaderboard / RESULTS / f"{cell_id}.json"))
-    except (FileRefusal, KeyError, TypeError, ValueError):
-        before = {}
-    if before and outline.means:
-        text += f": held-out mean {before['heldout']:.3f}, here {outline.means['heldout']:.3f}"
+    before = _heldout(leaderboard / RESULTS / f"{cell_id}.json")
+    if before is not None and outline.means:
+        text += f": held-out mean {before:.3f}, here {outline.means['heldout']:.3f}"
     return Finding(outline.path.name, cell_id, "published", f"{text} (--replace overwrites it)")
 
 

@@ -635,6 +635,19 @@ def test_what_is_published_is_overwritten_only_if_asked_to(
     assert change.after == pytest.approx(mean + 9)
 
 
+@pytest.mark.parametrize("returns", [None, [1], {"heldout": "x"}])
+def test_a_malformed_published_record_can_be_replaced(
+    honest: Record, board: Path, tmp_path: Path, returns: Any
+) -> None:
+    published = board / "results" / f"{honest['cell_id']}.json"
+    published.write_text(json.dumps({**honest, "returns": returns}))
+    better = forged(honest, consistent, tmp_path / "better")
+    assert "is published with other content (--replace" in said(add(better, board).verification)
+    assert add(better, board, replace=True).replaced == (honest["cell_id"],)
+    (change,) = read_log(board)[-1].changed
+    assert change.before is None
+
+
 def test_drift_from_the_index_and_from_what_is_published_is_found(
     honest: Record, board: Path, tmp_path: Path
 ) -> None:

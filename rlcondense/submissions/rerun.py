@@ -101,7 +101,7 @@ def write_down(path: Path, verification: Verification, day: date) -> bool:
         Whether there was a leaderboard, and a rerun that could be compared.
     """
     source = source_of(path)
-    compared = [again for again in verification.reruns or () if again.agrees is not None]
+    compared = [again for again in verification.reruns or () if again.is_compared]
     if source.index is None or not compared:
         return False
     new = {}
@@ -155,7 +155,8 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
         return Rerun(outline.path.name, cell.id, False, text)
     from_artifact = " from its condensed dataset" if sets else ""
     agrees, text = compare(record, computed, _random_returns(cell.task))
-    return Rerun(outline.path.name, cell.id, agrees, f"computed again{from_artifact}: {text}")
+    text = f"computed again{from_artifact}: {text}"
+    return Rerun(outline.path.name, cell.id, agrees, text, is_compared=True)
 
 
 def _random_returns(task: str) -> dict[str, float]:

@@ -855,6 +855,10 @@ def test_computing_again_tells_what_fails_from_what_is_not_installed(
     folder = forged(honest, of_a_share, tmp_path / "failing")
     again = rerun(folder, verify(folder), 1)
     assert "it is failed: method 'percentile' takes a percentage, not a size" in said(again)
+    assert [r.is_compared for r in again.reruns or ()] == [False]
+    (folder / "results").mkdir()
+    (folder / "index.json").write_text('{"format": 2, "records": {}, "costs": {}}')
+    assert not write_down(folder, again, date(2026, 1, 2))  # which it does not contradict
 
     def of_a_plugin(record: Record) -> None:
         somebodys_method(record)

@@ -86,13 +86,12 @@ def leaderboard_verify(
         verification = verify(path, against=against, progress=progress)
         if number is not None:
             from rlcondense.records.reading import INDEX, read_index
-            from rlcondense.submissions.rerun import rerun, write_down
+            from rlcondense.submissions.rerun import rerun
 
             among = read_index(against / INDEX).records if against is not None else None
             verification = rerun(
                 path, verification, number, seed=seed, among=among, progress=progress
             )
-            write_down(path, verification, date.today())
     if as_json:
         echo_json(verification.to_json(), sort_keys=True)
     else:
@@ -101,6 +100,10 @@ def leaderboard_verify(
             if again.agrees is not False:
                 echo(f"{again.file}: {again.text}")
         echo(verification.summary())
+    if number is not None:  # once printed, since it fails where the file of reruns is malformed
+        from rlcondense.submissions.rerun import write_down
+
+        write_down(path, verification, date.today())
     if not (verification.ok and verification.is_complete):
         sys.exit(1)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlcondense.learners.base import Learner
     from rlcondense.methods.base import Method
 
+MADE_ELSEWHERE = ("condensed:", "policies:")  # ids of methods whose results somebody handed in
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 

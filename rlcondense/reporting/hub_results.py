@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rlcondense import __version__
 from rlcondense.comparison.columns import plus_minus
 from rlcondense.comparison.rows import Group, Row, groups_of, names_of
 from rlcondense.errors import BadConfig
-from rlcondense.files import write_bytes
+from rlcondense.files import canonical_json, write_bytes
 from rlcondense.records.reading import RESULTS
 from rlcondense.reporting.board import comparable, publishable_results, suite_part
 from rlcondense.running.suite import load_suite
@@ -61,16 +62,23 @@ def export_results(
         groups = [group for part in parts for group in part.groups]
     learners = names_of([group.learner for group in groups])
     methods: dict[str, dict[str, dict[tuple[str, ...], _Result]]] = {}
+    names: dict[str, str] = {}
     for group, learner in zip(groups, learners, strict=True):
         for row in group.rows:
             if not row.is_policy and row.returns is not None:
-                variants = methods.setdefault(_file_name(row.name), {})
+                method = canonical_json(row.method)  # a name is that of one group only
+                names.setdefault(method, _file_name(row.name))
+                variants = methods.setdefault(method, {})
                 variant = _file_name(f"{row.size}-{row.labels}-{learner}")
                 variants.setdefault(variant, {})[row.cells] = (group, learner, row)
     if not methods:
         raise BadConfig(f"{leaderboard} has no result of a method")
+    taken = Counter(names.values())
+    for method, name in names.items():
+        if taken[name] > 1:
+            names[method] += f"-{hashlib.sha256(method.encode()).hexdigest()[:8]}"
     files = {
-        out / method / path: text
+        out / names[method] / path: text
         for method, variants in methods.items()
         for path, text in _files(variants, benchmark, source)
     }

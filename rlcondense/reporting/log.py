@@ -8,6 +8,7 @@ from datetime import date as Date
 from pathlib import Path
 from typing import Any
 
+from rlcondense.errors import CorruptArtifact
 from rlcondense.files import FileRefusal, read_strictly, write_json
 
 LOG = "log.json"
@@ -47,10 +48,26 @@ class Entry:
 def read_log(leaderboard: Path) -> list[Entry]:
     """Return the entries, oldest first; none if the file is missing or malformed."""
     try:
-        values = read_strictly(leaderboard / LOG, MOST_BYTES)
-        return [_entry(value) for value in values]
-    except (FileRefusal, KeyError, TypeError, ValueError):
+        return read_log_strictly(leaderboard)
+    except CorruptArtifact:
         return []
+
+
+def read_log_strictly(leaderboard: Path) -> list[Entry]:
+    """Return the entries, oldest first; none if there is no file.
+
+    Raises:
+        CorruptArtifact: the file is malformed.
+    """
+    path = leaderboard / LOG
+    if not path.exists() and not path.is_symlink():
+        return []
+    try:
+        return [_entry(value) for value in read_strictly(path, MOST_BYTES)]
+    except FileRefusal as error:
+        raise CorruptArtifact(f"{path} {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptArtifact(f"{path} is no log of a leaderboard") from error
 
 
 def _entry(value: Mapping[str, Any]) -> Entry:
@@ -68,10 +85,14 @@ def _mean(value: Any) -> float | None:
 def append_entry(
     leaderboard: Path, day: Date, added: Sequence[str], changed: Sequence[Change]
 ) -> None:
-    """Add to the log what was added and changed on a day; nothing if there is nothing."""
+    """Add to the log what was added and changed on a day; nothing if there is nothing.
+
+    Raises:
+        CorruptArtifact: the log is malformed; it is left as it is.
+    """
     if not added and not changed:
         return
-    entries = read_log(leaderboard)
+    entries = read_log_strictly(leaderboard)
     if entries and entries[-1].date == day.isoformat():
         last = entries.pop()
         added, changed = [*last.added, *added], [*last.changed, *changed]

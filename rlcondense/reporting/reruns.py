@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rlcondense.errors import CorruptArtifact
 from rlcondense.files import FileRefusal, read_strictly, write_json
 
 RERUNS = "reruns.json"
@@ -56,10 +57,25 @@ def _rerun(value: Any) -> WrittenRerun | None:
 
 
 def write_reruns(leaderboard: Path, new: Mapping[str, WrittenRerun]) -> None:
-    """Add reruns to those of a leaderboard."""
+    """Add reruns to those of a leaderboard.
+
+    Raises:
+        CorruptArtifact: the file is malformed; it is left as it is.
+    """
+    path = leaderboard / RERUNS
     kept = read_reruns(leaderboard)
+    if path.exists() or path.is_symlink():
+        try:
+            values = read_strictly(path, MOST_BYTES)
+        except FileRefusal as error:
+            raise CorruptArtifact(f"{path} {error}") from error
+        if values != _plain(kept):
+            raise CorruptArtifact(f"{path} does not hold reruns by cell alone")
     for cell, rerun in new.items():
         if rerun not in kept.setdefault(cell, []):
             kept[cell].append(rerun)
-    plain = {cell: [asdict(rerun) for rerun in of] for cell, of in sorted(kept.items())}
-    write_json(leaderboard / RERUNS, plain)
+    write_json(path, _plain(kept))
+
+
+def _plain(reruns: Mapping[str, Sequence[WrittenRerun]]) -> dict[str, list[dict[str, Any]]]:
+    return {cell: [asdict(rerun) for rerun in of] for cell, of in sorted(reruns.items())}

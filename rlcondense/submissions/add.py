@@ -29,7 +29,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256
 from rlcondense.reporting.derived import changed_pictures
-from rlcondense.reporting.log import Change, append_entry
+from rlcondense.reporting.log import Change, append_entry, read_log_strictly
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
@@ -94,6 +94,7 @@ def add(
         RLCondenseError: the leaderboard cannot be read or written.
     """
     index = _index(leaderboard)
+    read_log_strictly(leaderboard)  # before anything is written
     pins = index.records
     published = leaderboard if (leaderboard / RESULTS).is_dir() else None
     verification = verify(results, beside=published, progress=progress)
@@ -138,11 +139,12 @@ def add(
 
 
 def _heldout(path: Path) -> float | None:
-    """Return the held-out mean of a published record; None if it has none, or cannot be read."""
+    """Return the held-out mean of a published record; None if it has none, or is malformed."""
     try:
-        return _means(read_record(path)).get("heldout")
-    except (FileRefusal, KeyError, TypeError, ValueError):
+        record = read_record(path)
+    except FileRefusal:
         return None
+    return None if misshapen(record) else _means(record).get("heldout")
 
 
 def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
@@ -211,12 +213,9 @@ def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
 def _clash(outline: Outline, leaderboard: Path) -> Finding:
     cell_id = outline.cell.id
     text = f"{outline.cell} is published with other content"
-    try:
-        before = _means(read_record(leaderboard / RESULTS / f"{cell_id}.json"))
-    except (FileRefusal, KeyError, TypeError, ValueError):
-        before = {}
-    if before and outline.means:
-        text += f": held-out mean {before['heldout']:.3f}, here {outline.means['heldout']:.3f}"
+    before = _heldout(leaderboard / RESULTS / f"{cell_id}.json")
+    if before is not None and outline.means:
+        text += f": held-out mean {before:.3f}, here {outline.means['heldout']:.3f}"
     return Finding(outline.path.name, cell_id, "published", f"{text} (--replace overwrites it)")
 
 

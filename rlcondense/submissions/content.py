@@ -26,7 +26,7 @@ from rlcondense.make import configured, make_task
 from rlcondense.methods.base import Method
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import Cell, budget_text, protocol_from
+from rlcondense.records.cell import MADE_ELSEWHERE, Cell, budget_text, protocol_from
 from rlcondense.records.record import LearnerJson, MethodJson, Record
 from rlcondense.records.schema import KINDS, what_is_wrong, wrong_rows
 from rlcondense.records.store import content_sha256
@@ -36,7 +36,6 @@ from rlcondense.tasks.base import Task
 from rlcondense.text import shown, unquoted
 from rlcondense.types import SPLITS, Array
 
-MADE_ELSEWHERE = ("condensed:", "policies:")
 # Losses whose gradient vanishes once a student is sure: students may then take one action always,
 # the same one, and play the very same episodes.
 SATURATING = ("softmax-mse", "softmax-mae")

@@ -18,7 +18,7 @@ from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import plain
 from rlcondense.make import load_dataset, make_task
-from rlcondense.records.cell import Cell
+from rlcondense.records.cell import MADE_ELSEWHERE, Cell
 from rlcondense.records.reading import read_record, source_of
 from rlcondense.records.record import Record
 from rlcondense.records.store import MemoryStore
@@ -26,7 +26,7 @@ from rlcondense.reporting.reruns import WrittenRerun, write_reruns
 from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
-from rlcondense.submissions.content import COUNTED, MADE_ELSEWHERE
+from rlcondense.submissions.content import COUNTED
 from rlcondense.submissions.verification import Outline, Rerun, Verification
 from rlcondense.text import one_line
 from rlcondense.types import SPLITS
@@ -101,7 +101,7 @@ def write_down(path: Path, verification: Verification, day: date) -> bool:
         Whether there was a leaderboard, and a rerun that could be compared.
     """
     source = source_of(path)
-    compared = [again for again in verification.reruns or () if again.agrees is not None]
+    compared = [again for again in verification.reruns or () if again.is_compared]
     if source.index is None or not compared:
         return False
     new = {}
@@ -155,7 +155,8 @@ def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Reru
         return Rerun(outline.path.name, cell.id, False, text)
     from_artifact = " from its condensed dataset" if sets else ""
     agrees, text = compare(record, computed, _random_returns(cell.task))
-    return Rerun(outline.path.name, cell.id, agrees, f"computed again{from_artifact}: {text}")
+    text = f"computed again{from_artifact}: {text}"
+    return Rerun(outline.path.name, cell.id, agrees, text, is_compared=True)
 
 
 def _random_returns(task: str) -> dict[str, float]:

@@ -104,12 +104,14 @@ class Rerun:
         cell: its id.
         agrees: whether the numbers do; None if it could not be computed.
         text: how they compare, in one line.
+        is_compared: whether it was computed, and its numbers compared.
     """
 
     file: str
     cell: str
     agrees: bool | None
     text: str
+    is_compared: bool = False
 
 
 @dataclass(frozen=True)

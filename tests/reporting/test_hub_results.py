@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlcondense.cli import main
+from rlcondense.records.cell import Cell
 from rlcondense.reporting import hub_results
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
@@ -54,6 +55,17 @@ def test_the_hubs_library_reads_what_is_written(leaderboard: Path, tmp_path: Pat
     [result] = card.data.eval_results
     assert (result.metric_type, result.dataset_type) == ("mean_reward", record["cell"]["task"])
     assert result.metric_value.startswith(f"{mean:.2f} ± ")
+
+
+def test_settings_of_one_name_have_a_folder_each(leaderboard: Path, tmp_path: Path) -> None:
+    record = json.loads(GRADMATCH.read_text())
+    record["cell"]["task"] = "procgen/coinrun-easy-v0"  # another group, where the name is plain too
+    record["cell"]["method"]["config"]["iterations"] = 7
+    record["cell_id"] = Cell.from_json(record["cell"]).id
+    (leaderboard / "results" / f"{record['cell_id']}.json").write_text(json.dumps(record))
+    hub_results.export_results(leaderboard, tmp_path / "out", "me/rl")
+    folders = [path.name.partition("-")[0] for path in (tmp_path / "out").iterdir()]
+    assert sorted(folders) == ["gradmatch", "gradmatch", "random"]
 
 
 def test_what_cannot_be_exported_is_one_line(leaderboard: Path, tmp_path: Path) -> None:

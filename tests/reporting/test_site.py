@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -91,7 +92,8 @@ def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
     _, files = build(tmp_path / "leaderboard", site=tmp_path / "site")
     pages = [path for path in files if path.is_relative_to(tmp_path / "site")]
     sizes = {path: path.stat().st_size for path in pages}
-    others = sum(size for path, size in sizes.items() if path.parent.name != "records")
+    apart = {"records", "frames", "pictures"}
+    others = sum(size for path, size in sizes.items() if path.parent.name not in apart)
     assert others < 9_000 * len(list(SHIPPED.glob("*.json")))
     assert max(sizes.values()) < 500_000
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
@@ -382,14 +384,30 @@ def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> No
     assert read_reruns(tmp_path) == {}
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"x": [1]}'])
+def test_a_malformed_log_or_rerun_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, "0" * 64)
+    for name in (LOG, RERUNS):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(CorruptArtifact, match=RERUNS):
+        write_reruns(tmp_path, {GRADMATCH: again})
+    with pytest.raises(CorruptArtifact, match=LOG):
+        append_entry(tmp_path, date(2026, 1, 2), [GRADMATCH], [])
+    assert [(tmp_path / name).read_text() for name in (LOG, RERUNS)] == [content] * 2
+
+
 def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
-    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, "0" * 64)
+    content = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["content_sha256"]
+    again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, content)
+    replaced = WrittenRerun("2026-01-01", True, "a CPU, Linux", False, "0" * 64)
+    write_reruns(leaderboard, {GRADMATCH: replaced, RANDOM: replaced})
     write_reruns(leaderboard, {GRADMATCH: again})
     write_reruns(leaderboard, {GRADMATCH: again})  # the same once more
     site = site_of(leaderboard)
     text = Tags(site / "records" / f"{GRADMATCH}.html").text
     assert text.count("2026-01-02: run again elsewhere (a CPU, Linux)") == 1
+    assert "2026-01-01" not in text  # a rerun of an earlier record of the cell
     assert "self-reported" in Tags(site / "records" / f"{RANDOM}.html").text
 
 
@@ -407,6 +425,13 @@ def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
     assert asked == (
         budget_size(cell.budget), cell.condensation_seed, len(cell.learner_seeds), episodes,
     )  # fmt: skip
+
+
+def test_what_takes_files_of_ones_own_has_no_command() -> None:
+    cell = Cell.from_json(json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["cell"])
+    for name in ("condensed:mine", "policies:mine"):
+        assert command_of(replace(cell, method={"id": name, "config": {}})) == ""
+    assert command_of(replace(cell, dataset="local/0123456789ab-v0")) == ""
 
 
 @pytest.mark.parametrize(

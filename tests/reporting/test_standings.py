@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.pages.views import ViewPage, _answers, size_curve, styles_of
 from rlcondense.reporting.site import build_site
 from rlcondense.reporting.standings import View, kind_of, views_of
 from rlcondense.statistics.intervals import difference_over_tasks
@@ -83,10 +85,40 @@ def test_the_first_page_says_what_the_records_say(
     for part in (
         f"Best: {BETTER}. On coinrun, starpilot, its 150 transitions recover",
         "more than each of the 2 other judged methods",
-        "Better than random rows: 1 of 2 judged methods returns more",
+        "Better than random rows: 1 of 2 judged methods returns more than the random subset of the "
+        "same size and labels on every task: k-means",
         "What all the data teach the same learner is not measured",
     ):
         assert part in " ".join(page.split())
+
+
+def test_an_answer_claims_no_more_than_is_judged(view: View) -> None:
+    answers = _answers(view)
+    assert (answers.beaten, answers.everywhere) == (2, True)
+    first, *others = view.standings["heldout"]
+    assert first.rows[0] is not None
+    assert first.places is not None
+    unjudged = replace(first.rows[0], against=())
+    worse = replace(first, rows=(unjudged, *first.rows[1:]), places=(1, first.places[1] + 1))
+    answers = _answers(replace(view, standings={**view.standings, "heldout": (worse, *others)}))
+    assert answers.above == (worse,)
+    assert (answers.beaten, answers.everywhere) == (1, False)
+
+
+def test_a_curve_joins_one_method_under_any_name(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.charts.plot", lambda series, *_: series)
+    best, tied, other = [s for s in view.standings["heldout"] if s.mean][:3]
+    rows = [replace(r, method={"id": r.id, "config": {"labels": "soft"}}) for r in tied.done]
+    small = (replace(best, name="renamed"), replace(tied, rows=tuple(rows)), other)
+    views = [view, replace(view, budget="15", standings={**view.standings, "heldout": small})]
+    page = ViewPage(view, "", _answers(view), ())
+    series = size_curve(page, views, styles_of(views))
+    assert series is not None
+    points = [(s.name, len(s.points)) for s in series]  # type: ignore[attr-defined]
+    assert points.count((best.name, 2)) == points.count((other.name, 2)) == 1
+    assert points.count((tied.name, 1)) == 2
 
 
 def test_the_columns_are_tasks_of_one_kind(view: View) -> None:

@@ -635,6 +635,19 @@ def test_what_is_published_is_overwritten_only_if_asked_to(
     assert change.after == pytest.approx(mean + 9)
 
 
+@pytest.mark.parametrize("returns", [None, [1], {"heldout": "x"}])
+def test_a_malformed_published_record_can_be_replaced(
+    honest: Record, board: Path, tmp_path: Path, returns: Any
+) -> None:
+    published = board / "results" / f"{honest['cell_id']}.json"
+    published.write_text(json.dumps({**honest, "returns": returns}))
+    better = forged(honest, consistent, tmp_path / "better")
+    assert "is published with other content (--replace" in said(add(better, board).verification)
+    assert add(better, board, replace=True).replaced == (honest["cell_id"],)
+    (change,) = read_log(board)[-1].changed
+    assert change.before is None
+
+
 def test_drift_from_the_index_and_from_what_is_published_is_found(
     honest: Record, board: Path, tmp_path: Path
 ) -> None:
@@ -842,6 +855,10 @@ def test_computing_again_tells_what_fails_from_what_is_not_installed(
     folder = forged(honest, of_a_share, tmp_path / "failing")
     again = rerun(folder, verify(folder), 1)
     assert "it is failed: method 'percentile' takes a percentage, not a size" in said(again)
+    assert [r.is_compared for r in again.reruns or ()] == [False]
+    (folder / "results").mkdir()
+    (folder / "index.json").write_text('{"format": 2, "records": {}, "costs": {}}')
+    assert not write_down(folder, again, date(2026, 1, 2))  # which it does not contradict
 
     def of_a_plugin(record: Record) -> None:
         somebodys_method(record)

@@ -40,7 +40,11 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         every_return=every_return(returns) if returns else None,
         command=command_of(cell) if returns else "",
         history=history_of(site.log, [cell_id]),
-        reruns=site.reruns.get(cell_id, ()),
+        reruns=[
+            again
+            for again in site.reruns.get(cell_id, ())
+            if again.content_sha256 == record["content_sha256"]
+        ],
         citation=_citation(cell, record),
         siblings=site.siblings.get(cell_id, ()),
         picture=site.pictures.get(cell.condensation_id) if site.pictures else None,

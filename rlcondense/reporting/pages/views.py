@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlcondense.comparison.rows import UNMARKED, Row
+from rlcondense.files import canonical_json
 from rlcondense.records.cell import Cell
 from rlcondense.references import BY_ID, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.pages.drawn import Picture
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MOST_VIEWS = 60  # with a page
 SHADES = 5  # of scores from 0 to 1; one more for scores below 0
 LEAST_SECONDS = 0.01  # of an axis: random rows cost next to nothing
+_Key = tuple[str, ...]  # a method's id and its settings in each column
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,20 @@ class Answers:
     Attributes:
         judged: the methods with a rank, best first; the random subset among them.
         leaders: those of the first rank.
+        beaten: how many judged methods the first of them is shown to be above.
         rivals: the methods that are judged against the random subset on a task.
         above: those of them that are above it wherever that is judged.
+        everywhere: whether that is judged on every task for each of these.
         whole: the best students of all the data, if there are any.
         first: the method with the highest mean, judged or not; None without any mean.
     """
 
     judged: tuple[Standing, ...]
     leaders: tuple[Standing, ...]
+    beaten: int
     rivals: tuple[Standing, ...]
     above: tuple[Standing, ...]
+    everywhere: bool
     whole: Standing | None
     first: Standing | None
 
@@ -142,11 +148,15 @@ def _answers(view: View) -> Answers:
     above = [s for s in rivals if len(set(s.above(RANDOM_SUBSET))) == 1]
     means = [s for s in standings if s.mean]
     wholes = [s for s in view.references["heldout"] if s.id in WHOLE and s.mean]
+    leaders = tuple(s for s in judged if s.rank == 1)
+    places = leaders[0].places if leaders else None
     return Answers(
         judged=judged,
-        leaders=tuple(s for s in judged if s.rank == 1),
+        leaders=leaders,
+        beaten=len(means) - places[1] if places else 0,
         rivals=tuple(rivals),
         above=tuple(above),
+        everywhere=all(s.above(RANDOM_SUBSET)[1] == len(view.columns) for s in above),
         whole=max(wholes, key=_estimate, default=None),
         first=means[0] if means else None,
     )
@@ -194,19 +204,31 @@ def size_curve(page: ViewPage, views: Sequence[View], styles: Mapping[str, int])
     from rlcondense.reporting.charts import Series, plot
 
     own = page.view
-    points: dict[str, list[Point]] = {}
+    points: dict[_Key, list[Point]] = {}
     for view in _other_sizes(own, views):
         for standing in view.standings["heldout"]:
             if standing.mean is not None:
                 point = _point(own, standing, standing.mean, int(view.budget))
-                points.setdefault(standing.name, []).append(point)
+                points.setdefault(_key(standing), []).append(point)
     if len({point.x for of in points.values() for point in of}) < 2:
         return None
+    names = _names([own, *_other_sizes(own, views)])
     lines = [
-        Series(name, styles[name], tuple(sorted(of, key=lambda point: point.x)))
-        for name, of in sorted(points.items())
+        Series(names[key], styles[names[key]], tuple(sorted(of, key=lambda point: point.x)))
+        for key, of in sorted(points.items(), key=lambda item: (names[item[0]], item[0]))
     ]
     return plot(lines, _levels(own), "transitions kept", _axis(own), f"by size: {own.title}")
+
+
+def _key(standing: Standing) -> _Key:
+    """Return what a method is in every view: its id and settings; names are those of one view."""
+    return standing.id, *(canonical_json(row.method["config"]) for row in standing.done)
+
+
+def _names(views: Sequence[View]) -> dict[_Key, str]:
+    """Return the name of each method in the first of the views that has it."""
+    of = [standing for view in reversed(views) for standing in view.standings["heldout"]]
+    return {_key(standing): standing.name for standing in of}
 
 
 def _other_sizes(own: View, views: Sequence[View]) -> list[View]:
@@ -243,12 +265,14 @@ def _pareto(
     """Draw standings over a cost, a key of `Row.cost`, and join those that none cheaper reaches."""
     from rlcondense.reporting.charts import Series, plot
 
-    points: dict[str, list[Point]] = {}
+    points: dict[_Key, list[Point]] = {}
+    names = {_key(s): s.name for s in standings} | _names([view])
     for standing in standings:
         cost = standing.spent(what)
         if standing.mean is not None and cost is not None:
             x = max(cost / len(view.columns), LEAST_SECONDS)
-            points.setdefault(standing.name, []).append(_point(view, standing, standing.mean, x))
+            point = _point(view, standing, standing.mean, x)
+            points.setdefault(_key(standing), []).append(point)
     ends = sorted((p.x, -p.y.estimate) for of in points.values() for p in of)
     if len({x for x, _ in ends}) < 2:
         return None
@@ -257,7 +281,8 @@ def _pareto(
         if not front or -lower > front[-1][1]:
             front.append((x, -lower))
     series = [
-        Series(name, styles[name], tuple(of), joined=False) for name, of in sorted(points.items())
+        Series(names[key], styles[names[key]], tuple(of), joined=False)
+        for key, of in sorted(points.items(), key=lambda item: (names[item[0]], item[0]))
     ]
     title = f"{_axis(view)} over {label}: {view.title}"
     return plot(series, _levels(view), label, _axis(view), title, front=front)

@@ -13,8 +13,9 @@ from rlcondense.errors import BadConfig
 from rlcondense.template import write_method_package
 
 
+@pytest.mark.slow
 def test_the_package_that_is_written_passes_its_own_test(tmp_path: Path) -> None:
-    """With the metadata that an installation would leave; the installation is tried by CI."""
+    """With the metadata that an installation would leave; CI tries it with the wheel, installed."""
     done = CliRunner().invoke(main, ["new", "method", "my-demo", "--out", str(tmp_path / "pkg")])
     assert done.exit_code == 0, done.output
     assert "rlcondense check my-demo" in done.stdout

@@ -435,6 +435,7 @@ def test_each_says_what_it_needs() -> None:
     )
 
 
+@pytest.mark.slow
 def test_continuous_rows_stand_beside_continuous_reference_policies(
     reaches: TransitionDataset, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def _run(tmp_path: Path, method: str, task: str, **arguments: Any) -> RunResult:
     return run(method, task, results=tmp_path, device="cpu", **{**usual, **arguments})
 
 
+@pytest.mark.slow
 def test_cartpole_is_learned_from_few_rows_and_its_records_are_plausible(tmp_path: Path) -> None:
     result = _run(tmp_path, "random-balanced", "cartpole")
     assert result.record["cell"]["learner"]["config"]["network"] == "mlp"

@@ -287,7 +287,7 @@ def test_list_and_show_name_everything() -> None:
     }  # fmt: skip
     shown = call("show", "gradmatch", "--settings").stdout
     assert "2407.20299" in shown
-    assert "\n--set iterations=150\n" in shown
+    assert "\n--set iterations=40\n" in shown
     assert "\n--set resolution=none\n" in shown
     assert "\n--set learner.batch_size=64\n" in call("show", "bc", "--settings").stdout
     assert "[5.0, 10.0]" in call("show", "coinrun").stdout

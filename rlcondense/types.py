@@ -9,3 +9,4 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Split = Literal["seen", "heldout"]  # of a task's levels
 SPLITS: tuple[Split, ...] = ("seen", "heldout")
+SPLIT_NAMES = {"seen": "seen levels", "heldout": "held-out levels"}  # for people

@@ -11,9 +11,8 @@ from rlcondense.errors import BadConfig
 from rlcondense.records.record import Record
 from rlcondense.runtime.figures import finished, panels
 from rlcondense.statistics.intervals import Interval
-from rlcondense.types import SPLITS
+from rlcondense.types import SPLIT_NAMES, SPLITS
 
-SPLIT_NAMES = {"seen": "seen levels", "heldout": "held-out levels"}
 _OFFSETS = {"seen": -0.15, "heldout": 0.15}  # of a row's two points, downwards
 
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlcondense.comparison.columns import bracketed, plus_minus
-from rlcondense.comparison.plots import SPLIT_NAMES
 from rlcondense.comparison.rows import draws_at_random
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json
@@ -26,7 +25,7 @@ from rlcondense.statistics.intervals import (
     unit_means,
     units,
 )
-from rlcondense.types import SPLITS, Split
+from rlcondense.types import SPLIT_NAMES, SPLITS, Split
 
 MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from rlcondense.reporting.charts import px, text_element
-from rlcondense.types import Split
+from rlcondense.types import SPLIT_NAMES, Split
 
 BINS = 24
 
@@ -40,7 +40,7 @@ def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
             for i, count in enumerate(counts.tolist())
             if count
         )
-        parts.append(text_element(0, top + 11, split.replace("heldout", "held-out"), "t"))
+        parts.append(text_element(0, top + 11, SPLIT_NAMES[split].removesuffix(" levels"), "t"))
         parts.append(f'<path class="h s{number}" d="{bars}"/>')
         parts.append(f'<path class="a" d="M0 {px(floor)}H{px(width)}"/>')
         top = floor
@@ -84,7 +84,7 @@ def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     for number, (split, rows) in enumerate(returns.items()):
         floor = top + gap + tall
         lines = "".join(_sorted_line(row - low, unit, (left, width), floor) for row in rows)
-        parts.append(text_element(left, top + 13, split.replace("heldout", "held-out"), "t"))
+        parts.append(text_element(left, top + 13, SPLIT_NAMES[split].removesuffix(" levels"), "t"))
         parts.append(text_element(left - 5, floor, f"{low:g}", "e"))
         parts.append(text_element(left - 5, floor - tall + 10, f"{high:g}", "e"))
         parts.append(

@@ -208,7 +208,11 @@ def tex_text(text: str) -> str:
 
 def csv_text(suite: SuitePart) -> str:
     """Format all numbers of a suite's rows as CSV, one row per line."""
-    lines = [_csv_row(suite, group, row) for group in suite.groups for row in group.rows]
+    return csv_of([_csv_row(suite, group, row) for group in suite.groups for row in group.rows])
+
+
+def csv_of(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Format lines as CSV, whose columns are the names that any line has."""
     out = io.StringIO()
     names = dict.fromkeys(name for line in lines for name in line)
     writer = csv.DictWriter(out, list(names), lineterminator="\n")

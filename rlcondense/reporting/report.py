@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from rlcondense.records.reading import source_of
 from rlcondense.records.shipped import shipped_beside
 from rlcondense.references import BY_ID
 from rlcondense.reporting.board import ReadRecord, comparable, read_results, score_range, suite_part
-from rlcondense.reporting.formats import markdown_table, tex_text
+from rlcondense.reporting.formats import csv_of, markdown_table, tex_text
 from rlcondense.running.suite import Suite, load_suite
 
 _STYLE = (
@@ -164,13 +162,7 @@ class Report:
 
     def csv(self) -> str:
         """Return all numbers of the rows as CSV, a line for each row."""
-        lines = self._numbers()
-        out = io.StringIO()
-        names = dict.fromkeys(name for line in lines for name in line)
-        writer = csv.DictWriter(out, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        return out.getvalue()
+        return csv_of(self._numbers())
 
     def to_pandas(self) -> Any:
         """Return all numbers of the rows as a pandas DataFrame, a line for each row.

@@ -32,7 +32,7 @@ from rlcondense.running.bench import expert_name
 from rlcondense.running.group import Group, is_unlabelled
 from rlcondense.running.pairs import expected_regime, settings_of_paper
 from rlcondense.running.planned import Planned
-from rlcondense.running.suite import Choice, Product, Suite
+from rlcondense.running.suite import Choice, Product, Suite, resolved
 from rlcondense.tasks.base import Task
 
 Look = Callable[[Iterable[str]], Mapping[str, StoredState]]
@@ -58,7 +58,7 @@ class _Planner:
     def __init__(self, suite: Suite, look: Look) -> None:
         self.suite, self.look = suite, look
         self.planned: dict[str, Planned] = {}
-        self.excludes = [_resolved(exclude) for exclude in suite.excludes]
+        self.excludes = [resolved(exclude) for exclude in suite.excludes]
         self.used_excludes: set[int] = set()
         self.left_out: dict[str, str] = {}  # tasks without any of a product's datasets
         self._made: dict[Any, Any] = {}
@@ -392,15 +392,3 @@ def _kept(
         return state.facts["size"], label_settings(cell.method["config"], kind)
     assert cell.budget is not None
     return budget_size(cell.budget), expected_regime(method, group.learner, group.task)
-
-
-def _resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the names in an exclude by ids."""
-    out = dict(exclude)
-    for key in ("task", "dataset", "method", "learner"):
-        if key in out:
-            try:
-                out[key] = catalogue.find(f"{key}s", str(out[key])).id
-            except UnknownName:
-                continue
-    return out

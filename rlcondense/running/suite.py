@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlcondense.catalogue import data_root
+from rlcondense.catalogue import data_root, find
 from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import FileRefusal, read_bounded, slug
@@ -290,3 +290,15 @@ def _choice(value: Any, where: str) -> Choice:
     lists = {k: _counts(value[k], where) for k in ("sizes", "bytes") if k in value}
     numbers = {k: _count(value[k], where) for k in ("bits", "resolution") if k in value}
     return Choice(**{**value, **lists, **numbers})
+
+
+def resolved(exclude: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an exclude of a suite with ids in place of names."""
+    out = dict(exclude)
+    for key in ("task", "dataset", "method", "learner"):
+        if key in out:
+            try:
+                out[key] = find(f"{key}s", str(out[key])).id
+            except UnknownName:
+                continue
+    return out

@@ -15,14 +15,13 @@ from rlcondense.errors import MissingExtra
 from rlcondense.records.cell import budget_text
 from rlcondense.references import BY_ID, FLOORS, POLICIES
 from rlcondense.statistics.intervals import Interval
+from rlcondense.types import SPLIT_NAMES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
     from rlcondense.reporting.pages.lines import Line
-
-SPLIT_NAMES = {"seen": "seen levels", "heldout": "held-out levels"}
 
 
 def environment() -> Environment:

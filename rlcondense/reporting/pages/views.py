@@ -17,7 +17,7 @@ from rlcondense.reporting.pages.lines import tracks
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.standings import Standing, View
 from rlcondense.statistics.intervals import Interval
-from rlcondense.types import Split
+from rlcondense.types import SPLIT_NAMES, SPLITS, Split
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -350,4 +350,4 @@ def _device(standing: Standing) -> str:
 
 def split_names(view: View) -> list[tuple[Split, str]]:
     """Return the splits of a view with the names of their tables."""
-    return [("heldout", f"{view.title}, held-out levels"), ("seen", f"{view.title}, seen levels")]
+    return [(split, f"{view.title}, {SPLIT_NAMES[split]}") for split in reversed(SPLITS)]

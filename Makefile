@@ -1,6 +1,7 @@
 # Each target does one thing, in an environment of its own (.venv).
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV ?= .venv
+TORCH ?= torch
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -23,7 +24,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	# Its games, which ours are compared with, need none of what it draws with.
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps minatar

@@ -137,6 +137,7 @@ def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
         assert f"\n{name}" in text
 
 
+@pytest.mark.slow
 def test_transfer_takes_folders_condenses_once_and_says_what_cannot_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_synthetic_digits_teach_more_than_as_many_real_ones(
     assert gain.low > 0, (found, random_rows)
 
 
+@pytest.mark.slow
 def test_their_start_alone_teaches_what_real_ones_do(digits: Held, random_rows: np.ndarray) -> None:
     found = accuracies("init-only", digits)
     assert np.array_equal(found, random_rows)

@@ -479,6 +479,7 @@ def test_it_runs_without_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         run("random", "cartpole", size=4, results=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_task_without_a_dataset_is_swept_verified_and_transferred(tmp_path: Path) -> None:
     """Cart-pole with a long pole has none."""
     runner, results = CliRunner(), str(tmp_path / "results")

@@ -35,6 +35,7 @@ def references(bench: Bench) -> list[Outcome]:
     return Rows(bench, 1).compute([policy_row(bench, "marginal-policy"), full])
 
 
+@pytest.mark.slow
 def test_shipped_rows_are_those_of_fewer_students(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -565,6 +565,7 @@ class Watching:
         self.said.append(text)
 
 
+@pytest.mark.slow
 def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> None:
     suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')))
     watching = Watching()

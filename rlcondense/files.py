@@ -69,9 +69,22 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
+def _plain_part(value: Any) -> Any:
+    """Convert what JSON does not know; looking at every part with `plain` takes longer."""
+    converted = plain(value)
+    if converted is value:
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    return converted
+
+
+_CANONICAL = json.JSONEncoder(
+    default=_plain_part, sort_keys=True, separators=(",", ":"), allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no spaces, so that equal values give equal bytes."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -43,22 +43,20 @@ def status(
     from rlcondense.records.store import Store
     from rlcondense.reporting.ledger import ledger, ledger_table
     from rlcondense.running import states as of_suite
-    from rlcondense.running.estimate import Rates
     from rlcondense.running.suite import load_suite
-    from rlcondense.runtime.provenance import resolve_device
 
     expect_many_objects()
     the_suite = load_suite(suite)
     store = Store(results, writable=False)
     plan, changed = of_suite.read_manifest(store, the_suite)
     states = of_suite.states_of(plan, store)
-    sums = ledger(state.facts for state in states if state.facts is not None)
+    finished = [state.facts for state in states if state.facts is not None]
     if as_json:
         out = {
             "suite": the_suite.name,
             "counts": of_suite.counts_of(states),
             "cells": [state.to_json() for state in states],
-            "costs": [cost.to_json() for cost in sums],
+            "costs": [cost.to_json() for cost in ledger(finished)],
         }
         echo_json(out)
         return
@@ -73,9 +71,11 @@ def status(
         result = of_suite.SweepResult(the_suite, states, 0, 0, store)
         echo(suite_table(result.rows()) + "\n")
     if costs:
-        echo(ledger_table(sums))
+        echo(ledger_table(ledger(finished)))
     if rates:
-        finished = (state.facts for state in states if state.facts is not None)
+        from rlcondense.running.estimate import Rates
+        from rlcondense.runtime.provenance import resolve_device  # with torch
+
         for key, seconds in Rates(finished, resolve_device(device)).table().items():
             echo(f'"{key}" = {seconds:.3g}')
     print_counts(the_suite.name, states, store, device, workers)
@@ -101,16 +101,18 @@ def print_counts(
 ) -> None:
     """Print the number of a suite's cells by status, and the time that the remaining ones take."""
     from rlcondense.running import states as of_suite
+
+    counts = ", ".join(f"{n} {status}" for status, n in of_suite.counts_of(states).items())
+    echo(f"{name}: {counts or 'no such cells'}")
+    if not of_suite.cells_left(states):
+        return
+
     from rlcondense.running.estimate import share
     from rlcondense.running.executors.base import Setting
     from rlcondense.running.executors.local import LocalExecutor
 
-    counts = ", ".join(f"{n} {status}" for status, n in of_suite.counts_of(states).items())
-    echo(f"{name}: {counts or 'no such cells'}")
     executor = LocalExecutor(Setting(store, device, workers))
     left = of_suite.time_left(states, store, executor.device)
-    if not left.cells:
-        return
     size = executor.size()
     noun = "worker" if size == 1 else "workers"
     cells = "1 cell" if left.cells == 1 else f"{left.cells} cells"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -84,13 +84,16 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """The cell's id: sixteen hexadecimal digits, a hash of everything in the cell."""
-        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
+        return self._hash(field.name for field in fields(self))
 
     @cached_property
     def condensation_id(self) -> str:
         """The id of the cell's condensation: a hash of the cell without learner and evaluation."""
-        parts = {name: value for name, value in self.to_json().items() if name in _CONDENSATION}
-        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+        return self._hash(_CONDENSATION)
+
+    def _hash(self, names: Iterable[str]) -> str:
+        content = canonical_json({name: getattr(self, name) for name in names})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def is_policy(self) -> bool:

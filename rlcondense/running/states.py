@@ -14,10 +14,10 @@ from rlcondense.comparison.views import ResultViews
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_json, who, write_bytes
 from rlcondense.limits import check_count
+from rlcondense.records.cell import Cell
 from rlcondense.records.record import Facts, Record
 from rlcondense.records.store import Store, StoredState
 from rlcondense.running.estimate import Estimate, Rates
-from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned, in_shard
 from rlcondense.running.suite import Suite
 
@@ -100,6 +100,8 @@ def dry_run(
         shard: as for `sweep`.
         refresh: as for `sweep`: done cells count as missing.
     """
+    from rlcondense.running.plan import plan_suite  # with torch, which `status` needs not
+
     statuses = statuses_of(only, shard, refresh=refresh)
     states = states_of(plan_suite(suite, store.look), store)
     if refresh:
@@ -150,18 +152,26 @@ def time_left(states: Sequence[State], store: Store, device: str) -> Estimate:
 
 
 def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
+    cells = cells_left(states)
+    ids = {cell.condensation_id for cell in cells}
+    condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
+    return rates.estimate(cells, condensed)
+
+
+def cells_left(states: Iterable[State]) -> list[Cell]:
+    """Return the cells that a sweep has still to compute.
+
+    One of a size that is not known yet counts as the cell that it waits for.
+    """
     everything = list(states)
     by_id = {state.planned.id: state.planned for state in everything}
     cells = []
     for state in everything:
-        # An unknown cell takes about as long as the cell that it waits for.
         planned = state.planned if state.planned.cell else by_id.get(state.planned.after)
         waits = state.status in ("missing", "running", "failed")
         if waits and planned is not None and planned.cell is not None and not planned.skip:
             cells.append(planned.cell)
-    ids = {cell.condensation_id for cell in cells}
-    condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
-    return rates.estimate(cells, condensed)
+    return cells
 
 
 @dataclass(frozen=True, repr=False)

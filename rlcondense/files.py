@@ -36,7 +36,9 @@ MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
 MOST_OWNER_BYTES = 10_000  # of what a lock says
 MOST_DEPTH = 32  # of nested JSON; a record has five
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
-# Where a whole number of many digits may stand, and where half of a surrogate pair may.
+_CONTAINERS = frozenset({dict, list})
+# Where a number beyond doubles may stand, a whole number of many digits, half of a surrogate pair.
+_GREAT = re.compile(rb"(?:^|[\s\[,:])-?(?:[0-9]{200}|[0-9.]+[eE]\+?[0-9]{3})")
 _MANY_DIGITS = re.compile(rb"(?:^|[\s\[,:])-?[0-9]{19}")
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[{]")
@@ -281,7 +283,7 @@ def parse_json(content: bytes) -> Any:
         value = json.loads(
             content.decode(),
             parse_constant=_no_constant,
-            parse_float=_finite,
+            parse_float=_finite if _GREAT.search(content) else None,
             parse_int=_of_64_bits if _MANY_DIGITS.search(content) else None,
             object_pairs_hook=_no_duplicates,
         )
@@ -307,7 +309,8 @@ def _is_deep(value: Any) -> bool:
         inner: list[Any] = []
         for part in layer:
             values = part.values() if isinstance(part, dict) else part
-            inner += [one for one in values if isinstance(one, (dict, list))]
+            if not _CONTAINERS.isdisjoint(map(type, values)):
+                inner += [one for one in values if isinstance(one, (dict, list))]
         if not inner:
             return False
         layer = inner

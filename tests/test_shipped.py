@@ -14,6 +14,7 @@ from rlcondense.datasets.traces import TraceDataset, load_trace
 from rlcondense.experts.shipped import load_expert, shipped_cards, shipped_experts
 from rlcondense.make import default_dataset, load_dataset, make_method, make_task
 from rlcondense.policies import NetworkPolicies
+from rlcondense.reporting.pictures import draw
 from rlcondense.tasks.procgen import GAMES
 from rlcondense.training.experts import evaluate_expert
 
@@ -133,6 +134,7 @@ def test_a_trace_is_a_hundred_episodes_and_well_under_a_megabyte(dataset_id: str
     trace = load_trace(path)
     assert trace.quota * len(trace.lengths) == facts["episodes"] == 100
     assert len(trace.actions) == facts["transitions"]
+    assert sum(facts["returns"]["counts"]) == 100
     assert path.stat().st_size < 1_000_000
     assert len(str(facts["sha256"])) == 64
     for role in {"expert", "player"} & facts.keys():
@@ -182,6 +184,14 @@ def test_in_the_mixed_starpilot_data_it_matters_which_episodes_are_kept() -> Non
     kept = np.unique(np.asarray(best.episode_ids))
     assert len(kept) == 10
     assert returns[kept].mean() > 2 * returns.mean()
+    drawn = draw(best, data)
+    assert drawn is not None
+    tiers = drawn[1].tiers
+    assert tiers is not None
+    assert sum(kept for kept, _ in tiers.values()) == pytest.approx(1, abs=1e-4)
+    assert sum(whole for _, whole in tiers.values()) == pytest.approx(1, abs=1e-4)
+    share, of_all = tiers["policy 1 (untrained)"]
+    assert share < of_all
 
 
 @pytest.mark.slow
@@ -193,6 +203,8 @@ def test_a_shipped_dataset_replays_to_its_card(dataset_id: str) -> None:
     assert card["returns"]["mean"] == pytest.approx(facts["returns"]["mean"], abs=5e-4)
     said = facts["returns"]["quartiles"]
     assert card["returns"]["quantiles"][1:4] == pytest.approx(said, abs=5e-4)
+    assert card["returns"]["counts"] == facts["returns"]["counts"]
+    assert card["returns"]["quantiles"][::4] == pytest.approx(facts["returns"]["range"], abs=5e-4)
 
 
 @pytest.mark.slow

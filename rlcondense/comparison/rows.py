@@ -40,7 +40,7 @@ from rlcondense.statistics.intervals import (
     STATISTICS,
     Interval,
     difference_of,
-    differences_of,
+    places_among,
     probability_of_improvement,
     recovery_of,
     student_interval,
@@ -602,12 +602,12 @@ def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
     rivals = [d.heldout for d in all_rivals if d.judged]
     own = draft.heldout
     alike = np.array([x for x in rivals if len(x) == len(own)]).reshape(-1, len(own))
-    intervals = differences_of(own, alike)
-    intervals += [difference_of(own, x) for x in rivals if len(x) != len(own)]
-    if not all(d.known for d in intervals):
+    places = places_among(own, alike)
+    intervals = [difference_of(own, x) for x in rivals if len(x) != len(own)]
+    if places is None or not all(d.known for d in intervals):
         return None
-    better = sum(d.below_zero for d in intervals)
-    worse = sum(d.above_zero for d in intervals)
+    better = places[0] + sum(d.below_zero for d in intervals)
+    worse = places[1] + sum(d.above_zero for d in intervals)
     return (1 + better, 1 + len(all_rivals) - worse)
 
 

@@ -53,17 +53,21 @@ def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     )
 
 
-def bars_of(values: npt.NDArray[np.float64]) -> Markup:
-    """Draw a small histogram of a dataset's returns."""
-    counts, edges = np.histogram(values, 12)
+def bars_of(counts: Sequence[int], span: Sequence[float]) -> Markup:
+    """Draw a small histogram of a dataset's returns.
+
+    Args:
+        counts: of episodes in bins of one width.
+        span: the lowest and the highest return.
+    """
     width, tall = 96.0, 26.0
-    step, unit = width / len(counts), tall / counts.max()
+    step, unit = width / len(counts), tall / max(counts)
     bars = "".join(
         f"M{px(i * step)} {px(tall)}v{px(-unit * count)}h{px(step - 1)}V{px(tall)}z"
-        for i, count in enumerate(counts.tolist())
+        for i, count in enumerate(counts)
         if count
     )
-    label = f"returns of {len(values)} episodes, from {edges[0]:g} to {edges[-1]:g}"
+    label = f"returns of {sum(counts)} episodes, from {span[0]:g} to {span[1]:g}"
     return Markup(
         f'<svg class="bars" viewBox="0 0 {px(width)} {px(tall)}" role="img" '
         f'aria-label="{label}"><path class="h s0" d="{bars}"/></svg>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.catalogue import entries
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
@@ -35,7 +36,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "orange": (245, 130, 48), "magenta": (240, 50, 230), "brown": (150, 95, 40),
     "grey": (140, 140, 140),
 }  # fmt: skip
-LATER = {"steps", "returns", "levels"}  # which pictures drawn earlier lack
+EPISODES_IN_TURN = 5  # of each policy of shipped data of mixed quality
+LATER = {"steps", "returns", "levels", "tiers"}  # which pictures drawn earlier lack
 NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 
@@ -54,6 +56,8 @@ class Picture:
         steps: of a selection, the share of its rows in each tenth of their episodes' lengths.
         returns: likewise in each tenth of the source's rows by their episodes' return, upwards.
         levels: how many levels the selection's rows are of, and the source's; None if unknown.
+        tiers: by who played, the share of the selection's rows and of the source's; None if one
+            policy played all.
     """
 
     kind: str
@@ -66,6 +70,7 @@ class Picture:
     steps: tuple[float, ...] | None = None
     returns: tuple[float, ...] | None = None
     levels: tuple[int, int] | None = None
+    tiers: Mapping[str, tuple[float, float]] | None = None
 
 
 def write_picture(condensed: Path, out: Path) -> Path | None:
@@ -256,7 +261,33 @@ def _kept(data: CondensedDataset, source: TransitionDataset | None) -> dict[str,
     if source.level_seeds is not None:
         seeds = np.asarray(source.level_seeds)
         levels = (len(np.unique(seeds[rows])), len(np.unique(seeds)))
-    return {"steps": _tenths(places[rows]), "returns": _tenths(ranks[rows]), "levels": levels}
+    return {
+        "steps": _tenths(places[rows]),
+        "returns": _tenths(ranks[rows]),
+        "levels": levels,
+        "tiers": _tiers(source.id, of_row, rows),
+    }
+
+
+def _tiers(source: str, of_row: Array, rows: Array) -> dict[str, tuple[float, float]] | None:
+    """Compute by who played which share of the rows is kept, and which the source has.
+
+    Args:
+        source: id of the dataset.
+        of_row: the episode of each of its rows.
+        rows: those that are kept.
+    """
+    entry = entries("datasets").get(source)
+    names = () if entry is None else entry.facts.get("tiers", ())
+    if not names:
+        return None
+    tier = of_row // EPISODES_IN_TURN % len(names)
+    of_kept, of_all = (np.bincount(t, minlength=len(names)) / len(t) for t in (tier[rows], tier))
+    shares = zip(of_kept.tolist(), of_all.tolist(), strict=True)
+    return {
+        name: (round(kept, 6), round(whole, 6))
+        for name, (kept, whole) in zip(names, shares, strict=True)
+    }
 
 
 def _tenths(values: Array) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from pathlib import Path, PurePosixPath
 
 from rlcondense.errors import RLCondenseError
@@ -87,13 +88,24 @@ def _write(out: Path, pages: Pages) -> list[Path]:
                     refuse_links(out, path.parent)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     folders.add(path.parent)
-                replace_file(path, content)
+                if not _holds(path, content):
+                    replace_file(path, content)
         for name in sorted(set(earlier) - set(names)):
             _remove(out, name)
         replace_file(marker, "".join(f"{name}\n" for name in sorted(names)).encode())
     except OSError as error:
         raise RLCondenseError(f"cannot write {out}: {error}") from error
     return [*(out / name for name in names), marker]
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether a plain file of one name holds this content: most pages stay as they were."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    alike = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return alike and status.st_size == len(content) and read_bounded(path) == content
 
 
 def _earlier(marker: Path) -> list[str]:

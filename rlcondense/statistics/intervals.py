@@ -25,6 +25,7 @@ Statistic = Callable[[Array], Array]
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 NAN = float("nan")
+_LEAST_SPREAD = 1e-9  # of units that differ, relative to their mean
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Interval:
     @property
     def spread(self) -> bool:
         """True if its units differ; equal units do not show how far others would lie."""
-        return self.standard_error > 1e-9 * max(1.0, abs(self.estimate))
+        return self.standard_error > _LEAST_SPREAD * max(1.0, abs(self.estimate))
 
     @property
     def above_zero(self) -> bool:
@@ -208,20 +209,27 @@ def welch_interval(x: Array, y: Array) -> Interval:
     return _combined([(1.0, x), (-1.0, y)])
 
 
-def differences_of(x: Array, others: Array) -> list[Interval]:
-    """Compute the intervals of the paired differences of one row and many others.
+def places_among(x: Array, others: Array) -> tuple[int, int] | None:
+    """Count the rows that lie above a row, and those below, by the intervals of paired differences.
 
     Args:
         x: `(units,)` means of the row's units.
         others: `(rows, units)` means of the other rows' units.
+
+    Returns:
+        The two counts; None where a single unit leaves an interval unknown.
     """
     n = len(x)
-    if n < 2 or not len(others):
-        return [difference_of(x, y) for y in others]
+    if not len(others):
+        return 0, 0
+    if n < 2:
+        return None
     apart = x - others
     means, errors = apart.mean(1), apart.std(1, ddof=1) / np.sqrt(n)
-    pairs = zip(means.tolist(), errors.tolist(), strict=True)
-    return [_around(mean, error, n - 1, n) for mean, error in pairs]
+    half = _quantile(n - 1) * errors
+    spread = errors > _LEAST_SPREAD * np.maximum(1.0, np.abs(means))
+    above, below = (means + half < 0) & spread, (means - half > 0) & spread
+    return int(above.sum()), int(below.sum())
 
 
 def _combined(parts: Sequence[tuple[float, Array]]) -> Interval:

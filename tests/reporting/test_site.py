@@ -206,6 +206,7 @@ def test_only_small_pngs_are_pictures(tmp_path: Path, content: bytes, shown: boo
 @pytest.mark.parametrize(
     "said",
     ["", "[]", '{"actions": ["<b>", 1]}', '{"actions": [NaN]}', '{"kind": {"a": "<b>"}}',
+     '{"tiers": {"<b>x</b>": [0.5, 0.25]}}', '{"tiers": {"x": [2, "<b>"]}}', '{"tiers": [1]}',
      '{"rows": "<script>", "size": "<script>", "label_kind": [1], "actions": [1.0, 0.0]}'],
 )  # fmt: skip
 def test_malformed_words_on_a_picture_do_no_harm(tmp_path: Path, said: str) -> None:

@@ -15,6 +15,7 @@ from rlcondense.statistics.intervals import (
     aggregate,
     difference,
     difference_of,
+    places_among,
     probability_of_improvement,
     rank_correlation,
     recovery,
@@ -202,6 +203,18 @@ def test_differences_are_paired_by_seed() -> None:
     assert paired.estimate == pytest.approx(1)
     assert paired.low == pytest.approx(1 - 4.3027 * 0.1 / np.sqrt(3), rel=1e-3)
     assert paired.above_zero
+
+
+def test_places_are_counted_by_the_differences_to_each_row() -> None:
+    rng = np.random.default_rng(0)
+    own, others = rng.normal(1, 1, 3), rng.normal(np.linspace(-6, 8, 60)[:, None], 1, (60, 3))
+    others[7] = own  # equal units show nothing
+    each = [difference_of(own, other) for other in others]
+    above, below = sum(d.below_zero for d in each), sum(d.above_zero for d in each)
+    assert places_among(own, others) == (above, below)
+    assert min(above, below) > 5
+    assert places_among(own, np.empty((0, 3))) == (0, 0)
+    assert places_among(own[:1], others[:, :1]) is None
 
 
 def test_units_that_agree_to_the_last_digit_make_nothing_certain() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MOST_PICTURE_BYTES = 2_000_000
+MOST_TIERS = 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class Picture:
         pair = self.facts.get("levels")
         well = isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, int) for n in pair)
         return (pair[0], pair[1]) if isinstance(pair, list) and well else None
+
+    @property
+    def tiers(self) -> dict[str, list[float]]:
+        """By who played the share of a selection's rows and of its source's; empty if unknown."""
+        said = self.facts.get("tiers")
+        shares = {str(k): _shares(v) for k, v in said.items()} if isinstance(said, dict) else {}
+        pairs = {k: pair for k, pair in shares.items() if pair is not None and len(pair) == 2}
+        return pairs if len(pairs) == len(shares) <= MOST_TIERS else {}
 
     @property
     def caption(self) -> str:

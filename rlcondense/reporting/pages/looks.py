@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcondense.catalogue import Entry, entries
-from rlcondense.datasets.cards import information_of
+from rlcondense.datasets.cards import BINS, information_of
 from rlcondense.datasets.recordings import RecordedDataset, load_recording
 from rlcondense.datasets.traces import TraceDataset, dequantise, load_trace
 from rlcondense.errors import RLCondenseError
@@ -89,9 +89,11 @@ def _card(entry: Entry) -> Card:
 
     kind = entry.load()
     config: Mapping[str, Any] = entry.config
-    if kind is TraceDataset:
+    if kind is TraceDataset:  # its returns would have to be played
+        said = entry.facts.get("returns", {})
+        histogram = bars_of(said["counts"], said["range"]) if "counts" in said else None
         probs = load_trace(TraceDataset(entry.id, **config).path.resolve()).action_probs
-        return Card() if probs is None else Card(information_of(dequantise(probs)))
+        return Card(None if probs is None else information_of(dequantise(probs)), histogram)
     if kind is not RecordedDataset:
         return Card()
     path = RecordedDataset(entry.id, **config).path
@@ -99,4 +101,5 @@ def _card(entry: Entry) -> Card:
     returns = np.array([float(np.sum(episode.rewards)) for episode in episodes])
     known = [episode.action_probs for episode in episodes if episode.action_probs is not None]
     information = information_of(np.concatenate(known)) if len(known) == len(episodes) else None
-    return Card(information, bars_of(returns))
+    counts, edges = np.histogram(returns, BINS)
+    return Card(information, bars_of(counts.tolist(), (edges[0], edges[-1])))

@@ -337,6 +337,20 @@ def test_no_page_is_wider_than_a_phone(page: webdriver.Chrome, site: Path) -> No
         assert wide <= 360, name
 
 
+def test_printed_pages_are_cut_nowhere(page: webdriver.Chrome, site: Path) -> None:
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    size = {"width": 1032, "height": 700, "deviceScaleFactor": 1, "mobile": False}  # A4, landscape
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for name in KINDS:
+            page.get((site / name).as_uri())
+            wide = page.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= 1032, name
+            assert not page.find_element(By.CSS_SELECTOR, ".top").is_displayed()
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_without_javascript_it_is_a_plain_table(page: webdriver.Chrome, site: Path) -> None:
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     page.get((site / "tasks" / "procgen-coinrun-easy-v0.html").as_uri())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlcondense.catalogue import Entry, entries
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
-from rlcondense.references import BY_ID, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
+from rlcondense.references import BY_ID, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
 from rlcondense.reporting.board import score_range
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
 from rlcondense.reporting.pages.looks import Card, card_of_shipped, strips_of
@@ -216,16 +217,27 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         yield path, strip
 
 
-def _references(lines: Sequence[Line]) -> list[Line]:
-    """Return the line with the most episodes of each reference policy, and of all the data."""
-    best: dict[str, Line] = {}
+def _references(lines: Sequence[Line]) -> list[tuple[Line, str]]:
+    """Return the reference policies and the students of all the data, with their dataset's name.
+
+    Of each kind the row with the most episodes, of students the best; the uniform policy, which is
+    the same for all datasets, once. The dataset with the highest row comes first.
+    """
+    best: dict[tuple[str, str], Line] = {}
     for line in lines:
         row = line.row
         if row.returns is None or not (row.id in POLICIES or row.id in WHOLE):
             continue
-        if row.id not in best or _weight(row) > _weight(best[row.id].row):
-            best[row.id] = line
-    return [best[r.id] for r in sorted(REFERENCES, key=lambda r: r.place) if r.id in best]
+        place = ("" if row.id == FLOOR else line.group.dataset, row.id)
+        if place not in best or _weight(row) > _weight(best[place].row):
+            best[place] = line
+    highest: dict[str, float] = {}
+    for (dataset, _), line in best.items():
+        highest[dataset] = max(highest.get(dataset, -math.inf), _heldout(line.row))
+    highest[""] = -math.inf
+    places = {reference.id: reference.place for reference in REFERENCES}
+    order = sorted(best, key=lambda at: (-highest[at[0]], at[0], places[at[1]]))
+    return [(best[place], place[0].rpartition("/")[2]) for place in order]
 
 
 def _weight(row: Row) -> tuple[float, int]:

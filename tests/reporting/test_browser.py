@@ -339,13 +339,13 @@ def test_no_page_is_wider_than_a_phone(page: webdriver.Chrome, site: Path) -> No
 
 def test_printed_pages_are_cut_nowhere(page: webdriver.Chrome, site: Path) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    size = {"width": 1032, "height": 700, "deviceScaleFactor": 1, "mobile": False}  # A4, landscape
+    size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4, upright
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
         for name in KINDS:
             page.get((site / name).as_uri())
             wide = page.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= 1032, name
+            assert wide <= 703, name
             assert not page.find_element(By.CSS_SELECTOR, ".top").is_displayed()
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -11,13 +11,14 @@ import contextlib
 import lzma
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from rlcondense.datasets import ogbench
 from rlcondense.datasets.episodes import Episode
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import check_regular, read_json
@@ -47,6 +48,7 @@ HDF5 = (".hdf5", ".h5")
 # What zipfile raises for damaged, encrypted or unknown content.
 _ZIP_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
+MOST_STATE_BYTES = 2**30  # of a simulator's states, likewise
 
 
 class Column(Protocol):
@@ -108,13 +110,28 @@ class _Hdf5Column:
             raise CorruptArtifact(f"column {self._item.name} cannot be read: {error}") from error
 
 
+class _HeldColumn:
+    """A column in memory."""
+
+    def __init__(self, values: Array) -> None:
+        self._values, self._next = values, 0
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def take(self, rows: int) -> Array:
+        self._next += rows
+        return self._values[self._next - rows : self._next]
+
+
 @contextlib.contextmanager
-def open_columns(path: Path, *, pictures: bool) -> Iterator[dict[str, Column]]:
+def open_columns(
+    path: Path, *, pictures: bool, rewards: Array | None = None
+) -> Iterator[dict[str, Column]]:
     """Open the columns of an npz, HDF5 or parquet file, or a folder of the latter, by our names.
 
     Args:
         path: of the file or folder.
         pictures: whether observations are frames, as cameras of LeRobot see them.
+        rewards: those of a file without any.
 
     Raises:
         CorruptArtifact: the file cannot be read, or a column is no array of numbers.
@@ -141,6 +158,8 @@ def open_columns(path: Path, *, pictures: bool) -> Iterator[dict[str, Column]]:
         }
         if cameras:
             columns["observations"] = opened[cameras[0]]
+        if rewards is not None:
+            columns["rewards"] = _HeldColumn(rewards)
         if missing := _missing(columns):
             raise BadConfig(f"{path} has no {missing}{_why(path, columns, known, pictures)}")
         rows = {name: column.shape[0] if column.shape else 0 for name, column in columns.items()}
@@ -167,7 +186,7 @@ def _why(path: Path, columns: Collection[str], known: Collection[str], pictures:
             f"; videos ({', '.join(map(shown, videos))}) are not read: store frames as pictures"
         )
     if "rewards" not in columns:
-        hints.append("; data without rewards, such as OGBench's own files, need such a column")
+        hints.append("; rewards of OGBench's own files are those of a task with a single goal")
     return "".join(hints)
 
 
@@ -195,7 +214,7 @@ def _opened(
 ) -> tuple[Mapping[str, Column], Collection[str]]:
     """Return the columns that are wanted by their names in the file, and the names of all."""
     if path.suffix == ".npz":
-        return _npz(path, stack, pictures)
+        return _npz(path, stack, lambda name: _is_wanted(name, pictures))
     if path.suffix in HDF5:
         return _hdf5(path, stack, pictures)
     from rlcondense.datasets.parquet import open_parquet
@@ -204,14 +223,14 @@ def _opened(
 
 
 def _npz(
-    path: Path, stack: contextlib.ExitStack, pictures: bool
+    path: Path, stack: contextlib.ExitStack, is_wanted: Callable[[str], bool]
 ) -> tuple[dict[str, Column], list[str]]:
     archive = stack.enter_context(zipfile.ZipFile(path))
     infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     columns: dict[str, Column] = {
         name: _NpyColumn(stack.enter_context(archive.open(info)), name, info.file_size)
         for name, info in infos.items()
-        if info.filename.endswith(".npy") and _is_wanted(name, pictures)
+        if info.filename.endswith(".npy") and is_wanted(name)
     }
     return columns, list(infos)
 
@@ -245,8 +264,9 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
         BadConfig: a column is missing.
     """
     pictures = len(task.observation_space.shape or ()) == 3
+    of_goal = _rewards_of_goal(path, task)
     # The ends are read on their own first: a column is read once.
-    with open_columns(path, pictures=pictures) as columns:
+    with open_columns(path, pictures=pictures, rewards=of_goal) as columns:
         total = columns["rewards"].shape[0]
         if not total:
             raise CorruptArtifact(f"{path} has no rows")
@@ -260,17 +280,42 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
             last = np.append(numbers[1:] != numbers[:-1], True)
     del columns  # what they have read ahead
     last[-1] = True  # the last episode may be cut off
-    with open_columns(path, pictures=pictures) as columns:
+    with open_columns(path, pictures=pictures, rewards=of_goal) as columns:
         start = 0
         for stop in map(int, np.flatnonzero(last) + 1):
+            # The last row of OGBench's trajectories is no step, and cuts them off.
+            steps = stop - start - (of_goal is not None)
             taken = {
-                name: column.take(stop - start)
+                name: column.take(stop - start)[:steps]
                 for name, column in columns.items()
                 if name not in ENDS
             }
-            yield _episode(taken, not terminations[stop - 1], task, str(path))
+            if steps:
+                truncated = of_goal is not None or not terminations[stop - 1]
+                yield _episode(taken, truncated, task, str(path))
             start = stop
             progress("read", stop, total)
+
+
+def _rewards_of_goal(path: Path, task: Task) -> Array | None:
+    """Return the rewards of OGBench's own file, by the goal of the task; None of other data."""
+    if path.suffix != ".npz" or not ogbench.has_one_goal(task):
+        return None
+    check_regular(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            states, known = _npz(path, stack, lambda name: name in ogbench.STATES)
+            if not states or not set(NAMES["rewards"]).isdisjoint(known):
+                return None
+            for name, column in states.items():
+                if np.prod(column.shape) * column.dtype.itemsize > MOST_STATE_BYTES:
+                    raise CorruptArtifact(f"{name} take more than {MOST_STATE_BYTES:,} bytes")
+            whole = {name: column.take(column.shape[0]) for name, column in states.items()}
+        except (*_ZIP_ERRORS, ValueError) as error:
+            raise CorruptArtifact(f"{path} cannot be read: {error}") from error
+        except CorruptArtifact as error:
+            raise CorruptArtifact(f"{path}: {error}") from error
+    return ogbench.rewards_of(task, whole)
 
 
 def _flags(column: Column, what: str) -> Array:

@@ -218,7 +218,7 @@ def test_an_ogbench_file_needs_rewards_and_then_runs(tmp_path: Path) -> None:
         "qpos": rng.normal(size=(rows, 2)),
     }
     np.savez_compressed(tmp_path / "play.npz", **columns)
-    with pytest.raises(BadConfig, match="OGBench's own files, need such a column"):
+    with pytest.raises(BadConfig, match="those of a task with a single goal"):
         load_dataset(str(tmp_path / "play.npz"), task="cartpole")
     np.savez_compressed(tmp_path / "single.npz", **columns, rewards=-np.ones(rows))
     data = load_dataset(str(tmp_path / "single.npz"), task="cartpole")

@@ -145,7 +145,8 @@ class ParquetColumn:
     Args:
         files: the files, in order.
         name: name of the column.
-        root: folder in which pictures may lie that cells name by path.
+        root: folder in which pictures may lie that cells name by path; None for a file alone, which
+            is known by its own bytes only.
 
     Raises:
         CorruptArtifact: its cells are neither numbers, nor lists of equal length, nor pictures.
@@ -155,12 +156,13 @@ class ParquetColumn:
         dtype: type of the first rows.
     """
 
-    def __init__(self, files: list[Path], name: str, root: Path) -> None:
+    def __init__(self, files: list[Path], name: str, root: Path | None) -> None:
         import pyarrow.parquet as pq
 
         stored = json.loads((pq.read_schema(files[0]).metadata or {}).get(_SHAPES, b"{}"))
         row = stored.get(name) if isinstance(stored, dict) else None
-        self._root, self._name, self._row = root.resolve(), name, _row_shape(row)
+        self._root = None if root is None else root.resolve()
+        self._name, self._row = name, _row_shape(row)
         self._blocks = self._read(files)
         self._buffer = next(self._blocks, np.empty(0))
         rows = sum(pq.read_metadata(file).num_rows for file in files)
@@ -274,6 +276,10 @@ class ParquetColumn:
 
     def _file(self, name: Any) -> bytes:
         """Return the content of a picture's file, which lies in the folder of the data."""
+        if self._root is None:
+            raise CorruptArtifact(
+                f"column {self._name} names pictures by their paths: name the folder of the data"
+            )
         path = (self._root / str(name)).resolve()
         is_inside = path.is_relative_to(self._root) and _is_picture(path)
         if not isinstance(name, str) or not is_inside:
@@ -301,5 +307,5 @@ def open_parquet(
     for file in files:
         check_regular(file)
     names = pq.ParquetFile(files[0]).schema_arrow.names
-    root = path if path.is_dir() else path.parent
+    root = path if path.is_dir() else None
     return {name: ParquetColumn(files, name, root) for name in names if is_wanted(name)}, names

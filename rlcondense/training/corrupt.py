@@ -13,7 +13,7 @@ from rlcondense import catalogue
 from rlcondense.config import check_choice
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.faults import FAULTS, corrupted, faulty_episodes
-from rlcondense.datasets.minari import FAULTY, is_local, read_minari, write_minari
+from rlcondense.datasets.minari import FAULTY, build_columns, is_local, read_minari
 from rlcondense.datasets.sources import FileDataset
 from rlcondense.datasets.traces import Trace, TraceDataset, load_trace
 from rlcondense.datasets.transitions import TransitionDataset
@@ -94,7 +94,7 @@ def corrupt_dataset(
         task: name of the task that a file was collected on, where it does not say.
         share: share of the episodes that are faulty.
         seed: decides which episodes, and all that the fault draws.
-        id: Minari id of the new dataset; by default the dataset's with the fault in its name.
+        id: id of the new dataset, of Minari's form; by default the dataset's with the fault in its name.
         progress: receives the progress.
 
     Raises:
@@ -109,7 +109,8 @@ def corrupt_dataset(
     played = make_task(data.task or data.origin.environment)
     episodes = source.episodes(played, progress)
     with contextlib.closing(gymnasium.make(played.id)) as env:
-        write_minari(new, episodes, {"author": "rlcondense", **source.metadata}, env)
+        metadata = {"author": "rlcondense", **source.metadata}
+        build_columns(new, episodes, metadata, env, progress)
     return read_minari(new, played.id, progress)
 
 

@@ -18,7 +18,7 @@ from rlcondense.comparison.tables import faults_table
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.faults import FAULTS, LAG, corrupted, episode_of, faulty_episodes
-from rlcondense.datasets.minari import _faulty, remove_minari
+from rlcondense.datasets.minari import _faulty, minari_path, remove_minari
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.traces import Trace
 from rlcondense.datasets.transitions import TransitionDataset
@@ -167,6 +167,7 @@ def test_corrupt_writes_a_dataset_that_knows_its_faults_and_shows_no_method_whic
     again = CliRunner().invoke(main, command)
     assert again.exit_code == 2
     assert "name the new one by --id" in again.stderr
+    assert not minari_path(new).exists()  # it lies on disk once, as columns
     data = load_dataset(new)
     assert sum(data.origin.faulty) == 3
     method = make_method("longest")

@@ -111,6 +111,9 @@ def test_the_hubs_pictures_lie_in_cells_or_in_files_of_the_folder(tmp_path: Path
     pq.write_table(pa.table(table), folder / "data" / "test-00000-of-00001.parquet")
     data = load_dataset(str(folder), task="starpilot")
     np.testing.assert_array_equal(data.observations, np.moveaxis(frames, -1, 1))
+    alone = folder / "data" / "train-00000-of-00001-0a1b.parquet"
+    with pytest.raises(CorruptArtifact, match="name the folder of the data"):
+        load_dataset(str(alone), task="starpilot")
     known = content_of(folder)
     (folder / "data" / "images" / "0.png").write_bytes(picture(255 - frames[0]))
     assert content_of(folder) != known

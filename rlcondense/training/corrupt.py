@@ -94,7 +94,7 @@ def corrupt_dataset(
         task: name of the task that a file was collected on, where it does not say.
         share: share of the episodes that are faulty.
         seed: decides which episodes, and all that the fault draws.
-        id: id of the new dataset, of Minari's form; by default the dataset's with the fault in its name.
+        id: id of the new dataset, of Minari's form; by default the dataset's with the fault in it.
         progress: receives the progress.
 
     Raises:

@@ -386,6 +386,26 @@ def test_workers_that_cannot_start_fail_no_cell(
     assert not contents(tmp_path / "r")
 
 
+def test_a_worker_has_a_session_and_yields_in_it_as_its_driver_does(tmp_path: Path) -> None:
+    """Linux shares a core out between sessions first, where it has autogroups."""
+    monitor = (
+        "import os, sys; from pathlib import Path; "
+        "from rlcondense.running.executors.base import Setting; "
+        "from rlcondense.running.executors.local import LocalExecutor; "
+        "from rlcondense.records.store import Store; "
+        "executor = LocalExecutor(Setting(Store(Path(sys.argv[1])), 'cpu', 1)); "
+        "worker = executor._start(); executor.events(60.0); pid = worker.process.pid; "
+        "group = Path(f'/proc/{pid}/autogroup'); "
+        "print(os.getsid(pid) == pid, group.read_text().split()[-1] if group.exists() else 3); "
+        "executor.close()"
+    )
+    done = subprocess.run(
+        ["nice", "-n", "3", sys.executable, "-c", monitor, str(tmp_path / "r")],
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "3"], done.stderr
+
+
 @pytest.mark.slow
 def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "random.py").write_text("raise SystemExit('not this one')")

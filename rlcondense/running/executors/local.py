@@ -100,7 +100,9 @@ class LocalExecutor:
                 stderr=output,
                 pass_fds=pipes,
                 env=self._environment(number),
-                process_group=0,  # the driver handles Ctrl-C
+                # The driver handles Ctrl-C; and beside other work Linux shares a core out between
+                # sessions first, so that workers of one session had the share of one process.
+                start_new_session=True,
             )
         for pipe in pipes:
             os.close(pipe)

@@ -25,6 +25,7 @@ SAY_EVERY = 0.5  # seconds between progress messages
 def main() -> None:
     """Serve the driver whose pipes are named on the command line."""
     tune()
+    _yield_as_nice()
     orders, answers = map(int, sys.argv[1:3])
     for pipe in (orders, answers):
         os.set_inheritable(pipe, False)  # a process that a plugin starts would keep them open
@@ -33,6 +34,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     with os.fdopen(orders, "r") as lines, contextlib.suppress(KeyboardInterrupt):
         _serve(lines, answers)
+
+
+def _yield_as_nice() -> None:
+    """Give a nice worker's session the priority of its process.
+
+    A priority counts within a session only, on Linux with autogroups (sched(7)).
+    """
+    if priority := os.nice(0):
+        with contextlib.suppress(OSError):  # there are no autogroups, or it may not
+            Path("/proc/self/autogroup").write_text(str(priority))
 
 
 def _serve(orders: IO[str], answers: int) -> None:

@@ -74,6 +74,8 @@ def check_rows(columns: Mapping[str, Array], task: Task, owner: str) -> None:
         raise CorruptArtifact(f"{owner} kept nothing")
     check_fit(columns, task, owner)
     check_finite_columns(columns, owner)
+    if _has_float_frames(columns, task):  # which a method may move beyond black and white
+        _check_white(columns["observations"], owner)
     check_scalars(columns, owner)
     check_actions(columns["actions"], task.action_space, owner)
     if "action_probs" in columns:
@@ -111,6 +113,45 @@ def check_fit(columns: Mapping[str, Array], task: Task, owner: str) -> None:
     following = columns.get("following", observations)
     if following.shape[1:] != shape or following.dtype not in (np.uint8, np.float32):
         raise CorruptArtifact(f"{owner} gave next observations unlike observations")
+
+
+def _has_float_frames(columns: Mapping[str, Array], task: Task) -> bool:
+    """Return whether observations are floats where the task's are grey levels."""
+    is_grey = task.observation_space.dtype == np.uint8
+    return is_grey and columns["observations"].dtype == np.float32
+
+
+def check_grey_levels(frames: Array, owner: str) -> None:
+    """Refuse frames that bytes cannot hold: grey levels are whole numbers from 0 to 255."""
+    if frames.dtype == np.uint8 or not len(frames):
+        return
+    _check_range_of_frames(frames, owner)
+    row = first_row(frames, lambda block: block != np.rint(block))
+    if row is not None:
+        raise CorruptArtifact(
+            f"{owner} gave frames between grey levels in row {row}: round them, or keep them as "
+            "float32 in a condensed set"
+        )
+
+
+def _check_range_of_frames(frames: Array, owner: str) -> None:
+    """Refuse a column of frames that leave 0 to 255, or whose white is 1."""
+    row = first_row(frames, lambda block: ~((block >= 0) & (block <= 255)))
+    if row is not None:
+        raise CorruptArtifact(
+            f"{owner} gave frames outside 0..255, from {frames[row].min():g} to "
+            f"{frames[row].max():g} in row {row}"
+        )
+    _check_white(frames, owner)
+
+
+def _check_white(frames: Array, owner: str) -> None:
+    """Refuse a column of float frames from 0 to 1, which would be all but black."""
+    highest = max(float(frames[rows].max()) for rows in _blocks(frames))
+    if frames.dtype.kind == "f" and 0 < highest <= 1:
+        raise CorruptArtifact(
+            f"{owner} gave frames from 0 to {highest:g}; grey levels are 0 to 255: multiply by 255"
+        )
 
 
 def check_finite_columns(columns: Mapping[str, Array], owner: str) -> None:
@@ -228,6 +269,8 @@ def check_dataset(data: TransitionDataset, task: Task) -> None:
     if len(data) == 0:
         raise CorruptArtifact(f"{owner} has no transitions")
     check_fit(columns, task, owner)
+    if _has_float_frames(columns, task):
+        _check_range_of_frames(columns["observations"], owner)
     check_actions(columns["actions"], task.action_space, owner)
     if not data.known_sha256:  # else they were checked when they were read
         check_values(columns, task.action_space, owner)

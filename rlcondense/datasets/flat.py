@@ -26,7 +26,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import shown
 from rlcondense.types import Array
-from rlcondense.validation import channels_last
+from rlcondense.validation import channels_last, check_grey_levels
 
 EPISODES = "episodes"  # numbers of episodes, from which we derive where they end
 # Our columns, each by the names that formats have for it, ours for what we write first.
@@ -373,7 +373,7 @@ def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict
     if rewards.shape == (rows, 1):
         rewards = rewards[:, 0]
     wanted = {
-        "observations": (observations, (rows, *(space.shape or ())), "uf" if picture else "biuf"),
+        "observations": (observations, (rows, *(space.shape or ())), "iuf" if picture else "biuf"),
         "actions": (
             actions,
             (rows, *(task.action_space.shape or ())),
@@ -387,6 +387,8 @@ def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict
                 f"{owner}: {name} are {values.dtype} of shape {values.shape[1:]}, "
                 f"task {task.id!r} has {shape[1:]}"
             )
+    if space.dtype == np.uint8:
+        check_grey_levels(observations, owner)
     continuous = isinstance(task.action_space, Box)
     fitting = {
         "observations": observations.astype(space.dtype, copy=False),

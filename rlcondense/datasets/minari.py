@@ -45,8 +45,9 @@ _FORMAT = 2  # version of the columns; those of another version are converted ag
 _LAST_REPEATED = "last_observation_repeated"
 EXPERT_SHA256 = "expert_sha256"
 FAULTY = "faulty_episodes"  # a text of 0 and 1: whether each episode has an injected fault
+LOSSY = "lossy_frames"  # whether frames were stored as JPEG where they come from
 # Minari would play the environment to measure reference scores; ours are already measured.
-_ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256, FAULTY)
+_ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256, FAULTY, LOSSY)
 # Bytes that HDF5 may need to close a file, and the largest multiple of an episode's bytes.
 _RESERVE, _OVERHEAD = 8_000_000, 2
 # Standard errors by which a fit one row earlier must be better for probabilities to be refused.
@@ -671,7 +672,7 @@ def _columns(
         "environment": environment,
         "split": split,
         "reset_seeds": [None if seed is None else int(seed) for seed in seeds],
-        "lossy": _is_lossy(data / hdf5.FILE, reader.space),
+        "lossy": metadata.get(LOSSY) is True or _is_lossy(data / hdf5.FILE, reader.space),
         "faulty": _faulty(str(metadata.get(FAULTY, "")), len(seeds), owner),
     }
     repeated = bool(metadata.get(_LAST_REPEATED, False))

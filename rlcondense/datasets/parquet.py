@@ -25,6 +25,7 @@ _SHAPES = b"rlcondense.shapes"  # of a schema's metadata: the shape of a row, by
 _FEATURES = b"huggingface"
 _PICTURES = ("PNG", "JPEG")
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_JPEG = b"\xff\xd8"  # how its files begin
 _BATCH = 256  # rows that are read at once
 _MOST_VALUES = 2**20  # of one row
 _MOST_PIXELS = 2**22  # of one picture
@@ -294,6 +295,37 @@ def _row_shape(stored: Any) -> tuple[int, ...] | None:
     """Return the shape of a row that a file states, if it is one."""
     is_shape = isinstance(stored, list) and all(isinstance(side, int) for side in stored)
     return tuple(stored) if is_shape else None
+
+
+def holds_jpeg(path: Path) -> bool:
+    """Return whether a picture of a file or folder is stored as JPEG, which is lossy."""
+    require_pyarrow()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for file in parquet_files(path):
+            check_regular(file)
+            with pq.ParquetFile(file) as opened:
+                names = [
+                    field.name for field in opened.schema_arrow if pa.types.is_struct(field.type)
+                ]
+                for batch in opened.iter_batches(_BATCH, columns=names) if names else ():
+                    cells = (cell for column in batch.columns for cell in column.to_pylist())
+                    if any(_is_jpeg(cell) for cell in cells):
+                        return True
+    except (OSError, ValueError):
+        return False  # whoever reads the columns says what is wrong
+    return False
+
+
+def _is_jpeg(cell: Any) -> bool:
+    if not isinstance(cell, dict):
+        return False
+    content, name = cell.get("bytes"), cell.get("path")
+    if isinstance(content, bytes):
+        return content.startswith(_JPEG)
+    return isinstance(name, str) and Path(name).suffix.lower() in (".jpg", ".jpeg")
 
 
 def open_parquet(

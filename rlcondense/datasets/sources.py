@@ -14,8 +14,8 @@ from typing import ClassVar
 from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.flat import HDF5, read_flat
-from rlcondense.datasets.minari import environment_of
-from rlcondense.datasets.parquet import parquet_files, picture_files
+from rlcondense.datasets.minari import LOSSY, environment_of
+from rlcondense.datasets.parquet import holds_jpeg, parquet_files, picture_files
 from rlcondense.datasets.recordings import load_recording
 from rlcondense.datasets.report import REPORT
 from rlcondense.datasets.traces import load_trace, replay
@@ -42,10 +42,13 @@ class FileDataset:
 
     def __init__(self, id: str, *, path: str) -> None:
         self.path = Path(path)
+        self.metadata: dict[str, bool] = {}  # known when the file has been opened
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Return the dataset's episodes on the task that it was collected on."""
         path = _data_file(self.path)
+        if parquet_files(path) and len(task.observation_space.shape or ()) == 3:
+            self.metadata = {LOSSY: holds_jpeg(path)}
         if path.suffix in FLAT or parquet_files(path):
             return read_flat(path, task, progress)
         if self.is_trace:

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import rlcondense as rlc
 from rlcondense.cli import main
 from rlcondense.datasets import flat, parquet
 from rlcondense.datasets.flat import read_flat
@@ -122,6 +123,64 @@ def test_the_hubs_pictures_lie_in_cells_or_in_files_of_the_folder(tmp_path: Path
     pq.write_table(pa.table(table), folder / "data" / "train-00000-of-00001-0a1b.parquet")
     with pytest.raises(CorruptArtifact, match="holds no pictures"):
         load_dataset(str(folder), task="starpilot")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_pictures_that_are_stored_as_jpeg_are_said_to_be_lossy(tmp_path: Path, form: str) -> None:
+    frames = np.random.default_rng(2).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    cells = [{"bytes": picture(frame), "path": None} for frame in frames[:3]]
+    cells.append({"bytes": picture(frames[3], form), "path": None})
+    table = {"observation": cells, "action": [0, 1, 2, 3], "reward": [1.0] * 4,
+             "done": [False, True, False, True]}  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "mine.parquet")
+    data = load_dataset(str(tmp_path / "mine.parquet"), task="starpilot")
+    exact = np.array_equal(data.observations, np.moveaxis(frames, -1, 1))
+    assert (data.origin.lossy, exact) == ((True, False) if form == "JPEG" else (False, True))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.float32([0, 0.25, 1]), "grey levels are 0 to 255: multiply by 255"),
+        (np.float32([0, 100, 300]), "outside 0..255, from 0 to 300"),
+        (np.float32([-1, 100, 200]), "outside 0..255"),
+        (np.float32([0, 100.5, 200]), "between grey levels"),
+        (np.int64([0, 100, 256]), "outside 0..255"),
+    ],
+)
+def test_frames_that_bytes_cannot_hold_are_refused(
+    tmp_path: Path, frames: np.ndarray, message: str, suffix: str
+) -> None:
+    values = np.resize(frames, (4, 3, 64, 64)).astype(frames.dtype)
+    columns = {"observations": values, "actions": np.zeros(4, np.int64), "rewards": np.zeros(4),
+               "terminals": np.arange(4) == 3}  # fmt: skip
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, column in columns.items():
+                file[name] = column
+    with pytest.raises(CorruptArtifact, match=message) as refusal:
+        list(read_flat(path, make_task("starpilot")))
+    assert "\n" not in str(refusal.value)
+    if suffix == ".npz":
+        rest = {"actions": columns["actions"], "rewards": columns["rewards"]}
+        with pytest.raises(CorruptArtifact, match=message):
+            rlc.from_arrays(observations=values, terminations=columns["terminals"], **rest,
+                            task="starpilot")  # fmt: skip
+
+
+def test_whole_grey_levels_of_any_type_become_bytes(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64))
+    columns = {"actions": np.zeros(4, np.int64), "rewards": np.zeros(4),
+               "terminals": np.arange(4) == 3}  # fmt: skip
+    for kind in (np.float32, np.int32):
+        np.savez(tmp_path / "mine.npz", observations=frames.astype(kind), **columns)
+        [episode] = read_flat(tmp_path / "mine.npz", make_task("starpilot"))
+        assert episode.observations.dtype == np.uint8
+        assert np.array_equal(episode.observations, frames)
 
 
 @pytest.mark.parametrize(

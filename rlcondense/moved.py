@@ -1,6 +1,6 @@
-"""Former names of modules, for scripts and plugins that import them.
+"""Former names of modules and functions, for scripts and plugins that import them.
 
-Each imports its former content from the new module, with a DeprecationWarning. The old names are
+A module imports its former content from the new one, with a DeprecationWarning. The old names are
 removed in the next version.
 """
 
@@ -34,6 +34,28 @@ MOVED: Mapping[str, tuple[str, ...]] = {
     "rlcondense.running.cell": ("rlcondense.records.cell",),
     "rlcondense.running.store": ("rlcondense.records.store",),
 }  # fmt: skip
+
+
+# Functions by the module that had them.
+LEFT: Mapping[str, Mapping[str, str]] = {
+    "rlcondense.running.runner": {
+        "condense": "rlcondense.running.condensing",
+        "evaluate_artifact": "rlcondense.running.evaluating",
+    },
+}
+
+
+def left(module: str, name: str) -> Any:
+    """Return a function that has left a module for another one, with a DeprecationWarning.
+
+    Raises:
+        AttributeError: the module never had it.
+    """
+    home = LEFT[module].get(name)
+    if home is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name} is {home}.{name} now", DeprecationWarning, stacklevel=3)
+    return getattr(importlib.import_module(home), name)
 
 
 class _Mover:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rlcondense.moved import MOVED
+from rlcondense.moved import LEFT, MOVED
 
 
 @pytest.mark.parametrize("name", MOVED)
@@ -21,6 +21,18 @@ def test_what_moved_is_found_and_told(name: str) -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = old.nothing
     del sys.modules[name]
+
+
+@pytest.mark.parametrize(("module", "names"), LEFT.items())
+def test_functions_that_left_a_module_are_found_and_told(
+    module: str, names: dict[str, str]
+) -> None:
+    old = importlib.import_module(module)
+    for name, home in names.items():
+        with pytest.warns(DeprecationWarning, match=f"{module}.{name} is {home}.{name} now"):
+            assert getattr(old, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = old.nothing
 
 
 def test_what_was_split_is_found_in_all_its_parts() -> None:

@@ -17,6 +17,7 @@ from rlcondense.make import (
     facts_of,
     make_task,
 )
+from rlcondense.moved import left
 from rlcondense.records.record import Record
 from rlcondense.records.store import Store
 from rlcondense.running.bench import (
@@ -217,3 +218,7 @@ def result_of(
         warnings=sorted({line for outcome in (*outcomes, *rows) for line in outcome.differences}),
         store=bench.store,
     )
+
+
+def __getattr__(name: str) -> Any:
+    return left(__name__, name)

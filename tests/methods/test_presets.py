@@ -59,3 +59,46 @@ def test_the_page_has_every_method_and_names_every_setting(id_: str) -> None:
     )
     for name in ENTRIES[id_].facts["presets"]["paper"]:
         assert f"`{name}`" in section, name
+
+
+def written(value: Any) -> str:
+    """A value as the page writes it, whatever its zeros: .03 and 0.03, 2048 and 2,048."""
+    text = str(value).lower().replace(",", "")
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def rows_of_page(id_: str) -> list[tuple[list[str], str]]:
+    """The settings that rows of the page's tables are about, and what they say of the preset."""
+    rows = []
+    for section in PAGE.split("\n## "):
+        if f"`{id_}`" not in section.partition("\n")[0]:
+            continue
+        for table in re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE):
+            head, _, *lines = [
+                [cell.strip() for cell in line.strip("|").split("|")]
+                for line in table.strip().split("\n")
+            ]
+            column = next((i for i, name in enumerate(head) if name in ("preset", "`paper`")), None)
+            if column is not None:
+                rows += [(re.findall(r"`(\w+)`", line[0]), line[column]) for line in lines]
+    return rows
+
+
+@pytest.mark.parametrize("id_", ENTRIES)
+def test_the_page_says_of_a_preset_what_is_in_it(id_: str) -> None:
+    preset = ENTRIES[id_].facts["presets"]["paper"]
+    for names, said in rows_of_page(id_):
+        known = [name for name in names if name in preset]
+        words = {written(word) for word in re.split(r",\s+|\s+and\s+|\s+", said.replace("`", ""))}
+        if said and "same" not in words:
+            for name in known:
+                assert written(preset[name]) in words, (name, preset[name], said)
+
+
+def test_most_settings_of_presets_are_in_tables_of_the_page() -> None:
+    named = {(id_, name) for id_ in ENTRIES for names, _ in rows_of_page(id_) for name in names}
+    settings = {(id_, name) for id_, e in ENTRIES.items() for name in e.facts["presets"]["paper"]}
+    assert len(named & settings) >= len(settings) / 2

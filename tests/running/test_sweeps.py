@@ -285,6 +285,40 @@ def test_shards_together_are_the_whole(tmp_path: Path, undisturbed: Path) -> Non
     assert sorted(journal(results)) == sorted(contents(results))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_core_gives_the_bytes_of_all_cores(
+    tmp_path: Path, undisturbed: Path, workers: str
+) -> None:
+    suite, results = suite_file(tmp_path, SMALL), tmp_path / "results"
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        command(suite, results, "--workers", workers), capture_output=True, text=True, timeout=300,
+        check=False, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert contents(results) == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_run_gives_the_bytes_of_a_sweep(tmp_path: Path, undisturbed: Path) -> None:
+    ours = [
+        sys.executable, "-m", "rlcondense.cli", "run", "--method", "random", "--task", "starpilot",
+        "--dataset", TINY, "--size", "10", "--seeds", "2", "--episodes", "4", "--condensations",
+        "1", "--set", "learner.network=cnn4", "--set", "learner.updates=2", "--set",
+        "learner.batch_size=8", "--results", str(tmp_path / "results"),
+    ]  # fmt: skip
+    done = subprocess.run(ours, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    again = contents(tmp_path / "results")
+    shared = again.keys() & contents(undisturbed).keys()
+    assert len(shared) >= 3  # the random subset and two policies
+    assert {cell: again[cell] for cell in shared} == {
+        cell: contents(undisturbed)[cell] for cell in shared
+    }
+
+
 def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     body = 'methods = ["boom", "killed", "fine", "nobodys"]\nsizes = [10]\n'

@@ -43,13 +43,10 @@ def one_thread() -> Iterator[None]:
 
 
 def tune() -> None:
-    """Keep freed memory, and give waiting threads up soon; applied before torch is imported.
+    """Keep freed memory, which training would else get anew in every update.
 
-    Giving large blocks back to the system costs training a fifth. Torch's waiting threads spin for
-    milliseconds by default: a tenth of that makes a lone training some 7% slower, and one that has
-    to share its cores up to twenty times faster.
+    What it saves is in docs/results/speed.md.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD

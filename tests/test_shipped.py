@@ -7,10 +7,10 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
-from rlcondense.datasets.cards import card_of
+from rlcondense.datasets.cards import card_of, information_of
 from rlcondense.datasets.minari import verify_minari
 from rlcondense.datasets.recordings import RecordedDataset
-from rlcondense.datasets.traces import TraceDataset, load_trace
+from rlcondense.datasets.traces import TraceDataset, dequantise, load_trace
 from rlcondense.experts.shipped import load_expert, shipped_cards, shipped_experts
 from rlcondense.make import default_dataset, load_dataset, make_method, make_task
 from rlcondense.policies import NetworkPolicies
@@ -141,6 +141,14 @@ def test_a_trace_is_a_hundred_episodes_and_well_under_a_megabyte(dataset_id: str
         assert facts[role] in EXPERTS
 
 
+@pytest.mark.parametrize("dataset_id", TRACES[::25])
+def test_the_catalogue_says_how_much_a_traces_observations_tell(dataset_id: str) -> None:
+    entry = catalogue.find("datasets", dataset_id)
+    probs = load_trace(TraceDataset(dataset_id, **entry.config).path.resolve()).action_probs
+    assert probs is not None
+    assert entry.facts["information"] == pytest.approx(information_of(dequantise(probs)), abs=6e-4)
+
+
 @pytest.mark.parametrize("dataset_id", RECORDINGS)
 def test_a_recording_is_what_the_catalogue_says_and_small(dataset_id: str) -> None:
     facts, path = catalogue.find("datasets", dataset_id).facts, RecordedDataset(dataset_id).path
@@ -153,6 +161,10 @@ def test_a_recording_is_what_the_catalogue_says_and_small(dataset_id: str) -> No
     assert card["returns"]["quantiles"][1:4] == pytest.approx(
         facts["returns"]["quartiles"], abs=6e-4
     )
+    assert card["returns"]["counts"] == facts["returns"]["counts"]
+    assert card["returns"]["quantiles"][::4] == pytest.approx(facts["returns"]["range"], abs=6e-4)
+    assert (card["information"] is None) == ("information" not in facts)
+    assert card["information"] is None or abs(card["information"] - facts["information"]) < 6e-4
     assert set(np.unique(data.column("level_seeds"))) <= set(make_task(data.task).splits["seen"])
 
 

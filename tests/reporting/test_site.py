@@ -28,6 +28,8 @@ from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.pages.render import paper_parts
+from rlcondense.reporting.pages.shared import Site
+from rlcondense.reporting.pages.tasks import task_pages
 from rlcondense.reporting.publish import build
 from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
 from rlcondense.reporting.site import MARKER, build_site
@@ -44,6 +46,7 @@ from tests.reporting.boards import (
     shipped_leaderboard,
 )
 
+PLAIN_JUMPER = [f"procgen/jumper-plain/{kind}-v0" for kind in ("expert", "mixed", "random")]
 EVIL = "<script>alert(1)</script>"
 
 
@@ -179,6 +182,25 @@ def test_a_task_shows_curves_costs_transfer_datasets_and_its_expert(site: Path) 
     for part in ("transitions kept", "seconds to condense", "Transfer between learners", "6.272"):
         assert part.replace("6.272", "6.27") in text
     assert "12,815" in text  # transitions of the expert's dataset, from the catalogue
+
+
+def test_a_task_without_records_shows_its_data_and_what_the_catalogue_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.strips_of", lambda task: [])
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    board = build_board(read_results(leaderboard / "results"), ())
+    made = Site(board, leaderboard, data=False)
+    made.tasks["procgen/jumper-plain-v0"] = "jumper"  # as of a suite that is not begun there
+    ((_, content),) = task_pages(made, "procgen/jumper-plain-v0", {})
+    (tmp_path / "page.html").write_bytes(content)
+    page = Tags(tmp_path / "page.html")
+    assert "No learner has a record here yet" in page.text
+    drawn = [label for _, label in page.values("aria-label") if label.startswith("returns of")]
+    assert drawn == ["returns of 100 episodes, from 0 to 10"] * 3
+    for name in PLAIN_JUMPER:
+        assert f"{catalogue.find('datasets', name).facts['information']:.3f}" in page.text
+    assert page.text.count("from the catalogue, no record here") == 2  # the expert and the floor
 
 
 def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:

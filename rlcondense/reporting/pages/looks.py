@@ -1,25 +1,16 @@
-"""What a task looks like, and what its datasets hold: read from the task and the shipped files."""
+"""Pictures of tasks: frames of some seen levels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlcondense.catalogue import Entry, entries
-from rlcondense.datasets.cards import BINS, information_of
-from rlcondense.datasets.recordings import RecordedDataset, load_recording
-from rlcondense.datasets.traces import TraceDataset, dequantise, load_trace
+from rlcondense.catalogue import entries
 from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_task
 from rlcondense.policies import num_actions_of
 from rlcondense.reporting.pictures import draw_frames
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 LEVELS, STEPS = 8, 24  # frames of a strip, and random actions before them
 VIEWS = {"-easy-": "ordinary picture", "-plain-": "plain picture"}
@@ -59,47 +50,3 @@ def _strip(task: str) -> bytes | None:
         return draw_frames(np.array(frames))
     except (RLCondenseError, ImportError, AttributeError, TypeError, ValueError):
         return None
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a dataset holds.
-
-    Attributes:
-        information: of an observation about the action, in nats; None if unknown.
-        histogram: of the returns of its episodes, drawn; None if unknown.
-    """
-
-    information: float | None = None
-    histogram: Markup | None = None
-
-
-@cache
-def card_of_shipped(dataset: str) -> Card:
-    """Return the card of a dataset whose file is shipped; an empty one of any other."""
-    entry = entries("datasets").get(dataset)
-    try:
-        return Card() if entry is None else _card(entry)
-    except (RLCondenseError, OSError, KeyError, TypeError, ValueError):
-        return Card()
-
-
-def _card(entry: Entry) -> Card:
-    from rlcondense.reporting.distributions import bars_of
-
-    kind = entry.load()
-    config: Mapping[str, Any] = entry.config
-    if kind is TraceDataset:  # its returns would have to be played
-        said = entry.facts.get("returns", {})
-        histogram = bars_of(said["counts"], said["range"]) if "counts" in said else None
-        probs = load_trace(TraceDataset(entry.id, **config).path.resolve()).action_probs
-        return Card(None if probs is None else information_of(dequantise(probs)), histogram)
-    if kind is not RecordedDataset:
-        return Card()
-    path = RecordedDataset(entry.id, **config).path
-    episodes = load_recording(path.resolve(), make_task(entry.facts["task"]))
-    returns = np.array([float(np.sum(episode.rewards)) for episode in episodes])
-    known = [episode.action_probs for episode in episodes if episode.action_probs is not None]
-    information = information_of(np.concatenate(known)) if len(known) == len(episodes) else None
-    counts, edges = np.histogram(returns, BINS)
-    return Card(information, bars_of(counts.tolist(), (edges[0], edges[-1])))

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rlcondense.catalogue import Entry, entries
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
-from rlcondense.references import BY_ID, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
+from rlcondense.references import BY_ID, EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
 from rlcondense.reporting.board import score_range
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
-from rlcondense.reporting.pages.looks import Card, card_of_shipped, strips_of
+from rlcondense.reporting.pages.looks import strips_of
 from rlcondense.reporting.pages.shared import Pages, Site
+from rlcondense.tasks.base import ReturnEstimate
+from rlcondense.types import SPLITS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -162,6 +164,17 @@ def _dataset(entry: Entry) -> dict[str, Any]:
     return {**entry.facts, "id": entry.id, "summary": entry.summary}
 
 
+def _histogram(dataset: Mapping[str, Any]) -> Markup | None:
+    """Draw the returns of a dataset's episodes as the catalogue counts them; None if unknown."""
+    from rlcondense.reporting.distributions import bars_of
+
+    returns = dataset.get("returns", {})
+    try:
+        return bars_of(returns["counts"], returns["range"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # a plugin's, of another form
+        return None
+
+
 def _experts(task: str) -> list[dict[str, Any]]:
     """Return the cards of the task's own expert and of those that recorded its datasets."""
     from rlcondense.experts.shipped import shipped_cards
@@ -171,6 +184,36 @@ def _experts(task: str) -> list[dict[str, Any]]:
         if entry.facts.get("task") == task and "expert" in entry.facts:
             wanted.add(entry.facts["expert"])
     return [card for card in shipped_cards() if card["id"] in wanted]
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Returns of a reference policy as the catalogue states them, not of a record.
+
+    Attributes:
+        id: of the policy.
+        source: where they are stated.
+        returns: by split.
+    """
+
+    id: str
+    source: str
+    returns: Mapping[str, ReturnEstimate]
+
+
+def _stated(task: str) -> list[Stated]:
+    """Return what the catalogue states of a task's own experts, and of the uniform policy."""
+    entry = entries("tasks").get(task)
+    cards = [
+        (EXPERT, card["id"], card["returns"]) for card in _experts(task) if card["task"] == task
+    ]
+    facts = [] if entry is None else [(FLOOR, "", entry.facts.get("random_return", {}))]
+    stated = []
+    for name, source, returns in (*reversed(cards), *facts):
+        if all(split in returns for split in SPLITS):
+            estimates = {split: ReturnEstimate(**returns[split]) for split in SPLITS}
+            stated.append(Stated(name, source, estimates))
+    return stated
 
 
 def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
@@ -185,11 +228,12 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
     lines = site.lines_of(groups)
     styles = _styles(groups)
     datasets = _datasets(task, site.board.records)
-    used = {group.dataset for group in groups}
     strips = [
         (name, f"frames/{site.tasks[task]}-{number}.png", strip)
         for number, (name, strip) in enumerate(strips_of(task))
     ]
+    references = _references(lines)
+    measured = {line.row.id for line, _ in references}
     yield site.page(
         "task.html",
         f"tasks/{site.tasks[task]}.html",
@@ -197,13 +241,14 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         entry=entries("tasks").get(task),
         span=score_range(task),
         strips=[(name, path) for name, path, _ in strips],
-        references=_references(lines),
+        references=references,
+        stated=[one for one in _stated(task) if one.id not in measured],
         views=[
             (view, paths[view.title])
             for view in site.views
             if view.title in paths and task in [column.task for column in view.columns]
         ],
-        datasets=[(d, card_of_shipped(d["id"]) if d["id"] in used else Card()) for d in datasets],
+        datasets=[(dataset, _histogram(dataset)) for dataset in datasets],
         experts=_experts(task),
         lines=_by_size(lines),
         figures=[

@@ -27,7 +27,6 @@ from rlcondense.types import SPLITS, Split
 Array = npt.NDArray[np.float64]
 Records = Mapping[str, ReadRecord]
 FEWEST_EPISODES = 20  # of a student on a split; with fewer a row tries the machinery, not a method
-FEWEST_ROWS = 2  # of a view: one row has nothing beside it
 PROCGEN = {"easy": "Procgen", "plain": "Procgen, plain"}
 FAMILIES = {
     "classic": "Classic control", "minatar": "MinAtar", "mujoco": "MuJoCo", "images": "Images",
@@ -65,6 +64,7 @@ class Standing:
         rank: one more than the number of methods that are shown to be better; None if its mean is
             not judged.
         places: best and worst place that the differences leave open.
+        beats: names of the methods that it is shown to be better than.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Standing:
     mean: Interval | None = None
     rank: int | None = None
     places: tuple[int, int] | None = None
+    beats: frozenset[str] = frozenset()
 
     @property
     def detail(self) -> str:
@@ -139,10 +140,11 @@ class View:
         return f"{int(self.budget):,} transition{'s' if self.budget != '1' else ''}"
 
     @property
-    def worth(self) -> tuple[int, int]:
-        """How much it tells: judged rows, then rows."""
+    def worth(self) -> tuple[bool, int, int]:
+        """How much it tells: whether it compares methods, judged rows, then rows."""
         rows = [row for standing in self.standings["heldout"] for row in standing.done]
-        return sum(not row.unjudged for row in rows), len(rows)
+        several = len(self.standings["heldout"]) > 1
+        return several, sum(not row.unjudged for row in rows), len(rows)
 
     @property
     def form(self) -> str:
@@ -177,9 +179,8 @@ def views_of(groups: Sequence[Group], records: Records) -> list[View]:
             if row.returns is not None and row.budget is not None and row.id not in WHOLE:
                 key = (kind, learner, budget_text(row.budget), row.labels or "")
                 places.setdefault(key, []).append((group, row))
-    views = [_view(key, rows, records) for key, rows in places.items() if len(rows) >= FEWEST_ROWS]
-    kept = [view for view in views if view is not None]
-    return sorted(kept, key=lambda view: (*(-n for n in view.worth), view.title))
+    views = [_view(key, rows, records) for key, rows in places.items()]
+    return sorted(views, key=lambda view: (*(-n for n in view.worth), view.title))
 
 
 def _learner_key(group: Group) -> str:
@@ -215,12 +216,10 @@ def _learner_label(learner: LearnerJson) -> str:
     return " ".join([learner["id"], *words])
 
 
-def _view(key: tuple[str, ...], rows: Sequence[tuple[Group, Row]], records: Records) -> View | None:
+def _view(key: tuple[str, ...], rows: Sequence[tuple[Group, Row]], records: Records) -> View:
     columns = _columns(rows)
     shown = {id(group) for column in columns for group in column.groups}
     methods = _methods([(group, row) for group, row in rows if id(group) in shown], columns)
-    if len(methods) < FEWEST_ROWS:
-        return None
     spans = {split: [_span(column, records, split) for column in columns] for split in SPLITS}
     known = all(span is not None for split in SPLITS for span in spans[split])
     kind, learner, budget, labels = key
@@ -386,11 +385,9 @@ class _Table:
                 difference = difference_over_tasks(scaled[i], scaled[k])
                 better[i, k], better[k, i] = difference.above_zero, difference.below_zero
         whole = sum(s.mean is not None for s in standings)
-        ranks = {
-            id(s): (1 + int(better[:, i].sum()), whole - int(better[i].sum()))
-            for i, s in enumerate(judged)
-        }
-        return [
-            replace(s, rank=ranks[id(s)][0], places=ranks[id(s)]) if id(s) in ranks else s
-            for s in standings
-        ]
+        ranked = {}
+        for i, standing in enumerate(judged):
+            beats = frozenset(other.name for k, other in enumerate(judged) if better[i, k])
+            places = (1 + int(better[:, i].sum()), whole - len(beats))
+            ranked[id(standing)] = replace(standing, rank=places[0], places=places, beats=beats)
+        return [ranked.get(id(standing), standing) for standing in standings]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlcondense.comparison.rows import Group
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.pages.views import ViewPage, _answers, size_curve, styles_of
 from rlcondense.reporting.site import build_site
@@ -84,7 +85,7 @@ def test_the_first_page_says_what_the_records_say(
     page = re.sub(r"<[^>]+>", "", (out / "index.html").read_text())
     for part in (
         f"Best: {BETTER}. On coinrun, starpilot, its 150 transitions recover",
-        "more than each of the 2 other judged methods",
+        "more than the other judged method; the random subset (random) recovers less.",
         "Better than random rows: 1 of 2 judged methods returns more than the random subset of the "
         "same size and labels on every task: k-means",
         "What all the data teach the same learner is not measured",
@@ -94,15 +95,43 @@ def test_the_first_page_says_what_the_records_say(
 
 def test_an_answer_claims_no_more_than_is_judged(view: View) -> None:
     answers = _answers(view)
-    assert (answers.beaten, answers.everywhere) == (2, True)
+    assert (answers.beaten, answers.everywhere, answers.matched_place) == (1, True, "after")
     first, *others = view.standings["heldout"]
     assert first.rows[0] is not None
-    assert first.places is not None
     unjudged = replace(first.rows[0], against=())
-    worse = replace(first, rows=(unjudged, *first.rows[1:]), places=(1, first.places[1] + 1))
+    worse = replace(first, rows=(unjudged, *first.rows[1:]), beats=frozenset({"random"}))
     answers = _answers(replace(view, standings={**view.standings, "heldout": (worse, *others)}))
     assert answers.above == (worse,)
-    assert (answers.beaten, answers.everywhere) == (1, False)
+    assert (answers.beaten, answers.everywhere) == (0, False)
+
+
+def test_the_random_subset_is_no_method_that_wins(view: View) -> None:
+    by_id = {s.id: s for s in view.standings["heldout"]}
+    random, tied = by_id["random"], by_id[TIED]
+    assert by_id[BETTER].beats == {"random", TIED}
+    for standings, place in (((tied, random), "beside"), ((replace(random, rank=1), tied), "before")):
+        answers = _answers(replace(view, standings={**view.standings, "heldout": standings}))
+        assert (answers.leaders, answers.judged, answers.first) == ((tied,), (tied,), tied)
+        assert answers.matched_place == place
+
+
+def test_one_method_alone_is_a_view_of_its_own_behind_the_others(
+    board: Board, leaderboard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(group: Group, kept: str) -> Group:
+        return replace(group, rows=[r for r in group.rows if r.is_policy or r.id == kept])
+
+    groups = [without(group, "random") for group in board.groups]
+    (alone,) = views_of(groups, board.records)
+    assert _answers(alone).only == alone.standings["heldout"][0]
+    more = [replace(g, learner={"id": "other", "config": {}}) for g in groups]
+    assert views_of([*more, *board.groups], board.records)[-1].learner == "other"
+    out = leaderboard.parent / "alone"
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.strips_of", lambda task: [])
+    build_site(replace(board, groups=groups), leaderboard, out)
+    page = re.sub(r"<[^>]+>", "", (out / "index.html").read_text())
+    expected = "Which is best is not known yet: only random was measured on coinrun, starpilot"
+    assert expected in " ".join(page.split())
 
 
 def test_a_curve_joins_one_method_under_any_name(

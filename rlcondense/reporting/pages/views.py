@@ -35,9 +35,11 @@ class Answers:
     """What the records of a view say to three questions, on held-out levels.
 
     Attributes:
-        judged: the methods with a rank, best first; the random subset among them.
-        leaders: those of the first rank.
+        only: the method that stands alone in the view; None if there are several.
+        judged: the methods with a rank, best first, without the random subset.
+        leaders: those of the best rank.
         beaten: how many judged methods the first of them is shown to be above.
+        matched: the random subset if it has a rank.
         rivals: the methods that are judged against the random subset on a task.
         above: those of them that are above it wherever that is judged.
         everywhere: whether that is judged on every task for each of these.
@@ -45,14 +47,24 @@ class Answers:
         first: the method with the highest mean, judged or not; None without any mean.
     """
 
+    only: Standing | None
     judged: tuple[Standing, ...]
     leaders: tuple[Standing, ...]
     beaten: int
+    matched: Standing | None
     rivals: tuple[Standing, ...]
     above: tuple[Standing, ...]
     everywhere: bool
     whole: Standing | None
     first: Standing | None
+
+    @property
+    def matched_place(self) -> str:
+        """Whether the random subset ranks `before` the leaders, `beside` or `after` them."""
+        if self.matched is None or not self.leaders:
+            return ""
+        own, best = self.matched.rank or 0, self.leaders[0].rank or 0
+        return "before" if own < best else "beside" if own == best else "after"
 
 
 @dataclass(frozen=True)
@@ -143,17 +155,20 @@ def _path(title: str, taken: Iterable[str]) -> str:
 
 def _answers(view: View) -> Answers:
     standings = view.standings["heldout"]
-    judged = tuple(s for s in standings if s.rank is not None)
-    rivals = [s for s in standings if s.id not in UNMARKED and s.above(RANDOM_SUBSET)[1]]
+    methods = [s for s in standings if s.id not in UNMARKED]
+    judged = tuple(s for s in methods if s.rank is not None)
+    rivals = [s for s in methods if s.above(RANDOM_SUBSET)[1]]
     above = [s for s in rivals if len(set(s.above(RANDOM_SUBSET))) == 1]
-    means = [s for s in standings if s.mean]
+    means = [s for s in (*methods, *standings) if s.mean]
     wholes = [s for s in view.references["heldout"] if s.id in WHOLE and s.mean]
-    leaders = tuple(s for s in judged if s.rank == 1)
-    places = leaders[0].places if leaders else None
+    best = min((s.rank for s in judged if s.rank is not None), default=None)
+    leaders = tuple(s for s in judged if s.rank == best)
     return Answers(
+        only=standings[0] if len(standings) == 1 else None,
         judged=judged,
         leaders=leaders,
-        beaten=len(means) - places[1] if places else 0,
+        beaten=sum(s.name in leaders[0].beats for s in judged) if leaders else 0,
+        matched=next((s for s in standings if s.id == RANDOM_SUBSET and s.rank), None),
         rivals=tuple(rivals),
         above=tuple(above),
         everywhere=all(s.above(RANDOM_SUBSET)[1] == len(view.columns) for s in above),

@@ -55,6 +55,15 @@ def cite_cell(cell: Mapping[str, Any]) -> str:
     names = [(group, cell[key]) for group, key in _OF_CELL.items()]
     names += [("methods", cell["method"]["id"])]
     names += [("learners", cell["learner"]["id"])] if cell["learner"] else []
+    return cite_entries(names)
+
+
+def cite_entries(names: Iterable[tuple[str, str]]) -> str:
+    """Return the BibTeX of the package and of the papers behind entries of the catalogue.
+
+    Args:
+        names: group and id of each; those that the catalogue lacks have no papers.
+    """
     known = [entries(group).get(name) for group, name in names]
     return _bibliography(entry for entry in known if entry is not None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -58,11 +59,28 @@ def test_names_and_records_are_cited() -> None:
     ]
     done = CliRunner().invoke(main, ["cite", str(RECORD)])
     assert done.exit_code == 0, done.output
-    for word in ("light2024", "cobbe2020", "pomerleau1989", "@software{rlcondense"):
+    for word in (
+        f"@misc{{rlcondense-{RECORD.stem},", "light2024", "cobbe2020", "pomerleau1989",
+        "@software{rlcondense",
+    ):  # fmt: skip
         assert word in done.output
     assert "cobbe2020" in cite("procgen/starpilot-easy/expert-v1")
     with pytest.raises(UnknownName, match="did you mean 'gradmatch'"):
         cite("gradmach")
+
+
+@pytest.mark.parametrize("folder", ["leaderboard/results", "results/records"])
+def test_a_record_is_cited_by_its_id(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    missing = CliRunner().invoke(main, ["cite", RECORD.stem])
+    assert missing.exit_code == 2
+    assert f"no record {RECORD.stem} in leaderboard/results" in missing.output
+    (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(RECORD, folder)
+    done = CliRunner().invoke(main, ["cite", RECORD.stem])
+    assert done.output == CliRunner().invoke(main, ["cite", str(RECORD)]).output
 
 
 def test_a_plugins_paper_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,13 @@ def report(
 @include_option
 @click.argument("what")
 def cite(what: str) -> None:
-    """Print the BibTeX of WHAT, a method, task, learner, dataset or record, and of this package."""
-    from rlcondense import citations
+    """Print the BibTeX of WHAT, a method, task, learner, dataset or record, and of this package.
 
-    if Path(what).is_file():
-        from rlcondense.records.store import read_record_file
+    A record is a file, or the id of one in ./leaderboard/results or ./results/records.
+    """
+    from rlcondense.citations import cite as cite_name
+    from rlcondense.records.store import read_record_file
+    from rlcondense.reporting.citation import cite_record, record_file
 
-        echo(citations.cite_cell(read_record_file(Path(what))["cell"]))
-    else:
-        echo(citations.cite(what))
+    path = record_file(what)
+    echo(cite_name(what) if path is None else cite_record(read_record_file(path)))

@@ -19,6 +19,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
+from rlcondense.citations import cite
 from rlcondense.cli.base import split_settings
 from rlcondense.cli.run import run
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
@@ -201,6 +202,16 @@ def test_a_task_without_records_shows_its_data_and_what_the_catalogue_states(
     for name in PLAIN_JUMPER:
         assert f"{catalogue.find('datasets', name).facts['information']:.3f}" in page.text
     assert page.text.count("from the catalogue, no record here") == 2  # the expert and the floor
+
+
+def test_every_page_says_how_it_is_cited(site: Path) -> None:
+    texts = {page: Tags(page).text for page in site.rglob("*.html")}
+    assert [page for page, text in texts.items() if text.count("@software{rlcondense") != 1] == []
+    assert cite("gradmatch") in texts[site / "methods" / "gradmatch.html"]
+    assert cite("starpilot") in texts[site / "tasks" / "procgen-starpilot-easy-v0.html"]
+    for name in ("index.html", "suites/other.html", f"records/{GRADMATCH}.html"):
+        for paper in ("@misc{light2024ddorl,", "cobbe2020"):
+            assert paper in texts[site / name], name
 
 
 def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:

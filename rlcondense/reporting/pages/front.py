@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from rlcondense.reporting.citation import cite_groups
 from rlcondense.reporting.pages.data import data_pages
 from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
 from rlcondense.reporting.pages.shared import Pages, Site
@@ -63,7 +64,8 @@ def _shown(site: Site, page: ViewPage | None, styles: Mapping[str, int]) -> dict
     """Return the figures of a view's page."""
     if page is None:
         return {}
-    own = {s.name for s in (*page.view.standings["heldout"], *page.view.references["heldout"])}
+    shown = (*page.view.standings["heldout"], *page.view.references["heldout"])
+    own = {standing.name for standing in shown}
     return {
         "tables": split_names(page.view),
         "styles": {name: number for name, number in styles.items() if name in own},
@@ -71,6 +73,10 @@ def _shown(site: Site, page: ViewPage | None, styles: Mapping[str, int]) -> dict
         "bytes_plot": bytes_plot(page, site.views, styles),
         "seconds_plot": seconds_plot(page, styles),
         "costs": costs_of(page.view),
+        "citation": cite_groups(
+            (group for column in page.view.columns for group in column.groups),
+            (standing.id for standing in shown),
+        ),
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcondense.catalogue import entries
+from rlcondense.citations import cite_entries
 from rlcondense.comparison.rows import UNMARKED
 from rlcondense.comparison.tables import correlations_text
 from rlcondense.errors import RLCondenseError
@@ -119,6 +120,7 @@ def method_pages(site: Site, method: str) -> Pages:
         f"methods/{site.methods[method]}.html",
         method=method,
         summary=site.summary(method),
+        citation=cite_entries([("methods", method)]),
         entry=entries("methods").get(method),
         tracks=[TRACKS[name] for name in tracks(method)],
         plugins=_plugins(records.values()),

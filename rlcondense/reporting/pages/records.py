@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gzip
-from functools import lru_cache
 
 import numpy as np
 
-from rlcondense.citations import cite_cell
 from rlcondense.comparison.rows import findings_of
 from rlcondense.files import read_bounded
 from rlcondense.records.cell import Cell
 from rlcondense.records.record import Record
+from rlcondense.reporting.citation import cite_record
 from rlcondense.reporting.commands import command_of
-from rlcondense.reporting.formats import tex_text
 from rlcondense.reporting.pages.log import history_of
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.types import SPLITS
@@ -45,35 +43,13 @@ def record_pages(site: Site, cell_id: str) -> Pages:
             for again in site.reruns.get(cell_id, ())
             if again.content_sha256 == record["content_sha256"]
         ],
-        citation=_citation(cell, record),
+        citation=cite_record(record),
         siblings=site.siblings.get(cell_id, ()),
         picture=site.pictures.get(cell.condensation_id) if site.pictures else None,
     )
     if site.data:
         raw = read_bounded(site.leaderboard / "results" / f"{cell_id}.json")
         yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
-
-
-def _citation(cell: Cell, record: Record) -> str:
-    """Return BibTeX entries of a record, of the package and of the papers behind them."""
-    method, task = tex_text(cell.method["id"]), tex_text(cell.task)
-    own = [
-        f"@misc{{rlcondense-{cell.id},",
-        "  author = {{The rlcondense authors}},",
-        f"  title = {{{{{method} on {task}: record {cell.id}}}}},",
-        f"  note = {{content sha256 {str(record.get('content_sha256', ''))[:16]}}}",
-        "}",
-    ]
-    learner = cell.learner["id"] if cell.learner else ""
-    papers = _papers(cell.task, cell.dataset, cell.method["id"], learner)
-    return "\n".join(own) + f"\n\n{papers}"
-
-
-@lru_cache(maxsize=1024)
-def _papers(task: str, dataset: str, method: str, learner: str) -> str:
-    named = {"id": learner} if learner else None
-    cell = {"task": task, "dataset": dataset, "method": {"id": method}, "learner": named}
-    return cite_cell(cell)
 
 
 def _is_told(name: str, record: Record) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense.catalogue import entries
+from rlcondense.citations import PACKAGE
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import slug
@@ -77,9 +78,9 @@ class Site:
         from jinja2 import TemplateError
 
         root = "../" * path.count("/")
-        common = {"site": self, "board": self.board, "root": root}
+        common = {"site": self, "board": self.board, "root": root, "citation": PACKAGE}
         try:
-            text = self._environment.get_template(template).render(**common, **values)
+            text = self._environment.get_template(template).render(common | values)
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise CorruptArtifact(
                 f"cannot write {path} of what its records say: {error}"

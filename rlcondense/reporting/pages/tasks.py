@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlcondense.catalogue import Entry, entries
+from rlcondense.citations import cite_entries
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
@@ -239,6 +240,7 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         f"tasks/{site.tasks[task]}.html",
         task=task,
         entry=entries("tasks").get(task),
+        citation=cite_entries([("tasks", task)]),
         span=score_range(task),
         strips=[(name, path) for name, path, _ in strips],
         references=references,

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.statistics.intervals import Interval
 
-STYLES = 8  # colours, markers and dashes before they repeat
+STYLES = 8  # colours, of markers and of dashes
 BAR = (132.0, 18.0)
 PLOT = (560.0, 330.0)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 98.0, 26.0, 42.0
@@ -40,7 +40,7 @@ class Series:
 
     Attributes:
         name: in the legend.
-        style: number of its colour, marker and dash.
+        style: number of its colour, marker and dash: those of one colour are `STYLES` apart.
         points: by x.
         joined: whether a line connects them.
     """
@@ -186,12 +186,12 @@ def swatch(style: int, joined: bool = True) -> Markup:
 
 
 def _dash(style: int) -> str:
-    dash = _DASHES[style % STYLES]
+    dash = _DASHES[(style + style // STYLES + style // STYLES**2) % STYLES]
     return f'stroke-dasharray="{dash}" ' if dash else ""
 
 
 def _marker(style: int, x: float, y: float) -> str:
-    """Draw a closed outline around a point: one shape for each style."""
+    """Draw a closed outline around a point: another shape for each style of one colour."""
     shapes: tuple[tuple[tuple[float, float], ...], ...] = (
         _polygon(14, 4.4, 0.0),
         ((-4, -4), (4, -4), (4, 4), (-4, 4)),
@@ -203,7 +203,7 @@ def _marker(style: int, x: float, y: float) -> str:
         _polygon(6, 5, 0.0),
         ((-5, -2.5), (5, -2.5), (5, 2.5), (-5, 2.5)),
     )  # fmt: skip
-    corners = shapes[style % STYLES]
+    corners = shapes[(style + style // STYLES) % STYLES]
     return "M" + "L".join(f"{px(x + dx)} {px(y + dy)}" for dx, dy in corners) + "z"
 
 

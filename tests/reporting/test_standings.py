@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import Group
+from rlcondense.records.record import MethodJson
 from rlcondense.reporting.board import Board, build_board, read_results
-from rlcondense.reporting.pages.views import ViewPage, _answers, size_curve, styles_of
+from rlcondense.reporting.charts import STYLES, swatch
+from rlcondense.reporting.pages.legend import legend_entries
+from rlcondense.reporting.pages.views import ViewPage, _answers, legend_of, size_curve
 from rlcondense.reporting.site import build_site
 from rlcondense.reporting.standings import View, kind_of, views_of
 from rlcondense.statistics.intervals import difference_over_tasks
@@ -109,7 +112,8 @@ def test_the_random_subset_is_no_method_that_wins(view: View) -> None:
     by_id = {s.id: s for s in view.standings["heldout"]}
     random, tied = by_id["random"], by_id[TIED]
     assert by_id[BETTER].beats == {"random", TIED}
-    for standings, place in (((tied, random), "beside"), ((replace(random, rank=1), tied), "before")):
+    first = replace(random, rank=1)
+    for standings, place in (((tied, random), "beside"), ((first, tied), "before")):
         answers = _answers(replace(view, standings={**view.standings, "heldout": standings}))
         assert (answers.leaders, answers.judged, answers.first) == ((tied,), (tied,), tied)
         assert answers.matched_place == place
@@ -143,11 +147,25 @@ def test_a_curve_joins_one_method_under_any_name(
     small = (replace(best, name="renamed"), replace(tied, rows=tuple(rows)), other)
     views = [view, replace(view, budget="15", standings={**view.standings, "heldout": small})]
     page = ViewPage(view, "", _answers(view), ())
-    series = size_curve(page, views, styles_of(views))
+    series = size_curve(page, views, legend_of(view, views))
     assert series is not None
     points = [(s.name, len(s.points)) for s in series]  # type: ignore[attr-defined]
-    assert points.count((best.name, 2)) == points.count((other.name, 2)) == 1
-    assert points.count((tied.name, 1)) == 2
+    assert points.count((best.id, 2)) == points.count((other.id, 2)) == 1
+    assert {(f"{tied.id} (labels={name})", 1) for name in ("hard", "soft")} <= {*points}
+
+
+def test_methods_of_one_id_have_one_colour_and_no_two_look_alike() -> None:
+    usual = {"network": "mlp", "rate": 0.1, "steps": 30}
+    variants = [usual, {**usual, "steps": 100, "rate": 0.2}, {**usual, "steps": 100, "rate": 0.3}]
+    ids = [f"m{i}" for i in range(20)]
+    methods: list[MethodJson] = [{"id": "m3", "config": config} for config in variants]
+    methods += [{"id": name, "config": usual} for name in ids if name != "m3"]
+    entries = legend_entries(methods)
+    assert len({swatch(entry.style) for entry in entries}) == len(methods)
+    assert len({entry.style % STYLES for entry in entries[:3]}) == 1
+    assert len({entry.style % STYLES for entry in entries[2:10]}) == STYLES
+    assert [entry.name for entry in entries[:4]] == [f"m3 (rate=0.{i})" for i in (1, 2, 3)] + ["m0"]
+    assert entries[0].title == "m3 (rate=0.1, steps=30)"
 
 
 def test_the_columns_are_tasks_of_one_kind(view: View) -> None:

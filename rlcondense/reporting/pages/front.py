@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rlcondense.reporting.citation import cite_groups
 from rlcondense.reporting.pages.data import data_pages
@@ -14,16 +14,15 @@ from rlcondense.reporting.pages.views import (
     ViewPage,
     bytes_plot,
     costs_of,
+    legend_of,
     seconds_plot,
     size_curve,
     split_names,
-    styles_of,
 )
 
 
 def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     """Return the first page, a page of each view, and the lists."""
-    styles = styles_of(site.views)
     headlines = [headline_of(suite) for suite in by_worth(site.board.suites)]
     pictured = next((page for page in pages if page.strip), None)
     first = pages[0] if pages else None
@@ -34,7 +33,7 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
         pages=pages,
         page=first,
         strip=strip,
-        **_shown(site, first, styles),
+        **_shown(site, first),
         headlines=headlines,
         clearing=sum(line.clears for line in site.lines),
         trained=sum(is_entry(line.row) for line in site.lines),
@@ -42,7 +41,7 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     for page in pages:
         yield site.page(
             "view.html", page.path, pages=pages, page=page, strip=page,
-            **_shown(site, page, styles),
+            **_shown(site, page),
         )  # fmt: skip
     yield site.page("views.html", "views.html", pages=pages)
     yield "views.js", _views_script(pages)
@@ -60,18 +59,18 @@ def _views_script(pages: Sequence[ViewPage]) -> bytes:
     return f"globalThis.views = [\n{lines}\n];\n".encode()
 
 
-def _shown(site: Site, page: ViewPage | None, styles: Mapping[str, int]) -> dict[str, object]:
+def _shown(site: Site, page: ViewPage | None) -> dict[str, object]:
     """Return the figures of a view's page."""
     if page is None:
         return {}
     shown = (*page.view.standings["heldout"], *page.view.references["heldout"])
-    own = {standing.name for standing in shown}
+    legend = legend_of(page.view, site.views)
     return {
         "tables": split_names(page.view),
-        "styles": {name: number for name, number in styles.items() if name in own},
-        "curve": size_curve(page, site.views, styles),
-        "bytes_plot": bytes_plot(page, site.views, styles),
-        "seconds_plot": seconds_plot(page, styles),
+        "entries": list(legend.values()),
+        "curve": size_curve(page, site.views, legend),
+        "bytes_plot": bytes_plot(page, site.views, legend),
+        "seconds_plot": seconds_plot(page, legend),
         "costs": costs_of(page.view),
         "citation": cite_groups(
             (group for column in page.view.columns for group in column.groups),

@@ -14,6 +14,7 @@ from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
 from rlcondense.reporting.board import score_range
+from rlcondense.reporting.pages.legend import LegendEntry, legend_entries
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
 from rlcondense.reporting.pages.looks import strips_of
 from rlcondense.reporting.pages.shared import Pages, Site
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
     from rlcondense.reporting.charts import Point
 
 
-def _styles(groups: Sequence[Group]) -> dict[str, int]:
-    """Return the number of the marker for each row's name on a task."""
-    names = dict.fromkeys(r.name for g in groups for r in g.rows if not r.is_policy)
-    return {name: number for number, name in enumerate(sorted(names))}
+def _legend(groups: Sequence[Group]) -> dict[str, LegendEntry]:
+    """Return the names and styles of a task's rows in charts, by method."""
+    rows = [r for g in groups for r in g.rows if r.returns is not None and not r.is_policy]
+    methods = {_method_key(row): row.method for row in rows}
+    keys = sorted(methods)
+    return dict(zip(keys, legend_entries([methods[key] for key in keys]), strict=True))
 
 
-def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Markup | None]:
+def _method_key(row: Row) -> str:
+    return json.dumps([row.id, row.method["config"]], sort_keys=True)
+
+
+def _figures(
+    group: Group, legend: Mapping[str, LegendEntry]
+) -> tuple[Markup | None, Markup | None]:
     """Plot the held-out return over size, and over seconds."""
     from rlcondense.reporting.charts import Series, plot
 
@@ -47,22 +56,24 @@ def _figures(group: Group, styles: Mapping[str, int]) -> tuple[Markup | None, Ma
     seconds: dict[str, list[Point]] = {}
     for row in done:
         if row.size and row.id not in WHOLE:
-            sizes.setdefault(row.name, []).append(_point(row, row.size))
+            sizes.setdefault(_method_key(row), []).append(_point(row, row.size))
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:
-            seconds.setdefault(row.name, []).append(_point(row, sum(spent)))
+            seconds.setdefault(_method_key(row), []).append(_point(row, sum(spent)))
     place = f"{group.task}, {group.learner['id']}"
     curve = cost = None
     if len({point.x for points in sizes.values() for point in points}) > 1:
-        lines = [Series(name, styles[name], tuple(points)) for name, points in sizes.items()]
+        lines = [
+            Series(legend[key].name, legend[key].style, tuple(of)) for key, of in sizes.items()
+        ]
         curve = plot(
             lines, references, "transitions kept", "held-out return",
             f"held-out return over the size of the dataset: {place}",
         )  # fmt: skip
     if seconds:
         dots = [
-            Series(name, styles[name], tuple(points), joined=False)
-            for name, points in seconds.items()
+            Series(legend[key].name, legend[key].style, tuple(of), joined=False)
+            for key, of in seconds.items()
         ]
         cost = plot(
             dots, references, "seconds to condense and to train", "held-out return",
@@ -227,7 +238,7 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
     """
     groups = [group for group in site.board.groups if group.task == task]
     lines = site.lines_of(groups)
-    styles = _styles(groups)
+    legend = _legend(groups)
     datasets = _datasets(task, site.board.records)
     strips = [
         (name, f"frames/{site.tasks[task]}-{number}.png", strip)
@@ -254,10 +265,10 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         experts=_experts(task),
         lines=_by_size(lines),
         figures=[
-            (group, title, *_figures(group, styles))
+            (group, title, *_figures(group, legend))
             for group, title in zip(groups, learner_names(groups), strict=True)
         ],
-        styles=styles,
+        entries=list(legend.values()),
         matrices=_matrices(groups),
     )
     for _, path, strip in strips:

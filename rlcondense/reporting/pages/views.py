@@ -6,13 +6,15 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlcondense.comparison.rows import UNMARKED, Row
 from rlcondense.files import canonical_json
 from rlcondense.records.cell import Cell
+from rlcondense.records.record import MethodJson
 from rlcondense.references import BY_ID, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.pages.drawn import Picture
+from rlcondense.reporting.pages.legend import LegendEntry, legend_entries
 from rlcondense.reporting.pages.lines import tracks
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.standings import Standing, View
@@ -28,6 +30,7 @@ MOST_VIEWS = 60  # with a page
 SHADES = 5  # of scores from 0 to 1; one more for scores below 0
 LEAST_SECONDS = 0.01  # of an axis: random rows cost next to nothing
 _Key = tuple[str, ...]  # a method's id and its settings in each column
+Legend = Mapping[_Key, LegendEntry]
 
 
 @dataclass(frozen=True)
@@ -208,13 +211,31 @@ def _picture(site: Site, row: Row | None) -> Picture | None:
     return next((picture for picture in pictures if picture is not None), None)
 
 
-def styles_of(views: Sequence[View]) -> dict[str, int]:
-    """Return the number of the marker of each method's name."""
-    names = {s.name for view in views for of in view.standings.values() for s in of} | {*WHOLE}
-    return {name: number for number, name in enumerate(sorted(names))}
+def legend_of(own: View, views: Sequence[View]) -> Legend:
+    """Return the names and styles in the charts of a view, methods of one id side by side."""
+    wholes = [s for s in own.references["heldout"] if s.id in WHOLE]
+    shown = [s for view in (own, *_other_sizes(own, views)) for s in view.standings["heldout"]]
+    drawn = {_key(s): s for s in (*shown, *wholes) if s.mean is not None}
+    ids = list(dict.fromkeys(standing.id for standing in drawn.values()))
+    keys = sorted(drawn, key=lambda key: ids.index(key[0]))
+    entries = legend_entries([_method(drawn[key]) for key in keys])
+    return dict(zip(keys, entries, strict=True))
 
 
-def size_curve(page: ViewPage, views: Sequence[View], styles: Mapping[str, int]) -> Markup | None:
+def _method(standing: Standing) -> MethodJson:
+    """Return a method with its settings; one that differs between tasks has all its values."""
+    values: dict[str, dict[str, Any]] = {}
+    for row in standing.done:
+        for name, value in row.method["config"].items():
+            values.setdefault(name, {}).setdefault(canonical_json(value), value)
+    config = {
+        name: next(iter(of.values())) if len(of) == 1 else " / ".join(of)
+        for name, of in values.items()
+    }
+    return {"id": standing.id, "config": config}
+
+
+def size_curve(page: ViewPage, views: Sequence[View], legend: Legend) -> Markup | None:
     """Draw the mean over tasks of each method over the number of transitions kept."""
     from rlcondense.reporting.charts import Series, plot
 
@@ -223,14 +244,14 @@ def size_curve(page: ViewPage, views: Sequence[View], styles: Mapping[str, int])
     for view in _other_sizes(own, views):
         for standing in view.standings["heldout"]:
             if standing.mean is not None:
-                point = _point(own, standing, standing.mean, int(view.budget))
-                points.setdefault(_key(standing), []).append(point)
+                key = _key(standing)
+                point = _point(own, legend[key].name, standing.mean, int(view.budget))
+                points.setdefault(key, []).append(point)
     if len({point.x for of in points.values() for point in of}) < 2:
         return None
-    names = _names([own, *_other_sizes(own, views)])
     lines = [
-        Series(names[key], styles[names[key]], tuple(sorted(of, key=lambda point: point.x)))
-        for key, of in sorted(points.items(), key=lambda item: (names[item[0]], item[0]))
+        Series(legend[key].name, legend[key].style, tuple(sorted(of, key=lambda point: point.x)))
+        for key, of in sorted(points.items(), key=lambda item: (legend[item[0]].name, item[0]))
     ]
     return plot(lines, _levels(own), "transitions kept", _axis(own), f"by size: {own.title}")
 
@@ -238,12 +259,6 @@ def size_curve(page: ViewPage, views: Sequence[View], styles: Mapping[str, int])
 def _key(standing: Standing) -> _Key:
     """Return what a method is in every view: its id and settings; names are those of one view."""
     return standing.id, *(canonical_json(row.method["config"]) for row in standing.done)
-
-
-def _names(views: Sequence[View]) -> dict[_Key, str]:
-    """Return the name of each method in the first of the views that has it."""
-    of = [standing for view in reversed(views) for standing in view.standings["heldout"]]
-    return {_key(standing): standing.name for standing in of}
 
 
 def _other_sizes(own: View, views: Sequence[View]) -> list[View]:
@@ -259,35 +274,35 @@ def _other_sizes(own: View, views: Sequence[View]) -> list[View]:
     ]
 
 
-def bytes_plot(page: ViewPage, views: Sequence[View], styles: Mapping[str, int]) -> Markup | None:
+def bytes_plot(page: ViewPage, views: Sequence[View], legend: Legend) -> Markup | None:
     """Draw the mean over tasks of each method, and of all the data, over the bytes kept a task."""
     own = page.view
     wholes = [s for s in own.references["heldout"] if s.id in WHOLE]
     standings = [s for view in _other_sizes(own, views) for s in view.standings["heldout"]]
-    return _pareto(own, [*standings, *wholes], styles, "bytes", "bytes kept a task")
+    return _pareto(own, [*standings, *wholes], legend, "bytes", "bytes kept a task")
 
 
-def seconds_plot(page: ViewPage, styles: Mapping[str, int]) -> Markup | None:
+def seconds_plot(page: ViewPage, legend: Legend) -> Markup | None:
     """Draw the mean over tasks of each method over the seconds to condense a task."""
     standings = page.view.standings["heldout"]
     label = "seconds to condense a task"
-    return _pareto(page.view, standings, styles, "condense_seconds", label)
+    return _pareto(page.view, standings, legend, "condense_seconds", label)
 
 
 def _pareto(
-    view: View, standings: Sequence[Standing], styles: Mapping[str, int], what: str, label: str
+    view: View, standings: Sequence[Standing], legend: Legend, what: str, label: str
 ) -> Markup | None:
     """Draw standings over a cost, a key of `Row.cost`, and join those that none cheaper reaches."""
     from rlcondense.reporting.charts import Series, plot
 
     points: dict[_Key, list[Point]] = {}
-    names = {_key(s): s.name for s in standings} | _names([view])
     for standing in standings:
         cost = standing.spent(what)
         if standing.mean is not None and cost is not None:
             x = max(cost / len(view.columns), LEAST_SECONDS)
-            point = _point(view, standing, standing.mean, x)
-            points.setdefault(_key(standing), []).append(point)
+            key = _key(standing)
+            point = _point(view, legend[key].name, standing.mean, x)
+            points.setdefault(key, []).append(point)
     ends = sorted((p.x, -p.y.estimate) for of in points.values() for p in of)
     if len({x for x, _ in ends}) < 2:
         return None
@@ -296,8 +311,8 @@ def _pareto(
         if not front or -lower > front[-1][1]:
             front.append((x, -lower))
     series = [
-        Series(names[key], styles[names[key]], tuple(of), joined=False)
-        for key, of in sorted(points.items(), key=lambda item: (names[item[0]], item[0]))
+        Series(legend[key].name, legend[key].style, tuple(of), joined=False)
+        for key, of in sorted(points.items(), key=lambda item: (legend[item[0]].name, item[0]))
     ]
     title = f"{_axis(view)} over {label}: {view.title}"
     return plot(series, _levels(view), label, _axis(view), title, front=front)
@@ -307,10 +322,10 @@ def _axis(view: View) -> str:
     return "recovery, %, held-out" if view.scale == "recovery" else "held-out return"
 
 
-def _point(view: View, standing: Standing, mean: Interval, x: float) -> Point:
+def _point(view: View, name: str, mean: Interval, x: float) -> Point:
     from rlcondense.reporting.charts import Point
 
-    text = f"{standing.name}: {view.form.format(mean.estimate)} at {x:,.4g}"
+    text = f"{name}: {view.form.format(mean.estimate)} at {x:,.4g}"
     return Point(x, _drawn(view, mean), text)
 
 

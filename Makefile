@@ -70,7 +70,7 @@ results: $(READY)
 	$(BIN)/python baselines/results.py --results $(RESULTS)
 
 site: $(READY)
-	$(BIN)/rlcondense leaderboard build leaderboard --into docs/results/light2024.md --site build/site
+	$(BIN)/rlcondense leaderboard build leaderboard --into docs/results/light2024.md --site build/site --data
 	$(BIN)/rlcondense leaderboard verify leaderboard
 
 package: $(READY)

@@ -47,6 +47,7 @@ def environment() -> Environment:
         "interval": _interval, "number": _number, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
         "settings": settings_of, "short": _short, "without": _without, "finding": finding_name,
+        "breakable": _breakable,
     }  # fmt: skip
     made.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
@@ -91,6 +92,13 @@ def _minus(text: str) -> str:
 
 def _minus_sign(sign: str) -> str:
     return sign.replace("-", "−")  # noqa: RUF001
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that browsers may break after a slash; after a hyphen they do."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(name)).replace("/", "/<wbr>"))
 
 
 def settings_of(name: str) -> str:

@@ -42,7 +42,8 @@ class Headline:
         return len({group.task for group in self.suite.groups if group.begun})
 
 
-# What answers most comes first; the others follow by the number of their tasks and cells.
+# What answers most comes first, then the others by the number of their tasks and cells. Suites of
+# which less than a quarter is measured answer nothing yet, and follow.
 WORTH = ("procgen-core", "procgen-16", "signal", "what-teaches", "light2024", "faults")
 ASIDE = ("smoke", OTHERS)  # no question: they try the machinery, or are single runs
 
@@ -50,11 +51,11 @@ ASIDE = ("smoke", OTHERS)  # no question: they try the machinery, or are single 
 def by_worth(suites: Sequence[SuitePart]) -> list[SuitePart]:
     """Return suites in the order of what they answer, trials of the machinery last."""
 
-    def worth(suite: SuitePart) -> tuple[int, int, int, str]:
+    def worth(suite: SuitePart) -> tuple[bool, bool, int, int, int, str]:
+        begun = 4 * suite.done < suite.planned
         place = WORTH.index(suite.name) if suite.name in WORTH else len(WORTH)
-        place += len(WORTH) * (suite.name in ASIDE)
         tasks = {group.task for group in suite.groups}
-        return place, -len(tasks), -suite.done, suite.name
+        return suite.name in ASIDE, begun, place, -len(tasks), -suite.done, suite.name
 
     return sorted(suites, key=worth)
 

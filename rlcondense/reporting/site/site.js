@@ -377,3 +377,15 @@ for (const svg of every("figure svg[role=img]")) {
   button.setAttribute("aria-label", `SVG: ${title}`);
   svg.closest("figure").append(button);
 }
+
+// What is cut at the right, and scrolls, fades out there.
+
+function markCut(frame) {
+  const mark = () =>
+    frame.classList.toggle("more", frame.scrollWidth - frame.clientWidth - frame.scrollLeft > 1);
+  const resized = new ResizeObserver(mark);
+  for (const element of [frame, ...frame.children]) resized.observe(element);
+  frame.addEventListener("scroll", mark, { passive: true });
+}
+
+for (const frame of every(".scroll")) markCut(frame);

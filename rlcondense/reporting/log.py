@@ -1,4 +1,4 @@
-"""The log of a leaderboard: what came and changed, by day."""
+"""The log of a leaderboard: what came, changed and was withdrawn, by day."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import FileRefusal, read_strictly, write_json
+from rlcondense.records.reading import RESULTS
 
 LOG = "log.json"
 MOST_BYTES = 2**24
@@ -32,17 +33,19 @@ class Change:
 
 @dataclass(frozen=True)
 class Entry:
-    """What was added and changed on a day.
+    """What was added, changed and withdrawn on a day.
 
     Attributes:
         date: as `2026-11-27`.
         added: ids of new cells.
         changed: replaced records.
+        withdrawn: ids of cells whose record was found to be gone.
     """
 
     date: str
     added: tuple[str, ...] = ()
     changed: tuple[Change, ...] = ()
+    withdrawn: tuple[str, ...] = ()
 
 
 def read_log(leaderboard: Path) -> list[Entry]:
@@ -75,7 +78,14 @@ def _entry(value: Mapping[str, Any]) -> Entry:
     changes = [
         Change(str(c["cell"]), *map(_mean, (c["before"], c["after"]))) for c in value["changed"]
     ]
-    return Entry(day, tuple(map(str, value["added"])), tuple(changes))
+    withdrawn = _cells(value.get("withdrawn", []))  # logs of earlier versions have none
+    return Entry(day, _cells(value["added"]), tuple(changes), withdrawn)
+
+
+def _cells(value: Any) -> tuple[str, ...]:
+    if not (isinstance(value, list) and all(isinstance(cell, str) for cell in value)):
+        raise TypeError("no list of cells")
+    return tuple(value)
 
 
 def _mean(value: Any) -> float | None:
@@ -85,16 +95,71 @@ def _mean(value: Any) -> float | None:
 def append_entry(
     leaderboard: Path, day: Date, added: Sequence[str], changed: Sequence[Change]
 ) -> None:
-    """Add to the log what was added and changed on a day; nothing if there is nothing.
+    """Add to the log what was added and changed on a day, and what is gone since or back again.
+
+    Nothing is written if there is nothing.
 
     Raises:
         CorruptArtifact: the log is malformed; it is left as it is.
     """
-    if not added and not changed:
-        return
     entries = read_log_strictly(leaderboard)
+    states, here = _states(entries), _cells_here(leaderboard)
+    withdrawn = [cell for cell, published in states.items() if published and cell not in here]
+    added = [*added, *(cell for cell in states if not states[cell] and cell in here)]
+    if not added and not changed and not withdrawn:
+        return
     if entries and entries[-1].date == day.isoformat():
         last = entries.pop()
-        added, changed = [*last.added, *added], [*last.changed, *changed]
-    entries.append(Entry(day.isoformat(), tuple(dict.fromkeys(added)), tuple(changed)))
-    write_json(leaderboard / LOG, [asdict(entry) for entry in entries])
+        kept = [cell for cell in last.withdrawn if cell not in added]
+        new = [cell for cell in added if cell not in last.withdrawn]
+        added, changed = [*last.added, *new], [*last.changed, *changed]
+        withdrawn = [*kept, *withdrawn]
+    if added or changed or withdrawn:
+        today = tuple(dict.fromkeys(added)), tuple(changed), tuple(withdrawn)
+        entries.append(Entry(day.isoformat(), *today))
+    lines = [
+        {name: part for name, part in asdict(entry).items() if part or name != "withdrawn"}
+        for entry in entries
+    ]
+    write_json(leaderboard / LOG, lines)
+
+
+def _states(entries: Sequence[Entry]) -> dict[str, bool]:
+    """Return whether each cell has a record, as the log says."""
+    states: dict[str, bool] = {}
+    for entry in entries:
+        states |= dict.fromkeys((*entry.added, *(change.cell for change in entry.changed)), True)
+        states |= dict.fromkeys(entry.withdrawn, False)
+    return states
+
+
+def _cells_here(leaderboard: Path) -> set[str]:
+    return {path.stem for path in (leaderboard / RESULTS).glob("*.json")}
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to the record of a cell.
+
+    Attributes:
+        date: of the entry.
+        name: `added`, `replaced` or `withdrawn`.
+        change: of a replaced record.
+    """
+
+    date: str
+    name: str
+    change: Change | None = None
+
+
+def histories_of(entries: Sequence[Entry]) -> dict[str, list[Event]]:
+    """Return by cell what happened to its record, oldest first."""
+    histories: dict[str, list[Event]] = {}
+    for entry in entries:
+        for cell in entry.added:
+            histories.setdefault(cell, []).append(Event(entry.date, "added"))
+        for change in entry.changed:
+            histories.setdefault(change.cell, []).append(Event(entry.date, "replaced", change))
+        for cell in entry.withdrawn:
+            histories.setdefault(cell, []).append(Event(entry.date, "withdrawn"))
+    return histories

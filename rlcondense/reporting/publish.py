@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from pathlib import Path
 
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -18,6 +19,7 @@ from rlcondense.reporting.board import (
     refusal,
 )
 from rlcondense.reporting.formats import FORMATS, KEPT, board_json, headline
+from rlcondense.reporting.log import append_entry
 from rlcondense.reporting.site import build_site, check_site
 from rlcondense.running.suite import shipped_suites
 
@@ -38,7 +40,7 @@ def build(
     """Build the tables of a leaderboard, and its site: the same records give the same bytes.
 
     A file without a record, or with one that is not comparable with the others, is left out and
-    reported.
+    reported. A record that the log knows and that is gone is written down there as withdrawn.
 
     Args:
         leaderboard: a folder with `results/`; tables are written to its `tables/`.
@@ -67,6 +69,12 @@ def build(
         if strict:
             raise CorruptArtifact(refusal(folder, name, why))
         left_out(refusal(folder, name, why))
+    try:
+        append_entry(leaderboard, date.today(), [], [])
+    except CorruptArtifact as error:
+        if strict:
+            raise
+        left_out(str(error))
     board = build_board(records, suites)
     files = {
         leaderboard / name: text

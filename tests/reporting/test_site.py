@@ -28,6 +28,7 @@ from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
+from rlcondense.reporting.log import Entry as LogEntry
 from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.tasks import task_pages
@@ -400,17 +401,55 @@ def test_the_log_tells_what_came_changed_and_is_gone(tmp_path: Path) -> None:
     append_entry(leaderboard, date(2026, 1, 3), [], [Change(GRADMATCH, 1.0, 0.85)])
     site = site_of(leaderboard)
     text = Tags(site / "log.html").text
-    for part in ("2 added, 1 withdrawn", "gradmatch on procgen/starpilot-easy-v0", "1.00 → 0.85"):
+    for part in ("3 added, 1 withdrawn", "gradmatch on procgen/starpilot-easy-v0", "1.00 → 0.85"):
         assert part in text
-    assert "2026-01-03: replaced" in Tags(site / "records" / f"{GRADMATCH}.html").text
+    for part in ("1 record of that day withdrawn since", f"withdrawn: {'0' * 16}"):
+        assert part in text
+    history = "2026-01-02: added; 2026-01-03: replaced, held-out 1.00 → 0.85"
+    assert history in Tags(site / "records" / f"{GRADMATCH}.html").text
     feed = ElementTree.parse(site / "feed.xml").getroot()
     titles = [entry.text for entry in feed.iter("{http://www.w3.org/2005/Atom}title")][1:]
-    assert titles == ["2026-01-03: 1 changed", "2026-01-02: 2 added, 1 withdrawn"]
+    assert titles == ["2026-01-03: 1 changed", "2026-01-02: 3 added, 1 withdrawn"]
+    assert f"Withdrawn: {'0' * 16}." in (site / "feed.xml").read_text()
+
+
+def test_the_log_says_when_a_record_was_found_to_be_gone_and_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    build(leaderboard, ())
+    assert not (leaderboard / LOG).exists()  # there is none where nothing was added
+    append_entry(leaderboard, date(2026, 1, 2), [GRADMATCH, RANDOM], [])
+    path = leaderboard / "results" / f"{GRADMATCH}.json"
+    path.rename(tmp_path / path.name)
+    build(leaderboard, ())
+    gone = (leaderboard / LOG).read_bytes()
+    assert read_log(leaderboard)[-1] == LogEntry(date.today().isoformat(), withdrawn=(GRADMATCH,))
+    build(leaderboard, ())
+    assert (leaderboard / LOG).read_bytes() == gone
+    (tmp_path / path.name).rename(path)
+    append_entry(leaderboard, date(2999, 1, 1), [], [])
+    assert read_log(leaderboard)[-1] == LogEntry("2999-01-01", added=(GRADMATCH,))
+
+
+def test_what_comes_back_on_the_day_was_not_withdrawn(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    day, path = date(2026, 1, 2), tmp_path / "results" / f"{RANDOM}.json"
+    append_entry(tmp_path, date(2026, 1, 1), [RANDOM], [])
+    append_entry(tmp_path, day, [], [])
+    path.touch()
+    append_entry(tmp_path, day, [RANDOM], [])
+    assert read_log(tmp_path) == [LogEntry("2026-01-01", added=(RANDOM,))]
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "{}", "[1]", '[{"date": "x", "added": [], "changed": []}]']
-)
+    "content",
+    [
+        "{", "{}", "[1]", '[{"date": "x", "added": [], "changed": []}]',
+        '[{"date": "2026-01-02", "added": [], "changed": [], "withdrawn": [1]}]',
+        '[{"date": "2026-01-02", "added": [], "changed": [], "withdrawn": "x"}]',
+    ],
+)  # fmt: skip
 def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> None:
     for name in (LOG, RERUNS):
         (tmp_path / name).write_text(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rlcondense.reporting.log import Change, Entry
@@ -19,19 +18,25 @@ class Day:
         date: day.
         added: task, method and number of the new records.
         changed: the records that were replaced, with their task and method.
-        withdrawn: how many of the records that came then are gone.
+        gone: how many more came then, and are gone since.
+        withdrawn: ids of the cells whose record was found to be gone.
     """
 
     date: str
     added: tuple[tuple[str, str, int], ...]
     changed: tuple[tuple[str, str, Change], ...]
-    withdrawn: int
+    gone: int
+    withdrawn: tuple[str, ...]
 
     @property
     def title(self) -> str:
         """The numbers of the day."""
-        count = sum(number for _, _, number in self.added)
-        parts = [(count, "added"), (len(self.changed), "changed"), (self.withdrawn, "withdrawn")]
+        count = sum(number for _, _, number in self.added) + self.gone
+        parts = [
+            (count, "added"),
+            (len(self.changed), "changed"),
+            (len(self.withdrawn), "withdrawn"),
+        ]
         return ", ".join(f"{number} {name}" for number, name in parts if number)
 
 
@@ -44,12 +49,6 @@ def log_pages(site: Site) -> Pages:
         yield site.page("feed.xml", "feed.xml", days=days[:MOST_FEED])
 
 
-def history_of(entries: Iterable[Entry], cells: Sequence[str]) -> list[tuple[str, Change]]:
-    """Return when records of cells were replaced, oldest first."""
-    wanted = set(cells)
-    return [(e.date, change) for e in entries for change in e.changed if change.cell in wanted]
-
-
 def _day(site: Site, entry: Entry) -> Day:
     records = site.board.records
     counts: dict[tuple[str, str], int] = {}
@@ -58,7 +57,8 @@ def _day(site: Site, entry: Entry) -> Day:
         counts[_place(site, cell)] = counts.get(_place(site, cell), 0) + 1
     changed = [(*_place(site, c.cell), c) for c in entry.changed if c.cell in records]
     added = tuple((*place, number) for place, number in sorted(counts.items()))
-    return Day(entry.date, added, tuple(changed), len(entry.added) - len(here))
+    gone = len(entry.added) - len(here)
+    return Day(entry.date, added, tuple(changed), gone, entry.withdrawn)
 
 
 def _place(site: Site, cell: str) -> tuple[str, str]:

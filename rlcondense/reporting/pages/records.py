@@ -12,7 +12,6 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.record import Record
 from rlcondense.reporting.citation import cite_record
 from rlcondense.reporting.commands import command_of
-from rlcondense.reporting.pages.log import history_of
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.types import SPLITS
 
@@ -37,7 +36,7 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         histogram=histogram(returns) if returns else None,
         every_return=every_return(returns) if returns else None,
         command=command_of(cell) if returns else "",
-        history=history_of(site.log, [cell_id]),
+        history=site.histories.get(cell_id, ()),
         reruns=[
             again
             for again in site.reruns.get(cell_id, ())

@@ -15,7 +15,7 @@ from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import slug
 from rlcondense.references import BY_ID
 from rlcondense.reporting.board import Board, SuitePart
-from rlcondense.reporting.log import read_log
+from rlcondense.reporting.log import histories_of, read_log
 from rlcondense.reporting.pages.drawn import pictures_of
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns, spans, tracks
 from rlcondense.reporting.pages.render import environment
@@ -38,7 +38,8 @@ class Site:
         methods: the name of each method's page.
         lines: all rows.
         siblings: of each record the condensation seeds of its row, with their records.
-        log: what was added and changed, by day.
+        log: what was added, changed and withdrawn, by day.
+        histories: of each cell what happened to its record.
         reruns: of each record those that somebody wrote down.
         views: comparable rows, those that tell the most first.
         pictures: by condensation.
@@ -59,6 +60,7 @@ class Site:
         self.lines = self.lines_of(board.groups)
         self.siblings = {cell: line.cells for line in self.lines for _, cell in line.cells}
         self.log = read_log(leaderboard)
+        self.histories = histories_of(self.log)
         self.reruns = read_reruns(leaderboard)
         self.views = views_of(board.groups, board.records)
         self.pictures = pictures_of(board.records, leaderboard / "pictures")

@@ -254,7 +254,10 @@ def _log_ticks(left: float, right: float) -> list[float]:
     decades = range(math.floor(left), math.ceil(right) + 1)
     steps = (1,) if right - left > 3 else (1, 3) if right - left > 1.5 else (1, 2, 5)
     values = [m * 10.0**d for d in decades for m in steps]
-    return [value for value in values if left <= math.log10(value) <= right]
+    shown = [value for value in values if left <= math.log10(value) <= right]
+    if len(shown) > 1:
+        return shown
+    return [value for value in round_ticks(10**left, 10**right) if value > 0]  # less than a decade
 
 
 def _short(value: float) -> str:

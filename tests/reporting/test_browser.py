@@ -328,6 +328,45 @@ return found;
 """
 
 
+def test_all_columns_fit_and_no_name_breaks_in_a_word(page: webdriver.Chrome) -> None:
+    def widths() -> list[int]:
+        frame = page.find_element(By.CSS_SELECTOR, "[data-board] .scroll")
+        script = "return [arguments[0].scrollWidth, arguments[0].clientWidth]"
+        return list(page.execute_script(script, frame))
+
+    page.find_element(By.CSS_SELECTOR, ".chooser summary").click()
+    for box in page.find_elements(By.CSS_SELECTOR, ".choices input:not(:checked)"):
+        box.click()
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wide, shown = widths()
+    assert wide <= shown
+    lines = page.execute_script(LINES, page.find_element(By.CSS_SELECTOR, "td.task a"))
+    assert "".join(lines) == STARPILOT
+    assert all(line.endswith(("/", "-")) for line in lines[:-1])
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 800})
+    wide, shown = widths()
+    assert wide > shown
+    WebDriverWait(page, 5).until(lambda p: p.find_elements(By.CSS_SELECTOR, ".scroll.more"))
+
+
+# The lines of text that an element is broken into.
+LINES = """
+const range = document.createRange(), lines = new Map();
+const walker = document.createTreeWalker(arguments[0], NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const node = walker.currentNode;
+  for (let i = 0; i < node.length; i += 1) {
+    range.setStart(node, i);
+    range.setEnd(node, i + 1);
+    const { top } = range.getBoundingClientRect();
+    lines.set(top, (lines.get(top) ?? "") + node.data[i]);
+  }
+}
+return [...lines.values()];
+"""
+
+
 def test_no_page_is_wider_than_a_phone(page: webdriver.Chrome, site: Path) -> None:
     size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -25,12 +25,13 @@ from rlcondense.cli.run import run
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
-from rlcondense.reporting.board import Board, build_board, read_results
+from rlcondense.reporting.board import Board, SuitePart, build_board, read_results
 from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.log import Entry as LogEntry
 from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.pages.shared import Site
+from rlcondense.reporting.pages.suites import by_worth
 from rlcondense.reporting.pages.tasks import task_pages
 from rlcondense.reporting.publish import build
 from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
@@ -49,6 +50,7 @@ from tests.reporting.boards import (
 )
 
 PLAIN_JUMPER = [f"procgen/jumper-plain/{kind}-v0" for kind in ("expert", "mixed", "random")]
+ROOT = Path(__file__).parents[2]
 EVIL = "<script>alert(1)</script>"
 
 
@@ -166,6 +168,8 @@ def test_records_and_tables_come_along_if_they_are_to(rich: Path, tmp_path: Path
     packed = (tmp_path / "whole" / "records" / f"{GRADMATCH}.json.gz").read_bytes()
     assert gzip.decompress(packed) == (rich / "results" / f"{GRADMATCH}.json").read_bytes()
     assert (tmp_path / "whole" / "suites" / "other.csv").is_file()
+    (line,) = (x for x in (ROOT / "Makefile").read_text().splitlines() if "--site build/site" in x)
+    assert "--data" in line.split()  # so that the pages of records link to them
 
 
 def test_a_page_of_a_record_says_what_is_in_it(site: Path) -> None:
@@ -381,6 +385,13 @@ def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
     monkeypatch.setattr("rlcondense.reporting.pages.shared.MOST_ROWS", 5)
     build_site(board_of(rich), rich, tmp_path / "site")
     assert "too many rows" in Tags(tmp_path / "site" / "rows.html").text
+
+
+def test_suites_that_are_hardly_begun_come_behind_the_others() -> None:
+    cells = {"other": (9, 9), "signal": (1, 9), "light2024": (3, 9), "four-pairs": (9, 9)}
+    suites = [SuitePart(name, "", planned, done, ()) for name, (done, planned) in cells.items()]
+    names = [suite.name for suite in by_worth(suites)]
+    assert names == ["light2024", "four-pairs", "signal", "other"]
 
 
 def test_machines_read_rows_that_have_the_stated_form(site: Path, rich: Path) -> None:

@@ -69,12 +69,11 @@ def interval_bar(
     def x(value: float) -> str:
         return px(4 + (min(max(value, low), high) - low) * scale)
 
-    ticks = {FLOOR: "10v8", MARGINAL: "0v8", EXPERT: "0v18"}
-    parts = [
-        f'<path class="m m-{name}" d="M{x(marks[name])} {tick}"/>'
-        for name, tick in ticks.items()
-        if name in marks
-    ]
+    floors = {FLOOR: "10v8", MARGINAL: "0v8"}
+    ticks = [f"M{x(marks[name])} {tick}" for name, tick in floors.items() if name in marks]
+    parts = [f'<path class="m" d="{"".join(ticks)}"/>'] if ticks else []
+    if EXPERT in marks:
+        parts.append(f'<path class="m m-expert" d="M{x(marks[EXPERT])} 0v18"/>')
     if interval.known:
         ends = [f"M{x(v)} 6v6" for v in (interval.low, interval.high) if low <= v <= high]
         parts.append(

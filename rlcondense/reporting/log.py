@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date as Date
@@ -83,8 +84,8 @@ def _entry(value: Mapping[str, Any]) -> Entry:
 
 
 def _cells(value: Any) -> tuple[str, ...]:
-    if not (isinstance(value, list) and all(isinstance(cell, str) for cell in value)):
-        raise TypeError("no list of cells")
+    if not (isinstance(value, list) and all(re.fullmatch("[0-9a-f]{16}", cell) for cell in value)):
+        raise TypeError("no list of cell ids")
     return tuple(value)
 
 

@@ -458,7 +458,7 @@ def test_what_comes_back_on_the_day_was_not_withdrawn(tmp_path: Path) -> None:
     [
         "{", "{}", "[1]", '[{"date": "x", "added": [], "changed": []}]',
         '[{"date": "2026-01-02", "added": [], "changed": [], "withdrawn": [1]}]',
-        '[{"date": "2026-01-02", "added": [], "changed": [], "withdrawn": "x"}]',
+        '[{"date": "2026-01-02", "added": [], "changed": [], "withdrawn": ["<b>"]}]',
     ],
 )  # fmt: skip
 def test_a_malformed_log_or_rerun_is_ignored(tmp_path: Path, content: str) -> None:

@@ -44,7 +44,7 @@ class Headline:
 
 # What answers most comes first, then the others by the number of their tasks and cells. Suites of
 # which less than a quarter is measured answer nothing yet, and follow.
-WORTH = ("procgen-core", "procgen-16", "signal", "what-teaches", "light2024", "faults")
+WORTH = ("procgen-plain", "procgen-core", "signal", "what-teaches", "light2024", "faults")
 ASIDE = ("smoke", OTHERS)  # no question: they try the machinery, or are single runs
 
 

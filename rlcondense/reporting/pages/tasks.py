@@ -19,7 +19,7 @@ from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
 from rlcondense.reporting.pages.looks import strips_of
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.tasks.base import ReturnEstimate
-from rlcondense.types import SPLITS
+from rlcondense.types import SPLITS, Split
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -210,7 +210,7 @@ class Stated:
 
     id: str
     source: str
-    returns: Mapping[str, ReturnEstimate]
+    returns: Mapping[Split, ReturnEstimate]
 
 
 def _stated(task: str) -> list[Stated]:

@@ -31,7 +31,7 @@ from rlcondense.datasets.writers import (
 )
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.files import make_folder, output_folder, write_arrays, write_bytes, write_json
-from rlcondense.make import environment_of, load_dataset, make_task
+from rlcondense.make import environment_of, load_dataset, make_task, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
@@ -161,16 +161,8 @@ def _exported(
     return _of_dataset(source, task)
 
 
-def _task_of(task: str | Task | None, stated: str | None) -> Task:
-    if isinstance(task, Task):
-        return task
-    if not (task or stated):
-        raise BadConfig("the data do not say on which task they were collected: --task")
-    return make_task(str(task or stated))
-
-
 def _of_dataset(data: TransitionDataset, task: str | Task | None) -> Exported:
-    the_task = _task_of(task, data.task)
+    the_task = make_task(task or stated_task(data))
     columns, losses = dataset_columns(data)
     returns = data.episode_returns()
     report = {
@@ -203,7 +195,10 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None) -> Exported:
 
 def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) -> Exported:
     report = data.report
-    the_task = _task_of(task, report.task if report else None)
+    task = task or (report.task if report else None)
+    if not task:
+        raise BadConfig("the condensed set does not say for which task it was made: --task")
+    the_task = make_task(task)
     facts: dict[str, Any] = {"task": the_task.id}
     if report is not None:
         settings = ", ".join(f"{key}={value}" for key, value in report.config.items())

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.flat import HDF5, read_flat
 from rlcondense.datasets.minari import LOSSY, environment_of
@@ -23,6 +22,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json, read_header, read_json, sha256_file
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import task_of_environment
 from rlcondense.text import shown
 
 FLAT = (".npz", *HDF5)
@@ -76,6 +76,12 @@ def is_source(name: str) -> bool:
     return is_minari_folder(path) or _data_file(path) != path or bool(parquet_files(path))
 
 
+def is_path(name: str) -> bool:
+    """Return whether a name can only be that of a file or folder, which may be missing."""
+    begins = name.startswith(("./", "../", "/", "~"))
+    return begins or Path(name).suffix in (*FLAT, ".parquet", ".safetensors")
+
+
 def is_minari_folder(path: Path) -> bool:
     """Return whether a path is the folder of a Minari dataset."""
     return (path / DATA / "metadata.json").is_file()
@@ -93,8 +99,7 @@ def task_of(path: Path) -> str:
         report = read_json(path / REPORT) if (path / REPORT).is_file() else None
         if isinstance(report, dict) and isinstance(report.get(TASK), str):
             return str(report[TASK])
-        environment = environment_of(path / DATA) if is_minari_folder(path) else ""
-        return environment if environment in catalogue.entries("tasks") else ""
+        return task_of_environment(environment_of(path / DATA)) if is_minari_folder(path) else ""
     if path.suffix in (*FLAT, ".parquet"):
         return ""
     return str(read_header(path).get("__metadata__", {}).get(TASK, ""))

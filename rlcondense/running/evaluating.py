@@ -48,8 +48,8 @@ def evaluate_artifact(
     what: str | Path,
     task: str | Task | None = None,
     *,
-    dataset: str | TransitionDataset | None = None,
-    expert: str | None = None,
+    dataset: str | Path | TransitionDataset | None = None,
+    expert: str | Path | None = None,
     download: bool = False,
     heldout_data: bool = False,
     learner: str = "bc",
@@ -67,7 +67,7 @@ def evaluate_artifact(
 
     Args:
         what: a folder, or one of `references.POLICIES`.
-        task: id or alias of the task; by default the dataset's, or else starpilot.
+        task: id or alias of the task; by default the dataset's; without one starpilot.
         dataset: source of the reference rows, by id or path; by default the task's expert dataset.
         expert: id or path of the expert; by default the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -87,7 +87,7 @@ def evaluate_artifact(
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies.
     """
-    what, folder, task = str(what), Path(what), task_named(task, dataset)
+    what, folder, task = str(what), Path(what), task_named(task, dataset, download=download)
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)

@@ -17,9 +17,9 @@ from rlcondense.citations import PACKAGE, bibtex
 from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.examples import example_of
-from rlcondense.datasets.minari import write_minari_folder
+from rlcondense.datasets.minari import is_local, write_minari_folder
 from rlcondense.datasets.parquet import require_pyarrow, write_parquet
-from rlcondense.datasets.report import ARRAYS, REPORT
+from rlcondense.datasets.report import ARRAYS, REPORT, CondensationReport
 from rlcondense.datasets.sources import DATA, TASK
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import (
@@ -210,10 +210,29 @@ def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) ->
             "budget": budget,
             "condensed from": report.dataset or "the environment, without data",
         }
+        if (mean := _source_return(report)) is not None:
+            facts["mean return of an episode condensed from"] = f"{mean:.2f}"
     facts |= {"transitions": len(data), "labels": data.label_kind, "sha256": data.sha256}
     columns = {formats_name(key): array for key, array in data.arrays().items()}
     content = {TASK: the_task.id, **data.report_json()}
     return Exported(name, columns, len(data), content, facts, (), the_task, None)
+
+
+def _source_return(report: CondensationReport) -> float | None:
+    """Return the mean return of the episodes that a set was condensed from, if it is known here."""
+    source = report.dataset or ""
+    entry = catalogue.entries("datasets").get(source)
+    facts = entry.facts if entry is not None else {}
+    if facts.get("sha256") == report.dataset_sha256 and "returns" in facts:
+        return float(facts["returns"]["mean"])
+    if not source or not is_local(catalogue.base_of(source)):
+        return None
+    try:
+        data = load_dataset(source, heldout_data=True)
+    except RLCondenseError:  # what is there now is another one, or damaged
+        return None
+    same = data.sha256 == report.dataset_sha256
+    return float(data.episode_returns().mean()) if same else None
 
 
 def _write_npz(folder: Path, data: Exported, progress: Progress) -> None:

@@ -301,8 +301,7 @@ def _register_data(data: TransitionDataset, task: str | None) -> str:
 def _register(identity: Sequence[str], config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Register a dataset for this process by what makes it what it is, and return its id."""
     id_ = local_id(identity)
-    point = "rlcondense.datasets.sources:FileDataset"
-    catalogue.add(Entry("datasets", id_, point, config, facts=facts))
+    catalogue.add(Entry("datasets", id_, catalogue.FILE, config, facts=facts))
     return id_
 
 
@@ -332,12 +331,13 @@ def add_dataset(
     if registered == str(source):
         raise BadConfig(f"dataset {source!r} has its name already")
     data = load_dataset(registered)
-    entry = catalogue.find("datasets", registered)
-    facts = {**entry.facts, "sha256": data.sha256}
-    if "base" in facts and str(facts["base"]).startswith("local/"):
-        base = catalogue.find("datasets", str(facts.pop("base")))
-        facts, entry = {**base.facts, **facts}, base
-    row = {"id": name, **entry.config, "facts": {k: str(v) for k, v in facts.items()}}
+    facts = {"base": registered, **catalogue.find("datasets", registered).facts}
+    row: dict[str, Any] = {"id": name}
+    file = catalogue.entries("datasets").get(catalogue.base_of(registered))
+    if file is not None and file.entry_point == catalogue.FILE:
+        row |= file.config
+        facts = {**file.facts, **facts, "base": file.id}
+    row["facts"] = {key: str(value) for key, value in {**facts, "sha256": data.sha256}.items()}
     with lock(catalogue.added_path().with_suffix(".lock")):
         path = catalogue.added_path()
         rows = read_json(path) if path.is_file() else []
@@ -355,10 +355,13 @@ def remove_dataset(name: str) -> bool:
     """
     if hub.is_on_hub(name):
         return hub.forget(name)
-    path = catalogue.added_path()
-    known = name in catalogue.added() or is_local(name)
+    path, added, base = catalogue.added_path(), catalogue.added(), catalogue.base_of(name)
+    known = name in added or is_local(name)
     if known:
         remove_minari(name)
+    others = [entry for id_, entry in added.items() if id_ not in (name, base)]
+    if name in added and not any(entry.facts.get("base") == base for entry in others):
+        remove_minari(base)
     with lock(path.with_suffix(".lock")):
         rows = read_json(path) if path.is_file() else []
         if any(row["id"] == name for row in rows):

@@ -4,8 +4,10 @@ import json
 import re
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -255,6 +257,22 @@ def test_a_wrong_request_is_one_clear_line_and_exit_code_2(
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("*.json"))
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield from commands(command) if isinstance(command, click.Group) else [command]
+
+
+def test_every_command_that_names_a_part_takes_includes() -> None:
+    parts = {"task", "tasks", "dataset", "source", "suite", "method", "methods", "learner"}
+    boards = list(commands(main.commands["leaderboard"]))  # of shipped parts only
+    ours = [c for c in commands(main) if c not in boards]
+    named = [c for c in ours if parts & {p.name for p in c.params}]
+    named += [c for c in commands(main.commands["dataset"]) if "name" in {p.name for p in c.params}]
+    assert len(named) > 20
+    for command in named:
+        assert "include" in {p.name for p in command.params}, command.name
 
 
 def test_an_unwritable_results_folder_is_one_clear_line(tmp_path: Path) -> None:

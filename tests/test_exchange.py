@@ -18,13 +18,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from rlcondense import exchange
+from rlcondense import catalogue, exchange
 from rlcondense.cli import main
 from rlcondense.datasets.condensed import CondensedDataset, Initialisation
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.report import CondensationReport, Cost
-from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.transitions import Origin, TransitionDataset
 from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
 from rlcondense.evaluation import evaluate
@@ -201,6 +201,24 @@ def test_a_condensed_set_is_whole_in_one_file(
     assert report["initialisation"] == {"name": "mlp"}
 
 
+def test_a_card_says_what_the_source_of_a_set_returns(recording: Path, tmp_path: Path) -> None:
+    mean = load_dataset(recording).episode_returns().mean()
+    entry = catalogue.find("datasets", "classic/cartpole/expert-v0")
+    report = condense(recording, "random", size=3).report
+    assert report is not None
+    shipped = replace(report, dataset=entry.id, dataset_sha256=entry.facts["sha256"])
+    unknown = replace(report, dataset_sha256="0" * 64)
+    for number, (made, wanted) in enumerate(
+        ((report, f"{mean:.2f}"), (shipped, f"{entry.facts['returns']['mean']:.2f}"), (unknown, ""))
+    ):
+        small = replace(condense(recording, "random", size=3), report=made)
+        export(small, "npz", tmp_path / str(number))
+        card = (tmp_path / str(number) / "README.md").read_text()
+        line = f"| mean return of an episode condensed from | {wanted} |"
+        assert (line in card) == bool(wanted)
+        assert ("mean return" in card) == bool(wanted)
+
+
 @needs_pyarrow
 def test_parquet_shows_pictures_and_keeps_the_numbers(
     pictures: CondensedDataset, tmp_path: Path
@@ -364,7 +382,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     for source, form, out, text in (
         (recording, "npz", "full", "is there already"),
         (tmp_path / "mine", "minari", "new", "no whole episodes"),
-        (tmp_path / "none", "npz", "new", "neither the id"),
+        (tmp_path / "none", "npz", "new", "no such file or folder"),
         ("none", "npz", "new", "unknown dataset"),
     ):
         command = ["export", str(source), "--to", form, "--out", str(tmp_path / out)]
@@ -379,7 +397,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[parquet\]'"):
         export(recording, "parquet", tmp_path / "new")
-    data = replace(load_dataset(str(recording)), task="")
+    data = replace(load_dataset(str(recording)), task="", origin=Origin())
     with pytest.raises(BadConfig, match="--task"):
         export(data, "npz", tmp_path / "new")
     assert export(data, "npz", tmp_path / "new", task=make_task("cartpole")) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.catalogue import LOCAL, base_of
 from rlcondense.comparison.columns import SIZE_ALONE, bracketed, columns_of
 from rlcondense.comparison.rows import (
     NOBODY,
@@ -276,10 +277,17 @@ def _caption(records: Sequence[Record]) -> str:
         network = learner["config"].get("network")
         taught = f"learner {learner['id']}" + (f" ({network})" if network else "") + ", "
     return (
-        f"{cell['task']}, {cell['dataset'] or 'no dataset'}{_provenance(records)}, {taught}"
+        f"{cell['task']}, {_data_name(cell['dataset'])}{_provenance(records)}, {taught}"
         f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
         f"actions: {selections[0] if selections else 'none'}"
     )
+
+
+def _data_name(dataset: str) -> str:
+    """Return the name of a table's data, with the id under which `dataset list` has them."""
+    base = base_of(dataset)
+    beside_expert = dataset.startswith(LOCAL) and base != dataset
+    return f"{dataset} (data {base})" if beside_expert else dataset or "no dataset"
 
 
 def _provenance(records: Sequence[Record]) -> str:

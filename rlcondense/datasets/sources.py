@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.flat import HDF5, read_flat
 from rlcondense.datasets.minari import LOSSY, environment_of
@@ -65,7 +66,7 @@ class FileDataset:
 def local_id(identity: Sequence[str]) -> str:
     """Return the id of data that have no name, from what makes them what they are."""
     digest = hashlib.sha256(canonical_json(list(identity)).encode()).hexdigest()[:12]
-    return f"local/{digest}-v0"  # Minari's ids end in a version
+    return f"{catalogue.LOCAL}{digest}-v0"  # Minari's ids end in a version
 
 
 def is_source(name: str) -> bool:

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 
 import rlcondense as rlc
 from rlcondense import catalogue
-from rlcondense.catalogue import register
+from rlcondense.catalogue import base_of, register
 from rlcondense.cli import main
+from rlcondense.comparison.tables import _data_name
 from rlcondense.datasets.cards import card_of
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import (
@@ -221,7 +222,9 @@ def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -
                "--episodes", 4, "--condensations", 1, "--set", "learner.updates=2",
                "--set", "learner.batch_size=512", "--json",
                "--results", tmp_path / "r"]  # fmt: skip
-    assert named_dataset(poles, expert=weights) == named_dataset(str(poles), expert=str(weights))
+    id_, data_id = named_dataset(poles, expert=weights), named_dataset(poles)
+    assert id_ == named_dataset(str(poles), expert=str(weights)) != data_id == base_of(id_)
+    assert _data_name(id_) == f"{id_} (data {data_id})"  # as dataset list has them
     rows = {}
     for expert in (weights.parent, weights, None):
         named = [] if expert is None else ["--expert", expert]
@@ -262,7 +265,7 @@ def test_an_expert_gets_a_name_from_a_package_or_this_process(
         find_expert("mine/pole-v0")
 
 
-def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:
+def test_a_dataset_gets_a_name_and_loses_it(poles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = CliRunner()
     done = run.invoke(main, ["dataset", "add", str(poles), "--id", "mine/poles-v0"])
     assert done.output.startswith("mine/poles-v0: 20 episodes"), done.output
@@ -271,8 +274,20 @@ def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:
     paths = run.invoke(main, ["dataset", "list", "--paths"]).output
     assert sum(line.startswith("mine/poles-v0 ") for line in paths.splitlines()) == 1
     assert "already" in refusal("dataset", "add", poles, "--id", "mine/poles-v0")
+    [line] = [line for line in paths.splitlines() if line.startswith("mine/poles-v0 ")]
+    assert line.split()[1] == str(paths_of(named_dataset(poles))[0])  # on disk once
+    monkeypatch.setattr(catalogue, "_registered", {})  # as another process sees it
+    for command in ("verify", "show", "build"):
+        done = run.invoke(main, ["dataset", command, "mine/poles-v0"])
+        assert done.exit_code == 0, done.output
+    remove_minari(base_of("mine/poles-v0"))
+    assert load_dataset("mine/poles-v0").task == "classic/cartpole-v0"  # built again
+    assert run.invoke(main, ["dataset", "add", str(poles), "--id", "mine/b-v0"]).exit_code == 0
+    assert run.invoke(main, ["dataset", "remove", "mine/b-v0"]).exit_code == 0
+    assert paths_of(base_of("mine/poles-v0"))  # of another name, still
     assert run.invoke(main, ["dataset", "remove", "mine/poles-v0"]).exit_code == 0
     assert "mine/poles-v0" in refusal("dataset", "show", "mine/poles-v0")
+    assert not paths_of(named_dataset(poles))
     assert "no dataset" in refusal("dataset", "remove", "mine/poles-v0")
     assert "not an id" in refusal("dataset", "add", poles, "--id", "../poles")
 

@@ -100,7 +100,7 @@ def export(
         RLCondenseError: the folder cannot be written, or the Hub refuses it.
 
     Example:
-        >>> export("classic/cartpole/expert-v0", "npz", "exported")  # doctest: +SKIP
+        >>> export("classic/cartpole/expert-v0", "npz", "exported")
         []
     """
     if to not in FORMATS:

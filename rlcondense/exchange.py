@@ -17,10 +17,11 @@ from rlcondense.citations import PACKAGE, bibtex
 from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.examples import example_of
+from rlcondense.datasets.exported import DATA, OTHER_ARRAYS, PARQUET, is_condensed
 from rlcondense.datasets.minari import is_local, write_minari_folder
 from rlcondense.datasets.parquet import require_pyarrow, write_parquet
-from rlcondense.datasets.report import ARRAYS, REPORT, CondensationReport
-from rlcondense.datasets.sources import DATA, TASK
+from rlcondense.datasets.report import REPORT, CondensationReport
+from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import (
     dataset_columns,
@@ -39,9 +40,8 @@ from rlcondense.types import Array
 
 FORMATS = ("npz", "hdf5", "minari", "parquet")
 README, EXAMPLE = "README.md", "example.py"
-OTHER_ARRAYS = "arrays.safetensors"  # beside parquet: arrays that have not one value a row
-PARQUET = f"{DATA}/train-00000-of-00001.parquet"  # as the Hub names the files of a split
 UNKNOWN_LICENCE = "unknown"
+CODES_LOST = "rows that are stored as codes of few bits are written as the values that codes show"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _exported(
 ) -> Exported:
     if isinstance(source, (str, Path)):
         path = Path(source)
-        if (path / ARRAYS).is_file():
+        if is_condensed(path):
             return _of_condensed(load_condensed(path), path.resolve().name, task)
         name = task if isinstance(task, str) else task.id if task else None
         source = load_dataset(str(source), task=name, heldout_data=True, progress=progress)
@@ -215,7 +215,8 @@ def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) ->
     facts |= {"transitions": len(data), "labels": data.label_kind, "sha256": data.sha256}
     columns = {formats_name(key): array for key, array in data.arrays().items()}
     content = {TASK: the_task.id, **data.report_json()}
-    return Exported(name, columns, len(data), content, facts, (), the_task, None)
+    losses = () if data.coded is None else (CODES_LOST,)
+    return Exported(name, columns, len(data), content, facts, losses, the_task, None)
 
 
 def _source_return(report: CondensationReport) -> float | None:

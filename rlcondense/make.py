@@ -17,6 +17,7 @@ from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry, load_class
 from rlcondense.config import make_config
 from rlcondense.datasets import hub
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
     build_columns,
@@ -250,7 +251,7 @@ def _here(source: str | Path) -> str:
     """Return the name of a dataset as text; what is on the Hub is fetched, and has a path then.
 
     Raises:
-        BadConfig: it is a path, and nothing is there.
+        BadConfig: it is a path, and nothing is there, or a condensed set.
     """
     name = str(source)
     if hub.is_on_hub(name):
@@ -258,6 +259,8 @@ def _here(source: str | Path) -> str:
     is_missing = isinstance(source, Path) or (is_path(name) and not _is_named(name))
     if is_missing and not Path(name).exists():
         raise BadConfig(f"no such file or folder: {shown(name)}")
+    if is_condensed(name) and not _is_named(name):
+        raise BadConfig(f"{shown(name)} is a condensed set, which 'rlcondense evaluate' judges")
     return name
 
 

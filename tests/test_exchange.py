@@ -20,7 +20,7 @@ from PIL import Image
 
 from rlcondense import catalogue, exchange
 from rlcondense.cli import main
-from rlcondense.datasets.condensed import CondensedDataset, Initialisation
+from rlcondense.datasets.condensed import CondensedDataset, Initialisation, load_condensed
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.report import CondensationReport, Cost
@@ -31,7 +31,11 @@ from rlcondense.evaluation import evaluate
 from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
 from rlcondense.make import load_dataset, make_learner, make_task
+from rlcondense.running.bench import make_bench
+from rlcondense.running.compute import artifact_row
 from rlcondense.running.condensing import condense
+from rlcondense.running.pairs import preferred_learner
+from rlcondense.runtime.progress import silent
 from rlcondense.scaling import Scaling
 from rlcondense.statistics.intervals import welch_interval
 from tests.datasets.lerobot import vector_column, write_lerobot
@@ -217,6 +221,59 @@ def test_a_card_says_what_the_source_of_a_set_returns(recording: Path, tmp_path:
         line = f"| mean return of an episode condensed from | {wanted} |"
         assert (line in card) == bool(wanted)
         assert ("mean return" in card) == bool(wanted)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "minari"])
+def test_an_exported_condensed_set_is_read_back(
+    vectors: CondensedDataset, pictures: CondensedDataset, tmp_path: Path, form: str
+) -> None:
+    frames = np.rint(pictures.observations).astype(np.uint8)
+    more = replace(vectors, learning_rate=0.5, held_back=np.array([True, False, False, False]))
+    sets = (vectors, more, pictures, replace(pictures, observations=frames, following=None,
+                                             next_rows=None))  # fmt: skip
+    row = next(li for li in GUIDE.read_text().splitlines() if li.startswith("| condensed set |"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["exact", "exact", "none", "exact"]
+    for number, original in enumerate(sets):
+        out = tmp_path / str(number)
+        export(original, form, out)
+        again = load_condensed(out)
+        assert again.sha256 == original.sha256
+        assert again.observations.dtype == original.observations.dtype
+        assert again.report == original.report
+        export(out, "npz", tmp_path / f"again-{number}")
+        assert load_condensed(tmp_path / f"again-{number}").sha256 == original.sha256
+    with pytest.raises(BadConfig, match="is a condensed set, which 'rlcondense evaluate' judges"):
+        condense(tmp_path / "0", "random", size=1)
+    shown = CliRunner().invoke(main, ["show", str(tmp_path / "0"), "--json"])
+    assert json.loads(shown.stdout)["method"] == "frepo"
+    [file] = [path for path in (tmp_path / "0").rglob("*") if path.suffix == f".{form}"]
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(CorruptArtifact):
+        load_condensed(tmp_path / "0")
+
+
+def test_an_exported_set_is_judged_as_the_one_that_was_saved(
+    recording: Path, tmp_path: Path
+) -> None:
+    small = condense(recording, "random", size=3, out=tmp_path / "saved")
+    export(small, "npz", tmp_path / "out")
+    bench = make_bench(
+        "cartpole", recording, learner=make_learner("bc", "cartpole"), seeds=1, episodes=2,
+        download=False, device="cpu", results=tmp_path / "r", refresh=False, progress=silent,
+    )  # fmt: skip
+    saved, out = (artifact_row(bench, tmp_path / name).cell for name in ("saved", "out"))
+    assert saved.id == out.id
+    settings = [preferred_learner(tmp_path / n, bench.task, "bc") for n in ("saved", "out")]
+    assert settings[0] == settings[1]
+
+
+def test_codes_are_lost_on_export_and_the_loss_is_named(recording: Path, tmp_path: Path) -> None:
+    coded = condense(recording, "random", max_bytes=60)
+    assert coded.coded is not None
+    assert export(coded, "npz", tmp_path / "out") == [exchange.CODES_LOST]
+    again = load_condensed(tmp_path / "out")
+    assert again.coded is None
+    assert again.sha256 == coded.sha256
 
 
 @needs_pyarrow

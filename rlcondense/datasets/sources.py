@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.exported import DATA
 from rlcondense.datasets.flat import HDF5, read_flat
 from rlcondense.datasets.minari import LOSSY, environment_of
 from rlcondense.datasets.parquet import holds_jpeg, parquet_files, picture_files
@@ -28,7 +29,6 @@ from rlcondense.text import shown
 
 FLAT = (".npz", *HDF5)
 TASK = "task"  # of a file's metadata, and of an exported folder's report
-DATA = "data"  # of the file or folder in an exported folder, without its suffix
 
 
 class FileDataset:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.report import ARRAYS
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
@@ -110,7 +111,7 @@ def evaluate_artifact(
     )
     if what in POLICIES:
         row = policy_row(bench, what, is_reference=False)
-    elif (folder / ARRAYS).is_file():
+    elif is_condensed(folder):
         row = artifact_row(bench, folder)
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)

@@ -12,8 +12,8 @@ from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.labels import regime_of
-from rlcondense.datasets.report import ARRAYS
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
@@ -154,7 +154,7 @@ def transfer(
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
         raise BadConfig("name methods, folders and learners, each once")
     for folder in folders:
-        if not (Path(folder) / ARRAYS).is_file():
+        if not is_condensed(folder):
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
     made_learners = [_learner(text, task) for text in learners]
     made_methods = {text: [_method(text, task, each) for each in made_learners] for text in methods}

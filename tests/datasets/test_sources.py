@@ -6,6 +6,7 @@ import json
 import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -18,7 +19,7 @@ import rlcondense as rlc
 from rlcondense import catalogue
 from rlcondense.catalogue import base_of, register
 from rlcondense.cli import main
-from rlcondense.comparison.tables import _data_name
+from rlcondense.comparison.tables import _data_name, _why_no_recovery
 from rlcondense.datasets.cards import card_of
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import (
@@ -155,6 +156,13 @@ def test_minaris_data_are_of_the_task_of_their_environment() -> None:
     assert expert_name("tests/cart-v0", make_task("cartpole-long")) == ""
     with pytest.raises(UnknownName, match="unknown dataset"):
         stated_task("tests/bus-v0")
+
+
+def test_a_table_says_why_no_row_has_a_recovery() -> None:
+    rows = {name: [SimpleNamespace(id=name)] for name in ("expert", "random-policy", "random")}
+    assert "stands apart" in _why_no_recovery(rows["expert"] + rows["random-policy"])
+    assert "--expert names one" in _why_no_recovery(rows["random"] + rows["random-policy"])
+    assert "without reference rows" in _why_no_recovery(rows["random"])
 
 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ ID = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?(?:/[A-Za-z0-9][A-Za-z0-9_.-]*?)*)(?:-v(?P<version>\d+))?"
 )
 BUILT_IN = "rlcondense"
+LOCAL = "local/"  # namespace of data that nobody has given a name
+FILE = "rlcondense.datasets.sources:FileDataset"  # entry point of a dataset of a file
 _FIELDS = {"id", "entry_point", "config", "aliases", "summary", "paper"}
 
 _registered: dict[tuple[str, str], Entry] = {}
@@ -174,7 +176,7 @@ def entries(group: str) -> Mapping[str, Entry]:
 
 
 def added() -> dict[str, Entry]:
-    """Return the datasets that `rlcondense dataset add` gave a name on this machine.
+    """Return the datasets that `dataset add` gave a name on this machine, and those of their files.
 
     Raises:
         CorruptArtifact: the file that lists them is damaged.
@@ -185,21 +187,34 @@ def added() -> dict[str, Entry]:
     from rlcondense.files import read_json
 
     rows = read_json(path)
+    by_id: dict[str, Entry] = {}
     try:
-        return {
-            row["id"]: Entry(
-                "datasets",
-                row["id"],
-                "rlcondense.datasets.sources:FileDataset",
-                {"path": row["path"]} if "path" in row else {},
-                summary="added on this machine",
-                facts={str(key): str(value) for key, value in row["facts"].items()},
-            )
-            for row in rows
-            if ID.fullmatch(row["id"])
-        }
+        for row in rows:
+            config = {"path": row["path"]} if "path" in row else {}
+            facts = {str(key): str(value) for key, value in row["facts"].items()}
+            if config and "base" in facts:  # the file keeps its own id, under which its columns lie
+                own = {key: facts[key] for key in facts if key not in ("base", "expert")}
+                by_id[facts["base"]] = _of_file(facts["base"], config, own, "file of a dataset")
+                config = {}
+            by_id[row["id"]] = _of_file(row["id"], config, facts, "added on this machine")
     except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{path} is no list of datasets: {error}") from error
+    return {id_: entry for id_, entry in by_id.items() if ID.fullmatch(id_)}
+
+
+def _of_file(id_: str, config: Mapping[str, Any], facts: Mapping[str, Any], summary: str) -> Entry:
+    return Entry("datasets", id_, FILE, config, summary=summary, facts=facts)
+
+
+def base_of(dataset: str) -> str:
+    """Return the id under which the columns of a dataset lie.
+
+    It is the dataset's own, unless the dataset is another one under another name or beside another
+    expert.
+    """
+    entry = entries("datasets").get(dataset)
+    base = str(entry.facts.get("base", dataset)) if entry is not None else dataset
+    return dataset if base == dataset else base_of(base)
 
 
 def added_path() -> Path:

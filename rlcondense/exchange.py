@@ -17,10 +17,11 @@ from rlcondense.citations import PACKAGE, bibtex
 from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.examples import example_of
-from rlcondense.datasets.minari import write_minari_folder
+from rlcondense.datasets.exported import DATA, OTHER_ARRAYS, PARQUET, is_condensed
+from rlcondense.datasets.minari import is_local, write_minari_folder
 from rlcondense.datasets.parquet import require_pyarrow, write_parquet
-from rlcondense.datasets.report import ARRAYS, REPORT
-from rlcondense.datasets.sources import DATA, TASK
+from rlcondense.datasets.report import REPORT, CondensationReport
+from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import (
     dataset_columns,
@@ -31,7 +32,7 @@ from rlcondense.datasets.writers import (
 )
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.files import make_folder, output_folder, write_arrays, write_bytes, write_json
-from rlcondense.make import environment_of, load_dataset, make_task
+from rlcondense.make import environment_of, load_dataset, make_task, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
@@ -39,9 +40,8 @@ from rlcondense.types import Array
 
 FORMATS = ("npz", "hdf5", "minari", "parquet")
 README, EXAMPLE = "README.md", "example.py"
-OTHER_ARRAYS = "arrays.safetensors"  # beside parquet: arrays that have not one value a row
-PARQUET = f"{DATA}/train-00000-of-00001.parquet"  # as the Hub names the files of a split
 UNKNOWN_LICENCE = "unknown"
+CODES_LOST = "rows that are stored as codes of few bits are written as the values that codes show"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def export(
         RLCondenseError: the folder cannot be written, or the Hub refuses it.
 
     Example:
-        >>> export("classic/cartpole/expert-v0", "npz", "exported")  # doctest: +SKIP
+        >>> export("classic/cartpole/expert-v0", "npz", "exported")
         []
     """
     if to not in FORMATS:
@@ -152,7 +152,7 @@ def _exported(
 ) -> Exported:
     if isinstance(source, (str, Path)):
         path = Path(source)
-        if (path / ARRAYS).is_file():
+        if is_condensed(path):
             return _of_condensed(load_condensed(path), path.resolve().name, task)
         name = task if isinstance(task, str) else task.id if task else None
         source = load_dataset(str(source), task=name, heldout_data=True, progress=progress)
@@ -161,16 +161,8 @@ def _exported(
     return _of_dataset(source, task)
 
 
-def _task_of(task: str | Task | None, stated: str | None) -> Task:
-    if isinstance(task, Task):
-        return task
-    if not (task or stated):
-        raise BadConfig("the data do not say on which task they were collected: --task")
-    return make_task(str(task or stated))
-
-
 def _of_dataset(data: TransitionDataset, task: str | Task | None) -> Exported:
-    the_task = _task_of(task, data.task)
+    the_task = make_task(task or stated_task(data))
     columns, losses = dataset_columns(data)
     returns = data.episode_returns()
     report = {
@@ -203,7 +195,10 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None) -> Exported:
 
 def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) -> Exported:
     report = data.report
-    the_task = _task_of(task, report.task if report else None)
+    task = task or (report.task if report else None)
+    if not task:
+        raise BadConfig("the condensed set does not say for which task it was made: --task")
+    the_task = make_task(task)
     facts: dict[str, Any] = {"task": the_task.id}
     if report is not None:
         settings = ", ".join(f"{key}={value}" for key, value in report.config.items())
@@ -215,10 +210,30 @@ def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) ->
             "budget": budget,
             "condensed from": report.dataset or "the environment, without data",
         }
+        if (mean := _source_return(report)) is not None:
+            facts["mean return of an episode condensed from"] = f"{mean:.2f}"
     facts |= {"transitions": len(data), "labels": data.label_kind, "sha256": data.sha256}
     columns = {formats_name(key): array for key, array in data.arrays().items()}
     content = {TASK: the_task.id, **data.report_json()}
-    return Exported(name, columns, len(data), content, facts, (), the_task, None)
+    losses = () if data.coded is None else (CODES_LOST,)
+    return Exported(name, columns, len(data), content, facts, losses, the_task, None)
+
+
+def _source_return(report: CondensationReport) -> float | None:
+    """Return the mean return of the episodes that a set was condensed from, if it is known here."""
+    source = report.dataset or ""
+    entry = catalogue.entries("datasets").get(source)
+    facts = entry.facts if entry is not None else {}
+    if facts.get("sha256") == report.dataset_sha256 and "returns" in facts:
+        return float(facts["returns"]["mean"])
+    if not source or not is_local(catalogue.base_of(source)):
+        return None
+    try:
+        data = load_dataset(source, heldout_data=True)
+    except RLCondenseError:  # what is there now is another one, or damaged
+        return None
+    same = data.sha256 == report.dataset_sha256
+    return float(data.episode_returns().mean()) if same else None
 
 
 def _write_npz(folder: Path, data: Exported, progress: Progress) -> None:

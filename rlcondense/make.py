@@ -17,6 +17,7 @@ from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry, load_class
 from rlcondense.config import make_config
 from rlcondense.datasets import hub
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
     build_columns,
@@ -31,6 +32,7 @@ from rlcondense.datasets.minari import (
 from rlcondense.datasets.sources import (
     content_of,
     is_minari_folder,
+    is_path,
     is_source,
     local_id,
     task_of,
@@ -60,6 +62,7 @@ from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import make_task as make_task  # noqa: PLC0414  re-exported
+from rlcondense.tasks.named import task_of_environment
 from rlcondense.text import shown
 
 STUDENTS = ("own", "learner")
@@ -204,7 +207,9 @@ def default_dataset(task: Task) -> str:
 
 
 def named_dataset(
-    source: str | TransitionDataset, task: str | None = None, expert: str | None = None
+    source: str | Path | TransitionDataset,
+    task: str | None = None,
+    expert: str | Path | None = None,
 ) -> str:
     """Return the catalogue id of a dataset; what is named by a path is registered first.
 
@@ -220,15 +225,17 @@ def named_dataset(
             dataset's own, or the newest of its task.
 
     Raises:
-        BadConfig: the path holds no dataset, or nothing says on which task it was collected.
+        BadConfig: there is no such path, it holds no dataset, or nothing says on which task it was
+            collected.
     """
     if isinstance(source, TransitionDataset):
         source = _register_data(source, task)
-    if hub.is_on_hub(source):
-        source = str(hub.fetched(source))
+    source = _here(source)
     if is_source(source) and not _is_named(source):
         source = _register_file(Path(source), task)
     if not catalogue.ID.fullmatch(source):
+        if Path(source).exists():
+            raise BadConfig(f"{shown(source)} holds no dataset")
         raise BadConfig(f"{shown(source)} is neither the id of a dataset nor a file or folder")
     if expert is None:
         return source
@@ -238,6 +245,23 @@ def named_dataset(
         source, facts = entry.id, dict(entry.facts)
     facts |= {"base": source, "expert": _expert_path(expert)}
     return _register([source, shipped.find_expert(expert).sha256], {}, facts)
+
+
+def _here(source: str | Path) -> str:
+    """Return the name of a dataset as text; what is on the Hub is fetched, and has a path then.
+
+    Raises:
+        BadConfig: it is a path, and nothing is there, or a condensed set.
+    """
+    name = str(source)
+    if hub.is_on_hub(name):
+        return str(hub.fetched(name))
+    is_missing = isinstance(source, Path) or (is_path(name) and not _is_named(name))
+    if is_missing and not Path(name).exists():
+        raise BadConfig(f"no such file or folder: {shown(name)}")
+    if is_condensed(name) and not _is_named(name):
+        raise BadConfig(f"{shown(name)} is a condensed set, which 'rlcondense evaluate' judges")
+    return name
 
 
 def _is_named(source: str) -> bool:
@@ -280,13 +304,16 @@ def _register_data(data: TransitionDataset, task: str | None) -> str:
 def _register(identity: Sequence[str], config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Register a dataset for this process by what makes it what it is, and return its id."""
     id_ = local_id(identity)
-    point = "rlcondense.datasets.sources:FileDataset"
-    catalogue.add(Entry("datasets", id_, point, config, facts=facts))
+    catalogue.add(Entry("datasets", id_, catalogue.FILE, config, facts=facts))
     return id_
 
 
 def add_dataset(
-    source: str, name: str, *, task: str | None = None, expert: str | None = None
+    source: str | Path,
+    name: str,
+    *,
+    task: str | None = None,
+    expert: str | Path | None = None,
 ) -> TransitionDataset:
     """Give a dataset of a path, or another one beside another expert, a name on this machine.
 
@@ -304,15 +331,16 @@ def add_dataset(
     if name in catalogue.entries("datasets") or catalogue.is_taken("datasets", name):
         raise BadConfig(f"there is a dataset {name!r} already: 'rlcondense dataset remove {name}'")
     registered = named_dataset(source, task, expert)
-    if registered == source:
+    if registered == str(source):
         raise BadConfig(f"dataset {source!r} has its name already")
     data = load_dataset(registered)
-    entry = catalogue.find("datasets", registered)
-    facts = {**entry.facts, "sha256": data.sha256}
-    if "base" in facts and str(facts["base"]).startswith("local/"):
-        base = catalogue.find("datasets", str(facts.pop("base")))
-        facts, entry = {**base.facts, **facts}, base
-    row = {"id": name, **entry.config, "facts": {k: str(v) for k, v in facts.items()}}
+    facts = {"base": registered, **catalogue.find("datasets", registered).facts}
+    row: dict[str, Any] = {"id": name}
+    file = catalogue.entries("datasets").get(catalogue.base_of(registered))
+    if file is not None and file.entry_point == catalogue.FILE:
+        row |= file.config
+        facts = {**file.facts, **facts, "base": file.id}
+    row["facts"] = {key: str(value) for key, value in {**facts, "sha256": data.sha256}.items()}
     with lock(catalogue.added_path().with_suffix(".lock")):
         path = catalogue.added_path()
         rows = read_json(path) if path.is_file() else []
@@ -330,10 +358,13 @@ def remove_dataset(name: str) -> bool:
     """
     if hub.is_on_hub(name):
         return hub.forget(name)
-    path = catalogue.added_path()
-    known = name in catalogue.added() or is_local(name)
+    path, added, base = catalogue.added_path(), catalogue.added(), catalogue.base_of(name)
+    known = name in added or is_local(name)
     if known:
         remove_minari(name)
+    others = [entry for id_, entry in added.items() if id_ not in (name, base)]
+    if name in added and not any(entry.facts.get("base") == base for entry in others):
+        remove_minari(base)
     with lock(path.with_suffix(".lock")):
         rows = read_json(path) if path.is_file() else []
         if any(row["id"] == name for row in rows):
@@ -341,27 +372,54 @@ def remove_dataset(name: str) -> bool:
     return known
 
 
-def _expert_path(name: str) -> str:
+def _expert_path(name: str | Path) -> str:
     """Return the name of an expert that holds in other processes too."""
-    return str(Path(name).resolve()) if Path(name).exists() else name
+    return str(Path(name).resolve() if Path(name).exists() else name)
 
 
-def task_of_dataset(name: str | TransitionDataset) -> str | None:
-    """Return the id of the task that a dataset was collected on, or None if nothing says so."""
-    if isinstance(name, TransitionDataset):
-        return name.task or None
-    if hub.is_on_hub(name):
-        name = str(hub.fetched(name))
+def task_of_dataset(source: str | Path | TransitionDataset, *, download: bool = False) -> str:
+    """Return the id of the task that a dataset was collected on, or "" if nothing says so.
+
+    The catalogue says so, the dataset's class, the file, or the environment in Minari's metadata.
+
+    Args:
+        source: as for `named_dataset`.
+        download: fetch it from Minari's remote if it is neither in the catalogue nor here.
+
+    Raises:
+        UnknownName: no dataset has that name.
+        BadConfig: it is a path, and nothing is there.
+    """
+    if isinstance(source, TransitionDataset):
+        return source.task or task_of_environment(source.origin.environment)
+    name = _here(source)
     if is_source(name) and not _is_named(name):
-        return task_of(Path(name)) or None
+        return task_of(Path(name))
     try:
-        return catalogue.find("datasets", name).facts.get("task")
+        entry = catalogue.find("datasets", name)
     except UnknownName:
-        return None
+        _fetch_minari(name, download)
+        return task_of_environment(str(minari_facts(name).get("environment", "")))
+    if stated := entry.facts.get("task"):
+        return str(stated)
+    if base := entry.facts.get("base"):
+        return task_of_dataset(str(base))
+    return str(getattr(_source_of(entry), "task", ""))
+
+
+def stated_task(source: str | Path | TransitionDataset, *, download: bool = False) -> str:
+    """Return the id of the task that a dataset was collected on; see `task_of_dataset`.
+
+    Raises:
+        BadConfig: nothing says so.
+    """
+    if not (task := task_of_dataset(source, download=download)):
+        raise BadConfig("the data do not say on which task they were collected: --task")
+    return task
 
 
 def load_dataset(
-    name: str,
+    name: str | Path | TransitionDataset,
     *,
     task: str | None = None,
     download: bool = False,
@@ -375,7 +433,7 @@ def load_dataset(
     also has a `task`. It may have `metadata` for Minari, which is complete when `episodes` returns.
 
     Args:
-        name: catalogue id, Minari id, or path; see `named_dataset`.
+        name: catalogue id, Minari id, path, or data in memory; see `named_dataset`.
         task: task that a file was collected on, where it does not say.
         download: fetch it from Minari's remote if it is neither in the catalogue nor here.
         heldout_data: whether data of held-out levels may be condensed.
@@ -385,8 +443,9 @@ def load_dataset(
         UnknownName: no dataset has that name.
         CorruptArtifact: it is damaged, or differs from the catalogue's sha256.
     """
+    name = named_dataset(name, task)
     try:
-        entry = catalogue.find("datasets", named_dataset(name, task))
+        entry = catalogue.find("datasets", name)
     except UnknownName:
         data = _load_minari(name, download)
     else:
@@ -395,13 +454,22 @@ def load_dataset(
 
 
 def _load_minari(name: str, download: bool) -> TransitionDataset:
+    _fetch_minari(name, download)
+    return read_minari(name)
+
+
+def _fetch_minari(name: str, download: bool) -> None:
+    """Download a dataset of Minari if it is not on this machine, or raise `UnknownName`."""
     if download:
         download_minari(name)
-    try:
-        return read_minari(name)
-    except UnknownName:
+    if not is_local(name):
         known = [*catalogue.entries("datasets"), *local_datasets()]
-        raise UnknownName("dataset", name, known, "fetch Minari's with --download") from None
+        raise UnknownName("dataset", name, known, "fetch Minari's with --download")
+
+
+def _source_of(entry: Entry) -> Any:
+    """Make the class behind a dataset of the catalogue, which has its episodes."""
+    return entry.load()(entry.id, **entry.config)
 
 
 def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionDataset:
@@ -415,7 +483,7 @@ def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionD
 
 
 def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
-    source = entry.load()(entry.id, **entry.config)
+    source = _source_of(entry)
     task = make_task(str(entry.facts.get("task") or source.task))
     built = _build(entry, source, task, progress)
     rebuild = f"'rlcondense dataset build --rebuild {entry.id}' makes it anew"

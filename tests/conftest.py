@@ -46,6 +46,15 @@ def _own_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_included", dict(catalogue._included))
 
 
+@pytest.fixture(autouse=True)
+def _no_expert_of_starpilot(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an expert row beside the small dataset: its episodes take seconds."""
+    if "tiny" in request.fixturenames:
+        monkeypatch.setattr("rlcondense.running.bench.shipped_experts", dict)
+
+
 @pytest.fixture(scope="session")
 def task() -> Task:
     return make_task("starpilot")

@@ -4,8 +4,10 @@ import json
 import re
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -218,7 +220,7 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--task", "starpilt"], "unknown task 'starpilt' (did you mean 'starpilot'?)"),
         (["run", "--learner", "cb"], "unknown learner 'cb'"),
         (["run", "--dataset", "tests/none-v0"], "unknown dataset 'tests/none-v0'"),
-        (["run", "--dataset", "../up"], "neither the id of a dataset nor a file"),
+        (["run", "--dataset", "../up"], "no such file or folder: '../up'"),
         (["run", "--method", "random", "--size", "0"], "size must be at least 1, not 0"),
         (["run", "--method", "random", "--size", "99999"], "size 99999 is above the"),
         (["run", "--percent", "0"], "percent must lie in (0, 100], not 0"),
@@ -231,7 +233,7 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--method", "random", "--seed", "-1"], "seed must be a whole number from 0"),
         (["condense", "--seed", "-1", "--out", "x"], "seed must be a whole number from 0"),
         (["expert", "train", "starpilot", "--set", "learner.x=1"], "trains no learner"),
-        (["dataset", "collect", "starpilot", "--episodes", "0", "--out", "x"], "multiple of 20"),
+        (["dataset", "collect", "starpilot", "--episodes", "0", "--out", "x"], "episodes"),
         (["dataset", "verify", "tests/none-v0"], "unknown dataset"),
         (["run", "--device", "cuda:9"], "device must be auto, cpu or cuda"),
         (["show", "gradmach"], "did you mean 'gradmatch'"),
@@ -255,6 +257,22 @@ def test_a_wrong_request_is_one_clear_line_and_exit_code_2(
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("*.json"))
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield from commands(command) if isinstance(command, click.Group) else [command]
+
+
+def test_every_command_that_names_a_part_takes_includes() -> None:
+    parts = {"task", "tasks", "dataset", "source", "suite", "method", "methods", "learner"}
+    boards = list(commands(main.commands["leaderboard"]))  # of shipped parts only
+    ours = [c for c in commands(main) if c not in boards]
+    named = [c for c in ours if parts & {p.name for p in c.params}]
+    named += [c for c in commands(main.commands["dataset"]) if "name" in {p.name for p in c.params}]
+    assert len(named) > 20
+    for command in named:
+        assert "include" in {p.name for p in command.params}, command.name
 
 
 def test_an_unwritable_results_folder_is_one_clear_line(tmp_path: Path) -> None:

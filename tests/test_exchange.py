@@ -18,20 +18,24 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from rlcondense import exchange
+from rlcondense import catalogue, exchange
 from rlcondense.cli import main
-from rlcondense.datasets.condensed import CondensedDataset, Initialisation
+from rlcondense.datasets.condensed import CondensedDataset, Initialisation, load_condensed
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.report import CondensationReport, Cost
-from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.datasets.transitions import Origin, TransitionDataset
 from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
 from rlcondense.evaluation import evaluate
 from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
 from rlcondense.make import load_dataset, make_learner, make_task
+from rlcondense.running.bench import make_bench
+from rlcondense.running.compute import artifact_row
 from rlcondense.running.condensing import condense
+from rlcondense.running.pairs import preferred_learner
+from rlcondense.runtime.progress import silent
 from rlcondense.scaling import Scaling
 from rlcondense.statistics.intervals import welch_interval
 from tests.datasets.lerobot import vector_column, write_lerobot
@@ -201,6 +205,77 @@ def test_a_condensed_set_is_whole_in_one_file(
     assert report["initialisation"] == {"name": "mlp"}
 
 
+def test_a_card_says_what_the_source_of_a_set_returns(recording: Path, tmp_path: Path) -> None:
+    mean = load_dataset(recording).episode_returns().mean()
+    entry = catalogue.find("datasets", "classic/cartpole/expert-v0")
+    report = condense(recording, "random", size=3).report
+    assert report is not None
+    shipped = replace(report, dataset=entry.id, dataset_sha256=entry.facts["sha256"])
+    unknown = replace(report, dataset_sha256="0" * 64)
+    for number, (made, wanted) in enumerate(
+        ((report, f"{mean:.2f}"), (shipped, f"{entry.facts['returns']['mean']:.2f}"), (unknown, ""))
+    ):
+        small = replace(condense(recording, "random", size=3), report=made)
+        export(small, "npz", tmp_path / str(number))
+        card = (tmp_path / str(number) / "README.md").read_text()
+        line = f"| mean return of an episode condensed from | {wanted} |"
+        assert (line in card) == bool(wanted)
+        assert ("mean return" in card) == bool(wanted)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "minari"])
+def test_an_exported_condensed_set_is_read_back(
+    vectors: CondensedDataset, pictures: CondensedDataset, tmp_path: Path, form: str
+) -> None:
+    frames = np.rint(pictures.observations).astype(np.uint8)
+    more = replace(vectors, learning_rate=0.5, held_back=np.array([True, False, False, False]))
+    sets = (vectors, more, pictures, replace(pictures, observations=frames, following=None,
+                                             next_rows=None))  # fmt: skip
+    row = next(li for li in GUIDE.read_text().splitlines() if li.startswith("| condensed set |"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["exact", "exact", "none", "exact"]
+    for number, original in enumerate(sets):
+        out = tmp_path / str(number)
+        export(original, form, out)
+        again = load_condensed(out)
+        assert again.sha256 == original.sha256
+        assert again.observations.dtype == original.observations.dtype
+        assert again.report == original.report
+        export(out, "npz", tmp_path / f"again-{number}")
+        assert load_condensed(tmp_path / f"again-{number}").sha256 == original.sha256
+    with pytest.raises(BadConfig, match="is a condensed set, which 'rlcondense evaluate' judges"):
+        condense(tmp_path / "0", "random", size=1)
+    shown = CliRunner().invoke(main, ["show", str(tmp_path / "0"), "--json"])
+    assert json.loads(shown.stdout)["method"] == "frepo"
+    [file] = [path for path in (tmp_path / "0").rglob("*") if path.suffix == f".{form}"]
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(CorruptArtifact):
+        load_condensed(tmp_path / "0")
+
+
+def test_an_exported_set_is_judged_as_the_one_that_was_saved(
+    recording: Path, tmp_path: Path
+) -> None:
+    small = condense(recording, "random", size=3, out=tmp_path / "saved")
+    export(small, "npz", tmp_path / "out")
+    bench = make_bench(
+        "cartpole", recording, learner=make_learner("bc", "cartpole"), seeds=1, episodes=2,
+        download=False, device="cpu", results=tmp_path / "r", refresh=False, progress=silent,
+    )  # fmt: skip
+    saved, out = (artifact_row(bench, tmp_path / name).cell for name in ("saved", "out"))
+    assert saved.id == out.id
+    settings = [preferred_learner(tmp_path / n, bench.task, "bc") for n in ("saved", "out")]
+    assert settings[0] == settings[1]
+
+
+def test_codes_are_lost_on_export_and_the_loss_is_named(recording: Path, tmp_path: Path) -> None:
+    coded = condense(recording, "random", max_bytes=60)
+    assert coded.coded is not None
+    assert export(coded, "npz", tmp_path / "out") == [exchange.CODES_LOST]
+    again = load_condensed(tmp_path / "out")
+    assert again.coded is None
+    assert again.sha256 == coded.sha256
+
+
 @needs_pyarrow
 def test_parquet_shows_pictures_and_keeps_the_numbers(
     pictures: CondensedDataset, tmp_path: Path
@@ -364,7 +439,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     for source, form, out, text in (
         (recording, "npz", "full", "is there already"),
         (tmp_path / "mine", "minari", "new", "no whole episodes"),
-        (tmp_path / "none", "npz", "new", "neither the id"),
+        (tmp_path / "none", "npz", "new", "no such file or folder"),
         ("none", "npz", "new", "unknown dataset"),
     ):
         command = ["export", str(source), "--to", form, "--out", str(tmp_path / out)]
@@ -379,7 +454,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[parquet\]'"):
         export(recording, "parquet", tmp_path / "new")
-    data = replace(load_dataset(str(recording)), task="")
+    data = replace(load_dataset(str(recording)), task="", origin=Origin())
     with pytest.raises(BadConfig, match="--task"):
         export(data, "npz", tmp_path / "new")
     assert export(data, "npz", tmp_path / "new", task=make_task("cartpole")) == []

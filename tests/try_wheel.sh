@@ -16,6 +16,7 @@ export PYTHONPATH="$away/site"
 "$python" -c "from rlcondense.experts.shipped import shipped_experts, load_expert; [load_expert(e) for e in shipped_experts().values()]"
 "$python" -c "from rlcondense.reporting.pages.render import environment; environment().get_template('index.html')"
 "$python" "$away/site/rlcondense/_catalogue/baselines/experts/students.py" --help >/dev/null
+test -e "$away/site/rlcondense/py.typed"
 test ! -e "$away/site/leaderboard"
 
 # A package written by the template, in an environment of its own: only the dependencies are lent.

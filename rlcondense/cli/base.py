@@ -137,7 +137,7 @@ download_option = click.option(
 
 
 what_options = all_options(
-    click.option("--task", help="Task id or alias. Default: the dataset's, or starpilot."),
+    click.option("--task", help="Task id or alias. Default: the dataset's; without one starpilot."),
     click.option(
         "--dataset",
         help="Dataset id, or a file or folder of yours. Default: the task's expert dataset.",

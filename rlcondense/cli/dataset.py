@@ -28,13 +28,13 @@ def dataset() -> None:
 @download_option
 def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     """Build a dataset of the catalogue on this machine, and check its sha256."""
-    from rlcondense.catalogue import find
+    from rlcondense.catalogue import base_of, find
     from rlcondense.datasets.minari import is_local, remove_minari
     from rlcondense.make import load_dataset
 
     if rebuild:
-        remove_minari(find("datasets", name).id)
-    here = is_local(name)
+        remove_minari(base_of(find("datasets", name).id))
+    here = is_local(base_of(name))
     started = time.monotonic()
     with ConsoleProgress() as progress:
         data = load_dataset(name, download=download, progress=progress)
@@ -62,6 +62,7 @@ def dataset_add(source: str, name: str, task: str | None, expert: str | None) ->
 
 
 @dataset.command("remove")
+@include_option
 @click.argument("name")
 def dataset_remove(name: str) -> None:
     """Remove a dataset and its columns from this machine; the file it came from stays."""
@@ -78,12 +79,16 @@ def dataset_remove(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def dataset_list(paths: bool, as_json: bool) -> None:
     """List the catalogue's datasets, and those on this machine."""
-    from rlcondense.catalogue import entries
+    from rlcondense.catalogue import base_of, entries
     from rlcondense.datasets.minari import local_datasets
 
     shipped, local = entries("datasets"), local_datasets()
     rows = [
-        {"id": id_, "here": id_ in local, **(dict(shipped[id_].facts) if id_ in shipped else {})}
+        {
+            "id": id_,
+            "here": base_of(id_) in local,
+            **(dict(shipped[id_].facts) if id_ in shipped else {}),
+        }
         for id_ in sorted({*shipped, *local})
     ]
     if paths:
@@ -91,7 +96,7 @@ def dataset_list(paths: bool, as_json: bool) -> None:
 
         for row in rows:
             if row["here"]:
-                row["paths"] = list(map(str, paths_of(row["id"])))
+                row["paths"] = list(map(str, paths_of(base_of(row["id"]))))
     if as_json:
         echo_json(rows, sort_keys=True)
         return
@@ -121,7 +126,7 @@ def dataset_list(paths: bool, as_json: bool) -> None:
 @click.argument("name")
 def dataset_verify(name: str) -> None:
     """Read a dataset again and compare its sha256 with what it should be."""
-    from rlcondense.catalogue import find
+    from rlcondense.catalogue import base_of, find
     from rlcondense.datasets.minari import verify_minari
     from rlcondense.errors import UnknownName
     from rlcondense.make import load_dataset
@@ -130,9 +135,8 @@ def dataset_verify(name: str) -> None:
         expected = find("datasets", name).facts.get("sha256")
     except UnknownName:
         expected = None
-    actual = verify_minari(
-        load_dataset(name).id
-    )  # loading has compared it with the catalogue's sha256
+    # Loading has compared it with the catalogue's sha256.
+    actual = verify_minari(base_of(load_dataset(name).id))
     against = "as the catalogue says" if expected else "as when it was first read here"
     echo(f"{name}: sha256 {actual}, {against}")
 

@@ -129,10 +129,11 @@ def _task_facts(task: str | None) -> Mapping[str, Any]:
 def _folder_table(folder: Path) -> str | None:
     """Return the states and actions of a condensed dataset, if they are few and not frames."""
     from rlcondense.datasets.condensed import load_condensed
-    from rlcondense.datasets.report import ARRAYS, REPORT
+    from rlcondense.datasets.exported import is_condensed
+    from rlcondense.datasets.report import REPORT
     from rlcondense.reporting.states import state_table
 
-    if not ((folder / ARRAYS).is_file() and (folder / REPORT).is_file()):
+    if not (is_condensed(folder) and (folder / REPORT).is_file()):
         return None
     data = load_condensed(folder)
     return state_table(data, _task_facts(data.report.task if data.report else None))
@@ -147,7 +148,8 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
     """Return a folder's report, with the detectors' findings added if it has none."""
     from rlcondense.datasets.condensed import load_condensed
     from rlcondense.datasets.detectors import detect
-    from rlcondense.datasets.report import ARRAYS, REPORT
+    from rlcondense.datasets.exported import is_condensed
+    from rlcondense.datasets.report import REPORT
     from rlcondense.errors import CorruptArtifact
     from rlcondense.files import read_json
 
@@ -156,7 +158,7 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
             facts = read_json(folder / file)
             if not isinstance(facts, dict):
                 raise CorruptArtifact(f"{folder / file} is no object")
-            data = load_condensed(folder) if (folder / ARRAYS).is_file() else None
+            data = load_condensed(folder) if is_condensed(folder) else None
             if data is not None and facts.get("findings") is None:
                 facts["findings"] = [dataclasses.asdict(one) for one in detect(data, None)]
             elif data is None:

@@ -12,6 +12,7 @@ import click
 from rlcondense.cli.base import (
     device_option,
     expect_many_objects,
+    include_option,
     main,
     results_option,
     workers_option,
@@ -20,6 +21,7 @@ from rlcondense.console import echo, echo_json
 
 
 @main.command()
+@include_option
 @click.argument("suite")
 @results_option
 @workers_option

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.catalogue import LOCAL, base_of
 from rlcondense.comparison.columns import SIZE_ALONE, bracketed, columns_of
 from rlcondense.comparison.rows import (
     NOBODY,
@@ -24,7 +25,7 @@ from rlcondense.comparison.rows import (
 from rlcondense.datasets.report import CorrelationsJson, FindingJson
 from rlcondense.findings import PROVENANCE
 from rlcondense.records.record import Record
-from rlcondense.references import BY_ID, EXPERT, WHOLE
+from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
 from rlcondense.statistics.intervals import rank_correlation, student_interval, unit_means
 from rlcondense.types import SPLITS
 
@@ -276,10 +277,17 @@ def _caption(records: Sequence[Record]) -> str:
         network = learner["config"].get("network")
         taught = f"learner {learner['id']}" + (f" ({network})" if network else "") + ", "
     return (
-        f"{cell['task']}, {cell['dataset'] or 'no dataset'}{_provenance(records)}, {taught}"
+        f"{cell['task']}, {_data_name(cell['dataset'])}{_provenance(records)}, {taught}"
         f"{len(cell['learner_seeds'])} learner seeds x {episodes} episodes a split, "
         f"actions: {selections[0] if selections else 'none'}"
     )
+
+
+def _data_name(dataset: str) -> str:
+    """Return the name of a table's data, with the id under which `dataset list` has them."""
+    base = base_of(dataset)
+    beside_expert = dataset.startswith(LOCAL) and base != dataset
+    return f"{dataset} (data {base})" if beside_expert else dataset or "no dataset"
 
 
 def _provenance(records: Sequence[Record]) -> str:
@@ -299,7 +307,7 @@ def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -
         "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
         "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
         "gain = R - random subset, on held-out levels, with 95% intervals (Student's t) that hold",
-        "for these levels; - where no expert stands apart from the random policy.",
+        f"for these levels; - {_why_no_recovery(rows)}.",
         *MARKS,
     ]
     done = [(row, records[0]) for row, records in own if row.status == "done"]
@@ -314,6 +322,16 @@ def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -
     for row, record in done:
         notes += [f"{row.name}: {line}" if len(own) > 1 else line for line in _report_lines(record)]
     return notes
+
+
+def _why_no_recovery(rows: Sequence[Row]) -> str:
+    """Return where, or why, a row of a run has no recovery."""
+    names = {row.id for row in rows}
+    if EXPERT in names:
+        return "where no expert stands apart from the random policy"
+    if FLOOR in names:
+        return "as these data have no expert: --expert names one"
+    return "without reference rows"
 
 
 def _report_lines(record: Record) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.catalogue import base_of
 from rlcondense.datasets.minari import is_local, minari_facts
 from rlcondense.datasets.summary import bars
 from rlcondense.datasets.transitions import TransitionDataset
@@ -36,6 +37,7 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
     lengths = np.array([len(rows) for rows in data.episodes])
     counts, edges = _histogram(returns)
     levels = None if data.level_seeds is None else len(np.unique(data.level_seeds))
+    base = base_of(data.id)
     return {
         "id": data.id,
         "task": data.task or None,
@@ -59,7 +61,7 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
         "information": None if data.action_probs is None else information_of(data.action_probs),
         "levels": levels,
         "lossy": data.origin.lossy,
-        "minari": minari_facts(data.id) if data.id and is_local(data.id) else {},
+        "minari": minari_facts(base) if base and is_local(base) else {},
         "sha256": data.sha256,
     }
 

@@ -279,14 +279,29 @@ class CondensedDataset(Columns):
 
 
 def load_condensed(folder: str | Path) -> CondensedDataset:
-    """Read a condensed dataset from a folder.
+    """Read a condensed dataset from a folder: one that was saved, or exported in any format.
 
     Raises:
         CorruptArtifact: a file is missing, truncated or not of the promised form.
+        MissingExtra: the library of an exported folder's format is not installed.
     """
+    from rlcondense.datasets.exported import exported_arrays, is_exported
+
     folder = Path(folder)
-    arrays = read_arrays(folder / ARRAYS)
+    if (folder / ARRAYS).is_file() or not is_exported(folder):
+        return read_saved(folder)
     report = read_json(folder / REPORT)
+    report.pop("coding", None)  # the values that codes show are exported, and not the codes
+    return _condensed(folder, exported_arrays(folder), report)
+
+
+def read_saved(folder: Path) -> CondensedDataset:
+    """Read a condensed dataset from the folder that it was saved to; errors as `load_condensed`."""
+    return _condensed(folder, read_arrays(folder / ARRAYS), read_json(folder / REPORT))
+
+
+def _condensed(folder: Path, arrays: dict[str, Array], report: Any) -> CondensedDataset:
+    """Make a condensed dataset of the arrays and the report in a folder."""
     if not isinstance(report, dict):
         raise CorruptArtifact(f"{folder / REPORT} is no report")
     try:
@@ -314,7 +329,7 @@ def load_condensed(folder: str | Path) -> CondensedDataset:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{folder} does not hold a condensed dataset: {error}") from error
     if sha256 not in (None, data.sha256):
-        raise CorruptArtifact(f"{folder / ARRAYS} is not the data of {REPORT}")
+        raise CorruptArtifact(f"the content of {folder} is not the data of its {REPORT}")
     return data
 
 

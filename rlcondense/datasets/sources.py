@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.exported import DATA
 from rlcondense.datasets.flat import HDF5, read_flat
 from rlcondense.datasets.minari import LOSSY, environment_of
 from rlcondense.datasets.parquet import holds_jpeg, parquet_files, picture_files
@@ -23,11 +24,11 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json, read_header, read_json, sha256_file
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import task_of_environment
 from rlcondense.text import shown
 
 FLAT = (".npz", *HDF5)
 TASK = "task"  # of a file's metadata, and of an exported folder's report
-DATA = "data"  # of the file or folder in an exported folder, without its suffix
 
 
 class FileDataset:
@@ -65,7 +66,7 @@ class FileDataset:
 def local_id(identity: Sequence[str]) -> str:
     """Return the id of data that have no name, from what makes them what they are."""
     digest = hashlib.sha256(canonical_json(list(identity)).encode()).hexdigest()[:12]
-    return f"local/{digest}-v0"  # Minari's ids end in a version
+    return f"{catalogue.LOCAL}{digest}-v0"  # Minari's ids end in a version
 
 
 def is_source(name: str) -> bool:
@@ -74,6 +75,12 @@ def is_source(name: str) -> bool:
     if not path.is_dir():
         return path.is_file()
     return is_minari_folder(path) or _data_file(path) != path or bool(parquet_files(path))
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name can only be that of a file or folder, which may be missing."""
+    begins = name.startswith(("./", "../", "/", "~"))
+    return begins or Path(name).suffix in (*FLAT, ".parquet", ".safetensors")
 
 
 def is_minari_folder(path: Path) -> bool:
@@ -93,8 +100,7 @@ def task_of(path: Path) -> str:
         report = read_json(path / REPORT) if (path / REPORT).is_file() else None
         if isinstance(report, dict) and isinstance(report.get(TASK), str):
             return str(report[TASK])
-        environment = environment_of(path / DATA) if is_minari_folder(path) else ""
-        return environment if environment in catalogue.entries("tasks") else ""
+        return task_of_environment(environment_of(path / DATA)) if is_minari_folder(path) else ""
     if path.suffix in (*FLAT, ".parquet"):
         return ""
     return str(read_header(path).get("__metadata__", {}).get(TASK, ""))

@@ -192,7 +192,7 @@ def load_newest(task_id: str) -> Expert:
     return load_expert(experts[task_id])
 
 
-def find_expert(name: str) -> Expert:
+def find_expert(name: str | Path) -> Expert:
     """Load an expert by its id, a task's newest by its alias, the only one in a folder, or a file.
 
     Ids are those of the shipped experts, of packages, and of `rlcondense.register`.
@@ -203,7 +203,7 @@ def find_expert(name: str) -> Expert:
         BadConfig: it is a folder with no expert, or with several.
         CorruptArtifact: it is a file of weights without a card, or with another's.
     """
-    path = Path(name)
+    path, name = Path(name), str(name)
     if path.is_dir():
         return _only_expert(path)
     if path.suffix == ".safetensors":

@@ -20,6 +20,7 @@ from rlcondense.make import (
     make_learner,
     make_task,
     named_dataset,
+    stated_task,
     task_of_dataset,
 )
 from rlcondense.policies import check_fits
@@ -64,19 +65,37 @@ class Bench:
 DEFAULT_TASK = "starpilot"
 
 
-def task_named(task: str | Task | None, dataset: str | TransitionDataset | None) -> str:
-    """Return the task that a command is about: the named one, the dataset's, or the default."""
+def task_named(
+    task: str | Task | None,
+    dataset: str | Path | TransitionDataset | None,
+    *,
+    download: bool = False,
+) -> str:
+    """Return the task that a command is about: the named one, the dataset's, or the default.
+
+    Args:
+        task: task, or its id or alias, if one is named.
+        dataset: id or path of the dataset, or the data, if they are named.
+        download: as for `task_of_dataset`.
+
+    Raises:
+        BadConfig: a dataset is named that does not say on which task it was collected.
+    """
     if isinstance(task, Task):
         return task.id
-    return task or (task_of_dataset(dataset) if dataset else None) or DEFAULT_TASK
+    if task:
+        return task
+    if dataset is None or dataset == "":
+        return DEFAULT_TASK
+    return stated_task(dataset, download=download)
 
 
 def make_bench(
     task: str,
-    dataset: str | TransitionDataset | None,
+    dataset: str | Path | TransitionDataset | None,
     *,
     download: bool,
-    expert: str | None = None,
+    expert: str | Path | None = None,
     learner: Learner[Any],
     seeds: int,
     episodes: int,
@@ -203,8 +222,8 @@ def expert_name(dataset: str, task: Task) -> str:
     if dataset:
         try:
             facts = catalogue.find("datasets", dataset).facts
-        except UnknownName:  # a dataset of Minari, which nobody has given a name here
-            return ""
+        except UnknownName:  # a dataset of Minari, whose environment may be none of the catalogue
+            facts = {"task": task_of_dataset(dataset) or task.id}
     if "expert" in facts:
         return str(facts["expert"])
     return shipped_experts().get(task.id, "") if facts.get("task") == task.id else ""

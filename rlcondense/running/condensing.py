@@ -34,12 +34,12 @@ from rlcondense.tasks.base import Task
 
 
 def condense(
-    dataset: str | TransitionDataset | None = None,
+    dataset: str | Path | TransitionDataset | None = None,
     method: str = "gradmatch",
     task: str | Task | None = None,
     *,
     out: str | Path | None = None,
-    expert: str | None = None,
+    expert: str | Path | None = None,
     download: bool = False,
     heldout_data: bool = False,
     size: int | None = None,
@@ -58,7 +58,7 @@ def condense(
     Args:
         dataset: id or path of the dataset, or the data; by default the task's expert dataset.
         method: id of the method.
-        task: task, or its id or alias; by default the dataset's, or else starpilot.
+        task: task, or its id or alias; by default the dataset's; without one starpilot.
         out: the folder; a killed condensation resumes from it.
         expert: as for `run`, and so are the other arguments.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -80,7 +80,7 @@ def condense(
         20
     """
     check_seeds(seed, 1, 1)
-    task = task_named(task, dataset)
+    task = task_named(task, dataset, download=download)
     folder = output_folder(Path(out)) if out is not None else None
     facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))

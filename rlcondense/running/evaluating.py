@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.report import ARRAYS
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
@@ -48,8 +49,8 @@ def evaluate_artifact(
     what: str | Path,
     task: str | Task | None = None,
     *,
-    dataset: str | TransitionDataset | None = None,
-    expert: str | None = None,
+    dataset: str | Path | TransitionDataset | None = None,
+    expert: str | Path | None = None,
     download: bool = False,
     heldout_data: bool = False,
     learner: str = "bc",
@@ -67,7 +68,7 @@ def evaluate_artifact(
 
     Args:
         what: a folder, or one of `references.POLICIES`.
-        task: id or alias of the task; by default the dataset's, or else starpilot.
+        task: id or alias of the task; by default the dataset's; without one starpilot.
         dataset: source of the reference rows, by id or path; by default the task's expert dataset.
         expert: id or path of the expert; by default the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -87,7 +88,7 @@ def evaluate_artifact(
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies.
     """
-    what, folder, task = str(what), Path(what), task_named(task, dataset)
+    what, folder, task = str(what), Path(what), task_named(task, dataset, download=download)
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)
@@ -110,7 +111,7 @@ def evaluate_artifact(
     )
     if what in POLICIES:
         row = policy_row(bench, what, is_reference=False)
-    elif (folder / ARRAYS).is_file():
+    elif is_condensed(folder):
         row = artifact_row(bench, folder)
     elif (folder / "policies.json").is_file():
         policies = load_policies(folder, bench.device)

@@ -11,8 +11,8 @@ from gymnasium.spaces import Box
 from rlcondense import catalogue
 from rlcondense.config import config_json
 from rlcondense.datasets.condensed import load_condensed
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.labels import TAUGHT, label_settings
-from rlcondense.datasets.report import ARRAYS
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.learners.base import Learner
 from rlcondense.make import facts_of, follows_learner, make_learner, make_method
@@ -79,7 +79,7 @@ def settings_of_paper(method: Method[Any], task: Task, learner: str) -> dict[str
 
 def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
     """Return the learner settings of the method that made a condensed dataset."""
-    report = load_condensed(folder).report if (folder / ARRAYS).is_file() else None
+    report = load_condensed(folder).report if is_condensed(folder) else None
     if report is None:
         return {}
     try:

@@ -83,8 +83,8 @@ def run(
     method: str | Sequence[str] = "gradmatch",
     task: str | Task | None = None,
     *,
-    dataset: str | TransitionDataset | None = None,
-    expert: str | None = None,
+    dataset: str | Path | TransitionDataset | None = None,
+    expert: str | Path | None = None,
     download: bool = False,
     heldout_data: bool = False,
     learner: str = "bc",
@@ -116,7 +116,7 @@ def run(
 
     Args:
         method: id of the method, or `id:key=value,key=value`; several are one table.
-        task: id or alias of the task; by default the dataset's, or else starpilot.
+        task: id or alias of the task; by default the dataset's; without one starpilot.
         dataset: id or path of the dataset, or the data, see `rlcondense.make.named_dataset`; by
             default the task's expert dataset.
         expert: id or path of the expert of the expert row and of methods that use one; by default
@@ -157,7 +157,7 @@ def run(
         >>> print(run(["random", "k-center", "pbc:iterations=100"], "cartpole", size=16))
     """
     check_seeds(seed, 1 if condensations is None else condensations, seeds)
-    task = task_named(task, dataset)
+    task = task_named(task, dataset, download=download)
     names = [method] if isinstance(method, str) else list(method)
     if not names or len(set(names)) < len(names):
         raise BadConfig("name methods, each once")

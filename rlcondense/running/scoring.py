@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.make import load_dataset, make_method, make_task
+from rlcondense.make import load_dataset, make_method, make_task, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.tasks.base import Task
 
 
 def score_dataset(
-    dataset: str,
+    dataset: str | Path | TransitionDataset,
     method: str,
     *,
     task: str | None = None,
@@ -33,7 +33,7 @@ def score_dataset(
     """Score the episodes or rows of a dataset by a method.
 
     Args:
-        dataset: id or path of the dataset.
+        dataset: id or path of the dataset, or the data.
         method: id of a method that scores episodes or rows.
         task: id or alias of the task; by default the dataset's own.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -62,10 +62,7 @@ def task_of(data: TransitionDataset) -> Task:
     Raises:
         BadConfig: it is of no task of the catalogue.
     """
-    try:
-        return make_task(data.task or data.origin.environment)
-    except UnknownName:
-        raise BadConfig(f"dataset {data.id!r} is of no known task: name one by --task") from None
+    return make_task(stated_task(data))
 
 
 def score_lines(data: TransitionDataset, scores: Scores) -> Iterator[dict[str, Any]]:

@@ -118,11 +118,12 @@ def sweep(
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
     """Build the datasets that the queue needs, once, before several workers need them."""
+    from rlcondense.catalogue import base_of
     from rlcondense.datasets.minari import is_local
     from rlcondense.make import load_dataset
 
     for name in dict.fromkeys(p.cell.dataset for p in queue if p.cell and p.cell.dataset):
-        if not is_local(name):
+        if not is_local(base_of(name)):
             watcher.notice(f"building dataset {name}")
             try:
                 load_dataset(name)

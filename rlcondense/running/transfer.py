@@ -12,8 +12,8 @@ from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.labels import regime_of
-from rlcondense.datasets.report import ARRAYS
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
@@ -89,8 +89,8 @@ def transfer(
     task: str | Task | None = None,
     *,
     folders: str | Path | Sequence[str | Path] = (),
-    dataset: str | TransitionDataset | None = None,
-    expert: str | None = None,
+    dataset: str | Path | TransitionDataset | None = None,
+    expert: str | Path | None = None,
     download: bool = False,
     heldout_data: bool = False,
     size: int | None = None,
@@ -117,7 +117,7 @@ def transfer(
         methods: one or several, each an id, or `id:key=value,key=value`. With `student=learner` a
             method condenses for each learner separately.
         learners: likewise.
-        task: id or alias of the task; by default the dataset's, or else starpilot.
+        task: id or alias of the task; by default the dataset's; without one starpilot.
         folders: condensed datasets made before.
         dataset: id or path of the dataset; by default the task's expert dataset.
         expert: id or path of the expert; by default the dataset's, or else the task's newest.
@@ -149,12 +149,12 @@ def transfer(
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
     check_seeds(seed, condensations, seeds)
-    task = task_named(task, dataset)
+    task = task_named(task, dataset, download=download)
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
         raise BadConfig("name methods, folders and learners, each once")
     for folder in folders:
-        if not (Path(folder) / ARRAYS).is_file():
+        if not is_condensed(folder):
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
     made_learners = [_learner(text, task) for text in learners]
     made_methods = {text: [_method(text, task, each) for each in made_learners] for text in methods}

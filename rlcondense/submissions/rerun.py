@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense import catalogue
-from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.condensed import CondensedDataset, read_saved
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import plain
 from rlcondense.make import load_dataset, make_task
@@ -168,7 +168,7 @@ def _artifact(condensed: Path | None, name: str) -> dict[str, tuple[CondensedDat
     if condensed is None or not (condensed / name).is_dir():
         return {}
     try:
-        return {name: (load_condensed(condensed / name), "")}
+        return {name: (read_saved(condensed / name), "")}
     except CorruptArtifact:
         return {}
 

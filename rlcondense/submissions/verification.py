@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.condensed import CondensedDataset, read_saved
 from rlcondense.datasets.report import FindingJson
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_bounded
@@ -511,7 +511,7 @@ def _artifact(folder: Path) -> CondensedDataset | str | None:
     if not folder.is_dir():
         return None
     try:
-        return load_condensed(folder)
+        return read_saved(folder)
     except CorruptArtifact as error:
         return unquoted(str(error), 200)
 

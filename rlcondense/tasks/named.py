@@ -6,6 +6,8 @@ from rlcondense import catalogue
 from rlcondense.errors import PluginLoadError, no_exit
 from rlcondense.tasks.base import ReturnEstimate, Task
 
+_PLAIN = {"env", "seen", "heldout", "score_range"}  # settings that leave an environment as it is
+
 
 def make_task(name: str | Task) -> Task:
     """Make a task by id or alias; a task is returned as it is.
@@ -35,3 +37,26 @@ def make_task(name: str | Task) -> Task:
         ) from error
     assert isinstance(task, Task)
     return task
+
+
+def task_of_environment(environment: str) -> str:
+    """Return the id of the task that an environment of Gymnasium is, or "" if none or several are.
+
+    It is the task of that id, or else the one that plays the environment unchanged.
+
+    Args:
+        environment: Gymnasium's id.
+
+    Example:
+        >>> task_of_environment("CartPole-v1")
+        'classic/cartpole-v0'
+    """
+    entries = catalogue.entries("tasks")
+    if environment in entries:
+        return environment
+    plain = [
+        entry.id
+        for entry in entries.values()
+        if entry.config.get("env") == environment and entry.config.keys() <= _PLAIN
+    ]
+    return plain[0] if len(plain) == 1 else ""

@@ -29,6 +29,7 @@ KINDS = ("expert", "mixed", "random")
 SEED = 1000  # evaluations use seed 0, and would otherwise play exactly the levels of the data
 MIXED_PARTS = 5
 LEAST_PARTS = 3
+_MOST_ENVS = 20
 
 
 def collect_dataset(
@@ -39,7 +40,7 @@ def collect_dataset(
     expert: str | None = None,
     episodes: int = 100,
     seed: int = SEED,
-    num_envs: int = 20,
+    num_envs: int | None = None,
     progress: Progress = silent,
 ) -> Trace:
     """Collect one of the three kinds of dataset on seen levels.
@@ -50,17 +51,36 @@ def collect_dataset(
         folder: folder of a training run; required for `mixed`, else the shipped experts by
             default.
         expert: id of the expert: by default the task's newest, or the one in `folder`.
-        episodes: number of episodes, a multiple of `num_envs`.
+        episodes: number of episodes; of `mixed`, a multiple of the policies.
         seed: seed of levels and actions.
-        num_envs: parallel environments.
+        num_envs: parallel environments, which divide `episodes`; see `environments_for`.
         progress: receives the episodes played.
     """
     check_most("episodes", episodes)
+    check_whole(episodes, "episodes", least=1)
     check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
     policies = _policies(task, kind, folder, expert)
+    if num_envs is None:
+        num_envs = environments_for(episodes, policies.num_policies)
     return collect(
         policies, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress
     )
+
+
+def environments_for(episodes: int, policies: int = 1) -> int:
+    """Return how many of up to 20 environments play a number of episodes, each equally many.
+
+    Args:
+        episodes: number of episodes.
+        policies: number of policies, which share the environments equally.
+
+    Raises:
+        BadConfig: the policies cannot play equally many episodes.
+    """
+    if episodes % policies:
+        raise BadConfig(f"episodes must be a multiple of {policies} policies, not {episodes}")
+    most = range(policies, _MOST_ENVS + 1, policies)
+    return max(number for number in most if episodes % number == 0)
 
 
 def write_played(trace: Trace, task: Task, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -19,7 +20,7 @@ from rlcondense.datasets.traces import Trace, TraceDataset, load_trace
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.limits import check_whole
-from rlcondense.make import load_dataset, make_task, named_dataset
+from rlcondense.make import load_dataset, make_task, named_dataset, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
@@ -77,7 +78,7 @@ def trace_of(dataset: str) -> Trace | None:
 
 
 def corrupt_dataset(
-    dataset: str,
+    dataset: str | Path | TransitionDataset,
     fault: str,
     *,
     task: str | None = None,
@@ -89,7 +90,7 @@ def corrupt_dataset(
     """Write a dataset with a fault in some episodes of another one, and return it.
 
     Args:
-        dataset: id or path of the dataset; its task must be one of the catalogue.
+        dataset: id or path of the dataset, or the data; its task must be one of the catalogue.
         fault: one of `rlcondense.datasets.faults.FAULTS`.
         task: name of the task that a file was collected on, where it does not say.
         share: share of the episodes that are faulty.
@@ -100,13 +101,12 @@ def corrupt_dataset(
     Raises:
         BadConfig: the id is taken, or the fault needs a trace that the dataset has not.
     """
-    dataset = named_dataset(dataset, task)
-    new = id or named_after(dataset, fault)
-    source = FaultyDataset(new, source=dataset, fault=fault, share=share, seed=seed)
+    name = named_dataset(dataset, task)
+    new = id or named_after(name, fault)
+    source = FaultyDataset(new, source=name, fault=fault, share=share, seed=seed)
     if is_local(new) or new in catalogue.entries("datasets"):
         raise BadConfig(f"there is a dataset {new!r} already: name the new one by --id")
-    data = load_dataset(dataset, progress=progress)
-    played = make_task(data.task or data.origin.environment)
+    played = make_task(stated_task(name))
     episodes = source.episodes(played, progress)
     with contextlib.closing(gymnasium.make(played.id)) as env:
         metadata = {"author": "rlcondense", **source.metadata}

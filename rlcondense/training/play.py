@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from rlcondense import catalogue
 from rlcondense.datasets.arrays import from_arrays
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.traces import replay
@@ -24,13 +24,12 @@ from rlcondense.rollout import MOST_STEPS
 from rlcondense.rollout import collect as record
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
-from rlcondense.tasks.named import make_task
-from rlcondense.training.collect import SEED
+from rlcondense.tasks.named import make_task, task_of_environment
+from rlcondense.training.collect import SEED, environments_for
 from rlcondense.types import Array
 from rlcondense.validation import checked_actions
 
-Policy = str | PolicyBatch | Callable[[Array], Any]
-_MOST_ENVS = 20
+Policy = str | Path | PolicyBatch | Callable[[Array], Any]
 
 
 def collect(
@@ -50,7 +49,7 @@ def collect(
             policy, `random`, `expert` (the task's newest), or an expert's id or path. Of the
             latter the dataset has action_probs.
         episodes: number of episodes.
-        task: task of a Gymnasium environment; by default the one with its id.
+        task: task of a Gymnasium environment; by default the one that plays it unchanged.
         seed: seed of levels and actions.
         progress: receives the episodes played.
 
@@ -80,17 +79,17 @@ def collect(
 
 
 def _task_of(env: gymnasium.Env[Any, Any], task: str | Task | None) -> Task:
-    """Return the task of an environment: the named one, or the one whose id it has."""
+    """Return the task of an environment: the named one, or the one that it is."""
     if task is not None:
         return make_task(task)
     id_ = env.spec.id if env.spec is not None else ""
-    if id_ not in catalogue.entries("tasks"):
-        raise BadConfig(f"no task is called {id_!r}, as the environment is: name one with task=")
-    return make_task(id_)
+    if not (name := task_of_environment(id_)):
+        raise BadConfig(f"no task is the environment {id_!r}: name one with task=")
+    return make_task(name)
 
 
 def _recorded(
-    task: Task, policy: str | PolicyBatch, episodes: int, seed: int, progress: Progress
+    task: Task, policy: str | Path | PolicyBatch, episodes: int, seed: int, progress: Progress
 ) -> Iterator[Episode]:
     """Yield episodes of a policy that has distributions of actions."""
     if isinstance(policy, PolicyBatch):
@@ -103,7 +102,7 @@ def _recorded(
         expert = load_newest(task.id) if policy == "expert" else find_expert(policy)
         check_fits(expert.network.spec, task, f"expert {expert.id!r}")
         players = NetworkPolicies([expert.network], [0], space=task.action_space)
-    num_envs = max(n for n in range(1, _MOST_ENVS + 1) if episodes % n == 0)
+    num_envs = environments_for(episodes)
     trace = record(
         players, task, episodes=episodes, seed=seed, num_envs=num_envs, progress=progress
     )

@@ -64,6 +64,7 @@ def test_data_in_memory_are_run_condensed_and_evaluated(
     assert result.record["cell"]["dataset"] == data.id
     assert result.record["cell"]["task"] == "classic/cartpole-v0"
     assert repr(result) == str(result)
+    assert "- without reference rows" in str(result)
     assert "<pre>" in result._repr_html_()
     if find_spec("pandas") is not None:
         frame = result.to_pandas()
@@ -179,10 +180,14 @@ def test_a_policy_plays_a_dataset() -> None:
     with gymnasium.make("CartPole-v1") as env:
         of_env = rlc.collect(env, lambda o: 0, episodes=1, task="cartpole")
         assert of_env.level_seeds is None
-        with pytest.raises(BadConfig, match="no task is called 'CartPole-v1'"):
-            rlc.collect(env, lambda o: 0)
+        assert rlc.collect(env, lambda o: 0, episodes=1).task == "classic/cartpole-v0"
         with pytest.raises(BadConfig, match="function"):
             rlc.collect(env, "random", task="cartpole")
+    with (
+        gymnasium.make("FrozenLake-v1") as other,
+        pytest.raises(BadConfig, match="no task is the environment 'FrozenLake-v1'"),
+    ):
+        rlc.collect(other, lambda o: 0)
     with pytest.raises(CorruptArtifact):
         rlc.collect("cartpole", lambda o: 0.5, episodes=1)
 

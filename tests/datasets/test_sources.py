@@ -6,29 +6,37 @@ import json
 import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import rlcondense as rlc
 from rlcondense import catalogue
-from rlcondense.catalogue import register
+from rlcondense.catalogue import base_of, register
 from rlcondense.cli import main
+from rlcondense.comparison.tables import _data_name, _why_no_recovery
 from rlcondense.datasets.cards import card_of
+from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import (
     lacks_action_probs,
     local_datasets,
     paths_of,
     remove_minari,
     verify_minari,
+    write_minari,
 )
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import PluginLoadError, RLCondenseError, UnknownName
+from rlcondense.errors import BadConfig, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.experts.shipped import find_expert, save_expert
-from rlcondense.make import load_dataset, load_expert, named_dataset
+from rlcondense.make import load_dataset, load_expert, make_task, named_dataset, stated_task
 from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.running.bench import expert_name
+from rlcondense.training.collect import environments_for
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,81 @@ def test_frames_with_channels_last_and_an_open_end_come_in(tmp_path: Path) -> No
     assert data.level_seeds is None
 
 
+def test_data_that_do_not_say_their_task_need_a_word(poles: Path, tmp_path: Path) -> None:
+    silent = written(tmp_path / "silent.npz", columns_of(load_dataset(str(poles))))
+    line = "the data do not say on which task they were collected: --task"
+    random = ["--method", "random", "--size", 4]
+    for command in (
+        ["run", *random],
+        ["condense", *random, "--out", tmp_path / "out"],
+        ["evaluate", "random-policy"],
+        ["transfer", *random, "--learner", "bc"],
+        ["score", "--method", "longest", "--out", tmp_path / "scores.csv"],
+    ):
+        source = [silent] if command[0] == "score" else ["--dataset", silent]
+        assert "--task" in refusal(*command, *source), command
+    for call in (rlc.run, rlc.condense):
+        with pytest.raises(BadConfig, match=line):
+            call(dataset=silent, method="random")
+
+
+def test_minaris_data_are_of_the_task_of_their_environment() -> None:
+    for name, environment in (("cart", "CartPole-v1"), ("taxi", "FrozenLake-v1")):
+        with gymnasium.make(environment) as env:
+            episode = Episode(
+                observations=np.zeros((3, 4), np.float32),
+                actions=np.zeros(3, np.int64),
+                rewards=np.ones(3, np.float32),
+                level_seed=None,
+            )
+            if name == "taxi":
+                env.observation_space = gymnasium.spaces.Box(-1, 1, (4,))
+            write_minari(f"tests/{name}-v0", iter([episode]), {}, env)
+    cartpole, task = "classic/cartpole-v0", make_task("cartpole")
+    assert stated_task("tests/cart-v0") == stated_task(load_dataset("tests/cart-v0")) == cartpole
+    with pytest.raises(BadConfig, match="--task"):
+        stated_task("tests/taxi-v0")
+    for name in ("tests/cart-v0", "tests/taxi-v0"):
+        assert expert_name(name, task) == cartpole
+    assert expert_name("tests/cart-v0", make_task("cartpole-long")) == ""
+    with pytest.raises(UnknownName, match="unknown dataset"):
+        stated_task("tests/bus-v0")
+
+
+def test_a_table_says_why_no_row_has_a_recovery() -> None:
+    rows = {name: [SimpleNamespace(id=name)] for name in ("expert", "random-policy", "random")}
+    assert "stands apart" in _why_no_recovery(rows["expert"] + rows["random-policy"])
+    assert "--expert names one" in _why_no_recovery(rows["random"] + rows["random-policy"])
+    assert "without reference rows" in _why_no_recovery(rows["random"])
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    for name in ("nofile.npz", "./nofile", str(tmp_path / "none"), "x/data.parquet"):
+        assert f"no such file or folder: '{name}'" in refusal("run", "--dataset", name)
+    with pytest.raises(BadConfig, match="no such file or folder: 'tests/none-v0'"):
+        load_dataset(Path("tests/none-v0"))
+    assert "holds no dataset" in refusal("run", "--dataset", tmp_path, "--task", "cartpole")
+
+
+def test_paths_are_taken_wherever_names_are(poles: Path) -> None:
+    data = load_dataset(poles)
+    assert load_dataset(data).id == data.id
+    assert stated_task(poles) == "classic/cartpole-v0"
+    assert rlc.condense(poles, "random", size=4).report.dataset == data.id
+
+
+def test_any_number_of_episodes_is_collected(tmp_path: Path) -> None:
+    for episodes, environments in ((3, 3), (20, 20), (23, 1), (30, 15), (100, 20)):
+        assert environments_for(episodes) == environments
+    assert environments_for(15, 5) == 15
+    with pytest.raises(BadConfig, match="multiple of 5 policies"):
+        environments_for(12, 5)
+    out = tmp_path / "three.safetensors"
+    command = ["dataset", "collect", "cartpole", "--kind", "random", "--episodes", 3, "--out", out]
+    assert CliRunner().invoke(main, list(map(str, command))).exit_code == 0
+    assert len(load_dataset(out).episodes) == 3
+
+
 def test_a_file_is_known_by_its_content(poles: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(poles.read_bytes())
@@ -147,6 +230,9 @@ def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -
                "--episodes", 4, "--condensations", 1, "--set", "learner.updates=2",
                "--set", "learner.batch_size=512", "--json",
                "--results", tmp_path / "r"]  # fmt: skip
+    id_, data_id = named_dataset(poles, expert=weights), named_dataset(poles)
+    assert id_ == named_dataset(str(poles), expert=str(weights)) != data_id == base_of(id_)
+    assert _data_name(id_) == f"{id_} (data {data_id})"  # as dataset list has them
     rows = {}
     for expert in (weights.parent, weights, None):
         named = [] if expert is None else ["--expert", expert]
@@ -187,7 +273,7 @@ def test_an_expert_gets_a_name_from_a_package_or_this_process(
         find_expert("mine/pole-v0")
 
 
-def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:
+def test_a_dataset_gets_a_name_and_loses_it(poles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = CliRunner()
     done = run.invoke(main, ["dataset", "add", str(poles), "--id", "mine/poles-v0"])
     assert done.output.startswith("mine/poles-v0: 20 episodes"), done.output
@@ -196,8 +282,20 @@ def test_a_dataset_gets_a_name_and_loses_it(poles: Path) -> None:
     paths = run.invoke(main, ["dataset", "list", "--paths"]).output
     assert sum(line.startswith("mine/poles-v0 ") for line in paths.splitlines()) == 1
     assert "already" in refusal("dataset", "add", poles, "--id", "mine/poles-v0")
+    [line] = [line for line in paths.splitlines() if line.startswith("mine/poles-v0 ")]
+    assert line.split()[1] == str(paths_of(named_dataset(poles))[0])  # on disk once
+    monkeypatch.setattr(catalogue, "_registered", {})  # as another process sees it
+    for command in ("verify", "show", "build"):
+        done = run.invoke(main, ["dataset", command, "mine/poles-v0"])
+        assert done.exit_code == 0, done.output
+    remove_minari(base_of("mine/poles-v0"))
+    assert load_dataset("mine/poles-v0").task == "classic/cartpole-v0"  # built again
+    assert run.invoke(main, ["dataset", "add", str(poles), "--id", "mine/b-v0"]).exit_code == 0
+    assert run.invoke(main, ["dataset", "remove", "mine/b-v0"]).exit_code == 0
+    assert paths_of(base_of("mine/poles-v0"))  # of another name, still
     assert run.invoke(main, ["dataset", "remove", "mine/poles-v0"]).exit_code == 0
     assert "mine/poles-v0" in refusal("dataset", "show", "mine/poles-v0")
+    assert not paths_of(named_dataset(poles))
     assert "no dataset" in refusal("dataset", "remove", "mine/poles-v0")
     assert "not an id" in refusal("dataset", "add", poles, "--id", "../poles")
 

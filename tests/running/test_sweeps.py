@@ -104,8 +104,8 @@ CELLS = 10  # of SMALL: two policies, random and gradmatch twice, bc-25 and its 
 
 def command(suite: Path, results: Path, *options: str) -> list[str]:
     return [
-        sys.executable, "-m", "rlcondense.cli", "sweep", str(suite), "--results", str(results),
-        *options,
+        sys.executable, "-m", "tests.without_experts", "sweep", str(suite),
+        "--results", str(results), *options,
     ]  # fmt: skip
 
 

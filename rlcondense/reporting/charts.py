@@ -189,26 +189,28 @@ def _dash(style: int) -> str:
     return f'stroke-dasharray="{dash}" ' if dash else ""
 
 
-def _marker(style: int, x: float, y: float) -> str:
-    """Draw a closed outline around a point: another shape for each style of one colour."""
-    shapes: tuple[tuple[tuple[float, float], ...], ...] = (
-        _polygon(14, 4.4, 0.0),
-        ((-4, -4), (4, -4), (4, 4), (-4, 4)),
-        _polygon(3, 5.6, -0.25),
-        _polygon(4, 5.4, -0.25),
-        _polygon(3, 5.6, 0.25),
-        ((-1.6, -5), (1.6, -5), (1.6, -1.6), (5, -1.6), (5, 1.6), (1.6, 1.6), (1.6, 5), (-1.6, 5),
-         (-1.6, 1.6), (-5, 1.6), (-5, -1.6), (-1.6, -1.6)),
-        _polygon(6, 5, 0.0),
-        ((-5, -2.5), (5, -2.5), (5, 2.5), (-5, 2.5)),
-    )  # fmt: skip
-    corners = shapes[(style + style // STYLES) % STYLES]
-    return "M" + "L".join(f"{px(x + dx)} {px(y + dy)}" for dx, dy in corners) + "z"
-
-
 def _polygon(corners: int, radius: float, turn: float) -> tuple[tuple[float, float], ...]:
     angles = [2 * math.pi * (turn + i / corners) for i in range(corners)]
     return tuple((radius * math.cos(a), radius * math.sin(a)) for a in angles)
+
+
+_OUTLINES: tuple[tuple[tuple[float, float], ...], ...] = (
+    _polygon(14, 4.4, 0.0),
+    ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+    _polygon(3, 5.6, -0.25),
+    _polygon(4, 5.4, -0.25),
+    _polygon(3, 5.6, 0.25),
+    ((-1.6, -5), (1.6, -5), (1.6, -1.6), (5, -1.6), (5, 1.6), (1.6, 1.6), (1.6, 5), (-1.6, 5),
+     (-1.6, 1.6), (-5, 1.6), (-5, -1.6), (-1.6, -1.6)),
+    _polygon(6, 5, 0.0),
+    ((-5, -2.5), (5, -2.5), (5, 2.5), (-5, 2.5)),
+)  # fmt: skip
+
+
+def _marker(style: int, x: float, y: float) -> str:
+    """Draw a closed outline around a point: another shape for each style of one colour."""
+    corners = _OUTLINES[(style + style // STYLES) % STYLES]
+    return "M" + "L".join(f"{px(x + dx)} {px(y + dy)}" for dx, dy in corners) + "z"
 
 
 def shown_range(

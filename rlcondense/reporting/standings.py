@@ -27,6 +27,7 @@ from rlcondense.types import SPLITS, Split
 Array = npt.NDArray[np.float64]
 Records = Mapping[str, ReadRecord]
 FEWEST_EPISODES = 20  # of a student on a split; with fewer a row tries the machinery, not a method
+MOST_ALONE = 8  # views of a single method
 PROCGEN = {"easy": "Procgen", "plain": "Procgen, plain"}
 FAMILIES = {
     "classic": "Classic control", "minatar": "MinAtar", "mujoco": "MuJoCo", "images": "Images",
@@ -165,6 +166,8 @@ def kind_of(task: str) -> tuple[str, str]:
 def views_of(groups: Sequence[Group], records: Records) -> list[View]:
     """Return the views of groups, those that tell the most first.
 
+    Of those of a single method, which compare nothing, the ones with the most rows.
+
     Args:
         groups: all groups of a board.
         records: by cell id.
@@ -179,7 +182,9 @@ def views_of(groups: Sequence[Group], records: Records) -> list[View]:
             if row.returns is not None and row.budget is not None and row.id not in WHOLE:
                 key = (kind, learner, budget_text(row.budget), row.labels or "")
                 places.setdefault(key, []).append((group, row))
-    views = [_view(key, rows, records) for key, rows in places.items()]
+    several = [key for key, rows in places.items() if len({row.id for _, row in rows}) > 1]
+    alone = sorted(places.keys() - set(several), key=lambda key: (-len(places[key]), key))
+    views = [_view(key, places[key], records) for key in (*several, *alone[:MOST_ALONE])]
     return sorted(views, key=lambda view: (*(-n for n in view.worth), view.title))
 
 

@@ -134,6 +134,7 @@ def test_ray_on_this_machine_takes_up_what_is_there_and_includes_files(tmp_path:
     assert stamps(tmp_path / "r") == before
 
 
+@pytest.mark.slow
 def test_no_cluster_and_no_ray_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -431,6 +431,7 @@ def test_a_diverged_learner_is_a_failed_cell_and_not_a_number(tmp_path: Path) ->
     assert "returns" not in result.record
 
 
+@pytest.mark.slow
 def test_the_learner_of_the_methods_paper_is_used_in_both_halves(tmp_path: Path) -> None:
     expected = make_learner(
         "bc", **catalogue.find("methods", "gradmatch-light2024").facts["learner"]

@@ -252,7 +252,7 @@ FORMATS: dict[str, Callable[[SuitePart], str]] = {
 
 
 def board_json(board: Board) -> str:
-    """Format the whole board as JSON: a line for each table."""
+    """Format the whole board as JSON: a line for each table, without the rows that are missing."""
     plain = board.to_json()
     groups = ",\n".join(map(_compact, plain["groups"]))
     suites = ",\n".join(map(_suite_json, plain["suites"]))
@@ -261,9 +261,13 @@ def board_json(board: Board) -> str:
 
 def _suite_json(suite: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in suite.items() if name != "groups"}
-    groups = ",\n".join(map(_compact, suite["groups"]))
+    measured = [
+        {**group, "rows": [row for row in group["rows"] if row["status"] != "missing"]}
+        for group in suite["groups"]
+    ]
+    groups = ",\n".join(_compact(group) for group in measured if group["rows"])
     return f'{_compact(rest)[:-1]},"groups":[\n{groups}]}}'
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))

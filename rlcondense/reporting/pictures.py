@@ -22,7 +22,7 @@ from rlcondense.make import load_dataset
 from rlcondense.text import unquoted
 from rlcondense.types import Array
 
-SHOWN = 15  # frames in a line
+SHOWN, FEWER = 15, 8  # frames in a line: of a set that has no more, and of larger ones
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
 MOST_ACTIONS = 1000  # most actions whose shares are stored
@@ -161,14 +161,14 @@ def _source(data: CondensedDataset) -> TransitionDataset | None:
 
 
 def draw(
-    data: CondensedDataset, source: TransitionDataset | None = None, most: int = SHOWN
+    data: CondensedDataset, source: TransitionDataset | None = None, most: int | None = None
 ) -> tuple[npt.NDArray[np.uint8], Picture] | None:
     """Draw a sheet of frames, and return it with the facts about it.
 
     Args:
         data: the condensed set.
         source: the dataset it was condensed from.
-        most: frames in a line.
+        most: frames in a line; by default `SHOWN`, or `FEWER` of a larger set.
 
     Returns:
         `(height, width, 3)` and the picture; None for observations that are not frames. A selection
@@ -179,6 +179,8 @@ def draw(
     if data.observations.ndim != 4:
         return None
     painted = data.observations.shape[1] not in (1, 3)
+    if most is None:
+        most = SHOWN if len(data) <= SHOWN else FEWER
     rows = np.unique(np.linspace(0, len(data) - 1, most).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1

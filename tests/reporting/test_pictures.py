@@ -11,7 +11,7 @@ import pytest
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_method, make_task
-from rlcondense.reporting.pictures import COLOURS, SHOWN, draw, write_picture
+from rlcondense.reporting.pictures import COLOURS, FEWER, draw, write_picture
 from rlcondense.tasks.base import Task
 
 
@@ -27,7 +27,7 @@ def test_synthetic_frames_stand_below_what_they_started_as(
     drawn = draw(synthetic, tiny)
     assert drawn is not None
     sheet, picture = drawn
-    assert sheet.shape == (3 * 64, SHOWN * 64, 3)
+    assert sheet.shape == (3 * 64, FEWER * 64, 3)
     row = picture.rows[1]
     start = tiny.observations[synthetic.initial_indices[row]].transpose(1, 2, 0)
     assert np.array_equal(sheet[:64, 64:128], start)
@@ -84,7 +84,7 @@ def test_what_is_written_is_a_png_and_what_it_shows(
     synthetic.save(tmp_path / "condensed")
     path = write_picture(tmp_path / "condensed", tmp_path / "out")
     assert path == tmp_path / "out.png"
-    assert imageio.imread(path).shape == (3 * 64, SHOWN * 64, 3)
+    assert imageio.imread(path).shape == (3 * 64, FEWER * 64, 3)
     facts = json.loads((tmp_path / "out.json").read_text())
     assert len(facts["dataset_actions"]) == 15
     assert facts["size"] == 30
@@ -98,7 +98,7 @@ def test_another_dataset_of_the_sources_name_is_not_shown(
     other.save(tmp_path / "condensed")
     path = write_picture(tmp_path / "condensed", tmp_path / "out")
     assert path is not None
-    assert imageio.imread(path).shape == (64, SHOWN * 64, 3)
+    assert imageio.imread(path).shape == (64, FEWER * 64, 3)
 
 
 def test_rows_that_the_source_does_not_have_are_not_shown(
@@ -107,7 +107,7 @@ def test_rows_that_the_source_does_not_have_are_not_shown(
     drawn = draw(replace(synthetic, initial_indices=np.full(len(synthetic), 10**9)), tiny)
     assert drawn is not None
     sheet, picture = drawn
-    assert sheet.shape == (64, SHOWN * 64, 3)
+    assert sheet.shape == (64, FEWER * 64, 3)
     assert picture.dataset_actions is None
 
 

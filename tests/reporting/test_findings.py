@@ -142,7 +142,7 @@ def test_every_format_shows_them_and_is_silent_where_there_are_none(
     lines = list(csv.DictReader(io.StringIO(csv_text(shown))))
     of = {(line["method"], line["findings"]) for line in lines if line["status"] == "done"}
     assert of == {("gradmatch-light2024", "moved-nothing")}
-    assert '"name": "moved-nothing"' in board_json(board)
+    assert '"name":"moved-nothing"' in board_json(board)
 
 
 def test_pages_show_them_with_their_figures_and_take_no_tags(board: Board, tmp_path: Path) -> None:

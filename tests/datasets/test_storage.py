@@ -121,9 +121,22 @@ def test_an_unknown_dataset_is_one_clear_error(tiny: TransitionDataset) -> None:
         load_dataset("tests/starpilo-v0")
 
 
-@pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "a/../b"])
-def test_names_do_not_leave_minaris_folder(name: str) -> None:
-    with pytest.raises(RLCondenseError, match=r"is neither the id|is no dataset|no such file"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../there", "holds no dataset"),
+        ("../nowhere", "no such file"),
+        ("/etc/passwd", "is no dataset"),
+        ("a/../b", "is neither the id"),
+    ],
+)
+def test_names_do_not_leave_minaris_folder(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RLCondenseError, match=message):
         load_dataset(name)
 
 

@@ -37,9 +37,7 @@ MOST_OWNER_BYTES = 10_000  # of what a lock says
 MOST_DEPTH = 32  # of nested JSON; a record has five
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
 _CONTAINERS = frozenset({dict, list})
-# Where a number beyond doubles may stand, a whole number of many digits, half of a surrogate pair.
-_GREAT = re.compile(rb"(?:^|[\s\[,:])-?(?:[0-9]{200}|[0-9.]+[eE]\+?[0-9]{3})")
-_MANY_DIGITS = re.compile(rb"(?:^|[\s\[,:])-?[0-9]{19}")
+# Where half of a surrogate pair may stand.
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[{]")
 
@@ -283,8 +281,8 @@ def parse_json(content: bytes) -> Any:
         value = json.loads(
             content.decode(),
             parse_constant=_no_constant,
-            parse_float=_finite if _GREAT.search(content) else None,
-            parse_int=_of_64_bits if _MANY_DIGITS.search(content) else None,
+            parse_float=_finite,
+            parse_int=_of_64_bits,
             object_pairs_hook=_no_duplicates,
         )
         if _HALF_PAIR.search(content):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -318,11 +318,23 @@ class Group:
 
     def find(self, name: str) -> Row | None:
         """Return the row of a reference policy, or of all the data, if it is done."""
-        return next((r for r in self.rows if r.id == name and r.status == "done"), None)
+        return next((row for row in self.of_id(name) if row.status == "done"), None)
+
+    def of_id(self, name: str) -> Sequence[Row]:
+        """Return the rows of a method or reference."""
+        return self._by_id.get(name, ())
+
+    @cached_property
+    def _by_id(self) -> dict[str, list[Row]]:
+        by_id: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_id.setdefault(row.id, []).append(row)
+        return by_id
 
     def to_json(self) -> dict[str, Any]:
         """Return the group as plain values."""
-        return {**vars(self), "rows": [row.to_json() for row in self.rows]}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "rows": [row.to_json() for row in self.rows]}
 
 
 def groups_of(
@@ -419,7 +431,14 @@ def _group(
     names = names_of([row[0]["cell"]["method"] for row in ordered])
     drafts = [_Draft(name, row, draws) for name, row in zip(names, ordered, strict=True)]
     cell = (*learned, *policies)[0]["cell"]
-    rows = [_row(draft, drafts, score_range(cell["task"])) for draft in drafts]
+    rivals = [draft for draft in drafts if draft.trained and draft.done]
+    judged = [draft for draft in rivals if draft.judged]
+    rows = []
+    for draft in drafts:
+        row = _row(draft, drafts, score_range(cell["task"]))
+        if draft in judged:
+            row = replace(row, rank=_rank(draft, judged, len(rivals)))
+        rows.append(row)
     done = [record for record in learned or policies if record["status"] == "done"]
     return Group(
         task=cell["task"],
@@ -551,7 +570,6 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         gain=next((a.difference for a in against if a.floor == RANDOM_SUBSET), None),
         gap=student_interval(draft.means["seen"] - draft.means["heldout"]),
         against=against,
-        rank=_rank(draft, others) if draft.trained else None,
         cost=_cost(records),
         displacement=records[0].get("report", {}).get("displacement"),
         matching_loss=records[0].get("report", {}).get("matching_loss"),
@@ -591,24 +609,24 @@ def _amount(draft: _Draft) -> BudgetJson | int | None:
     return budget if budget is not None and "bytes" in budget else draft.size
 
 
-def _rank(draft: _Draft, others: Sequence[_Draft]) -> tuple[int, int] | None:
+def _rank(draft: _Draft, judged: Sequence[_Draft], rivals: int) -> tuple[int, int] | None:
     """Return the best and worst place of a row among the trained ones, by paired differences.
 
-    A rival that is not judged may have any place.
+    Args:
+        draft: the row, which is judged.
+        judged: all trained rows that are.
+        rivals: how many trained rows there are; one that is not judged may have any place.
     """
-    if not draft.judged:
-        return None
-    all_rivals = [d for d in others if d.trained and d.done and d is not draft]
-    rivals = [d.heldout for d in all_rivals if d.judged]
     own = draft.heldout
-    alike = np.array([x for x in rivals if len(x) == len(own)]).reshape(-1, len(own))
+    others = [d.heldout for d in judged if d is not draft]
+    alike = np.array([x for x in others if len(x) == len(own)]).reshape(-1, len(own))
     places = places_among(own, alike)
-    intervals = [difference_of(own, x) for x in rivals if len(x) != len(own)]
+    intervals = [difference_of(own, x) for x in others if len(x) != len(own)]
     if places is None or not all(d.known for d in intervals):
         return None
     better = places[0] + sum(d.below_zero for d in intervals)
     worse = places[1] + sum(d.above_zero for d in intervals)
-    return (1 + better, 1 + len(all_rivals) - worse)
+    return (1 + better, rivals - worse)
 
 
 def _normalised(heldout: Interval, span: tuple[float, float] | None) -> Interval | None:

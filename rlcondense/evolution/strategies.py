@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_most
@@ -212,6 +211,8 @@ def natural_gradients(noise: Array, weights: Array) -> tuple[Array, Array]:
 
 def centred_ranks(fitness: Array) -> Array:
     """Compute ranks from -0.5 for the worst to 0.5 for the best; ties share their mean."""
+    from scipy.stats import rankdata  # takes half a second to import
+
     return np.asarray((rankdata(fitness) - 1) / (len(fitness) - 1) - 0.5)
 
 
@@ -238,6 +239,8 @@ def tempered_weights(fitness: Array, temperature: float) -> Array:
 
 def _shared(fitness: Array, by_rank: Array) -> Array:
     """Assign the values of ranks, worst first, to points `(P,)`; ties share their mean."""
+    from scipy.stats import rankdata
+
     _, group = np.unique(fitness, return_inverse=True)  # ties stand together, worst first
     shared = np.bincount(group, by_rank[rankdata(fitness, method="ordinal") - 1])
     return np.asarray((shared / np.bincount(group))[group])

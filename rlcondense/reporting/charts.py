@@ -189,6 +189,11 @@ def _dash(style: int) -> str:
     return f'stroke-dasharray="{dash}" ' if dash else ""
 
 
+def px(value: float) -> str:
+    """Format a coordinate to a tenth of a pixel."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
 def _polygon(corners: int, radius: float, turn: float) -> tuple[tuple[float, float], ...]:
     angles = [2 * math.pi * (turn + i / corners) for i in range(corners)]
     return tuple((radius * math.cos(a), radius * math.sin(a)) for a in angles)
@@ -207,10 +212,19 @@ _OUTLINES: tuple[tuple[tuple[float, float], ...], ...] = (
 )  # fmt: skip
 
 
+def _relative(corners: Sequence[tuple[float, float]]) -> str:
+    """Return a closed outline as lines from corner to corner, beginning at the centre."""
+    pairs = zip([(0.0, 0.0), *corners], corners, strict=False)
+    first, *others = [f"{px(b[0] - a[0])} {px(b[1] - a[1])}" for a, b in pairs]
+    return f"m{first}l{' '.join(others)}z"
+
+
+_MARKERS = tuple(_relative(corners) for corners in _OUTLINES)
+
+
 def _marker(style: int, x: float, y: float) -> str:
     """Draw a closed outline around a point: another shape for each style of one colour."""
-    corners = _OUTLINES[(style + style // STYLES) % STYLES]
-    return "M" + "L".join(f"{px(x + dx)} {px(y + dy)}" for dx, dy in corners) + "z"
+    return f"M{px(x)} {px(y)}{_MARKERS[(style + style // STYLES) % STYLES]}"
 
 
 def shown_range(
@@ -282,8 +296,3 @@ def text_element(x: float, y: float, text: str, classes: str) -> str:
     """Return a text of a drawing, escaped."""
     named = f' class="{classes}"' if classes else ""
     return f'<text{named} x="{px(x)}" y="{px(y)}">{escape(text)}</text>'
-
-
-def px(value: float) -> str:
-    """Format a coordinate to a tenth of a pixel."""
-    return f"{value:.1f}".removesuffix(".0")

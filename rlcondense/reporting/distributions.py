@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -109,13 +110,11 @@ def _sorted_line(
 ) -> str:
     """Return the path of a student's sorted returns, a step for each value that differs."""
     left, right = span
-    values, counts = np.unique(returns, return_counts=True)
-    step = (right - left) / len(returns)
-    ends = np.cumsum(counts) * step + left
-    heights = floor - values * unit
-    steps = zip(heights.tolist(), ends.tolist(), strict=True)
-    path = "".join(f"V{height:.0f}H{end:.0f}" for height, end in steps)
-    return f"M{px(left)} {px(floor)}{path}"
+    step, passed, path = (right - left) / len(returns), 0, []
+    for value, count in sorted(Counter(returns.tolist()).items()):
+        passed += count
+        path.append(f"V{floor - value * unit:.0f}H{passed * step + left:.0f}")
+    return f"M{px(left)} {px(floor)}{''.join(path)}"
 
 
 def action_bars(shares: Sequence[float], dataset: Sequence[float] | None) -> Markup:

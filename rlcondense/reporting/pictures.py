@@ -25,6 +25,7 @@ from rlcondense.types import Array
 SHOWN, FEWER = 15, 8  # frames in a line: of a set that has no more, and of larger ones
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
+MOST_COLOURS = 256  # of a leaderboard's pictures, which take a third of the bytes so
 MOST_ACTIONS = 1000  # most actions whose shares are stored
 MOST_BYTES = 2 * 2**20
 LEAST_SIDE = 60  # pixels; smaller frames are enlarged, with space between them
@@ -76,7 +77,8 @@ class Picture:
 def write_picture(condensed: Path, out: Path) -> Path | None:
     """Draw the condensed dataset of a folder to `<out>.png` and `<out>.json`.
 
-    If its source is available, the original frames stand above the condensed ones.
+    If its source is available, the original frames stand above the condensed ones. The picture
+    has the nearest of `MOST_COLOURS` colours.
 
     Args:
         condensed: the folder.
@@ -94,7 +96,7 @@ def write_picture(condensed: Path, out: Path) -> Path | None:
         return None
     sheet, picture = drawn
     path = out.with_name(f"{out.name}.png")
-    write_bytes(path, _png(sheet))
+    write_bytes(path, _png(sheet, MOST_COLOURS))
     write_json(out.with_name(f"{out.name}.json"), asdict(picture))
     return path
 
@@ -209,7 +211,7 @@ def draw(
 def draw_frames(frames: Array) -> bytes:
     """Draw a line of frames `(n, planes, height, width)` as a PNG; planes may be no colours."""
     line = np.asarray(frames, np.float64)
-    return _png(_sheet([line if line.shape[1] in (1, 3) else _paint(line)]))
+    return _png(_sheet([line if line.shape[1] in (1, 3) else _paint(line)]), MOST_COLOURS)
 
 
 def legend(planes: Sequence[str]) -> str:
@@ -330,9 +332,13 @@ def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
 
 
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    import imageio.v3 as imageio
+def _png(pixels: npt.NDArray[np.uint8], colours: int | None = None) -> bytes:
+    """Return pixels as a PNG, of their own colours or of a number of colours near them."""
+    from PIL import Image
 
+    image = Image.fromarray(pixels)
+    if colours is not None:
+        image = image.quantize(colours, dither=Image.Dither.NONE)
     content = io.BytesIO()
-    imageio.imwrite(content, pixels, extension=".png")
+    image.save(content, "PNG", optimize=True)
     return content.getvalue()

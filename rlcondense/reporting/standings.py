@@ -308,7 +308,7 @@ def _references(
 
 
 def _reference(column: Column, name: str, labels: str) -> Row | None:
-    rows = [row for group in column.groups for row in group.rows if row.id == name]
+    rows = [row for group in column.groups for row in group.of_id(name)]
     done = [row for row in rows if row.returns is not None and row.labels in (None, labels)]
     return max(done, key=lambda row: row.learner_seeds, default=None)
 
@@ -366,7 +366,9 @@ class _Table:
 
     def _policy(self, row: Row, column: Column, name: str) -> Row | None:
         """Return the reference policy of the row's own group."""
-        of_row = (g for g in column.groups if any(other is row for other in g.rows))
+        if len(column.groups) == 1:
+            return column.groups[0].find(name)
+        of_row = (g for g in column.groups if any(other is row for other in g.of_id(row.id)))
         group = next(of_row, None)
         return None if group is None else group.find(name)
 

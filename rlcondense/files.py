@@ -320,6 +320,8 @@ def _no_constant(name: str) -> float:
 
 
 def _of_64_bits(digits: str) -> int:
+    if len(digits) < 19:
+        return int(digits)
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
         raise FileRefusal(f"holds a number that is too large: {shown(digits)}")
     return int(digits)

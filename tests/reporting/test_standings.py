@@ -6,6 +6,8 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from rlcondense.comparison.rows import Group
 from rlcondense.records.record import MethodJson
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.charts import STYLES, swatch
+from rlcondense.reporting.pages.front import _over_sizes
 from rlcondense.reporting.pages.legend import legend_entries
+from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.views import ViewPage, _answers, legend_of, size_curve
 from rlcondense.reporting.site import build_site
 from rlcondense.reporting.standings import View, kind_of, views_of
@@ -152,6 +156,20 @@ def test_a_curve_joins_one_method_under_any_name(
     points = [(s.name, len(s.points)) for s in series]  # type: ignore[attr-defined]
     assert points.count((best.id, 2)) == points.count((other.id, 2)) == 1
     assert {(f"{tied.id} (labels={name})", 1) for name in ("hard", "soft")} <= {*points}
+
+
+def test_a_first_page_of_one_size_shows_the_curves_of_another_view(view: View) -> None:
+    other = replace(view, kind="Another")
+    views = [view, other, replace(other, budget="15")]
+    pages = [ViewPage(v, f"views/{n}.html", _answers(v), ()) for n, v in enumerate(views)]
+    site = cast("Site", SimpleNamespace(views=views))
+    found = _over_sizes(site, pages, pages[0])
+    assert found is not None
+    page, entries, curve = found
+    assert page is pages[1]
+    assert [entry.name for entry in entries] == [e.name for e in legend_of(other, views).values()]
+    assert "by size: Another" in curve
+    assert _over_sizes(cast("Site", SimpleNamespace(views=[view])), pages[:1], pages[0]) is None
 
 
 def test_methods_of_one_id_have_one_colour_and_no_two_look_alike() -> None:

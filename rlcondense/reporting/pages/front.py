@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rlcondense.reporting.citation import cite_groups
 from rlcondense.reporting.pages.data import data_pages
+from rlcondense.reporting.pages.legend import LegendEntry
 from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.reporting.pages.suites import by_worth, headline_of
@@ -20,6 +22,9 @@ from rlcondense.reporting.pages.views import (
     split_names,
 )
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 
 def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     """Return the first page, a page of each view, and the lists."""
@@ -27,13 +32,15 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     pictured = next((page for page in pages if page.strip), None)
     first = pages[0] if pages else None
     strip = first if first is None or first.strip else pictured
+    shown = _shown(site, first)
     yield site.page(
         "index.html",
         "index.html",
         pages=pages,
         page=first,
         strip=strip,
-        **_shown(site, first),
+        **shown,
+        sizes=None if first is None or shown["curve"] else _over_sizes(site, pages, first),
         headlines=headlines,
         clearing=sum(line.clears for line in site.lines),
         trained=sum(is_entry(line.row) for line in site.lines),
@@ -77,6 +84,17 @@ def _shown(site: Site, page: ViewPage | None) -> dict[str, object]:
             (standing.id for standing in shown),
         ),
     }
+
+
+def _over_sizes(
+    site: Site, pages: Sequence[ViewPage], first: ViewPage
+) -> tuple[ViewPage, list[LegendEntry], Markup] | None:
+    """Return a view of several sizes, of the same tasks if there is one, with its curves."""
+    for page in sorted(pages, key=lambda page: page.view.kind != first.view.kind):
+        legend = legend_of(page.view, site.views)
+        if curve := size_curve(page, site.views, legend):
+            return page, list(legend.values()), curve
+    return None
 
 
 def _by_task(site: Site) -> dict[str, list[Line]]:

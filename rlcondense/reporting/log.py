@@ -25,11 +25,20 @@ class Change:
         cell: its id.
         before: held-out mean of the earlier record; None if it had none.
         after: that of the later one.
+        versions: version and commit of this package that made the earlier and the later one; None
+            if unknown.
     """
 
     cell: str
     before: float | None
     after: float | None
+    versions: tuple[str | None, str | None] = (None, None)
+
+    @property
+    def made_by(self) -> str:
+        """The two versions as text; empty if one is unknown, or they are the same."""
+        earlier, later = self.versions
+        return f"{earlier} → {later}" if earlier and later and earlier != later else ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,18 @@ def read_log_strictly(leaderboard: Path) -> list[Entry]:
 
 def _entry(value: Mapping[str, Any]) -> Entry:
     day = Date.fromisoformat(value["date"]).isoformat()
-    changes = [
-        Change(str(c["cell"]), *map(_mean, (c["before"], c["after"]))) for c in value["changed"]
-    ]
+    changes = tuple(_change(change) for change in value["changed"])
     withdrawn = _cells(value.get("withdrawn", []))  # logs of earlier versions have none
-    return Entry(day, _cells(value["added"]), tuple(changes), withdrawn)
+    return Entry(day, _cells(value["added"]), changes, withdrawn)
+
+
+def _change(value: Mapping[str, Any]) -> Change:
+    earlier, later = value.get("versions", (None, None))  # as above
+    for version in (earlier, later):
+        if not isinstance(version, str | None):
+            raise TypeError("no version")
+    before, after = _mean(value["before"]), _mean(value["after"])
+    return Change(str(value["cell"]), before, after, (earlier, later))
 
 
 def _cells(value: Any) -> tuple[str, ...]:

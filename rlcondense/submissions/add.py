@@ -121,7 +121,7 @@ def add(
     present = [k for k in pins if k in fit and k not in missing]
     changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
-    before = {cell_id: _heldout(folder / f"{cell_id}.json") for cell_id in changed}
+    before = {cell_id: _published(folder / f"{cell_id}.json") for cell_id in changed}
     for cell_id in (*new, *changed):
         write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
@@ -129,8 +129,12 @@ def add(
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
     write_json(leaderboard / INDEX, index.to_json())
     write_json(leaderboard / SCHEMA, record_schema())
-    after = {cell_id: fit[cell_id].means.get("heldout") for cell_id in changed}
-    changes = [Change(cell_id, before[cell_id], after[cell_id]) for cell_id in changed]
+    after = {cell_id: _published(folder / f"{cell_id}.json") for cell_id in changed}
+    pairs = {cell_id: (before[cell_id], after[cell_id]) for cell_id in changed}
+    changes = [
+        Change(cell_id, earlier, later, (old, new_version))
+        for cell_id, ((earlier, old), (later, new_version)) in pairs.items()
+    ]
     append_entry(leaderboard, date.today(), new, changes)
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
@@ -138,13 +142,21 @@ def add(
     return Addition(verification, tuple(new), tuple(changed), same, left_out, drawn)
 
 
-def _heldout(path: Path) -> float | None:
-    """Return the held-out mean of a published record; None if it has none, or is malformed."""
+def _published(path: Path) -> tuple[float | None, str | None]:
+    """Return the held-out mean of a published record, and the version and commit that made it.
+
+    Each is None if the record has none, or is malformed.
+    """
     try:
         record = read_record(path)
     except FileRefusal:
-        return None
-    return None if misshapen(record) else _means(record).get("heldout")
+        return None, None
+    if misshapen(record):
+        return None, None
+    made: Mapping[str, Any] = record.get("environment", {})
+    commit = (made.get("git") or {}).get("commit") or ""
+    version = f"{made.get('rlcondense', '')} {commit[:7]}".strip()
+    return _means(record).get("heldout"), version or None
 
 
 def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
@@ -213,7 +225,7 @@ def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
 def _clash(outline: Outline, leaderboard: Path) -> Finding:
     cell_id = outline.cell.id
     text = f"{outline.cell} is published with other content"
-    before = _heldout(leaderboard / RESULTS / f"{cell_id}.json")
+    before, _ = _published(leaderboard / RESULTS / f"{cell_id}.json")
     if before is not None and outline.means:
         text += f": held-out mean {before:.3f}, here {outline.means['heldout']:.3f}"
     return Finding(outline.path.name, cell_id, "published", f"{text} (--replace overwrites it)")

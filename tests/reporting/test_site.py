@@ -409,7 +409,12 @@ def test_the_log_tells_what_came_changed_and_is_gone(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
     append_entry(leaderboard, date(2026, 1, 2), [GRADMATCH, "0" * 16], [])
     append_entry(leaderboard, date(2026, 1, 2), [RANDOM], [])
-    append_entry(leaderboard, date(2026, 1, 3), [], [Change(GRADMATCH, 1.0, 0.85)])
+    append_entry(
+        leaderboard,
+        date(2026, 1, 3),
+        [],
+        [Change(GRADMATCH, 1.0, 0.85, ("0.1.0 aaaaaaa", "0.2.0 bbbbbbb"))],
+    )
     site = site_of(leaderboard)
     text = Tags(site / "log.html").text
     for part in ("3 added, 1 withdrawn", "gradmatch on procgen/starpilot-easy-v0", "1.00 → 0.85"):
@@ -417,6 +422,7 @@ def test_the_log_tells_what_came_changed_and_is_gone(tmp_path: Path) -> None:
     for part in ("1 record of that day withdrawn since", f"withdrawn: {'0' * 16}"):
         assert part in text
     history = "2026-01-02: added; 2026-01-03: replaced, held-out 1.00 → 0.85"
+    history += " (rlcondense 0.1.0 aaaaaaa → 0.2.0 bbbbbbb)"
     assert history in Tags(site / "records" / f"{GRADMATCH}.html").text
     feed = ElementTree.parse(site / "feed.xml").getroot()
     titles = [entry.text for entry in feed.iter("{http://www.w3.org/2005/Atom}title")][1:]

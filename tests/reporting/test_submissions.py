@@ -633,6 +633,8 @@ def test_what_is_published_is_overwritten_only_if_asked_to(
     (change,) = read_log(board)[-1].changed
     assert (change.cell, change.before) == (honest["cell_id"], pytest.approx(mean))
     assert change.after == pytest.approx(mean + 9)
+    assert change.versions[0] == change.versions[1]
+    assert str(change.versions[0]).startswith(honest["environment"]["rlcondense"])
 
 
 @pytest.mark.parametrize("returns", [None, [1], {"heldout": "x"}])

@@ -7,6 +7,7 @@ from rlcondense.cli import (  # noqa: F401  (each registers its commands)
     expert,
     export,
     leaderboard,
+    leaderboard_sharing,
     report,
     run,
     score,

@@ -1,4 +1,4 @@
-"""Commands of leaderboards: add, verify, build, export and diff."""
+"""Commands of leaderboards: add, verify, build and diff."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rlcondense.cli.base import FolderToWrite, expect_many_objects, main
+from rlcondense.cli.base import expect_many_objects, main
 from rlcondense.console import ConsoleProgress, echo, echo_json
 from rlcondense.errors import BadConfig
 
@@ -76,12 +76,24 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
 def leaderboard_verify(
     path: Path, number: int | None, seed: int | None, against: Path | None, as_json: bool
 ) -> None:
-    """Check the records in PATH: a leaderboard (by default ./leaderboard), a results folder, a
-    folder of records or one record."""
-    from rlcondense.submissions.verification import verify
+    """Check the records in PATH: a leaderboard (by default ./leaderboard) or an archive of one, a
+    results folder, a folder of records or one record."""
+    from rlcondense.submissions.archive import unpacked
 
     if seed is not None and number is None:
         raise BadConfig("--seed chooses what is computed again: give --rerun too")
+    with unpacked(path) as folder:
+        fit = _verified(folder, number, seed, against, as_json)
+    if not fit:
+        sys.exit(1)
+
+
+def _verified(
+    path: Path, number: int | None, seed: int | None, against: Path | None, as_json: bool
+) -> bool:
+    """Print what is found in records, and return whether all is as it should be."""
+    from rlcondense.submissions.verification import verify
+
     with ConsoleProgress() as progress:
         verification = verify(path, against=against, progress=progress)
         if number is not None:
@@ -104,8 +116,7 @@ def leaderboard_verify(
         from rlcondense.submissions.rerun import write_down
 
         write_down(path, verification, date.today())
-    if not (verification.ok and verification.is_complete):
-        sys.exit(1)
+    return verification.ok and verification.is_complete
 
 
 def _print_findings(verification: Any) -> None:
@@ -166,27 +177,6 @@ def leaderboard_build(
     suites_text = ", ".join(f"{s.name} {s.done} of {s.planned}" for s in board.suites)
     seconds = time.monotonic() - started
     echo(f"{len(board.records)} records in {seconds:.1f} s: {suites_text or 'of no suite'}")
-
-
-@leaderboard.command("export")
-@click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
-@click.option("--to", required=True, type=click.Choice(["hf"]), help="Form: the Hub's.")
-@click.option(
-    "--benchmark", required=True, metavar="OWNER/NAME",
-    help="The Hub's dataset that hosts the leaderboard.",
-)  # fmt: skip
-@click.option("--suite", "suites", multiple=True, help="Its cells only. Repeatable. Default: all.")
-@click.option("--source", metavar="URL", help="Address of the leaderboard, which results link to.")
-@click.option("--out", required=True, type=FolderToWrite(), help="Folder to write to.")
-def leaderboard_export(
-    path: Path, to: str, benchmark: str, suites: Sequence[str], source: str | None, out: Path
-) -> None:
-    """Write the results of the leaderboard in PATH (./leaderboard) as the Hub publishes them."""
-    from rlcondense.reporting.hub_results import export_results
-
-    files = export_results(path, out, benchmark, suites or None, source)
-    folders = {file.relative_to(out).parts[0] for file in files}
-    echo(f"{out}: {len(files)} files of {len(folders)} methods, each a folder for a model's page")
 
 
 @leaderboard.command("diff")

@@ -433,12 +433,8 @@ def _group(
     cell = (*learned, *policies)[0]["cell"]
     rivals = [draft for draft in drafts if draft.trained and draft.done]
     judged = [draft for draft in rivals if draft.judged]
-    rows = []
-    for draft in drafts:
-        row = _row(draft, drafts, score_range(cell["task"]))
-        if draft in judged:
-            row = replace(row, rank=_rank(draft, judged, len(rivals)))
-        rows.append(row)
+    span = score_range(cell["task"])
+    rows = [replace(_row(d, drafts, span), rank=_rank(d, judged, len(rivals))) for d in drafts]
     done = [record for record in learned or policies if record["status"] == "done"]
     return Group(
         task=cell["task"],
@@ -613,10 +609,12 @@ def _rank(draft: _Draft, judged: Sequence[_Draft], rivals: int) -> tuple[int, in
     """Return the best and worst place of a row among the trained ones, by paired differences.
 
     Args:
-        draft: the row, which is judged.
+        draft: the row; it has no place if it is not judged.
         judged: all trained rows that are.
         rivals: how many trained rows there are; one that is not judged may have any place.
     """
+    if draft not in judged:
+        return None
     own = draft.heldout
     others = [d.heldout for d in judged if d is not draft]
     alike = np.array([x for x in others if len(x) == len(own)]).reshape(-1, len(own))

@@ -130,11 +130,7 @@ def add(
     write_json(leaderboard / INDEX, index.to_json())
     write_json(leaderboard / SCHEMA, record_schema())
     after = {cell_id: _published(folder / f"{cell_id}.json") for cell_id in changed}
-    pairs = {cell_id: (before[cell_id], after[cell_id]) for cell_id in changed}
-    changes = [
-        Change(cell_id, earlier, later, (old, new_version))
-        for cell_id, ((earlier, old), (later, new_version)) in pairs.items()
-    ]
+    changes = [Change(k, before[k][0], after[k][0], (before[k][1], after[k][1])) for k in changed]
     append_entry(leaderboard, date.today(), new, changes)
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)

@@ -1,0 +1,114 @@
+"""The pages on small sets: their figures are those of the published records."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlcondense.comparison.rows import groups_of
+from rlcondense.references import EXPERT, FLOOR, MARGINAL, POLICIES
+
+ROOT = Path(__file__).parents[2]
+PLACES = {MARGINAL: 3.0, FLOOR: 1.0, EXPERT: 11.0}
+
+
+@pytest.fixture(scope="module")
+def findings() -> Any:
+    path = ROOT / "baselines/findings/small_sets.py"
+    spec = importlib.util.spec_from_file_location("small_sets", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["small_sets"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def record(method: str, heldout: float, lost: float = 0.0, *, seed: int = 0, size: int = 15) -> Any:
+    """A record of three students, one apart from the other, who play four levels."""
+    policy = method in POLICIES
+    of_set = 0.02 * np.cos(len(method) * (seed + 1))
+    returns = heldout + of_set + np.array([[-0.1], [0.0], [0.1]]) + np.zeros((3, 4))
+    return {
+        "status": "done",
+        "cell_id": f"{method} {size} {seed}",
+        "action_selection": "sample",
+        "cell": {
+            "task": "procgen/starpilot-plain-v0",
+            "dataset": "procgen/starpilot-plain/expert-v0",
+            "method": {"id": method, "config": {}},
+            "budget": None if policy else {"size": size},
+            "learner": None if policy else {"id": "bc", "config": {"network": "nature"}},
+            "learner_seeds": [0, 1, 2],
+            "condensation_seed": seed,
+            "evaluation": {"environments": 2, "quota": 2},
+        },
+        "returns": {
+            "heldout": returns.tolist(),
+            "seen": (returns + lost + of_set).tolist(),
+        },
+        **({} if policy else {"report": {"size": size, "label_kind": "soft"}}),
+    }
+
+
+def of_methods(findings: Any, **methods: tuple[float, float]) -> dict[str, Any]:
+    """Small sets by method, each with its held-out return and what it loses, three sets each."""
+    records = [record(name, heldout) for name, heldout in PLACES.items()]
+    for name, (heldout, lost) in methods.items():
+        records += [record(name.replace("_", "-"), heldout, lost, seed=s) for s in range(3)]
+    by_id = {one["cell_id"]: one for one in records}
+    return {one.row.id: one for one in findings.small_sets(groups_of(records), by_id)}
+
+
+def test_the_pages_are_those_of_the_records(findings: Any) -> None:
+    groups, records = findings.read_groups(ROOT / "leaderboard" / "results")
+    sets = findings.small_sets(groups, records)
+    docs = ROOT / "docs" / "results"
+    assert findings.floors_page(sets) in (docs / "small-sets.md").read_text()
+    page = findings.generalisation_page(sets, groups)
+    assert page in (docs / "generalisation.md").read_text()
+
+
+def test_a_set_is_above_both_only_if_it_is_above_each(findings: Any) -> None:
+    sets = of_methods(
+        findings, random=(5.0, 0.0), pbc=(6.0, 0.0), dbc=(4.0, 0.0), distmatch=(2.0, 0.0)
+    )
+    assert {name: one.verdict for name, one in sets.items()} == {
+        "pbc": "above both",
+        "dbc": "above the policy that does not look",
+        "distmatch": "above neither",
+    }
+    page = findings.floors_page(list(sets.values()))
+    assert "Above both floors is a set on 1 of them: starpilot-plain." in page
+
+
+def test_sets_without_a_random_subset_or_of_more_rows_are_not_judged(findings: Any) -> None:
+    assert of_methods(findings, pbc=(6.0, 0.0)) == {}
+    assert set(of_methods(findings, random=(5.0, 0.0), pbc=(6.0, 0.0))) == {"pbc"}
+    many = [record("pbc", 6.0, seed=seed, size=501) for seed in range(3)]
+    many += [record("random", 5.0, seed=seed, size=501) for seed in range(3)]
+    many += [record(name, heldout) for name, heldout in PLACES.items()]
+    by_id = {one["cell_id"]: one for one in many}
+    assert findings.small_sets(groups_of(many), by_id) == []
+
+
+def test_what_is_lost_is_compared_with_what_random_rows_lose(findings: Any) -> None:
+    sets = of_methods(findings, random=(5.0, 1.0), pbc=(6.0, 3.0), dbc=(4.0, 0.2))
+    worse = sets["pbc"].worse_gap
+    assert worse.estimate == pytest.approx(2.0, abs=0.05)
+    assert worse.above_zero
+    assert sets["dbc"].worse_gap.below_zero
+    assert sets["pbc"].span == pytest.approx(10.0, abs=0.05)
+
+
+def test_the_picture_draws_each_interval_as_a_share_of_the_way(findings: Any) -> None:
+    sets = of_methods(findings, random=(5.0, 0.0), pbc=(6.0, 0.0)).values()
+    svg = findings.picture(sets, "random", "beside <random> rows")
+    assert "+0.10" in svg
+    assert "beside &lt;random&gt; rows" in svg
+    assert svg.count("<circle") == 1

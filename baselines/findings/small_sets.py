@@ -111,11 +111,20 @@ def mean_of(row: Row, split: Split) -> Interval:
     return row.returns[split]["mean"]
 
 
+def read_records(folder: Path) -> dict[str, Record]:
+    """Read the records of a folder, by cell id."""
+    read = [read_record_file(path) for path in sorted(folder.glob("*.json"))]
+    return {record["cell_id"]: record for record in read}
+
+
 def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
     """Read the records of Procgen's tasks in a folder, as comparable groups and by cell id."""
-    read = [read_record_file(path) for path in sorted(folder.glob("*.json"))]
-    records = [record for record in read if record["cell"]["task"].startswith(TASKS)]
-    return groups_of(records), {record["cell_id"]: record for record in records}
+    records = {
+        cell: record
+        for cell, record in read_records(folder).items()
+        if record["cell"]["task"].startswith(TASKS)
+    }
+    return groups_of(records.values()), records
 
 
 def small_sets(groups: Iterable[Group], records: dict[str, Record]) -> list[SmallSet]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +9,12 @@ import pytest
 
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import TransitionDataset
-
-ROOT = Path(__file__).parents[2]
+from tests.docs.scripts import script
 
 
 @pytest.fixture(scope="module")
 def scorers() -> Any:
-    spec = importlib.util.spec_from_file_location("scorers", ROOT / "baselines/faults/scorers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scorers"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("baselines/faults/scorers.py")
 
 
 def test_the_page_is_that_of_the_scores(scorers: Any) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,21 +9,14 @@ import pytest
 
 from rlcondense.comparison.rows import groups_of
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, POLICIES
+from tests.docs.scripts import ROOT, script
 
-ROOT = Path(__file__).parents[2]
 PLACES = {MARGINAL: 3.0, FLOOR: 1.0, EXPERT: 11.0}
 
 
 @pytest.fixture(scope="module")
 def findings() -> Any:
-    path = ROOT / "baselines/findings/small_sets.py"
-    spec = importlib.util.spec_from_file_location("small_sets", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["small_sets"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("baselines/findings/small_sets.py")
 
 
 def record(method: str, heldout: float, lost: float = 0.0, *, seed: int = 0, size: int = 15) -> Any:

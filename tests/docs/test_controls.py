@@ -1,0 +1,78 @@
+"""The page on methods and their controls: its figures are those of the published records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlcondense.comparison.rows import groups_of
+from tests.docs.scripts import ROOT, script
+
+
+@pytest.fixture(scope="module")
+def controls() -> Any:
+    return script("baselines/findings/controls.py")
+
+
+def of_methods(controls: Any, **returns: float) -> dict[str, Any]:
+    """Rows beside their controls by method, three sets of each that returns so much."""
+    records = {}
+    for name, heldout in returns.items():
+        method = name.replace("_", "-")
+        for seed in range(3):
+            values = heldout + 0.02 * np.cos(len(method) * (seed + 1)) + np.zeros((2, 4))
+            records[f"{method} {seed}"] = {
+                "status": "done",
+                "cell_id": f"{method} {seed}",
+                "action_selection": "sample",
+                "cell": {
+                    "task": "t-v0",
+                    "dataset": "d-v0",
+                    "method": {"id": method, "config": {}},
+                    "budget": {"size": 15},
+                    "learner": {"id": "bc", "config": {}},
+                    "learner_seeds": [0, 1],
+                    "condensation_seed": seed,
+                    "evaluation": {"environments": 2, "quota": 2},
+                },
+                "returns": {"heldout": values.tolist(), "seen": values.tolist()},
+                "report": {"size": 15, "label_kind": "hard"},
+            }
+    groups = groups_of(records.values())
+    return {pair.row.id: pair for group in groups for pair in controls.beside(group, records)}
+
+
+def test_the_page_is_that_of_the_records(controls: Any) -> None:
+    pairs = controls.read_pairs(ROOT / "leaderboard" / "results")
+    assert pairs
+    assert controls.page(pairs) in (ROOT / "docs" / "results" / "controls.md").read_text()
+
+
+def test_each_kind_of_method_has_its_control(controls: Any) -> None:
+    assert controls.controls_of("deminf") == ("longest", "shortest")
+    assert controls.controls_of("top-return") == ("longest", "shortest")
+    assert controls.controls_of("pbc") == ("init-only",)
+    assert controls.controls_of("critical") == ("random",)
+    assert controls.controls_of("k-means") == ("random",)
+
+
+def test_a_score_of_episodes_has_to_beat_the_better_length(controls: Any) -> None:
+    pairs = of_methods(controls, longest=5.0, shortest=7.0, deminf=6.0, band=8.0, random=9.0)
+    assert {name: pair.control.id for name, pair in pairs.items()} == {
+        "deminf": "shortest",
+        "band": "shortest",
+    }
+    assert pairs["deminf"].verdict == "below"
+    assert pairs["band"].verdict == "above"
+    page = controls.page(list(pairs.values()))
+    assert "Of 2 methods, 1 above their control, 1 below." in page
+
+
+def test_rows_and_syntheses_have_their_own(controls: Any) -> None:
+    pairs = of_methods(controls, random=5.0, init_only=6.0, critical=5.0, pbc=5.5)
+    assert pairs["critical"].control.id == "random"
+    assert pairs["critical"].verdict == "not told apart"
+    assert pairs["pbc"].control.id == "init-only"
+    assert pairs["pbc"].verdict == "below"

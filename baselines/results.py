@@ -19,9 +19,9 @@ from pathlib import Path
 
 # What answers most comes first.
 SUITES = (
-    "what-teaches", "signal", "gradmatch-parts", "procgen-plain", "faults", "light2024",
-    "light2024-questions", "four-pairs", "hades-sizes", "hades-transfer", "light2024-as-run",
-    "procgen-core",
+    "what-teaches", "signal", "few-frames", "cartpole-sizes", "gradmatch-parts", "procgen-plain",
+    "faults", "light2024", "light2024-questions", "four-pairs", "hades-sizes", "hades-transfer",
+    "light2024-as-run", "procgen-core",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")

@@ -7,7 +7,6 @@ python baselines/faults/scorers.py --page    # of the scores that scores.jsonl h
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from scipy.stats import bootstrap
 
 from rlcondense.comparison.rows import draws_at_random
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.reporting.publish import fill_part
 from rlcondense.running.scoring import score_dataset
 from rlcondense.running.suite import Choice, load_suite
 
 SUITE = "faults"
 SCORES = Path(__file__).with_name("scores.jsonl")
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "faults.md"
-PLACE = re.compile(r"(<!-- faults -->)\n.*?(<!-- /faults -->)", re.DOTALL)
 LENGTH = ("longest", "shortest")
 DRAWS = 2000
 Array = npt.NDArray[np.float64]
@@ -190,7 +189,7 @@ def main() -> None:
                 out.write(json.dumps(line) + "\n")
             print(line["dataset"], line["method"], line["seed"], flush=True)
     text = page(read_lines())
-    PAGE.write_text(PLACE.sub(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", PAGE.read_text()))
+    fill_part(PAGE, SUITE, text)
 
 
 if __name__ == "__main__":

@@ -2,32 +2,39 @@
 
 python baselines/findings/controls.py leaderboard/results    # into docs/results/controls.md
 
-A score of episodes has to beat length, a choice of rows as many random ones with the same labels,
-and a synthesis the rows that it starts from.
+A score of whole episodes has to beat length. A choice of rows and a synthesis have to beat as many
+random rows with the same labels, which are those that the syntheses of the suite start from.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from small_sets import fill, mean_of, read_records, table
+from small_sets import RESULTS, mean_of, read_records
 
 from rlcondense import catalogue
-from rlcondense.comparison.columns import bracketed, number
-from rlcondense.comparison.rows import Group, Row, groups_of
+from rlcondense.comparison.columns import bracketed, number, seeds_text
+from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row, groups_of
 from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState
 from rlcondense.references import RANDOM_SUBSET, WHOLE
+from rlcondense.reporting.formats import markdown_table
+from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
-from rlcondense.statistics.intervals import Interval, difference
+from rlcondense.statistics.intervals import (
+    difference_of,
+    probability_of_improvement,
+    unit_means,
+    welch_interval,
+)
 
 SUITE = "cartpole-sizes"
-LENGTH, START = ("longest", "shortest"), "init-only"
+LENGTH = ("longest", "shortest")
 
 
 @dataclass(frozen=True)
@@ -37,80 +44,78 @@ class Beside:
     Attributes:
         row: of the method.
         control: the row that it has to beat.
-        difference: of the returns on held-out levels.
+        comparison: of both, on held-out levels.
     """
 
     row: Row
     control: Row
-    difference: Interval
-
-    @property
-    def verdict(self) -> str:
-        """Say on which side of zero the interval lies, if both rows have what a verdict needs."""
-        if self.row.unjudged or self.control.unjudged:
-            return self.row.unjudged or f"{self.control.name}: {self.control.unjudged}"
-        if self.difference.above_zero:
-            return "above"
-        return "below" if self.difference.below_zero else "not told apart"
+    comparison: FloorComparison
 
 
 def controls_of(method: str) -> tuple[str, ...]:
     """Return the methods of which the better one, by its return, is a method's control."""
     cls = catalogue.find("methods", method).load()
-    if issubclass(cls, EpisodeScorer):
-        return LENGTH
-    return (START,) if "observations" in (cls.gives or ()) else (RANDOM_SUBSET,)
+    return LENGTH if issubclass(cls, EpisodeScorer) else (RANDOM_SUBSET,)
 
 
-def beside(group: Group, records: dict[str, Record]) -> Iterator[Beside]:
-    """Return each row of a group with its control, if both are done."""
-    rows = [row for row in group.rows if row.status == "done" and _asked(row)]
+def beside(group: Group, records: Mapping[str, Record]) -> Iterator[Beside]:
+    """Return each row of a group with its control of the same budget and labels, if it has one."""
+    rows = [row for row in group.rows if row.status == "done" and size_asked(row)]
     for row in rows:
-        names = controls_of(row.id)
-        if row.id in (*LENGTH, START, RANDOM_SUBSET, *WHOLE):
+        if row.id in (*LENGTH, RANDOM_SUBSET, *WHOLE):
             continue
-        alike = [one for one in rows if one.id in names and one.budget == row.budget]
-        if names == (RANDOM_SUBSET,):
-            alike = [one for one in alike if one.labels == row.labels]
+        alike = [
+            other
+            for other in rows
+            if other.id in controls_of(row.id)
+            and (other.budget, other.labels) == (row.budget, row.labels)
+        ]
         if alike:
-            control = max(alike, key=lambda one: mean_of(one, "heldout").estimate)
-            mine, its = ([records[cell] for cell in one.cells] for one in (row, control))
-            yield Beside(row, control, difference(mine, its, "heldout"))
+            control = max(alike, key=lambda other: mean_of(other, "heldout").estimate)
+            yield Beside(row, control, compare(row, control, records))
+
+
+def compare(row: Row, control: Row, records: Mapping[str, Record]) -> FloorComparison:
+    """Compare two rows on held-out levels.
+
+    Units are sets, or students where a method makes one set. Units of two kinds are never paired.
+    """
+    x, y = (unit_means([records[cell] for cell in one.cells], "heldout") for one in (row, control))
+    of_one_kind = (len(row.cells) == 1) == (len(control.cells) == 1)
+    return FloorComparison(
+        control.id,
+        difference_of(x, y) if of_one_kind else welch_interval(x, y),
+        probability_of_improvement(x, y),
+        judged=not row.unjudged and not control.unjudged,
+        cells=control.cells,
+    )
 
 
 def page(pairs: Sequence[Beside]) -> str:
     """Format the pairs by size, and how many of them are told apart."""
     out = []
-    for size in sorted({_asked(pair.row) for pair in pairs}):
-        of_size = [pair for pair in pairs if _asked(pair.row) == size]
+    for size in sorted({size_asked(pair.row) for pair in pairs}):
+        of_size = [pair for pair in pairs if size_asked(pair.row) == size]
         of_size.sort(key=lambda pair: -mean_of(pair.row, "heldout").estimate)
-        verdicts = [pair.verdict for pair in of_size]
+        verdicts = [pair.comparison.verdict for pair in of_size]
         above, below = verdicts.count("above"), verdicts.count("below")
         out.append(f"### {size:,} rows")
         out.append(f"Of {len(of_size)} methods, {above} above their control, {below} below.")
         lines = [
             [
-                f"`{pair.row.name}`",
+                pair.row.name,
                 str(pair.row.labels),
-                f"{pair.row.condensation_seeds} x {pair.row.learner_seeds}",
+                seeds_text(pair.row),
                 bracketed(mean_of(pair.row, "heldout")),
-                f"`{pair.control.id}`",
+                f"{pair.control.id} ({seeds_text(pair.control)})",
                 number(mean_of(pair.control, "heldout").estimate),
-                bracketed(pair.difference, "{:+.2f}"),
-                pair.verdict,
+                bracketed(pair.comparison.difference, "{:+.2f}"),
+                VERDICTS[pair.comparison.verdict],
             ]
             for pair in of_size
         ]
-        headers = [
-            "method",
-            "labels",
-            "sets x students",
-            "held-out",
-            "control",
-            "its",
-            "difference",
-        ]
-        out.append(table([*headers, "verdict"], lines))
+        headers = ["method", "labels", "sets x students", "held-out", "control", "its"]
+        out.append(markdown_table([*headers, "difference", "verdict"], lines))
     return "\n\n".join(out)
 
 
@@ -123,7 +128,7 @@ def read_pairs(folder: Path) -> list[Beside]:
     return [pair for group in groups_of(done) for pair in beside(group, records)]
 
 
-def _asked(row: Row) -> int:
+def size_asked(row: Row) -> int:
     """Return the budget in rows, 0 without one."""
     budget = row.budget
     return budget["size"] if budget is not None and "size" in budget else 0
@@ -131,7 +136,7 @@ def _asked(row: Row) -> int:
 
 def main() -> None:
     """Fill the page."""
-    fill("controls", page(read_pairs(Path(sys.argv[1]))))
+    fill_part(RESULTS / "controls.md", "controls", page(read_pairs(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

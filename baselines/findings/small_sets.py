@@ -1,4 +1,4 @@
-"""Which sets of at most 500 rows beat their floors, and do they generalise? As two pages.
+"""Which methods beat their floors with at most 500 rows, and do they generalise? As two pages.
 
 python baselines/findings/small_sets.py leaderboard/results    # into docs/results
 
@@ -7,9 +7,8 @@ Read are the records of Procgen's games, whatever suite they are of.
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,44 +16,45 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.comparison.columns import bracketed, number
-from rlcondense.comparison.rows import Group, Row, groups_of
+from rlcondense.comparison.columns import bracketed, number, seeds_text
+from rlcondense.comparison.rows import LEAST_STUDENTS, FloorComparison, Group, Row, groups_of
 from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
 from rlcondense.records.store import read_record_file
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET, WHOLE
-from rlcondense.statistics.intervals import Interval, difference_of, unit_means
-from rlcondense.types import Split
+from rlcondense.reporting.formats import markdown_table
+from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import Interval, difference_of, student_interval, unit_means
+from rlcondense.types import SPLITS, Split
+
+Array = npt.NDArray[np.float64]
 
 MOST_ROWS = 500
-Array = npt.NDArray[np.float64]
 TASKS = "procgen/"
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-PLACE = r"(<!-- {} -->)\n.*?(<!-- /{} -->)"
 VERDICTS = {
     (True, True): "above both",
-    (True, False): "above the policy that does not look",
-    (False, True): "above the random subset",
+    (True, False): "above the blind policy",
+    (False, True): "above random rows",
     (False, False): "above neither",
 }
-LINE, NAMES, WIDTH, COUNTED = 20, 400, 820, 120  # pixels of a picture's parts
+HEADERS = ["", "task", "data", "method", "rows", "labels", "student", "sets x students"]
+LINE, NAMES, WIDTH, COUNTED = 20, 330, 820, 130  # pixels of a picture's parts
 
 
 @dataclass(frozen=True)
-class SmallSet:
-    """A row of at most `MOST_ROWS` rows that is judged against both floors.
+class Judged:
+    """A method with at most `MOST_ROWS` rows that is judged against both floors.
 
     Attributes:
         group: the rows that it is compared with.
-        row: the set's.
-        control: the random subset's of the same size and labels.
-        records: all of both, by cell id.
+        row: the method's.
+        records: all records by cell id.
     """
 
     group: Group
     row: Row
-    control: Row
-    records: dict[str, Record]
+    records: Mapping[str, Record]
 
     @property
     def task(self) -> str:
@@ -67,37 +67,45 @@ class SmallSet:
         network = str(self.group.learner["config"].get("network", self.group.learner["id"]))
         return network if self.group.action_selection == "sample" else f"{network}, greedy"
 
-    @property
-    def seeds(self) -> str:
-        """The numbers of sets and of students of each."""
-        return f"{self.row.condensation_seeds} x {self.row.learner_seeds}"
-
-    def against(self, floor: str) -> Interval:
-        """Return the difference from a floor, on held-out levels."""
-        return next(one.difference for one in self.row.against if one.floor == floor)
+    def against(self, floor: str) -> FloorComparison:
+        """Return the comparison with a floor, on held-out levels."""
+        return next(one for one in self.row.against if one.floor == floor)
 
     @property
     def verdict(self) -> str:
-        """Say which of the two floors it is above."""
+        """The floors that it is above."""
         verdicts = self.row.verdicts
         return VERDICTS[verdicts[MARGINAL] == "above", verdicts[RANDOM_SUBSET] == "above"]
 
     @property
-    def worse_gap(self) -> Interval:
-        """Compute how much more of the return is lost on held-out levels than by random rows."""
-        return difference_of(self._gaps(self.row), self._gaps(self.control))
+    def random_gap(self) -> Interval:
+        """What students of random rows return more on seen levels than on held-out ones."""
+        return student_interval(self._gaps(self.against(RANDOM_SUBSET).cells))
 
-    def _gaps(self, row: Row) -> Array:
-        records = [self.records[cell] for cell in row.cells]
+    @property
+    def worse_gap(self) -> Interval:
+        """How much wider its own gap is."""
+        random_rows = self.against(RANDOM_SUBSET).cells
+        return difference_of(self._gaps(self.row.cells), self._gaps(random_rows))
+
+    def _gaps(self, cells: Iterable[str]) -> Array:
+        records = [self.records[cell] for cell in cells]
         return unit_means(records, "seen") - unit_means(records, "heldout")
 
     @property
     def span(self) -> float | None:
-        """Return the distance of expert and random policy on held-out levels, if both are done."""
+        """The way from the random policy to the expert, None where it is not shown."""
         expert, floor = self.group.find(EXPERT), self.group.find(FLOOR)
-        if expert is None or floor is None:
+        if expert is None or floor is None or self.row.recovery is None:
             return None
         return mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
+
+    @property
+    def cells(self) -> list[str]:
+        """What it is, for the columns of `HEADERS` after the first."""
+        data = self.group.dataset.rsplit("/", 1)[1]
+        size, labels = str(self.row.size), str(self.row.labels)
+        return [self.task, data, self.row.name, size, labels, self.student, seeds_text(self.row)]
 
 
 def task_name(task: str) -> str:
@@ -127,101 +135,75 @@ def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
     return groups_of(records.values()), records
 
 
-def small_sets(groups: Iterable[Group], records: dict[str, Record]) -> list[SmallSet]:
-    """Return the sets that are judged against both floors, by task, size and gain."""
+def judged(groups: Iterable[Group], records: Mapping[str, Record]) -> list[Judged]:
+    """Return the methods that are judged against both floors, by task, size and gain."""
     out = []
     for group in groups:
         for row in group.rows:
             small = row.size is not None and row.size <= MOST_ROWS
-            floors = [row.verdicts.get(floor, "unknown") for floor in (MARGINAL, RANDOM_SUBSET)]
-            if not small or row.id in (RANDOM_SUBSET, *WHOLE) or "unknown" in floors:
-                continue
-            control = next(
-                other
-                for other in group.of_id(RANDOM_SUBSET)
-                if (other.size, other.labels, other.status) == (row.size, row.labels, "done")
-            )
-            out.append(SmallSet(group, row, control, records))
-    return sorted(
-        out,
-        key=lambda one: (one.task, one.row.size or 0, -one.against(RANDOM_SUBSET).estimate),
+            floors = [row.verdicts.get(name, "unknown") for name in (MARGINAL, RANDOM_SUBSET)]
+            if small and row.id not in (RANDOM_SUBSET, *WHOLE) and "unknown" not in floors:
+                out.append(Judged(group, row, records))
+
+    def place(one: Judged) -> tuple[str, int, float]:
+        return one.task, one.row.size or 0, -one.against(RANDOM_SUBSET).difference.estimate
+
+    return sorted(out, key=place)
+
+
+def tasks_of(rows: Iterable[Judged]) -> str:
+    """List the tasks of rows."""
+    return ", ".join(dict.fromkeys(one.task for one in rows)) or "none"
+
+
+def floors_page(rows: Sequence[Judged]) -> str:
+    """Format how methods stand to both floors."""
+    both = [one for one in rows if one.verdict == VERDICTS[True, True]]
+    lines = []
+    for place, one in enumerate(rows, 1):
+        blind = one.against(MARGINAL)
+        lines.append(
+            [
+                str(place),
+                *one.cells,
+                number(mean_of(one.row, "heldout").estimate),
+                bracketed(blind.difference, "{:+.2f}") + (f" ({blind.id})" if blind.id else ""),
+                bracketed(one.against(RANDOM_SUBSET).difference, "{:+.2f}"),
+                one.verdict,
+            ]
+        )
+    headers = [*HEADERS, "held-out", "beside the blind policy", "beside random rows", "verdict"]
+    counted, tasks = len({one.task for one in both}), len({one.task for one in rows})
+    return (
+        f"{len(rows)} rows on {tasks} tasks are judged. On {counted} of these tasks a row lies "
+        f"above both floors: {tasks_of(both)}.\n\n{markdown_table(headers, lines)}"
     )
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a table as Markdown."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def games(sets: Iterable[SmallSet]) -> str:
-    """List the tasks of sets."""
-    return ", ".join(dict.fromkeys(one.task for one in sets)) or "none"
-
-
-def floors_page(sets: Sequence[SmallSet]) -> str:
-    """Format how sets stand to both floors."""
-    both = [one for one in sets if one.verdict == VERDICTS[True, True]]
-    tasks = {one.task for one in sets}
-    rows = [
+def generalisation_page(rows: Sequence[Judged], groups: Iterable[Group]) -> str:
+    """Format what students of small sets and of all the data lose on held-out levels."""
+    worse = [one for one in rows if one.worse_gap.above_zero]
+    better = [one for one in rows if one.worse_gap.below_zero]
+    lines = [
         [
-            one.task,
-            f"`{one.row.name}`",
-            str(one.row.size),
-            str(one.row.labels),
-            one.student,
-            one.seeds,
-            number(mean_of(one.row, "heldout").estimate),
-            bracketed(one.against(MARGINAL), "{:+.2f}"),
-            bracketed(one.against(RANDOM_SUBSET), "{:+.2f}"),
-            one.verdict,
-        ]
-        for one in sets
-    ]
-    headers = [
-        "task", "method", "rows", "labels", "student", "sets x students", "held-out",
-        "beside the marginal policy", "beside random rows", "verdict",
-    ]  # fmt: skip
-    counted = len({one.task for one in both})
-    return "\n\n".join(
-        [
-            f"Judged are {len(sets)} sets on {len(tasks)} tasks. Above both floors is a set on "
-            f"{counted} of them: {games(both)}.",
-            table(headers, rows),
-        ]
-    )
-
-
-def generalisation_page(sets: Sequence[SmallSet], groups: Iterable[Group]) -> str:
-    """Format what sets and students of all the data lose on held-out levels."""
-    worse = [one for one in sets if one.worse_gap.above_zero]
-    better = [one for one in sets if one.worse_gap.below_zero]
-    rows = [
-        [
-            one.task,
-            f"`{one.row.name}`",
-            str(one.row.size),
-            str(one.row.labels),
-            one.student,
-            one.seeds,
-            *(number(mean_of(one.row, split).estimate) for split in ("seen", "heldout")),
+            str(place),
+            *one.cells,
+            *(number(mean_of(one.row, split).estimate) for split in SPLITS),
             bracketed(one.row.gap, "{:+.2f}"),
-            bracketed(one.control.gap, "{:+.2f}"),
+            bracketed(one.random_gap, "{:+.2f}"),
             bracketed(one.worse_gap, "{:+.2f}"),
         ]
-        for one in sets
+        for place, one in enumerate(rows, 1)
     ]
-    headers = [
-        "task", "method", "rows", "labels", "student", "sets x students", "seen", "held-out",
-        "seen - held-out", "of random rows", "difference",
-    ]  # fmt: skip
+    headers = [*HEADERS, "seen", "held-out", "seen - held-out", "of random rows", "difference"]
     return "\n\n".join(
         [
-            f"Of {len(sets)} sets on {len({one.task for one in sets})} tasks, {len(worse)} lose "
-            f"more than random rows of their size and labels ({games(worse)}), {len(better)} less "
-            f"({games(better)}), by intervals that exclude zero.",
-            table(headers, rows),
-            "Students of all the data, until converged, beside the policies of their task:",
+            f"Of {len(rows)} rows on {len({one.task for one in rows})} tasks, {len(worse)} lose "
+            f"more than random rows of their size and labels ({tasks_of(worse)}), {len(better)} "
+            f"less ({tasks_of(better)}), by intervals that exclude zero.",
+            markdown_table(headers, lines),
+            "Seen minus held-out returns of students of all the data with soft labels, until "
+            "converged, beside the policies of their task:",
             whole_table(groups),
         ]
     )
@@ -229,29 +211,17 @@ def generalisation_page(sets: Sequence[SmallSet], groups: Iterable[Group]) -> st
 
 def whole_table(groups: Iterable[Group]) -> str:
     """Format seen minus held-out returns of policies and of students of all the data."""
-    names = (EXPERT, "full-converged", MARGINAL, FLOOR)
-    rows = []
+    lines = []
     for group in groups:
-        if group.task.endswith("-light2024-v0"):
-            continue
         for row in group.of_id("full-converged"):
-            if row.status == "done" and row.labels == "soft" and row.learner_seeds >= 5:
-                others = [group.find(name) for name in names if name != row.id]
-                found = [others[0], row, *others[1:]]
-                gaps = [bracketed(one.gap, "{:+.2f}") if one else "" for one in found]
-                data = group.dataset.rsplit("/", 1)[1]
-                network = str(group.learner["config"]["network"])
-                rows.append([task_name(group.task), data, network, *gaps])
-    headers = [
-        "task",
-        "data",
-        "student",
-        "expert",
-        "all the data",
-        "marginal policy",
-        "random policy",
-    ]
-    return table(headers, sorted(rows))
+            if row.status != "done" or row.labels != "soft" or row.learner_seeds < LEAST_STUDENTS:
+                continue
+            found = [group.find(EXPERT), row, *(group.find(name) for name in (MARGINAL, FLOOR))]
+            gaps = [bracketed(one.gap, "{:+.2f}") if one else "" for one in found]
+            task, data, *_, student, _ = Judged(group, row, {}).cells
+            lines.append([task, data, student, str(row.learner_seeds), *gaps])
+    headers = ["task", "data", "student", "students", "expert", "all the data"]
+    return markdown_table([*headers, "marginal policy", "random policy"], sorted(lines))
 
 
 def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:
@@ -263,6 +233,7 @@ def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:
     """
     ends = [end for _, bar in bars for end in (bar.low, bar.high)] or [-1.0, 1.0]
     low, high = min(*ends, 0.0), max(*ends, 0.0)
+    high += high == low
     height = LINE * len(bars) + 40
 
     def x(value: float) -> float:
@@ -287,33 +258,32 @@ def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:
     return f'{head} {style} aria-label="{escape(label)}">\n{chr(10).join(parts)}\n</svg>\n'
 
 
-def picture(sets: Iterable[SmallSet], of: str, label: str) -> str:
-    """Draw a difference of each set as a share of the way from the random policy to the expert."""
+def picture(rows: Sequence[Judged], of: str, label: str) -> str:
+    """Draw a difference of each row as a share of the way from the random policy to the expert.
+
+    Args:
+        rows: with the numbers that they have in the table.
+        of: `gain`, beside random rows, or `gap`, what is lost beside them.
+        label: what the axis measures.
+    """
     bars = []
-    for one in sets:
-        value = one.worse_gap if of == "worse_gap" else one.against(of)
-        if one.span is not None and one.span > 0:
-            name = f"{one.task}, {one.row.id}, {one.row.size}, {one.student}"
+    for place, one in enumerate(rows, 1):
+        value = one.worse_gap if of == "gap" else one.against(RANDOM_SUBSET).difference
+        if one.span is not None and value.known:
+            name = f"{place}: {one.task}, {one.row.id}, {one.row.size}, {one.student}"
             bars.append((name, value.scaled(1 / one.span)))
     return draw(bars, label)
-
-
-def fill(name: str, text: str) -> None:
-    """Write what stands between the marks of a page."""
-    page = RESULTS / f"{name}.md"
-    place = re.compile(PLACE.format(name, name), re.DOTALL)
-    page.write_text(place.sub(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", page.read_text()))
 
 
 def main() -> None:
     """Fill both pages and draw their pictures."""
     groups, records = read_groups(Path(sys.argv[1]))
-    sets = small_sets(groups, records)
-    fill("small-sets", floors_page(sets))
-    fill("generalisation", generalisation_page(sets, groups))
+    rows = judged(groups, records)
+    fill_part(RESULTS / "small-sets.md", "small-sets", floors_page(rows))
+    fill_part(RESULTS / "generalisation.md", "generalisation", generalisation_page(rows, groups))
     way = "as a share of the way from the random policy to the expert"
-    gains = picture(sets, RANDOM_SUBSET, f"return beside random rows, {way}")
-    lost = picture(sets, "worse_gap", f"lost on held-out levels beside random rows, {way}")
+    gains = picture(rows, "gain", f"return beside random rows, {way}")
+    lost = picture(rows, "gap", f"lost on held-out levels beside random rows, {way}")
     write_bytes(RESULTS / "small-sets.svg", gains.encode())
     write_bytes(RESULTS / "generalisation.svg", lost.encode())
 

@@ -5,7 +5,6 @@ python baselines/students/teachable.py leaderboard/results    # into docs/result
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rlcondense.comparison.columns import bracketed, number
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
+from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import Interval, difference
@@ -24,7 +24,6 @@ from rlcondense.types import SPLITS, Split
 
 SUITE = "signal"
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "signal.md"
-PLACE = re.compile(r"(<!-- signal -->)\n.*?(<!-- /signal -->)", re.DOTALL)
 BUDGET, CONVERGED = "full", "full-converged"
 SIZES = (150, 500, 1500)
 COLUMNS = {
@@ -126,7 +125,7 @@ def page(games: list[Game]) -> str:
 def main() -> None:
     """Fill the page."""
     text = page(read_games(Path(sys.argv[1])))
-    PAGE.write_text(PLACE.sub(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", PAGE.read_text()))
+    fill_part(PAGE, SUITE, text)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,8 @@ def _size_and_labels(row: Row) -> str:
     return f"{row.size} {row.labels}"
 
 
-def _seeds(row: Row) -> str:
+def seeds_text(row: Row) -> str:
+    """Format the numbers of sets and of students of each, such as `3 x 5`."""
     return (
         str(row.learner_seeds)
         if row.is_policy
@@ -126,7 +127,7 @@ EVERYWHERE = frozenset({"terminal", "headline"})
 COLUMNS = (
     Column("method", _name, lambda row: row.name, places=EVERYWHERE | {"paper"}),
     Column("size", _size_and_labels, _size_and_labels, places=frozenset({"headline", "paper"})),
-    Column("seeds", _seeds, _seeds, legend="Seeds: condensation x learner."),
+    Column("seeds", seeds_text, seeds_text, legend="Seeds: condensation x learner."),
     Column(
         "seen", _returns("seen"), lambda row: row.status, places=EVERYWHERE,
         caption="Seen: mean return on the levels that data may come from.",

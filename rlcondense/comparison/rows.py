@@ -76,6 +76,7 @@ class FloorComparison:
         probability: that one of the row's units returns more than one of the floor's.
         judged: whether both rows have the sets and the students that a verdict needs.
         id: of the row that replaces the floor's own, if another one does.
+        cells: ids of the floor's records.
     """
 
     floor: str
@@ -83,6 +84,7 @@ class FloorComparison:
     probability: Interval
     judged: bool = True
     id: str = ""
+    cells: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -539,6 +541,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
             probability_of_improvement(draft.heldout, floor.heldout),
             draft.judged and floor.judged,
             floor.id if floor.id != name else "",
+            floor.frame.cells,
         )
         for name, floor in floors.items()
     )

@@ -99,6 +99,19 @@ def built_files(board: Board, endings: Iterable[str] = FORMATS) -> dict[str, str
     return files
 
 
+def fill_part(document: Path, name: str, text: str) -> None:
+    """Write a text between the marks `<!-- NAME -->` and `<!-- /NAME -->` of a document.
+
+    Raises:
+        BadConfig: the document does not have these marks once.
+    """
+    place = re.compile(rf"(<!-- ({re.escape(name)}) -->)\n.*?(<!-- /\2 -->)", re.DOTALL)
+    filled, count = place.subn(lambda mark: f"{mark[1]}\n{text}\n{mark[3]}", document.read_text())
+    if count != 1:
+        raise BadConfig(f"{document} has {count} places named {name!r}, not one")
+    write_bytes(document, filled.encode())
+
+
 def fill_in(document: Path, board: Board) -> int:
     """Write the headline table of suites into a Markdown document.
 

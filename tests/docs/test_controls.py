@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlcondense.comparison.rows import groups_of
+from rlcondense.comparison.rows import Row, groups_of
 from tests.docs.scripts import ROOT, script
 
 
@@ -16,7 +16,7 @@ def controls() -> Any:
     return script("baselines/findings/controls.py")
 
 
-def of_methods(controls: Any, **returns: float) -> dict[str, Any]:
+def of_methods(controls: Any, soft: tuple[str, ...] = (), **returns: float) -> dict[str, Any]:
     """Rows beside their controls by method, three sets of each that returns so much."""
     records = {}
     for name, heldout in returns.items():
@@ -38,7 +38,8 @@ def of_methods(controls: Any, **returns: float) -> dict[str, Any]:
                     "evaluation": {"environments": 2, "quota": 2},
                 },
                 "returns": {"heldout": values.tolist(), "seen": values.tolist()},
-                "report": {"size": 15, "label_kind": "hard"},
+                "report": {"size": 15},
+                "labels": "soft" if method in soft else "hard",
             }
     groups = groups_of(records.values())
     return {pair.row.id: pair for group in groups for pair in controls.beside(group, records)}
@@ -53,7 +54,7 @@ def test_the_page_is_that_of_the_records(controls: Any) -> None:
 def test_each_kind_of_method_has_its_control(controls: Any) -> None:
     assert controls.controls_of("deminf") == ("longest", "shortest")
     assert controls.controls_of("top-return") == ("longest", "shortest")
-    assert controls.controls_of("pbc") == ("init-only",)
+    assert controls.controls_of("pbc") == ("random",)
     assert controls.controls_of("critical") == ("random",)
     assert controls.controls_of("k-means") == ("random",)
 
@@ -64,15 +65,29 @@ def test_a_score_of_episodes_has_to_beat_the_better_length(controls: Any) -> Non
         "deminf": "shortest",
         "band": "shortest",
     }
-    assert pairs["deminf"].verdict == "below"
-    assert pairs["band"].verdict == "above"
+    assert pairs["deminf"].comparison.verdict == "below"
+    assert pairs["band"].comparison.verdict == "above"
     page = controls.page(list(pairs.values()))
     assert "Of 2 methods, 1 above their control, 1 below." in page
 
 
-def test_rows_and_syntheses_have_their_own(controls: Any) -> None:
-    pairs = of_methods(controls, random=5.0, init_only=6.0, critical=5.0, pbc=5.5)
-    assert pairs["critical"].control.id == "random"
-    assert pairs["critical"].verdict == "not told apart"
-    assert pairs["pbc"].control.id == "init-only"
-    assert pairs["pbc"].verdict == "below"
+def test_rows_and_syntheses_meet_random_rows_of_their_labels(controls: Any) -> None:
+    pairs = of_methods(controls, random=5.0, longest=9.0, critical=5.0, pbc=5.5)
+    assert {pair.control.id for pair in pairs.values()} == {"random"}
+    assert pairs["critical"].comparison.verdict == "level"
+    assert pairs["pbc"].comparison.verdict == "above"
+    assert of_methods(controls, random=5.0, pbc=5.5, soft=("pbc",)) == {}
+
+
+def test_students_of_one_set_are_not_paired_with_sets(controls: Any) -> None:
+    sets = {f"s {seed}": {"returns": {"heldout": [[seed], [seed]]}} for seed in range(3)}
+    students = {"one": {"returns": {"heldout": [[0.0], [1.0], [2.0]]}}}
+
+    def row(cells: tuple[str, ...]) -> Row:
+        return Row("m", {"id": "m", "config": {}}, None, "done", "", cells)
+
+    of_sets, of_students = row(tuple(sets)), row(tuple(students))
+    apart = controls.compare(of_sets, of_students, {**sets, **students}).difference
+    assert apart.estimate == 0.0
+    assert apart.high > 1.0  # paired, the interval would have no width
+    assert not controls.compare(of_sets, of_sets, sets).difference.spread

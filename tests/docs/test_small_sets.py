@@ -23,7 +23,8 @@ def record(method: str, heldout: float, lost: float = 0.0, *, seed: int = 0, siz
     """A record of three students, one apart from the other, who play four levels."""
     policy = method in POLICIES
     of_set = 0.02 * np.cos(len(method) * (seed + 1))
-    returns = heldout + of_set + np.array([[-0.1], [0.0], [0.1]]) + np.zeros((3, 4))
+    apart = 0.1 + 0.01 * len(method)
+    returns = heldout + of_set + apart * np.array([[-1.0], [0.0], [1.0]]) + np.zeros((3, 4))
     return {
         "status": "done",
         "cell_id": f"{method} {size} {seed}",
@@ -42,7 +43,7 @@ def record(method: str, heldout: float, lost: float = 0.0, *, seed: int = 0, siz
             "heldout": returns.tolist(),
             "seen": (returns + lost + of_set).tolist(),
         },
-        **({} if policy else {"report": {"size": size, "label_kind": "soft"}}),
+        **({} if policy else {"report": {"size": size}, "labels": "soft"}),
     }
 
 
@@ -52,12 +53,13 @@ def of_methods(findings: Any, **methods: tuple[float, float]) -> dict[str, Any]:
     for name, (heldout, lost) in methods.items():
         records += [record(name.replace("_", "-"), heldout, lost, seed=s) for s in range(3)]
     by_id = {one["cell_id"]: one for one in records}
-    return {one.row.id: one for one in findings.small_sets(groups_of(records), by_id)}
+    return {one.row.id: one for one in findings.judged(groups_of(records), by_id)}
 
 
 def test_the_pages_are_those_of_the_records(findings: Any) -> None:
     groups, records = findings.read_groups(ROOT / "leaderboard" / "results")
-    sets = findings.small_sets(groups, records)
+    sets = findings.judged(groups, records)
+    assert sets
     docs = ROOT / "docs" / "results"
     assert findings.floors_page(sets) in (docs / "small-sets.md").read_text()
     page = findings.generalisation_page(sets, groups)
@@ -70,11 +72,11 @@ def test_a_set_is_above_both_only_if_it_is_above_each(findings: Any) -> None:
     )
     assert {name: one.verdict for name, one in sets.items()} == {
         "pbc": "above both",
-        "dbc": "above the policy that does not look",
+        "dbc": "above the blind policy",
         "distmatch": "above neither",
     }
     page = findings.floors_page(list(sets.values()))
-    assert "Above both floors is a set on 1 of them: starpilot-plain." in page
+    assert "On 1 of these tasks a row lies above both floors: starpilot-plain." in page
 
 
 def test_sets_without_a_random_subset_or_of_more_rows_are_not_judged(findings: Any) -> None:
@@ -84,7 +86,42 @@ def test_sets_without_a_random_subset_or_of_more_rows_are_not_judged(findings: A
     many += [record("random", 5.0, seed=seed, size=501) for seed in range(3)]
     many += [record(name, heldout) for name, heldout in PLACES.items()]
     by_id = {one["cell_id"]: one for one in many}
-    assert findings.small_sets(groups_of(many), by_id) == []
+    assert findings.judged(groups_of(many), by_id) == []
+
+
+def test_random_rows_of_other_labels_are_no_control(findings: Any) -> None:
+    hard = [record("random", 5.0, seed=seed) for seed in range(3)]
+    for one in hard:
+        one["labels"] = "hard"
+    records = [record(name, heldout) for name, heldout in PLACES.items()] + hard
+    records += [record("pbc", 6.0, seed=seed) for seed in range(3)]
+    by_id = {one["cell_id"]: one for one in records}
+    assert findings.judged(groups_of(records), by_id) == []
+
+
+def test_greedy_students_meet_the_constant_policy_if_it_returns_more(findings: Any) -> None:
+    records = [record(name, heldout) for name, heldout in PLACES.items()]
+    records.append(record("constant-policy", 5.5))
+    for method, heldout in (("random", 5.0), ("pbc", 6.0)):
+        records += [record(method, heldout, seed=seed) for seed in range(3)]
+    for one in records:
+        one["action_selection"] = "greedy"
+    by_id = {one["cell_id"]: one for one in records}
+    (row,) = findings.judged(groups_of(records), by_id)
+    assert row.against(MARGINAL).difference.estimate == pytest.approx(0.5, abs=0.05)
+    page = findings.floors_page([row])
+    assert "(constant-policy)" in page
+    assert "nature, greedy" in page
+
+
+def test_students_of_all_the_data_stand_beside_their_policies(findings: Any) -> None:
+    records = [record(name, heldout, 1.0) for name, heldout in PLACES.items()]
+    whole = record("full-converged", 8.0, 2.0)
+    table = findings.whole_table(groups_of([*records, whole]))
+    line = table.splitlines()[-1]
+    assert "starpilot-plain" in line
+    found = [float(cell.split()[0]) for cell in line.split("|")[5:9]]
+    assert found == pytest.approx([1.0, 2.0, 1.0, 1.0], abs=0.05)
 
 
 def test_what_is_lost_is_compared_with_what_random_rows_lose(findings: Any) -> None:
@@ -98,7 +135,7 @@ def test_what_is_lost_is_compared_with_what_random_rows_lose(findings: Any) -> N
 
 def test_the_picture_draws_each_interval_as_a_share_of_the_way(findings: Any) -> None:
     sets = of_methods(findings, random=(5.0, 0.0), pbc=(6.0, 0.0)).values()
-    svg = findings.picture(sets, "random", "beside <random> rows")
+    svg = findings.picture(list(sets), "gain", "beside <random> rows")
     assert "+0.10" in svg
     assert "beside &lt;random&gt; rows" in svg
     assert svg.count("<circle") == 1

@@ -24,6 +24,7 @@ from rlcondense.findings import reported_findings
 from rlcondense.learners.base import Learner
 from rlcondense.make import configured, make_task
 from rlcondense.methods.base import Method
+from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import MADE_ELSEWHERE, Cell, budget_text, protocol_from
@@ -94,6 +95,17 @@ class LocalFacts:
         entry = self.entries["methods"].get(method)
         try:
             return entry is not None and not entry.load().stochastic
+        except Exception:  # an error of a plugin
+            return False
+
+    def keeps_episodes(self, method: str) -> bool:
+        """Return whether a method keeps the episodes that it scores best, whole until it is full.
+
+        Few episodes fill a small budget, so that two such methods or seeds may keep the same rows.
+        """
+        entry = self.entries["methods"].get(method)
+        try:
+            return entry is not None and issubclass(entry.load(), EpisodeScorer)
         except Exception:  # an error of a plugin
             return False
 

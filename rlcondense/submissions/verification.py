@@ -390,7 +390,8 @@ def _copied(twin: Outline, outline: Outline, known: LocalFacts) -> Iterator[tupl
     elif not known.is_deterministic(method.removeprefix("condensed:")):
         text = f"its episodes are exactly those of {_file_name(twin)}, condensed with seed {seed}"
         # Policies that have all learned the same actions agree for every seed.
-        yield text, not (twin.collapsed and outline.collapsed)
+        may_agree = (twin.collapsed and outline.collapsed) or known.keeps_episodes(method)
+        yield text, not may_agree
 
 
 def _may_agree(a: Cell, b: Cell) -> bool:
@@ -403,7 +404,8 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
 
     Policies that have all learned the same actions can, and so can reference policies, settings of
     one method, a method and another name of it in the catalogue, a set evaluated again from its
-    folder, and a synthetic set that did not move beside the real rows that it started as.
+    folder, a synthetic set that did not move beside the real rows that it started as, and methods
+    that keep whole episodes.
     """
     are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
     if are_references or (a.collapsed and b.collapsed):
@@ -412,7 +414,8 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
     cells = [outline.cell for outline in (a, b)]
     again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
     start = any(x.unmoved and _may_start_as(x.cell, y.cell) for x, y in ((a, b), (b, a)))
-    return methods[0] != methods[1] and not again and not start
+    episodes = all(known.keeps_episodes(cell.method["id"]) for cell in cells)
+    return methods[0] != methods[1] and not (again or start or episodes)
 
 
 def _may_start_as(synthetic: Cell, real: Cell) -> bool:

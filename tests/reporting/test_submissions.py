@@ -18,11 +18,12 @@ from click.testing import CliRunner, Result
 
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
+from rlcondense.config import config_json
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate
 from rlcondense.files import write_arrays
-from rlcondense.make import make_task
+from rlcondense.make import make_method, make_task
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import Cell, evaluation_json
@@ -455,6 +456,29 @@ def test_a_set_that_did_not_move_may_play_as_the_rows_it_started_as(
     assert _is_copy(synthetic, real, known_here()) == moved
     assert _is_copy(real, synthetic, known_here()) == moved
     assert _is_copy(synthetic, outline("k-means", False), known_here())
+
+
+def test_methods_that_keep_whole_episodes_may_keep_the_same(honest: Record, tmp_path: Path) -> None:
+    def outline(method: str) -> Outline:
+        cell = replace(Cell.from_json(honest["cell"]), method={"id": method, "config": {}})
+        return Outline(Path(f"{method}.json"), cell, "done", "", "", {})
+
+    known = known_here()
+    assert not _is_copy(outline("longest"), outline("deminf"), known)
+    assert _is_copy(outline("longest"), outline("critical"), known)
+    assert _is_copy(outline("k-means"), outline("deminf"), known)
+
+    def deminf(record: Record) -> None:
+        config = config_json(make_method("deminf").config)
+        record["cell"]["method"] = {"id": "deminf", "config": config}
+        record["report"] |= {"method": "deminf", "config": config}
+
+    for seed in (0, 1):
+        more = of_seed(seed, copied=True)
+        forged(honest, lambda r, more=more: (deminf(r), more(r)), tmp_path)  # type: ignore[misc]
+    found = verify(tmp_path)
+    assert found.ok, said(found)
+    assert "duplicate" in {note.check for note in found.notes}
 
 
 def test_another_seed_with_the_same_episodes_is_a_copy(honest: Record, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,24 @@ def test_estimates_come_from_what_the_like_has_taken() -> None:
     assert (elsewhere.seconds, elsewhere.unknown) == (0.0, 1)
     assert set(works(second)) == {"evaluate", "train", "condense"}
     assert [in_words(s) for s in (5, 600, 9000, 400_000)] == ["5 s", "10 min", "2.5 h", "4.6 days"]
+
+
+def test_condensation_on_numbers_says_little_of_that_on_frames() -> None:
+    """One size of one method took a second on frames and a hundredth of it on four numbers."""
+    (frames,) = (p.cell for p in plan(methods=["random"], sizes=[10], references=False))
+    assert frames is not None
+    numbers = replace(frames, task="classic/cartpole-v0")
+    timed = [
+        {
+            "cell": cell.to_json(),
+            "key": {"device": "cpu", "threads": 1},
+            "timings": {"condense": {"wall": wall}},
+        }
+        for cell, wall in ((frames, 1.0), (numbers, 0.01))
+    ]
+    rates = Rates(timed, "cpu")
+    assert rates.seconds(works(frames)["condense"])[0] == pytest.approx(1.0)
+    assert rates.seconds(works(numbers)["condense"])[0] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(

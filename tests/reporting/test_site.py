@@ -101,7 +101,10 @@ def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
     sizes = {path: path.stat().st_size for path in pages}
     apart = {"records", "frames", "pictures"}
     others = sum(size for path, size in sizes.items() if path.parent.name not in apart)
-    assert others < 9_000 * len(list(SHIPPED.glob("*.json")))
+    records = len(list(SHIPPED.glob("*.json")))
+    assert others < 9_000 * records
+    every_row = sizes.pop(tmp_path / "site" / "rows.html")
+    assert every_row < 1_000 * records
     assert max(sizes.values()) < 500_000
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
 

@@ -180,11 +180,15 @@ def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
 def _draw(
     results: Path, leaderboard: Path, outlines: Iterable[Outline], anew: Collection[str]
 ) -> tuple[int, list[Finding]]:
-    """Draw the condensed datasets beside records; return how many, and findings on failures."""
+    """Draw the condensed datasets beside records; return how many, and findings on failures.
+
+    Of a method's sets over seeds the first is drawn: the others look alike, and take as much room.
+    """
     condensed = source_of(results).condensed
     if condensed is None:
         return 0, []
-    folders = {o.cell.condensation_id: o.cell.id in anew for o in outlines if not o.cell.is_policy}
+    firsts = [o for o in outlines if not o.cell.is_policy and not o.cell.condensation_seed]
+    folders = {o.cell.condensation_id: o.cell.id in anew for o in firsts}
     drawn, notes = 0, []
     for name, again in folders.items():
         out = leaderboard / PICTURES / name

@@ -60,7 +60,9 @@ def works(cell: Cell) -> dict[str, Work]:
         rows = number(config, "updates") * number(config, "batch_size")
         # Training to convergence is a kind of its own: it takes up to ten times as long.
         converged = " to convergence" if method["id"] == "full-converged" else ""
-        kinds = (f"train {who}{converged}", f"train {learner['id']}{converged}")
+        # So is an update on all rows at once, whose number the config does not state.
+        at_once = " on all rows" if config.get("batch_size", 1) is None else ""
+        kinds = (f"train {who}{at_once}{converged}", f"train {learner['id']}{at_once}{converged}")
         out["train"] = Work(kinds, students * rows)
         if method["id"] in WHOLE:
             return out

@@ -297,6 +297,16 @@ def test_condensation_on_numbers_says_little_of_that_on_frames() -> None:
     assert rates.seconds(works(numbers)["condense"])[0] == pytest.approx(0.01)
 
 
+def test_an_update_on_all_rows_is_another_work_than_a_batch() -> None:
+    (batches,) = (p.cell for p in plan(methods=["random"], sizes=[10], references=False))
+    assert batches is not None
+    assert batches.learner is not None
+    config = {**batches.learner["config"], "batch_size": None}
+    at_once = replace(batches, learner={"id": "bc", "config": config})
+    ours, theirs = (works(cell)["train"].keys for cell in (batches, at_once))
+    assert not set(ours) & set(theirs)
+
+
 @pytest.mark.parametrize(
     ("method", "settings"),
     [

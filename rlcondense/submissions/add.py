@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import FileRefusal, make_folder, refuse_links, write_json
+from rlcondense.files import FileRefusal, canonical_json, make_folder, refuse_links, write_json
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
     INDEX,
@@ -187,8 +187,12 @@ def _draw(
     condensed = source_of(results).condensed
     if condensed is None:
         return 0, []
-    firsts = [o for o in outlines if not o.cell.is_policy and not o.cell.condensation_seed]
-    folders = {o.cell.condensation_id: o.cell.id in anew for o in firsts}
+    firsts: dict[str, Outline] = {}
+    for outline in sorted(outlines, key=lambda o: o.cell.condensation_seed or 0):
+        row = canonical_json({**outline.cell.to_json(), "condensation_seed": None})
+        if not outline.cell.is_policy:
+            firsts.setdefault(row, outline)
+    folders = {o.cell.condensation_id: o.cell.id in anew for o in firsts.values()}
     drawn, notes = 0, []
     for name, again in folders.items():
         out = leaderboard / PICTURES / name

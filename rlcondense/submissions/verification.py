@@ -405,7 +405,7 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
     Policies that have all learned the same actions can, and so can reference policies, settings of
     one method, a method and another name of it in the catalogue, a set evaluated again from its
     folder, a synthetic set that did not move beside the real rows that it started as, and methods
-    that keep whole episodes.
+    that keep as many rows in whole episodes.
     """
     are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
     if are_references or (a.collapsed and b.collapsed):
@@ -414,14 +414,18 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
     cells = [outline.cell for outline in (a, b)]
     again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
     start = any(x.unmoved and _may_start_as(x.cell, y.cell) for x, y in ((a, b), (b, a)))
-    episodes = all(known.keeps_episodes(cell.method["id"]) for cell in cells)
+    episodes = _alike(*cells) and all(known.keeps_episodes(cell.method["id"]) for cell in cells)
     return methods[0] != methods[1] and not (again or start or episodes)
 
 
 def _may_start_as(synthetic: Cell, real: Cell) -> bool:
     """Return whether a synthetic set may have started as the rows of another cell."""
-    alike = (synthetic.budget, synthetic.learner) == (real.budget, real.learner)
-    return alike and real.method["id"] in STARTS
+    return _alike(synthetic, real) and real.method["id"] in STARTS
+
+
+def _alike(a: Cell, b: Cell) -> bool:
+    """Return whether two cells differ at most in the method and in seeds."""
+    return (a.dataset, a.budget, a.learner) == (b.dataset, b.budget, b.learner)
 
 
 def _findings_of(record: Record) -> list[FindingJson]:

@@ -33,6 +33,7 @@ from rlcondense.reporting.log import read_log
 from rlcondense.reporting.reruns import read_reruns
 from rlcondense.running.runner import run
 from rlcondense.statistics.intervals import summarise
+from rlcondense.submissions import add as adding
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
 from rlcondense.submissions.rerun import rerun, write_down
@@ -467,6 +468,8 @@ def test_methods_that_keep_whole_episodes_may_keep_the_same(honest: Record, tmp_
     assert not _is_copy(outline("longest"), outline("deminf"), known)
     assert _is_copy(outline("longest"), outline("critical"), known)
     assert _is_copy(outline("k-means"), outline("deminf"), known)
+    larger = replace(outline("deminf").cell, budget={"size": 1500})
+    assert _is_copy(outline("longest"), replace(outline("deminf"), cell=larger), known)
 
     def deminf(record: Record) -> None:
         config = config_json(make_method("deminf").config)
@@ -793,6 +796,23 @@ def test_condensed_data_that_started_nowhere_are_caught_before_anything_is_added
     refused = add(copied, tmp_path / "board")
     assert "initial_indices must not be negative" in said(refused.verification)
     assert not (tmp_path / "board").exists()
+
+
+def test_the_first_of_a_rows_sets_is_drawn(
+    honest: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr(adding, "write_picture", lambda folder, out: drawn.append(folder) or out)
+    cell = Cell.from_json(honest["cell"])
+    cells = [replace(cell, condensation_seed=seed) for seed in (4, 3, 5)]
+    cells.append(replace(cells[0], budget={"size": 99}))
+    for one in cells:
+        (tmp_path / "results" / "condensed" / one.condensation_id).mkdir(parents=True)
+    (tmp_path / "results" / "records").mkdir()
+    outlines = [Outline(Path("a.json"), one, "done", "", "", {}) for one in cells]
+    number, _ = adding._draw(tmp_path / "results", tmp_path / "board", outlines, anew=())
+    assert number == 2
+    assert {folder.name for folder in drawn} == {c.condensation_id for c in (cells[1], cells[3])}
 
 
 def test_only_pictures_lie_among_the_pictures(board: Path, tmp_path: Path) -> None:

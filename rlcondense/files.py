@@ -174,7 +174,10 @@ def make_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, a list of plain values on one line."""
+    """Write `value` as indented JSON with sorted keys, a list of plain values on one line.
+
+    Lists have no spaces: a record is mostly returns, and a quarter smaller so.
+    """
     write_bytes(path, json_lines(value).encode())
 
 
@@ -192,7 +195,7 @@ def _readable(value: Any, indent: str = "") -> str:
     elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         parts, (begin, end) = [_readable(item, inner) for item in value], "[]"
     else:
-        return json.dumps(value)
+        return json.dumps(value, separators=(",", ": "))
     lines = f",\n{inner}".join(parts)
     return f"{begin}\n{inner}{lines}\n{indent}{end}"
 

@@ -13,25 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from small_sets import RESULTS, mean_of, read_records
+from pages import RESULTS, compare, mean_of, read_suite, size_asked
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed, number, seeds_text
-from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row, groups_of
+from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row
 from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.records.record import Record
-from rlcondense.records.store import StoredState
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
-from rlcondense.running.plan import plan_suite
-from rlcondense.running.suite import load_suite
-from rlcondense.statistics.intervals import (
-    difference_of,
-    probability_of_improvement,
-    unit_means,
-    welch_interval,
-)
 
 SUITE = "cartpole-sizes"
 LENGTH = ("longest", "shortest")
@@ -75,22 +66,6 @@ def beside(group: Group, records: Mapping[str, Record]) -> Iterator[Beside]:
             yield Beside(row, control, compare(row, control, records))
 
 
-def compare(row: Row, control: Row, records: Mapping[str, Record]) -> FloorComparison:
-    """Compare two rows on held-out levels.
-
-    Units are sets, or students where a method makes one set. Units of two kinds are never paired.
-    """
-    x, y = (unit_means([records[cell] for cell in one.cells], "heldout") for one in (row, control))
-    of_one_kind = (len(row.cells) == 1) == (len(control.cells) == 1)
-    return FloorComparison(
-        control.id,
-        difference_of(x, y) if of_one_kind else welch_interval(x, y),
-        probability_of_improvement(x, y),
-        judged=not row.unjudged and not control.unjudged,
-        cells=control.cells,
-    )
-
-
 def page(pairs: Sequence[Beside]) -> str:
     """Format the pairs by size, and how many of them are told apart."""
     out = []
@@ -121,17 +96,8 @@ def page(pairs: Sequence[Beside]) -> str:
 
 def read_pairs(folder: Path) -> list[Beside]:
     """Read the rows of the suite with their controls from a folder of records."""
-    planned = plan_suite(load_suite(SUITE), lambda ids: dict.fromkeys(ids, StoredState("missing")))
-    ids = {one.cell.id for one in planned if one.cell is not None}
-    records = {cell: record for cell, record in read_records(folder).items() if cell in ids}
-    done = [record for record in records.values() if record["status"] == "done"]
-    return [pair for group in groups_of(done) for pair in beside(group, records)]
-
-
-def size_asked(row: Row) -> int:
-    """Return the budget in rows, 0 without one."""
-    budget = row.budget
-    return budget["size"] if budget is not None and "size" in budget else 0
+    groups, records = read_suite(folder, SUITE)
+    return [pair for group in groups for pair in beside(group, records)]
 
 
 def main() -> None:

@@ -10,28 +10,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pages import RESULTS, draw, mean_of, read_records, task_name
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
 from rlcondense.comparison.rows import LEAST_STUDENTS, FloorComparison, Group, Row, groups_of
 from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
-from rlcondense.records.store import read_record_file
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
 from rlcondense.statistics.intervals import Interval, difference_of, student_interval, unit_means
-from rlcondense.types import SPLITS, Split
+from rlcondense.types import SPLITS
 
 Array = npt.NDArray[np.float64]
 
 MOST_ROWS = 500
 TASKS = "procgen/"
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
 VERDICTS = {
     (True, True): "above both",
     (True, False): "above the blind policy",
@@ -39,7 +37,6 @@ VERDICTS = {
     (False, False): "above neither",
 }
 HEADERS = ["", "task", "data", "method", "rows", "labels", "student", "sets x students"]
-LINE, NAMES, WIDTH, COUNTED = 20, 330, 820, 130  # pixels of a picture's parts
 
 
 @dataclass(frozen=True)
@@ -106,23 +103,6 @@ class Judged:
         data = self.group.dataset.rsplit("/", 1)[1]
         size, labels = str(self.row.size), str(self.row.labels)
         return [self.task, data, self.row.name, size, labels, self.student, seeds_text(self.row)]
-
-
-def task_name(task: str) -> str:
-    """Shorten the id of a task to its alias."""
-    return task.removeprefix(TASKS).removesuffix("-v0").removesuffix("-easy")
-
-
-def mean_of(row: Row, split: Split) -> Interval:
-    """Return the mean return of a row that is done."""
-    assert row.returns is not None
-    return row.returns[split]["mean"]
-
-
-def read_records(folder: Path) -> dict[str, Record]:
-    """Read the records of a folder, by cell id."""
-    read = [read_record_file(path) for path in sorted(folder.glob("*.json"))]
-    return {record["cell_id"]: record for record in read}
 
 
 def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
@@ -222,40 +202,6 @@ def whole_table(groups: Iterable[Group]) -> str:
             lines.append([task, data, student, str(row.learner_seeds), *gaps])
     headers = ["task", "data", "student", "students", "expert", "all the data"]
     return markdown_table([*headers, "marginal policy", "random policy"], sorted(lines))
-
-
-def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:
-    """Draw intervals below each other as SVG, with a line at zero.
-
-    Args:
-        bars: name and interval of each.
-        label: what the axis measures.
-    """
-    ends = [end for _, bar in bars for end in (bar.low, bar.high)] or [-1.0, 1.0]
-    low, high = min(*ends, 0.0), max(*ends, 0.0)
-    high += high == low
-    height = LINE * len(bars) + 40
-
-    def x(value: float) -> float:
-        return NAMES + (value - low) / (high - low) * (WIDTH - NAMES - COUNTED)
-
-    parts = [f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>']
-    parts.append(f'<path d="M{x(0):.1f} 6V{height - 30}" stroke="#888" stroke-dasharray="4 3"/>')
-    for place, (name, bar) in enumerate(bars):
-        y = 16 + LINE * place
-        colour = "#0b6e99" if bar.above_zero else "#c2410c" if bar.below_zero else "#777"
-        shown = bracketed(bar, "{:+.2f}")
-        parts += [
-            f'<text x="{NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>',
-            f'<path d="M{x(bar.low):.1f} {y}H{x(bar.high):.1f}" stroke="{colour}"/>',
-            f'<circle cx="{x(bar.estimate):.1f}" cy="{y}" r="3.5" fill="{colour}"/>',
-            f'<text x="{WIDTH - COUNTED + 8}" y="{y + 4}" font-size="10">{escape(shown)}</text>',
-        ]
-    middle = (NAMES + WIDTH - COUNTED) / 2
-    parts.append(f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>')
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
-    style = 'font-family="sans-serif" font-size="12" fill="#333"'
-    return f'{head} {style} aria-label="{escape(label)}">\n{chr(10).join(parts)}\n</svg>\n'
 
 
 def picture(rows: Sequence[Judged], of: str, label: str) -> str:

@@ -301,6 +301,29 @@ def _ratio(
     return Interval(share, float(error), float(middle - half), float(middle + half), n)
 
 
+def ratio_of_deviations(x: Array, y: Array) -> Interval | None:
+    """Compute the ratio of the standard deviations of paired values (Pitman, 1939; Morgan, 1939).
+
+    The interval inverts the test that `x - y` and `x + y` are uncorrelated after scaling, which is
+    exact for pairs from a bivariate normal distribution.
+
+    Args:
+        x: `(n,)` values, whose deviation is divided.
+        y: `(n,)` values of the same units.
+
+    Returns:
+        The ratio; None with fewer than three pairs, or where one of the two does not vary.
+    """
+    n = len(x)
+    if n < 3 or min(np.ptp(x), np.ptp(y)) <= 0:
+        return None
+    share = float(x.std(ddof=1) / y.std(ddof=1))
+    free = max(0.0, 1.0 - float(np.corrcoef(x, y)[0, 1]) ** 2) / (n - 2)
+    k = 1 + 2 * free * _quantile(n - 2) ** 2
+    wide = math.sqrt(k + math.sqrt(k**2 - 1))
+    return Interval(share, share * math.sqrt(free), share / wide, share * wide, n)
+
+
 def probability_of_improvement(x: Array, y: Array) -> Interval:
     """Estimate the probability that a unit of one row beats one of another; ties count half.
 

@@ -18,6 +18,7 @@ from rlcondense.statistics.intervals import (
     places_among,
     probability_of_improvement,
     rank_correlation,
+    ratio_of_deviations,
     recovery,
     recovery_of,
     student_interval,
@@ -358,3 +359,33 @@ def test_labels_that_a_learner_does_not_take_are_told() -> None:
     assert "bc takes no soft labels: it learned the actions taken." in run_table([record], [floor])
     record["labels"] = "soft"
     assert "no soft labels" not in run_table([record], [floor])
+
+
+def test_ratio_of_deviations_of_values_worked_out_by_hand() -> None:
+    # r = 0.5 and n = 4: K = 1 + 2 (1 - r^2) t^2 / (n - 2) with t = 4.30265, so 14.8845.
+    x = np.array([-1.0, 1.0, -1.0, 1.0])
+    y = 2 * (0.5 * x + np.sqrt(0.75) * np.array([-1.0, -1.0, 1.0, 1.0]))
+    ratio = ratio_of_deviations(x, y)
+    assert ratio is not None
+    wide = np.sqrt(14.8845 + np.sqrt(14.8845**2 - 1))
+    assert ratio.estimate == pytest.approx(0.5)
+    assert (ratio.low, ratio.high) == pytest.approx((0.5 / wide, 0.5 * wide), rel=1e-4)
+    back = ratio_of_deviations(y, x)
+    assert back is not None
+    assert (back.low, back.high) == pytest.approx((2 / wide, 2 * wide), rel=1e-4)
+
+
+def test_ratio_of_deviations_holds_the_ratio_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        shared, own = rng.normal(size=(2, 8))
+        found = ratio_of_deviations(3 * (0.6 * shared + 0.8 * own), shared)
+        assert found is not None
+        held += found.low <= 3 <= found.high
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("x", [[1.0, 2.0], [1.0, 1.0, 1.0]])
+def test_ratio_of_deviations_needs_three_pairs_that_vary(x: list[float]) -> None:
+    assert ratio_of_deviations(np.array(x), np.arange(float(len(x)))) is None

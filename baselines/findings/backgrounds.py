@@ -1,0 +1,139 @@
+"""What do ordinary backgrounds cost? The records of a suite, as a page.
+
+python baselines/findings/backgrounds.py leaderboard/results    # into docs/results
+
+A game's two tasks have the same episodes of the same teacher as data, drawn in two ways.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pages import RESULTS, draw, mean_of, read_suite, size_asked, task_name
+
+from rlcondense.comparison.columns import bracketed, number
+from rlcondense.comparison.rows import Group, Row
+from rlcondense.files import write_bytes
+from rlcondense.records.record import Record
+from rlcondense.references import EXPERT, FLOOR, MARGINAL
+from rlcondense.reporting.formats import markdown_table
+from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import Interval, unit_means, welch_interval
+
+SUITE = "signal"
+PLAIN = "-plain"
+ALL = "full-converged"
+
+
+@dataclass(frozen=True)
+class Views:
+    """A game's plain and ordinary rows of one method and size.
+
+    Attributes:
+        game: its name.
+        plain: the row of plain frames.
+        ordinary: the row of ordinary frames.
+        groups: the rows beside each.
+        records: all records by cell id.
+    """
+
+    game: str
+    plain: Row
+    ordinary: Row
+    groups: tuple[Group, Group]
+    records: Mapping[str, Record]
+
+    @property
+    def rows(self) -> str:
+        """How many rows students learned from, as asked."""
+        return f"{size_asked(self.plain):,}" if size_asked(self.plain) else "all"
+
+    @property
+    def cost(self) -> Interval:
+        """The return on held-out levels that students of plain frames have more."""
+        sides = (self.plain, self.ordinary)
+        x, y = (unit_means([self.records[c] for c in row.cells], "heldout") for row in sides)
+        return welch_interval(x, y)
+
+    def policy(self, name: str, side: int = 0) -> float:
+        """Return the held-out return of a policy of the plain task, or of the ordinary one (1)."""
+        row = self.groups[side].find(name)
+        return float("nan") if row is None else mean_of(row, "heldout").estimate
+
+    @property
+    def room(self) -> float:
+        """What students of all plain frames return beyond the policy that never looks."""
+        whole = next(row for row in self.groups[0].of_id(ALL) if row.status == "done")
+        return mean_of(whole, "heldout").estimate - self.policy(MARGINAL)
+
+
+def read_views(folder: Path) -> list[Views]:
+    """Read the games of which both views have students of all the data."""
+    groups, records = read_suite(folder, SUITE)
+    by_task = {task_name(group.task): group for group in groups if _done(group, ALL)}
+    found = []
+    for name, plain in sorted(by_task.items()):
+        game = name.removesuffix(PLAIN)
+        if name.endswith(PLAIN) and game in by_task:
+            for row in plain.rows:
+                other = _like(by_task[game], row)
+                if row.status == "done" and row.learner_seeds > 1 and other is not None:
+                    found.append(Views(game, row, other, (plain, by_task[game]), records))
+    return found
+
+
+def _done(group: Group, method: str) -> list[Row]:
+    return [row for row in group.of_id(method) if row.status == "done"]
+
+
+def _like(group: Group, row: Row) -> Row | None:
+    """Return the row of the same method, budget and labels in another group."""
+    if row.labels is None:
+        return None
+    alike = [
+        other
+        for other in _done(group, row.id)
+        if (other.budget, other.labels) == (row.budget, row.labels)
+    ]
+    return alike[0] if alike else None
+
+
+def page(found: Sequence[Views]) -> str:
+    """Format what students of both views return."""
+    whole = [one for one in found if one.plain.id == ALL]
+    lines = [
+        [
+            one.game,
+            "all, 800 updates" if one.plain.id == "full" else one.rows,
+            *(number(one.policy(name)) for name in (FLOOR, MARGINAL)),
+            *(bracketed(mean_of(row, "heldout")) for row in (one.plain, one.ordinary)),
+            bracketed(one.cost, "{:+.2f}"),
+            bracketed(one.cost.scaled(1 / one.room), "{:+.2f}"),
+            *(number(one.policy(EXPERT, side)) for side in (0, 1)),
+        ]
+        for one in found
+    ]
+    headers = ["game", "rows", "random policy", "marginal policy", "plain", "ordinary"]
+    more = ["plain - ordinary", "of the way", "teacher, plain", "pixel expert, ordinary"]
+    costly = [one.game for one in whole if one.cost.above_zero]
+    return (
+        f"Of {len(whole)} games, students of all the data return less on ordinary frames in "
+        f"{len(costly)} ({', '.join(costly) or 'none'}), by intervals that exclude zero.\n\n"
+        f"{markdown_table([*headers, *more], lines)}"
+    )
+
+
+def main() -> None:
+    """Fill the page and draw its picture."""
+    found = read_views(Path(sys.argv[1]))
+    fill_part(RESULTS / "backgrounds.md", "backgrounds", page(found))
+    bars = [(f"{one.game}, {one.rows}", one.cost.scaled(1 / one.room)) for one in found]
+    label = "plain - ordinary, as a share of what all plain frames teach beyond the marginal policy"
+    write_bytes(RESULTS / "backgrounds.svg", draw(bars, label).encode())
+
+
+if __name__ == "__main__":
+    main()

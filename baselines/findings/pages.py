@@ -1,0 +1,110 @@
+"""What the scripts of the findings share: records, names, and pictures of intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from rlcondense.comparison.columns import bracketed
+from rlcondense.comparison.rows import FloorComparison, Group, Row, groups_of
+from rlcondense.records.record import Record
+from rlcondense.records.store import StoredState, read_record_file
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.suite import load_suite
+from rlcondense.statistics.intervals import (
+    Interval,
+    difference_of,
+    probability_of_improvement,
+    unit_means,
+    welch_interval,
+)
+from rlcondense.types import Split
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+LINE, NAMES, WIDTH, COUNTED = 20, 330, 820, 130  # pixels of a picture's parts
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """Read the records of a folder, by cell id."""
+    read = [read_record_file(path) for path in sorted(folder.glob("*.json"))]
+    return {record["cell_id"]: record for record in read}
+
+
+def read_suite(folder: Path, suite: str) -> tuple[list[Group], dict[str, Record]]:
+    """Read the records of a suite that are done, as comparable groups and by cell id."""
+    planned = plan_suite(load_suite(suite), lambda ids: dict.fromkeys(ids, StoredState("missing")))
+    ids = {one.cell.id for one in planned if one.cell is not None}
+    records = {
+        cell: record
+        for cell, record in read_records(folder).items()
+        if cell in ids and record["status"] == "done"
+    }
+    return groups_of(records.values()), records
+
+
+def task_name(task: str) -> str:
+    """Shorten the id of a task to its alias."""
+    return task.rsplit("/", 1)[-1].removesuffix("-v0").removesuffix("-easy")
+
+
+def mean_of(row: Row, split: Split) -> Interval:
+    """Return the mean return of a row that is done."""
+    assert row.returns is not None
+    return row.returns[split]["mean"]
+
+
+def size_asked(row: Row) -> int:
+    """Return the budget in rows, 0 without one."""
+    budget = row.budget
+    return budget["size"] if budget is not None and "size" in budget else 0
+
+
+def compare(row: Row, control: Row, records: Mapping[str, Record]) -> FloorComparison:
+    """Compare two rows on held-out levels.
+
+    Units are sets, or students where a method makes one set. Units of two kinds are never paired.
+    """
+    x, y = (unit_means([records[cell] for cell in one.cells], "heldout") for one in (row, control))
+    of_one_kind = (len(row.cells) == 1) == (len(control.cells) == 1)
+    return FloorComparison(
+        control.id,
+        difference_of(x, y) if of_one_kind else welch_interval(x, y),
+        probability_of_improvement(x, y),
+        judged=not row.unjudged and not control.unjudged,
+        cells=control.cells,
+    )
+
+
+def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:
+    """Draw intervals below each other as SVG, with a line at zero.
+
+    Args:
+        bars: name and interval of each.
+        label: what the axis measures.
+    """
+    ends = [end for _, bar in bars for end in (bar.low, bar.high)] or [-1.0, 1.0]
+    low, high = min(*ends, 0.0), max(*ends, 0.0)
+    high += high == low
+    height = LINE * len(bars) + 40
+
+    def x(value: float) -> float:
+        return NAMES + (value - low) / (high - low) * (WIDTH - NAMES - COUNTED)
+
+    parts = [f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>']
+    parts.append(f'<path d="M{x(0):.1f} 6V{height - 30}" stroke="#888" stroke-dasharray="4 3"/>')
+    for place, (name, bar) in enumerate(bars):
+        y = 16 + LINE * place
+        colour = "#0b6e99" if bar.above_zero else "#c2410c" if bar.below_zero else "#777"
+        shown = bracketed(bar, "{:+.2f}")
+        parts += [
+            f'<text x="{NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>',
+            f'<path d="M{x(bar.low):.1f} {y}H{x(bar.high):.1f}" stroke="{colour}"/>',
+            f'<circle cx="{x(bar.estimate):.1f}" cy="{y}" r="3.5" fill="{colour}"/>',
+            f'<text x="{WIDTH - COUNTED + 8}" y="{y + 4}" font-size="10">{escape(shown)}</text>',
+        ]
+    middle = (NAMES + WIDTH - COUNTED) / 2
+    parts.append(f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>')
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+    style = 'font-family="sans-serif" font-size="12" fill="#333"'
+    return f'{head} {style} aria-label="{escape(label)}">\n{chr(10).join(parts)}\n</svg>\n'

@@ -1,0 +1,87 @@
+"""The page on labels: its figures are those of the published records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlcondense.comparison.rows import groups_of
+from tests.docs.scripts import ROOT, script
+
+
+@pytest.fixture(scope="module")
+def regimes() -> Any:
+    return script("baselines/findings/label_regimes.py")
+
+
+def record(method: str, labels: str, heldout: float, seed: int) -> Any:
+    """A record of two students, who play four levels."""
+    values = heldout + 0.02 * np.cos(len(method) * (seed + 1)) + np.zeros((2, 4))
+    return {
+        "status": "done",
+        "cell_id": f"{method} {labels} {seed}",
+        "action_selection": "sample",
+        "cell": {
+            "task": "images/digits-v0",
+            "dataset": "images/digits/expert-v0",
+            "method": {"id": method, "config": {"labels": labels}},
+            "budget": {"size": 15},
+            "learner": {"id": "bc", "config": {}},
+            "learner_seeds": [0, 1],
+            "condensation_seed": seed,
+            "evaluation": {"environments": 2, "quota": 2},
+        },
+        "returns": {"heldout": values.tolist(), "seen": values.tolist()},
+        "report": {"size": 15},
+        "labels": labels,
+    }
+
+
+def of(regimes: Any, hard: dict[str, float], soft: dict[str, float]) -> Any:
+    """Methods with hard and soft labels, three sets of each that returns so much."""
+    kinds = {"hard": hard, "soft": soft}
+    records = [
+        record(name, labels, value, seed)
+        for labels, returns in kinds.items()
+        for name, value in returns.items()
+        for seed in range(3)
+    ]
+    by_id = {one["cell_id"]: one for one in records}
+    (group,) = groups_of(records)
+    return regimes.regimes(group, 15, by_id)
+
+
+def test_the_page_is_that_of_the_records(regimes: Any) -> None:
+    found = regimes.read_regimes(ROOT / "leaderboard" / "results")
+    assert found
+    docs = ROOT / "docs" / "results"
+    assert regimes.page(found) in (docs / "label-regimes.md").read_text()
+    assert regimes.picture(found) == (docs / "label-regimes.svg").read_text()
+
+
+def test_methods_are_paired_with_themselves(regimes: Any) -> None:
+    hard = {"random": 5.0, "k-means": 9.0, "el2n": 1.0, "herding": 7.0, "grand": 3.0}
+    one = of(regimes, hard, {**{name: 5 + (v - 5) / 10 for name, v in hard.items()}, "sdr": 0.0})
+    assert one.pairs.keys() == hard.keys()
+    assert one.ratio.estimate == pytest.approx(0.1, abs=0.01)
+    assert regimes.verdict_of(one.ratio) == "closer"
+    assert one.gain("el2n").estimate == pytest.approx(3.6)
+    assert (one.best, one.choice.estimate) == ("k-means", pytest.approx(4.0, abs=0.05))
+    page = regimes.page([one])
+    assert "closer together with distributions in 1, further apart in 0." in page
+    assert page.index("| k-means") < page.index("| herding") < page.index("| el2n")
+
+
+def test_methods_that_swap_places_are_not_told_apart(regimes: Any) -> None:
+    hard = {"random": 5.0, "k-means": 9.0, "el2n": 1.0, "herding": 7.0}
+    one = of(regimes, hard, {"random": 9.0, "k-means": 4.0, "el2n": 6.0, "herding": 1.5})
+    assert regimes.verdict_of(one.ratio) == "not told apart"
+
+
+def test_the_errors_of_the_means_are_no_spread(regimes: Any) -> None:
+    alike = dict.fromkeys(("random", "k-means", "el2n", "herding"), 5.0)
+    one = of(regimes, alike, alike)
+    assert one.means(0).std() > 0
+    assert one.beyond_noise(0) < one.means(0).std(ddof=1)

@@ -103,8 +103,6 @@ def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
     others = sum(size for path, size in sizes.items() if path.parent.name not in apart)
     records = len(list(SHIPPED.glob("*.json")))
     assert others < 9_000 * records
-    every_row = sizes.pop(tmp_path / "site" / "rows.html")
-    assert every_row < 1_000 * records
     assert max(sizes.values()) < 500_000
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
 
@@ -387,7 +385,38 @@ def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
 ) -> None:
     monkeypatch.setattr("rlcondense.reporting.pages.shared.MOST_ROWS", 5)
     build_site(board_of(rich), rich, tmp_path / "site")
-    assert "too many rows" in Tags(tmp_path / "site" / "rows.html").text
+    page = Tags(tmp_path / "site" / "rows.html")
+    assert "too many rows" in page.text
+    for task in {group.task for group in board_of(rich).groups}:
+        assert task in page.text.replace("\u200b", "")
+
+
+def test_a_task_of_many_rows_has_a_page_for_each_dataset(
+    rich: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.MOST_ROWS", 2)
+    board = board_of(rich)
+    build_site(board, rich, tmp_path / "site")
+    task = next(group.task for group in board.groups if len(group.rows) > 2)
+    name = f"tasks/{Site(board, rich, data=False).tasks[task]}.html"
+    page = tmp_path / "site" / name
+    own = sorted({group.dataset for group in board.groups if group.task == task})
+    parts = [
+        (page.parent / link).resolve()
+        for _, link in Tags(page).values("href")
+        if (page.parent / link).resolve().parent == page.with_suffix("")
+    ]
+    assert len(parts) == len(own)
+    assert all(dataset in Tags(page).text for dataset in own)
+    records = _records_of(parts)
+    assert records
+    assert records == _records_of([site / name]) - (_records_of([page]) - records)
+
+
+def _records_of(pages: list[Path]) -> set[str]:
+    """Return the names of the records that pages link to."""
+    links = [link for page in pages for _, link in Tags(page).values("href")]
+    return {Path(link).name for link in links if Path(link).parent.name == "records"}
 
 
 def test_suites_that_are_hardly_begun_come_behind_the_others() -> None:

@@ -53,9 +53,12 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     yield site.page("views.html", "views.html", pages=pages)
     yield "views.js", _views_script(pages)
     yield from data_pages(site, {page.view.title: page.path for page in pages})
-    yield site.page("rows.html", "rows.html", lines=site.lines if site.lists_rows else None)
+    tasks = _by_task(site)
+    every = site.lines if site.lists_rows else None
+    counts = [(task, len(lines)) for task, lines in tasks.items() if lines]
+    yield site.page("rows.html", "rows.html", lines=every, counts=counts)
     yield site.page("suites.html", "suites.html", headlines=headlines)
-    yield site.page("tasks.html", "tasks.html", tasks=_by_task(site))
+    yield site.page("tasks.html", "tasks.html", tasks=tasks)
     yield site.page("methods.html", "methods.html", methods=_methods(site), track_names=TRACKS)
 
 

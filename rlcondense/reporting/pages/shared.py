@@ -24,7 +24,7 @@ from rlcondense.reporting.standings import views_of
 from rlcondense.types import SPLITS
 
 Pages = Iterator[tuple[str, bytes]]
-MOST_ROWS = 400  # on one page; with more rows only the tasks' and methods' pages show them
+MOST_ROWS = 200  # on one page; with more, rows stand on pages of tasks, and theirs of datasets
 
 
 class Site:
@@ -52,8 +52,8 @@ class Site:
         for cell_id in board.records:
             _check_cell_id(cell_id)
         groups = [*board.groups, *(group for suite in board.suites for group in suite.groups)]
-        self.tasks = _file_names({c["task"] for c in cells} | {g.task for g in groups})
-        self.methods = _file_names(
+        self.tasks = file_names({c["task"] for c in cells} | {g.task for g in groups})
+        self.methods = file_names(
             {c["method"]["id"] for c in cells} | {row.id for g in groups for row in g.rows}
         )
         self._spans = spans(groups)
@@ -132,7 +132,7 @@ def _check_cell_id(cell_id: str) -> None:
         raise RLCondenseError(f"{cell_id!r} is no cell id: sixteen hexadecimal digits")
 
 
-def _file_names(ids: Iterable[str]) -> dict[str, str]:
+def file_names(ids: Iterable[str]) -> dict[str, str]:
     """Return the name of each id's page, made unique."""
     names: dict[str, str] = {}
     for identifier in sorted(ids):

@@ -17,7 +17,7 @@ from rlcondense.reporting.board import score_range
 from rlcondense.reporting.pages.legend import LegendEntry, legend_entries
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
 from rlcondense.reporting.pages.looks import strips_of
-from rlcondense.reporting.pages.shared import Pages, Site
+from rlcondense.reporting.pages.shared import MOST_ROWS, Pages, Site, file_names
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.types import SPLITS, Split
 
@@ -238,7 +238,6 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
     """
     groups = [group for group in site.board.groups if group.task == task]
     lines = site.lines_of(groups)
-    legend = _legend(groups)
     datasets = _datasets(task, site.board.records)
     strips = [
         (name, f"frames/{site.tasks[task]}-{number}.png", strip)
@@ -246,6 +245,7 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
     ]
     references = _references(lines)
     measured = {line.row.id for line, _ in references}
+    parts = _parts(site, task, groups) if len(lines) > MOST_ROWS else []
     yield site.page(
         "task.html",
         f"tasks/{site.tasks[task]}.html",
@@ -263,16 +263,42 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         ],
         datasets=[(dataset, _histogram(dataset)) for dataset in datasets],
         experts=_experts(task),
-        lines=_by_size(lines),
-        figures=[
+        parts=[(name, path, len(site.lines_of(own))) for name, path, own in parts],
+        **({} if parts else _rows_and_charts(site, groups)),
+    )
+    for name, path, own in parts:
+        shown = _rows_and_charts(site, own)
+        yield site.page("task_data.html", path, task=task, dataset=name, **shown)
+    for _, path, strip in strips:
+        yield path, strip
+
+
+def _parts(site: Site, task: str, groups: Sequence[Group]) -> list[tuple[str, str, list[Group]]]:
+    """Return the name of each dataset of a task, the path of its own page, and its groups."""
+    names = sorted({group.dataset for group in groups})
+    files = file_names(names)
+    return [
+        (
+            name,
+            f"tasks/{site.tasks[task]}/{files[name]}.html",
+            [group for group in groups if group.dataset == name],
+        )
+        for name in names
+    ]
+
+
+def _rows_and_charts(site: Site, groups: Sequence[Group]) -> dict[str, Any]:
+    """Return the rows of groups, their charts, and how learners do on the same sets."""
+    legend = _legend(groups)
+    return {
+        "lines": _by_size(site.lines_of(groups)),
+        "figures": [
             (group, title, *_figures(group, legend))
             for group, title in zip(groups, learner_names(groups), strict=True)
         ],
-        entries=list(legend.values()),
-        matrices=_matrices(groups),
-    )
-    for _, path, strip in strips:
-        yield path, strip
+        "entries": list(legend.values()),
+        "matrices": _matrices(groups),
+    }
 
 
 def _references(lines: Sequence[Line]) -> list[tuple[Line, str]]:

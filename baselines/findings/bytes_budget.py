@@ -1,0 +1,129 @@
+"""What is a byte worth? Random rows of one budget in bytes and several codings, as a page.
+
+python baselines/findings/bytes_budget.py leaderboard/results    # into docs/results
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pages import RESULTS, compare, draw, mean_of, read_suite, task_name
+
+from rlcondense.comparison.columns import bracketed, seeds_text
+from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row
+from rlcondense.datasets.report import BytesJson
+from rlcondense.files import write_bytes
+from rlcondense.records.record import Record
+from rlcondense.reporting.formats import markdown_table
+from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import Interval
+
+SUITE = "bytes"
+OWN_BITS = 8  # of a pixel as the task gives it
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A row of one coding beside the rows of the same bytes as the task gives them.
+
+    Attributes:
+        task: the task's alias.
+        row: of the coding.
+        comparison: with frames as they are; None for these themselves.
+    """
+
+    task: str
+    row: Row
+    comparison: FloorComparison | None
+
+    @property
+    def budget(self) -> BytesJson:
+        """Its bytes, bits of a pixel and side of a frame."""
+        budget = budget_of(self.row)
+        assert budget is not None
+        return budget
+
+    @property
+    def name(self) -> str:
+        """The bits of a pixel, and the side of a frame where it is coarser."""
+        bits, side = self.budget["bits"], self.budget.get("resolution")
+        return f"{bits} bit{'s' if bits > 1 else ''}{f', {side} x {side}' if side else ''}"
+
+    @property
+    def gain(self) -> Interval | None:
+        """What it teaches beside frames as they are."""
+        return None if self.comparison is None else self.comparison.difference
+
+
+def read_codings(folder: Path) -> list[Coding]:
+    """Read the codings of the suite, by task and from few rows to many."""
+    groups, records = read_suite(folder, SUITE)
+    return [one for group in groups for one in codings(group, records)]
+
+
+def codings(group: Group, records: Mapping[str, Record]) -> list[Coding]:
+    """Compare the codings of one task, if frames as they are have a row."""
+    rows = sorted(
+        (row for row in group.rows if row.status == "done" and budget_of(row)),
+        key=lambda row: row.size or 0,
+    )
+    own = [row for row in rows if _is_own(row)]
+    return [
+        Coding(
+            task_name(group.task), row, compare(row, own[0], records) if row not in own else None
+        )
+        for row in rows
+        if own
+    ]
+
+
+def budget_of(row: Row) -> BytesJson | None:
+    """Return a row's budget in bytes, None if it has another one."""
+    return row.budget if row.budget is not None and "bytes" in row.budget else None
+
+
+def _is_own(row: Row) -> bool:
+    budget = budget_of(row)
+    return budget is not None and (budget["bits"], budget.get("resolution")) == (OWN_BITS, None)
+
+
+def page(found: Sequence[Coding]) -> str:
+    """Format the codings, and how many are told apart from frames as they are."""
+    others = [one for one in found if one.comparison is not None]
+    verdicts = [one.comparison.verdict for one in others if one.comparison is not None]
+    lines = [
+        [
+            one.task,
+            f"{one.budget['bytes']:,}",
+            one.name,
+            f"{one.row.size or 0:,}",
+            seeds_text(one.row),
+            bracketed(mean_of(one.row, "seen")),
+            bracketed(mean_of(one.row, "heldout")),
+            bracketed(one.gain, "{:+.2f}"),
+            "" if one.comparison is None else VERDICTS[one.comparison.verdict],
+        ]
+        for one in found
+    ]
+    headers = ["task", "bytes", "coding", "rows", "sets x students", "seen", "held-out"]
+    return (
+        f"Of {len(others)} codings, {verdicts.count('above')} teach more than as many bytes of "
+        f"frames as they are, {verdicts.count('below')} less.\n\n"
+        f"{markdown_table([*headers, 'beside frames as they are', 'verdict'], lines)}"
+    )
+
+
+def main() -> None:
+    """Fill the page and draw its picture."""
+    found = read_codings(Path(sys.argv[1]))
+    fill_part(RESULTS / "bytes.md", "bytes", page(found))
+    bars = [(f"{one.task}, {one.name}: {one.row.size} rows", one.gain) for one in found if one.gain]
+    label = "held-out return beside that of as many bytes of frames as they are"
+    write_bytes(RESULTS / "bytes.svg", draw(bars, label).encode())
+
+
+if __name__ == "__main__":
+    main()

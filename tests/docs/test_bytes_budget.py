@@ -1,0 +1,66 @@
+"""The page on bytes: its figures are those of the published records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlcondense.comparison.rows import groups_of
+from tests.docs.scripts import ROOT, script
+
+OWN, COARSE = {"bits": 8}, {"bits": 4, "resolution": 32}
+
+
+@pytest.fixture(scope="module")
+def findings() -> Any:
+    return script("baselines/findings/bytes_budget.py")
+
+
+def record(coding: dict[str, int], size: int, heldout: float, seed: int) -> Any:
+    """A record of two students, who play four levels."""
+    values = heldout + seed / 100 + np.zeros((2, 4))
+    return {
+        "status": "done",
+        "cell_id": f"{coding} {seed}",
+        "action_selection": "sample",
+        "cell": {
+            "task": "procgen/starpilot-plain-v0",
+            "dataset": "procgen/starpilot-plain/expert-v0",
+            "method": {"id": "random", "config": {"labels": "soft"}},
+            "budget": {"bytes": 1000, **coding},
+            "learner": {"id": "bc", "config": {}},
+            "learner_seeds": [0, 1],
+            "condensation_seed": seed,
+            "evaluation": {"environments": 2, "quota": 2},
+        },
+        "returns": {"heldout": values.tolist(), "seen": values.tolist()},
+        "report": {"size": size + seed},
+        "labels": "soft",
+    }
+
+
+def of(findings: Any, *rows: tuple[dict[str, int], int, float]) -> list[Any]:
+    """Codings with so many rows that return so much, three sets each."""
+    records = [record(*row, seed) for row in rows for seed in range(3)]
+    (group,) = groups_of(records)
+    return findings.codings(group, {one["cell_id"]: one for one in records})
+
+
+def test_the_page_is_that_of_the_records(findings: Any) -> None:
+    found = findings.read_codings(ROOT / "leaderboard" / "results")
+    assert len(found) > 2
+    assert findings.page(found) in (ROOT / "docs" / "results" / "bytes.md").read_text()
+
+
+def test_codings_meet_frames_as_they_are(findings: Any) -> None:
+    few, many = of(findings, (COARSE, 80, 5.0), (OWN, 10, 3.0))
+    assert (few.name, few.gain) == ("8 bits", None)
+    assert (many.name, many.gain.estimate) == ("4 bits, 32 x 32", pytest.approx(2.0))
+    page = findings.page([few, many])
+    assert "Of 1 codings, 0 teach more" in page  # equal differences do not show their spread
+
+
+def test_without_frames_as_they_are_nothing_is_compared(findings: Any) -> None:
+    assert of(findings, (COARSE, 80, 5.0)) == []

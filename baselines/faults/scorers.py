@@ -19,6 +19,7 @@ from scipy.stats import bootstrap
 
 from rlcondense.comparison.rows import draws_at_random
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.scoring import score_dataset
 from rlcondense.running.suite import Choice, load_suite
@@ -62,6 +63,7 @@ def scorers() -> list[tuple[str, Choice, int]]:
         for task in product.tasks
         for dataset in product.datasets
         for choice in product.methods
+        if choice.id not in (RANDOM_SUBSET, *WHOLE)
         for seeds in (product.condensation_seeds if draws_at_random(choice.id) else 1,)
     ]
 

@@ -1,0 +1,96 @@
+"""What do the episodes that a score keeps teach, where faults are known? A part of a page.
+
+python baselines/findings/kept_episodes.py leaderboard/results    # into docs/results/faults.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pages import RESULTS, compare, mean_of, read_suite, task_name
+
+from rlcondense.comparison.columns import bracketed
+from rlcondense.comparison.rows import Group, Row
+from rlcondense.records.record import Record
+from rlcondense.references import RANDOM_SUBSET
+from rlcondense.reporting.formats import markdown_table
+from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import Interval
+
+SUITE = "faults"
+ALL = "full"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The rows of one faulty dataset.
+
+    Attributes:
+        group: the rows of its student.
+        records: all records by cell id.
+    """
+
+    group: Group
+    records: Mapping[str, Record]
+
+    @property
+    def name(self) -> str:
+        """The game and the fault."""
+        fault = self.group.dataset.rsplit("/", 1)[1].removeprefix("expert-").removesuffix("-v0")
+        return f"{task_name(self.group.task).removesuffix('-plain')}, {fault}"
+
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        """Its rows that are done, by method."""
+        return {row.id: row for row in self.group.rows if row.status == "done"}
+
+    def beside(self, method: str, other: str) -> Interval | None:
+        """Return what a method's rows teach beside another's, None where one is missing."""
+        if method not in self.rows or other not in self.rows:
+            return None
+        return compare(self.rows[method], self.rows[other], self.records).difference
+
+    def mean(self, method: str) -> str:
+        """Format a method's return on held-out levels."""
+        row = self.rows.get(method)
+        return "" if row is None else bracketed(mean_of(row, "heldout"))
+
+
+def read_kept(folder: Path) -> list[Kept]:
+    """Read the datasets of the suite whose random rows have a record."""
+    groups, records = read_suite(folder, SUITE)
+    found = [Kept(group, records) for group in groups]
+    return sorted((one for one in found if RANDOM_SUBSET in one.rows), key=lambda one: one.name)
+
+
+def page(found: Sequence[Kept]) -> str:
+    """Format what the scores' rows teach beside random rows, by dataset."""
+    methods = sorted({name for one in found for name in one.rows} - {RANDOM_SUBSET, ALL})
+    gains = {name: [one.beside(name, RANDOM_SUBSET) for one in found] for name in methods}
+    told = [gain for of_method in gains.values() for gain in of_method if gain is not None]
+    above, below = sum(g.above_zero for g in told), sum(g.below_zero for g in told)
+    lines = [
+        [f"`{name}`", *(bracketed(gain, "{:+.2f}") for gain in of_method)]
+        for name, of_method in gains.items()
+    ]
+    means = [
+        ["random rows return", *(one.mean(RANDOM_SUBSET) for one in found)],
+        ["all the data return", *(one.mean(ALL) for one in found)],
+    ]
+    return (
+        f"Of {len(told)} comparisons with random rows, {above} are above zero, {below} below.\n\n"
+        f"{markdown_table(['kept by', *(one.name for one in found)], [*lines, *means])}"
+    )
+
+
+def main() -> None:
+    """Fill the part of the page."""
+    fill_part(RESULTS / "faults.md", "kept", page(read_kept(Path(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

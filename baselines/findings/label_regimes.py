@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pages import RESULTS, draw, mean_of, read_suite, size_asked, task_name
+from pages import RESULTS, compare, draw, mean_of, read_suite, size_asked, task_name
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
 from rlcondense.comparison.rows import Group, Row
@@ -86,8 +86,8 @@ class Regimes:
     @property
     def choice(self) -> Interval:
         """What the best choice adds to random rows, both with hard labels."""
-        best, random_rows = (self._units(self.pairs[m][0]) for m in (self.best, RANDOM_SUBSET))
-        return difference_of(best, random_rows)
+        best, random_rows = (self.pairs[method][0] for method in (self.best, RANDOM_SUBSET))
+        return compare(best, random_rows, self.records).difference
 
     def _units(self, row: Row) -> Array:
         return unit_means([self.records[cell] for cell in row.cells], "heldout")

@@ -20,14 +20,14 @@ from pathlib import Path
 # What answers most comes first.
 SUITES = (
     "what-teaches", "signal", "few-frames", "cartpole-sizes", "label-regimes", "q-learning",
-    "bytes", "gradmatch-parts", "procgen-plain", "faults", "light2024", "light2024-questions",
-    "four-pairs", "hades-sizes", "hades-transfer", "light2024-as-run", "procgen-core",
+    "bytes", "faults", "procgen-core", "procgen-plain", "gradmatch-parts", "light2024",
+    "light2024-questions", "four-pairs", "hades-sizes", "hades-transfer", "light2024-as-run",
 )  # fmt: skip
 # What is made of the leaderboard's records: shipped references, and pages.
 MADE = (
     "references/collect.py", "students/teachable.py", "findings/small_sets.py",
     "findings/controls.py", "findings/label_regimes.py", "findings/q_learning.py",
-    "findings/backgrounds.py", "findings/bytes_budget.py",
+    "findings/backgrounds.py", "findings/bytes_budget.py", "findings/kept_episodes.py",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")
@@ -49,12 +49,20 @@ def fill(results: Path) -> None:
 
 
 def land(results: Path) -> None:
-    """Add the finished cells to the leaderboard, and build its tables and the pages of findings."""
+    """Add the finished cells to the leaderboard, and build its tables and the pages of findings.
+
+    Raises:
+        SystemExit: a page could not be made; the others were.
+    """
     rlcondense("leaderboard", "add", results)
     rlcondense("leaderboard", "build", BOARD, "--into", PAGE)
+    failed = []
     for script in MADE:
         command = [sys.executable, str(Path(__file__).parent / script), str(BOARD / "results")]
-        subprocess.run(command, check=False)
+        if subprocess.run(command, check=False).returncode:
+            failed.append(script)
+    if failed:
+        sys.exit(f"not made: {', '.join(failed)}")
 
 
 def main() -> None:

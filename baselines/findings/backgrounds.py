@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import RESULTS, draw, mean_of, read_suite, size_asked, task_name
+from pages import RESULTS, compare, draw, mean_of, read_suite, size_asked, task_name
 
 from rlcondense.comparison.columns import bracketed, number
 from rlcondense.comparison.rows import Group, Row
@@ -48,8 +48,10 @@ class Views:
 
     @property
     def rows(self) -> str:
-        """How many rows students learned from, as asked."""
-        return f"{size_asked(self.plain):,}" if size_asked(self.plain) else "all"
+        """How many rows students learned from, and how, if of all."""
+        if size_asked(self.plain):
+            return f"{size_asked(self.plain):,}"
+        return "all" if self.plain.id == ALL else "all, 800 updates"
 
     @property
     def cost(self) -> Interval:
@@ -64,10 +66,17 @@ class Views:
         return float("nan") if row is None else mean_of(row, "heldout").estimate
 
     @property
-    def room(self) -> float:
-        """What students of all plain frames return beyond the policy that never looks."""
+    def share(self) -> Interval | None:
+        """The cost as a share of what all plain frames teach beyond the policy that never looks.
+
+        None where they are not shown to teach anything.
+        """
         whole = next(row for row in self.groups[0].of_id(ALL) if row.status == "done")
-        return mean_of(whole, "heldout").estimate - self.policy(MARGINAL)
+        blind = self.groups[0].find(MARGINAL)
+        if blind is None:
+            return None
+        room = compare(whole, blind, self.records).difference
+        return self.cost.scaled(1 / room.estimate) if room.above_zero else None
 
 
 def read_views(folder: Path) -> list[Views]:
@@ -107,11 +116,11 @@ def page(found: Sequence[Views]) -> str:
     lines = [
         [
             one.game,
-            "all, 800 updates" if one.plain.id == "full" else one.rows,
+            one.rows,
             *(number(one.policy(name)) for name in (FLOOR, MARGINAL)),
             *(bracketed(mean_of(row, "heldout")) for row in (one.plain, one.ordinary)),
             bracketed(one.cost, "{:+.2f}"),
-            bracketed(one.cost.scaled(1 / one.room), "{:+.2f}"),
+            bracketed(one.share, "{:+.2f}"),
             *(number(one.policy(EXPERT, side)) for side in (0, 1)),
         ]
         for one in found
@@ -130,7 +139,7 @@ def main() -> None:
     """Fill the page and draw its picture."""
     found = read_views(Path(sys.argv[1]))
     fill_part(RESULTS / "backgrounds.md", "backgrounds", page(found))
-    bars = [(f"{one.game}, {one.rows}", one.cost.scaled(1 / one.room)) for one in found]
+    bars = [(f"{one.game}, {one.rows}", one.share) for one in found if one.share]
     label = "plain - ordinary, as a share of what all plain frames teach beyond the marginal policy"
     write_bytes(RESULTS / "backgrounds.svg", draw(bars, label).encode())
 

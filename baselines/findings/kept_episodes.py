@@ -69,6 +69,8 @@ def read_kept(folder: Path) -> list[Kept]:
 
 def page(found: Sequence[Kept]) -> str:
     """Format what the scores' rows teach beside random rows, by dataset."""
+    if not found:
+        return "No row of the suite has a record yet."
     methods = sorted({name for one in found for name in one.rows} - {RANDOM_SUBSET, ALL})
     gains = {name: [one.beside(name, RANDOM_SUBSET) for one in found] for name in methods}
     told = [gain for of_method in gains.values() for gain in of_method if gain is not None]

@@ -63,17 +63,24 @@ def size_asked(row: Row) -> int:
 def compare(row: Row, control: Row, records: Mapping[str, Record]) -> FloorComparison:
     """Compare two rows on held-out levels.
 
-    Units are sets, or students where a method makes one set. Units of two kinds are never paired.
+    Units are sets, or students where a method makes one set. Only units of one kind and the same
+    seeds are paired.
     """
     x, y = (unit_means([records[cell] for cell in one.cells], "heldout") for one in (row, control))
-    of_one_kind = (len(row.cells) == 1) == (len(control.cells) == 1)
+    paired = _seeds(row, records) == _seeds(control, records)
     return FloorComparison(
         control.id,
-        difference_of(x, y) if of_one_kind else welch_interval(x, y),
+        difference_of(x, y) if paired else welch_interval(x, y),
         probability_of_improvement(x, y),
         judged=not row.unjudged and not control.unjudged,
         cells=control.cells,
     )
+
+
+def _seeds(row: Row, records: Mapping[str, Record]) -> list[int]:
+    """Return the seeds of a row's sets, none of a single set."""
+    seeds = [records[cell]["cell"]["condensation_seed"] for cell in row.cells]
+    return sorted(seeds) if len(seeds) > 1 else []
 
 
 def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:

@@ -68,7 +68,8 @@ class Learning:
 def read_learning(folder: Path) -> list[Learning]:
     """Read the learners of the suite, each on each task."""
     groups, records = read_suite(folder, SUITE)
-    return [Learning(group, records) for group in groups if ALL in _ids(group)]
+    needed = {ALL, FLOOR, MARGINAL, EXPERT}
+    return [Learning(group, records) for group in groups if needed <= _ids(group)]
 
 
 def _ids(group: Group) -> set[str]:

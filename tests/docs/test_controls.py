@@ -80,14 +80,19 @@ def test_rows_and_syntheses_meet_random_rows_of_their_labels(controls: Any) -> N
 
 
 def test_students_of_one_set_are_not_paired_with_sets(controls: Any) -> None:
-    sets = {f"s {seed}": {"returns": {"heldout": [[seed], [seed]]}} for seed in range(3)}
-    students = {"one": {"returns": {"heldout": [[0.0], [1.0], [2.0]]}}}
+    def of(seed: int, students: list[list[float]]) -> Any:
+        return {"cell": {"condensation_seed": seed}, "returns": {"heldout": students}}
+
+    sets = {f"s {seed}": of(seed, [[seed], [seed]]) for seed in range(4)}
+    students = {"one": of(0, [[0.0], [1.0], [2.0]])}
 
     def row(cells: tuple[str, ...]) -> Row:
         return Row("m", {"id": "m", "config": {}}, None, "done", "", cells)
 
-    of_sets, of_students = row(tuple(sets)), row(tuple(students))
+    of_sets, of_students = row(("s 0", "s 1", "s 2")), row(tuple(students))
     apart = controls.compare(of_sets, of_students, {**sets, **students}).difference
     assert apart.estimate == 0.0
     assert apart.high > 1.0  # paired, the interval would have no width
     assert not controls.compare(of_sets, of_sets, sets).difference.spread
+    others = controls.compare(of_sets, row(("s 0", "s 1", "s 3")), sets).difference
+    assert others.low < -1.0  # paired, two differences of three would be none

@@ -84,4 +84,13 @@ def test_the_errors_of_the_means_are_no_spread(regimes: Any) -> None:
     alike = dict.fromkeys(("random", "k-means", "el2n", "herding"), 5.0)
     one = of(regimes, alike, alike)
     assert one.means(0).std() > 0
-    assert one.beyond_noise(0) < one.means(0).std(ddof=1)
+    assert one.beyond_noise(0) < one.means(0).std(ddof=1) / 2
+
+
+def test_the_two_outlying_methods_are_left_out_of_the_second_ratio(regimes: Any) -> None:
+    hard = {"random": 5.0, "k-means": 6.0, "herding": 7.0, "el2n": 0.0, "grand": 0.0}
+    one = of(regimes, hard, {**hard, "el2n": 5.0, "grand": 6.0})
+    assert one.ratio.estimate < 0.5
+    assert one.ratio_of_others.estimate == pytest.approx(1.0)
+    assert "k-means (other rows)" in regimes.methods(one)
+    assert "random (other rows)" not in regimes.methods(one)

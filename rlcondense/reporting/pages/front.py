@@ -55,7 +55,9 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
     yield from data_pages(site, {page.view.title: page.path for page in pages})
     tasks = _by_task(site)
     every = site.lines if site.lists_rows else None
-    counts = [(task, len(lines)) for task, lines in tasks.items() if lines]
+    counts = [
+        (task, sum(not line.row.is_policy for line in lines)) for task, lines in tasks.items()
+    ]
     yield site.page("rows.html", "rows.html", lines=every, counts=counts)
     yield site.page("suites.html", "suites.html", headlines=headlines)
     yield site.page("tasks.html", "tasks.html", tasks=tasks)

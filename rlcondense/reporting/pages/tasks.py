@@ -263,7 +263,7 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         ],
         datasets=[(dataset, _histogram(dataset)) for dataset in datasets],
         experts=_experts(task),
-        parts=[(name, path, len(site.lines_of(own))) for name, path, own in parts],
+        parts=[(name, path, len(_by_size(site.lines_of(own)))) for name, path, own in parts],
         **({} if parts else _rows_and_charts(site, groups)),
     )
     for name, path, own in parts:

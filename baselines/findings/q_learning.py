@@ -69,7 +69,8 @@ def read_learning(folder: Path) -> list[Learning]:
     """Read the learners of the suite, each on each task."""
     groups, records = read_suite(folder, SUITE)
     needed = {ALL, FLOOR, MARGINAL, EXPERT}
-    return [Learning(group, records) for group in groups if needed <= _ids(group)]
+    found = [Learning(group, records) for group in groups if needed <= _ids(group)]
+    return sorted(found, key=lambda one: (one.task, one.learner))
 
 
 def _ids(group: Group) -> set[str]:

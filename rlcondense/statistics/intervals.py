@@ -382,7 +382,7 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
     if statistic != "mean" and error:
         drawn = _crossed(scores, seed)
         own, means = (_over_tasks(drawn, name).std(ddof=1) for name in (statistic, "mean"))
-        error *= float(own / means)
+        error *= float(own / means) if means else 0.0  # equal scores, but for rounding
     if statistic == "median":  # the median may rest on one task
         known = max(n - 1, known / len(scores))
     return _around(estimate, error, known, n)

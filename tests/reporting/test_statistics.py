@@ -389,3 +389,10 @@ def test_ratio_of_deviations_holds_the_ratio_as_often_as_it_says() -> None:
 @pytest.mark.parametrize("x", [[1.0, 2.0], [1.0, 1.0, 1.0]])
 def test_ratio_of_deviations_needs_three_pairs_that_vary(x: list[float]) -> None:
     assert ratio_of_deviations(np.array(x), np.arange(float(len(x)))) is None
+
+
+def test_scores_that_are_equal_but_for_rounding_have_no_error() -> None:
+    values = (0.00048000000000000045, 0.0, -0.007947019867549669)  # of a policy that never varies
+    found = aggregate([np.full((5, 1), value) for value in values], "interquartile_mean")
+    assert found.low == pytest.approx(found.estimate)
+    assert found.high == pytest.approx(found.estimate)

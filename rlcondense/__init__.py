@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcondense.moved import install as _install
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import list_datasets as list_datasets

@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import RESULTS, compare, draw, mean_of, read_suite, size_asked, task_name
+from pages import compare, draw, mean_of, publish, read_suite, size_asked, task_name
 
 from rlcondense.comparison.columns import bracketed, number
 from rlcondense.comparison.rows import Group, Row
-from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.reporting.publish import fill_part
 from rlcondense.statistics.intervals import Interval, unit_means, welch_interval
 
 SUITE = "signal"
@@ -138,10 +136,9 @@ def page(found: Sequence[Views]) -> str:
 def main() -> None:
     """Fill the page and draw its picture."""
     found = read_views(Path(sys.argv[1]))
-    fill_part(RESULTS / "backgrounds.md", "backgrounds", page(found))
     bars = [(f"{one.game}, {one.rows}", one.share) for one in found if one.share]
     label = "plain - ordinary, as a share of what all plain frames teach beyond the marginal policy"
-    write_bytes(RESULTS / "backgrounds.svg", draw(bars, label).encode())
+    publish("backgrounds", page(found), draw(bars, label))
 
 
 if __name__ == "__main__":

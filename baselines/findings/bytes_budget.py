@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import RESULTS, compare, draw, mean_of, read_suite, task_name
+from pages import compare, draw, mean_of, publish, read_suite, task_name
 
 from rlcondense.comparison.columns import bracketed, seeds_text
 from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row
 from rlcondense.datasets.report import BytesJson
-from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.reporting.publish import fill_part
 from rlcondense.statistics.intervals import Interval
 
 SUITE = "bytes"
@@ -119,10 +117,9 @@ def page(found: Sequence[Coding]) -> str:
 def main() -> None:
     """Fill the page and draw its picture."""
     found = read_codings(Path(sys.argv[1]))
-    fill_part(RESULTS / "bytes.md", "bytes", page(found))
     bars = [(f"{one.task}, {one.name}: {one.row.size} rows", one.gain) for one in found if one.gain]
     label = "held-out return beside that of as many bytes of frames as they are"
-    write_bytes(RESULTS / "bytes.svg", draw(bars, label).encode())
+    publish("bytes", page(found), draw(bars, label))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import RESULTS, compare, mean_of, read_suite, size_asked
+from pages import compare, mean_of, publish, read_suite, size_asked
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed, number, seeds_text
@@ -22,7 +22,6 @@ from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.reporting.publish import fill_part
 
 SUITE = "cartpole-sizes"
 LENGTH = ("longest", "shortest")
@@ -102,7 +101,7 @@ def read_pairs(folder: Path) -> list[Beside]:
 
 def main() -> None:
     """Fill the page."""
-    fill_part(RESULTS / "controls.md", "controls", page(read_pairs(Path(sys.argv[1]))))
+    publish("controls", page(read_pairs(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -6,53 +6,28 @@ python baselines/findings/kept_episodes.py leaderboard/results    # into docs/re
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
-from pages import RESULTS, compare, mean_of, read_suite, task_name
+from pages import RESULTS, Rows, mean_of, read_suite
 
 from rlcondense.comparison.columns import bracketed
-from rlcondense.comparison.rows import Group, Row
-from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
-from rlcondense.statistics.intervals import Interval
 
 SUITE = "faults"
 ALL = "full"
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The rows of one faulty dataset.
-
-    Attributes:
-        group: the rows of its student.
-        records: all records by cell id.
-    """
-
-    group: Group
-    records: Mapping[str, Record]
+class Kept(Rows):
+    """The rows of one faulty dataset."""
 
     @property
     def name(self) -> str:
         """The game and the fault."""
         fault = self.group.dataset.rsplit("/", 1)[1].removeprefix("expert-").removesuffix("-v0")
-        return f"{task_name(self.group.task).removesuffix('-plain')}, {fault}"
-
-    @cached_property
-    def rows(self) -> dict[str, Row]:
-        """Its rows that are done, by method."""
-        return {row.id: row for row in self.group.rows if row.status == "done"}
-
-    def beside(self, method: str, other: str) -> Interval | None:
-        """Return what a method's rows teach beside another's, None where one is missing."""
-        if method not in self.rows or other not in self.rows:
-            return None
-        return compare(self.rows[method], self.rows[other], self.records).difference
+        return f"{self.task.removesuffix('-plain')}, {fault}"
 
     def mean(self, method: str) -> str:
         """Format a method's return on held-out levels."""

@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pages import RESULTS, compare, draw, mean_of, read_suite, size_asked, task_name
+from pages import compare, draw, mean_of, publish, read_suite, size_asked, task_name
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
 from rlcondense.comparison.rows import Group, Row
-from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.reporting.publish import fill_part
 from rlcondense.statistics.intervals import Interval, ratio_of_deviations
 
 Array = npt.NDArray[np.float64]
@@ -188,8 +186,7 @@ def picture(found: Sequence[Regimes]) -> str:
 def main() -> None:
     """Fill the page and draw its picture."""
     found = read_regimes(Path(sys.argv[1]))
-    fill_part(RESULTS / "label-regimes.md", "label-regimes", page(found))
-    write_bytes(RESULTS / "label-regimes.svg", picture(found).encode())
+    publish("label-regimes", page(found), picture(found))
 
 
 if __name__ == "__main__":

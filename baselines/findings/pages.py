@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import FloorComparison, Group, Row, groups_of
+from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
+from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import (
@@ -81,6 +85,42 @@ def _seeds(row: Row, records: Mapping[str, Record]) -> list[int]:
     """Return the seeds of a row's sets, none of a single set."""
     seeds = [records[cell]["cell"]["condensation_seed"] for cell in row.cells]
     return sorted(seeds) if len(seeds) > 1 else []
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one student on one dataset.
+
+    Attributes:
+        group: all of them.
+        records: all records by cell id.
+    """
+
+    group: Group
+    records: Mapping[str, Record]
+
+    @property
+    def task(self) -> str:
+        """The task's alias."""
+        return task_name(self.group.task)
+
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        """The rows that are done, by method."""
+        return {row.id: row for row in self.group.rows if row.status == "done"}
+
+    def beside(self, method: str, other: str) -> Interval | None:
+        """Return what a method's rows teach beside another's, None where one is missing."""
+        if method not in self.rows or other not in self.rows:
+            return None
+        return compare(self.rows[method], self.rows[other], self.records).difference
+
+
+def publish(name: str, text: str, picture: str = "") -> None:
+    """Fill the part of a page that has the page's name, and write its picture if there is one."""
+    fill_part(RESULTS / f"{name}.md", name, text)
+    if picture:
+        write_bytes(RESULTS / f"{name}.svg", picture.encode())
 
 
 def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:

@@ -14,15 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pages import RESULTS, draw, mean_of, read_records, task_name
+from pages import draw, mean_of, publish, read_records, task_name
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
 from rlcondense.comparison.rows import LEAST_STUDENTS, FloorComparison, Group, Row, groups_of
-from rlcondense.files import write_bytes
 from rlcondense.records.record import Record
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.reporting.publish import fill_part
 from rlcondense.statistics.intervals import Interval, difference_of, student_interval, unit_means
 from rlcondense.types import SPLITS
 
@@ -225,13 +223,11 @@ def main() -> None:
     """Fill both pages and draw their pictures."""
     groups, records = read_groups(Path(sys.argv[1]))
     rows = judged(groups, records)
-    fill_part(RESULTS / "small-sets.md", "small-sets", floors_page(rows))
-    fill_part(RESULTS / "generalisation.md", "generalisation", generalisation_page(rows, groups))
     way = "as a share of the way from the random policy to the expert"
     gains = picture(rows, "gain", f"return beside random rows, {way}")
     lost = picture(rows, "gap", f"lost on held-out levels beside random rows, {way}")
-    write_bytes(RESULTS / "small-sets.svg", gains.encode())
-    write_bytes(RESULTS / "generalisation.svg", lost.encode())
+    publish("small-sets", floors_page(rows), gains)
+    publish("generalisation", generalisation_page(rows, groups), lost)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import groups_of
+from tests.docs.records import by_id, record
 from tests.docs.scripts import ROOT, script
 
 OWN, COARSE = {"bits": 8}, {"bits": 4, "resolution": 32}
@@ -18,34 +18,15 @@ def findings() -> Any:
     return script("baselines/findings/bytes_budget.py")
 
 
-def record(coding: dict[str, int], size: int, heldout: float, seed: int) -> Any:
-    """A record of two students, who play four levels."""
-    values = heldout + seed / 100 + np.zeros((2, 4))
-    return {
-        "status": "done",
-        "cell_id": f"{coding} {seed}",
-        "action_selection": "sample",
-        "cell": {
-            "task": "procgen/starpilot-plain-v0",
-            "dataset": "procgen/starpilot-plain/expert-v0",
-            "method": {"id": "random", "config": {"labels": "soft"}},
-            "budget": {"bytes": 1000, **coding},
-            "learner": {"id": "bc", "config": {}},
-            "learner_seeds": [0, 1],
-            "condensation_seed": seed,
-            "evaluation": {"environments": 2, "quota": 2},
-        },
-        "returns": {"heldout": values.tolist(), "seen": values.tolist()},
-        "report": {"size": size + seed},
-        "labels": "soft",
-    }
-
-
 def of(findings: Any, *rows: tuple[dict[str, int], int, float]) -> list[Any]:
     """Codings with so many rows that return so much, three sets each."""
-    records = [record(*row, seed) for row in rows for seed in range(3)]
+    records = [
+        record("random", heldout, seed=seed, budget={"bytes": 1000, **coding}, size=size + seed)
+        for coding, size, heldout in rows
+        for seed in range(3)
+    ]
     (group,) = groups_of(records)
-    return findings.codings(group, {one["cell_id"]: one for one in records})
+    return findings.codings(group, by_id(records))
 
 
 def test_the_page_is_that_of_the_records(findings: Any) -> None:

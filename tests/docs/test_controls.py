@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import Row, groups_of
+from tests.docs.records import by_id, record
 from tests.docs.scripts import ROOT, script
 
 
@@ -18,29 +18,12 @@ def controls() -> Any:
 
 def of_methods(controls: Any, soft: tuple[str, ...] = (), **returns: float) -> dict[str, Any]:
     """Rows beside their controls by method, three sets of each that returns so much."""
-    records = {}
-    for name, heldout in returns.items():
-        method = name.replace("_", "-")
-        for seed in range(3):
-            values = heldout + 0.02 * np.cos(len(method) * (seed + 1)) + np.zeros((2, 4))
-            records[f"{method} {seed}"] = {
-                "status": "done",
-                "cell_id": f"{method} {seed}",
-                "action_selection": "sample",
-                "cell": {
-                    "task": "t-v0",
-                    "dataset": "d-v0",
-                    "method": {"id": method, "config": {}},
-                    "budget": {"size": 15},
-                    "learner": {"id": "bc", "config": {}},
-                    "learner_seeds": [0, 1],
-                    "condensation_seed": seed,
-                    "evaluation": {"environments": 2, "quota": 2},
-                },
-                "returns": {"heldout": values.tolist(), "seen": values.tolist()},
-                "report": {"size": 15},
-                "labels": "soft" if method in soft else "hard",
-            }
+    records = by_id(
+        record(method, heldout, seed=seed, labels="soft" if method in soft else "hard")
+        for name, heldout in returns.items()
+        for method in (name.replace("_", "-"),)
+        for seed in range(3)
+    )
     groups = groups_of(records.values())
     return {pair.row.id: pair for group in groups for pair in controls.beside(group, records)}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import groups_of
+from tests.docs.records import by_id, record
 from tests.docs.scripts import ROOT, script
 
 
@@ -16,27 +16,10 @@ def findings() -> Any:
     return script("baselines/findings/kept_episodes.py")
 
 
-def record(method: str, heldout: float, seed: int) -> Any:
-    """A record of two students, who play four levels."""
-    values = heldout + 0.02 * np.cos(len(method) * (seed + 1)) + np.zeros((2, 4))
-    return {
-        "status": "done",
-        "cell_id": f"{method} {seed}",
-        "action_selection": "sample",
-        "cell": {
-            "task": "procgen/coinrun-plain-v0",
-            "dataset": "procgen/coinrun-plain/expert-action-noise-v0",
-            "method": {"id": method, "config": {}},
-            "budget": {"size": 9400},
-            "learner": {"id": "bc", "config": {}},
-            "learner_seeds": [0, 1],
-            "condensation_seed": seed,
-            "evaluation": {"environments": 2, "quota": 2},
-        },
-        "returns": {"heldout": values.tolist(), "seen": values.tolist()},
-        "report": {"size": 9400},
-        "labels": "hard",
-    }
+DATA = {
+    "task": "procgen/coinrun-plain-v0",
+    "dataset": "procgen/coinrun-plain/expert-action-noise-v0",
+}
 
 
 def test_the_part_is_that_of_the_records(findings: Any) -> None:
@@ -46,9 +29,11 @@ def test_the_part_is_that_of_the_records(findings: Any) -> None:
 
 def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
     returns = {"random": 5.0, "band": 6.0, "cupid": 4.0}
-    records = [record(name, value, s) for name, value in returns.items() for s in range(3)]
+    records = [
+        record(name, value, seed=s, **DATA) for name, value in returns.items() for s in range(3)
+    ]
     (group,) = groups_of(records)
-    kept = findings.Kept(group, {one["cell_id"]: one for one in records})
+    kept = findings.Kept(group, by_id(records))
     assert kept.name == "coinrun, action-noise"
     page = findings.page([kept])
     assert "Of 2 comparisons with random rows, 1 are above zero, 1 below." in page

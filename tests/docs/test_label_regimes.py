@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import groups_of
+from tests.docs.records import by_id, record
 from tests.docs.scripts import ROOT, script
 
 
@@ -16,41 +16,17 @@ def regimes() -> Any:
     return script("baselines/findings/label_regimes.py")
 
 
-def record(method: str, labels: str, heldout: float, seed: int) -> Any:
-    """A record of two students, who play four levels."""
-    values = heldout + 0.02 * np.cos(len(method) * (seed + 1)) + np.zeros((2, 4))
-    return {
-        "status": "done",
-        "cell_id": f"{method} {labels} {seed}",
-        "action_selection": "sample",
-        "cell": {
-            "task": "images/digits-v0",
-            "dataset": "images/digits/expert-v0",
-            "method": {"id": method, "config": {"labels": labels}},
-            "budget": {"size": 15},
-            "learner": {"id": "bc", "config": {}},
-            "learner_seeds": [0, 1],
-            "condensation_seed": seed,
-            "evaluation": {"environments": 2, "quota": 2},
-        },
-        "returns": {"heldout": values.tolist(), "seen": values.tolist()},
-        "report": {"size": 15},
-        "labels": labels,
-    }
-
-
 def of(regimes: Any, hard: dict[str, float], soft: dict[str, float]) -> Any:
     """Methods with hard and soft labels, three sets of each that returns so much."""
     kinds = {"hard": hard, "soft": soft}
     records = [
-        record(name, labels, value, seed)
+        record(name, value, seed=seed, labels=labels)
         for labels, returns in kinds.items()
         for name, value in returns.items()
         for seed in range(3)
     ]
-    by_id = {one["cell_id"]: one for one in records}
     (group,) = groups_of(records)
-    return regimes.regimes(group, 15, by_id)
+    return regimes.regimes(group, 15, by_id(records))
 
 
 def test_the_page_is_that_of_the_records(regimes: Any) -> None:

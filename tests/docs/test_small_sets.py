@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import groups_of
-from rlcondense.references import EXPERT, FLOOR, MARGINAL, POLICIES
+from rlcondense.references import EXPERT, FLOOR, MARGINAL
+from tests.docs.records import by_id, record
 from tests.docs.scripts import ROOT, script
 
 PLACES = {MARGINAL: 3.0, FLOOR: 1.0, EXPERT: 11.0}
@@ -19,41 +19,21 @@ def findings() -> Any:
     return script("baselines/findings/small_sets.py")
 
 
-def record(method: str, heldout: float, lost: float = 0.0, *, seed: int = 0, size: int = 15) -> Any:
-    """A record of three students, one apart from the other, who play four levels."""
-    policy = method in POLICIES
-    of_set = 0.02 * np.cos(len(method) * (seed + 1))
-    apart = 0.1 + 0.01 * len(method)
-    returns = heldout + of_set + apart * np.array([[-1.0], [0.0], [1.0]]) + np.zeros((3, 4))
-    return {
-        "status": "done",
-        "cell_id": f"{method} {size} {seed}",
-        "action_selection": "sample",
-        "cell": {
-            "task": "procgen/starpilot-plain-v0",
-            "dataset": "procgen/starpilot-plain/expert-v0",
-            "method": {"id": method, "config": {}},
-            "budget": None if policy else {"size": size},
-            "learner": None if policy else {"id": "bc", "config": {"network": "nature"}},
-            "learner_seeds": [0, 1, 2],
-            "condensation_seed": seed,
-            "evaluation": {"environments": 2, "quota": 2},
-        },
-        "returns": {
-            "heldout": returns.tolist(),
-            "seen": (returns + lost + of_set).tolist(),
-        },
-        **({} if policy else {"report": {"size": size}, "labels": "soft"}),
-    }
+def row(method: str, heldout: float, lost: float = 0.0, *, seed: int = 0, size: int = 15) -> Any:
+    """A record of plain starpilot with soft labels, of three students, one apart from the other."""
+    return record(
+        method, heldout, lost=lost, seed=seed, size=size, labels="soft", students=3,
+        apart=0.1 + 0.01 * len(method), learner={"id": "bc", "config": {"network": "nature"}},
+        task="procgen/starpilot-plain-v0", dataset="procgen/starpilot-plain/expert-v0",
+    )  # fmt: skip
 
 
 def of_methods(findings: Any, **methods: tuple[float, float]) -> dict[str, Any]:
     """Small sets by method, each with its held-out return and what it loses, three sets each."""
-    records = [record(name, heldout) for name, heldout in PLACES.items()]
+    records = [row(name, heldout) for name, heldout in PLACES.items()]
     for name, (heldout, lost) in methods.items():
-        records += [record(name.replace("_", "-"), heldout, lost, seed=s) for s in range(3)]
-    by_id = {one["cell_id"]: one for one in records}
-    return {one.row.id: one for one in findings.judged(groups_of(records), by_id)}
+        records += [row(name.replace("_", "-"), heldout, lost, seed=s) for s in range(3)]
+    return {one.row.id: one for one in findings.judged(groups_of(records), by_id(records))}
 
 
 def test_the_pages_are_those_of_the_records(findings: Any) -> None:
@@ -82,41 +62,38 @@ def test_a_set_is_above_both_only_if_it_is_above_each(findings: Any) -> None:
 def test_sets_without_a_random_subset_or_of_more_rows_are_not_judged(findings: Any) -> None:
     assert of_methods(findings, pbc=(6.0, 0.0)) == {}
     assert set(of_methods(findings, random=(5.0, 0.0), pbc=(6.0, 0.0))) == {"pbc"}
-    many = [record("pbc", 6.0, seed=seed, size=501) for seed in range(3)]
-    many += [record("random", 5.0, seed=seed, size=501) for seed in range(3)]
-    many += [record(name, heldout) for name, heldout in PLACES.items()]
-    by_id = {one["cell_id"]: one for one in many}
-    assert findings.judged(groups_of(many), by_id) == []
+    many = [row("pbc", 6.0, seed=seed, size=501) for seed in range(3)]
+    many += [row("random", 5.0, seed=seed, size=501) for seed in range(3)]
+    many += [row(name, heldout) for name, heldout in PLACES.items()]
+    assert findings.judged(groups_of(many), by_id(many)) == []
 
 
 def test_random_rows_of_other_labels_are_no_control(findings: Any) -> None:
-    hard = [record("random", 5.0, seed=seed) for seed in range(3)]
+    hard = [row("random", 5.0, seed=seed) for seed in range(3)]
     for one in hard:
         one["labels"] = "hard"
-    records = [record(name, heldout) for name, heldout in PLACES.items()] + hard
-    records += [record("pbc", 6.0, seed=seed) for seed in range(3)]
-    by_id = {one["cell_id"]: one for one in records}
-    assert findings.judged(groups_of(records), by_id) == []
+    records = [row(name, heldout) for name, heldout in PLACES.items()] + hard
+    records += [row("pbc", 6.0, seed=seed) for seed in range(3)]
+    assert findings.judged(groups_of(records), by_id(records)) == []
 
 
 def test_greedy_students_meet_the_constant_policy_if_it_returns_more(findings: Any) -> None:
-    records = [record(name, heldout) for name, heldout in PLACES.items()]
-    records.append(record("constant-policy", 5.5))
+    records = [row(name, heldout) for name, heldout in PLACES.items()]
+    records.append(row("constant-policy", 5.5))
     for method, heldout in (("random", 5.0), ("pbc", 6.0)):
-        records += [record(method, heldout, seed=seed) for seed in range(3)]
+        records += [row(method, heldout, seed=seed) for seed in range(3)]
     for one in records:
         one["action_selection"] = "greedy"
-    by_id = {one["cell_id"]: one for one in records}
-    (row,) = findings.judged(groups_of(records), by_id)
-    assert row.against(MARGINAL).difference.estimate == pytest.approx(0.5, abs=0.05)
-    page = findings.floors_page([row])
+    (found,) = findings.judged(groups_of(records), by_id(records))
+    assert found.against(MARGINAL).difference.estimate == pytest.approx(0.5, abs=0.05)
+    page = findings.floors_page([found])
     assert "(constant-policy)" in page
     assert "nature, greedy" in page
 
 
 def test_students_of_all_the_data_stand_beside_their_policies(findings: Any) -> None:
-    records = [record(name, heldout, 1.0) for name, heldout in PLACES.items()]
-    whole = record("full-converged", 8.0, 2.0)
+    records = [row(name, heldout, 1.0) for name, heldout in PLACES.items()]
+    whole = row("full-converged", 8.0, 2.0)
     table = findings.whole_table(groups_of([*records, whole]))
     line = table.splitlines()[-1]
     assert "starpilot-plain" in line

@@ -164,14 +164,6 @@ class Board:
     groups: tuple[Group, ...]
     suites: tuple[SuitePart, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the board as plain values, without the records."""
-        return {
-            "records": len(self.records),
-            "groups": [group.to_json() for group in self.groups],
-            "suites": [suite.to_json() for suite in self.suites],
-        }
-
 
 def read_results(folder: Path) -> dict[str, ReadRecord]:
     """Read the records of a folder by cell id, in its order, reduced to what reports need.

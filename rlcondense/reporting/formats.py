@@ -252,21 +252,24 @@ FORMATS: dict[str, Callable[[SuitePart], str]] = {
 
 
 def board_json(board: Board) -> str:
-    """Format the whole board as JSON: a line for each table, without the rows that are missing."""
-    plain = board.to_json()
-    groups = ",\n".join(map(_compact, plain["groups"]))
-    suites = ",\n".join(map(_suite_json, plain["suites"]))
-    return f'{{"records":{plain["records"]},\n"groups":[\n{groups}],\n"suites":[\n{suites}]}}\n'
+    """Format the board as JSON: a line for each table and for each suite.
 
-
-def _suite_json(suite: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in suite.items() if name != "groups"}
-    measured = [
-        {**group, "rows": [row for row in group["rows"] if row["status"] != "missing"]}
-        for group in suite["groups"]
-    ]
-    groups = ",\n".join(_compact(group) for group in measured if group["rows"])
-    return f'{_compact(rest)[:-1]},"groups":[\n{groups}]}}'
+    `groups` are the tables of all suites, each once, without the rows that are missing; a suite
+    names its tables by their places in `groups`.
+    """
+    places: dict[str, int] = {}
+    suites = []
+    for part in board.suites:
+        suite = part.to_json()
+        measured = [
+            {**group, "rows": [row for row in group["rows"] if row["status"] != "missing"]}
+            for group in suite["groups"]
+        ]
+        lines = [_compact(group) for group in measured if group["rows"]]
+        suites.append({**suite, "groups": [places.setdefault(x, len(places)) for x in lines]})
+    groups, listed = ",\n".join(places), ",\n".join(map(_compact, suites))
+    records = len(board.records)
+    return f'{{"records":{records},\n"groups":[\n{groups}],\n"suites":[\n{listed}]}}\n'
 
 
 def _compact(value: Any) -> str:

@@ -140,8 +140,7 @@ def test_findings_quote_published_records() -> None:
     board = json.loads((ROOT / "leaderboard" / "leaderboard.json").read_text())
     published = [
         (heldout["mean"]["estimate"], heldout["mean"]["standard_error"])
-        for suite in board["suites"]
-        for group in suite["groups"]
+        for group in board["groups"]
         for row in group["rows"]
         if (heldout := (row["returns"] or {}).get("heldout"))
     ]

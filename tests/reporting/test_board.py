@@ -287,7 +287,8 @@ def test_a_file_that_is_no_record_is_one_line(tmp_path: Path) -> None:
 
 def test_everything_is_in_the_json(board: Board) -> None:
     plain = json.loads(board_json(board))
-    rows = plain["suites"][0]["groups"][0]["rows"]
+    assert len(plain["groups"]) == len({json.dumps(group) for group in plain["groups"]})
+    rows = plain["groups"][plain["suites"][0]["groups"][0]]["rows"]
     row = next(row for row in rows if row["method"]["id"] == "random-balanced")
     assert row["returns"]["heldout"]["interquartile_mean"]["n"] == 3
     assert row["against"]["marginal-policy"]["verdict"] == "above"

@@ -234,6 +234,11 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["condense", "--seed", "-1", "--out", "x"], "seed must be a whole number from 0"),
         (["expert", "train", "starpilot", "--set", "learner.x=1"], "trains no learner"),
         (["dataset", "collect", "starpilot", "--episodes", "0", "--out", "x"], "episodes"),
+        (["dataset", "collect", "starpilot", "--view", "plain", "--out", "x"], "needs --expert"),
+        (
+            ["dataset", "collect", "cartpole", "--view", "x", "--expert", "y", "--out", "x"],
+            "'classic/cartpole-v0' has one view",
+        ),
         (["dataset", "verify", "tests/none-v0"], "unknown dataset"),
         (["run", "--device", "cuda:9"], "device must be auto, cpu or cuda"),
         (["show", "gradmach"], "did you mean 'gradmatch'"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rlcondense.cli.base import include_option
 from rlcondense.cli.dataset import dataset
 from rlcondense.console import ConsoleProgress, echo
+from rlcondense.errors import BadConfig
+
+if TYPE_CHECKING:
+    from rlcondense.tasks.base import Task
 
 
 @dataset.command("corrupt")
@@ -71,6 +77,11 @@ def dataset_corrupt(
     metavar="ID",
     help="Which expert plays. Default: the task's newest, or the folder's.",
 )
+@click.option(
+    "--view",
+    metavar="VIEW",
+    help="View of the game that the --expert sees, such as plain. Default: the task's.",
+)
 @click.option("--episodes", default=100, show_default=True)
 @click.option("--seed", default=1000, show_default=True, help="Evaluations use seed 0.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file to write.")
@@ -79,6 +90,7 @@ def dataset_collect(
     kind: str,
     folder: Path | None,
     expert: str | None,
+    view: str | None,
     episodes: int,
     seed: int,
     out: Path,
@@ -87,10 +99,12 @@ def dataset_collect(
     from rlcondense.make import make_task
     from rlcondense.training.collect import collect_dataset, write_played
 
+    if view is not None and expert is None:
+        raise BadConfig("--view needs --expert: the task's own sees the task's view")
     with ConsoleProgress() as progress:
         task_object = make_task(task)
         trace = collect_dataset(
-            task_object,
+            task_object if view is None else _in_view(task_object, view),
             kind,
             folder=folder,
             expert=expert,
@@ -100,3 +114,12 @@ def dataset_collect(
         )
         write_played(trace, task_object, out)
     echo(f"{episodes} episodes, {len(trace.actions)} steps: {out}")
+
+
+def _in_view(task: Task, view: str) -> Task:
+    """Return a Procgen task with another view of the same states."""
+    from rlcondense.tasks.procgen import ProcgenTask
+
+    if not isinstance(task, ProcgenTask):
+        raise BadConfig(f"--view is for Procgen, {task.id!r} has one view")
+    return replace(task, view=view)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from rlcondense.cli import main
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.traces import Trace, dequantise, load_trace, quantise, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, write_arrays
+from rlcondense.make import load_dataset, make_task
 from rlcondense.policies import NetworkPolicies
 from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
@@ -130,3 +133,23 @@ def test_vectors_are_no_discrete_actions(trace: Trace, task: Task) -> None:
     bad = Trace(trace.seed, trace.quota, trace.lengths, vectors, None)
     with pytest.raises(CorruptArtifact, match="does not replay on 'procgen/starpilot-easy-v0'"):
         list(replay(bad, task))
+
+
+def test_an_expert_plays_on_the_view_it_knows_and_the_data_show_the_tasks(tmp_path: Path) -> None:
+    expert, traces = "procgen/jumper-plain-v0", {}
+    for task, view in (("jumper", "plain"), ("jumper-plain", "plain"), ("jumper", "ordinary")):
+        out = tmp_path / f"{task}-{view}.safetensors"
+        command = ["dataset", "collect", task, "--view", view, "--expert", expert, "--out", out]
+        result = CliRunner().invoke(main, [*map(str, command), "--episodes", "2"])
+        assert result.exit_code == 0, result.output
+        traces[task, view] = load_trace(out)
+    taught, plain, blind = traces.values()
+    assert np.array_equal(taught.actions, plain.actions)
+    assert not np.array_equal(taught.actions[:20], blind.actions[:20])
+    data = load_dataset(tmp_path / "jumper-plain.safetensors")
+    assert data.task == make_task("jumper").id
+    shown, seen = (
+        next(replay(taught, make_task(name))).observations for name in ("jumper", "jumper-plain")
+    )
+    assert np.array_equal(data.observations[: len(shown)], shown)
+    assert not np.array_equal(shown, seen)

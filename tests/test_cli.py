@@ -152,7 +152,7 @@ def test_transfer_takes_folders_condenses_once_and_says_what_cannot_be(
     )
     folder = str(tmp_path / "mine")
     made = ["condense", "--method", "gradmatch", "--dataset", TINY, "--size", "4", "--out", folder]
-    quick = ("preset=equation-2", "network=cnn4", "iterations=1", "real_batch=4")
+    quick = ("preset=per-class", "network=cnn4", "iterations=1", "real_batch=4")
     call(*made, *(part for setting in quick for part in ("--set", setting)))
     arguments = [
         "transfer", folder, "--method", "random-balanced", "--method", "random", "--size", "6",

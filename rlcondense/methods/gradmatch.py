@@ -1,15 +1,15 @@
 """Gradient matching (Light, Liu and Hu, 2024, arXiv 2407.20299, equation 2), kept from harm.
 
-    D_syn = argmin  E_{theta ~ P(theta)}  sum_a  d( grad_theta L(D_syn^a), grad_theta L(D^a) )
+    D_syn = argmin  E_{theta ~ P(theta)}  d( grad_theta L(D_syn), grad_theta L(D) )
 
-By default theta follows a student's training on the synthetic data (Zhao et al., 2021, arXiv
-2006.05929, algorithm 1), the gradients of all classes are matched together, and labels are
-distributions that are learned too. The sum as it is written, with theta drawn in every iteration
-from the initial distribution of the method's own network, is the preset equation-2: on starpilot
-its frames taught less than random ones (docs/results/gradmatch.md). From Zhao et al. also come
-cosine distances as d (one for each weight tensor here, one for each output unit there) and
-cross-entropy as L. Adam's step is measured in grey levels and pixels are clamped to [0, 255], so
-that synthetic frames move visibly and stay valid images.
+In equation 2, the preset equation-2, theta is drawn from the initial distribution in every
+iteration and d is the norm of the difference. By default theta follows a student's training on the
+synthetic data (Zhao et al., 2021, arXiv 2006.05929, algorithm 1), and labels are distributions that
+are learned too. From Zhao et al. also come cosine distances as d (one for each weight tensor here,
+one for each output unit there), cross-entropy as L, and the sum over classes of each class's own
+distance, match=per-class, which Light et al.'s code has and their equation has not. Adam's step is
+measured in grey levels and pixels are clamped to [0, 255], so that synthetic frames move visibly
+and stay valid images.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class GradMatchConfig(NetworkConfig):
         student_batch: number of rows in such an update, None for all.
         student_optimiser: optimiser of the student, `adam` or `sgd`.
         student_rate: step size of the student.
-        distance: `cosine` or `l2`, or `normalised-l2` (over the real gradient's norm), each summed
-            over the network's weight tensors.
+        distance: `cosine`; `l2`, the squared norm of the difference, or `normalised-l2`, over the
+            real gradient's, each summed over the network's weight tensors; or `norm` of the
+            difference of all weights.
         match: `per-class`, or `joint` for one gradient of all actions.
         loss: `cross-entropy`, `softmax-mse` or `softmax-mae`. Continuous actions have no classes,
             and their loss is the negative log-likelihood under a Gaussian.
@@ -276,6 +277,11 @@ def squared_distance(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
     return torch.stack([((a - b) ** 2).sum() for a, b in zip(g_syn, g_real, strict=True)]).sum()
 
 
+def norm_of_difference(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
+    """Compute the norm of the difference of two gradients."""
+    return squared_distance(g_syn, g_real).clamp_min(1e-24).sqrt()
+
+
 def normalised_squared_distance(g_syn: list[Tensor], g_real: list[Tensor]) -> Tensor:
     """Compute squared differences over the real gradient's squared norm, summed over tensors."""
     return torch.stack(
@@ -290,4 +296,5 @@ DISTANCES: dict[str, Callable[[list[Tensor], list[Tensor]], Tensor]] = {
     "cosine": layerwise_cosine,
     "l2": squared_distance,
     "normalised-l2": normalised_squared_distance,
+    "norm": norm_of_difference,
 }

@@ -79,7 +79,7 @@ def gradmatch_and_its_passes(
             times.append((iteration, seconds_of(passes, device)))
         began[0] = now(device)
 
-    settings = {"preset": "equation-2", "iterations": iterations + 1}
+    settings = {"preset": "per-class", "iterations": iterations + 1}
     method = make_method("gradmatch", **settings, real_batch=real, network=network)
     method.condense(data, task=task, budget=classes * own, device=device, progress=progress)
     iteration, alone = np.median(times[1:], 0)  # the first one warms up

@@ -69,7 +69,7 @@ AXES = [
 
 
 def quickly(data: TransitionDataset, task: Task, **settings: Any) -> CondensedDataset:
-    quick = {"preset": "equation-2", "network": "cnn4", "iterations": 3, "real_batch": 4} | settings
+    quick = {"preset": "per-class", "network": "cnn4", "iterations": 3, "real_batch": 4} | settings
     return make_method("gradmatch", **quick).condense(data, task=task, budget=15, expert=EXPERT)
 
 
@@ -135,7 +135,7 @@ def test_matching_moves_the_pixels_and_lowers_the_loss(
     labels: str, tiny: TransitionDataset, task: Task
 ) -> None:
     method = make_method(
-        "gradmatch", preset="equation-2", network="cnn4", iterations=12, real_batch=8, labels=labels
+        "gradmatch", preset="per-class", network="cnn4", iterations=12, real_batch=8, labels=labels
     )
     data = method.condense(tiny, task=task, budget=15)
     report = data.report
@@ -174,7 +174,7 @@ def test_rare_and_absent_actions_leave_no_undefined_rows(
     actions[17] = 5
     data = replace(tiny, actions=actions, known_sha256="")
     for id_, settings in (
-        ("gradmatch", {"preset": "equation-2", "network": "cnn4", "iterations": 2}),
+        ("gradmatch", {"preset": "per-class", "network": "cnn4", "iterations": 2}),
         ("gradmatch-light2024", {"iterations": 2, "real_batch": 16}),
     ):
         small = make_method(id_, **settings).condense(data, task=task, budget=60, expert=EXPERT)

@@ -41,7 +41,7 @@ learner_seeds = 2
 episodes = 4
 """
 GRADMATCH = (
-    '{ id = "gradmatch", config = { preset = "equation-2", network = "cnn4", iterations = 2, '
+    '{ id = "gradmatch", config = { preset = "per-class", network = "cnn4", iterations = 2, '
     "real_batch = 4 } }"
 )
 FAULTY = """

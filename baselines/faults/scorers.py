@@ -64,8 +64,12 @@ def scorers() -> list[tuple[str, Choice, int]]:
         for dataset in product.datasets
         for choice in product.methods
         if choice.id not in (RANDOM_SUBSET, *WHOLE)
-        for seeds in (product.condensation_seeds if draws_at_random(choice.id) else 1,)
+        for seeds in (product.condensation_seeds if _draws(choice) else 1,)
     ]
+
+
+def _draws(choice: Choice) -> bool:
+    return draws_at_random({"id": choice.id, "config": dict(choice.config)})
 
 
 def compute() -> Iterator[dict[str, Any]]:

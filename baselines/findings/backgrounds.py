@@ -19,7 +19,7 @@ from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
 from rlcondense.references import EXPERT, FLOOR, MARGINAL
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.statistics.intervals import Interval, unit_means, welch_interval
+from rlcondense.statistics.intervals import Interval, by_unit, student_means, welch_interval
 
 SUITE = "signal"
 PLAIN = "-plain"
@@ -55,8 +55,8 @@ class Views:
     def cost(self) -> Interval:
         """The return on held-out levels that students of plain frames have more."""
         sides = (self.plain, self.ordinary)
-        x, y = (unit_means([self.records[c] for c in row.cells], "heldout") for row in sides)
-        return welch_interval(x, y)
+        x, y = (student_means([self.records[c] for c in row.cells], "heldout") for row in sides)
+        return welch_interval(by_unit(x), by_unit(y))
 
     def policy(self, name: str, side: int = 0) -> float:
         """Return the held-out return of a policy of the plain task, or of the ordinary one (1)."""

@@ -68,14 +68,22 @@ def codings(group: Group, records: Mapping[str, Record]) -> list[Coding]:
         (row for row in group.rows if row.status == "done" and budget_of(row)),
         key=lambda row: row.size or 0,
     )
-    own = [row for row in rows if _is_own(row)]
+    own = {_alike(row): row for row in rows if _is_own(row)}
     return [
         Coding(
-            task_name(group.task), row, compare(row, own[0], records) if row not in own else None
+            task_name(group.task),
+            row,
+            compare(row, own[_alike(row)], records) if not _is_own(row) else None,
         )
         for row in rows
-        if own
+        if _alike(row) in own
     ]
+
+
+def _alike(row: Row) -> tuple[object, ...]:
+    """Return what codings must share to be compared: the bytes, the method and the labels."""
+    budget = budget_of(row)
+    return (budget and budget["bytes"], row.id, row.labels)
 
 
 def budget_of(row: Row) -> BytesJson | None:

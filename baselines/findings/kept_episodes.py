@@ -12,9 +12,11 @@ from pathlib import Path
 from pages import RESULTS, Rows, mean_of, read_suite
 
 from rlcondense.comparison.columns import bracketed
+from rlcondense.comparison.rows import FloorComparison
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import Interval
 
 SUITE = "faults"
 ALL = "full"
@@ -49,19 +51,25 @@ def page(found: Sequence[Kept]) -> str:
     methods = sorted({name for one in found for name in one.rows} - {RANDOM_SUBSET, ALL})
     gains = {name: [one.beside(name, RANDOM_SUBSET) for one in found] for name in methods}
     told = [gain for of_method in gains.values() for gain in of_method if gain is not None]
-    above, below = sum(g.above_zero for g in told), sum(g.below_zero for g in told)
+    verdicts = [gain.verdict for gain in told if gain.judged]
     lines = [
-        [f"`{name}`", *(bracketed(gain, "{:+.2f}") for gain in of_method)]
+        [f"`{name}`", *(bracketed(_difference(gain), "{:+.2f}") for gain in of_method)]
         for name, of_method in gains.items()
     ]
     means = [
         ["random rows return", *(one.mean(RANDOM_SUBSET) for one in found)],
         ["all the data return", *(one.mean(ALL) for one in found)],
     ]
+    above = verdicts.count("above")
     return (
-        f"Of {len(told)} comparisons with random rows, {above} are above zero, {below} below.\n\n"
+        f"Of {len(verdicts)} comparisons with random rows, {above} are above zero, "
+        f"{verdicts.count('below')} below.\n\n"
         f"{markdown_table(['kept by', *(one.name for one in found)], [*lines, *means])}"
     )
+
+
+def _difference(gain: FloorComparison | None) -> Interval | None:
+    return None if gain is None else gain.difference
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import (
     Interval,
+    by_unit,
     difference_of,
     probability_of_improvement,
-    unit_means,
-    welch_interval,
+    student_means,
 )
 from rlcondense.types import Split
 
@@ -65,26 +65,17 @@ def size_asked(row: Row) -> int:
 
 
 def compare(row: Row, control: Row, records: Mapping[str, Record]) -> FloorComparison:
-    """Compare two rows on held-out levels.
-
-    Units are sets, or students where a method makes one set. Only units of one kind and the same
-    seeds are paired.
-    """
-    x, y = (unit_means([records[cell] for cell in one.cells], "heldout") for one in (row, control))
-    paired = _seeds(row, records) == _seeds(control, records)
+    """Compare two rows on held-out levels."""
+    x, y = (
+        student_means([records[cell] for cell in one.cells], "heldout") for one in (row, control)
+    )
     return FloorComparison(
         control.id,
-        difference_of(x, y) if paired else welch_interval(x, y),
-        probability_of_improvement(x, y),
+        difference_of(x, y),
+        probability_of_improvement(by_unit(x), by_unit(y)),
         judged=not row.unjudged and not control.unjudged,
         cells=control.cells,
     )
-
-
-def _seeds(row: Row, records: Mapping[str, Record]) -> list[int]:
-    """Return the seeds of a row's sets, none of a single set."""
-    seeds = [records[cell]["cell"]["condensation_seed"] for cell in row.cells]
-    return sorted(seeds) if len(seeds) > 1 else []
 
 
 @dataclass(frozen=True)
@@ -109,11 +100,11 @@ class Rows:
         """The rows that are done, by method."""
         return {row.id: row for row in self.group.rows if row.status == "done"}
 
-    def beside(self, method: str, other: str) -> Interval | None:
-        """Return what a method's rows teach beside another's, None where one is missing."""
+    def beside(self, method: str, other: str) -> FloorComparison | None:
+        """Compare what a method's rows teach with another's, None where one is missing."""
         if method not in self.rows or other not in self.rows:
             return None
-        return compare(self.rows[method], self.rows[other], self.records).difference
+        return compare(self.rows[method], self.rows[other], self.records)
 
 
 def publish(name: str, text: str, picture: str = "") -> None:

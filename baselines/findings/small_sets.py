@@ -21,7 +21,12 @@ from rlcondense.comparison.rows import LEAST_STUDENTS, FloorComparison, Group, R
 from rlcondense.records.record import Record
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.statistics.intervals import Interval, difference_of, student_interval, unit_means
+from rlcondense.statistics.intervals import (
+    Interval,
+    crossed_interval,
+    difference_of,
+    student_means,
+)
 from rlcondense.types import SPLITS
 
 Array = npt.NDArray[np.float64]
@@ -75,7 +80,7 @@ class Judged:
     @property
     def random_gap(self) -> Interval:
         """What students of random rows return more on seen levels than on held-out ones."""
-        return student_interval(self._gaps(self.against(RANDOM_SUBSET).cells))
+        return crossed_interval(self._gaps(self.against(RANDOM_SUBSET).cells))
 
     @property
     def worse_gap(self) -> Interval:
@@ -85,7 +90,7 @@ class Judged:
 
     def _gaps(self, cells: Iterable[str]) -> Array:
         records = [self.records[cell] for cell in cells]
-        return unit_means(records, "seen") - unit_means(records, "heldout")
+        return student_means(records, "seen") - student_means(records, "heldout")
 
     @property
     def span(self) -> float | None:

@@ -154,7 +154,7 @@ COLUMNS = (
         places=frozenset({"terminal", "headline", "page"}),
         caption="Gain: over a random subset of the same size and labels on held-out levels, with "
         "its 95% interval.",
-        legend="Gain: R - random subset of the same size and labels, paired by level.",
+        legend="Gain: R - random subset of the same size and labels, on the same levels.",
         title="R - random subset of the same size and labels, held-out",
         figure=lambda row: row.gain, format="{:+.2f}",
     ),
@@ -179,9 +179,8 @@ COLUMNS = (
 SIZE_ALONE = Column("size", _size, _size)  # for the terminal, where names include the labels
 LEGEND = " ".join(
     [
-        "± is the standard error over condensation seeds, or over learner seeds where a row has "
-        "one condensation seed: such a row's intervals are conditional on one condensed dataset. "
-        "Brackets are 95% intervals over the same units (Student's t).",
+        "± is the standard error over sets and students; that of a row with one set is over its "
+        "students, conditional on one condensed dataset. Brackets are 95% intervals (Student's t).",
         *(column.legend for column in COLUMNS if column.legend),
         "!: a row that is not above all that it should beat; ?: one set: not judged; so too with "
         "one learner seed, and where a row or any spread is missing.",

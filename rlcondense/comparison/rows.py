@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense import catalogue
 from rlcondense.datasets.labels import regime_of
 from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson, MatchingLossJson
 from rlcondense.errors import RLCondenseError
 from rlcondense.findings import EXPLANATIONS, reported_findings
+from rlcondense.make import make_method
 from rlcondense.records.cell import budget_size
 from rlcondense.records.record import (
     CellJson,
@@ -39,13 +39,14 @@ from rlcondense.references import (
 from rlcondense.statistics.intervals import (
     STATISTICS,
     Interval,
+    by_unit,
+    crossed_interval,
     difference_of,
     places_among,
     probability_of_improvement,
     recovery_of,
-    student_interval,
-    unit_means,
-    unit_statistics,
+    student_means,
+    student_statistics,
 )
 from rlcondense.types import SPLITS
 
@@ -72,7 +73,7 @@ class FloorComparison:
     Attributes:
         floor: `random-policy`, `marginal-policy` (or the constant policy, if there is one and it
             returns more) or `random`, the subset of its size and labels.
-        difference: of the returns, paired.
+        difference: of the returns; see `rlcondense.statistics.intervals.difference`.
         probability: that one of the row's units returns more than one of the floor's.
         judged: whether both rows have the sets and the students that a verdict needs.
         id: of the row that replaces the floor's own, if another one does.
@@ -350,7 +351,7 @@ def groups_of(
     """
     policies: dict[str, list[Record]] = {}
     learned: dict[str, list[Record]] = {}
-    draws = cache(draws_at_random)  # for this call only: the registry may change before the next
+    draws = _draws_cached()  # for this call only: the registry may change before the next
     for record in records:
         cell = record["cell"]
         place = _place_key(cell)
@@ -373,15 +374,27 @@ def groups_of(
     return [*groups, *(_group([], policy_records, score_range, draws) for policy_records in lone)]
 
 
-def draws_at_random(method: str) -> bool:
+def draws_at_random(method: MethodJson) -> bool:
     """Return whether another condensation seed gives another set; True for unknown methods.
 
     Sets from folders count as drawn at random: nobody knows how many were made.
     """
     try:
-        return bool(catalogue.find("methods", method).load().stochastic)
-    except (RLCondenseError, AttributeError):
+        return bool(make_method(method["id"], **method["config"]).stochastic)
+    except (RLCondenseError, AttributeError, TypeError, ValueError):
         return True
+
+
+def _draws_cached() -> Callable[[MethodJson], bool]:
+    known: dict[str, bool] = {}
+
+    def draws(method: MethodJson) -> bool:
+        key = json.dumps(method, sort_keys=True)
+        if key not in known:
+            known[key] = draws_at_random(method)
+        return known[key]
+
+    return draws
 
 
 def row_of(groups: Iterable[Group], record: Record) -> Row:
@@ -420,7 +433,7 @@ def _group(
     learned: Sequence[Record],
     policies: Sequence[Record],
     score_range: ScoreRange,
-    draws: Callable[[str], bool],
+    draws: Callable[[MethodJson], bool],
 ) -> Group:
     by_row: dict[str, dict[int, Record]] = {}
     for record in (*learned, *policies):
@@ -483,7 +496,9 @@ def names_of(parts: Sequence[MethodJson | LearnerJson]) -> list[str]:
 class _Draft:
     """A row before it is compared with the others."""
 
-    def __init__(self, name: str, records: Sequence[Record], draws: Callable[[str], bool]) -> None:
+    def __init__(
+        self, name: str, records: Sequence[Record], draws: Callable[[MethodJson], bool]
+    ) -> None:
         self.name, self.records = name, records
         self.cell = records[0]["cell"]
         self.undone = next((r for r in records if r["status"] != "done"), None)
@@ -491,10 +506,10 @@ class _Draft:
         self.trained = self.cell["learner"] is not None
         self.size = _size(records)
         self.labels = regime_of(self.cell["method"]["config"], records[0].get("labels"))
-        self.draws = self.trained and draws(self.id)
+        self.draws = self.trained and draws(self.cell["method"])
         self.means: Means = {}
         if self.undone is None:
-            self.means = {split: unit_means(records, split) for split in SPLITS}
+            self.means = {split: student_means(records, split) for split in SPLITS}
 
     @property
     def done(self) -> bool:
@@ -538,7 +553,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         FloorComparison(
             name,
             difference_of(draft.heldout, floor.heldout),
-            probability_of_improvement(draft.heldout, floor.heldout),
+            probability_of_improvement(by_unit(draft.heldout), by_unit(floor.heldout)),
             draft.judged and floor.judged,
             floor.id if floor.id != name else "",
             floor.frame.cells,
@@ -547,7 +562,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
     )
     ceiling = _policy(EXPERT, others)
     bottom = _policy(FLOOR, others)
-    heldout = student_interval(draft.heldout)
+    heldout = crossed_interval(draft.heldout)
     share = None
     if ceiling is not None and bottom is not None and draft not in (ceiling, bottom):
         share = recovery_of(draft.heldout, bottom.heldout, ceiling.heldout)
@@ -555,10 +570,10 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         frame,
         returns={
             split: {
-                name: student_interval(
+                name: crossed_interval(
                     draft.means[split]
                     if name == "mean"
-                    else unit_statistics(records, split, statistic)
+                    else student_statistics(records, split, statistic)
                 )
                 for name, statistic in STATISTICS.items()
             }
@@ -567,7 +582,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         normalised=_normalised(heldout, span),
         recovery=share,
         gain=next((a.difference for a in against if a.floor == RANDOM_SUBSET), None),
-        gap=student_interval(draft.means["seen"] - draft.means["heldout"]),
+        gap=difference_of(draft.means["seen"], draft.means["heldout"]),
         against=against,
         cost=_cost(records),
         displacement=records[0].get("report", {}).get("displacement"),
@@ -620,9 +635,9 @@ def _rank(draft: _Draft, judged: Sequence[_Draft], rivals: int) -> tuple[int, in
         return None
     own = draft.heldout
     others = [d.heldout for d in judged if d is not draft]
-    alike = np.array([x for x in others if len(x) == len(own)]).reshape(-1, len(own))
+    alike = np.array([x for x in others if x.shape == own.shape]).reshape(-1, *own.shape)
     places = places_among(own, alike)
-    intervals = [difference_of(own, x) for x in others if len(x) != len(own)]
+    intervals = [difference_of(own, x) for x in others if x.shape != own.shape]
     if places is None or not all(d.known for d in intervals):
         return None
     better = places[0] + sum(d.below_zero for d in intervals)

@@ -26,7 +26,7 @@ from rlcondense.datasets.report import CorrelationsJson, FindingJson
 from rlcondense.findings import PROVENANCE
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
-from rlcondense.statistics.intervals import rank_correlation, student_interval, unit_means
+from rlcondense.statistics.intervals import crossed_interval, rank_correlation, student_means
 from rlcondense.types import SPLITS
 
 MARKS = (
@@ -126,8 +126,7 @@ def transfer_table(
         "",
         text,
         "",
-        "Mean return with its 95% interval (Student's t, over condensation seeds, or over",
-        "learner seeds where a row has one condensation seed).",
+        "Mean return with its 95% interval (Student's t, over sets and students).",
         *MARKS,
         *dict.fromkeys(_undone(r) for r in (*trained, *policies) if r["status"] != "done"),
         *filter(None, dict.fromkeys(_labels_not_taken(r) for r in trained)),
@@ -153,9 +152,8 @@ def suite_table(records: Sequence[Record]) -> str:
     if not parts:
         return "no cell has a record yet"
     notes = [
-        "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
-        "has one condensation seed; recovery and gain as `rlcondense run` has them, on held-out",
-        "levels, with 95% intervals that hold for these levels.",
+        "Mean return ± standard error over sets and students; recovery and gain as in the table of",
+        "`rlcondense run`, on held-out levels, with 95% intervals that hold for these levels.",
         *MARKS,
     ]
     notes += explanations(row for group in groups for row in group.rows)
@@ -217,7 +215,7 @@ def _transfer_cell(records: Sequence[Record], groups: Sequence[Group]) -> str:
 def _mean_and_interval(records: Sequence[Record]) -> str:
     if failed := _first_undone(records):
         return str(failed["status"])
-    return bracketed(student_interval(unit_means(records, "heldout")))
+    return bracketed(crossed_interval(student_means(records, "heldout")))
 
 
 def _agreement(
@@ -259,7 +257,7 @@ def agreement(
         for a in learners[j + 1 :]:
             both = [row for row in rows.values() if not _first_undone([*row[a], *row[b]])]
             scores = (
-                [float(unit_means(row[learner], "heldout").mean()) for row in both]
+                [float(student_means(row[learner], "heldout").mean()) for row in both]
                 for learner in (a, b)
             )
             if (tau := rank_correlation(*scores)) is not None:
@@ -304,10 +302,9 @@ def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -
         rows: all rows.
     """
     notes = [
-        "Mean return ± standard error over condensation seeds, or over learner seeds where a row",
-        "has one condensation seed. Recovery = (R - random policy) / (expert - random policy) and",
-        "gain = R - random subset, on held-out levels, with 95% intervals (Student's t) that hold",
-        f"for these levels; - {_why_no_recovery(rows)}.",
+        "Mean return ± standard error over sets and students. Recovery = (R - random policy) /",
+        "(expert - random policy) and gain = R - random subset, on held-out levels, with 95%",
+        f"intervals (Student's t) that hold for these levels; - {_why_no_recovery(rows)}.",
         *MARKS,
     ]
     done = [(row, records[0]) for row, records in own if row.status == "done"]

@@ -5,11 +5,12 @@
 f are the features of a network that is initialised anew in every iteration, p a row's label as a
 distribution; means are over a batch of the data (t) and over the synthetic rows (s), both moved
 alike. If labels are fixed, each action's means are divided by the action's share of the labels;
-with one-hot labels this is the paper's form, the mean feature of each class. If labels are learned,
-the default, the joint moment of features and labels is matched, so that labels move too. A constant
-feature is added, so that the mean label is matched as well. Continuous actions have no classes: the
-mean features and the moments of features and actions are matched, actions in standard deviations of
-the data's.
+with one-hot labels this is the paper's form, the mean feature of each class. Features are divided
+by their mean length, on which Adam's steps hardly depend; by SGD, whose steps do, they are not. If
+labels are learned, the default, the joint moment of features and labels is matched, so that labels
+move too. A constant feature is added, so that the mean label is matched as well. Continuous actions
+have no classes: the mean features and the moments of features and actions are matched, actions in
+standard deviations of the data's.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class DistMatchConfig(NetworkConfig):
     """Settings. The paper uses SGD of rate 1 for 20,000 iterations and fixed labels.
 
     Attributes:
-        network: name of the network name of the network whose features are matched.
+        network: name of the network whose features are matched.
         iterations: steps of Adam on the synthetic data.
         real_batch: number of real frames in an iteration (the paper: 256 of each class).
         augmentation: `none`, or `shift`: synthetic and real frames are shifted by the same pixels;
@@ -101,6 +102,7 @@ class DistMatch(Method[DistMatchConfig]):
 
         joint = c.labels == "learned" or spread is not None
         distance = moment_distance if joint else mean_distance
+        scaled = joint or c.outer_optimiser == "adam"
 
         def drawn(rng: np.random.Generator) -> tuple[Part, Loss]:
             theta = fresh(spec, problem.device, c.init)
@@ -114,7 +116,8 @@ class DistMatch(Method[DistMatchConfig]):
                 p_real, p_syn = targets, synthetic.targets()
                 if spread is not None:
                     p_real, p_syn = (F.pad(a / spread, (1, 0), value=1.0) for a in (p_real, p_syn))
-                return distance(f_real, p_real, joined(parts), p_syn)
+                scale = _length(f_real) if scaled else torch.ones(())
+                return distance(f_real, p_real, joined(parts), p_syn, scale)
 
             return features_of(lambda own: theta.features(augmented(own))), loss
 
@@ -136,37 +139,42 @@ class DistMatch(Method[DistMatchConfig]):
         return synthetic.condensation(MatchingLoss(before, probe()))
 
 
-def moment_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
+def moment_distance(
+    f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor, scale: Tensor
+) -> Tensor:
     """Compute the squared distance of the moments of features and labels, summed over actions.
 
     Args:
-        f_real: `(B, F)` features; both sets are scaled by their mean length.
+        f_real: `(B, F)` features.
         p_real: `(B, A)` labels as distributions.
         f_syn: `(M, F)`.
         p_syn: `(M, A)`.
+        scale: divisor of the features.
     """
-    scale = _length(f_real)
     real, syn = (F.pad(f / scale, (0, 1), value=1.0) for f in (f_real, f_syn))
     gap = p_real.T @ real / len(real) - p_syn.T @ syn / len(syn)  # (A, F + 1)
     return (gap**2).sum()
 
 
-def mean_distance(f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor) -> Tensor:
+def mean_distance(
+    f_real: Tensor, p_real: Tensor, f_syn: Tensor, p_syn: Tensor, scale: Tensor
+) -> Tensor:
     """Compute the squared distance of each action's mean features, summed over shared actions.
 
     Args:
-        f_real: `(B, F)` features; both sets are scaled by their mean length.
+        f_real: `(B, F)` features.
         p_real: `(B, A)` labels as distributions: a row's weight in an action's mean is the action's
             probability.
         f_syn: `(M, F)`.
         p_syn: `(M, A)`.
+        scale: divisor of the features.
     """
     shares = torch.minimum(p_real.sum(0), p_syn.sum(0))
     both = shares > LEAST
     real, syn = (
         p[:, both].T @ f / p[:, both].sum(0)[:, None] for p, f in ((p_real, f_real), (p_syn, f_syn))
     )
-    total: Tensor = (((real - syn) / _length(f_real)) ** 2).sum()
+    total: Tensor = (((real - syn) / scale) ** 2).sum()
     return total
 
 

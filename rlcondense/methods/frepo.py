@@ -6,7 +6,8 @@ The last layer of a student is solved for instead of trained: K are inner produc
 features of real (t) and synthetic (s) frames, Z_s the synthetic labels' logits. Theta comes from a
 pool of students, which are trained on the synthetic data between two steps and replaced by new ones
 at a certain age. The paper regresses one-hot labels and takes squared errors; here labels are a
-policy's distributions, so logits are regressed and the loss is the policy's cross-entropy.
+policy's distributions, so logits are regressed, less their mean label, which is added again as the
+last layer's bias, and the loss is the policy's cross-entropy; the paper's margin term is left out.
 Continuous actions are regressed directly, with the paper's squared error, in standard deviations of
 the data's.
 
@@ -86,7 +87,7 @@ class FrepoConfig(NetworkConfig):
         augmentation: `none`, or `shift`.
         loss: loss of the students: `cross-entropy`, `softmax-mse` or `softmax-mae`.
         student_batch: number of rows in a student's update, None for all.
-        student_optimiser: optimiser of the students, optimiser of the students, `adam` or `sgd`.
+        student_optimiser: optimiser of the students, `adam` or `sgd`.
         student_rate: step size of the students.
         encoder: `trained`: features are those of a pool of students, as in the paper; or `frozen`:
             those of a network that was cloned on the data, which is part of the condensed set.
@@ -125,7 +126,8 @@ class FrepoConfig(NetworkConfig):
 class Frepo(Method[FrepoConfig]):
     """Learns frames and labels for which the regressed last layer predicts the data's labels.
 
-    Paper: pool=10, oldest=100, student_updates=1, ridge=1e-06
+    Paper: pool=10, oldest=100, student_updates=1, student_rate=0.0003, student_batch=none,
+        real_batch=1024, iterations=500000, ridge=1e-06
     """
 
     Config = FrepoConfig

@@ -37,9 +37,9 @@ class GradientOMPConfig(FeatureConfig):
     """Settings.
 
     Attributes:
-        gradient: whose gradients are matched, whose gradients are matched, `policy` or `critic`.
+        gradient: whose gradients are matched, `policy` or `critic`.
         updates: number of updates of each network before gradients are computed.
-        networks: number of networks number of networks whose gradients are matched.
+        networks: number of networks whose gradients are matched.
         keep_return: fraction of the episodes, best first, that rows are selected from and whose
             gradient is matched; 1 for all.
     """

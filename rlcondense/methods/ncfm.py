@@ -120,9 +120,9 @@ class NcfmConfig(NetworkConfig):
 class Ncfm(Method[NcfmConfig]):
     """Learns frames, and optionally labels, whose features are distributed as the data's.
 
-    Paper: labels=hard, start=balanced, iterations=20000, learning_rate=2.55, real_batch=1024,
-        frequencies=4096, alpha=0.5, sampling=network, sampling_rate=0.001, networks=20,
-        network_updates=11760, calibration=1.0
+    Paper: labels=hard, start=balanced, iterations=20000, learning_rate=0.255, real_batch=1024,
+        frequencies=4096, alpha=0.5, sampling=normal, networks=20, network_updates=23460,
+        calibration=1.0
     """
 
     Config = NcfmConfig

@@ -31,7 +31,7 @@ from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
 from rlcondense.methods.full import Full
 from rlcondense.methods.parts.density import sparsity_weights
 from rlcondense.methods.parts.features import encode, targets_of
-from rlcondense.methods.parts.q_values import shared_critic
+from rlcondense.methods.parts.q_values import LEARNING_RATE, SYNCS, shared_critic
 from rlcondense.methods.parts.students import (
     OPTIMISERS,
     fresh,
@@ -59,7 +59,8 @@ PROBES = 4  # fresh students on which the loss before and after is measured
 CHUNK = 512  # rows of one forward pass of a policy
 VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
-MOST_POWER = 10.0  # maximal power of a density; more gives all the weight to one state
+MOST_POWER = 64.0  # maximal power of a distance; more gives all the weight to one state
+MOST_TAU, MOST_INTERVAL = 0.005, 8000  # d3rlpy's, for hundreds of thousands of updates
 CLIP = 2.0  # maximal gradient norm of SGD on the synthetic data
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
@@ -87,11 +88,11 @@ class ObdConfig(StudentConfig):
         standardise: whether students see states that are standardised by the data's mean and
             deviation. Both are part of the condensed dataset, whose states stay in the
             environment's units.
-        density_weight: power of the reciprocal state density by which each state's loss is
-            multiplied (SDW: Lei, Cheng and Tao, 2025, arXiv 2512.06692); 0 leaves it out, 1 is
-            SDW's. The reciprocal density is here the distance to the tenth nearest state, of
-            standardised vectors or of frames in a cloned network's features; SDW uses a flow's
-            density.
+        density_weight: power of the distance to the tenth nearest state by which each state's
+            loss is multiplied, of standardised vectors or of frames in a cloned network's features;
+            0 leaves it out. After SDW (Lei, Cheng and Tao, 2025, arXiv 2512.06692), which takes the
+            reciprocal of a flow's density: a distance is the d-th root of a reciprocal density, so
+            that a power of d, the dimension of the states, is the nearest to theirs.
     """
 
     labels: str = "learned"
@@ -237,7 +238,7 @@ class Pbc(Dbc):
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
         learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, standardise=true,
-        policy=offline-rl
+        policy=offline-rl, policy_updates=1000000
     """
 
     Config = PbcConfig
@@ -283,7 +284,7 @@ class AvPbc(Pbc):
     Paper: iterations=50000, real_batch=2560, inner_steps=100, window=none, inner_batch=none,
         inner_optimiser=sgd, inner_rate=0.1, outer_optimiser=sgd, outer_momentum=0.9,
         learning_rate=0.1, label_learning_rate=0.1, init=orthogonal-all, standardise=true,
-        policy=offline-rl
+        policy=offline-rl, policy_updates=1000000
     """
 
     id = "av-pbc"
@@ -349,7 +350,7 @@ def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Ten
     data: CondensedDataset = Full().condense(dataset, task=problem.task, budget=len(dataset))
     kind = TD3PlusBC if problem.continuous else DiscreteCQL
     name = student_spec(problem, StudentConfig(network=network)).name
-    config = kind.Config(updates=updates, network=name)
+    config = kind.Config(updates=updates, network=name, **_hastened(problem.continuous, updates))
     policies = kind(config).fit(
         data,
         task=problem.task,
@@ -369,6 +370,18 @@ def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Ten
         targets = np.eye(problem.num_actions, dtype=np.float32)[done]
     cost = updates * config.batch_size
     return torch.from_numpy(targets).to(problem.device), np.concatenate(values), cost
+
+
+def _hastened(continuous: bool, updates: int) -> dict[str, Any]:
+    """Return settings with which values get ahead of the targets' first copy in a few updates."""
+    if continuous:
+        return {"tau": max(MOST_TAU, min(1.0, SYNCS / updates))}
+    interval = min(MOST_INTERVAL, max(updates // SYNCS, 1))
+    return {
+        "batch_size": VALUE_BATCH,
+        "learning_rate": LEARNING_RATE,
+        "target_update_interval": interval,
+    }
 
 
 def _chunks(rows: Array) -> list[Array]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from rlcondense.cloning import OPTIMISERS, descend, losses_of_head
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.errors import BadConfig
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -32,6 +32,7 @@ from rlcondense.methods.parts.synthetic import adam_state, restore_adam, under
 from rlcondense.methods.parts.unrolled import Training, add_gradients, differentiate, held
 from rlcondense.networks import (
     INITS,
+    LOG_STDS,
     NetworkSpec,
     check_network,
     fitting_network,
@@ -83,6 +84,8 @@ class PpmoConfig:
         depth: likewise; None is 2.
         activation: likewise; None is `tanh`.
         init: initialisation of the weights; see `rlcondense.networks.PolicyNetwork`.
+        log_std: parametrisation of a Gaussian policy's log-std; see
+            `rlcondense.networks.NetworkSpec`.
     """
 
     iterations: int = 150
@@ -104,6 +107,7 @@ class PpmoConfig:
     depth: int | None = None
     activation: str | None = None
     init: str = "orthogonal"
+    log_std: str = field(default="plain", metadata=LATER)
 
     def __post_init__(self) -> None:
         check_positive(self, "iterations", "inner_steps", "inner_rate", "learning_rate")
@@ -122,6 +126,7 @@ class PpmoConfig:
         if self.network is not None:
             check_network(self.network, given_options(self))
         check_choice(self, "init", INITS)
+        check_choice(self, "log_std", LOG_STDS)
 
     def spec(self, task: Task) -> NetworkSpec:
         """Return the network spec of a task's students."""
@@ -130,7 +135,8 @@ class PpmoConfig:
         network = self.network or fitting_network("nature", shape)
         own = {"width": 64, "depth": 2, "activation": "tanh"} if network == "mlp" else {}
         outputs, head = head_of(task.action_space)
-        return NetworkSpec(network, shape, outputs, **{**own, **given_options(self)}, head=head)
+        options = {**own, **given_options(self)}
+        return NetworkSpec(network, shape, outputs, **options, head=head, log_std=self.log_std)
 
 
 class Ppmo(Method[PpmoConfig]):
@@ -150,11 +156,12 @@ class Ppmo(Method[PpmoConfig]):
 
     def students(self, task: Task) -> dict[str, Any]:
         spec = self.config.spec(task)
+        gaussian = {"log_std": spec.log_std} if spec.head == "gaussian" else {}
         return {
             "network": spec.name, **spec.options, "init": self.config.init,
             "loss": "nll" if spec.head == "gaussian" else "logit-mse",
             "updates": self.config.inner_steps, "batch_size": None, "optimiser": "sgd",
-            "learning_rate": self.config.inner_rate, "rate": "dataset",
+            "learning_rate": self.config.inner_rate, "rate": "dataset", **gaussian,
         }  # fmt: skip
 
     @classmethod
@@ -167,7 +174,8 @@ class Ppmo(Method[PpmoConfig]):
                 )
         names = {"updates": "inner_steps", "learning_rate": "inner_rate"}
         network = {k: v for k, v in network_like(learner).items() if k != "input"}
-        return network | {own: learner[name] for name, own in names.items()}
+        more = {"log_std": learner["log_std"]} if "log_std" in learner else {}
+        return network | {own: learner[name] for name, own in names.items()} | more
 
     def label_form(self, task: Task) -> str:
         return "continuous" if isinstance(task.action_space, Box) else "targets"

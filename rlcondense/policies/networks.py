@@ -85,12 +85,23 @@ class NetworkPolicies(PolicyBatch):
     def act(self, observations: Array, policy_index: Array, noise: Array) -> Array:
         if self.spec.head == "categorical":
             return super().act(observations, policy_index, noise)
-        assert isinstance(self.space, Box)
+        return self.boxed(self.draw(observations, policy_index, noise))
+
+    def draw(self, observations: Array, policy_index: Array, noise: Array) -> Array:
+        """Choose actions as `act` does, before those of Gaussian policies are clipped."""
+        if self.spec.head == "categorical":
+            return super().act(observations, policy_index, noise)
         actions, log_std = np.split(self._outputs(observations, policy_index), 2, 1)
         if self.action_selection == "sample":
             actions = actions + np.exp(log_std) * normal(noise.reshape(len(noise), -1))
-        boxed = actions.reshape(len(noise), *self.space.shape)
-        return np.asarray(boxed.clip(self.space.low, self.space.high), np.float32)
+        return np.asarray(actions)
+
+    def boxed(self, actions: Array) -> Array:
+        """Clip actions of `draw` to the action space."""
+        if not isinstance(self.space, Box):
+            return actions
+        shaped = actions.reshape(len(actions), *self.space.shape)
+        return np.asarray(shaped.clip(self.space.low, self.space.high), np.float32)
 
     def _outputs(self, observations: Array, policy_index: Array) -> Array:
         """Return probabilities `(B, A)`, or means and log standard deviations `(B, 2A)`."""

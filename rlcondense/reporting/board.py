@@ -26,11 +26,19 @@ from rlcondense.records.reading import read_record
 from rlcondense.records.record import LearnerJson, MethodJson, Record
 from rlcondense.records.schema import misshapen, unreadable
 from rlcondense.records.store import StoredState
-from rlcondense.references import EXPERT, FLOOR, FLOORS
+from rlcondense.references import EXPERT, FLOOR, FLOORS, RANDOM_SUBSET
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned
 from rlcondense.running.suite import Suite, load_suite, shipped_suites
-from rlcondense.statistics.intervals import STATISTICS, Interval, aggregate, difference_of, units
+from rlcondense.statistics.intervals import (
+    STATISTICS,
+    Interval,
+    aggregate,
+    difference_of,
+    difference_over_tasks,
+    gap_over_tasks,
+    student_returns,
+)
 from rlcondense.text import one_line
 from rlcondense.types import Split
 
@@ -380,7 +388,7 @@ def _aggregates(groups: Sequence[Group], records: Mapping[str, ReadRecord]) -> l
 
 
 def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
-    """Collect the rows of one kind over their tasks.
+    """Collect the rows of one kind and one label regime over tasks that have one dataset each.
 
     Settings may differ between tasks, as in a paper, if each task has only one such row.
     """
@@ -390,15 +398,28 @@ def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
             learner = None if row.is_policy else group.learner
             parts = [learner, row.id, row.budget, group.learner_seeds, group.evaluation]
             place = alike.setdefault(json.dumps(parts, sort_keys=True), [])
-            if not row.is_policy or group.task not in [other.task for other, _ in place]:
+            if not row.is_policy or group.dataset not in [other.dataset for other, _ in place]:
                 place.append((group, row))
     rows: dict[str, list[tuple[Group, Row]]] = {}
     for key, places in alike.items():
-        apart = len({group.task for group, _ in places}) < len(places)
+        apart = _tasks_repeat(places)
         for group, row in places:
             settings = json.dumps(row.method, sort_keys=True) if apart else ""
             rows.setdefault(key + settings, []).append((group, row))
-    return list(rows.values())
+    of_labels = [alike for places in rows.values() for alike in _by_labels(places)]
+    return [places for places in of_labels if not _tasks_repeat(places)]
+
+
+def _by_labels(places: Sequence[tuple[Group, Row]]) -> list[list[tuple[Group, Row]]]:
+    """Sort the rows of one kind by the labels of those that have a record."""
+    regimes = sorted({row.labels for _, row in places if row.labels is not None})
+    if len(regimes) < 2:
+        return [list(places)]
+    return [[place for place in places if place[1].labels in (None, of)] for of in regimes]
+
+
+def _tasks_repeat(places: Sequence[tuple[Group, Row]]) -> bool:
+    return len({group.task for group, _ in places}) < len(places)
 
 
 def _aggregate(
@@ -422,21 +443,21 @@ def _aggregate(
         return aggregate
     returns = [_returns(row, records) for _, row in done]
     ranges = [score_range(group.task) for group, _ in done]
-    seen = [_returns(row, records, "seen").mean(1) for _, row in done]
-    gaps = [(x - y.mean(1))[:, None] for x, y in zip(seen, returns, strict=True)]
+    seen = [_returns(row, records, "seen") for _, row in done]
     subsets = [_subset(group, row) for group, row in done]
+    widths = [None if span is None else (0.0, span[1] - span[0]) for span in ranges]
     return replace(
         aggregate,
         normalised=_scaled(returns, ranges),
         recovery=_scaled(returns, [_span(group, records) for group, _ in done]),
-        gain=_mean_scaled(_gains(returns, subsets, records), ranges),
-        gap=_mean_scaled(gaps, ranges),
+        gain=_difference(returns, _subset_returns(subsets, records), widths),
+        gap=_difference(seen, returns, widths, gap_over_tasks),
         probability=_probability([row for _, row in done]),
     )
 
 
 def _returns(row: Row, records: Mapping[str, ReadRecord], split: Split = "heldout") -> Array:
-    return units([records[cell] for cell in row.cells], split)
+    return student_returns([records[cell] for cell in row.cells], split)
 
 
 def _above(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
@@ -453,23 +474,16 @@ def _above(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
 
 def _subset(group: Group, row: Row) -> Row | None:
     """Return the random subset that a row is compared with."""
-    if "random" not in row.verdicts:
-        return None
-    alike = (r for r in group.rows if r.id == "random" and r.status == "done")
-    return next((r for r in alike if (r.size, r.labels) == (row.size, row.labels)), None)
+    cells = next((a.cells for a in row.against if a.floor == RANDOM_SUBSET), ())
+    return next((r for r in group.of_id(RANDOM_SUBSET) if cells and r.cells == cells), None)
 
 
-def _gains(
-    returns: Sequence[Array], subsets: Sequence[Row | None], records: Mapping[str, ReadRecord]
+def _subset_returns(
+    subsets: Sequence[Row | None], records: Mapping[str, ReadRecord]
 ) -> list[Array]:
-    """Return each task's returns minus the subset's, unit by unit; none if a task lacks it."""
-    gains = []
-    for own, subset in zip(returns, subsets, strict=True):
-        other = None if subset is None else _returns(subset, records)
-        if other is None or other.shape != own.shape:
-            return []
-        gains.append(own - other)
-    return gains
+    """Return each task's random subset's returns; none if a task lacks it."""
+    found = [subset for subset in subsets if subset is not None]
+    return [_returns(row, records) for row in found] if len(found) == len(subsets) else []
 
 
 def _probability(rows: Sequence[Row]) -> float | None:
@@ -477,22 +491,31 @@ def _probability(rows: Sequence[Row]) -> float | None:
     return float(np.mean(estimates)) if len(estimates) == len(rows) else None
 
 
-def _mean_scaled(
-    differences: Sequence[Array], ranges: Sequence[tuple[float, float] | None]
+def _difference(
+    a: Sequence[Array],
+    b: Sequence[Array],
+    spans: Sequence[tuple[float, float] | None],
+    over_tasks: Callable[[Sequence[Array], Sequence[Array]], Interval] = difference_over_tasks,
 ) -> Interval | None:
-    """Compute the mean of differences over tasks, on the scale of normalised returns."""
-    scaled = _scaled(differences, [None if r is None else (0.0, r[1] - r[0]) for r in ranges])
-    return scaled["mean"] if scaled else None
+    """Compute the mean difference over tasks, on the scale of normalised returns."""
+    scaled = [_on_scale(returns, spans) for returns in (a, b)]
+    return None if scaled[0] is None or scaled[1] is None else over_tasks(scaled[0], scaled[1])
 
 
 def _scaled(
     returns: Sequence[Array], spans: Sequence[tuple[float, float] | None]
 ) -> dict[str, Interval] | None:
+    scores = _on_scale(returns, spans)
+    return None if scores is None else {name: aggregate(scores, name) for name in STATISTICS}
+
+
+def _on_scale(
+    returns: Sequence[Array], spans: Sequence[tuple[float, float] | None]
+) -> list[Array] | None:
     known = [span for span in spans if span is not None]
     if not returns or len(known) < len(spans):
         return None
-    scores = [(x - low) / (high - low) for x, (low, high) in zip(returns, known, strict=True)]
-    return {name: aggregate(scores, name) for name in STATISTICS}
+    return [(x - low) / (high - low) for x, (low, high) in zip(returns, known, strict=True)]
 
 
 def _span(group: Group, records: Mapping[str, ReadRecord]) -> tuple[float, float] | None:
@@ -500,7 +523,7 @@ def _span(group: Group, records: Mapping[str, ReadRecord]) -> tuple[float, float
     rows = group.find(FLOOR), group.find(EXPERT)
     if rows[0] is None or rows[1] is None:
         return None
-    low, high = (_returns(row, records).mean(1) for row in rows if row is not None)
+    low, high = (_returns(row, records).mean(-1) for row in rows if row is not None)
     if not difference_of(high, low).above_zero:
         return None
     return float(low.mean()), float(high.mean())

@@ -19,11 +19,13 @@ from rlcondense.records.schema import misshapen
 from rlcondense.records.store import read_record_file
 from rlcondense.statistics.intervals import (
     Interval,
-    difference,
+    by_level,
+    by_unit,
+    crossed_interval,
+    difference_of,
     probability_of_improvement,
     student_interval,
-    unit_means,
-    units,
+    student_means,
 )
 from rlcondense.types import SPLIT_NAMES, SPLITS, Split
 
@@ -46,9 +48,9 @@ class SplitComparison:
     """The comparison of A and B on one split.
 
     Attributes:
-        a: A's mean, over learner seeds, or over condensation seeds where A has several.
+        a: A's mean, over sets and students.
         b: B's.
-        difference: A minus B, paired by seed.
+        difference: A minus B; see `rlcondense.statistics.intervals.difference`.
         by_level: A minus B with levels as units: each averaged over the seeds.
         probability: that a student (or set) of A returns more than one of B.
         levels: how many levels A is better on, how many are equal, and how many B is better on.
@@ -109,7 +111,7 @@ class Comparison:
         ]
         headers = ["", "A", "B", "A - B", "A - B, by level", "P(A > B)", "levels A / = / B"]
         cell = self.a[0]["cell"]
-        units = _unit(self.a) if _unit(self.a) == _unit(self.b) else "learner or condensation"
+        units = "learner seeds" if len(self.a) == len(self.b) == 1 else "sets and students"
         lines = [
             f"{cell['task']}, {cell['evaluation']['environments'] * cell['evaluation']['quota']} "
             "episodes a student and split, equal levels",
@@ -119,13 +121,13 @@ class Comparison:
             "",
             str(tabulate(table, headers, disable_numparse=True)),
             "",
-            f"± is the standard error over {units} seeds. Brackets are 95% intervals:",
-            f"over {units} seeds, which are paired where there are as many, and by level",
-            "over levels, each averaged over the seeds. P(A > B): that a "
-            f"{_noun(self.a)} of A returns more than one of B.",
-            f"On held-out levels {_verdict(self.splits['heldout'].difference)}, by the interval "
+            f"± is the standard error over {units}. Brackets are 95% intervals: over {units},",
+            "paired where both have as many or one has one set, and by level over levels, each",
+            f"averaged over the seeds. P(A > B): that a {_noun(self.a)} of A returns more than "
+            "one of B.",
+            _judged(self.a, self.b)
+            or f"On held-out levels {_verdict(self.splits['heldout'].difference)}, by the interval "
             "over seeds.",
-            *_judged(self.a, self.b),
         ]
         return "\n".join(lines)
 
@@ -176,36 +178,32 @@ def _records_of(row: Comparable) -> list[Record]:
 
 
 def _compared(a: Sequence[Record], b: Sequence[Record], split: Split) -> SplitComparison:
-    of_levels = units(a, split).mean(0) - units(b, split).mean(0)
+    of_levels = by_level(a, split) - by_level(b, split)
     signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
-    means = unit_means(a, split), unit_means(b, split)
+    means = student_means(a, split), student_means(b, split)
     return SplitComparison(
-        a=student_interval(means[0]),
-        b=student_interval(means[1]),
-        difference=difference(a, b, split),
+        a=crossed_interval(means[0]),
+        b=crossed_interval(means[1]),
+        difference=difference_of(*means),
         by_level=student_interval(of_levels),
-        probability=probability_of_improvement(*means),
+        probability=probability_of_improvement(*map(by_unit, means)),
         levels=(signs[0], signs[1], signs[2]),
     )
-
-
-def _unit(row: Sequence[Record]) -> str:
-    return "learner" if len(row) == 1 else "condensation"
 
 
 def _noun(row: Sequence[Record]) -> str:
     return "student" if len(row) == 1 else "set"
 
 
-def _judged(*rows: Sequence[Record]) -> list[str]:
+def _judged(*rows: Sequence[Record]) -> str:
     """Return a note if a stochastic method's row covers only one set."""
     learned = [
-        row[0]["cell"]["method"]["id"]
+        row[0]["cell"]["method"]
         for row in rows
         if row[0]["cell"]["learner"] is not None and len(row) == 1
     ]
-    drawn = [method for method in dict.fromkeys(learned) if draws_at_random(method)]
-    return [f"Of {' and '.join(drawn)} that is one set: not judged."] if drawn else []
+    drawn = dict.fromkeys(method["id"] for method in learned if draws_at_random(method))
+    return f"Of {' and '.join(drawn)} that is one set: not judged." if drawn else ""
 
 
 def _ids(row: Sequence[Record]) -> str:
@@ -248,4 +246,6 @@ def _verdict(interval: Interval) -> str:
         return "nothing can be told from one learner seed"
     if interval.above_zero:
         return "A is above B"
-    return "A is below B" if interval.below_zero else "A and B cannot be told apart"
+    if interval.estimate and not interval.spread:
+        return "nothing can be told: units that are equal do not show how far others would lie"
+    return "A is below B" if interval.below_zero else "A and B are not told apart"

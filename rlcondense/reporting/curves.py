@@ -50,7 +50,7 @@ class Curve:
     mean: npt.NDArray[np.float64]
 
     def at(self, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Interpolate the mean fitness at `steps`."""
+        """Interpolate the mean fitness at `steps`, of which none lies before the run's first."""
         return np.interp(steps, self.steps, self.mean)
 
 
@@ -96,9 +96,18 @@ class Comparison:
     groups: Mapping[str, Sequence[Curve]]
 
     @property
+    def begin(self) -> float:
+        """The number of steps at which every run has a fitness."""
+        return max(float(run.steps[0]) for runs in self.groups.values() for run in runs)
+
+    @property
     def end(self) -> float:
         """The number of steps that every run has taken."""
         return min(float(run.steps[-1]) for runs in self.groups.values() for run in runs)
+
+    def steps(self, count: int) -> npt.NDArray[np.float64]:
+        """Return steps at equal distances, up to the end, at which every run has a fitness."""
+        return np.linspace(self.begin, self.end, count + 1)[1:]
 
     def values(self, steps: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the fitness `(runs, steps)` of each group by name."""
@@ -117,7 +126,7 @@ class Comparison:
         """Return the table that `curves` prints."""
         from tabulate import tabulate
 
-        steps = np.linspace(0, self.end, ROWS + 1)[1:]
+        steps = self.steps(ROWS)
         columns: dict[str, list[Any]] = {"steps": [f"{step:,.0f}" for step in steps]}
         for name, intervals in self.intervals(steps).items():
             runs = len(self.groups[name])
@@ -134,7 +143,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that `curves --json` prints."""
-        steps = np.linspace(0, self.end, ROWS + 1)[1:]
+        steps = self.steps(ROWS)
         return {
             "task": self.task,
             "steps": steps.tolist(),
@@ -146,7 +155,7 @@ class Comparison:
 
     def svg(self) -> str:
         """Draw each group's mean over runs with its 95% interval as a band, and each run."""
-        steps = np.linspace(min(self._starts()), self.end, POINTS)
+        steps = self.steps(POINTS)
         values = self.values(steps)
         low = min(float(v.min()) for v in values.values())
         high = max(float(v.max()) for v in values.values())
@@ -190,9 +199,6 @@ class Comparison:
         style = 'font-family="sans-serif" font-size="12" fill="#333"'
         return f'{head} {style} aria-label="{label}">{"".join(parts)}</svg>\n'
 
-    def _starts(self) -> list[float]:
-        return [float(run.steps[0]) for runs in self.groups.values() for run in runs]
-
 
 def compare_curves(folders: Sequence[Path]) -> Comparison:
     """Group runs by the method that made them, in the order of the folders.
@@ -215,7 +221,10 @@ def compare_curves(folders: Sequence[Path]) -> Comparison:
             raise BadConfig(f"runs of {name} have different settings, and are no replicates")
         if len({repr(run.seed) for run in runs}) < len(runs):
             raise BadConfig(f"two runs of {name} are of the same seed")
-    return Comparison(tasks[0], groups)
+    comparison = Comparison(tasks[0], groups)
+    if comparison.begin > comparison.end:
+        raise BadConfig("a run begins after another has ended: no steps in common")
+    return comparison
 
 
 @dataclass(frozen=True)

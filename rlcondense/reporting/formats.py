@@ -141,8 +141,8 @@ def _progress_text(suite: SuitePart) -> str:
 def _over_tasks_text() -> str:
     return (
         "Normalised: (R - r_min) / (r_max - r_min) with the published constants, on held-out "
-        "levels. Intervals here are over seeds and levels, and recovery's are given what expert "
-        "and random policy were measured to return; the median's are rather too wide. Mean, IQM "
+        "levels. Intervals here are over sets, students and levels, and recovery's are given what "
+        "expert and random policy were measured to return; the median's are too wide. Mean, IQM "
         "and median are Agarwal et al.'s (2021): over all units of all tasks, and over tasks' "
         "means; a row that some task lacks has none. Gain and gap are normalised too. P > S: the "
         "probability that a unit returns more than one of the random subset, on average over "

@@ -20,7 +20,7 @@ from rlcondense.statistics.intervals import (
     difference_of,
     difference_over_tasks,
     recovery_of,
-    units,
+    student_returns,
 )
 from rlcondense.types import SPLITS, Split
 
@@ -316,14 +316,14 @@ def _reference(column: Column, name: str, labels: str) -> Row | None:
 def _span(column: Column, records: Records, split: Split) -> tuple[float, float] | None:
     """Return the mean returns of the random policy and the expert, if the expert's is higher."""
     ends = [_reference(column, name, "") for name in (FLOOR, EXPERT)]
-    low, high = (None if row is None else _returns(row, records, split).mean(1) for row in ends)
+    low, high = (None if row is None else _returns(row, records, split).mean(-1) for row in ends)
     if low is None or high is None or not difference_of(high, low).above_zero:
         return None
     return float(low.mean()), float(high.mean())
 
 
 def _returns(row: Row, records: Records, split: Split) -> Array:
-    return units([records[cell] for cell in row.cells], split)
+    return student_returns([records[cell] for cell in row.cells], split)
 
 
 class _Table:
@@ -361,8 +361,8 @@ class _Table:
         ends = [self._policy(row, column, name) for name in (FLOOR, EXPERT)]
         if row.id in (FLOOR, EXPERT) or None in ends:
             return None
-        low, high = (_returns(end, self.records, self.split).mean(1) for end in ends if end)
-        return recovery_of(_returns(row, self.records, self.split).mean(1), low, high)
+        low, high = (_returns(end, self.records, self.split).mean(-1) for end in ends if end)
+        return recovery_of(_returns(row, self.records, self.split).mean(-1), low, high)
 
     def _policy(self, row: Row, column: Column, name: str) -> Row | None:
         """Return the reference policy of the row's own group."""
@@ -373,7 +373,7 @@ class _Table:
         return None if group is None else group.find(name)
 
     def _scaled(self, standing: Standing) -> list[Array]:
-        """Return `(units, levels)` scores of each task."""
+        """Return `(sets, students, levels)` scores of each task."""
         return [
             (_returns(row, self.records, self.split) - low) / (high - low)
             for row, (low, high) in zip(standing.rows, self.spans, strict=True)

@@ -29,7 +29,7 @@ from rlcondense.running.padded import PaddedTask
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.tune import one_thread
-from rlcondense.statistics.intervals import Interval, difference_of, summarise
+from rlcondense.statistics.intervals import Interval, student_interval, summarise
 from rlcondense.tasks.base import Task
 
 ALL = "all"
@@ -74,7 +74,7 @@ class MultitaskResult:
         Intervals are Student's t over students, paired.
         """
         together = self.normalised[ALL]
-        return {task: difference_of(together, self.normalised[task]) for task in self.tasks}
+        return {task: student_interval(together - self.normalised[task]) for task in self.tasks}
 
     def __str__(self) -> str:
         """The table that `multitask` prints."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from rlcondense.cli import main
 from rlcondense.comparison.rows import Group, Row, groups_of
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.records.store import MISSING
-from rlcondense.reporting.board import Board, build_board, read_results, suite_part
+from rlcondense.reporting.board import (
+    Aggregate,
+    Board,
+    _aggregates,
+    build_board,
+    read_results,
+    suite_part,
+)
 from rlcondense.reporting.formats import board_json, csv_text, latex, markdown
 from rlcondense.reporting.publish import fill_in
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import Suite, suite_from
+from rlcondense.statistics.intervals import crossed_interval
 
 TASKS = ("starpilot", "jumper")
 SUITE = suite_from(
@@ -155,9 +164,9 @@ def test_numbers_of_a_row_agree_with_its_returns(group: Group) -> None:
     assert row.normalised.estimate == pytest.approx(returns.mean() / 10)
     assert row.gain.estimate == pytest.approx(returns.mean() - np.mean(floors))
     seen = np.stack([records[cell]["returns"]["seen"] for cell in row.cells])
-    apart = (seen - returns).mean((1, 2))
+    apart = (seen - returns).mean(2)
     assert row.gap.estimate == pytest.approx(apart.mean())
-    assert row.gap.standard_error == pytest.approx(apart.std(ddof=1) / np.sqrt(3))
+    assert row.gap.standard_error == pytest.approx(crossed_interval(apart).standard_error)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +209,47 @@ def test_aggregates_are_over_tasks(board: Board) -> None:
     assert balanced.recovery is not None
     assert balanced.recovery["mean"].estimate == pytest.approx((6 - 1) / (9 - 1), abs=0.05)
     assert "full" not in found
+
+
+def _changed(record: dict[str, Any], lead: float, **cell: Any) -> dict[str, Any]:
+    """A copy of a record with another cell, whose students return more by `lead`."""
+    returns = {split: rows + lead for split, rows in record["returns"].items()}
+    cell = {**record["cell"], **cell}
+    name = f"{cell['method']['id']} {cell['task']} {cell['condensation_seed']} {cell}"
+    return {**record, "cell": cell, "cell_id": name, "returns": returns}
+
+
+def _aggregated(records: Iterable[dict[str, Any]]) -> list[Aggregate]:
+    by_id = {record["cell_id"]: record for record in records}
+    return _aggregates(groups_of(by_id.values(), lambda task: (0.0, 10.0)), by_id)  # type: ignore[arg-type]
+
+
+def test_the_gain_over_tasks_is_over_random_rows_of_as_many_bytes() -> None:
+    coded: dict[str, Any] = {"budget": {"bytes": 1000, "bits": 4}}
+    records = list(_records().values())
+    of_bytes = [
+        _changed(record, lead, **coded)
+        for record in records
+        for method, lead in (("random-balanced", 0.0), ("random", 3.0))
+        if record["cell"]["method"]["id"] == method
+    ]
+    found = {
+        (row.method["id"], json.dumps(row.budget)): row for row in _aggregated(records + of_bytes)
+    }
+    gains = [
+        found["random-balanced", json.dumps(budget)].gain
+        for budget in ({"size": 15}, coded["budget"])
+    ]
+    assert gains[0] is not None
+    assert gains[1] is not None
+    assert gains[1].estimate / gains[0].estimate == pytest.approx((6 - 5) / (6 - 2), abs=0.1)
+
+
+def test_no_aggregate_counts_a_task_twice() -> None:
+    records = list(_records().values())
+    assert len(_aggregated(records)) > 3
+    again = [_changed(record, 1.0, dataset="lab/other-v0") for record in records]
+    assert not _aggregated(records + again)
 
 
 def test_the_same_records_in_another_order_give_the_same_bytes(board: Board) -> None:

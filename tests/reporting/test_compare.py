@@ -59,8 +59,8 @@ def test_rows_of_several_sets_are_paired_by_set() -> None:
     assert comparison.splits["heldout"].difference.estimate == pytest.approx(
         compare(a, b).splits["heldout"].difference.estimate + 0.5
     )
-    assert "over condensation seeds" in repr(comparison)
-    assert "one set" not in repr(comparison)
+    assert "over sets and students" in repr(comparison)
+    assert "one set: not judged" not in repr(comparison)
     with pytest.raises(BadConfig, match="one method, not of gradmatch, random"):
         rlc.compare(SimpleNamespace(records=[a, b]), str(RANDOM))
 

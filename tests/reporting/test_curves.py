@@ -41,7 +41,8 @@ def test_runs_are_compared_at_the_steps_that_all_have_taken(tmp_path: Path) -> N
         run(tmp_path / "b0", "b", [20, 100], [0.2, 1.0]),
     ]
     found = compare_curves(folders)
-    assert found.end == 100
+    assert (found.begin, found.end) == (50, 100)
+    assert found.steps(2).tolist() == [75, 100]
     assert list(found.groups) == ["a, 4 pairs", "b, 4 pairs"]
     at = np.array([60.0, 100.0])
     assert [i.estimate for i in found.intervals(at)["a, 4 pairs"]] == pytest.approx([1.3, 2.1])
@@ -50,6 +51,13 @@ def test_runs_are_compared_at_the_steps_that_all_have_taken(tmp_path: Path) -> N
     low, high = (getattr(found.intervals(at)["a, 4 pairs"][1], k) for k in ("low", "high"))
     assert low < 2.0
     assert high > 2.2
+
+
+def test_runs_without_a_step_in_common_are_refused(tmp_path: Path) -> None:
+    early = run(tmp_path / "a0", "a", [50, 100], [1.0, 2.0])
+    late = run(tmp_path / "b0", "b", [101, 200], [1.0, 2.0])
+    with pytest.raises(BadConfig, match="no steps in common"):
+        compare_curves([early, late])
 
 
 def test_what_was_condensed_and_what_evolved_are_drawn_together(tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ def test_a_task_has_a_kind(task: str, kind: tuple[str, str]) -> None:
 def test_a_difference_over_tasks_is_paired_where_it_can_be() -> None:
     rng = np.random.default_rng(0)
     levels = rng.normal(0, 9, (1, 50))  # some levels are easier, for everybody
-    a = [levels + rng.normal(1, 0.1, (4, 50)) for _ in range(2)]
-    b = [levels + rng.normal(0, 0.1, (4, 50)) for _ in range(2)]
+    a = [levels + rng.normal(1, 0.1, (4, 1, 50)) for _ in range(2)]
+    b = [levels + rng.normal(0, 0.1, (4, 1, 50)) for _ in range(2)]
     assert difference_over_tasks(a, b).above_zero
     fewer = difference_over_tasks(a, [x[:3] for x in b])
     assert fewer.known

@@ -13,8 +13,11 @@ from rlcondense.statistics.intervals import (
     STATISTICS,
     Interval,
     aggregate,
+    crossed_interval,
     difference,
     difference_of,
+    difference_over_tasks,
+    gap_over_tasks,
     places_among,
     probability_of_improvement,
     rank_correlation,
@@ -22,8 +25,10 @@ from rlcondense.statistics.intervals import (
     recovery,
     recovery_of,
     student_interval,
+    student_means,
+    student_statistics,
     summarise,
-    unit_statistics,
+    welch_interval,
 )
 
 
@@ -64,24 +69,87 @@ def _covered(draw: Callable[[np.random.Generator], Interval], truth: float, time
     return float(np.mean([i.low <= truth <= i.high for i in intervals]))
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
-@pytest.mark.parametrize("m", [3, 5, 10])
-def test_intervals_of_differences_cover_paired_or_not(n: int, m: int) -> None:
-    def draw(rng: np.random.Generator) -> Interval:
-        return difference_of(rng.normal(3, 1, n), rng.normal(1, 2, m))
+def _students(
+    rng: np.random.Generator, sets: int, students: int, spread: tuple[float, float, float]
+) -> np.ndarray[Any, Any]:
+    """Scores that vary by set, by student (of the same seed in each set) and by both."""
+    shapes = ((sets, 1), (1, students), (sets, students))
+    parts = [rng.normal(0, sd, shape) for sd, shape in zip(spread, shapes, strict=True)]
+    return np.asarray(sum(parts))
 
-    assert 0.93 < _covered(draw, 2, 3000) < 0.97
+
+SPREADS = [(1.0, 0.0, 0.5), (0.5, 0.5, 0.5), (0.2, 1.0, 0.5), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0)]
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (3, 5), (5, 5), (5, 3), (2, 3)])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_intervals_cover_new_sets_and_new_students(
+    shape: tuple[int, int], spread: tuple[float, float, float]
+) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        return crossed_interval(_students(rng, *shape, spread))
+
+    assert 0.92 < _covered(draw, 0, 2000) < 0.985
+
+
+def test_the_error_of_a_mean_is_worked_out_by_hand() -> None:
+    scores = np.array([[0.0, 1.0, 2.5], [2.5, 3.0, 4.0]])
+    of_sets = ((scores.mean(1) - scores.mean()) ** 2).sum() * 3
+    of_students = ((scores.mean(0) - scores.mean()) ** 2).sum() * 2 / 2
+    rest = ((scores - scores.mean()) ** 2).sum() - of_sets - 2 * of_students
+    found = crossed_interval(scores)
+    assert found.standard_error == pytest.approx(np.sqrt((of_sets + of_students - rest / 2) / 6))
+    assert found.n == 2
+    alone = crossed_interval(scores[:1])
+    assert alone.to_json() == student_interval(scores[0]).to_json()
+    same = crossed_interval(np.array([[1.0, 2.0, 4.0]] * 2))
+    assert same.standard_error == pytest.approx(student_interval([1.0, 2.0, 4.0]).standard_error)
+
+
+@pytest.mark.parametrize("sets", [(3, 3), (3, 1), (1, 3), (3, 5)])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_intervals_of_differences_cover_paired_or_not(
+    sets: tuple[int, int], spread: tuple[float, float, float]
+) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        # A row of one set is a policy's, or that of a method that draws nothing.
+        spreads = [spread if n > 1 else (0.0, *spread[1:]) for n in sets]
+        return difference_of(
+            *(_students(rng, n, 3, own) for n, own in zip(sets, spreads, strict=True))
+        )
+
+    assert 0.925 < _covered(draw, 0, 2000) < 0.99
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("m", [2, 3, 5, 10])
+def test_welchs_intervals_cover(n: int, m: int) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        return welch_interval(rng.normal(3, 1, n), rng.normal(1, 2, m))
+
+    assert 0.93 < _covered(draw, 2, 3000) < (0.999 if m == 2 else 0.97)
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (5, 5), (10, 10), (3, 5), (10, 5)])
 def test_intervals_of_recovery_cover_though_its_scale_is_measured_too(n: int, m: int) -> None:
     def draw(rng: np.random.Generator) -> Interval:
-        rows = (rng.normal(3, 0.3, n), rng.normal(1.5, 0.1, m), rng.normal(6.5, 0.5, m))
-        found = recovery_of(*rows)
+        sizes = ((3, 0.3, n), (1.5, 0.1, m), (6.5, 0.5, m))
+        found = recovery_of(*(rng.normal(mean, sd, (1, k)) for mean, sd, k in sizes))
         assert found is not None
         return found
 
     assert 0.93 < _covered(draw, 0.3, 3000) < 0.97
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_intervals_of_recovery_cover_sets_and_students(spread: tuple[float, float, float]) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        row = 3 + 0.3 * _students(rng, 3, 5, spread)
+        found = recovery_of(row, rng.normal(1.5, 0.1, (1, 5)), rng.normal(6.5, 0.5, (1, 5)))
+        assert found is not None
+        return found
+
+    assert 0.92 < _covered(draw, 0.3, 2000) < 0.985
 
 
 def _two_tasks(
@@ -91,9 +159,9 @@ def _two_tasks(
 
     def draw(rng: np.random.Generator) -> Interval:
         tasks = [
-            rng.normal(0, of_units, (n, 1))
-            + rng.normal(0, of_levels, (1, 20))
-            + rng.normal(0, of_both, (n, 20))
+            rng.normal(0, of_units, (1, n, 1))
+            + rng.normal(0, of_levels, (1, 1, 20))
+            + rng.normal(0, of_both, (1, n, 20))
             for _ in range(2)
         ]
         return aggregate(tasks, statistic)
@@ -106,7 +174,38 @@ def _two_tasks(
 def test_aggregates_cover_new_seeds_and_new_levels(
     n: int, spread: tuple[float, float, float]
 ) -> None:
-    assert 0.93 < _covered(_two_tasks("mean", n, *spread), 0, 2000) < 0.97
+    assert 0.93 < _covered(_two_tasks("mean", n, *spread), 0, 2000) < 0.98
+
+
+@pytest.mark.parametrize("sets", [(3, 3), (3, 5)])
+def test_differences_over_tasks_cover_new_levels_paired_or_not(sets: tuple[int, int]) -> None:
+    """Two methods of one mean, of which some levels suit the one and some the other."""
+
+    def draw(rng: np.random.Generator) -> Interval:
+        own = [
+            [
+                rng.normal(0, 0.02, (n, 1, 1))
+                + rng.normal(0, 0.5, 40)
+                + rng.normal(0, 1, (n, 3, 1))
+                for _ in range(4)
+            ]
+            for n in sets
+        ]
+        return difference_over_tasks(*own)
+
+    assert 0.93 < _covered(draw, 0, 1000) < 0.99
+
+
+def test_the_gap_over_tasks_is_one_of_levels_too() -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        of_students = rng.normal(0, 0.1, (2, 3, 5, 1))
+        seen, heldout = (
+            [of + rng.normal(0, 1, 50) + rng.normal(0, 0.1, (3, 5, 50)) for of in of_students]
+            for _ in range(2)
+        )
+        return gap_over_tasks(seen, heldout)
+
+    assert 0.93 < _covered(draw, 0, 1000) < 0.97
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -139,14 +238,14 @@ def test_the_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
 
 def _scores() -> list[np.ndarray[Any, Any]]:
     rng = np.random.default_rng(7)
-    return [rng.gamma(task + 1.0, size=(5, 12)) for task in range(6)]
+    return [rng.gamma(task + 1.0, size=(1, 5, 12)) for task in range(6)]
 
 
 def test_aggregates_are_agarwals() -> None:
     """Over runs and tasks as in arXiv:2108.13264: the same from scipy, written out."""
     from scipy.stats import trim_mean
 
-    matrix = np.stack([task.mean(1) for task in _scores()], 1)
+    matrix = np.stack([task[0].mean(1) for task in _scores()], 1)
     found = {name: aggregate(_scores(), name).estimate for name in STATISTICS}
     assert found["mean"] == pytest.approx(matrix.mean())
     assert found["median"] == pytest.approx(np.median(matrix.mean(0)))
@@ -155,7 +254,7 @@ def test_aggregates_are_agarwals() -> None:
 
 def test_point_estimates_agree_with_rliable() -> None:
     metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
-    matrix = np.stack([task.mean(1) for task in _scores()], 1)
+    matrix = np.stack([task[0].mean(1) for task in _scores()], 1)
     for name, theirs in (
         ("mean", metrics.aggregate_mean),
         ("median", metrics.aggregate_median),
@@ -174,11 +273,22 @@ def test_aggregates_of_equal_seeds_are_the_same_every_time() -> None:
 def test_statistics_are_of_a_students_episodes() -> None:
     rows = [[0.0, 0.0, 1.0, 9.0], [2.0, 2.0, 2.0, 2.0]]
     records = [_record("m", rows)]
-    assert list(unit_statistics(records, "heldout", STATISTICS["median"])) == [0.5, 2.0]
-    trimmed = unit_statistics(records, "heldout", STATISTICS["interquartile_mean"])
-    assert list(trimmed) == [0.5, 2.0]
+    medians = student_statistics(records, "heldout", STATISTICS["median"])
+    assert medians.tolist() == [[0.5, 2.0]]
+    trimmed = student_statistics(records, "heldout", STATISTICS["interquartile_mean"])
+    assert trimmed.tolist() == [[0.5, 2.0]]
     both = [*records, _record("m", [[4.0] * 4, [6.0] * 4], seed=1)]
-    assert list(unit_statistics(both, "heldout", STATISTICS["median"])) == [1.25, 5.0]
+    medians = student_statistics(both, "heldout", STATISTICS["median"])
+    assert medians.tolist() == [[0.5, 2.0], [4.0, 6.0]]
+
+
+def test_sets_whose_students_return_the_same_are_one_set() -> None:
+    rows = [[1.0, 2.0], [3.0, 5.0]]
+    means = student_means([_record("m", rows, seed=seed) for seed in range(3)], "heldout")
+    assert means.tolist() == [[1.5, 4.0]]
+    other = _record("m", [[1.0, 2.0], [3.0, 5.5]], seed=3)
+    means = student_means([_record("m", rows), other], "heldout")
+    assert means.tolist() == [[1.5, 4.0], [1.5, 4.25]]
 
 
 def test_the_unit_is_the_seed_not_the_episode() -> None:
@@ -208,14 +318,15 @@ def test_differences_are_paired_by_seed() -> None:
 
 def test_places_are_counted_by_the_differences_to_each_row() -> None:
     rng = np.random.default_rng(0)
-    own, others = rng.normal(1, 1, 3), rng.normal(np.linspace(-6, 8, 60)[:, None], 1, (60, 3))
+    own = rng.normal(1, 1, (3, 2))
+    others = rng.normal(np.linspace(-6, 8, 60)[:, None, None], 1, (60, 3, 2))
     others[7] = own  # equal units show nothing
     each = [difference_of(own, other) for other in others]
     above, below = sum(d.below_zero for d in each), sum(d.above_zero for d in each)
     assert places_among(own, others) == (above, below)
     assert min(above, below) > 5
-    assert places_among(own, np.empty((0, 3))) == (0, 0)
-    assert places_among(own[:1], others[:, :1]) is None
+    assert places_among(own, np.empty((0, 3, 2))) == (0, 0)
+    assert places_among(own[:1, :1], others[:, :1, :1]) is None
 
 
 def test_units_that_agree_to_the_last_digit_make_nothing_certain() -> None:
@@ -393,6 +504,16 @@ def test_ratio_of_deviations_needs_three_pairs_that_vary(x: list[float]) -> None
 
 def test_scores_that_are_equal_but_for_rounding_have_no_error() -> None:
     values = (0.00048000000000000045, 0.0, -0.007947019867549669)  # of a policy that never varies
-    found = aggregate([np.full((5, 1), value) for value in values], "interquartile_mean")
+    found = aggregate([np.full((1, 5, 1), value) for value in values], "interquartile_mean")
     assert found.low == pytest.approx(found.estimate)
     assert found.high == pytest.approx(found.estimate)
+
+
+def test_a_method_that_draws_by_its_settings_needs_sets() -> None:
+    def rows(fraction: float) -> list[dict[str, Any]]:
+        record = _record("percentile", [[2.9], [3.1], [2.8]])
+        record["cell"]["method"]["config"] = {"fraction": fraction}
+        return [record]
+
+    assert "? percentile: one set: not judged" in run_table(rows(0.2), FLOORS)
+    assert "percentile clears" in run_table(rows(1.0), [*FLOORS[:2], *_sets("random", 1, 1.1, 1.2)])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rlcondense.reporting.pages.lines import Line
 from rlcondense.reporting.pages.shared import Pages, Site
-from rlcondense.statistics.intervals import unit_means, units
+from rlcondense.statistics.intervals import by_level, student_means
 from rlcondense.types import SPLITS
 
 
@@ -44,8 +44,11 @@ def _row(site: Site, line: Line) -> dict[str, Any]:
         "dataset": line.group.dataset,
         "played": records[0]["levels_sha256"][:12],
         "unjudged": row.unjudged,
-        "units": {split: _numbers(unit_means(records, split), 9) for split in SPLITS},
-        "levels": {split: _numbers(units(records, split).mean(0), 6) for split in SPLITS},
+        "students": {
+            split: [_numbers(of_set, 9) for of_set in student_means(records, split)]
+            for split in SPLITS
+        },
+        "levels": {split: _numbers(by_level(records, split), 6) for split in SPLITS},
     }
 
 

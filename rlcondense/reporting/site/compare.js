@@ -49,26 +49,55 @@ const variance = (values) => {
   return values.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (values.length - 1);
 };
 
-function around(estimate, squaredError, degrees, n) {
-  const half = n < 2 ? NaN : quantile(degrees) * Math.sqrt(squaredError);
-  return { estimate, low: estimate - half, high: estimate + half };
+function around(estimate, squaredError, degrees) {
+  const error = Math.sqrt(squaredError);
+  const half = Number.isNaN(error) ? NaN : quantile(degrees) * error;
+  return { estimate, low: estimate - half, high: estimate + half, spread: error > 1e-9 * Math.max(1, Math.abs(estimate)) };
 }
 
 function student(values) {
   const n = values.length;
-  return around(mean(values), n < 2 ? NaN : variance(values) / n, n - 1, n);
+  return n < 2 ? around(mean(values), NaN, NaN) : around(mean(values), variance(values) / n, n - 1);
 }
 
+const means = (sets) => sets.map(mean);
+const byStudent = (sets) => sets[0].map((_, i) => mean(sets.map((students) => students[i])));
+const satterthwaite = (parts) => {
+  const total = parts.reduce((sum, [v]) => sum + v, 0);
+  if (!total) return Math.min(...parts.map(([, known]) => known));
+  const known = total ** 2 / parts.reduce((sum, [v, own]) => sum + v ** 2 / own, 0);
+  return Math.max(1, Math.floor(known + 1e-9));
+};
+
+// The variance of the mean of sets of students, who have the same seeds in each, and its degrees
+// of freedom (a two-way layout); NaN of a single student.
+function crossed(sets) {
+  const [n, m] = [sets.length, sets[0].length];
+  if (n === 1) return m < 2 ? [NaN, NaN] : [variance(sets[0]) / m, m - 1];
+  const [ofSets, ofStudents, all] = [means(sets), byStudent(sets), mean(means(sets))];
+  const bySets = variance(ofSets) / n;
+  if (m === 1) return [bySets, n - 1];
+  const rest = sets.flatMap((students, c) => students.map((x, s) => (x - ofSets[c] - ofStudents[s] + all) ** 2));
+  const chance = rest.reduce((sum, x) => sum + x, 0) / ((n - 1) * (m - 1) * n * m);
+  const parts = [[bySets, n - 1], [Math.max(0, variance(ofStudents) / m - chance), m - 1]];
+  return [parts[0][0] + parts[1][0], satterthwaite(parts)];
+}
+
+const overStudents = (sets) => around(mean(means(sets)), ...crossed(sets));
+const units = (sets) => (sets.length === 1 ? sets[0].length : sets.length);
+
 function differenceOf(x, y) {
-  if (x.length === y.length) return student(x.map((value, i) => value - y[i]));
-  const n = Math.min(x.length, y.length);
-  if (n < 2) return around(mean(x) - mean(y), NaN, NaN, 1);
-  const parts = [x, y].map((values) => [variance(values) / values.length, values.length - 1]);
-  const total = parts[0][0] + parts[1][0];
-  const degrees = total
-    ? total ** 2 / parts.reduce((sum, [v, known]) => sum + v ** 2 / known, 0)
-    : Math.min(...parts.map(([, known]) => known));
-  return around(mean(x) - mean(y), total, degrees, n);
+  const alike = x[0].length === y[0].length && (x.length === y.length || Math.min(x.length, y.length) === 1);
+  if (alike) {
+    const most = x.length > y.length ? x : y;
+    const at = (sets, c) => sets[sets.length === 1 ? 0 : c];
+    return overStudents(most.map((_, c) => at(x, c).map((value, s) => value - at(y, c)[s])));
+  }
+  const estimate = mean(means(x)) - mean(means(y));
+  const n = Math.min(units(x), units(y));
+  if (n < 2) return around(estimate, NaN, NaN);
+  const parts = [crossed(x), crossed(y)];
+  return around(estimate, parts[0][0] + parts[1][0], n === 2 ? 1 : satterthwaite(parts));
 }
 
 const fixed = (value, sign) => {
@@ -85,6 +114,7 @@ function shown({ estimate, low, high }, sign) {
 function verdict(difference, unjudged) {
   if (unjudged) return unjudged;
   if (Number.isNaN(difference.low)) return "one seed: not judged";
+  if (difference.estimate && !difference.spread) return "equal units: not judged";
   if (difference.low > 0) return "above the first";
   return difference.high < 0 ? "below the first" : "not shown to differ";
 }
@@ -115,12 +145,12 @@ function tableOf(data, cells, split) {
     const line = body.insertRow();
     line.append(make("th", { scope: "row" }, ...named(row.name, `records/${cell}.html`)));
     line.append(make("td", { className: "name" }, ...named(row.learner)));
-    const texts = [row.size?.toLocaleString("en") ?? "", row.labels ?? "", shown(student(row.units[split]))];
+    const texts = [row.size?.toLocaleString("en") ?? "", row.labels ?? "", shown(overStudents(row.students[split]))];
     if (cell === cells[0]) texts.push("", "", "", "");
     else if (row.played !== first.played) texts.push("", "", "", "played other levels");
     else {
       const apart = row.levels[split].map((value, i) => value - first.levels[split][i]);
-      const difference = differenceOf(row.units[split], first.units[split]);
+      const difference = differenceOf(row.students[split], first.students[split]);
       const counts = [1, 0, -1].map((sign) => apart.filter((value) => Math.sign(value) === sign).length);
       const judged = verdict(difference, row.unjudged || first.unjudged);
       texts.push(shown(difference, true), shown(student(apart), true), counts.join(" / "), judged);

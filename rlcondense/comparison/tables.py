@@ -304,7 +304,8 @@ def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -
     notes = [
         "Mean return ± standard error over sets and students. Recovery = (R - random policy) /",
         "(expert - random policy) and gain = R - random subset, on held-out levels, with 95%",
-        f"intervals (Student's t) that hold for these levels; - {_why_no_recovery(rows)}.",
+        "intervals (Student's t) that hold for these levels;",
+        f"- {_why_no_recovery(rows)}.",
         *MARKS,
     ]
     done = [(row, records[0]) for row, records in own if row.status == "done"]

@@ -21,7 +21,7 @@ def findings() -> Any:
 def of(findings: Any, *rows: tuple[dict[str, int], int, float]) -> list[Any]:
     """Codings with so many rows that return so much, three sets each."""
     records = [
-        record("random", heldout, seed=seed, budget={"bytes": 1000, **coding}, size=size + seed)
+        record("random", heldout, seed=seed, budget={"bytes": 1000} | coding, size=size + seed)
         for coding, size, heldout in rows
         for seed in range(3)
     ]
@@ -45,3 +45,11 @@ def test_codings_meet_frames_as_they_are(findings: Any) -> None:
 
 def test_without_frames_as_they_are_nothing_is_compared(findings: Any) -> None:
     assert of(findings, (COARSE, 80, 5.0)) == []
+
+
+def test_codings_meet_frames_of_as_many_bytes(findings: Any) -> None:
+    more = {"bytes": 9000}
+    rows = ((OWN, 10, 1.0), (OWN | more, 90, 5.0), (COARSE | more, 700, 5.5))
+    gains = [coding.gain for coding in of(findings, *rows)]
+    assert gains[:2] == [None, None]
+    assert gains[2].estimate == pytest.approx(0.5)

@@ -38,3 +38,6 @@ def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
     page = findings.page([kept])
     assert "Of 2 comparisons with random rows, 1 are above zero, 1 below." in page
     assert "all the data return" in page
+    (alone,) = groups_of(records[::3])  # one set each
+    page = findings.page([findings.Kept(alone, by_id(records))])
+    assert "Of 0 comparisons with random rows" in page

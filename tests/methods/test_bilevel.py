@@ -321,10 +321,11 @@ def test_moments_of_one_hot_labels_are_class_means() -> None:
         (0.5 * (f[labels == a].mean(0) - g[labels == a].mean(0)) / scale).square().sum()
         for a in (0, 1)
     )
-    assert moment_distance(f, one_hot, g, one_hot).item() == pytest.approx(
+    assert moment_distance(f, one_hot, g, one_hot, scale).item() == pytest.approx(
         float(expected), rel=1e-4
     )
-    assert moment_distance(f, one_hot, f[[5, 0, 1, 3, 2, 4]], one_hot[[5, 0, 1, 3, 2, 4]]) < 1e-12
+    turned = [5, 0, 1, 3, 2, 4]
+    assert moment_distance(f, one_hot, f[turned], one_hot[turned], scale) < 1e-12
 
 
 def test_fixed_labels_are_matched_by_each_actions_own_mean_however_frequent_it_is() -> None:
@@ -333,9 +334,28 @@ def test_fixed_labels_are_matched_by_each_actions_own_mean_however_frequent_it_i
     one_hot = F.one_hot(labels, 4).float()
     means = torch.stack([f[:4].mean(0), f[4]])
     own = F.one_hot(torch.tensor([0, 1]), 4).float()  # balanced, and without the third
-    assert mean_distance(f, one_hot, means, own) < 1e-12
-    moved = mean_distance(f, one_hot, means + torch.tensor([[0.0], [0.5]]), own).item()
-    assert moved == pytest.approx(3 * (0.5 / f.norm(dim=1).mean().item()) ** 2, rel=1e-5)
+    scale = torch.tensor(2.0)
+    assert mean_distance(f, one_hot, means, own, scale) < 1e-12
+    moved = mean_distance(f, one_hot, means + torch.tensor([[0.0], [0.5]]), own, scale).item()
+    assert moved == pytest.approx(3 * (0.5 / 2) ** 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("optimiser", "shrinks"), [("adam", True), ("sgd", False)])
+def test_features_are_divided_by_their_length_where_steps_do_not_depend_on_it(
+    optimiser: str, shrinks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = []
+
+    def seen(f_real: Any, p_real: Any, f_syn: Any, p_syn: Any, scale: Any) -> Any:
+        scales.append((float(scale), float(f_real.norm(dim=1).mean())))
+        return mean_distance(f_real, p_real, f_syn, p_syn, scale)
+
+    monkeypatch.setattr("rlcondense.methods.distmatch.mean_distance", seen)
+    settings = {"labels": "hard", "iterations": 1, "outer_optimiser": optimiser}
+    make_method("distmatch", GRID, **settings).condense(GRID_DATA, task=GRID, budget=8)
+    assert all(
+        scale == pytest.approx(length if shrinks else 1.0, rel=1e-5) for scale, length in scales
+    )
 
 
 def test_the_distance_of_trajectories_leaves_moments_out() -> None:

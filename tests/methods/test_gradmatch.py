@@ -254,3 +254,18 @@ def test_light2024_gradients_of_few_frames_are_computed_once(
     report = few.condense(tiny, task=task, budget=15, expert=EXPERT).report
     assert report is not None
     assert report.cost.gradient_evaluations == len(tiny) + 4 * 15
+
+
+def test_the_norm_is_that_of_all_weights_together() -> None:
+    own, real = [torch.ones(2, 2), torch.zeros(3)], [torch.zeros(2, 2), torch.full((3,), 2.0)]
+    assert DISTANCES["norm"](own, real).item() == pytest.approx(4.0)
+    same = torch.ones(2, requires_grad=True)
+    DISTANCES["norm"]([same], [torch.ones(2)]).backward()  # type: ignore[no-untyped-call]
+    assert same.grad is not None
+    assert torch.isfinite(same.grad).all()
+
+
+def test_equation_2_matches_all_actions_together_by_the_norm() -> None:
+    c = make_method("gradmatch", preset="equation-2").config
+    assert (c.match, c.theta, c.distance, c.loss) == ("joint", "initial", "norm", "softmax-mse")
+    assert (c.outer_optimiser, c.learning_rate, c.iterations) == ("sgd", 0.1, 1000)

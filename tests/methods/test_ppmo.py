@@ -127,3 +127,11 @@ def test_returns_are_those_of_ended_episodes_or_of_all_where_none_ended() -> Non
 def test_only_a_learner_of_full_batches_can_be_followed() -> None:
     with pytest.raises(BadConfig, match="batch_size=none"):
         type(make_method("ppmo")).settings_like({"batch_size": 64})
+
+
+def test_the_noise_of_continuous_policies_is_learned_as_plainly_as_the_authors_do() -> None:
+    """A step of size one would bring a scaled log-deviation to its bound."""
+    method, reach = make_method("ppmo"), Reach()
+    assert method.config.spec(reach).log_std == "plain"
+    assert method.students(reach)["log_std"] == "plain"
+    assert "log_std" not in make_method("ppmo", "cartpole").students(make_task("cartpole"))

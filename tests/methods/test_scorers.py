@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
+from scipy.special import ndtri
 
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.transitions import TransitionDataset
@@ -18,6 +19,8 @@ from rlcondense.methods.deminf import information
 from rlcondense.methods.diverse_episodes import gaussian_kernel, greedy_determinant, signature
 from rlcondense.methods.gradient_omp import head_factors
 from rlcondense.methods.parts.features import cloned_network
+from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.policies import NetworkPolicies
 from rlcondense.runtime.progress import silent
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
 
@@ -199,3 +202,17 @@ def test_factors_of_actions_taken_are_those_of_the_same_actions_in_the_data(
     again = factors_of(network, reaches.observations, reaches.actions, "cpu")
     assert again[0] == pytest.approx(errors, rel=1e-3, abs=1e-4)
     assert again[1] == pytest.approx(features, rel=1e-3, abs=1e-4)
+
+
+def test_gradients_of_rollouts_are_of_what_was_drawn_not_of_what_the_bounds_leave() -> None:
+    network = PolicyNetwork(NetworkSpec("mlp", (2,), 2, width=4, head="gaussian"))
+    policies = NetworkPolicies([network], [0], space=REACH.action_space)
+    observations, drawn = np.zeros((3, 2), np.float32), np.full((3, 2), 0.999)
+    index = np.zeros(3, np.int64)
+    free = policies.draw(observations, index, drawn)
+    played = policies.act(observations, index, drawn)
+    assert (free > 1).all()  # beyond the bounds of half a step
+    assert np.array_equal(played, policies.boxed(free))
+    errors, _ = factors_of(network, observations, free, "cpu")
+    log_std = network.log_std.detach().numpy() * network.spec.log_std_gain
+    assert errors * np.exp(log_std) == pytest.approx(-ndtri(0.999) * np.ones((3, 2)), rel=1e-4)

@@ -90,12 +90,14 @@ class LocalFacts:
             raise BadConfig(str(error)) from error
         return config_json(instance.config)
 
-    def is_deterministic(self, method: str) -> bool:
+    def is_deterministic(self, method: MethodJson) -> bool:
         """Return whether a method declares that all its seeds give the same set."""
-        entry = self.entries["methods"].get(method)
+        name = method["id"].removeprefix("condensed:")
+        settings = method["config"] if name == method["id"] else {}  # a folder's are not its own
+        entry = self.entries["methods"].get(name)
         try:
-            return entry is not None and not entry.load().stochastic
-        except Exception:  # an error of a plugin
+            return entry is not None and not configured(entry, Method, dict(settings)).stochastic
+        except Exception:  # an error of a plugin, or settings that it does not have
             return False
 
     def keeps_episodes(self, method: str) -> bool:

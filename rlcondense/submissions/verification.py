@@ -387,7 +387,7 @@ def _copied(twin: Outline, outline: Outline, known: LocalFacts) -> Iterator[tupl
     seed, method = twin.cell.condensation_seed, outline.cell.method["id"]
     if seed == outline.cell.condensation_seed:
         yield f"its cell is that of {_file_name(twin)}, written in another way", True
-    elif not known.is_deterministic(method.removeprefix("condensed:")):
+    elif not known.is_deterministic(outline.cell.method):
         text = f"its episodes are exactly those of {_file_name(twin)}, condensed with seed {seed}"
         # Policies that have all learned the same actions agree for every seed.
         may_agree = (twin.collapsed and outline.collapsed) or known.keeps_episodes(method)

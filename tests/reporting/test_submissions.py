@@ -987,3 +987,12 @@ def test_the_leaderboard_as_shipped_passes() -> None:
     found = verify(LEADERBOARD)
     assert found.ok, said(found)
     assert json.loads((LEADERBOARD / "schema.json").read_text()) == record_schema()
+
+
+def test_a_method_is_deterministic_by_its_settings() -> None:
+    known = known_here()
+    assert known.is_deterministic({"id": "percentile", "config": {}})
+    assert not known.is_deterministic({"id": "percentile", "config": {"fraction": 0.2}})
+    assert not known.is_deterministic({"id": "percentile", "config": {"fractoin": 0.2}})
+    assert known.is_deterministic({"id": "condensed:longest", "config": {"folder": "x"}})
+    assert not known.is_deterministic({"id": "nobody", "config": {}})

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -610,6 +610,25 @@ def facts_of(entry: Entry) -> dict[str, Any]:
     to fail, with reasons. `presets`: settings by the name of each preset.
     """
     return {**getattr(entry.load(), "facts", {}), **entry.facts}
+
+
+def is_stochastic(entry: Entry, settings: Mapping[str, Any]) -> bool:
+    """Return whether another seed gives another set with these settings of a method.
+
+    Of settings that the method does not have, its class decides; True if it cannot be imported.
+    """
+
+    def made() -> Method[Any]:
+        method: Method[Any] = configured(entry, Method, dict(settings))
+        return method
+
+    attempts: tuple[Callable[[], Any], ...] = (made, entry.load)
+    for attempt in attempts:
+        try:
+            return bool(attempt().stochastic)
+        except Exception:  # such as an error of a plugin
+            continue
+    return True
 
 
 def configured(

@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float64]
 SUITE = "label-regimes"
 HARD = "hard"
 LABEL_BLIND = ("random", "random-balanced", "stratified", "top-return", "critical")
-OUTLYING = ("el2n", "grand")  # keep what networks err on most, and lie far below the others
+OUTLYING = ("el2n", "grand")  # keep what networks err on most, and lie below most others
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def page(found: Sequence[Learning]) -> str:
 
 def counted(other: str, found: Sequence[Learning]) -> str:
     """Count the learners that learn more, and less, of the best episodes than of others."""
-    gains = [(one, gain) for one in found if (gain := one.beside(BEST, other)) is not None]
+    met = [(one, one.beside(BEST, other)) for one in found]
+    gains = [(one, gain) for one, gain in met if gain is not None and gain.judged]
     above = [one for one, gain in gains if gain.verdict == "above"]
     below = [one for one, gain in gains if gain.verdict == "below"]
     return (

@@ -163,7 +163,7 @@ def floors_page(rows: Sequence[Judged]) -> str:
     )
 
 
-def generalisation_page(rows: Sequence[Judged], groups: Iterable[Group]) -> str:
+def generalisation_page(rows: Sequence[Judged], found: Sequence[Whole]) -> str:
     """Format what students of small sets and of all the data lose on held-out levels."""
     worse = [one for one in rows if one.worse_gap.above_zero]
     better = [one for one in rows if one.worse_gap.below_zero]
@@ -185,26 +185,82 @@ def generalisation_page(rows: Sequence[Judged], groups: Iterable[Group]) -> str:
             f"more than random rows of their size and labels ({tasks_of(worse)}), {len(better)} "
             f"less ({tasks_of(better)}), by intervals that exclude zero.",
             markdown_table(headers, lines),
-            "Seen minus held-out returns of students of all the data with soft labels, until "
-            "converged, beside the policies of their task:",
-            whole_table(groups),
+            counted(found),
+            whole_table(found),
         ]
     )
 
 
-def whole_table(groups: Iterable[Group]) -> str:
+@dataclass(frozen=True)
+class Whole:
+    """Students of all the data, with soft labels and until converged, beside the policies.
+
+    Attributes:
+        row: theirs.
+        group: the rows beside them.
+        records: all records by cell id.
+    """
+
+    row: Row
+    group: Group
+    records: Mapping[str, Record]
+
+    @property
+    def name(self) -> list[str]:
+        """The task, the data, the student and how many there are."""
+        task, data, *_, student, _ = Judged(self.group, self.row, self.records).cells
+        return [task, data, student, str(self.row.learner_seeds)]
+
+    @property
+    def beside_expert(self) -> Interval | None:
+        """How much more they lose on held-out levels than the expert does."""
+        expert = self.group.find(EXPERT)
+        if expert is None:
+            return None
+        gaps = [
+            student_means(records, "seen") - student_means(records, "heldout")
+            for row in (self.row, expert)
+            for records in ([self.records[cell] for cell in row.cells],)
+        ]
+        return difference_of(*gaps)
+
+
+def wholes(groups: Iterable[Group], records: Mapping[str, Record]) -> list[Whole]:
+    """Return the students of all the data, by task."""
+    found = [
+        Whole(row, group, records)
+        for group in groups
+        for row in group.of_id("full-converged")
+        if row.status == "done" and row.labels == "soft" and row.learner_seeds >= LEAST_STUDENTS
+    ]
+    return sorted(found, key=lambda one: one.name)
+
+
+def whole_table(found: Sequence[Whole]) -> str:
     """Format seen minus held-out returns of policies and of students of all the data."""
     lines = []
-    for group in groups:
-        for row in group.of_id("full-converged"):
-            if row.status != "done" or row.labels != "soft" or row.learner_seeds < LEAST_STUDENTS:
-                continue
-            found = [group.find(EXPERT), row, *(group.find(name) for name in (MARGINAL, FLOOR))]
-            gaps = [bracketed(one.gap, "{:+.2f}") if one else "" for one in found]
-            task, data, *_, student, _ = Judged(group, row, {}).cells
-            lines.append([task, data, student, str(row.learner_seeds), *gaps])
-    headers = ["task", "data", "student", "students", "expert", "all the data"]
-    return markdown_table([*headers, "marginal policy", "random policy"], sorted(lines))
+    for one in found:
+        rows = [one.group.find(EXPERT), one.row]
+        rows += [one.group.find(name) for name in (MARGINAL, FLOOR)]
+        gaps = [bracketed(row.gap, "{:+.2f}") if row else "" for row in rows]
+        beside = bracketed(one.beside_expert, "{:+.2f}")
+        lines.append([*one.name, *gaps[:2], beside, *gaps[2:]])
+    headers = ["task", "data", "student", "students", "expert", "all the data", "all - expert"]
+    return markdown_table([*headers, "marginal policy", "random policy"], lines)
+
+
+def counted(found: Sequence[Whole]) -> str:
+    """Count the students of all the data that lose more than their expert, and less."""
+    apart = [(one.name[0], one.beside_expert) for one in found]
+    told = [(task, beside) for task, beside in apart if beside is not None]
+    more = [task for task, beside in told if beside.above_zero]
+    less = [task for task, beside in told if beside.below_zero]
+    return (
+        f"Of {len(told)} groups of students of all the data, {len(more)} lose more than their "
+        f"expert ({', '.join(more) or 'none'}), {len(less)} less ({', '.join(less) or 'none'}). "
+        "Seen minus held-out returns of theirs, with soft labels and until converged, beside the "
+        "policies of their task:"
+    )
 
 
 def picture(rows: Sequence[Judged], of: str, label: str) -> str:
@@ -232,7 +288,7 @@ def main() -> None:
     gains = picture(rows, "gain", f"return beside random rows, {way}")
     lost = picture(rows, "gap", f"lost on held-out levels beside random rows, {way}")
     publish("small-sets", floors_page(rows), gains)
-    publish("generalisation", generalisation_page(rows, groups), lost)
+    publish("generalisation", generalisation_page(rows, wholes(groups, records)), lost)
 
 
 if __name__ == "__main__":

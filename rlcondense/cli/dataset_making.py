@@ -99,8 +99,8 @@ def dataset_collect(
     from rlcondense.make import make_task
     from rlcondense.training.collect import collect_dataset, write_played
 
-    if view is not None and expert is None:
-        raise BadConfig("--view needs --expert: the task's own sees the task's view")
+    if view is not None and (expert is None or kind != "expert"):
+        raise BadConfig("--view needs --expert and its kind: the task's own sees the task's view")
     with ConsoleProgress() as progress:
         task_object = make_task(task)
         trace = collect_dataset(

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense import catalogue
 from rlcondense.datasets.labels import regime_of
 from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson, MatchingLossJson
-from rlcondense.errors import RLCondenseError
 from rlcondense.findings import EXPLANATIONS, reported_findings
-from rlcondense.make import make_method
+from rlcondense.make import is_stochastic
 from rlcondense.records.cell import budget_size
 from rlcondense.records.record import (
     CellJson,
@@ -45,13 +45,12 @@ from rlcondense.statistics.intervals import (
     places_among,
     probability_of_improvement,
     recovery_of,
-    student_means,
-    student_statistics,
+    student_returns,
 )
 from rlcondense.types import SPLITS
 
 ScoreRange = Callable[[str], tuple[float, float] | None]
-Means = dict[str, npt.NDArray[np.float64]]
+Returns = dict[str, npt.NDArray[np.float64]]
 NOBODY: LearnerJson = {"id": "none", "config": {}}  # the learner of groups of policies
 UNMARKED = tuple(BY_ID)
 # With one set the interval covers only its students, and another set may give any result: four
@@ -379,10 +378,8 @@ def draws_at_random(method: MethodJson) -> bool:
 
     Sets from folders count as drawn at random: nobody knows how many were made.
     """
-    try:
-        return bool(make_method(method["id"], **method["config"]).stochastic)
-    except (RLCondenseError, AttributeError, TypeError, ValueError):
-        return True
+    entry = catalogue.entries("methods").get(method["id"])
+    return entry is None or is_stochastic(entry, method["config"])
 
 
 def _draws_cached() -> Callable[[MethodJson], bool]:
@@ -507,17 +504,21 @@ class _Draft:
         self.size = _size(records)
         self.labels = regime_of(self.cell["method"]["config"], records[0].get("labels"))
         self.draws = self.trained and draws(self.cell["method"])
-        self.means: Means = {}
+        self.returns: Returns = {}
         if self.undone is None:
-            self.means = {split: student_means(records, split) for split in SPLITS}
+            self.returns = {split: student_returns(records, split) for split in SPLITS}
 
     @property
     def done(self) -> bool:
         return self.undone is None
 
-    @property
+    @cached_property
+    def seen(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.returns["seen"].mean(-1))
+
+    @cached_property
     def heldout(self) -> npt.NDArray[np.float64]:
-        return self.means["heldout"]
+        return np.asarray(self.returns["heldout"].mean(-1))
 
     @cached_property
     def frame(self) -> Row:
@@ -570,11 +571,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         frame,
         returns={
             split: {
-                name: crossed_interval(
-                    draft.means[split]
-                    if name == "mean"
-                    else student_statistics(records, split, statistic)
-                )
+                name: crossed_interval(statistic(draft.returns[split]))
                 for name, statistic in STATISTICS.items()
             }
             for split in SPLITS
@@ -582,7 +579,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         normalised=_normalised(heldout, span),
         recovery=share,
         gain=next((a.difference for a in against if a.floor == RANDOM_SUBSET), None),
-        gap=difference_of(draft.means["seen"], draft.means["heldout"]),
+        gap=difference_of(draft.seen, draft.heldout),
         against=against,
         cost=_cost(records),
         displacement=records[0].get("report", {}).get("displacement"),
@@ -635,13 +632,14 @@ def _rank(draft: _Draft, judged: Sequence[_Draft], rivals: int) -> tuple[int, in
         return None
     own = draft.heldout
     others = [d.heldout for d in judged if d is not draft]
-    alike = np.array([x for x in others if x.shape == own.shape]).reshape(-1, *own.shape)
-    places = places_among(own, alike)
-    intervals = [difference_of(own, x) for x in others if x.shape != own.shape]
-    if places is None or not all(d.known for d in intervals):
+    counts = [
+        places_among(own, np.stack([x for x in others if len(x) == sets]))
+        for sets in sorted(set(map(len, others)))
+    ]
+    known = [places for places in counts if places is not None]
+    if len(known) < len(counts):
         return None
-    better = places[0] + sum(d.below_zero for d in intervals)
-    worse = places[1] + sum(d.above_zero for d in intervals)
+    better, worse = (sum(places[k] for places in known) for k in (0, 1))
     return (1 + better, rivals - worse)
 
 

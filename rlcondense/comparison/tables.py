@@ -305,7 +305,7 @@ def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -
         "Mean return ± standard error over sets and students. Recovery = (R - random policy) /",
         "(expert - random policy) and gain = R - random subset, on held-out levels, with 95%",
         "intervals (Student's t) that hold for these levels;",
-        f"- {_why_no_recovery(rows)}.",
+        f"`-`: {_why_no_recovery(rows)}.",
         *MARKS,
     ]
     done = [(row, records[0]) for row, records in own if row.status == "done"]

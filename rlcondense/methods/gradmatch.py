@@ -1,4 +1,4 @@
-"""Gradient matching (Light, Liu and Hu, 2024, arXiv 2407.20299, equation 2), kept from harm.
+"""Gradient matching (Light, Liu and Hu, 2024, arXiv 2407.20299, equation 2), and variants.
 
     D_syn = argmin  E_{theta ~ P(theta)}  d( grad_theta L(D_syn), grad_theta L(D) )
 

@@ -60,7 +60,7 @@ CHUNK = 512  # rows of one forward pass of a policy
 VALUE_BATCH = 64  # rows of an update of the fitted value
 GAMMA = 0.99
 MOST_POWER = 64.0  # maximal power of a distance; more gives all the weight to one state
-MOST_TAU, MOST_INTERVAL = 0.005, 8000  # d3rlpy's, for hundreds of thousands of updates
+LEAST_TAU, MOST_INTERVAL = 0.005, 8000  # d3rlpy's, for hundreds of thousands of updates
 CLIP = 2.0  # maximal gradient norm of SGD on the synthetic data
 POLICIES = ("auto", "data", "expert", "offline-rl")
 
@@ -92,7 +92,8 @@ class ObdConfig(StudentConfig):
             loss is multiplied, of standardised vectors or of frames in a cloned network's features;
             0 leaves it out. After SDW (Lei, Cheng and Tao, 2025, arXiv 2512.06692), which takes the
             reciprocal of a flow's density: a distance is the d-th root of a reciprocal density, so
-            that a power of d, the dimension of the states, is the nearest to theirs.
+            that a power of d, the dimension of the states or 32 components of them, is the nearest
+            to theirs.
     """
 
     labels: str = "learned"
@@ -375,7 +376,7 @@ def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Ten
 def _hastened(continuous: bool, updates: int) -> dict[str, Any]:
     """Return settings with which values get ahead of the targets' first copy in a few updates."""
     if continuous:
-        return {"tau": max(MOST_TAU, min(1.0, SYNCS / updates))}
+        return {"tau": max(LEAST_TAU, min(1.0, SYNCS / updates))}
     interval = min(MOST_INTERVAL, max(updates // SYNCS, 1))
     return {
         "batch_size": VALUE_BATCH,

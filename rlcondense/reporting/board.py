@@ -406,11 +406,11 @@ def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
         for group, row in places:
             settings = json.dumps(row.method, sort_keys=True) if apart else ""
             rows.setdefault(key + settings, []).append((group, row))
-    of_labels = [alike for places in rows.values() for alike in _by_labels(places)]
+    of_labels = [alike for places in rows.values() for alike in _of_each_regime(places)]
     return [places for places in of_labels if not _tasks_repeat(places)]
 
 
-def _by_labels(places: Sequence[tuple[Group, Row]]) -> list[list[tuple[Group, Row]]]:
+def _of_each_regime(places: Sequence[tuple[Group, Row]]) -> list[list[tuple[Group, Row]]]:
     """Sort the rows of one kind by the labels of those that have a record."""
     regimes = sorted({row.labels for _, row in places if row.labels is not None})
     if len(regimes) < 2:

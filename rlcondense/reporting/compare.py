@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlcondense.comparison.columns import bracketed, plus_minus
-from rlcondense.comparison.rows import draws_at_random
+from rlcondense.comparison.rows import draws_at_random, reason_unjudged
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json
 from rlcondense.records.record import Record
@@ -19,10 +19,10 @@ from rlcondense.records.schema import misshapen
 from rlcondense.records.store import read_record_file
 from rlcondense.statistics.intervals import (
     Interval,
-    by_level,
     by_unit,
     crossed_interval,
     difference_of,
+    level_means,
     probability_of_improvement,
     student_interval,
     student_means,
@@ -178,7 +178,7 @@ def _records_of(row: Comparable) -> list[Record]:
 
 
 def _compared(a: Sequence[Record], b: Sequence[Record], split: Split) -> SplitComparison:
-    of_levels = by_level(a, split) - by_level(b, split)
+    of_levels = level_means(a, split) - level_means(b, split)
     signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
     means = student_means(a, split), student_means(b, split)
     return SplitComparison(
@@ -196,14 +196,19 @@ def _noun(row: Sequence[Record]) -> str:
 
 
 def _judged(*rows: Sequence[Record]) -> str:
-    """Return a note if a stochastic method's row covers only one set."""
-    learned = [
-        row[0]["cell"]["method"]
-        for row in rows
-        if row[0]["cell"]["learner"] is not None and len(row) == 1
-    ]
-    drawn = dict.fromkeys(method["id"] for method in learned if draws_at_random(method))
-    return f"Of {' and '.join(drawn)} that is one set: not judged." if drawn else ""
+    """Return a note if a row lacks the sets or the students that a verdict needs."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        cell = row[0]["cell"]
+        if cell["learner"] is None:
+            continue
+        draws = draws_at_random(cell["method"])
+        if reason := reason_unjudged(draws, len(row), len(cell["learner_seeds"])):
+            reasons.setdefault(reason, []).append(cell["method"]["id"])
+    return " ".join(
+        f"Of {' and '.join(dict.fromkeys(methods))} that is {reason}."
+        for reason, methods in reasons.items()
+    )
 
 
 def _ids(row: Sequence[Record]) -> str:

@@ -106,8 +106,8 @@ class Comparison:
         return min(float(run.steps[-1]) for runs in self.groups.values() for run in runs)
 
     def steps(self, count: int) -> npt.NDArray[np.float64]:
-        """Return steps at equal distances, up to the end, at which every run has a fitness."""
-        return np.linspace(self.begin, self.end, count + 1)[1:]
+        """Return steps at equal distances, from the first to the last that all runs have taken."""
+        return np.linspace(self.begin, self.end, count)
 
     def values(self, steps: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the fitness `(runs, steps)` of each group by name."""

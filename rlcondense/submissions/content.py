@@ -22,7 +22,7 @@ from rlcondense.experts.shipped import shipped_cards
 from rlcondense.files import canonical_json
 from rlcondense.findings import reported_findings
 from rlcondense.learners.base import Learner
-from rlcondense.make import configured, make_task
+from rlcondense.make import configured, is_stochastic, make_task
 from rlcondense.methods.base import Method
 from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.policies import random_policies
@@ -95,10 +95,7 @@ class LocalFacts:
         name = method["id"].removeprefix("condensed:")
         settings = method["config"] if name == method["id"] else {}  # a folder's are not its own
         entry = self.entries["methods"].get(name)
-        try:
-            return entry is not None and not configured(entry, Method, dict(settings)).stochastic
-        except Exception:  # an error of a plugin, or settings that it does not have
-            return False
+        return entry is not None and not is_stochastic(entry, settings)
 
     def keeps_episodes(self, method: str) -> bool:
         """Return whether a method keeps the episodes that it scores best, whole until it is full.

@@ -42,7 +42,7 @@ def test_the_pages_are_those_of_the_records(findings: Any) -> None:
     assert sets
     docs = ROOT / "docs" / "results"
     assert findings.floors_page(sets) in (docs / "small-sets.md").read_text()
-    page = findings.generalisation_page(sets, groups)
+    page = findings.generalisation_page(sets, findings.wholes(groups, records))
     assert page in (docs / "generalisation.md").read_text()
 
 
@@ -94,7 +94,9 @@ def test_greedy_students_meet_the_constant_policy_if_it_returns_more(findings: A
 def test_students_of_all_the_data_stand_beside_their_policies(findings: Any) -> None:
     records = [row(name, heldout, 1.0) for name, heldout in PLACES.items()]
     whole = row("full-converged", 8.0, 2.0)
-    table = findings.whole_table(groups_of([*records, whole]))
+    table = findings.whole_table(
+        findings.wholes(groups_of([*records, whole]), by_id([*records, whole]))
+    )
     line = table.splitlines()[-1]
     assert "starpilot-plain" in line
     found = [float(cell.split()[0]) for cell in line.split("|")[5:9]]
@@ -116,3 +118,15 @@ def test_the_picture_draws_each_interval_as_a_share_of_the_way(findings: Any) ->
     assert "+0.10" in svg
     assert "beside &lt;random&gt; rows" in svg
     assert svg.count("<circle") == 1
+
+
+def test_what_all_the_data_lose_is_told_beside_their_expert(findings: Any) -> None:
+    whole, expert = row("full-converged", 5.0, 0.5), row("expert", 7.0, 2.0)
+    alike = findings.wholes(groups_of([whole, expert]), by_id([whole, expert]))
+    assert alike[0].beside_expert.estimate == pytest.approx(-1.5, abs=0.05)
+    assert "0 less (none)" in findings.counted(alike)  # equal students do not show their spread
+    seen = whole["returns"]["seen"]
+    whole["returns"]["seen"] = [[x + 0.1 * k for x in one] for k, one in enumerate(seen)]
+    (apart,) = findings.wholes(groups_of([whole, expert]), by_id([whole, expert]))
+    assert "1 less (starpilot-plain)" in findings.counted([apart])
+    assert not findings.wholes(groups_of([row("full", 5.0)]), {})

@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from rlcondense.comparison.columns import bracketed
 from rlcondense.reporting.board import build_board, read_results
 from rlcondense.reporting.site import build_site
-from rlcondense.statistics.intervals import by_level, difference, student_interval
+from rlcondense.statistics.intervals import difference, level_means, student_interval
 from tests.reporting.boards import GRADMATCH, rich_leaderboard
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -287,7 +287,7 @@ def test_ticked_rows_are_compared_level_by_level(page: webdriver.Chrome, site: P
     )
     cells = page.find_elements(By.CSS_SELECTOR, "#comparison tbody tr:nth-child(2) td")
     a, b = ([results[cell] for cell in row.cells] for row in (one, wide))
-    of_levels = student_interval(by_level(a, "heldout") - by_level(b, "heldout"))
+    of_levels = student_interval(level_means(a, "heldout") - level_means(b, "heldout"))
     expected = [difference(a, b, "heldout"), of_levels]
     texts = [bracketed(interval, "{:+.2f}").replace("-", MINUS) for interval in expected]
     assert [cell.text for cell in cells[4:6]] == texts

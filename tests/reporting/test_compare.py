@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +16,7 @@ import rlcondense as rlc
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig
 from rlcondense.reporting.compare import compare
+from rlcondense.statistics.intervals import difference_of
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
 GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json", RESULTS / "3bccce07615a3f4b.json"
@@ -92,3 +97,28 @@ def test_an_altered_or_absent_record_is_one_line(tmp_path: Path) -> None:
         assert code == 2
         assert said in text
         assert "Traceback" not in text
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_the_site_computes_the_same_differences() -> None:
+    rng, shapes = np.random.default_rng(0), [(1, 3), (3, 3), (2, 3), (5, 3), (2, 5), (1, 1), (3, 1)]
+    pairs = [
+        (rng.normal(0, 1, a) + rng.normal(0, 1, (1, a[1])), rng.normal(0, 1, b))
+        for a in shapes
+        for b in shapes
+    ]
+    pairs += [(np.repeat(x[:1], 3, 0), y) for x, y in pairs[:10]]  # sets that are all the same
+    pairs.append((np.array([[1000, 1001, 1003]]) / 3, np.array([[999, 1000, 1002]]) / 3))
+    script = files("rlcondense").joinpath("reporting/site/compare.js").read_text()
+    asked = json.dumps([[x.tolist(), y.tolist()] for x, y in pairs])
+    code = f"console.log(JSON.stringify({asked}.map(([x, y]) => differenceOf(x, y))))"
+    head = script.split("const fixed =")[0]
+    run = subprocess.run(["node", "-e", head + code], capture_output=True, text=True, check=True)
+    for (x, y), there in zip(pairs, json.loads(run.stdout), strict=True):
+        here = difference_of(x, y)
+        assert there["estimate"] == pytest.approx(here.estimate, rel=1e-9, abs=1e-9)
+        assert there["spread"] == here.spread
+        assert (there["low"] is None) != here.known
+        if here.known:
+            assert there["low"] == pytest.approx(here.low, rel=1e-6, abs=1e-6)
+            assert there["high"] == pytest.approx(here.high, rel=1e-6, abs=1e-6)

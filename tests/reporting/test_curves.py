@@ -42,7 +42,7 @@ def test_runs_are_compared_at_the_steps_that_all_have_taken(tmp_path: Path) -> N
     ]
     found = compare_curves(folders)
     assert (found.begin, found.end) == (50, 100)
-    assert found.steps(2).tolist() == [75, 100]
+    assert found.steps(3).tolist() == [50, 75, 100]
     assert list(found.groups) == ["a, 4 pairs", "b, 4 pairs"]
     at = np.array([60.0, 100.0])
     assert [i.estimate for i in found.intervals(at)["a, 4 pairs"]] == pytest.approx([1.3, 2.1])

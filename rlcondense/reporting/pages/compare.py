@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rlcondense.reporting.pages.lines import Line
 from rlcondense.reporting.pages.shared import Pages, Site
-from rlcondense.statistics.intervals import by_level, student_means
+from rlcondense.statistics.intervals import level_means, student_means
 from rlcondense.types import SPLITS
 
 
@@ -34,7 +34,7 @@ def _script(site: Site, task: str, lines: list[Line]) -> bytes:
 
 
 def _row(site: Site, line: Line) -> dict[str, Any]:
-    """Return what a comparison needs of a row: who it is, and its returns by unit and by level."""
+    """Return what a comparison needs of a row: who it is, its returns by student and by level."""
     row, records = line.row, [site.board.records[cell] for _, cell in line.cells]
     return {
         "name": row.name,
@@ -45,10 +45,10 @@ def _row(site: Site, line: Line) -> dict[str, Any]:
         "played": records[0]["levels_sha256"][:12],
         "unjudged": row.unjudged,
         "students": {
-            split: [_numbers(of_set, 9) for of_set in student_means(records, split)]
+            split: [_numbers(of_set, 15) for of_set in student_means(records, split)]
             for split in SPLITS
         },
-        "levels": {split: _numbers(by_level(records, split), 6) for split in SPLITS},
+        "levels": {split: _numbers(level_means(records, split), 6) for split in SPLITS},
     }
 
 

@@ -80,7 +80,9 @@ function crossed(sets) {
   const rest = sets.flatMap((students, c) => students.map((x, s) => (x - ofSets[c] - ofStudents[s] + all) ** 2));
   const chance = rest.reduce((sum, x) => sum + x, 0) / ((n - 1) * (m - 1) * n * m);
   const parts = [[bySets, n - 1], [Math.max(0, variance(ofStudents) / m - chance), m - 1]];
-  return [parts[0][0] + parts[1][0], satterthwaite(parts)];
+  const total = parts[0][0] + parts[1][0];
+  const most = n === 2 && parts[0][0] > 1e-9 * total ? 2 : Infinity; // unless both sets are equal
+  return [total, Math.min(satterthwaite(parts), most)];
 }
 
 const overStudents = (sets) => around(mean(means(sets)), ...crossed(sets));
@@ -97,7 +99,7 @@ function differenceOf(x, y) {
   const n = Math.min(units(x), units(y));
   if (n < 2) return around(estimate, NaN, NaN);
   const parts = [crossed(x), crossed(y)];
-  return around(estimate, parts[0][0] + parts[1][0], n === 2 ? 1 : satterthwaite(parts));
+  return around(estimate, parts[0][0] + parts[1][0], n === 2 ? Math.min(satterthwaite(parts), 2) : satterthwaite(parts));
 }
 
 const fixed = (value, sign) => {

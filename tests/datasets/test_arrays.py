@@ -64,7 +64,7 @@ def test_data_in_memory_are_run_condensed_and_evaluated(
     assert result.record["cell"]["dataset"] == data.id
     assert result.record["cell"]["task"] == "classic/cartpole-v0"
     assert repr(result) == str(result)
-    assert "- without reference rows" in str(result)
+    assert "`-`: without reference rows" in str(result)
     assert "<pre>" in result._repr_html_()
     if find_spec("pandas") is not None:
         frame = result.to_pandas()

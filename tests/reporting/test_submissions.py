@@ -993,6 +993,6 @@ def test_a_method_is_deterministic_by_its_settings() -> None:
     known = known_here()
     assert known.is_deterministic({"id": "percentile", "config": {}})
     assert not known.is_deterministic({"id": "percentile", "config": {"fraction": 0.2}})
-    assert not known.is_deterministic({"id": "percentile", "config": {"fractoin": 0.2}})
+    assert known.is_deterministic({"id": "percentile", "config": {"of an older version": 1}})
     assert known.is_deterministic({"id": "condensed:longest", "config": {"folder": "x"}})
     assert not known.is_deterministic({"id": "nobody", "config": {}})

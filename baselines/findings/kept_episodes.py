@@ -12,11 +12,9 @@ from pathlib import Path
 from pages import RESULTS, Rows, mean_of, read_suite
 
 from rlcondense.comparison.columns import bracketed
-from rlcondense.comparison.rows import FloorComparison
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
-from rlcondense.statistics.intervals import Interval
 
 SUITE = "faults"
 ALL = "full"
@@ -49,12 +47,11 @@ def page(found: Sequence[Kept]) -> str:
     if not found:
         return "No row of the suite has a record yet."
     methods = sorted({name for one in found for name in one.rows} - {RANDOM_SUBSET, ALL})
-    gains = {name: [one.beside(name, RANDOM_SUBSET) for one in found] for name in methods}
-    told = [gain for of_method in gains.values() for gain in of_method if gain is not None]
-    verdicts = [gain.verdict for gain in told if gain.judged]
+    met = [one.beside(name, RANDOM_SUBSET) for name in methods for one in found]
+    verdicts = [gain.verdict for gain in met if gain is not None and gain.judged]
     lines = [
-        [f"`{name}`", *(bracketed(_difference(gain), "{:+.2f}") for gain in of_method)]
-        for name, of_method in gains.items()
+        [f"`{name}`", *(bracketed(one.gain(name, RANDOM_SUBSET), "{:+.2f}") for one in found)]
+        for name in methods
     ]
     means = [
         ["random rows return", *(one.mean(RANDOM_SUBSET) for one in found)],
@@ -66,10 +63,6 @@ def page(found: Sequence[Kept]) -> str:
         f"{verdicts.count('below')} below.\n\n"
         f"{markdown_table(['kept by', *(one.name for one in found)], [*lines, *means])}"
     )
-
-
-def _difference(gain: FloorComparison | None) -> Interval | None:
-    return None if gain is None else gain.difference
 
 
 def main() -> None:

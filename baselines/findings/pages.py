@@ -106,6 +106,11 @@ class Rows:
             return None
         return compare(self.rows[method], self.rows[other], self.records)
 
+    def gain(self, method: str, other: str) -> Interval | None:
+        """Return what a method's rows teach beside another's, None where one is missing."""
+        comparison = self.beside(method, other)
+        return None if comparison is None else comparison.difference
+
 
 def publish(name: str, text: str, picture: str = "") -> None:
     """Fill the part of a page that has the page's name, and write its picture if there is one."""

@@ -35,11 +35,6 @@ class Learning(Rows):
         ends = [mean_of(self.rows[name], "heldout").estimate for name in (EXPERT, FLOOR)]
         return ends[0] - ends[1]
 
-    def gain(self, other: str) -> Interval | None:
-        """Return what it makes of the best episodes beside other rows."""
-        comparison = self.beside(BEST, other)
-        return None if comparison is None else comparison.difference
-
 
 def read_learning(folder: Path) -> list[Learning]:
     """Read the learners of the suite, each on each task."""
@@ -59,7 +54,7 @@ def page(found: Sequence[Learning]) -> str:
                 one.task,
                 one.learner,
                 *(bracketed(mean_of(row, "heldout")) if row else "" for row in cells),
-                *(bracketed(one.gain(other), "{:+.2f}") for other in OTHERS),
+                *(bracketed(one.gain(BEST, other), "{:+.2f}") for other in OTHERS),
             ]
         )
     headers = ["task", "learner", *OTHERS.values(), "best episodes"]
@@ -106,7 +101,7 @@ def bars(found: Sequence[Learning]) -> Iterator[tuple[str, Interval]]:
     """Return the differences to draw, as shares of the way from the random policy to the expert."""
     for one in found:
         for other in (ALL, EPISODES):
-            if (gain := one.gain(other)) is not None:
+            if (gain := one.gain(BEST, other)) is not None:
                 name = f"{one.task}, {one.learner}: {OTHERS[other]}"
                 yield name, gain.scaled(1 / one.span)
 

@@ -89,8 +89,7 @@ class Judged:
         return difference_of(self._gaps(self.row.cells), self._gaps(random_rows))
 
     def _gaps(self, cells: Iterable[str]) -> Array:
-        records = [self.records[cell] for cell in cells]
-        return student_means(records, "seen") - student_means(records, "heldout")
+        return gaps_of([self.records[cell] for cell in cells])
 
     @property
     def span(self) -> float | None:
@@ -217,12 +216,13 @@ class Whole:
         expert = self.group.find(EXPERT)
         if expert is None:
             return None
-        gaps = [
-            student_means(records, "seen") - student_means(records, "heldout")
-            for row in (self.row, expert)
-            for records in ([self.records[cell] for cell in row.cells],)
-        ]
-        return difference_of(*gaps)
+        rows = (self.row, expert)
+        return difference_of(*(gaps_of([self.records[c] for c in row.cells]) for row in rows))
+
+
+def gaps_of(records: Sequence[Record]) -> Array:
+    """Return what each student of a row returns more on seen levels: `(sets, students)`."""
+    return student_means(records, "seen") - student_means(records, "heldout")
 
 
 def wholes(groups: Iterable[Group], records: Mapping[str, Record]) -> list[Whole]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -350,7 +350,7 @@ def groups_of(
     """
     policies: dict[str, list[Record]] = {}
     learned: dict[str, list[Record]] = {}
-    draws = _draws_cached()  # for this call only: the registry may change before the next
+    draws = cache(_draws)  # for this call only: the registry may change before the next
     for record in records:
         cell = record["cell"]
         place = _place_key(cell)
@@ -382,16 +382,8 @@ def draws_at_random(method: MethodJson) -> bool:
     return entry is None or is_stochastic(entry, method["config"])
 
 
-def _draws_cached() -> Callable[[MethodJson], bool]:
-    known: dict[str, bool] = {}
-
-    def draws(method: MethodJson) -> bool:
-        key = json.dumps(method, sort_keys=True)
-        if key not in known:
-            known[key] = draws_at_random(method)
-        return known[key]
-
-    return draws
+def _draws(method: str) -> bool:
+    return draws_at_random(json.loads(method))
 
 
 def row_of(groups: Iterable[Group], record: Record) -> Row:
@@ -430,7 +422,7 @@ def _group(
     learned: Sequence[Record],
     policies: Sequence[Record],
     score_range: ScoreRange,
-    draws: Callable[[MethodJson], bool],
+    draws: Callable[[str], bool],
 ) -> Group:
     by_row: dict[str, dict[int, Record]] = {}
     for record in (*learned, *policies):
@@ -493,9 +485,7 @@ def names_of(parts: Sequence[MethodJson | LearnerJson]) -> list[str]:
 class _Draft:
     """A row before it is compared with the others."""
 
-    def __init__(
-        self, name: str, records: Sequence[Record], draws: Callable[[MethodJson], bool]
-    ) -> None:
+    def __init__(self, name: str, records: Sequence[Record], draws: Callable[[str], bool]) -> None:
         self.name, self.records = name, records
         self.cell = records[0]["cell"]
         self.undone = next((r for r in records if r["status"] != "done"), None)
@@ -503,7 +493,7 @@ class _Draft:
         self.trained = self.cell["learner"] is not None
         self.size = _size(records)
         self.labels = regime_of(self.cell["method"]["config"], records[0].get("labels"))
-        self.draws = self.trained and draws(self.cell["method"])
+        self.draws = self.trained and draws(json.dumps(self.cell["method"], sort_keys=True))
         self.returns: Returns = {}
         if self.undone is None:
             self.returns = {split: student_returns(records, split) for split in SPLITS}

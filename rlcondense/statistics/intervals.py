@@ -204,8 +204,7 @@ def crossed_interval(scores: Array) -> Interval:
     Its variance is that of the sets' means and what the students' vary beyond chance (a two-way
     layout). Its degrees of freedom are Satterthwaite's, rounded down, and two at most with two
     sets, which tell little of their own share. In simulations of two to five sets of three to ten
-    students it covers 93% to 99.5%. An interval of the sets' means alone covers 86% with
-    three sets of five students that differ twice as much as sets do, and 76% with five such sets.
+    students it covers 92% to 99.6%. An interval of the sets' means alone covers 86% with three sets of five students that differ twice as much as sets do, and 76% with five such sets.
     """
     n = len(by_unit(scores))
     estimate = float(scores.mean())
@@ -251,8 +250,11 @@ def difference_of(x: Array, y: Array) -> Interval:
 
     See `difference`.
     """
-    if _pair(x, y):
-        return crossed_interval(x - y)
+    return crossed_interval(x - y) if _pair(x, y) else _unlike(x, y)
+
+
+def _unlike(x: Array, y: Array) -> Interval:
+    """Compute the same of two rows whose sets or students are not paired."""
     n = min(len(by_unit(x)), len(by_unit(y)))
     estimate = float(x.mean() - y.mean())
     if n < 2:
@@ -273,11 +275,7 @@ def welch_interval(x: Array, y: Array) -> Interval:
         x: `(n,)` values, one for each unit.
         y: `(m,)` values.
     """
-    n, estimate = min(len(x), len(y)), float(x.mean() - y.mean())
-    if n < 2:
-        return Interval(estimate, NAN, NAN, NAN, n)
-    variance, known = _welch([_variance(z[None]) for z in (x, y)], n)
-    return _around(estimate, math.sqrt(variance), known, n)
+    return _unlike(x[None], y[None])
 
 
 def _welch(parts: Sequence[tuple[Array, Array]], n: int) -> Variance:

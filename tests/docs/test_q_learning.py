@@ -45,7 +45,7 @@ def test_the_page_is_that_of_the_records(findings: Any) -> None:
 
 def test_the_best_episodes_meet_every_other_choice(findings: Any) -> None:
     one = of(findings, full=6.0, random=3.0, stratified=7.0, top_return=5.0)
-    apart = {other: one.gain(other) for other in findings.OTHERS}
+    apart = {other: one.gain(findings.BEST, other) for other in findings.OTHERS}
     assert apart["full"].estimate == pytest.approx(-1.0, abs=0.05)
     assert apart["full"].n == 3
     assert apart["random"].above_zero

@@ -204,7 +204,8 @@ def crossed_interval(scores: Array) -> Interval:
     Its variance is that of the sets' means and what the students' vary beyond chance (a two-way
     layout). Its degrees of freedom are Satterthwaite's, rounded down, and two at most with two
     sets, which tell little of their own share. In simulations of two to five sets of three to ten
-    students it covers 92% to 99.6%. An interval of the sets' means alone covers 86% with three sets of five students that differ twice as much as sets do, and 76% with five such sets.
+    students it covers 92% to 99.6%. An interval of the sets' means alone covers 86% with
+    three sets of five students that differ twice as much as sets do, and 76% with five such sets.
     """
     n = len(by_unit(scores))
     estimate = float(scores.mean())

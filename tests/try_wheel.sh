@@ -17,6 +17,7 @@ export PYTHONPATH="$away/site"
 "$python" -c "from rlcondense.reporting.pages.render import environment; environment().get_template('index.html')"
 "$python" "$away/site/rlcondense/_catalogue/baselines/experts/students.py" --help >/dev/null
 test -e "$away/site/rlcondense/py.typed"
+"$python" -c "from rlcondense.records.shipped import shipped_summaries; assert shipped_summaries('procgen/starpilot-plain/expert-v0')"
 test ! -e "$away/site/leaderboard"
 
 # A package written by the template, in an environment of its own: only the dependencies are lent.

@@ -1,7 +1,7 @@
 """Shipped records of reference rows: what never changes need not be computed by everybody.
 
-`baselines/references` has them, in a folder for each dataset and files named by the cell without
-its learner seeds: the rows of five students hold those of three.
+They are published records. `baselines/references.json` names them by dataset and by the cell
+without its learner seeds, since the rows of five students hold those of three.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlcondense.catalogue import data_root, entries
-from rlcondense.files import canonical_json, slug
+from rlcondense.catalogue import data_root
+from rlcondense.files import canonical_json, read_json
 from rlcondense.records.cell import Cell
 from rlcondense.records.record import Record
 from rlcondense.records.store import read_record_file, sealed
 from rlcondense.statistics.intervals import summarise
 
+INDEX = Path("baselines", "references.json")  # {dataset: {cell: record}}
+RESULTS = Path("leaderboard", "results")
 
-def shipped_path(cell: Cell) -> Path:
+
+def shipped_path(cell: Cell) -> Path | None:
     """Return the path of the shipped record of a cell, with these or other learner seeds."""
-    return _folder(cell.dataset) / f"{replace(cell, learner_seeds=()).id}.json"
+    return _paths(cell.dataset).get(replace(cell, learner_seeds=()).id)
 
 
 def shipped_summaries(dataset: str) -> dict[str, Any]:
@@ -29,14 +32,16 @@ def shipped_summaries(dataset: str) -> dict[str, Any]:
 
     Of several kinds of labels, students of soft ones are taken.
     """
-    records = [read_record_file(path) for path in sorted(_folder(dataset).glob("*.json"))]
+    records = [read_record_file(path) for path in _paths(dataset).values()]
     records.sort(key=lambda record: record.get("labels") == "soft")
     return {record["cell"]["method"]["id"]: record["summary"] for record in records}
 
 
-def _folder(dataset: str) -> Path:
-    name = slug(dataset) if dataset in entries("datasets") else "no-dataset-of-the-catalogue"
-    return data_root() / "baselines" / "references" / name
+def _paths(dataset: str) -> dict[str, Path]:
+    """Return the paths of the shipped records of a dataset by cell, without learner seeds."""
+    root = data_root()
+    index = read_json(root / INDEX).get(dataset, {})
+    return {cell: root / RESULTS / f"{record}.json" for cell, record in index.items()}
 
 
 def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:
@@ -53,7 +58,7 @@ def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:
         same data.
     """
     path = shipped_path(cell)
-    if not path.is_file():
+    if path is None:
         return None
     record = read_record_file(path)
     seeds = record["cell"]["learner_seeds"]
@@ -83,7 +88,7 @@ def shipped_beside(records: Iterable[Record]) -> list[Record]:
         )
     out: dict[str, Record] = {}
     for own, data in kinds.values():
-        for path in sorted(_folder(own.dataset).glob("*.json")):
+        for path in _paths(own.dataset).values():
             shipped = read_record_file(path)
             theirs = Cell.from_json(shipped["cell"])
             wanted = replace(theirs, learner_seeds=own.learner_seeds)

@@ -229,7 +229,7 @@ def _text(cell: Cell) -> str:
 
 
 def _is_shipped(row: Row) -> bool:
-    return row.is_reference and row.bench.takes_shipped and shipped_path(row.cell).is_file()
+    return row.is_reference and row.bench.takes_shipped and shipped_path(row.cell) is not None
 
 
 def _only_here() -> bool:

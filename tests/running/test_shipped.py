@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
+from rlcondense.files import read_json, write_json
 from rlcondense.make import make_learner, make_method
 from rlcondense.records import shipped
+from rlcondense.records.cell import Cell
 from rlcondense.records.schema import what_is_wrong
+from rlcondense.records.store import read_record_file
 from rlcondense.running.bench import Bench, make_bench
 from rlcondense.running.compute import method_row, policy_row
 from rlcondense.running.outcomes import Outcome
@@ -35,15 +40,23 @@ def references(bench: Bench) -> list[Outcome]:
     return Rows(bench, 1).compute([policy_row(bench, "marginal-policy"), full])
 
 
+def ship(outcomes: Sequence[Outcome], root: Path) -> None:
+    """Publish the records of one dataset below a folder, and name them there."""
+    index: dict[str, dict[str, str]] = {}
+    for outcome in outcomes:
+        cell = Cell.from_json(outcome.record["cell"])
+        index.setdefault(cell.dataset, {})[replace(cell, learner_seeds=()).id] = cell.id
+        write_json(root / shipped.RESULTS / f"{cell.id}.json", outcome.record)
+    write_json(root / shipped.INDEX, index)
+
+
 @pytest.mark.slow
 def test_shipped_rows_are_those_of_fewer_students(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipped, "data_root", lambda: tmp_path)
-    for outcome in references(bench_of(tmp_path / "three", 3)):
-        path = shipped.shipped_path(shipped.Cell.from_json(outcome.record["cell"]))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(outcome.record))
+    write_json(tmp_path / shipped.INDEX, {})
+    ship(references(bench_of(tmp_path / "three", 3)), tmp_path)
     taken = references(bench_of(tmp_path / "taken", 2))
     computed = references(bench_of(tmp_path / "computed", 2, takes_shipped=False))
     assert [outcome.is_shipped for outcome in taken + computed] == [True, True, False, False]
@@ -62,12 +75,24 @@ def test_a_shipped_row_of_other_data_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipped, "data_root", lambda: tmp_path)
+    write_json(tmp_path / shipped.INDEX, {})
     bench = bench_of(tmp_path / "one", 1)
     [outcome] = Rows(bench, 1).compute([policy_row(bench, "marginal-policy")])
-    cell = shipped.Cell.from_json(outcome.record["cell"])
-    path = shipped.shipped_path(cell)
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(outcome.record))
+    ship([outcome], tmp_path)
+    cell = Cell.from_json(outcome.record["cell"])
     key = outcome.record["key"]
     assert shipped.shipped_record(cell, key) is not None
     assert shipped.shipped_record(cell, {**key, "dataset_sha256": "0" * 64}) is None
+
+
+def test_every_reference_that_is_named_is_a_published_record_of_its_cell() -> None:
+    root = catalogue.data_root()
+    index = read_json(root / shipped.INDEX)
+    assert len(index) > 25
+    for dataset, cells in index.items():
+        for without_seeds, id_ in cells.items():
+            record = read_record_file(root / shipped.RESULTS / f"{id_}.json")
+            cell = Cell.from_json(record["cell"])
+            assert (cell.dataset, cell.id) == (dataset, id_)
+            assert replace(cell, learner_seeds=()).id == without_seeds
+            assert shipped.shipped_path(cell) == root / shipped.RESULTS / f"{id_}.json"

@@ -174,10 +174,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, a list of plain values on one line.
-
-    Lists have no spaces: a record is mostly returns, and a seventh smaller so.
-    """
+    """Write `value` as indented JSON with sorted keys, a list of plain values on one line."""
     write_bytes(path, json_lines(value).encode())
 
 

@@ -26,6 +26,7 @@ from rlcondense.files import (
     read_json,
     refuse_links,
     slug,
+    write_bytes,
     write_json,
 )
 from rlcondense.records.record import (
@@ -192,7 +193,7 @@ class Store:
     def write_record(self, record: UnsealedRecord) -> Record:
         """Write a record with its checksum, and return it as written."""
         stored = sealed(record)
-        write_json(self.record_path(record["cell_id"]), stored)
+        write_record_file(self.record_path(record["cell_id"]), stored)
         self._note([self._entry(record["cell_id"], stored, self.stamp(record["cell_id"]))])
         return stored
 
@@ -380,6 +381,16 @@ def read_record_file(path: Path) -> Record:
     if wrong := unreadable(record):
         raise CorruptArtifact(f"{path} is no record: {wrong}")
     return cast("Record", record)
+
+
+def write_record_file(path: Path, record: Record) -> None:
+    """Write a record as JSON, one line for each of its parts: a fifth less than indented."""
+    parts = [
+        f"{json.dumps(part)}: {json.dumps(value, sort_keys=True, separators=(',', ':'))}"
+        for part, value in sorted(plain(record).items())
+    ]
+    lines = ",\n".join(parts)
+    write_bytes(path, f"{{\n{lines}\n}}\n".encode())
 
 
 def facts_of_record(record: Record) -> Facts:

@@ -27,7 +27,7 @@ from rlcondense.records.reading import (
 )
 from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
-from rlcondense.records.store import COSTS, content_sha256, costs_sha256
+from rlcondense.records.store import COSTS, content_sha256, costs_sha256, write_record_file
 from rlcondense.reporting.derived import changed_pictures
 from rlcondense.reporting.log import Change, append_entry, read_log_strictly
 from rlcondense.reporting.pictures import write_picture
@@ -123,7 +123,7 @@ def add(
     changed = [k for k in dict.fromkeys(changed) if k not in new]
     before = {cell_id: _published(folder / f"{cell_id}.json") for cell_id in changed}
     for cell_id in (*new, *changed):
-        write_json(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
+        write_record_file(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
         index.costs.pop(cell_id, None)
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))

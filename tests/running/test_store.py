@@ -116,6 +116,16 @@ def test_those_who_wait_get_the_lock_one_after_the_other(tmp_path: Path) -> None
     assert counter.read_text() == "90"
 
 
+def test_a_record_file_has_a_line_for_each_part(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kept = store.write_record(record(1))
+    lines = store.record_path(kept["cell_id"]).read_text().splitlines()
+    assert len(lines) == len(kept) + 2
+    parts = [line.split('"')[1] for line in lines[1:-1]]
+    assert parts == sorted(kept)
+    assert json.loads("".join(lines)) == kept
+
+
 def test_looking_at_many_records_reads_each_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,13 @@
 
     python baselines/experts/students.py --minutes 9.3 --out students
 
-made the shipped experts of all sixteen ordinary tasks on one H100 with 16 cores, at 56,000 frames/s
-together and four samples a frame. It is DAgger (Ross, Gordon and Bagnell, 2011, arXiv 1011.0686)
-with the teacher's distributions as labels: each game's process steps two environments in lockstep,
-one drawn for the student and one drawn for the teacher. The teacher's actions are taken at first,
-the student's own later, the teacher labels every frame, and the student learns from a memory of the
-last of them. Acting goes on a stream of high priority, learning on four others.
+does what made the shipped experts of the ordinary tasks: their first version on one H100 with 16
+cores, at 56,000 frames/s together and four samples a frame; heist's went on from there on a CPU.
+It is DAgger (Ross, Gordon and Bagnell, 2011, arXiv 1011.0686) with the teacher's distributions as
+labels: each game's process steps two environments in lockstep, one drawn for the student and one
+drawn for the teacher. The teacher's actions are taken at first, the student's own later, the
+teacher labels every frame, and the student learns from a memory of the last of them. Acting goes
+on a stream of high priority, learning on four others.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python baselines/experts/teachers.py --minutes 18.2 --out teachers
 
-made the shipped experts of all sixteen plain tasks on one H100 with 16 cores, at 135,000 steps/s
-together; docs/results/experts.md says what came of it. Each game has
+does what made the shipped experts of the plain tasks (their first version on one H100 with 16
+cores, at 135,000 steps/s together; heist's went on from there on a CPU); docs/results/experts.md
+says what came of it. Each game has
 
 - a process that steps its environments, asked for a step and answering through shared memory;
 - a `Teacher` here, with one CUDA graph that acts, one that estimates advantages and one that

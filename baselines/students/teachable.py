@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rlcondense.comparison.columns import bracketed, number
+from rlcondense.learners.bc import PATIENCE
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
@@ -58,6 +59,21 @@ class Game:
         if not {CONVERGED, MARGINAL} <= self.records.keys():
             return None
         return difference([self.records[CONVERGED]], [self.records[MARGINAL]], split)
+
+    @property
+    def capped(self) -> int:
+        """Count the students of all the data whose training the cap ended, not the loss."""
+        training = self.records[CONVERGED].get("training") if CONVERGED in self.records else None
+        if not training:
+            return 0
+        looks = training["updates"]  # the same number of updates apart
+        ended = [looks[len(curve) - 1] for curve in training["held_back_loss"]]
+        waited = [
+            last - best >= PATIENCE * looks[0]
+            for last, best in zip(ended, training["best_update"], strict=True)
+        ]
+        pairs = zip(ended, waited, strict=True)
+        return sum(last + looks[0] > training["cap"] and not out for last, out in pairs)
 
     def cells(self, split: Split) -> list[str]:
         """Format its line of the table of a split."""
@@ -117,6 +133,10 @@ def page(games: list[Game]) -> str:
             for split in SPLITS
         )
         out += [f"### {view}", f"Above the marginal policy, {counts}; {len(of_view)} in all."]
+        if missing := [game.task for game in of_view if CONVERGED not in game.records]:
+            out += [f"Students of all the data were not trained yet on {', '.join(missing)}."]
+        if capped := [f"{game.task} {game.capped}" for game in of_view if game.capped]:
+            out += [f"Students whose training the cap ended: {', '.join(capped)}."]
         if run:
             out += ["Held-out levels:", table(run, "heldout"), "Seen levels:", table(run, "seen")]
     return "\n\n".join(out)

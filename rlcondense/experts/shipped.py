@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -71,6 +71,8 @@ def shipped_experts() -> dict[str, str]:
 def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> str:
     """Return a table of each task's newest expert beside the random policy and published returns.
 
+    Returns are of sampled actions, `greedy` of the likeliest; entropies are in nats.
+
     Args:
         form: table format of `tabulate`.
         tasks: ids of the tasks to show; all by default.
@@ -83,20 +85,26 @@ def expert_table(form: str = "simple", tasks: Collection[str] | None = None) -> 
         if card["id"] not in newest or (tasks is not None and card["task"] not in tasks):
             continue
         entry = find("tasks", card["task"])
-        training = f"{card['steps'] / 1e6:.1f}M steps" if card["steps"] else "distilled"
+        training = "distilled" if "teacher" in card else f"{card['steps'] / 1e6:.1f}M steps"
         by_split = [
-            f"{by[split]['mean']:.2f} ± {by[split]['standard_error']:.2f}"
+            _with_error(by[split])
             for split in SPLITS
             for by in (entry.facts["random_return"], card["returns"])
         ]
         published = card.get("published")
         if published:
             scores = f"{published['seen']:.1f} / {published['heldout']:.1f}"
-        facts = [card["network"], training]
-        rows.append([entry.aliases[0], *facts, *by_split, scores if published else ""])
+        greedy = _with_error(card["greedy"]["seen"]) if "greedy" in card else ""
+        entropy = f"{card['entropy']:.2f}" if "entropy" in card else ""
+        facts = [card["network"], training, *by_split, greedy, entropy]
+        rows.append([entry.aliases[0], *facts, scores if published else ""])
     headers = ["task", "network", "made in", "random, seen", "expert, seen", "random, held-out",
-               "expert, held-out", "published"]  # fmt: skip
+               "expert, held-out", "greedy, seen", "entropy", "published"]  # fmt: skip
     return str(tabulate(rows, headers, form, disable_numparse=True))
+
+
+def _with_error(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['mean']:.2f} ± {estimate['standard_error']:.2f}"
 
 
 def version_of(expert_id: str) -> tuple[str, int]:

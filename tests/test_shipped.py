@@ -100,7 +100,8 @@ def test_an_experts_card_tells_how_it_was_made_and_what_it_scores(task_id: str) 
         assert all(card["returns"][split]["episodes"] == 500 for split in SPLITS)
         return
     assert card["command"].startswith("rlcondense expert train")
-    if load_expert(task_id).network.spec.head == "categorical":
+    discrete = load_expert(task_id).network.spec.head == "categorical"
+    if discrete and not task_id.startswith("procgen/"):  # whose first experts' cards are older
         assert card["entropy"] > 0
         assert card["greedy"]["seen"]["episodes"] == 100
     usual = catalogue.find("tasks", task_id).facts.get("training", {}).get("steps")

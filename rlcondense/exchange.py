@@ -31,7 +31,7 @@ from rlcondense.datasets.writers import (
     write_npz,
 )
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
-from rlcondense.files import make_folder, output_folder, write_arrays, write_bytes, write_json
+from rlcondense.files import make_folder, new_folder, write_arrays, write_bytes, write_json
 from rlcondense.make import environment_of, load_dataset, make_task, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -109,9 +109,7 @@ def export(
         require_pyarrow()
     if push is not None:
         hub.check_target(push)
-    out = output_folder(Path(out))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadConfig(f"{out} is there already: name a new folder with --out")
+    out = new_folder(Path(out))
     data = _exported(source, task, progress)
     if to == "minari" and data.dataset is None:
         raise BadConfig(

@@ -165,6 +165,18 @@ def output_folder(path: Path, option: str = "--out") -> Path:
     return path
 
 
+def new_folder(path: Path, option: str = "--out") -> Path:
+    """Return the path of a folder to write that is not there yet, or empty.
+
+    Raises:
+        BadConfig: as for `output_folder`, or something is there.
+    """
+    output_folder(path, option)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadConfig(f"{path} is there already: name a new folder with {option}")
+    return path
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, or raise an error with the reason in one line."""
     try:

@@ -1,10 +1,12 @@
-"""Replacements for characters that a terminal cannot write."""
+"""Replacements for characters that a terminal cannot write, and the signal that ends a command."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import signal
 import sys
+import threading
 
 # Bars, signs of tables and marks of estimates; all others become a question mark.
 STAND_INS = {
@@ -31,3 +33,9 @@ def write_what_can_be() -> None:
             AttributeError, OSError, ValueError
         ):  # a closed stream, or one of a test
             stream.reconfigure(errors=_ERRORS)  # type: ignore[union-attr]
+
+
+def interrupt_on_termination() -> None:
+    """Make a batch system's SIGTERM end a command as Ctrl-C does, with its worker processes."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -313,7 +313,9 @@ def test_list_and_show_name_everything() -> None:
     assert "2407.20299" in shown
     assert "\n--set iterations=40\n" in shown
     assert "\n--set resolution=none\n" in shown
-    assert "\n--set learner.batch_size=64\n" in call("show", "bc", "--settings").stdout
+    of_bc = call("show", "bc", "--settings").stdout
+    assert "\n--set learner.batch_size=64\n" in of_bc
+    assert "\n--set learner.init=random\n" in of_bc  # a setting that cells at its default leave out
     assert "[5.0, 10.0]" in call("show", "coinrun").stdout
 
 

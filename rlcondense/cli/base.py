@@ -13,7 +13,7 @@ from rlcondense import __version__
 from rlcondense.console import echo, plugins_at_work
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.runtime.tune import tune
-from rlcondense.terminal import write_what_can_be
+from rlcondense.terminal import interrupt_on_termination, write_what_can_be
 from rlcondense.text import one_line, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +43,7 @@ class Commands(click.Group):
             sys.exit(2)
 
     def invoke(self, ctx: click.Context) -> Any:
+        interrupt_on_termination()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -101,7 +101,7 @@ def new_method(name: str, out: Path | None) -> None:
         f"{folder} is a package with a method of yours. Next:\n\n"
         f"    pip install -e {shlex.quote(str(folder))}\n"
         f"    rlcondense check {name}\n"
-        f"    rlcondense run --method {name} --task starpilot --size 50 --seeds 1 --episodes 4"
+        f"    rlcondense run --method {name} --task cartpole --size 15"
     )
 
 

@@ -49,6 +49,9 @@ from rlcondense.errors import BadConfig
 )
 @judging_options
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
+@click.option(
+    "--references/--no-references", default=True, help="Compute the reference rows too. Default."
+)
 @own_references_option
 @workers_option
 @set_option

@@ -169,7 +169,6 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
 
 def _settings_of(entry: Entry) -> dict[str, Any]:
     """Return the settings of a method or a learner with their defaults, if it can be loaded."""
-    from rlcondense.config import config_json
     from rlcondense.make import make_learner, make_method
 
     makers: dict[str, Callable[[str], Any]] = {"methods": make_method, "learners": make_learner}
@@ -178,7 +177,7 @@ def _settings_of(entry: Entry) -> dict[str, Any]:
         return {}
     try:
         with plugins_at_work():
-            settings = config_json(make(entry.id).config)
+            settings = dataclasses.asdict(make(entry.id).config)
     except RLCondenseError:
         return {}
     prefix = "learner." if entry.group == "learners" else ""

@@ -77,7 +77,6 @@ def sweep(
         return
     watcher = ConsoleSweep()
     started = time.monotonic()
-    _interrupt_on_termination()
     try:
         with plugins_at_work():
             result = sweeping.sweep(
@@ -94,13 +93,6 @@ def sweep(
     _print_sweep(suite, result, as_json, time.monotonic() - started)
     if not result.ok:
         sys.exit(1)
-
-
-def _interrupt_on_termination() -> None:
-    """Make a batch system's SIGTERM end a sweep as Ctrl-C does."""
-    import signal
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

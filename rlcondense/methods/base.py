@@ -468,7 +468,7 @@ class Method(ABC, Generic[ConfigT]):
 
         teachers, space = teachers_of(problem, self.config), problem.task.action_space
         kind = "hard" if teachers.is_continuous else "soft"
-        config = replace(self.config, labels=kind)  # type: ignore[type-var]
+        config = replace(self.config, labels=kind, label_views=0)  # type: ignore[type-var]
         source = teachers.relabelled(problem.dataset, space)
         return type(self)(config, id=self.id), replace(problem, source=source), teachers
 
@@ -605,6 +605,8 @@ class TeachingConfig:
 
     def __post_init__(self) -> None:
         check_count("label_views", self.label_views, least=0)
+        if self.label_views and getattr(self, "labels", None) != TAUGHT:
+            raise BadConfig("label_views needs labels=taught")
         check_positive(self, "label_teachers", "label_temperature", "label_updates")
         if self.label_network is not None:
             check_choice(self, "label_network", tuple(ENCODERS))

@@ -11,7 +11,7 @@ from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.experts.shipped import find_expert
-from rlcondense.files import canonical_json, lock, output_folder
+from rlcondense.files import canonical_json, lock, new_folder
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
     default_dataset,
@@ -31,6 +31,8 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
 from rlcondense.runtime.tune import THREADS, one_thread
 from rlcondense.tasks.base import Task
+
+UNFINISHED = "unfinished.safetensors"
 
 
 def condense(
@@ -59,7 +61,7 @@ def condense(
         dataset: id or path of the dataset, or the data; by default the task's expert dataset.
         method: id of the method.
         task: task, or its id or alias; by default the dataset's; without one starpilot.
-        out: the folder; a killed condensation resumes from it.
+        out: a new folder, or that of a killed condensation, which resumes from it.
         expert: as for `run`, and so are the other arguments.
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too.
@@ -81,7 +83,10 @@ def condense(
     """
     check_seeds(seed, 1, 1)
     task = task_named(task, dataset, download=download)
-    folder = output_folder(Path(out)) if out is not None else None
+    folder = None
+    if out is not None:
+        begun = (Path(out) / UNFINISHED).is_file()
+        folder = Path(out) if begun else new_folder(Path(out))
     facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit, max_bytes, bits, resolution)
@@ -102,7 +107,7 @@ def condense(
             seed=seed,
             device=resolve_device(device),
             progress=named_progress(progress, condenser.id),
-            checkpoint=folder / "unfinished.safetensors" if folder is not None else None,
+            checkpoint=folder / UNFINISHED if folder is not None else None,
             made_from=canonical_json(
                 {
                     "task": the_task.id,

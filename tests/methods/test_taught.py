@@ -144,6 +144,8 @@ def test_a_student_of_views_learns_each_frame_and_its_views_with_their_labels(
 def test_views_need_frames_that_a_teacher_labelled() -> None:
     with pytest.raises(BadConfig, match="label_views is for frames"):
         condense("random", REACH_DATA, REACH, label_views=2)
+    with pytest.raises(BadConfig, match="label_views needs labels=taught"):
+        make_method("random", labels="soft", label_views=2)
     views = make_learner("bc", network="mlp", updates=1, augmentation="views")
     with pytest.raises(BadConfig, match="labels=taught and label_views=N"):
         views.fit(condense("random", GRID_DATA, GRID), task=GRID, seeds=[0])

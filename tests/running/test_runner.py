@@ -322,8 +322,17 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
     assert json.loads(done.stdout)["record"]["status"] == "done"
 
 
-def test_ctrl_c_says_so_and_leaves_a_state_to_go_on_from(tmp_path: Path) -> None:
-    slow = [*COMMAND, "--set", "iterations=1000", "--results", str(tmp_path)]
+def children(pid: int) -> list[int]:
+    """The worker processes of a command."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_leaves_a_state_to_go_on_from(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    slow = [*COMMAND, "--set", "iterations=1000", "--results", str(tmp_path), "--workers", "2"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
@@ -331,8 +340,11 @@ def test_ctrl_c_says_so_and_leaves_a_state_to_go_on_from(tmp_path: Path) -> None
     while not list(tmp_path.glob("locks/*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    workers = children(process.pid)
+    process.send_signal(ending)
     _, stderr = process.communicate(timeout=60)
+    assert workers
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     assert process.returncode == 130
     assert "Interrupted" in stderr
     assert "Traceback" not in stderr
@@ -348,6 +360,14 @@ def test_a_torn_condensed_dataset_is_made_again(tmp_path: Path) -> None:
     again = quick(tmp_path, references=False)
     assert file.read_bytes() == whole
     assert content_sha256(again.record) == content_sha256(first.record)
+
+
+def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path) -> None:
+    condense(TINY, "random", "starpilot", out=tmp_path / "c", size=10)
+    before = {path: path.read_bytes() for path in (tmp_path / "c").iterdir()}
+    with pytest.raises(BadConfig, match="is there already"):
+        condense(TINY, "random", "starpilot", out=tmp_path / "c", size=5)
+    assert {path: path.read_bytes() for path in (tmp_path / "c").iterdir()} == before
 
 
 def test_the_halves_equal_the_whole(tmp_path: Path) -> None:
@@ -496,10 +516,10 @@ def test_records_say_what_detectors_found_in_sets_and_students(tmp_path: Path) -
 
 def test_condense_ends_with_what_was_found(tmp_path: Path) -> None:
     catalogue.register("methods", "tests/unmoved", "tests.methods.test_detectors:Unmoved")
-    command = ["condense", "--dataset", TINY, "--size", "5", "--out", str(tmp_path / "c")]
-    said = CliRunner().invoke(main, [*command, "--method", "tests/unmoved"])
+    command = ["condense", "--dataset", TINY, "--size", "5", "--out"]
+    said = CliRunner().invoke(main, [*command, str(tmp_path / "c"), "--method", "tests/unmoved"])
     assert said.output.splitlines()[-1].startswith("! moved nothing: 0 grey levels on average from")
-    said = CliRunner().invoke(main, [*command, "--method", "random"])
+    said = CliRunner().invoke(main, [*command, str(tmp_path / "d"), "--method", "random"])
     assert said.output.splitlines()[-1].startswith("5 transitions")
 
 

@@ -182,7 +182,7 @@ def _cell(lines: list[Line]) -> str:
     if not by:
         return ""
     plain, sharp = (by[t] for t in TEMPERATURES)
-    return f"{plain.mean:.1f} ± {plain.standard_error:.1f} / {sharp.mean:.1f}"
+    return " / ".join(f"{line.mean:.1f} ± {line.standard_error:.1f}" for line in (plain, sharp))
 
 
 def main() -> None:

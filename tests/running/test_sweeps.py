@@ -433,7 +433,8 @@ def test_a_worker_has_a_session_and_yields_in_it_as_its_driver_does(tmp_path: Pa
         "executor = LocalExecutor(Setting(Store(Path(sys.argv[1])), 'cpu', 1)); "
         "worker = executor._start(); executor.events(60.0); pid = worker.process.pid; "
         "group = Path(f'/proc/{pid}/autogroup'); "
-        "print(os.getsid(pid) == pid, group.read_text().split()[-1] if group.exists() else os.nice(0)); "
+        "yields = group.read_text().split()[-1] if group.exists() else os.nice(0); "
+        "print(os.getsid(pid) == pid, yields); "
         "executor.close()"
     )
     done = subprocess.run(

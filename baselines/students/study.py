@@ -166,7 +166,8 @@ def table(lines: list[Line]) -> str:
         for task in dict.fromkeys(line.task for line in own):
             of_task = [line for line in own if line.task == task]
             sizes = sorted({line.rows for line in of_task})
-            out += ["", f"| {task} | {' | '.join(f'{size:,}' for size in sizes)} | seconds |"]
+            named = " | ".join(f"{size:,}" if size in SIZES else f"all {size:,}" for size in sizes)
+            out += ["", f"| {task} | {named} | seconds |"]
             out += ["|---" * (len(sizes) + 2) + "|"]
             for name in dict.fromkeys(line.name for line in of_task):
                 cells = [

@@ -91,7 +91,7 @@ def test_what_was_played_elsewhere_is_not_compared() -> None:
 
 def test_an_altered_or_absent_record_is_one_line(tmp_path: Path) -> None:
     altered = tmp_path / RANDOM.name
-    altered.write_text(RANDOM.read_text().replace('"seed": 0', '"seed": 1', 1))
+    altered.write_text(RANDOM.read_text().replace('"seed":0', '"seed":1', 1))
     for path, said in ((altered, "was altered"), (tmp_path / "none.json", "is missing")):
         code, text = _run(GRADMATCH, path)
         assert code == 2

@@ -43,7 +43,7 @@ SAMPLE_EPISODES = 8
 # Libraries imported late warn about each other; the subject is not responsible for that.
 _OF_LIBRARIES = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportWarning)
 HELDOUT_REFUSED = "it asked for held-out levels: those are for evaluation alone"
-SLOW = 1.0  # seconds after which progress must be reported
+SLOW = 3.0  # seconds after which progress must be reported
 T = TypeVar("T")
 
 

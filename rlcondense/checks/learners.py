@@ -284,7 +284,7 @@ def _sha256(s: Subject) -> str:
 
 
 def progress_is_reported(s: Subject) -> None:
-    """Progress is reported in work that takes longer than a second."""
+    """Progress is reported in work that takes longer than three seconds."""
     check_progress(s.watched)
 
 

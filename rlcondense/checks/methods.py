@@ -361,7 +361,7 @@ def condensed_sha256(entry: Entry) -> str:
 
 
 def progress_is_reported(s: Subject) -> None:
-    """Progress is reported in work that takes longer than a second."""
+    """Progress is reported in work that takes longer than three seconds."""
     check_progress(s.watched)
 
 

@@ -295,7 +295,7 @@ class Silent(Random):
 
     def _condense(self, problem: Problem) -> Condensation:
         if problem.size == 20:
-            time.sleep(1.1)
+            time.sleep(3.1)
         return super()._condense(problem)
 
 

@@ -185,7 +185,7 @@ def test_a_view_has_an_address(page: webdriver.Chrome, site: Path) -> None:
     assert "learner=bc" in address
     page.get("about:blank")
     page.get(address)
-    assert scores(page, "seen") == shown
+    WebDriverWait(page, 10).until(lambda page: scores(page, "seen") == shown)
     assert Select(page.find_element(By.NAME, "learner")).first_selected_option.text == "bc"
 
 

@@ -66,14 +66,10 @@ class Game:
         training = self.records[CONVERGED].get("training") if CONVERGED in self.records else None
         if not training:
             return 0
-        looks = training["updates"]  # the same number of updates apart
-        ended = [looks[len(curve) - 1] for curve in training["held_back_loss"]]
-        waited = [
-            last - best >= PATIENCE * looks[0]
-            for last, best in zip(ended, training["best_update"], strict=True)
-        ]
-        pairs = zip(ended, waited, strict=True)
-        return sum(last + looks[0] > training["cap"] and not out for last, out in pairs)
+        every, cap = training["updates"][0], training["cap"]
+        curves = zip(training["held_back_loss"], training["best_update"], strict=True)
+        ended = [(len(losses) * every, best) for losses, best in curves]
+        return sum(last + every > cap and last - best < PATIENCE * every for last, best in ended)
 
     def cells(self, split: Split) -> list[str]:
         """Format its line of the table of a split."""

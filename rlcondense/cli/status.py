@@ -102,11 +102,8 @@ def print_counts(
     workers: int | None,
 ) -> None:
     """Print the number of a suite's cells by status, and the time that the remaining ones take."""
-    from rlcondense.limits import check_count
     from rlcondense.running import states as of_suite
 
-    if workers is not None:
-        check_count("workers", workers)
     counts = ", ".join(f"{n} {status}" for status, n in of_suite.counts_of(states).items())
     echo(f"{name}: {counts or 'no such cells'}")
     if not of_suite.cells_left(states):

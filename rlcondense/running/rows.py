@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from rlcondense import catalogue
 from rlcondense.errors import RLCondenseError
-from rlcondense.limits import check_count
 from rlcondense.records.cell import Cell
 from rlcondense.records.shipped import shipped_path
 from rlcondense.records.store import Store, sealed
@@ -57,8 +56,6 @@ class Rows:
 
     def __init__(self, bench: Bench, workers: int | None = None) -> None:
         assert isinstance(bench.store, Store)
-        if workers is not None:
-            check_count("workers", workers)
         self._store, self._bench = bench.store, bench
         self._executor = LocalExecutor(
             Setting(

@@ -41,6 +41,7 @@ from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
 from rlcondense.tasks.base import Task
 from tests.conftest import TINY, random_network
+from tests.running.processes import children
 
 QUICK: dict[str, Any] = {
     "dataset": TINY,
@@ -320,12 +321,6 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
     done = subprocess.run(slow, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["record"]["status"] == "done"
-
-
-def children(pid: int) -> list[int]:
-    """The worker processes of a command."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -31,6 +31,7 @@ from rlcondense.running.states import State
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import sweep
 from tests.conftest import TINY
+from tests.running.processes import children
 
 LEARNER = 'learners = [{ id = "bc", config = { network = "cnn4", updates = 2, batch_size = 8 } }]'
 HEAD = f"""
@@ -250,14 +251,6 @@ def wait_for_the_end_of(pids: Sequence[int]) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline, "a worker outlived its driver and its cell"
         time.sleep(0.1)
-
-
-def children(pid: int) -> list[int]:
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return [int(c) for t in tasks for c in (t / "children").read_text().split()]
-    except OSError:
-        return []
 
 
 @pytest.mark.slow

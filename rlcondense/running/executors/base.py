@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlcondense import catalogue
+from rlcondense.limits import check_count
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import Store
 
@@ -37,6 +38,10 @@ class Setting:
     refresh: bool = False
     keep_policies: bool = False
     heldout_data: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            check_count("workers", self.workers)
 
 
 @dataclass(frozen=True)

@@ -209,8 +209,11 @@ class GpuGreedy(Random):
     """a_fresh_process_gives_the_same_bytes: it touches the GPU"""
 
     def _condense(self, problem: Problem) -> Condensation:
-        with contextlib.suppress(AssertionError):  # what torch raises where it has no CUDA
+        try:
             torch.zeros(1, device="cuda")
+        except (AssertionError, RuntimeError) as error:  # torch has no CUDA, the machine no driver
+            if "CUDA was touched" in str(error):
+                raise
         return super()._condense(problem)
 
 

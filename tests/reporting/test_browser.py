@@ -386,8 +386,8 @@ def test_printed_pages_are_cut_nowhere(page: webdriver.Chrome, site: Path) -> No
     try:
         for name in KINDS:
             page.get((site / name).as_uri())
-            wide = page.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= 703, name
+            wide = "return document.documentElement.scrollWidth"
+            WebDriverWait(page, 10).until(lambda p: p.execute_script(wide) <= 703, name)  # noqa: B023
             assert not page.find_element(By.CSS_SELECTOR, ".top").is_displayed()
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

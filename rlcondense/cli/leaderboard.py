@@ -15,6 +15,8 @@ from rlcondense.cli.base import expect_many_objects, main
 from rlcondense.console import ConsoleProgress, echo, echo_json
 from rlcondense.errors import BadConfig
 
+MOST_NOTES = 3  # of one check that are printed
+
 
 @main.group()
 def leaderboard() -> None:
@@ -42,7 +44,7 @@ def leaderboard_add(results: Path, board: Path, replace: bool) -> None:
     is_new = not board.exists()
     with ConsoleProgress() as progress:
         done = add(results, board, replace=replace, progress=progress)
-    _print_findings(done.verification)
+    print_findings(done.verification)
     for file, status in (done.left_out or {}).items():
         echo(f"{file}: left out, since it is {status}")
     if not done.verification.ok:
@@ -107,7 +109,7 @@ def _verified(
     if as_json:
         echo_json(verification.to_json(), sort_keys=True)
     else:
-        _print_findings(verification)
+        print_findings(verification)
         for again in verification.reruns or ():
             if again.agrees is not False:
                 echo(f"{again.file}: {again.text}")
@@ -119,16 +121,20 @@ def _verified(
     return verification.ok and verification.is_complete
 
 
-def _print_findings(verification: Any) -> None:
-    """Print a line for each fault, and a line for each note with all its records."""
+def print_findings(verification: Any) -> None:
+    """Print a line for each fault, and the notes that concern most records, a few of each check."""
     for finding in verification.findings:
         echo(str(finding))
-    notes: dict[str, list[str]] = {}
+    notes: dict[str, dict[str, list[str]]] = {}
     for note in verification.notes:
-        notes.setdefault(note.text, []).append(note.file)
-    for text, files in notes.items():
-        where = files[0] if len(files) == 1 else f"{len(files)} records"
-        echo(f"note: {where}: {text}")
+        notes.setdefault(note.check, {}).setdefault(note.text, []).append(note.file)
+    for check, lines in notes.items():
+        of_most = sorted(lines.items(), key=lambda line: -len(line[1]))
+        for text, files in of_most[:MOST_NOTES]:
+            where = files[0] if len(files) == 1 else f"{len(files)} records"
+            echo(f"note: {where}: {text}")
+        if more := sum(len(files) for _, files in of_most[MOST_NOTES:]):
+            echo(f"note: {check}: {more} more like these (leaderboard verify --json lists all)")
 
 
 @leaderboard.command("build")

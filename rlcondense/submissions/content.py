@@ -45,6 +45,7 @@ NEEDED = ("torch", "numpy", "gymnasium")
 ROUNDING = 1e-3  # of returns, whose rewards are float32
 CHANCE = 20  # episodes that sampling policies do not play alike by chance,
 DIFFERENT = 10  # of which so many differ: a pole that is always pushed left falls in three ways
+FEW = 100  # episodes of all students on a split: a percentage of success has an error of 5 points
 SAME_EPISODES = "learner seeds {} and {} have the very same episodes"
 # The fields of every record; fields added later are not required of earlier records.
 KEY = (
@@ -561,6 +562,14 @@ def _copies_note(record: Record, known: LocalFacts) -> Iterator[str]:
         yield "learner seeds {} and {} have the very same returns".format(*twins)
 
 
+def _episodes_note(record: Record, known: LocalFacts) -> Iterator[str]:
+    if record["status"] != "done" or any(wrong_rows(record)):
+        return
+    episodes = sum(map(len, record["returns"]["heldout"]))
+    if episodes < FEW:
+        yield f"has {episodes} held-out episodes in all, too few to tell most rows apart"
+
+
 def _settings_note(record: Record, known: LocalFacts) -> Iterator[str]:
     for group, part in _parts(record):
         try:
@@ -642,4 +651,5 @@ NOTES: Mapping[str, Check] = {
     "seeds": _seeds_note,
     "settings": _settings_note,
     "copies": _copies_note,
+    "episodes": _episodes_note,
 }

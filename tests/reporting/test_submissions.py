@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
+from rlcondense.cli.leaderboard import print_findings
 from rlcondense.config import config_json
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -37,7 +38,13 @@ from rlcondense.submissions import add as adding
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
 from rlcondense.submissions.rerun import rerun, write_down
-from rlcondense.submissions.verification import Outline, Verification, _is_copy, verify
+from rlcondense.submissions.verification import (
+    Finding,
+    Outline,
+    Verification,
+    _is_copy,
+    verify,
+)
 
 Record = dict[str, Any]
 Forge = Callable[[Record], object]
@@ -539,15 +546,33 @@ def copied_seed(record: Record) -> None:
     summed_up(record)
 
 
-def of_twenty_episodes(record: Record) -> None:
-    protocol = protocol_of(20, 0)
-    record["cell"]["evaluation"] = evaluation_json(protocol)
-    for split in ("seen", "heldout"):
-        record["level_seeds"][split] = level_seeds(make_task("starpilot"), split, protocol)
-        record["returns"][split] = [row * 5 for row in record["returns"][split]]
-        lengths = record["lengths"][split]
-        record["lengths"][split] = [[n + k for k in range(5) for n in row] for row in lengths]
-    summed_up(record)
+def of_episodes(number: int) -> Forge:
+    """A forgery of more episodes, a multiple of the four that were played."""
+
+    def forge(record: Record) -> None:
+        protocol, times = protocol_of(number, 0), number // 4
+        record["cell"]["evaluation"] = evaluation_json(protocol)
+        for split in ("seen", "heldout"):
+            record["level_seeds"][split] = level_seeds(make_task("starpilot"), split, protocol)
+            record["returns"][split] = [row * times for row in record["returns"][split]]
+            lengths = record["lengths"][split]
+            record["lengths"][split] = [
+                [n + k for k in range(times) for n in row] for row in lengths
+            ]
+        summed_up(record)
+
+    return forge
+
+
+of_twenty_episodes = of_episodes(20)
+
+
+@pytest.mark.parametrize(("number", "is_few"), [(48, True), (52, False)])
+def test_few_episodes_are_a_note(honest: Record, tmp_path: Path, number: int, is_few: bool) -> None:
+    found = verify(forged(honest, of_episodes(number), tmp_path))
+    assert found.ok, said(found)
+    notes = [note.text for note in found.notes if note.check == "episodes"]
+    assert notes == ["has 96 held-out episodes in all, too few to tell most rows apart"] * is_few
 
 
 def test_a_learner_seed_that_is_a_copy_is_caught_where_chance_cannot_be_it(
@@ -996,3 +1021,18 @@ def test_a_method_is_deterministic_by_its_settings() -> None:
     assert known.is_deterministic({"id": "percentile", "config": {"of an older version": 1}})
     assert known.is_deterministic({"id": "condensed:longest", "config": {"folder": "x"}})
     assert not known.is_deterministic({"id": "nobody", "config": {}})
+
+
+def test_a_few_notes_of_a_check_are_printed_and_the_others_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = [*"abcde", "e", "b", "b"]
+    notes = tuple(Finding(f"{n}.json", "", "copies", text) for n, text in enumerate(texts))
+    print_findings(Verification((), (*notes, Finding("9.json", "", "git", "f")), 9, {}))
+    assert capsys.readouterr().out.splitlines() == [
+        "note: 3 records: b",
+        "note: 2 records: e",
+        "note: 0.json: a",
+        "note: copies: 2 more like these (leaderboard verify --json lists all)",
+        "note: 9.json: f",
+    ]

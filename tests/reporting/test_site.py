@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -29,6 +30,8 @@ from rlcondense.reporting.board import Board, SuitePart, build_board, read_resul
 from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.log import Entry as LogEntry
+from rlcondense.reporting.pages.drawn import Picture
+from rlcondense.reporting.pages.methods import shown_pictures
 from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.suites import by_worth
@@ -103,8 +106,22 @@ def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
     others = sum(size for path, size in sizes.items() if path.parent.name not in apart)
     records = len(list(SHIPPED.glob("*.json")))
     assert others < 9_000 * records
+    for_machines = sizes.pop(tmp_path / "site" / "leaderboard.json")
+    assert for_machines < 500 * records
     assert max(sizes.values()) < 500_000
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
+
+
+def test_of_many_pictured_sets_the_smallest_of_each_task_are_shown() -> None:
+    def picture(task: str, size: int, seed: int) -> Picture:
+        cell: Any = {"task": task, "budget": {"size": size}, "condensation_seed": seed}
+        return Picture(f"{task} {size} {seed}", cell, 1, 1, {}, None, "")
+
+    sets = [picture(task, size, seed) for seed in (1, 0) for size in (150, 15) for task in "cba"]
+    few, number = shown_pictures(sets)
+    assert ([p.id for p in few[:3]], number) == (["a 15 0", "a 15 1", "a 150 0"], 12)
+    few, number = shown_pictures([*sets, picture("d", 1500, 0)])
+    assert ([p.id for p in few], number) == (["a 15 0", "b 15 0", "c 15 0", "d 1500 0"], 13)
 
 
 def test_every_internal_link_leads_to_a_file(site: Path) -> None:

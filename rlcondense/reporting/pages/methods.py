@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,12 @@ from rlcondense.comparison.tables import correlations_text
 from rlcondense.errors import RLCondenseError
 from rlcondense.records.record import Record
 from rlcondense.references import POLICIES
+from rlcondense.reporting.pages.drawn import Picture
 from rlcondense.reporting.pages.lines import TRACKS, Line, tracks
 from rlcondense.reporting.pages.shared import Pages, Site
 
 MOST_TEXT = 4000  # characters of a docstring
+MOST_PICTURES = 12  # of sets, above which a page has one of each task
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,23 @@ def _made(lines: Sequence[Line]) -> list[Line]:
     return list(kept.values())
 
 
+def shown_pictures(pictures: Iterable[Picture]) -> tuple[list[Picture], int]:
+    """Return the sets to show by task and size, and how many there are.
+
+    Of many, the smallest of each task are shown: their rows can be told apart.
+    """
+
+    def place(picture: Picture) -> tuple[Any, ...]:
+        budget: Mapping[str, Any] = picture.cell["budget"] or {}
+        return picture.cell["task"], *budget.values(), picture.cell["condensation_seed"]
+
+    ordered = sorted(pictures, key=lambda picture: [str(part).zfill(12) for part in place(picture)])
+    if len(ordered) <= MOST_PICTURES:
+        return ordered, len(ordered)
+    first = {picture.cell["task"]: picture for picture in reversed(ordered)}
+    return [picture for picture in ordered if first[picture.cell["task"]] is picture], len(ordered)
+
+
 def _plugins(records: Iterable[Record]) -> list[str]:
     """Return the distributions other than this package that made records."""
     plugins = (plugin for record in records for plugin in record["plugins"])
@@ -115,6 +134,8 @@ def method_pages(site: Site, method: str) -> Pages:
         json.dumps(r["cell"]["method"]["config"], sort_keys=True): r["cell"]["method"]["config"]
         for r in records.values()
     }
+    pictures = [p for p in site.pictures.values() if p.cell["method"]["id"] == method]
+    shown, of_all = shown_pictures(pictures)
     yield site.page(
         "method.html",
         f"methods/{site.methods[method]}.html",
@@ -132,5 +153,6 @@ def method_pages(site: Site, method: str) -> Pages:
         elsewhere=site.lists_rows and method in UNMARKED,
         records=len(records),
         correlations=_correlations(records.values()),
-        pictures=[p for p in site.pictures.values() if p.cell["method"]["id"] == method],
+        pictures=shown,
+        condensed=of_all,
     )

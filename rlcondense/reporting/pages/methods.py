@@ -7,8 +7,9 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from rlcondense.catalogue import entries
@@ -81,21 +82,18 @@ def _made(lines: Sequence[Line]) -> list[Line]:
     return list(kept.values())
 
 
-def shown_pictures(pictures: Iterable[Picture]) -> tuple[list[Picture], int]:
-    """Return the sets to show by task and size, and how many there are.
+def shown_pictures(pictures: Iterable[Picture]) -> list[Picture]:
+    """Return the sets to show, by task; of many, the smallest of each: its rows can be told apart."""
 
-    Of many, the smallest of each task are shown: their rows can be told apart.
-    """
+    def place(picture: Picture) -> tuple[str, float, int]:
+        size = picture.facts.get("size")
+        rows = size if isinstance(size, int) else inf
+        return picture.cell["task"], rows, picture.cell["condensation_seed"]
 
-    def place(picture: Picture) -> tuple[Any, ...]:
-        budget: Mapping[str, Any] = picture.cell["budget"] or {}
-        return picture.cell["task"], *budget.values(), picture.cell["condensation_seed"]
-
-    ordered = sorted(pictures, key=lambda picture: [str(part).zfill(12) for part in place(picture)])
+    ordered = sorted(pictures, key=place)
     if len(ordered) <= MOST_PICTURES:
-        return ordered, len(ordered)
-    first = {picture.cell["task"]: picture for picture in reversed(ordered)}
-    return [picture for picture in ordered if first[picture.cell["task"]] is picture], len(ordered)
+        return ordered
+    return list({picture.cell["task"]: picture for picture in reversed(ordered)}.values())[::-1]
 
 
 def _plugins(records: Iterable[Record]) -> list[str]:
@@ -135,7 +133,6 @@ def method_pages(site: Site, method: str) -> Pages:
         for r in records.values()
     }
     pictures = [p for p in site.pictures.values() if p.cell["method"]["id"] == method]
-    shown, of_all = shown_pictures(pictures)
     yield site.page(
         "method.html",
         f"methods/{site.methods[method]}.html",
@@ -153,6 +150,6 @@ def method_pages(site: Site, method: str) -> Pages:
         elsewhere=site.lists_rows and method in UNMARKED,
         records=len(records),
         correlations=_correlations(records.values()),
-        pictures=shown,
-        condensed=of_all,
+        pictures=shown_pictures(pictures),
+        condensed=len(pictures),
     )

@@ -83,7 +83,7 @@ def _made(lines: Sequence[Line]) -> list[Line]:
 
 
 def shown_pictures(pictures: Iterable[Picture]) -> list[Picture]:
-    """Return the sets to show, by task; of many, the smallest of each: its rows can be told apart."""
+    """Return the sets to show, by task; of many, the smallest of each, as its rows can be seen."""
 
     def place(picture: Picture) -> tuple[str, float, int]:
         size = picture.facts.get("size")

@@ -66,7 +66,9 @@ def works(cell: Cell) -> dict[str, Work]:
         out["train"] = Work(kinds, students * rows)
         if method["id"] in WHOLE:
             return out
-        of_method = f"condense {method['id']}"
+        # The batch is of each class then, whose number the config does not state.
+        by_class = " class by class" if method["config"].get("match") == "per-class" else ""
+        of_method = f"condense {method['id']}{by_class}"
         budget = budget_text(cell.budget) if cell.budget is not None else ""
         factors = ("iterations", "real_batch", "generations", "population")
         rounds = math.prod(number(method["config"], name) for name in factors)

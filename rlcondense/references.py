@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rlcondense.tasks.base import Task
 
 EXPERT, FLOOR, MARGINAL = "expert", "random-policy", "marginal-policy"
-RANDOM_SUBSET = "random"
+RANDOM_SUBSET, CONVERGED = "random", "full-converged"
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ REFERENCES = (
         place=-3, needs=frozenset({"expert"}), policies=_expert,
     ),
     Reference(
-        "full-converged", "whole", "full-converged",
+        CONVERGED, "whole", CONVERGED,
         "all the data, learned until the loss on held-back episodes stops falling", place=-2,
     ),
     Reference(

@@ -95,6 +95,11 @@ def test_an_experts_card_tells_how_it_was_made_and_what_it_scores(task_id: str) 
     card = load_expert(task_id).card
     if task_id in (*PLAIN, *ORDINARY):
         assert card["command"].startswith("python baselines/experts/")
+        assert (catalogue.data_root() / card["recipe"]).is_file()
+        assert card["environment"]["cpu"]
+        assert card["seconds"] > 0
+        assert card["steps"] or "steps" in card["note"]
+        assert "arXiv" in card["published"]["source"]
         assert 0 < card["entropy"] < np.log(15)
         assert all(card["greedy"][split]["episodes"] >= 100 for split in SPLITS)
         assert all(card["returns"][split]["episodes"] == 500 for split in SPLITS)

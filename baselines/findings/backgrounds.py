@@ -17,13 +17,12 @@ from pages import compare, draw, mean_of, publish, read_suite, size_asked, task_
 from rlcondense.comparison.columns import bracketed, number
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
-from rlcondense.references import EXPERT, FLOOR, MARGINAL
+from rlcondense.references import CONVERGED, EXPERT, FLOOR, MARGINAL
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.statistics.intervals import Interval, difference_of, student_means
 
 SUITE = "signal"
 PLAIN = "-plain"
-ALL = "full-converged"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Views:
         """How many rows students learned from, and how, if of all."""
         if size_asked(self.plain):
             return f"{size_asked(self.plain):,}"
-        return "all" if self.plain.id == ALL else "all, 800 updates"
+        return "all" if self.plain.id == CONVERGED else "all, 800 updates"
 
     @property
     def cost(self) -> Interval:
@@ -69,7 +68,7 @@ class Views:
 
         None where they are not shown to teach anything.
         """
-        whole = next(row for row in self.groups[0].of_id(ALL) if row.status == "done")
+        whole = next(row for row in self.groups[0].of_id(CONVERGED) if row.status == "done")
         blind = self.groups[0].find(MARGINAL)
         if blind is None:
             return None
@@ -80,7 +79,7 @@ class Views:
 def read_views(folder: Path) -> list[Views]:
     """Read the games of which both views have students of all the data."""
     groups, records = read_suite(folder, SUITE)
-    by_task = {task_name(group.task): group for group in groups if _done(group, ALL)}
+    by_task = {task_name(group.task): group for group in groups if _done(group, CONVERGED)}
     found = []
     for name, plain in sorted(by_task.items()):
         game = name.removesuffix(PLAIN)
@@ -110,7 +109,7 @@ def _like(group: Group, row: Row) -> Row | None:
 
 def page(found: Sequence[Views]) -> str:
     """Format what students of both views return."""
-    whole = [one for one in found if one.plain.id == ALL]
+    whole = [one for one in found if one.plain.id == CONVERGED]
     lines = [
         [
             one.game,

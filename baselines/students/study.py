@@ -30,6 +30,8 @@ from rlcondense.evaluation import evaluate
 from rlcondense.make import default_dataset
 from rlcondense.policies import NetworkPolicies
 from rlcondense.protocol import protocol_of
+from rlcondense.records.shipped import shipped_summaries
+from rlcondense.references import MARGINAL
 from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 
@@ -159,7 +161,11 @@ def _played(task: Task, plays: float, labels: float, rows: int) -> CondensedData
 
 
 def table(lines: list[Line]) -> str:
-    """Write what has been measured as Markdown: sampled / sharpened returns by task and rows."""
+    """Write what has been measured as Markdown: sampled / sharpened returns by task and rows.
+
+    The last column is what a student of the most rows returns by sampling more than the marginal
+    policy on seen levels, for a minute of a core that it was trained.
+    """
     out = []
     for study in dict.fromkeys(line.study for line in lines):
         own = [line for line in lines if line.study == study]
@@ -167,15 +173,27 @@ def table(lines: list[Line]) -> str:
             of_task = [line for line in own if line.task == task]
             sizes = sorted({line.rows for line in of_task})
             named = " | ".join(f"{size:,}" if size in SIZES else f"all {size:,}" for size in sizes)
-            out += ["", f"| {task} | {named} | seconds |"]
-            out += ["|---" * (len(sizes) + 2) + "|"]
+            out += ["", f"| {task} | {named} | seconds | gain a minute |"]
+            out += ["|---" * (len(sizes) + 3) + "|"]
+            floor = _marginal_return(task)
             for name in dict.fromkeys(line.name for line in of_task):
                 cells = [
                     _cell([x for x in of_task if (x.name, x.rows) == (name, s)]) for s in sizes
                 ]
                 seconds = np.median([x.train_seconds for x in of_task if x.name == name])
-                out.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
+                gains = [
+                    f"{60 * (x.mean - floor) / x.train_seconds:.1f}"
+                    for x in of_task
+                    if (x.name, x.rows, x.temperature) == (name, sizes[-1], TEMPERATURES[0])
+                ]
+                out.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} | {' '.join(gains)} |")
     return "\n".join(out[1:])
+
+
+def _marginal_return(task: str) -> float:
+    """Return what the marginal policy of a task's data returns on seen levels."""
+    policies = shipped_summaries(default_dataset(rlc.make_task(task)))
+    return float(policies[MARGINAL]["seen"]["mean"])
 
 
 def _cell(lines: list[Line]) -> str:

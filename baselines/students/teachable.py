@@ -16,7 +16,7 @@ from rlcondense.comparison.columns import bracketed, number
 from rlcondense.learners.bc import PATIENCE
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
-from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
+from rlcondense.references import CONVERGED, EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
@@ -25,7 +25,7 @@ from rlcondense.types import SPLITS, Split
 
 SUITE = "signal"
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "signal.md"
-BUDGET, CONVERGED = "full", "full-converged"
+BUDGET = "full"
 SIZES = (150, 500, 1500)
 COLUMNS = {
     FLOOR: "random policy",

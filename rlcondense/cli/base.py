@@ -202,7 +202,9 @@ judging_options = all_options(
 
 
 own_references_option = click.option(
-    "--own-references", is_flag=True, help="Compute the reference rows that are shipped too."
+    "--own-references",
+    is_flag=True,
+    help="Compute the reference rows that are shipped too, and those that take long.",
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rlcondense.catalogue import data_root
 from rlcondense.records.cell import Cell, budget_text
 from rlcondense.records.record import Facts
-from rlcondense.references import WHOLE
+from rlcondense.references import CONVERGED, WHOLE
 
 SETS = 3  # condensation seeds of a run that names no number, where there is time for them
 # For sets that the user did not ask for: a time that people wait for at a terminal.
@@ -59,7 +59,7 @@ def works(cell: Cell) -> dict[str, Work]:
         # The work for each row of a batch, as far as the config states it.
         rows = number(config, "updates") * number(config, "batch_size")
         # Training to convergence is a kind of its own: it takes up to ten times as long.
-        converged = " to convergence" if method["id"] == "full-converged" else ""
+        converged = " to convergence" if method["id"] == CONVERGED else ""
         # So is an update on all rows at once, whose number the config does not state.
         at_once = " on all rows" if config.get("batch_size", 1) is None else ""
         kinds = (f"train {who}{at_once}{converged}", f"train {learner['id']}{at_once}{converged}")

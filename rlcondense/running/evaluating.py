@@ -37,6 +37,7 @@ from rlcondense.running.reference_rows import (
     HARD_INSTEAD,
     regimes_and_budgets,
     rows_beside,
+    without_slow,
 )
 from rlcondense.running.rows import Row, Rows
 from rlcondense.running.runner import RunResult, result_of
@@ -80,7 +81,8 @@ def evaluate_artifact(
         learner_settings: of the learner.
         results: folder of the records.
         refresh: compute again even if the record exists.
-        own_references: compute the reference rows that the package has records of too.
+        own_references: compute the reference rows that the package has records of too, and
+            training to convergence that takes longer than `SPARE_SECONDS`.
         workers: processes that compute the reference rows; by default one for each core, or GPU.
         progress: called with the progress.
 
@@ -130,8 +132,9 @@ def evaluate_artifact(
             bench, [record], [record["cell"]["condensation_seed"]]
         )
         name = record["cell"]["method"]["id"]
-        references = rows.compute(rows_beside(bench, name, regimes, budgets))
-        notes = [HARD_INSTEAD] if len(regimes) > 1 else []
+        beside, slow = without_slow(rows_beside(bench, name, regimes, budgets))
+        references = rows.compute(beside)
+        notes = [HARD_INSTEAD, *slow] if len(regimes) > 1 else slow
     result = result_of(bench, [outcome], references, notes)
     source = record.get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):

@@ -35,6 +35,7 @@ from rlcondense.running.reference_rows import (
     regime_of_record,
     regimes_and_budgets,
     rows_beside,
+    without_slow,
 )
 from rlcondense.running.rows import Row, Rows
 
@@ -108,7 +109,8 @@ class Part:
         regimes, budgets = regimes_and_budgets(bench, [outcome.record for outcome in own], seeds)
         if self.references and len(regimes) > 1:
             notes.append(HARD_INSTEAD)
-        return PartResult(own, rows.compute(self._beside(regimes, budgets)), notes)
+        beside, slow = self._beside_and_notes(regimes, budgets)
+        return PartResult(own, rows.compute(beside), notes + slow)
 
     def _own(self, seeds: Iterable[int]) -> list[Row]:
         others = replace(self.bench, record_failures=True)
@@ -121,9 +123,14 @@ class Part:
     def _beside(
         self, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
     ) -> list[Row]:
+        return self._beside_and_notes(regimes, budgets)[0]
+
+    def _beside_and_notes(
+        self, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
+    ) -> tuple[list[Row], list[str]]:
         if not self.references:
-            return []
-        return rows_beside(self.bench, self.method.id, regimes, budgets)
+            return [], []
+        return without_slow(rows_beside(self.bench, self.method.id, regimes, budgets))
 
 
 def num_sets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlcondense.datasets.budget import Budget
@@ -10,9 +11,11 @@ from rlcondense.datasets.labels import label_settings
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_method
 from rlcondense.records.record import Record
-from rlcondense.references import WHOLE, methods_beside, policies_beside
+from rlcondense.records.shipped import shipped_path
+from rlcondense.references import CONVERGED, WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import method_row, policy_row
+from rlcondense.running.estimate import SPARE_SECONDS, Rates, in_words
 from rlcondense.running.outcomes import Outcome
 from rlcondense.running.rows import Row
 
@@ -45,6 +48,39 @@ def rows_beside(
                 for seed, budget in budgets.items()
             ]
     return rows
+
+
+def without_slow(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Leave out training to convergence that takes longer than `SPARE_SECONDS`.
+
+    Nobody asked for it in particular, unless the rows that the package has are to be computed too.
+
+    Returns:
+        The other rows, and a line on each that is left out.
+    """
+    kept, notes = [], []
+    for row in rows:
+        seconds = _seconds_to_converge(row)
+        if seconds <= SPARE_SECONDS:
+            kept.append(row)
+            continue
+        soft = replace(row.cell, method={"id": CONVERGED, "config": {"labels": "soft"}})
+        notes.append(
+            f"{CONVERGED} is left out: it would take about {in_words(seconds)}, more than "
+            f"{in_words(SPARE_SECONDS)}. --own-references computes it"
+            f"{'; with labels=soft the package has it' if shipped_path(soft) else ''}."
+        )
+    return kept, notes
+
+
+def _seconds_to_converge(row: Row) -> float:
+    """Estimate the time of a row that trains to convergence and is not there; 0 for others."""
+    bench, cell = row.bench, row.cell
+    if cell.method["id"] != CONVERGED or not bench.takes_shipped or shipped_path(cell) is not None:
+        return 0.0
+    if bench.store.read_record(cell.id) is not None:
+        return 0.0
+    return Rates((), bench.device).estimate([cell]).seconds
 
 
 def matched_budget(record: Record) -> Budget:

@@ -145,7 +145,8 @@ def run(
         results: folder of the records.
         refresh: compute again even if the record exists.
         references: run the reference rows too.
-        own_references: compute the reference rows that the package has records of too.
+        own_references: compute the reference rows that the package has records of too, and
+            training to convergence that takes longer than `SPARE_SECONDS`.
         keep_policies: write the policies that are trained to `<results>/policies/<cell id>`.
         workers: processes that compute rows side by side where that saves time; by default one for
             each core, or GPU.

@@ -298,7 +298,7 @@ def test_ppo_of_the_compact_network_against_the_nature_cnn(tmp_path: Path, bench
         f"{compact:.0f} steps/s",
         f"Nature on ordinary ones {nature:.0f}",
         compact / nature,
-        least=2,
+        least=3,
     )
 
 

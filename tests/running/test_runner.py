@@ -197,6 +197,22 @@ def test_one_set_is_made_where_three_take_too_long_or_nothing_is_judged(
     assert of(balance(tmp_path, condensations=2), "random") == [0, 1]  # as asked for
 
 
+def test_training_to_convergence_that_takes_long_is_left_out_unless_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.running.reference_rows.SPARE_SECONDS", 0.0)
+    short = balance(tmp_path / "short", condensations=1)
+    assert not of(short, "full-converged")
+    assert of(short, "full") == [0]
+    [note] = short.notes
+    assert note.startswith("full-converged is left out: it would take about")
+    assert note.endswith("--own-references computes it.")  # the package has none of such students
+    asked = balance(tmp_path / "short", condensations=1, own_references=True)
+    assert (of(asked, "full-converged"), asked.notes) == ([0], ())
+    again = balance(tmp_path / "short", condensations=1)  # it is there now
+    assert of(again, "full-converged") == [0]
+
+
 FAULTY = """
 from rlcondense.learners.bc import BehaviouralCloning
 

@@ -85,7 +85,7 @@ class Game:
 
 
 def read_games(folder: Path) -> list[Game]:
-    """Read the records of the suite, by game, in its order."""
+    """Read the records of the suite, by game."""
     games: dict[str, dict[str, Record]] = {}
     for planned in plan_suite(
         load_suite(SUITE), lambda ids: dict.fromkeys(ids, StoredState("missing"))
@@ -99,7 +99,7 @@ def read_games(folder: Path) -> list[Game]:
         if file.is_file() and (record := read_record_file(file))["status"] == "done":
             size = f" {cell.budget['size']}" if cell.budget and "size" in cell.budget else ""
             records[cell.method["id"] + size] = record
-    return [Game(task, records) for task, records in games.items()]
+    return [Game(task, records) for task, records in sorted(games.items())]
 
 
 def table(games: Iterable[Game], split: Split) -> str:

@@ -26,13 +26,13 @@ from rlcondense.types import SPLITS, Split
 SUITE = "signal"
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "signal.md"
 BUDGET = "full"
+STUDENTS = {CONVERGED: "until converged", BUDGET: "800 updates"}  # of all the data
 SIZES = (150, 500, 1500)
 COLUMNS = {
     FLOOR: "random policy",
     MARGINAL: "marginal policy",
     **{f"{RANDOM_SUBSET} {size}": f"{size:,} rows" for size in SIZES},
-    BUDGET: "all, 800 updates",
-    CONVERGED: "all, until converged",
+    **{key: f"all, {STUDENTS[key]}" for key in (BUDGET, CONVERGED)},
     EXPERT: "expert",
 }
 
@@ -54,11 +54,11 @@ class Game:
         """Return whether it is the plain view of a game."""
         return self.task.endswith("-plain")
 
-    def gain(self, split: Split) -> Interval | None:
+    def gain(self, split: Split, students: str = CONVERGED) -> Interval | None:
         """Compute what students of all the data return more than the marginal policy."""
-        if not {CONVERGED, MARGINAL} <= self.records.keys():
+        if not {students, MARGINAL} <= self.records.keys():
             return None
-        return difference([self.records[CONVERGED]], [self.records[MARGINAL]], split)
+        return difference([self.records[students]], [self.records[MARGINAL]], split)
 
     @property
     def capped(self) -> int:
@@ -79,9 +79,9 @@ class Game:
             else ""
             for key in COLUMNS
         ]
-        gain = self.gain(split)
-        shown = bracketed(gain, "{:+.2f}") if gain else "not run"
-        return [self.task, *means, shown]
+        gains = [self.gain(split, students) for students in STUDENTS]
+        shown = [bracketed(gain, "{:+.2f}") if gain else "not run" for gain in gains]
+        return [self.task, *means, *shown]
 
 
 def read_games(folder: Path) -> list[Game]:
@@ -104,16 +104,23 @@ def read_games(folder: Path) -> list[Game]:
 
 def table(games: Iterable[Game], split: Split) -> str:
     """Format the table of a split as Markdown."""
-    headers = ["game", *COLUMNS.values(), "all - marginal policy"]
+    headers = ["game", *COLUMNS.values(), *(f"{name} - marginal" for name in STUDENTS.values())]
     rows = [headers, ["---"] * len(headers), *(game.cells(split) for game in games)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def verdict(games: Iterable[Game], split: Split) -> str:
+def verdict(games: Iterable[Game], students: str) -> str:
     """Say on how many games students of all the data lie above the marginal policy."""
-    gains = [gain for game in games if (gain := game.gain(split))]
-    above = sum(gain.above_zero for gain in gains)
-    return f"{above} of {len(gains)} games that were run"
+    counts = []
+    for split in SPLITS:
+        gains = [gain for game in games if (gain := game.gain(split, students))]
+        above = sum(gain.above_zero for gain in gains)
+        levels = "held-out" if split == "heldout" else split
+        counts.append(f"{above} of {len(gains)} games on {levels} levels")
+    return (
+        f"Students of all the data, {STUDENTS[students]}, lie above the marginal policy on "
+        f"{' and '.join(counts)}."
+    )
 
 
 def page(games: list[Game]) -> str:
@@ -124,11 +131,7 @@ def page(games: list[Game]) -> str:
         ("Ordinary games", [game for game in games if not game.is_plain]),
     ):
         run = [game for game in of_view if game.records.keys() - {FLOOR, MARGINAL, EXPERT}]
-        counts = "; ".join(
-            f"{'held-out' if split == 'heldout' else split} levels: {verdict(of_view, split)}"
-            for split in SPLITS
-        )
-        out += [f"### {view}", f"Above the marginal policy, {counts}; {len(of_view)} in all."]
+        out += [f"### {view}", "\n".join(verdict(of_view, students) for students in STUDENTS)]
         if missing := [game.task for game in of_view if CONVERGED not in game.records]:
             out += [f"Students of all the data were not trained yet on {', '.join(missing)}."]
         if capped := [f"{game.task} {game.capped}" for game in of_view if game.capped]:

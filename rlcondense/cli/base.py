@@ -204,7 +204,7 @@ judging_options = all_options(
 own_references_option = click.option(
     "--own-references",
     is_flag=True,
-    help="Compute the reference rows that are shipped too, and those that take long.",
+    help="Compute the reference rows that are shipped too, and those that would be left out.",
 )
 
 

@@ -27,6 +27,14 @@ def shipped_path(cell: Cell) -> Path | None:
     return _paths(cell.dataset).get(replace(cell, learner_seeds=()).id)
 
 
+def is_shipped(cell: Cell) -> bool:
+    """Return whether a record of a cell is shipped that has all of its learner seeds."""
+    path = shipped_path(cell)
+    if path is None:
+        return False
+    return set(cell.learner_seeds) <= set(read_record_file(path)["cell"]["learner_seeds"])
+
+
 def shipped_summaries(dataset: str) -> dict[str, Any]:
     """Return the summaries of the shipped reference rows of a dataset, by method and split.
 

@@ -37,6 +37,7 @@ from rlcondense.running.reference_rows import (
     HARD_INSTEAD,
     regimes_and_budgets,
     rows_beside,
+    slow_notes,
     without_slow,
 )
 from rlcondense.running.rows import Row, Rows
@@ -134,7 +135,8 @@ def evaluate_artifact(
         name = record["cell"]["method"]["id"]
         beside, slow = without_slow(rows_beside(bench, name, regimes, budgets))
         references = rows.compute(beside)
-        notes = [HARD_INSTEAD, *slow] if len(regimes) > 1 else slow
+        notes = [HARD_INSTEAD] if len(regimes) > 1 else []
+        notes += slow_notes(slow, [record["cell_id"]])
     result = result_of(bench, [outcome], references, notes)
     source = record.get("report", {}).get("dataset")
     if bench.dataset is not None and source not in (None, bench.dataset_id):

@@ -42,11 +42,19 @@ from rlcondense.running.rows import Row, Rows
 
 @dataclass(frozen=True)
 class PartResult:
-    """The outcomes of a method's rows and of its reference rows, and notes on them."""
+    """The outcomes of a method's rows and of its reference rows, and notes on them.
+
+    Attributes:
+        own: outcomes of the method's rows.
+        references: of its reference rows.
+        notes: lines.
+        slow: reference rows that are left out.
+    """
 
     own: list[Outcome]
     references: list[Outcome]
     notes: list[str]
+    slow: list[Row]
 
 
 @dataclass(frozen=True)
@@ -102,15 +110,15 @@ class Part:
             )
         seeds = range(self.seed, self.seed + condensations)
         if first.record["status"] == "skipped":
-            return PartResult([first], [], notes)
+            return PartResult([first], [], notes, [])
         regimes, budgets = regimes_and_budgets(bench, [first.record], seeds)
         rows.ahead([*self._own(seeds[1:]), *self._beside(regimes, budgets)])
         own = [first, *rows.compute(self._own(seeds[1:]))]
         regimes, budgets = regimes_and_budgets(bench, [outcome.record for outcome in own], seeds)
         if self.references and len(regimes) > 1:
             notes.append(HARD_INSTEAD)
-        beside, slow = self._beside_and_notes(regimes, budgets)
-        return PartResult(own, rows.compute(beside), notes + slow)
+        beside, slow = self._beside_and_slow(regimes, budgets)
+        return PartResult(own, rows.compute(beside), notes, slow)
 
     def _own(self, seeds: Iterable[int]) -> list[Row]:
         others = replace(self.bench, record_failures=True)
@@ -123,11 +131,11 @@ class Part:
     def _beside(
         self, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
     ) -> list[Row]:
-        return self._beside_and_notes(regimes, budgets)[0]
+        return self._beside_and_slow(regimes, budgets)[0]
 
-    def _beside_and_notes(
+    def _beside_and_slow(
         self, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
-    ) -> tuple[list[Row], list[str]]:
+    ) -> tuple[list[Row], list[Row]]:
         if not self.references:
             return [], []
         return without_slow(rows_beside(self.bench, self.method.id, regimes, budgets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from rlcondense.datasets.labels import label_settings
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_method
 from rlcondense.records.record import Record
-from rlcondense.records.shipped import shipped_path
+from rlcondense.records.shipped import is_shipped
 from rlcondense.references import CONVERGED, WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import method_row, policy_row
@@ -50,36 +50,53 @@ def rows_beside(
     return rows
 
 
-def without_slow(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+def without_slow(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """Leave out training to convergence that takes longer than `SPARE_SECONDS`.
 
     Nobody asked for it in particular, unless the rows that the package has are to be computed too.
+    What no shipped rate is known of is not left out.
 
     Returns:
-        The other rows, and a line on each that is left out.
+        The other rows, and those that are left out.
     """
-    kept, notes = [], []
+    kept: list[Row] = []
+    slow: list[Row] = []
     for row in rows:
+        (slow if _seconds_to_converge(row) > SPARE_SECONDS else kept).append(row)
+    return kept, slow
+
+
+def slow_notes(slow: Iterable[Row], own: Collection[str]) -> list[str]:
+    """Return a line on each row that was left out.
+
+    Args:
+        slow: the rows.
+        own: ids of the cells that were computed all the same, as a command's own.
+    """
+    left = {row.cell.id: row for row in slow if row.cell.id not in own}
+    notes = []
+    for row in left.values():
         seconds = _seconds_to_converge(row)
-        if seconds <= SPARE_SECONDS:
-            kept.append(row)
-            continue
         soft = replace(row.cell, method={"id": CONVERGED, "config": {"labels": "soft"}})
         notes.append(
             f"{CONVERGED} is left out: it would take about {in_words(seconds)}, more than "
             f"{in_words(SPARE_SECONDS)}. --own-references computes it"
-            f"{'; with labels=soft the package has it' if shipped_path(soft) else ''}."
+            f"{'; with labels=soft the package has it' if is_shipped(soft) else ''}."
         )
-    return kept, notes
+    return notes
 
 
 def _seconds_to_converge(row: Row) -> float:
     """Estimate the time of a row that trains to convergence and is not there; 0 for others."""
     bench, cell = row.bench, row.cell
-    if cell.method["id"] != CONVERGED or not bench.takes_shipped or shipped_path(cell) is not None:
+    if cell.method["id"] != CONVERGED or not bench.takes_shipped or is_shipped(cell):
         return 0.0
-    if bench.store.read_record(cell.id) is not None:
+    known = bench.store.read_record(cell.id)
+    if known is not None and known["status"] == "done":
         return 0.0
+    is_soft = cell.method["config"].get("labels") == "soft"
+    if is_soft and (bench.dataset is None or bench.dataset.action_probs is None):
+        return 0.0  # it is skipped
     return Rates((), bench.device).estimate([cell]).seconds
 
 

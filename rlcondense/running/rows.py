@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rlcondense import catalogue
 from rlcondense.errors import RLCondenseError
 from rlcondense.records.cell import Cell
-from rlcondense.records.shipped import shipped_path
+from rlcondense.records.shipped import is_shipped
 from rlcondense.records.store import Store, sealed
 from rlcondense.running.bench import Bench
 from rlcondense.running.dispatch import Dispatch
@@ -226,7 +226,7 @@ def _text(cell: Cell) -> str:
 
 
 def _is_shipped(row: Row) -> bool:
-    return row.is_reference and row.bench.takes_shipped and shipped_path(row.cell) is not None
+    return row.is_reference and row.bench.takes_shipped and is_shipped(row.cell)
 
 
 def _only_here() -> bool:

@@ -35,6 +35,7 @@ from rlcondense.running.pairs import (
 from rlcondense.running.parts import Part
 from rlcondense.running.reference_rows import (
     shipped_note,
+    slow_notes,
 )
 from rlcondense.running.rows import Rows
 from rlcondense.runtime.progress import Progress, silent
@@ -204,7 +205,9 @@ def run(
         if outcome.record["cell_id"] not in own_ids
     }
     notes = dict.fromkeys(note for part_result in results_of for note in part_result.notes)
-    return result_of(bench, outcomes, list(beside.values()), list(notes))
+    slow = [row for part_result in results_of for row in part_result.slow]
+    left = slow_notes(slow, own_ids)
+    return result_of(bench, outcomes, list(beside.values()), [*notes, *left])
 
 
 def result_of(

@@ -145,7 +145,7 @@ def of(result: RunResult, method: str) -> list[int]:
     return [cell["condensation_seed"] for cell in cells if cell["method"]["id"] == method]
 
 
-def balance(results: Path, method: str = "random", **options: Any) -> RunResult:
+def balance(results: Path, method: str | list[str] = "random", **options: Any) -> RunResult:
     """A run on cart-pole, from a few rows of data that nobody gave probabilities for."""
     if not is_local(UNLABELLED):
         write_unlabelled()
@@ -207,6 +207,8 @@ def test_training_to_convergence_that_takes_long_is_left_out_unless_asked_for(
     [note] = short.notes
     assert note.startswith("full-converged is left out: it would take about")
     assert note.endswith("--own-references computes it.")  # the package has none of such students
+    both = balance(tmp_path / "both", ["random", "full-converged"], condensations=1)
+    assert (of(both, "full-converged"), both.notes) == ([0], ())  # a row of one is the other's own
     asked = balance(tmp_path / "short", condensations=1, own_references=True)
     assert (of(asked, "full-converged"), asked.notes) == ([0], ())
     again = balance(tmp_path / "short", condensations=1)  # it is there now
@@ -343,7 +345,7 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
 def test_an_interrupted_run_says_so_and_leaves_a_state_to_go_on_from(
     tmp_path: Path, ending: signal.Signals
 ) -> None:
-    slow = [*COMMAND, "--set", "iterations=1000", "--results", str(tmp_path), "--workers", "2"]
+    slow = [*COMMAND, "--set", "iterations=100000", "--results", str(tmp_path), "--workers", "2"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)

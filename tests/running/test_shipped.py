@@ -83,6 +83,10 @@ def test_a_shipped_row_of_other_data_is_not_taken(
     key = outcome.record["key"]
     assert shipped.shipped_record(cell, key) is not None
     assert shipped.shipped_record(cell, {**key, "dataset_sha256": "0" * 64}) is None
+    assert shipped.is_shipped(cell)
+    more = replace(cell, learner_seeds=tuple(range(100)))
+    assert not shipped.is_shipped(more)
+    assert shipped.shipped_record(more, key) is None
 
 
 def test_every_reference_that_is_named_is_a_published_record_of_its_cell() -> None:

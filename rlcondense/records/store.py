@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ COSTS = ("timings", "memory")
 MEASURED = (*COSTS, "content_sha256")  # fields in which two runs of one cell may differ
 MOST_INDEX_BYTES = 2**30  # a hundred thousand records take a fifth
 INDEX_FORMAT = 2  # raise it when `facts_of_record` changes
+LARGEST_WHOLE = 2**53  # below it, a float holds every whole number
 MANY = 32  # number of cells from which reading the index saves time
 
 
@@ -384,10 +385,12 @@ def read_record_file(path: Path) -> Record:
 
 
 def write_record_file(path: Path, record: Record) -> None:
-    """Write a record as JSON, one line for each of its parts: a fifth less than indented."""
-    lines = ",\n".join(
-        f'"{part}": {canonical_json(value)}' for part, value in sorted(record.items())
-    )
+    """Write a record as JSON, one line for each of its parts: a fifth less than indented.
+
+    Whole returns lose their ".0", another sixth; `content_sha256` takes both for the same.
+    """
+    parts = {**record, "returns": _each(_shortest, record.get("returns"))}
+    lines = ",\n".join(f'"{part}": {canonical_json(parts[part])}' for part in sorted(record))
     write_bytes(path, f"{{\n{lines}\n}}\n".encode())
 
 
@@ -426,6 +429,32 @@ def costs_sha256(record: Mapping[str, Any]) -> str:
 
 
 def content_sha256(record: Mapping[str, Any]) -> str:
-    """Compute the sha256 of a record without its measured costs."""
+    """Compute the sha256 of a record without its measured costs.
+
+    Returns are taken as floats, so that 10 and 10.0 are the same.
+    """
     content = {name: value for name, value in record.items() if name not in MEASURED}
+    if "returns" in content:
+        content["returns"] = _each(_as_float, content["returns"])
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """Return nested objects and lists with each value in them changed."""
+    if isinstance(value, Mapping):
+        return {name: _each(change, inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each(change, inner) for inner in value]
+    return change(value)
+
+
+def _shortest(value: Any) -> Any:
+    """Return a whole number as an int, and all else, -0.0 too, as it is."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_WHOLE
+    return int(value) if whole and canonical_json(value) != "-0.0" else value
+
+
+def _as_float(value: Any) -> Any:
+    """Return an int as a float, and all else, or an int that a float may not hold, as it is."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_WHOLE
+    return float(value) if whole else value

@@ -152,20 +152,24 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
     datasets = list(dict.fromkeys(line["dataset"] for line in lines))
     methods = list(dict.fromkeys(line["method"] for line in lines))
     by: dict[str, dict[str, Seen]] = {}
-    ranks: dict[str, list[float]] = {name: [] for name in methods}
+    ranks: dict[str, dict[str, list[float]]] = {
+        name: {"length": [], "return": []} for name in methods
+    }
     for dataset in datasets:
         of: dict[str, list[Mapping[str, Any]]] = {}
         for line in lines:
             if line["dataset"] == dataset:
                 of.setdefault(line["method"], []).append(line)
-                ranks[line["method"]].append(line["ranks"]["length"] or 0.0)
+                for beside, values in ranks[line["method"]].items():
+                    values.append(line["ranks"][beside] or 0.0)
         by[dataset] = seen({name: wins(own) for name, own in of.items()})
-    headers = ["score", *(short(dataset) for dataset in datasets), "rank correlation with length"]
+    correlations = [f"rank correlation with {beside}" for beside in ("length", "return")]
+    headers = ["score", *(short(dataset) for dataset in datasets), *correlations]
     rows = [headers, ["---"] * len(headers)]
     shares = {name: np.mean([by[dataset][name].share for dataset in datasets]) for name in methods}
     for name in sorted(methods, key=lambda name: -shares[name]):
-        spread = f"{min(ranks[name]):+.2f} to {max(ranks[name]):+.2f}"
-        rows.append([f"`{name}`", *(str(by[dataset][name]) for dataset in datasets), spread])
+        spreads = [f"{min(of):+.2f} to {max(of):+.2f}" for of in ranks[name].values()]
+        rows.append([f"`{name}`", *(str(by[dataset][name]) for dataset in datasets), *spreads])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{said(by, [name for name in methods if name not in LENGTH])}\n\n{table}"
 

@@ -7,21 +7,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pages import RESULTS, Rows, mean_of, read_suite
+from pages import RESULTS, Rows, compare, mean_of, read_suite, size_asked
 
 from rlcondense.comparison.columns import bracketed
+from rlcondense.comparison.rows import Group, Row
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import Interval
 
 SUITE = "faults"
 ALL = "full"
+CLEAN = "expert-v0"  # the data into which the faults were written
 
 
+@dataclass(frozen=True)
 class Kept(Rows):
-    """The rows of one faulty dataset."""
+    """The rows of one faulty dataset.
+
+    Attributes:
+        clean: the random rows of the data without faults, as many; None without a record.
+    """
+
+    clean: Row | None = None
 
     @property
     def name(self) -> str:
@@ -34,12 +45,33 @@ class Kept(Rows):
         row = self.rows.get(method)
         return "" if row is None else bracketed(mean_of(row, "heldout"))
 
+    @property
+    def clean_gain(self) -> Interval | None:
+        """What random rows of the data without faults teach beside random rows of these."""
+        if self.clean is None:
+            return None
+        return compare(self.clean, self.rows[RANDOM_SUBSET], self.records).difference
+
 
 def read_kept(folder: Path) -> list[Kept]:
     """Read the datasets of the suite whose random rows have a record."""
     groups, records = read_suite(folder, SUITE)
-    found = [Kept(group, records) for group in groups]
+    faulty = [one for one in groups if not one.dataset.endswith(CLEAN)]
+    found = [Kept(group, records, clean_row(group, groups)) for group in faulty]
     return sorted((one for one in found if RANDOM_SUBSET in one.rows), key=lambda one: one.name)
+
+
+def clean_row(of: Group, groups: Sequence[Group]) -> Row | None:
+    """Find as many random rows of the data without faults as a faulty dataset's scores keep."""
+    sizes = {size_asked(row) for row in of.of_id(RANDOM_SUBSET)}
+    found = [
+        row
+        for group in groups
+        if group.task == of.task and group.dataset.endswith(CLEAN)
+        for row in group.of_id(RANDOM_SUBSET)
+        if row.status == "done" and size_asked(row) in sizes
+    ]
+    return found[0] if found else None
 
 
 def page(found: Sequence[Kept]) -> str:
@@ -53,6 +85,7 @@ def page(found: Sequence[Kept]) -> str:
         [f"`{name}`", *(bracketed(one.gain(name, RANDOM_SUBSET), "{:+.2f}") for one in found)]
         for name in methods
     ]
+    clean = ["random rows of clean data", *(bracketed(o.clean_gain, "{:+.2f}") for o in found)]
     means = [
         ["random rows return", *(one.mean(RANDOM_SUBSET) for one in found)],
         ["all the data return", *(one.mean(ALL) for one in found)],
@@ -61,7 +94,7 @@ def page(found: Sequence[Kept]) -> str:
     return (
         f"Of {len(verdicts)} comparisons with random rows, {above} are above zero, "
         f"{verdicts.count('below')} below.\n\n"
-        f"{markdown_table(['kept by', *(one.name for one in found)], [*lines, *means])}"
+        f"{markdown_table(['kept by', *(one.name for one in found)], [*lines, clean, *means])}"
     )
 
 

@@ -41,3 +41,19 @@ def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
     (alone,) = groups_of(records[::3])  # one set each
     page = findings.page([findings.Kept(alone, by_id(records))])
     assert "Of 0 comparisons with random rows" in page
+
+
+def test_random_rows_of_clean_data_of_the_same_size_stand_beside(findings: Any) -> None:
+    clean = {**DATA, "dataset": "procgen/coinrun-plain/expert-v0"}
+    records = [record("random", 5.0, seed=s, size=90, **DATA) for s in range(3)]
+    records += [record("random", 7.0, seed=s, size=90, **clean) for s in range(3)]
+    records += [record("random", 9.0, seed=s, size=95, **clean) for s in range(3)]
+    for one in records:
+        one["cell_id"] += one["cell"]["dataset"]
+    groups = groups_of(records)
+    of = next(group for group in groups if group.dataset == DATA["dataset"])
+    row = findings.clean_row(of, groups)
+    kept = findings.Kept(of, by_id(records), row)
+    assert kept.clean_gain.estimate == pytest.approx(2.0)
+    assert "| random rows of clean data | +2.00" in findings.page([kept])
+    assert findings.clean_row(of, [of]) is None

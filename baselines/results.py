@@ -20,7 +20,7 @@ from pathlib import Path
 # What answers most comes first.
 SUITES = (
     "what-teaches", "signal", "few-frames", "cartpole-sizes", "label-regimes", "q-learning",
-    "bytes", "faults", "procgen-core", "procgen-plain", "gradmatch-parts", "light2024",
+    "gradmatch-parts", "bytes", "faults", "two-pairs", "procgen-core", "procgen-plain", "light2024",
     "light2024-questions", "four-pairs", "hades-sizes", "hades-transfer", "light2024-as-run",
 )  # fmt: skip
 # What is made of the leaderboard's records: shipped references, and pages.
@@ -48,21 +48,22 @@ def fill(results: Path) -> None:
             shutil.copyfile(published, records / published.name)
 
 
-def land(results: Path) -> None:
+def land(results: Path) -> list[str]:
     """Add the finished cells to the leaderboard, and build its tables and the pages of findings.
 
-    Raises:
-        SystemExit: a page could not be made; the others were.
+    Returns:
+        The steps that failed; those after them are done all the same.
     """
-    rlcondense("leaderboard", "add", results)
-    rlcondense("leaderboard", "build", BOARD, "--into", PAGE)
     failed = []
+    steps: dict[str, tuple[object, ...]] = {"add": (results,), "build": (BOARD, "--into", PAGE)}
+    for step, arguments in steps.items():
+        if rlcondense("leaderboard", step, *arguments):
+            failed.append(f"leaderboard {step}")
     for script in MADE:
         command = [sys.executable, str(Path(__file__).parent / script), str(BOARD / "results")]
         if subprocess.run(command, check=False).returncode:
             failed.append(script)
-    if failed:
-        sys.exit(f"not made: {', '.join(failed)}")
+    return failed
 
 
 def main() -> None:
@@ -70,15 +71,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="*", default=SUITES)
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, help="default: one a core, or one a GPU")
     parser.add_argument("--land", action="store_true")
     options = parser.parse_args()
     os.nice(19)
     fill(options.results)
-    land(options.results)
+    failed = land(options.results)
+    workers = () if options.workers is None else ("--workers", options.workers)
     for suite in () if options.land else options.suites:
-        rlcondense("sweep", suite, "--results", options.results, "--workers", options.workers)
-        land(options.results)
+        if rlcondense("sweep", suite, "--results", options.results, *workers):
+            failed.append(f"sweep {suite}")
+        failed += land(options.results)
+    if failed:
+        sys.exit(f"failed: {', '.join(dict.fromkeys(failed))}")
 
 
 if __name__ == "__main__":

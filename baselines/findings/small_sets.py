@@ -211,6 +211,11 @@ class Whole:
         return [task, data, student, str(self.row.learner_seeds)]
 
     @property
+    def episodes(self) -> int:
+        """How many episodes all students play on each split."""
+        return sum(map(len, self.records[self.row.cells[0]]["returns"]["heldout"]))
+
+    @property
     def beside_expert(self) -> Interval | None:
         """How much more they lose on held-out levels than the expert does."""
         expert = self.group.find(EXPERT)
@@ -226,14 +231,17 @@ def gaps_of(records: Sequence[Record]) -> Array:
 
 
 def wholes(groups: Iterable[Group], records: Mapping[str, Record]) -> list[Whole]:
-    """Return the students of all the data, by task."""
+    """Return the students of all the data by task: of equal ones, those of most episodes."""
     found = [
         Whole(row, group, records)
         for group in groups
         for row in group.of_id("full-converged")
         if row.status == "done" and row.labels == "soft" and row.learner_seeds >= LEAST_STUDENTS
     ]
-    return sorted(found, key=lambda one: one.name)
+    most: dict[tuple[str, ...], Whole] = {}
+    for one in sorted(found, key=lambda one: one.episodes):
+        most[tuple(one.name[:3])] = one
+    return sorted(most.values(), key=lambda one: one.name)
 
 
 def whole_table(found: Sequence[Whole]) -> str:

@@ -391,6 +391,15 @@ def test_density_weights_change_what_states_count_and_zero_names_no_cell_anew() 
     distances = np.linalg.norm(data.observations[:, None] - data.observations, axis=2)
     tenth = np.sort(distances, 1)[:, 10]
     assert rank_correlation(weights, tenth) > 0.95  # type: ignore[operator]
+    labels = np.full((len(data), 4), 0.25, np.float32)
+    labelled = problem(replace(data, action_probs=labels, known_sha256=""), GRID)
+    for id_ in ("pbc", "av-pbc"):
+        method = make_method(id_, GRID, density_weight=1.0, policy_updates=3, **STUDENT)
+        assert isinstance(method, Pbc)
+        aims = method._aims(labelled)
+        both = method._weighed_by_density(labelled, aims).weights.numpy()
+        product = aims.weights.numpy() * weights
+        assert both == pytest.approx(product / product.mean(), rel=1e-4)
     for id_ in ("dbc", "pbc", "av-pbc"):
         assert make_method(id_, preset="sdw").config.density_weight == 1.0
     with pytest.raises(BadConfig, match="density_weight must lie in"):

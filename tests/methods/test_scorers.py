@@ -138,6 +138,19 @@ def test_band_puts_what_is_never_learned_below_what_is_learned(walks: Transition
         make_method("band", centre=2.0)
 
 
+def test_band_prefers_what_is_learned_in_the_middle_of_the_training(
+    walks: TransitionDataset,
+) -> None:
+    data, _ = with_random_actions(walks)
+    at_once, middle = (
+        make_method("band", GRID, updates=60, centre=centre).score(data, task=GRID).values
+        for centre in (0.0, 0.5)
+    )
+    difficulty = -at_once
+    assert difficulty.min() < 0.4 < 0.6 < difficulty.max()
+    assert middle == pytest.approx(-abs(difficulty - 0.5), abs=1e-6)
+
+
 class Bandit(SmallTask):
     """One step an episode: action 1 brings 1, action 0 nothing, whatever is seen."""
 

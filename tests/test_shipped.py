@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,6 +41,15 @@ RECORDINGS = [
     if catalogue.find("datasets", id_).entry_point.endswith("RecordedDataset")
 ]
 SPLITS = ("seen", "heldout")
+ROOT = Path(__file__).parents[1]
+MOST_TRACKED_BYTES = 60_000_000
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
+def test_what_is_tracked_stays_small() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.exists()) < MOST_TRACKED_BYTES
 
 
 def test_every_shipped_expert_has_its_family_of_datasets() -> None:

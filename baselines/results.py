@@ -26,8 +26,9 @@ SUITES = (
 # What is made of the leaderboard's records: shipped references, and pages.
 MADE = (
     "references.py", "students/teachable.py", "findings/small_sets.py",
-    "findings/controls.py", "findings/label_regimes.py", "findings/q_learning.py",
-    "findings/backgrounds.py", "findings/bytes_budget.py", "findings/kept_episodes.py",
+    "findings/gradmatch_parts.py", "findings/controls.py", "findings/label_regimes.py",
+    "findings/q_learning.py", "findings/backgrounds.py", "findings/bytes_budget.py",
+    "findings/kept_episodes.py",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")

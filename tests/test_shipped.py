@@ -45,9 +45,10 @@ ROOT = Path(__file__).parents[1]
 MOST_TRACKED_BYTES = 60_000_000
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
 def test_what_is_tracked_stays_small() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs a git checkout")
     files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
     assert sum(file.stat().st_size for file in files if file.exists()) < MOST_TRACKED_BYTES
 

@@ -1,0 +1,148 @@
+"""Which part of gradient matching does what? Its variants beside their starts, as a page.
+
+python baselines/findings/gradmatch_parts.py leaderboard/results    # into docs/results
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pages import compare, draw, mean_of, publish, read_suite, task_name
+
+from rlcondense.comparison.columns import bracketed, seeds_text
+from rlcondense.comparison.rows import FloorComparison, Group, Row
+from rlcondense.records.record import Record
+from rlcondense.references import MARGINAL, RANDOM_SUBSET
+from rlcondense.reporting.formats import markdown_table
+
+SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
+# A form's name is what sets it apart: the first that fits.
+FORMS: tuple[tuple[dict[str, object], str], ...] = (
+    ({"match": "joint", "distance": "norm", "outer_optimiser": "sgd"}, "equation 2"),
+    ({"match": "joint", "distance": "norm"}, "the same, Adam's steps of a grey level"),
+    ({"match": "joint", "loss": "softmax-mse"}, "the same, cosine distance"),
+    ({"match": "per-class", "labels": "hard"}, "per-class, its loss and network"),
+    ({"match": "per-class", "theta": "initial"}, "per-class, soft labels"),
+    ({"match": "per-class"}, "soft labels, along a student's training"),
+    ({"match": "joint", "start": "balanced"}, "soft labels, all actions together"),
+    ({}, "default"),
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A form of gradient matching on one task.
+
+    Attributes:
+        task: the task's alias.
+        row: its row.
+        form: its place and name among the forms.
+        start: the comparison with the frames that it starts from, as they are.
+        random: the comparison with random rows that have its labels.
+        blind: the comparison with the marginal policy.
+    """
+
+    task: str
+    row: Row
+    form: tuple[int, str]
+    start: FloorComparison | None
+    random: FloorComparison | None
+    blind: FloorComparison | None
+
+
+def form_of(config: Mapping[str, object]) -> tuple[int, str]:
+    """Return the place and the name of a form by its settings."""
+    usual = {"outer_optimiser": "adam"}
+    found = {**usual, **config}
+    return next(
+        (place, name)
+        for place, (asked, name) in enumerate(FORMS)
+        if all(found.get(key) == value for key, value in asked.items())
+    )
+
+
+def read_variants(folder: Path) -> list[Variant]:
+    """Read the forms of the suite that have records, by task and form."""
+    groups, records = read_suite(folder, SUITE)
+    found = [
+        variant_of(group, row, records)
+        for group in groups
+        for row in group.of_id(METHOD)
+        if row.status == "done"
+    ]
+    return sorted(found, key=lambda one: (one.task, one.form))
+
+
+def variant_of(group: Group, row: Row, records: Mapping[str, Record]) -> Variant:
+    """Return a form beside its start, random rows of its labels and the marginal policy."""
+    config = row.method["config"]
+
+    def beside(name: str) -> FloorComparison | None:
+        controls = [one for one in group.of_id(name) if one.status == "done"]
+        fitting = [one for one in controls if one.labels in (row.labels, None)]
+        return compare(row, fitting[0], records) if fitting else None
+
+    start = START if config["start"] == "balanced" else RANDOM_SUBSET
+    floors = beside(start), beside(RANDOM_SUBSET), beside(MARGINAL)
+    return Variant(task_name(group.task), row, form_of(config), *floors)
+
+
+def page(found: Sequence[Variant]) -> str:
+    """Format the forms of each task."""
+    if not found:
+        return "No form has a record yet."
+    headers = ["task", "form", "labels", "sets x students", "pixels moved", "held-out"]
+    beside = ["beside its start", "beside random rows", "beside the marginal policy"]
+    lines = [
+        [
+            one.task,
+            one.form[1],
+            str(one.row.labels),
+            seeds_text(one.row),
+            f"{one.row.displacement['mean']:.2g}" if one.row.displacement else "",
+            bracketed(mean_of(one.row, "heldout")),
+            *(bracketed(floor.difference, "{:+.2f}") if floor else "" for floor in floors_of(one)),
+        ]
+        for one in found
+    ]
+    return f"{said(found)}\n\n{markdown_table([*headers, *beside], lines)}"
+
+
+def floors_of(one: Variant) -> tuple[FloorComparison | None, ...]:
+    """Return its comparisons in the order of the columns."""
+    return one.start, one.random, one.blind
+
+
+def said(found: Sequence[Variant]) -> str:
+    """Count the forms that are above and below what they are compared with."""
+    names = ("its start", "random rows of its labels", "the marginal policy")
+    parts = []
+    for name, floors in zip(names, zip(*map(floors_of, found), strict=True), strict=True):
+        verdicts = [floor.verdict for floor in floors if floor is not None and floor.judged]
+        above, below = verdicts.count("above"), verdicts.count("below")
+        parts.append(f"{above} are above {name} and {below} below")
+    tasks = len({one.task for one in found})
+    return f"Of {len(found)} rows on {tasks} tasks, {'; '.join(parts)}."
+
+
+def picture(found: Sequence[Variant]) -> str:
+    """Draw what each form teaches beside its start."""
+    bars = [
+        (f"{one.task}, {one.form[1]}", one.start.difference)
+        for one in found
+        if one.start is not None and one.start.difference.known
+    ]
+    return draw(bars, "held-out return beside the frames that it starts from")
+
+
+def main() -> None:
+    """Fill the page and draw its picture."""
+    found = read_variants(Path(sys.argv[1]))
+    publish("gradmatch", page(found), picture(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -22,10 +22,13 @@ from rlcondense.cli import main
 from rlcondense.experts.shipped import shipped_cards
 from rlcondense.make import facts_of, make_learner, make_method, make_task
 from rlcondense.records.store import MISSING
+from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite, shipped_suites
 
 PAGES = Path(__file__).parent / "reference"
+README = Path(__file__).parents[1] / "README.md"
+FIRST = 4  # findings that the README has
 PLACE = re.compile(r"(<!-- generated ([\w./-]+) -->)\n.*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -240,6 +243,12 @@ def _option(option: click.Option) -> list[str]:
     ]  # fmt: skip
 
 
+def findings() -> Iterator[str]:
+    """The first findings of the leaderboard, and where each comes from."""
+    for one in read_conclusions(README.parent / "leaderboard")[:FIRST]:
+        yield f"- {one.text} [Details]({one.page})"
+
+
 TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "tasks": tasks,
     "methods": methods,
@@ -249,8 +258,9 @@ TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "datasets": datasets,
     "suites": suites,
     "commands": commands,
+    "findings": findings,
 }
 
 if __name__ == "__main__":
-    for path in sorted(PAGES.glob("*.md")):
+    for path in (README, *sorted(PAGES.glob("*.md"))):
         path.write_text(filled(path.read_text()))

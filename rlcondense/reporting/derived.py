@@ -12,6 +12,7 @@ from rlcondense.files import FileRefusal, json_lines, parse_json, read_bounded
 from rlcondense.records.reading import INDEX, PICTURES, RESULTS, SCHEMA
 from rlcondense.records.schema import record_schema
 from rlcondense.reporting.board import build_board, comparable, publishable_results
+from rlcondense.reporting.conclusions import CONCLUSIONS
 from rlcondense.reporting.log import LOG
 from rlcondense.reporting.pictures import MOST_BYTES as MOST_PICTURE_BYTES
 from rlcondense.reporting.publish import BOARD, TABLES, built_files
@@ -48,7 +49,15 @@ def look_beside(
         for name in changed
         if name in built and (why := _why_wrong(leaderboard / name, name, built[name]))
     ]
-    known = {INDEX, LOG, RERUNS, *(name for name, _ in wrong), *(set(own) - set(changed)), *built}
+    known = {
+        INDEX,
+        LOG,
+        RERUNS,
+        CONCLUSIONS,
+        *(name for name, _ in wrong),
+        *(set(own) - set(changed)),
+        *built,
+    }
     return wrong, [name for name in names if name not in known]
 
 

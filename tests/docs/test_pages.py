@@ -14,6 +14,7 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.make import load_expert, make_learner, make_method, make_task
+from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.running.suite import shipped_suites
 from tests.docs.pages import PAGES, ROOT, commands, name_of
 from tests.test_house import HEIGHTS
@@ -136,6 +137,13 @@ def test_the_readme_counts_what_there_is() -> None:
         assert int(number) == sum(e.origin.startswith("rlcondense ") for e in entries)
 
 
+def test_the_readme_has_the_leaderboards_findings() -> None:
+    assert generate.filled(README) == README
+    found = read_conclusions(ROOT / "leaderboard")
+    assert len(found) > generate.FIRST
+    assert all((ROOT / one.page).is_file() for one in found)
+
+
 def test_findings_quote_published_records() -> None:
     board = json.loads((ROOT / "leaderboard" / "leaderboard.json").read_text())
     published = [
@@ -144,7 +152,7 @@ def test_findings_quote_published_records() -> None:
         for row in group["rows"]
         if (heldout := (row["returns"] or {}).get("heldout"))
     ]
-    findings = README.split("## Findings\n")[1].split("\n## ")[0]
+    findings = " ".join(one.text for one in read_conclusions(ROOT / "leaderboard"))
     quoted = re.findall(r"(-?\d+\.(\d+)) ± (\d+\.\d+)", findings)
     assert quoted
     for mean, digits, error in quoted:

@@ -28,6 +28,7 @@ from rlcondense.make import make_task
 from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
 from rlcondense.reporting.board import Board, SuitePart, build_board, read_results
 from rlcondense.reporting.commands import command_of
+from rlcondense.reporting.derived import look_beside
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.log import Entry as LogEntry
 from rlcondense.reporting.pages.drawn import Picture
@@ -534,6 +535,20 @@ def test_a_malformed_log_or_rerun_is_not_overwritten(tmp_path: Path, content: st
     with pytest.raises(CorruptArtifact, match=LOG):
         append_entry(tmp_path, date(2026, 1, 2), [GRADMATCH], [])
     assert [(tmp_path / name).read_text() for name in (LOG, RERUNS)] == [content] * 2
+
+
+def test_the_first_page_has_the_findings_as_text(tmp_path: Path) -> None:
+    board = shipped_leaderboard(tmp_path / "leaderboard")
+    assert "Findings" not in Tags(site_of(board) / "index.html").text
+    found = [{"text": "`pbc` <b>wins</b> on 2 & 3", "page": "docs/results/x.md"}]
+    path = board / "conclusions.json"
+    path.write_text(json.dumps([*found, {"text": 3, "page": "y"}, "more"]))
+    page = site_of(board) / "index.html"
+    assert "pbc <b>wins</b> on 2 & 3 docs/results/x.md" in Tags(page).text
+    assert "<code>pbc</code> &lt;b&gt;wins" in page.read_text()
+    assert "conclusions.json" not in look_beside(board)[1]
+    path.write_text("{")
+    assert "Findings" not in Tags(site_of(board) / "index.html").text
 
 
 def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:

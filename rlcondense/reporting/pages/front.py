@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlcondense.reporting.citation import cite_groups
+from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.reporting.pages.data import data_pages
 from rlcondense.reporting.pages.legend import LegendEntry
 from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
@@ -42,6 +43,7 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
         **shown,
         sizes=None if first is None or shown["curve"] else _over_sizes(site, pages, first),
         headlines=headlines,
+        conclusions=read_conclusions(site.leaderboard),
         clearing=sum(line.clears for line in site.lines),
         trained=sum(is_entry(line.row) for line in site.lines),
     )

@@ -25,10 +25,12 @@ FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"match": "joint", "distance": "norm"}, "the same, Adam's steps of a grey level"),
     ({"match": "joint", "loss": "softmax-mse"}, "the same, cosine distance"),
     ({"match": "per-class", "labels": "hard"}, "per-class, its loss and network"),
-    ({"match": "per-class", "theta": "initial"}, "per-class, soft labels"),
-    ({"match": "per-class"}, "soft labels, along a student's training"),
+    ({"match": "per-class", "start": "balanced", "theta": "initial"}, "per-class, soft labels"),
+    ({"match": "per-class", "start": "balanced"}, "soft labels, along a student's training"),
     ({"match": "joint", "start": "balanced"}, "soft labels, all actions together"),
-    ({}, "default"),
+    ({"match": "per-class", "labels": "soft"}, "per-class, soft labels, random rows"),
+    ({"match": "per-class"}, "per-class, learned labels, random rows"),
+    ({}, "default: jointly, along a student's training"),
 )
 
 

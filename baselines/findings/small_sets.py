@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from gradmatch_parts import METHOD as GRADMATCH
+from gradmatch_parts import form_of
 from pages import draw, mean_of, publish, read_records, task_name
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
@@ -33,6 +35,7 @@ Array = npt.NDArray[np.float64]
 
 MOST_ROWS = 500
 TASKS = "procgen/"
+CONSTANT = "constant-policy"
 VERDICTS = {
     (True, True): "above both",
     (True, False): "above the blind policy",
@@ -92,6 +95,21 @@ class Judged:
         return gaps_of([self.records[cell] for cell in cells])
 
     @property
+    def constant(self) -> str:
+        """The return of the policy that always takes the data's most frequent action."""
+        found = [
+            record
+            for record in self.records.values()
+            if record["cell"]["method"]["id"] == CONSTANT
+            and record["cell"]["task"] == self.group.task
+            and record["cell"]["dataset"] == self.group.dataset
+        ]
+        if not found:
+            return ""
+        most = max(found, key=lambda record: np.size(record["returns"]["heldout"]))
+        return number(float(np.mean(most["returns"]["heldout"])))
+
+    @property
     def span(self) -> float | None:
         """The way from the random policy to the expert, None where it is not shown."""
         expert, floor = self.group.find(EXPERT), self.group.find(FLOOR)
@@ -104,7 +122,10 @@ class Judged:
         """What it is, for the columns of `HEADERS` after the first."""
         data = self.group.dataset.rsplit("/", 1)[1]
         size, labels = str(self.row.size), str(self.row.labels)
-        return [self.task, data, self.row.name, size, labels, self.student, seeds_text(self.row)]
+        name = self.row.name
+        if self.row.id == GRADMATCH:
+            name = f"{GRADMATCH} ({form_of(self.row.method['config'])[1]})"
+        return [self.task, data, name, size, labels, self.student, seeds_text(self.row)]
 
 
 def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
@@ -152,9 +173,11 @@ def floors_page(rows: Sequence[Judged]) -> str:
                 bracketed(blind.difference, "{:+.2f}") + (f" ({blind.id})" if blind.id else ""),
                 bracketed(one.against(RANDOM_SUBSET).difference, "{:+.2f}"),
                 one.verdict,
+                one.constant,
             ]
         )
-    headers = [*HEADERS, "held-out", "beside the blind policy", "beside random rows", "verdict"]
+    beside = ["beside the blind policy", "beside random rows", "verdict", "constant policy"]
+    headers = [*HEADERS, "held-out", *beside]
     counted, tasks = len({one.task for one in both}), len({one.task for one in rows})
     return (
         f"{len(rows)} rows on {tasks} tasks are judged. On {counted} of these tasks a row lies "

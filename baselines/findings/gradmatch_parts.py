@@ -15,7 +15,7 @@ from pages import compare, draw, mean_of, publish, read_suite, task_name
 from rlcondense.comparison.columns import bracketed, seeds_text
 from rlcondense.comparison.rows import FloorComparison, Group, Row
 from rlcondense.records.record import Record
-from rlcondense.references import MARGINAL, RANDOM_SUBSET
+from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 
 SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
@@ -30,7 +30,7 @@ FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"match": "joint", "start": "balanced"}, "soft labels, all actions together"),
     ({"match": "per-class", "labels": "soft"}, "per-class, soft labels, random rows"),
     ({"match": "per-class"}, "per-class, learned labels, random rows"),
-    ({}, "default: jointly, along a student's training"),
+    ({"match": "joint", "theta": "trajectory"}, "default: jointly, along a student's training"),
 )
 
 
@@ -44,7 +44,6 @@ class Variant:
         form: its place and name among the forms.
         start: the comparison with the frames that it starts from, as they are.
         random: the comparison with random rows that have its labels.
-        blind: the comparison with the marginal policy.
     """
 
     task: str
@@ -52,18 +51,18 @@ class Variant:
     form: tuple[int, str]
     start: FloorComparison | None
     random: FloorComparison | None
-    blind: FloorComparison | None
 
 
 def form_of(config: Mapping[str, object]) -> tuple[int, str]:
-    """Return the place and the name of a form by its settings."""
+    """Return the place and the name of a form; of unknown ones the last place, and no name."""
     usual = {"outer_optimiser": "adam"}
     found = {**usual, **config}
-    return next(
+    fitting = (
         (place, name)
         for place, (asked, name) in enumerate(FORMS)
         if all(found.get(key) == value for key, value in asked.items())
     )
+    return next(fitting, (len(FORMS), ""))
 
 
 def read_variants(folder: Path) -> list[Variant]:
@@ -79,16 +78,16 @@ def read_variants(folder: Path) -> list[Variant]:
 
 
 def variant_of(group: Group, row: Row, records: Mapping[str, Record]) -> Variant:
-    """Return a form beside its start, random rows of its labels and the marginal policy."""
+    """Return a form beside its start and random rows of its labels."""
     config = row.method["config"]
 
     def beside(name: str) -> FloorComparison | None:
         controls = [one for one in group.of_id(name) if one.status == "done"]
-        fitting = [one for one in controls if one.labels in (row.labels, None)]
+        fitting = [one for one in controls if one.labels == row.labels]
         return compare(row, fitting[0], records) if fitting else None
 
     start = START if config["start"] == "balanced" else RANDOM_SUBSET
-    floors = beside(start), beside(RANDOM_SUBSET), beside(MARGINAL)
+    floors = beside(start), beside(RANDOM_SUBSET)
     return Variant(task_name(group.task), row, form_of(config), *floors)
 
 
@@ -97,7 +96,7 @@ def page(found: Sequence[Variant]) -> str:
     if not found:
         return "No form has a record yet."
     headers = ["task", "form", "labels", "sets x students", "pixels moved", "held-out"]
-    beside = ["beside its start", "beside random rows", "beside the marginal policy"]
+    beside = ["beside its start", "beside random rows"]
     lines = [
         [
             one.task,
@@ -115,12 +114,12 @@ def page(found: Sequence[Variant]) -> str:
 
 def floors_of(one: Variant) -> tuple[FloorComparison | None, ...]:
     """Return its comparisons in the order of the columns."""
-    return one.start, one.random, one.blind
+    return one.start, one.random
 
 
 def said(found: Sequence[Variant]) -> str:
     """Count the forms that are above and below what they are compared with."""
-    names = ("its start", "random rows of its labels", "the marginal policy")
+    names = ("its start", "random rows of its labels")
     parts = []
     for name, floors in zip(names, zip(*map(floors_of, found), strict=True), strict=True):
         verdicts = [floor.verdict for floor in floors if floor is not None and floor.judged]

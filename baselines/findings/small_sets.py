@@ -123,8 +123,8 @@ class Judged:
         data = self.group.dataset.rsplit("/", 1)[1]
         size, labels = str(self.row.size), str(self.row.labels)
         name = self.row.name
-        if self.row.id == GRADMATCH:
-            name = f"{GRADMATCH} ({form_of(self.row.method['config'])[1]})"
+        if self.row.id == GRADMATCH and (form := form_of(self.row.method["config"])[1]):
+            name = f"{GRADMATCH} ({form})"
         return [self.task, data, name, size, labels, self.student, seeds_text(self.row)]
 
 

@@ -52,6 +52,5 @@ def test_a_form_meets_the_frames_that_it_starts_from(findings: Any) -> None:
     one = findings.variant_of(group, row, by_id(records))
     assert one.start.difference.estimate == pytest.approx(1.0, abs=0.1)
     assert one.random.difference.estimate == pytest.approx(-0.5, abs=0.1)
-    assert one.blind is None
     said = "1 are above its start and 0 below; 0 are above random rows of its labels and 1 below"
     assert said in findings.page([one])

@@ -105,23 +105,24 @@ def page(found: Sequence[Variant]) -> str:
             seeds_text(one.row),
             f"{one.row.displacement['mean']:.2g}" if one.row.displacement else "",
             bracketed(mean_of(one.row, "heldout")),
-            *(bracketed(floor.difference, "{:+.2f}") if floor else "" for floor in floors_of(one)),
+            *(
+                bracketed(floor.difference, "{:+.2f}") if floor else ""
+                for floor in (one.start, one.random)
+            ),
         ]
         for one in found
     ]
     return f"{said(found)}\n\n{markdown_table([*headers, *beside], lines)}"
 
 
-def floors_of(one: Variant) -> tuple[FloorComparison | None, ...]:
-    """Return its comparisons in the order of the columns."""
-    return one.start, one.random
-
-
 def said(found: Sequence[Variant]) -> str:
     """Count the forms that are above and below what they are compared with."""
-    names = ("its start", "random rows of its labels")
     parts = []
-    for name, floors in zip(names, zip(*map(floors_of, found), strict=True), strict=True):
+    beside = {
+        "its start": [one.start for one in found],
+        "random rows of its labels": [one.random for one in found],
+    }
+    for name, floors in beside.items():
         verdicts = [floor.verdict for floor in floors if floor is not None and floor.judged]
         above, below = verdicts.count("above"), verdicts.count("below")
         parts.append(f"{above} are above {name} and {below} below")

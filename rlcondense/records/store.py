@@ -450,11 +450,10 @@ def _each(change: Callable[[Any], Any], value: Any) -> Any:
 
 def _shortest(value: Any) -> Any:
     """Return a whole number as an int, and all else, -0.0 too, as it is."""
-    whole = isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_WHOLE
-    return int(value) if whole and canonical_json(value) != "-0.0" else value
+    whole = type(value) is float and value.is_integer() and abs(value) < LARGEST_WHOLE
+    return int(value) if whole and repr(value) != "-0.0" else value
 
 
 def _as_float(value: Any) -> Any:
     """Return an int as a float, and all else, or an int that a float may not hold, as it is."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_WHOLE
-    return float(value) if whole else value
+    return float(value) if type(value) is int and abs(value) < LARGEST_WHOLE else value

@@ -18,6 +18,7 @@ from rlcondense.files import write_json
 from rlcondense.make import make_learner
 from rlcondense.protocol import protocol_of
 from rlcondense.records.cell import Cell, evaluation_json, learner_json
+from rlcondense.records.reading import record_files
 from rlcondense.records.shipped import INDEX
 from rlcondense.records.store import read_record_file
 from rlcondense.references import POLICIES, WHOLE
@@ -48,7 +49,7 @@ def name_references(folder: Path) -> dict[str, dict[str, str]]:
         folder: published records.
     """
     most: dict[tuple[str, str], Cell] = {}
-    for file in sorted(folder.glob("*.json")):
+    for file in record_files(folder):
         record = read_record_file(file)
         cell = Cell.from_json(record["cell"])
         if record["status"] != "done" or not is_shipped(cell):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from rlcondense.files import read_unpacked, write_bytes
+from rlcondense.records.reading import RESULTS, record_files, record_name
 
 # What answers most comes first.
 SUITES = (
@@ -44,9 +46,10 @@ def fill(results: Path) -> None:
     """Copy published records into a results folder, so that their cells count as done."""
     records = results / "records"
     records.mkdir(parents=True, exist_ok=True)
-    for published in (BOARD / "results").glob("*.json"):
-        if not (records / published.name).exists():
-            shutil.copyfile(published, records / published.name)
+    for published in record_files(BOARD / RESULTS):
+        path = records / f"{record_name(published)}.json"
+        if not path.exists():
+            write_bytes(path, read_unpacked(published))
 
 
 def land(results: Path) -> list[str]:

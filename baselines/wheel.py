@@ -25,5 +25,5 @@ class ReferenceRecords(BuildHookInterface):  # type: ignore[misc]
         root = Path(self.root)
         index = json.loads((root / "baselines" / "references.json").read_text())
         for record in (name for cells in index.values() for name in cells.values()):
-            path = f"{RECORDS}/{record}.json"
+            path = f"{RECORDS}/{record}.json.gz"
             build_data["force_include"][str(root / path)] = f"{IN[self.target_name]}{path}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import re
 import secrets
 import stat
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
@@ -36,6 +38,8 @@ MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
 MOST_OWNER_BYTES = 10_000  # of what a lock says
 MOST_DEPTH = 32  # of nested JSON; a record has five
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
+PACKED = ".gz"
+_GZIP = 16 + zlib.MAX_WBITS  # what tells zlib that gzip is meant
 _CONTAINERS = frozenset({dict, list})
 # Where half of a surrogate pair may stand.
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -230,7 +234,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
-    """Read the JSON of a plain file of strict JSON; see `parse_json`.
+    """Read the JSON of a plain file of strict JSON; see `parse_json` and `read_unpacked`.
 
     Args:
         path: of the file.
@@ -239,7 +243,37 @@ def read_strictly(path: Path, most: int = MOST_BYTES) -> Any:
     Raises:
         FileRefusal: it is not; the message has the reason, and nothing of the file's content.
     """
-    return parse_json(read_bounded(path, most))
+    return parse_json(read_unpacked(path, most))
+
+
+def read_unpacked(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Read a plain file of bounded size, unpacked by gzip if its name ends in `.gz`.
+
+    Args:
+        path: of the file.
+        most: maximal number of bytes, packed and unpacked.
+
+    Raises:
+        FileRefusal: as for `read_bounded`, or it is not gzip.
+    """
+    content = read_bounded(path, most)
+    if path.suffix != PACKED:
+        return content
+    unpacker = zlib.decompressobj(wbits=_GZIP)
+    try:
+        unpacked = unpacker.decompress(content, most + 1)
+    except zlib.error as error:
+        raise FileRefusal(f"is not gzip: {error}") from None
+    if len(unpacked) > most:
+        raise FileRefusal(f"is too large: it unpacks to more than {most:,} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise FileRefusal("is not gzip: it is cut short, or something follows it")
+    return unpacked
+
+
+def write_packed(path: Path, content: bytes) -> None:
+    """Write a file, packed by gzip if its name ends in `.gz`; the same content, the same bytes."""
+    write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == PACKED else content)
 
 
 def read_bounded(path: Path, most: int = MOST_BYTES, *, follow: bool = False) -> bytes:

@@ -17,7 +17,8 @@ from rlcondense.cli import main
 from rlcondense.errors import UnknownName
 
 PAPERS = tomllib.loads((data_root() / "registry" / "papers.toml").read_text())
-RECORD = Path(__file__).parents[1] / "leaderboard" / "results" / "03b89e4e79b1072c.json"
+CELL = "03b89e4e79b1072c"
+RECORD = Path(__file__).parents[1] / "leaderboard" / "results" / f"{CELL}.json.gz"
 WITHOUT_TITLE = {"after Sirigiri et al. 2026, arXiv:2603.11634"}
 
 
@@ -60,7 +61,7 @@ def test_names_and_records_are_cited() -> None:
     done = CliRunner().invoke(main, ["cite", str(RECORD)])
     assert done.exit_code == 0, done.output
     for word in (
-        f"@misc{{rlcondense-{RECORD.stem},", "light2024", "cobbe2020", "pomerleau1989",
+        f"@misc{{rlcondense-{CELL},", "light2024", "cobbe2020", "pomerleau1989",
         "@software{rlcondense",
     ):  # fmt: skip
         assert word in done.output
@@ -74,12 +75,12 @@ def test_a_record_is_cited_by_its_id(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    missing = CliRunner().invoke(main, ["cite", RECORD.stem])
+    missing = CliRunner().invoke(main, ["cite", CELL])
     assert missing.exit_code == 2
-    assert f"no record {RECORD.stem} in leaderboard/results" in missing.output
+    assert f"no record {CELL} in leaderboard/results" in missing.output
     (tmp_path / folder).mkdir(parents=True)
     shutil.copy(RECORD, folder)
-    done = CliRunner().invoke(main, ["cite", RECORD.stem])
+    done = CliRunner().invoke(main, ["cite", CELL])
     assert done.output == CliRunner().invoke(main, ["cite", str(RECORD)]).output
 
 

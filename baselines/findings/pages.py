@@ -11,6 +11,7 @@ from pathlib import Path
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import FloorComparison, Group, Row, groups_of
 from rlcondense.files import write_bytes
+from rlcondense.records.reading import record_files
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
 from rlcondense.reporting.publish import fill_part
@@ -31,7 +32,7 @@ LINE, NAMES, WIDTH, COUNTED = 20, 330, 820, 130  # pixels of a picture's parts
 
 def read_records(folder: Path) -> dict[str, Record]:
     """Read the records of a folder, by cell id."""
-    read = [read_record_file(path) for path in sorted(folder.glob("*.json"))]
+    read = [read_record_file(path) for path in record_files(folder)]
     return {record["cell_id"]: record for record in read}
 
 

@@ -14,6 +14,7 @@ from rlcondense.records.record import Record
 from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
+ENDINGS = (".json.gz", ".json")  # of records: packed on a leaderboard, and as they are made
 INDEX, SCHEMA = "index.json", "schema.json"
 INDEX_FORMAT = 2  # format 1 had no costs
 MOST_INDEX_BYTES = 2**28
@@ -53,8 +54,10 @@ class Source:
                 yield path, "is a symbolic link"
             elif path.is_dir():
                 yield path, "is a folder, where only records may lie"
-            elif path.suffix != ".json":
-                yield path, "is no record: its name does not end in .json"
+            elif not path.name.endswith(ENDINGS):
+                yield path, f"is no record: its name ends in neither {' nor '.join(ENDINGS)}"
+            elif path != (first := record_path(self.records, record_name(path))):
+                yield path, f"lies beside {first.name}, a record of the same name"
             else:
                 yield path, ""
 
@@ -75,13 +78,29 @@ def source_of(path: Path) -> Source:
         return Source(path, path / RESULTS, index=path / INDEX)
     if (path / "records").is_dir():
         return Source(path, path / "records", condensed=path / "condensed")
-    if not any(path.glob("*.json")):
+    if not record_files(path):
         raise BadConfig(f"{str(path)!r} holds no records")
     return Source(path, path)
 
 
+def record_name(path: Path) -> str:
+    """Return the name of a record's file without its ending: the id of its cell."""
+    return next((path.name.removesuffix(e) for e in ENDINGS if path.name.endswith(e)), path.name)
+
+
+def record_path(folder: Path, cell_id: str) -> Path:
+    """Return the path of a cell's record in a folder, or where it would be, packed."""
+    packed, plain = (folder / f"{cell_id}{ending}" for ending in ENDINGS)
+    return plain if plain.exists() or plain.is_symlink() else packed
+
+
+def record_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are called as records, in the order of their names."""
+    return sorted(path for ending in ENDINGS for path in folder.glob(f"*{ending}"))
+
+
 def read_record(path: Path) -> Record:
-    """Read the JSON object in a file, and take it for a record: `misshapen` says whether it is one.
+    """Read the JSON object in a file, packed or not, as a record: `misshapen` says if it is one.
 
     Raises:
         FileRefusal: it is not a readable JSON object.

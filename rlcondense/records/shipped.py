@@ -14,6 +14,7 @@ from typing import Any
 from rlcondense.catalogue import data_root
 from rlcondense.files import canonical_json, read_json
 from rlcondense.records.cell import Cell
+from rlcondense.records.reading import record_path
 from rlcondense.records.record import Record
 from rlcondense.records.store import read_record_file, sealed
 from rlcondense.statistics.intervals import summarise
@@ -49,7 +50,7 @@ def _paths(dataset: str) -> dict[str, Path]:
     """Return the paths of the shipped records of a dataset by cell, without learner seeds."""
     root = data_root()
     index = read_json(root / INDEX).get(dataset, {})
-    return {cell: root / RESULTS / f"{record}.json" for cell, record in index.items()}
+    return {cell: record_path(root / RESULTS, record) for cell, record in index.items()}
 
 
 def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:

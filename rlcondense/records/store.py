@@ -26,8 +26,8 @@ from rlcondense.files import (
     read_json,
     refuse_links,
     slug,
-    write_bytes,
     write_json,
+    write_packed,
 )
 from rlcondense.records.record import (
     SCHEMA_VERSION,
@@ -385,13 +385,13 @@ def read_record_file(path: Path) -> Record:
 
 
 def write_record_file(path: Path, record: Record) -> None:
-    """Write a record as JSON, one line for each of its parts: a fifth less than indented.
+    """Write a record as JSON, one line for each of its parts, packed if the path ends in `.gz`.
 
-    Whole returns lose their ".0", another sixth; `content_sha256` takes both for the same.
+    Whole returns lose their ".0", a sixth; `content_sha256` takes both for the same.
     """
     parts = {**record, "returns": _each(_shortest, record.get("returns"))}
     lines = ",\n".join(f'"{part}": {canonical_json(parts[part])}' for part in sorted(record))
-    write_bytes(path, f"{{\n{lines}\n}}\n".encode())
+    write_packed(path, f"{{\n{lines}\n}}\n".encode())
 
 
 def facts_of_record(record: Record) -> Facts:

@@ -22,7 +22,7 @@ from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import FileRefusal
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell
-from rlcondense.records.reading import read_record
+from rlcondense.records.reading import read_record, record_files, record_name, record_path
 from rlcondense.records.record import LearnerJson, MethodJson, Record
 from rlcondense.records.schema import misshapen, unreadable
 from rlcondense.records.store import StoredState
@@ -211,12 +211,15 @@ def _results(
     if not folder.is_dir() or folder.is_symlink():
         raise RLCondenseError(f"{folder} is no folder with records")
     records, refused = {}, {}
-    for path in sorted(folder.glob("*.json")):
+    for path in record_files(folder):
+        name = record_name(path)
         try:
+            if path != (first := record_path(folder, name)):
+                raise FileRefusal(f"lies beside {first.name}, a record of the same name")
             record = read_record(path)
-            if wrong := wrong_form(record) or _misnamed(record, path.stem):
+            if wrong := wrong_form(record) or _misnamed(record, name):
                 raise FileRefusal(f"is no record: {wrong}")
-            records[path.stem] = _slim(record)
+            records[name] = _slim(record)
         except FileRefusal as error:
             refused[path.name] = str(error)
     return records, refused

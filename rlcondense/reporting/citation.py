@@ -12,6 +12,7 @@ from rlcondense.citations import cite_cell, cite_entries
 from rlcondense.comparison.rows import Group
 from rlcondense.errors import CorruptArtifact
 from rlcondense.records.cell import Cell
+from rlcondense.records.reading import record_path
 from rlcondense.reporting.formats import tex_text
 
 PLACES = (Path("leaderboard", "results"), Path("results", "records"))
@@ -30,7 +31,7 @@ def record_file(what: str) -> Path | None:
         return Path(what)
     if not re.fullmatch(r"[0-9a-f]{16}", what):
         return None
-    paths = [folder / f"{what}.json" for folder in PLACES]
+    paths = [record_path(folder, what) for folder in PLACES]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise CorruptArtifact(f"there is no record {what} in {' or '.join(map(str, PLACES))}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import FileRefusal, read_strictly, write_json
-from rlcondense.records.reading import RESULTS
+from rlcondense.records.reading import RESULTS, record_files, record_name
 
 LOG = "log.json"
 MOST_BYTES = 2**24
@@ -151,7 +151,7 @@ def _states(entries: Sequence[Entry]) -> dict[str, bool]:
 
 
 def _cells_here(leaderboard: Path) -> set[str]:
-    return {path.stem for path in (leaderboard / RESULTS).glob("*.json")}
+    return {record_name(path) for path in record_files(leaderboard / RESULTS)}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rlcondense.records.reading import (
     Index,
     read_index,
     read_record,
+    record_path,
     source_of,
 )
 from rlcondense.records.record import Record
@@ -116,20 +117,20 @@ def add(
     for part in (RESULTS, PICTURES):
         refuse_links(leaderboard, leaderboard / part)
     make_folder(folder)
-    missing = [k for k in fit if not (folder / f"{k}.json").exists()]
+    missing = [k for k in fit if not record_path(folder, k).exists()]
     new = [k for k in fit if k not in pins or (k in missing and k not in changed)]
     present = [k for k in pins if k in fit and k not in missing]
     changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
-    before = {cell_id: _published(folder / f"{cell_id}.json") for cell_id in changed}
+    before = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     for cell_id in (*new, *changed):
-        write_record_file(folder / f"{cell_id}.json", _as_verified(fit[cell_id]))
+        write_record_file(record_path(folder, cell_id), _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
         index.costs.pop(cell_id, None)
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
     write_json(leaderboard / INDEX, index.to_json())
     write_json(leaderboard / SCHEMA, record_schema())
-    after = {cell_id: _published(folder / f"{cell_id}.json") for cell_id in changed}
+    after = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     changes = [Change(k, before[k][0], after[k][0], (before[k][1], after[k][1])) for k in changed]
     append_entry(leaderboard, date.today(), new, changes)
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
@@ -158,7 +159,7 @@ def _published(path: Path) -> tuple[float | None, str | None]:
 def _is_edited(folder: Path, cell_id: str, index: Index) -> bool:
     """Return whether the file of a published cell differs from its pin."""
     try:
-        record = read_record(folder / f"{cell_id}.json")
+        record = read_record(record_path(folder, cell_id))
     except FileRefusal:
         return True
     if misshapen(record):
@@ -173,7 +174,7 @@ def _costs(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
     costs = {}
     for cell_id in cell_ids:
         with suppress(FileRefusal):
-            costs[cell_id] = costs_sha256(read_record(folder / f"{cell_id}.json"))
+            costs[cell_id] = costs_sha256(read_record(record_path(folder, cell_id)))
     return costs
 
 
@@ -219,7 +220,7 @@ def _index(leaderboard: Path) -> Index:
 def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
     """Return whether a published record has the same returns, lengths and levels."""
     try:
-        published = read_record(leaderboard / RESULTS / f"{outline.cell.id}.json")
+        published = read_record(record_path(leaderboard / RESULTS, outline.cell.id))
     except FileRefusal:
         return False
     own = read_record(outline.path)
@@ -229,7 +230,7 @@ def _same_episodes(outline: Outline, leaderboard: Path) -> bool:
 def _clash(outline: Outline, leaderboard: Path) -> Finding:
     cell_id = outline.cell.id
     text = f"{outline.cell} is published with other content"
-    before, _ = _published(leaderboard / RESULTS / f"{cell_id}.json")
+    before, _ = _published(record_path(leaderboard / RESULTS, cell_id))
     if before is not None and outline.means:
         text += f": held-out mean {before:.3f}, here {outline.means['heldout']:.3f}"
     return Finding(outline.path.name, cell_id, "published", f"{text} (--replace overwrites it)")

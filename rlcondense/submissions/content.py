@@ -158,7 +158,7 @@ def problems(record: Record, stem: str, known: LocalFacts) -> Iterator[tuple[str
 
     Args:
         record: as read from its file.
-        stem: the file's name without `.json`.
+        stem: the file's name without its ending.
         known: the facts to compare it with.
     """
     if broken := what_is_wrong(record):

@@ -20,7 +20,15 @@ from rlcondense.datasets.report import FindingJson
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_bounded
 from rlcondense.records.cell import Cell
-from rlcondense.records.reading import PICTURES, Source, read_index, read_record, source_of
+from rlcondense.records.reading import (
+    PICTURES,
+    Source,
+    read_index,
+    read_record,
+    record_name,
+    record_path,
+    source_of,
+)
 from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen
 from rlcondense.records.store import content_sha256, costs_sha256
@@ -250,7 +258,7 @@ def verify(
 
 def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence) -> None:
     name = unquoted(file.name)
-    seen.names.append(file.stem)
+    seen.names.append(record_name(file))
     try:
         record = read_record(file)
     except FileRefusal as error:
@@ -258,7 +266,8 @@ def _verify_file(file: Path, source: Source, known: LocalFacts, seen: _Evidence)
         return
     stated = record.get("cell_id")
     cell_id = unquoted(stated, 16) if isinstance(stated, str) else ""
-    findings = [Finding(name, cell_id, *problem) for problem in problems(record, file.stem, known)]
+    wrong = problems(record, record_name(file), known)
+    findings = [Finding(name, cell_id, *problem) for problem in wrong]
     seen.findings += findings
     if any(finding.check == "schema" for finding in findings):
         return
@@ -474,7 +483,7 @@ def _changes(against: Path, here: Path, seen: _Evidence) -> Iterator[Finding]:
         outline = seen.outlines.get(cell_id)
         if outline is None and cell_id not in seen.names:
             text = f"record {cell_id} is published in {against}, and missing here"
-            yield Finding(f"{cell_id}.json", cell_id, "published", text)
+            yield Finding(record_path(source.records, cell_id).name, cell_id, "published", text)
         elif outline is not None and outline.content_sha256 != pin:
             text = f"differs from what is published in {against}"
             yield Finding(outline.path.name, cell_id, "published", text)
@@ -486,7 +495,7 @@ def _changes(against: Path, here: Path, seen: _Evidence) -> Iterator[Finding]:
 
 def _unlike_published(outline: Outline, published: Source) -> str:
     """Describe how the file of a record with the same content differs from the published one."""
-    path = published.records / f"{outline.cell.id}.json"
+    path = record_path(published.records, outline.cell.id)
     try:
         if read_bounded(path) == read_bounded(outline.path):
             return ""

@@ -27,7 +27,7 @@ from rlcondense.running.sweep import sweep
 from rlcondense.running.watcher import Silent
 from tests.benchmarks.bench import Bench
 from tests.conftest import TINY
-from tests.reporting.boards import RANDOM, SHIPPED, shipped_leaderboard
+from tests.reporting.boards import RANDOM, read_shipped, shipped_leaderboard
 
 IN_TESTS = "starting workers takes seconds; tests/running/test_sweeps.py starts as many"
 
@@ -134,7 +134,7 @@ def test_list(bench: Bench) -> None:
 
 def _copy(cell: Cell) -> dict[str, Any]:
     """A published record of a random subset, as if it were of another cell."""
-    record = json.loads((SHIPPED / f"{RANDOM}.json").read_text())
+    record = read_shipped(RANDOM)
     record |= {"cell": cell.to_json(), "cell_id": cell.id}
     record["report"] |= {"budget": cell.budget, "seed": cell.condensation_seed, **cell.budget}
     return record
@@ -165,7 +165,7 @@ def test_a_site_of_five_thousand_records(tmp_path: Path, bench: Bench) -> None:
     """Copies of a published record for other sizes, and the site of them all."""
     folder = shipped_leaderboard(tmp_path / "board")
     copies = bench.size(5000, 20)
-    cell = Cell.from_json(json.loads((SHIPPED / f"{RANDOM}.json").read_text())["cell"])
+    cell = Cell.from_json(read_shipped(RANDOM)["cell"])
     for k in range(copies):
         other = replace(cell, condensation_seed=k % 5, budget={"size": 1 + k // 5})
         (folder / "results" / f"{other.id}.json").write_text(json.dumps(_copy(other)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense.records.cell import Cell
+from rlcondense.records.reading import record_path
+from rlcondense.records.store import read_record_file, write_record_file
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "results"
 GRADMATCH, FULL, RANDOM = "03b89e4e79b1072c", "0b74361663d9bd2f", "3bccce07615a3f4b"
@@ -25,13 +26,18 @@ def shipped_leaderboard(folder: Path) -> Path:
     """A leaderboard of the six records of the first demonstration."""
     (folder / "results").mkdir(parents=True)
     for cell_id in DEMO:
-        shutil.copy(SHIPPED / f"{cell_id}.json", folder / "results")
+        write_record_file(folder / "results" / f"{cell_id}.json", read_shipped(cell_id))
     return folder
+
+
+def read_shipped(cell_id: str) -> Record:
+    """A shipped record."""
+    return dict(read_record_file(record_path(SHIPPED, cell_id)))
 
 
 def forge(folder: Path, change: Callable[[Record], Any], cell_id: str = GRADMATCH) -> Record:
     """Add a changed copy of a shipped record under the id that its cell then has."""
-    record = copy.deepcopy(json.loads((SHIPPED / f"{cell_id}.json").read_text()))
+    record = copy.deepcopy(read_shipped(cell_id))
     change(record)
     record["cell_id"] = Cell.from_json(record["cell"]).id
     path = folder / "results" / f"{record['cell_id']}.json"
@@ -51,7 +57,7 @@ def rich_leaderboard(folder: Path) -> Path:
     for cell_id in DEMO:
         forge(folder, _coinrun, cell_id)
     failed = forge(folder, _failed)
-    shown = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())
+    shown = read_shipped(GRADMATCH)
     add_picture(folder, shown)
     add_picture(folder, failed)
     return folder

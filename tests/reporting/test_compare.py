@@ -15,15 +15,16 @@ from click.testing import CliRunner
 import rlcondense as rlc
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig
+from rlcondense.files import read_json, read_unpacked
 from rlcondense.reporting.compare import compare
 from rlcondense.statistics.intervals import difference_of
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
-GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json", RESULTS / "3bccce07615a3f4b.json"
+GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json.gz", RESULTS / "3bccce07615a3f4b.json.gz"
 
 
 def _record(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text())
+    record: dict[str, Any] = read_json(path)
     return record
 
 
@@ -90,8 +91,8 @@ def test_what_was_played_elsewhere_is_not_compared() -> None:
 
 
 def test_an_altered_or_absent_record_is_one_line(tmp_path: Path) -> None:
-    altered = tmp_path / RANDOM.name
-    altered.write_text(RANDOM.read_text().replace('"seed":0', '"seed":1', 1))
+    altered = tmp_path / "altered.json"
+    altered.write_text(read_unpacked(RANDOM).decode().replace('"seed":0', '"seed":1', 1))
     for path, said in ((altered, "was altered"), (tmp_path / "none.json", "is missing")):
         code, text = _run(GRADMATCH, path)
         assert code == 2

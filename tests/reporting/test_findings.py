@@ -23,7 +23,14 @@ from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.formats import board_json, csv_text, headline, latex, markdown
 from rlcondense.reporting.site import build_site
 from rlcondense.submissions.content import known_here, problems
-from tests.reporting.boards import GRADMATCH, RANDOM, SHIPPED, Record, forge, shipped_leaderboard
+from tests.reporting.boards import (
+    GRADMATCH,
+    RANDOM,
+    Record,
+    forge,
+    read_shipped,
+    shipped_leaderboard,
+)
 
 LIGHT = "be9c557ef16cbe66"  # gradmatch-light2024 on jumper
 HOSTILE = {
@@ -32,7 +39,7 @@ HOSTILE = {
 
 
 def record_of(cell_id: str) -> Record:
-    record: Record = json.loads((SHIPPED / f"{cell_id}.json").read_text())
+    record: Record = read_shipped(cell_id)
     return record
 
 

@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from rlcondense.cli import main
+from rlcondense.files import read_json
 from rlcondense.records.cell import Cell
 from rlcondense.reporting import hub_results
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
-GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json", RESULTS / "3bccce07615a3f4b.json"
+GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json.gz", RESULTS / "3bccce07615a3f4b.json.gz"
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_the_hubs_library_reads_what_is_written(leaderboard: Path, tmp_path: Pat
     )
     [file] = (out / "gradmatch" / ".eval_results").glob("*.yaml")
     entries = yaml.safe_load(file.read_text())
-    record = json.loads(GRADMATCH.read_text())
+    record = read_json(GRADMATCH)
     mean = record["summary"]["heldout"]["mean"]
     if hasattr(library, "parse_eval_result_entries"):
         [entry] = library.parse_eval_result_entries(entries)
@@ -58,7 +59,7 @@ def test_the_hubs_library_reads_what_is_written(leaderboard: Path, tmp_path: Pat
 
 
 def test_settings_of_one_name_have_a_folder_each(leaderboard: Path, tmp_path: Path) -> None:
-    record = json.loads(GRADMATCH.read_text())
+    record = read_json(GRADMATCH)
     record["cell"]["task"] = "procgen/coinrun-easy-v0"  # another group, where the name is plain too
     record["cell"]["method"]["config"]["iterations"] = 7
     record["cell_id"] = Cell.from_json(record["cell"]).id

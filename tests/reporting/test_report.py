@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -16,11 +15,12 @@ from click.testing import CliRunner
 import rlcondense as rlc
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.files import read_json
 from rlcondense.records.shipped import shipped_beside
-from rlcondense.records.store import read_record_file, sealed
+from rlcondense.records.store import read_record_file, sealed, write_record_file
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
-GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json", RESULTS / "3bccce07615a3f4b.json"
+GRADMATCH, RANDOM = RESULTS / "03b89e4e79b1072c.json.gz", RESULTS / "3bccce07615a3f4b.json.gz"
 MOST_CHARACTERS = 60  # of a line of the table, in a column of text
 
 
@@ -82,7 +82,7 @@ def test_rows_columns_and_caption_are_the_users(results: Path) -> None:
 
 
 def test_a_suite_takes_its_own_cells_only(results: Path, tmp_path: Path) -> None:
-    cell = json.loads(RANDOM.read_text())["cell"]
+    cell = read_json(RANDOM)["cell"]
     suite = tmp_path / "mine.toml"
     suite.write_text(
         f'summary = "mine"\ntasks = ["{cell["task"]}"]\ndatasets = ["{cell["dataset"]}"]\n'
@@ -99,7 +99,7 @@ def test_what_is_not_done_is_named(results: Path, tmp_path: Path) -> None:
     kept = {name: record[name] for name in ("cell", "cell_id", "environment", "schema_version")}
     failed = {**kept, "key": {}, "timings": {}, "memory": {}, "plugins": [], "status": "failed",
               "reason": "no luck", "traceback": ""}  # fmt: skip
-    (folder / GRADMATCH.name).write_text(json.dumps(sealed(failed)))
+    write_record_file(folder / GRADMATCH.name, sealed(failed))
     table = rlc.report(folder)
     assert any("gradmatch: failed (no luck)" in note for note in table.notes)
     assert "gradmatch" not in {row.id for section in table.sections for row in section.rows}

@@ -49,6 +49,7 @@ from tests.reporting.boards import (
     add_picture,
     forge,
     png,
+    read_shipped,
     rich_leaderboard,
     shipped_leaderboard,
 )
@@ -105,7 +106,7 @@ def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
     sizes = {path: path.stat().st_size for path in pages}
     apart = {"records", "frames", "pictures"}
     others = sum(size for path, size in sizes.items() if path.parent.name not in apart)
-    records = len(list(SHIPPED.glob("*.json")))
+    records = len(list(SHIPPED.glob("*.json.gz")))
     assert others < 9_000 * records
     for_machines = sizes.pop(tmp_path / "site" / "leaderboard.json")
     assert for_machines < 500 * records
@@ -193,7 +194,7 @@ def test_records_and_tables_come_along_if_they_are_to(rich: Path, tmp_path: Path
 
 def test_a_page_of_a_record_says_what_is_in_it(site: Path) -> None:
     text = Tags(site / "records" / f"{GRADMATCH}.html").text
-    record = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())
+    record = read_shipped(GRADMATCH)
     commit = record["environment"]["git"]["commit"]
     for fact in (commit, "0.850", "103.954", "cross-entropy", "--size 150", "light2024"):
         assert fact in text
@@ -553,7 +554,7 @@ def test_the_first_page_has_the_findings_as_text(tmp_path: Path) -> None:
 
 def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
-    content = json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["content_sha256"]
+    content = read_shipped(GRADMATCH)["content_sha256"]
     again = WrittenRerun("2026-01-02", True, "a CPU, Linux", False, content)
     replaced = WrittenRerun("2026-01-01", True, "a CPU, Linux", False, "0" * 64)
     write_reruns(leaderboard, {GRADMATCH: replaced, RANDOM: replaced})
@@ -568,7 +569,7 @@ def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell_id", [GRADMATCH, "23927861efa5cb7a", "e775f5a0c4c698a0"])
 def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
-    cell = Cell.from_json(json.loads((SHIPPED / f"{cell_id}.json").read_text())["cell"])
+    cell = Cell.from_json(read_shipped(cell_id)["cell"])
     options = run.make_context("run", shlex.split(command_of(cell))[2:]).params
     settings, learner_settings = split_settings(options["pairs"])
     task = make_task(options["task"])
@@ -583,7 +584,7 @@ def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
 
 
 def test_what_takes_files_of_ones_own_has_no_command() -> None:
-    cell = Cell.from_json(json.loads((SHIPPED / f"{GRADMATCH}.json").read_text())["cell"])
+    cell = Cell.from_json(read_shipped(GRADMATCH)["cell"])
     for name in ("condensed:mine", "policies:mine"):
         assert command_of(replace(cell, method={"id": name, "config": {}})) == ""
     assert command_of(replace(cell, dataset="local/0123456789ab-v0")) == ""

@@ -23,6 +23,7 @@ from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from rlcondense.files import read_json, read_unpacked, write_packed
 from rlcondense.learners.base import Learner
 from rlcondense.make import configured
 from rlcondense.methods.base import Method
@@ -36,7 +37,7 @@ from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here
 from rlcondense.submissions.rerun import compare
 from rlcondense.submissions.verification import Verification, verify
-from tests.reporting.boards import FULL, RANDOM, SHIPPED, shipped_leaderboard
+from tests.reporting.boards import FULL, RANDOM, read_shipped, shipped_leaderboard
 
 Record = dict[str, Any]
 Change = Callable[[Record], Any]
@@ -51,7 +52,7 @@ def said(found: Verification) -> str:
 
 
 def shipped(cell_id: str = RANDOM) -> Record:
-    record: Record = json.loads((SHIPPED / f"{cell_id}.json").read_text())
+    record: Record = read_shipped(cell_id)
     return record
 
 
@@ -89,10 +90,9 @@ def sent(published: Path, tmp_path: Path) -> Path:
 
 def edit_record(**values: Any) -> Callable[[Path], object]:
     def edit(board: Path) -> None:
-        path = board / "results" / f"{RANDOM}.json"
-        path.write_text(
-            json.dumps({**json.loads(path.read_text()), **values}, indent=2, sort_keys=True) + "\n"
-        )
+        path = board / "results" / f"{RANDOM}.json.gz"
+        text = json.dumps({**read_json(path), **values}, indent=2, sort_keys=True) + "\n"
+        write_packed(path, text.encode())
 
     return edit
 
@@ -126,8 +126,11 @@ def replaced_by_link(name: str) -> Callable[[Path], object]:
             "its timings or memory differ from what is published",
         ),
         (
-            append(f"results/{RANDOM}.json", "\n"),
-            f"{RANDOM}.json: published: is written in another way",
+            lambda board: write_packed(
+                board / "results" / f"{RANDOM}.json.gz",
+                read_unpacked(board / "results" / f"{RANDOM}.json.gz") + b"\n",
+            ),
+            f"{RANDOM}.json.gz: published: is written in another way",
         ),
         (append("tables/other.md"), "tables/other.md: file: is not what 'rlcondense leaderboard"),
         (append("tables/other.csv", "<script>"), "tables/other.csv: file: is not what"),

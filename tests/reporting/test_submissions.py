@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from rlcondense.config import config_json
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate
-from rlcondense.files import write_arrays
+from rlcondense.files import read_json, write_arrays, write_packed
 from rlcondense.make import make_method, make_task
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
@@ -350,6 +351,16 @@ def test_files_that_are_no_records_are_findings_and_stop_no_other(
         (folder / f"{name}.json").write_text(text, errors="surrogateescape")
     with (folder / "huge.json").open("wb") as file:
         file.truncate(20_000_000)
+    packed = gzip.compress(b"{}")
+    for name, content in {
+        "bomb": gzip.compress(b" " * 100_000_000),
+        "short": packed[:-4],
+        "more": packed + b"x",
+        "two": packed + packed,
+        "plain": b"{}",
+    }.items():
+        (folder / f"{name}.json.gz").write_bytes(content)
+    (folder / f"{honest['cell_id']}.json.gz").write_bytes(packed)
     (folder / "notes.txt").write_text("hello")
     (folder / "sub").mkdir()
     (folder / "link.json").symlink_to(next((results / "records").iterdir()))
@@ -366,7 +377,13 @@ def test_files_that_are_no_records_are_findings_and_stop_no_other(
         "list.json": "is no object",
         "bytes.json": "not in UTF-8",
         "huge.json": "is too large: 20,000,000 bytes",
-        "notes.txt": "does not end in .json",
+        "bomb.json.gz": "is too large: it unpacks to more than",
+        "short.json.gz": "is not gzip: it is cut short",
+        "more.json.gz": "is not gzip: it is cut short, or something follows it",
+        "two.json.gz": "is not gzip: it is cut short, or something follows it",
+        "plain.json.gz": "is not gzip",
+        f"{honest['cell_id']}.json.gz": "lies beside",
+        "notes.txt": "ends in neither .json.gz nor .json",
         "sub": "is a folder",
         "link.json": "is a symbolic link",
         "pipe.json": "is no plain file",
@@ -638,7 +655,7 @@ def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Pat
         "costs": {honest["cell_id"]: costs_sha256(honest)},
     }
     assert json.loads((board / "schema.json").read_text()) == record_schema()
-    assert json.loads((board / "results" / f"{honest['cell_id']}.json").read_text()) == honest
+    assert read_json(board / "results" / f"{honest['cell_id']}.json.gz") == honest
     assert verify(board).ok
     name = Cell.from_json(honest["cell"]).condensation_id
     assert (board / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -693,8 +710,8 @@ def test_what_is_published_is_overwritten_only_if_asked_to(
 def test_a_malformed_published_record_can_be_replaced(
     honest: Record, board: Path, tmp_path: Path, returns: Any
 ) -> None:
-    published = board / "results" / f"{honest['cell_id']}.json"
-    published.write_text(json.dumps({**honest, "returns": returns}))
+    published = board / "results" / f"{honest['cell_id']}.json.gz"
+    write_packed(published, json.dumps({**honest, "returns": returns}).encode())
     better = forged(honest, consistent, tmp_path / "better")
     assert "is published with other content (--replace" in said(add(better, board).verification)
     assert add(better, board, replace=True).replaced == (honest["cell_id"],)
@@ -708,10 +725,10 @@ def test_drift_from_the_index_and_from_what_is_published_is_found(
     published = tmp_path / "published"
     shutil.copytree(board, published)
     assert verify(board, against=published).ok
-    path = board / "results" / f"{honest['cell_id']}.json"
-    record = json.loads(path.read_text())
+    path = board / "results" / f"{honest['cell_id']}.json.gz"
+    record = read_json(path)
     consistent(record)
-    path.write_text(json.dumps(sealed(record)))
+    write_packed(path, json.dumps(sealed(record)).encode())
     assert "has changed since it was pinned in index.json" in said(verify(board))
     add(forged(honest, consistent, tmp_path / "better"), board, replace=True)
     assert verify(board).ok
@@ -720,7 +737,7 @@ def test_drift_from_the_index_and_from_what_is_published_is_found(
     missing = said(verify(board, against=published))
     assert "is pinned, and missing" in missing
     assert "is published in" in missing
-    path.write_text(json.dumps(honest))
+    write_packed(path, json.dumps(honest).encode())
     (board / "index.json").write_text('{"format": 1, "records": {}}')
     assert "is not pinned in index.json" in said(verify(board))
     (board / "index.json").write_text('{"format": 1, "records": {"../x": ""}}')
@@ -779,20 +796,20 @@ def test_the_same_episodes_from_another_version_are_there_already(
     done = add(other, board)
     assert done.verification.ok
     assert (done.added, done.replaced, done.same) == ((), (), (honest["cell_id"],))
-    kept = json.loads((board / "results" / f"{honest['cell_id']}.json").read_text())
+    kept = read_json(board / "results" / f"{honest['cell_id']}.json.gz")
     assert kept == honest
     assert add(other, board, replace=True).replaced == (honest["cell_id"],)
 
 
 def test_add_mends_what_is_missing_or_edited(honest: Record, results: Path, board: Path) -> None:
-    path = board / "results" / f"{honest['cell_id']}.json"
+    path = board / "results" / f"{honest['cell_id']}.json.gz"
     path.unlink()
     assert add(results, board).added == (honest["cell_id"],)
-    assert json.loads(path.read_text()) == honest
+    assert read_json(path) == honest
     for text in ("{", json.dumps({**honest, "labels": "soft"})):
-        path.write_text(text)
+        write_packed(path, text.encode())
         assert add(results, board).replaced == (honest["cell_id"],)
-        assert json.loads(path.read_text()) == honest
+        assert read_json(path) == honest
     assert add(results, board, replace=True).same == (honest["cell_id"],)
     assert verify(board).ok
 

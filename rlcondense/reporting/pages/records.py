@@ -7,8 +7,9 @@ import gzip
 import numpy as np
 
 from rlcondense.comparison.rows import findings_of
-from rlcondense.files import read_bounded
+from rlcondense.files import read_unpacked
 from rlcondense.records.cell import Cell
+from rlcondense.records.reading import RESULTS, record_path
 from rlcondense.records.record import Record
 from rlcondense.reporting.citation import cite_record
 from rlcondense.reporting.commands import command_of
@@ -47,7 +48,7 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         picture=site.pictures.get(cell.condensation_id) if site.pictures else None,
     )
     if site.data:
-        raw = read_bounded(site.leaderboard / "results" / f"{cell_id}.json")
+        raw = read_unpacked(record_path(site.leaderboard / RESULTS, cell_id))
         yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlcondense.comparison.columns import bracketed, number
 from rlcondense.learners.bc import PATIENCE
+from rlcondense.records.reading import record_path
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
 from rlcondense.references import CONVERGED, EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
@@ -95,7 +96,7 @@ def read_games(folder: Path) -> list[Game]:
             continue
         task = cell.task.removeprefix("procgen/").removesuffix("-v0").removesuffix("-easy")
         records = games.setdefault(task, {})
-        file = folder / f"{cell.id}.json"
+        file = record_path(folder, cell.id)
         if file.is_file() and (record := read_record_file(file))["status"] == "done":
             size = f" {cell.budget['size']}" if cell.budget and "size" in cell.budget else ""
             records[cell.method["id"] + size] = record

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import refuse_links, write_bytes
-from rlcondense.records.reading import RESULTS
+from rlcondense.records.reading import RESULTS, record_path
 from rlcondense.reporting.board import (
     OTHERS,
     Board,
@@ -64,7 +64,7 @@ def build(
     refuse_links(leaderboard, leaderboard / TABLES)
     records, refused = publishable_results(folder)
     records, unlike = comparable(records)
-    refused |= {f"{cell_id}.json": why for cell_id, why in unlike.items()}
+    refused |= {record_path(folder, cell_id).name: why for cell_id, why in unlike.items()}
     for name, why in sorted(refused.items()):
         if strict:
             raise CorruptArtifact(refusal(folder, name, why))

@@ -40,18 +40,35 @@ def status(
     rates: bool,
     as_json: bool,
 ) -> None:
-    """Show how far the sweeps of SUITE are."""
+    """Show how far the sweeps of SUITE are.
+
+    RESULTS may be a leaderboard. Where no sweep of SUITE has been begun there, that in
+    ./leaderboard is shown, if there is one.
+    """
     from rlcondense.comparison.tables import suite_table
-    from rlcondense.records.store import Store
+    from rlcondense.records.reading import LEADERBOARD, is_leaderboard
+    from rlcondense.records.store import PublishedStore, Store
     from rlcondense.reporting.ledger import ledger, ledger_table
     from rlcondense.running import states as of_suite
     from rlcondense.running.suite import load_suite
 
     expect_many_objects()
     the_suite = load_suite(suite)
-    store = Store(results, writable=False)
-    plan, changed = of_suite.read_manifest(store, the_suite)
-    states = of_suite.states_of(plan, store)
+    store, changed = Store(results, writable=False), False
+    if is_leaderboard(results):
+        store = PublishedStore(results)
+        states = of_suite.dry_run(the_suite, store)
+    elif not of_suite.manifest_path(store, the_suite).exists() and is_leaderboard(LEADERBOARD):
+        echo(
+            f"no sweep of {the_suite.name!r} has been begun in {results}; "
+            f"this is what {LEADERBOARD} has of it",
+            err=True,
+        )
+        store = PublishedStore(LEADERBOARD)
+        states = of_suite.dry_run(the_suite, store)
+    else:
+        plan, changed = of_suite.read_manifest(store, the_suite)
+        states = of_suite.states_of(plan, store)
     finished = [state.facts for state in states if state.facts is not None]
     if as_json:
         out = {

@@ -15,6 +15,7 @@ from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
 ENDINGS = (".json.gz", ".json")  # of records: packed on a leaderboard, and as they are made
+LEADERBOARD = Path("leaderboard")  # where a checkout has it
 INDEX, SCHEMA = "index.json", "schema.json"
 INDEX_FORMAT = 2  # format 1 had no costs
 MOST_INDEX_BYTES = 2**28
@@ -62,6 +63,11 @@ class Source:
                 yield path, ""
 
 
+def is_leaderboard(path: Path) -> bool:
+    """Return whether a path is the folder of a leaderboard."""
+    return (path / RESULTS).is_dir() or (path / INDEX).is_file()
+
+
 def source_of(path: Path) -> Source:
     """Find the records of a leaderboard, a results folder, a folder of records or one file.
 
@@ -72,7 +78,7 @@ def source_of(path: Path) -> Source:
         return Source(path, path)
     if not path.is_dir():
         raise BadConfig(f"there is no leaderboard, results folder or record {str(path)!r}")
-    if (path / RESULTS).is_dir() or (path / INDEX).is_file():
+    if is_leaderboard(path):
         if not (path / RESULTS).is_dir():
             raise BadConfig(f"leaderboard {str(path)!r} has no folder 'results'")
         return Source(path, path / RESULTS, index=path / INDEX)

@@ -29,6 +29,7 @@ from rlcondense.files import (
     write_json,
     write_packed,
 )
+from rlcondense.records.reading import RESULTS, record_path
 from rlcondense.records.record import (
     SCHEMA_VERSION,
     Facts,
@@ -296,6 +297,21 @@ class Store:
     def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
         """Store a cell's policies, for `rlcondense evaluate`."""
         policies.save(self.policies_path(cell_id))
+
+
+class PublishedStore(Store):
+    """The records of a leaderboard, to look at.
+
+    Args:
+        root: the leaderboard's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, writable=False)
+
+    def record_path(self, cell_id: str) -> Path:
+        """Return the path of a cell's published record."""
+        return record_path(self.root / RESULTS, cell_id)
 
 
 class MemoryStore:

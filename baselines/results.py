@@ -30,7 +30,7 @@ MADE = (
     "references.py", "students/teachable.py", "findings/small_sets.py",
     "findings/gradmatch_parts.py", "findings/controls.py", "findings/label_regimes.py",
     "findings/q_learning.py", "findings/backgrounds.py", "findings/bytes_budget.py",
-    "findings/kept_episodes.py",
+    "findings/kept_episodes.py", "findings/made_or_chosen.py",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")

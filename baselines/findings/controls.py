@@ -1,4 +1,4 @@
-"""What do methods teach beside their controls? The records of a suite, as a page.
+"""What do methods teach beside their controls? The records of two suites, as a page.
 
 python baselines/findings/controls.py leaderboard/results    # into docs/results/controls.md
 
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import compare, mean_of, publish, read_suite, size_asked
+from gradmatch_parts import short_name
+from pages import compare, draw, mean_of, publish, read_suite, size_asked, task_name
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed, number, seeds_text
@@ -23,7 +24,7 @@ from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
 
-SUITE = "cartpole-sizes"
+SUITES = ("cartpole-sizes", "procgen-plain")
 LENGTH = ("longest", "shortest")
 
 
@@ -32,11 +33,13 @@ class Beside:
     """A row beside its control.
 
     Attributes:
+        task: alias of the task of both.
         row: of the method.
         control: the row that it has to beat.
         comparison: of both, on held-out levels.
     """
 
+    task: str
     row: Row
     control: Row
     comparison: FloorComparison
@@ -62,22 +65,22 @@ def beside(group: Group, records: Mapping[str, Record]) -> Iterator[Beside]:
         ]
         if alike:
             control = max(alike, key=lambda other: mean_of(other, "heldout").estimate)
-            yield Beside(row, control, compare(row, control, records))
+            yield Beside(task_name(group.task), row, control, compare(row, control, records))
 
 
 def page(pairs: Sequence[Beside]) -> str:
-    """Format the pairs by size, and how many of them are told apart."""
+    """Format the pairs by task and size, and how many of them are told apart."""
     out = []
-    for size in sorted({size_asked(pair.row) for pair in pairs}):
-        of_size = [pair for pair in pairs if size_asked(pair.row) == size]
+    for task, size in sorted({(pair.task, size_asked(pair.row)) for pair in pairs}):
+        of_size = [p for p in pairs if (p.task, size_asked(p.row)) == (task, size)]
         of_size.sort(key=lambda pair: -mean_of(pair.row, "heldout").estimate)
         verdicts = [pair.comparison.verdict for pair in of_size]
         above, below = verdicts.count("above"), verdicts.count("below")
-        out.append(f"### {size:,} rows")
+        out.append(f"### {task}, {size:,} rows")
         out.append(f"Of {len(of_size)} methods, {above} above their control, {below} below.")
         lines = [
             [
-                pair.row.name,
+                short_name(pair.row),
                 str(pair.row.labels),
                 seeds_text(pair.row),
                 bracketed(mean_of(pair.row, "heldout")),
@@ -93,15 +96,35 @@ def page(pairs: Sequence[Beside]) -> str:
     return "\n\n".join(out)
 
 
+def picture(pairs: Sequence[Beside]) -> str:
+    """Draw the differences, as shares of what the control returns, by task and size."""
+    bars = [
+        (
+            f"{pair.task}, {size_asked(pair.row):,}, {short_name(pair.row)}",
+            pair.comparison.difference.scaled(1 / mean_of(pair.control, "heldout").estimate),
+        )
+        for pair in sorted(pairs, key=_place)
+        if mean_of(pair.control, "heldout").estimate > 0
+    ]
+    return draw(bars, "beside its control, as a share of what that returns")
+
+
+def _place(pair: Beside) -> tuple[str, int, float]:
+    return pair.task, size_asked(pair.row), -pair.comparison.difference.estimate
+
+
 def read_pairs(folder: Path) -> list[Beside]:
-    """Read the rows of the suite with their controls from a folder of records."""
-    groups, records = read_suite(folder, SUITE)
-    return [pair for group in groups for pair in beside(group, records)]
+    """Read the rows of the suites with their controls from a folder of records."""
+    suites = [read_suite(folder, suite) for suite in SUITES]
+    return [
+        pair for groups, records in suites for group in groups for pair in beside(group, records)
+    ]
 
 
 def main() -> None:
     """Fill the page."""
-    publish("controls", page(read_pairs(Path(sys.argv[1]))))
+    pairs = read_pairs(Path(sys.argv[1]))
+    publish("controls", page(pairs), picture(pairs))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,12 @@ def form_of(config: Mapping[str, object]) -> tuple[int, str]:
     return next(fitting, (len(FORMS), ""))
 
 
+def short_name(row: Row) -> str:
+    """Return a row's name without its labels, which have a column; a form of gradmatch in words."""
+    form = form_of(row.method["config"])[1] if row.id == METHOD else ""
+    return f"{METHOD} ({form})" if form else row.name.replace(f" (labels={row.labels})", "")
+
+
 def read_variants(folder: Path) -> list[Variant]:
     """Read the forms of the suite that have records, by task and form."""
     groups, records = read_suite(folder, SUITE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from rlcondense.types import Split
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 LINE, NAMES, WIDTH, COUNTED = 20, 330, 820, 130  # pixels of a picture's parts
+LETTER = 6.2  # pixels of a letter on average, with room
 
 
 def read_records(folder: Path) -> dict[str, Record]:
@@ -127,28 +129,30 @@ def draw(bars: Sequence[tuple[str, Interval]], label: str) -> str:
         bars: name and interval of each.
         label: what the axis measures.
     """
+    names = max([NAMES, *(math.ceil(LETTER * len(name)) + 20 for name, _ in bars)])
+    width = WIDTH + names - NAMES
     ends = [end for _, bar in bars for end in (bar.low, bar.high)] or [-1.0, 1.0]
     low, high = min(*ends, 0.0), max(*ends, 0.0)
     high += high == low
     height = LINE * len(bars) + 40
 
     def x(value: float) -> float:
-        return NAMES + (value - low) / (high - low) * (WIDTH - NAMES - COUNTED)
+        return names + (value - low) / (high - low) * (width - names - COUNTED)
 
-    parts = [f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>']
+    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
     parts.append(f'<path d="M{x(0):.1f} 6V{height - 30}" stroke="#888" stroke-dasharray="4 3"/>')
     for place, (name, bar) in enumerate(bars):
         y = 16 + LINE * place
         colour = "#0b6e99" if bar.above_zero else "#c2410c" if bar.below_zero else "#777"
         shown = bracketed(bar, "{:+.2f}")
         parts += [
-            f'<text x="{NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>',
+            f'<text x="{names - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>',
             f'<path d="M{x(bar.low):.1f} {y}H{x(bar.high):.1f}" stroke="{colour}"/>',
             f'<circle cx="{x(bar.estimate):.1f}" cy="{y}" r="3.5" fill="{colour}"/>',
-            f'<text x="{WIDTH - COUNTED + 8}" y="{y + 4}" font-size="10">{escape(shown)}</text>',
+            f'<text x="{width - COUNTED + 8}" y="{y + 4}" font-size="10">{escape(shown)}</text>',
         ]
-    middle = (NAMES + WIDTH - COUNTED) / 2
+    middle = (names + width - COUNTED) / 2
     parts.append(f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>')
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
     style = 'font-family="sans-serif" font-size="12" fill="#333"'
     return f'{head} {style} aria-label="{escape(label)}">\n{chr(10).join(parts)}\n</svg>\n'

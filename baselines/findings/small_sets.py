@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from gradmatch_parts import METHOD as GRADMATCH
-from gradmatch_parts import form_of
+from gradmatch_parts import short_name
 from pages import draw, mean_of, publish, read_records, task_name
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
@@ -122,10 +121,8 @@ class Judged:
         """What it is, for the columns of `HEADERS` after the first."""
         data = self.group.dataset.rsplit("/", 1)[1]
         size, labels = str(self.row.size), str(self.row.labels)
-        name = self.row.name
-        if self.row.id == GRADMATCH and (form := form_of(self.row.method["config"])[1]):
-            name = f"{GRADMATCH} ({form})"
-        return [self.task, data, name, size, labels, self.student, seeds_text(self.row)]
+        student, seeds = self.student, seeds_text(self.row)
+        return [self.task, data, short_name(self.row), size, labels, student, seeds]
 
 
 def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:

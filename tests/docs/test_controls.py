@@ -31,7 +31,9 @@ def of_methods(controls: Any, soft: tuple[str, ...] = (), **returns: float) -> d
 def test_the_page_is_that_of_the_records(controls: Any) -> None:
     pairs = controls.read_pairs(ROOT / "leaderboard" / "results")
     assert pairs
-    assert controls.page(pairs) in (ROOT / "docs" / "results" / "controls.md").read_text()
+    folder = ROOT / "docs" / "results"
+    assert controls.page(pairs) in (folder / "controls.md").read_text()
+    assert controls.picture(pairs) == (folder / "controls.svg").read_text()
 
 
 def test_each_kind_of_method_has_its_control(controls: Any) -> None:

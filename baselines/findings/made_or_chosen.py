@@ -1,0 +1,222 @@
+"""Do made rows teach more than chosen ones? All records of a leaderboard, as a page.
+
+python baselines/findings/made_or_chosen.py leaderboard/results    # into docs/results
+
+Rows that were made (synthesised) and rows that were chosen (selected) each stand beside as many
+random rows with the same labels, of the same data and with the same students; then the best of
+both stand beside each other.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradmatch_parts import short_name
+from pages import compare, draw, mean_of, publish, read_records, size_asked, task_name
+
+from rlcondense import catalogue
+from rlcondense.comparison.columns import bracketed
+from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row, groups_of
+from rlcondense.files import canonical_json
+from rlcondense.records.record import Record
+from rlcondense.references import EXPERT, FLOOR, RANDOM_SUBSET, WHOLE
+from rlcondense.reporting.formats import markdown_table
+from rlcondense.statistics.intervals import Interval
+
+MADE, CHOSEN = "made", "chosen"
+NEITHER = (RANDOM_SUBSET, *WHOLE, "init-only")
+FEW = (50, 500)  # rows: up to so many, up to so many, more
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row beside another of the same data, students, budget and labels.
+
+    Attributes:
+        group: in which both are.
+        row: the one.
+        other: the other.
+        comparison: of both, on held-out levels.
+    """
+
+    group: Group
+    row: Row
+    other: Row
+    comparison: FloorComparison
+
+    @property
+    def place(self) -> str:
+        """The task, or the view of Procgen's games."""
+        if not self.group.task.startswith("procgen/"):
+            return task_name(self.group.task)
+        return "procgen, plain" if "-plain" in self.group.task else "procgen, ordinary"
+
+    @property
+    def share(self) -> Interval | None:
+        """The difference as a share of what the expert returns beyond the random policy."""
+        ends = [self.group.find(name) for name in (EXPERT, FLOOR)]
+        if any(end is None or end.returns is None for end in ends):
+            return None
+        expert, random = (mean_of(end, "heldout").estimate for end in ends if end is not None)
+        return self.comparison.difference.scaled(1 / (expert - random)) if expert > random else None
+
+
+def kind_of(row: Row) -> str:
+    """Return whether a method makes rows or chooses them; empty for a control."""
+    if row.id in NEITHER:
+        return ""
+    return CHOSEN if catalogue.find("methods", row.id).load().gives is None else MADE
+
+
+def rows_of(group: Group) -> list[Row]:
+    """Return the rows of a group that are done and have a budget in rows."""
+    return [row for row in group.rows if row.status == "done" and size_asked(row)]
+
+
+def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
+    """Read all rows that are done, as comparable groups and by cell id."""
+    records = {k: r for k, r in read_records(folder).items() if r["status"] == "done"}
+    return groups_of(records.values()), records
+
+
+def beside_random(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Pair]:
+    """Return the judged rows that were made or chosen, each beside its random rows.
+
+    Of one dataset, budget and kind of labels those of one group are taken, that with most of them:
+    sets that were taught to other students too would count twice.
+    """
+    most: dict[tuple[str, str, str, str | None], list[Pair]] = {}
+    for group in groups:
+        own: dict[tuple[str, str | None], list[Pair]] = {}
+        for row in filter(kind_of, rows_of(group)):
+            for other in group.of_id(RANDOM_SUBSET):
+                if other.status == "done" and _alike(row, other):
+                    pair = Pair(group, row, other, compare(row, other, records))
+                    if pair.comparison.verdict != "unknown":
+                        own.setdefault((canonical_json(row.budget), row.labels), []).append(pair)
+        for what, pairs in own.items():
+            place = (group.task, group.dataset, *what)
+            if len(pairs) > len(most.get(place, [])):
+                most[place] = pairs
+    return [pair for pairs in most.values() for pair in pairs]
+
+
+def best_of_both(pairs: Sequence[Pair], records: Mapping[str, Record]) -> Iterator[Pair]:
+    """Yield the best made rows beside the best chosen ones, where there are both."""
+    for pair in pairs:
+        alike = [p for p in pairs if p.group is pair.group and _alike(p.row, pair.row)]
+        best = {
+            kind: max(
+                (p.row for p in alike if kind_of(p.row) == kind),
+                key=lambda row: mean_of(row, "heldout").estimate,
+                default=None,
+            )
+            for kind in (MADE, CHOSEN)
+        }
+        made, chosen = best[MADE], best[CHOSEN]
+        if pair.row is made and chosen is not None:
+            yield Pair(pair.group, made, chosen, compare(made, chosen, records))
+
+
+def _alike(row: Row, other: Row) -> bool:
+    return (row.budget, row.labels) == (other.budget, other.labels)
+
+
+def page(pairs: Sequence[Pair], best: Sequence[Pair]) -> str:
+    """Format the counts and all differences that are told apart."""
+    counts = {
+        (place, size, labels): [
+            verdict
+            for kind in (MADE, CHOSEN)
+            for verdict in _counted(
+                [p for p in pairs if kind_of(p.row) == kind and _where(p) == (place, size, labels)]
+            )
+        ]
+        for place, size, labels in sorted({_where(pair) for pair in pairs})
+    }
+    total = {kind: [p for p in pairs if kind_of(p.row) == kind] for kind in (MADE, CHOSEN)}
+    sums = [
+        f"{len(of)} rows {kind}: {_verdicts(of, 'above')} above as many random ones, "
+        f"{_verdicts(of, 'below')} below"
+        for kind, of in total.items()
+    ]
+    names = ("up to 50", "51 to 500", "more")
+    headers = ["task", "rows", "labels"]
+    headers += [f"{kind}{of}" for kind in (MADE, CHOSEN) for of in ("", ": above", ": below")]
+    return "\n\n".join(
+        [
+            "; ".join(sums) + ".",
+            markdown_table(
+                headers, [[p, names[s], lab, *of] for (p, s, lab), of in counts.items()]
+            ),
+            "### Rows told apart from random ones",
+            _table([p for p in pairs if p.comparison.verdict in ("above", "below")], "random"),
+            "### The best made rows beside the best chosen ones",
+            f"Of {len(best)} places with both, made rows are above in {_verdicts(best, 'above')}, "
+            f"below in {_verdicts(best, 'below')}.",
+            _table(best, "chosen"),
+        ]
+    )
+
+
+def _where(pair: Pair) -> tuple[str, int, str]:
+    size = size_asked(pair.row)
+    return pair.place, sum(size > most for most in FEW), str(pair.row.labels)
+
+
+def _verdicts(pairs: Sequence[Pair], verdict: str) -> int:
+    return sum(pair.comparison.verdict == verdict for pair in pairs)
+
+
+def _counted(pairs: Sequence[Pair]) -> list[str]:
+    return [
+        str(n or "") for n in (len(pairs), _verdicts(pairs, "above"), _verdicts(pairs, "below"))
+    ]
+
+
+def _table(pairs: Sequence[Pair], other: str) -> str:
+    lines = [
+        [
+            task_name(pair.group.task),
+            pair.group.dataset.rsplit("/", 1)[-1],
+            f"{size_asked(pair.row):,}",
+            str(pair.row.labels),
+            short_name(pair.row),
+            *([] if other == "random" else [short_name(pair.other)]),
+            bracketed(mean_of(pair.row, "heldout")),
+            bracketed(pair.comparison.difference, "{:+.2f}"),
+            VERDICTS[pair.comparison.verdict],
+        ]
+        for pair in sorted(pairs, key=lambda p: (kind_of(p.row), p.group.task, size_asked(p.row)))
+    ]
+    headers = ["task", "data", "rows", "labels", "method"]
+    headers += [] if other == "random" else [f"best {other}"]
+    return markdown_table([*headers, "held-out", "difference", "verdict"], lines)
+
+
+def picture(pairs: Sequence[Pair]) -> str:
+    """Draw what made rows of Procgen teach beside random ones."""
+    made = [pair for pair in pairs if kind_of(pair.row) == MADE and "procgen" in pair.place]
+    bars = [
+        (f"{task_name(p.group.task)}, {size_asked(p.row)}, {short_name(p.row)}", p.share)
+        for p in made
+    ]
+    shown = sorted(
+        ((name, share) for name, share in bars if share), key=lambda bar: -bar[1].estimate
+    )
+    label = "beside as many random rows, of what the expert returns beyond the random policy"
+    return draw(shown, label)
+
+
+def main() -> None:
+    """Fill the page and draw its picture."""
+    groups, records = read_groups(Path(sys.argv[1]))
+    pairs = beside_random(groups, records)
+    publish("made-or-chosen", page(pairs, list(best_of_both(pairs, records))), picture(pairs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The page on made and chosen rows: its figures are those of the published records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlcondense.comparison.rows import groups_of
+from tests.docs.records import by_id, record
+from tests.docs.scripts import ROOT, script
+
+
+@pytest.fixture(scope="module")
+def findings() -> Any:
+    return script("baselines/findings/made_or_chosen.py")
+
+
+def of_methods(**returns: float) -> dict[str, Any]:
+    """Three soft sets of each method that returns so much, by cell id."""
+    return by_id(
+        record(name.replace("_", "-"), heldout, seed=seed, labels="soft")
+        for name, heldout in returns.items()
+        for seed in range(3)
+    )
+
+
+def test_the_page_is_that_of_the_records(findings: Any) -> None:
+    groups, records = findings.read_groups(ROOT / "leaderboard" / "results")
+    pairs = findings.beside_random(groups, records)
+    assert pairs
+    text = findings.page(pairs, list(findings.best_of_both(pairs, records)))
+    folder = ROOT / "docs" / "results"
+    assert text in (folder / "made-or-chosen.md").read_text()
+    assert findings.picture(pairs) == (folder / "made-or-chosen.svg").read_text()
+
+
+def test_made_rows_and_chosen_ones_meet_random_ones_and_each_other(findings: Any) -> None:
+    records = of_methods(random=5.0, pbc=6.0, distmatch=4.0, k_means=5.5, herding=3.0, full=9.0)
+    pairs = findings.beside_random(groups_of(records.values()), records)
+    assert {(p.row.id, findings.kind_of(p.row), p.comparison.verdict) for p in pairs} == {
+        ("pbc", "made", "above"),
+        ("distmatch", "made", "below"),
+        ("k-means", "chosen", "above"),
+        ("herding", "chosen", "below"),
+    }
+    [best] = findings.best_of_both(pairs, records)
+    assert (best.row.id, best.other.id, best.comparison.verdict) == ("pbc", "k-means", "above")
+    text = findings.page(pairs, [best])
+    assert "2 rows made: 1 above as many random ones, 1 below; 2 rows chosen: 1 above" in text
+
+
+def test_sets_that_two_students_learned_from_count_once(findings: Any) -> None:
+    few = of_methods(random=5.0, pbc=6.0)
+    other = {"id": "bc", "config": {"network": "nature"}}
+    more = [
+        record(name, 5.0 + place, seed=seed, labels="soft", learner=other)
+        for place, name in enumerate(("random", "pbc", "dbc"))
+        for seed in range(3)
+    ]
+    records = {**few, **by_id({**r, "cell_id": f"other {r['cell_id']}"} for r in more)}
+    pairs = findings.beside_random(groups_of(records.values()), records)
+    assert {(p.row.id, p.group.learner["config"].get("network")) for p in pairs} == {
+        ("pbc", "nature"),
+        ("dbc", "nature"),
+    }
+
+
+def test_rows_of_other_labels_and_single_sets_are_not_judged(findings: Any) -> None:
+    records = by_id(
+        [record("random", 5.0, seed=seed, labels="hard") for seed in range(3)]
+        + [record("pbc", 6.0, seed=seed, labels="soft") for seed in range(3)]
+    )
+    assert findings.beside_random(groups_of(records.values()), records) == []
+    records = by_id([record(name, 5.0, labels="soft") for name in ("random", "pbc")])
+    assert findings.beside_random(groups_of(records.values()), records) == []

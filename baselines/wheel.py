@@ -25,5 +25,6 @@ class ReferenceRecords(BuildHookInterface):  # type: ignore[misc]
         root = Path(self.root)
         index = json.loads((root / "baselines" / "references.json").read_text())
         for record in (name for cells in index.values() for name in cells.values()):
-            path = f"{RECORDS}/{record}.json.gz"
+            plain, packed = (f"{RECORDS}/{record}.json{ending}" for ending in ("", ".gz"))
+            path = plain if (root / plain).exists() else packed
             build_data["force_include"][str(root / path)] = f"{IN[self.target_name]}{path}"

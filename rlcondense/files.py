@@ -40,6 +40,7 @@ MOST_DEPTH = 32  # of nested JSON; a record has five
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
 PACKED = ".gz"
 _GZIP = 16 + zlib.MAX_WBITS  # what tells zlib that gzip is meant
+_GZIP_FLAGS = 3  # the byte that tells what its header has beside
 _CONTAINERS = frozenset({dict, list})
 # Where half of a surrogate pair may stand.
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -257,8 +258,19 @@ def read_unpacked(path: Path, most: int = MOST_BYTES) -> bytes:
         FileRefusal: as for `read_bounded`, or it is not gzip.
     """
     content = read_bounded(path, most)
-    if path.suffix != PACKED:
-        return content
+    return unpack(content, most) if path.suffix == PACKED else content
+
+
+def unpack(content: bytes, most: int = MOST_BYTES) -> bytes:
+    """Unpack gzip of one part, whose header hides nothing.
+
+    Args:
+        content: of a file.
+        most: maximal number of bytes unpacked.
+
+    Raises:
+        FileRefusal: it is not, or is too large.
+    """
     unpacker = zlib.decompressobj(wbits=_GZIP)
     try:
         unpacked = unpacker.decompress(content, most + 1)
@@ -268,11 +280,13 @@ def read_unpacked(path: Path, most: int = MOST_BYTES) -> bytes:
         raise FileRefusal(f"is too large: it unpacks to more than {most:,} bytes")
     if not unpacker.eof or unpacker.unused_data:
         raise FileRefusal("is not gzip: it is cut short, or something follows it")
+    if content[_GZIP_FLAGS]:
+        raise FileRefusal("has a name or a comment in its gzip header ('gzip -n' leaves it out)")
     return unpacked
 
 
 def write_packed(path: Path, content: bytes) -> None:
-    """Write a file, packed by gzip if its name ends in `.gz`; the same content, the same bytes."""
+    """Write a file, packed by gzip without a date if its name ends in `.gz`."""
     write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == PACKED else content)
 
 

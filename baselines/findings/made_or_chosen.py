@@ -10,6 +10,7 @@ both stand beside each other.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,12 @@ from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row, groups_of
 from rlcondense.files import canonical_json
 from rlcondense.records.record import Record
-from rlcondense.references import EXPERT, FLOOR, RANDOM_SUBSET, WHOLE
+from rlcondense.references import EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.statistics.intervals import Interval
 
 MADE, CHOSEN = "made", "chosen"
-NEITHER = (RANDOM_SUBSET, *WHOLE, "init-only")
+NEITHER = (RANDOM_SUBSET, *WHOLE, *POLICIES, "init-only")
 FEW = (50, 500)  # rows: up to so many, up to so many, more
 
 
@@ -65,10 +66,16 @@ class Pair:
 
 
 def kind_of(row: Row) -> str:
-    """Return whether a method makes rows or chooses them; empty for a control."""
-    if row.id in NEITHER:
+    """Return whether a method makes rows or chooses them from the data; empty for all others.
+
+    Those are controls, methods that play the task themselves, and what is not installed here.
+    """
+    if row.id in NEITHER or row.id not in catalogue.entries("methods"):
         return ""
-    return CHOSEN if catalogue.find("methods", row.id).load().gives is None else MADE
+    method = catalogue.find("methods", row.id).load()
+    if method.access == "online":
+        return ""
+    return CHOSEN if method.gives is None else MADE
 
 
 def rows_of(group: Group) -> list[Row]:
@@ -85,23 +92,39 @@ def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
 def beside_random(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Pair]:
     """Return the judged rows that were made or chosen, each beside its random rows.
 
-    Of one dataset, budget and kind of labels those of one group are taken, that with most of them:
-    sets that were taught to other students too would count twice.
+    Of one dataset, budget and kind of labels a method counts once, by the students of which there
+    are most rows, and methods whose students return the same, since they keep the same rows, too.
     """
-    most: dict[tuple[str, str, str, str | None], list[Pair]] = {}
-    for group in groups:
-        own: dict[tuple[str, str | None], list[Pair]] = {}
-        for row in filter(kind_of, rows_of(group)):
-            for other in group.of_id(RANDOM_SUBSET):
-                if other.status == "done" and _alike(row, other):
-                    pair = Pair(group, row, other, compare(row, other, records))
-                    if pair.comparison.verdict != "unknown":
-                        own.setdefault((canonical_json(row.budget), row.labels), []).append(pair)
-        for what, pairs in own.items():
-            place = (group.task, group.dataset, *what)
-            if len(pairs) > len(most.get(place, [])):
-                most[place] = pairs
-    return [pair for pairs in most.values() for pair in pairs]
+    pairs = [pair for group in groups for pair in _of_group(group, records)]
+    many = Counter((id(pair.group), _what(pair)) for pair in pairs)
+    pairs.sort(key=lambda p: (-many[id(p.group), _what(p)], *_order(p.group), p.row.name))
+    met: set[tuple[str, ...]] = set()
+    once = []
+    for pair in pairs:
+        returns = canonical_json([records[cell]["returns"]["heldout"] for cell in pair.row.cells])
+        place = (pair.group.task, pair.group.dataset, *_what(pair))
+        same = {(*place, canonical_json(pair.row.method)), (*place, returns)}
+        if met.isdisjoint(same):
+            once.append(pair)
+        met |= same
+    return once
+
+
+def _of_group(group: Group, records: Mapping[str, Record]) -> Iterator[Pair]:
+    for row in filter(kind_of, rows_of(group)):
+        for other in group.of_id(RANDOM_SUBSET):
+            if other.status == "done" and _alike(row, other):
+                pair = Pair(group, row, other, compare(row, other, records))
+                if pair.comparison.verdict != "unknown":
+                    yield pair
+
+
+def _order(group: Group) -> tuple[int, int, str]:
+    return -group.learner_seeds, -group.episodes, canonical_json(group.learner)
+
+
+def _what(pair: Pair) -> tuple[str, str]:
+    return canonical_json(pair.row.budget), str(pair.row.labels)
 
 
 def best_of_both(pairs: Sequence[Pair], records: Mapping[str, Record]) -> Iterator[Pair]:

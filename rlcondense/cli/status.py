@@ -19,6 +19,8 @@ from rlcondense.cli.base import (
 )
 from rlcondense.console import echo, echo_json
 
+USUAL = Path("results")  # where --results points by default
+
 
 @main.command()
 @include_option
@@ -42,11 +44,11 @@ def status(
 ) -> None:
     """Show how far the sweeps of SUITE are.
 
-    RESULTS may be a leaderboard. Where no sweep of SUITE has been begun there, that in
-    ./leaderboard is shown, if there is one.
+    --results may name a leaderboard. Where no sweep of SUITE has been begun in ./results,
+    what ./leaderboard has of it is shown.
     """
     from rlcondense.comparison.tables import suite_table
-    from rlcondense.records.reading import LEADERBOARD, is_leaderboard
+    from rlcondense.records.reading import INDEX, LEADERBOARD
     from rlcondense.records.store import PublishedStore, Store
     from rlcondense.reporting.ledger import ledger, ledger_table
     from rlcondense.running import states as of_suite
@@ -54,17 +56,17 @@ def status(
 
     expect_many_objects()
     the_suite = load_suite(suite)
-    store, changed = Store(results, writable=False), False
-    if is_leaderboard(results):
-        store = PublishedStore(results)
-        states = of_suite.dry_run(the_suite, store)
-    elif not of_suite.manifest_path(store, the_suite).exists() and is_leaderboard(LEADERBOARD):
-        echo(
-            f"no sweep of {the_suite.name!r} has been begun in {results}; "
-            f"this is what {LEADERBOARD} has of it",
-            err=True,
-        )
-        store = PublishedStore(LEADERBOARD)
+    store = Store(results, writable=False)
+    begun = of_suite.manifest_path(store, the_suite).exists()
+    published = LEADERBOARD if results == USUAL else results
+    if not begun and (published / INDEX).is_file():
+        if published != results:
+            echo(
+                f"no sweep of {the_suite.name!r} has been begun in {results}; "
+                f"this is what {published} has of it",
+                err=True,
+            )
+        store, changed = PublishedStore(published), False
         states = of_suite.dry_run(the_suite, store)
     else:
         plan, changed = of_suite.read_manifest(store, the_suite)
@@ -73,6 +75,7 @@ def status(
     if as_json:
         out = {
             "suite": the_suite.name,
+            "records": str(store.root),
             "counts": of_suite.counts_of(states),
             "cells": [state.to_json() for state in states],
             "costs": [cost.to_json() for cost in ledger(finished)],

@@ -63,11 +63,6 @@ class Source:
                 yield path, ""
 
 
-def is_leaderboard(path: Path) -> bool:
-    """Return whether a path is the folder of a leaderboard."""
-    return (path / RESULTS).is_dir() or (path / INDEX).is_file()
-
-
 def source_of(path: Path) -> Source:
     """Find the records of a leaderboard, a results folder, a folder of records or one file.
 
@@ -78,7 +73,7 @@ def source_of(path: Path) -> Source:
         return Source(path, path)
     if not path.is_dir():
         raise BadConfig(f"there is no leaderboard, results folder or record {str(path)!r}")
-    if is_leaderboard(path):
+    if (path / RESULTS).is_dir() or (path / INDEX).is_file():
         if not (path / RESULTS).is_dir():
             raise BadConfig(f"leaderboard {str(path)!r} has no folder 'results'")
         return Source(path, path / RESULTS, index=path / INDEX)
@@ -94,10 +89,17 @@ def record_name(path: Path) -> str:
     return next((path.name.removesuffix(e) for e in ENDINGS if path.name.endswith(e)), path.name)
 
 
-def record_path(folder: Path, cell_id: str) -> Path:
-    """Return the path of a cell's record in a folder, or where it would be, packed."""
-    packed, plain = (folder / f"{cell_id}{ending}" for ending in ENDINGS)
-    return plain if plain.exists() or plain.is_symlink() else packed
+def record_path(folder: Path, cell_id: str, *, new: str = ENDINGS[0]) -> Path:
+    """Return the path of a cell's record in a folder: the plain one, if it is there twice.
+
+    Args:
+        folder: with records.
+        cell_id: the cell's id.
+        new: ending of a path that is not there yet.
+    """
+    plain, packed = (folder / f"{cell_id}{ending}" for ending in reversed(ENDINGS))
+    found = (path for path in (plain, packed) if path.exists() or path.is_symlink())
+    return next(found, folder / f"{cell_id}{new}")
 
 
 def record_files(folder: Path) -> list[Path]:

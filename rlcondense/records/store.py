@@ -131,7 +131,8 @@ class Store:
 
     def record_path(self, cell_id: str) -> Path:
         """Return the path of a cell's record."""
-        return self._inside("records", f"{cell_id}.json")
+        refuse_links(self.root, self.root / "records")
+        return record_path(self.root / "records", cell_id, new=".json")
 
     def condensed_path(self, condensation_id: str) -> Path:
         """Return the folder of a condensed dataset."""
@@ -311,6 +312,7 @@ class PublishedStore(Store):
 
     def record_path(self, cell_id: str) -> Path:
         """Return the path of a cell's published record."""
+        refuse_links(self.root, self.root / RESULTS)
         return record_path(self.root / RESULTS, cell_id)
 
 

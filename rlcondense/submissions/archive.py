@@ -14,7 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rlcondense.errors import CorruptArtifact, RLCondenseError
-from rlcondense.files import FileRefusal, read_bounded, refuse_links, write_bytes
+from rlcondense.files import (
+    PACKED,
+    FileRefusal,
+    read_bounded,
+    refuse_links,
+    unpack,
+    write_bytes,
+)
 from rlcondense.records.reading import INDEX, PICTURES, RESULTS
 from rlcondense.text import one_line
 
@@ -97,6 +104,7 @@ def _checked(path: Path) -> Mapping[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             contents = {entry.filename: archive.read(entry) for entry in _entries(archive)}
+        _check_unpacked(contents)
     except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
@@ -134,6 +142,17 @@ def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     if sum(entry.file_size for entry in entries) > MOST_BYTES:
         raise FileRefusal(f"is too large: more than {MOST_BYTES:,} bytes unpacked")
     return entries
+
+
+def _check_unpacked(contents: Mapping[str, bytes]) -> None:
+    """Refuse packed records that unpack to more than an archive may hold."""
+    left = MOST_BYTES
+    for name, content in contents.items():
+        if name.endswith(PACKED):
+            with contextlib.suppress(FileRefusal):  # a finding of that record
+                left -= len(unpack(content))
+        if left < 0:
+            raise FileRefusal(f"is too large: its records unpack to more than {MOST_BYTES:,} bytes")
 
 
 def _sums(content: bytes) -> dict[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 from rlcondense.datasets.condensed import CondensedDataset, read_saved
 from rlcondense.datasets.report import FindingJson
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import FileRefusal, canonical_json, read_bounded
+from rlcondense.files import FileRefusal, canonical_json, read_unpacked
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
     PICTURES,
@@ -497,7 +497,7 @@ def _unlike_published(outline: Outline, published: Source) -> str:
     """Describe how the file of a record with the same content differs from the published one."""
     path = record_path(published.records, outline.cell.id)
     try:
-        if read_bounded(path) == read_bounded(outline.path):
+        if read_unpacked(path) == read_unpacked(outline.path):
             return ""
         if costs_sha256(read_record(path)) == outline.costs_sha256:
             return "is written in another way than what is published"

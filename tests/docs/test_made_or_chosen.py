@@ -55,15 +55,31 @@ def test_sets_that_two_students_learned_from_count_once(findings: Any) -> None:
     other = {"id": "bc", "config": {"network": "nature"}}
     more = [
         record(name, 5.0 + place, seed=seed, labels="soft", learner=other)
-        for place, name in enumerate(("random", "pbc", "dbc"))
+        for place, name in enumerate(("random", "pbc", "dbc", "frepo"))
         for seed in range(3)
     ]
-    records = {**few, **by_id({**r, "cell_id": f"other {r['cell_id']}"} for r in more)}
+    single = of_methods(distmatch=6.0)  # of the students of which there are fewer rows
+    records = {**few, **single, **by_id({**r, "cell_id": f"other {r['cell_id']}"} for r in more)}
     pairs = findings.beside_random(groups_of(records.values()), records)
     assert {(p.row.id, p.group.learner["config"].get("network")) for p in pairs} == {
         ("pbc", "nature"),
         ("dbc", "nature"),
+        ("frepo", "nature"),
+        ("distmatch", None),
     }
+
+
+def test_methods_that_keep_the_same_rows_count_once_and_those_that_play_not_at_all(
+    findings: Any,
+) -> None:
+    records = of_methods(random=5.0, k_means=6.0, k_center=6.0, hades_r=9.0)
+    for seed in range(3):
+        one, other = (
+            r for name, r in records.items() if name.startswith("k-") and name.endswith(f" {seed}")
+        )
+        other["returns"] = one["returns"]
+    [pair] = findings.beside_random(groups_of(records.values()), records)
+    assert findings.kind_of(pair.row) == "chosen"
 
 
 def test_rows_of_other_labels_and_single_sets_are_not_judged(findings: Any) -> None:

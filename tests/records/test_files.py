@@ -44,5 +44,6 @@ def test_a_packed_record_is_the_same_bytes_whenever_it_is_written(tmp_path: Path
         write_record_file(tmp_path / name, record)
         assert read_record_file(tmp_path / name) == record
     packed = (tmp_path / "b.json.gz").read_bytes()
+    assert packed[4:8] == bytes(4)  # no date
     assert packed == (tmp_path / "c.json.gz").read_bytes()
     assert gzip.decompress(packed) == (tmp_path / "a.json").read_bytes()

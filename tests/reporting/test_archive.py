@@ -168,6 +168,9 @@ def test_what_unpacks_to_too_much_is_refused(
     monkeypatch.setattr("rlcondense.submissions.archive.MOST_BYTES", 1000)
     path = repacked(tmp_path / "b.zip", summed({"README.md": b"x" * 600, "index.json": b"y" * 600}))
     assert "more than 1,000 bytes unpacked" in command("verify", path).output
+    packed = {f"results/{n}.json.gz": gzip.compress(b" " * 600, mtime=0) for n in "ab"}
+    path = repacked(tmp_path / "c.zip", summed(packed))
+    assert "its records unpack to more than 1,000 bytes" in command("verify", path).output
     monkeypatch.setattr("rlcondense.submissions.archive.MOST_FILES", 2)
     assert "too many files: 3" in command("verify", path).output
 

@@ -24,6 +24,7 @@ from rlcondense.citations import cite
 from rlcondense.cli.base import split_settings
 from rlcondense.cli.run import run
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
+from rlcondense.files import write_packed
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
 from rlcondense.reporting.board import Board, SuitePart, build_board, read_results
@@ -183,8 +184,16 @@ def test_equal_records_give_equal_bytes(rich: Path, site: Path, tmp_path: Path) 
         assert (site / name).read_bytes() == (again / name).read_bytes(), name
 
 
-def test_records_and_tables_come_along_if_they_are_to(rich: Path, tmp_path: Path) -> None:
-    build_site(board_of(rich), rich, tmp_path / "whole", data=True)
+@pytest.mark.parametrize("packed_there", [False, True])
+def test_records_and_tables_come_along_if_they_are_to(
+    rich: Path, tmp_path: Path, packed_there: bool
+) -> None:
+    if packed_there:
+        there = shutil.copytree(rich, tmp_path / "packed")
+        for path in (there / "results").glob("*.json"):
+            write_packed(path.with_name(f"{path.name}.gz"), path.read_bytes())
+            path.unlink()
+    build_site(board_of(rich), there if packed_there else rich, tmp_path / "whole", data=True)
     packed = (tmp_path / "whole" / "records" / f"{GRADMATCH}.json.gz").read_bytes()
     assert gzip.decompress(packed) == (rich / "results" / f"{GRADMATCH}.json").read_bytes()
     assert (tmp_path / "whole" / "suites" / "other.csv").is_file()

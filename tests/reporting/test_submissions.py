@@ -358,6 +358,7 @@ def test_files_that_are_no_records_are_findings_and_stop_no_other(
         "more": packed + b"x",
         "two": packed + packed,
         "plain": b"{}",
+        "named": packed[:3] + b"\x08" + packed[4:10] + b"secret\0" + packed[10:],
     }.items():
         (folder / f"{name}.json.gz").write_bytes(content)
     (folder / f"{honest['cell_id']}.json.gz").write_bytes(packed)
@@ -382,6 +383,7 @@ def test_files_that_are_no_records_are_findings_and_stop_no_other(
         "more.json.gz": "is not gzip: it is cut short, or something follows it",
         "two.json.gz": "is not gzip: it is cut short, or something follows it",
         "plain.json.gz": "is not gzip",
+        "named.json.gz": "has a name or a comment in its gzip header",
         f"{honest['cell_id']}.json.gz": "lies beside",
         "notes.txt": "ends in neither .json.gz nor .json",
         "sub": "is a folder",

@@ -26,6 +26,7 @@ references = false
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     shipped_leaderboard(tmp_path / "leaderboard")
+    (tmp_path / "leaderboard" / "index.json").write_text("{}")
     path = tmp_path / "mine.toml"
     path.write_text(SUITE)
     return path
@@ -54,6 +55,9 @@ def test_published_records_count_where_no_sweep_was_begun(
     code, text = status(suite, "--results", board, "--json")
     assert code == 0
     assert json.loads(text)["counts"] == {"done": 1, "missing": 1}
+    assert json.loads(text)["records"] == str(board)
+    code, text = status(suite, "--results", tmp_path / "reslts")
+    assert (code, text.count("\n")) == (2, 1)  # a name that is mistyped
     assert sorted(tmp_path.rglob("*")) == before
 
 

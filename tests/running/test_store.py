@@ -17,7 +17,7 @@ from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import RLCondenseError
 from rlcondense.files import Busy, lock, lock_owner
 from rlcondense.records.record import SCHEMA_VERSION
-from rlcondense.records.store import MANY, Store, sealed
+from rlcondense.records.store import MANY, Store, sealed, write_record_file
 from rlcondense.statistics.intervals import summarise
 
 ENVIRONMENT = {
@@ -124,6 +124,18 @@ def test_a_record_file_has_a_line_for_each_part(tmp_path: Path) -> None:
     parts = [line.split('"')[1] for line in lines[1:-1]]
     assert parts == sorted(kept)
     assert json.loads("".join(lines)) == kept
+
+
+def test_records_that_were_copied_packed_count(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cell_id = record(3)["cell_id"]
+    assert store.record_path(cell_id).name == f"{cell_id}.json"
+    packed = tmp_path / "records" / f"{cell_id}.json.gz"
+    write_record_file(packed, sealed(record(3)))
+    assert store.look([cell_id])[cell_id].status == "done"
+    assert store.read_record(cell_id) == sealed(record(3))
+    store.write_record(record(3))
+    assert list((tmp_path / "records").iterdir()) == [packed]
 
 
 def test_looking_at_many_records_reads_each_once(

@@ -22,8 +22,9 @@ from rlcondense.records.reading import RESULTS, record_files, record_name
 # What answers most comes first.
 SUITES = (
     "what-teaches", "signal", "few-frames", "cartpole-sizes", "label-regimes", "q-learning",
-    "gradmatch-parts", "bytes", "faults", "two-pairs", "procgen-core", "procgen-plain", "light2024",
-    "light2024-questions", "four-pairs", "hades-sizes", "hades-transfer", "light2024-as-run",
+    "gradmatch-parts", "bytes", "faults", "two-pairs", "transfer", "procgen-core",
+    "procgen-plain", "light2024", "light2024-questions", "four-pairs", "hades-sizes",
+    "hades-transfer", "light2024-as-run",
 )  # fmt: skip
 # What is made of the leaderboard's records: shipped references, and pages.
 MADE = (
@@ -31,6 +32,7 @@ MADE = (
     "findings/gradmatch_parts.py", "findings/controls.py", "findings/label_regimes.py",
     "findings/q_learning.py", "findings/backgrounds.py", "findings/bytes_budget.py",
     "findings/kept_episodes.py", "findings/made_or_chosen.py",
+    "findings/other_students.py",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")

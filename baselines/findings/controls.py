@@ -52,7 +52,10 @@ def controls_of(method: str) -> tuple[str, ...]:
 
 
 def beside(group: Group, records: Mapping[str, Record]) -> Iterator[Beside]:
-    """Return each row of a group with its control of the same budget and labels, if it has one."""
+    """Yield each row of a group with its control of the same budget and labels.
+
+    Rows are left out whose controls are not all done.
+    """
     rows = [row for row in group.rows if row.status == "done" and size_asked(row)]
     for row in rows:
         if row.id in (*LENGTH, RANDOM_SUBSET, *WHOLE):
@@ -63,7 +66,7 @@ def beside(group: Group, records: Mapping[str, Record]) -> Iterator[Beside]:
             if other.id in controls_of(row.id)
             and (other.budget, other.labels) == (row.budget, row.labels)
         ]
-        if alike:
+        if {other.id for other in alike} == set(controls_of(row.id)):
             control = max(alike, key=lambda other: mean_of(other, "heldout").estimate)
             yield Beside(task_name(group.task), row, control, compare(row, control, records))
 

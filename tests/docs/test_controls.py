@@ -56,6 +56,10 @@ def test_a_score_of_episodes_has_to_beat_the_better_length(controls: Any) -> Non
     assert "Of 2 methods, 1 above their control, 1 below." in page
 
 
+def test_a_score_of_episodes_waits_for_both_lengths(controls: Any) -> None:
+    assert set(of_methods(controls, longest=5.0, deminf=6.0, random=9.0, pbc=1.0)) == {"pbc"}
+
+
 def test_rows_and_syntheses_meet_random_rows_of_their_labels(controls: Any) -> None:
     pairs = of_methods(controls, random=5.0, longest=9.0, critical=5.0, pbc=5.5)
     assert {pair.control.id for pair in pairs.values()} == {"random"}

@@ -175,9 +175,10 @@ bytes_options = all_options(
 )  # fmt: skip
 
 
+USUAL_RESULTS = Path("results")
 results_option = click.option(
     "--results",
-    default="results",
+    default=USUAL_RESULTS,
     show_default=True,
     type=ResultsFolder(),
     help="Folder of the records.",

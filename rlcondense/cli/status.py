@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from rlcondense.cli.base import (
+    USUAL_RESULTS,
     device_option,
     expect_many_objects,
     include_option,
@@ -18,8 +19,6 @@ from rlcondense.cli.base import (
     workers_option,
 )
 from rlcondense.console import echo, echo_json
-
-USUAL = Path("results")  # where --results points by default
 
 
 @main.command()
@@ -58,7 +57,7 @@ def status(
     the_suite = load_suite(suite)
     store = Store(results, writable=False)
     begun = of_suite.manifest_path(store, the_suite).exists()
-    published = LEADERBOARD if results == USUAL else results
+    published = LEADERBOARD if results == USUAL_RESULTS else results
     if not begun and (published / INDEX).is_file():
         if published != results:
             echo(

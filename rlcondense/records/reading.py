@@ -16,6 +16,7 @@ from rlcondense.text import shown
 RESULTS, PICTURES = "results", "pictures"
 ENDINGS = (".json.gz", ".json")  # of records: packed on a leaderboard, and as they are made
 LEADERBOARD = Path("leaderboard")  # where a checkout has it
+PUBLISHED = LEADERBOARD / RESULTS
 INDEX, SCHEMA = "index.json", "schema.json"
 INDEX_FORMAT = 2  # format 1 had no costs
 MOST_INDEX_BYTES = 2**28

@@ -14,13 +14,12 @@ from typing import Any
 from rlcondense.catalogue import data_root
 from rlcondense.files import canonical_json, read_json
 from rlcondense.records.cell import Cell
-from rlcondense.records.reading import record_path
+from rlcondense.records.reading import PUBLISHED, record_path
 from rlcondense.records.record import Record
 from rlcondense.records.store import read_record_file, sealed
 from rlcondense.statistics.intervals import summarise
 
 INDEX = Path("baselines", "references.json")  # {dataset: {cell: record}}
-RESULTS = Path("leaderboard", "results")
 
 
 def shipped_path(cell: Cell) -> Path | None:
@@ -50,7 +49,7 @@ def _paths(dataset: str) -> dict[str, Path]:
     """Return the paths of the shipped records of a dataset by cell, without learner seeds."""
     root = data_root()
     index = read_json(root / INDEX).get(dataset, {})
-    return {cell: record_path(root / RESULTS, record) for cell, record in index.items()}
+    return {cell: record_path(root / PUBLISHED, record) for cell, record in index.items()}
 
 
 def shipped_record(cell: Cell, made_from: Mapping[str, Any]) -> Record | None:

@@ -12,10 +12,10 @@ from rlcondense.citations import cite_cell, cite_entries
 from rlcondense.comparison.rows import Group
 from rlcondense.errors import CorruptArtifact
 from rlcondense.records.cell import Cell
-from rlcondense.records.reading import LEADERBOARD, RESULTS, record_path
+from rlcondense.records.reading import PUBLISHED, record_path
 from rlcondense.reporting.formats import tex_text
 
-PLACES = (LEADERBOARD / RESULTS, Path("results", "records"))
+PLACES = (PUBLISHED, Path("results", "records"))
 
 
 def record_file(what: str) -> Path | None:

@@ -15,7 +15,7 @@ from rlcondense.files import read_json, write_json
 from rlcondense.make import make_learner, make_method
 from rlcondense.records import shipped
 from rlcondense.records.cell import Cell
-from rlcondense.records.reading import record_path
+from rlcondense.records.reading import PUBLISHED, record_path
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.records.store import read_record_file
 from rlcondense.running.bench import Bench, make_bench
@@ -47,7 +47,7 @@ def ship(outcomes: Sequence[Outcome], root: Path) -> None:
     for outcome in outcomes:
         cell = Cell.from_json(outcome.record["cell"])
         index.setdefault(cell.dataset, {})[replace(cell, learner_seeds=()).id] = cell.id
-        write_json(root / shipped.RESULTS / f"{cell.id}.json", outcome.record)
+        write_json(root / PUBLISHED / f"{cell.id}.json", outcome.record)
     write_json(root / shipped.INDEX, index)
 
 
@@ -96,8 +96,8 @@ def test_every_reference_that_is_named_is_a_published_record_of_its_cell() -> No
     assert len(index) > 25
     for dataset, cells in index.items():
         for without_seeds, id_ in cells.items():
-            record = read_record_file(record_path(root / shipped.RESULTS, id_))
+            record = read_record_file(record_path(root / PUBLISHED, id_))
             cell = Cell.from_json(record["cell"])
             assert (cell.dataset, cell.id) == (dataset, id_)
             assert replace(cell, learner_seeds=()).id == without_seeds
-            assert shipped.shipped_path(cell) == record_path(root / shipped.RESULTS, id_)
+            assert shipped.shipped_path(cell) == record_path(root / PUBLISHED, id_)

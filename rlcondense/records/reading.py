@@ -14,7 +14,7 @@ from rlcondense.records.record import Record
 from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
-ENDINGS = (".json.gz", ".json")  # of records: packed on a leaderboard, and as they are made
+PACKED, PLAIN = ENDINGS = (".json.gz", ".json")  # of records: packed by gzip, and as they are made
 LEADERBOARD = Path("leaderboard")  # where a checkout has it
 PUBLISHED = LEADERBOARD / RESULTS
 INDEX, SCHEMA = "index.json", "schema.json"
@@ -90,7 +90,12 @@ def record_name(path: Path) -> str:
     return next((path.name.removesuffix(e) for e in ENDINGS if path.name.endswith(e)), path.name)
 
 
-def record_path(folder: Path, cell_id: str, *, new: str = ENDINGS[0]) -> Path:
+def ending_of(folder: Path) -> str:
+    """Return the ending of a folder's next record: packed, if others there are."""
+    return PACKED if any(folder.glob(f"*{PACKED}")) else PLAIN
+
+
+def record_path(folder: Path, cell_id: str, *, new: str = PLAIN) -> Path:
     """Return the path of a cell's record in a folder: the plain one, if it is there twice.
 
     Args:
@@ -98,7 +103,7 @@ def record_path(folder: Path, cell_id: str, *, new: str = ENDINGS[0]) -> Path:
         cell_id: the cell's id.
         new: ending of a path that is not there yet.
     """
-    plain, packed = (folder / f"{cell_id}{ending}" for ending in reversed(ENDINGS))
+    plain, packed = (folder / f"{cell_id}{ending}" for ending in (PLAIN, PACKED))
     found = (path for path in (plain, packed) if path.exists() or path.is_symlink())
     return next(found, folder / f"{cell_id}{new}")
 

@@ -132,7 +132,7 @@ class Store:
     def record_path(self, cell_id: str) -> Path:
         """Return the path of a cell's record."""
         refuse_links(self.root, self.root / "records")
-        return record_path(self.root / "records", cell_id, new=".json")
+        return record_path(self.root / "records", cell_id)
 
     def condensed_path(self, condensation_id: str) -> Path:
         """Return the folder of a condensed dataset."""

@@ -21,6 +21,7 @@ from rlcondense.records.reading import (
     RESULTS,
     SCHEMA,
     Index,
+    ending_of,
     read_index,
     read_record,
     record_path,
@@ -123,8 +124,10 @@ def add(
     changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
     before = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
+    ending = ending_of(folder)
     for cell_id in (*new, *changed):
-        write_record_file(record_path(folder, cell_id), _as_verified(fit[cell_id]))
+        path = record_path(folder, cell_id, new=ending)
+        write_record_file(path, _as_verified(fit[cell_id]))
         pins[cell_id] = fit[cell_id].content_sha256
         index.costs.pop(cell_id, None)
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))

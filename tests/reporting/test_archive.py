@@ -61,7 +61,7 @@ def test_an_archive_verifies_and_has_checksums_that_others_can_check(
     done = command("verify", archive)
     assert done.exit_code == 0, done.output
     names = files_of(archive).keys()
-    assert {f"results/{RANDOM}.json.gz", "index.json", "leaderboard.json", SUMS} <= names
+    assert {f"results/{RANDOM}.json", "index.json", "leaderboard.json", SUMS} <= names
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(tmp_path)
     subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=tmp_path, check=True)
@@ -73,16 +73,16 @@ def test_a_record_that_was_changed_is_found_with_its_checksum_and_without(
     archive: Path, tmp_path: Path
 ) -> None:
     files = files_of(archive)
-    name = f"results/{RANDOM}.json.gz"
-    record = json.loads(gzip.decompress(files[name]))
+    name = f"results/{RANDOM}.json"
+    record = json.loads(files[name])
     record["returns"]["heldout"][0][0] += 1
-    files[name] = gzip.compress(json.dumps(record).encode())
+    files[name] = json.dumps(record).encode()
     done = command("verify", repacked(tmp_path / "a.zip", files))
     assert done.exit_code == 2
     assert f"holds {name}, which differs from {SUMS}" in done.output
     done = command("verify", repacked(tmp_path / "b.zip", summed(files)))
     assert done.exit_code == 1
-    assert f"{RANDOM}.json.gz: " in done.output
+    assert f"{RANDOM}.json: " in done.output
 
 
 def _link(archive: zipfile.ZipFile) -> None:

@@ -657,7 +657,7 @@ def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Pat
         "costs": {honest["cell_id"]: costs_sha256(honest)},
     }
     assert json.loads((board / "schema.json").read_text()) == record_schema()
-    assert read_json(board / "results" / f"{honest['cell_id']}.json.gz") == honest
+    assert read_json(board / "results" / f"{honest['cell_id']}.json") == honest
     assert verify(board).ok
     name = Cell.from_json(honest["cell"]).condensation_id
     assert (board / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -712,7 +712,7 @@ def test_what_is_published_is_overwritten_only_if_asked_to(
 def test_a_malformed_published_record_can_be_replaced(
     honest: Record, board: Path, tmp_path: Path, returns: Any
 ) -> None:
-    published = board / "results" / f"{honest['cell_id']}.json.gz"
+    published = board / "results" / f"{honest['cell_id']}.json"
     write_packed(published, json.dumps({**honest, "returns": returns}).encode())
     better = forged(honest, consistent, tmp_path / "better")
     assert "is published with other content (--replace" in said(add(better, board).verification)
@@ -727,7 +727,7 @@ def test_drift_from_the_index_and_from_what_is_published_is_found(
     published = tmp_path / "published"
     shutil.copytree(board, published)
     assert verify(board, against=published).ok
-    path = board / "results" / f"{honest['cell_id']}.json.gz"
+    path = board / "results" / f"{honest['cell_id']}.json"
     record = read_json(path)
     consistent(record)
     write_packed(path, json.dumps(sealed(record)).encode())
@@ -798,13 +798,29 @@ def test_the_same_episodes_from_another_version_are_there_already(
     done = add(other, board)
     assert done.verification.ok
     assert (done.added, done.replaced, done.same) == ((), (), (honest["cell_id"],))
-    kept = read_json(board / "results" / f"{honest['cell_id']}.json.gz")
+    kept = read_json(board / "results" / f"{honest['cell_id']}.json")
     assert kept == honest
     assert add(other, board, replace=True).replaced == (honest["cell_id"],)
 
 
+def test_a_board_of_packed_records_packs_the_next_ones(
+    honest: Record, results: Path, board: Path
+) -> None:
+    plain = board / "results" / f"{honest['cell_id']}.json"
+    packed = plain.with_name(f"{plain.name}.gz")
+    write_packed(packed, plain.read_bytes())
+    plain.unlink()
+    assert verify(board).ok
+    assert add(results, board).same == (honest["cell_id"],)
+    assert [path.name for path in plain.parent.iterdir()] == [packed.name]
+    packed.rename(packed.with_name(f"{'0' * 16}.json.gz"))
+    add(results, board)
+    assert (packed.exists(), plain.exists()) == (True, False)
+    assert read_json(packed) == honest
+
+
 def test_add_mends_what_is_missing_or_edited(honest: Record, results: Path, board: Path) -> None:
-    path = board / "results" / f"{honest['cell_id']}.json.gz"
+    path = board / "results" / f"{honest['cell_id']}.json"
     path.unlink()
     assert add(results, board).added == (honest["cell_id"],)
     assert read_json(path) == honest

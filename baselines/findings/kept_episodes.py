@@ -1,6 +1,6 @@
 """What do the episodes that a score keeps teach, where faults are known? A part of a page.
 
-python baselines/findings/kept_episodes.py leaderboard/results    # into docs/results/faults.md
+python baselines/findings/kept_episodes.py leaderboard/results    # into docs/results
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pages import RESULTS, Rows, compare, mean_of, read_suite, size_asked
+from pages import RESULTS, Rows, compare, draw, mean_of, read_suite, size_asked
 
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import Group, Row
+from rlcondense.files import write_bytes
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
@@ -22,6 +23,7 @@ from rlcondense.statistics.intervals import Interval
 SUITE = "faults"
 ALL = "full"
 CLEAN = "expert-v0"  # the data into which the faults were written
+CLEAN_ROWS = "random rows of clean data"
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ def page(found: Sequence[Kept]) -> str:
     met = [one.beside(name, RANDOM_SUBSET) for name in methods for one in found]
     verdicts = [gain.verdict for gain in met if gain is not None and gain.judged]
     lines = [
-        [f"`{name}`", *(bracketed(one.gain(name, RANDOM_SUBSET), "{:+.2f}") for one in found)]
+        [name, *(bracketed(one.gain(name, RANDOM_SUBSET), "{:+.2f}") for one in found)]
         for name in methods
     ]
-    clean = ["random rows of clean data", *(bracketed(o.clean_gain, "{:+.2f}") for o in found)]
+    clean = [CLEAN_ROWS, *(bracketed(o.clean_gain, "{:+.2f}") for o in found)]
     means = [
         ["random rows return", *(one.mean(RANDOM_SUBSET) for one in found)],
         ["all the data return", *(one.mean(ALL) for one in found)],
@@ -98,9 +100,28 @@ def page(found: Sequence[Kept]) -> str:
     )
 
 
+def picture(found: Sequence[Kept]) -> str:
+    """Draw what the rows teach beside random ones, by dataset, highest first."""
+    bars = [
+        (f"{one.name}: {name}", gain)
+        for one in found
+        for name, gain in sorted(gains(one).items(), key=lambda item: -item[1].estimate)
+    ]
+    return draw(bars, "what the kept rows teach beside random ones: mean return on held-out levels")
+
+
+def gains(one: Kept) -> dict[str, Interval]:
+    """Return what methods' rows, and random ones of clean data, teach beside random rows."""
+    met = {name: one.gain(name, RANDOM_SUBSET) for name in one.rows if name != RANDOM_SUBSET}
+    found = {**met, CLEAN_ROWS: one.clean_gain}
+    return {name: gain for name, gain in found.items() if gain is not None and gain.known}
+
+
 def main() -> None:
-    """Fill the part of the page."""
-    fill_part(RESULTS / "faults.md", "kept", page(read_kept(Path(sys.argv[1]))))
+    """Fill the part of the page and draw its picture."""
+    found = read_kept(Path(sys.argv[1]))
+    fill_part(RESULTS / "faults.md", "kept", page(found))
+    write_bytes(RESULTS / "faults.svg", picture(found).encode())
 
 
 if __name__ == "__main__":

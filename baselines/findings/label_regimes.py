@@ -27,31 +27,36 @@ from rlcondense.statistics.intervals import Interval, ratio_of_deviations
 Array = npt.NDArray[np.float64]
 
 SUITE = "label-regimes"
-HARD = "hard"
+HARD, DISTRIBUTIONS = "hard", ("soft", "taught")
 LABEL_BLIND = ("random", "random-balanced", "stratified", "top-return", "critical")
 OUTLYING = ("el2n", "grand")  # keep what networks err on most, and lie below most others
 
 
 @dataclass(frozen=True)
 class Regimes:
-    """The methods of one task and size, each with hard labels and with distributions.
+    """The methods of one task and size, each with hard labels and with distributions of one kind.
 
     Attributes:
         task: the task's alias.
         size: the budget in rows.
+        labels: the kind of the distributions, `soft` or `taught`.
+        selection: of the students' actions, `sample` or `greedy`.
         pairs: of rows, by method: hard labels, distributions.
         records: all records by cell id.
     """
 
     task: str
     size: int
+    labels: str
+    selection: str
     pairs: Mapping[str, tuple[Row, Row]]
     records: Mapping[str, Record]
 
     @property
-    def labels(self) -> str:
-        """The kind of the distributions."""
-        return str(next(iter(self.pairs.values()))[1].labels)
+    def name(self) -> str:
+        """The task, the size, the kind of the distributions, and greedy students."""
+        greedy = ", greedy students" if self.selection == "greedy" else ""
+        return f"{self.task}, {self.size} rows, {self.labels}{greedy}"
 
     def means(self, side: int) -> Array:
         """Return held-out means of the methods with hard labels (0) or distributions (1)."""
@@ -95,22 +100,28 @@ class Regimes:
 def read_regimes(folder: Path) -> list[Regimes]:
     """Read the tasks and sizes of the suite that have random rows and two methods beside them."""
     groups, records = read_suite(folder, SUITE)
-    found = [regimes(group, size, records) for group in groups for size in _sizes(group)]
+    found = [
+        regimes(group, size, labels, records)
+        for group in groups
+        for size in _sizes(group)
+        for labels in DISTRIBUTIONS
+    ]
     kept = [one for one in found if RANDOM_SUBSET in one.pairs and len(one.pairs) > 2]
-    return sorted(kept, key=lambda one: (one.task, one.size))
+    return sorted(kept, key=lambda one: one.name)
 
 
 def _sizes(group: Group) -> list[int]:
     return sorted({size_asked(row) for row in group.rows} - {0})
 
 
-def regimes(group: Group, size: int, records: Mapping[str, Record]) -> Regimes:
-    """Pair the methods of a group at one size that have both kinds of labels."""
+def regimes(group: Group, size: int, labels: str, records: Mapping[str, Record]) -> Regimes:
+    """Pair the methods of a group at one size that have hard and these labels."""
     rows = [row for row in group.rows if row.status == "done" and size_asked(row) == size]
     hard = {row.id: row for row in rows if row.labels == HARD}
-    soft = {row.id: row for row in rows if row.labels != HARD}
-    pairs = {name: (row, soft[name]) for name, row in hard.items() if name in soft}
-    return Regimes(task_name(group.task), size, pairs, records)
+    others = {row.id: row for row in rows if row.labels == labels}
+    pairs = {name: (row, others[name]) for name, row in hard.items() if name in others}
+    selection = group.action_selection or ""
+    return Regimes(task_name(group.task), size, labels, selection, pairs, records)
 
 
 def verdict_of(ratio: Interval | None) -> str:
@@ -128,6 +139,7 @@ def page(found: Sequence[Regimes]) -> str:
             str(one.size),
             str(len(one.pairs)),
             one.labels,
+            one.selection,
             *(_spread(one, side) for side in (0, 1)),
             bracketed(one.ratio),
             bracketed(one.ratio_of_others),
@@ -137,8 +149,8 @@ def page(found: Sequence[Regimes]) -> str:
         ]
         for one in found
     ]
-    headers = ["task", "rows", "methods", "distributions", "sd, hard", "sd, distributions"]
-    ratios = ["ratio", "without el2n, grand", "methods lie"]
+    headers = ["task", "rows", "methods", "distributions", "students"]
+    ratios = ["sd, hard", "sd, distributions", "ratio", "without el2n, grand", "methods lie"]
     gains = ["labels add to random rows", "the best choice adds to them"]
     verdicts = [verdict_of(one.ratio) for one in found]
     counted = (
@@ -167,7 +179,7 @@ def methods(one: Regimes) -> str:
         for name in ordered
     ]
     headers = ["method", "sets x students", "hard", f"distributions ({one.labels})", "difference"]
-    return f"### {one.task}, {one.size} rows\n\n{markdown_table(headers, lines)}"
+    return f"### {one.name}\n\n{markdown_table(headers, lines)}"
 
 
 def picture(found: Sequence[Regimes]) -> str:
@@ -178,7 +190,7 @@ def picture(found: Sequence[Regimes]) -> str:
             estimate, low, high = np.log2([one.ratio.estimate, one.ratio.low, one.ratio.high])
             error = one.ratio.standard_error / one.ratio.estimate / np.log(2)
             power = Interval(float(estimate), float(error), float(low), float(high), one.ratio.n)
-            bars.append((f"{one.task}, {one.size} rows", power))
+            bars.append((one.name, power))
     label = "spread of methods, distributions beside hard labels: -1 is half, +1 is twice"
     return draw(bars, label)
 

@@ -24,7 +24,9 @@ DATA = {
 
 def test_the_part_is_that_of_the_records(findings: Any) -> None:
     found = findings.read_kept(ROOT / "leaderboard" / "results")
-    assert findings.page(found) in (ROOT / "docs" / "results" / "faults.md").read_text()
+    docs = ROOT / "docs" / "results"
+    assert findings.page(found) in (docs / "faults.md").read_text()
+    assert findings.picture(found) == (docs / "faults.svg").read_text()
 
 
 def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
@@ -38,6 +40,8 @@ def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
     page = findings.page([kept])
     assert "Of 2 comparisons with random rows, 1 are above zero, 1 below." in page
     assert "all the data return" in page
+    drawn = findings.picture([kept])
+    assert drawn.index("coinrun, action-noise: band") < drawn.index("coinrun, action-noise: cupid")
     (alone,) = groups_of(records[::3])  # one set each
     page = findings.page([findings.Kept(alone, by_id(records))])
     assert "Of 0 comparisons with random rows" in page

@@ -26,7 +26,7 @@ def of(regimes: Any, hard: dict[str, float], soft: dict[str, float]) -> Any:
         for seed in range(3)
     ]
     (group,) = groups_of(records)
-    return regimes.regimes(group, 15, by_id(records))
+    return regimes.regimes(group, 15, "soft", by_id(records))
 
 
 def test_the_page_is_that_of_the_records(regimes: Any) -> None:

@@ -119,8 +119,10 @@ def _of_group(group: Group, records: Mapping[str, Record]) -> Iterator[Pair]:
                     yield pair
 
 
-def _order(group: Group) -> tuple[int, int, str]:
-    return -group.learner_seeds, -group.episodes, canonical_json(group.learner)
+def _order(group: Group) -> tuple[bool, int, int, str]:
+    """Return how early a group of equally many rows comes: as students usually act, most first."""
+    unusual = group.action_selection == "greedy"
+    return unusual, -group.learner_seeds, -group.episodes, canonical_json(group.learner)
 
 
 def _what(pair: Pair) -> tuple[str, str]:

@@ -112,7 +112,8 @@ def picture(found: Sequence[Kept]) -> str:
 
 def gains(one: Kept) -> dict[str, Interval]:
     """Return what methods' rows, and random ones of clean data, teach beside random rows."""
-    met = {name: one.gain(name, RANDOM_SUBSET) for name in one.rows if name != RANDOM_SUBSET}
+    kept = one.rows.keys() - {RANDOM_SUBSET, ALL}
+    met = {name: one.gain(name, RANDOM_SUBSET) for name in sorted(kept)}
     found = {**met, CLEAN_ROWS: one.clean_gain}
     return {name: gain for name, gain in found.items() if gain is not None and gain.known}
 

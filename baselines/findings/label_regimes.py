@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float64]
 SUITE = "label-regimes"
 HARD, DISTRIBUTIONS = "hard", ("soft", "taught")
 LABEL_BLIND = ("random", "random-balanced", "stratified", "top-return", "critical")
-OUTLYING = ("el2n", "grand")  # keep what networks err on most, and lie below most others
+OUTLYING = ("el2n", "grand")  # keep what networks err on most; below most others with hard labels
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,15 @@ class Regimes:
     @property
     def ratio_of_others(self) -> Interval | None:
         """The same without the outlying methods."""
-        kept = np.array([name not in OUTLYING for name in self.pairs])
+        return self._ratio_without(*OUTLYING)
+
+    @property
+    def ratio_of_rest(self) -> Interval | None:
+        """The same without these and without the method that returns most with hard labels."""
+        return self._ratio_without(*OUTLYING, self.best)
+
+    def _ratio_without(self, *names: str) -> Interval | None:
+        kept = np.array([name not in names for name in self.pairs])
         return ratio_of_deviations(self.means(1)[kept], self.means(0)[kept])
 
     def gain(self, method: str) -> Interval:
@@ -107,7 +115,7 @@ def read_regimes(folder: Path) -> list[Regimes]:
         for labels in DISTRIBUTIONS
     ]
     kept = [one for one in found if RANDOM_SUBSET in one.pairs and len(one.pairs) > 2]
-    return sorted(kept, key=lambda one: one.name)
+    return sorted(kept, key=lambda one: (one.task, one.size, one.name))
 
 
 def _sizes(group: Group) -> list[int]:
@@ -143,6 +151,7 @@ def page(found: Sequence[Regimes]) -> str:
             *(_spread(one, side) for side in (0, 1)),
             bracketed(one.ratio),
             bracketed(one.ratio_of_others),
+            bracketed(one.ratio_of_rest),
             verdict_of(one.ratio),
             bracketed(one.gain(RANDOM_SUBSET), "{:+.2f}"),
             f"{bracketed(one.choice, '{:+.2f}')} ({one.best})",
@@ -150,7 +159,14 @@ def page(found: Sequence[Regimes]) -> str:
         for one in found
     ]
     headers = ["task", "rows", "methods", "distributions", "students"]
-    ratios = ["sd, hard", "sd, distributions", "ratio", "without el2n, grand", "methods lie"]
+    ratios = [
+        "sd, hard",
+        "sd, distributions",
+        "ratio",
+        "without el2n, grand",
+        "nor the best choice",
+        "methods lie",
+    ]
     gains = ["labels add to random rows", "the best choice adds to them"]
     verdicts = [verdict_of(one.ratio) for one in found]
     counted = (

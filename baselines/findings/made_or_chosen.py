@@ -93,7 +93,8 @@ def beside_random(groups: Sequence[Group], records: Mapping[str, Record]) -> lis
     """Return the judged rows that were made or chosen, each beside its random rows.
 
     Of one dataset, budget and kind of labels a method counts once, by the students of which there
-    are most rows, and methods whose students return the same, since they keep the same rows, too.
+    are most rows (of as many by those who sample). Methods whose students return the same, since
+    they keep the same rows, count once, too.
     """
     pairs = [pair for group in groups for pair in _of_group(group, records)]
     many = Counter((id(pair.group), _what(pair)) for pair in pairs)
@@ -120,9 +121,9 @@ def _of_group(group: Group, records: Mapping[str, Record]) -> Iterator[Pair]:
 
 
 def _order(group: Group) -> tuple[bool, int, int, str]:
-    """Return how early a group of equally many rows comes: as students usually act, most first."""
-    unusual = group.action_selection == "greedy"
-    return unusual, -group.learner_seeds, -group.episodes, canonical_json(group.learner)
+    """Return how early a group of equally many rows comes: students who sample, then most."""
+    greedy = group.action_selection == "greedy"
+    return greedy, -group.learner_seeds, -group.episodes, canonical_json(group.learner)
 
 
 def _what(pair: Pair) -> tuple[str, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from rlcondense.errors import BadConfig
-from rlcondense.files import FileRefusal, read_strictly
+from rlcondense.files import PACKED, FileRefusal, read_strictly
 from rlcondense.records.record import Record
 from rlcondense.text import shown
 
 RESULTS, PICTURES = "results", "pictures"
-PACKED, PLAIN = ENDINGS = (".json.gz", ".json")  # of records: packed by gzip, and as they are made
+PLAIN = ".json"  # ending of records as they are made
+ENDINGS = (f"{PLAIN}{PACKED}", PLAIN)
 LEADERBOARD = Path("leaderboard")  # where a checkout has it
 PUBLISHED = LEADERBOARD / RESULTS
 INDEX, SCHEMA = "index.json", "schema.json"
@@ -91,8 +92,9 @@ def record_name(path: Path) -> str:
 
 
 def ending_of(folder: Path) -> str:
-    """Return the ending of a folder's next record: packed, if others there are."""
-    return PACKED if any(folder.glob(f"*{PACKED}")) else PLAIN
+    """Return the ending of a folder's next record: packed where packed ones lie, else plain."""
+    packed, plain = ENDINGS
+    return packed if any(folder.glob(f"*{packed}")) else plain
 
 
 def record_path(folder: Path, cell_id: str, *, new: str = PLAIN) -> Path:
@@ -103,7 +105,7 @@ def record_path(folder: Path, cell_id: str, *, new: str = PLAIN) -> Path:
         cell_id: the cell's id.
         new: ending of a path that is not there yet.
     """
-    plain, packed = (folder / f"{cell_id}{ending}" for ending in (PLAIN, PACKED))
+    packed, plain = (folder / f"{cell_id}{ending}" for ending in ENDINGS)
     found = (path for path in (plain, packed) if path.exists() or path.is_symlink())
     return next(found, folder / f"{cell_id}{new}")
 

@@ -30,7 +30,7 @@ def test_the_part_is_that_of_the_records(findings: Any) -> None:
 
 
 def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
-    returns = {"random": 5.0, "band": 6.0, "cupid": 4.0}
+    returns = {"random": 5.0, "full": 5.5, "band": 4.0, "cupid": 6.0}
     records = [
         record(name, value, seed=s, **DATA) for name, value in returns.items() for s in range(3)
     ]
@@ -41,7 +41,8 @@ def test_scores_meet_random_rows_of_the_same_data(findings: Any) -> None:
     assert "Of 2 comparisons with random rows, 1 are above zero, 1 below." in page
     assert "all the data return" in page
     drawn = findings.picture([kept])
-    assert drawn.index("coinrun, action-noise: band") < drawn.index("coinrun, action-noise: cupid")
+    assert drawn.index("coinrun, action-noise: cupid") < drawn.index("coinrun, action-noise: band")
+    assert "full" not in drawn
     (alone,) = groups_of(records[::3])  # one set each
     page = findings.page([findings.Kept(alone, by_id(records))])
     assert "Of 0 comparisons with random rows" in page

@@ -50,6 +50,25 @@ def test_methods_are_paired_with_themselves(regimes: Any) -> None:
     assert page.index("| k-means") < page.index("| herding") < page.index("| el2n")
 
 
+def test_regimes_and_students_are_apart(regimes: Any) -> None:
+    kinds = {"hard": 5.0, "soft": 7.0, "taught": 8.0}
+    records = [
+        record(name, value, seed=seed, labels=labels)
+        for labels, value in kinds.items()
+        for name in ("random", "k-means", "herding")
+        for seed in range(3)
+    ]
+    for one in records:  # students learn from distributions, whoever gave them
+        one["labels"] = "hard" if one["labels"] == "hard" else "soft"
+    (group,) = groups_of(records)
+    for labels, value in list(kinds.items())[1:]:
+        one = regimes.regimes(group, 15, labels, by_id(records))
+        assert one.name.endswith(f"15 rows, {labels}")
+        assert one.gain("random").estimate == pytest.approx(value - 5, abs=0.01)
+    greedy = regimes.Regimes("cartpole", 15, "soft", "greedy", {}, {})
+    assert greedy.name == "cartpole, 15 rows, soft, greedy students"
+
+
 def test_methods_that_swap_places_are_not_told_apart(regimes: Any) -> None:
     hard = {"random": 5.0, "k-means": 9.0, "el2n": 1.0, "herding": 7.0}
     one = of(regimes, hard, {"random": 9.0, "k-means": 4.0, "el2n": 6.0, "herding": 1.5})

@@ -69,6 +69,24 @@ def test_sets_that_two_students_learned_from_count_once(findings: Any) -> None:
     }
 
 
+def test_of_as_many_rows_those_of_students_who_sample_count(findings: Any) -> None:
+    greedy = {"id": "bc", "config": {"action_selection": "greedy"}}
+    others = [
+        {
+            **record(name, 5.0, seed=seed, labels="soft", learner=greedy),
+            "action_selection": "greedy",
+        }
+        for name in ("random", "pbc")
+        for seed in range(3)
+    ]
+    records = {
+        **by_id({**r, "cell_id": f"greedy {r['cell_id']}"} for r in others),
+        **of_methods(random=5.0, pbc=6.0),
+    }
+    [pair] = findings.beside_random(groups_of(records.values()), records)
+    assert pair.group.action_selection == "sample"
+
+
 def test_methods_that_keep_the_same_rows_count_once_and_those_that_play_not_at_all(
     findings: Any,
 ) -> None:

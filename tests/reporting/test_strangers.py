@@ -90,7 +90,7 @@ def sent(published: Path, tmp_path: Path) -> Path:
 
 def edit_record(**values: Any) -> Callable[[Path], object]:
     def edit(board: Path) -> None:
-        path = board / "results" / f"{RANDOM}.json.gz"
+        path = board / "results" / f"{RANDOM}.json"
         text = json.dumps({**read_json(path), **values}, indent=2, sort_keys=True) + "\n"
         write_packed(path, text.encode())
 
@@ -127,10 +127,10 @@ def replaced_by_link(name: str) -> Callable[[Path], object]:
         ),
         (
             lambda board: write_packed(
-                board / "results" / f"{RANDOM}.json.gz",
-                read_unpacked(board / "results" / f"{RANDOM}.json.gz") + b"\n",
+                board / "results" / f"{RANDOM}.json",
+                read_unpacked(board / "results" / f"{RANDOM}.json") + b"\n",
             ),
-            f"{RANDOM}.json.gz: published: is written in another way",
+            f"{RANDOM}.json: published: is written in another way",
         ),
         (append("tables/other.md"), "tables/other.md: file: is not what 'rlcondense leaderboard"),
         (append("tables/other.csv", "<script>"), "tables/other.csv: file: is not what"),

@@ -23,6 +23,7 @@ def record_pages(site: Site, cell_id: str) -> Pages:
 
     record = site.board.records[cell_id]
     cell = Cell.from_json(record["cell"])
+    path = record_path(site.leaderboard / RESULTS, cell_id)
     of = SPLITS if record["status"] == "done" else ()
     returns = {split: np.asarray(record["returns"][split]) for split in of}
     yield site.page(
@@ -46,9 +47,10 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         citation=cite_record(record),
         siblings=site.siblings.get(cell_id, ()),
         picture=site.pictures.get(cell.condensation_id) if site.pictures else None,
+        file=path.name,
     )
     if site.data:
-        raw = read_unpacked(record_path(site.leaderboard / RESULTS, cell_id))
+        raw = read_unpacked(path)
         yield f"records/{cell_id}.json.gz", gzip.compress(raw, 4, mtime=0)
 
 

@@ -32,7 +32,7 @@ MADE = (
     "findings/gradmatch_parts.py", "findings/controls.py", "findings/label_regimes.py",
     "findings/q_learning.py", "findings/backgrounds.py", "findings/bytes_budget.py",
     "findings/kept_episodes.py", "findings/made_or_chosen.py",
-    "findings/other_students.py",
+    "findings/other_students.py", "findings/claims.py",
 )  # fmt: skip
 BOARD = Path("leaderboard")
 PAGE = Path("docs/results/light2024.md")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradmatch_parts import short_name
-from pages import compare, draw, mean_of, publish, read_suite, size_asked, task_name
+from pages import compare, draw, mean_of, of_suite, publish, read_records, size_asked, task_name
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed, number, seeds_text
@@ -118,7 +118,8 @@ def _place(pair: Beside) -> tuple[str, int, float]:
 
 def read_pairs(folder: Path) -> list[Beside]:
     """Read the rows of the suites with their controls from a folder of records."""
-    suites = [read_suite(folder, suite) for suite in SUITES]
+    every = read_records(folder)
+    suites = [of_suite(every, suite) for suite in SUITES]
     return [
         pair for groups, records in suites for group in groups for pair in beside(group, records)
     ]

@@ -40,14 +40,19 @@ def read_records(folder: Path) -> dict[str, Record]:
 
 def read_suite(folder: Path, suite: str) -> tuple[list[Group], dict[str, Record]]:
     """Read the records of a suite that are done, as comparable groups and by cell id."""
+    return of_suite(read_records(folder), suite)
+
+
+def of_suite(records: Mapping[str, Record], suite: str) -> tuple[list[Group], dict[str, Record]]:
+    """Return the records of a suite that are done, as comparable groups and by cell id."""
     planned = plan_suite(load_suite(suite), lambda ids: dict.fromkeys(ids, StoredState("missing")))
     ids = {one.cell.id for one in planned if one.cell is not None}
-    records = {
+    done = {
         cell: record
-        for cell, record in read_records(folder).items()
+        for cell, record in records.items()
         if cell in ids and record["status"] == "done"
     }
-    return groups_of(records.values()), records
+    return groups_of(done.values()), done
 
 
 def task_name(task: str) -> str:

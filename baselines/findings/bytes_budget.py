@@ -1,4 +1,4 @@
-"""What is a byte worth? Random rows of one budget in bytes and several codings, as a page.
+"""What is a byte worth? Rows of one budget in bytes and several codings, as a page.
 
 python baselines/findings/bytes_budget.py leaderboard/results    # into docs/results
 """
@@ -16,6 +16,7 @@ from rlcondense.comparison.columns import bracketed, seeds_text
 from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row
 from rlcondense.datasets.report import BytesJson
 from rlcondense.records.record import Record
+from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.statistics.intervals import Interval
 
@@ -31,11 +32,13 @@ class Coding:
         task: the task's alias.
         row: of the coding.
         comparison: with frames as they are; None for these themselves.
+        control: of a method's rows, the comparison with random ones of the same coding and labels.
     """
 
     task: str
     row: Row
     comparison: FloorComparison | None
+    control: FloorComparison | None
 
     @property
     def budget(self) -> BytesJson:
@@ -69,11 +72,23 @@ def codings(group: Group, records: Mapping[str, Record]) -> list[Coding]:
         key=lambda row: row.size or 0,
     )
     own = {_alike(row): row for row in rows if _is_own(row)}
+
+    def control(row: Row) -> FloorComparison | None:
+        coded = (
+            other
+            for other in rows
+            if other.id == RANDOM_SUBSET != row.id
+            and (other.budget, other.labels) == (row.budget, row.labels)
+        )
+        fitting = next(coded, None)
+        return compare(row, fitting, records) if fitting else None
+
     return [
         Coding(
             task_name(group.task),
             row,
             compare(row, own[_alike(row)], records) if not _is_own(row) else None,
+            control(row),
         )
         for row in rows
         if _alike(row) in own
@@ -104,6 +119,7 @@ def page(found: Sequence[Coding]) -> str:
         [
             one.task,
             f"{one.budget['bytes']:,}",
+            one.row.id,
             one.name,
             f"{one.row.size or 0:,}",
             seeds_text(one.row),
@@ -111,21 +127,27 @@ def page(found: Sequence[Coding]) -> str:
             bracketed(mean_of(one.row, "heldout")),
             bracketed(one.gain, "{:+.2f}"),
             "" if one.comparison is None else VERDICTS[one.comparison.verdict],
+            bracketed(one.control.difference if one.control else None, "{:+.2f}"),
         ]
         for one in found
     ]
-    headers = ["task", "bytes", "coding", "rows", "sets x students", "seen", "held-out"]
+    headers = ["task", "bytes", "method", "coding", "rows", "sets x students", "seen", "held-out"]
+    beside = ["beside frames as they are", "verdict", "beside random rows of the coding"]
     return (
         f"Of {len(others)} codings, {verdicts.count('above')} teach more than as many bytes of "
         f"frames as they are, {verdicts.count('below')} less.\n\n"
-        f"{markdown_table([*headers, 'beside frames as they are', 'verdict'], lines)}"
+        f"{markdown_table([*headers, *beside], lines)}"
     )
 
 
 def main() -> None:
     """Fill the page and draw its picture."""
     found = read_codings(Path(sys.argv[1]))
-    bars = [(f"{one.task}, {one.name}: {one.row.size} rows", one.gain) for one in found if one.gain]
+    bars = [
+        (f"{one.task}, {one.name}: {one.row.size} rows by {one.row.id}", one.gain)
+        for one in found
+        if one.gain
+    ]
     label = "held-out return beside that of as many bytes of frames as they are"
     publish("bytes", page(found), draw(bars, label))
 

@@ -18,11 +18,14 @@ def findings() -> Any:
     return script("baselines/findings/bytes_budget.py")
 
 
-def of(findings: Any, *rows: tuple[dict[str, int], int, float]) -> list[Any]:
-    """Codings with so many rows that return so much, three sets each."""
+def of(
+    findings: Any, *rows: tuple[dict[str, int], int, float], methods: tuple[str, ...] = ("random",)
+) -> list[Any]:
+    """Codings with so many rows that return so much, three sets each, made rows one more."""
     records = [
-        record("random", heldout, seed=seed, budget={"bytes": 1000} | coding, size=size + seed)
+        record(method, of_it, seed=seed, budget={"bytes": 1000} | coding, size=size + seed)
         for coding, size, heldout in rows
+        for method, of_it in zip(methods, (heldout, heldout + 1), strict=False)
         for seed in range(3)
     ]
     (group,) = groups_of(records)
@@ -53,3 +56,16 @@ def test_codings_meet_frames_of_as_many_bytes(findings: Any) -> None:
     gains = [coding.gain for coding in of(findings, *rows)]
     assert gains[:2] == [None, None]
     assert gains[2].estimate == pytest.approx(0.5)
+
+
+def test_made_rows_meet_random_ones_of_their_coding_and_themselves_as_they_are(
+    findings: Any,
+) -> None:
+    rows = ((COARSE, 80, 5.0), (OWN, 10, 3.0))
+    found = of(findings, *rows, methods=("random", "pbc"))
+    made = {coding.name: coding for coding in found if coding.row.id == "pbc"}
+    chosen = [coding for coding in found if coding.row.id == "random"]
+    assert [coding.control for coding in chosen] == [None, None]
+    for coding in made.values():
+        assert coding.control.difference.estimate == pytest.approx(1.0, abs=0.05)
+    assert made["4 bits, 32 x 32"].gain.estimate == pytest.approx(2.0, abs=0.05)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rlcondense.datasets.condensed import CondensedDataset, read_saved
-from rlcondense.datasets.report import FindingJson
+from rlcondense.datasets.report import FindingJson, ReportJson
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import FileRefusal, canonical_json, read_unpacked
 from rlcondense.records.cell import Cell
@@ -44,6 +44,7 @@ from rlcondense.submissions.content import (
     problems,
     remarks,
 )
+from rlcondense.tasks.base import Task
 from rlcondense.text import one_line, unquoted
 from rlcondense.types import Split
 from rlcondense.validation import check_rows
@@ -190,6 +191,25 @@ class Verification:
         }
 
 
+@dataclass(frozen=True)
+class _Condensed:
+    """What records must agree with of a condensed dataset; the data itself may fill the memory.
+
+    Attributes:
+        name: of its folder.
+        faults: of its files and rows.
+        size: rows; None if it cannot be read.
+        label_kind: the kind of its labels.
+        reported: its report.
+    """
+
+    name: str
+    faults: tuple[str, ...]
+    size: int | None = None
+    label_kind: str = ""
+    reported: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class _Evidence:
     """The evidence collected while records are read one after the other."""
@@ -205,7 +225,7 @@ class _Evidence:
     # Files that others are compared with, and that are not judged themselves.
     published: set[Path] = field(default_factory=set)
     condensations: set[str] = field(default_factory=set)
-    artifacts: dict[str, CondensedDataset | str | None] = field(default_factory=dict)
+    condensed: dict[str, _Condensed | None] = field(default_factory=dict)
 
 
 def verify(
@@ -513,39 +533,28 @@ def _artifact_problems(
     if source.condensed is None or cell.budget is None:
         return
     name = cell.condensation_id
-    if name not in seen.artifacts:
-        seen.artifacts[name] = _artifact(source.condensed / name)
-    data = seen.artifacts[name]
-    if isinstance(data, str):
-        yield data
-    elif data is not None:
-        yield from _unlike(data, cell, record, known)
+    if name not in seen.condensed:
+        seen.condensed[name] = _condensed(source.condensed / name, known.task(cell.task))
+    condensed = seen.condensed[name]
+    if condensed is not None:
+        yield from _unlike(condensed, record["report"])
+        yield from condensed.faults
 
 
-def _artifact(folder: Path) -> CondensedDataset | str | None:
-    """Read a condensed dataset; return a text on faulty files, and None without files."""
+def _condensed(folder: Path, task: Task | None) -> _Condensed | None:
+    """Read and check a condensed dataset; return None without files."""
     if not folder.is_dir():
         return None
     try:
-        return read_saved(folder)
+        data = read_saved(folder)
     except CorruptArtifact as error:
-        return unquoted(str(error), 200)
-
-
-def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFacts) -> Iterator[str]:
-    report = record["report"]
-    if len(data) != report["size"] or data.label_kind != report["label_kind"]:
-        yield (
-            f"condensed/{cell.condensation_id} has {len(data)} rows and {data.label_kind} labels, "
-            f"the report {report['size']} and {report['label_kind']}"
-        )
+        return _Condensed(folder.name, (unquoted(str(error), 200),))
+    faults = () if task is None else tuple(_row_faults(data, task, folder.name))
     reported = data.report.to_json() if data.report else {}
-    for name in ("method", "config", "seed", "dataset_sha256"):
-        if name in report and reported.get(name) != report[name]:
-            yield f"condensed/{cell.condensation_id} was made with another {name} than it says"
-    task = known.task(cell.task)
-    if task is None:
-        return
+    return _Condensed(folder.name, faults, len(data), data.label_kind, reported)
+
+
+def _row_faults(data: CondensedDataset, task: Task, name: str) -> Iterator[str]:
     try:
         check_rows(data.arrays(), task, "the condensed dataset")
     except CorruptArtifact as error:
@@ -553,10 +562,20 @@ def _unlike(data: CondensedDataset, cell: Cell, record: Record, known: LocalFact
     if data.level_seeds is not None:
         outside = [int(s) for s in np.unique(data.level_seeds) if int(s) not in task.splits["seen"]]
         if outside:
-            yield (
-                f"condensed/{cell.condensation_id} holds frames of level {outside[0]}, "
-                "which is no seen level"
-            )
+            yield f"condensed/{name} holds frames of level {outside[0]}, which is no seen level"
+
+
+def _unlike(condensed: _Condensed, report: ReportJson) -> Iterator[str]:
+    if condensed.size is None:
+        return
+    if (condensed.size, condensed.label_kind) != (report["size"], report["label_kind"]):
+        yield (
+            f"condensed/{condensed.name} has {condensed.size} rows and {condensed.label_kind} "
+            f"labels, the report {report['size']} and {report['label_kind']}"
+        )
+    for name in ("method", "config", "seed", "dataset_sha256"):
+        if name in report and condensed.reported.get(name) != report.get(name):
+            yield f"condensed/{condensed.name} was made with another {name} than it says"
 
 
 def _unread(source: Source) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
@@ -36,6 +37,7 @@ from rlcondense.reporting.reruns import read_reruns
 from rlcondense.running.runner import run
 from rlcondense.statistics.intervals import summarise
 from rlcondense.submissions import add as adding
+from rlcondense.submissions import verification
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
 from rlcondense.submissions.rerun import rerun, write_down
@@ -419,6 +421,24 @@ def test_condensed_data_with_held_out_levels_are_caught(
     assert "has 7 rows and hard labels, the report 15 and hard" in said(verify(copied))
     (folder / "condensed.safetensors").write_bytes(b"nothing")
     assert "not a readable safetensors file" in said(verify(copied))
+
+
+def test_condensed_data_are_let_go_once_they_are_checked(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A results folder holds more data than the memory."""
+    read: list[weakref.ref[CondensedDataset]] = []
+    alive: list[int] = []
+
+    def read_saved(folder: Path) -> CondensedDataset:
+        data = load_condensed(folder)
+        read.append(weakref.ref(data))
+        return data
+
+    monkeypatch.setattr(verification, "read_saved", read_saved)
+    verify(results, progress=lambda *_: alive.append(sum(ref() is not None for ref in read)))
+    assert read
+    assert set(alive) == {0}
 
 
 def first_rows(data: CondensedDataset, number: int) -> dict[str, Any]:

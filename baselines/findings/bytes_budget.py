@@ -112,9 +112,7 @@ def _is_own(row: Row) -> bool:
 
 
 def page(found: Sequence[Coding]) -> str:
-    """Format the codings, and how many are told apart from frames as they are."""
-    others = [one for one in found if one.comparison is not None]
-    verdicts = [one.comparison.verdict for one in others if one.comparison is not None]
+    """Format the codings, and how many of a method are told apart from its rows as they are."""
     lines = [
         [
             one.task,
@@ -125,18 +123,29 @@ def page(found: Sequence[Coding]) -> str:
             seeds_text(one.row),
             bracketed(mean_of(one.row, "seen")),
             bracketed(mean_of(one.row, "heldout")),
-            bracketed(one.gain, "{:+.2f}"),
-            "" if one.comparison is None else VERDICTS[one.comparison.verdict],
-            bracketed(one.control.difference if one.control else None, "{:+.2f}"),
+            *_told(one.comparison),
+            *_told(one.control),
         ]
         for one in found
     ]
     headers = ["task", "bytes", "method", "coding", "rows", "sets x students", "seen", "held-out"]
-    beside = ["beside frames as they are", "verdict", "beside random rows of the coding"]
+    beside = ["beside its frames as they are", "verdict", "beside random rows so coded", "verdict"]
+    counted = "\n".join(_counted(method, found) for method in sorted({one.row.id for one in found}))
+    return f"{counted}\n\n{markdown_table([*headers, *beside], lines)}"
+
+
+def _told(comparison: FloorComparison | None) -> tuple[str, str]:
+    if comparison is None:
+        return "", ""
+    return bracketed(comparison.difference, "{:+.2f}"), VERDICTS[comparison.verdict]
+
+
+def _counted(method: str, found: Sequence[Coding]) -> str:
+    of_method = [one.comparison for one in found if one.row.id == method]
+    verdicts = [comparison.verdict for comparison in of_method if comparison is not None]
     return (
-        f"Of {len(others)} codings, {verdicts.count('above')} teach more than as many bytes of "
-        f"frames as they are, {verdicts.count('below')} less.\n\n"
-        f"{markdown_table([*headers, *beside], lines)}"
+        f"- Of {len(verdicts)} codings of `{method}`, {verdicts.count('above')} teach more than as "
+        f"many bytes of its frames as they are, {verdicts.count('below')} less."
     )
 
 

@@ -19,21 +19,25 @@ from rlcondense.records.record import Record
 from rlcondense.references import EXPERT, FLOOR, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
 
+Settings = Mapping[str, Any]
+
 BALANCED = "random-balanced"
-OWN, INSIDE, INSIDE_FRAMES = (
-    {"inner_steps": steps} for steps in (100, 30, 800)
-)  # of PBC's students
+MAE, MSE = (
+    {"batch_size": 15, "updates": 100, "loss": loss} for loss in ("softmax-mae", "softmax-mse")
+)  # as Light et al. trained the students of made frames, by their code and by their equation
+# `student = "learner"` is stored as the settings that it stands for, a student's updates and more.
+OWN, INSIDE, INSIDE_FRAMES = ({"inner_steps": updates} for updates in (100, 30, 800))
+LEARNED, TAUGHT = ({"labels": kind, "density_weight": None} for kind in ("learned", "taught"))
 SAMPLE, GREEDY = ({"action_selection": how} for how in ("sample", "greedy"))
-LIGHT_STUDENTS = {"batch_size": 15, "updates": 100, "loss": "softmax-mse"}
 
 
 @dataclass(frozen=True)
-class Test:
-    """One comparison that speaks for or against a claim.
+class Comparison:
+    """A comparison of two rows that speaks for or against a claim.
 
     Attributes:
         paper: the claim's.
-        claim: what is compared, in words.
+        text: what is compared, in words.
         suite: whose records have it, on each of its tasks that has both rows.
         method: id of the row that the claim praises.
         control: id of the row beside it, with the same labels.
@@ -45,62 +49,86 @@ class Test:
     """
 
     paper: str
-    claim: str
+    text: str
     suite: str
     method: str
     control: str
     size: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    control_settings: Mapping[str, Any] = field(default_factory=dict)
-    learner: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+    control_settings: Settings = field(default_factory=dict)
+    learner: Settings = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
 
 
-def _of_four(
-    paper: str, claim: str, method: str, control: str, both: Mapping[str, Any] | None = None
-) -> Test:
-    return Test(paper, claim, "four-pairs", method, control, 4, both or {}, both or {})
+def _light(text: str, suite: str, method: str, control: str, **more: Any) -> Comparison:
+    return Comparison("Light et al.", text, suite, method, control, 150, **more)
 
 
-def _to_other(students: str, **learner: Any) -> Test:
-    claim = f"the pairs teach others: {students}"
-    return Test("HaDES", claim, "hades-transfer", "hades-r", RANDOM_SUBSET, 4, learner=learner)
+def _balance(loss: str, suite: str, students: Settings) -> Comparison:
+    text = f"balanced frames beside random ones, {loss} error"
+    starpilot = ("starpilot-light2024",)
+    return _light(text, suite, BALANCED, RANDOM_SUBSET, learner=students, tasks=starpilot)
 
 
-TESTS = (
-    Test("Light et al.", "150 made frames beside all the data", "light2024",
-         "gradmatch-light2024", "full", 150, learner=LIGHT_STUDENTS),
-    Test("Light et al.", "150 made frames beside random ones", "light2024",
-         "gradmatch-light2024", RANDOM_SUBSET, 150, learner=LIGHT_STUDENTS),
-    Test("Light et al.", "balanced frames beside random ones", "light2024-questions",
-         BALANCED, RANDOM_SUBSET, 150, learner=LIGHT_STUDENTS, tasks=("starpilot-light2024",)),
-    Test("HaDES", "four evolved pairs beside random ones", "hades-sizes",
-         "hades-r", RANDOM_SUBSET, 4),
+def _to_other(students: str, **learner: Any) -> Comparison:
+    text = f"the pairs teach others: {students}"
+    suite, method = "hades-transfer", "hades-r"
+    return Comparison("HaDES", text, suite, method, RANDOM_SUBSET, 4, learner=learner)
+
+
+def _made(suite: str, size: int, settings: Settings, how: str = "", **more: Any) -> Comparison:
+    text = f"{size} rows by PBC beside random ones{how}"
+    return Comparison("OBD", text, suite, "pbc", RANDOM_SUBSET, size, settings, **more)
+
+
+def _in_order(suite: str, size: int, both: Settings, how: str = "") -> Iterator[Comparison]:
+    for better, worse in (("PBC", "DBC"), ("Av-PBC", "PBC")):
+        text = f"{size} rows by {better} beside {worse}{how}"
+        methods = better.lower(), worse.lower()
+        yield Comparison("OBD", text, suite, *methods, size, both, both)
+
+
+def _sdr(suite: str, size: int) -> Comparison:
+    text = f"{size} rows beside random ones"
+    return Comparison("SDR", text, suite, "sdr", RANDOM_SUBSET, size)
+
+
+COMPARISONS = (
+    *(_light(f"150 made frames beside {others}", "light2024", "gradmatch-light2024", control,
+             learner=MSE)
+      for others, control in (("all the data", "full"), ("random ones", RANDOM_SUBSET))),
+    _balance("squared", "light2024-questions", MSE),
+    _balance("absolute", "light2024-as-run", MAE),
+    Comparison("HaDES", "four evolved pairs beside random ones", "hades-sizes",
+               "hades-r", RANDOM_SUBSET, 4),
     _to_other("256 units", width=256),
     _to_other("four layers", depth=4),
     _to_other("relu", activation="relu"),
     _to_other("a tenth of the rate", learning_rate=0.002),
-    Test("OBD", "15 frames by PBC beside random ones", "what-teaches",
-         "pbc", RANDOM_SUBSET, 15, settings=OWN, learner=SAMPLE),
-    Test("OBD", "15 frames by PBC beside random ones, greedy students", "what-teaches",
-         "pbc", RANDOM_SUBSET, 15, settings=OWN, learner=GREEDY),
-    Test("OBD", "15 frames by PBC beside random ones, the student inside", "what-teaches",
-         "pbc", RANDOM_SUBSET, 15, settings=INSIDE_FRAMES, learner=SAMPLE),
-    Test("OBD", "15 frames by PBC beside random ones", "few-frames", "pbc", RANDOM_SUBSET, 15),
-    Test("OBD", "150 frames by PBC beside random ones", "what-teaches",
-         "pbc", RANDOM_SUBSET, 150, settings=OWN),
-    Test("OBD", "150 frames by PBC beside random ones, the student inside", "what-teaches",
-         "pbc", RANDOM_SUBSET, 150, settings=INSIDE_FRAMES),
-    Test("OBD", "150 frames by PBC beside random ones", "procgen-plain",
-         "pbc", RANDOM_SUBSET, 150),
-    _of_four("OBD", "PBC beside DBC", "pbc", "dbc", OWN),
-    _of_four("OBD", "Av-PBC beside PBC", "av-pbc", "pbc", OWN),
-    _of_four("OBD", "PBC beside DBC, the student inside", "pbc", "dbc", INSIDE),
-    _of_four("OBD", "Av-PBC beside PBC, the student inside", "av-pbc", "pbc", INSIDE),
-    _of_four("SDR", "four pairs beside random ones", "sdr", RANDOM_SUBSET),
-    _of_four("ReDOR", "four pairs by the policy's gradients beside random ones",
-             "gradient-omp", RANDOM_SUBSET),
-    Test("RL-to-SL", "two pairs beside random ones", "two-pairs", "ppmo", RANDOM_SUBSET, 2),
+    _made("four-pairs", 4, OWN),
+    _made("four-pairs", 4, INSIDE, ", the student inside"),
+    *(_made("cartpole-sizes", size, LEARNED) for size in (15, 150, 1500)),
+    *(_made("cartpole-sizes", size, TAUGHT, ", a teacher's labels") for size in (15, 150, 1500)),
+    _made("what-teaches", 15, OWN, learner=SAMPLE),
+    _made("what-teaches", 15, OWN, ", greedy students", learner=GREEDY),
+    _made("what-teaches", 15, INSIDE_FRAMES, ", the student inside", learner=SAMPLE),
+    _made("few-frames", 15, OWN),
+    _made("few-frames", 50, OWN),
+    _made("what-teaches", 150, OWN),
+    _made("what-teaches", 150, INSIDE_FRAMES, ", the student inside"),
+    _made("procgen-plain", 150, OWN),
+    *_in_order("four-pairs", 4, OWN),
+    *_in_order("four-pairs", 4, INSIDE, ", the student inside"),
+    *(one for size in (15, 150, 1500) for one in _in_order("cartpole-sizes", size, LEARNED)),
+    _sdr("four-pairs", 4),
+    *(_sdr("cartpole-sizes", size) for size in (15, 150, 1500)),
+    _sdr("procgen-plain", 150),
+    Comparison("ReDOR", "4 rows by the policy's gradients beside random ones", "four-pairs",
+               "gradient-omp", RANDOM_SUBSET, 4),
+    Comparison("RL-to-SL", "two pairs by PBC beside random ones, a step of 4", "two-pairs",
+               "pbc", RANDOM_SUBSET, 2, learner={"learning_rate": 4.0}),
+    Comparison("RL-to-SL", "two pairs and their step beside random ones and a usual step",
+               "two-pairs", "ppmo", RANDOM_SUBSET, 2),
 )  # fmt: skip
 
 
@@ -109,18 +137,18 @@ class Outcome:
     """A comparison on one task and with one student.
 
     Attributes:
-        test: what is compared.
+        asked: what is compared.
         group: the rows of the task and the student.
         row: that the claim praises.
         control: the row beside it.
-        comparison: of both, on held-out levels.
+        result: of both, on held-out levels.
     """
 
-    test: Test
+    asked: Comparison
     group: Group
     row: Row
     control: Row
-    comparison: FloorComparison
+    result: FloorComparison
 
     @property
     def task(self) -> str:
@@ -128,33 +156,34 @@ class Outcome:
         return task_name(self.group.task)
 
     @property
-    def span(self) -> float:
-        """The way from the random policy's return to the expert's."""
-        ends = [self.group.find(name) for name in (EXPERT, FLOOR)]
-        returns = [mean_of(row, "heldout").estimate for row in ends if row is not None]
-        return returns[0] - returns[1]
+    def span(self) -> float | None:
+        """The way from the random policy's return to the expert's, None without one of them."""
+        expert, floor = self.group.find(EXPERT), self.group.find(FLOOR)
+        if expert is None or floor is None:
+            return None
+        return mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
 
 
 def read_outcomes(folder: Path) -> list[Outcome]:
-    """Read what the records say to each test, in the order of the tests and by task."""
+    """Read what the records say to each comparison, in their order and by task."""
     records = read_records(folder)
-    suites = {suite: of_suite(records, suite) for suite in {test.suite for test in TESTS}}
-    return [one for test in TESTS for one in outcomes(test, *suites[test.suite])]
+    suites = {name: of_suite(records, name) for name in {asked.suite for asked in COMPARISONS}}
+    return [one for asked in COMPARISONS for one in outcomes(asked, *suites[asked.suite])]
 
 
 def outcomes(
-    test: Test, groups: Iterable[Group], records: Mapping[str, Record]
+    asked: Comparison, groups: Iterable[Group], records: Mapping[str, Record]
 ) -> Iterator[Outcome]:
-    """Yield what a test comes to on each task and with each student that have both rows."""
+    """Yield what a comparison comes to on each task and with each student that have both rows."""
     for group in sorted(groups, key=lambda group: group.task):
-        if test.tasks and task_name(group.task) not in test.tasks:
+        if asked.tasks and task_name(group.task) not in asked.tasks:
             continue
-        if not _has(group.learner["config"], test.learner):
+        if not _has(group.learner["config"], asked.learner):
             continue
-        for row in _rows(group, test.method, test.size, test.settings):
-            for control in _rows(group, test.control, test.size, test.control_settings):
+        for row in _rows(group, asked.method, asked.size, asked.settings):
+            for control in _rows(group, asked.control, asked.size, asked.control_settings):
                 if control.id in WHOLE or control.labels == row.labels:
-                    yield Outcome(test, group, row, control, compare(row, control, records))
+                    yield Outcome(asked, group, row, control, compare(row, control, records))
 
 
 def _rows(group: Group, name: str, size: int, settings: Mapping[str, Any]) -> list[Row]:
@@ -175,14 +204,14 @@ def page(found: Sequence[Outcome]) -> str:
     """Format the comparisons behind the verdicts."""
     lines = [
         [
-            one.test.paper,
-            one.test.claim,
+            one.asked.paper,
+            one.asked.text,
             one.task,
             seeds_text(one.row),
             bracketed(mean_of(one.row, "heldout")),
             bracketed(mean_of(one.control, "heldout")),
-            bracketed(one.comparison.difference, "{:+.2f}"),
-            one.row.unjudged or VERDICTS[one.comparison.verdict],
+            bracketed(one.result.difference, "{:+.2f}"),
+            one.row.unjudged or VERDICTS[one.result.verdict],
         ]
         for one in found
     ]
@@ -193,13 +222,12 @@ def page(found: Sequence[Outcome]) -> str:
 def picture(found: Sequence[Outcome]) -> str:
     """Draw the differences, as shares of the way from the random policy to the expert."""
     label = "difference, as a share of the way from the random policy to the expert"
-    return draw(
-        [(_named(one), one.comparison.difference.scaled(1 / one.span)) for one in found], label
-    )
+    bars = [(_named(one), one.result.difference.scaled(1 / one.span)) for one in found if one.span]
+    return draw(bars, label)
 
 
 def _named(one: Outcome) -> str:
-    parts = [one.test.paper, one.test.claim, one.task, one.row.unjudged.split(":")[0]]
+    parts = [one.asked.paper, one.asked.text, one.task, one.row.unjudged.split(":")[0]]
     return ", ".join(part for part in parts if part)
 
 

@@ -14,6 +14,7 @@ from pages import compare, draw, mean_of, publish, read_suite, task_name
 
 from rlcondense.comparison.columns import bracketed, seeds_text
 from rlcondense.comparison.rows import FloorComparison, Group, Row
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
@@ -66,9 +67,19 @@ def form_of(config: Mapping[str, object]) -> tuple[int, str]:
 
 
 def short_name(row: Row) -> str:
-    """Return a row's name without its labels, which have a column; a form of gradmatch in words."""
+    """Return a row's name, with a form of gradmatch in words.
+
+    Labels that come with the data, or are learned, are left out: they have a column. A teacher's
+    stay, for a method may stand there with them and with its own.
+    """
+    taught = row.method["config"].get("labels") == TAUGHT
     form = form_of(row.method["config"])[1] if row.id == METHOD else ""
-    return f"{METHOD} ({form})" if form else row.name.replace(f" (labels={row.labels})", "")
+    name, _, listed = row.name.partition(" (")
+    hidden = () if taught else (f"labels={row.labels}", "labels=learned")
+    settings = [one for one in listed.removesuffix(")").split(", ") if one and one not in hidden]
+    if form:
+        settings = [form, f"labels={TAUGHT}"] if taught else [form]
+    return f"{name} ({', '.join(settings)})" if settings else name
 
 
 def read_variants(folder: Path) -> list[Variant]:

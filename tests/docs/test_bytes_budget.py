@@ -43,7 +43,9 @@ def test_codings_meet_frames_as_they_are(findings: Any) -> None:
     assert (few.name, few.gain) == ("8 bits", None)
     assert (many.name, many.gain.estimate) == ("4 bits, 32 x 32", pytest.approx(2.0))
     page = findings.page([few, many])
-    assert "Of 1 codings, 0 teach more" in page  # equal differences do not show their spread
+    assert (
+        "Of 1 codings of `random`, 0 teach more" in page
+    )  # equal differences do not show their spread
 
 
 def test_without_frames_as_they_are_nothing_is_compared(findings: Any) -> None:
@@ -68,4 +70,5 @@ def test_made_rows_meet_random_ones_of_their_coding_and_themselves_as_they_are(
     assert [coding.control for coding in chosen] == [None, None]
     for coding in made.values():
         assert coding.control.difference.estimate == pytest.approx(1.0, abs=0.05)
+    assert "Of 1 codings of `pbc`" in findings.page(found)
     assert made["4 bits, 32 x 32"].gain.estimate == pytest.approx(2.0, abs=0.05)

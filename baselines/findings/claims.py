@@ -11,20 +11,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pages import compare, draw, mean_of, of_suite, publish, read_records, size_asked, task_name
+from pages import (
+    compare,
+    draw,
+    mean_of,
+    of_suite,
+    publish,
+    read_records,
+    size_asked,
+    task_name,
+    way_to_expert,
+)
 
 from rlcondense.comparison.columns import bracketed, seeds_text
 from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row
 from rlcondense.records.record import Record
-from rlcondense.references import EXPERT, FLOOR, RANDOM_SUBSET, WHOLE
+from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
+from rlcondense.statistics.intervals import Interval
 
 Settings = Mapping[str, Any]
 
 BALANCED = "random-balanced"
 MAE, MSE = (
     {"batch_size": 15, "updates": 100, "loss": loss} for loss in ("softmax-mae", "softmax-mse")
-)  # as Light et al. trained the students of made frames, by their code and by their equation
+)  # 100 updates of 15, as in Light et al.; the absolute error is their code's
 # `student = "learner"` is stored as the settings that it stands for, a student's updates and more.
 OWN, INSIDE, INSIDE_FRAMES = ({"inner_steps": updates} for updates in (100, 30, 800))
 LEARNED, TAUGHT = ({"labels": kind, "density_weight": None} for kind in ("learned", "taught"))
@@ -156,12 +167,10 @@ class Outcome:
         return task_name(self.group.task)
 
     @property
-    def span(self) -> float | None:
-        """The way from the random policy's return to the expert's, None without one of them."""
-        expert, floor = self.group.find(EXPERT), self.group.find(FLOOR)
-        if expert is None or floor is None:
-            return None
-        return mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
+    def share(self) -> Interval | None:
+        """The difference as a share of the way from the random policy to the expert."""
+        way = way_to_expert(self.group)
+        return self.result.difference.scaled(1 / way) if way else None
 
 
 def read_outcomes(folder: Path) -> list[Outcome]:
@@ -222,7 +231,7 @@ def page(found: Sequence[Outcome]) -> str:
 def picture(found: Sequence[Outcome]) -> str:
     """Draw the differences, as shares of the way from the random policy to the expert."""
     label = "difference, as a share of the way from the random policy to the expert"
-    bars = [(_named(one), one.result.difference.scaled(1 / one.span)) for one in found if one.span]
+    bars = [(_named(one), one.share) for one in found if one.share]
     return draw(bars, label)
 
 

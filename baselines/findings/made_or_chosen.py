@@ -16,14 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradmatch_parts import short_name
-from pages import compare, draw, mean_of, publish, read_records, size_asked, task_name
+from pages import (
+    compare,
+    draw,
+    mean_of,
+    publish,
+    read_records,
+    size_asked,
+    task_name,
+    way_to_expert,
+)
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row, groups_of
 from rlcondense.files import canonical_json
 from rlcondense.records.record import Record
-from rlcondense.references import EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, WHOLE
+from rlcondense.references import POLICIES, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.statistics.intervals import Interval
 
@@ -58,11 +67,8 @@ class Pair:
     @property
     def share(self) -> Interval | None:
         """The difference as a share of what the expert returns beyond the random policy."""
-        ends = [self.group.find(name) for name in (EXPERT, FLOOR)]
-        if any(end is None or end.returns is None for end in ends):
-            return None
-        expert, random = (mean_of(end, "heldout").estimate for end in ends if end is not None)
-        return self.comparison.difference.scaled(1 / (expert - random)) if expert > random else None
+        way = way_to_expert(self.group)
+        return self.comparison.difference.scaled(1 / way) if way and way > 0 else None
 
 
 def kind_of(row: Row) -> str:

@@ -15,6 +15,7 @@ from rlcondense.files import write_bytes
 from rlcondense.records.reading import record_files
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
+from rlcondense.references import EXPERT, FLOOR
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
@@ -64,6 +65,14 @@ def mean_of(row: Row, split: Split) -> Interval:
     """Return the mean return of a row that is done."""
     assert row.returns is not None
     return row.returns[split]["mean"]
+
+
+def way_to_expert(group: Group) -> float | None:
+    """Return what the expert returns beyond the random policy, None without one of them."""
+    expert, floor = group.find(EXPERT), group.find(FLOOR)
+    if expert is None or floor is None:
+        return None
+    return mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
 
 
 def size_asked(row: Row) -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pages import Rows, draw, mean_of, publish, read_suite
+from pages import Rows, draw, mean_of, publish, read_suite, way_to_expert
 
 from rlcondense.comparison.columns import bracketed
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
@@ -28,12 +28,6 @@ class Learning(Rows):
     def learner(self) -> str:
         """The learner and its updates."""
         return f"{self.group.learner['id']}, {self.group.learner['config']['updates']:,} updates"
-
-    @property
-    def span(self) -> float:
-        """The way from the random policy to the expert."""
-        ends = [mean_of(self.rows[name], "heldout").estimate for name in (EXPERT, FLOOR)]
-        return ends[0] - ends[1]
 
 
 def read_learning(folder: Path) -> list[Learning]:
@@ -101,9 +95,10 @@ def bars(found: Sequence[Learning]) -> Iterator[tuple[str, Interval]]:
     """Return the differences to draw, as shares of the way from the random policy to the expert."""
     for one in found:
         for other in (ALL, EPISODES):
-            if (gain := one.gain(BEST, other)) is not None:
+            gain, way = one.gain(BEST, other), way_to_expert(one.group)
+            if gain is not None and way:
                 name = f"{one.task}, {one.learner}: {OTHERS[other]}"
-                yield name, gain.scaled(1 / one.span)
+                yield name, gain.scaled(1 / way)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from gradmatch_parts import short_name
-from pages import draw, mean_of, publish, read_records, task_name
+from pages import draw, mean_of, publish, read_records, task_name, way_to_expert
 
 from rlcondense.comparison.columns import bracketed, number, seeds_text
 from rlcondense.comparison.rows import LEAST_STUDENTS, FloorComparison, Group, Row, groups_of
@@ -111,10 +111,7 @@ class Judged:
     @property
     def span(self) -> float | None:
         """The way from the random policy to the expert, None where it is not shown."""
-        expert, floor = self.group.find(EXPERT), self.group.find(FLOOR)
-        if expert is None or floor is None or self.row.recovery is None:
-            return None
-        return mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
+        return None if self.row.recovery is None else way_to_expert(self.group)
 
     @property
     def cells(self) -> list[str]:

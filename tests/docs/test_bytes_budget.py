@@ -43,9 +43,8 @@ def test_codings_meet_frames_as_they_are(findings: Any) -> None:
     assert (few.name, few.gain) == ("8 bits", None)
     assert (many.name, many.gain.estimate) == ("4 bits, 32 x 32", pytest.approx(2.0))
     page = findings.page([few, many])
-    assert (
-        "Of 1 codings of `random`, 0 teach more" in page
-    )  # equal differences do not show their spread
+    # Equal differences do not show their spread.
+    assert "Of 1 codings of `random`, 0 teach more" in page
 
 
 def test_without_frames_as_they_are_nothing_is_compared(findings: Any) -> None:

@@ -67,7 +67,7 @@ def test_rows_meet_others_of_their_labels_and_size(claims: Any) -> None:
         rows("random", 9.0, labels="soft", budget={"size": 150}, size=150),
     )
     assert one.result.difference.estimate == pytest.approx(2.0, abs=0.05)
-    assert one.span == pytest.approx(EXPERT - FLOOR, abs=0.05)
+    assert one.share.estimate == pytest.approx(2 / (EXPERT - FLOOR), abs=0.01)
     assert "above" in claims.page([one])
 
 

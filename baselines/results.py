@@ -22,9 +22,9 @@ from rlcondense.records.reading import RESULTS, record_files, record_name
 # What answers most comes first.
 SUITES = (
     "what-teaches", "signal", "few-frames", "cartpole-sizes", "label-regimes", "q-learning",
-    "gradmatch-parts", "bytes", "faults", "two-pairs", "transfer", "procgen-core",
-    "procgen-plain", "light2024", "light2024-questions", "four-pairs", "hades-sizes",
-    "hades-transfer", "light2024-as-run",
+    "gradmatch-parts", "bytes", "faults", "two-pairs", "transfer", "light2024",
+    "procgen-core", "procgen-plain", "light2024-questions", "four-pairs", "hades-sizes",
+    "hades-transfer", "light2024-as-run", "light2024-weak",
 )  # fmt: skip
 # What is made of the leaderboard's records: shipped references, and pages.
 MADE = (

@@ -79,7 +79,7 @@ class _Planner:
                 raise BadConfig(
                     f"suite {self.suite.name!r} excludes {exclude}, which is no cell of its methods"
                 )
-        if self.suite.references:
+        if self.suite.references == "all":
             states = self.look([cell.id for _, cells in groups for _, cell in cells])
             for group, cells in groups:
                 self._add_references(group, cells, states)
@@ -118,7 +118,7 @@ class _Planner:
                     for learner, methods in learners:
                         of_learner = replace(product, methods=methods)
                         group = Group(task, dataset, learner, choice, of_learner)
-                        if self.suite.references:
+                        if self.suite.references != "none":
                             self._add_policies(group)
                         yield group
         if unmatched := [d for d in product.datasets if d not in matched]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rlcondense.catalogue import data_root, find
 from rlcondense.datasets.budget import Budget
@@ -90,7 +90,8 @@ class Suite:
         summary: one sentence.
         products: whose cells are the suite's.
         excludes: cells left out: those that match every key of one exclude.
-        references: whether the reference rows are planned beside them.
+        references: which reference rows are planned beside them: `all`, `policies` (none that is
+            trained) or `none`; in a file true, "policies" or false.
         heldout_data: whether data of held-out levels are taken, which every table then states.
         sha256: of the file.
     """
@@ -99,7 +100,7 @@ class Suite:
     summary: str
     products: tuple[Product, ...]
     excludes: tuple[Mapping[str, Any], ...] = ()
-    references: bool = True
+    references: Literal["all", "policies", "none"] = "all"
     heldout_data: bool = False
     sha256: str = ""
 
@@ -190,15 +191,25 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
     summary = values.get("summary", "")
     if not isinstance(summary, str):
         raise BadConfig(f"summary of {where} must be a text, not {summary!r}")
-    switches = {"references": True, "heldout_data": False}
-    switches = {key: _switch(values.get(key, usual), key, where) for key, usual in switches.items()}
-    return Suite(name, summary, tuple(products), tuple(excludes), **switches, sha256=sha256)
+    heldout_data = values.get("heldout_data", False)
+    if not isinstance(heldout_data, bool):
+        raise BadConfig(f"heldout_data of {where} must be true or false, not {heldout_data!r}")
+    return Suite(
+        name, summary, tuple(products), tuple(excludes),
+        references=_references(values.get("references", True), where),
+        heldout_data=heldout_data, sha256=sha256,
+    )  # fmt: skip
 
 
-def _switch(value: Any, key: str, where: str) -> bool:
+def _references(value: Any, where: str) -> Literal["all", "policies", "none"]:
+    if value == "policies":
+        return "policies"
     if not isinstance(value, bool):
-        raise BadConfig(f"{key} of {where} must be true or false, not {value!r}")
-    return value
+        raise BadConfig(
+            f"references of {where} must be true, false or 'policies', which leaves out those that "
+            f"are trained, not {value!r}"
+        )
+    return "all" if value else "none"
 
 
 def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -185,8 +185,8 @@ def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
         ({"methods": [{"id": "percentile", "percent": "10"}]}, "must be a number"),
         ({"methods": [{"id": "percentile", "percent": True}]}, "must be a number"),
         ({"learners": []}, "names no learners"),
-        ({"references": "no"}, "true or false"),
         ({"heldout_data": 1}, "heldout_data of suite 's' must be true or false"),
+        ({"references": "all"}, "references of suite 's' must be true, false or 'policies'"),
         ({"cells": [{"heldout_data": True}]}, "has no setting 'heldout_data'"),
         ({"episodes": 0}, "above 0"),
     ],
@@ -249,11 +249,15 @@ def test_the_papers_suite_is_on_levels_that_overlap_and_says_so() -> None:
         assert "overlapping" in catalogue.find("tasks", name).summary
     cells = [p.cell for p in plan_suite(suite, nothing) if p.cell is not None]
     students = {
-        (c.learner["config"]["updates"], c.learner["config"]["batch_size"])
+        (c.method["id"], c.learner["config"]["updates"], c.learner["config"]["batch_size"])
         for c in cells
-        if c.learner and c.method["id"] == "gradmatch-light2024"
+        if c.learner
     }
-    assert students == {(1000, 256), (100, 15)}
+    of_few = ["random", "random-balanced", "gradmatch-light2024", "full"]
+    of_paper = ["bc-10", "bc-25", "bc-40", "full"]
+    assert students == {(m, 100, 15) for m in of_few} | {(m, 1000, 256) for m in of_paper}
+    policies = {c.method["id"] for c in cells if c.learner is None}
+    assert policies == {"expert", "marginal-policy", "random-policy"}
     assert {len(c.learner_seeds) for c in cells} == {10}
 
 

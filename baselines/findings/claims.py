@@ -39,6 +39,7 @@ MAE, MSE = (
 # `student = "learner"` is stored as the settings that it stands for, a student's updates and more.
 OWN, INSIDE, INSIDE_FRAMES = ({"inner_steps": updates} for updates in (100, 30, 800))
 LEARNED, TAUGHT = ({"labels": kind, "density_weight": None} for kind in ("learned", "taught"))
+STARPILOT = ("starpilot-light2024",)
 SAMPLE, GREEDY = ({"action_selection": how} for how in ("sample", "greedy"))
 
 
@@ -75,10 +76,15 @@ def _light(text: str, suite: str, method: str, control: str, **more: Any) -> Com
     return Comparison("Light et al.", text, suite, method, control, 150, **more)
 
 
-def _balance(loss: str, suite: str, students: Settings) -> Comparison:
-    text = f"balanced frames beside random ones, {loss} error"
-    starpilot = ("starpilot-light2024",)
-    return _light(text, suite, BALANCED, RANDOM_SUBSET, learner=students, tasks=starpilot)
+def _light_beside_others(suite: str, how: str = "") -> Iterator[Comparison]:
+    for others, control in (("all the data", "full"), ("random ones", RANDOM_SUBSET)):
+        text = f"150 made frames beside {others}{how}"
+        yield _light(text, suite, "gradmatch-light2024", control, learner=MSE)
+
+
+def _balance(suite: str, students: Settings, how: str, **more: Any) -> Comparison:
+    text = f"balanced frames beside random ones, {how}"
+    return _light(text, suite, BALANCED, RANDOM_SUBSET, learner=students, **more)
 
 
 def _to_other(students: str, **learner: Any) -> Comparison:
@@ -105,11 +111,11 @@ def _sdr(suite: str, size: int) -> Comparison:
 
 
 COMPARISONS = (
-    *(_light(f"150 made frames beside {others}", "light2024", "gradmatch-light2024", control,
-             learner=MSE)
-      for others, control in (("all the data", "full"), ("random ones", RANDOM_SUBSET))),
-    _balance("squared", "light2024-questions", MSE),
-    _balance("absolute", "light2024-as-run", MAE),
+    *_light_beside_others("light2024"),
+    _balance("light2024", MSE, "squared error"),
+    *_light_beside_others("light2024-weak", ", weak experts"),
+    _balance("light2024-questions", MSE, "squared error, weak experts", tasks=STARPILOT),
+    _balance("light2024-weak", MAE, "absolute error, weak experts", tasks=STARPILOT),
     Comparison("HaDES", "four evolved pairs beside random ones", "hades-sizes",
                "hades-r", RANDOM_SUBSET, 4),
     _to_other("256 units", width=256),

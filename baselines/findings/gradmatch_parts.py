@@ -22,9 +22,12 @@ from rlcondense.reporting.formats import markdown_table
 SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
 # A form's name is what sets it apart: the first that fits.
 FORMS: tuple[tuple[dict[str, object], str], ...] = (
-    ({"match": "joint", "distance": "norm", "outer_optimiser": "sgd"}, "equation 2"),
-    ({"match": "joint", "distance": "norm"}, "the same, Adam's steps of a grey level"),
-    ({"match": "joint", "loss": "softmax-mse"}, "the same, cosine distance"),
+    ({"distance": "norm", "outer_optimiser": "sgd", "input": "raw"}, "equation 2"),
+    ({"distance": "norm", "input": "raw"}, "the same, Adam's steps of a grey level"),
+    ({"loss": "softmax-mse", "input": "raw"}, "the same, cosine distance"),
+    ({"distance": "norm", "outer_optimiser": "sgd"}, "equation 2, inputs scaled to 0..1"),
+    ({"distance": "norm"}, "the same, scaled, Adam's steps"),
+    ({"loss": "softmax-mse"}, "the same, scaled, cosine distance"),
     ({"match": "per-class", "labels": "hard"}, "per-class, its loss and network"),
     ({"match": "per-class", "start": "balanced", "theta": "initial"}, "per-class, soft labels"),
     ({"match": "per-class", "start": "balanced"}, "soft labels, along a student's training"),

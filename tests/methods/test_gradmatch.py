@@ -268,4 +268,5 @@ def test_the_norm_is_that_of_all_weights_together() -> None:
 def test_equation_2_matches_all_actions_together_by_the_norm() -> None:
     c = make_method("gradmatch", preset="equation-2").config
     assert (c.match, c.theta, c.distance, c.loss) == ("joint", "initial", "norm", "softmax-mse")
+    assert (c.network, c.input) == ("cnn4", "raw")
     assert (c.outer_optimiser, c.learning_rate, c.iterations) == ("sgd", 0.1, 1000)

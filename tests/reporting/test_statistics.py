@@ -91,6 +91,17 @@ def test_intervals_cover_new_sets_and_new_students(
     assert 0.92 < _covered(draw, 0, 2000) < 0.998
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 2), (5, 2), (10, 2), (10, 3)])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_intervals_of_two_students_or_of_many_sets_cover_nine_tenths_at_least(
+    shape: tuple[int, int], spread: tuple[float, float, float]
+) -> None:
+    def draw(rng: np.random.Generator) -> Interval:
+        return crossed_interval(_students(rng, *shape, spread))
+
+    assert 0.89 < _covered(draw, 0, 2000) <= 1
+
+
 def test_the_error_of_a_mean_is_worked_out_by_hand() -> None:
     scores = np.array([[0.0, 1.0, 2.5], [2.5, 3.0, 4.0]])
     of_sets = ((scores.mean(1) - scores.mean()) ** 2).sum() * 3

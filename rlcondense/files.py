@@ -19,7 +19,7 @@ import stat
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from math import isfinite
 from pathlib import Path
@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # commands that only list names do without NumPy
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 MOST_BYTES = 16 * 2**20  # of JSON; a record of 100 policies and 10,000 episodes has a third
 MOST_ARRAY_BYTES = 16 * 2**30
+# Bytes that HDF5 may need to close a file, and the largest multiple of what it is given to write.
+CLOSING_BYTES, HDF5_OVERHEAD = 8_000_000, 2
 MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
 MOST_OWNER_BYTES = 10_000  # of what a lock says
 MOST_DEPTH = 32  # of nested JSON; a record has five
@@ -476,6 +478,28 @@ def allocate(descriptor: int, size: int, what: Path) -> None:
         raise RLCondenseError(
             f"cannot write {what}: {error.strerror} (it needs {size / 1e6:,.0f} MB)"
         ) from error
+
+
+@contextlib.contextmanager
+def room_beside(claim: Path) -> Iterator[Callable[[int], None]]:
+    """Give a function that makes sure that a disk has room for so many bytes, before they are due.
+
+    HDF5 buffers its writes, and ends the process if the disk is full when it closes a file. So a
+    file of this name reserves room for what comes next, and for closing until the end of a `with`.
+
+    Raises:
+        RLCondenseError: there is no room.
+    """
+
+    def make_room(size: int) -> None:
+        with claim.open("ab") as file:
+            allocate(file.fileno(), CLOSING_BYTES + HDF5_OVERHEAD * size, claim.parent)
+            file.truncate(CLOSING_BYTES)
+
+    try:
+        yield make_room
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:

@@ -21,6 +21,7 @@ from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
     build_columns,
+    check_length,
     download_minari,
     is_local,
     local_datasets,
@@ -328,6 +329,7 @@ def add_dataset(
     """
     if not catalogue.ID.fullmatch(name) or not re.search(r"-v[0-9]+$", name):
         raise BadConfig(f"{shown(name)} is not an id of the form [namespace/]name-vN")
+    check_length(name)
     if name in catalogue.entries("datasets") or catalogue.is_taken("datasets", name):
         raise BadConfig(f"there is a dataset {name!r} already: 'rlcondense dataset remove {name}'")
     registered = named_dataset(source, task, expert)

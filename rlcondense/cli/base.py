@@ -36,9 +36,10 @@ class Commands(click.Group):
         except (
             OSError
         ) as error:  # an error of a path that no other check reports: too long, not permitted
-            if debug or error.filename is None:
+            if debug:
                 raise
-            why = f"{shown(str(error.filename))}: {error.strerror or error}"
+            where = "" if error.filename is None else f"{shown(str(error.filename))}: "
+            why = f"{where}{error.strerror or error}"
             echo(f"Error: {one_line(why)} (--debug shows where)", err=True)
             sys.exit(2)
 

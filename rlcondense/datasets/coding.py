@@ -17,9 +17,10 @@ from gymnasium.spaces import Box, Space
 
 from rlcondense.datasets.traces import dequantise, quantise
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import MOST_ARRAY_BYTES
 from rlcondense.limits import check_count
 from rlcondense.types import Array
+
+MOST_DECODED_BYTES = 2**30  # of observations, which a file of a few bytes can ask for
 
 SEEN = ("observations", "actions", "action_probs", "targets")  # what codes stand for
 AT_A_TIME = 2**18  # values whose bits are packed at a time, a multiple of eight
@@ -145,9 +146,9 @@ class CodedRows:
         if any(end.shape != (coding.values,) for end in ends):
             raise CorruptArtifact("low and high are not one number a feature")
         size = rows * math.prod(coding.shape) * (1 if coding.frames else 4)
-        if size > MOST_ARRAY_BYTES:
+        if size > MOST_DECODED_BYTES:
             raise CorruptArtifact(
-                f"{rows} rows take {size:,} bytes, at most {MOST_ARRAY_BYTES:,} are read"
+                f"{rows} rows take {size:,} bytes, at most {MOST_DECODED_BYTES:,} are read"
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -46,7 +47,9 @@ INFO = Path("meta", "info.json")  # of a LeRobot folder
 NEEDED = ("observations", "actions", "rewards")
 HDF5 = (".hdf5", ".h5")
 # What zipfile raises for damaged, encrypted or unknown content.
-_ZIP_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_ZIP_ERRORS = (
+    OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
 MOST_STATE_BYTES = 2**30  # of a simulator's states, likewise
 
@@ -79,9 +82,10 @@ class _NpyColumn:
         if version not in readers:
             raise CorruptArtifact(f"column {name} is of npy version {version}")
         self.shape, is_fortran, self.dtype = readers[version](file)  # type: ignore[no-untyped-call]
-        if self.dtype.hasobject or (is_fortran and len(self.shape) > 1) or not self.shape:
+        is_odd = self.dtype.hasobject or not self.dtype.itemsize or not self.shape
+        if is_odd or (is_fortran and len(self.shape) > 1):
             raise CorruptArtifact(f"column {name} is no array of rows of numbers")
-        self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
         if file.tell() + self.shape[0] * self._row != size:
             raise CorruptArtifact(f"column {name} does not hold the rows that it announces")
 
@@ -346,14 +350,22 @@ def flags(values: Array, what: str) -> Array:
 
 def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
     columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
+    if levels is not None and not _are_levels(levels, len(columns["rewards"])):
+        raise CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
     return Episode(
         observations=columns["observations"],
         actions=columns["actions"],
         rewards=columns["rewards"],
-        level_seed=None if levels is None else int(levels.reshape(len(levels), -1)[0, 0]),
+        level_seed=None if levels is None else int(levels.flat[0]),
         action_probs=columns.get("action_probs"),
         truncated=truncated,
     )
+
+
+def _are_levels(values: Array, rows: int) -> bool:
+    """Return whether values are a whole number of 64 bits a row."""
+    fitting = values.shape in ((rows,), (rows, 1)) and values.dtype.kind in "iu"
+    return fitting and not (values > np.iinfo(np.int64).max).any()
 
 
 def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict[str, Array]:

@@ -30,15 +30,18 @@ from rlcondense.files import (
     check_regular,
     lock,
     read_json,
+    room_beside,
     sha256_arrays,
     slug,
     write_json,
 )
 from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.text import shown
 from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_action_space, check_values
 
+MOST_ID = 128  # characters; names of locks and folders have some more
 _META = "meta.json"
 _METADATA = "metadata.json"  # Minari's name for it; columns that lie alone have a copy
 _FORMAT = 2  # version of the columns; those of another version are converted again
@@ -48,8 +51,6 @@ FAULTY = "faulty_episodes"  # a text of 0 and 1: whether each episode has an inj
 LOSSY = "lossy_frames"  # whether frames were stored as JPEG where they come from
 # Minari would play the environment to measure reference scores; ours are already measured.
 _ADDED_LATER = ("ref_min_score", "ref_max_score", EXPERT_SHA256, FAULTY, LOSSY)
-# Bytes that HDF5 may need to close a file, and the largest multiple of an episode's bytes.
-_RESERVE, _OVERHEAD = 8_000_000, 2
 # Standard errors by which a fit one row earlier must be better for probabilities to be refused.
 _SHIFTED = 4.0
 _DEEPEST = 6  # folders searched for datasets in Minari's root
@@ -201,12 +202,8 @@ def _infos_of(episode: Episode) -> dict[str, Array]:
 
 
 def _with_room(episodes: Iterable[Episode], claim: Path, dataset_id: str) -> Iterator[Episode]:
-    """Yield episodes unchanged, each after the disk has room for it.
-
-    HDF5 buffers its writes, and ends the process if the disk is full when it closes the file. So a
-    file beside it reserves room for the next episode, and for closing until the last is written.
-    """
-    try:
+    """Yield episodes unchanged, each after the disk has room for it."""
+    with room_beside(claim) as make_room:
         for episode in episodes:
             if _stored_as_jpeg(episode.observations):
                 raise BadConfig(
@@ -216,12 +213,8 @@ def _with_room(episodes: Iterable[Episode], claim: Path, dataset_id: str) -> Ite
                 )
             parts = (episode.observations, episode.actions, episode.rewards, episode.action_probs)
             size = sum(part.nbytes for part in parts if part is not None)
-            with claim.open("ab") as file:
-                allocate(file.fileno(), _RESERVE + _OVERHEAD * size, claim.parent)
-                file.truncate(_RESERVE)
+            make_room(size)
             yield episode
-    finally:
-        claim.unlink(missing_ok=True)
 
 
 def _stored_as_jpeg(observations: Array) -> bool:
@@ -395,14 +388,9 @@ def download_minari(dataset_id: str) -> None:
         RLCondenseError: the remote is unreachable, or does not have the dataset.
     """
     import minari
-    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.namespace import create_namespace, list_local_namespaces
 
-    slug(dataset_id)
-    try:
-        parse_dataset_id(dataset_id)
-    except (TypeError, ValueError) as error:  # a TypeError without a version
-        raise BadConfig(f"{dataset_id!r} is no Minari id such as 'D4RL/pen/human-v2'") from error
+    check_minari_id(dataset_id)
     target = minari_path(dataset_id)
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
         if target.exists():
@@ -509,6 +497,32 @@ def _origin(facts: Mapping[str, Any]) -> Origin:
     return Origin(**{**facts, **lists})
 
 
+def check_minari_id(dataset_id: str) -> None:
+    """Refuse an id that no dataset of Minari can have, or that is too long for names of files.
+
+    Raises:
+        BadConfig: it is one.
+    """
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    slug(dataset_id)
+    try:
+        parse_dataset_id(dataset_id)
+    except (TypeError, ValueError) as error:  # a TypeError without a version
+        raise BadConfig(f"{dataset_id!r} is no Minari id such as 'D4RL/pen/human-v2'") from error
+    check_length(dataset_id)
+
+
+def check_length(dataset_id: str) -> None:
+    """Refuse an id that is too long for the names of a dataset's files.
+
+    Raises:
+        BadConfig: it is.
+    """
+    if len(dataset_id) > MOST_ID:
+        raise BadConfig(f"{shown(dataset_id)} is too long: at most {MOST_ID} characters")
+
+
 def columns_folder(dataset_id: str) -> Path:
     """Return the folder of a dataset's columns."""
     return cache_root() / "columns" / slug(dataset_id)
@@ -596,6 +610,7 @@ def _convert(
     alone: bool = False,
 ) -> None:
     """Write the columns of a dataset, and a copy of Minari's metadata if they are to lie alone."""
+    _check_owner(folder, dataset_id)
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -621,6 +636,20 @@ def _convert(
         shutil.copyfile(data / _METADATA, building / _METADATA)
     shutil.rmtree(folder, ignore_errors=True)
     building.replace(folder)
+
+
+def _check_owner(folder: Path, dataset_id: str) -> None:
+    """Refuse a folder with the only copy of another dataset's columns: ids may share a folder."""
+    try:
+        fingerprint = json.loads(read_json(folder / _META)["fingerprint"])
+    except (CorruptArtifact, KeyError, TypeError, ValueError):
+        return
+    if isinstance(fingerprint, list) and len(fingerprint) == 2:  # columns that lie alone
+        owner = str(fingerprint[-1])
+        if owner != dataset_id and _has_columns(owner):
+            raise BadConfig(
+                f"dataset {dataset_id!r} would take the place of {shown(owner)}: choose another id"
+            )
 
 
 def _columns(

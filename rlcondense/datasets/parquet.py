@@ -293,7 +293,7 @@ class ParquetColumn:
 
 def _row_shape(stored: Any) -> tuple[int, ...] | None:
     """Return the shape of a row that a file states, if it is one."""
-    is_shape = isinstance(stored, list) and all(isinstance(side, int) for side in stored)
+    is_shape = isinstance(stored, list) and all(type(side) is int and side >= 0 for side in stored)
     return tuple(stored) if is_shape else None
 
 

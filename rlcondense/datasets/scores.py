@@ -59,17 +59,22 @@ class Scores:
             "return": rank_correlation(scores, dataset.episode_returns()),
         }
 
-    def auroc(self, dataset: TransitionDataset, faulty: Sequence[bool]) -> float:
+    def auroc(self, dataset: TransitionDataset, faulty: Sequence[bool]) -> float | None:
         """Return how often a clean episode scores above a faulty one; of equal scores, half.
 
         1 is a score that sees the fault, 0.5 one that is blind to it, 0 one that prefers it.
 
         Args:
             dataset: the dataset.
-            faulty: `(E,)` whether each episode is faulty; some are, and some are not.
+            faulty: `(E,)` whether each episode is faulty, or empty.
+
+        Returns:
+            None if no episode is faulty, or each.
         """
         is_clean = ~np.asarray(faulty, np.bool_)
         clean, bad = int(is_clean.sum()), int((~is_clean).sum())
+        if not clean or not bad:
+            return None
         below = mean_ranks(self.of_episodes(dataset))[is_clean].sum() - clean * (clean + 1) / 2
         return round(float(below) / (clean * bad), 6)
 

@@ -50,7 +50,10 @@ class Trace:
     action_probs: npt.NDArray[np.uint8] | None
 
     def __post_init__(self) -> None:
-        if self.lengths.dtype != np.int64 or self.lengths.ndim != 1 or (self.lengths < 1).any():
+        well_formed = (
+            self.lengths.dtype == np.int64 and self.lengths.ndim == 1 and self.lengths.size
+        )
+        if not well_formed or (self.lengths < 1).any():
             raise CorruptArtifact("the trace's lengths are no positive whole numbers")
         if (self.lengths > len(self.actions)).any():  # their sum could overflow
             raise CorruptArtifact("the trace's lengths are above its number of actions")

@@ -15,6 +15,7 @@ import numpy as np
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.flat import NAMES
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.files import room_beside
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.types import Array
 
@@ -55,12 +56,14 @@ def write_hdf5(path: Path, columns: Mapping[str, Array], progress: Progress = si
     """Write columns as an HDF5 file of one dataset each, as D4RL's files are."""
     import h5py
 
-    with h5py.File(path, "w") as file:
+    claim = path.with_name(f".{path.name}.claim")
+    with h5py.File(path, "w") as file, room_beside(claim) as make_room:
         for number, (name, column) in enumerate(columns.items()):
             item = file.create_dataset(
                 name, column.shape, column.dtype, compression="gzip" if column.size else None
             )
             for rows in blocks(column):
+                make_room(column[rows].nbytes)
                 item[rows] = column[rows]
             progress("write", number + 1, len(columns))
 

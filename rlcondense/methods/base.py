@@ -349,7 +349,7 @@ class Method(ABC, Generic[ConfigT]):
             result.scores.check(source, f"method {self.id!r}")
             correlation = result.scores.rank_correlations(source)
             faulty = dataset.origin.faulty if dataset is not None else ()
-            auroc = result.scores.auroc(source, faulty) if any(faulty) else None
+            auroc = result.scores.auroc(source, faulty)
         condensed = CondensedDataset(
             **columns,
             weights=weights,

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.catalogue import entries
+from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.minari import is_local
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import FileRefusal, read_bounded, read_strictly, write_bytes, write_json
@@ -153,13 +154,24 @@ def _not_as_drawn(path: Path) -> str:
 
 
 def _source(data: CondensedDataset) -> TransitionDataset | None:
-    if data.report is None or data.report.dataset is None:
+    """Return the dataset of a condensed set, if no network and no plugin is needed to read it."""
+    if data.report is None or not _is_at_hand(data.report.dataset):
         return None
     try:
-        dataset = load_dataset(data.report.dataset)
-    except RLCondenseError:  # an unknown dataset
+        dataset = load_dataset(str(data.report.dataset))
+    except RLCondenseError:
         return None
     return dataset if dataset.sha256 == data.report.dataset_sha256 else None
+
+
+def _is_at_hand(name: object) -> bool:
+    """Return whether a name, which may be a stranger's, is that of shipped or of built data."""
+    if not isinstance(name, str) or not catalogue.ID.fullmatch(name):
+        return False
+    entry = catalogue.entries("datasets").get(name)
+    if entry is None:
+        return is_local(name)
+    return entry.distribution is not None and entry.distribution[0] == catalogue.BUILT_IN
 
 
 def draw(
@@ -281,7 +293,7 @@ def _tiers(source: str, of_row: Array, rows: Array) -> dict[str, tuple[float, fl
         of_row: the episode of each of its rows.
         rows: those that are kept.
     """
-    entry = entries("datasets").get(source)
+    entry = catalogue.entries("datasets").get(source)
     names = () if entry is None else entry.facts.get("tiers", ())
     if not names:
         return None

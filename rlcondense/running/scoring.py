@@ -100,7 +100,9 @@ def summary_of(data: TransitionDataset, scores: Scores) -> str:
     ranks = correlations_text(scores.rank_correlations(data))
     spread = f"{np.min(scores.values):.4g} to {np.max(scores.values):.4g}"
     text = f"{len(scores.values)} {scores.unit}, scores {spread}; rank correlation {ranks}"
-    if not any(data.origin.faulty):
-        return text
     auroc = scores.auroc(data, data.origin.faulty)
-    return f"{text}; a clean episode scores above a faulty one {auroc:.0%} of the time"
+    return (
+        text
+        if auroc is None
+        else f"{text}; a clean episode scores above a faulty one {auroc:.0%} of the time"
+    )

@@ -139,7 +139,7 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
     except CorruptArtifact:
         raise BadConfig(
             f"no sweep of {suite.name!r} has been begun in {store.root}; "
-            f"'rlcondense sweep {suite.name} --dry-run' shows its cells"
+            "'rlcondense sweep' of it with --dry-run shows its cells"
         ) from None
     except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error

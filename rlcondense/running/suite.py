@@ -17,7 +17,8 @@ from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import FileRefusal, read_bounded, slug
 from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
 
-MOST_SUITE_BYTES = 2**20
+MOST_NESTED = 16  # tables and lists within each other
+MOST_SUITE_BYTES = 2**15  # TOML of one long dotted key takes time as its square
 _OF_ALL = ("id", "config")  # the keys that learners take too
 EXCLUDABLE = ("task", "dataset", "method", "learner", "size")
 
@@ -165,6 +166,7 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
         BadConfig: a key is unknown, or a value of the wrong type.
     """
     where = f"suite {name!r}"
+    _check_plain(values, where)
     of_products = [f.name for f in fields(Product)]
     known = ["summary", "references", "heldout_data", "cells", "exclude", *of_products]
     _check_keys(values, known, where)
@@ -199,6 +201,20 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
         references=_references(values.get("references", True), where),
         heldout_data=heldout_data, sha256=sha256,
     )  # fmt: skip
+
+
+def _check_plain(values: Mapping[str, Any], where: str) -> None:
+    """Refuse what is nested too deeply, and whole numbers of more than 64 bits."""
+    level: list[Any] = [values]
+    for _ in range(MOST_NESTED):
+        inner = [v for one in level for v in (one.values() if isinstance(one, dict) else one)]
+        for value in inner:
+            if isinstance(value, int) and not isinstance(value, bool):
+                check_whole(value, f"a number of {where}", least=-LARGEST)
+        level = [value for value in inner if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise BadConfig(f"{where} is nested too deeply")
 
 
 def _references(value: Any, where: str) -> Literal["all", "policies", "none"]:

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from rlcondense.errors import BadConfig, RLCondenseError
-from rlcondense.files import FileRefusal, canonical_json, make_folder, refuse_links, write_json
+from rlcondense.files import (
+    FileRefusal,
+    canonical_json,
+    lock,
+    make_folder,
+    refuse_links,
+    write_json,
+)
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
     INDEX,
@@ -95,11 +102,25 @@ def add(
         BadConfig: there are no records.
         RLCondenseError: the leaderboard cannot be read or written.
     """
-    index = _index(leaderboard)
-    read_log_strictly(leaderboard)  # before anything is written
-    pins = index.records
+    _index(leaderboard)  # before anything is read or written
+    read_log_strictly(leaderboard)
     published = leaderboard if (leaderboard / RESULTS).is_dir() else None
     verification = verify(results, beside=published, progress=progress)
+    if not verification.ok:
+        return Addition(verification, left_out=_left_out(verification))
+    make_folder(leaderboard)
+    with lock(leaderboard / ".lock"):  # two at once would each write the pins that they know
+        return _merge(verification, results, leaderboard, replace)
+
+
+def _left_out(verification: Verification) -> dict[str, str]:
+    outlines = verification.outlines.values()
+    return {o.path.name: o.status for o in outlines if o.status not in PUBLISHABLE}
+
+
+def _merge(verification: Verification, results: Path, leaderboard: Path, replace: bool) -> Addition:
+    index = _index(leaderboard)
+    pins = index.records
     fit = {k: o for k, o in verification.outlines.items() if o.status in PUBLISHABLE}
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
     if not replace:  # a record of another version with the same result counts as existing
@@ -109,9 +130,7 @@ def add(
         verification = dataclasses.replace(
             verification, findings=(*verification.findings, *clashes)
         )
-    left_out = {
-        o.path.name: o.status for o in verification.outlines.values() if o.status not in PUBLISHABLE
-    }
+    left_out = _left_out(verification)
     if not verification.ok:
         return Addition(verification, left_out=left_out)
     folder = leaderboard / RESULTS

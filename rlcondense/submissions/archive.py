@@ -92,10 +92,16 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="rlcondense-") as folder:
-        for name, content in _checked(path).items():
-            file = Path(folder, name)
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(content)
+        contents = _checked(path)
+        if not any(name.startswith(f"{RESULTS}/") for name in contents):
+            raise CorruptArtifact(f"{path} is no archive of a leaderboard: it has no {RESULTS}/")
+        try:
+            for name, content in contents.items():
+                file = Path(folder, name)
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(content)
+        except OSError as error:
+            raise CorruptArtifact(f"{path} cannot be unpacked: {error.strerror}") from error
         yield Path(folder)
 
 
@@ -107,7 +113,7 @@ def _checked(path: Path) -> Mapping[str, bytes]:
         _check_unpacked(contents)
     except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is no archive of a leaderboard: {error}") from error
     try:
         sums = _sums(contents.pop(SUMS, b""))

@@ -17,7 +17,7 @@ import numpy as np
 
 from rlcondense.datasets.condensed import CondensedDataset, read_saved
 from rlcondense.datasets.report import FindingJson, ReportJson
-from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import FileRefusal, canonical_json, read_unpacked
 from rlcondense.records.cell import Cell
 from rlcondense.records.reading import (
@@ -547,7 +547,7 @@ def _condensed(folder: Path, task: Task | None) -> _Condensed | None:
         return None
     try:
         data = read_saved(folder)
-    except CorruptArtifact as error:
+    except RLCondenseError as error:
         return _Condensed(folder.name, (unquoted(str(error), 200),))
     faults = () if task is None else tuple(_row_faults(data, task, folder.name))
     reported = data.report.to_json() if data.report else {}
@@ -559,6 +559,7 @@ def _row_faults(data: CondensedDataset, task: Task, name: str) -> Iterator[str]:
         check_rows(data.arrays(), task, "the condensed dataset")
     except CorruptArtifact as error:
         yield str(error)
+        return
     if data.level_seeds is not None:
         outside = [int(s) for s in np.unique(data.level_seeds) if int(s) not in task.splits["seen"]]
         if outside:
@@ -573,7 +574,7 @@ def _unlike(condensed: _Condensed, report: ReportJson) -> Iterator[str]:
             f"condensed/{condensed.name} has {condensed.size} rows and {condensed.label_kind} "
             f"labels, the report {report['size']} and {report['label_kind']}"
         )
-    for name in ("method", "config", "seed", "dataset_sha256"):
+    for name in ("method", "config", "seed", "dataset", "dataset_sha256"):
         if name in report and condensed.reported.get(name) != report.get(name):
             yield f"condensed/{condensed.name} was made with another {name} than it says"
 

@@ -14,7 +14,13 @@ from rlcondense import catalogue
 from rlcondense.config import check_choice
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.faults import FAULTS, corrupted, faulty_episodes
-from rlcondense.datasets.minari import FAULTY, build_columns, is_local, read_minari
+from rlcondense.datasets.minari import (
+    FAULTY,
+    build_columns,
+    check_minari_id,
+    is_local,
+    read_minari,
+)
 from rlcondense.datasets.sources import FileDataset
 from rlcondense.datasets.traces import Trace, TraceDataset, load_trace
 from rlcondense.datasets.transitions import TransitionDataset
@@ -50,6 +56,11 @@ class FaultyDataset:
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Return the episodes, faulty or not."""
         data = load_dataset(self.source, progress=progress)
+        if any(data.origin.faulty):
+            raise BadConfig(
+                f"episodes of dataset {self.source!r} are faulty already: with a second fault, "
+                "which of them are clean would be lost"
+            )
         faulty = faulty_episodes(len(data.episodes), self.share, self.seed)
         about = f"{self.fault} in {faulty.sum()} of {len(faulty)} episodes of {self.source}"
         self.metadata = {
@@ -101,8 +112,11 @@ def corrupt_dataset(
     Raises:
         BadConfig: the id is taken, or the fault needs a trace that the dataset has not.
     """
+    if not 0 < share < 1:
+        raise BadConfig(f"share must lie between 0 and 1, not {share}")
     name = named_dataset(dataset, task)
     new = id or named_after(name, fault)
+    check_minari_id(new)
     source = FaultyDataset(new, source=name, fault=fault, share=share, seed=seed)
     if is_local(new) or new in catalogue.entries("datasets"):
         raise BadConfig(f"there is a dataset {new!r} already: name the new one by --id")

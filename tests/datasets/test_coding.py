@@ -244,3 +244,5 @@ def test_rows_beyond_memory_are_refused_before_they_are_decoded() -> None:
     large = CodedRows(Coding(1, (1, 4096, 4096), 1), rows.arrays)
     with pytest.raises(CorruptArtifact, match="at most"):
         large.columns()
+    with pytest.raises(CorruptArtifact, match="at most"):  # more than a gigabyte of some bytes
+        CodedRows(Coding(1, (1, 1024, 1024), 1), rows.arrays).columns()

@@ -213,6 +213,43 @@ def test_a_trace_of_ones_own_is_played_again_too(
     remove_minari(data.id)
 
 
+def test_a_dataset_is_not_corrupted_twice_nor_in_the_place_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = corrupt_dataset(TINY, "truncated", id="aa/bb-v0")
+    with pytest.raises(BadConfig, match="faulty already"):
+        corrupt_dataset(first.id, "duplicated", id="aa/cc-v0")
+    with pytest.raises(BadConfig, match="would take the place of 'aa/bb-v0'"):
+        corrupt_dataset(TINY, "duplicated", id="aa-bb-v0")  # whose folder has the same name
+    assert load_dataset("aa/bb-v0").sha256 == first.sha256
+    remove_minari("aa/bb-v0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--share", "nan"], "between 0 and 1, not nan"),
+        (["--share", "inf"], "between 0 and 1, not inf"),
+        (["--id", "noversion"], "is no Minari id"),
+        (["--id", "x/full-v0"], "is no Minari id"),
+        (["--id", f"aa/{'b' * 300}-v0"], "too long"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(
+        main, ["dataset", "corrupt", TINY, "--fault", "truncated", *arguments]
+    )
+    assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
+    assert message in done.output
+
+
+def test_scores_of_episodes_that_are_all_faulty_have_no_auroc(tiny: TransitionDataset) -> None:
+    scores = Scores(np.arange(10.0))
+    for faulty in ([True] * 10, [False] * 10, []):
+        assert scores.auroc(tiny, faulty) is None
+    assert scores.auroc(tiny, [True] * 5 + [False] * 5) == 1
+
+
 def test_the_command_names_every_fault() -> None:
     [option] = [p for p in dataset_corrupt.params if p.name == "fault"]
     assert sorted(option.type.choices) == sorted(FAULTS)  # type: ignore[attr-defined]

@@ -76,6 +76,7 @@ def test_traces_that_cannot_be_are_refused(trace: Trace, tmp_path: Path) -> None
     for odd in (
         {"lengths": -trace.lengths},
         {"lengths": trace.lengths.astype(np.float64)},
+        {"lengths": trace.lengths[:0]},
         {"quota": 0},
         {"actions": np.full_like(trace.actions, 15)},
         {"action_probs": np.zeros_like(trace.action_probs)},

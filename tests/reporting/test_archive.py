@@ -115,6 +115,7 @@ HOSTILE: dict[str, Callable[[zipfile.ZipFile], None]] = {
     "unlisted": _unlisted,
     "checksums of nothing": lambda a: a.writestr(SUMS, ""),
     "no text": lambda a: a.writestr(SUMS, b"\xff\xfe"),
+    "without records": lambda a: [a.writestr(n, c) for n, c in summed({"README.md": b"x"}).items()],
 }
 
 
@@ -135,7 +136,9 @@ def test_a_hostile_archive_is_refused_in_one_line_and_leaves_nothing(
     assert {p.name for p in tmp_path.iterdir()} == {"inside", "hostile.zip"}
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "encrypted", "larger than it says", "empty"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped", "encrypted", "patched", "later", "larger than it says", "empty"]
+)
 def test_a_damaged_archive_is_refused_in_one_line(
     archive: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -148,6 +151,10 @@ def test_a_damaged_archive_is_refused_in_one_line(
             content[place] ^= 0x55
     if damage == "encrypted":
         content[central + 8] |= 1
+    if damage == "patched":
+        content[central + 8] |= 0x20
+    if damage == "later":  # of a version of the format that is to come
+        content[central + 6] = 99
     if damage == "larger than it says":
         content[central + 24 : central + 28] = (1).to_bytes(4, "little")
     if damage == "empty":

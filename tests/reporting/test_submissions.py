@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -18,20 +20,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from rlcondense.catalogue import entries
+from rlcondense import catalogue
+from rlcondense.catalogue import Entry, entries
 from rlcondense.cli import main
 from rlcondense.cli.leaderboard import print_findings
 from rlcondense.config import config_json
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate
-from rlcondense.files import read_json, write_arrays, write_packed
+from rlcondense.files import read_json, write_arrays, write_json, write_packed
 from rlcondense.make import make_method, make_task
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import Cell, evaluation_json
 from rlcondense.records.schema import record_schema
-from rlcondense.records.store import costs_sha256, sealed
+from rlcondense.records.store import costs_sha256, sealed, write_record_file
+from rlcondense.reporting import pictures
 from rlcondense.reporting.log import read_log
 from rlcondense.reporting.reruns import read_reruns
 from rlcondense.running.runner import run
@@ -423,6 +427,28 @@ def test_condensed_data_with_held_out_levels_are_caught(
     assert "not a readable safetensors file" in said(verify(copied))
 
 
+def test_a_condensed_set_that_cannot_be_is_a_finding_and_stops_no_other(
+    results: Path, honest: Record, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(results, copied)
+    folder = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
+    data = load_condensed(folder)
+    report = read_json(folder / "report.json")
+    for name, value in (("label_kind", "foo"), ("seed", 2**60), ("dataset", "hf:a/b")):
+        write_json(folder / "report.json", {**report, name: value})
+        found = verify(copied)
+        assert not found.ok, name
+        assert [f.path for f in found.findings] == [f"{honest['cell_id']}.json"] * len(
+            found.findings
+        )
+    write_json(folder / "report.json", report)
+    for level in (np.nan, np.inf):
+        arrays = {**data.arrays(), "level_seeds": np.full(len(data), level)}
+        write_arrays(folder / "condensed.safetensors", arrays)
+        assert "level_seeds" in said(verify(copied))
+
+
 def test_condensed_data_are_let_go_once_they_are_checked(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -684,6 +710,34 @@ def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Pat
     again = add(results, board)
     assert (again.added, again.same, again.pictures) == ((), (honest["cell_id"],), 0)
     assert [entry.added for entry in read_log(board)] == [(honest["cell_id"],)]
+
+
+def test_two_who_add_at_once_both_pin_their_records(
+    honest: Record, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: Path, record: Record) -> None:
+        time.sleep(0.3)  # meanwhile the other would read the pins
+        write_record_file(path, record)
+
+    monkeypatch.setattr(adding, "write_record_file", slowly)
+    board, other = tmp_path / "board", tmp_path / "other"
+    forged(honest, of_seed(5), other)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda folder: add(folder, board), (results, other)))
+    assert [len(one.added) for one in done] == [1, 1]
+    assert len(json.loads((board / "index.json").read_text())["records"]) == 2
+    assert verify(board).ok
+    assert not (board / ".lock").exists()
+
+
+@pytest.mark.parametrize("name", ["hf:a/b", "/tmp/data.npz", "tests/of-a-plugin-v0"])
+def test_no_network_and_no_plugin_is_asked_for_what_a_submission_names(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry("datasets", "tests/of-a-plugin-v0", "nobodys:Code", distribution=("mine", "1"))
+    monkeypatch.setitem(catalogue._registered, ("datasets", entry.id), entry)
+    assert not pictures._is_at_hand(name)
+    assert pictures._is_at_hand("procgen/starpilot-easy/expert-v0")
 
 
 def test_add_leaves_failed_cells_out_and_copies_nothing_if_something_is_wrong(

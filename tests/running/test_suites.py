@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,9 @@ def test_what_is_not_installed_is_told_and_the_rest_planned() -> None:
         ({"references": "all"}, "references of suite 's' must be true, false or 'policies'"),
         ({"cells": [{"heldout_data": True}]}, "has no setting 'heldout_data'"),
         ({"episodes": 0}, "above 0"),
+        ({"tasks": 16**5000}, "a number of suite 's' must be a whole number from"),
+        ({"methods": [{"id": "pbc", "config": {"iterations": 2**70}}]}, "a number of suite 's'"),
+        ({"tasks": functools.reduce(lambda inner, _: {"a": inner}, range(3000), 1)}, "too deeply"),
     ],
 )
 def test_a_wrong_suite_is_refused_in_one_line(values: dict[str, Any], message: str) -> None:
@@ -205,6 +209,9 @@ def test_a_suite_is_found_by_its_name_or_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("tasks = [")
     with pytest.raises(BadConfig, match="is no TOML"):
+        load_suite(str(file))
+    file.write_text(f"{'.'.join('a' * 30_000)} = 1")
+    with pytest.raises(BadConfig, match="is too large"):
         load_suite(str(file))
     file.write_text('tasks = ["starpilot"]\nmethods = ["random"]')
     assert load_suite(str(file)).name == "mine"

@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,58 @@ def test_bad_columns_are_refused_in_one_line(
     with pytest.raises(CorruptArtifact, match=message) as refusal:
         list(read_flat(path, make_task("cartpole")))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.full(16, np.nan),
+        np.full(16, 10000.9),
+        np.full(16, 2**63, np.uint64),
+        np.full((16, 3), 10000),
+        np.full((16, 0), 10000),
+    ],
+    ids=["nan", "fraction", "beyond 64 bits", "three a row", "none a row"],
+)
+def test_levels_that_are_no_whole_numbers_are_refused(
+    levels: Any, suffix: str, tmp_path: Path
+) -> None:
+    columns = {
+        "observations": np.zeros((16, 4), np.float32),
+        "actions": np.arange(16) % 2,
+        "rewards": np.ones(16, np.float32),
+        "episode_index": np.arange(16) // 8,
+        "level_seeds": levels,
+    }
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in columns.items():
+                file.create_dataset(name, data=values)
+    with pytest.raises(CorruptArtifact, match="level_seeds that are not one whole number a row"):
+        list(read_flat(path, make_task("cartpole")))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|V0', 'fortran_order': False, 'shape': (16,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 4294967296, 4294967296), }",
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'-' * 9000}1,), }}",
+    ],
+    ids=["nothing a row", "a product that overflows", "minus signs"],
+)
+def test_headers_of_npy_that_cannot_be_are_refused(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        length = len(header).to_bytes(2, "little")
+        for name in ("observations", "actions", "rewards", "terminations"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + length + header.encode())
+    with pytest.raises(CorruptArtifact):
+        list(read_flat(path, make_task("cartpole")))
 
 
 @pytest.mark.parametrize("source", ["hf:a/b//etc/hosts", "hf:a/b/c//d", "hf:a/b/../c"])

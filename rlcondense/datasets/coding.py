@@ -20,6 +20,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.limits import check_count
 from rlcondense.types import Array
 
+FRAME_BITS = 8  # learners see whole grey levels
 MOST_DECODED_BYTES = 2**30  # of observations, which a file of a few bytes can ask for
 
 SEEN = ("observations", "actions", "action_probs", "targets")  # what codes stand for
@@ -31,11 +32,11 @@ class Coding:
     """Form of the stored observations.
 
     Frames are averaged to `resolution`, and shown by bilinear interpolation. Pixels are whole
-    numbers of steps of 255 / (2^bits - 1) grey levels; a feature's steps divide its range in the
-    set, whose ends are stored as float32.
+    numbers of steps of 255 / (2^bits - 1) grey levels, and are shown as whole ones; a feature's
+    steps divide its range in the set, whose ends are stored as float32.
 
     Attributes:
-        bits: bits of a pixel or a feature.
+        bits: bits of a pixel, at most 8, or of a feature.
         shape: shape of an observation.
         resolution: side of the stored square frames, None for the frames' own sides.
     """
@@ -49,6 +50,8 @@ class Coding:
         for side in self.shape:
             check_count("a side of an observation", side, bound="numbers of an observation")
         check_count("numbers of an observation", math.prod(self.shape))
+        if self.frames and self.bits > FRAME_BITS:
+            raise BadConfig(f"frames have {FRAME_BITS} bits a pixel at most, not {self.bits}")
         if self.resolution is not None:
             check_count("resolution", self.resolution)
         if self.resolution is not None and (

@@ -7,7 +7,8 @@ loss on an episode has come down from its first value towards the lowest,
 
     d = 1 - mean over looks of (first - loss) / (first - lowest),
 
-0 for what is learned at once and 1 for what is learned at the end; the score is -|d - centre|. The
+0 for what is learned at once, 0.9 for what only the last of ten looks finds learned, and 1 for what
+is never learned; the score is -|d - centre|. The
 idea of an intermediate band that moves with the compute is CAD-Prune's; the measure is not.
 """
 

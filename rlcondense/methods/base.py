@@ -64,6 +64,8 @@ class Problem:
         device: device of the computation.
         progress: receives the progress.
         checkpoint: checkpoint from which a killed run resumes.
+        has_taught_actions: whether a teacher's actions stand in place of those that were taken and
+            paid for.
     """
 
     source: TransitionDataset | None
@@ -74,6 +76,19 @@ class Problem:
     device: str
     progress: Progress
     checkpoint: Checkpoint | None = None
+    has_taught_actions: bool = False
+
+    def check_actions_taken(self) -> None:
+        """Refuse to value actions that earned none of the rewards beside them.
+
+        Raises:
+            BadConfig: they are a teacher's.
+        """
+        if self.has_taught_actions:
+            raise BadConfig(
+                "labels=taught gives continuous actions that earned none of the rewards: there are "
+                "no transitions to value"
+            )
 
     @property
     def size(self) -> int:
@@ -470,7 +485,8 @@ class Method(ABC, Generic[ConfigT]):
         kind = "hard" if teachers.is_continuous else "soft"
         config = replace(self.config, labels=kind, label_views=0)  # type: ignore[type-var]
         source = teachers.relabelled(problem.dataset, space)
-        return type(self)(config, id=self.id), replace(problem, source=source), teachers
+        taught = replace(problem, source=source, has_taught_actions=teachers.is_continuous)
+        return type(self)(config, id=self.id), taught, teachers
 
     def check(
         self,

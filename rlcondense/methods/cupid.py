@@ -78,6 +78,11 @@ class Cupid(EpisodeScorer[CupidConfig]):
         hessian = phi.T @ phi / len(phi)
         hessian += c.ridge * np.trace(hessian) / len(hessian) * np.eye(len(hessian))
         gradients, returns, steps = roll_out(problem, network, sketch, c.episodes, seed)
+        if np.ptp(returns) == 0:
+            raise BadConfig(
+                f"method {self.id!r} learns from rollouts that differ, and each of {len(returns)} "
+                f"returns {returns[0]:g}: more episodes or updates may tell them apart"
+            )
         advantages = returns - returns.mean()
         ascent = np.linalg.solve(hessian, advantages @ gradients / len(gradients))
         values = Scores(phi @ ascent, "rows").of_episodes(problem.dataset)

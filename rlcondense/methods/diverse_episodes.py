@@ -6,7 +6,9 @@
 one episode after another, each the one that adds most (a greedy MAP estimate of a determinantal
 point process: Chen, Zhang and Zhou, 2018, arXiv 1709.05135). FAKTUAL maximises the entropy of a
 signature kernel of paths. Here the signature is cut off at level two: displacements, and the areas
-between pairs of components; K is the Gaussian kernel of these, of the median distance's width.
+between pairs of components; K is the Gaussian kernel of these, of the median distance's width. Its
+diagonal is one, so that it does not choose the first episode: that is the data's first, up to
+rounding. Frames are seen by a network that the seed trains; of vectors each seed gives one set.
 """
 
 from __future__ import annotations

@@ -131,12 +131,15 @@ class PbcConfig(ObdConfig):
             were drawn (action_probs), which is near-expert if an expert played. `expert` is the
             dataset's expert; `offline-rl` is trained on the data by d3rlpy (the paper uses Cal-QL):
             discrete CQL or, for continuous actions, TD3+BC. `auto` is `data` if action_probs are
-            known, else `offline-rl`. Av-PBC's weights are those of a network fitted to the data's
-            returns to go, whoever played, so that `expert` asks for data of the expert's.
+            known, else `offline-rl`. With `labels=taught` the students' distributions stand in
+            place of the data's, also where the data have none. Av-PBC's weights are those of a
+            network fitted to the data's returns to go, whoever played, so that `expert` asks for
+            data of the expert's.
         policy_updates: number of updates of offline RL, or of the value network of Av-PBC.
         values: action values by which Av-PBC weighs states: `own`, those of the offline-RL policy
             or of the fitted network, or `critic`, those of the critic of `sdr` and `critical` for
-            the actions taken.
+            the actions taken, which is trained once for all three if `policy_updates` are as many
+            as their `value_updates`.
     """
 
     policy: str = "auto"
@@ -347,6 +350,7 @@ def offline_rl(problem: Problem, network: str | None, updates: int) -> tuple[Ten
     # d3rlpy is slow to import, and only needed here.
     from rlcondense.integrations.d3rlpy.learners import D3RLPyPolicies, DiscreteCQL, TD3PlusBC
 
+    problem.check_actions_taken()
     dataset = problem.dataset
     data: CondensedDataset = Full().condense(dataset, task=problem.task, budget=len(dataset))
     kind = TD3PlusBC if problem.continuous else DiscreteCQL

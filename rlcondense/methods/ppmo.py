@@ -172,6 +172,8 @@ class Ppmo(Method[PpmoConfig]):
                     f"student=learner of {cls.id} needs learner.{name}={str(value).lower()}, "
                     f"not {learner.get(name)}"
                 )
+        if learner.get("input", "scaled") != "scaled":
+            raise BadConfig(f"student=learner of {cls.id} needs learner.input=scaled")
         names = {"updates": "inner_steps", "learning_rate": "inner_rate"}
         network = {k: v for k, v in network_like(learner).items() if k != "input"}
         more = {"log_std": learner["log_std"]} if "log_std" in learner else {}

@@ -1,7 +1,7 @@
-"""Episodes of as many levels as there are: at most one a level.
+"""Whole episodes of different levels: at most one a level, as long as there are others.
 
 In Procgen more levels help students more than more transitions of the same levels do (Mediratta et
-al., 2024, arXiv 2312.05742).
+al., 2024, arXiv 2312.05742). Of budgets below an episode a level, random rows are of more levels.
 """
 
 from __future__ import annotations

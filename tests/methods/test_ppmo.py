@@ -127,6 +127,10 @@ def test_returns_are_those_of_ended_episodes_or_of_all_where_none_ended() -> Non
 def test_only_a_learner_of_full_batches_can_be_followed() -> None:
     with pytest.raises(BadConfig, match="batch_size=none"):
         type(make_method("ppmo")).settings_like({"batch_size": 64})
+    with pytest.raises(BadConfig, match=r"learner\.input=scaled"):
+        type(make_method("ppmo")).settings_like(
+            {"batch_size": None, "optimiser": "sgd", "loss": "logit-mse", "input": "raw"}
+        )
 
 
 def test_the_noise_of_continuous_policies_is_learned_as_plainly_as_the_authors_do() -> None:

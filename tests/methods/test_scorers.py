@@ -171,7 +171,9 @@ class Bandit(SmallTask):
         return state, actions.astype(np.float32), np.ones(len(state), bool)
 
 
-def test_cupid_ranks_episodes_that_raise_the_return_above_those_that_lower_it() -> None:
+def test_cupid_ranks_episodes_that_raise_the_return_above_those_that_lower_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bandit, n = Bandit(), 60
     states = np.array([bandit.start(level) for level in range(n)], np.float32)
     actions = np.arange(n) % 2
@@ -195,6 +197,11 @@ def test_cupid_ranks_episodes_that_raise_the_return_above_those_that_lower_it() 
     assert report.cost.environment_steps == 100
     with pytest.raises(BadConfig, match="episodes must be a multiple of 20, not 30"):
         make_method("cupid", episodes=30)
+    monkeypatch.setattr(
+        Bandit, "move", lambda _, s, a: (s, np.zeros(len(a)), np.ones(len(a), bool))
+    )
+    with pytest.raises(BadConfig, match="each of 100 returns 0"):
+        method.score(data, task=bandit)
 
 
 def test_sketches_keep_inner_products_of_outer_products_on_average() -> None:

@@ -185,6 +185,17 @@ def test_continuous_actions_are_the_mean_of_the_students_within_the_bounds(id_: 
     assert REACH.action_space.contains(made.actions[0])
 
 
+def test_actions_that_nobody_took_are_no_transitions() -> None:
+    made = condense("random", REACH_DATA, REACH)
+    assert made.rewards is None
+    assert made.next_rows is None
+    assert made.terminations is None
+    assert condense("random", GRID_DATA, GRID).rewards is not None  # its actions are those taken
+    for id_, settings in (("critical", {}), ("sdr", {}), ("pbc", {"policy": "offline-rl"})):
+        with pytest.raises(BadConfig, match="no transitions to value"):
+            condense(id_, REACH_DATA, REACH, **settings)
+
+
 def test_the_students_are_trained_once_for_all_methods_and_seeds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

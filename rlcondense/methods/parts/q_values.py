@@ -112,6 +112,7 @@ def shared_critic(problem: Problem, network: str, updates: int) -> Critic:
         network: name of the Q-function's network.
         updates: number of updates, of 64 rows each.
     """
+    problem.check_actions_taken()
     create, seed = _creator(problem, network, updates), critic_seed(problem)
     facts = {"network": network, "updates": updates, "seed": seed, "d3rlpy": version("d3rlpy")}
 

@@ -42,8 +42,9 @@ class SyntheticConfig(TeachingConfig):
             fixed labels of the initial frames; `learned` starts as the soft label if the data has
             one, else as a smoothed hard label, and is optimised. Continuous actions are fixed if
             `hard`, and optimised within their bounds if `learned`. `taught` labels are those of an
-            ensemble of students of the data: of the data's frames during the optimisation, and of
-            the frames that were made at the end.
+            ensemble of students of the data: of the data's frames during the optimisation (but for
+            `dbc`, which always imitates the actions taken), and of the frames that were made at the
+            end.
         start: choice of the initial real rows: `balanced` by action, or `random`, as always for
             continuous actions.
         resolution: side of a learned square image, which is enlarged bilinearly to the frame (Kim

@@ -21,6 +21,7 @@ from gymnasium.spaces import Box
 from rlcondense.cloning import SHIFT, shifted
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import EPISODIC
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.learners.bc import BCConfig, BehaviouralCloning
 from rlcondense.methods.base import Condensation, Problem
@@ -31,6 +32,7 @@ from rlcondense.policies import NetworkPolicies
 from rlcondense.policies.networks import load_policies
 from rlcondense.types import Array
 
+OF_TRANSITIONS = (*EPISODIC, "next_rows", "following")
 CHUNK = 512  # rows labelled at a time
 
 
@@ -86,6 +88,8 @@ class Teachers:
         """Return a result with the students' labels on frames that were made."""
         cost = result.gradient_evaluations + self.gradient_evaluations
         columns = dict(result.columns)
+        if self.is_continuous:  # actions that were not taken earned none of the rewards
+            columns = {k: v for k, v in columns.items() if k not in OF_TRANSITIONS}
         if result.source_indices is None:
             labels = self.labels(columns["observations"], space)
             columns["actions" if self.is_continuous else "action_probs"] = labels

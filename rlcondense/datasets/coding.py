@@ -20,8 +20,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.limits import check_count
 from rlcondense.types import Array
 
-FRAME_BITS = 8  # learners see whole grey levels
-MOST_DECODED_BYTES = 2**30  # of observations, which a file of a few bytes can ask for
+MOST_DECODED_BYTES = 2**31  # of observations, which a file of a few bytes can ask for
 
 SEEN = ("observations", "actions", "action_probs", "targets")  # what codes stand for
 AT_A_TIME = 2**18  # values whose bits are packed at a time, a multiple of eight
@@ -36,7 +35,7 @@ class Coding:
     steps divide its range in the set, whose ends are stored as float32.
 
     Attributes:
-        bits: bits of a pixel, at most 8, or of a feature.
+        bits: bits of a pixel or a feature.
         shape: shape of an observation.
         resolution: side of the stored square frames, None for the frames' own sides.
     """
@@ -50,8 +49,6 @@ class Coding:
         for side in self.shape:
             check_count("a side of an observation", side, bound="numbers of an observation")
         check_count("numbers of an observation", math.prod(self.shape))
-        if self.frames and self.bits > FRAME_BITS:
-            raise BadConfig(f"frames have {FRAME_BITS} bits a pixel at most, not {self.bits}")
         if self.resolution is not None:
             check_count("resolution", self.resolution)
         if self.resolution is not None and (

@@ -364,8 +364,14 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
 
 def _are_levels(values: Array, rows: int) -> bool:
     """Return whether values are a whole number of 64 bits a row."""
-    fitting = values.shape in ((rows,), (rows, 1)) and values.dtype.kind in "iu"
-    return fitting and not (values > np.iinfo(np.int64).max).any()
+    if values.shape not in ((rows,), (rows, 1)):
+        return False
+    if values.dtype.kind == "f":  # as tables hold whole numbers that may be missing
+        return (
+            bool((np.isfinite(values) & (values == np.rint(values))).all())
+            and not (np.abs(values) > 2**53).any()
+        )
+    return values.dtype.kind in "iu" and not (values > np.iinfo(np.int64).max).any()
 
 
 def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict[str, Array]:

@@ -205,6 +205,7 @@ def _following(dataset: TransitionDataset, indices: Array) -> dict[str, Array]:
     return columns
 
 
+FRAME_BITS = 8  # learners see whole grey levels
 ConfigT = TypeVar("ConfigT")
 
 
@@ -584,6 +585,8 @@ def _coding(budget: Budget, task: Task) -> Coding:
     """Return the form in which a budget in bytes stores a task's observations."""
     shape = task.observation_space.shape
     assert shape is not None
+    if len(shape) == 3 and budget.bits > FRAME_BITS:
+        raise BadConfig(f"frames have {FRAME_BITS} bits a pixel at most, not {budget.bits}")
     return Coding(budget.bits, tuple(shape), budget.resolution)
 
 

@@ -140,6 +140,8 @@ class _Hades(Method[C]):
                     f"student=learner of HaDES needs learner.{name}={str(value).lower()}, "
                     f"not {learner.get(name)}"
                 )
+        if learner.get("input", "scaled") != "scaled":
+            raise BadConfig("student=learner of HaDES needs learner.input=scaled")
         own = inspect.signature(Mlp).parameters
         network = {name: learner[name] or own[name].default for name in OPTIONS["mlp"]}
         init = learner["init"] if learner["init"] in INITS else cls.Config.init

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.hub import is_on_hub
 from rlcondense.datasets.minari import is_local
 from rlcondense.datasets.transitions import Columns, TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
@@ -171,6 +172,8 @@ def _is_at_hand(name: object) -> bool:
     entry = catalogue.entries("datasets").get(name)
     if entry is None:
         return is_local(name)
+    if entry.entry_point == catalogue.FILE:  # which somebody named on this machine
+        return not is_on_hub(str(entry.config.get("path", "")))
     return entry.distribution is not None and entry.distribution[0] == catalogue.BUILT_IN
 
 

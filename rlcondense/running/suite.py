@@ -204,7 +204,7 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
 
 
 def _check_plain(values: Mapping[str, Any], where: str) -> None:
-    """Refuse what is nested too deeply, and whole numbers of more than 64 bits."""
+    """Refuse what is nested too deeply, and whole numbers that JSON cannot hold exactly."""
     level: list[Any] = [values]
     for _ in range(MOST_NESTED):
         inner = [v for one in level for v in (one.values() if isinstance(one, dict) else one)]

@@ -298,6 +298,19 @@ def test_levels_that_are_no_whole_numbers_are_refused(
         list(read_flat(path, make_task("cartpole")))
 
 
+def test_whole_levels_may_be_stored_as_floats(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(
+        path,
+        observations=np.zeros((4, 4), np.float32),
+        actions=np.arange(4) % 2,
+        rewards=np.ones(4, np.float32),
+        episode_index=np.arange(4) // 2,
+        level_seeds=np.array([7.0, 7.0, 9.0, 9.0]),
+    )
+    assert [e.level_seed for e in read_flat(path, make_task("cartpole"))] == [7, 9]
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -190,8 +190,16 @@ def test_actions_that_nobody_took_are_no_transitions() -> None:
     assert made.rewards is None
     assert made.next_rows is None
     assert made.terminations is None
+    budget = Budget(percent=20, unit="episodes")
+    best = make_method("percentile", REACH, **TEACH).condense(REACH_DATA, task=REACH, budget=budget)
+    assert best.rewards is None
     assert condense("random", GRID_DATA, GRID).rewards is not None  # its actions are those taken
-    for id_, settings in (("critical", {}), ("sdr", {}), ("pbc", {"policy": "offline-rl"})):
+    for id_, settings in (
+        ("critical", {}),
+        ("sdr", {}),
+        ("pbc", {"policy": "offline-rl"}),
+        ("gradient-omp", {"gradient": "critic"}),
+    ):
         with pytest.raises(BadConfig, match="no transitions to value"):
             condense(id_, REACH_DATA, REACH, **settings)
 

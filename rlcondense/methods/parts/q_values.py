@@ -147,6 +147,7 @@ def trained_critic(problem: Problem, network: str, updates: int, seed: int) -> C
         BadConfig: the task's actions are continuous and unbounded.
         RLCondenseError: training diverged.
     """
+    problem.check_actions_taken()
     create = _creator(problem, network, updates)
     from rlcondense.integrations.d3rlpy.parts import TRANSITIONS, TransitionBuffer, trained
 

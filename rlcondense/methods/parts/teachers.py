@@ -21,7 +21,6 @@ from gymnasium.spaces import Box
 from rlcondense.cloning import SHIFT, shifted
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
-from rlcondense.datasets.condensed import EPISODIC
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.learners.bc import BCConfig, BehaviouralCloning
 from rlcondense.methods.base import Condensation, Problem
@@ -32,7 +31,7 @@ from rlcondense.policies import NetworkPolicies
 from rlcondense.policies.networks import load_policies
 from rlcondense.types import Array
 
-OF_TRANSITIONS = (*EPISODIC, "next_rows", "following")
+OF_TRANSITIONS = ("rewards", "terminations", "truncations", "next_rows", "following")
 CHUNK = 512  # rows labelled at a time
 
 

@@ -111,7 +111,6 @@ def _sdr(suite: str, size: int) -> Comparison:
 
 
 COMPARISONS = (
-    *_light_beside_others("light2024"),
     _balance("light2024", MSE, "squared error"),
     *_light_beside_others("light2024-weak", ", weak experts"),
     _balance("light2024-questions", MSE, "squared error, weak experts", tasks=STARPILOT),

@@ -19,7 +19,7 @@ from rlcondense.records.record import Facts, Record
 from rlcondense.records.store import Store, StoredState
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.planned import Planned, in_shard
-from rlcondense.running.suite import Suite
+from rlcondense.running.suite import Suite, shipped_suites
 
 STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
 TO_SKIP = "to be skipped"  # missing, and known to have no result
@@ -137,9 +137,10 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
         plan = [Planned.from_json(values) for values in manifest["cells"]]
         return plan, manifest["suite_sha256"] != suite.sha256
     except CorruptArtifact:
+        name = suite.name if suite.name in shipped_suites() else f"{suite.name}.toml"
         raise BadConfig(
             f"no sweep of {suite.name!r} has been begun in {store.root}; "
-            "'rlcondense sweep' of it with --dry-run shows its cells"
+            f"'rlcondense sweep {name} --dry-run' shows its cells"
         ) from None
     except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error

@@ -105,6 +105,10 @@ class Suite:
     heldout_data: bool = False
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        if self.references not in ("all", "policies", "none"):  # it was a truth value once
+            raise BadConfig(f"references must be all, policies or none, not {self.references!r}")
+
 
 def suites_folder() -> Path:
     """Return the folder of the shipped suites."""

@@ -201,6 +201,13 @@ def test_a_wrong_suite_is_refused_in_one_line(values: dict[str, Any], message: s
     assert "\n" not in str(caught.value)
 
 
+def test_references_are_all_policies_or_none() -> None:
+    suite = load_suite("light2024")
+    assert suite.references == "policies"
+    with pytest.raises(BadConfig, match="not False"):
+        replace(suite, references=False)  # type: ignore[arg-type]
+
+
 def test_a_suite_is_found_by_its_name_or_its_file(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'smoke'"):
         load_suite("smok")

@@ -204,7 +204,7 @@ def crossed_interval(scores: Array) -> Interval:
     Its variance is that of the sets' means and what the students' vary beyond chance (a two-way
     layout). Its degrees of freedom are Satterthwaite's, rounded down, and two at most with two
     sets or two students, which tell little of their own share. In simulations of two to ten sets of
-    two to ten students it covers 90% to 99.6%, least where two or three students of many sets
+    two to ten students it covers 90% to 99.9%, least where two or three students of many sets
     differ and sets do not. An interval of the sets' means alone covers 86% with three sets of five
     students that differ twice as much as sets do, and 76% with five such sets.
     """

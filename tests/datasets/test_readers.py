@@ -29,6 +29,8 @@ from rlcondense.make import load_dataset, make_task
 from tests.datasets.hub import hub
 from tests.datasets.lerobot import vector_column, write_lerobot
 
+WRITERS: dict[str, Any] = {".npz": write_npz, ".hdf5": write_hdf5}
+
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 LENGTHS = (3, 4, 5, 4)  # of episodes
@@ -157,12 +159,7 @@ def test_frames_that_bytes_cannot_hold_are_refused(
     columns = {"observations": values, "actions": np.zeros(4, np.int64), "rewards": np.zeros(4),
                "terminals": np.arange(4) == 3}  # fmt: skip
     path = tmp_path / f"mine{suffix}"
-    if suffix == ".npz":
-        np.savez(path, **columns)
-    else:
-        with h5py.File(path, "w") as file:
-            for name, column in columns.items():
-                file[name] = column
+    WRITERS[suffix](path, columns)
     with pytest.raises(CorruptArtifact, match=message) as refusal:
         list(read_flat(path, make_task("starpilot")))
     assert "\n" not in str(refusal.value)
@@ -288,12 +285,7 @@ def test_levels_that_are_no_whole_numbers_are_refused(
         "level_seeds": levels,
     }
     path = tmp_path / f"a{suffix}"
-    if suffix == ".npz":
-        np.savez(path, **columns)
-    else:
-        with h5py.File(path, "w") as file:
-            for name, values in columns.items():
-                file.create_dataset(name, data=values)
+    WRITERS[suffix](path, columns)
     with pytest.raises(CorruptArtifact, match="level_seeds that are not one whole number a row"):
         list(read_flat(path, make_task("cartpole")))
 

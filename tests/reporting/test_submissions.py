@@ -102,6 +102,14 @@ def written(record: Record, folder: Path, name: str = "") -> Path:
     return folder
 
 
+def copy_of(results: Path, honest: Record, folder: Path) -> tuple[Path, Path, CondensedDataset]:
+    """A copy of a results folder, the folder of a record's condensed set in it, and the set."""
+    copied = folder / "copied"
+    shutil.copytree(results, copied)
+    condensed = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
+    return copied, condensed, load_condensed(condensed)
+
+
 def said(found: Verification) -> str:
     return "\n".join(map(str, found.findings))
 
@@ -414,11 +422,8 @@ def test_what_others_wrote_reaches_no_terminal_as_it_is(honest: Record, tmp_path
 def test_condensed_data_with_held_out_levels_are_caught(
     results: Path, honest: Record, tmp_path: Path
 ) -> None:
-    copied = tmp_path / "copied"
-    shutil.copytree(results, copied)
+    copied, folder, data = copy_of(results, honest, tmp_path)
     assert verify(copied).ok
-    folder = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
-    data = load_condensed(folder)
     replace(data, level_seeds=np.full(len(data), 10_123)).save(folder)
     assert "holds frames of level 10123, which is no seen level" in said(verify(copied))
     replace(data, **first_rows(data, 7)).save(folder)
@@ -430,10 +435,7 @@ def test_condensed_data_with_held_out_levels_are_caught(
 def test_a_condensed_set_that_cannot_be_is_a_finding_and_stops_no_other(
     results: Path, honest: Record, tmp_path: Path
 ) -> None:
-    copied = tmp_path / "copied"
-    shutil.copytree(results, copied)
-    folder = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
-    data = load_condensed(folder)
+    copied, folder, data = copy_of(results, honest, tmp_path)
     report = read_json(folder / "report.json")
     for name, value in (("label_kind", "foo"), ("seed", 2**60), ("dataset", "hf:a/b")):
         write_json(folder / "report.json", {**report, name: value})
@@ -918,10 +920,7 @@ def test_a_picture_that_cannot_be_drawn_fails_nothing(
 def test_condensed_data_that_started_nowhere_are_caught_before_anything_is_added(
     results: Path, honest: Record, tmp_path: Path
 ) -> None:
-    copied = tmp_path / "copied"
-    shutil.copytree(results, copied)
-    folder = copied / "condensed" / Cell.from_json(honest["cell"]).condensation_id
-    data = load_condensed(folder)
+    copied, folder, data = copy_of(results, honest, tmp_path)
     arrays = {**data.arrays(), "initial_indices": np.full(len(data), -1)}
     write_arrays(folder / "condensed.safetensors", arrays)
     refused = add(copied, tmp_path / "board")

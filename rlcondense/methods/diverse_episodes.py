@@ -7,8 +7,8 @@ one episode after another, each the one that adds most (a greedy MAP estimate of
 point process: Chen, Zhang and Zhou, 2018, arXiv 1709.05135). FAKTUAL maximises the entropy of a
 signature kernel of paths. Here the signature is cut off at level two: displacements, and the areas
 between pairs of components; K is the Gaussian kernel of these, of the median distance's width. Its
-diagonal is one, so that it does not choose the first episode: that is the data's first, up to
-rounding. Frames are seen by a network that the seed trains; of vectors each seed gives one set.
+diagonal is one, so that it does not choose the first episode, which is drawn. Frames are seen by a
+network that the seed trains.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.config import check_positive
+from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import FeatureConfig
@@ -26,6 +26,7 @@ from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.methods.parts.vectors import state_vectors
 from rlcondense.types import Array
 
+FIRST = ("drawn", "typical")
 RIDGE = 1e-6  # keeps the determinant of copies above zero
 
 
@@ -35,13 +36,17 @@ class DiverseConfig(FeatureConfig):
 
     Attributes:
         components: maximal number of principal components of the states that a path visits.
+        first: the first episode: `drawn` by the seed, or the most `typical` one, by the sum of its
+            kernel with all others.
     """
 
     components: int = 8
+    first: str = "drawn"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "components")
+        check_choice(self, "first", FIRST)
 
 
 class DiverseEpisodes(EpisodeScorer[DiverseConfig]):
@@ -58,7 +63,10 @@ class DiverseEpisodes(EpisodeScorer[DiverseConfig]):
         c, dataset = self.config, problem.dataset
         states, cost = state_vectors(problem, c, c.components)
         paths = [signature(states[rows.start : rows.stop]) for rows in dataset.episodes]
-        order, gains = greedy_determinant(gaussian_kernel(np.array(paths)))
+        kernel = gaussian_kernel(np.array(paths))
+        drawn = c.first == "drawn"
+        first = int(problem.rng().integers(len(kernel)) if drawn else kernel.sum(0).argmax())
+        order, gains = greedy_determinant(kernel, first)
         values = np.empty(len(order))
         values[order] = gains
         return Scores(values, gradient_evaluations=cost)
@@ -83,18 +91,21 @@ def gaussian_kernel(x: Array) -> npt.NDArray[np.float64]:
     return np.asarray(np.exp(-apart / (2 * (median or 1.0))))
 
 
-def greedy_determinant(kernel: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def greedy_determinant(
+    kernel: Array, first: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return an order of items, each of which adds most to the determinant, and the log gains.
 
     Args:
         kernel: `(E, E)`, positive semi-definite.
+        first: the item that the order begins with.
     """
     count = len(kernel)
     factors = np.zeros((count, count))  # of Cholesky, a row an item chosen
     left = np.diag(kernel) + RIDGE
     order, gains = np.empty(count, np.int64), np.empty(count)
     for i in range(count):
-        best = int(left.argmax())
+        best = int(left.argmax()) if i else first
         order[i], gains[i] = best, np.log(max(left[best], RIDGE))
         factors[i] = (kernel[best] - factors[:i, best] @ factors[:i]) / np.sqrt(left[best])
         left = left - factors[i] ** 2

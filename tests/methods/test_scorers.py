@@ -87,7 +87,8 @@ def test_information_is_the_k_nearest_neighbours_counted_one_by_one() -> None:
 
 def test_the_greedy_determinant_takes_the_best_next_item_each_time() -> None:
     kernel = gaussian_kernel(np.random.default_rng(0).normal(size=(8, 3)))
-    order, gains = greedy_determinant(kernel)
+    order, gains = greedy_determinant(kernel, 5)
+    assert order[0] == 5
     assert sorted(order) == list(range(8))
     assert (np.diff(gains) <= 1e-9).all()
     for i in range(1, 8):
@@ -100,6 +101,18 @@ def test_the_greedy_determinant_takes_the_best_next_item_each_time() -> None:
 
         others = [item for item in range(8) if item not in chosen]
         assert order[i] == max(others, key=determinant)
+
+
+def test_the_seed_draws_the_first_of_diverse_episodes() -> None:
+    few = play(REACH, REACH.shortest, 60, noise=0.9)
+    method, typical = (
+        make_method("diverse-episodes", REACH, first=f) for f in ("drawn", "typical")
+    )
+    firsts = [int(method.score(few, task=REACH, seed=s).values.argmax()) for s in range(5)]
+    assert len(set(firsts)) > 1
+    assert firsts == [int(method.score(few, task=REACH, seed=s).values.argmax()) for s in range(5)]
+    at = {int(typical.score(few, task=REACH, seed=s).values.argmax()) for s in range(3)}
+    assert len(at) == 1
 
 
 def test_a_copy_of_an_episode_adds_nothing() -> None:

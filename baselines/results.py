@@ -23,8 +23,8 @@ from rlcondense.records.reading import RESULTS, record_files, record_name
 SUITES = (
     "what-teaches", "signal", "few-frames", "cartpole-sizes", "label-regimes", "q-learning",
     "gradmatch-parts", "bytes", "faults", "two-pairs", "transfer", "light2024",
-    "procgen-core", "procgen-plain", "light2024-questions", "four-pairs", "hades-sizes",
-    "hades-transfer", "light2024-as-run", "light2024-weak",
+    "transfer-frames", "procgen-core", "procgen-plain", "light2024-questions", "four-pairs",
+    "hades-sizes", "hades-transfer", "light2024-as-run", "light2024-weak",
 )  # fmt: skip
 # What is made of the leaderboard's records: shipped references, and pages.
 MADE = (

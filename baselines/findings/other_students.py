@@ -1,4 +1,4 @@
-"""Do sets teach other students than those that judged them? The records of a suite, as a page.
+"""Do sets teach other students than those that judged them? The records of two suites, as a page.
 
 python baselines/findings/other_students.py leaderboard/results    # into docs/results
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gradmatch_parts import short_name
 from made_or_chosen import MADE, kind_of
-from pages import Rows, compare, draw, mean_of, publish, read_suite
+from pages import RESULTS, Rows, compare, draw, mean_of, publish, read_suite
 
 from rlcondense.comparison.columns import bracketed, number
 from rlcondense.comparison.rows import VERDICTS, FloorComparison, Group, Row
@@ -20,9 +20,11 @@ from rlcondense.make import make_learner
 from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
+from rlcondense.reporting.publish import fill_part
 from rlcondense.statistics.intervals import rank_correlation
 
-SUITE, DEFAULT = "transfer", "bc"
+VECTORS, FRAMES = "transfer", "transfer-frames"
+CHOSEN_BY = {VECTORS: "bc", FRAMES: "bc (network=nature)"}  # a suite's sets, by what they taught it
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,16 @@ class Student(Rows):
         return {row.labels: row for row in rows if row.status == "done"}
 
 
-def read_students(folder: Path) -> list[Student]:
-    """Read the students of the suite; the first one is that by which the sets were chosen."""
-    groups, records = read_suite(folder, SUITE)
-    return students_of(groups, records)
+def read_students(folder: Path, suite: str) -> list[Student]:
+    """Read the students of a suite; each task's first is that by which the sets were chosen."""
+    groups, records = read_suite(folder, suite)
+    return students_of(groups, records, CHOSEN_BY[suite])
 
 
-def students_of(groups: Sequence[Group], records: Mapping[str, Record]) -> list[Student]:
-    """Return the students of groups, that with default settings first."""
+def students_of(
+    groups: Sequence[Group], records: Mapping[str, Record], first: str
+) -> list[Student]:
+    """Return the students of groups by task, that of a name first."""
     found = []
     for group in filter(lambda group: any(map(kind_of, group.rows)), groups):
         name, own = group.learner["id"], group.learner["config"]
@@ -67,7 +71,9 @@ def students_of(groups: Sequence[Group], records: Mapping[str, Record]) -> list[
         other = [f"{key}={value}" for key, value in own.items() if value != getattr(usual, key)]
         text = f"{name} ({', '.join(other)})" if other else name
         found.append(Student(group, records, text))
-    return sorted(found, key=lambda one: (one.name != DEFAULT, one.group.learner["id"], one.name))
+    return sorted(
+        found, key=lambda one: (one.task, one.name != first, one.group.learner["id"], one.name)
+    )
 
 
 def agreement(student: Student, other: Student) -> tuple[float, int] | None:
@@ -81,14 +87,14 @@ def agreement(student: Student, other: Student) -> tuple[float, int] | None:
     )
 
 
-def page(students: Sequence[Student]) -> str:
-    """Format how far students agree, and what each makes of every set."""
+def agreement_page(students: Sequence[Student]) -> str:
+    """Format how many sets teach each student beside random rows, and how far students agree."""
     first, *_ = students
-    summary, lines = [], []
+    lines = []
     for student in students:
         verdicts = [student.beside_random(row).verdict for row in student.sets]
         tau = agreement(first, student)
-        summary.append(
+        lines.append(
             [
                 student.name,
                 str(len(student.sets)),
@@ -97,10 +103,19 @@ def page(students: Sequence[Student]) -> str:
                 "" if student is first or tau is None else f"{number(tau[0])} ({tau[1]})",
             ]
         )
+    headers = ["student", "sets", "above random", "below random", f"order as by {first.name}"]
+    return markdown_table(headers, lines)
+
+
+def page(students: Sequence[Student]) -> str:
+    """Format what each student makes of every set."""
+    lines = []
+    for student in students:
         for row in student.sets:
             beside = student.beside_random(row)
             lines.append(
                 [
+                    student.task,
                     student.name,
                     short_name(row),
                     f"{kind_of(row)}, {row.labels}",
@@ -109,9 +124,8 @@ def page(students: Sequence[Student]) -> str:
                     VERDICTS[beside.verdict],
                 ]
             )
-    headers = ["student", "sets", "above random", "below random", f"order as by {first.name}"]
-    each = ["student", "method", "kind, labels", "held-out", "beside random rows", "verdict"]
-    return "\n\n".join([markdown_table(headers, summary), markdown_table(each, lines)])
+    headers = ["task", "student", "method", "kind, labels", "held-out", "beside random rows"]
+    return markdown_table([*headers, "verdict"], lines)
 
 
 def picture(students: Sequence[Student]) -> str:
@@ -125,9 +139,12 @@ def picture(students: Sequence[Student]) -> str:
 
 
 def main() -> None:
-    """Fill the page and draw its picture."""
-    students = read_students(Path(sys.argv[1]))
-    publish("other-students", page(students), picture(students))
+    """Fill the page's tables and draw its picture."""
+    folder = Path(sys.argv[1])
+    students = read_students(folder, VECTORS)
+    text = "\n\n".join([agreement_page(students), page(students)])
+    publish("other-students", text, picture(students))
+    fill_part(RESULTS / "other-students.md", FRAMES, page(read_students(folder, FRAMES)))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,17 @@ def findings() -> Any:
 
 
 def test_the_page_is_that_of_the_records(findings: Any) -> None:
-    students = findings.read_students(ROOT / "leaderboard" / "results")
-    assert len(students) == 7
-    folder = ROOT / "docs" / "results"
-    assert findings.page(students) in (folder / "other-students.md").read_text()
-    assert findings.picture(students) == (folder / "other-students.svg").read_text()
+    records, folder = ROOT / "leaderboard" / "results", ROOT / "docs" / "results"
+    page = (folder / "other-students.md").read_text()
+    on_vectors, on_frames = (
+        findings.read_students(records, suite) for suite in (findings.VECTORS, findings.FRAMES)
+    )
+    assert len(on_vectors) == 7
+    assert findings.agreement_page(on_vectors) in page
+    assert findings.page(on_vectors) in page
+    assert findings.picture(on_vectors) == (folder / "other-students.svg").read_text()
+    assert [student.task for student in on_frames] == ["climber-plain"] * 4 + ["jumper-plain"] * 4
+    assert findings.page(on_frames) in page
 
 
 TASK = "classic/cartpole-v0"
@@ -53,7 +59,7 @@ def test_each_set_meets_random_rows_of_its_labels_and_the_default_student_comes_
         **of_student(usual, "hard", random=5.0, herding=4.0, k_means=6.0),
         **of_student(usual, "soft", random=9.0, pbc=10.0),
     }
-    students = findings.students_of(groups_of(records.values()), records)
+    students = findings.students_of(groups_of(records.values()), records, "bc")
     assert [student.name for student in students] == ["bc", "bc (width=32)", "discrete-cql"]
     verdicts = [
         {row.id: student.beside_random(row).verdict for row in student.sets} for student in students

@@ -81,13 +81,26 @@ class Coding:
         """Return the number of rows that a number of bytes holds.
 
         Raises:
-            BadConfig: it holds none.
+            BadConfig: it holds none, or more than are read.
         """
         free = most - self.size(0, label_bytes)
         rows = 8 * free // (self.values * self.bits + 8 * label_bytes) if free > 0 else 0
         if rows < 1:
             raise BadConfig(f"{most} bytes hold no row: one takes {self.size(1, label_bytes)}")
+        if self.decoded_bytes(rows) > MOST_DECODED_BYTES:
+            raise BadConfig(f"{most} bytes hold {self.too_many(rows)}")
         return rows
+
+    def decoded_bytes(self, rows: int) -> int:
+        """Return the bytes of the observations that a reader of rows sees."""
+        return rows * math.prod(self.shape) * (1 if self.frames else 4)
+
+    def too_many(self, rows: int) -> str:
+        """Return what is said of rows that are not read, since they do not fit in memory."""
+        return (
+            f"{rows:,} rows, which take {self.decoded_bytes(rows):,} bytes when read: "
+            f"at most {MOST_DECODED_BYTES:,} are"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the coding as plain values."""
@@ -145,11 +158,8 @@ class CodedRows:
         ends = () if coding.frames else (self.arrays["low"], self.arrays["high"])
         if any(end.shape != (coding.values,) for end in ends):
             raise CorruptArtifact("low and high are not one number a feature")
-        size = rows * math.prod(coding.shape) * (1 if coding.frames else 4)
-        if size > MOST_DECODED_BYTES:
-            raise CorruptArtifact(
-                f"{rows} rows take {size:,} bytes, at most {MOST_DECODED_BYTES:,} are read"
-            )
+        if coding.decoded_bytes(rows) > MOST_DECODED_BYTES:
+            raise CorruptArtifact(coding.too_many(rows))
 
 
 def encode(columns: Mapping[str, Array], coding: Coding) -> CodedRows:

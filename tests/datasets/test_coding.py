@@ -196,6 +196,7 @@ def test_more_bytes_than_allowed_are_refused() -> None:
     [
         ({"bytes": 10}, "hold no row: one takes 433"),
         ({"bytes": 10**9}, "transitions of the data"),
+        ({"bytes": 10**11}, "when read: at most 2,147,483,648 are"),
         ({"bytes": 4000, "bits": 17}, "bits"),
         ({"bytes": 4000, "bits": 9}, "8 bits a pixel at most"),
         ({"bytes": 4000, "resolution": 13}, "resolution 13 is not for observations"),

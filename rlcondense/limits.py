@@ -96,8 +96,7 @@ def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -
     Raises:
         BadConfig: it is not; the message names the bounds.
     """
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not least <= value <= most:
+    if not _is_whole(value) or not least <= value <= most:
         asked = f"a whole number from {least:,} to {most:,}"
         raise BadConfig(f"{name} must be {asked}, not {_cut(value)}")
 
@@ -123,10 +122,28 @@ def check_most(name: str, value: float, bound: str = "") -> None:
 
 
 def check_count(name: str, value: Any, least: int = 1, bound: str = "") -> None:
-    """Refuse a number below `least` or above its bound; other arguments as for `check_most`."""
+    """Refuse what is no whole number from `least` to its bound; arguments as for `check_most`."""
+    if not _is_whole(value):
+        raise BadConfig(f"{name} must be a whole number, not {_cut(value)}")
     if value < least:
         raise BadConfig(f"{name} must be at least {least}, not {_cut(value)}")
     check_most(name, value, bound)
+
+
+def as_number(name: str, value: Any) -> float:
+    """Return a value that is a number.
+
+    Raises:
+        BadConfig: it is none.
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise BadConfig(f"{name} must be a number, not {_cut(value)}")
+    number: float = value  # type: ignore[assignment]
+    return number
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _cut(value: Any) -> str:

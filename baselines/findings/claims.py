@@ -112,6 +112,7 @@ def _sdr(suite: str, size: int) -> Comparison:
 
 COMPARISONS = (
     _balance("light2024", MSE, "squared error"),
+    *_light_beside_others("light2024"),
     *_light_beside_others("light2024-weak", ", weak experts"),
     _balance("light2024-questions", MSE, "squared error, weak experts", tasks=STARPILOT),
     _balance("light2024-weak", MAE, "absolute error, weak experts", tasks=STARPILOT),

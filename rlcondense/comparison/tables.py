@@ -24,6 +24,7 @@ from rlcondense.comparison.rows import (
 )
 from rlcondense.datasets.report import CorrelationsJson, FindingJson
 from rlcondense.findings import PROVENANCE
+from rlcondense.records.cell import budget_text
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
 from rlcondense.statistics.intervals import crossed_interval, rank_correlation, student_means
@@ -132,9 +133,9 @@ def transfer_table(
         *filter(None, dict.fromkeys(_labels_not_taken(r) for r in trained)),
         *dict.fromkeys(
             line
-            for row in rows.values()
+            for name, row in rows.items()
             for records in row.values()
-            for line in findings_text(records)
+            for line in findings_text(name, records)
         ),
         *_agreement(rows, learners),
     ]
@@ -316,7 +317,7 @@ def _notes(own: Collection[tuple[Row, Sequence[Record]]], rows: Sequence[Row]) -
         notes.append("One condensation seed: the intervals are conditional on this condensed data.")
     for row, _ in done:
         notes += judgement(row)
-    notes += [_finding_line(row.id, finding) for row in rows for finding in row.findings]
+    notes += [_finding_line(row.name, finding) for row in rows for finding in row.findings]
     for row, record in done:
         notes += [f"{row.name}: {line}" if len(own) > 1 else line for line in _report_lines(record)]
     return notes
@@ -356,25 +357,34 @@ def _report_lines(record: Record) -> Iterator[str]:
 def faults_table(records: Sequence[Record]) -> list[str]:
     """Format what scores see of injected faults; nothing where no data have any.
 
-    A line a method and dataset: how often a clean episode scores above a faulty one, how scores
-    rank with length and return, and the held-out return of students of what is kept; means over
-    condensation seeds.
+    A line a dataset, method, budget and learner: how often a clean episode scores above a faulty
+    one, how scores rank with length and return, and the held-out return of students of what is
+    kept; means over condensation seeds.
     """
     from tabulate import tabulate
 
-    rows: dict[tuple[str, ...], list[list[float]]] = {}
-    for record in records:
-        report = record.get("report", {})
-        if record["status"] == "done" and "fault_auroc" in report:
-            ranks = report["score_correlation"]
-            values = [report["fault_auroc"], ranks["length"], ranks["return"]]
-            values.append(float(np.mean(record["returns"]["heldout"])))
-            place = (record["cell"]["dataset"], record["cell"]["method"]["id"])
-            rows.setdefault(place, []).append([np.nan if v is None else v for v in values])
-    if not rows:
+    scored = [
+        record
+        for record in records
+        if record["status"] == "done" and "fault_auroc" in record.get("report", {})
+    ]
+    if not scored:
         return []
+    cells = [record["cell"] for record in scored]
+    methods = names_of([cell["method"] for cell in cells])
+    learners = names_of([cell["learner"] or NOBODY for cell in cells])
+    rows: dict[tuple[str, ...], list[list[float]]] = {}
+    for record, method, learner in zip(scored, methods, learners, strict=True):
+        report, budget = record["report"], record["cell"]["budget"]
+        ranks = report["score_correlation"]
+        values = [report["fault_auroc"], ranks["length"], ranks["return"]]
+        values.append(float(np.mean(record["returns"]["heldout"])))
+        kept = budget_text(budget) if budget is not None else ""
+        place = (record["cell"]["dataset"], method, kept, learner)
+        rows.setdefault(place, []).append([np.nan if v is None else v for v in values])
     lines = [[*place, *np.mean(values, axis=0)] for place, values in sorted(rows.items())]
-    header = ["dataset", "method", "AUROC", "with length", "with return", "held-out"]
+    header = ["dataset", "method", "budget", "learner"]
+    header += ["AUROC", "with length", "with return", "held-out"]
     return [
         "Scores and injected faults: AUROC is how often a clean episode scores above a faulty one\n"
         "(0.5: blind); rank correlation of scores with length and return; return of what is kept.",
@@ -390,17 +400,18 @@ def correlations_text(correlation: CorrelationsJson) -> str:
     )
 
 
-def findings_text(row: Sequence[Record]) -> list[str]:
+def findings_text(name: str, row: Sequence[Record]) -> list[str]:
     """Return a line for each finding of a row, with its figure.
 
     Args:
+        name: of the row.
         row: records, one for each condensation seed.
     """
-    return [_finding_line(row[0]["cell"]["method"]["id"], f) for f in findings_of(row)]
+    return [_finding_line(name, finding) for finding in findings_of(row)]
 
 
-def _finding_line(method: str, finding: FindingJson) -> str:
-    return f"! {method}: {finding_name(finding['name'])}: {finding['text']}."
+def _finding_line(name: str, finding: FindingJson) -> str:
+    return f"! {name}: {finding_name(finding['name'])}: {finding['text']}."
 
 
 def judgement(row: Row) -> list[str]:
@@ -412,14 +423,14 @@ def judgement(row: Row) -> list[str]:
         return _listed([ids.get(f) or f for f, verdict in verdicts.items() if verdict in wanted])
 
     if row.unjudged and verdicts:
-        return [f"? {row.id}: {row.unjudged} against the {floors(*VERDICTS)}."]
+        return [f"? {row.name}: {row.unjudged} against the {floors(*VERDICTS)}."]
     out = []
     if failed := floors("level", "below"):
-        out.append(f"! {row.id} does not clear the {failed} on held-out levels.")
+        out.append(f"! {row.name} does not clear the {failed} on held-out levels.")
     if unknown := floors("unknown"):
-        out.append(f"? {row.id} is not judged against the {unknown}: no row of it, or no spread.")
+        out.append(f"? {row.name} is not judged against the {unknown}: no row of it, or no spread.")
     if not out and (cleared := floors("above")):
-        out.append(f"{row.id} clears the {cleared} on held-out levels.")
+        out.append(f"{row.name} clears the {cleared} on held-out levels.")
     return out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rlcondense.datasets.report import UNITS, BudgetJson, BytesJson
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
-from rlcondense.limits import check_count, check_most, check_whole
+from rlcondense.limits import as_number, check_count, check_most, check_whole
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,15 @@ class Budget:
                 check_count("resolution", self.resolution)
         elif (self.bits, self.resolution) != (8, None):
             raise BadConfig("bits and resolution go with a budget in bytes")
-        if self.size is not None and self.size < 1:
-            raise BadConfig(f"size must be at least 1, not {self.size}")
         if self.size is not None:
-            check_whole(self.size, "size", least=1)
-        if self.percent is not None and not 0 < self.percent <= 100:
+            check_count("size", self.size)
+            check_whole(self.size, "size")
+        if self.percent is not None and not 0 < as_number("percent", self.percent) <= 100:
             raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
         if self.unit not in UNITS:
             raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+        if self.percent is None and self.unit != "transitions":
+            raise BadConfig("a unit goes with a percentage")
 
     def transitions(self, dataset: TransitionDataset | None) -> int:
         """Return the budget in transitions.

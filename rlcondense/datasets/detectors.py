@@ -67,7 +67,7 @@ def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Fi
     if broken is not None:  # distances to such rows are undefined
         return (broken,)
     near = None
-    if source is not None and data.source_indices is None:
+    if source is not None and data.source_indices is None and not _hides_its_origin(data):
         near = _Nearness(data, source)
     findings = [
         _moved_nothing(data, near),
@@ -77,6 +77,14 @@ def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Fi
         _far_from_data(near) if near is not None else None,
     ]
     return tuple(finding for finding in findings if finding is not None)
+
+
+def _hides_its_origin(data: CondensedDataset) -> bool:
+    """Return whether rows may be chosen or made: codes do not say which rows they began as.
+
+    Coded rows of the data lie beside them, and may coincide.
+    """
+    return data.coded is not None and data.source_indices is None and data.initial_indices is None
 
 
 def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:
@@ -247,6 +255,8 @@ def _duplicate_rows(data: CondensedDataset, source: TransitionDataset | None) ->
     Synthetic rows may repeat as often as their initial rows do, or, if these are unknown, as often
     as rows of the data do.
     """
+    if _hides_its_origin(data):
+        return None
     if data.source_indices is not None:
         count = len(data) - len(np.unique(data.source_indices))
     else:

@@ -442,7 +442,8 @@ def _training(curves: Sequence[Curve], cap: int) -> dict[str, Any]:
 class _Watch:
     """Loss on held-back rows along training, and the weights at its minimum.
 
-    Students that train together end together, when none of them has improved for a while.
+    A student that has not improved for a while is at its end: where students train together, the
+    others go on, and what it learns beside them does not count.
     """
 
     def __init__(self, rows: _Rows, students: int) -> None:
@@ -455,9 +456,11 @@ class _Watch:
         self._losses: list[list[float]] = [[] for _ in range(students)]
 
     def look(self, students: _SingleStudent | _StackedStudents, update: int) -> None:
-        """Measure the loss after a number of updates."""
+        """Measure the loss after a number of updates, of students that are not at their end."""
         self._updates.append(update)
         for i, loss in enumerate(self._mean_losses(students)):
+            if self._is_at_its_end(i):
+                continue
             self._losses[i].append(loss)
             if loss < self._best[i][0]:
                 self._best[i] = (loss, update, students.weights(i))
@@ -473,12 +476,15 @@ class _Watch:
             ]
         return [float(total) for total in totals / len(self._places)]
 
+    def _is_at_its_end(self, student: int) -> bool:
+        best = self._best[student][1]
+        looks = self._updates[: len(self._losses[student])]
+        return sum(update > best for update in looks) >= PATIENCE
+
     @property
     def ended(self) -> bool:
         """Return whether no student has recently reached a new lowest loss."""
-        return all(
-            sum(update > best for update in self._updates) >= PATIENCE for _, best, _ in self._best
-        )
+        return all(map(self._is_at_its_end, range(len(self._best))))
 
     def restore(self, networks: Sequence[PolicyNetwork]) -> list[PolicyNetwork]:
         """Restore the weights of each network at its lowest loss."""

@@ -326,8 +326,7 @@ class Method(ABC, Generic[ConfigT]):
             CorruptArtifact: the dataset does not fit the task, or the method did not return a
                 dataset.
         """
-        task = make_task(task)
-        budget = Budget(size=budget) if isinstance(budget, int) else budget
+        task, budget = make_task(task), _budget_of(budget)
         problem = self._problem(dataset, task, budget, expert, seed, device, progress)
         source = problem.source
         if checkpoint is not None:
@@ -432,7 +431,7 @@ class Method(ABC, Generic[ConfigT]):
         self,
         dataset: TransitionDataset,
         *,
-        task: Task,
+        task: str | Task,
         expert: Expert | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -442,7 +441,7 @@ class Method(ABC, Generic[ConfigT]):
 
         Args:
             dataset: the dataset, not changed.
-            task: the task that it was collected on.
+            task: the task that it was collected on, by name perhaps.
             expert: the dataset's policy; passed on only to methods that need it.
             seed: condensation seed: the same seed gives the same scores.
             device: device of the computation.
@@ -454,7 +453,7 @@ class Method(ABC, Generic[ConfigT]):
             CorruptArtifact: the dataset does not fit the task, or a score is no finite number.
         """
         whole = Budget(size=len(dataset))
-        problem = self._problem(dataset, task, whole, expert, seed, device, progress)
+        problem = self._problem(dataset, make_task(task), whole, expert, seed, device, progress)
         with no_exit(f"method {self.id!r}"):
             method, problem, _ = self._taught(problem) if self._is_taught else (self, problem, None)
             scores = method._score(problem)
@@ -493,12 +492,13 @@ class Method(ABC, Generic[ConfigT]):
         self,
         dataset: TransitionDataset | None,
         *,
-        task: Task,
-        budget: Budget,
+        task: str | Task,
+        budget: int | Budget,
         expert: Expert | None = None,
         seed: int = 0,
     ) -> None:
         """Refuse what `condense` refuses before it begins; arguments and errors as for it."""
+        task, budget = make_task(task), _budget_of(budget)
         problem = self._problem(dataset, task, budget, expert, seed, "cpu", silent)
         if problem.budget.size is not None:  # methods read a percentage in their own units
             problem.budget.transitions(problem.source)
@@ -579,6 +579,10 @@ class Method(ABC, Generic[ConfigT]):
             raise BudgetExceeded(f"method {self.id!r} kept {count} {unit}, allowed are {allowed}")
         weights = {} if result.weights is None else {"weights": result.weights}
         check_rows({**columns, **weights}, problem.task, f"method {self.id!r}")
+
+
+def _budget_of(budget: int | Budget) -> Budget:
+    return budget if isinstance(budget, Budget) else Budget(size=budget)
 
 
 def _coding(budget: Budget, task: Task) -> Coding:

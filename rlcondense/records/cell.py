@@ -100,6 +100,12 @@ class Cell:
         """True for the cell of a policy: nothing is condensed and no learner trains for it here."""
         return self.learner is None
 
+    @property
+    def is_handed_in(self) -> bool:
+        """True for what needs files of somebody: a set, policies, or an expert named by a file."""
+        name = self.method["id"]
+        return name.startswith(MADE_ELSEWHERE) or (self.is_policy and bool(self.method["config"]))
+
     def __str__(self) -> str:
         """Return the cell in one line, for people."""
         names = [self.task, self.method["id"]]

@@ -13,7 +13,7 @@ from rlcondense.config import config_json
 from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_method, make_task
 from rlcondense.protocol import protocol_of
-from rlcondense.records.cell import MADE_ELSEWHERE, Cell, evaluation_json
+from rlcondense.records.cell import Cell, evaluation_json
 from rlcondense.running.pairs import make_pair
 
 
@@ -23,7 +23,7 @@ def command_of(cell: Cell) -> str:
     Settings are listed where they differ from those that the command has by itself, and all of
     them where the method or the learner is not installed here.
     """
-    if cell.method["id"].startswith(MADE_ELSEWHERE) or cell.dataset.startswith("local/"):
+    if cell.is_handed_in or cell.dataset.startswith("local/"):
         return ""  # it takes files that a reader does not have
     learner_seeds, evaluation = list(cell.learner_seeds), cell.evaluation
     episodes = int(evaluation["environments"] * evaluation["quota"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,15 @@ def task_named(
         download: as for `task_of_dataset`.
 
     Raises:
-        BadConfig: a dataset is named that does not say on which task it was collected.
+        BadConfig: a dataset is named that does not say on which task it was collected, or a task
+            is not what its id makes.
     """
     if isinstance(task, Task):
+        if is_dataclass(task) and task != make_task(task.id):
+            raise BadConfig(
+                f"the task given is not what {task.id!r} names, by which records know it: register "
+                "it under an id of its own"
+            )
         return task.id
     if task:
         return task
@@ -177,29 +183,43 @@ def budget_of(
     return replace(budget, unit=unit) if unit else budget
 
 
-def budget_taken(
-    default: Mapping[str, Any],
+def budgets_of(
+    defaults: Sequence[Mapping[str, Any]],
     size: int | None,
     percent: float | None,
     unit: str | None,
     max_bytes: int | None = None,
     bits: int | None = None,
     resolution: int | None = None,
-) -> Budget:
-    """Return the budget of one of several methods: a percentage where its own one is one, or not.
+) -> list[Budget]:
+    """Return the budgets of methods: of several, a percentage where their own one is one, or not.
 
     Args:
-        default: the method's own budget.
+        defaults: the methods' own budgets.
         size: of the methods that take a number of transitions; by default each one's own.
-        percent: of those that take a percentage, likewise.
+        percent: of those that take a percentage, likewise; one method alone takes what is given.
         unit: what `percent` counts.
         max_bytes: in place of a size.
         bits: of a budget in bytes.
         resolution: of a budget in bytes.
+
+    Raises:
+        BadConfig: what is given contradicts itself, or is of none of the methods.
     """
-    if "percent" in default:
-        return budget_of(default, None, percent, unit)
-    return budget_of(default, size, None, None, max_bytes, bits, resolution)
+    coding = max_bytes, bits, resolution
+    if len(defaults) == 1:
+        return [budget_of(defaults[0], size, percent, unit, *coding)]
+    in_percent = ["percent" in default for default in defaults]
+    if not any(in_percent) and (percent, unit) != (None, None):
+        raise BadConfig("a percentage is taken by none of these methods, only by one named alone")
+    if all(in_percent) and (size, *coding) != (None, None, None, None):
+        raise BadConfig("these methods keep percentages: give --percent, or name one alone")
+    return [
+        budget_of(default, None, percent, unit)
+        if taken
+        else budget_of(default, size, None, None, *coding)
+        for default, taken in zip(defaults, in_percent, strict=True)
+    ]
 
 
 def expert_of(dataset: str, task: Task) -> Expert | None:

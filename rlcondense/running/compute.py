@@ -27,7 +27,7 @@ from rlcondense.records.cell import Cell, evaluation_json, method_cell, policy_c
 from rlcondense.records.record import CellResult, MethodJson, SecondsJson
 from rlcondense.records.store import Results
 from rlcondense.references import BY_ID, EXPERT, PolicyParts, reference_policies
-from rlcondense.running.bench import Bench, bench_of
+from rlcondense.running.bench import Bench, bench_of, expert_of
 from rlcondense.running.outcomes import (
     Outcome,
     compute_or_read,
@@ -101,8 +101,24 @@ def method_row(
 
 def policy_row(bench: Bench, name: str, *, is_reference: bool = True) -> Row:
     """Return the row of a reference policy."""
-    cell = cell_of_policy(bench, {"id": name, "config": {}})
-    return Row(bench, cell, partial(run_policy, name=name), is_reference)
+    method = _reference_json(bench, name)
+    cell = cell_of_policy(bench, method)
+    compute = partial(run_policy, name=name)
+    return Row(bench, cell, compute, is_reference, by_workers=not cell.is_handed_in)
+
+
+def _reference_json(bench: Bench, name: str) -> MethodJson:
+    """Return what a cell says of a reference policy.
+
+    An expert that was named in place of the task's own has its weights' sum; with a dataset, the
+    dataset's id tells of it.
+    """
+    expert, dataset = bench.expert, bench.dataset
+    if name == EXPERT and expert is not None and dataset is None:
+        usual = expert_of("", bench.task)
+        if usual is None or usual.sha256 != expert.sha256:
+            return {"id": name, "config": {"sha256": expert.sha256}}
+    return {"id": name, "config": {}}
 
 
 def cell_of_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
@@ -219,7 +235,7 @@ def run_policy(bench: Bench, name: str) -> Outcome:
             result["findings"] = [finding.to_json() for finding in origins]
         return result
 
-    cell = cell_of_policy(bench, {"id": name, "config": {}})
+    cell = cell_of_policy(bench, _reference_json(bench, name))
     return compute_or_read(bench, cell, making_of(bench, expert), compute)
 
 

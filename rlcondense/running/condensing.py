@@ -83,10 +83,7 @@ def condense(
     """
     check_seeds(seed, 1, 1)
     task = task_named(task, dataset, download=download)
-    folder = None
-    if out is not None:
-        begun = (Path(out) / UNFINISHED).is_file()
-        folder = Path(out) if begun else new_folder(Path(out))
+    folder = None if out is None else _unfinished_or_new(Path(out))
     facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))
     budget = budget_of(facts.get("budget", {}), size, percent, unit, max_bytes, bits, resolution)
@@ -98,6 +95,7 @@ def condense(
     with contextlib.ExitStack() as stack:
         if folder is not None:
             stack.enter_context(lock(folder.with_name(f".{folder.name}.lock")))
+            _unfinished_or_new(folder)  # another process may have finished it
         stack.enter_context(one_thread())
         data = condenser.condense(
             source,
@@ -120,3 +118,7 @@ def condense(
         if folder is not None:
             data.save(folder)
     return data
+
+
+def _unfinished_or_new(folder: Path) -> Path:
+    return folder if (folder / UNFINISHED).is_file() else new_folder(folder)

@@ -26,6 +26,7 @@ from rlcondense.running.bench import Bench, budget_of, make_bench
 from rlcondense.running.compute import condensed, evaluated, policy_row
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of
 from rlcondense.running.padded import PaddedTask
+from rlcondense.running.pairs import settings_of_paper
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.tune import one_thread
@@ -33,6 +34,10 @@ from rlcondense.statistics.intervals import Interval, student_interval, summaris
 from rlcondense.tasks.base import Task
 
 ALL = "all"
+# What a set may have beside its rows that students of several tasks cannot share.
+OF_ONE_TASK = (
+    "learning_rate", "view_labels", "held_back", "initialisation", "targets", "scaling",
+)  # fmt: skip
 
 
 def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:
@@ -176,13 +181,15 @@ def multitask(
         )
         for t in all_tasks
     ]
-    of_paper = {} if follows else {**facts.get("learner", {}), **makers[0].students(all_tasks[0])}
+    of_paper = {} if follows else settings_of_paper(makers[0], all_tasks[0], "bc")
     if of_paper.get("init") == "dataset":
         raise BadConfig(f"method {method!r} makes sets for one network each, which share none")
     if lacking := [task.id for task in all_tasks if task.score_range is None]:
         raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
     padded = {task.id: PaddedTask(task, all_tasks) for task in all_tasks}
     learner = make_learner("bc", padded[all_tasks[0].id], **{**of_paper, **own})
+    if learner.config.init == "dataset":
+        raise BadConfig("tasks share no initial network (init=random)")
     if learner.config.standardise:
         raise BadConfig("tasks share no scaling of observations (standardise=false)")
     parts, benches = {}, {}
@@ -204,8 +211,11 @@ def multitask(
         data = condensed(bench, maker, budget, seed)
         if data.label_kind == "soft":
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")
-        if data.learning_rate is not None or data.view_labels is not None:
-            raise BadConfig(f"method {method!r} makes sets with steps or labels of their own task")
+        if own_parts := [part for part in OF_ONE_TASK if getattr(data, part) is not None]:
+            raise BadConfig(
+                f"method {method!r} makes sets with {own_parts[0]} of their own task: tasks share "
+                "rows and hard labels alone"
+            )
         parts[task.id] = padded[task.id].padded(data)
     sets = {ALL: merged(list(parts.values())), **parts}
     rows = Rows(benches[all_tasks[0].id])

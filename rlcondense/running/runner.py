@@ -22,8 +22,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.store import Store
 from rlcondense.running.bench import (
     Bench,
-    budget_of,
-    budget_taken,
+    budgets_of,
     make_bench,
     task_named,
 )
@@ -163,14 +162,14 @@ def run(
     names = [method] if isinstance(method, str) else list(method)
     if not names or len(set(names)) < len(names):
         raise BadConfig("name methods, each once")
-    pairs = []
+    made, own_budgets = [], []
     for text in names:
         name, own = id_and_settings("method", text)
         both = {**dict(settings or {}), **own}
-        pair = make_pair(name, learner, make_task(task), both, learner_settings)
-        asked = budget_taken if len(names) > 1 else budget_of
-        default = facts_of(catalogue.find("methods", name)).get("budget", {})
-        pairs.append((*pair, asked(default, size, percent, unit, max_bytes, bits, resolution)))
+        made.append(make_pair(name, learner, make_task(task), both, learner_settings))
+        own_budgets.append(facts_of(catalogue.find("methods", name)).get("budget", {}))
+    budgets = budgets_of(own_budgets, size, percent, unit, max_bytes, bits, resolution)
+    pairs = [(*pair, budget) for pair, budget in zip(made, budgets, strict=True)]
     bench = make_bench(
         task,
         dataset,

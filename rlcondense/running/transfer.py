@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
 from rlcondense.make import facts_of, make_learner, make_method
 from rlcondense.methods.base import Method
+from rlcondense.records.cell import budget_text
 from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET, WHOLE
-from rlcondense.running.bench import Bench, budget_taken, make_bench, task_named
+from rlcondense.running.bench import Bench, budgets_of, make_bench, task_named
 from rlcondense.running.compute import artifact_row, method_row, policy_row
 from rlcondense.running.pairs import id_and_settings
 from rlcondense.running.reference_rows import (
     label_regimes,
+    matched_budget,
     reference_names,
     regime_of_record,
     shipped_note,
@@ -198,11 +200,11 @@ def transfer(
             for each, bench in zip(methods, benches, strict=True)
         ]
 
+    own = [_own_budget(instances[0].id) for instances in made_methods.values()]
+    budgets = budgets_of(own, size, percent, unit) if own else []
     named_rows = {
-        text if ":" in text else instances[0].id: method_rows(
-            instances, _budget(instances[0].id, size, percent, unit)
-        )
-        for text, instances in made_methods.items()
+        text if ":" in text else instances[0].id: method_rows(instances, budget)
+        for (text, instances), budget in zip(made_methods.items(), budgets, strict=True)
     }
     named_rows |= {
         str(folder): [[artifact_row(bench, Path(folder))] for bench in benches]
@@ -211,18 +213,18 @@ def transfer(
     names = dict.fromkeys(name for each in benches for name in reference_names(each))
     policies = [policy_row(benches[0], name) for name in names]
     rows.ahead([*_flat(itertools.chain(*named_rows.values())), *policies])
-    subsets: dict[tuple[int, Labels], None] = {}
+    subsets: set[tuple[Budget, Labels]] = set()
     for name, of_name in named_rows.items():
         subsets |= _kept(add(name, of_name), benches[0])
     existing = _kept(itertools.chain(*table.get(RANDOM_SUBSET, {}).values()), benches[0])
     beside = {}
-    for size_kept, labels in sorted(subsets.keys() - existing.keys()):
+    for budget, labels in sorted(subsets - existing, key=_small_ones_first):
         random = make_method(RANDOM_SUBSET, **dict(labels))
-        beside[f"random {size_kept}{_said(labels)}"] = method_rows(
-            [random] * len(benches), Budget(size=size_kept), is_reference=True
+        beside[f"random {budget_text(budget.to_json())}{_said(labels)}"] = method_rows(
+            [random] * len(benches), budget, is_reference=True
         )
     for whole in (name for name in WHOLE if name not in table):
-        for labels in dict.fromkeys(labels for _, labels in subsets):
+        for labels in sorted({labels for _, labels in subsets}, key=repr):
             full = make_method(whole, **dict(labels))
             beside[f"{whole}{_said(labels)}"] = method_rows(
                 [full] * len(benches), Budget(percent=100.0), is_reference=True
@@ -244,9 +246,9 @@ def _flat(rows: Iterable[Iterable[Row]]) -> list[Row]:
     return list(itertools.chain(*rows))
 
 
-def _budget(name: str, size: int | None, percent: float | None, unit: str | None) -> Budget:
-    default = facts_of(catalogue.find("methods", name)).get("budget", {})
-    return budget_taken(default, size, percent, unit)
+def _own_budget(method: str) -> Mapping[str, Any]:
+    budget: Mapping[str, Any] = facts_of(catalogue.find("methods", method)).get("budget", {})
+    return budget
 
 
 def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:
@@ -259,18 +261,21 @@ def _learner(text: str, task: str) -> Learner[Any]:
     return make_learner(name, task, **settings)
 
 
-def _kept(records: Iterable[Record], bench: Bench) -> dict[tuple[int, Labels], None]:
-    """Return the sizes and labels of the training sets, for random rows to match."""
+def _kept(records: Iterable[Record], bench: Bench) -> set[tuple[Budget, Labels]]:
+    """Return the budgets and labels of the training sets, for random rows to match."""
     if bench.dataset is None:
-        return {}
-    return dict.fromkeys(
-        sorted(
-            (r["report"]["size"], tuple(sorted(labels.items())))
-            for r in records
-            if "report" in r
-            for labels in label_regimes(bench.dataset, regime_of_record(r))
-        )
-    )
+        return set()
+    return {
+        (matched_budget(r), tuple(sorted(labels.items())))
+        for r in records
+        if "report" in r
+        for labels in label_regimes(bench.dataset, regime_of_record(r))
+    }
+
+
+def _small_ones_first(of: tuple[Budget, Labels]) -> tuple[int, int, str]:
+    budget, labels = of
+    return budget.size or 0, budget.bytes or 0, repr((budget, labels))
 
 
 def _said(labels: Labels) -> str:

@@ -18,7 +18,7 @@ from rlcondense.datasets.condensed import CondensedDataset, read_saved
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import plain
 from rlcondense.make import load_dataset, make_task
-from rlcondense.records.cell import MADE_ELSEWHERE, Cell
+from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record, source_of
 from rlcondense.records.record import Record
 from rlcondense.records.store import MemoryStore
@@ -79,7 +79,7 @@ def rerun(
         are not installed is not, but then fewer cells are computed than `number`.
     """
     done = [o for _, o in sorted(found.outlines.items()) if o.status == "done"]
-    can = [o for o in done if not o.cell.method["id"].startswith(MADE_ELSEWHERE)]
+    can = [o for o in done if not o.cell.is_handed_in]
     random.Random(seed).shuffle(can)
     can.sort(key=lambda o: not _is_here(o.cell))
     if among is not None:

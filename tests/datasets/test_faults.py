@@ -256,8 +256,11 @@ def test_the_command_names_every_fault() -> None:
 
 
 def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
-    def record(method: str, seed: int, **report: object) -> dict[str, object]:
-        cell = {"dataset": "d", "method": {"id": method}, "condensation_seed": seed}
+    def record(method: str, seed: int, size: int = 9, **report: object) -> dict[str, object]:
+        cell = {
+            "dataset": "d", "method": {"id": method, "config": {}}, "condensation_seed": seed,
+            "budget": {"size": size}, "learner": {"id": "bc", "config": {}},
+        }  # fmt: skip
         returns = {"heldout": [[1.0 + seed, 3.0 + seed]]}
         return {"status": "done", "cell": cell, "returns": returns, "report": report}
 
@@ -269,7 +272,10 @@ def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
     [about, table] = faults_table([*scored, record("random", 0)])
     assert "0.5: blind" in about
     [line] = table.splitlines()[2:]
-    assert line.split() == ["d", "shortest", "0.50", "-1.00", "nan", "2.50"]
+    assert line.split() == ["d", "shortest", "9", "bc", "0.50", "-1.00", "nan", "2.50"]
+    other = record("shortest", 0, 8, fault_auroc=1.0, score_correlation=ranks)
+    [_, table] = faults_table([*scored, other])
+    assert [line.split()[4] for line in table.splitlines()[2:]] == ["1.00", "0.50"]
     assert faults_table([record("random", 0)]) == []
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from rlcondense.errors import RLCondenseError
-from rlcondense.experts.shipped import experts_folder
+from rlcondense.experts.shipped import experts_folder, load_expert, save_expert
 from rlcondense.files import sha256_file
 from rlcondense.make import make_task
+from rlcondense.records.schema import what_is_wrong
+from rlcondense.running.evaluating import evaluate_artifact
 from rlcondense.training.collect import collect_dataset
 from rlcondense.training.experts import evaluate_expert
 
@@ -80,3 +82,21 @@ def test_a_hash_is_of_a_plain_file(tmp_path: Path) -> None:
     (tmp_path / "zero").symlink_to("/dev/zero")
     with pytest.raises(RLCondenseError, match="is no plain file"):
         sha256_file(tmp_path / "zero")
+
+
+def test_experts_of_other_weights_are_other_cells(tmp_path: Path) -> None:
+    usual = evaluate_artifact("expert", "cartpole", seeds=1, episodes=2, results=tmp_path)
+    shipped = load_expert("classic/cartpole-v0")
+    for weights in shipped.network.parameters():
+        weights.data.neg_()
+    file = save_expert("classic/cartpole-v0", shipped.network, shipped.card, tmp_path / "other")
+    other = evaluate_artifact(
+        "expert", "cartpole", expert=file, seeds=1, episodes=2, results=tmp_path
+    )
+    assert other.record["cell_id"] != usual.record["cell_id"]
+    assert other.record["returns"] != usual.record["returns"]
+    assert what_is_wrong(other.record) is None
+    same = evaluate_artifact(
+        "expert", "cartpole", expert="cartpole", seeds=1, episodes=2, results=tmp_path
+    )
+    assert (same.record, same.reused) == (usual.record, 1)

@@ -17,7 +17,7 @@ from rlcondense.evaluation import evaluate
 from rlcondense.learners import bc
 from rlcondense.learners.bc import BCConfig, _cropped, _Rows, _train
 from rlcondense.make import make_learner, make_method
-from rlcondense.networks import NetworkSpec
+from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
 from rlcondense.protocol import protocol_of
 from rlcondense.tasks.base import Task
@@ -286,19 +286,29 @@ def test_training_ends_when_the_held_back_loss_has_stopped_falling(
     assert torch.equal(_weights(policies, 1), _weights(again))
 
 
-def test_students_that_stop_together_have_the_losses_of_those_alone(
+def test_students_that_train_together_each_end_as_they_do_alone(
     whole: CondensedDataset, task: Task
 ) -> None:
-    config = BCConfig(network="mlp", width=8, updates=2, batch_size=64)
-    rows = _Rows(whole, whole.column("action_probs").astype(np.float32), "cpu")
+    rng = np.random.default_rng(0)
+    config = BCConfig(network="mlp", width=8, updates=20, batch_size=16, learning_rate=0.01)
+    noise = np.eye(15, dtype=np.float32)[rng.integers(0, 15, len(whole))]
+    rows = _Rows(whole, noise, "cpu")
     spec = NetworkSpec("mlp", (3, 64, 64), 15, width=8)
 
-    def losses(seeds: list[int]) -> list[list[float]]:
-        _, curve = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
+    def ends(seeds: list[int]) -> tuple[list[PolicyNetwork], list[int], list[list[float]]]:
+        networks, curve = _train(rows, spec, config, seeds, "cpu", lambda *_: None)
         assert curve is not None
-        return [row[:4] for row in curve.losses]
+        return networks, curve.best, curve.losses
 
-    np.testing.assert_allclose(losses([3, 4]), losses([3]) + losses([4]), rtol=1e-4)
+    seeds = list(range(4))
+    networks, best, losses = ends(seeds)
+    assert len({len(curve) for curve in losses}) > 1
+    for seed in seeds:
+        (alone,), (best_alone,), (losses_alone,) = ends([seed])
+        assert best[seed] == best_alone
+        np.testing.assert_allclose(losses[seed], losses_alone, rtol=1e-4)
+        for x, y in zip(networks[seed].parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
 
 
 def test_a_lower_temperature_sharpens_the_policy(small: CondensedDataset, task: Task) -> None:

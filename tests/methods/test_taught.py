@@ -215,6 +215,22 @@ def test_the_students_are_trained_once_for_all_methods_and_seeds(
     assert again.label_kind == "soft"
 
 
+def test_each_student_costs_the_updates_until_its_own_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Any] = []
+    fit = BehaviouralCloning.fit
+
+    def kept(self: BehaviouralCloning, *arguments: Any, **options: Any) -> Any:
+        trained.append(fit(self, *arguments, **options))
+        return trained[-1]
+
+    monkeypatch.setattr(BehaviouralCloning, "fit", kept)
+    made = teachers(GRID_DATA, GRID, label_updates=4)
+    told = trained[0].training
+    assert told is not None
+    ends = [told["updates"][len(curve) - 1] for curve in told["held_back_loss"]]
+    assert made.gradient_evaluations == sum(ends) * bc.BCConfig().batch_size
+
+
 def test_a_temperature_sharpens_the_labels() -> None:
     rows = GRID_DATA.observations[:20]
     plain, sharp = (

@@ -98,6 +98,13 @@ def test_sets_for_one_network_each_are_refused() -> None:
         multitask(["cartpole", "acrobot"], "hades-f", settings=SMALL)
     with pytest.raises(BadConfig, match="tasks share no scaling"):
         multitask(["cartpole", "acrobot"], settings={**SMALL, "standardise": True})
+    with pytest.raises(BadConfig, match="tasks share no initial network"):
+        multitask(["cartpole", "acrobot"], settings=SMALL, learner_settings={"init": "dataset"})
+
+
+def test_rows_that_are_held_back_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="sets with held_back of their own task"):
+        multitask(["cartpole", "acrobot"], "full-converged", results=tmp_path)
 
 
 def test_hard_labels_with_the_datas_probabilities_beside_them_are_padded(tmp_path: Path) -> None:

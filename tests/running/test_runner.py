@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.config import config_json
+from rlcondense.datasets.condensed import load_condensed
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import is_local, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
@@ -381,6 +383,78 @@ def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path) -> None
     with pytest.raises(BadConfig, match="is there already"):
         condense(TINY, "random", "starpilot", out=tmp_path / "c", size=5)
     assert {path: path.read_bytes() for path in (tmp_path / "c").iterdir()} == before
+
+
+def test_two_condensations_at_once_into_one_folder_do_not_overwrite_each_other(
+    tmp_path: Path,
+) -> None:
+    slow = {"network": "cnn4", "iterations": 40, "real_batch": 4}
+    folder = tmp_path / "c"
+    said: list[str] = []
+
+    def second() -> None:
+        try:
+            condense(TINY, "random", "starpilot", out=folder, size=5)
+        except BadConfig as error:
+            said.append(str(error))
+
+    other = threading.Thread(target=second)
+
+    def meanwhile(*_: object) -> None:
+        if not other.ident:
+            other.start()
+
+    made = condense(
+        TINY, "gradmatch", "starpilot", out=folder, size=10, settings=slow, progress=meanwhile
+    )
+    other.join()
+    assert ["is there already" in line for line in said] == [True]
+    assert len(load_condensed(folder)) == len(made) == 10
+
+
+@pytest.mark.parametrize(
+    ("methods", "budget", "said"),
+    [
+        (["random", "k-center"], {"percent": 1.0, "size": None}, "only by one named alone"),
+        (["random", "k-center"], {"unit": "episodes", "size": None}, "only by one named alone"),
+        (["bc-10", "percentile"], {"size": 10}, "keep percentages"),
+        (["bc-10", "percentile"], {"max_bytes": 999, "size": None}, "keep percentages"),
+    ],
+)
+def test_a_budget_that_no_named_method_takes_is_refused(
+    methods: list[str], budget: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadConfig, match=said):
+        balance(tmp_path, methods, **budget)
+
+
+def test_of_two_methods_each_takes_its_kind_of_budget(tmp_path: Path) -> None:
+    both = balance(tmp_path, ["random", "percentile"], percent=50.0, condensations=1)
+    budgets = [record["cell"]["budget"] for record in both.records]
+    assert budgets == [{"size": 4}, {"percent": 50.0, "unit": "episodes"}]
+
+
+def test_coded_rows_are_the_same_to_run_evaluate_and_transfer(tmp_path: Path) -> None:
+    coding = {"size": None, "max_bytes": 60, "bits": 4}
+    ran = balance(tmp_path, condensations=1, **coding)
+    cell = Cell.from_json(ran.record["cell"])
+    folder = ran.store.condensed_path(cell.condensation_id)
+    options = {"dataset": UNLABELLED, "seeds": 2, "episodes": 2, "device": "cpu"}
+    alone = evaluate_artifact(
+        folder, "cartpole", learner_settings={"updates": 2, "width": 8}, results=tmp_path, **options
+    )
+    assert found(ran.record["report"]) == found(alone.record["report"]) == []
+    learner = "bc:updates=2,width=8"
+    matrix = transfer([], [learner], "cartpole", folders=[folder], results=tmp_path, **options)
+    of_random = [row[learner][0] for name, row in matrix.rows.items() if name.startswith("random ")]
+    assert [record["cell"]["budget"] for record in of_random] == [{"bytes": 60, "bits": 4}]
+    assert of_random[0]["cell_id"] == ran.record["cell_id"]
+
+
+def test_a_task_that_is_not_what_its_id_names_is_refused(tmp_path: Path) -> None:
+    plain = replace(make_task("coinrun"), view="plain")  # type: ignore[type-var]
+    with pytest.raises(BadConfig, match="is not what 'procgen/coinrun-easy-v0' names"):
+        run("random", plain, results=tmp_path, **QUICK)
 
 
 def test_the_halves_equal_the_whole(tmp_path: Path) -> None:

@@ -156,5 +156,9 @@ def _trained(problem: Problem, settings: BCConfig, count: int) -> NetworkPolicie
 
 
 def _cost(policies: NetworkPolicies, settings: BCConfig) -> int:
-    training: Mapping[str, Any] = policies.training or {"updates": [settings.updates]}
-    return int(training["updates"][-1]) * (settings.batch_size or 1) * len(policies.networks)
+    training: Mapping[str, Any] | None = policies.training
+    if training is None:
+        updates = settings.updates * len(policies.networks)
+    else:  # each student has its own end
+        updates = sum(training["updates"][len(curve) - 1] for curve in training["held_back_loss"])
+    return int(updates) * (settings.batch_size or 1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import check_positive
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import FeatureConfig
@@ -26,7 +26,6 @@ from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.methods.parts.vectors import state_vectors
 from rlcondense.types import Array
 
-FIRST = ("drawn", "typical")
 RIDGE = 1e-6  # keeps the determinant of copies above zero
 
 
@@ -36,17 +35,15 @@ class DiverseConfig(FeatureConfig):
 
     Attributes:
         components: maximal number of principal components of the states that a path visits.
-        first: the first episode: `drawn` by the seed, or the most `typical` one, by the sum of its
-            kernel with all others.
+        drawn: number of episodes that the seed draws, before the others are chosen beside them.
     """
 
     components: int = 8
-    first: str = "drawn"
+    drawn: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "components")
-        check_choice(self, "first", FIRST)
+        check_positive(self, "components", "drawn")
 
 
 class DiverseEpisodes(EpisodeScorer[DiverseConfig]):
@@ -64,9 +61,8 @@ class DiverseEpisodes(EpisodeScorer[DiverseConfig]):
         states, cost = state_vectors(problem, c, c.components)
         paths = [signature(states[rows.start : rows.stop]) for rows in dataset.episodes]
         kernel = gaussian_kernel(np.array(paths))
-        drawn = c.first == "drawn"
-        first = int(problem.rng().integers(len(kernel)) if drawn else kernel.sum(0).argmax())
-        order, gains = greedy_determinant(kernel, first)
+        order, gains = greedy_determinant(kernel, problem.rng().permutation(len(paths))[: c.drawn])
+        gains[: c.drawn] = gains[0]  # they come first, however alike they are
         values = np.empty(len(order))
         values[order] = gains
         return Scores(values, gradient_evaluations=cost)
@@ -92,20 +88,20 @@ def gaussian_kernel(x: Array) -> npt.NDArray[np.float64]:
 
 
 def greedy_determinant(
-    kernel: Array, first: int
+    kernel: Array, first: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return an order of items, each of which adds most to the determinant, and the log gains.
 
     Args:
         kernel: `(E, E)`, positive semi-definite.
-        first: the item that the order begins with.
+        first: the items that the order begins with.
     """
     count = len(kernel)
     factors = np.zeros((count, count))  # of Cholesky, a row an item chosen
     left = np.diag(kernel) + RIDGE
     order, gains = np.empty(count, np.int64), np.empty(count)
     for i in range(count):
-        best = int(left.argmax()) if i else first
+        best = int(first[i]) if i < len(first) else int(left.argmax())
         order[i], gains[i] = best, np.log(max(left[best], RIDGE))
         factors[i] = (kernel[best] - factors[:i, best] @ factors[:i]) / np.sqrt(left[best])
         left = left - factors[i] ** 2

@@ -221,7 +221,10 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--learner", "cb"], "unknown learner 'cb'"),
         (["run", "--dataset", "tests/none-v0"], "unknown dataset 'tests/none-v0'"),
         (["run", "--dataset", "../up"], "no such file or folder: '../up'"),
-        (["run", "--method", "random", "--size", "0"], "size must be at least 1, not 0"),
+        (
+            ["run", "--method", "random", "--size", "0"],
+            "size must be at least 1, not 0",
+        ),
         (["run", "--method", "random", "--size", "99999"], "size 99999 is above the"),
         (["run", "--percent", "0"], "percent must lie in (0, 100], not 0"),
         (["run", "--set", "iteration=3"], "no setting 'iteration' (did you mean 'iterations'?)"),

@@ -357,9 +357,9 @@ def _report_lines(record: Record) -> Iterator[str]:
 def faults_table(records: Sequence[Record]) -> list[str]:
     """Format what scores see of injected faults; nothing where no data have any.
 
-    A line a dataset, method, budget and learner: how often a clean episode scores above a faulty
-    one, how scores rank with length and return, and the held-out return of students of what is
-    kept; means over condensation seeds.
+    A line a dataset, method, budget and learner of a task: how often a clean episode scores above a
+    faulty one, how scores rank with length and return, and the held-out return of students of what
+    is kept; means over condensation seeds.
     """
     from tabulate import tabulate
 
@@ -373,16 +373,19 @@ def faults_table(records: Sequence[Record]) -> list[str]:
     cells = [record["cell"] for record in scored]
     methods = names_of([cell["method"] for cell in cells])
     learners = names_of([cell["learner"] or NOBODY for cell in cells])
-    rows: dict[tuple[str, ...], list[list[float]]] = {}
+    rows: dict[tuple[Any, ...], list[list[float]]] = {}
     for record, method, learner in zip(scored, methods, learners, strict=True):
-        report, budget = record["report"], record["cell"]["budget"]
+        report, cell = record["report"], record["cell"]
         ranks = report["score_correlation"]
         values = [report["fault_auroc"], ranks["length"], ranks["return"]]
         values.append(float(np.mean(record["returns"]["heldout"])))
-        kept = budget_text(budget) if budget is not None else ""
-        place = (record["cell"]["dataset"], method, kept, learner)
+        kept = budget_text(cell["budget"]) if cell["budget"] is not None else ""
+        place = (cell["task"], cell["dataset"], method, report["size"], kept, learner)
         rows.setdefault(place, []).append([np.nan if v is None else v for v in values])
-    lines = [[*place, *np.mean(values, axis=0)] for place, values in sorted(rows.items())]
+    lines = [
+        [dataset, method, kept, learner, *np.mean(values, axis=0)]
+        for (_, dataset, method, _, kept, learner), values in sorted(rows.items())
+    ]
     header = ["dataset", "method", "budget", "learner"]
     header += ["AUROC", "with length", "with return", "held-out"]
     return [

@@ -43,7 +43,6 @@ class Budget:
             raise BadConfig("bits and resolution go with a budget in bytes")
         if self.size is not None:
             check_count("size", self.size)
-            check_whole(self.size, "size")
         if self.percent is not None and not 0 < as_number("percent", self.percent) <= 100:
             raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
         if self.unit not in UNITS:

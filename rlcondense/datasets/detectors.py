@@ -80,11 +80,13 @@ def detect(data: CondensedDataset, source: TransitionDataset | None) -> tuple[Fi
 
 
 def _hides_its_origin(data: CondensedDataset) -> bool:
-    """Return whether rows may be chosen or made: codes do not say which rows they began as.
+    """Return whether rows were chosen, by their report, and codes do not say which they are.
 
-    Coded rows of the data lie beside them, and may coincide.
+    Such rows lie beside those of the data, and may coincide.
     """
-    return data.coded is not None and data.source_indices is None and data.initial_indices is None
+    known = data.source_indices is not None or data.initial_indices is not None
+    is_chosen = data.report is not None and data.report.displacement is None
+    return data.coded is not None and not known and is_chosen
 
 
 def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:

@@ -183,7 +183,7 @@ def _load(expert_id: str, path: Path) -> Expert:
         shape = tuple(card["observation_shape"])
         spec = NetworkSpec(card["network"], shape, card["num_actions"], **unusual)
         network = network_from_arrays(spec, arrays, _PREFIX)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (BadConfig, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CorruptArtifact(f"{path} is not the expert of its card: {error}") from error
     return Expert(expert_id, network, sha256, card)
 

@@ -207,6 +207,8 @@ def budgets_of(
         BadConfig: what is given contradicts itself, or is of none of the methods.
     """
     coding = max_bytes, bits, resolution
+    if not defaults and any(part is not None for part in (size, percent, unit, *coding)):
+        raise BadConfig("a budget is of methods, and none is named")
     if len(defaults) == 1:
         return [budget_of(defaults[0], size, percent, unit, *coding)]
     in_percent = ["percent" in default for default in defaults]

@@ -110,14 +110,14 @@ def policy_row(bench: Bench, name: str, *, is_reference: bool = True) -> Row:
 def _reference_json(bench: Bench, name: str) -> MethodJson:
     """Return what a cell says of a reference policy.
 
-    An expert that was named in place of the task's own has its weights' sum; with a dataset, the
-    dataset's id tells of it.
+    An expert that was named in place of the task's own has a hash of its weights; with a dataset,
+    the dataset's id tells of it.
     """
     expert, dataset = bench.expert, bench.dataset
     if name == EXPERT and expert is not None and dataset is None:
         usual = expert_of("", bench.task)
         if usual is None or usual.sha256 != expert.sha256:
-            return {"id": name, "config": {"sha256": expert.sha256}}
+            return {"id": name, "config": {"weights": expert.sha256[:16]}}
     return {"id": name, "config": {}}
 
 

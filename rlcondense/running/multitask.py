@@ -35,9 +35,7 @@ from rlcondense.tasks.base import Task
 
 ALL = "all"
 # What a set may have beside its rows that students of several tasks cannot share.
-OF_ONE_TASK = (
-    "learning_rate", "view_labels", "held_back", "initialisation", "targets", "scaling",
-)  # fmt: skip
+OF_ONE_TASK = ("learning_rate", "view_labels", "held_back", "targets", "scaling")
 
 
 def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:

@@ -111,7 +111,8 @@ def transfer(
 ) -> TransferResult:
     """Train every learner on the set of every method, which is condensed once.
 
-    Random subsets of the same sizes, all the data and the reference policies stand beside them.
+    Random subsets of the same sizes, or bytes, all the data and the reference policies stand beside
+    them.
     The learner settings of a method's paper are not used: the learners are the named ones, the
     same for every row.
 
@@ -125,8 +126,9 @@ def transfer(
         expert: id or path of the expert; by default the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
-        size: budget in transitions of the methods that take one; by default each method's own.
-        percent: budget as a percentage, likewise of those that take one.
+        size: budget in transitions of one method, or of those of several whose own budget is one;
+            by default each method's own.
+        percent: budget as a percentage, likewise.
         unit: what `percent` counts.
         seed: condensation seed, the first of them.
         condensations: how many condensation seeds.
@@ -201,7 +203,7 @@ def transfer(
         ]
 
     own = [_own_budget(instances[0].id) for instances in made_methods.values()]
-    budgets = budgets_of(own, size, percent, unit) if own else []
+    budgets = budgets_of(own, size, percent, unit)
     named_rows = {
         text if ":" in text else instances[0].id: method_rows(instances, budget)
         for (text, instances), budget in zip(made_methods.items(), budgets, strict=True)

@@ -256,13 +256,19 @@ def test_the_command_names_every_fault() -> None:
 
 
 def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
-    def record(method: str, seed: int, size: int = 9, **report: object) -> dict[str, object]:
+    def record(method: str, seed: int, size: int = 90, **report: object) -> dict[str, object]:
         cell = {
-            "dataset": "d", "method": {"id": method, "config": {}}, "condensation_seed": seed,
-            "budget": {"size": size}, "learner": {"id": "bc", "config": {}},
+            "task": "t", "dataset": "d", "method": {"id": method, "config": {}},
+            "condensation_seed": seed, "budget": {"size": size},
+            "learner": {"id": "bc", "config": {}},
         }  # fmt: skip
         returns = {"heldout": [[1.0 + seed, 3.0 + seed]]}
-        return {"status": "done", "cell": cell, "returns": returns, "report": report}
+        return {
+            "status": "done",
+            "cell": cell,
+            "returns": returns,
+            "report": {**report, "size": size},
+        }
 
     ranks = {"length": -1.0, "return": None}
     scored = [
@@ -272,10 +278,10 @@ def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
     [about, table] = faults_table([*scored, record("random", 0)])
     assert "0.5: blind" in about
     [line] = table.splitlines()[2:]
-    assert line.split() == ["d", "shortest", "9", "bc", "0.50", "-1.00", "nan", "2.50"]
-    other = record("shortest", 0, 8, fault_auroc=1.0, score_correlation=ranks)
+    assert line.split() == ["d", "shortest", "90", "bc", "0.50", "-1.00", "nan", "2.50"]
+    other = record("shortest", 0, 100, fault_auroc=1.0, score_correlation=ranks)
     [_, table] = faults_table([*scored, other])
-    assert [line.split()[4] for line in table.splitlines()[2:]] == ["1.00", "0.50"]
+    assert [line.split()[4] for line in table.splitlines()[2:]] == ["0.50", "1.00"]
     assert faults_table([record("random", 0)]) == []
 
 

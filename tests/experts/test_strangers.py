@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from rlcondense.comparison.rows import groups_of
 from rlcondense.errors import RLCondenseError
 from rlcondense.experts.shipped import experts_folder, load_expert, save_expert
 from rlcondense.files import sha256_file
 from rlcondense.make import make_task
+from rlcondense.records.cell import Cell
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.running.evaluating import evaluate_artifact
 from rlcondense.training.collect import collect_dataset
@@ -95,6 +97,10 @@ def test_experts_of_other_weights_are_other_cells(tmp_path: Path) -> None:
     )
     assert other.record["cell_id"] != usual.record["cell_id"]
     assert other.record["returns"] != usual.record["returns"]
+    both = groups_of([other.record, usual.record])[0].find("expert")
+    assert both is not None
+    assert both.cells == (usual.record["cell_id"],)
+    assert Cell.from_json(other.record["cell"]).is_handed_in
     assert what_is_wrong(other.record) is None
     same = evaluate_artifact(
         "expert", "cartpole", expert="cartpole", seeds=1, episodes=2, results=tmp_path

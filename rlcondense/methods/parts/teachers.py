@@ -129,7 +129,9 @@ def teachers_of(problem: Problem, config: Any) -> Teachers:
     shape = problem.dataset.observations.shape[1:]
     network = config.label_network or fitting_network(BCConfig().network, shape)
     settings = BCConfig(network=network, updates=config.label_updates)
-    facts = {"learner": config_json(settings), "students": config.label_teachers}
+    facts = {
+        "learner": config_json(settings), "students": config.label_teachers, "each_ends": "alone"
+    }  # fmt: skip
 
     def make(folder: Path) -> int:
         policies = _trained(problem, settings, config.label_teachers)

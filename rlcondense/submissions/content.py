@@ -25,6 +25,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.make import configured, is_stochastic, make_task
 from rlcondense.methods.base import Method
 from rlcondense.methods.parts.scorers import EpisodeScorer
+from rlcondense.methods.stratified import Stratified
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.records.cell import MADE_ELSEWHERE, Cell, budget_text, protocol_from
@@ -99,13 +100,13 @@ class LocalFacts:
         return entry is not None and not is_stochastic(entry, settings)
 
     def keeps_episodes(self, method: str) -> bool:
-        """Return whether a method keeps the episodes that it scores best, whole until it is full.
+        """Return whether a method keeps the episodes that it scores best or draws, whole until full.
 
         Few episodes fill a small budget, so that two such methods or seeds may keep the same rows.
         """
         entry = self.entries["methods"].get(method)
         try:
-            return entry is not None and issubclass(entry.load(), EpisodeScorer)
+            return entry is not None and issubclass(entry.load(), (EpisodeScorer, Stratified))
         except Exception:  # an error of a plugin
             return False
 

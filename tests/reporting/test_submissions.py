@@ -537,6 +537,7 @@ def test_methods_that_keep_whole_episodes_may_keep_the_same(honest: Record, tmp_
 
     known = known_here()
     assert not _is_copy(outline("longest"), outline("deminf"), known)
+    assert not _is_copy(outline("stratified"), outline("diverse-episodes"), known)
     assert _is_copy(outline("longest"), outline("critical"), known)
     assert _is_copy(outline("k-means"), outline("deminf"), known)
     larger = replace(outline("deminf").cell, budget={"size": 1500})

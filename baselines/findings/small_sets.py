@@ -74,10 +74,16 @@ class Judged:
         return next(one for one in self.row.against if one.floor == floor)
 
     @property
+    def blind(self) -> FloorComparison:
+        """The comparison with the policy that never looks and returns most on average."""
+        found = [one for one in self.row.against if one.floor in (MARGINAL, FLOOR)]
+        return min(found, key=lambda one: one.difference.estimate)
+
+    @property
     def verdict(self) -> str:
         """The floors that it is above."""
-        verdicts = self.row.verdicts
-        return VERDICTS[verdicts[MARGINAL] == "above", verdicts[RANDOM_SUBSET] == "above"]
+        sides = self.blind, self.against(RANDOM_SUBSET)
+        return VERDICTS[sides[0].verdict == "above", sides[1].verdict == "above"]
 
     @property
     def random_gap(self) -> Interval:
@@ -158,13 +164,13 @@ def floors_page(rows: Sequence[Judged]) -> str:
     both = [one for one in rows if one.verdict == VERDICTS[True, True]]
     lines = []
     for place, one in enumerate(rows, 1):
-        blind = one.against(MARGINAL)
+        name = one.blind.id or ("" if one.blind.floor == MARGINAL else one.blind.floor)
         lines.append(
             [
                 str(place),
                 *one.cells,
                 number(mean_of(one.row, "heldout").estimate),
-                bracketed(blind.difference, "{:+.2f}") + (f" ({blind.id})" if blind.id else ""),
+                bracketed(one.blind.difference, "{:+.2f}") + (f" ({name})" if name else ""),
                 bracketed(one.against(RANDOM_SUBSET).difference, "{:+.2f}"),
                 one.verdict,
                 one.constant,

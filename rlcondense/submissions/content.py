@@ -100,7 +100,7 @@ class LocalFacts:
         return entry is not None and not is_stochastic(entry, settings)
 
     def keeps_episodes(self, method: str) -> bool:
-        """Return whether a method keeps the episodes that it scores best or draws, whole until full.
+        """Return whether a method keeps the episodes it scores best, or draws, whole until full.
 
         Few episodes fill a small budget, so that two such methods or seeds may keep the same rows.
         """

@@ -223,7 +223,7 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--dataset", "../up"], "no such file or folder: '../up'"),
         (
             ["run", "--method", "random", "--size", "0"],
-            "size must be at least 1, not 0",
+            "size must be a whole number from 1",
         ),
         (["run", "--method", "random", "--size", "99999"], "size 99999 is above the"),
         (["run", "--percent", "0"], "percent must lie in (0, 100], not 0"),

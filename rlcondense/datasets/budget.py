@@ -42,7 +42,7 @@ class Budget:
         elif (self.bits, self.resolution) != (8, None):
             raise BadConfig("bits and resolution go with a budget in bytes")
         if self.size is not None:
-            check_count("size", self.size)
+            check_whole(self.size, "size", least=1)
         if self.percent is not None and not 0 < as_number("percent", self.percent) <= 100:
             raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
         if self.unit not in UNITS:

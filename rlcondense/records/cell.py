@@ -102,7 +102,7 @@ class Cell:
 
     @property
     def is_handed_in(self) -> bool:
-        """True for what a cell does not tell how to make: a set, policies, another's expert."""
+        """True for what a cell does not tell how to make: a set, policies, another expert."""
         name = self.method["id"]
         return name.startswith(MADE_ELSEWHERE) or (self.is_policy and bool(self.method["config"]))
 

@@ -16,6 +16,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
     default_dataset,
+    facts_of,
     load_dataset,
     make_learner,
     make_task,
@@ -183,8 +184,14 @@ def budget_of(
     return replace(budget, unit=unit) if unit else budget
 
 
+def own_budget(method: str) -> Mapping[str, Any]:
+    """Return the budget of a method where none is given; empty if it has none of its own."""
+    budget: Mapping[str, Any] = facts_of(catalogue.find("methods", method)).get("budget", {})
+    return budget
+
+
 def budgets_of(
-    defaults: Sequence[Mapping[str, Any]],
+    methods: Sequence[str],
     size: int | None,
     percent: float | None,
     unit: str | None,
@@ -195,7 +202,7 @@ def budgets_of(
     """Return the budgets of methods: of several, a percentage where their own one is one, or not.
 
     Args:
-        defaults: the methods' own budgets.
+        methods: their ids.
         size: of the methods that take a number of transitions; by default each one's own.
         percent: of those that take a percentage, likewise; one method alone takes what is given.
         unit: what `percent` counts.
@@ -206,8 +213,8 @@ def budgets_of(
     Raises:
         BadConfig: what is given contradicts itself, or is of none of the methods.
     """
-    coding = max_bytes, bits, resolution
-    if not defaults and any(part is not None for part in (size, percent, unit, *coding)):
+    coding, defaults = (max_bytes, bits, resolution), [own_budget(name) for name in methods]
+    if not methods and any(part is not None for part in (size, percent, unit, *coding)):
         raise BadConfig("a budget is of methods, and none is named")
     if len(defaults) == 1:
         return [budget_of(defaults[0], size, percent, unit, *coding)]

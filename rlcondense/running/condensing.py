@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.experts.shipped import find_expert
@@ -15,7 +14,6 @@ from rlcondense.files import canonical_json, lock, new_folder
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
     default_dataset,
-    facts_of,
     load_dataset,
     make_method,
     make_task,
@@ -24,6 +22,7 @@ from rlcondense.make import (
 from rlcondense.running.bench import (
     budget_of,
     expert_of,
+    own_budget,
     task_named,
 )
 from rlcondense.running.outcomes import named_progress
@@ -84,9 +83,8 @@ def condense(
     check_seeds(seed, 1, 1)
     task = task_named(task, dataset, download=download)
     folder = None if out is None else _unfinished_or_new(Path(out))
-    facts = facts_of(catalogue.find("methods", method))
     condenser = make_method(method, task, **dict(settings or {}))
-    budget = budget_of(facts.get("budget", {}), size, percent, unit, max_bytes, bits, resolution)
+    budget = budget_of(own_budget(method), size, percent, unit, max_bytes, bits, resolution)
     the_task = make_task(task)
     name, source = "", None
     if condenser.takes_data:

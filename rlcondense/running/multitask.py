@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import reason_unjudged
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import ReportJson
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
-from rlcondense.make import facts_of, follows_learner, make_learner, make_method, make_task
+from rlcondense.make import follows_learner, make_learner, make_method, make_task
 from rlcondense.policies import PolicyBatch, head_of
 from rlcondense.records.cell import Cell, evaluation_json, learner_json
 from rlcondense.records.record import CellResult, Record
 from rlcondense.references import FLOOR
-from rlcondense.running.bench import Bench, budget_of, make_bench
+from rlcondense.running.bench import Bench, budget_of, make_bench, own_budget
 from rlcondense.running.compute import condensed, evaluated, policy_row
 from rlcondense.running.outcomes import Outcome, compute_or_read, making_of
 from rlcondense.running.padded import PaddedTask
@@ -171,7 +170,6 @@ def multitask(
     all_tasks = [make_task(name) for name in tasks]
     if len({task.id for task in all_tasks}) < max(2, len(all_tasks)):
         raise BadConfig("name two tasks or more, each once")
-    facts = facts_of(catalogue.find("methods", method))
     own, follows = dict(learner_settings or {}), follows_learner(settings)
     makers = [
         make_method(
@@ -205,7 +203,7 @@ def multitask(
             progress=progress,
             needs_dataset=maker.takes_data,
         )
-        budget = budget_of(facts.get("budget", {}), size, None, None)
+        budget = budget_of(own_budget(method), size, None, None)
         data = condensed(bench, maker, budget, seed)
         if data.label_kind == "soft":
             raise BadConfig(f"soft labels are not padded: set labels of {method!r} to hard ones")

@@ -16,7 +16,6 @@ from rlcondense.files import canonical_json, plain
 from rlcondense.learners.base import Learner
 from rlcondense.make import (
     default_dataset,
-    facts_of,
     follows_learner,
     make_learner,
     make_method,
@@ -28,7 +27,7 @@ from rlcondense.records.cell import Cell, budget_size, budget_text, learner_json
 from rlcondense.records.record import MethodJson
 from rlcondense.records.store import StoredState
 from rlcondense.references import WHOLE, methods_beside, policies_beside
-from rlcondense.running.bench import expert_name
+from rlcondense.running.bench import expert_name, own_budget
 from rlcondense.running.group import Group, is_unlabelled
 from rlcondense.running.pairs import expected_regime, settings_of_paper
 from rlcondense.running.planned import Planned
@@ -192,7 +191,7 @@ class _Planner:
         return method_cells
 
     def _budgets(self, choice: Choice, product: Product) -> list[Budget]:
-        default = facts_of(catalogue.find("methods", choice.id)).get("budget", {})
+        default = own_budget(choice.id)
         if choice.percent is not None:
             unit = choice.unit or default.get("unit", "transitions")
             return [Budget(percent=choice.percent, unit=unit)]

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlcondense import catalogue
 from rlcondense.comparison.tables import run_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
-    facts_of,
     make_task,
 )
 from rlcondense.moved import left
@@ -162,13 +160,13 @@ def run(
     names = [method] if isinstance(method, str) else list(method)
     if not names or len(set(names)) < len(names):
         raise BadConfig("name methods, each once")
-    made, own_budgets = [], []
+    ids, made = [], []
     for text in names:
         name, own = id_and_settings("method", text)
+        ids.append(name)
         both = {**dict(settings or {}), **own}
         made.append(make_pair(name, learner, make_task(task), both, learner_settings))
-        own_budgets.append(facts_of(catalogue.find("methods", name)).get("budget", {}))
-    budgets = budgets_of(own_budgets, size, percent, unit, max_bytes, bits, resolution)
+    budgets = budgets_of(ids, size, percent, unit, max_bytes, bits, resolution)
     pairs = [(*pair, budget) for pair, budget in zip(made, budgets, strict=True)]
     bench = make_bench(
         task,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlcondense import catalogue
 from rlcondense.comparison.tables import agreement, transfer_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.budget import Budget
@@ -18,7 +17,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
 from rlcondense.limits import check_seeds
-from rlcondense.make import facts_of, make_learner, make_method
+from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import budget_text
 from rlcondense.records.record import Record
@@ -202,8 +201,8 @@ def transfer(
             for each, bench in zip(methods, benches, strict=True)
         ]
 
-    own = [_own_budget(instances[0].id) for instances in made_methods.values()]
-    budgets = budgets_of(own, size, percent, unit)
+    ids = [instances[0].id for instances in made_methods.values()]
+    budgets = budgets_of(ids, size, percent, unit)
     named_rows = {
         text if ":" in text else instances[0].id: method_rows(instances, budget)
         for (text, instances), budget in zip(made_methods.items(), budgets, strict=True)
@@ -246,11 +245,6 @@ def transfer(
 
 def _flat(rows: Iterable[Iterable[Row]]) -> list[Row]:
     return list(itertools.chain(*rows))
-
-
-def _own_budget(method: str) -> Mapping[str, Any]:
-    budget: Mapping[str, Any] = facts_of(catalogue.find("methods", method)).get("budget", {})
-    return budget
 
 
 def _method(text: str, task: str, learner: Learner[Any]) -> Method[Any]:

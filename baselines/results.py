@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rlcondense.files import read_unpacked, write_bytes
+from rlcondense.files import FileRefusal, parse_json, read_unpacked, write_bytes
 from rlcondense.records.reading import RESULTS, record_files, record_name
 
 # What answers most comes first.
@@ -45,13 +45,33 @@ def rlcondense(*arguments: object) -> int:
 
 
 def fill(results: Path) -> None:
-    """Copy published records into a results folder, so that their cells count as done."""
+    """Copy published records into a results folder, so that their cells count as done.
+
+    A record there that is not the published one of its cell is set aside: nothing of a folder that
+    holds one can be added.
+    """
     records = results / "records"
     records.mkdir(parents=True, exist_ok=True)
     for published in record_files(BOARD / RESULTS):
-        path = records / f"{record_name(published)}.json"
+        path, content = records / f"{record_name(published)}.json", read_unpacked(published)
+        if path.exists() and not _are_alike(path.read_bytes(), content):
+            aside = results / "set-aside" / path.name
+            aside.parent.mkdir(exist_ok=True)
+            path.replace(aside)
+            print(f"{path} is not what is published; it is {aside} now")
         if not path.exists():
-            write_bytes(path, read_unpacked(published))
+            write_bytes(path, content)
+
+
+def _are_alike(own: bytes, published: bytes) -> bool:
+    """Return whether two records have the same content, whatever their timings."""
+    if own == published:
+        return True
+    try:
+        ours, theirs = (parse_json(content)["content_sha256"] for content in (own, published))
+    except (FileRefusal, KeyError, TypeError):
+        return False
+    return bool(ours == theirs)
 
 
 def land(results: Path) -> list[str]:

@@ -103,7 +103,7 @@ def variant_of(group: Group, row: Row, records: Mapping[str, Record]) -> Variant
 
     def beside(name: str) -> FloorComparison | None:
         controls = [one for one in group.of_id(name) if one.status == "done"]
-        fitting = [one for one in controls if one.labels == row.labels]
+        fitting = [one for one in controls if (one.labels, one.budget) == (row.labels, row.budget)]
         return compare(row, fitting[0], records) if fitting else None
 
     start = START if config["start"] == "balanced" else RANDOM_SUBSET

@@ -139,7 +139,7 @@ def print_findings(verification: Any) -> None:
 
 @leaderboard.command("build")
 @click.argument("path", default="leaderboard", type=click.Path(path_type=Path))
-@click.option("--suite", "suites", multiple=True, help="Which to show. Repeatable. Default: all.")
+@click.option("--suite", "suites", multiple=True, help="Tables and site of it alone. Repeatable.")
 @click.option(
     "--into", "documents", multiple=True, metavar="FILE.md", type=click.Path(path_type=Path),
     help="Fill in the tables that a document asks for by <!-- leaderboard SUITE -->. Repeatable.",

@@ -21,6 +21,7 @@ from rlcondense.cli.base import (
 from rlcondense.cli.status import print_counts
 from rlcondense.console import ConsoleSweep, echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_count
 
 MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
 
@@ -48,7 +49,7 @@ MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
     help="local, or ray (pip install 'rlcondense[ray]').",
 )
 @click.option("--address", help="Of a Ray cluster; auto for this machine's. Default: start one.")
-@click.option("--gpus", default=1.0, show_default=True, help="Of a GPU for each of Ray's tasks.")
+@click.option("--gpus", type=float, help="Of a GPU for each of Ray's tasks. Default: one.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print where every cell stands as JSON.")
 def sweep(
@@ -64,14 +65,19 @@ def sweep(
 ) -> None:
     """Compute every cell of SUITE that is not there yet: a shipped suite, or a .toml file."""
     from rlcondense.running import sweep as sweeping
+    from rlcondense.running.executors.choice import check_executor
     from rlcondense.running.suite import load_suite
 
     expect_many_objects()
     the_suite = load_suite(suite)
     part = _shard(shard)
     wanted = None if only is None else tuple(status.strip() for status in only.split(","))
+    most_failures = 1 if stop_on_error else max_failures
     if results.exists() and not results.is_dir():
         raise BadConfig(f"--results {results} is no folder")
+    if most_failures is not None:
+        check_count("max failures", most_failures)
+    check_executor(options["executor"], address=options["address"], gpus=options["gpus"])
     if dry_run:
         _dry_run(the_suite, results, wanted, part, as_json, **options)
         return
@@ -84,7 +90,7 @@ def sweep(
                 results=results,
                 only=wanted,
                 shard=part,
-                max_failures=1 if stop_on_error else max_failures,
+                max_failures=most_failures,
                 watcher=watcher,
                 **options,
             )

@@ -13,6 +13,7 @@ from rlcondense.datasets.report import (
     MORE_FIELDS,
     BudgetOrNone,
     Config,
+    CorrelationsJson,
     CostValue,
     Findings,
     LabelKind,
@@ -277,6 +278,8 @@ class Facts(TypedDict):
     bytes: int | None
     labels: str | None
     findings: Findings
+    score_correlation: CorrelationsJson | None
+    fault_auroc: Annotated[Number, "share of pairs"] | None
     cost: Mapping[str, CostValue]
     key: Key
     timings: Timings

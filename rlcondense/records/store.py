@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 COSTS = ("timings", "memory")
 MEASURED = (*COSTS, "content_sha256")  # fields in which two runs of one cell may differ
 MOST_INDEX_BYTES = 2**30  # a hundred thousand records take a fifth
-INDEX_FORMAT = 2  # raise it when `facts_of_record` changes
+INDEX_FORMAT = 3  # raise it when `facts_of_record` changes
 LARGEST_WHOLE = 2**53  # below it, a float holds every whole number
 MANY = 32  # number of cells from which reading the index saves time
 
@@ -421,6 +421,8 @@ def facts_of_record(record: Record) -> Facts:
         "bytes": report.get("bytes"),
         "labels": record.get("labels"),
         "findings": [*(report.get("findings") or ()), *record.get("findings", ())],
+        "score_correlation": report.get("score_correlation"),
+        "fault_auroc": report.get("fault_auroc"),
         "cost": report.get("cost", {}),
         "key": record["key"],
         "timings": record["timings"],

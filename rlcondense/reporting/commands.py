@@ -9,20 +9,28 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from rlcondense.comparison.rows import findings_of
 from rlcondense.config import config_json
 from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_method, make_task
 from rlcondense.protocol import protocol_of
 from rlcondense.records.cell import Cell, evaluation_json
+from rlcondense.records.record import Record
 from rlcondense.running.pairs import make_pair
 
 
-def command_of(cell: Cell) -> str:
-    """Return the command that computes a cell, for a shell; empty if no command does.
+def takes_heldout_data(record: Record) -> bool:
+    """Return whether a record is of data that hold held-out levels, which one has to ask for."""
+    return any(finding["name"] == "heldout-data" for finding in findings_of([record]))
+
+
+def command_of(record: Record) -> str:
+    """Return the command that computes a record's cell, for a shell; empty if no command does.
 
     Settings are listed where they differ from those that the command has by itself, and all of
     them where the method or the learner is not installed here.
     """
+    cell = Cell.from_json(record["cell"])
     if cell.is_handed_in or cell.dataset.startswith("local/"):
         return ""  # it takes files that a reader does not have
     learner_seeds, evaluation = list(cell.learner_seeds), cell.evaluation
@@ -32,6 +40,8 @@ def command_of(cell: Cell) -> str:
     if episodes < 1 or dict(evaluation) != evaluation_json(protocol_of(episodes)):
         return ""
     what = ["--task", cell.task, *(["--dataset", cell.dataset] if cell.dataset else [])]
+    if takes_heldout_data(record):
+        what.append("--heldout-data")
     measured = ["--seeds", str(len(learner_seeds)), "--episodes", str(episodes)]
     if cell.learner is None or cell.budget is None:
         return shlex.join(["rlcondense", "evaluate", cell.method["id"], *what, *measured])

@@ -76,7 +76,7 @@ def read_curve(folder: Path) -> Curve:
             break
         if steps.ndim != 1 or steps.shape != mean.shape or not len(steps):
             break
-        if not (np.isfinite(mean).all() and (np.diff(steps, prepend=0) > 0).all()):
+        if not (np.isfinite([steps, mean]).all() and (np.diff(steps, prepend=0) > 0).all()):
             break
         name = name if size is None else f"{name}, {size} pairs"
         return Curve(name, task, config, seed, steps, mean)

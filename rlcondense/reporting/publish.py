@@ -44,8 +44,8 @@ def build(
 
     Args:
         leaderboard: a folder with `results/`; tables are written to its `tables/`.
-        suites: which to show, shipped ones or .toml files; by default those with a record, and
-            records of no suite as `other`.
+        suites: which to show, shipped ones or .toml files, without `leaderboard.json`, which has
+            all; by default those with a record, and records of no suite as `other`.
         site: the folder of the site; by default none is built.
         data: whether the site includes the records and tables.
         tex: whether tables are written in LaTeX too.
@@ -80,7 +80,9 @@ def build(
         leaderboard / name: text
         for name, text in built_files(board, (*KEPT, "tex") if tex else KEPT).items()
     }
-    if suites is None:  # remove tables of suites that no longer exist
+    if suites is not None:
+        del files[leaderboard / BOARD]
+    else:  # remove tables of suites that no longer exist
         for name in (*shipped_suites(), OTHERS):
             for ending in FORMATS:
                 (leaderboard / TABLES / f"{name}.{ending}").unlink(missing_ok=True)

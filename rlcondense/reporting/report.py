@@ -240,7 +240,7 @@ def report(
         for group in groups
         if any(not records.keys().isdisjoint(row.cells) for row in group.rows)
     ]
-    chosen = _chosen(groups, rows, without)
+    chosen = _chosen(groups, rows, without, names or {})
     if not chosen:
         raise BadConfig(f"{folder} has no row that is done and wanted: nothing to report")
     sections = tuple(
@@ -259,11 +259,11 @@ def report(
 
 
 def _chosen(
-    groups: Sequence[Group], rows: Sequence[str], without: Sequence[str]
+    groups: Sequence[Group], rows: Sequence[str], without: Sequence[str], names: Iterable[str]
 ) -> list[tuple[Group, tuple[Row, ...]]]:
     """Return the groups that have rows that are done and wanted, with these rows."""
     known = {name for group in groups for row in group.rows for name in (row.id, row.name)}
-    for name in (*rows, *without):
+    for name in (*rows, *without, *names):
         if name not in known:
             raise UnknownName("row", name, known)
 
@@ -330,7 +330,9 @@ def _caption(
     sentences += [column.caption or column.legend for column in columns]
     if any("±" in column.cell(row) for column in columns for row in rows):
         sets = {row.condensation_seeds for row in trained if row.draws}
-        over = "students" if sets <= {1} else "condensed sets, or over students where there is one"
+        over = "students" if sets <= {1} else "condensed sets and students"
+        if 1 in sets and sets > {1}:
+            over += ", or over students where there is one set"
         sentences.append(f"± is the standard error over {over}.")
     marks = {row.mark for row in rows}
     if "!" in marks:

@@ -350,7 +350,9 @@ class _Table:
             for row, column in zip(rows, self.columns, strict=True)
         )
         standing = Standing(id_, name, rows, scores)
-        if (self.recovers or len(rows) == 1) and None not in rows:
+        if len(rows) == 1:
+            return replace(standing, mean=scores[0])
+        if self.recovers and None not in rows:
             standing = replace(standing, mean=aggregate(self._scaled(standing), "mean"))
         return standing
 
@@ -358,19 +360,11 @@ class _Table:
         assert row.returns is not None
         if not self.recovers:
             return row.returns[self.split]["mean"]
-        ends = [self._policy(row, column, name) for name in (FLOOR, EXPERT)]
+        ends = [_reference(column, name, "") for name in (FLOOR, EXPERT)]
         if row.id in (FLOOR, EXPERT) or None in ends:
             return None
         low, high = (_returns(end, self.records, self.split).mean(-1) for end in ends if end)
         return recovery_of(_returns(row, self.records, self.split).mean(-1), low, high)
-
-    def _policy(self, row: Row, column: Column, name: str) -> Row | None:
-        """Return the reference policy of the row's own group."""
-        if len(column.groups) == 1:
-            return column.groups[0].find(name)
-        of_row = (g for g in column.groups if any(other is row for other in g.of_id(row.id)))
-        group = next(of_row, None)
-        return None if group is None else group.find(name)
 
     def _scaled(self, standing: Standing) -> list[Array]:
         """Return `(sets, students, levels)` scores of each task."""
@@ -379,6 +373,16 @@ class _Table:
             for row, (low, high) in zip(standing.rows, self.spans, strict=True)
             if row is not None
         ]
+
+    def _difference(self, x: Sequence[Array], y: Sequence[Array]) -> Interval:
+        """Compute how far one method's scaled scores are above another's; see `_scaled`.
+
+        On one task it is the difference of their rows, which holds for the levels that both played;
+        over tasks levels count as drawn.
+        """
+        if len(self.columns) == 1:
+            return difference_of(x[0].mean(-1), y[0].mean(-1))
+        return difference_over_tasks(x, y)
 
     def ranked(self, methods: Iterable[tuple[str, str, tuple[Row | None, ...]]]) -> list[Standing]:
         """Return methods with ranks, best first; those that lack a task are last."""
@@ -389,7 +393,7 @@ class _Table:
         better = np.zeros((len(judged), len(judged)), bool)
         for i in range(len(judged)):
             for k in range(i + 1, len(judged)):
-                difference = difference_over_tasks(scaled[i], scaled[k])
+                difference = self._difference(scaled[i], scaled[k])
                 better[i, k], better[k, i] = difference.above_zero, difference.below_zero
         whole = sum(s.mean is not None for s in standings)
         ranked = {}

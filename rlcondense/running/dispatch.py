@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlcondense.errors import RLCondenseError
-from rlcondense.files import open_to_append
+from rlcondense.files import Busy, open_to_append, who
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import Store
 from rlcondense.references import WHOLE
@@ -163,9 +163,9 @@ class Dispatch:
         else:
             self._done(planned, event)
 
-    def _wait_for(self, planned: Planned, who: str) -> None:
+    def _wait_for(self, planned: Planned, owner: str) -> None:
         if planned.id not in self.held:
-            self.watcher.notice(f"{planned.text}: {who} is at it")
+            self.watcher.notice(f"{planned.text}: {owner} is at it")
         self.held[planned.id] = time.monotonic() + LOOK_AGAIN
         self.queue.append(planned)
 
@@ -181,6 +181,9 @@ class Dispatch:
         try:
             record = write_failure(planned.cell, why, self.store, self.device)
             status = record["status"]
+        except Busy as busy:
+            self._wait_for(planned, who(busy.owner))
+            return
         except RLCondenseError as error:
             why = f"{why}; {error}"
         self._done(planned, Event(planned.id, "done", text=why, status=status))

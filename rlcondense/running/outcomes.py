@@ -125,8 +125,11 @@ def write_failure(cell: Cell, reason: str, store: Results, device: str) -> Recor
 
     Returns:
         The stored record: if the cell was done before its process ended, that one.
+
+    Raises:
+        Busy: another process computes the cell.
     """
-    with store.lock(cell.id):
+    with store.lock(cell.id, wait=False):
         record = store.read_record(cell.id)
         if record is not None and record["status"] == "done":
             return record

@@ -232,6 +232,9 @@ def _row_of(state: State) -> Record | None:
         return cast("Record", row) if ended else None
     if facts["size"] is not None:
         row["report"] = {"size": facts["size"]}
+        if facts["fault_auroc"] is not None:
+            row["report"]["fault_auroc"] = facts["fault_auroc"]
+            row["report"]["score_correlation"] = facts["score_correlation"]
     row["findings"] = facts["findings"]
     row["labels"], row["action_selection"] = facts["labels"], facts["action_selection"]
     means = facts["means"].items()

@@ -33,7 +33,7 @@ def sweep(
     shard: tuple[int, int] | None = None,
     executor: str = "local",
     address: str | None = None,
-    gpus: float = 1.0,
+    gpus: float | None = None,
     workers: int | None = None,
     device: str = "auto",
     refresh: bool = False,
@@ -50,7 +50,7 @@ def sweep(
         shard: `(i, n)`: only the i-th of n parts, counted from 1.
         executor: `local` or `ray`.
         address: of a running Ray cluster.
-        gpus: of a GPU for each of Ray's tasks.
+        gpus: of a GPU for each of Ray's tasks, by default one.
         workers: how many cells at once; by default as many as there are cores, or GPUs.
         device: `auto`, `cpu` or `cuda`.
         refresh: compute done cells again.

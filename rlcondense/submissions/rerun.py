@@ -22,6 +22,7 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.reading import read_record, source_of
 from rlcondense.records.record import Record
 from rlcondense.records.store import MemoryStore
+from rlcondense.reporting.commands import takes_heldout_data
 from rlcondense.reporting.reruns import WrittenRerun, write_reruns
 from rlcondense.running.compute import run_cell
 from rlcondense.runtime.progress import Progress, silent
@@ -131,9 +132,10 @@ def _is_here(cell: Cell) -> bool:
 def _rerun(outline: Outline, condensed: Path | None, progress: Progress) -> Rerun:
     record, cell = read_record(outline.path), outline.cell
     sets = _artifact(condensed, cell.condensation_id) if cell.budget is not None else {}
+    heldout = cell.is_policy or takes_heldout_data(record)  # most policies do not look at the data
 
     def dataset(name: str) -> Any:  # None for a policy that needs no data
-        return load_dataset(name, progress=progress) if name else None
+        return load_dataset(name, heldout_data=heldout, progress=progress) if name else None
 
     try:
         device = resolve_device("auto" if record["environment"]["device"] == "cuda" else "cpu")

@@ -14,7 +14,7 @@ from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
 from rlcondense.cli.dataset_making import dataset_corrupt
-from rlcondense.comparison.tables import faults_table
+from rlcondense.comparison.tables import faults_table, suite_table
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.faults import FAULTS, LAG, corrupted, episode_of, faulty_episodes
@@ -25,12 +25,16 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.make import load_dataset, make_method
 from rlcondense.methods.base import Method
+from rlcondense.records.reading import record_files
+from rlcondense.records.store import Store, read_record_file, write_record_file
 from rlcondense.references import RANDOM_SUBSET, WHOLE
+from rlcondense.running.states import SweepResult, dry_run
 from rlcondense.running.suite import load_suite
 from rlcondense.tasks.base import Task
 from rlcondense.training.corrupt import corrupt_dataset, named_after
 from tests.conftest import TINY
 
+LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
 FAULTY = np.arange(10) % 5 == 3  # of ten episodes
 
 
@@ -283,6 +287,20 @@ def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
     [_, table] = faults_table([*scored, other])
     assert [line.split()[4] for line in table.splitlines()[2:]] == ["0.50", "1.00"]
     assert faults_table([record("random", 0)]) == []
+
+
+def test_the_table_of_a_suite_says_what_scores_see_of_faults(tmp_path: Path) -> None:
+    for path in record_files(LEADERBOARD / "results"):
+        record = read_record_file(path)
+        if "climber-plain/expert-action-noise-v0" in record["cell"]["dataset"]:
+            write_record_file(tmp_path / "records" / f"{record['cell_id']}.json", record)
+    states = dry_run(load_suite("faults"), Store(tmp_path, writable=False))
+    rows = SweepResult(load_suite("faults"), states, 0, 0, Store(tmp_path, writable=False)).rows()
+    table = suite_table(rows)
+    assert "AUROC is how often a clean episode scores above a faulty one" in table
+    [line] = [line for line in table.splitlines() if line.split()[1:2] == ["discounted-return"]]
+    assert line.split()[0].endswith("action-noise-v0")
+    assert line.split()[4] == "0.84"
 
 
 def test_the_suite_judges_scores_on_three_games_and_two_faults() -> None:

@@ -103,6 +103,7 @@ def test_an_altered_or_absent_record_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_the_site_computes_the_same_differences() -> None:
     rng, shapes = np.random.default_rng(0), [(1, 3), (3, 3), (2, 3), (5, 3), (2, 5), (1, 1), (3, 1)]
+    shapes += [(1, 2), (2, 2), (5, 2)]
     pairs = [
         (rng.normal(0, 1, a) + rng.normal(0, 1, (1, a[1])), rng.normal(0, 1, b))
         for a in shapes

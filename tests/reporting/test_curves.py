@@ -92,6 +92,7 @@ def test_what_was_condensed_and_what_evolved_are_drawn_together(tmp_path: Path) 
         {"method": "random"},
         {"method": "x", "curve": {"steps": [1, 2], "mean": [1]}},
         {"method": "x", "curve": {"steps": [2, 1], "mean": [1, 1]}},
+        {"method": "x", "task": "t", "curve": {"steps": [1, "inf"], "mean": [1, 1]}},
         {"method": "x", "curve": {"steps": [1], "mean": [float("nan")]}},
         {"curve": []},
     ],

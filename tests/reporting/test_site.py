@@ -7,7 +7,6 @@ import json
 import shlex
 import shutil
 import sys
-from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,6 +24,7 @@ from rlcondense.cli.base import split_settings
 from rlcondense.cli.run import run
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import write_packed
+from rlcondense.findings import finding_of
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
 from rlcondense.reporting.board import Board, SuitePart, build_board, read_results
@@ -578,8 +578,9 @@ def test_a_record_says_who_ran_it_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell_id", [GRADMATCH, "23927861efa5cb7a", "e775f5a0c4c698a0"])
 def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
-    cell = Cell.from_json(read_shipped(cell_id)["cell"])
-    options = run.make_context("run", shlex.split(command_of(cell))[2:]).params
+    record = read_shipped(cell_id)
+    cell = Cell.from_json(record["cell"])
+    options = run.make_context("run", shlex.split(command_of(record))[2:]).params
     settings, learner_settings = split_settings(options["pairs"])
     task = make_task(options["task"])
     (name,) = options["method"]
@@ -593,10 +594,21 @@ def test_the_command_of_a_record_asks_for_its_cell(cell_id: str) -> None:
 
 
 def test_what_takes_files_of_ones_own_has_no_command() -> None:
-    cell = Cell.from_json(read_shipped(GRADMATCH)["cell"])
+    record = read_shipped(GRADMATCH)
+
+    def command(**changed: Any) -> str:
+        return command_of({**record, "cell": {**record["cell"], **changed}})
+
     for name in ("condensed:mine", "policies:mine"):
-        assert command_of(replace(cell, method={"id": name, "config": {}})) == ""
-    assert command_of(replace(cell, dataset="local/0123456789ab-v0")) == ""
+        assert command(method={"id": name, "config": {}}) == ""
+    assert command(dataset="local/0123456789ab-v0") == ""
+
+
+def test_the_command_for_data_of_heldout_levels_asks_for_them() -> None:
+    record = read_shipped(GRADMATCH)
+    assert "--heldout-data" not in command_of(record)
+    found = finding_of("heldout-data", 0.5, 0, "half of the data").to_json()
+    assert "--heldout-data" in shlex.split(command_of({**record, "findings": [found]}))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from rlcondense.comparison.rows import Group
+from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import MethodJson
 from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.charts import STYLES, swatch
@@ -22,7 +22,12 @@ from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.views import ViewPage, _answers, legend_of, size_curve
 from rlcondense.reporting.site import build_site
 from rlcondense.reporting.standings import View, kind_of, views_of
-from rlcondense.statistics.intervals import difference_over_tasks
+from rlcondense.statistics.intervals import (
+    Interval,
+    difference_of,
+    difference_over_tasks,
+    student_means,
+)
 from tests.reporting.boards import COINRUN, RANDOM, Record, forge, shipped_leaderboard
 
 TIED, BETTER = "herding", "k-means"
@@ -98,6 +103,48 @@ def test_the_first_page_says_what_the_records_say(
         "What all the data teach the same learner is not measured",
     ):
         assert part in " ".join(page.split())
+
+
+def test_the_first_page_counts_methods_and_no_reference_rows(
+    leaderboard: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def marked(row: Row) -> Row:
+        """All references clear their floors, and no method but one."""
+        clears = row.id in ("random", "full", BETTER)
+        more = Interval(1.0, 0.1, 0.5, 1.5, 3) if clears else Interval(0.0, 0.1, -0.5, 0.5, 3)
+        against = (replace(one, difference=more, judged=True) for one in row.against)
+        return replace(row, against=tuple(against))
+
+    groups = [replace(group, rows=list(map(marked, group.rows))) for group in board.groups]
+    rows = [row for group in groups for row in group.rows if row.status == "done"]
+    methods = [row for row in rows if not row.is_policy and row.id not in ("random", "full")]
+    clearing = [row for row in methods if row.id == BETTER]
+    assert any(row.id == "full" and not row.mark for row in rows)
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.strips_of", lambda task: [])
+    out = leaderboard.parent / "counted"
+    suites = build_board(read_results(leaderboard / "results")).suites
+    build_site(replace(board, groups=groups, suites=suites), leaderboard, out)
+    page = " ".join(re.sub(r"<[^>]+>", "", (out / "index.html").read_text()).split())
+    assert f"{len(clearing)} of {len(methods)} rows of methods clear their floors" in page
+
+
+def test_on_one_task_the_mean_is_the_score_and_ranks_are_by_differences_of_rows(
+    board: Board,
+) -> None:
+    here = [group for group in board.groups if group.task != COINRUN[0]]
+    (view,) = views_of(here, board.records)
+    ranked = [s for s in view.standings["heldout"] if s.rank]
+    assert len(ranked) > 2
+    for standing in view.standings["heldout"]:
+        assert standing.mean == standing.scores[0]
+    returns = {s.name: student_means([board.records[c] for c in s.done[0].cells], "heldout")
+               for s in ranked}  # fmt: skip
+    for one in ranked:
+        beaten = {
+            other for other in returns
+            if difference_of(returns[one.name], returns[other]).above_zero
+        }  # fmt: skip
+        assert one.beats == beaten
 
 
 def test_an_answer_claims_no_more_than_is_judged(view: View) -> None:

@@ -23,13 +23,17 @@ from rlcondense.policies import load_policies
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import Store
 from rlcondense.running.compute import run_cell
-from rlcondense.running.estimate import Estimate
+from rlcondense.running.dispatch import MOST_LOSSES, Dispatch
+from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.executors import local
+from rlcondense.running.executors.base import Event
 from rlcondense.running.outcomes import write_failure
+from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned
 from rlcondense.running.states import State
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import sweep
+from rlcondense.running.watcher import Silent
 from tests.conftest import TINY
 from tests.running.processes import children
 
@@ -449,6 +453,25 @@ def test_what_lies_in_the_working_folder_is_not_imported(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
 
 
+def test_a_cell_whose_workers_die_waits_for_whoever_computes_it(tmp_path: Path) -> None:
+    suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')))
+    store = Store(tmp_path / "r")
+    planned = plan_suite(suite, store.look)
+    going = Dispatch(
+        make_plan=lambda: planned, store=store, watcher=Silent(), wanted=lambda state: True,
+        rates=Rates((), "cpu"), device="cpu",
+    )  # fmt: skip
+    going.plan()
+    first = going.queue.popleft()
+    for _ in range(MOST_LOSSES):
+        going.at[first.id] = first
+        with store.lock(first.id) if going.losses[first.id] else contextlib.nullcontext():
+            going._heard(Event(first.id, "lost", text="it was ended"))
+    assert going.queue[-1] == first
+    assert first.id in going.held
+    assert (going.failed, store.read_record(first.id)) == (0, None)
+
+
 def test_what_is_done_is_not_undone_by_who_cannot_do_it(undisturbed: Path, tmp_path: Path) -> None:
     results = tmp_path / "r"
     shutil.copytree(undisturbed, results)
@@ -639,9 +662,18 @@ def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> N
         ({"max_failures": 0}, "max failures must be at least 1"),
         ({"executor": "slurm"}, "executor must be local or ray"),
         ({"address": "auto"}, "an address is for --executor ray"),
+        ({"gpus": 0.5}, "--gpus is for --executor ray"),
+        ({"executor": "ray", "gpus": float("nan")}, "gpus must be above 0"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\n')))
     with pytest.raises(BadConfig, match=message):
         sweep(suite, results=tmp_path / "r", **options)
+
+
+def test_a_dry_run_refuses_what_the_sweep_would(tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, 'methods = ["random"]\n')
+    for wrong in (["--max-failures", "0"], ["--executor", "slurm"], ["--gpus", "2"]):
+        done = run(suite, tmp_path / "r", "--dry-run", *wrong)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong

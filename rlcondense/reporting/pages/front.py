@@ -10,7 +10,7 @@ from rlcondense.reporting.citation import cite_groups
 from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.reporting.pages.data import data_pages
 from rlcondense.reporting.pages.legend import LegendEntry
-from rlcondense.reporting.pages.lines import TRACKS, Line, is_entry, tracks
+from rlcondense.reporting.pages.lines import TRACKS, Line, tracks
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.reporting.pages.suites import by_worth, headline_of
 from rlcondense.reporting.pages.views import (
@@ -44,8 +44,8 @@ def front_pages(site: Site, pages: Sequence[ViewPage]) -> Pages:
         sizes=None if first is None or shown["curve"] else _over_sizes(site, pages, first),
         headlines=headlines,
         conclusions=read_conclusions(site.leaderboard),
-        clearing=sum(line.clears for line in site.lines),
-        trained=sum(is_entry(line.row) for line in site.lines),
+        clearing=sum(line.clears for line in site.lines if line.is_entry),
+        tested=sum(line.is_entry for line in site.lines),
     )
     for page in pages:
         yield site.page(

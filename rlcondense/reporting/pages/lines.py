@@ -49,6 +49,11 @@ class Line:
         return row.status == "done" and not row.mark and row.id not in POLICIES
 
     @property
+    def is_entry(self) -> bool:
+        """True if it is of a method under test, not a reference."""
+        return is_entry(self.row)
+
+    @property
     def detail(self) -> str:
         """The settings that distinguish it from methods of the same id."""
         return settings_of(self.row.name)

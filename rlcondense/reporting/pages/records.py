@@ -37,7 +37,7 @@ def record_pages(site: Site, cell_id: str) -> Pages:
         means={split: rows.mean(1) for split, rows in returns.items()},
         histogram=histogram(returns) if returns else None,
         every_return=every_return(returns) if returns else None,
-        command=command_of(cell) if returns else "",
+        command=command_of(record) if returns else "",
         history=site.histories.get(cell_id, ()),
         reruns=[
             again

@@ -81,7 +81,7 @@ function crossed(sets) {
   const chance = rest.reduce((sum, x) => sum + x, 0) / ((n - 1) * (m - 1) * n * m);
   const parts = [[bySets, n - 1], [Math.max(0, variance(ofStudents) / m - chance), m - 1]];
   const total = parts[0][0] + parts[1][0];
-  const most = n === 2 && parts[0][0] > 1e-9 * total ? 2 : Infinity; // unless both sets are equal
+  const most = m === 2 || (n === 2 && parts[0][0] > 1e-9 * total) ? 2 : Infinity; // unless both sets are equal
   return [total, Math.min(satterthwaite(parts), most)];
 }
 

@@ -51,8 +51,6 @@ class RayExecutor:
             import ray
         except ImportError:
             raise MissingExtra("ray", "ray") from None
-        if not gpus > 0:
-            raise BadConfig(f"gpus must be above 0, not {gpus}")
         self.setting, self._ray = setting, ray
         self._own = not ray.is_initialized()
         if self._own:
@@ -73,6 +71,7 @@ class RayExecutor:
         self._stuck = False
         self._datasets: dict[str, Any] = {}
         self._condensed: OrderedDict[str, Any] = OrderedDict()
+        self._written: set[str] = set()  # sets that were written or taken as they are
         try:
             self.device = self._device()
             self._gpus = gpus if self.device != "cpu" else 0.0
@@ -151,7 +150,9 @@ class RayExecutor:
         stored = None
         if not setting.refresh or refreshed:
             stored = self._kept(cell.condensation_id)
-        if stored is None and not cell.is_policy and cell.method["id"] not in WHOLE:
+        # A set that this sweep did not write may be of another making: the cell then makes it anew.
+        is_made = cell.condensation_id in self._written or cell.method["id"] in WHOLE
+        if not is_made and not cell.is_policy:
             held.enter_context(setting.store.lock(cell.condensation_id, wait=False))
         job = {
             "cell": cell.to_json(),
@@ -225,11 +226,14 @@ class RayExecutor:
             try:
                 for name, (data, made_from) in out["condensed"].items():
                     store.write_condensed(name, data, made_from)
+                    self._condensed.pop(name, None)
                 for name, policies in out["policies"].items():
                     store.write_policies(name, policies)
                 record = store.write_record(out["record"])
             except RLCondenseError as error:
                 return Event(cell.id, "unwritten", task.number, str(error))
+            if record["status"] == "done":
+                self._written.add(cell.condensation_id)
         reason = record.get("reason", "")
         return Event(cell.id, "done", task.number, reason, record["status"])
 

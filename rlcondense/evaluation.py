@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.limits import check_most
-from rlcondense.policies import PolicyBatch, load_policies, noise_stream
+from rlcondense.policies import (
+    NetworkPolicies,
+    PolicyBatch,
+    check_fits,
+    load_policies,
+    noise_stream,
+)
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.runtime.progress import Progress, silent
@@ -73,6 +79,7 @@ def evaluate(
         progress: receives the number of played episodes.
 
     Raises:
+        BadConfig: the policies' networks do not fit the task.
         CorruptArtifact: a policy or the task returns an invalid value.
         RLCondenseError: a return is not finite, or an episode does not end.
 
@@ -84,6 +91,8 @@ def evaluate(
     task, split = make_task(task), split_named(split)
     if isinstance(policies, (str, Path)):
         policies = load_policies(policies)
+    if isinstance(policies, NetworkPolicies):
+        check_fits(policies.spec, task, "the batch")
     check_action_space(task.action_space, f"task {task.id!r}")
     environments = policies.num_policies * protocol.environments
     check_most("policies x environments", environments, "num_envs")

@@ -18,7 +18,13 @@ from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.examples import example_of
 from rlcondense.datasets.exported import DATA, OTHER_ARRAYS, PARQUET, is_condensed
-from rlcondense.datasets.minari import is_local, write_minari_folder
+from rlcondense.datasets.minari import (
+    FAULTY,
+    LOSSY,
+    is_local,
+    marks_of,
+    write_minari_folder,
+)
 from rlcondense.datasets.parquet import require_pyarrow, write_parquet
 from rlcondense.datasets.report import REPORT, CondensationReport
 from rlcondense.datasets.sources import TASK
@@ -37,10 +43,18 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
 from rlcondense.types import Array
+from rlcondense.validation import (
+    check_actions,
+    check_fit,
+    check_rows,
+    heldout_rows,
+    with_known_levels,
+)
 
 FORMATS = ("npz", "hdf5", "minari", "parquet")
 README, EXAMPLE = "README.md", "example.py"
 UNKNOWN_LICENCE = "unknown"
+MARKS = {LOSSY: "that frames were stored as JPEG", FAULTY: "which episodes have an injected fault"}
 CODES_LOST = "rows that are stored as codes of few bits are written as the values that codes show"
 
 
@@ -110,7 +124,7 @@ def export(
     if push is not None:
         hub.check_target(push)
     out = new_folder(Path(out))
-    data = _exported(source, task, progress)
+    data = _exported(source, task, to, progress)
     if to == "minari" and data.dataset is None:
         raise BadConfig(
             "a condensed set has rows and no whole episodes, which Minari's format consists of: "
@@ -146,6 +160,7 @@ def _num_actions(task: Task) -> int | None:
 def _exported(
     source: str | Path | TransitionDataset | CondensedDataset,
     task: str | Task | None,
+    to: str,
     progress: Progress,
 ) -> Exported:
     if isinstance(source, (str, Path)):
@@ -156,12 +171,19 @@ def _exported(
         source = load_dataset(str(source), task=name, heldout_data=True, progress=progress)
     if isinstance(source, CondensedDataset):
         return _of_condensed(source, "condensed", task)
-    return _of_dataset(source, task)
+    return _of_dataset(source, task, to)
 
 
-def _of_dataset(data: TransitionDataset, task: str | Task | None) -> Exported:
+def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Exported:
     the_task = make_task(task or stated_task(data))
+    check_fit(data.columns(), the_task, f"dataset {data.id!r}")
+    check_actions(data.actions, the_task.action_space, f"dataset {data.id!r}")
+    data = with_known_levels(data, the_task)
     columns, losses = dataset_columns(data)
+    if data.level_seeds is None and len(heldout_rows(data, the_task)):
+        losses.append("the files do not say that the data are of held-out levels")
+    if to != "minari":
+        losses += [f"the format does not say {MARKS[name]}" for name in marks_of(data)]
     returns = data.episode_returns()
     report = {
         "id": data.id,
@@ -197,6 +219,7 @@ def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) ->
     if not task:
         raise BadConfig("the condensed set does not say for which task it was made: --task")
     the_task = make_task(task)
+    check_rows(data.arrays(), the_task, f"condensed set {name!r}")
     facts: dict[str, Any] = {"task": the_task.id}
     if report is not None:
         settings = ", ".join(f"{key}={value}" for key, value in report.config.items())
@@ -250,6 +273,7 @@ def _write_minari(folder: Path, data: Exported, progress: Progress) -> None:
         "description": f"{data.name}, exported by rlcondense",
         "code_permalink": "https://pypi.org/project/rlcondense/",
         "requirements": [f"rlcondense=={__version__}"],
+        **marks_of(data.dataset),
     }
     with contextlib.closing(environment_of(data.task)) as env:
         write_minari_folder(folder, id_, episodes_of(data.dataset), metadata, env)

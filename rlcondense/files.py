@@ -37,6 +37,7 @@ MOST_ARRAY_BYTES = 16 * 2**30
 # Bytes that HDF5 may need to close a file, and the largest multiple of what it is given to write.
 CLOSING_BYTES, HDF5_OVERHEAD = 8_000_000, 2
 MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
+LOOKS = 20  # at a lock that somebody holds who has not said so yet
 MOST_OWNER_BYTES = 10_000  # of what a lock says
 MOST_DEPTH = 32  # of nested JSON; a record has five
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
@@ -575,6 +576,7 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 def _locked(path: Path, wait: bool) -> IO[bytes]:
     how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    looks = LOOKS
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -588,8 +590,11 @@ def _locked(path: Path, wait: bool) -> IO[bytes]:
                 file.truncate(0)
                 return file
         except BlockingIOError:
-            file.close()
-            raise Busy(path, lock_owner(path) or {}) from None
+            owner, looks = lock_owner(path), looks - 1
+            if owner or not looks:
+                file.close()
+                raise Busy(path, owner or {}) from None
+            time.sleep(0.001)  # who asks for the owner locks it, too, for a moment
         except OSError as error:
             file.close()
             raise RLCondenseError(f"cannot lock {path}: {error.strerror or error}") from error

@@ -25,6 +25,7 @@ from rlcondense.datasets.minari import (
     download_minari,
     is_local,
     local_datasets,
+    marks_of,
     minari_facts,
     read_minari,
     read_minari_folder,
@@ -32,7 +33,7 @@ from rlcondense.datasets.minari import (
 )
 from rlcondense.datasets.sources import (
     content_of,
-    is_minari_folder,
+    folder_of,
     is_path,
     is_source,
     local_id,
@@ -50,6 +51,7 @@ from rlcondense.errors import (
 )
 from rlcondense.experts import shipped
 from rlcondense.files import (
+    canonical_json,
     lock,
     read_json,
     sha256_arrays,
@@ -65,6 +67,7 @@ from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import make_task as make_task  # noqa: PLC0414  re-exported
 from rlcondense.tasks.named import task_of_environment
 from rlcondense.text import shown
+from rlcondense.validation import heldout_rows, with_known_levels
 
 STUDENTS = ("own", "learner")
 
@@ -287,19 +290,28 @@ def _register_data(data: TransitionDataset, task: str | None) -> str:
     sha256 = sha256_arrays(data.columns())  # a changed copy still has the known one
     if data.known_sha256 == sha256 and data.id and _is_named(data.id):
         return data.id
+    if not (data.task or task):
+        raise BadConfig("the data do not say on which task they were collected: give a task")
+    the_task = make_task(data.task or str(task))
+    data, marks = with_known_levels(data, the_task), marks_of(data)
     columns, losses = dataset_columns(data)
     if losses:
         raise BadConfig(f"data in memory must consist of whole episodes: {losses[0]}")
-    if not (data.task or task):
-        raise BadConfig("the data do not say on which task they were collected: give a task")
-    task = catalogue.find("tasks", data.task or str(task)).id
+    if data.level_seeds is None and len(heldout_rows(data, the_task)):
+        raise BadConfig("data in memory of held-out levels must have level_seeds")
+    sha256 = sha256_arrays(data.columns())
     path = cache_root() / "arrays" / f"{sha256}.npz"
     with lock(path.with_suffix(".lock")):
         if not path.is_file():
             building = path.with_suffix(".building")
             write_npz(building, columns)
             building.replace(path)
-    return _register([sha256, task], {"path": str(path)}, {"source": str(path), "task": task})
+    config: dict[str, Any] = {"path": str(path)}
+    identity = [sha256, the_task.id]
+    if marks:
+        config["marks"] = marks
+        identity.append(canonical_json(marks))
+    return _register(identity, config, {"source": str(path), "task": the_task.id})
 
 
 def _register(identity: Sequence[str], config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -330,8 +342,9 @@ def add_dataset(
     if not catalogue.ID.fullmatch(name) or not re.search(r"-v[0-9]+$", name):
         raise BadConfig(f"{shown(name)} is not an id of the form [namespace/]name-vN")
     check_length(name)
+    taken = f"there is a dataset {name!r} already: 'rlcondense dataset remove {name}'"
     if name in catalogue.entries("datasets") or catalogue.is_taken("datasets", name):
-        raise BadConfig(f"there is a dataset {name!r} already: 'rlcondense dataset remove {name}'")
+        raise BadConfig(taken)
     registered = named_dataset(source, task, expert)
     if registered == str(source):
         raise BadConfig(f"dataset {source!r} has its name already")
@@ -346,6 +359,8 @@ def add_dataset(
     with lock(catalogue.added_path().with_suffix(".lock")):
         path = catalogue.added_path()
         rows = read_json(path) if path.is_file() else []
+        if any(other["id"] == name for other in rows):  # meanwhile, by another process
+            raise BadConfig(taken)
         write_json(path, [*rows, row])
     return load_dataset(name)
 
@@ -478,9 +493,8 @@ def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionD
     if base := entry.facts.get("base"):  # another dataset beside another expert
         data = load_dataset(str(base), download=download, progress=progress)
         return replace(data, id=entry.id)
-    path = Path(str(entry.config.get("path", "")))
-    if entry.facts.get("source") and is_minari_folder(path):
-        return replace(read_minari_folder(path, progress), id=entry.id, task=entry.facts["task"])
+    if (path := folder_of(entry.id)) is not None:
+        return replace(read_minari_folder(path, entry.id, progress), task=entry.facts["task"])
     return _load_shipped(entry, progress)
 
 

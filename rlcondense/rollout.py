@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
-from rlcondense.datasets.traces import Trace, quantise
+from rlcondense.datasets.traces import MOST_ACTIONS, Trace, quantise
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
 from rlcondense.runtime.progress import Progress, silent
@@ -169,6 +169,9 @@ def collect(
         num_envs: number of parallel environments.
         num_threads: threads that step them.
         progress: receives the number of played episodes.
+
+    Raises:
+        BadConfig: the episodes cannot be shared equally, or the task has too many actions.
     """
     if episodes < 1 or episodes % num_envs:
         raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")
@@ -193,6 +196,11 @@ def collect(
             chosen[environment].append(action)
         return actions
 
+    if not continuous and task.action_space.n > MOST_ACTIONS:  # type: ignore[attr-defined]
+        raise BadConfig(
+            f"task {task.id!r} has {task.action_space.n} actions, "  # type: ignore[attr-defined]
+            f"a trace holds {MOST_ACTIONS} at most: collect it as episodes (rlcondense.collect)"
+        )
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
     owners = owner_of(policies), f"task {task.id!r}"
     rollout = Rollout(env, act, episodes // num_envs, seed, None, owners)

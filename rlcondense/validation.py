@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -311,6 +312,21 @@ def heldout_rows(data: TransitionDataset, task: Task) -> npt.NDArray[np.int64]:
         if seed is not None and seed in heldout and seed not in seen
     ]
     return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def with_known_levels(data: TransitionDataset, task: Task) -> TransitionDataset:
+    """Return a dataset with its levels as a column, if it has one or all reset seeds are known.
+
+    A level is a reset seed where the task says so, and the data are of its environment.
+    """
+    origin = data.origin
+    theirs = origin.environment in ("", getattr(task, "env", ""))
+    seeds = [seed for seed in origin.reset_seeds if seed is not None]
+    is_known = task.levels_are_reset_seeds and theirs and len(seeds) == len(data.episodes)
+    if data.level_seeds is not None or not is_known:
+        return data
+    lengths = [len(rows) for rows in data.episodes]
+    return replace(data, level_seeds=np.repeat(np.array(seeds, np.int64), lengths))
 
 
 def heldout_levels(level_seeds: Array, task: Task) -> npt.NDArray[np.int64]:

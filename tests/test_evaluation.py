@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -102,6 +103,14 @@ def test_episodes_are_split_evenly(episodes: int, environments: int, quota: int)
 def test_no_episodes_are_refused() -> None:
     with pytest.raises(BadConfig, match="episodes must be at least 1, not 0"):
         protocol_of(0)
+
+
+def test_policies_of_another_task_are_refused(task: Task, tmp_path: Path) -> None:
+    policies = NetworkPolicies([random_network()], [0])
+    policies.save(tmp_path / "p")
+    for theirs in (policies, tmp_path / "p"):
+        with pytest.raises(BadConfig, match="needs categorical ones"):
+            evaluate(theirs, "cartpole", protocol=SMALL)
 
 
 def test_policies_that_act_together_play_as_they_do_one_by_one(task: Task) -> None:

@@ -346,6 +346,10 @@ def test_parquet_from_elsewhere_is_read_and_what_is_broken_is_refused(tmp_path: 
     data = load_dataset(str(tmp_path / "mine"), task="cartpole")
     assert [len(rows) for rows in data.episodes] == [3, 1, 3, 1]
     assert data.observations[7].tolist() == [0.5, 1.0, 2.0, 3.0]
+    large = pa.array(good["observations"], pa.large_list(pa.float32()))
+    pa.parquet.write_table(pa.table({**good, "observations": large}), tmp_path / "large.parquet")
+    loaded = load_dataset(str(tmp_path / "large.parquet"), task="cartpole")
+    assert loaded.observations[3].tolist() == [0.5, 1.0, 2.0, 3.0]
     picture = {"bytes": b"no picture", "path": None}
     cases: dict[str, tuple[dict[str, Any], str, str]] = {
         "uneven": ({"observations": [[0.0]] * 3 + [[0.0] * 2]}, "cartpole", "unequal length"),
@@ -457,6 +461,10 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     data = replace(load_dataset(str(recording)), task="", origin=Origin())
     with pytest.raises(BadConfig, match="--task"):
         export(data, "npz", tmp_path / "new")
+    with pytest.raises(CorruptArtifact, match="task 'classic/acrobot-v0' has"):
+        export(data, "npz", tmp_path / "new", task="acrobot")
+    with pytest.raises(CorruptArtifact, match="task 'classic/acrobot-v0' has"):
+        export(vectors, "npz", tmp_path / "new", task="acrobot")
     assert export(data, "npz", tmp_path / "new", task=make_task("cartpole")) == []
 
 

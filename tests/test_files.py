@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from rlcondense import files
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import (
+    Busy,
     FileRefusal,
     lock,
     lock_owner,
@@ -158,6 +160,29 @@ def test_a_lock_never_touches_what_is_not_its_own(precious: Path, tmp_path: Path
     assert lock_owner(tmp_path / "c.lock") is None
     with pytest.raises(RLCondenseError, match="cannot lock"), lock(tmp_path / "c.lock"):
         pass
+
+
+def test_who_only_looks_at_a_lock_does_not_hold_it(tmp_path: Path) -> None:
+    path, is_over = tmp_path / "a.lock", threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            lock_owner(path)
+
+    looking = [threading.Thread(target=look) for _ in range(2)]
+    for thread in looking:
+        thread.start()
+    try:
+        for _ in range(200):
+            with lock(path, wait=False):
+                pass
+    finally:
+        is_over.set()
+        for thread in looking:
+            thread.join()
+    with lock(path, wait=False), pytest.raises(Busy) as busy, lock(path, wait=False):
+        pass
+    assert busy.value.owner["pid"] == os.getpid()
 
 
 def test_writing_replaces_a_link_and_leaves_what_it_leads_to(

@@ -80,20 +80,23 @@ def dataset_remove(name: str) -> None:
 def dataset_list(paths: bool, as_json: bool) -> None:
     """List the catalogue's datasets, and those on this machine."""
     from rlcondense.catalogue import base_of, entries
-    from rlcondense.datasets.minari import local_datasets
+    from rlcondense.datasets.minari import local_datasets, paths_of
+    from rlcondense.datasets.sources import folder_of
 
     shipped, local = entries("datasets"), local_datasets()
+
+    def is_here(base: str) -> bool:
+        return base in local or (folder_of(base) is not None and bool(paths_of(base)))
+
     rows = [
         {
             "id": id_,
-            "here": base_of(id_) in local,
+            "here": is_here(base_of(id_)),
             **(dict(shipped[id_].facts) if id_ in shipped else {}),
         }
         for id_ in sorted({*shipped, *local})
     ]
     if paths:
-        from rlcondense.datasets.minari import paths_of
-
         for row in rows:
             if row["here"]:
                 row["paths"] = list(map(str, paths_of(base_of(row["id"]))))
@@ -128,6 +131,7 @@ def dataset_verify(name: str) -> None:
     """Read a dataset again and compare its sha256 with what it should be."""
     from rlcondense.catalogue import base_of, find
     from rlcondense.datasets.minari import verify_minari
+    from rlcondense.datasets.sources import folder_of
     from rlcondense.errors import UnknownName
     from rlcondense.make import load_dataset
 
@@ -136,7 +140,8 @@ def dataset_verify(name: str) -> None:
     except UnknownName:
         expected = None
     # Loading has compared it with the catalogue's sha256.
-    actual = verify_minari(base_of(load_dataset(name).id))
+    base = base_of(load_dataset(name).id)
+    actual = verify_minari(base, folder_of(base))
     against = "as the catalogue says" if expected else "as when it was first read here"
     echo(f"{name}: sha256 {actual}, {against}")
 

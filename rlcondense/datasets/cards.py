@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rlcondense.catalogue import base_of
 from rlcondense.datasets.minari import is_local, minari_facts
+from rlcondense.datasets.sources import folder_of
 from rlcondense.datasets.summary import bars
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
@@ -38,6 +39,7 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
     counts, edges = _histogram(returns)
     levels = None if data.level_seeds is None else len(np.unique(data.level_seeds))
     base = base_of(data.id)
+    folder = folder_of(base)
     return {
         "id": data.id,
         "task": data.task or None,
@@ -61,7 +63,7 @@ def card_of(data: TransitionDataset) -> dict[str, Any]:
         "information": None if data.action_probs is None else information_of(data.action_probs),
         "levels": levels,
         "lossy": data.origin.lossy,
-        "minari": minari_facts(base) if base and is_local(base) else {},
+        "minari": minari_facts(base, folder) if folder or (base and is_local(base)) else {},
         "sha256": data.sha256,
     }
 

@@ -50,6 +50,7 @@ CONSTANT_NATS = 0.01
 # For continuous actions: their spread over observations, relative to the data's spread.
 CONSTANT_SPREAD = 0.01
 
+INHERITED = ("heldout-data", "lossy-frames")  # findings about data that hold for sets of them
 PROBES = 128  # observations on which students are examined
 
 CHUNK = 256  # rows in memory as floats at once
@@ -89,10 +90,20 @@ def _hides_its_origin(data: CondensedDataset) -> bool:
     return data.coded is not None and not known and is_chosen
 
 
-def with_findings(data: CondensedDataset, source: TransitionDataset | None) -> CondensedDataset:
-    """Return the set with the detectors' findings in its report."""
+def with_findings(
+    data: CondensedDataset, source: TransitionDataset | None, task: Task
+) -> CondensedDataset:
+    """Return the set with findings in its report: the detectors', and what its source is."""
     assert data.report is not None
-    return replace(data, report=replace(data.report, findings=detect(data, source)))
+    inherited = provenance(source, task) if source is not None else ()
+    findings = (*detect(data, source), *(one for one in inherited if one.name in INHERITED))
+    return replace(data, report=replace(data.report, findings=findings))
+
+
+def inherited_findings(data: CondensedDataset) -> tuple[Finding, ...]:
+    """Return what the report of a set says about the data that it was made of."""
+    findings = data.report.findings if data.report is not None else ()
+    return tuple(one for one in findings or () if one.name in INHERITED)
 
 
 def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Finding | None:

@@ -173,14 +173,14 @@ def corrupted(
 
 
 def episode_of(data: TransitionDataset, number: int) -> Episode:
-    """Return one episode of a dataset; level -1 where levels are not known."""
+    """Return one episode of a dataset."""
     rows = data.episodes[number]
     part = slice(rows.start, rows.stop)
     return Episode(
         observations=np.asarray(data.observations[part]),
         actions=np.asarray(data.actions[part]),
         rewards=np.asarray(data.column("rewards")[part]),
-        level_seed=-1 if data.level_seeds is None else int(data.level_seeds[rows.start]),
+        level_seed=None if data.level_seeds is None else int(data.level_seeds[rows.start]),
         action_probs=None if data.action_probs is None else np.asarray(data.action_probs[part]),
         truncated=bool(data.column("truncations")[rows.stop - 1]),
     )

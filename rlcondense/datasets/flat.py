@@ -352,6 +352,8 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
     columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
     if levels is not None and not _are_levels(levels, len(columns["rewards"])):
         raise CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
+    if levels is not None and (levels != levels.flat[0]).any():
+        raise CorruptArtifact(f"{owner} has level_seeds that change within an episode")
     return Episode(
         observations=columns["observations"],
         actions=columns["actions"],

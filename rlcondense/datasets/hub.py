@@ -24,9 +24,12 @@ from rlcondense.text import shown
 
 PREFIX = "hf:"
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+# The Hub's own branches have a slash: conversions to parquet, and pull requests.
+_REVISION = rf"refs/(?:convert|pr)/{_PART}|{_PART}"
 _NAME = re.compile(
-    rf"hf:(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_PART}))?(?:/(?P<path>.+))?"
+    rf"hf:(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_REVISION}))?(?:/(?P<path>.+))?"
 )
+_NEWEST = ".newest"  # no revision has this name
 _UNREAD = ["*.mp4", ".git*"]  # files that no reader reads
 
 
@@ -36,7 +39,8 @@ class HubName:
 
     Attributes:
         repository: `OWNER/NAME`.
-        revision: branch, tag or commit; empty for the newest.
+        revision: branch, tag or commit, such as `main` or `refs/convert/parquet`; empty for the
+            newest.
         path: file or folder in the repository; empty for all of it.
     """
 
@@ -48,7 +52,7 @@ class HubName:
     def folder(self) -> Path:
         """The folder of what is fetched, on this machine."""
         part = hashlib.sha256(self.path.encode()).hexdigest()[:12] if self.path else "all"
-        return cache_root() / "hub" / self.repository / (self.revision or "newest") / part
+        return cache_root() / "hub" / self.repository / (self.revision or _NEWEST) / part
 
 
 def is_on_hub(source: str) -> bool:

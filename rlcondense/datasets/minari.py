@@ -6,7 +6,6 @@ What can be built again, from a trace or a file, is kept as columns alone, outsi
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -269,12 +268,19 @@ def minari_path(dataset_id: str = "") -> Path:
 
 def is_local(dataset_id: str) -> bool:
     """Return whether a dataset is on this machine, in Minari's folder or as columns alone."""
-    return minari_path(dataset_id).exists() or _has_columns(dataset_id)
+    return _has_files(dataset_id) or _has_columns(dataset_id)
+
+
+def _has_files(dataset_id: str) -> bool:
+    """Return whether Minari's folder has a dataset of this id, not only others below it."""
+    return (minari_path(dataset_id) / "data").is_dir()
 
 
 def paths_of(dataset_id: str) -> list[Path]:
     """Return the folders of a dataset on this machine: Minari's, and that of its columns."""
-    return [p for p in (minari_path(dataset_id), columns_folder(dataset_id)) if p.exists()]
+    files = [minari_path(dataset_id)] if _has_files(dataset_id) else []
+    columns = columns_folder(dataset_id)
+    return [*files, columns] if columns.exists() else files
 
 
 def lacks_action_probs(dataset_id: str) -> bool:
@@ -286,7 +292,7 @@ def lacks_action_probs(dataset_id: str) -> bool:
 
     if not is_local(dataset_id):
         return False
-    if not minari_path(dataset_id).exists():
+    if not _has_files(dataset_id):
         return not (columns_folder(dataset_id) / "action_probs.npy").exists()
     try:
         return not hdf5.has_action_probs(minari_path(dataset_id) / "data" / hdf5.FILE)
@@ -295,10 +301,16 @@ def lacks_action_probs(dataset_id: str) -> bool:
 
 
 def remove_minari(dataset_id: str) -> None:
-    """Remove a dataset from this machine: from Minari's folder, and its columns."""
+    """Remove a dataset from this machine: from Minari's folder, and its columns.
+
+    Datasets in folders below its own stay, and so do columns that are another dataset's only copy.
+    """
     with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
-        shutil.rmtree(minari_path(dataset_id), ignore_errors=True)
-        shutil.rmtree(columns_folder(dataset_id), ignore_errors=True)
+        if _has_files(dataset_id):
+            shutil.rmtree(minari_path(dataset_id), ignore_errors=True)
+        folder = columns_folder(dataset_id)
+        if not _other_owner(folder, dataset_id):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def local_datasets() -> list[str]:
@@ -345,9 +357,14 @@ def minari_metadata(data: Path) -> dict[str, Any]:
     return metadata
 
 
-def minari_facts(dataset_id: str) -> dict[str, Any]:
-    """Return the facts about a local dataset's origin from Minari's metadata."""
-    data = minari_path(dataset_id) / "data"
+def minari_facts(dataset_id: str, path: Path | None = None) -> dict[str, Any]:
+    """Return the facts about a local dataset's origin from Minari's metadata.
+
+    Args:
+        dataset_id: id of the dataset.
+        path: folder of Minari's files, by default the one that Minari has for the id.
+    """
+    data = (path or minari_path(dataset_id)) / "data"
     raw = minari_metadata(data if data.exists() else columns_folder(dataset_id))
     facts = {key: _finite(raw[key]) for key in _SHOWN if raw.get(key)}
     if environment := _environment(raw)[0]:
@@ -455,17 +472,20 @@ def read_minari(dataset_id: str, task: str = "", progress: Progress = silent) ->
         return replace(_columns_of(dataset_id), task=task)
 
 
-def read_minari_folder(path: Path, progress: Progress = silent) -> TransitionDataset:
-    """Read a Minari dataset from any folder, as `read_minari` does; its id is that of its metadata.
+def read_minari_folder(
+    path: Path, dataset_id: str, progress: Progress = silent
+) -> TransitionDataset:
+    """Read a Minari dataset from any folder, as `read_minari` does.
 
     Args:
         path: folder of the dataset, in which `data` lies.
+        dataset_id: the id that its columns get on this machine.
         progress: receives the steps converted.
     """
-    data = path.resolve() / "data"
-    place = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    name = str(minari_metadata(data).get("dataset_id", ""))
-    return replace(_read(data, f"elsewhere-{place}", progress), id=name)
+    try:
+        return _read(path.resolve() / "data", dataset_id, progress)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(f"{path}: {error}") from error
 
 
 def _read(data: Path, dataset_id: str, progress: Progress) -> TransitionDataset:
@@ -528,16 +548,23 @@ def columns_folder(dataset_id: str) -> Path:
     return cache_root() / "columns" / slug(dataset_id)
 
 
-def verify_minari(dataset_id: str) -> str:
+def verify_minari(dataset_id: str, path: Path | None = None) -> str:
     """Read a dataset again, compare it with its stored columns, and return its sha256.
 
     Columns that lie alone are compared with the sha256 that they had.
+
+    Args:
+        dataset_id: id of the dataset.
+        path: folder of Minari's files, by default the one that Minari has for the id.
 
     Raises:
         CorruptArtifact: the columns are damaged, and are made again on the next use; or Minari's
             files have changed since the columns were made.
     """
-    dataset = read_minari(dataset_id)
+    if path is None:
+        dataset, files = read_minari(dataset_id), minari_path(dataset_id) / "data"
+    else:
+        dataset, files = read_minari_folder(path, dataset_id), path.resolve() / "data"
     recorded, actual = dataset.sha256, sha256_arrays(dataset.columns())
     folder = columns_folder(dataset_id)
     with _columns_lock(dataset_id):
@@ -547,11 +574,11 @@ def verify_minari(dataset_id: str) -> str:
                 f"the columns kept of dataset {dataset_id!r} are damaged (sha256 {actual[:12]}, "
                 f"not {recorded[:12]}); they are removed, and read again on the next use"
             )
-        if not minari_path(dataset_id).exists():
+        if not files.is_dir():
             return recorded
         again = folder.with_name(f".{folder.name}.verifying")
         try:
-            _convert(minari_path(dataset_id) / "data", dataset_id, again, "")
+            _convert(files, dataset_id, again, "")
             fresh = str(read_json(again / _META)["sha256"])
         finally:
             shutil.rmtree(again, ignore_errors=True)
@@ -640,16 +667,22 @@ def _convert(
 
 def _check_owner(folder: Path, dataset_id: str) -> None:
     """Refuse a folder with the only copy of another dataset's columns: ids may share a folder."""
+    if owner := _other_owner(folder, dataset_id):
+        raise BadConfig(
+            f"dataset {dataset_id!r} would take the place of {shown(owner)}: choose another id"
+        )
+
+
+def _other_owner(folder: Path, dataset_id: str) -> str:
+    """Return the other dataset of whose columns a folder has the only copy, or an empty text."""
     try:
         fingerprint = json.loads(read_json(folder / _META)["fingerprint"])
     except (CorruptArtifact, KeyError, TypeError, ValueError):
-        return
-    if isinstance(fingerprint, list) and len(fingerprint) == 2:  # columns that lie alone
-        owner = str(fingerprint[-1])
-        if owner != dataset_id and _has_columns(owner):
-            raise BadConfig(
-                f"dataset {dataset_id!r} would take the place of {shown(owner)}: choose another id"
-            )
+        return ""
+    if not (isinstance(fingerprint, list) and len(fingerprint) == 2):  # Minari's files have them
+        return ""
+    owner = str(fingerprint[-1])
+    return owner if owner != dataset_id and _has_columns(owner) else ""
 
 
 def _columns(
@@ -706,6 +739,14 @@ def _columns(
     }
     repeated = bool(metadata.get(_LAST_REPEATED, False))
     return columns, {_LAST_REPEATED: repeated, "origin": origin}
+
+
+def marks_of(data: TransitionDataset) -> dict[str, Any]:
+    """Return what Minari's metadata say of a dataset's frames and injected faults, if anything."""
+    marks: dict[str, Any] = {LOSSY: True} if data.origin.lossy else {}
+    if any(data.origin.faulty):
+        marks[FAULTY] = "".join("1" if one else "0" for one in data.origin.faulty)
+    return marks
 
 
 def _faulty(text: str, count: int, owner: str) -> list[bool]:

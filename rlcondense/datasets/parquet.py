@@ -225,7 +225,8 @@ class ParquetColumn:
             moved = np.moveaxis(frames, -1, 1)
             return moved if moved.shape[1:] == self._row else frames
         rows, sides = len(cells), []
-        while pa.types.is_list(cells.type) or pa.types.is_fixed_size_list(cells.type):
+        kinds = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+        while any(is_kind(cells.type) for is_kind in kinds):
             lengths = pc.list_value_length(cells)
             sides.append(lengths[0].as_py() if len(lengths) else 0)
             if pc.any(pc.not_equal(lengths, sides[-1])).as_py():

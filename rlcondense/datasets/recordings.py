@@ -18,8 +18,8 @@ from gymnasium.spaces import Box
 
 from rlcondense.catalogue import data_root
 from rlcondense.datasets.episodes import Episode
-from rlcondense.datasets.traces import dequantise, inflate, quantise
-from rlcondense.errors import CorruptArtifact
+from rlcondense.datasets.traces import MOST_ACTIONS, dequantise, inflate, quantise
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, slug, write_arrays
 from rlcondense.policies import num_actions_of
 from rlcondense.runtime.progress import Progress, silent
@@ -57,6 +57,8 @@ def save_recording(
         "rewards": np.concatenate([e.rewards for e in episodes]),
     }
     if columns["actions"].dtype.kind == "i":
+        if (most := columns["actions"].max()) >= MOST_ACTIONS:
+            raise BadConfig(f"a recording holds actions below {MOST_ACTIONS}, not {most}")
         probs = [e.action_probs for e in episodes if e.action_probs is not None]
         columns["actions"] = columns["actions"].astype(np.uint8)
         columns["action_probs"] = quantise(np.concatenate(probs))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
@@ -37,13 +37,14 @@ class FileDataset:
     Args:
         id: catalogue id.
         path: of the file.
+        marks: what `marks_of` data in memory returned, which the file does not hold.
     """
 
     api_version: ClassVar[int] = 1
 
-    def __init__(self, id: str, *, path: str) -> None:
+    def __init__(self, id: str, *, path: str, marks: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
-        self.metadata: dict[str, bool] = {}  # known when the file has been opened
+        self.metadata: dict[str, Any] = dict(marks or {})  # known when the file has been opened
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Return the dataset's episodes on the task that it was collected on."""
@@ -86,6 +87,14 @@ def is_path(name: str) -> bool:
 def is_minari_folder(path: Path) -> bool:
     """Return whether a path is the folder of a Minari dataset."""
     return (path / DATA / "metadata.json").is_file()
+
+
+def folder_of(dataset_id: str) -> Path | None:
+    """Return the folder of Minari that a dataset of the catalogue is read from, if it is one."""
+    entry = catalogue.entries("datasets").get(dataset_id)
+    path = Path(str(entry.config.get("path", ""))) if entry is not None else Path()
+    own = entry is not None and entry.facts.get("source") and is_minari_folder(path)
+    return path if own else None
 
 
 def _data_file(path: Path) -> Path:

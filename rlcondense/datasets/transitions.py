@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ class TransitionDataset(Columns):
         last_observation_repeated: whether the observation after an episode's last step is
             unknown, so that `next_observations` repeats the last one.
         known_sha256: the columns' sha256, if it has been computed and the values have been
-            checked.
+            checked; a copy with other columns (`dataclasses.replace`) has none.
         origin: the origin according to its metadata.
         heldout_allowed: whether the user explicitly allowed data of held-out levels.
     """
@@ -146,9 +146,16 @@ class TransitionDataset(Columns):
     known_sha256: str = ""
     origin: Origin = Origin()
     heldout_allowed: bool = False
+    _known: tuple[Array, ...] = field(default=(), compare=False)  # columns that sha256 is of
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        own = tuple(self.columns().values()) if self.known_sha256 else ()
+        known = self._known or own
+        if len(known) != len(own) or any(a is not b for a, b in zip(known, own, strict=True)):
+            object.__setattr__(self, "known_sha256", "")
+            own = ()
+        object.__setattr__(self, "_known", own)
         for name in ("rewards", "terminations", "truncations", "episode_ids", "steps"):
             self.column(name)
 

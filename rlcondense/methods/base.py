@@ -404,7 +404,7 @@ class Method(ABC, Generic[ConfigT]):
             score_correlation=correlation,
             fault_auroc=auroc,
         )
-        condensed = with_findings(replace(condensed, report=report), source)
+        condensed = with_findings(replace(condensed, report=report), source, task)
         if coded is None:
             return condensed
         # Where coded rows come from is not stored with them.

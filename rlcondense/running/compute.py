@@ -12,10 +12,15 @@ from typing import Any
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
-from rlcondense.datasets.detectors import constant_student, detect, provenance
+from rlcondense.datasets.detectors import (
+    constant_student,
+    detect,
+    inherited_findings,
+    provenance,
+)
 from rlcondense.datasets.report import BudgetJson, ReportJson
 from rlcondense.datasets.transitions import COLUMNS, TransitionDataset
-from rlcondense.errors import MissingExtra, RLCondenseError, UnknownName, no_exit
+from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError, UnknownName, no_exit
 from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.experts.shipped import shipped_experts
 from rlcondense.files import canonical_json
@@ -143,6 +148,11 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
         check_agreement(data.actions, data.column("action_probs"), str(folder))
     if data.level_seeds is not None and not bench.heldout_data:
         refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
+    if not bench.heldout_data and "heldout-data" in {f.name for f in inherited_findings(data)}:
+        raise BadConfig(
+            f"{folder} was made of data of held-out levels: students would be judged on what they "
+            "were taught (--heldout-data takes it)"
+        )
     name = f"condensed:{data.report.method if data.report else one_line(folder.resolve().name)}"
     cell = Cell(
         task=bench.task.id,
@@ -195,7 +205,8 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
     if data.report is not None:
         report, timings["condense"] = data.report.without_clock()
     if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
-        report["findings"] = [f.to_json() for f in detect(data, _source_of(bench, data))]
+        found = (*detect(data, _source_of(bench, data)), *inherited_findings(data))
+        report["findings"] = [finding.to_json() for finding in found]
     training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
     if bench.keep_policies and isinstance(policies, NetworkPolicies):

@@ -81,6 +81,20 @@ class LevelOrder:
         self._order = np.vstack([self._order, self.levels.start + drawn])
 
 
+def check_splits(splits: Mapping[str, range], owner: str) -> None:
+    """Refuse splits that are empty or have a negative level.
+
+    Raises:
+        BadConfig: one is.
+    """
+    for split, levels in splits.items():
+        if levels.start < 0 or not levels:
+            raise BadConfig(
+                f"{split} levels of {owner!r} must start at 0 or above and be at least one, "
+                f"not {len(levels)} from {levels.start} on"
+            )
+
+
 class LevelTask(Task):
     """Base of tasks whose levels come in a `LevelOrder`.
 
@@ -98,12 +112,7 @@ class LevelTask(Task):
 
     def check_levels(self) -> None:
         """Raise `BadConfig` if a split is empty, has a negative level or overlaps the other."""
-        for split, levels in self.splits.items():
-            if levels.start < 0 or not levels:
-                raise BadConfig(
-                    f"{split} levels of {self.id!r} must start at 0 or above and be at least one, "
-                    f"not {len(levels)} from {levels.start} on"
-                )
+        check_splits(self.splits, self.id)
         if shared := shared_levels(self.splits):
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 

@@ -19,7 +19,7 @@ from rlcondense.errors import BadConfig, MissingLibrary, UnknownName
 from rlcondense.limits import check_count
 from rlcondense.runtime.quiet_import import quiet_import
 from rlcondense.tasks.base import OneEnv, ReturnEstimate, Task, shared_levels, split_named
-from rlcondense.tasks.levels import as_splits
+from rlcondense.tasks.levels import as_splits, check_splits
 
 GAMES = (
     "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
@@ -37,6 +37,7 @@ VIEWS: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 )
 # System packages with the libraries that Procgen's drawing links to and slim images lack.
 PACKAGES = "libgl1 libglib2.0-0"
+MOST_LEVEL = 2**31 - 1  # Procgen seeds levels by 32-bit integers
 NUM_ACTIONS = 15
 GIVE_UP = -1  # Procgen's action that ends an episode
 OBSERVATION_SHAPE = (3, 64, 64)
@@ -84,7 +85,13 @@ class ProcgenTask(Task):
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.view not in VIEWS:
             raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
-        shared = shared_levels(as_splits(self.seen, self.heldout))
+        check_splits(self.splits, self.id)
+        for split, levels in self.splits.items():
+            if levels.stop - 1 > MOST_LEVEL:
+                raise BadConfig(
+                    f"{split} levels of {self.id!r} must be at most {MOST_LEVEL}, Procgen's last"
+                )
+        shared = shared_levels(self.splits)
         if shared and not self.overlap:
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 

@@ -19,6 +19,7 @@ from rlcondense.datasets.minari import (
     build_columns,
     check_minari_id,
     is_local,
+    marks_of,
     read_minari,
 )
 from rlcondense.datasets.sources import FileDataset
@@ -29,6 +30,7 @@ from rlcondense.limits import check_whole
 from rlcondense.make import load_dataset, make_task, named_dataset, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
+from rlcondense.validation import heldout_rows, with_known_levels
 
 
 class FaultyDataset:
@@ -61,9 +63,16 @@ class FaultyDataset:
                 f"episodes of dataset {self.source!r} are faulty already: with a second fault, "
                 "which of them are clean would be lost"
             )
+        data = with_known_levels(data, task)
+        if data.level_seeds is None and len(heldout_rows(data, task)):
+            raise BadConfig(
+                f"dataset {self.source!r} was collected on held-out levels and does not say which: "
+                "its faulty copy would not say so"
+            )
         faulty = faulty_episodes(len(data.episodes), self.share, self.seed)
         about = f"{self.fault} in {faulty.sum()} of {len(faulty)} episodes of {self.source}"
         self.metadata = {
+            **marks_of(data),
             FAULTY: "".join("1" if one else "0" for one in faulty),
             "description": about,
         }

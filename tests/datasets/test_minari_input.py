@@ -25,13 +25,15 @@ from rlcondense.datasets import minari as storage
 from rlcondense.datasets.cards import card_of, write_card
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import (
+    build_columns,
     columns_folder,
     lacks_action_probs,
     local_datasets,
     read_minari,
     write_minari,
 )
-from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
+from rlcondense.make import load_dataset, remove_dataset
 from tests.datasets.minari_data import VECTORS, create, episode
 
 DATA = "tests/input-v0"
@@ -384,6 +386,31 @@ def test_metadata_of_any_kind_are_a_card_or_one_line(change: dict[str, Any]) -> 
             assert shown.stderr.startswith("Error: ")
         elif options:
             json.loads(shown.stdout, parse_constant=pytest.fail)
+
+
+def test_a_namespace_is_no_dataset_and_is_not_removed() -> None:
+    ids = ["tests/pen/human-v0", "tests/door/human-v0"]
+    for id_ in ids:
+        create(id_, [episode()])
+    for name in ("tests", "tests/pen"):
+        assert not remove_dataset(name)
+        with pytest.raises(UnknownName):
+            load_dataset(name)
+    assert remove_dataset(ids[0])
+    assert not {*ids} - {*local_datasets()} - {ids[0]}
+    assert remove_dataset(ids[1])
+
+
+def test_the_only_copy_of_anothers_columns_is_not_removed() -> None:
+    first, second = "tests/one/two-v0", "tests-one/two-v0"  # whose columns share a folder
+    assert columns_folder(first) == columns_folder(second)
+    env = gymnasium.make("CartPole-v1")
+    build_columns(first, iter(some_episodes(2)), {}, env)
+    create(second, [episode()])
+    assert remove_dataset(second)
+    assert load_dataset(first).id == first
+    assert remove_dataset(first)
+    assert not columns_folder(first).exists()
 
 
 def test_folders_that_are_none_of_minaris_hide_no_dataset() -> None:

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,23 @@ def test_headers_of_npy_that_cannot_be_are_refused(header: str, tmp_path: Path) 
 def test_a_path_on_the_hub_stays_in_its_folder(source: str) -> None:
     with pytest.raises(BadConfig, match="is not of the form"):
         hub_name(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "path"),
+    [
+        ("hf:a/b@refs/convert/parquet", "refs/convert/parquet", ""),
+        ("hf:a/b@refs/pr/3/data/x.npz", "refs/pr/3", "data/x.npz"),
+        ("hf:a/b@main/data", "main", "data"),
+        ("hf:a/b@newest", "newest", ""),
+    ],
+)
+def test_a_revision_on_the_hub_has_a_name_and_a_folder(
+    source: str, revision: str, path: str
+) -> None:
+    name = hub_name(source)
+    assert (name.repository, name.revision, name.path) == ("a/b", revision, path)
+    assert name.folder != replace(name, revision="").folder
 
 
 def test_an_ogbench_file_needs_rewards_and_then_runs(tmp_path: Path) -> None:

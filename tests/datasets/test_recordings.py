@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -12,7 +13,7 @@ from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import read_minari, remove_minari, write_minari
 from rlcondense.datasets.recordings import load_recording, save_recording
 from rlcondense.datasets.traces import load_trace, replay
-from rlcondense.errors import CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, write_arrays
 from rlcondense.make import make_task
 from rlcondense.policies import FixedPolicies, PolicyBatch, random_policies
@@ -166,6 +167,12 @@ def _made_up(task: Task, steps: int) -> Episode:
         level_seed=0,
         action_probs=np.full((steps, 2), 0.5, np.float32) if discrete else None,
     )
+
+
+def test_an_action_that_a_byte_does_not_name_is_refused(tmp_path: Path) -> None:
+    episode = _made_up(make_task("cartpole"), 3)
+    with pytest.raises(BadConfig, match="actions below 256, not 256"):
+        save_recording(tmp_path / "r.safetensors", [replace(episode, actions=np.full(3, 256))])
 
 
 def test_a_recording_of_another_task_is_refused(tmp_path: Path) -> None:

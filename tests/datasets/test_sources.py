@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import rlcondense as rlc
-from rlcondense import catalogue
+from rlcondense import catalogue, make
 from rlcondense.catalogue import base_of, register
 from rlcondense.cli import main
 from rlcondense.comparison.tables import _data_name, _why_no_recovery
@@ -25,6 +26,7 @@ from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import (
     lacks_action_probs,
     local_datasets,
+    minari_path,
     paths_of,
     remove_minari,
     verify_minari,
@@ -37,6 +39,7 @@ from rlcondense.make import load_dataset, load_expert, make_task, named_dataset,
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.running.bench import expert_name
 from rlcondense.training.collect import environments_for
+from tests.datasets.minari_data import create, episode
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +301,51 @@ def test_a_dataset_gets_a_name_and_loses_it(poles: Path, monkeypatch: pytest.Mon
     assert not paths_of(named_dataset(poles))
     assert "no dataset" in refusal("dataset", "remove", "mine/poles-v0")
     assert "not an id" in refusal("dataset", "add", poles, "--id", "../poles")
+
+
+def test_a_folder_of_minari_is_verified_listed_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = create("tests/folder-v0", [episode(), episode(5)], env=gymnasium.make("CartPole-v1"))
+    folder = tmp_path / "mine"
+    shutil.move(minari_path(id_), folder)
+    run = CliRunner()
+    assert "as when it was first read here" in run.invoke(
+        main, ["dataset", "verify", str(folder)]
+    ).output  # fmt: skip
+    done = run.invoke(main, ["dataset", "add", str(folder), "--id", "mine/folder-v0"])
+    assert done.exit_code == 0, done.output
+    monkeypatch.setattr(catalogue, "_registered", {})  # as another process sees it
+    [line] = [
+        line for line in run.invoke(main, ["dataset", "list"]).output.splitlines()
+        if line.startswith("mine/folder-v0")
+    ]  # fmt: skip
+    assert line.split()[1] == "here"
+    done = run.invoke(main, ["dataset", "verify", "mine/folder-v0"])
+    assert done.exit_code == 0, done.output
+    assert "CartPole-v1" in run.invoke(main, ["dataset", "show", "mine/folder-v0", "--json"]).output
+    [columns] = paths_of(base_of("mine/folder-v0"))
+    assert run.invoke(main, ["dataset", "remove", "mine/folder-v0"]).exit_code == 0
+    assert folder.is_dir()
+    assert not columns.exists()
+
+
+def test_two_datasets_that_are_added_at_once_do_not_share_a_name(
+    poles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = written(tmp_path / "other.npz", columns_of(load_dataset(str(poles))))
+    real = make.named_dataset
+
+    def meanwhile(source: Any, task: Any = None, expert: Any = None) -> str:
+        monkeypatch.setattr(make, "named_dataset", real)
+        make.add_dataset(other, "race/poles-v0", task="cartpole")
+        return real(source, task, expert)
+
+    monkeypatch.setattr(make, "named_dataset", meanwhile)
+    with pytest.raises(BadConfig, match="there is a dataset 'race/poles-v0' already"):
+        make.add_dataset(poles, "race/poles-v0")
+    assert make.remove_dataset("race/poles-v0")
+    assert not make.remove_dataset("race/poles-v0")
 
 
 def _bomb(path: Path) -> None:

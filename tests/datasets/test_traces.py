@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.spaces import Discrete
 
 from rlcondense.cli import main
 from rlcondense.datasets.episodes import Episode
@@ -14,10 +15,11 @@ from rlcondense.datasets.traces import Trace, dequantise, load_trace, quantise, 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, write_arrays
 from rlcondense.make import load_dataset, make_task
-from rlcondense.policies import NetworkPolicies
+from rlcondense.policies import NetworkPolicies, random_policies
 from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 from tests.conftest import random_network
+from tests.small_tasks import Gridworld
 
 
 def _same(a: Episode, b: Episode) -> bool:
@@ -107,6 +109,14 @@ def test_quantised_probabilities_are_close_and_sum_to_one() -> None:
 def test_episodes_that_do_not_divide_among_the_environments_are_refused(task: Task) -> None:
     with pytest.raises(BadConfig, match="multiple of 3"):
         collect(NetworkPolicies([random_network()], [0]), task, episodes=4, seed=0, num_envs=3)
+
+
+def test_more_actions_than_a_byte_names_are_refused() -> None:
+    class Many(Gridworld):
+        action_space = Discrete(300)
+
+    with pytest.raises(BadConfig, match="has 300 actions, a trace holds 256 at most"):
+        collect(random_policies(Many().action_space, [0]), Many(), episodes=2, seed=0, num_envs=2)
 
 
 def test_lengths_whose_sum_comes_round_are_refused(trace: Trace) -> None:

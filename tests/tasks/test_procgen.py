@@ -56,6 +56,12 @@ def test_overlapping_splits_are_refused_unless_said() -> None:
     ProcgenTask("x", "starpilot", seen=(100, 200), heldout=(0, 10_000), overlap=True)
 
 
+@pytest.mark.parametrize("seen", [(0, 0), (-5, 10), (2**31 - 10, 20)])
+def test_levels_that_procgen_has_not_are_refused(seen: tuple[int, int]) -> None:
+    with pytest.raises(BadConfig, match="seen levels of 'x' must"):
+        ProcgenTask("x", "starpilot", seen=seen)
+
+
 def test_frames_are_channel_first_uint8_without_a_copy(task: Task) -> None:
     env = task.make_vec("seen", 3, seed=0, copy=False)
     frames, _ = env.reset()

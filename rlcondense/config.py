@@ -73,6 +73,21 @@ def check_positive(config: Any, *names: str) -> None:
         check_most(name, value)
 
 
+def check_share(config: Any, *names: str, below_one: bool = False) -> None:
+    """Raise `BadConfig` unless each named field lies in [0, 1], or in [0, 1)."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1 or (below_one and value == 1):
+            raise BadConfig(f"{name} must lie in [0, 1{')' if below_one else ']'}, not {value}")
+
+
+def check_least(config: Any, *names: str) -> None:
+    """Raise `BadConfig` if a named field is negative."""
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise BadConfig(f"{name} must not be negative, not {getattr(config, name)}")
+
+
 def check_finite(values: Mapping[str, Any], owner: str) -> None:
     """Raise `BadConfig` unless each of some named values is a number, neither infinite nor nan."""
     for name, value in values.items():

@@ -89,7 +89,8 @@ class Cost:
         gradient_evaluations: number of gradients of one observation's loss.
         environment_steps: steps taken in the seen levels.
         device: `cpu` or `cuda`.
-        wall_seconds: measured wall time, which differs between equal runs.
+        wall_seconds: measured wall time, which differs between equal runs. What another run had
+            made (a dataset's teachers, its critic) took this one no time, but its gradients count.
         cpu_seconds: measured processor time of the process on all processors.
         gpu_seconds: measured wall time during which a GPU was held.
         peak_memory_bytes: measured peak memory of the whole process.

@@ -22,9 +22,8 @@ import numpy.typing as npt
 import torch
 
 from rlcondense.cloning import cloning_updates, losses_of_head
-from rlcondense.config import check_positive
+from rlcondense.config import check_positive, check_share
 from rlcondense.datasets.scores import Scores
-from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import CHUNK, FeatureConfig, cloned_network, targets_of
 from rlcondense.methods.parts.scorers import EpisodeScorer
@@ -50,8 +49,7 @@ class BandConfig(FeatureConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "updates")
-        if not 0 <= self.centre <= 1:
-            raise BadConfig(f"centre must lie in [0, 1], not {self.centre}")
+        check_share(self, "centre")
 
 
 class Band(EpisodeScorer[BandConfig]):

@@ -64,8 +64,8 @@ class Problem:
         device: device of the computation.
         progress: receives the progress.
         checkpoint: checkpoint from which a killed run resumes.
-        has_taught_actions: whether a teacher's actions stand in place of those that were taken and
-            paid for.
+        actions_taken: the actions that were taken and paid for, where a teacher's stand in their
+            place; else None.
     """
 
     source: TransitionDataset | None
@@ -76,7 +76,14 @@ class Problem:
     device: str
     progress: Progress
     checkpoint: Checkpoint | None = None
-    has_taught_actions: bool = False
+    actions_taken: Array | None = None
+
+    def as_taken(self) -> Problem:
+        """Return the problem with the actions that were taken, where a teacher's are in place."""
+        if self.actions_taken is None:
+            return self
+        taken = replace(self.dataset, actions=self.actions_taken)
+        return replace(self, source=taken, actions_taken=None)
 
     def check_actions_taken(self) -> None:
         """Refuse to value actions that earned none of the rewards beside them.
@@ -84,7 +91,7 @@ class Problem:
         Raises:
             BadConfig: they are a teacher's.
         """
-        if self.has_taught_actions:
+        if self.actions_taken is not None:
             raise BadConfig(
                 "labels=taught gives continuous actions that earned none of the rewards: there are "
                 "no transitions to value"
@@ -485,7 +492,8 @@ class Method(ABC, Generic[ConfigT]):
         kind = "hard" if teachers.is_continuous else "soft"
         config = replace(self.config, labels=kind, label_views=0)  # type: ignore[type-var]
         source = teachers.relabelled(problem.dataset, space)
-        taught = replace(problem, source=source, has_taught_actions=teachers.is_continuous)
+        taken = problem.dataset.actions if teachers.is_continuous else None
+        taught = replace(problem, source=source, actions_taken=taken)
         return type(self)(config, id=self.id), taught, teachers
 
     def check(

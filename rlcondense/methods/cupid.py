@@ -121,7 +121,8 @@ def roll_out(
 
     Returns:
         The sums over the steps of each episode `(T, P)` of the sketched gradients of the loss of
-        the actions taken, the episodes' returns `(T,)`, and the steps taken.
+        the actions taken, the episodes' returns `(T,)`, and the steps of these episodes, without
+        those of environments that wait for the last one.
     """
     num_envs = min(episodes, ENVIRONMENTS)
     quota, task = episodes // num_envs, problem.task

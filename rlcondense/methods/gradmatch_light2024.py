@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.cloning import row_losses
-from rlcondense.config import check_positive
+from rlcondense.config import check_positive, check_share
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
@@ -47,6 +47,7 @@ class Light2024Config:
 
     def __post_init__(self) -> None:
         check_positive(self, "iterations", "learning_rate", "real_batch")
+        check_share(self, "momentum", below_one=True)
 
 
 class GradMatchLight2024(Method[Light2024Config]):

@@ -10,7 +10,7 @@ class InitOnly(Method[SyntheticConfig]):
     """Returns the rows from which `gradmatch` and others with the same settings and seed start."""
 
     Config = SyntheticConfig
-    label_kinds = ("hard", "soft")
+    label_kinds = ("hard", "soft", "continuous")
     gives = frozenset({"observations", "actions", "action_probs"})
     id = "init-only"
 

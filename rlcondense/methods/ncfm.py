@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.cloning import OPTIMISERS, losses_of_head
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import check_choice, check_least, check_positive, check_share
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -111,10 +111,10 @@ class NcfmConfig(NetworkConfig):
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "augmentation", AUGMENTATIONS)
         check_choice(self, "sampling", SAMPLINGS)
-        if not 0 <= self.alpha <= 1:
-            raise BadConfig(f"alpha must lie in [0, 1], not {self.alpha}")
-        if self.calibration < 0:
-            raise BadConfig(f"calibration must not be negative, not {self.calibration}")
+        if self.sampling == "network" and self.frequencies < 2:
+            raise BadConfig("a network that is normalised over frequencies needs two at least")
+        check_share(self, "alpha")
+        check_least(self, "calibration")
 
 
 class Ncfm(Method[NcfmConfig]):
@@ -311,7 +311,8 @@ class _Sampler:
 
     def frequencies(self) -> Tensor:
         """Draw frequencies `(K, D)` with torch's global state, differentiable by the weights."""
-        t: Tensor = self._network(torch.randn(self._size, device=self._device))
+        drawn = torch.randn(self._size)  # on the CPU, whose state a checkpoint keeps
+        t: Tensor = self._network(drawn.to(self._device))
         return t
 
     def ascend(self) -> None:

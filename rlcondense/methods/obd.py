@@ -232,7 +232,7 @@ class Dbc(Method[ObdConfig]):
         return Aims(aims.targets, weights / weights.mean(), cost)
 
     def _aims(self, problem: Problem) -> Aims:
-        targets = data_targets(problem, "hard")
+        targets = data_targets(problem.as_taken(), "hard")
         return Aims(targets, torch.ones(len(targets), device=problem.device))
 
 
@@ -264,7 +264,8 @@ class Pbc(Dbc):
     def _policy(self, problem: Problem, valued: bool) -> tuple[Tensor, Array, int]:
         """Return the policy's actions in the data's states, optionally its values, and the cost."""
         policy, updates = self.settings.policy, self.settings.policy_updates
-        known = problem.dataset.action_probs is not None
+        is_taught = problem.actions_taken is not None
+        known = problem.dataset.action_probs is not None or is_taught
         if policy == "offline-rl" or (policy == "auto" and not known):
             return offline_rl(problem, self.settings.network, updates)
         if problem.expert is not None:
@@ -275,7 +276,7 @@ class Pbc(Dbc):
                 done = done.reshape(-1, *space.shape).clip(space.low, space.high)
             targets = torch.from_numpy(done).to(problem.device)
         else:
-            targets = targets_of(problem, "soft")
+            targets = targets_of(problem, "hard" if is_taught else "soft")
         if not valued:
             return targets, np.ones(len(targets)), 0
         values = fitted_values(problem, self.settings.network, updates)

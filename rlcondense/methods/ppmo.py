@@ -23,7 +23,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from rlcondense.cloning import OPTIMISERS, descend, losses_of_head
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_least, check_positive, check_share
 from rlcondense.errors import BadConfig
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -113,16 +113,12 @@ class PpmoConfig:
         check_positive(self, "iterations", "inner_steps", "inner_rate", "learning_rate")
         check_positive(self, "value_rate", "num_envs", "rollout_length", "epochs", "minibatches")
         check_positive(self, "clip", "max_gradient_norm")
-        check_most(
-            "num_envs x rollout_length",
-            self.num_envs * self.rollout_length,
-            "transitions of a rollout",
-        )
-        for name in ("discount", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadConfig(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        if self.entropy_bonus < 0:
-            raise BadConfig(f"entropy_bonus must not be negative, not {self.entropy_bonus}")
+        played = self.num_envs * self.rollout_length
+        check_most("num_envs x rollout_length", played, "transitions of a rollout")
+        if played < 2:
+            raise BadConfig("a rollout has two transitions at least, whose advantages differ")
+        check_share(self, "discount", "gae_lambda")
+        check_least(self, "entropy_bonus")
         if self.network is not None:
             check_network(self.network, given_options(self))
         check_choice(self, "init", INITS)
@@ -166,18 +162,18 @@ class Ppmo(Method[PpmoConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        for name, value in {"batch_size": None, "optimiser": "sgd", "loss": "logit-mse"}.items():
-            if learner.get(name) != value:
+        needs = {"batch_size": (None,), "optimiser": ("sgd",), "loss": ("logit-mse", "nll")}
+        for name, values in needs.items():
+            if learner.get(name) not in values:
                 raise BadConfig(
-                    f"student=learner of {cls.id} needs learner.{name}={str(value).lower()}, "
+                    f"student=learner of {cls.id} needs learner.{name}={str(values[0]).lower()}, "
                     f"not {learner.get(name)}"
                 )
         if learner.get("input", "scaled") != "scaled":
             raise BadConfig(f"student=learner of {cls.id} needs learner.input=scaled")
         names = {"updates": "inner_steps", "learning_rate": "inner_rate"}
-        network = {k: v for k, v in network_like(learner).items() if k != "input"}
-        more = {"log_std": learner["log_std"]} if "log_std" in learner else {}
-        return network | {own: learner[name] for name, own in names.items()} | more
+        network = {k: v for k, v in network_like(learner, ("log_std",)).items() if k != "input"}
+        return network | {own: learner[name] for name, own in names.items()}
 
     def label_form(self, task: Task) -> str:
         return "continuous" if isinstance(task.action_space, Box) else "targets"

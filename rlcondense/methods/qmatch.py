@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.cloning import OPTIMISERS, descend, shuffled_batches
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_least, check_positive, check_share
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
@@ -123,10 +123,8 @@ class QMatchConfig:
         check_choice(self, "theta", ("trajectory", "student", "initial"))
         check_choice(self, "rewards", ("learned", "kept"))
         check_choice(self, "start", STARTS)
-        if not 0 <= self.gamma <= 1:
-            raise BadConfig(f"gamma must lie in [0, 1], not {self.gamma}")
-        if self.conservative < 0:
-            raise BadConfig(f"conservative must not be negative, not {self.conservative}")
+        check_share(self, "gamma")
+        check_least(self, "conservative")
 
 
 class QMatch(Method[QMatchConfig]):
@@ -139,7 +137,7 @@ class QMatch(Method[QMatchConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """Return settings that follow a Q-learner: network, updates and discount."""
+        """Return settings that follow a Q-learner: network, updates, discount and loss."""
         if "gamma" not in learner:
             raise BadConfig("student=learner of qmatch is a Q-learner")
         names = {
@@ -147,8 +145,10 @@ class QMatch(Method[QMatchConfig]):
             "batch_size": "batch_size",
             "learning_rate": "q_learning_rate",
             "gamma": "gamma",
+            "target_update_interval": "target_interval",
         }
         own_settings = {own: learner[name] for name, own in names.items() if name in learner}
+        own_settings["conservative"] = learner.get("alpha", 0.0)
         return network_like(learner) | own_settings | {"every": max(1, learner["updates"] // 20)}
 
     def _condense(self, problem: Problem) -> Condensation:
@@ -267,10 +267,12 @@ class SyntheticTransitions(Synthetic):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Clamp pixels to their range, and rewards to the range of the data's."""
+        """Clamp observations to their range, and rewards to the range of the data's."""
         super().clamp()
         if self.is_pixels:
             self._next.clamp_(0, 255)
+        elif self._limits is not None:
+            self._next.clamp_(*self._limits)
         self._rewards.clamp_(*self._range)
 
     @torch.no_grad()

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.config import check_positive
-from rlcondense.errors import BadConfig
+from rlcondense.config import check_positive, check_share
 from rlcondense.methods.base import Condensation, Method, Problem, select
 from rlcondense.methods.parts.density import neighbour_distances
 from rlcondense.methods.parts.features import FeatureConfig, features_of
@@ -48,9 +47,7 @@ class SDRConfig(FeatureConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "value_updates")
-        for name in ("lambda_1", "lambda_2"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadConfig(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        check_share(self, "lambda_1", "lambda_2")
 
 
 class SDR(Method[SDRConfig]):

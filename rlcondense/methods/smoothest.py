@@ -21,6 +21,7 @@ class Smoothest(EpisodeScorer[LabelConfig]):
     id = "smoothest"
 
     def _score(self, problem: Problem) -> Scores:
+        problem = problem.as_taken()
         actions = targets_of(problem, "hard").cpu().numpy().astype(np.float64)  # (N, A)
         if problem.continuous:
             actions = actions / action_spread(problem).cpu().numpy()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rlcondense.cloning import descend, shuffled_batches
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import check_choice, check_least, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -96,8 +96,7 @@ class TrajMatchConfig(StudentConfig):
         check_positive(self, "iterations", "teachers", "teacher_updates", "teacher_batch")
         check_positive(self, "keep_every", "span", "inner_steps", "inner_batch", "segment", "rate")
         check_choice(self, "optimiser", OPTIMISERS)
-        if self.latest < 0:
-            raise BadConfig(f"latest must not be negative, not {self.latest}")
+        check_least(self, "latest")
         if self.span * self.keep_every > self.teacher_updates:
             raise BadConfig(
                 f"span {self.span} of {self.keep_every} updates is above teacher_updates "
@@ -107,6 +106,8 @@ class TrajMatchConfig(StudentConfig):
 
 class TrajMatch(Method[TrajMatchConfig]):
     """Learns a dataset whose updates move a student's parameters as the data's updates do.
+
+    The step size that is learned with it is not part of the set: students have a learner's own.
 
     Paper: labels=hard, start=balanced, iterations=5000, teachers=100, teacher_updates=9800,
         teacher_batch=256, keep_every=196, span=2, latest=3920, inner_steps=30,

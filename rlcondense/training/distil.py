@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlcondense.cloning import OPTIMISERS
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import check_choice, check_least, check_positive, check_share
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.shipped import Expert
 from rlcondense.files import write_arrays
@@ -102,14 +102,14 @@ class DistilConfig:
         check_positive(
             self, "steps", "num_envs", "rollout_length", "batch_size", "samples_per_step", "memory"
         )
+        check_positive(self, "learning_rate", "max_gradient_norm")
+        check_least(self, "weight_decay", "learning_starts")
+        check_share(self, "mixing", "cooldown")
         check_most(
             "num_envs x rollout_length",
             self.num_envs * self.rollout_length,
             "transitions of a rollout",
         )
-        for name in ("mixing", "cooldown"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadConfig(f"{name} must lie in [0, 1], not {getattr(self, name)}")
         if self.memory < self.num_envs:
             raise BadConfig(
                 f"memory must hold a frame of each environment ({self.num_envs}), "

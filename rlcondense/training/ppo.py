@@ -22,7 +22,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
 from rlcondense.cloning import OPTIMISERS
-from rlcondense.config import check_positive
+from rlcondense.config import check_least, check_positive, check_share
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts.shipped import SNAPSHOTS, save_weights
 from rlcondense.files import write_arrays
@@ -110,7 +110,12 @@ class PPOConfig:
         check_positive(
             self, "steps", "num_envs", "env_groups", "rollout_length", "epochs", "minibatches"
         )
+        check_positive(self, "learning_rate", "clip", "max_gradient_norm")
+        check_share(self, "discount", "gae_lambda")
+        check_least(self, "entropy_bonus", "value_weight")
         check_most("num_envs x rollout_length", self.batch_size, "transitions of a rollout")
+        if self.batch_size < 2:
+            raise BadConfig("a rollout has two transitions at least, whose advantages differ")
         check_whole(self.seed, "seed", most=MOST_EVALUATION_SEED)
         if self.num_envs % self.env_groups:
             raise BadConfig(
@@ -263,8 +268,10 @@ class Trainer:
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
         groups, size = [], self.config.num_envs // self.config.env_groups
         for number in range(self.config.env_groups):
-            # Levels depend on the seed and an environment's index in its group.
-            seed = self.config.seed + number
+            # Levels depend on the seed and an environment's index in its group. No other training
+            # has a later group's seed.
+            parts = np.random.SeedSequence([self.config.seed, number])
+            seed = self.config.seed if number == 0 else int(parts.generate_state(1)[0]) >> 1
             env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
             groups.append(_EnvGroup(env, number * size))
         return groups

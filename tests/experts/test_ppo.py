@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rlcondense.experts import shipped
 from rlcondense.policy_gradient import RewardScale
 from rlcondense.tasks.base import Task
 from rlcondense.training import runs
+from rlcondense.training.distil import DistilConfig
 from rlcondense.training.experts import train_expert
 from rlcondense.training.ppo import PPOConfig, Trainer
 from tests.conftest import random_network
@@ -92,6 +94,34 @@ def test_a_compiled_network_learns_the_same_but_for_rounding(task: Task, tmp_pat
     torch.testing.assert_close(
         _parameters(plain.network), _parameters(compiled.network), atol=1e-4, rtol=0
     )
+
+
+def test_groups_play_no_levels_of_another_seeds_groups(task: Task, tmp_path: Path) -> None:
+    first = {}
+    for seed in (0, 1):
+        config = PPOConfig(**{**SMALL, "env_groups": 2, "seed": seed}, steps=64)  # type: ignore[arg-type]
+        trainer = Trainer(task, config, tmp_path / str(seed))
+        first[seed] = [group.observations.tobytes() for group in trainer.groups]
+    assert len({*first[0], *first[1]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (PPOConfig, {"learning_rate": -1.0}),
+        (PPOConfig, {"discount": -3.0}),
+        (PPOConfig, {"gae_lambda": 1.5}),
+        (PPOConfig, {"clip": 0.0}),
+        (PPOConfig, {"max_gradient_norm": -1.0}),
+        (PPOConfig, {"num_envs": 1, "rollout_length": 1}),
+        (DistilConfig, {"learning_rate": 0.0}),
+        (DistilConfig, {"weight_decay": -1.0}),
+        (DistilConfig, {"max_gradient_norm": 0.0}),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(config: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig, match=r"must|has two"):
+        config(**settings)
 
 
 def test_groups_must_divide_the_environments() -> None:

@@ -133,6 +133,13 @@ def test_only_a_learner_of_full_batches_can_be_followed() -> None:
         )
 
 
+def test_a_learner_of_vectors_of_actions_is_followed_too() -> None:
+    reach, whole = Reach(), {"batch_size": None, "optimiser": "sgd", "network": "mlp"}
+    learner = make_learner("bc", reach, loss="nll", log_std="plain", updates=3, **whole)
+    config = make_method("ppmo", reach, learner, student="learner").config
+    assert (config.log_std, config.inner_steps) == ("plain", 3)
+
+
 def test_the_noise_of_continuous_policies_is_learned_as_plainly_as_the_authors_do() -> None:
     """A step of size one would bring a scaled log-deviation to its bound."""
     method, reach = make_method("ppmo"), Reach()

@@ -262,3 +262,12 @@ def test_an_end_alone_has_nothing_after_it(walks: TransitionDataset) -> None:
     data = _condense(replace(walks, terminations=ends, known_sha256=""), 5, iterations=1)
     assert data.following is None
     assert np.array_equal(data.next_rows, np.arange(5))
+
+
+def test_what_follows_stays_within_the_space_too(paths: TransitionDataset) -> None:
+    made = _condense(paths, learning_rate=1000.0)
+    assert made.following is not None
+    for rows in (made.observations, made.following):
+        assert rows.min() >= 0
+        assert rows.max() <= 3
+    assert made.report.displacement.largest > 1

@@ -103,6 +103,7 @@ def test_settings_go_over_the_student_and_the_student_over_presets() -> None:
         ("gradmatch", {"standardise": True}, "cannot follow learner.standardise=true"),
         ("hades-r", {"batch_size": 8}, "needs learner.batch_size=none, not 8"),
         ("qmatch", {}, "student=learner of qmatch is a Q-learner"),
+        ("gradmatch", {"log_std": "plain"}, "cannot follow learner.log_std=plain"),
     ],
 )
 def test_a_learner_that_cannot_be_followed_is_refused(
@@ -124,6 +125,18 @@ def test_a_q_learner_is_followed_by_qmatch() -> None:
     config = make_method("qmatch", GRID, of, student="learner").config
     assert (config.network, config.width, config.updates, config.every) == ("mlp", 9, 40, 2)
     assert (config.batch_size, config.gamma) == (16, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("id_", "settings", "conservative"),
+    [("discrete-cql", {"alpha": 4.0}, 4.0), ("discrete-cql", {}, 1.0), ("dqn", {}, 0.0)],
+)
+def test_qmatch_follows_a_q_learners_loss(
+    id_: str, settings: dict[str, Any], conservative: float
+) -> None:
+    of = make_learner(id_, GRID, target_update_interval=30, **settings)
+    config = make_method("qmatch", GRID, of, student="learner").config
+    assert (config.conservative, config.target_interval) == (conservative, 30)
 
 
 def test_there_are_no_other_students_and_none_without_a_learner(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from rlcondense.errors import BadConfig
 from rlcondense.learners import bc
 from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.make import make_learner, make_method
-from rlcondense.methods.base import TeachingConfig
+from rlcondense.methods.base import Problem, TeachingConfig
+from rlcondense.methods.obd import Aims, Dbc
 from rlcondense.methods.parts.teachers import Teachers, teachers_of
 from rlcondense.networks import PolicyNetwork
 from rlcondense.records.store import MISSING
@@ -238,6 +239,41 @@ def test_a_temperature_sharpens_the_labels() -> None:
         for t in (1.0, 0.2)
     )
     assert sharp.max(1).mean() > plain.max(1).mean() + 0.05
+
+
+@pytest.mark.parametrize("id_", ["smoothest", "deminf"])
+def test_what_a_score_is_of_is_the_actions_that_were_taken(
+    id_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    scorer = type(make_method(id_))
+    real = scorer._score
+    monkeypatch.setattr(
+        scorer, "_score", lambda self, problem: (seen.append(real(self, problem)), seen[-1])[1]
+    )
+    condense(id_, REACH_DATA, REACH)
+    make_method(id_, REACH, labels="hard").condense(REACH_DATA, task=REACH, budget=8)
+    assert np.array_equal(seen[0].values, seen[1].values)
+
+
+def test_dbc_imitates_the_actions_taken_and_pbc_the_teacher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aims = {}
+    real = Dbc._weighed_by_density
+
+    def watched(self: Dbc, problem: Problem, of: Aims) -> Aims:
+        aims[self.id] = of.targets.numpy()
+        return real(self, problem, of)
+
+    monkeypatch.setattr(Dbc, "_weighed_by_density", watched)
+    for id_ in ("dbc", "pbc", "av-pbc"):
+        condense(id_, REACH_DATA, REACH)
+    taught = teachers(REACH_DATA, REACH).labels(REACH_DATA.observations, REACH.action_space)
+    assert np.array_equal(aims["dbc"], REACH_DATA.actions)
+    assert not np.array_equal(taught, REACH_DATA.actions)
+    assert np.array_equal(aims["pbc"], taught)
+    assert np.array_equal(aims["av-pbc"], taught)
 
 
 def test_taught_labels_need_no_stored_ones_and_stored_ones_make_no_difference() -> None:

@@ -102,6 +102,8 @@ def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict
     settings = {name: learner[name] for name in (*OF_NETWORK, *more) if name in learner}
     if learner.get("standardise") and "standardise" not in settings:
         raise BadConfig("student=learner cannot follow learner.standardise=true")
+    if learner.get("log_std", "fast") != "fast" and "log_std" not in settings:
+        raise BadConfig(f"student=learner cannot follow learner.log_std={learner['log_std']}")
     if settings.get("init") == "dataset":
         raise BadConfig(
             "student=learner cannot follow learner.init=dataset: the data are not made yet"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlcondense.cloning import OPTIMISERS, SHIFT
-from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.config import LATER, check_choice, check_positive, check_share
 from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
@@ -69,8 +69,7 @@ class SyntheticConfig(TeachingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "outer_optimiser", ("adam", "sgd"))
-        if not 0 <= self.outer_momentum < 1:
-            raise BadConfig(f"outer_momentum must lie in [0, 1), not {self.outer_momentum}")
+        check_share(self, "outer_momentum", below_one=True)
         check_choice(self, "labels", LABELS)
         check_choice(self, "start", STARTS)
         check_positive(self, "resolution", "learning_rate", "label_learning_rate")

@@ -47,16 +47,17 @@ def rlcondense(*arguments: object) -> int:
 def fill(results: Path) -> None:
     """Copy published records into a results folder, so that their cells count as done.
 
-    A record there that is not the published one of its cell is set aside: nothing of a folder that
-    holds one can be added.
+    A record there that is not the published one of its cell is set aside, one computed anew, too
+    (`leaderboard add --replace` publishes it): nothing of a folder that holds one can be added.
     """
     records = results / "records"
     records.mkdir(parents=True, exist_ok=True)
     for published in record_files(BOARD / RESULTS):
         path, content = records / f"{record_name(published)}.json", read_unpacked(published)
         if path.exists() and not _are_alike(path.read_bytes(), content):
-            aside = results / "set-aside" / path.name
-            aside.parent.mkdir(exist_ok=True)
+            folder = results / "set-aside"
+            folder.mkdir(exist_ok=True)
+            aside = folder / f"{len(list(folder.iterdir()))}-{path.name}"
             path.replace(aside)
             print(f"{path} is not what is published; it is {aside} now")
         if not path.exists():

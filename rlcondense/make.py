@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from gymnasium.spaces import Box
 
 from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry, load_class
@@ -117,7 +118,7 @@ def make_method(
     """
     entry = catalogue.find("methods", name)
     own = {k: v for k, v in settings.items() if k not in ("preset", "student")}
-    merged = {**_preset(entry, settings), **_student(entry, settings, learner), **own}
+    merged = {**_preset(entry, settings), **_student(entry, settings, learner, task), **own}
     return configured(entry, Method, merged, task)  # type: ignore[no-any-return]
 
 
@@ -147,18 +148,22 @@ def follows_learner(settings: Mapping[str, Any] | None) -> bool:
 
 
 def _student(
-    entry: Entry, settings: Mapping[str, Any], learner: Learner[Any] | None
+    entry: Entry,
+    settings: Mapping[str, Any],
+    learner: Learner[Any] | None,
+    task: str | Task | None,
 ) -> Mapping[str, Any]:
     """Return the settings that `student=learner` stands for, if it is set."""
     if not follows_learner(settings):
         return {}
     if learner is None:
         raise BadConfig("student=learner needs a learner: use it with run, sweep or transfer")
-    method = load_class(entry, Method)
+    method, theirs = load_class(entry, Method), dataclasses.asdict(learner.config)
+    if task is not None:
+        continuous = isinstance(make_task(task).action_space, Box)
+        theirs["head"] = "gaussian" if continuous else "categorical"
     try:
-        student_settings: Mapping[str, Any] = method.settings_like(
-            dataclasses.asdict(learner.config)
-        )
+        student_settings: Mapping[str, Any] = method.settings_like(theirs)
     except BadConfig as error:
         raise BadConfig(f"method {entry.id!r}: {error}") from None
     return student_settings
@@ -287,19 +292,20 @@ def _register_file(path: Path, task: str | None) -> str:
 
 def _register_data(data: TransitionDataset, task: str | None) -> str:
     """Register data in memory, stored under their sha256, and return their id."""
-    sha256 = sha256_arrays(data.columns())  # a changed copy still has the known one
+    sha256 = sha256_arrays(data.columns())  # arrays may have been changed in place
     if data.known_sha256 == sha256 and data.id and _is_named(data.id):
         return data.id
     if not (data.task or task):
         raise BadConfig("the data do not say on which task they were collected: give a task")
     the_task = make_task(data.task or str(task))
-    data, marks = with_known_levels(data, the_task), marks_of(data)
+    levelled, marks = with_known_levels(data, the_task), marks_of(data)
+    if levelled is not data:
+        data, sha256 = levelled, sha256_arrays(levelled.columns())
     columns, losses = dataset_columns(data)
     if losses:
         raise BadConfig(f"data in memory must consist of whole episodes: {losses[0]}")
     if data.level_seeds is None and len(heldout_rows(data, the_task)):
         raise BadConfig("data in memory of held-out levels must have level_seeds")
-    sha256 = sha256_arrays(data.columns())
     path = cache_root() / "arrays" / f"{sha256}.npz"
     with lock(path.with_suffix(".lock")):
         if not path.is_file():

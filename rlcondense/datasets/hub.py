@@ -29,7 +29,7 @@ _REVISION = rf"refs/(?:convert|pr)/{_PART}|{_PART}"
 _NAME = re.compile(
     rf"hf:(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_REVISION}))?(?:/(?P<path>.+))?"
 )
-_NEWEST = ".newest"  # no revision has this name
+_NEWEST = "newest"  # folder of what has no revision
 _UNREAD = ["*.mp4", ".git*"]  # files that no reader reads
 
 
@@ -52,7 +52,8 @@ class HubName:
     def folder(self) -> Path:
         """The folder of what is fetched, on this machine."""
         part = hashlib.sha256(self.path.encode()).hexdigest()[:12] if self.path else "all"
-        return cache_root() / "hub" / self.repository / (self.revision or _NEWEST) / part
+        revision = f".{_NEWEST}" if self.revision == _NEWEST else self.revision or _NEWEST
+        return cache_root() / "hub" / self.repository / revision / part
 
 
 def is_on_hub(source: str) -> bool:

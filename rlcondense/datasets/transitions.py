@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,11 @@ class TransitionDataset(Columns):
     @cached_property
     def sha256(self) -> str:
         return self.known_sha256 or sha256_arrays(self.columns())
+
+    def in_memory(self) -> TransitionDataset:
+        """Return the same data with plain arrays in place of maps of files, and their sha256."""
+        plain: dict[str, Any] = {name: np.asarray(rows) for name, rows in self.columns().items()}
+        return replace(self, **plain, _known=tuple(plain.values()))
 
     @cached_property
     def episodes(self) -> list[range]:

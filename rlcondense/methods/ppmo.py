@@ -162,11 +162,13 @@ class Ppmo(Method[PpmoConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        needs = {"batch_size": (None,), "optimiser": ("sgd",), "loss": ("logit-mse", "nll")}
-        for name, values in needs.items():
-            if learner.get(name) not in values:
+        needs = {"batch_size": None, "optimiser": "sgd"}
+        if learner.get("head") != "gaussian":  # of which all losses are the likelihood's
+            needs["loss"] = "logit-mse"
+        for name, value in needs.items():
+            if learner.get(name) != value:
                 raise BadConfig(
-                    f"student=learner of {cls.id} needs learner.{name}={str(values[0]).lower()}, "
+                    f"student=learner of {cls.id} needs learner.{name}={str(value).lower()}, "
                     f"not {learner.get(name)}"
                 )
         if learner.get("input", "scaled") != "scaled":

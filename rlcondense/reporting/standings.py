@@ -338,7 +338,7 @@ class _Table:
     ) -> None:
         self.columns, self.records, self.split = columns, records, split
         self.spans = [span or (0.0, 1.0) for span in spans or [None] * len(columns)]
-        self.recovers = spans is not None
+        self.recovers, self.is_of_one_task = spans is not None, len(columns) == 1
 
     def scored(self, methods: Iterable[tuple[str, str, tuple[Row | None, ...]]]) -> list[Standing]:
         """Return methods with their scores and the mean of those on all tasks."""
@@ -350,7 +350,7 @@ class _Table:
             for row, column in zip(rows, self.columns, strict=True)
         )
         standing = Standing(id_, name, rows, scores)
-        if len(rows) == 1:
+        if self.is_of_one_task and scores[0] is not None:
             return replace(standing, mean=scores[0])
         if self.recovers and None not in rows:
             standing = replace(standing, mean=aggregate(self._scaled(standing), "mean"))
@@ -380,7 +380,7 @@ class _Table:
         On one task it is the difference of their rows, which holds for the levels that both played;
         over tasks levels count as drawn.
         """
-        if len(self.columns) == 1:
+        if self.is_of_one_task:
             return difference_of(x[0].mean(-1), y[0].mean(-1))
         return difference_over_tasks(x, y)
 

@@ -148,7 +148,9 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
         check_agreement(data.actions, data.column("action_probs"), str(folder))
     if data.level_seeds is not None and not bench.heldout_data:
         refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
-    if not bench.heldout_data and "heldout-data" in {f.name for f in inherited_findings(data)}:
+    own = data.report is not None and data.report.task == bench.task.id
+    inherited = {finding.name for finding in inherited_findings(data)}
+    if own and not bench.heldout_data and "heldout-data" in inherited:
         raise BadConfig(
             f"{folder} was made of data of held-out levels: students would be judged on what they "
             "were taught (--heldout-data takes it)"

@@ -58,7 +58,8 @@ class PPOConfig:
         steps: environment steps in total.
         num_envs: parallel environments.
         env_groups: number of groups of environments that take turns: one steps on its threads
-            while the policy computes for another. 2 suits a GPU, 1 a CPU.
+            while the policy computes for another. 2 suits a GPU, 1 a CPU. The levels of group g are
+            those of seed + g, so that trainings of neighbouring seeds share some of their order.
         rollout_length: steps of each environment between updates.
         epochs: passes over each rollout.
         minibatches: minibatches of each pass.
@@ -268,10 +269,8 @@ class Trainer:
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:
         groups, size = [], self.config.num_envs // self.config.env_groups
         for number in range(self.config.env_groups):
-            # Levels depend on the seed and an environment's index in its group. No other training
-            # has a later group's seed.
-            parts = np.random.SeedSequence([self.config.seed, number])
-            seed = self.config.seed if number == 0 else int(parts.generate_state(1)[0]) >> 1
+            # Levels depend on the seed and an environment's index in its group.
+            seed = self.config.seed + number
             env = self.task.make_vec("seen", size, seed=seed, num_threads=num_threads, copy=False)
             groups.append(_EnvGroup(env, number * size))
         return groups

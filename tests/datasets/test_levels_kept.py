@@ -93,6 +93,9 @@ def test_another_column_has_another_sha256_and_a_new_name_has_not() -> None:
     other = replace(data, rewards=data.column("rewards") * 2)
     assert (other.known_sha256, replace(other, rewards=data.rewards).known_sha256) == ("", "")
     assert replace(other, rewards=data.rewards).sha256 == data.sha256
+    plain = data.in_memory()
+    assert plain.known_sha256 == data.known_sha256
+    assert not isinstance(plain.observations, np.memmap)
     report = make_method("random").condense(other, task=TASK, budget=3).report
     assert report is not None
     assert report.dataset_sha256 == other.sha256

@@ -28,6 +28,6 @@ def test_a_record_that_is_not_the_published_one_is_set_aside(
     left = older.read_bytes()
     queue.fill(results)
     assert read_record_file(older) == read_record_file(tmp_path / "board" / "results" / older.name)
-    assert (results / "set-aside" / older.name).read_bytes() == left
+    assert (results / "set-aside" / f"0-{older.name}").read_bytes() == left
     assert json.loads(dearer.read_text()) == dear  # timings are no content
     assert capsys.readouterr().out.count("is not what is published") == 1

@@ -96,15 +96,6 @@ def test_a_compiled_network_learns_the_same_but_for_rounding(task: Task, tmp_pat
     )
 
 
-def test_groups_play_no_levels_of_another_seeds_groups(task: Task, tmp_path: Path) -> None:
-    first = {}
-    for seed in (0, 1):
-        config = PPOConfig(**{**SMALL, "env_groups": 2, "seed": seed}, steps=64)  # type: ignore[arg-type]
-        trainer = Trainer(task, config, tmp_path / str(seed))
-        first[seed] = [group.observations.tobytes() for group in trainer.groups]
-    assert len({*first[0], *first[1]}) == 4
-
-
 @pytest.mark.parametrize(
     ("config", "settings"),
     [

@@ -138,6 +138,10 @@ def test_a_learner_of_vectors_of_actions_is_followed_too() -> None:
     learner = make_learner("bc", reach, loss="nll", log_std="plain", updates=3, **whole)
     config = make_method("ppmo", reach, learner, student="learner").config
     assert (config.log_std, config.inner_steps) == ("plain", 3)
+    with pytest.raises(BadConfig, match=r"needs learner\.loss=logit-mse, not nll"):
+        make_method("ppmo", "cartpole", learner, student="learner")
+    default = make_learner("bc", reach, updates=3, **whole)
+    assert make_method("ppmo", reach, default, student="learner").config.inner_steps == 3
 
 
 def test_the_noise_of_continuous_policies_is_learned_as_plainly_as_the_authors_do() -> None:

@@ -21,7 +21,7 @@ from rlcondense.running.plan import plan_suite
 from rlcondense.running.runner import run
 from rlcondense.running.suite import suite_from
 from rlcondense.running.transfer import transfer
-from tests.small_tasks import Gridworld, play
+from tests.small_tasks import Gridworld, Reach, play
 
 GRID = Gridworld()
 PLAYED = play(GRID, GRID.shortest, 100, noise=0.1)
@@ -103,7 +103,6 @@ def test_settings_go_over_the_student_and_the_student_over_presets() -> None:
         ("gradmatch", {"standardise": True}, "cannot follow learner.standardise=true"),
         ("hades-r", {"batch_size": 8}, "needs learner.batch_size=none, not 8"),
         ("qmatch", {}, "student=learner of qmatch is a Q-learner"),
-        ("gradmatch", {"log_std": "plain"}, "cannot follow learner.log_std=plain"),
     ],
 )
 def test_a_learner_that_cannot_be_followed_is_refused(
@@ -111,6 +110,13 @@ def test_a_learner_that_cannot_be_followed_is_refused(
 ) -> None:
     with pytest.raises(BadConfig, match=message):
         make_method(id_, "cartpole", learner(**settings), student="learner")
+
+
+def test_the_spread_of_continuous_actions_is_followed_or_refused() -> None:
+    plain = learner(log_std="plain")
+    make_method("gradmatch", GRID, plain, student="learner")  # which has no spread
+    with pytest.raises(BadConfig, match=r"cannot follow learner\.log_std=plain"):
+        make_method("gradmatch", Reach(), plain, student="learner")
 
 
 @pytest.mark.parametrize("id_", ["dbc", "av-pbc", "hades-f", "hades-r"])

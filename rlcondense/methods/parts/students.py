@@ -102,7 +102,8 @@ def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict
     settings = {name: learner[name] for name in (*OF_NETWORK, *more) if name in learner}
     if learner.get("standardise") and "standardise" not in settings:
         raise BadConfig("student=learner cannot follow learner.standardise=true")
-    if learner.get("log_std", "fast") != "fast" and "log_std" not in settings:
+    is_other = learner.get("log_std", "fast") != "fast" and "log_std" not in settings
+    if is_other and learner.get("head") == "gaussian":
         raise BadConfig(f"student=learner cannot follow learner.log_std={learner['log_std']}")
     if settings.get("init") == "dataset":
         raise BadConfig(

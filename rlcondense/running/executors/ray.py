@@ -7,10 +7,8 @@ import logging
 import re
 import socket
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.files import Busy, who
@@ -71,7 +69,6 @@ class RayExecutor:
         self._stuck = False
         self._datasets: dict[str, Any] = {}
         self._condensed: OrderedDict[str, Any] = OrderedDict()
-        self._written: set[str] = set()  # sets that were written or taken as they are
         try:
             self.device = self._device()
             self._gpus = gpus if self.device != "cpu" else 0.0
@@ -150,9 +147,7 @@ class RayExecutor:
         stored = None
         if not setting.refresh or refreshed:
             stored = self._kept(cell.condensation_id)
-        # A set that this sweep did not write may be of another making: the cell then makes it anew.
-        is_made = cell.condensation_id in self._written or cell.method["id"] in WHOLE
-        if not is_made and not cell.is_policy:
+        if stored is None and not cell.is_policy and cell.method["id"] not in WHOLE:
             held.enter_context(setting.store.lock(cell.condensation_id, wait=False))
         job = {
             "cell": cell.to_json(),
@@ -175,10 +170,7 @@ class RayExecutor:
             try:
                 data = load_dataset(name, heldout_data=self.setting.heldout_data)
                 # All tasks of a node share plain arrays; memory maps would be copied.
-                plain: dict[str, Any] = {
-                    column: np.asarray(rows) for column, rows in data.columns().items()
-                }
-                loaded = replace(data, **plain)
+                loaded = data.in_memory()
             except RLCondenseError as error:
                 loaded = error
             except Exception as error:  # an error of a plugin, which may not pickle
@@ -232,8 +224,6 @@ class RayExecutor:
                 record = store.write_record(out["record"])
             except RLCondenseError as error:
                 return Event(cell.id, "unwritten", task.number, str(error))
-            if record["status"] == "done":
-                self._written.add(cell.condensation_id)
         reason = record.get("reason", "")
         return Event(cell.id, "done", task.number, reason, record["status"])
 

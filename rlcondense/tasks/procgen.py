@@ -85,13 +85,14 @@ class ProcgenTask(Task):
             raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.view not in VIEWS:
             raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
-        check_splits(self.splits, self.id)
-        for split, levels in self.splits.items():
+        splits = as_splits(self.seen, self.heldout)
+        check_splits(splits, self.id)
+        for split, levels in splits.items():
             if levels.stop - 1 > MOST_LEVEL:
                 raise BadConfig(
                     f"{split} levels of {self.id!r} must be at most {MOST_LEVEL}, Procgen's last"
                 )
-        shared = shared_levels(self.splits)
+        shared = shared_levels(splits)
         if shared and not self.overlap:
             raise BadConfig(f"seen and held-out levels of {self.id!r} overlap in {shared}")
 

@@ -60,6 +60,9 @@ class CupidConfig(FeatureConfig):
 class Cupid(EpisodeScorer[CupidConfig]):
     """Keeps the episodes that raise the return of a policy cloned from the data the most.
 
+    Its environment steps are those of the episodes, without those of environments that have played
+    theirs and wait for the last one.
+
     Paper: projection=4000, episodes=100
     """
 

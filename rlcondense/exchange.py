@@ -47,7 +47,7 @@ from rlcondense.validation import (
     check_actions,
     check_fit,
     check_rows,
-    heldout_rows,
+    hides_heldout,
     with_known_levels,
 )
 
@@ -180,7 +180,7 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Ex
     check_actions(data.actions, the_task.action_space, f"dataset {data.id!r}")
     data = with_known_levels(data, the_task)
     columns, losses = dataset_columns(data)
-    if data.level_seeds is None and len(heldout_rows(data, the_task)):
+    if hides_heldout(data, the_task):
         losses.append("the files do not say that the data are of held-out levels")
     if to != "minari":
         losses += [f"the format does not say {MARKS[name]}" for name in marks_of(data)]

@@ -68,7 +68,7 @@ from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import make_task as make_task  # noqa: PLC0414  re-exported
 from rlcondense.tasks.named import task_of_environment
 from rlcondense.text import shown
-from rlcondense.validation import heldout_rows, with_known_levels
+from rlcondense.validation import hides_heldout, with_known_levels
 
 STUDENTS = ("own", "learner")
 
@@ -304,7 +304,7 @@ def _register_data(data: TransitionDataset, task: str | None) -> str:
     columns, losses = dataset_columns(data)
     if losses:
         raise BadConfig(f"data in memory must consist of whole episodes: {losses[0]}")
-    if data.level_seeds is None and len(heldout_rows(data, the_task)):
+    if hides_heldout(data, the_task):
         raise BadConfig("data in memory of held-out levels must have level_seeds")
     path = cache_root() / "arrays" / f"{sha256}.npz"
     with lock(path.with_suffix(".lock")):

@@ -16,6 +16,8 @@ from gymnasium.spaces import Box, Space
 from torch import Tensor
 
 from rlcondense.cloning import gaussian_losses
+from rlcondense.errors import BadConfig
+from rlcondense.limits import check_most
 
 
 class Categorical:
@@ -91,6 +93,18 @@ class RewardScale:
         self.returns[first] = 0
         scaled = np.clip(rewards / np.sqrt(self.moments[1] + 1e-8), -10, 10)
         return np.asarray(scaled, np.float32)
+
+
+def check_rollout(num_envs: int, rollout_length: int) -> None:
+    """Refuse a rollout of too many transitions, or of one, whose advantage has no deviation.
+
+    Raises:
+        BadConfig: it is one.
+    """
+    played = num_envs * rollout_length
+    check_most("num_envs x rollout_length", played, "transitions of a rollout")
+    if played < 2:
+        raise BadConfig("a rollout has two transitions at least, whose advantages differ")
 
 
 def advantages_of(

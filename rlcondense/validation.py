@@ -329,6 +329,14 @@ def with_known_levels(data: TransitionDataset, task: Task) -> TransitionDataset:
     return replace(data, level_seeds=np.repeat(np.array(seeds, np.int64), lengths))
 
 
+def hides_heldout(data: TransitionDataset, task: Task) -> bool:
+    """Return whether data are of held-out levels, and have no column that says which.
+
+    What is made of them would not say so.
+    """
+    return data.level_seeds is None and len(heldout_rows(data, task)) > 0
+
+
 def heldout_levels(level_seeds: Array, task: Task) -> npt.NDArray[np.int64]:
     """Return the indices of held-out levels; a level that is also seen does not count."""
     heldout = _among(level_seeds, task.splits.get("heldout", ()))

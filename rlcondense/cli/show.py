@@ -147,7 +147,7 @@ def _setting_text(value: Any) -> str:
 def _folder_facts(folder: Path) -> dict[str, Any] | None:
     """Return a folder's report, with the detectors' findings added if it has none."""
     from rlcondense.datasets.condensed import load_condensed
-    from rlcondense.datasets.detectors import detect, inherited_findings
+    from rlcondense.datasets.detectors import detect
     from rlcondense.datasets.exported import is_condensed
     from rlcondense.datasets.report import REPORT
     from rlcondense.errors import CorruptArtifact
@@ -160,8 +160,7 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
                 raise CorruptArtifact(f"{folder / file} is no object")
             data = load_condensed(folder) if is_condensed(folder) else None
             if data is not None and facts.get("findings") is None:
-                found = (*detect(data, None), *inherited_findings(data))
-                facts["findings"] = [dataclasses.asdict(one) for one in found]
+                facts["findings"] = [dataclasses.asdict(one) for one in detect(data, None)]
             elif data is None:
                 facts.pop("findings", None)
             return facts

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from rlcondense.cloning import OPTIMISERS, descend, losses_of_head
 from rlcondense.config import LATER, check_choice, check_least, check_positive, check_share
 from rlcondense.errors import BadConfig
-from rlcondense.limits import MOST_EVALUATION_SEED, check_most
+from rlcondense.limits import MOST_EVALUATION_SEED
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import fresh_from, network_like
 from rlcondense.methods.parts.synthetic import adam_state, restore_adam, under
@@ -43,6 +43,7 @@ from rlcondense.policy_gradient import (
     DISTRIBUTIONS,
     RewardScale,
     advantages_of,
+    check_rollout,
     policy_loss,
     possible,
     standardised_advantages,
@@ -113,10 +114,7 @@ class PpmoConfig:
         check_positive(self, "iterations", "inner_steps", "inner_rate", "learning_rate")
         check_positive(self, "value_rate", "num_envs", "rollout_length", "epochs", "minibatches")
         check_positive(self, "clip", "max_gradient_norm")
-        played = self.num_envs * self.rollout_length
-        check_most("num_envs x rollout_length", played, "transitions of a rollout")
-        if played < 2:
-            raise BadConfig("a rollout has two transitions at least, whose advantages differ")
+        check_rollout(self.num_envs, self.rollout_length)
         check_share(self, "discount", "gae_lambda")
         check_least(self, "entropy_bonus")
         if self.network is not None:

@@ -30,7 +30,7 @@ from rlcondense.limits import check_whole
 from rlcondense.make import load_dataset, make_task, named_dataset, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
-from rlcondense.validation import heldout_rows, with_known_levels
+from rlcondense.validation import hides_heldout, with_known_levels
 
 
 class FaultyDataset:
@@ -64,7 +64,7 @@ class FaultyDataset:
                 "which of them are clean would be lost"
             )
         data = with_known_levels(data, task)
-        if data.level_seeds is None and len(heldout_rows(data, task)):
+        if hides_heldout(data, task):
             raise BadConfig(
                 f"dataset {self.source!r} was collected on held-out levels and does not say which: "
                 "its faulty copy would not say so"

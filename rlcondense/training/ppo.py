@@ -26,7 +26,7 @@ from rlcondense.config import check_least, check_positive, check_share
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
 from rlcondense.experts.shipped import SNAPSHOTS, save_weights
 from rlcondense.files import write_arrays
-from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
+from rlcondense.limits import MOST_EVALUATION_SEED, check_whole
 from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork, check_network, given_options
 from rlcondense.policies import head_of
 from rlcondense.policy_gradient import (
@@ -35,6 +35,7 @@ from rlcondense.policy_gradient import (
     Gaussian,
     RewardScale,
     advantages_of,
+    check_rollout,
     policy_loss,
     possible,
     standardised_advantages,
@@ -114,9 +115,7 @@ class PPOConfig:
         check_positive(self, "learning_rate", "clip", "max_gradient_norm")
         check_share(self, "discount", "gae_lambda")
         check_least(self, "entropy_bonus", "value_weight")
-        check_most("num_envs x rollout_length", self.batch_size, "transitions of a rollout")
-        if self.batch_size < 2:
-            raise BadConfig("a rollout has two transitions at least, whose advantages differ")
+        check_rollout(self.num_envs, self.rollout_length)
         check_whole(self.seed, "seed", most=MOST_EVALUATION_SEED)
         if self.num_envs % self.env_groups:
             raise BadConfig(

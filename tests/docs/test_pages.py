@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.cli import main
+from rlcondense.comparison.rows import groups_of
 from rlcondense.make import load_expert, make_learner, make_method, make_task
+from rlcondense.reporting.board import publishable_results
 from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.running.suite import shipped_suites
 from tests.docs.pages import PAGES, ROOT, commands, name_of
@@ -145,12 +146,12 @@ def test_the_readme_has_the_leaderboards_findings() -> None:
 
 
 def test_findings_quote_published_records() -> None:
-    board = json.loads((ROOT / "leaderboard" / "leaderboard.json").read_text())
+    records, _ = publishable_results(ROOT / "leaderboard" / "results")
     published = [
-        (heldout["mean"]["estimate"], heldout["mean"]["standard_error"])
-        for group in board["groups"]
-        for row in group["rows"]
-        if (heldout := (row["returns"] or {}).get("heldout"))
+        (mean.estimate, mean.standard_error)
+        for group in groups_of(records.values())
+        for row in group.rows
+        if (mean := (row.returns or {}).get("heldout", {}).get("mean")) is not None
     ]
     findings = " ".join(one.text for one in read_conclusions(ROOT / "leaderboard"))
     quoted = re.findall(r"(-?\d+\.(\d+)) ± (\d+\.\d+)", findings)

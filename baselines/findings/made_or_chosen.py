@@ -99,8 +99,9 @@ def beside_random(groups: Sequence[Group], records: Mapping[str, Record]) -> lis
     """Return the judged rows that were made or chosen, each beside its random rows.
 
     Of one dataset, budget and kind of labels a method counts once, by the students of which there
-    are most rows (of as many by those who sample). Methods whose students return the same, since
-    they keep the same rows, count once, too.
+    are most rows (of as many by those who sample). Methods that choose the same rows count once,
+    too: those whose students return the same in every episode. Made rows that teach nothing do so
+    as well, and are not the same.
     """
     pairs = [pair for group in groups for pair in _of_group(group, records)]
     many = Counter((id(pair.group), _what(pair)) for pair in pairs)
@@ -108,9 +109,11 @@ def beside_random(groups: Sequence[Group], records: Mapping[str, Record]) -> lis
     met: set[tuple[str, ...]] = set()
     once = []
     for pair in pairs:
-        returns = canonical_json([records[cell]["returns"]["heldout"] for cell in pair.row.cells])
         place = (pair.group.task, pair.group.dataset, *_what(pair))
-        same = {(*place, canonical_json(pair.row.method)), (*place, returns)}
+        same = {(*place, canonical_json(pair.row.method))}
+        if kind_of(pair.row) == CHOSEN:
+            returns = canonical_json([records[cell]["returns"] for cell in pair.row.cells])
+            same.add((*place, returns))
         if met.isdisjoint(same):
             once.append(pair)
         met |= same

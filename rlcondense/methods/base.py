@@ -623,7 +623,8 @@ class TeachingConfig:
         label_temperature: divisor of their logits.
         label_network: name of their network; None is that of `bc` for the observations.
         label_updates: number of updates after which each may stop, as `full-converged` does: when
-            the loss on held-back episodes has stopped falling, after ten times as many at most.
+            the loss on held-back episodes has stopped falling, after ten times as many or ten
+            passes over the data at most, whichever is more.
         label_views: number of views of each frame, shifted by up to four pixels, whose `taught`
             labels are stored beside the frame's own, for `augmentation=views` of `bc`.
     """

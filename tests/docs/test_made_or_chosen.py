@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rlcondense.comparison.rows import groups_of
@@ -33,6 +34,10 @@ def test_the_page_is_that_of_the_records(findings: Any) -> None:
     folder = ROOT / "docs" / "results"
     assert text in (folder / "made-or-chosen.md").read_text()
     assert findings.picture(pairs) == (folder / "made-or-chosen.svg").read_text()
+    of_150 = [p for p in pairs if "procgen" in p.place and p.row.budget == {"size": 150}]
+    above = sum(p.comparison.verdict == "above" for p in of_150)
+    said = f"Of all published rows of 150 frames of Procgen {above} are shown to teach"
+    assert said in (ROOT / "README.md").read_text()
 
 
 def test_made_rows_and_chosen_ones_meet_random_ones_and_each_other(findings: Any) -> None:
@@ -98,6 +103,15 @@ def test_methods_that_keep_the_same_rows_count_once_and_those_that_play_not_at_a
         other["returns"] = one["returns"]
     [pair] = findings.beside_random(groups_of(records.values()), records)
     assert findings.kind_of(pair.row) == "chosen"
+
+
+def test_made_rows_whose_students_return_the_same_are_not_the_same(findings: Any) -> None:
+    records = of_methods(random=5.0, pbc=0.0, distmatch=0.0)
+    for r in records.values():
+        if not r["cell_id"].startswith("random"):
+            r["returns"] = {split: np.zeros_like(of).tolist() for split, of in r["returns"].items()}
+    pairs = findings.beside_random(groups_of(records.values()), records)
+    assert {pair.row.id for pair in pairs} == {"pbc", "distmatch"}
 
 
 def test_rows_of_other_labels_and_single_sets_are_not_judged(findings: Any) -> None:

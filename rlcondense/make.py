@@ -18,6 +18,7 @@ from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry, load_class
 from rlcondense.config import make_config
 from rlcondense.datasets import hub
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
@@ -71,6 +72,10 @@ from rlcondense.text import shown
 from rlcondense.validation import hides_heldout, with_known_levels
 
 STUDENTS = ("own", "learner")
+
+PARTS: Mapping[str, type] = {"methods": Method, "learners": Learner, "tasks": Task}
+# Facts of methods and learners that are mappings.
+MAPPINGS = {"budget", "learner", "check_config", "expected_failures", "presets"}
 
 
 def make_environment(
@@ -201,18 +206,28 @@ def default_dataset(task: Task) -> str:
         BadConfig: none is shipped for the task.
     """
     wanted = f"{task.id.rpartition('-v')[0]}/expert"
-    entries = catalogue.entries("datasets")
-    of_task = [e for e in entries.values() if e.facts.get("task") == task.id]
-    versions = [entry.id for entry in of_task if entry.id.rpartition("-v")[0] == wanted]
+    tasks = {id_: _known_task(entry) for id_, entry in catalogue.entries("datasets").items()}
+    of_task = [id_ for id_, known in tasks.items() if known == task.id]
+    versions = [id_ for id_ in of_task if id_.rpartition("-v")[0] == wanted]
     if versions:
         return max(versions, key=lambda id_: int(id_.rpartition("-v")[2]))
     if of_task:
-        return of_task[0].id
-    shipped = ", ".join(sorted({str(e.facts.get("task")) for e in entries.values()}))
+        return of_task[0]
+    shipped = ", ".join(sorted({*tasks.values()} - {""}))
     raise BadConfig(
         f"no dataset is shipped for task {task.id!r}; name one with --dataset (tasks that have "
         f"one: {shipped})"
     )
+
+
+def _known_task(entry: Entry) -> str:
+    """Return the id of the task that a dataset is of, or "" if nothing that can be read says so."""
+    if "task" in entry.facts:
+        return str(entry.facts["task"])
+    try:
+        return task_of_dataset(entry.id)
+    except RLCondenseError:  # such as a plugin that cannot be imported
+        return ""
 
 
 def named_dataset(
@@ -605,8 +620,7 @@ def include(path: Path) -> list[Entry]:
     for name, cls in vars(module).items():
         if not isinstance(cls, type) or cls.__module__ != module.__name__:
             continue
-        groups = {"methods": Method, "learners": Learner, "tasks": Task}
-        group = next((g for g, base in groups.items() if issubclass(cls, base)), None)
+        group = next((g for g, base in PARTS.items() if issubclass(cls, base)), None)
         if group is None or inspect.isabstract(cls):
             continue
         own = cls.__dict__.get("id")
@@ -624,6 +638,20 @@ def _hyphenated(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
+def load_part(entry: Entry) -> Any:
+    """Import the class behind the entry of a method, learner or task.
+
+    Raises:
+        PluginLoadError: it cannot be imported, is none, or has no settings where it needs them.
+    """
+    cls = load_class(entry, PARTS[entry.group])
+    if entry.group != "tasks" and not dataclasses.is_dataclass(getattr(cls, "Config", None)):
+        raise PluginLoadError(
+            f"{entry.kind} {entry.id!r} of {entry.origin}: its Config is no dataclass"
+        )
+    return cls
+
+
 def facts_of(entry: Entry) -> dict[str, Any]:
     """Return the facts of a method or learner: its class's `facts`, overridden by the catalogue's.
 
@@ -631,7 +659,19 @@ def facts_of(entry: Entry) -> dict[str, Any]:
     `check_config`: settings that make its checks quick. `expected_failures`: checks that are known
     to fail, with reasons. `presets`: settings by the name of each preset.
     """
-    return {**getattr(entry.load(), "facts", {}), **entry.facts}
+    own = getattr(entry.load(), "facts", {})
+    owner = f"{entry.kind} {entry.id!r} of {entry.origin}"
+    if not isinstance(own, Mapping):
+        raise PluginLoadError(f"{owner}: its facts are {type(own).__name__}, not a mapping")
+    facts = {**own, **entry.facts}
+    for name in MAPPINGS & facts.keys():
+        if not isinstance(facts[name], Mapping):
+            raise PluginLoadError(f"{owner}: its fact {name!r} is no mapping")
+    try:
+        Budget(**facts["budget"]) if facts.get("budget") else None
+    except (BadConfig, TypeError) as error:
+        raise PluginLoadError(f"{owner}: its fact 'budget' is none: {error}") from error
+    return facts
 
 
 def is_stochastic(entry: Entry, settings: Mapping[str, Any]) -> bool:
@@ -675,7 +715,11 @@ def configured(
         with no_exit(owner):
             config = make_config(cls.Config, {**own, **entry.config, **settings}, owner)
             return cls(config, id=entry.id)
-    except (AttributeError, TypeError) as error:
+    except (RLCondenseError, KeyboardInterrupt):
+        raise
+    except ValueError as error:  # as the settings' own checks raise it
+        raise BadConfig(f"{owner}: {error}") from error
+    except Exception as error:
         raise PluginLoadError(f"{owner} of {entry.origin} cannot be made: {error}") from error
 
 

@@ -61,7 +61,7 @@ class Reference:
         place: position in tables: below 0 before the methods, 0 among them, above 0 after them.
         letter: letter of the mark that says whether a result clears it; empty for rows without a
             mark.
-        phrase: name in a sentence, after `the`; for rows with a letter.
+        phrase: name in a sentence, after `the`; for rows that results are compared with.
         needs: requirements beside a task, of `dataset` and `expert`.
         greedy_only: whether it stands only beside students that act greedily.
         policies: function that makes its policies; None for a row of trained students.
@@ -143,7 +143,8 @@ REFERENCES = (
     Reference(
         "constant-policy", "floor", "constant",
         "always takes the dataset's most frequent action, or mean action",
-        place=2, needs=frozenset({"dataset"}), greedy_only=True, policies=_constant,
+        place=2, phrase="constant policy", needs=frozenset({"dataset"}), greedy_only=True,
+        policies=_constant,
     ),
     Reference(
         RANDOM_SUBSET, "matched", "random", "the random subset of its size",

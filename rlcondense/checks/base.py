@@ -10,7 +10,7 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, MissingExtra, UnknownName
-from rlcondense.make import facts_of
+from rlcondense.make import facts_of, load_part
 from rlcondense.runtime.progress import Progress, silent
 
 
@@ -85,7 +85,7 @@ def checks_of(name: str, group: str | None = None) -> list[Check]:
     """
     entry = _find(name, group)
     if entry.group != "datasets":
-        entry.load()  # a part that cannot be loaded is one error, not one for every check
+        load_part(entry)  # one that cannot be is one error, not one for every check
     if entry.group == "methods":
         from rlcondense.checks.methods import method_checks
 

@@ -32,7 +32,7 @@ from rlcondense.datasets.traces import replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts import shipped
-from rlcondense.make import make_task
+from rlcondense.make import configured, facts_of, make_task
 from rlcondense.policies import FixedPolicies
 from rlcondense.rollout import collect
 from rlcondense.runtime.progress import Progress
@@ -145,6 +145,15 @@ def check_config_json(config: Any, owner: str) -> None:
         raise CheckFailed(f"{owner}.Config cannot be read back from JSON: {error}") from error
     if again != config:
         raise CheckFailed(f"{owner}.Config comes back from JSON as {again}, not {config}")
+
+
+def check_presets(entry: Entry, base: type) -> None:
+    """Fail if a preset of a method or learner has settings that it does not take."""
+    for name, settings in facts_of(entry).get("presets", {}).items():
+        try:
+            configured(entry, base, dict(settings))
+        except (RLCondenseError, TypeError, ValueError) as error:
+            raise CheckFailed(f"preset {name!r} cannot be made: {error}") from error
 
 
 def check_unknown_key(config: type[Any], owner: str) -> None:
@@ -353,16 +362,27 @@ def cancel(phase: str, done: int, total: int, note: str = "") -> None:
     raise KeyboardInterrupt
 
 
-def check_cancellation(act: Callable[[], object]) -> None:
-    """Fail if `act`, with `cancel` for progress, swallows the interruption."""
+def check_cancellation(act: Callable[[Progress], object]) -> None:
+    """Fail if `act`, given a progress function that interrupts it, swallows the interruption."""
+    interrupted = False
+
+    def interrupt(phase: str, done: int, total: int, note: str = "") -> None:
+        nonlocal interrupted
+        interrupted = True
+        cancel(phase, done, total, note)
+
     try:
-        act()
+        act(interrupt)
     except KeyboardInterrupt:
         return
     except BaseException as error:
+        if not interrupted:  # it fails by itself, which other checks say
+            raise CheckSkipped("it fails before it can be interrupted") from error
         raise CheckFailed(
             f"Ctrl-C came out as {type(error).__name__}: let KeyboardInterrupt pass"
         ) from error
+    if interrupted:
+        raise CheckFailed("Ctrl-C was swallowed: let KeyboardInterrupt pass")
     raise CheckSkipped("it reports no progress, so it cannot be interrupted there")
 
 
@@ -385,6 +405,7 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
         "threads": torch.get_num_threads(),
         "path": sys.path,
         "peeked": _PEEKED,
+        "answer": _ANSWER,
     }
     done = subprocess.run(
         [sys.executable, "-P", "-c", _CHILD, json.dumps(call)],
@@ -402,7 +423,11 @@ def in_a_fresh_process(entry: Entry, function: str) -> str:
                 "it touches the GPU, at import or on device 'cpu': use the device given"
             )
         raise CheckFailed(f"in a fresh process it fails with {last}: import everything by name")
-    return done.stdout.strip().splitlines()[-1]
+    # What is checked may print, at its exit too.
+    answers = [line for line in done.stdout.splitlines() if line.startswith(_ANSWER)]
+    if not answers:
+        raise CheckFailed("a fresh process ended before it was done: do not end it")
+    return answers[-1].removeprefix(_ANSWER)
 
 
 _CHILD = """
@@ -424,6 +449,7 @@ with task.environments_watched() as environments:  # from the import of what is 
     result = getattr(import_module(module), name)(Entry(**call["entry"]))
 if shows_heldout(environments, task):
     sys.exit(call["peeked"])
-print(result)
+print("\\n" + call["answer"] + str(result))
 """
+_ANSWER = "rlcondense: "
 _PEEKED = "held-out levels were made"

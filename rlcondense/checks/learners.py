@@ -26,6 +26,7 @@ from rlcondense.checks.common import (
     check_config_frozen,
     check_config_json,
     check_id,
+    check_presets,
     check_progress,
     check_unknown_key,
     check_warnings,
@@ -36,6 +37,8 @@ from rlcondense.checks.common import (
     watch,
 )
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.report import LABEL_KINDS
+from rlcondense.datasets.transitions import COLUMNS
 from rlcondense.files import sha256_arrays
 from rlcondense.learners.base import Learner
 from rlcondense.make import configured, facts_of, make_method, make_task
@@ -44,6 +47,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 FRAMES = 64
+ACTION_KINDS, SELECTIONS = ("discrete", "continuous"), ("sample", "greedy")
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,24 @@ def id_follows_the_grammar(s: Subject) -> None:
     check_id(s.entry)
 
 
+def says_what_it_is(s: Subject) -> None:
+    """Requirements, kinds of action and of label are declared in known words."""
+    learner = s.learner
+    known = {*COLUMNS, "next_observations", "episodes", "held_back"}
+    if unknown := set(learner.requires) - known:
+        raise CheckFailed(f"{s.name}.requires has {sorted(unknown)}; known are {sorted(known)}")
+    for name, kinds in (("action_kinds", ACTION_KINDS), ("label_kinds", LABEL_KINDS)):
+        said = getattr(learner, name)
+        if not said or isinstance(said, str) or set(said) - set(kinds):
+            raise CheckFailed(f"{s.name}.{name} is {said!r}; name some of {', '.join(kinds)}")
+    if learner.action_selection not in SELECTIONS:
+        raise CheckFailed(
+            f"{s.name}.action_selection is {learner.action_selection!r}; say 'sample' or 'greedy'"
+        )
+    if missing := learner.missing(s.data.provides(), s.task):
+        raise CheckFailed(f"{s.name} lacks {', '.join(missing)} in whole episodes of a task")
+
+
 def config_is_frozen(s: Subject) -> None:
     """Config is a frozen dataclass with defaults."""
     check_config_frozen(s.entry.load().Config, s.entry.load().__name__)
@@ -147,6 +169,11 @@ def config_is_frozen(s: Subject) -> None:
 def config_survives_json(s: Subject) -> None:
     """Config comes back from JSON as it was."""
     check_config_json(s.learner.config, s.name)
+
+
+def presets_can_be_made(s: Subject) -> None:
+    """Each preset has known settings."""
+    check_presets(s.entry, Learner)
 
 
 def unknown_settings_are_refused(s: Subject) -> None:
@@ -290,7 +317,7 @@ def progress_is_reported(s: Subject) -> None:
 
 def ctrl_c_is_let_through(s: Subject) -> None:
     """Ctrl-C ends it."""
-    check_cancellation(lambda: s.fit(progress=cancel))
+    check_cancellation(lambda progress: s.fit(progress=progress))
 
 
 def there_are_no_warnings(s: Subject) -> None:
@@ -300,6 +327,8 @@ def there_are_no_warnings(s: Subject) -> None:
 
 CHECKS = (
     id_follows_the_grammar,
+    says_what_it_is,
+    presets_can_be_made,
     config_is_frozen,
     config_survives_json,
     unknown_settings_are_refused,

@@ -24,6 +24,7 @@ from rlcondense.checks.common import (
     check_config_frozen,
     check_config_json,
     check_id,
+    check_presets,
     check_progress,
     check_unknown_key,
     check_warnings,
@@ -98,7 +99,8 @@ class Subject:
         """A small budget, in the unit that the method takes."""
         budget = self.facts.get("budget", {})
         if "percent" in budget:
-            return Budget(percent=50 if budget["percent"] < 100 else 100, unit=budget["unit"])
+            unit = budget.get("unit", "transitions")
+            return Budget(percent=50 if budget["percent"] < 100 else 100, unit=unit)
         return Budget(size=SIZE)
 
     @cached_property
@@ -177,6 +179,11 @@ def config_leaves_budget_and_seed_out(s: Subject) -> None:
 def config_survives_json(s: Subject) -> None:
     """Config comes back from JSON as it was."""
     check_config_json(s.method.config, s.name)
+
+
+def presets_can_be_made(s: Subject) -> None:
+    """Each preset has known settings."""
+    check_presets(s.entry, Method)
 
 
 def unknown_settings_are_refused(s: Subject) -> None:
@@ -367,7 +374,7 @@ def progress_is_reported(s: Subject) -> None:
 
 def ctrl_c_is_let_through(s: Subject) -> None:
     """Ctrl-C ends it."""
-    check_cancellation(lambda: s.condense(progress=cancel))
+    check_cancellation(lambda progress: s.condense(progress=progress))
 
 
 def there_are_no_warnings(s: Subject) -> None:
@@ -378,6 +385,7 @@ def there_are_no_warnings(s: Subject) -> None:
 CHECKS = (
     id_follows_the_grammar,
     says_what_it_is,
+    presets_can_be_made,
     config_is_frozen,
     config_leaves_budget_and_seed_out,
     config_survives_json,

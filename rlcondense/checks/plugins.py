@@ -18,11 +18,13 @@ _LOAD = """
 import sys
 from rlcondense.catalogue import Entry
 from rlcondense.errors import RLCondenseError
+from rlcondense.make import PARTS, load_part
+entry = Entry(sys.argv[1], sys.argv[2], sys.argv[3], distribution=(sys.argv[4], sys.argv[5]))
 try:
-    Entry(sys.argv[1], sys.argv[2], sys.argv[3], distribution=(sys.argv[4], sys.argv[5])).load()
+    load_part(entry) if entry.group in PARTS else entry.load()
 except RLCondenseError as error:
     sys.exit(str(error))
-print("loaded")
+print("\\nloaded")
 """
 
 
@@ -89,7 +91,7 @@ def _load(entry: Entry, timeout: float) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return f"it was not imported after {timeout:.0f} s"
-    if not done.returncode and done.stdout.endswith("loaded\n"):
+    if not done.returncode and "loaded" in done.stdout.splitlines():
         return ""
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"its process ended with code {done.returncode}"

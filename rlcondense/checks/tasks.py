@@ -68,19 +68,32 @@ class Subject:
         return self.watched.result
 
     def play(
-        self, split: str, *, seed: int = 0, actions: int = 0, threads: int = 1, steps: int = STEPS
+        self,
+        split: str,
+        *,
+        seed: int = 0,
+        actions: int = 0,
+        threads: int = 1,
+        steps: int = STEPS,
+        environments: int = NUM_ENVS,
     ) -> Trajectories:
-        """Play random actions drawn from the seed `actions`."""
-        env = self.task.make_vec(split, NUM_ENVS, seed=seed, num_threads=threads)
+        """Play random actions drawn from the seed `actions`, the same ones for an environment."""
+        env = self.task.make_vec(split, environments, seed=seed, num_threads=threads)
         space = self.task.action_space
         space.seed(actions)
         observations, infos = env.reset(seed=seed)
-        shown, rewards, ends, levels = [observations], [], [], [_levels(infos)]
+        shown, rewards, ends, levels = [np.array(observations)], [], [], [_levels(infos)]
         for _ in range(steps):
-            chosen = np.stack([space.sample() for _ in range(NUM_ENVS)])
+            chosen = np.stack([space.sample() for _ in range(NUM_ENVS)])[:environments]
             observation, reward, terminations, truncations, infos = env.step(chosen)
-            shown.append(observation)
-            rewards.append(reward)
+            if np.may_share_memory(observation, observations):
+                raise CheckFailed(
+                    "a step returns the memory of the observations before it: copy them, where "
+                    "copy is true"
+                )
+            observations = observation
+            shown.append(np.array(observation))
+            rewards.append(np.array(reward))
             ends.append(terminations | truncations)
             levels.append(_levels(infos))
         env.close()
@@ -156,6 +169,35 @@ def threads_change_nothing(s: Subject) -> None:
         raise CheckFailed("two threads gave another play than one")
 
 
+def an_environment_does_not_depend_on_those_beside_it(s: Subject) -> None:
+    """Seed and index of an environment alone decide its levels, however many there are."""
+    fewer = NUM_ENVS - 1
+    ours, theirs = _sequences(s.seen), _sequences(s.play("seen", environments=fewer))
+    for one, other in zip(ours[:fewer], theirs, strict=True):
+        length = min(len(one), len(other))
+        if one[:length] != other[:length]:
+            raise CheckFailed(
+                "with fewer environments the same ones show other levels: let the seed and an "
+                "environment's index decide them"
+            )
+
+
+def level_seeds_are_those_played(s: Subject) -> None:
+    """level_seeds names the levels that are played, if it names any."""
+    for split in SPLITS:
+        shown = s.seen if split == "seen" else s.play(split)
+        sequences = _sequences(shown)
+        episodes = min(map(len, sequences))
+        told = s.task.level_seeds(split, NUM_ENVS, episodes, seed=0)
+        if told is None:
+            raise CheckSkipped("it names none: levels are found by playing")
+        if not np.array_equal(told, [levels[:episodes] for levels in sequences]):
+            raise CheckFailed(
+                f"level_seeds names other {split} levels than make_vec plays: its records would be "
+                "refused"
+            )
+
+
 def another_seed_plays_other_levels(s: Subject) -> None:
     """Another seed gives another sequence of levels."""
     if _sequences(s.play("seen", seed=1)) == _sequences(s.seen):
@@ -175,8 +217,8 @@ def levels_do_not_depend_on_actions(s: Subject) -> None:
 
 def _sequences(played: Trajectories) -> list[list[int]]:
     """Return the levels of each environment, one for each started episode."""
-    begun = np.vstack([np.ones(NUM_ENVS, bool), played.ends])
-    return [played.levels[begun[:, i], i].tolist() for i in range(NUM_ENVS)]
+    begun = np.vstack([np.ones((1, played.ends.shape[1]), bool), played.ends])
+    return [played.levels[begun[:, i], i].tolist() for i in range(begun.shape[1])]
 
 
 def levels_are_of_their_split(s: Subject) -> None:
@@ -260,6 +302,8 @@ CHECKS = (
     rewards_are_finite,
     the_same_seed_plays_the_same,
     threads_change_nothing,
+    an_environment_does_not_depend_on_those_beside_it,
+    level_seeds_are_those_played,
     another_seed_plays_other_levels,
     levels_do_not_depend_on_actions,
     levels_are_of_their_split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,20 +25,20 @@ def dataset() -> None:
 @dataset.command("build")
 @include_option
 @click.argument("name")
-@click.option("--rebuild", is_flag=True, help="Remove it first if it is there.")
+@click.option("--rebuild", is_flag=True, help="Build it anew even if it is there.")
 @download_option
 def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     """Build a dataset of the catalogue on this machine, and check its sha256."""
     from rlcondense.catalogue import base_of, find
-    from rlcondense.datasets.minari import is_local, remove_minari
+    from rlcondense.datasets.minari import is_local, set_aside
     from rlcondense.make import load_dataset
 
-    if rebuild:
-        remove_minari(base_of(find("datasets", name).id))
-    here = is_local(base_of(name))
-    started = time.monotonic()
-    with ConsoleProgress() as progress:
-        data = load_dataset(name, download=download, progress=progress)
+    anew = set_aside(base_of(find("datasets", name).id)) if rebuild else contextlib.nullcontext()
+    with anew:
+        here = is_local(base_of(name))
+        started = time.monotonic()
+        with ConsoleProgress() as progress:
+            data = load_dataset(name, download=download, progress=progress)
     seconds = time.monotonic() - started
     took = "already here" if here else f"{seconds:.1f} s, {len(data) / seconds:.0f} transitions/s"
     echo(

@@ -101,6 +101,8 @@ def dataset_collect(
 
     if view is not None and (expert is None or kind != "expert"):
         raise BadConfig("--view needs --expert and its kind: the task's own sees the task's view")
+    if kind == "random" and (expert is not None or folder is not None):
+        raise BadConfig("--expert and --folder name who plays: --kind random plays at random")
     with ConsoleProgress() as progress:
         task_object = make_task(task)
         trace = collect_dataset(

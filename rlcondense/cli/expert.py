@@ -109,6 +109,8 @@ def _train(
         raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
     flags = {"network": network, "steps": steps, "seed": seed or None}
     shown = {name: str(value) for name, value in flags.items() if value is not None}
+    if twice := shown.keys() & settings.keys():
+        raise BadConfig(f"--{min(twice)} and --set {min(twice)}=... say the same thing: give one")
     words = ["rlcondense", "expert", *command]
     words += [part for name, value in shown.items() for part in (f"--{name}", value)]
     words += [part for pair in pairs for part in ("--set", pair)]

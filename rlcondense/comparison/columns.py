@@ -88,13 +88,15 @@ def _name(row: Row) -> str:
 
 
 def _size(row: Row) -> str:
+    if len({*row.sizes}) > 1:
+        return f"{min(row.sizes)} to {max(row.sizes)}"
     return "" if row.size is None else str(row.size)
 
 
 def _size_and_labels(row: Row) -> str:
     if row.size is None or row.labels in (None, "hard", "continuous"):
         return _size(row)
-    return f"{row.size} {row.labels}"
+    return f"{_size(row)} {row.labels}"
 
 
 def seeds_text(row: Row) -> str:

@@ -112,7 +112,8 @@ class Row:
         status: `done`, or the status of the first record that is not done, or `missing`.
         reason: of anything but `done`.
         cells: ids of the records, one for each condensation seed.
-        size: transitions kept.
+        size: transitions kept, on average over sets of different sizes.
+        sizes: of each set; empty for policies.
         labels: the labels that the learner used, `hard`, `soft`, `continuous` or `taught`.
         condensation_seeds: how many.
         draws: whether another condensation seed gives another set.
@@ -141,6 +142,7 @@ class Row:
     reason: str
     cells: tuple[str, ...]
     size: int | None = None
+    sizes: tuple[int, ...] = ()
     labels: str | None = None
     condensation_seeds: int = 1
     draws: bool = False
@@ -461,9 +463,13 @@ def _order(row: Sequence[Record]) -> tuple[Any, ...]:
     return (place, _size(row) or 0, name == RANDOM_SUBSET, name, settings != "{}", settings)
 
 
+def _sizes(row: Sequence[Record]) -> tuple[int, ...]:
+    return tuple(record["report"]["size"] for record in row if "report" in record)
+
+
 def _size(row: Sequence[Record]) -> int | None:
-    sizes = [record["report"]["size"] for record in row if "report" in record]
-    return sizes[0] if sizes else budget_size(row[0]["cell"]["budget"])
+    sizes = _sizes(row)
+    return round(sum(sizes) / len(sizes)) if sizes else budget_size(row[0]["cell"]["budget"])
 
 
 def names_of(parts: Sequence[MethodJson | LearnerJson]) -> list[str]:
@@ -523,6 +529,7 @@ class _Draft:
             reason="" if self.undone is None else self.undone.get("reason", ""),
             cells=tuple(str(record.get("cell_id", "")) for record in self.records),
             size=self.size,
+            sizes=_sizes(self.records),
             labels=self.labels,
             condensation_seeds=len(self.records),
             draws=self.draws,
@@ -594,11 +601,27 @@ def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
     if blind and draft.id not in BLIND:
         floors[MARGINAL] = max(blind, key=lambda policy: float(policy.heldout.mean()))
     if draft.trained and draft.id not in (*WHOLE, RANDOM_SUBSET):
-        alike = (d for d in others if d.id == RANDOM_SUBSET and d.done and _alike(d, draft))
-        floors[RANDOM_SUBSET] = next(alike, None)
+        floors[RANDOM_SUBSET] = _random_subset(draft, others)
     return {
         name: floor for name, floor in floors.items() if floor is not None and floor is not draft
     }
+
+
+def _random_subset(draft: _Draft, others: Sequence[_Draft]) -> _Draft | None:
+    """Return the random rows beside a row, as many as each of its sets has; None without them."""
+    subsets = [d for d in others if d.id == RANDOM_SUBSET and d.done]
+    if len({*draft.frame.sizes}) < 2 or "bytes" in (draft.cell["budget"] or {}):
+        return next((d for d in subsets if _alike(d, draft)), None)
+    drawn = {
+        (record["cell"]["condensation_seed"], record["report"]["size"]): record
+        for subset in subsets
+        if subset.labels == draft.labels
+        for record in subset.records
+    }
+    own = [(r["cell"]["condensation_seed"], r["report"]["size"]) for r in draft.records]
+    if not drawn.keys() >= {*own}:
+        return None
+    return _Draft(RANDOM_SUBSET, [drawn[one] for one in own], lambda _: True)
 
 
 def _alike(a: _Draft, b: _Draft) -> bool:
@@ -638,6 +661,8 @@ def _normalised(heldout: Interval, span: tuple[float, float] | None) -> Interval
     if span is None:
         return None
     low, high = span
+    if low >= high:
+        return None
     return heldout.scaled(1 / (high - low), -low / (high - low))
 
 

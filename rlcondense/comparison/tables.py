@@ -328,8 +328,8 @@ def _why_no_recovery(rows: Sequence[Row]) -> str:
     names = {row.id for row in rows}
     if EXPERT in names:
         return "where no expert stands apart from the random policy"
-    if FLOOR in names:
-        return "as these data have no expert: --expert names one"
+    if FLOOR in names and len(names) > 1:
+        return "as no expert is known: --expert names one"
     return "without reference rows"
 
 
@@ -439,4 +439,5 @@ def judgement(row: Row) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     phrases = [BY_ID[name].phrase for name in names]
+    assert all(phrases), names
     return " and the ".join(filter(None, [", the ".join(phrases[:-1]), *phrases[-1:]]))

@@ -9,6 +9,8 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.limits import as_number, check_count, check_most, check_whole
 
+EPISODES_CHOSEN = "a percentage of episodes is for methods that select episodes"
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -69,7 +71,7 @@ class Budget:
             return self.size
         if self.percent is not None:
             if self.unit == "episodes":
-                raise BadConfig("a percentage of episodes is for methods that select episodes")
+                raise BadConfig(EPISODES_CHOSEN)
             size = int(len(dataset) * self.percent / 100 + 1e-9)
             if size < 1:
                 raise BadConfig(f"{self.percent}% of {len(dataset)} transitions is less than one")

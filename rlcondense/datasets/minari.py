@@ -313,6 +313,34 @@ def remove_minari(dataset_id: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def set_aside(dataset_id: str) -> Iterator[None]:
+    """Set a dataset of this machine aside within the context, where it is built again.
+
+    What was there comes back if that fails, and is removed if it succeeds. Columns that are another
+    dataset's only copy stay.
+    """
+    moved: list[tuple[Path, Path]] = []
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+        shared = _other_owner(columns_folder(dataset_id), dataset_id)
+        for path in paths_of(dataset_id):
+            if shared and path == columns_folder(dataset_id):
+                continue
+            aside = path.with_name(f".{path.name}.aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            moved.append((path, aside))
+    try:
+        yield
+    except BaseException:
+        for path, aside in moved:
+            shutil.rmtree(path, ignore_errors=True)
+            aside.rename(path)
+        raise
+    for _, aside in moved:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def local_datasets() -> list[str]:
     """Return the ids of the datasets on this machine; other folders are skipped."""
     return sorted({*_datasets_in(minari_path(), ()), *_columns_alone()})

@@ -63,11 +63,11 @@ class Learner(ABC, Generic[ConfigT]):
             provided: names that `CondensedDataset.provides` returned.
             task: the task of the actions.
         """
-        lacking = self.requires - provided
+        lacking = frozenset(self.requires) - provided
         if "held_back" in provided and not self.stops_by_held_back:
             lacking |= {"a learner that trains until a loss stops falling"}
         kind = "continuous" if isinstance(task.action_space, Box) else "discrete"
-        actions = [] if kind in self.action_kinds else [f"{self.action_kinds[0]} actions"]
+        actions = [] if kind in self.action_kinds else [f"{' or '.join(self.action_kinds)} actions"]
         return actions + sorted(lacking, key=_place)
 
     @abstractmethod

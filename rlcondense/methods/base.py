@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from rlcondense.config import LATER, check_choice, check_positive, config_json
-from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.budget import EPISODES_CHOSEN, Budget
 from rlcondense.datasets.coding import SEEN, CodedRows, Coding, encode, label_bytes
 from rlcondense.datasets.condensed import (
     EXTRA,
@@ -579,6 +579,8 @@ class Method(ABC, Generic[ConfigT]):
         columns = result.columns
         size = len(columns["observations"])
         if problem.budget.percent is not None and problem.budget.unit == "episodes":
+            if "episode_ids" not in columns:
+                raise BadConfig(EPISODES_CHOSEN)
             count = len(np.unique(columns["episode_ids"]))
             allowed, unit = problem.budget.episodes(problem.dataset), "episodes"
         else:

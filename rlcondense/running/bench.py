@@ -9,6 +9,8 @@ from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.condensed import load_condensed
+from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.experts.shipped import Expert, find_expert, shipped_experts
@@ -71,13 +73,15 @@ def task_named(
     dataset: str | Path | TransitionDataset | None,
     *,
     download: bool = False,
+    folders: Sequence[str | Path] = (),
 ) -> str:
-    """Return the task that a command is about: the named one, the dataset's, or the default.
+    """Return the task that a command is about: the named one, the data's, or the default.
 
     Args:
         task: task, or its id or alias, if one is named.
         dataset: id or path of the dataset, or the data, if they are named.
         download: as for `task_of_dataset`.
+        folders: of condensed sets, which know their task where no dataset is named.
 
     Raises:
         BadConfig: a dataset is named that does not say on which task it was collected, or a task
@@ -93,7 +97,8 @@ def task_named(
     if task:
         return task
     if dataset is None or dataset == "":
-        return DEFAULT_TASK
+        of_sets = (_task_of_set(Path(folder)) for folder in folders)
+        return next(filter(None, of_sets), DEFAULT_TASK)
     return stated_task(dataset, download=download)
 
 
@@ -245,17 +250,24 @@ def expert_of(dataset: str, task: Task) -> Expert | None:
         return None
 
 
+def _task_of_set(folder: Path) -> str | None:
+    report = load_condensed(folder).report if is_condensed(folder) else None
+    return None if report is None else report.task
+
+
 def expert_name(dataset: str, task: Task) -> str:
     """Return the id or path of the expert of a dataset, empty if it has none."""
-    facts: Mapping[str, Any] = {"task": task.id}
+    of_task = task.id
     if dataset:
         try:
-            facts = catalogue.find("datasets", dataset).facts
+            entry = catalogue.find("datasets", dataset)
         except UnknownName:  # a dataset of Minari, whose environment may be none of the catalogue
-            facts = {"task": task_of_dataset(dataset) or task.id}
-    if "expert" in facts:
-        return str(facts["expert"])
-    return shipped_experts().get(task.id, "") if facts.get("task") == task.id else ""
+            of_task = task_of_dataset(dataset) or task.id
+        else:
+            if "expert" in entry.facts:
+                return str(entry.facts["expert"])
+            of_task = task_of_dataset(dataset)
+    return shipped_experts().get(task.id, "") if of_task == task.id else ""
 
 
 def bench_of(

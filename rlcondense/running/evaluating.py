@@ -70,7 +70,8 @@ def evaluate_artifact(
 
     Args:
         what: a folder, or one of `references.POLICIES`.
-        task: id or alias of the task; by default the dataset's; without one starpilot.
+        task: id or alias of the task; by default the dataset's, or the one that a condensed set was
+            made for; without either starpilot.
         dataset: source of the reference rows, by id or path; by default the task's expert dataset.
         expert: id or path of the expert; by default the dataset's, or else the task's newest.
         download: fetch the dataset from Minari's remote if it is not on this machine.
@@ -91,7 +92,8 @@ def evaluate_artifact(
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies.
     """
-    what, folder, task = str(what), Path(what), task_named(task, dataset, download=download)
+    what, folder = str(what), Path(what)
+    task = task_named(task, dataset, download=download, folders=[folder])
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)

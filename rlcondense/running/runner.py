@@ -156,6 +156,8 @@ def run(
         >>> print(run(["random", "k-center", "pbc:iterations=100"], "cartpole", size=16))
     """
     check_seeds(seed, 1 if condensations is None else condensations, seeds)
+    if own_references and not references:
+        raise BadConfig("--own-references computes reference rows, --no-references none: give one")
     task = task_named(task, dataset, download=download)
     names = [method] if isinstance(method, str) else list(method)
     if not names or len(set(names)) < len(names):

@@ -152,7 +152,7 @@ def transfer(
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
     check_seeds(seed, condensations, seeds)
-    task = task_named(task, dataset, download=download)
+    task = task_named(task, dataset, download=download, folders=folders)
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):
         raise BadConfig("name methods, folders and learners, each once")

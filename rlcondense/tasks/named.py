@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rlcondense import catalogue
-from rlcondense.errors import PluginLoadError, no_exit
+from rlcondense.errors import PluginLoadError, RLCondenseError, no_exit
 from rlcondense.tasks.base import ReturnEstimate, Task
 
 _PLAIN = {"env", "seen", "heldout", "score_range"}  # settings that leave an environment as it is
@@ -31,12 +33,25 @@ def make_task(name: str | Task) -> Task:
     try:
         with no_exit(f"task {entry.id!r}"):
             task = cls(id=entry.id, random_return=random_return, **config)
-    except TypeError as error:
+            _check_declared(task)
+    except (RLCondenseError, KeyboardInterrupt):
+        raise
+    except Exception as error:
         raise PluginLoadError(
             f"task {entry.id!r} of {entry.origin} cannot be made: {error}"
         ) from error
     assert isinstance(task, Task)
     return task
+
+
+def _check_declared(task: Task) -> None:
+    """Raise `TypeError` or `ValueError` unless a task's returns and range can be reckoned with."""
+    if not isinstance(task.random_return, Mapping):
+        raise TypeError(f"random_return is {type(task.random_return).__name__}, not a mapping")
+    if task.score_range is not None:
+        low, high = task.score_range
+        if not low < high:
+            raise ValueError(f"score_range is {task.score_range}: r_min must be below r_max")
 
 
 def task_of_environment(environment: str) -> str:

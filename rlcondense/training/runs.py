@@ -65,8 +65,10 @@ def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[An
         restart: start anew even if there is one.
 
     Raises:
-        BadConfig: there is a checkpoint, and neither is set.
+        BadConfig: there is a checkpoint, and neither is set; or both are.
     """
+    if resume and restart:
+        raise BadConfig("--resume goes on from a training, --restart discards it: give one")
     make_folder(out)
     path = out / CHECKPOINT
     if path.exists() and resume:

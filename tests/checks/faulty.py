@@ -38,6 +38,12 @@ class Unheard(Random):
     needs = frozenset({"oracle"})
 
 
+class Misset(Random):
+    """presets_can_be_made: preset 'quick' cannot be made: method"""
+
+    facts = {"presets": {"quick": {"iteratoins": 3}}}  # noqa: RUF012
+
+
 class Changeable(Method[Any]):
     """config_is_frozen: can be changed"""
 
@@ -400,6 +406,30 @@ class Muted(BehaviouralCloning):
         return super().fit(data, **options)
 
 
+class Misspelt(BehaviouralCloning):
+    """says_what_it_is: requires has ['actoins']"""
+
+    requires = frozenset({"observations", "actoins"})
+
+
+class Unkind(BehaviouralCloning):
+    """says_what_it_is: action_kinds is ('discrete', 'contnuous')"""
+
+    action_kinds = ("discrete", "contnuous")
+
+
+class Misprinted(BehaviouralCloning):
+    """presets_can_be_made: preset 'quick' cannot be made: learner"""
+
+    facts = {"presets": {"quick": {"updaets": 3}}}  # noqa: RUF012
+
+
+class Thirds(Percentile):
+    """passes: a percentage without a unit is one of transitions, as it is for run"""
+
+    facts = {"budget": {"percent": 30.0}}  # noqa: RUF012
+
+
 class Halves(Percentile):
     """passes: it takes a percentage, and says so itself"""
 
@@ -412,8 +442,10 @@ METHODS = [
     if isinstance(cls, type)
     and issubclass(cls, Method)
     and cls.__module__ == __name__
-    and cls.__name__ != "Halves"
+    and cls.__name__ not in ("Halves", "Thirds")
 ]
-LEARNERS = [SameForAll, Neighbourly, OnePolicy, Practising, Muted]
+LEARNERS = [
+    SameForAll, Neighbourly, OnePolicy, Practising, Muted, Misspelt, Unkind, Misprinted,
+]  # fmt: skip
 QUICK_BC = {"network": "cnn4", "updates": 2, "batch_size": 8}
 __all__ = ["LEARNERS", "METHODS", "QUICK_BC", "BCConfig", "LabelConfig"]

@@ -168,7 +168,50 @@ class Endless(ProcgenTask):
         return env
 
 
-@pytest.mark.parametrize("cls", [Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless])
+class Crowded(ProcgenTask):
+    """an_environment_does_not_depend_on_those_beside_it: the same ones show other levels"""
+
+    def make_vec(self, split: str, num_envs: int, *, seed: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, seed=seed + num_envs, **options)
+        reset = env.reset
+        env.reset = lambda **_: reset()
+        return env
+
+
+class Misnamed(ProcgenTask):
+    """level_seeds_are_those_played: names other seen levels than make_vec plays"""
+
+    def level_seeds(self, split: str, num_envs: int, episodes: int, *, seed: int) -> Any:
+        return super().level_seeds(split, num_envs, episodes, seed=seed + 1)
+
+
+class OneBuffer(ProcgenTask):
+    """observations_lie_in_their_space: returns the memory of the observations before it"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        buffer = np.zeros((num_envs, *self.observation_space.shape), np.uint8)
+        reset, step = env.reset, env.step
+
+        def again(**given: Any) -> Any:
+            buffer[:], infos = reset(**given)
+            return buffer, infos
+
+        def over(actions: Any) -> Any:
+            buffer[:], *rest = step(actions)
+            return (buffer, *rest)
+
+        env.reset, env.step = again, over
+        return env
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless, Crowded, Misnamed,
+        OneBuffer,
+    ],
+)  # fmt: skip
 def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, reason = (cls.__doc__ or "").strip().split(": ")
     monkeypatch.setattr("rlcondense.checks.tasks.MOST_STEPS", 300)
@@ -206,8 +249,9 @@ def test_faulty_datasets_fail_their_own_check(
     assert failed == [wanted]
 
 
-def test_a_plugin_tells_its_own_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = _add(faulty.Halves, "methods", monkeypatch)
+@pytest.mark.parametrize("cls", [faulty.Halves, faulty.Thirds], ids=lambda cls: cls.__name__)
+def test_a_plugin_tells_its_own_facts(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = _add(cls, "methods", monkeypatch)
     assert not {r.name: r.message for r in check(name) if r.status == "failed"}
 
 

@@ -42,6 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _install(folder, "raising-plugin", "raising", "raise ValueError('no luck today')\n")
     _install(folder, "slow-plugin", "slow", f"import time\ntime.sleep(1)\n{GOOD}")
     _install(folder, "thief-plugin", "gradmatch", GOOD)
+    parting = "import atexit\natexit.register(print, 'good', 'bye')\n"
+    _install(folder, "talking-plugin", "talking", f"{parting}{GOOD}")
+    _install(folder, "wrong-plugin", "wrong", GOOD, "learners")
+    _install(folder, "bare-plugin", "bare", GOOD.replace("pass", "Config = None"))
     _install(folder, "first-twin", "twin", GOOD)
     _install(folder, "second-twin", "twin", GOOD)
     _install(folder, "exiting-plugin", "exiting", "import sys\nsys.exit(0)\n")
@@ -129,7 +133,12 @@ def test_plugins_says_how_each_fares(folder: Path) -> None:
         ("thief-plugin 1.2", "gradmatch"): "hidden",
         ("first-twin 1.2", "twin"): "disputed",
         ("second-twin 1.2", "twin"): "disputed",
+        ("talking-plugin 1.2", "talking"): "ok",
+        ("wrong-plugin 1.2", "wrong"): "broken",
+        ("bare-plugin 1.2", "bare"): "broken",
     }
+    assert "is no Learner" in states["wrong-plugin 1.2", "wrong"]["reason"]
+    assert "its Config is no dataclass" in states["bare-plugin 1.2", "bare"]["reason"]
     assert "ValueError: no luck today" in states["raising-plugin 1.2", "raising"]["reason"]
     assert states["slow-plugin 1.2", "slow"]["seconds"] > 1
 

@@ -65,6 +65,15 @@ def test_an_unharmed_trace_is_built_and_verified(path: Path, tiny: TransitionDat
     assert tiny.sha256 in again.stdout
 
 
+def test_what_cannot_be_built_anew_stays(path: Path, tiny: TransitionDataset) -> None:
+    load_dataset(NAME)
+    path.unlink()
+    done = CliRunner().invoke(main, ["dataset", "build", "--rebuild", NAME])
+    assert done.exit_code == 2
+    assert "is missing" in done.stderr
+    assert load_dataset(NAME).sha256 == tiny.sha256
+
+
 def test_a_trace_cut_in_the_middle_leaves_nothing(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):

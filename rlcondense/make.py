@@ -206,13 +206,16 @@ def default_dataset(task: Task) -> str:
         BadConfig: none is shipped for the task.
     """
     wanted = f"{task.id.rpartition('-v')[0]}/expert"
-    tasks = {id_: _known_task(entry) for id_, entry in catalogue.entries("datasets").items()}
-    of_task = [id_ for id_, known in tasks.items() if known == task.id]
+    entries = catalogue.entries("datasets")
+    of_task = [e.id for e in entries.values() if e.facts.get("task") == task.id]
     versions = [id_ for id_ in of_task if id_.rpartition("-v")[0] == wanted]
     if versions:
         return max(versions, key=lambda id_: int(id_.rpartition("-v")[2]))
     if of_task:
         return of_task[0]
+    tasks = {id_: known_task(entry) for id_, entry in entries.items()}
+    if task.id in tasks.values():  # as the class of a plugin says
+        return next(id_ for id_, known in tasks.items() if known == task.id)
     shipped = ", ".join(sorted({*tasks.values()} - {""}))
     raise BadConfig(
         f"no dataset is shipped for task {task.id!r}; name one with --dataset (tasks that have "
@@ -220,13 +223,14 @@ def default_dataset(task: Task) -> str:
     )
 
 
-def _known_task(entry: Entry) -> str:
+def known_task(entry: Entry) -> str:
     """Return the id of the task that a dataset is of, or "" if nothing that can be read says so."""
     if "task" in entry.facts:
         return str(entry.facts["task"])
     try:
-        return task_of_dataset(entry.id)
-    except RLCondenseError:  # such as a plugin that cannot be imported
+        with no_exit(f"dataset {entry.id!r}"):
+            return task_of_dataset(entry.id)
+    except Exception:  # such as a plugin that cannot be imported, or raises
         return ""
 
 
@@ -715,7 +719,7 @@ def configured(
         with no_exit(owner):
             config = make_config(cls.Config, {**own, **entry.config, **settings}, owner)
             return cls(config, id=entry.id)
-    except (RLCondenseError, KeyboardInterrupt):
+    except RLCondenseError:
         raise
     except ValueError as error:  # as the settings' own checks raise it
         raise BadConfig(f"{owner}: {error}") from error

@@ -146,7 +146,7 @@ def id_follows_the_grammar(s: Subject) -> None:
 def says_what_it_is(s: Subject) -> None:
     """Requirements, kinds of action and of label are declared in known words."""
     learner = s.learner
-    known = {*COLUMNS, "next_observations", "episodes", "held_back"}
+    known = {*COLUMNS, "next_observations", "episodes"}
     if unknown := set(learner.requires) - known:
         raise CheckFailed(f"{s.name}.requires has {sorted(unknown)}; known are {sorted(known)}")
     for name, kinds in (("action_kinds", ACTION_KINDS), ("label_kinds", LABEL_KINDS)):

@@ -610,12 +610,12 @@ def _floors(draft: _Draft, others: Sequence[_Draft]) -> dict[str, _Draft]:
 def _random_subset(draft: _Draft, others: Sequence[_Draft]) -> _Draft | None:
     """Return the random rows beside a row, as many as each of its sets has; None without them."""
     subsets = [d for d in others if d.id == RANDOM_SUBSET and d.done]
-    if len({*draft.frame.sizes}) < 2 or "bytes" in (draft.cell["budget"] or {}):
+    if len({*draft.frame.sizes}) < 2 or _has_bytes(draft):
         return next((d for d in subsets if _alike(d, draft)), None)
     drawn = {
         (record["cell"]["condensation_seed"], record["report"]["size"]): record
         for subset in subsets
-        if subset.labels == draft.labels
+        if subset.labels == draft.labels and not _has_bytes(subset)
         for record in subset.records
     }
     own = [(r["cell"]["condensation_seed"], r["report"]["size"]) for r in draft.records]
@@ -630,8 +630,11 @@ def _alike(a: _Draft, b: _Draft) -> bool:
 
 def _amount(draft: _Draft) -> BudgetJson | int | None:
     """Return what a random subset has as much of: bytes, of a budget in bytes, or rows."""
-    budget = draft.cell["budget"]
-    return budget if budget is not None and "bytes" in budget else draft.size
+    return draft.cell["budget"] if _has_bytes(draft) else draft.size
+
+
+def _has_bytes(draft: _Draft) -> bool:
+    return "bytes" in (draft.cell["budget"] or {})
 
 
 def _rank(draft: _Draft, judged: Sequence[_Draft], rivals: int) -> tuple[int, int] | None:

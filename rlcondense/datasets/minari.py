@@ -305,39 +305,60 @@ def remove_minari(dataset_id: str) -> None:
 
     Datasets in folders below its own stay, and so do columns that are another dataset's only copy.
     """
-    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
-        if _has_files(dataset_id):
-            shutil.rmtree(minari_path(dataset_id), ignore_errors=True)
-        folder = columns_folder(dataset_id)
-        if not _other_owner(folder, dataset_id):
-            shutil.rmtree(folder, ignore_errors=True)
+    with _locked(dataset_id):
+        shared = _other_owner(columns_folder(dataset_id), dataset_id)
+        for path, aside in _parts(dataset_id):
+            shutil.rmtree(aside, ignore_errors=True)
+            if not (shared and path == columns_folder(dataset_id)):
+                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another dataset lies below, or nothing is there
+            minari_path(dataset_id).rmdir()
 
 
 @contextlib.contextmanager
 def set_aside(dataset_id: str) -> Iterator[None]:
     """Set a dataset of this machine aside within the context, where it is built again.
 
-    What was there comes back if that fails, and is removed if it succeeds. Columns that are another
-    dataset's only copy stay.
+    What was there comes back if that fails, and is removed if it succeeds; what a killed process
+    had set aside comes back first. Columns that are another dataset's only copy stay.
     """
-    moved: list[tuple[Path, Path]] = []
-    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
-        shared = _other_owner(columns_folder(dataset_id), dataset_id)
-        for path in paths_of(dataset_id):
-            if shared and path == columns_folder(dataset_id):
-                continue
-            aside = path.with_name(f".{path.name}.aside")
+    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.anew.lock"):
+        parts = _parts(dataset_id)
+        try:
+            with _locked(dataset_id):
+                _bring_back(parts)
+                if _other_owner(columns_folder(dataset_id), dataset_id):
+                    parts = parts[:1]
+                for path, aside in parts:
+                    if path.is_dir():
+                        path.rename(aside)
+            yield
+        except BaseException:
+            with _locked(dataset_id):
+                for path, aside in parts:
+                    if aside.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                _bring_back(parts)
+            raise
+        for _, aside in parts:
             shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            moved.append((path, aside))
-    try:
-        yield
-    except BaseException:
-        for path, aside in moved:
-            shutil.rmtree(path, ignore_errors=True)
+
+
+def _locked(dataset_id: str) -> contextlib.AbstractContextManager[object]:
+    return lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock")
+
+
+def _parts(dataset_id: str) -> list[tuple[Path, Path]]:
+    """Return Minari's files of a dataset and its columns, and where each is set aside."""
+    folders = [minari_path(dataset_id) / "data", columns_folder(dataset_id)]
+    return [(folder, folder.with_name(f".{folder.name}.aside")) for folder in folders]
+
+
+def _bring_back(parts: Iterable[tuple[Path, Path]]) -> None:
+    """Bring back what was set aside, unless it was built again."""
+    for path, aside in parts:
+        if aside.is_dir() and not path.exists():
             aside.rename(path)
-        raise
-    for _, aside in moved:
         shutil.rmtree(aside, ignore_errors=True)
 
 

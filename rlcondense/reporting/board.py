@@ -447,7 +447,7 @@ def _aggregate(
     returns = [_returns(row, records) for _, row in done]
     ranges = [score_range(group.task) for group, _ in done]
     seen = [_returns(row, records, "seen") for _, row in done]
-    subsets = [_subset(group, row) for group, row in done]
+    subsets = [_subset(row) for _, row in done]
     widths = [None if span is None else (0.0, span[1] - span[0]) for span in ranges]
     return replace(
         aggregate,
@@ -475,18 +475,18 @@ def _above(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _subset(group: Group, row: Row) -> Row | None:
-    """Return the random subset that a row is compared with."""
-    cells = next((a.cells for a in row.against if a.floor == RANDOM_SUBSET), ())
-    return next((r for r in group.of_id(RANDOM_SUBSET) if cells and r.cells == cells), None)
+def _subset(row: Row) -> tuple[str, ...]:
+    """Return the cells of the random subset that a row is compared with; none without one."""
+    return next((a.cells for a in row.against if a.floor == RANDOM_SUBSET), ())
 
 
 def _subset_returns(
-    subsets: Sequence[Row | None], records: Mapping[str, ReadRecord]
+    subsets: Sequence[tuple[str, ...]], records: Mapping[str, ReadRecord]
 ) -> list[Array]:
     """Return each task's random subset's returns; none if a task lacks it."""
-    found = [subset for subset in subsets if subset is not None]
-    return [_returns(row, records) for row in found] if len(found) == len(subsets) else []
+    if not all(subsets):
+        return []
+    return [student_returns([records[cell] for cell in cells], "heldout") for cells in subsets]
 
 
 def _probability(rows: Sequence[Row]) -> float | None:

@@ -19,6 +19,7 @@ from rlcondense.limits import check_seeds
 from rlcondense.make import (
     default_dataset,
     facts_of,
+    known_task,
     load_dataset,
     make_learner,
     make_task,
@@ -266,7 +267,7 @@ def expert_name(dataset: str, task: Task) -> str:
         else:
             if "expert" in entry.facts:
                 return str(entry.facts["expert"])
-            of_task = task_of_dataset(dataset)
+            of_task = known_task(entry)
     return shipped_experts().get(task.id, "") if of_task == task.id else ""
 
 

@@ -34,7 +34,7 @@ def make_task(name: str | Task) -> Task:
         with no_exit(f"task {entry.id!r}"):
             task = cls(id=entry.id, random_return=random_return, **config)
             _check_declared(task)
-    except (RLCondenseError, KeyboardInterrupt):
+    except RLCondenseError:
         raise
     except Exception as error:
         raise PluginLoadError(

@@ -186,7 +186,7 @@ class Misnamed(ProcgenTask):
 
 
 class OneBuffer(ProcgenTask):
-    """observations_lie_in_their_space: returns the memory of the observations before it"""
+    """observations_lie_in_their_space: a step changes the observations that were returned"""
 
     def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
         env = super().make_vec(split, num_envs, **options)

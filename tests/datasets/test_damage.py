@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
-from rlcondense.datasets.minari import is_local, remove_minari
+from rlcondense.datasets.minari import columns_folder, is_local, remove_minari, set_aside
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
@@ -72,6 +72,32 @@ def test_what_cannot_be_built_anew_stays(path: Path, tiny: TransitionDataset) ->
     assert done.exit_code == 2
     assert "is missing" in done.stderr
     assert load_dataset(NAME).sha256 == tiny.sha256
+    assert not list(columns_folder(NAME).parent.glob(".*.aside"))
+
+
+def test_what_a_killed_rebuild_set_aside_comes_back(path: Path, tiny: TransitionDataset) -> None:
+    load_dataset(NAME)
+    columns = columns_folder(NAME)
+    columns.rename(columns.with_name(f".{columns.name}.aside"))
+    path.unlink()
+    done = CliRunner().invoke(main, ["dataset", "build", "--rebuild", NAME])
+    assert done.exit_code == 2
+    assert load_dataset(NAME).sha256 == tiny.sha256
+
+
+def test_data_below_another_dataset_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    for name in ("x/a-v0", "x/a-v0/b-v0"):
+        (tmp_path / name / "data").mkdir(parents=True)
+    with set_aside("x/a-v0"):
+        assert not (tmp_path / "x" / "a-v0" / "data").exists()
+        assert (tmp_path / "x" / "a-v0" / "b-v0" / "data").is_dir()
+        (tmp_path / "x" / "a-v0" / "data").mkdir()
+    remove_minari("x/a-v0")
+    assert not (tmp_path / "x" / "a-v0" / "data").exists()
+    assert (tmp_path / "x" / "a-v0" / "b-v0" / "data").is_dir()
+    remove_minari("x/a-v0/b-v0")
+    assert not (tmp_path / "x" / "a-v0" / "b-v0").exists()
 
 
 def test_a_trace_cut_in_the_middle_leaves_nothing(path: Path) -> None:

@@ -43,6 +43,20 @@ def test_sets_of_different_sizes_stand_beside_as_many_random_rows_each() -> None
     assert subset.verdict == "above"
 
 
+def test_coded_random_rows_are_not_taken_for_whole_ones() -> None:
+    coded = [
+        record("random", 50.0, seed=s, size=100 * (s + 1), budget={"bytes": 1000, "bits": 4})
+        for s in range(3)
+    ]
+    for records in (
+        of_sizes(100, 200, 300, random=(4.0, 5.0, 6.0)) + coded,
+        coded + of_sizes(100, 200, 300, random=(4.0, 5.0, 6.0)),
+    ):
+        gain = row_of(records, "stratified").gain
+        assert gain is not None
+        assert gain.estimate == pytest.approx(2.0, abs=0.1)
+
+
 def test_without_random_rows_of_each_size_there_is_no_gain() -> None:
     records = of_sizes(100, 200, 300, random=(4.0, 5.0, 6.0))[:-1]
     row = row_of(records, "stratified")

@@ -166,6 +166,21 @@ def test_data_whose_class_names_the_task_are_that_tasks(add: Any) -> None:
     assert default_dataset(make_task("tests/own-v0")) == "tests/own-data-v0"
 
 
+class Broken(Poles):
+    def __init__(self, id: str) -> None:
+        raise ValueError("no licence key")
+
+
+def test_broken_data_of_another_plugin_harm_nothing(add: Any) -> None:
+    name = add(Broken, "datasets", "tests/broken-v0")
+    cartpole = make_task("cartpole")
+    assert default_dataset(cartpole) == "classic/cartpole/expert-v0"
+    assert expert_name(name, cartpole) == ""
+    add(GymnasiumTask, "tasks", "tests/own-v0", env="CartPole-v1", score_range=(0.0, 1.0))
+    with pytest.raises(Exception, match="no dataset is shipped for task"):
+        default_dataset(make_task("tests/own-v0"))
+
+
 def test_a_part_of_another_kind_is_one_error(add: Any) -> None:
     add(BehaviouralCloning, "methods", "tests/bc")
     assert "is no Method" in refused("check", "tests/bc")

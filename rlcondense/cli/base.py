@@ -139,7 +139,10 @@ download_option = click.option(
 
 
 what_options = all_options(
-    click.option("--task", help="Task id or alias. Default: the dataset's; without one starpilot."),
+    click.option(
+        "--task",
+        help="Task id or alias. Default: the data's or a condensed set's; else starpilot.",
+    ),
     click.option(
         "--dataset",
         help="Dataset id, or a file or folder of yours. Default: the task's expert dataset.",

@@ -105,7 +105,7 @@ def write_minari(
         )
         for e in _with_room(episodes, building / ".claim", dataset_id)
     )
-    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+    with _locked(dataset_id):
         if target.exists():
             return
         shutil.rmtree(building, ignore_errors=True)
@@ -322,7 +322,7 @@ def set_aside(dataset_id: str) -> Iterator[None]:
     What was there comes back if that fails, and is removed if it succeeds; what a killed process
     had set aside comes back first. Columns that are another dataset's only copy stay.
     """
-    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.anew.lock"):
+    with _locked(dataset_id, ".anew"):
         parts = _parts(dataset_id)
         try:
             with _locked(dataset_id):
@@ -344,8 +344,8 @@ def set_aside(dataset_id: str) -> Iterator[None]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _locked(dataset_id: str) -> contextlib.AbstractContextManager[object]:
-    return lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock")
+def _locked(dataset_id: str, what: str = "") -> contextlib.AbstractContextManager[None]:
+    return lock(cache_root() / "locks" / f"{slug(dataset_id)}{what}.lock")
 
 
 def _parts(dataset_id: str) -> list[tuple[Path, Path]]:
@@ -458,7 +458,7 @@ def download_minari(dataset_id: str) -> None:
 
     check_minari_id(dataset_id)
     target = minari_path(dataset_id)
-    with lock(cache_root() / "locks" / f"{slug(dataset_id)}.lock"):
+    with _locked(dataset_id):
         if target.exists():
             return
         building = minari_path() / f".downloading-{slug(dataset_id)}"
@@ -640,7 +640,7 @@ def verify_minari(dataset_id: str, path: Path | None = None) -> str:
 
 
 def _columns_lock(dataset_id: str) -> contextlib.AbstractContextManager[None]:
-    return lock(cache_root() / "locks" / f"{slug(dataset_id)}.columns.lock")
+    return _locked(dataset_id, ".columns")
 
 
 def _fingerprint(data: Path) -> str:

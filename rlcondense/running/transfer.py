@@ -119,7 +119,8 @@ def transfer(
         methods: one or several, each an id, or `id:key=value,key=value`. With `student=learner` a
             method condenses for each learner separately.
         learners: likewise.
-        task: id or alias of the task; by default the dataset's; without one starpilot.
+        task: id or alias of the task; by default the dataset's, or the first folder's; without
+            either starpilot.
         folders: condensed datasets made before.
         dataset: id or path of the dataset; by default the task's expert dataset.
         expert: id or path of the expert; by default the dataset's, or else the task's newest.

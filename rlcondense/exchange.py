@@ -111,7 +111,8 @@ def export(
     Raises:
         BadConfig: the format is unknown, does not hold such data, or the folder is not empty.
         MissingExtra: the format's library, or that of the Hub, is not installed.
-        RLCondenseError: the folder cannot be written, or the Hub refuses it.
+        RLCondenseError: the folder cannot be written, or the Hub refuses it; the folder is written
+            then.
 
     Example:
         >>> export("classic/cartpole/expert-v0", "npz", "exported")
@@ -123,6 +124,7 @@ def export(
         require_pyarrow()
     if push is not None:
         hub.check_target(push)
+        hub.require_library()
     out = new_folder(Path(out))
     data = _exported(source, task, to, progress)
     if to == "minari" and data.dataset is None:
@@ -313,6 +315,11 @@ def _paper(data: Exported) -> str:
     return entry.paper if entry is not None else ""
 
 
+def _cell(value: Any) -> str:
+    """Return a value as a cell of a Markdown table."""
+    return one_line(str(value)).replace("|", "\\|")
+
+
 def _card(data: Exported, form: str, licence: str) -> str:
     """Return the dataset card: front matter as the Hub reads it, facts, columns, use, citation."""
     kind = "dataset" if data.dataset is not None else "condensed set"
@@ -329,14 +336,14 @@ def _card(data: Exported, form: str, licence: str) -> str:
         f"| `{name}` | {array.dtype} | {' x '.join(map(str, array.shape))} |"
         for name, array in data.columns.items()
     ]
-    facts = [f"| {name} | {one_line(str(value))} |" for name, value in data.facts.items()]
+    facts = [f"| {name} | {_cell(value)} |" for name, value in data.facts.items()]
     paper = _paper(data)
     return "\n".join(
         [
             "---", *front, "---", "", f"# {data.name}", "",
             f"A {kind} for reinforcement learning, exported by rlcondense {__version__}.", "",
             "| | |", "|---|---|", *facts,
-            f"| licence | {licence} |", "",
+            f"| licence | {_cell(licence)} |", "",
             "| column | type | shape |", "|---|---|---|", *columns, "",
             *(f"Not as in the source: {loss}." for loss in data.losses),
             f"`python {EXAMPLE}` trains a network on it. `{REPORT}` says how it was made.", "",

@@ -406,6 +406,48 @@ def test_examples_train_without_this_package(
     assert all(word == "loss" and np.isfinite(float(value)) for word, value in losses)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "t/p-v0",
+        "my.data/p-v0",
+        "mine/p.x-v0",
+        "poles",
+        "hf:me/poles",
+        "my data",
+        "a..b",
+        "_p",
+        ".",
+        "x" * 300,
+    ],
+)
+def test_any_id_of_a_dataset_can_be_exported_for_minari(
+    name: str, recording: Path, tmp_path: Path
+) -> None:
+    data = replace(load_dataset(str(recording)), id=name)
+    assert export(data, "minari", tmp_path / "out") == []
+    assert load_dataset(str(tmp_path / "out")).sha256 == data.sha256
+
+
+def test_an_example_trains_on_actions_of_any_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlcondense.datasets.examples import example_of
+
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    for shape in ((), (2, 2)):
+        columns = {
+            "observations": rng.normal(size=(70, 3)).astype(np.float32),
+            "actions": rng.normal(size=(70, *shape)).astype(np.float32),
+        }
+        np.savez(tmp_path / "data.npz", **columns)
+        script = example_of("npz", columns, None)
+        command = [sys.executable, "-W", "error", "-c", script]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_columns_larger_than_a_block_are_written_within_a_bound(tmp_path: Path) -> None:
     column = np.lib.format.open_memmap(tmp_path / "c.npy", "w+", np.uint8, (2**13, 2**12))
     column[::97] = 1
@@ -434,12 +476,18 @@ def test_what_a_format_does_not_hold_is_named(frames: TransitionDataset, tmp_pat
     assert losses[0] in (tmp_path / "out" / "README.md").read_text()
 
 
+def _card_of(source: Path, licence: str, out: Path) -> str:
+    export(source, "npz", out, licence=licence)
+    return (out / "README.md").read_text()
+
+
 def test_what_cannot_be_exported_is_refused_in_one_line(
     recording: Path, vectors: CondensedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors.save(str(tmp_path / "mine"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes").write_text("mine")
+    assert r"| licence | mit \|\nx |" in _card_of(recording, "mit |\nx", tmp_path / "licensed")
     for source, form, out, text in (
         (recording, "npz", "full", "is there already"),
         (tmp_path / "mine", "minari", "new", "no whole episodes"),

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.datasets.flat import fitted_columns, flags
+from rlcondense.datasets.flat import NEEDED, check_levels, fitted_columns, flags
 from rlcondense.datasets.sources import local_id
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import sha256_arrays
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import make_task
+from rlcondense.types import Array
 from rlcondense.validation import check_dataset
 
 _OWNER = "from_arrays"
@@ -60,7 +61,7 @@ def from_arrays(
     """
     task = make_task(task)
     columns = {
-        name: np.asarray(values)
+        name: _array(name, values)
         for name, values in {
             "observations": observations,
             "actions": actions,
@@ -72,6 +73,8 @@ def from_arrays(
         }.items()
         if values is not None
     }
+    if missing := [name for name in NEEDED if name not in columns]:
+        raise CorruptArtifact(f"{_OWNER} gave no {' and no '.join(missing)}")
     if lone := [name for name, column in columns.items() if not column.ndim]:
         raise CorruptArtifact(f"{_OWNER} gave {', '.join(lone)} as one value, not a row a step")
     rows = len(columns["rewards"])
@@ -87,9 +90,9 @@ def from_arrays(
     # What both terminates and is truncated has terminated; the last episode may be cut off.
     ends["truncations"] = last & ~ends["terminations"]
     episode = fitted_columns(columns, task, _OWNER)
-    levels = _levels(columns, rows)
     starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
     lengths = np.diff([*starts, rows])
+    levels = _levels(columns, starts, lengths)
     made: dict[str, Any] = {
         **episode,
         **ends,
@@ -108,10 +111,19 @@ def from_arrays(
     return data
 
 
-def _levels(columns: dict[str, npt.NDArray[Any]], rows: int) -> npt.NDArray[np.int64] | None:
+def _array(name: str, values: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise CorruptArtifact(f"{_OWNER} gave {name} that are no array: {error}") from error
+
+
+def _levels(columns: dict[str, Array], starts: Array, lengths: Array) -> Array | None:
     if "level_seeds" not in columns:
         return None
     levels = columns["level_seeds"]
-    if levels.dtype.kind not in "iu" or levels.shape != (rows,):
-        raise CorruptArtifact(f"{_OWNER} gave level_seeds that are not one whole number a row")
-    return levels.astype(np.int64)
+    check_levels(levels, int(lengths.sum()), _OWNER)
+    by_row = levels.reshape(-1).astype(np.int64)
+    if (by_row != np.repeat(by_row[starts], lengths)).any():
+        raise CorruptArtifact(f"{_OWNER} has level_seeds that change within an episode")
+    return by_row

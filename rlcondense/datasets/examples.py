@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from rlcondense.datasets.parquet import are_pictures
@@ -35,7 +36,7 @@ _LOADERS = {
     ),
 }
 _TRAINING = """
-observations = torch.as_tensor(data["observations"]).flatten(1)
+observations = torch.as_tensor(data["observations"]).reshape(len(data["observations"]), -1)
 labels = {labels}
 network = torch.nn.Sequential(
     torch.nn.Linear(observations.shape[1], 64), torch.nn.ReLU(), torch.nn.Linear(64, {outputs})
@@ -65,7 +66,8 @@ def example_of(form: str, columns: Mapping[str, Array], num_actions: int | None)
     is_soft = "action_probs" in columns and form != "minari"
     kind = "torch.as_tensor(data[{name!r}]).float()"
     if num_actions is None:
-        labels, loss, outputs = kind.format(name="actions"), "mse_loss", actions.shape[1]
+        labels = kind.format(name="actions") + ".reshape(len(observations), -1)"
+        loss, outputs = "mse_loss", math.prod(actions.shape[1:])
     elif is_soft:
         labels, loss, outputs = kind.format(name="action_probs"), "cross_entropy", num_actions
     else:

@@ -82,9 +82,13 @@ class _NpyColumn:
         if version not in readers:
             raise CorruptArtifact(f"column {name} is of npy version {version}")
         self.shape, is_fortran, self.dtype = readers[version](file)  # type: ignore[no-untyped-call]
-        is_odd = self.dtype.hasobject or not self.dtype.itemsize or not self.shape
-        if is_odd or (is_fortran and len(self.shape) > 1):
+        if self.dtype.hasobject or not self.dtype.itemsize or not self.shape:
             raise CorruptArtifact(f"column {name} is no array of rows of numbers")
+        if is_fortran and len(self.shape) > 1:
+            raise CorruptArtifact(
+                f"column {name} is stored value by value and not row by row: save "
+                "np.ascontiguousarray of it"
+            )
         self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
         if file.tell() + self.shape[0] * self._row != size:
             raise CorruptArtifact(f"column {name} does not hold the rows that it announces")
@@ -274,6 +278,13 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
         total = columns["rewards"].shape[0]
         if not total:
             raise CorruptArtifact(f"{path} has no rows")
+        for name in NEEDED:  # such rows take no bytes, and can be any number
+            if not math.prod(columns[name].shape[1:]):
+                raise CorruptArtifact(f"{path}: {name} has rows without a value")
+        if total > MOST_COLUMN_BYTES:
+            raise CorruptArtifact(
+                f"{path}: the ends of {total:,} rows take more than {MOST_COLUMN_BYTES:,} bytes"
+            )
         terminations, truncations = (
             _flags(columns[name], f"{path}: {name}") if name in columns else np.zeros(total, bool)
             for name in ("terminations", "truncations")
@@ -281,6 +292,8 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
         last = terminations | truncations
         if EPISODES in columns:
             numbers = _single(columns[EPISODES], f"{path}: {EPISODES}", "number")
+            if not np.isfinite(numbers).all():  # a table's missing number, which equals no other
+                raise CorruptArtifact(f"{path}: {EPISODES} has rows without a number")
             last = np.append(numbers[1:] != numbers[:-1], True)
     del columns  # what they have read ahead
     last[-1] = True  # the last episode may be cut off
@@ -350,8 +363,8 @@ def flags(values: Array, what: str) -> Array:
 
 def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
     columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
-    if levels is not None and not _are_levels(levels, len(columns["rewards"])):
-        raise CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
+    if levels is not None:
+        check_levels(levels, len(columns["rewards"]), owner)
     if levels is not None and (levels != levels.flat[0]).any():
         raise CorruptArtifact(f"{owner} has level_seeds that change within an episode")
     return Episode(
@@ -362,6 +375,12 @@ def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str
         action_probs=columns.get("action_probs"),
         truncated=truncated,
     )
+
+
+def check_levels(values: Array, rows: int, owner: str) -> None:
+    """Raise `CorruptArtifact` unless values are a level a row: a whole number of 64 bits."""
+    if not _are_levels(values, rows):
+        raise CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
 
 
 def _are_levels(values: Array, rows: int) -> bool:
@@ -415,6 +434,8 @@ def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict
         "actions": actions.astype(np.float32 if continuous else np.int64, copy=False),
         "rewards": rewards.astype(np.float32),
     }
-    if "action_probs" in columns:
-        fitting["action_probs"] = columns["action_probs"].astype(np.float32)
+    if (probs := columns.get("action_probs")) is not None:
+        if probs.dtype.kind not in "biuf":
+            raise CorruptArtifact(f"{owner}: action_probs are {probs.dtype}, no probabilities")
+        fitting["action_probs"] = probs.astype(np.float32)
     return fitting

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlcondense.datasets.exported import DATA, OTHER_ARRAYS, PARQUET
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
 from rlcondense.files import lock, make_folder
 from rlcondense.places import cache_root
@@ -30,7 +31,13 @@ _NAME = re.compile(
     rf"hf:(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_REVISION}))?(?:/(?P<path>.+))?"
 )
 _NEWEST = "newest"  # folder of what has no revision
+_MAIN = "main"  # the branch that is pushed to
 _UNREAD = ["*.mp4", ".git*"]  # files that no reader reads
+# The data of an export, in whatever format: what a new export does not write is removed.
+_OURS = [
+    f"{DATA}.npz", f"{DATA}.hdf5", f"{DATA}/main_data.hdf5", f"{DATA}/metadata.json", PARQUET,
+    OTHER_ARRAYS,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,15 @@ def forget(source: str) -> bool:
     """Remove what was fetched of a dataset of the Hub, and return whether there was anything."""
     folder = hub_name(source).folder
     known = folder.is_dir()
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     return known
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of what was fetched, once no other process fetches it."""
+    if folder.is_dir():
+        with lock(folder.with_name(f".{folder.name}.lock")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_target(source: str) -> HubName:
@@ -125,24 +139,48 @@ def check_target(source: str) -> HubName:
 def push(folder: Path, source: str) -> None:
     """Write the files of a folder to a dataset of the Hub, which is made if it is not there.
 
+    Data of an earlier export that the folder does not have are removed there, and what was fetched
+    of the dataset is forgotten here.
+
     Args:
         folder: a folder that `rlcondense export` wrote.
         source: `hf:OWNER/NAME`.
 
     Raises:
         MissingExtra: huggingface_hub is not installed.
-        RLCondenseError: the Hub is unreachable, or refuses it.
+        RLCondenseError: the Hub is unreachable, refuses it, or has data there that no export wrote.
     """
     repository = check_target(source).repository
-    with _asking(f"{folder} cannot be pushed to {source}") as library:
-        api = library.HfApi(endpoint=_endpoint())
-        api.create_repo(repository, repo_type="dataset", exist_ok=True)
-        api.upload_folder(
-            repo_id=repository,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message="Export of rlcondense",
-        )
+    try:
+        with _asking(f"{folder} is written, but cannot be pushed to {source}") as library:
+            api = library.HfApi(endpoint=_endpoint())
+            api.create_repo(repository, repo_type="dataset", exist_ok=True)
+            for name in api.list_repo_files(repository, repo_type="dataset"):
+                if name.startswith((f"{DATA}/", f"{DATA}.")) and name not in _OURS:
+                    raise RLCondenseError(
+                        f"{folder} is written, but not pushed: {source} has {shown(name)}, which "
+                        "no export wrote and readers would take for the data"
+                    )
+            api.upload_folder(
+                repo_id=repository,
+                repo_type="dataset",
+                folder_path=folder,
+                commit_message="Export of rlcondense",
+                delete_patterns=_OURS,
+            )
+    finally:
+        for revision in ("", _MAIN):  # what was fetched before is not the newest
+            for fetched_ in HubName(repository, revision).folder.parent.glob("[!.]*"):
+                _remove(fetched_)
+
+
+def require_library() -> Any:
+    """Return the Hub's library, or raise `MissingExtra` if it is not installed."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub, which speaks to the Hub,", "remote") from error
+    return huggingface_hub
 
 
 def _endpoint() -> str | None:
@@ -152,10 +190,7 @@ def _endpoint() -> str | None:
 @contextlib.contextmanager
 def _asking(failure: str) -> Iterator[Any]:
     """Yield the Hub's library; its errors become one line that begins with what failed."""
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub, which speaks to the Hub,", "remote") from error
+    huggingface_hub = require_library()
     # The library's log of its retries would bury our message about the outcome.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:

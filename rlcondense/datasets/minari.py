@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -42,8 +43,10 @@ from rlcondense.validation import channels_last, check_action_space, check_value
 
 MOST_ID = 128  # characters; names of locks and folders have some more
 _META = "meta.json"
+_STORAGE = "hdf5"  # the one format of Minari's that is checked before it is read
 _METADATA = "metadata.json"  # Minari's name for it; columns that lie alone have a copy
-_FORMAT = 2  # version of the columns; those of another version are converted again
+_FORMAT = 3  # version of the columns; those of another version are converted again
+_ALONE = 2  # version of columns without Minari's files, which cannot be converted again
 _LAST_REPEATED = "last_observation_repeated"
 EXPERT_SHA256 = "expert_sha256"
 FAULTY = "faulty_episodes"  # a text of 0 and 1: whether each episode has an injected fault
@@ -113,7 +116,7 @@ def write_minari(
             with _minari_root(building), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 dataset = minari.create_dataset_from_buffers(
-                    dataset_id, buffers, env=env, data_format="hdf5", **fields
+                    dataset_id, buffers, env=env, data_format=_STORAGE, **fields
                 )
                 dataset.storage.update_metadata({_LAST_REPEATED: True, **extra})
         except RLCondenseError:
@@ -140,12 +143,24 @@ def write_minari_folder(
 ) -> None:
     """Write a Minari dataset to a folder of one's own, as `data` in it; see `write_minari`."""
     building = folder.resolve() / ".minari"  # Minari joins a relative path to itself
+    named = _id_in_folder(dataset_id)
     try:
         with _minari_root(building):
-            write_minari(dataset_id, episodes, metadata, env)
-        (building / dataset_id / "data").replace(folder / "data")
+            write_minari(named, episodes, metadata, env)
+        (building / named / "data").replace(folder / "data")
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _id_in_folder(dataset_id: str) -> str:
+    """Return an id as Minari can have it: ours may have dots, or a namespace of one letter."""
+    try:
+        check_minari_id(dataset_id)
+    except RLCondenseError:
+        name, version = re.fullmatch(r"(.*?)(?:-v(\d+))?", dataset_id, re.DOTALL).groups()  # type: ignore[union-attr]
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", name).strip("-_")[: MOST_ID // 2] or "dataset"
+        return f"{name}-v{version or 0}"
+    return dataset_id
 
 
 def build_columns(
@@ -187,7 +202,7 @@ def _has_columns(dataset_id: str) -> bool:
 
 def _alone(dataset_id: str) -> str:
     """Return what stands for the fingerprint of Minari's files where there are none."""
-    return canonical_json([_FORMAT, dataset_id])
+    return canonical_json([_ALONE, dataset_id])
 
 
 def _infos_of(episode: Episode) -> dict[str, Array]:
@@ -748,11 +763,15 @@ def _columns(
     for name in ("observation_space", "action_space"):
         if not isinstance(metadata.get(name), str):  # Minari would import what env_spec names
             raise BadConfig(f"{owner} does not name its {name} in {data / 'metadata.json'}")
-    if (data / hdf5.FILE).exists():
-        hdf5.check_hdf5(data / hdf5.FILE, metadata, owner)
+    if (storage := metadata.get("data_format", _STORAGE)) != _STORAGE:
+        raise BadConfig(
+            f"{owner} is stored as {shown(storage)}; of Minari's formats only {_STORAGE} is read: "
+            f"write its episodes with data_format={_STORAGE!r}"
+        )
+    hdf5.check_hdf5(data / hdf5.FILE, metadata, owner)
     dataset = MinariDataset(data)
     reader = _EpisodeReader(owner, dataset.observation_space, dataset.action_space)
-    if (data / hdf5.FILE).exists() and is_image_space(reader.space):
+    if is_image_space(reader.space):
         hdf5.check_pictures(data / hdf5.FILE, reader.space.shape, owner)
     total = int(dataset.total_steps)
     columns: dict[str, Array] = {}
@@ -813,8 +832,6 @@ def _is_lossy(path: Path, space: Any) -> bool:
     """Return whether the observations in an HDF5 file are JPEG images."""
     import h5py
 
-    if not path.exists():
-        return False
     with h5py.File(path, "r") as file:
         stored = file[next(iter(file))]["observations"]
         if stored.ndim == len(space.shape) + 1:  # as they are
@@ -858,7 +875,7 @@ class _EpisodeReader:
         self._start = int(actions.start) if isinstance(actions, Discrete) else 0
         self.actions = Discrete(actions.n) if isinstance(actions, Discrete) else actions
         check_action_space(self.actions, owner)
-        self._picture = len(space.shape) == 3 and space.dtype == np.uint8
+        self._in_bytes = space.dtype == np.uint8
         self._gain = self._gain_squares = 0.0  # fit of action_probs, shifted to one row earlier
 
     def columns(self, episode: Any, number: int) -> dict[str, Array]:
@@ -893,10 +910,11 @@ class _EpisodeReader:
             }
 
     def _observations(self, observations: Array) -> Array:
-        """Return observations as uint8 images or float32; frames are channel-first."""
+        """Return observations as uint8 or float32; frames are channel-first."""
         if channels_last(self.space.shape):
             observations = np.moveaxis(observations, -1, 1)
-        return observations if self._picture else observations.astype(np.float32)
+        in_bytes = self._in_bytes and observations.dtype == np.uint8
+        return observations if in_bytes else observations.astype(np.float32)
 
     def _infos(self, infos: Mapping[str, Any], actions: Array, where: str) -> dict[str, Array]:
         """Return the columns in an episode's infos: T entries, or T+1 with the reset's first."""

@@ -109,7 +109,7 @@ def _checked(path: Path) -> Mapping[str, bytes]:
     """Return the files of an archive by name, each as its checksum says."""
     try:
         with zipfile.ZipFile(path) as archive:
-            contents = {entry.filename: archive.read(entry) for entry in _entries(archive)}
+            contents = {entry.filename: _content(archive, entry) for entry in _entries(archive)}
         _check_unpacked(contents)
     except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
@@ -124,6 +124,15 @@ def _checked(path: Path) -> Mapping[str, bytes]:
     except FileRefusal as error:
         raise CorruptArtifact(f"{path} {error}") from error
     return contents
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of an entry, of which no more are unpacked than it announces."""
+    with archive.open(entry) as file:
+        content = file.read(entry.file_size)
+    if len(content) < entry.file_size:
+        raise FileRefusal(f"holds {entry.filename}, which ends early")
+    return content
 
 
 def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -86,6 +86,8 @@ class GymnasiumTask(LevelTask):
             setattr(env.unwrapped, name, value)
         if not isinstance(env.observation_space, gymnasium.spaces.Box):
             raise BadConfig(f"{self.env} shows {env.observation_space}; only arrays are supported")
+        if not env.observation_space.shape or 0 in env.observation_space.shape:
+            raise BadConfig(f"{self.env} shows {env.observation_space}, which is no row of values")
         if isinstance(env.action_space, gymnasium.spaces.Discrete) and env.action_space.start != 0:
             env = FromZero(env)
         check_action_space(env.action_space, self.env)

@@ -17,21 +17,31 @@ COMMIT = "0" * 40
 @contextmanager
 def hub(repository: str, folder: Path) -> Iterator[str]:
     """Serve the files of `folder` as the dataset repository `owner/name`; gives the address."""
-    files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    info = {
-        "_id": COMMIT[:24],
-        "id": repository,
-        "sha": COMMIT,
-        "private": False,
-        "downloads": 0,
-        "tags": [],
-        "siblings": [{"rfilename": name} for name in files],
-    }
 
-    tree = [
-        {"type": "file", "path": name, "size": path.stat().st_size, "oid": COMMIT}
-        for name, path in files.items()
-    ]
+    def files() -> dict[str, Path]:
+        return {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    def commit() -> str:
+        """Another one after each change: the library keeps what it knows of one."""
+        contents = [name.encode() + path.read_bytes() for name, path in files().items()]
+        return hashlib.sha1(b"".join(contents)).hexdigest()
+
+    def info() -> dict[str, object]:
+        return {
+            "_id": COMMIT[:24],
+            "id": repository,
+            "sha": commit(),
+            "private": False,
+            "downloads": 0,
+            "tags": [],
+            "siblings": [{"rfilename": name} for name in files()],
+        }
+
+    def tree() -> list[dict[str, object]]:
+        return [
+            {"type": "file", "path": name, "size": path.stat().st_size, "oid": COMMIT}
+            for name, path in files().items()
+        ]
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -41,13 +51,13 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
             path = self.path.partition("?")[0]
             resolve = f"/datasets/{repository}/resolve/"
             if path == "/api/datasets":
-                self._send(json.dumps([info]).encode())
+                self._send(json.dumps([info()]).encode())
             elif path.startswith(f"/api/datasets/{repository}/tree"):
-                self._send(json.dumps(tree).encode())
+                self._send(json.dumps(tree()).encode())
             elif path.startswith(f"/api/datasets/{repository}"):
-                self._send(json.dumps(info).encode())
-            elif path.startswith(resolve) and path[len(resolve) :].partition("/")[2] in files:
-                self._send(files[path[len(resolve) :].partition("/")[2]].read_bytes())
+                self._send(json.dumps(info()).encode())
+            elif path.startswith(resolve) and path[len(resolve) :].partition("/")[2] in files():
+                self._send(files()[path[len(resolve) :].partition("/")[2]].read_bytes())
             else:
                 self._send(b"", 404)
 
@@ -64,6 +74,8 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
                 self._send(json.dumps({"files": wanted}).encode())
             elif self.path.startswith(f"/api/datasets/{repository}/commit/"):
                 for line in map(json.loads, content.splitlines()):
+                    if line["key"] == "deletedFile":
+                        (folder / line["value"]["path"]).unlink()
                     if line["key"] == "file":
                         path = folder / line["value"]["path"]
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +91,7 @@ def hub(repository: str, folder: Path) -> Iterator[str]:
             self.send_response(status)
             if status != 200:
                 self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", commit())
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -97,8 +97,12 @@ def test_several_methods_are_one_table_with_the_reference_rows_once(
     assert str(both).count("\nrandom ") == str(both).count("\nrandom-balanced ") == 1
     again = rlc.run("random-balanced", dataset=data, results=tmp_path, **options)
     assert again.reused == len(names) + 2
-    for wrong in ([], ["random", "random"], ["random:x"]):
-        with pytest.raises(BadConfig):
+    for wrong, message in (
+        ([], "name a method"),
+        (["random", "pbc", "random"], "method 'random' is named twice"),
+        (["random:x"], "'random:x'|x is no setting|NAME=VALUE"),
+    ):
+        with pytest.raises(BadConfig, match=message):
             rlc.run(wrong, dataset=data, results=tmp_path, **options)
     pytest.importorskip("matplotlib").use("Agg")
     [axes] = both.plot(tmp_path / "returns.png")
@@ -150,7 +154,12 @@ def test_a_changed_copy_is_other_data(data: TransitionDataset) -> None:
         ({"actions": np.full(ROWS, 2)}, r"outside 0\.\.1"),
         ({"terminations": np.full(ROWS, 3)}, "no flags"),
         ({"action_probs": np.ones((ROWS, 2))}, "no distribution"),
+        ({"action_probs": [["x", "y"]] * ROWS}, "no probabilities"),
         ({"level_seeds": np.ones((ROWS, 2))}, "level_seeds"),
+        ({"level_seeds": np.full(ROWS, 2**64 - 1, np.uint64)}, "not one whole number a row"),
+        ({"level_seeds": np.arange(ROWS)}, "change within an episode"),
+        ({"observations": [[0.0] * 4] * (ROWS - 1) + [[0.0]]}, "observations that are no array"),
+        ({"rewards": None}, "gave no rewards"),
         ({"task": "cartpol"}, "cartpole"),
     ],
 )

@@ -315,6 +315,33 @@ def test_pictures_are_jpeg_of_the_size_of_the_observations(picture: bytes, messa
         read_minari(DATA)
 
 
+def test_pictures_in_another_of_minaris_formats_are_not_opened(tmp_path: Path) -> None:
+    """Pillow hands some kinds of pictures to another program, and only HDF5 is checked for them."""
+    pytest.importorskip("pyarrow")
+    frames = gymnasium.spaces.Box(0, 255, (40, 40, 3), np.uint8)
+    shown = np.zeros((11, 40, 40, 3), np.uint8)
+    create("arrow/frames-v0", [episode(observations=shown)], frames, data_format="arrow")
+    with pytest.raises(BadConfig, match="is stored as 'arrow'; of Minari's formats only hdf5"):
+        read_minari("arrow/frames-v0")
+
+
+def test_bytes_are_bytes_in_any_number_of_dimensions() -> None:
+    bytes_ = gymnasium.spaces.Box(0, 255, (2, 2, 2, 2), np.uint8)
+    seen = np.arange(11 * 16, dtype=np.uint8).reshape(11, 2, 2, 2, 2)
+    data = read_minari(create("test/bytes-v0", [episode(observations=seen)], bytes_))
+    assert data.observations.dtype == np.uint8
+    assert np.array_equal(data.observations, seen[:-1])
+    few = gymnasium.spaces.Box(0, 255, (4,), np.uint8)  # which Minari holds in other types alone
+    data = read_minari(
+        create(
+            "test/few-v0",
+            [episode(observations=seen[:, 0, 0, 0].repeat(2, 1).astype(np.int64))],
+            few,
+        )
+    )
+    assert data.observations.dtype == np.float32
+
+
 def test_whether_there_are_labels_is_seen_without_reading_what_lies_elsewhere() -> None:
     probs = np.full((10, 2), 0.5, np.float32)
     create(DATA, [episode(infos={"action_probs": probs})])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
 import tracemalloc
@@ -291,6 +292,57 @@ def test_levels_that_are_no_whole_numbers_are_refused(
         list(read_flat(path, make_task("cartpole")))
 
 
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_an_episode_without_a_number_is_refused(suffix: str, tmp_path: Path) -> None:
+    """A number that is missing equals no other, not even the one of the row before."""
+    columns = {
+        "observations": np.zeros((8, 4), np.float32),
+        "actions": np.arange(8) % 2,
+        "rewards": np.ones(8, np.float32),
+        "episode_index": np.array([0, 0, 0, 0, 1, np.nan, 1, 1]),
+    }
+    path = tmp_path / f"a{suffix}"
+    WRITERS[suffix](path, columns)
+    with pytest.raises(CorruptArtifact, match="episodes has rows without a number"):
+        list(read_flat(path, make_task("cartpole")))
+
+
+def test_rows_without_values_are_refused_before_memory_is_taken_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("observations", "actions", "rewards", "terminals"):
+            head = io.BytesIO()
+            facts = {"descr": "<f4", "fortran_order": False, "shape": (2**60, 0)}
+            np.lib.format.write_array_header_1_0(head, facts)
+            archive.writestr(f"{name}.npy", head.getvalue())
+    with pytest.raises(CorruptArtifact, match="observations has rows without a value"):
+        list(read_flat(path, make_task("cartpole")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"observations": np.asfortranarray(np.ones((8, 4)))}, "np.ascontiguousarray"),
+        ({"action_probs": np.full((8, 2), "x")}, "action_probs are <U1, no probabilities"),
+        ({"action_probs": np.full((8, 2), 0.5 + 1j)}, "action_probs are complex128"),
+    ],
+    ids=["by column", "text", "complex"],
+)
+def test_columns_of_other_forms_are_refused_by_what_is_wrong(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    columns: dict[str, Any] = {
+        "observations": np.zeros((8, 4), np.float32),
+        "actions": np.arange(8) % 2,
+        "rewards": np.ones(8, np.float32),
+        "terminals": np.arange(8) % 4 == 3,
+        **changes,
+    }
+    np.savez(tmp_path / "a.npz", **columns)
+    with pytest.raises(CorruptArtifact, match=re.escape(message)):
+        list(read_flat(tmp_path / "a.npz", make_task("cartpole")))
+
+
 def test_whole_levels_may_be_stored_as_floats(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(
@@ -398,6 +450,42 @@ def test_an_export_goes_to_the_hub_and_comes_back(
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"rlcondense\[remote\]"):
         load_dataset("hf:me/poles")
+    with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[remote\]'"):
+        rlc.export(expected, "npz", tmp_path / "unpushed", push="hf:me/poles")
+    assert not (tmp_path / "unpushed").exists()
+
+
+def test_a_push_takes_the_place_of_the_one_before_and_of_nothing_else(
+    poles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    there = tmp_path / "there"
+    there.mkdir()
+    expected = load_dataset(str(poles), task="cartpole")
+    with hub("me/rods", there) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        rlc.export(expected, "parquet", tmp_path / "older", push="hf:me/rods")
+        assert load_dataset("hf:me/rods").sha256 == expected.sha256
+        columns = {name: expected.column(name) for name in ("observations", "actions")}
+        newer = rlc.from_arrays(
+            **columns, rewards=np.full(len(expected), 2.0), task="cartpole",
+            terminations=expected.column("terminations"),
+        )  # fmt: skip
+        rlc.export(newer, "npz", tmp_path / "newer", push="hf:me/rods")
+        # Neither what lies there in another format nor what was fetched before stands for it.
+        assert [path.name for path in there.rglob("*") if path.is_file()].count("data.npz") == 1
+        assert not list(there.rglob("*.parquet"))
+        assert load_dataset("hf:me/rods").sha256 == newer.sha256
+        (there / "data").mkdir(exist_ok=True)
+        (there / "data" / "train-00000-of-00007.parquet").write_bytes(b"somebody's")
+        (there / "notes.txt").write_text("somebody's")
+        with pytest.raises(RLCondenseError, match=r"not pushed: hf:me/rods has 'data/train-00000-"):
+            rlc.export(newer, "npz", tmp_path / "beside", push="hf:me/rods")
+        (there / "data" / "train-00000-of-00007.parquet").unlink()
+        rlc.export(newer, "hdf5", tmp_path / "again", push="hf:me/rods")
+        assert {"notes.txt", "data.hdf5"} < {path.name for path in there.iterdir()}
+        assert not (there / "data.npz").exists()
 
 
 def peak_of(work: Callable[[], object]) -> int:

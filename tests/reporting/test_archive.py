@@ -8,6 +8,7 @@ import json
 import stat
 import subprocess
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,17 @@ def test_what_unpacks_to_too_much_is_refused(
     monkeypatch.setattr("rlcondense.submissions.archive.MOST_BYTES", 1000)
     path = repacked(tmp_path / "b.zip", summed({"README.md": b"x" * 600, "index.json": b"y" * 600}))
     assert "more than 1,000 bytes unpacked" in command("verify", path).output
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.md", bytes(10**8))
+    content = bytearray(bomb.read_bytes())
+    for place in (content.find(b"PK\1\2") + 24, 22):  # announced: ten bytes
+        content[place : place + 4] = (10).to_bytes(4, "little")
+    bomb.write_bytes(content)
+    tracemalloc.start()
+    assert command("verify", bomb).exit_code == 2
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
     packed = {f"results/{n}.json.gz": gzip.compress(b" " * 600, mtime=0) for n in "ab"}
     path = repacked(tmp_path / "c.zip", summed(packed))
     assert "its records unpack to more than 1,000 bytes" in command("verify", path).output

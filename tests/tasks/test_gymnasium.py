@@ -100,9 +100,16 @@ def test_the_clock_cuts_an_episode() -> None:
     assert [bool(truncations[0]) for _, truncations in steps] == [False] * 14 + [True]
 
 
-def test_what_is_no_array_and_what_cannot_be_changed_are_refused() -> None:
+def test_what_is_no_array_and_what_cannot_be_changed_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(BadConfig, match=r"FrozenLake-v1 shows Discrete.16.; only arrays"):
         GymnasiumTask("tests/lake-v0", "FrozenLake-v1").make_one()
+    for shape in ((), (0,), (3, 0)):
+        monkeypatch.setattr(Drift, "observation_space", Box(0, 1, shape))
+        with pytest.raises(BadConfig, match="which is no row of values"):
+            GymnasiumTask("tests/drift-v0", DRIFT).make_env()
+    monkeypatch.undo()
     with pytest.raises(BadConfig, match="has no 'current' to change"):
         GymnasiumTask("tests/drift-v0", DRIFT, {"current": 1.0}).make_env()
 

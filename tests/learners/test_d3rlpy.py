@@ -377,6 +377,13 @@ def test_settings_reach_d3rlpy_and_bad_ones_are_one_clear_error(walks: Transitio
         ("dqn", {"network": "natur"}, "did you mean 'nature'"),
         ("dqn", {"action_selection": "sample"}, "no setting 'action_selection'"),
         ("discrete-sac", {"action_selection": "best"}, "must be one of sample, greedy"),
+        ("discrete-sac", {"initial_temperature": 0}, "initial_temperature must be above 0"),
+        ("discrete-bcq", {"action_flexibility": 0}, "action_flexibility must be above 0"),
+        ("bear", {"n_target_samples": 0}, "n_target_samples must be above 0"),
+        ("bear", {"n_mmd_action_samples": 0}, "n_mmd_action_samples must be above 0"),
+        ("dqn", {"gamma": 3}, r"gamma must lie in \[0, 1\]"),
+        ("sac", {"tau": -1}, r"tau must lie in \[0, 1\]"),
+        ("discrete-decision-transformer", {"activation_type": "geglu"}, "activation_type must be"),
     ]
     for id_, settings, message in wrong:
         with pytest.raises(RLCondenseError, match=message):
@@ -404,6 +411,72 @@ def test_what_a_decision_transformer_cannot_be_is_said(walks: TransitionDataset)
     learner = make_learner("discrete-decision-transformer", **MLP, updates=1)
     with pytest.raises(RLCondenseError, match="takes no weights"):
         learner.fit(uneven, task=GRID, seeds=[0])
+
+
+def test_a_decision_transformer_needs_episodes_from_their_first_step(
+    walks: TransitionDataset,
+) -> None:
+    """d3rlpy counts an episode's steps from the first row that it gets; students play from 1."""
+    data = _everything(walks, GRID)
+    late = replace(data, steps=data.column("steps") + 1)
+    assert late.whole_episodes is not None
+    learner = make_learner("discrete-decision-transformer", **MLP, updates=1)
+    with pytest.raises(BadConfig, match="needs episodes from their first step on"):
+        learner.fit(late, task=GRID, seeds=[0])
+
+
+@pytest.mark.parametrize("id_", ["cal-ql", "rebrac", "prdc", "cql"])
+def test_episodes_cut_off_after_one_step_teach_nothing_of_what_follows(
+    id_: str, reaches: TransitionDataset
+) -> None:
+    first = [rows[0] for rows in reaches.episodes[:6]]
+    data = CondensedDataset(
+        observations=reaches.observations[first], actions=reaches.actions[first],
+        rewards=reaches.column("rewards")[first], weights=np.ones(6, np.float32),
+        terminations=np.zeros(6, bool), truncations=np.ones(6, bool),
+        episode_ids=np.arange(6), steps=np.zeros(6, np.int64),
+        next_rows=np.full(6, -1), label_kind="continuous",
+    )  # fmt: skip
+    with pytest.raises(RLCondenseError, match="no transition has a known next observation"):
+        make_learner(id_, updates=1).fit(data, task=REACH, seeds=[0])
+
+
+def test_what_data_lack_is_said_and_any_seed_is_taken(walks: TransitionDataset) -> None:
+    data = _subset(walks, GRID, 20)
+    pairs = CondensedDataset(
+        observations=data.observations, actions=data.actions, weights=data.weights
+    )
+    for id_ in ("dqn", "discrete-decision-transformer"):
+        with pytest.raises(BadConfig, match=f"learner '{id_}' needs .*rewards"):
+            make_learner(id_, **MLP, updates=1).fit(pairs, task=GRID, seeds=[0])
+    learner = make_learner("discrete-bc", **MLP, updates=1)
+    seeds = [0, 2**32, 2**32 + 1, 2**32]
+    probs = learner.fit(pairs, task=GRID, seeds=seeds).action_probs(
+        np.repeat(pairs.observations[:1], 4, axis=0), np.arange(4)
+    )
+    assert np.array_equal(probs[1], probs[3])
+    assert len(np.unique(probs, axis=0)) == 3
+
+
+class _Square(Reach):
+    """The same with actions in a square of numbers, `(1, 2)`."""
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        return gymnasium.spaces.Box(-0.5, 0.5, (1, 2), np.float32)
+
+    def move(self, state: Any, actions: Any) -> Any:
+        return super().move(state, actions.reshape(len(state), 2))
+
+
+@pytest.mark.parametrize("id_", ["d3rlpy-bc", "td3-plus-bc", "bcq", "cal-ql"])
+def test_actions_of_two_dimensions_are_learned(id_: str, reaches: TransitionDataset) -> None:
+    task = _Square()
+    data = _everything(reaches, REACH)
+    square = replace(data, actions=data.actions[:, None])
+    policies = make_learner(id_, updates=2, width=8).fit(square, task=task, seeds=[0])
+    actions = policies.act(np.zeros((3, 2), np.float32), np.zeros(3, int), np.zeros((3, 1, 2)))
+    assert actions.shape == (3, 1, 2)
 
 
 def test_a_decision_transformers_learning_rate_falls_over_its_updates(

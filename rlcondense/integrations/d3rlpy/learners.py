@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from rlcondense.config import check_choice, check_positive
+from rlcondense.config import check_choice, check_positive, check_share
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.integrations.d3rlpy.parts import (
+    NO_TRANSITION,
     PAIRS,
     TRANSITIONS,
     NetworkFactory,
@@ -54,8 +55,11 @@ EPISODES = TRANSITIONS | {"episodes"}
 POSITIVE = (
     "updates", "batch_size", "n_critics", "target_update_interval", "update_actor_interval",
     "context_size", "max_timestep", "num_heads", "num_layers", "n_action_samples",
+    "n_target_samples", "n_mmd_action_samples", "initial_temperature", "initial_alpha",
 )  # fmt: skip
-ACTIVATIONS = ("relu", "gelu", "tanh", "swish", "none", "geglu")
+SHARES = ("gamma", "tau", "expectile")
+# Without geglu, which halves the features, as no transformer of d3rlpy's allows for.
+ACTIVATIONS = ("relu", "gelu", "tanh", "swish", "none")
 CHOICES = {
     "action_selection": ACTION_SELECTIONS,
     "activation_type": ACTIVATIONS,
@@ -96,6 +100,9 @@ def _settings(algorithm: str, network: str, policies: str) -> type[Any]:
 def _check_settings(self: Any) -> None:
     names = [f.name for f in dataclasses.fields(self)]
     check_positive(self, *(n for n in names if n in POSITIVE or n.endswith("learning_rate")))
+    check_share(self, *(n for n in names if n in SHARES))
+    if isinstance(self, DiscreteBCQ.Config):  # the logarithm of its threshold is taken
+        check_positive(self, "action_flexibility")
     check_network(self.network, given_options(self))
     for name in CHOICES.keys() & set(names):
         check_choice(self, name, CHOICES[name])
@@ -127,6 +134,8 @@ class D3RLPyLearner(Learner[Any]):
         progress: Progress = silent,
     ) -> PolicyBatch:
         task = make_task(task)
+        if missing := self.missing(data.provides() - {"held_back"}, task):
+            raise BadConfig(f"learner {self.id!r} needs {', '.join(missing)}")
         target = self._target_return(data)
         with seeded(0, "cpu"), quiet():  # d3rlpy's buffer reads a few of its rows
             whole = _episode_buffer(data, task, self.id) if "episodes" in self.requires else None
@@ -180,7 +189,8 @@ class D3RLPyLearner(Learner[Any]):
                     f"learner {self.id!r} needs bounded actions: those of {task.id!r} are not"
                 )
             settings["action_scaler"] = MinMaxActionScaler(
-                minimum=task.action_space.low, maximum=task.action_space.high
+                minimum=task.action_space.low.reshape(-1),
+                maximum=task.action_space.high.reshape(-1),
             )
         algorithm = theirs(**settings).create(device="cpu:0" if device == "cpu" else "cuda:0")
         try:
@@ -195,6 +205,8 @@ class D3RLPyLearner(Learner[Any]):
             return 0.0
         episodes = data.whole_episodes
         assert episodes is not None
+        if any(data.column("steps")[rows[0]] for rows in episodes):  # d3rlpy counts from the first
+            raise BadConfig(f"learner {self.id!r} needs episodes from their first step on")
         longest = max(int(data.column("steps")[rows].max()) + 1 for rows in episodes)
         if longest > self.config.max_timestep:
             raise BadConfig(
@@ -262,7 +274,7 @@ def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
     actions, rewards = float_actions(data), data.column("rewards")
     assert data.whole_episodes is not None
     info = dataset_info(data, task)
-    return d3rlpy.dataset.ReplayBuffer(
+    buffer = d3rlpy.dataset.ReplayBuffer(
         d3rlpy.dataset.InfiniteBuffer(),
         episodes=[
             d3rlpy.dataset.Episode(
@@ -276,6 +288,9 @@ def _episode_buffer(data: CondensedDataset, task: Task, owner: str) -> Any:
         action_space=info.action_space,
         action_size=info.action_size,
     )
+    if not buffer.transition_count:  # all episodes are cut off after one step
+        raise RLCondenseError(NO_TRANSITION)
+    return buffer
 
 
 class D3RLPyPolicies(PolicyBatch):

@@ -46,6 +46,8 @@ with quiet_import("d3rlpy"), _left_alone():
 
 PAIRS = frozenset({"observations", "actions"})
 TRANSITIONS = PAIRS | {"rewards", "next_observations", "terminations"}
+NO_TRANSITION = "no transition has a known next observation"
+_SEEDS = 2**32  # that d3rlpy takes
 
 
 class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
@@ -73,7 +75,7 @@ class TransitionBuffer(d3rlpy.dataset.ReplayBufferBase):  # type: ignore[misc]
         known = data.next_rows >= 0 if self._whole else np.ones(len(data), bool)  # type: ignore[operator]
         self._rows = np.flatnonzero(known & (data.weights > 0))
         if not len(self._rows):
-            raise RLCondenseError("no transition has a known next observation")
+            raise RLCondenseError(NO_TRANSITION)
         self._heights = data.weights[self._rows].astype(np.float64).cumsum()
         self._info = dataset_info(data, task)
         self._actions = float_actions(data)
@@ -272,13 +274,18 @@ def seeded(seed: int, device: str) -> Iterator[None]:
     if device != "cpu":
         torch.cuda.init()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=cuda_devices()):
-        d3rlpy.seed(seed)
+        d3rlpy.seed(seed if seed < _SEEDS else _drawn(seed))
         try:
             yield
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.backends.cudnn.deterministic = states[2]
+
+
+def _drawn(seed: int) -> int:
+    """Return one of the seeds that d3rlpy takes, drawn by a larger one."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 def cuda_devices() -> list[int]:

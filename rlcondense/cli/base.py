@@ -118,7 +118,7 @@ include_option = click.option(
     multiple=True,
     expose_value=False,
     callback=lambda _ctx, _option, paths: include_files(paths),
-    help="A Python file with methods or learners of yours. Repeatable.",
+    help="A Python file with methods, learners, tasks or datasets of yours. Repeatable.",
 )
 
 

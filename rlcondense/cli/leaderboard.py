@@ -157,7 +157,7 @@ def leaderboard_build(
     tex: bool,
     strict: bool,
 ) -> None:
-    """Write the tables of the leaderboard in PATH (./leaderboard): Markdown and CSV, or LaTeX."""
+    """Write the tables of the leaderboard in PATH (./leaderboard) in Markdown and CSV."""
     from rlcondense.reporting.publish import build, fill_in
 
     expect_many_objects()

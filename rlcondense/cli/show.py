@@ -13,8 +13,8 @@ import click
 
 from rlcondense.cli.base import include_option, main
 from rlcondense.console import echo, echo_json, plugins_at_work
-from rlcondense.errors import MissingExtra, RLCondenseError
-from rlcondense.text import one_line
+from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
+from rlcondense.text import one_line, shown
 
 if TYPE_CHECKING:
     from rlcondense.catalogue import Entry
@@ -106,6 +106,8 @@ def _drawn(folder: Path, png: Path) -> str:
     from rlcondense.reporting.pictures import draw_enlarged, legend
     from rlcondense.reporting.states import action_name
 
+    if not folder.is_dir():
+        raise BadConfig(f"--png draws the folder of a condensed set: {shown(str(folder))} is none")
     data = load_condensed(folder)
     facts = _task_facts(data.report.task if data.report else None)
     rows = draw_enlarged(data, png)

@@ -160,8 +160,10 @@ def run(
         raise BadConfig("--own-references computes reference rows, --no-references none: give one")
     task = task_named(task, dataset, download=download)
     names = [method] if isinstance(method, str) else list(method)
-    if not names or len(set(names)) < len(names):
-        raise BadConfig("name methods, each once")
+    if not names:
+        raise BadConfig("name a method")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadConfig(f"method {twice[0]!r} is named twice: name each once")
     ids, made = [], []
     for text in names:
         name, own = id_and_settings("method", text)

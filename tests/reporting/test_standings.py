@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from rlcondense.reporting.board import Board, build_board, read_results
 from rlcondense.reporting.charts import STYLES, swatch
 from rlcondense.reporting.pages.front import _over_sizes
 from rlcondense.reporting.pages.legend import legend_entries
+from rlcondense.reporting.pages.render import environment
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.views import ViewPage, _answers, legend_of, size_curve
 from rlcondense.reporting.site import build_site
@@ -98,8 +99,8 @@ def test_the_first_page_says_what_the_records_say(
     for part in (
         f"Best: {BETTER}. On coinrun, starpilot, its 150 transitions recover",
         "more than the other judged method; the random subset (random) recovers less.",
-        "Better than random rows: 1 of 2 judged methods returns more than the random subset of the "
-        "same size and labels on every task: k-means",
+        "Better than random rows: 1 of 2 methods judged against them returns more than the random "
+        "subset of the same size and labels on every task: k-means",
         "What all the data teach the same learner is not measured",
     ):
         assert part in " ".join(page.split())
@@ -150,6 +151,9 @@ def test_on_one_task_the_mean_is_the_score_and_ranks_are_by_differences_of_rows(
 def test_an_answer_claims_no_more_than_is_judged(view: View) -> None:
     answers = _answers(view)
     assert (answers.beaten, answers.everywhere, answers.matched_place) == (1, True, "after")
+    assert answers.most is not None
+    assert (answers.most[0].id, *answers.most[1:]) == (BETTER, 2, 2)
+    assert (answers.some_judged, answers.doubt) == (True, "")
     first, *others = view.standings["heldout"]
     assert first.rows[0] is not None
     unjudged = replace(first.rows[0], against=())
@@ -157,6 +161,54 @@ def test_an_answer_claims_no_more_than_is_judged(view: View) -> None:
     answers = _answers(replace(view, standings={**view.standings, "heldout": (worse, *others)}))
     assert answers.above == (worse,)
     assert (answers.beaten, answers.everywhere) == (0, False)
+
+
+def _said(page: ViewPage, site: Any) -> str:
+    """The answers of a page, as a reader sees them."""
+    macros: Any = environment().get_template("matrix.html").module
+    text = re.sub(r"<[^>]+>", "", str(macros.answers(site, "", page)))
+    return " ".join(text.split())
+
+
+def test_answers_on_several_tasks_say_on_which_a_method_is_judged(view: View) -> None:
+    methods = {s.id: "a" for s in view.standings["heldout"]} | {"full": "a", "full-converged": "a"}
+    site = SimpleNamespace(methods=methods)
+    first, *others = view.standings["heldout"]
+    below = Interval(-1.0, 0.1, -1.5, -0.5, 3)
+    rows = [
+        replace(row, against=tuple(replace(one, difference=below) for one in row.against))
+        for row in first.done[:1]
+    ]
+    uneven = replace(first, rows=(*rows, *first.rows[1:]))
+    alone = replace(view, standings={**view.standings, "heldout": (uneven, *others)})
+    judged = [s for s in alone.standings["heldout"] if s.rank and s.id != "random"]
+    said = _said(ViewPage(alone, "", _answers(alone), ()), site)
+    assert "No method is shown to be better than random rows on every task: of 2 methods" in said
+    assert f"none returns more wherever that is judged; {BETTER} does on 1 of 2." in said
+    for kept, text in (
+        (judged[:1], f"The only method judged on every task: {judged[0].id}."),
+        ([], "No method is judged on every one of coinrun, starpilot"),
+    ):
+        few = tuple(
+            s if s in (*kept, others[-1]) else replace(s, rank=None) for s in (uneven, *others)
+        )
+        page = replace(alone, standings={**view.standings, "heldout": few})
+        assert text in _said(ViewPage(page, "", _answers(page), ()), site)
+    drawn_once = [
+        replace(s, rank=None, rows=tuple(replace(r, condensation_seeds=1) for r in s.done))
+        for s in (first, others[-1])
+    ]
+    page = replace(view, standings={**view.standings, "heldout": tuple(drawn_once)})
+    said = _said(ViewPage(page, "", _answers(page), ()), site)
+    assert "No method has been drawn twice and taught to two students on coinrun" in said
+    assert f"is that of {BETTER} (one set: not judged)." in said
+    small = replace(view, budget="1")
+    assert "its 1 transition recovers" in _said(ViewPage(small, "", _answers(small), ()), site)
+    twin = replace(first, name=f"{first.id} (width=8)")
+    equal = tuple(replace(s, rank=1, beats=frozenset()) for s in (first, twin))
+    page = replace(view, standings={**view.standings, "heldout": equal})
+    said = _said(ViewPage(page, "", _answers(page), ()), site)
+    assert f"nobody has shown a difference from another setting of {first.id}" in said
 
 
 def test_the_random_subset_is_no_method_that_wins(view: View) -> None:

@@ -103,7 +103,9 @@ def test_frames_are_drawn_and_vectors_are_not(tmp_path: Path) -> None:
     refused = show(tmp_path / "b", "--png", tmp_path / "b.png")
     assert refused.exit_code == 2
     assert "are no frames" in refused.output
-    assert show("hades-r", "--png", tmp_path / "c.png").exit_code == 2
+    refused = show("hades-r", "--png", tmp_path / "c.png")
+    assert refused.exit_code == 2
+    assert "--png draws the folder of a condensed set: 'hades-r' is none" in refused.output
 
 
 def test_colours_and_labels_of_frames_are_named(tmp_path: Path) -> None:

@@ -40,26 +40,33 @@ class Answers:
     Attributes:
         only: the method that stands alone in the view; None if there are several.
         judged: the methods with a rank, best first, without the random subset.
+        some_judged: whether a method is judged on a task, be it without a rank.
         leaders: those of the best rank.
         beaten: how many judged methods the first of them is shown to be above.
         matched: the random subset if it has a rank.
         rivals: the methods that are judged against the random subset on a task.
         above: those of them that are above it wherever that is judged.
+        most: the one that is above it on most tasks, on how many, and on how many that is judged;
+            None if none is anywhere.
         everywhere: whether that is judged on every task for each of these.
         whole: the best students of all the data, if there are any.
         first: the method with the highest mean, judged or not; None without any mean.
+        doubt: why `first` is not judged, where the reason is the same on all tasks.
     """
 
     only: Standing | None
     judged: tuple[Standing, ...]
+    some_judged: bool
     leaders: tuple[Standing, ...]
     beaten: int
     matched: Standing | None
     rivals: tuple[Standing, ...]
     above: tuple[Standing, ...]
+    most: tuple[Standing, int, int] | None
     everywhere: bool
     whole: Standing | None
     first: Standing | None
+    doubt: str
 
     @property
     def matched_place(self) -> str:
@@ -166,17 +173,24 @@ def _answers(view: View) -> Answers:
     wholes = [s for s in view.references["heldout"] if s.id in WHOLE and s.mean]
     best = min((s.rank for s in judged if s.rank is not None), default=None)
     leaders = tuple(s for s in judged if s.rank == best)
+    counts = [(s, *s.above(RANDOM_SUBSET)) for s in rivals]
+    most = max(counts, key=lambda count: count[1], default=None)
+    first = means[0] if means else None
+    reasons = {row.unjudged for row in first.done} if first else set()
     return Answers(
         only=standings[0] if len(standings) == 1 else None,
         judged=judged,
+        some_judged=any(not row.unjudged for s in methods for row in s.done),
         leaders=leaders,
         beaten=sum(s.name in leaders[0].beats for s in judged) if leaders else 0,
         matched=next((s for s in standings if s.id == RANDOM_SUBSET and s.rank), None),
         rivals=tuple(rivals),
         above=tuple(above),
+        most=most if most and most[1] else None,
         everywhere=all(s.above(RANDOM_SUBSET)[1] == len(view.columns) for s in above),
         whole=max(wholes, key=_estimate, default=None),
-        first=means[0] if means else None,
+        first=first,
+        doubt=reasons.pop() if len(reasons) == 1 else "",
     )
 
 

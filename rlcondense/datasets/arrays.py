@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.datasets.flat import NEEDED, check_levels, fitted_columns, flags
+from rlcondense.datasets.flat import NEEDED, fitted_columns, flags, levels_of
 from rlcondense.datasets.sources import local_id
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import CorruptArtifact
@@ -92,13 +92,13 @@ def from_arrays(
     episode = fitted_columns(columns, task, _OWNER)
     starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
     lengths = np.diff([*starts, rows])
-    levels = _levels(columns, starts, lengths)
+    levels = columns.get("level_seeds")
     made: dict[str, Any] = {
         **episode,
         **ends,
         "episode_ids": np.repeat(np.arange(len(starts)), lengths),
         "steps": np.arange(rows) - np.repeat(starts, lengths),
-        **({} if levels is None else {"level_seeds": levels}),
+        **({} if levels is None else {"level_seeds": levels_of(levels, lengths, _OWNER)}),
     }
     data = TransitionDataset(
         **made,
@@ -116,14 +116,3 @@ def _array(name: str, values: npt.ArrayLike) -> Array:
         return np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise CorruptArtifact(f"{_OWNER} gave {name} that are no array: {error}") from error
-
-
-def _levels(columns: dict[str, Array], starts: Array, lengths: Array) -> Array | None:
-    if "level_seeds" not in columns:
-        return None
-    levels = columns["level_seeds"]
-    check_levels(levels, int(lengths.sum()), _OWNER)
-    by_row = levels.reshape(-1).astype(np.int64)
-    if (by_row != np.repeat(by_row[starts], lengths)).any():
-        raise CorruptArtifact(f"{_OWNER} has level_seeds that change within an episode")
-    return by_row

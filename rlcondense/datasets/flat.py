@@ -364,23 +364,30 @@ def flags(values: Array, what: str) -> Array:
 def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
     columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
     if levels is not None:
-        check_levels(levels, len(columns["rewards"]), owner)
-    if levels is not None and (levels != levels.flat[0]).any():
-        raise CorruptArtifact(f"{owner} has level_seeds that change within an episode")
+        levels = levels_of(levels, np.array([len(columns["rewards"])]), owner)
     return Episode(
         observations=columns["observations"],
         actions=columns["actions"],
         rewards=columns["rewards"],
-        level_seed=None if levels is None else int(levels.flat[0]),
+        level_seed=None if levels is None else int(levels[0]),
         action_probs=columns.get("action_probs"),
         truncated=truncated,
     )
 
 
-def check_levels(values: Array, rows: int, owner: str) -> None:
-    """Raise `CorruptArtifact` unless values are a level a row: a whole number of 64 bits."""
-    if not _are_levels(values, rows):
+def levels_of(values: Array, lengths: Array, owner: str) -> Array:
+    """Return the level of each row, `(N,)` int64, of episodes of some lengths.
+
+    Raises:
+        CorruptArtifact: a level is no whole number of 64 bits, or changes within an episode.
+    """
+    if not _are_levels(values, int(lengths.sum())):
         raise CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
+    levels = values.reshape(-1).astype(np.int64)
+    firsts = levels[np.cumsum(lengths) - lengths]
+    if (levels != np.repeat(firsts, lengths)).any():
+        raise CorruptArtifact(f"{owner} has level_seeds that change within an episode")
+    return levels
 
 
 def _are_levels(values: Array, rows: int) -> bool:

@@ -170,8 +170,8 @@ def push(folder: Path, source: str) -> None:
             )
     finally:
         for revision in ("", _MAIN):  # what was fetched before is not the newest
-            for fetched_ in HubName(repository, revision).folder.parent.glob("[!.]*"):
-                _remove(fetched_)
+            for part in HubName(repository, revision).folder.parent.glob("[!.]*"):
+                _remove(part)
 
 
 def require_library() -> Any:

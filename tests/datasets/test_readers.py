@@ -415,13 +415,19 @@ def test_an_ogbench_file_needs_rewards_and_then_runs(tmp_path: Path) -> None:
     assert data.episode_returns().tolist() == [-4.0] * 3
 
 
-def test_an_export_goes_to_the_hub_and_comes_back(
-    poles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of a dataset on a hub that takes our pushes; none at first."""
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HF_TOKEN", "secret")
-    there = tmp_path / "there"
-    there.mkdir()
+    folder = tmp_path / "there"
+    folder.mkdir()
+    return folder
+
+
+def test_an_export_goes_to_the_hub_and_comes_back(
+    poles: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ["export", str(poles), "--task", "cartpole", "--to", "parquet",
                "--out", str(tmp_path / "out"), "--push"]  # fmt: skip
     with hub("me/poles", there) as address:
@@ -456,12 +462,8 @@ def test_an_export_goes_to_the_hub_and_comes_back(
 
 
 def test_a_push_takes_the_place_of_the_one_before_and_of_nothing_else(
-    poles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    poles: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("huggingface_hub")
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    there = tmp_path / "there"
-    there.mkdir()
     expected = load_dataset(str(poles), task="cartpole")
     with hub("me/rods", there) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)

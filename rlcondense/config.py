@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, TypeVar
 
 from rlcondense.errors import BadConfig
@@ -31,7 +32,7 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
     Raises:
         BadConfig: a key is unknown, or a value of the wrong type or out of range.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
     for key, value in settings.items():
@@ -48,6 +49,11 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
         if isinstance(value, int):
             check_most(f"setting {key!r} of {owner}", abs(value))
     return config
+
+
+@cache  # compiles each annotation, a millisecond for a config
+def _type_hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def config_json(config: Any) -> dict[str, Any]:

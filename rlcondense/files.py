@@ -48,6 +48,7 @@ _CONTAINERS = frozenset({dict, list})
 # Where half of a surrogate pair may stand.
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKETS = re.compile(rb"[\[{]")
+_LONG = re.compile(rb"\d{19}")  # digits that an integer within 64 bits may not have
 
 
 class FileRefusal(RLCondenseError):
@@ -345,7 +346,7 @@ def parse_json(content: bytes) -> Any:
             content.decode(),
             parse_constant=_no_constant,
             parse_float=_finite,
-            parse_int=_of_64_bits,
+            parse_int=_of_64_bits if _LONG.search(content) else None,  # millions of calls
             object_pairs_hook=_no_duplicates,
         )
         if _HALF_PAIR.search(content):
@@ -383,8 +384,6 @@ def _no_constant(name: str) -> float:
 
 
 def _of_64_bits(digits: str) -> int:
-    if len(digits) < 19:
-        return int(digits)
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
         raise FileRefusal(f"holds a number that is too large: {shown(digits)}")
     return int(digits)

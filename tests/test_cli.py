@@ -18,7 +18,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from tests.conftest import TINY
 
 QUICK = [
-    "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--set", "learner.network=cnn4",
+    "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--set", "learner.network=compact",
     "--set", "learner.updates=2", "--set", "learner.batch_size=8",
 ]  # fmt: skip
 RUN = ["run", "--method", "random", "--size", "5", "--condensations", "1", *QUICK]
@@ -81,7 +81,7 @@ def test_a_condensed_set_of_somebody_elses_without_rewards_is_skipped_too(tmp_pa
     write_arrays(folder / "condensed.safetensors", arrays)
     write_json(folder / "report.json", {"label_kind": "hard"})
     common = ["--dataset", TINY, "--results", str(tmp_path / "r"), "--learner", "dqn"]
-    common += ["--seeds", "1", "--episodes", "2", "--set", "learner.network=cnn4"]
+    common += ["--seeds", "1", "--episodes", "2", "--set", "learner.network=compact"]
     common += ["--set", "learner.updates=2"]
     done = call("evaluate", str(folder), *common)
     assert "skipped (needs rewards, next_observations, terminations)" in done.stdout
@@ -116,7 +116,7 @@ def test_transfer_prints_a_matrix_and_reads_it_back(tmp_path: Path) -> None:
     arguments = [
         "transfer", "--method", "random-balanced", "--method", "random", "--size", "5",
         "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--results", str(tmp_path),
-        "--learner", "bc:network=cnn4,updates=2,batch_size=8",
+        "--learner", "bc:network=compact,updates=2,batch_size=8",
         "--learner", "dqn:network=mlp,width=8,updates=2",
     ]  # fmt: skip
     first = call(*arguments)
@@ -152,12 +152,12 @@ def test_transfer_takes_folders_condenses_once_and_says_what_cannot_be(
     )
     folder = str(tmp_path / "mine")
     made = ["condense", "--method", "gradmatch", "--dataset", TINY, "--size", "4", "--out", folder]
-    quick = ("preset=per-class", "network=cnn4", "iterations=1", "real_batch=4")
+    quick = ("preset=per-class", "network=compact", "iterations=1", "real_batch=4")
     call(*made, *(part for setting in quick for part in ("--set", setting)))
     arguments = [
         "transfer", folder, "--method", "random-balanced", "--method", "random", "--size", "6",
         "--dataset", TINY, "--seeds", "2", "--episodes", "4", "--results", str(tmp_path / "r"),
-        "--learner", "bc:network=cnn4,updates=2,batch_size=8", "--learner",
+        "--learner", "bc:network=compact,updates=2,batch_size=8", "--learner",
         "bc:network=mlp,width=8,updates=2", "--learner", "dqn:network=mlp,width=8,updates=2",
         "--condensations", "2", "--refresh",
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from pathlib import Path
 
@@ -33,8 +33,9 @@ LINE, NAMES, WIDTH, COUNTED = 20, 330, 820, 130  # pixels of a picture's parts
 LETTER = 6.2  # pixels of a letter on average, with room
 
 
+@cache  # of thousands it takes seconds
 def read_records(folder: Path) -> dict[str, Record]:
-    """Read the records of a folder, by cell id."""
+    """Read the records of a folder, by cell id, once in a process: change none of them."""
     read = [read_record_file(path) for path in record_files(folder)]
     return {record["cell_id"]: record for record in read}
 

@@ -195,6 +195,8 @@ def _no_whole_numbers(value: Any, schema: Json, *path: str) -> Iterator[str]:
 
     JSON Schema takes 1.0 for an integer, but it changes a cell's id.
     """
+    if not schema:  # it says nothing of what is inside, either
+        return
     whole = "integer" in _types(schema) or type(schema.get("const")) is int
     if whole and value is not None and type(value) is not int:
         yield f"{unquoted('.'.join(path))} must be a whole number, and is {shown(value)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from math import isclose, prod
 from typing import Any, Literal
 
@@ -544,10 +545,10 @@ def _is_sure(record: Record, seed: int) -> bool:
 
 def _twins(record: Record, *names: Literal["returns", "lengths"]) -> tuple[int, int] | None:
     """Return two learner seeds whose rows are the same, or None."""
-    first: dict[str, int] = {}
+    first: dict[tuple[float, ...], int] = {}
     for number, seed in enumerate(record["cell"]["learner_seeds"]):
-        rows = [[*map(float, record[n][split][number])] for n in names for split in SPLITS]
-        twin = first.setdefault(canonical_json(rows), seed)
+        rows = [record[n][split][number] for n in names for split in SPLITS]
+        twin = first.setdefault(tuple(chain.from_iterable(rows)), seed)
         if twin != seed:
             return twin, seed
     return None

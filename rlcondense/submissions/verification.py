@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from rlcondense.datasets.condensed import CondensedDataset, read_saved
 from rlcondense.datasets.report import FindingJson, ReportJson
@@ -354,8 +355,14 @@ def _gather(outline: Outline, record: Record, seen: _Evidence) -> None:
     for where, what in shared.items():
         seen.alike.setdefault(where, {}).setdefault(_hash(what), []).append(outline)
     rows = [rows for name in ("returns", "lengths") for _, rows in sorted(record[name].items())]
-    numbers = _hash([cell.task, np.asarray(rows, np.float64).tolist()])  # 3 and 3.0 are the same
+    numbers = _hash_rows(cell.task, np.asarray(rows, np.float64))  # 3 and 3.0 are the same
     seen.results.setdefault(numbers, []).append(outline)
+
+
+def _hash_rows(task: str, rows: npt.NDArray[np.float64]) -> str:
+    numbers = hashlib.sha256(f"{task} {rows.shape}".encode())
+    numbers.update(rows.tobytes())
+    return numbers.hexdigest()
 
 
 def _hash(value: Any) -> str:

@@ -447,5 +447,5 @@ METHODS = [
 LEARNERS = [
     SameForAll, Neighbourly, OnePolicy, Practising, Muted, Misspelt, Unkind, Misprinted,
 ]  # fmt: skip
-QUICK_BC = {"network": "cnn4", "updates": 2, "batch_size": 8}
+QUICK_BC = {"network": "compact", "updates": 2, "batch_size": 8}
 __all__ = ["LEARNERS", "METHODS", "QUICK_BC", "BCConfig", "LabelConfig"]

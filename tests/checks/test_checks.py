@@ -304,7 +304,7 @@ def test_a_single_file_is_included_checked_and_run(
     run = [
         "run", "--include", str(file), "--method", "last-rows", "--dataset", TINY, "--size", "5",
         "--seeds", "1", "--episodes", "2", "--set", "learner.updates=2", "--json",
-        "--set", "learner.network=cnn4", "--results", str(tmp_path / "results"),
+        "--set", "learner.network=compact", "--results", str(tmp_path / "results"),
     ]  # fmt: skip
     done = CliRunner().invoke(main, run)
     assert done.exit_code == 0, done.output

@@ -100,8 +100,8 @@ def test_gradmatch_runs_beside_all_of_them(
 ) -> None:
     done = _call(
         folder, "run", "--method", "gradmatch", "--dataset", TINY, "--size", "15", "--seeds", "1",
-        "--episodes", "2", "--set", "iterations=1", "--set", "network=cnn4", "--set",
-        "learner.network=cnn4", "--set", "learner.updates=2", "--results", str(tmp_path),
+        "--episodes", "2", "--set", "iterations=1", "--set", "network=compact", "--set",
+        "learner.network=compact", "--set", "learner.updates=2", "--results", str(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "\ngradmatch " in done.stdout

@@ -24,8 +24,8 @@ from tests.conftest import random_network
 
 POLICIES = {
     "random": lambda: random_policies(Discrete(15), [0]),
-    "expert": lambda: NetworkPolicies([random_network(0, "cnn4")], [0]),
-    "mixed": lambda: NetworkPolicies([random_network(s, "cnn4") for s in (0, 1)], [0, 1]),
+    "expert": lambda: NetworkPolicies([random_network(0, "compact")], [0]),
+    "mixed": lambda: NetworkPolicies([random_network(s, "compact") for s in (0, 1)], [0, 1]),
 }
 
 

@@ -126,8 +126,10 @@ def test_a_set_says_that_its_data_were_of_heldout_levels(method: str, tmp_path: 
     ]  # fmt: skip
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
-    options = {"seeds": 2, "episodes": 2, "learner_settings": {"updates": 2}}
-    options |= {"results": tmp_path / "r"}
+    small = {"updates": 2, "batch_size": 512, "width": 8}
+    options = {
+        "seeds": 2, "episodes": 2, "learner_settings": small, "results": tmp_path / "r",
+    }  # fmt: skip
     with pytest.raises(BadConfig, match="made of data of held-out levels"):
         evaluate_artifact(str(tmp_path / "set"), "cartpole", **options)
     result = evaluate_artifact(str(tmp_path / "set"), "cartpole", heldout_data=True, **options)

@@ -69,7 +69,12 @@ AXES = [
 
 
 def quickly(data: TransitionDataset, task: Task, **settings: Any) -> CondensedDataset:
-    quick = {"preset": "per-class", "network": "cnn4", "iterations": 3, "real_batch": 4} | settings
+    quick = {
+        "preset": "per-class",
+        "network": "compact",
+        "iterations": 3,
+        "real_batch": 4,
+    } | settings
     return make_method("gradmatch", **quick).condense(data, task=task, budget=15, expert=EXPERT)
 
 
@@ -100,7 +105,7 @@ def test_every_axis_changes_what_is_made(
 
 
 def test_a_lower_resolution_is_that_of_what_is_learned(tiny: TransitionDataset, task: Task) -> None:
-    method = make_method("gradmatch", network="cnn4", iterations=2, real_batch=8, resolution=8)
+    method = make_method("gradmatch", network="compact", iterations=2, real_batch=8, resolution=8)
     frames = torch.from_numpy(method.condense(tiny, task=task, budget=15).observations)
     small = F.interpolate(frames, (8, 8), mode="bilinear", antialias=False)
     again = F.interpolate(small, (64, 64), mode="bilinear")
@@ -135,7 +140,12 @@ def test_matching_moves_the_pixels_and_lowers_the_loss(
     labels: str, tiny: TransitionDataset, task: Task
 ) -> None:
     method = make_method(
-        "gradmatch", preset="per-class", network="cnn4", iterations=12, real_batch=8, labels=labels
+        "gradmatch",
+        preset="per-class",
+        network="compact",
+        iterations=12,
+        real_batch=8,
+        labels=labels,
     )
     data = method.condense(tiny, task=task, budget=15)
     report = data.report
@@ -174,7 +184,7 @@ def test_rare_and_absent_actions_leave_no_undefined_rows(
     actions[17] = 5
     data = replace(tiny, actions=actions, known_sha256="")
     for id_, settings in (
-        ("gradmatch", {"preset": "per-class", "network": "cnn4", "iterations": 2}),
+        ("gradmatch", {"preset": "per-class", "network": "compact", "iterations": 2}),
         ("gradmatch-light2024", {"iterations": 2, "real_batch": 16}),
     ):
         small = make_method(id_, **settings).condense(data, task=task, budget=60, expert=EXPERT)

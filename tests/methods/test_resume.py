@@ -119,8 +119,8 @@ def test_a_run_that_was_killed_goes_on(
     def go(results: Path, progress: Progress = silent) -> Any:
         return run(
             "frepo", "starpilot", dataset=tiny.id, size=5, seeds=1, episodes=2,
-            settings={"network": "cnn4", "iterations": 5, "real_batch": 4, "pool": 1},
-            learner_settings={"network": "cnn4", "updates": 2}, results=results,
+            settings={"network": "compact", "iterations": 5, "real_batch": 4, "pool": 1},
+            learner_settings={"network": "compact", "updates": 2}, results=results,
             references=False, progress=progress, device="cpu",
         )  # fmt: skip
 

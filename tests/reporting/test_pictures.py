@@ -17,7 +17,7 @@ from rlcondense.tasks.base import Task
 
 @pytest.fixture(scope="module")
 def synthetic(tiny: TransitionDataset, task: Task) -> CondensedDataset:
-    method = make_method("gradmatch", preset="per-class", network="cnn4", iterations=2)
+    method = make_method("gradmatch", preset="per-class", network="compact", iterations=2)
     return method.condense(tiny, task=task, budget=30)
 
 

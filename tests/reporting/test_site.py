@@ -38,7 +38,7 @@ from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.suites import by_worth
 from rlcondense.reporting.pages.tasks import task_pages
-from rlcondense.reporting.publish import build
+from rlcondense.reporting.publish import build, fill_in
 from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
 from rlcondense.reporting.site import MARKER, build_site
 from rlcondense.running.pairs import make_pair
@@ -100,9 +100,18 @@ def site(rich: Path) -> Path:
     return site_of(rich, suites=True)
 
 
-def test_the_published_records_make_a_light_site(tmp_path: Path) -> None:
+def test_the_published_records_make_a_light_site_and_the_tables_of_pages(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "leaderboard" / "results")
-    _, files = build(tmp_path / "leaderboard", site=tmp_path / "site")
+    board, files = build(tmp_path / "leaderboard", site=tmp_path / "site")
+    results = ROOT / "docs" / "results"
+    asking = [p for p in sorted(results.glob("*.md")) if "\n<!-- leaderboard " in p.read_text()]
+    assert [page.name for page in asking] == ["light2024.md"]
+    for page in asking:
+        assert f"--into docs/results/{page.name}" in (ROOT / "Makefile").read_text()
+        document = Path(shutil.copy(page, tmp_path))
+        fill_in(document, board)
+        # Numbers there are rounded, so that another machine's last bits do not matter.
+        assert document.read_text() == page.read_text()
     pages = [path for path in files if path.is_relative_to(tmp_path / "site")]
     sizes = {path: path.stat().st_size for path in pages}
     apart = {"records", "frames", "pictures"}

@@ -37,7 +37,11 @@ from rlcondense.running.sweep import sweep
 from tests.datasets.minari_data import create, episode
 
 DATA = "tests/origin-v0"
-QUICK: dict[str, Any] = {"seeds": 2, "episodes": 2, "learner_settings": {"updates": 2}}
+QUICK: dict[str, Any] = {
+    "seeds": 2,
+    "episodes": 2,
+    "learner_settings": {"updates": 2, "batch_size": 512, "width": 8},
+}
 
 
 def quick(results: Path, task: str = "cartpole", **options: Any) -> RunResult:
@@ -82,6 +86,7 @@ def test_the_command_line_asks_for_heldout_data(tmp_path: Path) -> None:
     heldout_by_infos()
     command = ["run", "--method", "random", "--task", "cartpole", "--dataset", DATA, "--size", "5",
                "--seeds", "2", "--episodes", "2", "--set", "learner.updates=2",
+               "--set", "learner.batch_size=512", "--set", "learner.width=8",
                "--results", str(tmp_path)]  # fmt: skip
     refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 2

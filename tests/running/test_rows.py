@@ -38,7 +38,7 @@ def _dataset(tiny: TransitionDataset) -> None:
 
 
 def quick(results: Path, method: str = "random", **changes: Any) -> RunResult:
-    small = {"updates": 2, "batch_size": 256, "network": "cnn4"}
+    small = {"updates": 2, "batch_size": 256, "network": "compact"}
     options = {"size": 6, "seeds": 2, "episodes": 4, "condensations": 2, "device": "cpu"}
     return run(
         method,

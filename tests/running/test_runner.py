@@ -49,9 +49,9 @@ QUICK: dict[str, Any] = {
     "dataset": TINY,
     "seeds": 2,
     "episodes": 4,
-    "learner_settings": {"network": "cnn4", "updates": 2, "batch_size": 8},
+    "learner_settings": {"network": "mlp", "width": 8, "updates": 2, "batch_size": 64},
 }
-GRADMATCH = {"network": "cnn4", "iterations": 2, "real_batch": 4}
+GRADMATCH = {"network": "compact", "iterations": 2, "real_batch": 4}
 
 
 def quick(results: Path, method: str = "random", **options: Any) -> RunResult:
@@ -292,7 +292,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
 COMMAND = [
     sys.executable, "-m", "tests.without_experts", "run", "--method", "gradmatch",
     "--dataset", TINY, "--size", "10", "--seeds", "2", "--episodes", "4", "--json",
-    "--set", "network=cnn4", "--set", "real_batch=4", "--set", "learner.network=cnn4",
+    "--set", "network=compact", "--set", "real_batch=4", "--set", "learner.network=compact",
     "--set", "learner.updates=2", "--condensations", "1",
 ]  # fmt: skip
 
@@ -363,7 +363,7 @@ def test_an_interrupted_run_says_so_and_leaves_a_state_to_go_on_from(
     assert process.returncode == 130
     assert "Interrupted" in stderr
     assert "Traceback" not in stderr
-    quick(tmp_path)
+    quick(tmp_path, references=False)
 
 
 def test_a_torn_condensed_dataset_is_made_again(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path) -> None
 def test_two_condensations_at_once_into_one_folder_do_not_overwrite_each_other(
     tmp_path: Path,
 ) -> None:
-    slow = {"network": "cnn4", "iterations": 40, "real_batch": 4}
+    slow = {"network": "compact", "iterations": 40, "real_batch": 4}
     folder = tmp_path / "c"
     said: list[str] = []
 
@@ -544,7 +544,7 @@ def test_policies_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_diverged_learner_is_a_failed_cell_and_not_a_number(tmp_path: Path) -> None:
-    settings = {**QUICK["learner_settings"], "learning_rate": 1e10}
+    settings = {"network": "cnn4", "updates": 2, "batch_size": 8, "learning_rate": 1e10}
     result = quick(tmp_path, references=False, learner_settings=settings)
     assert result.record["status"] == "failed"
     assert "diverged" in result.record["reason"]

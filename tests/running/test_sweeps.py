@@ -37,7 +37,8 @@ from rlcondense.running.watcher import Silent
 from tests.conftest import TINY
 from tests.running.processes import children
 
-LEARNER = 'learners = [{ id = "bc", config = { network = "cnn4", updates = 2, batch_size = 8 } }]'
+SETTINGS = 'network = "mlp", width = 8, updates = 2, batch_size = 64'
+LEARNER = f'learners = [{{ id = "bc", config = {{ {SETTINGS} }} }}]'
 HEAD = f"""
 tasks = ["starpilot"]
 datasets = ["{TINY}"]
@@ -46,7 +47,7 @@ learner_seeds = 2
 episodes = 4
 """
 GRADMATCH = (
-    '{ id = "gradmatch", config = { preset = "per-class", network = "cnn4", iterations = 2, '
+    '{ id = "gradmatch", config = { preset = "per-class", network = "compact", iterations = 2, '
     "real_batch = 4 } }"
 )
 FAULTY = """
@@ -174,7 +175,7 @@ def test_status_says_where_everything_stands_and_what_it_cost(undisturbed: Path)
     costs = {row["method"]: row for row in out["costs"]}
     assert costs["gradmatch"]["cells"] == costs["gradmatch"]["condensations"] == 2
     assert costs["gradmatch"]["condense_gradients"] > 0
-    assert costs["random"]["train_gradients"] == 3 * 2 * 2 * 8
+    assert costs["random"]["train_gradients"] == 3 * 2 * 2 * 64
     for row in costs.values():
         assert row["evaluate_seconds"] > 0
         assert row["evaluate_steps"] > 0
@@ -306,7 +307,7 @@ def test_run_gives_the_bytes_of_a_sweep(tmp_path: Path, undisturbed: Path) -> No
     ours = [
         sys.executable, "-m", "rlcondense.cli", "run", "--method", "random", "--task", "starpilot",
         "--dataset", TINY, "--size", "10", "--seeds", "2", "--episodes", "4", "--condensations",
-        "1", "--set", "learner.network=cnn4", "--set", "learner.updates=2", "--set",
+        "1", "--set", "learner.network=compact", "--set", "learner.updates=2", "--set",
         "learner.batch_size=8", "--results", str(tmp_path / "results"),
     ]  # fmt: skip
     done = subprocess.run(ours, capture_output=True, text=True, timeout=300, check=False)

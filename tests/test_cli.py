@@ -202,6 +202,13 @@ def test_a_wrong_transfer_is_one_clear_line_and_exit_code_2(
     assert done.stderr.count("\n") == 1
 
 
+def test_condense_refuses_a_dataset_that_its_method_would_ignore(tmp_path: Path) -> None:
+    done = call("condense", "--method", "ppmo", "--dataset", TINY, "--out", str(tmp_path / "set"))
+    assert done.exit_code == 2
+    assert "method 'ppmo' condenses no dataset" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
     out = str(tmp_path / "small")
     made = call("condense", "--method", "random", "--dataset", TINY, "--size", "6", "--out", out)

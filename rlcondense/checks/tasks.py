@@ -76,11 +76,20 @@ class Subject:
         threads: int = 1,
         steps: int = STEPS,
         environments: int = NUM_ENVS,
+        used_with: int | None = None,
     ) -> Trajectories:
-        """Play random actions drawn from the seed `actions`, the same ones for an environment."""
-        env = self.task.make_vec(split, environments, seed=seed, num_threads=threads)
+        """Play random actions drawn from the seed `actions`, the same ones for an environment.
+
+        With `used_with`, the environments were made with that other seed and played before.
+        """
+        first = seed if used_with is None else used_with
+        env = self.task.make_vec(split, environments, seed=first, num_threads=threads)
         space = self.task.action_space
         space.seed(actions)
+        if used_with is not None:
+            env.reset()
+            env.step(np.stack([space.sample() for _ in range(environments)]))
+            space.seed(actions)
         observations, infos = env.reset(seed=seed)
         floats = np.asarray(observations).dtype.kind == "f"
         shown, rewards, ends, levels = [np.array(observations)], [], [], [_levels(infos)]
@@ -162,6 +171,15 @@ def the_same_seed_plays_the_same(s: Subject) -> None:
     """One seed and one sequence of actions give the same frames, rewards and ends."""
     if not s.play("seen").same(s.seen):
         raise CheckFailed("the same seed and actions gave another play: seed everything by `seed`")
+
+
+def a_reset_with_a_seed_begins_anew(s: Subject) -> None:
+    """After a reset with a seed, environments play as those that were made with it."""
+    if not s.play("seen", used_with=1).same(s.seen):
+        raise CheckFailed(
+            "reset(seed=0) of environments that were made with seed 1 gave another play than "
+            "environments made with seed 0: seed everything in reset too"
+        )
 
 
 def threads_change_nothing(s: Subject) -> None:
@@ -302,6 +320,7 @@ CHECKS = (
     actions_are_numbers_from_0_or_floats,
     rewards_are_finite,
     the_same_seed_plays_the_same,
+    a_reset_with_a_seed_begins_anew,
     threads_change_nothing,
     an_environment_does_not_depend_on_those_beside_it,
     level_seeds_are_those_played,

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig
 from rlcondense.experts.shipped import find_expert
 from rlcondense.files import canonical_json, lock, new_folder
 from rlcondense.limits import check_seeds
@@ -75,6 +76,9 @@ def condense(
         settings: of the method.
         progress: called with the progress.
 
+    Raises:
+        BadConfig: a dataset is named for a method that takes none, or a setting is wrong.
+
     Example:
         >>> data = condense("classic/cartpole/expert-v0", "random", size=20)
         >>> len(data)
@@ -84,6 +88,8 @@ def condense(
     task = task_named(task, dataset, download=download)
     folder = None if out is None else _unfinished_or_new(Path(out))
     condenser = make_method(method, task, **dict(settings or {}))
+    if dataset is not None and not condenser.takes_data:
+        raise BadConfig(f"method {method!r} condenses no dataset: name a task instead")
     budget = budget_of(own_budget(method), size, percent, unit, max_bytes, bits, resolution)
     the_task = make_task(task)
     name, source = "", None

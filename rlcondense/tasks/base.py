@@ -102,7 +102,8 @@ class Task(ABC):
         Args:
             split: `seen` or `heldout`.
             num_envs: number of environments.
-            seed: decides, together with an environment's index, the sequence of levels.
+            seed: decides, together with an environment's index, the sequence of levels. A `reset`
+                with another seed begins that seed's.
             num_threads: threads that step them; no effect on the transitions.
             copy: False may return arrays that are valid until the next step only, which is faster.
         """

@@ -185,6 +185,16 @@ class Misnamed(ProcgenTask):
         return super().level_seeds(split, num_envs, episodes, seed=seed + 1)
 
 
+class Deaf(ProcgenTask):
+    """a_reset_with_a_seed_begins_anew: gave another play than environments made with seed 0"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        reset = env.reset
+        env.reset = lambda **_: reset()
+        return env
+
+
 class OneBuffer(ProcgenTask):
     """observations_lie_in_their_space: a step changes the observations that were returned"""
 
@@ -209,7 +219,7 @@ class OneBuffer(ProcgenTask):
     "cls",
     [
         Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless, Crowded, Misnamed,
-        OneBuffer,
+        Deaf, OneBuffer,
     ],
 )  # fmt: skip
 def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -277,6 +279,35 @@ SMALLEST = {"cnn4": 16, "compact": 36, "nature": 36}
 SMALL_FRAME = 36  # pixels of a side below which the default network has no convolutions
 
 
+_WORDS = {2: np.uint16, 4: np.uint32}  # as long as a row of a patch
+
+
+def folded(frames: Tensor, patch: int) -> Tensor:
+    """Fold patches of bytes `(B, C, H, W)` into channels as `pixel_unshuffle` does, channels last.
+
+    Numpy moves each row of a patch as one word, in a tenth of the time that torch takes.
+    """
+    batch, channels, height, width = frames.shape
+    words = frames.numpy().reshape(batch, channels * height * width).view(_WORDS[patch])
+    moved = words.take(_order_of_words(channels, height, width, patch), axis=1)
+    shape = (batch, height // patch, width // patch, channels * patch**2)
+    return torch.from_numpy(moved.view(np.uint8).reshape(shape)).permute(0, 3, 1, 2)
+
+
+def _is_foldable(x: Tensor) -> bool:
+    """Return whether numpy may take a tensor's bytes: compiled code has no numbers yet."""
+    compiling = torch.compiler.is_compiling()
+    return x.dtype == torch.uint8 and x.device.type == "cpu" and not compiling
+
+
+@cache
+def _order_of_words(channels: int, height: int, width: int, patch: int) -> npt.NDArray[np.int64]:
+    """Return the words of a frame in the order of positions, channels and rows of their patch."""
+    words = np.arange(channels * height * width // patch)
+    shaped = words.reshape(channels, height // patch, patch, width // patch)
+    return shaped.transpose(1, 3, 0, 2).ravel()
+
+
 def fitting_network(network: str, shape: tuple[int, ...]) -> str:
     """Return a network for observations of a shape: the named one, or what stands in its place.
 
@@ -350,18 +381,20 @@ class PolicyNetwork(nn.Module):
 
     def features(self, observations: Tensor) -> Tensor:
         """Encode `(B, *observation)` in environment units to `(B, F)` float32."""
-        x = observations
-        if self.channels_last and self.patch == 1:
+        x, patch = observations, self.patch
+        if self.channels_last and patch == 1:
             x = x.contiguous(
                 memory_format=torch.channels_last
             )  # bytes are moved sooner than floats
+        if self.channels_last and patch > 1 and _is_foldable(x):
+            x, patch = folded(x, patch), 1
         if x.is_floating_point():
             x = x * self._scale
         else:
             # Every uint8 value is exact in bfloat16, so this loses nothing and halves the traffic.
             x = x.to(_autocast_dtype(x.device.type)).mul_(self._scale)
-        if self.patch > 1:
-            x = F.pixel_unshuffle(x, self.patch)
+        if patch > 1:
+            x = F.pixel_unshuffle(x, patch)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.encoder(x)

@@ -64,6 +64,17 @@ def test_bytes_and_floats_of_the_same_pixels_give_the_same_logits(name: str) -> 
         assert torch.equal(network(frames), network(frames.float()))
 
 
+@pytest.mark.parametrize("patch", networks.PATCHES.values())
+@pytest.mark.parametrize("shape", [(5, 3, 64, 64), (2, 4, 8, 12), (1, 1, 4, 8)])
+def test_bytes_are_folded_as_numbers_are(patch: int, shape: tuple[int, ...]) -> None:
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8)
+    expected = torch.nn.functional.pixel_unshuffle(frames.float(), patch)
+    assert torch.equal(networks.folded(frames, patch).float(), expected)
+    turned = frames.permute(0, 1, 3, 2)  # not contiguous
+    expected = torch.nn.functional.pixel_unshuffle(turned.float(), patch)
+    assert torch.equal(networks.folded(turned, patch).float(), expected)
+
+
 def test_scaled_and_raw_input_differ_by_255() -> None:
     frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     scaled = PolicyNetwork(NetworkSpec("cnn4", (3, 64, 64), 15, "scaled"))

@@ -199,7 +199,7 @@ def collect(
     if not continuous and task.action_space.n > MOST_ACTIONS:  # type: ignore[attr-defined]
         raise BadConfig(
             f"task {task.id!r} has {task.action_space.n} actions, "  # type: ignore[attr-defined]
-            f"a trace holds {MOST_ACTIONS} at most: collect it as episodes (rlcondense.collect)"
+            f"a trace holds {MOST_ACTIONS} at most: play it by a function (rlcondense.collect)"
         )
     env = task.make_vec("seen", num_envs, seed=seed, num_threads=num_threads, copy=False)
     owners = owner_of(policies), f"task {task.id!r}"

@@ -124,7 +124,11 @@ def _train(
                 **options,
             )
     except KeyboardInterrupt:
-        echo("\nInterrupted; the same command with --resume goes on.", err=True)
+        echo(
+            "\nInterrupted; the same command with --resume goes on from the checkpoint, or anew "
+            "if there is none.",
+            err=True,
+        )
         sys.exit(130)
     _print_returns(card["returns"])
     echo(f"{card['steps']:,} steps in {card['seconds']:.0f} s: {path}")

@@ -528,6 +528,9 @@ class Method(ABC, Generic[ConfigT]):
         check_action_space(task.action_space, f"task {task.id!r}")
         if source is not None:
             check_dataset(source, task)
+            discrete = not isinstance(task.action_space, Box)
+            if discrete and getattr(self.config, "labels", "") == "soft":
+                selection_labels(source, "soft")
             if source.origin.faulty:  # the answer
                 source = replace(source, origin=replace(source.origin, faulty=()))
         return Problem(
@@ -622,7 +625,7 @@ class TeachingConfig:
 
     Attributes:
         label_teachers: number of students of the data in the ensemble that makes `taught` labels.
-        label_temperature: divisor of their logits.
+        label_temperature: divisor of their logits of discrete actions.
         label_network: name of their network; None is that of `bc` for the observations.
         label_updates: number of updates after which each may stop, as `full-converged` does: when
             the loss on held-back episodes has stopped falling, after ten times as many or ten

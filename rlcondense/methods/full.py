@@ -49,7 +49,7 @@ def held_back_rows(dataset: TransitionDataset, share: float) -> npt.NDArray[np.b
 
     Args:
         dataset: a dataset of at least two episodes.
-        share: share share of the episodes.
+        share: share of the episodes.
 
     Returns:
         `(N,)`, whether each row belongs to a drawn episode.

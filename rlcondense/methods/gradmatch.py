@@ -65,7 +65,7 @@ class GradMatchConfig(NetworkConfig):
             if classes are matched jointly.
         theta: `initial` draws a network anew in every iteration; `trajectory` follows a student's
             training on the synthetic data (Zhao et al., algorithm 1); `expert` is the dataset's
-            policy, fixed (Light et al., as coded).
+            policy, fixed (Light et al., as coded), and no setting of a network or student counts.
         trajectory: number of iterations along one student before the next is drawn.
         student_updates: number of updates of the student between two iterations.
         student_batch: number of rows in such an update, None for all.

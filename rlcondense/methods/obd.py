@@ -25,6 +25,7 @@ from rlcondense import cloning
 from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.datasets.labels import TAUGHT
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
@@ -252,9 +253,11 @@ class Pbc(Dbc):
         super().__init__(config, id=id)
         assert isinstance(self.config, PbcConfig)
         self.settings = self.config
+        if self.settings.values != "own" and not isinstance(self, AvPbc):
+            raise BadConfig("values=critic is of av-pbc: pbc weighs no states")
         if self.settings.policy == "expert":
             self.needs = frozenset({"expert"})
-        if self.settings.policy == "data":
+        if self.settings.policy == "data" and self.settings.labels != TAUGHT:
             self.needs = frozenset({"action_probs"})
 
     def _aims(self, problem: Problem) -> Aims:

@@ -178,6 +178,8 @@ class _Matching:
             if update % c.keep_every == 0:
                 yield [p.detach().clone() for p in network.parameters()]
                 problem.progress("train teachers", k * c.teacher_updates + update, total)
+            if update == c.teacher_updates:
+                return
             frames, targets = real.draw(batch, rng)
             descend(optimiser, self.losses(network(frames), targets).mean())
             self.synthetic.gradient_evaluations += len(frames)

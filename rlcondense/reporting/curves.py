@@ -303,10 +303,6 @@ def _panel(curve: LearningCurve, colours: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def _plain(groups: Mapping[str, Sequence[Interval]]) -> dict[str, Any]:
-    return {name: [interval.to_json() for interval in row] for name, row in groups.items()}
-
-
 def _cells(intervals: Sequence[Interval], form: str = "{:.1f}") -> list[str]:
     return [bracketed(interval, form) for interval in intervals]
 

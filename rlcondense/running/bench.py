@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from rlcondense.records.store import Results, Store
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import check_named
 from rlcondense.validation import check_dataset
 
 
@@ -89,11 +90,8 @@ def task_named(
             is not what its id makes.
     """
     if isinstance(task, Task):
-        if is_dataclass(task) and task != make_task(task.id):
-            raise BadConfig(
-                f"the task given is not what {task.id!r} names, by which records know it: register "
-                "it under an id of its own"
-            )
+        make_task(task.id)
+        check_named(task)
         return task.id
     if task:
         return task

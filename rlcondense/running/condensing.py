@@ -115,7 +115,7 @@ def condense(
                     "task": the_task.id,
                     "source_sha256": source_sha256(type(the_task), type(condenser)),
                     "threads": THREADS,
-                    **versions(),
+                    **versions(the_task.packages),
                 }
             ),
         )

@@ -252,7 +252,7 @@ class _Students:
     def __init__(self, learner: Learner[Any], data: CondensedDataset, task: PaddedTask) -> None:
         self._learner, self._data, self._task = learner, data, task
         # Rows of discrete actions do not say how many actions the students can take.
-        outputs = head_of(task.action_space)[1]
+        outputs = head_of(task.action_space)[0]
         self._config = {"sha256": data.sha256, "outputs": outputs}
         self._policies: PolicyBatch | None = None
 

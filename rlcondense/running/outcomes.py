@@ -116,8 +116,17 @@ def frame_of(cell: Cell, device: str) -> RecordFrame:
         "schema_version": SCHEMA_VERSION,
         "cell_id": cell.id,
         "cell": cell.to_json(),
-        "environment": describe(device),
+        "environment": describe(device, packages=packages_of(cell.task)),
     }
+
+
+def packages_of(task: str) -> tuple[str, ...]:
+    """Return the distributions whose versions decide a task's returns; none if it is not here."""
+    entry = catalogue.entries("tasks").get(task)
+    try:
+        return tuple(getattr(entry.load(), "packages", ())) if entry is not None else ()
+    except RLCondenseError:
+        return ()
 
 
 def write_failure(cell: Cell, reason: str, store: Results, device: str) -> Record:
@@ -192,7 +201,7 @@ def making_of(
         "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
         "expert_sha256": expert.sha256 if expert else None,
         "rlcondense": __version__,
-        **{f"{name} version": value for name, value in versions().items()},
+        **{f"{name} version": value for name, value in versions(bench.task.packages).items()},
         "plugins": ", ".join(sorted(plugins)),
         "source_sha256": source_sha256(type(bench.task), *map(type, parts)),
         "device": bench.device,

@@ -134,11 +134,14 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
 def _notes(states: Sequence[State], device: str) -> list[str]:
     """Return notes on missing parts and on existing cells that were made otherwise."""
     from rlcondense.catalogue import entries
+    from rlcondense.running.outcomes import packages_of
     from rlcondense.runtime.provenance import versions
 
+    tasks = dict.fromkeys(s.facts["cell"]["task"] for s in states if s.facts is not None)
+    packages = [package for task in tasks for package in packages_of(task)]
     here = {
         "rlcondense": __version__,
-        **{f"{name} version": value for name, value in versions().items()},
+        **{f"{name} version": value for name, value in versions(packages).items()},
         "device": device,
     }
     datasets = entries("datasets")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +45,18 @@ def resolve_device(name: str) -> str:
     return "cuda"
 
 
-def describe(device: str, threads: int = THREADS) -> EnvironmentJson:
-    """Return the software and hardware environment, as stored in a record."""
+def describe(device: str, threads: int = THREADS, packages: Iterable[str] = ()) -> EnvironmentJson:
+    """Return the software and hardware environment, as stored in a record.
+
+    Args:
+        device: `cpu` or `cuda`.
+        threads: number of threads.
+        packages: a task's own distributions.
+    """
     return {
         "rlcondense": rlcondense.__version__,
         "python": platform.python_version(),
-        "packages": versions(),
+        "packages": versions(packages),
         "os": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
@@ -75,9 +82,9 @@ def source_sha256(*classes: type) -> str:
     return digest.hexdigest()
 
 
-def versions() -> dict[str, str | None]:
-    """Return the versions of the packages that results depend on."""
-    return {name: _version(name) for name in PACKAGES}
+def versions(packages: Iterable[str] = ()) -> dict[str, str | None]:
+    """Return the versions of the packages that results depend on, and of a task's own."""
+    return {name: _version(name) for name in dict.fromkeys((*PACKAGES, *packages))}
 
 
 def _version(package: str) -> str | None:

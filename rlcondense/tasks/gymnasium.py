@@ -106,7 +106,7 @@ class GymnasiumTask(LevelTask):
 
 
 class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
-    """Observations in a task's format: float64 becomes float32, and frames are channel-first.
+    """Observations in a task's format: bytes or float32, and frames are channel-first.
 
     A frame whose last side is the shortest is taken to be channel-last.
     """
@@ -116,7 +116,7 @@ class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
         space = env.observation_space
         assert isinstance(space, gymnasium.spaces.Box)
         self._channels_last = channels_last(space.shape)
-        self._dtype = np.float32 if space.dtype == np.float64 else space.dtype
+        self._dtype = np.uint8 if space.dtype == np.uint8 else np.float32
         low, high = self.observation(space.low), self.observation(space.high)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=low.dtype.type)
 

@@ -34,6 +34,7 @@ from rlcondense.types import Array
 
 SIDE = 10
 STAY, LEFT, UP, RIGHT, DOWN, FIRE = range(6)
+MOST_LEVEL = 2**32 - 1  # numpy's RandomState takes no higher seed
 STICKY = 0.1  # probability that an environment repeats the last action
 Ints = npt.NDArray[np.int64]
 Frames = npt.NDArray[np.uint8]
@@ -430,6 +431,9 @@ class MinAtarTask(LevelTask):
         if self.steps < 1:
             raise BadConfig(f"steps of {self.id!r} must be at least 1, not {self.steps}")
         self.check_levels()
+        for split, levels in self.splits.items():
+            if levels.stop - 1 > MOST_LEVEL:
+                raise BadConfig(f"{split} levels of {self.id!r} must be at most {MOST_LEVEL}")
 
     @property
     def observation_space(self) -> gymnasium.spaces.Box:

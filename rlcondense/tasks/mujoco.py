@@ -193,6 +193,7 @@ class MujocoTask(LevelTask):
     """
 
     replays = False
+    packages = ("mujoco",)
     levels_are_reset_seeds = True
 
     id: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 
 from rlcondense import catalogue
-from rlcondense.errors import PluginLoadError, RLCondenseError, no_exit
+from rlcondense.errors import BadConfig, PluginLoadError, RLCondenseError, no_exit
 from rlcondense.tasks.base import ReturnEstimate, Task
 
 _PLAIN = {"env", "seen", "heldout", "score_range"}  # settings that leave an environment as it is
@@ -52,6 +53,16 @@ def _check_declared(task: Task) -> None:
         low, high = task.score_range
         if not low < high:
             raise ValueError(f"score_range is {task.score_range}: r_min must be below r_max")
+
+
+def check_named(task: Task) -> None:
+    """Raise `BadConfig` if a task has the id of another one, by which its data would be known."""
+    named = task.id in catalogue.entries("tasks")
+    if named and is_dataclass(task) and task != make_task(task.id):
+        raise BadConfig(
+            f"the task given is not what {task.id!r} names, by which records know it: register it "
+            "under an id of its own"
+        )
 
 
 def task_of_environment(environment: str) -> str:

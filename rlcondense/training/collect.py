@@ -15,7 +15,7 @@ from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.experts.shipped import load_expert, load_newest, snapshots
+from rlcondense.experts.shipped import find_expert, load_expert, load_newest, snapshots
 from rlcondense.files import lock, slug
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import PolicyNetwork
@@ -96,8 +96,10 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
     if kind == "random":
         return random_policies(task.action_space, [0])
     if kind == "expert":
-        of_task = expert is None and folder is None
-        player = load_newest(task.id) if of_task else load_expert(expert or task.id, folder)
+        if folder is not None:
+            player = load_expert(expert or task.id, folder)
+        else:
+            player = load_newest(task.id) if expert is None else find_expert(expert)
         network = player.network
         check_fits(network.spec, task, f"expert {player.id!r}")
         return NetworkPolicies([network], [0], space=task.action_space)

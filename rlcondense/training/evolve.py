@@ -172,7 +172,11 @@ def evolve_to(
             "environment_steps": result.steps,
             "seconds": round(seconds.wall),
             "environment": {
-                k: v for k, v in describe(device, torch.get_num_threads()).items() if k != "git"
+                k: v
+                for k, v in describe(
+                    device, torch.get_num_threads(), resolved_task.packages
+                ).items()
+                if k != "git"
             },
             "returns": {split: estimate.to_json() for split, estimate in returns.items()},
             "curve": dict(result.curve),

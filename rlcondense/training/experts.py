@@ -159,7 +159,7 @@ def _ship(
     """Evaluate the result of a run, and write it with a card of its returns."""
     # The evaluation uses the shipped weights, rounded to float16.
     shipped = network_from_arrays(trained.network.spec, float16_weights(trained.network), "")
-    environment = describe(device, os.cpu_count() or 1)
+    environment = describe(device, os.cpu_count() or 1, task.packages)
     card = {
         **card,
         "steps": trained.steps,

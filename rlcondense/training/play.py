@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
 from rlcondense.datasets.arrays import from_arrays
@@ -18,13 +19,12 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.shipped import find_expert, load_newest
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
-from rlcondense.make import environment_of
 from rlcondense.policies import NetworkPolicies, PolicyBatch, check_fits, random_policies
 from rlcondense.rollout import MOST_STEPS
 from rlcondense.rollout import collect as record
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
-from rlcondense.tasks.named import make_task, task_of_environment
+from rlcondense.tasks.named import check_named, make_task, task_of_environment
 from rlcondense.training.collect import SEED, environments_for
 from rlcondense.types import Array
 from rlcondense.validation import checked_actions
@@ -67,25 +67,40 @@ def collect(
     check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
     if isinstance(env, (str, Task)):
         the_task = make_task(env)
+        check_named(the_task)
         if not callable(policy) or isinstance(policy, PolicyBatch):
             return _dataset(_recorded(the_task, policy, episodes, seed, progress), the_task)
-        with contextlib.closing(environment_of(the_task)) as made:
+        with contextlib.closing(the_task.make_one()) as made:
             return _dataset(_played(made, policy, episodes, seed, progress), the_task)
     if not callable(policy) or isinstance(policy, PolicyBatch):
         raise BadConfig(
             "a Gymnasium environment is played by a function from observation to action"
         )
-    return _dataset(_played(env, policy, episodes, seed, progress), _task_of(env, task))
+    the_task = _task_of(env, task)
+    if the_task.levels_are_reset_seeds and seed in the_task.splits["heldout"]:
+        raise BadConfig(f"seed {seed} is a held-out level of {the_task.id!r}: choose another")
+    return _dataset(_played(env, policy, episodes, seed, progress), the_task)
 
 
 def _task_of(env: gymnasium.Env[Any, Any], task: str | Task | None) -> Task:
     """Return the task of an environment: the named one, or the one that it is."""
     if task is not None:
         return make_task(task)
-    id_ = env.spec.id if env.spec is not None else ""
-    if not (name := task_of_environment(id_)):
-        raise BadConfig(f"no task is the environment {id_!r}: name one with task=")
+    spec = env.spec
+    name = "" if spec is None else task_of_environment(spec.id)
+    if spec is None or not name:
+        raise BadConfig(f"no task is the environment {spec.id if spec else ''!r}: name one, task=")
+    # Of the tasks' own environments the levels tell what is played.
+    if name != spec.id and _settings(spec) != _settings(gymnasium.spec(spec.id)):
+        raise BadConfig(f"the environment {spec.id!r} has settings of its own: name a task, task=")
     return make_task(name)
+
+
+def _settings(spec: EnvSpec) -> tuple[Any, ...]:
+    """Return what decides the episodes of an environment of an id."""
+    settings = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    wrappers = [one for one in spec.additional_wrappers if not one.name.startswith("Record")]
+    return settings, spec.max_episode_steps, wrappers
 
 
 def _recorded(

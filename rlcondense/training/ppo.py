@@ -187,6 +187,11 @@ def _mountain_car_energy(observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
 POTENTIALS = {"mountain-car-energy": _mountain_car_energy}
 
 
+def _potential_of(task: Task) -> str:
+    """Return the potential of a task's observations, or "" if it has none."""
+    return "mountain-car-energy" if getattr(task, "env", "") == "MountainCar-v0" else ""
+
+
 class _EnvGroup:
     """Group of environments that step together, and their observations."""
 
@@ -237,6 +242,8 @@ class Trainer:
         num_threads: int = 2,
     ) -> None:
         self.task, self.config, self.out = task, config, out
+        if config.potential is not None and _potential_of(task) != config.potential:
+            raise BadConfig(f"potential {config.potential!r} is of another task than {task.id!r}")
         self.device = torch.device(device)
         torch.manual_seed(config.seed)
         shape = task.observation_space.shape

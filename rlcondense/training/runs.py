@@ -116,7 +116,7 @@ def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
     def hear(number: int, frame: object) -> None:
         heard.append(number)
         signal.signal(signal.SIGINT, before)
-        LOGGER.warning("Finishing the update and saving; Ctrl-C again to stop at once.")
+        LOGGER.warning("Finishing the update; Ctrl-C again to stop at once.")
 
     signal.signal(signal.SIGINT, hear)
     try:

@@ -201,6 +201,25 @@ def test_a_policy_plays_a_dataset() -> None:
         rlc.collect("cartpole", lambda o: 0.5, episodes=1)
 
 
+def test_what_is_not_the_task_is_not_collected_as_it() -> None:
+    heavy = replace(rlc.make_task("cartpole"), physics={"gravity": 20.0})
+    with pytest.raises(BadConfig, match="is not what 'classic/cartpole-v0' names"):
+        rlc.collect(heavy, lambda o: 0)
+    other = replace(heavy, id="tests/heavy-v0")
+    assert rlc.collect(other, lambda o: 0, episodes=1).task == "tests/heavy-v0"
+    for settings in ({"g": 1.62}, {"max_episode_steps": 50}):
+        with (
+            gymnasium.make("Pendulum-v1", **settings) as env,
+            pytest.raises(BadConfig, match="'Pendulum-v1' has settings of its own"),
+        ):
+            rlc.collect(env, lambda o: [0.0])
+    with (
+        gymnasium.make("CartPole-v1") as env,
+        pytest.raises(BadConfig, match="seed 12345 is a held-out level"),
+    ):
+        rlc.collect(env, lambda o: 0, seed=12345)
+
+
 def test_a_split_may_be_written_as_tables_print_it(data: TransitionDataset) -> None:
     from rlcondense.policies import random_policies
 

@@ -139,6 +139,8 @@ def test_a_potential_pays_for_its_rise_and_nothing_over_an_episode(tmp_path: Pat
         **{**SMALL, "rollout_length": 200}, discount=1.0, potential="mountain-car-energy"
     )
     trainer = Trainer(make_task("mountain-car"), config, tmp_path)
+    with pytest.raises(BadConfig, match="is of another task than 'classic/cartpole-v0'"):
+        Trainer(make_task("cartpole"), config, tmp_path / "other")
     first = ppo.POTENTIALS["mountain-car-energy"](trainer.groups[0].observations)
     trainer._rollout()
     last = trainer.first[-1]

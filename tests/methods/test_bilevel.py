@@ -252,6 +252,28 @@ def test_what_the_policy_is_taken_from_is_needed() -> None:
         make_method("pbc", policy="expert").condense(GRID_DATA, task=GRID, budget=4)
     with pytest.raises(BadConfig, match="needs a dataset with action_probs"):
         make_method("pbc", policy="data").condense(GRID_DATA, task=GRID, budget=4)
+    taught = {"labels": "taught", "label_teachers": 1, "label_updates": 5, "label_network": "mlp"}
+    own = {**STUDENT, "iterations": 1, "inner_steps": 2, "window": 2}
+    data = make_method("pbc", policy="data", **taught, **own).condense(
+        GRID_DATA, task=GRID, budget=4
+    )
+    assert len(data) == 4
+    with pytest.raises(BadConfig, match="values=critic is of av-pbc"):
+        make_method("pbc", values="critic")
+
+
+@pytest.mark.parametrize("method", ["dbc", "trajmatch"])
+def test_students_of_small_frames_are_mlps(method: str) -> None:
+    settings = {"dbc": {"inner_steps": 2, "window": 2}, "trajmatch": TEACHERS}[method]
+    made = make_method(method, iterations=1, **settings)
+    data = made.condense(GRID_DATA, task=GRID, budget=4)
+    assert data.observations.shape == (4, 3, 12, 12)
+    if method == "trajmatch":  # no update beyond the last snapshot
+        teachers = TEACHERS["teachers"] * TEACHERS["teacher_updates"]
+        inner = TEACHERS["inner_steps"] * 4
+        assert data.report is not None
+        spent = data.report.cost.gradient_evaluations
+        assert spent == teachers * made.config.teacher_batch + 9 * inner
 
 
 def test_the_experts_distribution_is_matched_where_asked_for() -> None:

@@ -129,6 +129,9 @@ def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
     assert "random-policy" in done.stdout
     records = {file: file.stat().st_mtime_ns for file in (tmp_path / "records").iterdir()}
     assert len(records) == 2 * 4  # tasks x (all, either alone, random-policy)
+    methods = [json.loads(file.read_text())["cell"]["method"] for file in records]
+    outputs = {m["config"]["outputs"] for m in methods if m["id"] == "condensed:multitask"}
+    assert outputs == {3}  # mountain-car's actions, of which cart-pole takes two
     again = CliRunner().invoke(main, [*arguments, "--json"])
     assert records == {file: file.stat().st_mtime_ns for file in (tmp_path / "records").iterdir()}
     found = json.loads(again.stdout)

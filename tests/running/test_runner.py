@@ -158,6 +158,15 @@ def balance(results: Path, method: str | list[str] = "random", **options: Any) -
     return run(method, "cartpole", results=results, **{**usual, **options})
 
 
+def test_a_record_names_the_versions_that_its_task_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.tasks.classic_control.ClassicControlTask.packages", ("pytest",))
+    record = balance(tmp_path, references=False).record
+    assert record["environment"]["packages"]["pytest"] == pytest.__version__
+    assert record["key"]["pytest version"] == pytest.__version__
+
+
 UNLABELLED = "tests/unlabelled-v0"
 
 

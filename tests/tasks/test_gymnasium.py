@@ -133,6 +133,15 @@ def test_frames_that_are_channel_first_already_stay(monkeypatch: pytest.MonkeyPa
     assert (frame == Camera.frame).all()
 
 
+def test_whole_numbers_are_seen_as_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Camera, "observation_space", Box(0, 255, (5, 7, 3), np.int32))
+    monkeypatch.setattr(Camera, "frame", Camera.frame.astype(np.int32))
+    task = GymnasiumTask("tests/camera-v0", CAMERA)
+    assert task.observation_space.dtype == np.float32
+    frame, _ = task.make_env().reset()
+    assert frame.dtype == np.float32
+
+
 class Plain(Reach):
     """A task of somebody's own class, whose vector environments have no `final_obs`."""
 

@@ -268,6 +268,8 @@ def test_bad_requests_say_what_is_wrong() -> None:
         MinAtarTask("x", "break_out")
     with pytest.raises(BadConfig, match=r"overlap in range\(100, 200\)"):
         MinAtarTask("x", "breakout", heldout=(100, 200))
+    with pytest.raises(BadConfig, match="heldout levels of 'x' must be at most 4294967295"):
+        MinAtarTask("x", "breakout", heldout=(2**32, 10))
     with pytest.raises(BadConfig, match="steps of 'x' must be at least 1"):
         MinAtarTask("x", "breakout", steps=0)
     with pytest.raises(BadConfig, match="split must be one of"):

@@ -22,7 +22,7 @@ from rlcondense.cloning import row_losses
 from rlcondense.config import check_choice
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.students import LOSSES, NetworkConfig, network_spec
-from rlcondense.networks import NetworkSpec
+from rlcondense.networks import NetworkSpec, fitting_network
 
 BETAS = (0.9, 0.999)  # Adam's
 EPSILON = 1e-5  # Adam's. A smaller one makes the step's derivative at small gradients explode.
@@ -204,7 +204,7 @@ class StudentConfig(NetworkConfig):
 
     Attributes:
         network: name of the students' network; None is `nature` for frames and the paper's MLP for
-            vectors, with three hidden layers of 256.
+            vectors and small frames, with three hidden layers of 256.
         loss: loss for discrete actions: `cross-entropy`, `softmax-mse`, `softmax-mae`, or
             `logit-mse`, whose learned labels are real-valued targets of the logits. For continuous
             actions it is the squared error.
@@ -224,11 +224,11 @@ class StudentConfig(NetworkConfig):
 
 def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
     """Return the network spec of students of a problem."""
-    if config.network is None and len(problem.dataset.observations.shape) == 4:
-        config = replace(config, network="nature")
-    elif config.network is None:
-        width, depth = config.width or 256, config.depth or 3
-        config = replace(config, network="mlp", width=width, depth=depth)
+    if config.network is None:
+        shape = problem.dataset.observations.shape[1:]
+        config = replace(config, network=fitting_network("nature", shape))
+        if config.network == "mlp":
+            config = replace(config, width=config.width or 256, depth=config.depth or 3)
     return network_spec(problem, config, problem.num_outputs)
 
 

@@ -352,7 +352,9 @@ def test_a_killed_run_leaves_nothing_to_trip_over(wait_for: str, tmp_path: Path)
     assert json.loads(done.stdout)["record"]["status"] == "done"
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_says_so_and_leaves_a_state_to_go_on_from(
     tmp_path: Path, ending: signal.Signals
 ) -> None:

@@ -460,18 +460,18 @@ def content_sha256(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def _each(change: Callable[[list[Any]], list[Any]], value: Any) -> Any:
+def _each(change: Callable[[Sequence[Any]], list[Any]], value: Any) -> Any:
     """Return nested objects and lists with the values in them changed, a list of them at once."""
     if isinstance(value, Mapping):
         return {name: _each(change, inner) for name, inner in value.items()}
     if not isinstance(value, list | tuple):
         return change([value])[0]
     if _NESTED.isdisjoint(map(type, value)):  # thousands of calls instead of millions
-        return change(list(value))
+        return change(value)
     return [_each(change, inner) for inner in value]
 
 
-def _shortest(values: list[Any]) -> list[Any]:
+def _shortest(values: Sequence[Any]) -> list[Any]:
     """Return whole numbers as ints, and all else, -0.0 too, as it is."""
     return [
         int(value)
@@ -484,7 +484,7 @@ def _shortest(values: list[Any]) -> list[Any]:
     ]
 
 
-def _as_floats(values: list[Any]) -> list[Any]:
+def _as_floats(values: Sequence[Any]) -> list[Any]:
     """Return ints as floats, and all else, or an int that a float may not hold, as it is."""
     return [
         float(value) if type(value) is int and abs(value) < LARGEST_WHOLE else value

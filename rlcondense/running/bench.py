@@ -90,7 +90,6 @@ def task_named(
             is not what its id makes.
     """
     if isinstance(task, Task):
-        make_task(task.id)
         check_named(task)
         return task.id
     if task:

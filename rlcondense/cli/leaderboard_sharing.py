@@ -28,7 +28,14 @@ def leaderboard_export(
     """Write the results of the leaderboard in PATH (./leaderboard) as the Hub publishes them."""
     from rlcondense.reporting.hub_results import export_results
 
-    files = export_results(path, out, benchmark, suites or None, source)
+    files = export_results(
+        path,
+        out,
+        benchmark,
+        suites or None,
+        source,
+        left_out=lambda line: echo(f"left out: {line}", err=True),
+    )
     folders = {file.relative_to(out).parts[0] for file in files}
     echo(f"{out}: {len(files)} files of {len(folders)} methods, each a folder for a model's page")
 

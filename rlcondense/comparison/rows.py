@@ -673,13 +673,17 @@ def _cost(records: Sequence[Record]) -> dict[str, Any]:
     """Compute the costs of a row, averaged over its condensation seeds."""
 
     def seconds(phase: str) -> float | None:
-        times = [r["timings"][phase]["wall"] for r in records if phase in r.get("timings", {})]
-        return float(np.mean(times)) if times else None
+        return mean(r["timings"][phase]["wall"] for r in records if phase in r.get("timings", {}))
+
+    def mean(values: Iterable[object]) -> float | None:
+        # The report of a part that is not built in may say anything, or nothing.
+        numbers = [value for value in values if isinstance(value, float) or type(value) is int]
+        return float(np.mean(numbers)) if numbers else None
 
     out: dict[str, Any] = {f"{p}_seconds": seconds(p) for p in ("condense", "train")}
     reports = [record["report"] for record in records if "cost" in record.get("report", {})]
     for name in ("gradient_evaluations", "environment_steps"):
-        out[name] = float(np.mean([r["cost"][name] for r in reports])) if reports else None
-    out["bytes"] = float(np.mean([r["bytes"] for r in reports])) if reports else None
+        out[name] = mean(r["cost"].get(name) for r in reports)
+    out["bytes"] = mean(r.get("bytes") for r in reports)
     out["device"] = records[0].get("environment", {}).get("device")
     return out

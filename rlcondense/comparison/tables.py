@@ -376,8 +376,8 @@ def faults_table(records: Sequence[Record]) -> list[str]:
     rows: dict[tuple[Any, ...], list[list[float]]] = {}
     for record, method, learner in zip(scored, methods, learners, strict=True):
         report, cell = record["report"], record["cell"]
-        ranks = report["score_correlation"]
-        values = [report["fault_auroc"], ranks["length"], ranks["return"]]
+        ranks: Mapping[Any, float | None] = report.get("score_correlation") or {}
+        values = [report["fault_auroc"], ranks.get("length"), ranks.get("return")]
         values.append(float(np.mean(record["returns"]["heldout"])))
         kept = budget_text(cell["budget"]) if cell["budget"] is not None else ""
         place = (cell["task"], cell["dataset"], method, report["size"], kept, learner)

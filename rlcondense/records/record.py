@@ -37,7 +37,7 @@ from rlcondense.types import Split
 
 SCHEMA_VERSION = 2
 
-Version = Annotated[Text, Rule(pattern=r"^[0-9]+(\.[0-9]+)*([._+-]?[A-Za-z0-9]+)*$")]
+Version = Annotated[Text, Rule(pattern=r"^[0-9][A-Za-z0-9]*([._+-][A-Za-z0-9]+)*$")]
 CellId = Annotated[Text, Rule(pattern="^[0-9a-f]{16}$"), "hash of the cell, and the file's name"]
 _STATUSES = ("done", "failed", "skipped", "not-installed")
 ActionSelection = Annotated[str, one_of("sample", "greedy"), "how the policies chose actions"]

@@ -286,7 +286,19 @@ def _played(record: ReadRecord) -> tuple[str, str] | None:
 def _learned(record: ReadRecord) -> tuple[str, str] | None:
     """Return a dataset's id, and the hash of its content, or None."""
     dataset = record["cell"]["dataset"]
-    return (dataset, str(record.get("key", {}).get("dataset_sha256"))) if dataset else None
+    digest = record.get("key", {}).get("dataset_sha256")
+    return (dataset, str(digest)) if dataset and digest is not None else None
+
+
+def shown_results(folder: Path) -> tuple[dict[str, ReadRecord], dict[str, str]]:
+    """Return the comparable records of a folder, and why each other file is left out, by name.
+
+    Args:
+        folder: the records of a leaderboard.
+    """
+    records, refused = publishable_results(folder)
+    records, unlike = comparable(records)
+    return records, refused | {record_path(folder, k).name: why for k, why in unlike.items()}
 
 
 def build_board(records: Mapping[str, ReadRecord], suites: Sequence[str] | None = None) -> Board:

@@ -15,7 +15,7 @@ from rlcondense.comparison.rows import draws_at_random, reason_unjudged
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json
 from rlcondense.records.record import Record
-from rlcondense.records.schema import misshapen
+from rlcondense.records.schema import unreadable
 from rlcondense.records.store import read_record_file
 from rlcondense.statistics.intervals import (
     Interval,
@@ -28,8 +28,6 @@ from rlcondense.statistics.intervals import (
     student_means,
 )
 from rlcondense.types import SPLIT_NAMES, SPLITS, Split
-
-MADE_BY = ("dataset_sha256", "expert_sha256", "source_sha256", "device", "threads")
 
 
 class HasRecords(Protocol):
@@ -151,7 +149,7 @@ def compare(a: Comparable, b: Comparable) -> Comparison:
     for record in (*rows[0], *rows[1]):
         if (status := record.get("status")) != "done":
             raise BadConfig(f"one of the two is {status!r}: nothing to compare")
-        if wrong := misshapen(record):
+        if wrong := unreadable(record):
             raise BadConfig(f"one of the two is no record: {wrong}")
         for name in ("task", "evaluation"):
             if first["cell"][name] != record["cell"][name]:
@@ -228,7 +226,8 @@ def _name(row: Sequence[Record]) -> str:
 def _differences(a: Record, b: Record) -> list[str]:
     """Return lines on the differences of two records other than their numbers."""
     pairs = list(_unequal(a["cell"], b["cell"], ""))
-    keys = {name: (a["key"].get(name), b["key"].get(name)) for name in MADE_BY}
+    names = sorted({*a["key"], *b["key"]})
+    keys = {name: (a["key"].get(name), b["key"].get(name)) for name in names}
     pairs += [(name, *values) for name, values in keys.items() if values[0] != values[1]]
     return [f"   {name}: {_short(of_a)} / {_short(of_b)}" for name, of_a, of_b in pairs]
 

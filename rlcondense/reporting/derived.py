@@ -11,7 +11,7 @@ from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import FileRefusal, json_lines, parse_json, read_bounded
 from rlcondense.records.reading import INDEX, PICTURES, RESULTS, SCHEMA
 from rlcondense.records.schema import record_schema
-from rlcondense.reporting.board import build_board, comparable, publishable_results
+from rlcondense.reporting.board import build_board, shown_results
 from rlcondense.reporting.conclusions import CONCLUSIONS
 from rlcondense.reporting.log import LOG
 from rlcondense.reporting.pictures import MOST_BYTES as MOST_PICTURE_BYTES
@@ -100,8 +100,7 @@ def _is_derived(name: str) -> bool:
 def _made(leaderboard: Path) -> Mapping[str, str]:
     """Return the files that `build` writes, by name; none if the records cannot be read."""
     try:
-        records, _ = publishable_results(leaderboard / RESULTS)
-        board = build_board(comparable(records)[0])
+        board = build_board(shown_results(leaderboard / RESULTS)[0])
     except RLCondenseError:  # other checks report faults of the records
         return {}
     return built_files(board)

@@ -29,6 +29,8 @@ def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
         low, high, bins = low - 0.5, high + 0.5, round(high - low) + 1
     elif low == high:
         low, high = low - 0.5, high + 0.5
+    if low == high:  # halves are lost beside the largest numbers
+        low, high = low - abs(low), high + abs(high)
     width, tall, gap = 320.0, 64.0, 16.0
     parts, top = [], 0.0
     for number, (split, rows) in enumerate(returns.items()):

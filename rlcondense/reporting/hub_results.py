@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rlcondense.comparison.rows import Group, Row, groups_of, names_of
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json, write_bytes
 from rlcondense.records.reading import RESULTS
-from rlcondense.reporting.board import comparable, publishable_results, suite_part
+from rlcondense.reporting.board import refusal, shown_results, suite_part
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import Interval
 
@@ -36,6 +36,7 @@ def export_results(
     benchmark: str,
     suites: Sequence[str] | None = None,
     source: str | None = None,
+    left_out: Callable[[str], object] = lambda line: None,
 ) -> list[Path]:
     """Write the held-out returns of every method on a leaderboard in the Hub's forms.
 
@@ -45,6 +46,7 @@ def export_results(
         benchmark: the dataset of the Hub that hosts the leaderboard, `OWNER/NAME`.
         suites: takes the cells of these suites only.
         source: address of the leaderboard, to which results link.
+        left_out: called with a line on each file that is left out.
 
     Returns:
         The files.
@@ -54,7 +56,9 @@ def export_results(
     """
     if not BENCHMARK.fullmatch(benchmark):
         raise BadConfig(f"a benchmark is a dataset of the Hub, OWNER/NAME, not {benchmark!r}")
-    records, _ = comparable(publishable_results(leaderboard / RESULTS)[0])
+    records, refused = shown_results(leaderboard / RESULTS)
+    for file, why in sorted(refused.items()):
+        left_out(refusal(leaderboard / RESULTS, file, why))
     if suites is None:
         groups = groups_of(records.values())
     else:

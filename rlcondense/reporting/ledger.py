@@ -10,6 +10,8 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.record import Facts
 from rlcondense.running.estimate import number
 
+PHASES = ("condense", "train", "evaluate")
+
 
 @dataclass
 class Costs:
@@ -76,14 +78,15 @@ def ledger(finished: Iterable[Facts]) -> list[Costs]:
         if cell.learner is not None and not again:
             costs.condensations += 1
             costs.bytes += facts["bytes"] or 0
-            costs.condense_steps += facts["cost"].get("environment_steps", 0)
-            costs.condense_gradients += facts["cost"].get("gradient_evaluations", 0)
+            costs.condense_steps += _count(facts, "environment_steps")
+            costs.condense_gradients += _count(facts, "gradient_evaluations")
         for name, seconds in facts["timings"].items():
             phase = name.partition("_")[0]
             if phase == "condense" and again:
                 continue
             field = f"{phase}_seconds"
-            setattr(costs, field, getattr(costs, field) + seconds["wall"])
+            if phase in PHASES:  # a part that is not built in may time more
+                setattr(costs, field, getattr(costs, field) + seconds["wall"])
             costs.cpu_seconds += seconds["cpu"]
             costs.gpu_seconds += seconds["gpu"]
         costs.evaluate_steps += facts["steps"]
@@ -91,6 +94,12 @@ def ledger(finished: Iterable[Facts]) -> list[Costs]:
         costs.peak_bytes = max(costs.peak_bytes, facts["memory"].get("peak_bytes", 0))
         costs.peak_gpu_bytes = max(costs.peak_gpu_bytes, facts["memory"].get("peak_gpu_bytes", 0))
     return [sums[method] for method in sorted(sums)]
+
+
+def _count(facts: Facts, name: str) -> int:
+    """Return a count of a report's costs; that of a part that is not built in may say anything."""
+    value = facts["cost"].get(name)
+    return value if type(value) is int else 0
 
 
 def _train_gradients(cell: Cell, size: int | None) -> int:

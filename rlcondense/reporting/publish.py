@@ -9,14 +9,13 @@ from pathlib import Path
 
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import refuse_links, write_bytes
-from rlcondense.records.reading import RESULTS, record_path
+from rlcondense.records.reading import RESULTS
 from rlcondense.reporting.board import (
     OTHERS,
     Board,
     build_board,
-    comparable,
-    publishable_results,
     refusal,
+    shown_results,
 )
 from rlcondense.reporting.formats import FORMATS, KEPT, board_json, headline
 from rlcondense.reporting.log import append_entry
@@ -62,9 +61,7 @@ def build(
         check_site(site)
     folder = leaderboard / RESULTS
     refuse_links(leaderboard, leaderboard / TABLES)
-    records, refused = publishable_results(folder)
-    records, unlike = comparable(records)
-    refused |= {record_path(folder, cell_id).name: why for cell_id, why in unlike.items()}
+    records, refused = shown_results(folder)
     for name, why in sorted(refused.items()):
         if strict:
             raise CorruptArtifact(refusal(folder, name, why))
@@ -134,7 +131,8 @@ def fill_in(document: Path, board: Board) -> int:
 
     def table(match: re.Match[str]) -> str:
         if match[2] not in suites:
-            raise BadConfig(f"{document} asks for suite {match[2]!r}, of which there is no record")
+            shown = ", ".join(suites) or "none"
+            raise BadConfig(f"{document} asks for suite {match[2]!r}: built were {shown}")
         return f"{match[1]}\n{headline(suites[match[2]])}\n{match[3]}"
 
     filled, count = _PLACE.subn(table, text)

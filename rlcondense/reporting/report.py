@@ -230,10 +230,10 @@ def report(
     task_ids = {catalogue.find("tasks", name).id for name in tasks}
     groups = [group for group in groups if not task_ids or group.task in task_ids]
     notes += [
-        f"{group.task}, {row.name}: {row.status} ({row.reason})"
+        f"{group.task}, {row.name}: {_why_left_out(row)}"
         for group in groups
         for row in group.rows
-        if row.status not in ("done", "missing")
+        if row.status not in ("done", "missing") or (row.status == "missing" and any(row.cells))
     ]
     groups = [
         group
@@ -256,6 +256,13 @@ def report(
         names=dict(names or {}),
         notes=tuple(notes),
     )
+
+
+def _why_left_out(row: Row) -> str:
+    """Return why a row that has records is not shown."""
+    if row.status == "missing":
+        return f"{sum(map(bool, row.cells))} of {len(row.cells)} sets are done"
+    return f"{row.status} ({row.reason})"
 
 
 def _chosen(

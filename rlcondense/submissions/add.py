@@ -119,9 +119,10 @@ def _left_out(verification: Verification) -> dict[str, str]:
 
 
 def _merge(verification: Verification, results: Path, leaderboard: Path, replace: bool) -> Addition:
-    index = _index(leaderboard)
+    index, folder = _index(leaderboard), leaderboard / RESULTS
     pins = index.records
     fit = {k: o for k, o in verification.outlines.items() if o.status in PUBLISHABLE}
+    pins.update(_unpinned(folder, fit.keys() - pins.keys()))
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
     if not replace:  # a record of another version with the same result counts as existing
         changed = [k for k in changed if not _same_episodes(fit[k], leaderboard)]
@@ -133,7 +134,6 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     left_out = _left_out(verification)
     if not verification.ok:
         return Addition(verification, left_out=left_out)
-    folder = leaderboard / RESULTS
     for part in (RESULTS, PICTURES):
         refuse_links(leaderboard, leaderboard / part)
     make_folder(folder)
@@ -159,6 +159,17 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
     verification = dataclasses.replace(verification, notes=(*verification.notes, *notes))
     return Addition(verification, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _unpinned(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:
+    """Return the hashes of records that lie on the board without a pin, as after a merge."""
+    hashes = {}
+    for cell_id in cell_ids:
+        with suppress(FileRefusal):
+            record = read_record(record_path(folder, cell_id))
+            if not misshapen(record):
+                hashes[cell_id] = content_sha256(record)
+    return hashes
 
 
 def _published(path: Path) -> tuple[float | None, str | None]:

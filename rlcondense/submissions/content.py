@@ -496,8 +496,7 @@ def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
                     f"dataset {name!r} is published with sha256 {published[:12]}, this was made "
                     f"from {shown(digest)[1:13]}: other data, or other levels"
                 )
-    unsaid = cell["dataset"] and record["key"].get("dataset_sha256") is None
-    if cell["learner"] is not None and unsaid:
+    if cell["dataset"] and record["key"].get("dataset_sha256") is None:
         yield "key.dataset_sha256 does not say which data it was made from"
 
 

@@ -16,7 +16,8 @@ from rlcondense.records.store import read_record_file, write_record_file
 
 SHIPPED = Path(__file__).parents[2] / "leaderboard" / "results"
 GRADMATCH, FULL, RANDOM = "03b89e4e79b1072c", "0b74361663d9bd2f", "3bccce07615a3f4b"
-DEMO = (GRADMATCH, FULL, RANDOM, "8f8dfee8183560ff", "bd653a873b8436e2", "bed9560062eafc02")
+POLICY = "8f8dfee8183560ff"  # that never looks
+DEMO = (GRADMATCH, FULL, RANDOM, POLICY, "bd653a873b8436e2", "bed9560062eafc02")
 COINRUN = ("procgen/coinrun-easy-v0", "procgen/coinrun-easy/expert-v0")
 
 Record = dict[str, Any]

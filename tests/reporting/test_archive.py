@@ -190,8 +190,13 @@ def test_what_unpacks_to_too_much_is_refused(
     packed = {f"results/{n}.json.gz": gzip.compress(b" " * 600, mtime=0) for n in "ab"}
     path = repacked(tmp_path / "c.zip", summed(packed))
     assert "its records unpack to more than 1,000 bytes" in command("verify", path).output
+    monkeypatch.setattr("rlcondense.submissions.archive.MOST_FILE_BYTES", 10**6)
+    monkeypatch.setattr("rlcondense.submissions.archive.MOST_BYTES", 2**25)
+    packed = {f"results/{n}.json.gz": gzip.compress(b" " * (2**24 + 1), mtime=0) for n in "abc"}
+    path = repacked(tmp_path / "d.zip", summed(packed))
+    assert "its records unpack to more than 33,554,432 bytes" in command("verify", path).output
     monkeypatch.setattr("rlcondense.submissions.archive.MOST_FILES", 2)
-    assert "too many files: 3" in command("verify", path).output
+    assert "too many files: 4" in command("verify", path).output
 
 
 def test_what_is_no_leaderboard_is_not_packed(tmp_path: Path) -> None:

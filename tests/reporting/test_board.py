@@ -374,5 +374,5 @@ def test_a_document_gets_the_tables_that_it_asks_for(board: Board, tmp_path: Pat
     fill_in(document, board)
     assert document.read_text() == text
     document.write_text("<!-- leaderboard smoke -->\n<!-- /leaderboard -->")
-    with pytest.raises(BadConfig, match="no record"):
+    with pytest.raises(BadConfig, match="'smoke': built were two-games"):
         fill_in(document, board)

@@ -90,6 +90,18 @@ def test_what_was_played_elsewhere_is_not_compared() -> None:
         compare(a, b)
 
 
+def test_other_versions_are_named() -> None:
+    record = _record(RANDOM)
+    record["key"]["gymnasium version"] = "0.1"
+    assert "gymnasium version: " in str(compare(_record(RANDOM), record))
+
+
+def test_a_folder_may_be_called_anything_where_its_record_is_compared() -> None:
+    record = _record(RANDOM)
+    record["cell"]["method"]["id"] = "condensed:my set (1)"
+    assert "condensed:my set (1)" in str(compare(record, _record(RANDOM)))
+
+
 def test_an_altered_or_absent_record_is_one_line(tmp_path: Path) -> None:
     altered = tmp_path / "altered.json"
     altered.write_text(read_unpacked(RANDOM).decode().replace('"seed":0', '"seed":1', 1))

@@ -69,6 +69,14 @@ def test_settings_of_one_name_have_a_folder_each(leaderboard: Path, tmp_path: Pa
     assert sorted(folders) == ["gradmatch", "gradmatch", "random"]
 
 
+def test_a_record_that_is_left_out_is_named(leaderboard: Path, tmp_path: Path) -> None:
+    (leaderboard / "results" / "0123456789abcdef.json").write_text("{")
+    code, output = _export(leaderboard, "--benchmark", "me/rl", "--out", tmp_path / "out")
+    assert code == 0
+    assert "left out: " in output
+    assert "0123456789abcdef.json" in output
+
+
 def test_what_cannot_be_exported_is_one_line(leaderboard: Path, tmp_path: Path) -> None:
     for options, message in (
         ([leaderboard, "--benchmark", "mine"], "OWNER/NAME"),

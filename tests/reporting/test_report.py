@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -112,3 +113,20 @@ def test_shipped_rows_stand_beside_records_of_their_data_only() -> None:
     assert all(r["cell"]["learner_seeds"] == record["cell"]["learner_seeds"] for r in beside)
     record["key"]["dataset_sha256"] = "0" * 64
     assert shipped_beside([record]) == []
+
+
+def test_a_row_whose_sets_are_not_all_done_is_named(results: Path, tmp_path: Path) -> None:
+    cell = read_json(RANDOM)["cell"]
+    suite = tmp_path / "mine.toml"
+    assert cell["learner"]["id"] == "bc"
+    config = ", ".join(
+        f"{k} = {json.dumps(v)}" for k, v in cell["learner"]["config"].items() if v is not None
+    )
+    suite.write_text(
+        f'summary = "mine"\ntasks = ["{cell["task"]}"]\ndatasets = ["{cell["dataset"]}"]\n'
+        f'methods = ["random", "gradmatch"]\nsizes = [{cell["budget"]["size"]}]\n'
+        f'learners = [{{ id = "bc", config = {{ {config} }} }}]\n'
+        f"condensation_seeds = 2\nlearner_seeds = {len(cell['learner_seeds'])}\nepisodes = 100\n"
+    )
+    table = rlc.report(results, suite)
+    assert any("random (labels=hard): 1 of 2 sets are done" in note for note in table.notes)

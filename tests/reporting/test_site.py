@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -44,6 +45,7 @@ from rlcondense.reporting.site import MARKER, build_site
 from rlcondense.running.pairs import make_pair
 from tests.reporting.boards import (
     GRADMATCH,
+    POLICY,
     RANDOM,
     SHIPPED,
     Record,
@@ -426,6 +428,26 @@ def test_more_rows_than_one_page_takes_are_left_to_the_tasks(
     assert "too many rows" in page.text
     for task in {group.task for group in board_of(rich).groups}:
         assert task in page.text.replace("\u200b", "")
+
+
+def test_rows_beside_no_dataset_have_a_page_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.pages.tasks.MOST_ROWS", 2)
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    forge(leaderboard, lambda record: record["cell"].update(dataset=""), POLICY)
+    page = Tags(next((site_of(leaderboard) / "tasks").glob("*/no-data.html")))
+    assert "no data" in page.text
+
+
+def test_every_reference_policy_that_is_missing_has_a_line(rich: Path) -> None:
+    board = board_of(rich)
+    policy = next(row for group in board.groups for row in group.rows if row.is_policy)
+    trained = next(row for group in board.groups for row in group.rows if not row.is_policy)
+    absent = [replace(policy, name=name, cells=("",), returns=None) for name in ("a", "b", "c")]
+    group = replace(board.groups[0], rows=(trained, *absent))
+    lines = Site(board, rich, data=False).lines_of([group])
+    assert [line.row.name for line in lines] == [trained.name, "a", "b", "c"]
 
 
 def test_a_task_of_many_rows_has_a_page_for_each_dataset(

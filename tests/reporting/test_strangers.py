@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from rlcondense.catalogue import entries
 from rlcondense.cli import main
+from rlcondense.comparison.tables import suite_table
 from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import load_condensed
@@ -28,8 +29,11 @@ from rlcondense.learners.base import Learner
 from rlcondense.make import configured
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
-from rlcondense.records.store import INDEX_FORMAT, Store, sealed
-from rlcondense.reporting.board import read_results
+from rlcondense.records.schema import misshapen
+from rlcondense.records.store import INDEX_FORMAT, Store, facts_of_record, sealed
+from rlcondense.reporting.board import comparable, read_results
+from rlcondense.reporting.distributions import histogram
+from rlcondense.reporting.ledger import ledger
 from rlcondense.reporting.publish import build
 from rlcondense.running.runner import run
 from rlcondense.statistics.intervals import summarise
@@ -37,7 +41,7 @@ from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here
 from rlcondense.submissions.rerun import compare
 from rlcondense.submissions.verification import Verification, verify
-from tests.reporting.boards import FULL, RANDOM, read_shipped, shipped_leaderboard
+from tests.reporting.boards import FULL, POLICY, RANDOM, read_shipped, shipped_leaderboard
 
 Record = dict[str, Any]
 Change = Callable[[Record], Any]
@@ -636,3 +640,78 @@ def test_a_bad_record_of_each_kind_costs_no_time(wrong: tuple[Path, set[str]]) -
             build(folder)
             taken.append(time.process_time() - started)
     assert min(seconds[board]) < 1.2 * min(seconds[without])
+
+
+@pytest.mark.parametrize("place", [("rlcondense",), ("python",), ("packages", "torch")])
+def test_a_version_of_many_letters_is_refused_at_once(place: tuple[str, ...]) -> None:
+    record = changed(shipped(), nested("environment", *place, value="0" + "a" * 150 + "!"))
+    started = time.process_time()
+    assert "environment" in str(misshapen(record))
+    assert time.process_time() - started < 5
+    for version in ("2.13.0+cpu", "0.2.0.dev1+g1234", "3.12.3", "1a2_b", "0"):
+        assert misshapen(changed(shipped(), nested("environment", *place, value=version))) is None
+
+
+def of_a_plugin(*changes: Change) -> Change:
+    def change(record: Record) -> None:
+        nested("cell", "method", "id", value="mine")(record)
+        nested("report", "method", value="mine")(record)
+        for one in changes:
+            one(record)
+
+    return change
+
+
+ODD: dict[str, Change] = {
+    "no cost": of_a_plugin(nested("report", "cost", value={})),
+    "text": of_a_plugin(nested("report", "cost", "environment_steps", value="many")),
+    "null": of_a_plugin(nested("report", "cost", "gradient_evaluations", value=None)),
+    "no bytes": of_a_plugin(lambda record: record["report"].pop("bytes")),
+    "a phase": of_a_plugin(
+        nested("timings", "warm-up", value={"wall": 1.0, "cpu": 1.0, "gpu": 0.0})
+    ),
+    "auroc alone": of_a_plugin(nested("report", "fault_auroc", value=0.5)),
+    "condensed": nested("cell", "method", "id", value="condensed:mine"),
+    "policies": nested("cell", "method", "id", value="policies:mine"),
+    "no time": of_a_plugin(
+        *(
+            nested("timings", phase, value={"wall": 1e-310, "cpu": 0.0, "gpu": 0.0})
+            for phase in ("condense", "train")
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_a_report_need_not_say_costs_no_page(name: str, tmp_path: Path) -> None:
+    board = shipped_leaderboard(tmp_path / "board")
+    record = changed(shipped(), ODD[name])
+    put(board / "results", record)
+    left_out: list[str] = []
+    built, _ = build(board, site=tmp_path / "site", left_out=left_out.append)
+    assert left_out == []
+    assert record["cell_id"] in built.records
+    costs = ledger([facts_of_record(record)])
+    assert costs[0].cells == 1
+    assert suite_table([record])
+
+
+def test_a_policy_that_does_not_say_its_data_decides_about_no_data(tmp_path: Path) -> None:
+    board = shipped_leaderboard(tmp_path / "board")
+    records = read_results(board / "results")
+    for seed in range(20):
+        silent = changed(
+            shipped(POLICY),
+            lambda record, seed=seed: (
+                nested("key", "dataset_sha256", value=None)(record),
+                nested("cell", "learner_seeds", value=[seed, seed + 50, seed + 90])(record),
+            ),
+        )
+        put(board / "results", silent)
+    assert records.keys() <= comparable(read_results(board / "results"))[0].keys()
+    assert "key.dataset_sha256 does not say" in said(verify(board))
+
+
+def test_returns_as_large_as_they_may_be_are_drawn() -> None:
+    for value in (2.0**53, -(2.0**53), 0.0, 10.25):
+        assert "<path" in histogram({"seen": np.full((2, 3), value)})

@@ -1142,3 +1142,17 @@ def test_a_few_notes_of_a_check_are_printed_and_the_others_counted(
         "note: copies: 2 more like these (leaderboard verify --json lists all)",
         "note: 9.json: f",
     ]
+
+
+def test_a_record_that_lies_there_without_a_pin_is_overwritten_only_if_asked_to(
+    honest: Record, results: Path, board: Path, tmp_path: Path
+) -> None:
+    """After a merge, say, in which the index is one side's."""
+    published = board / "results" / f"{honest['cell_id']}.json"
+    before = published.read_bytes()
+    write_json(board / "index.json", {"format": 2, "records": {}, "costs": {}})
+    better = forged(honest, consistent, tmp_path / "better")
+    assert "is published with other content: " in said(add(better, board).verification)
+    assert published.read_bytes() == before
+    assert add(better, board, replace=True).replaced == (honest["cell_id"],)
+    assert verify(board).ok

@@ -24,6 +24,7 @@ from rlcondense.reporting.standings import views_of
 from rlcondense.types import SPLITS
 
 Pages = Iterator[tuple[str, bytes]]
+LEAST_SECONDS = 0.01  # of an axis: random rows cost next to nothing
 MOST_ROWS = 200  # on one page; with more, rows stand on pages of tasks, and theirs of datasets
 
 
@@ -115,7 +116,8 @@ class Site:
                     cells=self._cells(row),
                     paper=suite.published_of(group, row) if suite else None,
                 )
-                out.setdefault((row.cells if row.is_policy else (number, place)), line)
+                is_shared = row.is_policy and any(row.cells)
+                out.setdefault(row.cells if is_shared else (number, place), line)
         return list(out.values())
 
     def _cells(self, row: Row) -> tuple[tuple[int, str], ...]:
@@ -136,7 +138,7 @@ def file_names(ids: Iterable[str]) -> dict[str, str]:
     """Return the name of each id's page, made unique."""
     names: dict[str, str] = {}
     for identifier in sorted(ids):
-        name = slug(identifier)
+        name = slug(identifier.replace(":", "-", 1))
         if name.lower() in (taken.lower() for taken in names.values()):
             name += f".{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
         names[identifier] = name

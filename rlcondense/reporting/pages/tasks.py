@@ -17,7 +17,7 @@ from rlcondense.reporting.board import score_range
 from rlcondense.reporting.pages.legend import LegendEntry, legend_entries
 from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns
 from rlcondense.reporting.pages.looks import strips_of
-from rlcondense.reporting.pages.shared import MOST_ROWS, Pages, Site, file_names
+from rlcondense.reporting.pages.shared import LEAST_SECONDS, MOST_ROWS, Pages, Site, file_names
 from rlcondense.tasks.base import ReturnEstimate
 from rlcondense.types import SPLITS, Split
 
@@ -59,7 +59,8 @@ def _figures(
             sizes.setdefault(_method_key(row), []).append(_point(row, row.size))
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:
-            seconds.setdefault(_method_key(row), []).append(_point(row, sum(spent)))
+            point = _point(row, max(sum(spent), LEAST_SECONDS))
+            seconds.setdefault(_method_key(row), []).append(point)
     place = f"{group.task}, {group.learner['id']}"
     curve = cost = None
     if len({point.x for points in sizes.values() for point in points}) > 1:
@@ -273,14 +274,17 @@ def task_pages(site: Site, task: str, paths: Mapping[str, str]) -> Pages:
         yield path, strip
 
 
+NO_DATA = "no-data"  # the name of the page of rows that stand beside no dataset
+
+
 def _parts(site: Site, task: str, groups: Sequence[Group]) -> list[tuple[str, str, list[Group]]]:
     """Return the name of each dataset of a task, the path of its own page, and its groups."""
     names = sorted({group.dataset for group in groups})
-    files = file_names(names)
+    files = file_names(name or NO_DATA for name in names)
     return [
         (
             name,
-            f"tasks/{site.tasks[task]}/{files[name]}.html",
+            f"tasks/{site.tasks[task]}/{files[name or NO_DATA]}.html",
             [group for group in groups if group.dataset == name],
         )
         for name in names

@@ -16,7 +16,7 @@ from rlcondense.references import BY_ID, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.pages.drawn import Picture
 from rlcondense.reporting.pages.legend import LegendEntry, legend_entries
 from rlcondense.reporting.pages.lines import tracks
-from rlcondense.reporting.pages.shared import Site
+from rlcondense.reporting.pages.shared import LEAST_SECONDS, Site
 from rlcondense.reporting.standings import Standing, View
 from rlcondense.statistics.intervals import Interval
 from rlcondense.types import SPLIT_NAMES, SPLITS, Split
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 MOST_VIEWS = 60  # with a page
 SHADES = 5  # of scores from 0 to 1; one more for scores below 0
-LEAST_SECONDS = 0.01  # of an axis: random rows cost next to nothing
 _Key = tuple[str, ...]  # a method's id and its settings in each column
 Legend = Mapping[_Key, LegendEntry]
 

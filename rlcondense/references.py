@@ -168,17 +168,17 @@ WHOLE = ids(lambda reference: reference.role == "whole")
 FLOORS = tuple(reference.id for reference in REFERENCES if reference.letter)
 
 
-def policies_beside(learner: Learner[Any], given: Iterable[str]) -> list[str]:
-    """Return the reference policies beside the students of a learner.
+def policies_beside(action_selection: str, given: Iterable[str]) -> list[str]:
+    """Return the reference policies beside students, or other policies.
 
     Greedy students that ignore the observation always take the same action, which may return more
     than sampling; so the constant policy is a reference of greedy students too.
 
     Args:
-        learner: learner of the students.
+        action_selection: of the students, `sample` or `greedy`.
         given: available parts beside a task, of `dataset` and `expert`.
     """
-    available, greedy = frozenset(given), learner.action_selection == "greedy"
+    available, greedy = frozenset(given), action_selection == "greedy"
     last_first = sorted(REFERENCES, key=lambda r: (r.role != "floor", r.needs != frozenset()))
     return [
         r.id

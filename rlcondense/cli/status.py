@@ -119,6 +119,7 @@ def print_counts(
     store: Any,
     device: str,
     workers: int | None,
+    refresh: bool = False,
 ) -> None:
     """Print the number of a suite's cells by status, and the time that the remaining ones take."""
     from rlcondense.running import states as of_suite
@@ -133,7 +134,7 @@ def print_counts(
     from rlcondense.running.executors.local import LocalExecutor
 
     executor = LocalExecutor(Setting(store, device, workers))
-    left = of_suite.time_left(states, store, executor.device)
+    left = of_suite.time_left(states, store, executor.device, refresh)
     size = executor.size()
     noun = "worker" if size == 1 else "workers"
     cells = "1 cell" if left.cells == 1 else f"{left.cells} cells"

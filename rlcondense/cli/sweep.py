@@ -140,7 +140,7 @@ def _dry_run(
             f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "
             f"{state.planned.text}{why}"
         )
-    print_counts(suite.name, states, store, device, workers)
+    print_counts(suite.name, states, store, device, workers, refresh)
 
 
 def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None:

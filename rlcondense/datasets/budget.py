@@ -45,8 +45,11 @@ class Budget:
             raise BadConfig("bits and resolution go with a budget in bytes")
         if self.size is not None:
             check_whole(self.size, "size", least=1)
-        if self.percent is not None and not 0 < as_number("percent", self.percent) <= 100:
-            raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
+        if self.percent is not None:
+            # 10 and 10.0 are one budget, and cells are named by what JSON writes.
+            object.__setattr__(self, "percent", float(as_number("percent", self.percent)))
+            if not 0 < self.percent <= 100:
+                raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
         if self.unit not in UNITS:
             raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         if self.percent is None and self.unit != "transitions":

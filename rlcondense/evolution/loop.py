@@ -25,7 +25,7 @@ from rlcondense.networks import ACTIVATIONS, NetworkSpec, num_weights
 from rlcondense.policies import ACTION_SELECTIONS, head_of
 from rlcondense.policies.stacked_mlps import Population, play
 from rlcondense.runtime.checkpoint import Checkpoint, Stateful
-from rlcondense.runtime.progress import Progress
+from rlcondense.runtime.progress import RESUMED, Progress
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
@@ -218,6 +218,7 @@ def evolve(
         first, arena.steps = int(facts["generation"]), int(facts["steps"])
         curve = arrays["curve"].tolist()
         done = first
+        progress(phase, first, generations, RESUMED)
     while done < generations and (arena.steps < limit or not done):
         generation = done
         if checkpoint and checkpoint.due:

@@ -63,7 +63,7 @@ class Learner(ABC, Generic[ConfigT]):
             provided: names that `CondensedDataset.provides` returned.
             task: the task of the actions.
         """
-        lacking = frozenset(self.requires) - provided
+        lacking = frozenset(self.requires) - frozenset(provided)
         if "held_back" in provided and not self.stops_by_held_back:
             lacking |= {"a learner that trains until a loss stops falling"}
         kind = "continuous" if isinstance(task.action_space, Box) else "discrete"

@@ -311,6 +311,7 @@ class Method(ABC, Generic[ConfigT]):
         progress: Progress = silent,
         checkpoint: Path | None = None,
         made_from: str = "",
+        replaces_checkpoint: bool = True,
     ) -> CondensedDataset:
         """Make a condensed dataset and its report.
 
@@ -323,12 +324,13 @@ class Method(ABC, Generic[ConfigT]):
             device: device of the computation.
             progress: receives the progress.
             checkpoint: a checkpoint file for slow methods: a run resumes from the file of a killed
-                run and makes the same bytes; the file is deleted at the end.
+                run and makes the same bytes. Whoever stores the result deletes the file then.
             made_from: further facts that must agree for a resume, such as versions.
+            replaces_checkpoint: whether the checkpoint of another condensation is overwritten.
 
         Raises:
-            BadConfig: the budget is zero or larger than the data, a need is not met, or the data
-                are of held-out levels.
+            BadConfig: the budget is zero or larger than the data, a need is not met, the data
+                are of held-out levels, or a checkpoint is not to be overwritten.
             BudgetExceeded: the method returned more than the budget.
             CorruptArtifact: the dataset does not fit the task, or the method did not return a
                 dataset.
@@ -347,7 +349,10 @@ class Method(ABC, Generic[ConfigT]):
                 "device": device,
                 "made_from": made_from,
             }
-            problem = replace(problem, checkpoint=Checkpoint(checkpoint, identity, device))
+            saved = Checkpoint(checkpoint, identity, device)
+            if not replaces_checkpoint:
+                saved.refuse_another()
+            problem = replace(problem, checkpoint=saved)
         with measured(device) as seconds, no_exit(f"method {self.id!r}"):
             result = self._labelled(problem) if self._is_taught else self._condense(problem)
         self._check_kind(result)
@@ -363,8 +368,6 @@ class Method(ABC, Generic[ConfigT]):
         size = len(result.columns["observations"])
         weights = np.ones(size, np.float32) if result.weights is None else result.weights
         columns = {name: np.ascontiguousarray(column) for name, column in result.columns.items()}
-        if problem.checkpoint is not None:
-            problem.checkpoint.remove()
         rate = None if result.learning_rate is None else np.float32(result.learning_rate)
         correlation = auroc = None
         if result.scores is not None and source is not None:

@@ -88,7 +88,7 @@ def _lacking(bench: Bench, method: Method[Any]) -> CellResult | None:
     if bench.dataset is None or method.gives is not None:
         return None
     soft = getattr(method.config, "labels", "") == "soft"
-    needs = method.needs | ({"action_probs"} if soft else set())
+    needs = {*method.needs, *(("action_probs",) if soft else ())}
     if missing := [n for n in COLUMNS if n in needs and getattr(bench.dataset, n) is None]:
         return {"status": "skipped", "reason": f"needs {', '.join(missing)}"}
     if isinstance(method, FullConverged) and len(bench.dataset.episodes) < 2:
@@ -99,7 +99,17 @@ def _lacking(bench: Bench, method: Method[Any]) -> CellResult | None:
 def method_row(
     bench: Bench, method: Method[Any], budget: Budget, seed: int, *, is_reference: bool = False
 ) -> Row:
-    """Return the row of a method."""
+    """Return the row of a method.
+
+    Raises:
+        BadConfig: the method takes an expert that its cell could not tell from the task's own.
+    """
+    named = bench.expert if bench.dataset is None and "expert" in method.needs else None
+    if named is not None and _weights_of(bench):
+        raise BadConfig(
+            f"method {method.id!r} takes the expert of {bench.task.id} where no dataset is named, "
+            f"not {named.id}"
+        )
     compute = partial(run_method, method=method, budget=budget, seed=seed)
     return Row(bench, cell_of_method(bench, method, budget, seed), compute, is_reference)
 
@@ -118,12 +128,16 @@ def _reference_json(bench: Bench, name: str) -> MethodJson:
     An expert that was named in place of the task's own has a hash of its weights; with a dataset,
     the dataset's id tells of it.
     """
-    expert, dataset = bench.expert, bench.dataset
-    if name == EXPERT and expert is not None and dataset is None:
-        usual = expert_of("", bench.task)
-        if usual is None or usual.sha256 != expert.sha256:
-            return {"id": name, "config": {"weights": expert.sha256[:16]}}
-    return {"id": name, "config": {}}
+    named = name == EXPERT and bench.dataset is None
+    return {"id": name, "config": _weights_of(bench) if named else {}}
+
+
+def _weights_of(bench: Bench) -> dict[str, str]:
+    """Return the hash of an expert that was named in place of the task's own."""
+    expert, usual = bench.expert, expert_of("", bench.task)
+    if expert is None or (usual is not None and usual.sha256 == expert.sha256):
+        return {}
+    return {"weights": expert.sha256[:16]}
 
 
 def cell_of_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> Cell:
@@ -262,6 +276,7 @@ def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> C
     expert = bench.expert if "expert" in method.needs else None
     made_from = canonical_json(making_of(bench, expert, method))
     name = cell_of_method(bench, method, budget, seed).condensation_id
+    unfinished = bench.store.unfinished_path(name)
 
     def condense() -> CondensedDataset:
         return method.condense(
@@ -272,7 +287,7 @@ def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> C
             seed=seed,
             device=bench.device,
             progress=named_progress(bench.progress, method.id),
-            checkpoint=bench.store.unfinished_path(name),
+            checkpoint=unfinished,
             made_from=made_from,
         )
 
@@ -285,6 +300,8 @@ def condensed(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> C
             stored = condense()
             bench.refreshed.add(name)
             bench.store.write_condensed(name, stored, made_from)
+            if unfinished is not None:
+                unfinished.unlink(missing_ok=True)
     return stored
 
 

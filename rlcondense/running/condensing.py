@@ -20,6 +20,7 @@ from rlcondense.make import (
     make_task,
     named_dataset,
 )
+from rlcondense.policies import check_fits
 from rlcondense.running.bench import (
     budget_of,
     expert_of,
@@ -77,7 +78,8 @@ def condense(
         progress: called with the progress.
 
     Raises:
-        BadConfig: a dataset is named for a method that takes none, or a setting is wrong.
+        BadConfig: a dataset is named for a method that takes none, a setting is wrong, or the
+            folder holds something else, finished or not.
 
     Example:
         >>> data = condense("classic/cartpole/expert-v0", "random", size=20)
@@ -92,6 +94,9 @@ def condense(
         raise BadConfig(f"method {method!r} condenses no dataset: name a task instead")
     budget = budget_of(own_budget(method), size, percent, unit, max_bytes, bits, resolution)
     the_task = make_task(task)
+    player = find_expert(expert) if expert else None
+    if player is not None:
+        check_fits(player.network.spec, the_task, f"expert {player.id!r}")
     name, source = "", None
     if condenser.takes_data:
         name = named_dataset(dataset or default_dataset(the_task), task, expert)
@@ -105,11 +110,12 @@ def condense(
             source,
             task=the_task,
             budget=budget,
-            expert=find_expert(expert) if expert else expert_of(name, the_task),
+            expert=player or expert_of(name, the_task),
             seed=seed,
             device=resolve_device(device),
             progress=named_progress(progress, condenser.id),
             checkpoint=folder / UNFINISHED if folder is not None else None,
+            replaces_checkpoint=False,
             made_from=canonical_json(
                 {
                     "task": the_task.id,
@@ -121,6 +127,7 @@ def condense(
         )
         if folder is not None:
             data.save(folder)
+            (folder / UNFINISHED).unlink(missing_ok=True)
     return data
 
 

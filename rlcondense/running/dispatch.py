@@ -179,7 +179,14 @@ class Dispatch:
             return
         status = "failed"
         try:
-            record = write_failure(planned.cell, why, self.store, self.device)
+            record = write_failure(
+                planned.cell,
+                why,
+                self.store,
+                self.device,
+                seen=self.stamps[planned.id],
+                refresh=self.refresh,
+            )
             status = record["status"]
         except Busy as busy:
             self._wait_for(planned, who(busy.owner))

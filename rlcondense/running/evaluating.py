@@ -77,7 +77,7 @@ def evaluate_artifact(
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner, for a condensed dataset.
-        seeds: how many learner seeds.
+        seeds: how many learner seeds; policies from a folder have their own.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
         learner_settings: of the learner.
@@ -135,7 +135,8 @@ def evaluate_artifact(
             bench, [record], [record["cell"]["condensation_seed"]]
         )
         name = record["cell"]["method"]["id"]
-        beside, slow = without_slow(rows_beside(bench, name, regimes, budgets))
+        chosen = record.get("action_selection", "")
+        beside, slow = without_slow(rows_beside(bench, name, regimes, budgets, chosen))
         references = rows.compute(beside)
         notes = [HARD_INSTEAD] if len(regimes) > 1 else []
         notes += slow_notes(slow, [record["cell_id"]])

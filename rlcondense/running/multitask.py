@@ -27,6 +27,7 @@ from rlcondense.running.outcomes import Outcome, compute_or_read, making_of
 from rlcondense.running.padded import PaddedTask
 from rlcondense.running.pairs import settings_of_paper
 from rlcondense.running.rows import Row, Rows
+from rlcondense.runtime.meter import Seconds, measured
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.tune import one_thread
 from rlcondense.statistics.intervals import Interval, student_interval, summarise
@@ -117,6 +118,7 @@ class MultitaskResult:
             "normalised": {name: scores.tolist() for name, scores in self.normalised.items()},
             "gains": {task: gain.to_json() for task, gain in self.gains.items()},
             "unjudged": self.unjudged,
+            "records": list(self.records),
         }
 
 
@@ -255,6 +257,7 @@ class _Students:
         outputs = head_of(task.action_space)[0]
         self._config = {"sha256": data.sha256, "outputs": outputs}
         self._policies: PolicyBatch | None = None
+        self._seconds = Seconds()
 
     def row(self, bench: Bench, task: PaddedTask) -> Row:
         """Return the row of these students on one task, whose bench has the same learner."""
@@ -272,14 +275,17 @@ class _Students:
 
         def result(bench: Bench) -> CellResult:
             if self._policies is None:
-                self._policies = self._learner.fit(
-                    data,
-                    task=self._task,
-                    seeds=bench.seeds,
-                    device=bench.device,
-                    progress=bench.progress,
-                )
-            played = evaluated(replace(bench, task=task), self._policies, cell.method["id"], {})
+                with measured(bench.device) as self._seconds:
+                    self._policies = self._learner.fit(
+                        data,
+                        task=self._task,
+                        seeds=bench.seeds,
+                        device=bench.device,
+                        progress=bench.progress,
+                    )
+            timings = {"train": self._seconds.to_json()}
+            bench = replace(bench, task=task)
+            played = evaluated(bench, self._policies, cell.method["id"], timings)
             report: ReportJson = {"size": len(data), "label_kind": data.label_kind}
             return {**played, "report": report, "labels": data.label_kind}
 

@@ -102,7 +102,13 @@ def compute_or_read(
 def ended(cell: Cell, store: Results, seen: tuple[int, ...] | None, refresh: bool) -> Record | None:
     """Return the record of a cell that is done, or that ended since it was planned, else None.
 
-    The caller holds the cell's lock.
+    Who computes the cell otherwise holds its lock.
+
+    Args:
+        cell: the cell.
+        store: the store of its record.
+        seen: the stamp of its record when it was planned.
+        refresh: whether a record from before counts for nothing.
     """
     since = seen is not None and store.stamp(cell.id) not in (seen, ())
     record = store.read_record(cell.id) if since or not refresh else None
@@ -129,8 +135,24 @@ def packages_of(task: str) -> tuple[str, ...]:
         return ()
 
 
-def write_failure(cell: Cell, reason: str, store: Results, device: str) -> Record:
+def write_failure(
+    cell: Cell,
+    reason: str,
+    store: Results,
+    device: str,
+    *,
+    seen: tuple[int, ...] | None = None,
+    refresh: bool = False,
+) -> Record:
     """Write that a cell has failed, for a driver that saw its process end.
+
+    Args:
+        cell: the cell.
+        reason: why it failed.
+        store: the store of its record.
+        device: `cpu` or `cuda`.
+        seen: the stamp of its record when it was planned.
+        refresh: whether a record from before counts for nothing.
 
     Returns:
         The stored record: if the cell was done before its process ended, that one.
@@ -139,8 +161,8 @@ def write_failure(cell: Cell, reason: str, store: Results, device: str) -> Recor
         Busy: another process computes the cell.
     """
     with store.lock(cell.id, wait=False):
-        record = store.read_record(cell.id)
-        if record is not None and record["status"] == "done":
+        record = ended(cell, store, seen, refresh)
+        if record is not None:
             return record
         return write_undone(cell, {"status": "failed", "reason": reason}, store, device)
 

@@ -24,7 +24,7 @@ from rlcondense.running.compute import (
     why_skipped,
 )
 from rlcondense.running.estimate import SETS, SPARE_SECONDS, Rates, in_words
-from rlcondense.running.outcomes import Outcome
+from rlcondense.running.outcomes import Outcome, ended
 from rlcondense.running.pairs import (
     expected_regime,
 )
@@ -162,7 +162,7 @@ def num_sets(
         random = make_method("random", **regimes[-1])
         rivals.append((random, matched_budget(first)))
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
-    missing = [c for c in cells if bench.refresh or bench.store.read_record(c.id) is None]
+    missing = [c for c in cells if ended(c, bench.store, None, bench.refresh) is None]
     left = Rates([facts_of_record(first)], bench.device).estimate(missing)
     if left.seconds <= SPARE_SECONDS:
         return SETS, []

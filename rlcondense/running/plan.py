@@ -83,10 +83,9 @@ class _Planner:
             for group, cells in groups:
                 self._add_references(group, cells, states)
         if not any(planned.cell for planned in self.planned.values()):
-            reasons = dict.fromkeys(planned.absent for planned in self.planned.values())
-            raise BadConfig(
-                f"nothing of suite {self.suite.name!r} can be computed here: {'; '.join(reasons)}"
-            )
+            reasons = dict.fromkeys(p.absent or p.skip for p in self.planned.values())
+            why = "; ".join(reasons) or "its excludes leave no cell"
+            raise BadConfig(f"nothing of suite {self.suite.name!r} can be computed: {why}")
         return list(self.planned.values())
 
     def _names_absent(self, exclude: Mapping[str, Any]) -> bool:
@@ -223,7 +222,7 @@ class _Planner:
     def _add_policies(self, group: Group) -> None:
         available = ["dataset"] if group.dataset else []
         available += ["expert"] if expert_name(group.dataset, group.task) else []
-        for name in policies_beside(group.learner, available):
+        for name in policies_beside(group.learner.action_selection, available):
             method: MethodJson = {"id": name, "config": {}}
             cell = policy_cell(group.task.id, group.dataset, method, group.seeds, group.protocol)
             text = f"{self._place(group)} {name}"

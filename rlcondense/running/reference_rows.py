@@ -16,14 +16,18 @@ from rlcondense.references import CONVERGED, WHOLE, methods_beside, policies_bes
 from rlcondense.running.bench import Bench
 from rlcondense.running.compute import method_row, policy_row
 from rlcondense.running.estimate import SPARE_SECONDS, Rates, in_words
-from rlcondense.running.outcomes import Outcome
+from rlcondense.running.outcomes import Outcome, ended
 from rlcondense.running.rows import Row
 
 HARD_INSTEAD = "Soft labels need data with action_probs: rows of hard ones stand in their place."
 
 
 def rows_beside(
-    bench: Bench, name: str, regimes: Iterable[Mapping[str, Any]], budgets: Mapping[int, Budget]
+    bench: Bench,
+    name: str,
+    regimes: Iterable[Mapping[str, Any]],
+    budgets: Mapping[int, Budget],
+    action_selection: str = "",
 ) -> list[Row]:
     """Return the reference rows of a row: blind policies, random, full, expert.
 
@@ -33,8 +37,10 @@ def rows_beside(
         regimes: settings of the labels of random subsets and of all the data; none if nothing was
             learned.
         budgets: budgets of random subsets, by condensation seed.
+        action_selection: of policies that no learner of the run trained.
     """
-    rows = [policy_row(bench, other) for other in reference_names(bench) if other != name]
+    names = reference_names(bench, action_selection)
+    rows = [policy_row(bench, other) for other in names if other != name]
     if bench.dataset is None:
         return rows
     for labels in regimes:
@@ -91,8 +97,7 @@ def _seconds_to_converge(row: Row) -> float:
     bench, cell = row.bench, row.cell
     if cell.method["id"] != CONVERGED or not bench.takes_shipped or is_shipped(cell):
         return 0.0
-    known = bench.store.read_record(cell.id)
-    if known is not None and known["status"] == "done":
+    if ended(cell, bench.store, None, refresh=False) is not None:
         return 0.0
     is_soft = cell.method["config"].get("labels") == "soft"
     if is_soft and (bench.dataset is None or bench.dataset.action_probs is None):
@@ -157,7 +162,13 @@ def regime_of_record(record: Record) -> dict[str, Any]:
     return label_settings(record["cell"]["method"]["config"], record.get("labels", "hard"))
 
 
-def reference_names(bench: Bench) -> list[str]:
-    """Return the names of the reference policies that a bench has."""
+def reference_names(bench: Bench, action_selection: str = "") -> list[str]:
+    """Return the names of the reference policies that a bench has.
+
+    Args:
+        bench: the bench.
+        action_selection: of the policies that they stand beside; by default the learner's.
+    """
     parts = {"dataset": bench.dataset, "expert": bench.expert}
-    return policies_beside(bench.learner, [name for name, it in parts.items() if it is not None])
+    given = [name for name, it in parts.items() if it is not None]
+    return policies_beside(action_selection or bench.learner.action_selection, given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rlcondense import catalogue
@@ -106,30 +106,37 @@ class Rows:
         dispatch = Dispatch(
             make_plan=lambda: plan,
             store=self._store,
-            watcher=_Watcher(self._bench.progress, needed, rates),
+            watcher=_Watcher(
+                self._bench.progress, rates, lambda id_: id_ in needed and self._raised(id_)
+            ),
             wanted=lambda state: refresh or state.status != "done",
             rates=rates,
             device=self._bench.device,
             refresh=refresh,
         )
-        dispatch.plan()
+        states = dispatch.plan()
         if not self._is_worth(list(dispatch.queue), dispatch.rates):
             return
-        dispatch.watcher.began(dispatch.states(), len(dispatch.queue), self._executor.size())
+        queued = [state for state in states if state.planned.id in dispatch.stamps]
+        dispatch.watcher.began(queued, len(queued), self._executor.size())
         try:
             with contextlib.suppress(_Failed):
                 dispatch.run(self._executor)
         finally:
             self._executor.close()
-        ended = {state.planned.id: state.status for state in dispatch.states()}
         # A row that ends the command is computed here, where its error is raised as it is.
         self._stamps |= {
             id_: stamp
             for id_, stamp in dispatch.stamps.items()
-            if ended[id_] == "done" or not _ends_command(todo[id_])
+            if self._store.stamp(id_) != stamp and not (id_ in needed and self._raised(id_))
         }
         for row in todo.values():
             row.bench.refreshed.update(dispatch.condensed)
+
+    def _raised(self, cell_id: str) -> bool:
+        """Return whether an error ended a cell; a student that diverged is a result."""
+        record = self._store.read_record(cell_id)
+        return record is not None and "traceback" in record
 
     def _is_worth(self, planned: Sequence[Planned], rates: Rates) -> bool:
         if min(len(planned), self._executor.size()) < 2 or _only_here():
@@ -171,21 +178,20 @@ class _Watcher:
 
     Args:
         progress: receives it.
-        needed: ids of the cells without which the others are in vain.
         rates: rates by which the time left is estimated: the number of rows that are done tells
             little of it, since one may take longer than all others.
+        ends_all: whether the others are in vain without a cell of an id, as it has ended.
     """
 
-    def __init__(self, progress: Progress, needed: Collection[str], rates: Rates) -> None:
-        self._progress, self._needed, self._rates = progress, needed, rates
+    def __init__(self, progress: Progress, rates: Rates, ends_all: Callable[[str], bool]) -> None:
+        self._progress, self._rates, self._ends_all = progress, rates, ends_all
         self._todo = self._done = self._workers = 0
         self._left, self._since = Estimate(0.0, 0, 0, 0), time.monotonic()
         self._at: dict[str, str] = {}
 
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
         self._todo, self._workers = todo, workers
-        cells = [s.planned.cell for s in states if s.planned.cell and s.status != "done"]
-        self._expect(self._rates.estimate(cells))
+        self._expect(self._rates.estimate(s.planned.cell for s in states if s.planned.cell))
         self._report()
 
     def at(self, worker: int, planned: Planned, text: str) -> None:
@@ -193,7 +199,7 @@ class _Watcher:
         self._report()
 
     def ended(self, planned: Planned, status: str, reason: str, left: Estimate) -> None:
-        if status in ("failed", "not-installed") and planned.id in self._needed:
+        if status in ("failed", "not-installed") and self._ends_all(planned.id):
             raise _Failed
         self._at.pop(planned.id, None)
         self._done += 1

@@ -15,6 +15,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import load_dataset, make_method, make_task, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
+from rlcondense.runtime.tune import one_thread
 from rlcondense.tasks.base import Task
 
 
@@ -53,7 +54,9 @@ def score_dataset(
     made = make_task(task) if task else task_of(data)
     scorer = make_method(method, made, **dict(settings or {}))
     device = resolve_device(device)
-    return data, scorer.score(data, task=made, seed=seed, device=device, progress=progress)
+    with one_thread():
+        scores = scorer.score(data, task=made, seed=seed, device=device, progress=progress)
+    return data, scores
 
 
 def task_of(data: TransitionDataset) -> Task:

@@ -105,9 +105,14 @@ def dry_run(
     statuses = statuses_of(only, shard, refresh=refresh)
     states = states_of(plan_suite(suite, store.look), store)
     if refresh:
-        states = [replace(s, status="missing") if s.status == "done" else s for s in states]
+        states = anew(states)
     shown = statuses if only is not None else STATES
     return [s for s in states if in_shard(s.planned, shard) and s.status in shown]
+
+
+def anew(states: Iterable[State]) -> list[State]:
+    """Return states as a sweep sees them that computes all again: what is done is missing."""
+    return [replace(s, status="missing") if s.status == "done" else s for s in states]
 
 
 def manifest_path(store: Store, suite: Suite) -> Path:
@@ -131,31 +136,40 @@ def read_manifest(store: Store, suite: Suite) -> tuple[list[Planned], bool]:
 
     Raises:
         BadConfig: there is none.
+        CorruptArtifact: it is damaged.
     """
-    try:
-        manifest = read_json(manifest_path(store, suite), MOST_MANIFEST_BYTES)
-        plan = [Planned.from_json(values) for values in manifest["cells"]]
-        return plan, manifest["suite_sha256"] != suite.sha256
-    except CorruptArtifact:
-        name = suite.name if suite.name in shipped_suites() else f"{suite.name}.toml"
+    path = manifest_path(store, suite)
+    name = suite.name if suite.name in shipped_suites() else f"{suite.name}.toml"
+    if not path.exists():
         raise BadConfig(
             f"no sweep of {suite.name!r} has been begun in {store.root}; "
             f"'rlcondense sweep {name} --dry-run' shows its cells"
-        ) from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise CorruptArtifact(f"{manifest_path(store, suite)} is no manifest: {error}") from error
+        )
+    try:
+        manifest = read_json(path, MOST_MANIFEST_BYTES)
+        plan = [Planned.from_json(values) for values in manifest["cells"]]
+        return plan, manifest["suite_sha256"] != suite.sha256
+    except (AttributeError, CorruptArtifact, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, CorruptArtifact) else f"{path} is no plan: {error}"
+        again = f"'rlcondense sweep {name}' writes the plan anew"
+        raise CorruptArtifact(f"{why}; {again}") from error
 
 
-def time_left(states: Sequence[State], store: Store, device: str) -> Estimate:
-    """Estimate the remaining time of a plan, cell after cell, from the timings of finished ones."""
-    rates = Rates((s.facts for s in states if s.facts is not None), device)
-    return _left(rates, states, store)
+def time_left(
+    states: Sequence[State], store: Store, device: str, refresh: bool = False
+) -> Estimate:
+    """Estimate the remaining time of a plan, cell after cell, from the timings of finished ones.
 
-
-def _left(rates: Rates, states: Iterable[State], store: Store) -> Estimate:
+    Args:
+        states: of its cells.
+        store: the store of their records and sets.
+        device: `cpu` or `cuda`.
+        refresh: whether sets that are there are condensed again.
+    """
     cells = cells_left(states)
-    ids = {cell.condensation_id for cell in cells}
+    ids = set() if refresh else {cell.condensation_id for cell in cells}
     condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
+    rates = Rates((s.facts for s in states if s.facts is not None), device)
     return rates.estimate(cells, condensed)
 
 
@@ -212,7 +226,13 @@ class SweepResult(ResultViews):
         return f"sweep of {self.suite.name}: {counts}"
 
     def every_record(self) -> list[Record]:
-        return self.rows()
+        return [stored if (stored := self._stored(row)) is not None else row for row in self.rows()]
+
+    def _stored(self, row: Record) -> Record | None:
+        """Return the record of a row of a done cell, with the returns of every episode."""
+        if row["status"] != "done":
+            return None
+        return self.store.read_record(Cell.from_json(row["cell"]).id)
 
     def rows(self) -> list[Record]:
         """Return the rows for tables: one for each cell that has ended.

@@ -17,6 +17,7 @@ from rlcondense.running.planned import Planned, in_shard
 from rlcondense.running.states import (
     State,
     SweepResult,
+    anew,
     manifest_path,
     statuses_of,
     write_manifest,
@@ -107,12 +108,18 @@ def sweep(
                 if state.facts is not None:
                     going.rates.add(state.facts)
             own = [state for state in states if in_shard(state.planned, shard)]
-            watcher.began(own, len(going.queue), backend.size())
+            watcher.began(anew(own) if refresh else own, len(going.queue), backend.size())
             _build_datasets(going.queue, watcher)
             going.run(backend)
             states = going.states()
     return SweepResult(
-        planned_suite, states, going.computed, going.failed, store, going.stopped, shard
+        planned_suite,
+        states,
+        going.computed,
+        going.failed,
+        store,
+        stopped=going.stopped and bool(going.queue),
+        shard=shard,
     )
 
 

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlcondense.errors import CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import canonical_json, read_arrays, write_arrays
 from rlcondense.runtime.meter import Seconds
 from rlcondense.types import Array
 
 SECONDS_BETWEEN = 60.0  # between two writes: the work that a kill may lose
 _FACTS = "facts"
+_UNREADABLE = (CorruptArtifact, KeyError, RecursionError, TypeError, ValueError)
 
 
 class Checkpoint:
@@ -58,18 +59,34 @@ class Checkpoint:
     def read(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
         """Return the arrays and values of this condensation, or None."""
         try:
-            arrays = read_arrays(self.path)
-            content = json.loads(arrays.pop(_FACTS).tobytes())
+            arrays, content = self._content()
             if content["identity"] != self._identity:
                 return None
             self.before = Seconds(**content["seconds"])
             return arrays, content["facts"]
-        except (CorruptArtifact, KeyError, RecursionError, TypeError, ValueError):
+        except _UNREADABLE:
             return None
 
-    def remove(self) -> None:
-        """Delete the file."""
-        self.path.unlink(missing_ok=True)
+    def refuse_another(self) -> None:
+        """Refuse a file of another condensation; one that cannot be read is worth nothing.
+
+        Raises:
+            BadConfig: there is one.
+        """
+        try:
+            is_own = self._content()[1]["identity"] == self._identity
+        except _UNREADABLE:
+            return
+        if not is_own:
+            raise BadConfig(
+                f"{self.path} is of another condensation that is unfinished, or of other versions: "
+                "name another folder, or delete it"
+            )
+
+    def _content(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        arrays = read_arrays(self.path)
+        content: dict[str, Any] = json.loads(arrays.pop(_FACTS).tobytes())
+        return arrays, content
 
     def _spent(self) -> Seconds:
         wall = time.perf_counter() - self._wall

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fastjsonschema
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from rlcondense.cli import main
@@ -19,10 +22,12 @@ from rlcondense.datasets.report import report_from
 from rlcondense.datasets.scores import Scores, mean_ranks, rank_correlation
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.make import make_method
+from rlcondense.make import load_dataset, make_method
+from rlcondense.methods.base import Problem
+from rlcondense.methods.parts.artifacts import artifact
 from rlcondense.methods.stratified import level_by_level
 from rlcondense.records.schema import record_schema
-from rlcondense.running.scoring import csv_of, score_lines
+from rlcondense.running.scoring import csv_of, score_dataset, score_lines
 from tests.conftest import TINY
 from tests.small_tasks import Gridworld, Reach, play
 
@@ -245,3 +250,37 @@ def test_score_says_what_it_cannot(
     done = CliRunner().invoke(main, ["score", TINY, "--out", str(tmp_path / "s.csv"), *options])
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_scores_and_what_methods_share_are_computed_with_one_thread(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def scores(self: Any, problem: Problem) -> Any:
+        def make(folder: Path) -> int:
+            seen.append(torch.get_num_threads())
+            return 7
+
+        seen.append(torch.get_num_threads())
+        assert artifact("tests", problem, {"number": 1}, make)[1] == 7
+        return original(self, problem)
+
+    monkeypatch.setattr("rlcondense.methods.parts.artifacts.cache_root", lambda: tmp_path)
+    longest = type(make_method("longest"))
+    original = longest._score
+    monkeypatch.setattr(longest, "_score", scores)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        score_dataset("classic/cartpole/expert-v0", "longest", device="cpu")
+        assert torch.get_num_threads() == 2
+        assert seen == [1, 1]
+        data = load_dataset("classic/cartpole/expert-v0")
+        make_method("longest").score(data, task="cartpole", seed=0)
+        assert seen == [1, 1, 2]  # kept, and whoever scores alone has their own threads
+        shutil.rmtree(tmp_path / "tests")
+        make_method("longest").score(data, task="cartpole", seed=0)
+        assert seen[3:] == [2, 1]
+    finally:
+        torch.set_num_threads(before)

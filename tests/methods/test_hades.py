@@ -26,7 +26,7 @@ from rlcondense.policies.stacked_mlps import PlayResult, Population, cloned, pla
 from rlcondense.protocol import protocol_of
 from rlcondense.running.runner import run
 from rlcondense.runtime import checkpoint as checkpoints
-from rlcondense.runtime.progress import silent
+from rlcondense.runtime.progress import RESUMED, silent
 from rlcondense.submissions.verification import verify
 from rlcondense.tasks.base import Task
 from tests import small_tasks
@@ -270,11 +270,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     made = make_method(method, **{**SMALL, "strategy": strategy, scaled: True})
     path = tmp_path / "unfinished.safetensors"
 
-    def go(checkpoint: Path | None, kill_at: int) -> tuple[CondensedDataset, list[int]]:
-        said: list[int] = []
+    def go(checkpoint: Path | None, kill_at: int) -> tuple[CondensedDataset, list[Any]]:
+        said: list[Any] = []
 
         def progress(phase: str, done: int, total: int, note: str = "") -> None:
-            said.append(done)
+            said.append((done, note))
             if done == kill_at:
                 raise _Killed
 
@@ -287,7 +287,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         go(path, 2)
     assert path.exists()
     resumed, said = go(path, 0)
-    assert said[0] == 2  # the second generation was tried, and nobody was told
+    assert said[0] == (1, RESUMED)
+    assert said[1][0] == 2  # the second generation was tried, and nobody was told
     assert resumed.sha256 == whole.sha256
     assert resumed.report is not None
     assert whole.report is not None

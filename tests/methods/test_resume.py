@@ -9,8 +9,12 @@ import torch
 
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.files import read_arrays, write_arrays
 from rlcondense.make import make_method
+from rlcondense.records.store import Store
+from rlcondense.running.condensing import UNFINISHED
+from rlcondense.running.condensing import condense as rlc_condense
 from rlcondense.running.runner import run
 from rlcondense.runtime import checkpoint as checkpoints
 from rlcondense.runtime.checkpoint import Checkpoint
@@ -79,7 +83,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_pat
     assert whole.report is not None
     assert resumed.report.cost.gradient_evaluations == whole.report.cost.gradient_evaluations
     assert resumed.report.matching_loss == whole.report.matching_loss
-    assert not path.exists()
+    assert path.exists()  # until the result is stored
 
 
 def test_a_checkpoint_of_something_else_or_a_torn_one_is_ignored(
@@ -138,3 +142,55 @@ def test_a_run_that_was_killed_goes_on(
     assert began[1][0] == 4
     assert not list((tmp_path / "a" / "unfinished").iterdir())
     assert done.record["returns"] == go(tmp_path / "b").record["returns"]
+
+
+def test_a_set_that_cannot_be_stored_is_not_begun_again(
+    always: None, tiny: TransitionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(progress: Progress = silent) -> Any:
+        return run(
+            "frepo", "starpilot", dataset=tiny.id, size=5, seeds=1, episodes=2,
+            settings={"network": "compact", "iterations": 5, "real_batch": 4, "pool": 1},
+            learner_settings={"network": "compact", "updates": 2}, results=tmp_path,
+            references=False, progress=progress, device="cpu",
+        )  # fmt: skip
+
+    def full(*_: Any) -> None:
+        raise RLCondenseError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write_condensed", full)
+        with pytest.raises(RLCondenseError, match="no space"):
+            go()
+    assert len(list((tmp_path / "unfinished").iterdir())) == 1
+    began: list[tuple[int, str]] = []
+
+    def note(phase: str, at: int, total: int, note: str = "") -> None:
+        if "condense" in phase:
+            began.append((at, note))
+
+    go(note)
+    assert began[0][0] > 0
+    assert began[0][1] == RESUMED
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+def test_condense_refuses_a_folder_with_unfinished_work_of_another_kind(
+    always: None, tmp_path: Path
+) -> None:
+    def go(method: str, seed: int = 0, progress: Progress = silent, **settings: Any) -> Any:
+        return rlc_condense(
+            "classic/cartpole/expert-v0", method, "cartpole", size=4, seed=seed,
+            out=tmp_path / "c", settings=settings, progress=progress, device="cpu",
+        )  # fmt: skip
+
+    small = {"network": "mlp", "width": 8, "iterations": 5, "real_batch": 4, "pool": 1}
+    with pytest.raises(_Killed):
+        go("frepo", progress=killed_at(4), **small)
+    kept = (tmp_path / "c" / UNFINISHED).read_bytes()
+    for method, seed, settings in (("random", 0, {}), ("frepo", 1, small)):
+        with pytest.raises(BadConfig, match="of another condensation that is unfinished"):
+            go(method, seed, **settings)
+        assert (tmp_path / "c" / UNFINISHED).read_bytes() == kept
+    assert len(go("frepo", **small)) == 4
+    assert not (tmp_path / "c" / UNFINISHED).exists()

@@ -15,6 +15,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.make import make_method, make_task
 from rlcondense.running.multitask import merged, multitask
 from rlcondense.running.padded import PaddedTask
+from rlcondense.submissions.verification import verify
 from tests.small_tasks import Reach
 
 SMALL = {
@@ -64,6 +65,17 @@ def test_soft_labels_and_tasks_without_a_range_are_refused(tmp_path: Path) -> No
     rlc.register("tasks", "tests/no-range-v0", made_by, env="CartPole-v1")
     with pytest.raises(BadConfig, match="no score range"):
         multitask(["tests/no-range-v0", "acrobot"], settings=SMALL, results=tmp_path)
+
+
+def test_records_of_several_tasks_can_be_published(tmp_path: Path) -> None:
+    result = multitask(
+        ["cartpole", "acrobot"], settings=SMALL, seeds=2, episodes=2, results=tmp_path,
+        learner_settings={"width": 8, "updates": 2}, size=4, device="cpu",
+    )  # fmt: skip
+    assert verify(tmp_path).findings == ()
+    printed = result.to_json()["records"]
+    stored = {path.stem for path in (tmp_path / "records").glob("*.json")}
+    assert {record["cell_id"] for record in printed} == stored
 
 
 def test_every_task_counts_the_same_in_a_merged_set() -> None:

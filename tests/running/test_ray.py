@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import MissingExtra
+from rlcondense.records.store import Store
+from rlcondense.running.executors.base import Setting
+from rlcondense.running.executors.ray import RayExecutor
+from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import sweep
 from tests.running.test_sweeps import contents, journal, stamps, suite_file
@@ -155,3 +161,57 @@ def test_no_cluster_and_no_ray_are_one_line(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"pip install 'rlcondense\[ray\]'"):
         sweep(load_suite(str(suite)), results=tmp_path / "r", executor="ray")
+
+
+def test_as_many_cells_run_as_were_asked_for_and_one_waits_where_none_may_idle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nodes = [{"Alive": True, "NodeID": "a", "Resources": {"CPU": 8, "GPU": 1}}]
+
+    def executor(workers: int | None, gpus: float = 0.0) -> RayExecutor:
+        made = RayExecutor.__new__(RayExecutor)
+        made.setting = Setting(Store(tmp_path), "cpu", workers)
+        made._gpus, made._at = gpus, {}
+        monkeypatch.setattr(made, "_nodes", lambda: nodes)
+        return made
+
+    two = executor(2)
+    two._at = dict.fromkeys(range(2))
+    assert (two.size(), two.room()) == (2, False)
+    every = executor(None)
+    every._at = dict.fromkeys(range(8))
+    assert (every.size(), every.room()) == (8, True)
+    every._at[8] = None
+    assert not every.room()
+    assert [executor(None, share).size() for share in (0.1, 0.2, 0.5, 1.0)] == [8, 5, 2, 1]
+
+
+def test_a_stored_set_of_another_version_is_made_anew_by_one_cell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\nsizes = [10]\n')))
+    [cell] = [
+        p.cell for p in plan_suite(suite, store.look) if p.cell and p.cell.method["id"] == "random"
+    ]
+    assert cell is not None
+    other = replace(cell, learner_seeds=(5, 6))
+    assert other.condensation_id == cell.condensation_id
+    made = RayExecutor.__new__(RayExecutor)
+    made.setting, made.device, made._gpus = Setting(store, "cpu"), "cpu", 0.0
+    made._at, made._told = {}, []
+    monkeypatch.setattr(made, "_nodes", list)
+    monkeypatch.setattr(made, "_kept", lambda name: "of an older version")
+    monkeypatch.setattr(made, "_dataset", lambda name: None)
+    made._ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=OSError))
+    made._task = SimpleNamespace(remote=lambda *_: object())
+    for one in (cell, other):
+        made.begin(one, refreshed=False, seen=())
+    assert [event.kind for event in made._told] == ["at", "busy"]
+    for task in made._at.values():
+        task.held.close()
+    for one in (cell, other):  # a cell of it has ended: the set is as it should be
+        made.begin(one, refreshed=True, seen=())
+    assert [event.kind for event in made._told[2:]] == ["at", "at"]
+    for task in made._at.values():
+        task.held.close()

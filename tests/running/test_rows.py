@@ -14,6 +14,7 @@ from rlcondense.running import rows
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.planned import Planned
 from rlcondense.running.runner import RunResult, run
+from rlcondense.running.transfer import transfer
 from tests.conftest import TINY
 
 PLUGIN = """
@@ -91,12 +92,46 @@ def test_a_row_that_fails_in_a_worker_ends_the_run_with_its_own_error(
     assert not any('"done"' in file.read_text() for file in tmp_path.glob("results/records/*"))
 
 
+LEARNERS = """
+from pathlib import Path
+
+from rlcondense.errors import RLCondenseError
+from rlcondense.learners.bc import BehaviouralCloning
+
+
+class Diverging(BehaviouralCloning):
+    id = "diverging"
+
+    def fit(self, *_, **__):
+        with Path(__file__).with_name("fits").open("a") as file:
+            print("once", file=file)
+        raise RLCondenseError("diverged")
+"""
+
+
+def test_a_student_that_diverges_in_a_worker_is_a_row_and_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "WORTH_SECONDS", 0.0)
+    plugin = tmp_path / "diverging.py"
+    plugin.write_text(LEARNERS)
+    catalogue.register("learners", "diverging", f"{plugin}:Diverging")
+    done = transfer(
+        "random", ["diverging", "bc:network=compact,updates=2,batch_size=256"], "starpilot",
+        dataset=TINY, size=6, seeds=2, episodes=4, device="cpu", results=tmp_path / "results",
+        workers=2,
+    )  # fmt: skip
+    failed = {r["cell_id"] for r in done.records if r["status"] == "failed"}
+    assert failed
+    assert len((tmp_path / "fits").read_text().split()) == len(failed)
+
+
 def test_the_time_left_is_of_the_work_and_not_of_the_number_of_rows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("rlcondense.console.PLAIN_SECONDS", -1)
     progress = ConsoleProgress()
-    watcher = rows._Watcher(progress, set(), Rates((), "cpu"))
+    watcher = rows._Watcher(progress, Rates((), "cpu"), lambda cell_id: False)
     watcher.began([], 7, 2)
     watcher.at(0, Planned("full"), "train 3/9")
     watcher.ended(Planned("random"), "done", "", Estimate(600.0, 1, 0, 0))

@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from rlcondense import catalogue
@@ -26,6 +27,7 @@ from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import is_local, write_minari
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
+from rlcondense.experts.shipped import load_expert, save_expert
 from rlcondense.files import read_json, write_json
 from rlcondense.make import include, load_dataset, make_learner, make_method, make_task
 from rlcondense.methods.gradmatch import GradMatchConfig
@@ -38,6 +40,7 @@ from rlcondense.running.bench import make_bench
 from rlcondense.running.compute import artifact_row
 from rlcondense.running.condensing import condense
 from rlcondense.running.evaluating import evaluate_artifact
+from rlcondense.running.outcomes import write_undone
 from rlcondense.running.runner import RunResult, run
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
@@ -206,6 +209,23 @@ def test_one_set_is_made_where_three_take_too_long_or_nothing_is_judged(
     assert "? random: one set: not judged against the random policy" in str(result)
     assert re.search(r"2 more sets, .* --condensations 3 computes them.$", str(result))
     assert of(balance(tmp_path, condensations=2), "random") == [0, 1]  # as asked for
+
+
+def test_sets_that_have_failed_are_none_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = balance(tmp_path, condensations=3)
+    for record in first.records[1:]:
+        cell = Cell.from_json(record["cell"])
+        write_undone(cell, {"status": "failed", "reason": "no luck"}, first.store, "cpu")
+    monkeypatch.setattr("rlcondense.running.parts.SPARE_SECONDS", 0.0)
+    assert of(balance(tmp_path), "random") == [0]
+
+
+def test_a_whole_percentage_is_the_cell_of_the_same_number(tmp_path: Path) -> None:
+    whole, same = (balance(tmp_path, "bc-10", size=None, percent=p) for p in (50, 50.0))
+    assert whole.record["cell_id"] == same.record["cell_id"]
+    assert same.reused == len(same.records) + len(same.references)
 
 
 def test_training_to_convergence_that_takes_long_is_left_out_unless_asked_for(
@@ -509,6 +529,28 @@ def test_policies_in_a_folder_and_reference_policies_are_evaluated(tmp_path: Pat
         evaluate_artifact("expertt", "starpilot", results=tmp_path / "r")
 
 
+def test_greedy_policies_from_a_folder_stand_beside_the_constant_policy(tmp_path: Path) -> None:
+    spec = NetworkSpec("mlp", (4,), 2, width=8, depth=1)
+    balance(tmp_path / "r", references=False)  # writes its data
+    for selection in ("greedy", "sample"):
+        policies = NetworkPolicies([PolicyNetwork(spec)], [0], action_selection=selection)
+        policies.save(tmp_path / selection)
+        found = evaluate_artifact(
+            tmp_path / selection, "cartpole", dataset=UNLABELLED, episodes=2, device="cpu",
+            results=tmp_path / "r",
+        )  # fmt: skip
+        beside = {record["cell"]["method"]["id"] for record in found.references}
+        assert ("constant-policy" in beside) == (selection == "greedy")
+
+
+def test_an_expert_of_another_shape_condenses_nothing(tmp_path: Path) -> None:
+    arguments = ["condense", "--method", "gradmatch-light2024", "--task", "starpilot", "--size"]
+    arguments += ["15", "--expert", "cartpole", "--dataset", TINY, "--out", str(tmp_path / "x")]
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "expert 'classic/cartpole-v0'" in done.stderr
+
+
 def test_a_condensed_set_of_another_shape_is_refused(
     tiny: TransitionDataset, task: Task, tmp_path: Path
 ) -> None:
@@ -656,3 +698,51 @@ def test_a_set_from_elsewhere_is_looked_at_whatever_it_says(tmp_path: Path) -> N
     assert looked_at({"label_kind": "hard"}) == ["moved-nothing"]
     # Of what it was condensed from nothing is known here.
     assert looked_at({**report, "dataset_sha256": "0" * 64}) == []
+
+
+WITH_EXPERT = """
+from rlcondense.methods.hades import HadesR
+
+
+class Taught(HadesR):
+    id = "taught-by"
+    needs = frozenset({"expert"})
+"""
+
+
+def test_an_expert_that_a_cell_cannot_name_is_refused(tmp_path: Path) -> None:
+    plugin = tmp_path / "taught_by.py"
+    plugin.write_text(WITH_EXPERT)
+    catalogue.register("methods", "taught-by", f"{plugin}:Taught")
+    small = {"population": 2, "generations": 1, "width": 4, "inner_updates": 1, "horizon": 5}
+    options: dict[str, Any] = {
+        "size": 2, "seeds": 1, "episodes": 2, "condensations": 1, "settings": small,
+        "learner_settings": {"updates": 2, "width": 8}, "references": False, "device": "cpu",
+        "results": tmp_path / "r",
+    }  # fmt: skip
+    made_by = "rlcondense.tasks.gymnasium:GymnasiumTask"
+    catalogue.register("tasks", "tests/without-data-v0", made_by, env="CartPole-v1")
+    other, network = tmp_path / "other", load_expert("classic/cartpole-v0").network
+    torch.nn.init.zeros_(network.head.bias)
+    save_expert("classic/cartpole-v0", network, {}, other)
+    with pytest.raises(BadConfig, match="of tests/without-data-v0 where no dataset is named"):
+        run("taught-by", "tests/without-data-v0", expert=other, **options)
+
+
+WITH_TUPLES = """
+from rlcondense.methods.random import Random
+
+
+class Tuples(Random):
+    id = "tuples"
+    needs = ("rewards",)
+    gives = ("observations", "actions")
+"""
+
+
+def test_needs_and_columns_may_be_tuples(tmp_path: Path) -> None:
+    plugin = tmp_path / "tuples.py"
+    plugin.write_text(WITH_TUPLES)
+    catalogue.register("methods", "tuples", f"{plugin}:Tuples")
+    result = balance(tmp_path / "r", "tuples", condensations=1, references=False)
+    assert result.record["status"] == "done"

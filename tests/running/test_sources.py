@@ -147,3 +147,23 @@ def test_an_included_file_is_registered_with_its_helpers(tmp_path: Path) -> None
     (entry,) = include(tmp_path / "mine.py")
     names = {path.name for path in source_files(entry.load())}
     assert names == {"mine.py", "helper.py"}
+
+
+def test_a_file_says_with_which_settings_its_class_is_meant(tmp_path: Path) -> None:
+    file = tmp_path / "with_settings.py"
+    file.write_text(
+        "from dataclasses import dataclass\n"
+        "import rlcondense as rlc\n"
+        "from rlcondense.methods.base import Method\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Config:\n"
+        "    share: float = 0.5\n\n\n"
+        "class WithShare(Method[Config]):\n"
+        "    Config = Config\n\n"
+        "    def _condense(self, problem):\n"
+        "        raise NotImplementedError\n\n\n"
+        'rlc.register("methods", "with-share", f"{__file__}:WithShare", share=0.25)\n'
+    )
+    [entry] = include(file)
+    assert entry.id == "with-share"
+    assert make_method("with-share").config.share == 0.25

@@ -30,7 +30,7 @@ from rlcondense.running.executors.base import Event
 from rlcondense.running.outcomes import write_failure
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned
-from rlcondense.running.states import State
+from rlcondense.running.states import State, dry_run, time_left
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import sweep
 from rlcondense.running.watcher import Silent
@@ -678,3 +678,74 @@ def test_a_dry_run_refuses_what_the_sweep_would(tmp_path: Path) -> None:
     for wrong in (["--max-failures", "0"], ["--executor", "slurm"], ["--gpus", "2"]):
         done = run(suite, tmp_path / "r", "--dry-run", *wrong)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong
+
+
+def test_a_refreshed_cell_whose_workers_die_does_not_keep_its_old_record(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "r"
+    shutil.copytree(undisturbed, results)
+    suite, store = load_suite(str(undisturbed.parent / "small.toml")), Store(results)
+    planned = plan_suite(suite, store.look)
+    going = Dispatch(
+        make_plan=lambda: planned, store=store, watcher=Silent(), wanted=lambda state: True,
+        rates=Rates((), "cpu"), device="cpu", refresh=True,
+    )  # fmt: skip
+    going.plan()
+    first = going.queue.popleft()
+    assert first.cell is not None
+    assert going.stamps[first.id]
+    for _ in range(MOST_LOSSES):
+        going.at[first.id] = first
+        going._heard(Event(first.id, "lost", text="it was ended"))
+    record = store.read_record(first.id)
+    assert record is not None
+    assert (going.failed, record["status"], record["reason"]) == (1, "failed", "it was ended")
+    assert first.cell.condensation_id not in going.condensed
+
+
+def test_what_a_refresh_takes_is_estimated_with_the_sets_that_are_there(undisturbed: Path) -> None:
+    store = Store(undisturbed)
+    states = dry_run(load_suite(str(undisturbed.parent / "small.toml")), store, refresh=True)
+    left = {r: time_left(states, store, "cpu", r).seconds for r in (False, True)}
+    assert left[True] > left[False] > 0
+
+
+def test_a_damaged_plan_is_not_called_missing(undisturbed: Path, tmp_path: Path) -> None:
+    results, suite = tmp_path / "r", undisturbed.parent / "small.toml"
+    shutil.copytree(undisturbed, results)
+    (results / "sweeps" / "small.json").write_text("{")
+    status = command(suite, results)
+    status[3] = "status"
+    done = subprocess.run(status, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "small.json" in done.stderr
+    assert "writes the plan anew" in done.stderr
+
+
+def test_numbers_of_a_sweep_are_of_every_episode(undisturbed: Path) -> None:
+    suite = load_suite(str(undisturbed.parent / "small.toml"))
+    done = sweep(suite, results=undisturbed)
+    by_cell = {record["cell_id"]: record for record in done.every_record()}
+    assert len(by_cell) == CELLS
+    stored = Store(undisturbed)
+    assert all(stored.read_record(cell_id) == record for cell_id, record in by_cell.items())
+
+
+def test_a_sweep_that_was_at_its_end_did_not_end_early(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    suite = suite_file(tmp_path, 'methods = ["boom"]\nsizes = [10]\nreferences = false\n')
+    options = ("--include", str(tmp_path / "faulty.py"), "--workers", "1", "--stop-on-error")
+    done = run(suite, tmp_path / "results", *options)
+    assert done.returncode == 1
+    assert "1 failed; 1 computed" in done.stdout
+    assert "ended early" not in done.stdout
+
+
+def test_a_suite_whose_excludes_leave_nothing_says_so(tmp_path: Path) -> None:
+    body = (
+        'methods = ["random"]\nsizes = [10]\nreferences = false\n[[exclude]]\nmethod = "random"\n'
+    )
+    done = run(suite_file(tmp_path, body), tmp_path / "r", "--dry-run")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "its excludes leave no cell" in done.stderr

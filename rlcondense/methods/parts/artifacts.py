@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rlcondense import __version__
 from rlcondense.files import canonical_json, lock, read_json, write_json
 from rlcondense.methods.base import Problem
 from rlcondense.places import cache_root
+from rlcondense.runtime.provenance import source_sha256, versions
+from rlcondense.runtime.tune import one_thread
 
 COST = "cost.json"  # written last
 
@@ -22,8 +21,9 @@ def artifact(
 ) -> tuple[Path, int]:
     """Return the folder of an artifact, which is made if the cache has none, and its cost.
 
-    Its identity are the data, the task, the device, the versions and the facts. The cost is that of
-    making it, whoever made it.
+    Its identity are the data, the task, the device, the code, the versions and the facts. It is
+    made with one thread, like all that a cell computes. The cost is that of making it, whoever made
+    it.
 
     Args:
         kind: name of the folder of its like.
@@ -36,11 +36,13 @@ def artifact(
         "task": problem.task.id,
         **facts,
         "device": problem.device,
-        "versions": [__version__, torch.__version__],
+        "source": source_sha256(type(problem.task)),
+        "versions": versions(problem.task.packages),
     }
     digest = hashlib.sha256(canonical_json(identity).encode()).hexdigest()
     folder = cache_root() / kind / digest[:16]
     with lock(folder.with_suffix(".lock")):
         if not (folder / COST).is_file():
-            write_json(folder / COST, {"gradient_evaluations": make(folder)})
+            with one_thread():
+                write_json(folder / COST, {"gradient_evaluations": make(folder)})
         return folder, int(read_json(folder / COST)["gradient_evaluations"])

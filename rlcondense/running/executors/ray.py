@@ -100,7 +100,8 @@ class RayExecutor:
         for node in self._nodes():
             fit = node["Resources"].get("CPU", 0)
             if self._gpus:
-                fit = min(fit, node["Resources"].get("GPU", 0) // self._gpus)
+                # By 0.1, one is nine whole times in floats, and a little less than a tenth.
+                fit = min(fit, int(node["Resources"].get("GPU", 0) / self._gpus + 1e-9))
             total += fit
         return int(total)
 
@@ -110,8 +111,9 @@ class RayExecutor:
         return size if wanted is None else min(wanted, size)
 
     def room(self) -> bool:
-        # One more task than can run waits in Ray's queue, so that no node idles.
-        return len(self._at) <= self.size()
+        # One more task than the nodes can run waits in Ray's queue, so that none idles.
+        size = self.size()
+        return len(self._at) < size + (size == self._fitting())
 
     def begin(
         self, cell: Cell, *, refreshed: bool, seen: tuple[int, ...], is_reference: bool = False
@@ -147,7 +149,8 @@ class RayExecutor:
         stored = None
         if not setting.refresh or refreshed:
             stored = self._kept(cell.condensation_id)
-        if stored is None and not cell.is_policy and cell.method["id"] not in WHOLE:
+        # Only the node finds out whether a stored set is made anew, as one of other versions is.
+        if not refreshed and not cell.is_policy and cell.method["id"] not in WHOLE:
             held.enter_context(setting.store.lock(cell.condensation_id, wait=False))
         job = {
             "cell": cell.to_json(),

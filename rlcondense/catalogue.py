@@ -80,6 +80,14 @@ class Entry:
         """Singular of the group, for messages."""
         return self.group.removesuffix("s")
 
+    def refuse_rivals(self) -> None:
+        """Raise `PluginLoadError` if two distributions offer the name."""
+        if self.rivals:
+            raise PluginLoadError(
+                f"{' and '.join(self.rivals)} both offer the {self.kind} {self.id!r}: "
+                "uninstall one, or name the one to see in RLCONDENSE_PLUGINS"
+            )
+
     def load(self) -> Any:
         """Import the class behind the entry.
 
@@ -89,11 +97,7 @@ class Entry:
         """
         if not ID.fullmatch(self.id):
             raise PluginLoadError(f"{self.id!r} of {self.origin} is no id of the form name[-vN]")
-        if self.rivals:
-            raise PluginLoadError(
-                f"{' and '.join(self.rivals)} both offer the {self.kind} {self.id!r}: "
-                "uninstall one, or name the one to see in RLCONDENSE_PLUGINS"
-            )
+        self.refuse_rivals()
         module, _, attribute = self.entry_point.rpartition(":")
         try:
             target = import_file(Path(module)) if module.endswith(".py") else import_module(module)
@@ -406,7 +410,7 @@ def plugins() -> list[Entry]:
     """Return every entry that an installed plugin offers, hidden and disputed ones included."""
     return [
         replace(entry, rivals=tuple(sorted({other.origin for other in offers} - {entry.origin})))
-        for group in GROUPS
+        for group in (*GROUPS, EXPERTS)
         for offers in _plugins(group).values()
         for entry in offers
     ]

@@ -116,7 +116,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         raise BadConfig(f"{where} must be one of {choices}, not {value!r}")
     unions = (types.UnionType, typing.Union)
     options = typing.get_args(hint) if typing.get_origin(hint) in unions else (hint,)
-    for option in options:
+    # Text would take the word as it is.
+    for option in sorted(options, key=lambda option: option is not type(None)):
         try:
             return _as_type(value, option)
         except (ValueError, TypeError):

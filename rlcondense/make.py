@@ -405,7 +405,8 @@ def remove_dataset(name: str) -> bool:
     if known:
         remove_minari(name)
     others = [entry for id_, entry in added.items() if id_ not in (name, base)]
-    if name in added and not any(entry.facts.get("base") == base for entry in others):
+    of_file = base in added and "path" in added[base].config  # another dataset has its own name
+    if name in added and of_file and not any(e.facts.get("base") == base for e in others):
         remove_minari(base)
     with lock(path.with_suffix(".lock")):
         rows = read_json(path) if path.is_file() else []
@@ -517,10 +518,27 @@ def _source_of(entry: Entry) -> Any:
 def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionDataset:
     if base := entry.facts.get("base"):  # another dataset beside another expert
         data = load_dataset(str(base), download=download, progress=progress)
-        return replace(data, id=entry.id)
+        return _as_added(replace(data, id=entry.id), entry)
     if (path := folder_of(entry.id)) is not None:
-        return replace(read_minari_folder(path, entry.id, progress), task=entry.facts["task"])
+        data = replace(read_minari_folder(path, entry.id, progress), task=entry.facts["task"])
+        return _as_added(data, entry)
     return _load_shipped(entry, progress)
+
+
+def _as_added(data: TransitionDataset, entry: Entry) -> TransitionDataset:
+    """Return data that are what they were when they got their name.
+
+    Raises:
+        CorruptArtifact: they are others.
+    """
+    expected = entry.facts.get("sha256", data.sha256)
+    if data.sha256 != expected:
+        raise CorruptArtifact(
+            f"dataset {entry.id!r} is not what it was when it got its name: its sha256 is "
+            f"{data.sha256[:12]}, not {str(expected)[:12]} ('rlcondense dataset remove' takes the "
+            "name away)"
+        )
+    return data
 
 
 def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
@@ -614,7 +632,7 @@ def include(path: Path) -> list[Entry]:
     before = set(map(id, catalogue.registered()))
     module = catalogue.include_file(path)
     origin = (path.name, sha256_file(path)[:12])
-    new_entries = []
+    new_entries: list[Entry] = []
     for entry in catalogue.registered():
         if id(entry) not in before or entry.distribution == origin:
             new_entries.append(
@@ -629,6 +647,8 @@ def include(path: Path) -> list[Entry]:
             continue
         own = cls.__dict__.get("id")
         id_ = own if isinstance(own, str) and own else _hyphenated(name)
+        if any((entry.group, entry.id) == (group, id_) for entry in new_entries):
+            continue  # the file says with which settings
         entry = Entry(group, id_, f"{path}:{name}", summary="included", distribution=origin)
         catalogue.add(entry)
         new_entries.append(entry)

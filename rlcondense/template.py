@@ -52,7 +52,8 @@ class Config:
     """Settings, each with a default; `--set per_action=false` reaches them.
 
     Attributes:
-        per_action: measure distances from the mean frame of each action, not of all frames.
+        per_action: measure distances from the mean frame of each action, not of all frames, where
+            actions are discrete.
     """
 
     per_action: bool = True
@@ -68,7 +69,8 @@ class {cls}(Method[Config]):
     def _condense(self, problem: Problem) -> Condensation:
         data = problem.dataset
         frames = np.asarray(data.observations, np.float32).reshape(len(data), -1)
-        groups = data.actions if self.config.per_action else np.zeros(len(data), int)
+        by_action = self.config.per_action and not problem.continuous
+        groups = data.actions if by_action else np.zeros(len(data), int)
         distances = np.empty(len(data))
         for group in np.unique(groups):
             rows = np.flatnonzero(groups == group)
@@ -117,7 +119,7 @@ def write_method_package(name: str, folder: Path) -> Path:
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or keyword.iskeyword(_class_name(name)) or find_spec(module):
         raise BadConfig(f"{name!r} is a word of Python or a package here; choose another name")
-    if name in catalogue.entries("methods"):
+    if name in catalogue.entries("methods") or catalogue.is_taken("methods", name):
         raise BadConfig(f"there is a method {name!r} already; choose another name")
     if folder.exists():
         raise BadConfig(f"{folder} exists already")

@@ -11,6 +11,7 @@ from rlcondense.config import config_json, make_config
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.bc import BCConfig
 from rlcondense.make import make_learner, make_method
+from rlcondense.training.ppo import PPOConfig
 
 
 def test_numbers_of_numpy_are_taken_for_what_they_are() -> None:
@@ -73,3 +74,9 @@ def test_every_setting_of_gradmatch_is_within_reach() -> None:
     }
     method = make_method("gradmatch", **settings)
     assert asdict(method.config).items() >= settings.items()
+
+
+@pytest.mark.parametrize("value", [None, "none"])
+def test_none_is_none_where_a_setting_may_be_text(value: str | None) -> None:
+    assert make_config(BCConfig, {"activation": value}, "x").activation is None
+    assert make_config(PPOConfig, {"potential": value}, "x").potential is None

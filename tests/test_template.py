@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rlcondense.catalogue import import_file
+from rlcondense.checks.common import SampleBoxTask, sample_box_data
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig
 from rlcondense.template import write_method_package
@@ -38,6 +40,7 @@ def test_the_package_that_is_written_passes_its_own_test(tmp_path: Path) -> None
         ("My Method", "must be lower-case"),
         ("../escape", "must be lower-case"),
         ("gradmatch", "there is a method 'gradmatch' already"),
+        ("gradmatch-v2", "there is a method 'gradmatch-v2' already"),
         ("numpy", "is a word of Python or a package here"),
         ("select", "is a word of Python or a package here"),
         ("true", "is a word of Python or a package here"),
@@ -46,6 +49,15 @@ def test_the_package_that_is_written_passes_its_own_test(tmp_path: Path) -> None
 def test_bad_names_are_refused(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=message):
         write_method_package(name, tmp_path / "x")
+
+
+def test_what_is_written_selects_rows_of_continuous_actions_too(tmp_path: Path) -> None:
+    folder = write_method_package("of-means", tmp_path / "x")
+    method = import_file(folder / "of_means" / "__init__.py").OfMeans()
+    data = method.condense(sample_box_data(), task=SampleBoxTask(), budget=20)
+    assert len(data) == 20
+    assert data.source_indices is not None
+    assert data.source_indices.tolist() != list(range(20))
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

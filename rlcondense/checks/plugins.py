@@ -16,12 +16,14 @@ TIMEOUT = 60.0
 WORKERS = 4
 _LOAD = """
 import sys
-from rlcondense.catalogue import Entry
+from rlcondense.catalogue import EXPERTS, Entry
 from rlcondense.errors import RLCondenseError
+from rlcondense.experts.shipped import offered_path
 from rlcondense.make import PARTS, load_part
 entry = Entry(sys.argv[1], sys.argv[2], sys.argv[3], distribution=(sys.argv[4], sys.argv[5]))
 try:
-    load_part(entry) if entry.group in PARTS else entry.load()
+    of_group = {**dict.fromkeys(PARTS, load_part), EXPERTS: offered_path}
+    of_group.get(entry.group, Entry.load)(entry)
 except RLCondenseError as error:
     sys.exit(str(error))
 print("\\nloaded")
@@ -33,7 +35,7 @@ class PluginState:
     """The state of an installed plugin.
 
     Attributes:
-        kind: method, learner, task or dataset.
+        kind: method, learner, task, dataset or expert.
         id: the plugin's id.
         origin: distribution and version.
         entry_point: `module:attribute`.

@@ -12,6 +12,7 @@ from rlcondense.cli.base import include_option
 from rlcondense.cli.dataset import dataset
 from rlcondense.console import ConsoleProgress, echo
 from rlcondense.errors import BadConfig
+from rlcondense.text import shown
 
 if TYPE_CHECKING:
     from rlcondense.tasks.base import Task
@@ -65,7 +66,7 @@ def dataset_corrupt(
     default="expert",
     show_default=True,
     type=click.Choice(["expert", "mixed", "random"]),
-    help="Played by the expert, by five policies along its training, or at random.",
+    help="Played by the expert, by three to five policies along its training, or at random.",
 )
 @click.option(
     "--folder",
@@ -103,6 +104,8 @@ def dataset_collect(
         raise BadConfig("--view needs --expert and its kind: the task's own sees the task's view")
     if kind == "random" and (expert is not None or folder is not None):
         raise BadConfig("--expert and --folder name who plays: --kind random plays at random")
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise BadConfig(f"--out is a file whose name ends in .safetensors, not {shown(str(out))}")
     with ConsoleProgress() as progress:
         task_object = make_task(task)
         trace = collect_dataset(

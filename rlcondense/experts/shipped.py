@@ -221,7 +221,7 @@ def find_expert(name: str | Path) -> Expert:
         return load_expert(name)
     offered = entries(EXPERTS)
     if name in offered:
-        return find_expert(_path_of(offered[name]))
+        return find_expert(offered_path(offered[name]))
     try:
         task_id = find("tasks", name).id
     except UnknownName:
@@ -231,8 +231,13 @@ def find_expert(name: str | Path) -> Expert:
     return load_newest(task_id)
 
 
-def _path_of(entry: Entry) -> str:
-    """Return the path of an expert of the catalogue: it is one, or names where one stands."""
+def offered_path(entry: Entry) -> str:
+    """Return the path of an expert of the catalogue: it is one, or names where one stands.
+
+    Raises:
+        PluginLoadError: two packages offer it, or there is no such path.
+    """
+    entry.refuse_rivals()
     module, _, attribute = entry.entry_point.rpartition(":")
     path = entry.entry_point
     if not Path(path).exists():
@@ -275,13 +280,23 @@ def _read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def remove_snapshots(folder: Path) -> None:
+    """Delete the policies of an earlier training run in `folder`, and no other file."""
+    for path in _snapshot_files(folder).values():
+        path.unlink()
+
+
+def _snapshot_files(folder: Path) -> dict[int, Path]:
+    files = (folder / SNAPSHOTS).glob("*.safetensors")
+    return {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
+
+
 def snapshots(task_id: str, folder: Path) -> dict[int, PolicyNetwork]:
     """Return the policies of a training run in `folder` by environment steps, the expert last."""
     expert = load_expert(task_id, folder)
     if type(expert.card.get("steps")) is not int:
         raise BadConfig(f"the card of {expert.id!r} names no steps, and so no place for snapshots")
-    files = (folder / SNAPSHOTS).glob("*.safetensors")
-    by_steps = {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}
+    by_steps = _snapshot_files(folder)
     try:
         networks = {
             steps: network_from_arrays(expert.network.spec, read_arrays(by_steps[steps]), _PREFIX)

@@ -115,7 +115,8 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
 def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> NetworkPolicies:
     """Choose up to five policies along one training run, the first and the last included.
 
-    Those between are the nearest to a third, a ninth and so on of the training.
+    Those between are the nearest to a third, a ninth and so on of the training; a short one has one
+    snapshot for several of these.
 
     Args:
         networks: networks by environment steps.
@@ -128,8 +129,8 @@ def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> Network
     first, last = min(networks), max(networks)
     between = [min(networks, key=lambda s: abs(s - last / 3**k)) for k in range(1, parts - 1)]
     steps = sorted({first, *between, last})
-    if len(steps) < parts:
-        raise BadConfig(f"training left too few snapshots for {parts} different policies")
+    if len(steps) < LEAST_PARTS:
+        raise BadConfig(f"training left too few snapshots for {LEAST_PARTS} different policies")
     return NetworkPolicies([networks[s] for s in steps], steps, space=task.action_space)
 
 

@@ -10,6 +10,7 @@ not on other parts of the simulator's state.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -134,6 +135,11 @@ class DistilConfig:
         """Count the updates that are due after a number of steps."""
         learned = max(0, steps - self.learning_starts)
         return int(learned * self.samples_per_step / self.batch_size)
+
+    @property
+    def num_updates(self) -> int:
+        """Number of updates in all."""
+        return self.updates_after(math.ceil(self.steps / self.rollout_size) * self.rollout_size)
 
 
 class Lockstep:

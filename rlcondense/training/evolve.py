@@ -183,5 +183,5 @@ def evolve_to(
         }
         result.policies.save(out)
         write_json(out / "card.json", card)
-        checkpoint.remove()
+        checkpoint.path.unlink(missing_ok=True)
     return out, card

@@ -12,6 +12,7 @@ import numpy as np
 
 from rlcondense import catalogue
 from rlcondense.config import make_config
+from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
 from rlcondense.experts.shipped import (
     find_expert,
@@ -124,6 +125,11 @@ def distil_expert(
     of_gpu = ON_GPU if device == "cuda" else {}
     of_task = suited(DistilConfig, resolved_task)
     config = make_config(DistilConfig, {**of_gpu, **of_task, **settings}, "distillation")
+    if not config.num_updates:
+        raise BadConfig(
+            f"{config.steps} steps end before the first update: learning_starts is "
+            f"{config.learning_starts}"
+        )
     out = out or Path("results", "distilled", slug(resolved_task.id))
     distiller = Distiller(
         resolved_task,

@@ -7,7 +7,6 @@ who train on Procgen. Settings that suit a task of vectors better are in its cat
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import check_least, check_positive, check_share
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
-from rlcondense.experts.shipped import SNAPSHOTS, save_weights
+from rlcondense.experts.shipped import SNAPSHOTS, remove_snapshots, save_weights
 from rlcondense.files import write_arrays
 from rlcondense.limits import MOST_EVALUATION_SEED, check_whole
 from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork, check_network, given_options
@@ -269,7 +268,7 @@ class Trainer:
         if checkpoint is not None:
             self._restore(checkpoint)
         else:
-            shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
+            remove_snapshots(out)
         runs.cut_log(out, self.steps)
 
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:

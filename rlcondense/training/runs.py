@@ -65,7 +65,7 @@ def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[An
         restart: start anew even if there is one.
 
     Raises:
-        BadConfig: there is a checkpoint, and neither is set; or both are.
+        BadConfig: a run has been in the folder, and neither is set; or both are.
     """
     if resume and restart:
         raise BadConfig("--resume goes on from a training, --restart discards it: give one")
@@ -73,7 +73,9 @@ def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[An
     path = out / CHECKPOINT
     if path.exists() and resume:
         return read_arrays(path)
-    if path.exists() and not restart:
+    log = out / LOG
+    is_used = path.exists() or (log.exists() and log.stat().st_size > 0)
+    if is_used and not (restart or resume):
         raise BadConfig(
             f"{out} holds a training already: --resume goes on from it, --restart discards it"
         )

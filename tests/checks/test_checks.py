@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from gymnasium.spaces import Discrete
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.checks import CheckFailed, check, parametrize_with_checks
-from rlcondense.checks.base import _result, bind, checks_of
+from rlcondense.checks.base import CheckSkipped, _result, bind, checks_of
 from rlcondense.checks.datasets import CHECKS as DATASET_CHECKS
+from rlcondense.checks.learners import no_environments_are_made
 from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
@@ -384,3 +386,8 @@ def test_a_check_that_fails_raises_with_its_message(monkeypatch: pytest.MonkeyPa
     [one] = [c for c in checks_of(name) if c.name == "no_files_are_left"]
     with pytest.raises(CheckFailed, match=r"it left work/notes\.txt behind"):
         one()
+
+
+def test_environments_that_cannot_be_watched_are_a_check_that_is_skipped() -> None:
+    with pytest.raises(CheckSkipped, match="cannot be watched"):
+        no_environments_are_made(SimpleNamespace(discrete=False))  # type: ignore[arg-type]

@@ -8,7 +8,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from rlcondense.cli import main
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import read_minari, remove_minari, write_minari
 from rlcondense.datasets.recordings import load_recording, save_recording
@@ -179,3 +181,13 @@ def test_a_recording_of_another_task_is_refused(tmp_path: Path) -> None:
     save_recording(tmp_path / "r.safetensors", _played("cartpole")[1])
     with pytest.raises(CorruptArtifact, match="no recording of 'classic/acrobot-v0'"):
         load_recording(tmp_path / "r.safetensors", make_task("acrobot"))
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "mine", ""])
+def test_what_is_played_goes_to_a_file_that_can_be_read(name: str, tmp_path: Path) -> None:
+    out = str(tmp_path / name) if name else ""
+    arguments = ["dataset", "collect", "cartpole", "--kind", "random", "--episodes", "1"]
+    done = CliRunner().invoke(main, [*arguments, "--out", out])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "ends in .safetensors" in done.stderr
+    assert list(tmp_path.iterdir()) == []

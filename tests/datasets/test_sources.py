@@ -276,6 +276,23 @@ def test_an_expert_gets_a_name_from_a_package_or_this_process(
         find_expert("mine/pole-v0")
 
 
+def test_an_expert_that_two_packages_offer_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
+    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    (tmp_path / "two_experts.py").write_text(f"FOLDER = {str(weights.parent)!r}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("lab/twins-v0", "two_experts:FOLDER", "rlcondense.experts")
+    owners = [("one", "1"), ("two", "1")]
+    monkeypatch.setattr(catalogue, "_installed", lambda: [(point, owner) for owner in owners])
+    with pytest.raises(PluginLoadError, match="one 1 and two 1 both offer the expert"):
+        find_expert("lab/twins-v0")
+    assert [(entry.group, entry.rivals) for entry in catalogue.plugins()] == [
+        ("experts", ("two 1",)), ("experts", ("one 1",))
+    ]  # fmt: skip
+
+
 def test_a_dataset_gets_a_name_and_loses_it(poles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = CliRunner()
     done = run.invoke(main, ["dataset", "add", str(poles), "--id", "mine/poles-v0"])
@@ -325,9 +342,27 @@ def test_a_folder_of_minari_is_verified_listed_and_removed(
     assert done.exit_code == 0, done.output
     assert "CartPole-v1" in run.invoke(main, ["dataset", "show", "mine/folder-v0", "--json"]).output
     [columns] = paths_of(base_of("mine/folder-v0"))
+    other = create("tests/other-v0", [episode(7)], env=gymnasium.make("CartPole-v1"))
+    shutil.rmtree(folder)
+    shutil.move(minari_path(other), folder)  # recorded again
+    assert "is not what it was when it got its name" in refusal(
+        "dataset", "verify", "mine/folder-v0"
+    )
     assert run.invoke(main, ["dataset", "remove", "mine/folder-v0"]).exit_code == 0
     assert folder.is_dir()
     assert not columns.exists()
+
+
+def test_a_name_is_removed_and_not_the_dataset_that_it_is_another_name_of(tmp_path: Path) -> None:
+    id_ = create("tests/keep-v0", [episode(), episode(5)], env=gymnasium.make("CartPole-v1"))
+    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
+    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    make.add_dataset(id_, "mine/keep-v0", expert=weights)
+    assert len(load_dataset("mine/keep-v0").episodes) == 2
+    assert make.remove_dataset("mine/keep-v0")
+    assert "mine/keep-v0" not in catalogue.entries("datasets")
+    assert len(load_dataset(id_).episodes) == 2
+    assert minari_path(id_).is_dir()
 
 
 def test_two_datasets_that_are_added_at_once_do_not_share_a_name(

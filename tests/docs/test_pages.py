@@ -16,6 +16,7 @@ from rlcondense.comparison.rows import groups_of
 from rlcondense.make import load_expert, make_learner, make_method, make_task
 from rlcondense.reporting.board import publishable_results
 from rlcondense.reporting.conclusions import read_conclusions
+from rlcondense.running.pairs import id_and_settings
 from rlcondense.running.suite import shipped_suites
 from tests.docs.pages import PAGES, ROOT, commands, name_of
 from tests.test_house import HEIGHTS
@@ -96,7 +97,7 @@ def test_a_command_that_is_shown_can_be_given(page: str, words: list[str]) -> No
         ours = {e.id.split("/")[0] for e in catalogue.entries("datasets").values()}
         assert dataset.split("/")[0] not in ours or _is_known("datasets", dataset), dataset
     for method in methods:
-        assert _is_known("methods", method), method
+        assert _is_known("methods", method.partition(":")[0]), method
     for learner in learners:
         assert _is_known("learners", learner.partition(":")[0]), learner
     if path in ("sweep", "status") and (name := options.get("suite")):
@@ -111,9 +112,10 @@ def _make(methods: list[str], learners: list[str], task: str | None, pairs: list
         task = None
     settings = dict(pair.split("=", 1) for pair in pairs)
     own = {k: v for k, v in settings.items() if not k.startswith("learner.") and k != "student"}
-    for name in methods:
+    for text in methods:
+        name, of_name = id_and_settings("method", text)
         if not name.isupper():
-            make_method(name, task, **own)
+            make_method(name, task, **own, **of_name)
     of_learner = {k.removeprefix("learner."): v for k, v in settings.items() if "learner." in k}
     for name in (name for name in learners or ["bc"] if name not in OWN):
         make_learner(name, task, **of_learner)

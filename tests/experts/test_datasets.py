@@ -58,6 +58,11 @@ def test_too_short_a_training_cannot_be_mixed(task: Task) -> None:
         mixed_policies({0: random_network(), 64: random_network()}, task)
 
 
+def test_a_short_training_is_mixed_of_fewer_policies(task: Task) -> None:
+    networks = {steps: random_network() for steps in (0, 2048, 4096, 8192, 16384, 20480)}
+    assert mixed_policies(networks, task).seeds == (0, 2048, 8192, 20480)
+
+
 def test_a_random_dataset_takes_every_action_alike(task: Task) -> None:
     trace = collect_dataset(task, "random", episodes=10, num_envs=5)
     counts = np.bincount(trace.actions, minlength=15) / len(trace.actions)

@@ -331,6 +331,7 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         ({"mixing": "1.5"}, r"mixing must lie in \[0, 1\]"),
         ({"memory": "10"}, "memory must hold a frame of each environment"),
         ({"precision": "float8"}, "precision must be one of"),
+        ({"steps": "4000"}, "4000 steps end before the first update: learning_starts is 4096"),
         ({"batch_size": "0"}, "batch_size must be above 0"),
         ({"rate": "1"}, "distillation has no setting 'rate'"),
     ):

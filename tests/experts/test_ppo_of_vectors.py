@@ -50,8 +50,20 @@ def test_a_task_whose_state_cannot_be_kept_is_trained_without_checkpoints(
     assert trainer.train().steps == 256
     assert "begins anew" in caplog.text
     assert not (tmp_path / CHECKPOINT).exists()
+    with pytest.raises(BadConfig, match="holds a training already"):
+        Trainer(task, PPOConfig(**SMALL, steps=256), tmp_path)
     again = Trainer(task, PPOConfig(**SMALL, steps=256), tmp_path, resume=True)
     assert again.steps == 0
+
+
+def test_files_of_others_beside_a_training_stay(tmp_path: Path) -> None:
+    mine = [tmp_path / shipped.SNAPSHOTS / name for name in ("notes.txt", "best.safetensors")]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (tmp_path / shipped.SNAPSHOTS / "48.safetensors").write_text("of an earlier training")
+    Trainer(make_task("cartpole"), PPOConfig(**SMALL, steps=256), tmp_path)
+    assert sorted(tmp_path.glob(f"{shipped.SNAPSHOTS}/*")) == sorted(mine)
 
 
 def test_the_catalogues_settings_of_cartpole_train_an_expert_in_seconds(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ class FileRefusal(RLCondenseError):
     """Refusal to read a file, with the reason; the file's name is not part of the message."""
 
 
+class TooLarge(FileRefusal):
+    """Refusal to read a file that unpacks to more than it may."""
+
+
 def slug(identifier: str) -> str:
     """Return the file name of an id, such as `classic-cartpole-v0` for `classic/cartpole-v0`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", identifier) or ".." in identifier:
@@ -273,7 +277,8 @@ def unpack(content: bytes, most: int = MOST_BYTES) -> bytes:
         most: maximal number of bytes unpacked.
 
     Raises:
-        FileRefusal: it is not, or is too large.
+        FileRefusal: it is not.
+        TooLarge: it unpacks to more.
     """
     unpacker = zlib.decompressobj(wbits=_GZIP)
     try:
@@ -281,7 +286,7 @@ def unpack(content: bytes, most: int = MOST_BYTES) -> bytes:
     except zlib.error as error:
         raise FileRefusal(f"is not gzip: {error}") from None
     if len(unpacked) > most:
-        raise FileRefusal(f"is too large: it unpacks to more than {most:,} bytes")
+        raise TooLarge(f"is too large: it unpacks to more than {most:,} bytes")
     if not unpacker.eof or unpacker.unused_data:
         raise FileRefusal("is not gzip: it is cut short, or something follows it")
     if content[_GZIP_FLAGS]:

@@ -536,7 +536,7 @@ def _as_added(data: TransitionDataset, entry: Entry) -> TransitionDataset:
         raise CorruptArtifact(
             f"dataset {entry.id!r} is not what it was when it got its name: its sha256 is "
             f"{data.sha256[:12]}, not {str(expected)[:12]} ('rlcondense dataset remove' takes the "
-            "name away)"
+            "name away, 'dataset add' gives it again)"
         )
     return data
 

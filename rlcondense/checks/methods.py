@@ -261,7 +261,7 @@ def gives_what_it_says(s: Subject) -> None:
     """A method that names the columns it gives, gives no others."""
     if s.method.gives is None:
         raise CheckSkipped("it names none")
-    if more := s.result.provides() - s.method.gives:
+    if more := s.result.provides() - set(s.method.gives):
         raise CheckFailed(f"it gave {', '.join(sorted(more))} too: name them in {s.name}.gives")
 
 

@@ -8,6 +8,7 @@ from rlcondense.datasets.report import UNITS, BudgetJson, BytesJson
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.limits import as_number, check_count, check_most, check_whole
+from rlcondense.text import shown
 
 EPISODES_CHOSEN = "a percentage of episodes is for methods that select episodes"
 
@@ -46,10 +47,10 @@ class Budget:
         if self.size is not None:
             check_whole(self.size, "size", least=1)
         if self.percent is not None:
+            if not 0 < as_number("percent", self.percent) <= 100:
+                raise BadConfig(f"percent must lie in (0, 100], not {shown(self.percent)}")
             # 10 and 10.0 are one budget, and cells are named by what JSON writes.
-            object.__setattr__(self, "percent", float(as_number("percent", self.percent)))
-            if not 0 < self.percent <= 100:
-                raise BadConfig(f"percent must lie in (0, 100], not {self.percent}")
+            object.__setattr__(self, "percent", float(self.percent))
         if self.unit not in UNITS:
             raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         if self.percent is None and self.unit != "transitions":

@@ -230,7 +230,7 @@ def report(
     task_ids = {catalogue.find("tasks", name).id for name in tasks}
     groups = [group for group in groups if not task_ids or group.task in task_ids]
     notes += [
-        f"{group.task}, {row.name}: {_why_left_out(row)}"
+        f"{group.task}, {row.name}: {_why_left_out(row, all_records)}"
         for group in groups
         for row in group.rows
         if row.status not in ("done", "missing") or (row.status == "missing" and any(row.cells))
@@ -258,10 +258,11 @@ def report(
     )
 
 
-def _why_left_out(row: Row) -> str:
+def _why_left_out(row: Row, records: Mapping[str, ReadRecord]) -> str:
     """Return why a row that has records is not shown."""
     if row.status == "missing":
-        return f"{sum(map(bool, row.cells))} of {len(row.cells)} sets are done"
+        done = [c for c in row.cells if c in records and records[c]["status"] == "done"]
+        return f"{len(done)} of {len(row.cells)} sets are done"
     return f"{row.status} ({row.reason})"
 
 

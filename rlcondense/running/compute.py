@@ -106,9 +106,11 @@ def method_row(
     """
     named = bench.expert if bench.dataset is None and "expert" in method.needs else None
     if named is not None and _weights_of(bench):
+        own = expert_of("", bench.task)
         raise BadConfig(
-            f"method {method.id!r} takes the expert of {bench.task.id} where no dataset is named, "
-            f"not {named.id}"
+            f"without a dataset, whose id names the expert too, method {method.id!r} cannot take "
+            f"{named.id!r}: {bench.task.id} has "
+            + (f"{own.id!r}" if own is not None else "no expert of its own")
         )
     compute = partial(run_method, method=method, budget=budget, seed=seed)
     return Row(bench, cell_of_method(bench, method, budget, seed), compute, is_reference)

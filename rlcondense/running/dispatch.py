@@ -88,7 +88,7 @@ class Dispatch:
     def run(self, executor: Executor) -> None:
         while self.queue or self.at:
             while not self.stopped and executor.room():
-                planned = self._next()
+                planned = self._next(executor)
                 if planned is None:
                     break
                 self._begin(planned, executor)
@@ -105,7 +105,7 @@ class Dispatch:
                 except RLCondenseError as error:
                     self.watcher.notice(f"cells that follow are left out: {error}")
 
-    def _next(self) -> Planned | None:
+    def _next(self, executor: Executor) -> Planned | None:
         """Take the next cell from the queue whose condensation is not running."""
         condensing = {p.cell.condensation_id for p in self.at.values() if p.cell is not None}
         now = time.monotonic()
@@ -113,13 +113,21 @@ class Dispatch:
             assert planned.cell is not None
             if self.held.get(planned.id, 0.0) > now:
                 continue
-            if planned.cell.condensation_id not in condensing or self._is_condensed(planned.cell):
+            if planned.cell.condensation_id not in condensing or self._is_shared(
+                planned.cell, executor
+            ):
                 self.queue.remove(planned)
                 return planned
         return None
 
+    def _is_shared(self, cell: Cell, executor: Executor) -> bool:
+        """Return whether several cells may train on a cell's set at once."""
+        if executor.shares_stored:
+            return self._is_condensed(cell)
+        return cell.condensation_id in self.condensed or cell.method["id"] in WHOLE
+
     def _is_condensed(self, cell: Cell) -> bool:
-        """Return whether a cell's set exists, so that several cells may train on it at once."""
+        """Return whether a cell's set exists."""
         if cell.condensation_id in self.condensed or cell.method["id"] in WHOLE:
             return True
         made_from = self.store.condensed_path(cell.condensation_id) / "made_from.json"

@@ -134,9 +134,9 @@ class Rows:
             row.bench.refreshed.update(dispatch.condensed)
 
     def _raised(self, cell_id: str) -> bool:
-        """Return whether an error ended a cell; a student that diverged is a result."""
+        """Return whether an error ended a failed cell; a student that diverged is a result."""
         record = self._store.read_record(cell_id)
-        return record is not None and "traceback" in record
+        return record is None or "traceback" in record
 
     def _is_worth(self, planned: Sequence[Planned], rates: Rates) -> bool:
         if min(len(planned), self._executor.size()) < 2 or _only_here():

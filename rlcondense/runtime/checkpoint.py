@@ -68,7 +68,7 @@ class Checkpoint:
             return None
 
     def refuse_another(self) -> None:
-        """Refuse a file of another condensation; one that cannot be read is worth nothing.
+        """Refuse a file of another run; one that cannot be read is worth nothing.
 
         Raises:
             BadConfig: there is one.
@@ -79,8 +79,8 @@ class Checkpoint:
             return
         if not is_own:
             raise BadConfig(
-                f"{self.path} is of another condensation that is unfinished, or of other versions: "
-                "name another folder, or delete it"
+                f"{self.path} is of another run that is unfinished, or of other versions: name "
+                "another folder, or delete it"
             )
 
     def _content(self) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -47,7 +47,8 @@ def collect_dataset(
 
     Args:
         task: the task to play.
-        kind: `expert`; `mixed`, equal parts of five policies along its training; or `random`.
+        kind: `expert`; `mixed`, equal parts of three to five policies along its training; or
+            `random`.
         folder: folder of a training run; required for `mixed`, else the shipped experts by
             default.
         expert: id of the expert: by default the task's newest, or the one in `folder`.

@@ -141,7 +141,7 @@ def evolve_to(
         The folder, and the card.
 
     Raises:
-        BadConfig: a setting is wrong, or `out` is no folder.
+        BadConfig: a setting is wrong, or `out` is no folder or holds another unfinished run.
     """
     resolved_task, device = make_task(task), resolve_device(device)
     protocol = protocol_of(episodes)
@@ -153,6 +153,7 @@ def evolve_to(
     with lock(out / ".lock"):
         identity = {"task": resolved_task.id, "config": asdict(config), "device": device}
         checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
+        checkpoint.refuse_another()
         with measured(device) as seconds:
             result = evolve_policy(
                 resolved_task, config, device=device, checkpoint=checkpoint, progress=progress

@@ -225,7 +225,7 @@ class Trainer:
         out: folder of the checkpoint and of the log, a JSON object a line.
         device: `cpu` or `cuda`.
         resume: continue from the folder's checkpoint, if there is one.
-        restart: start anew even if there is one; without either, a checkpoint is an error.
+        restart: start anew even if there is one; without either, an earlier run is an error.
         num_threads: threads that step the environments.
     """
 

@@ -189,7 +189,7 @@ def test_condense_refuses_a_folder_with_unfinished_work_of_another_kind(
         go("frepo", progress=killed_at(4), **small)
     kept = (tmp_path / "c" / UNFINISHED).read_bytes()
     for method, seed, settings in (("random", 0, {}), ("frepo", 1, small)):
-        with pytest.raises(BadConfig, match="of another condensation that is unfinished"):
+        with pytest.raises(BadConfig, match="of another run that is unfinished"):
             go(method, seed, **settings)
         assert (tmp_path / "c" / UNFINISHED).read_bytes() == kept
     assert len(go("frepo", **small)) == 4

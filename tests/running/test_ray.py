@@ -13,11 +13,15 @@ import pytest
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import MissingExtra
 from rlcondense.records.store import Store
+from rlcondense.running.dispatch import Dispatch
+from rlcondense.running.estimate import Rates
 from rlcondense.running.executors.base import Setting
 from rlcondense.running.executors.ray import RayExecutor
 from rlcondense.running.plan import plan_suite
+from rlcondense.running.planned import Planned
 from rlcondense.running.suite import load_suite
 from rlcondense.running.sweep import sweep
+from rlcondense.running.watcher import Silent
 from tests.running.test_sweeps import contents, journal, stamps, suite_file
 
 pytest.importorskip("ray")
@@ -205,6 +209,19 @@ def test_a_stored_set_of_another_version_is_made_anew_by_one_cell(
     monkeypatch.setattr(made, "_dataset", lambda name: None)
     made._ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=OSError))
     made._task = SimpleNamespace(remote=lambda *_: object())
+    (store.condensed_path(cell.condensation_id) / "made_from.json").parent.mkdir()
+    (store.condensed_path(cell.condensation_id) / "made_from.json").touch()
+    going = Dispatch(
+        make_plan=list, store=store, watcher=Silent(), wanted=lambda state: True,
+        rates=Rates((), "cpu"), device="cpu",
+    )  # fmt: skip
+    going.queue.extend([Planned("a", cell), Planned("b", other)])
+    first = going._next(made)
+    assert first is not None
+    going.at[first.id] = first
+    assert going._next(made) is None  # and nobody is told that the set is busy
+    going.condensed.add(cell.condensation_id)
+    assert going._next(made) is not None
     for one in (cell, other):
         made.begin(one, refreshed=False, seen=())
     assert [event.kind for event in made._told] == ["at", "busy"]

@@ -21,9 +21,9 @@ def artifact(
 ) -> tuple[Path, int]:
     """Return the folder of an artifact, which is made if the cache has none, and its cost.
 
-    Its identity are the data, the task, the device, the code, the versions and the facts. It is
-    made with one thread, like all that a cell computes. The cost is that of making it, whoever made
-    it.
+    Its identity are the data, the task, the device, this package's code, the versions and the
+    facts. It is made with one thread, like all that a cell computes. The cost is that of making it,
+    whoever made it.
 
     Args:
         kind: name of the folder of its like.
@@ -36,8 +36,8 @@ def artifact(
         "task": problem.task.id,
         **facts,
         "device": problem.device,
-        "source": source_sha256(type(problem.task)),
-        "versions": versions(problem.task.packages),
+        "source": source_sha256(),
+        "versions": versions(),
     }
     digest = hashlib.sha256(canonical_json(identity).encode()).hexdigest()
     folder = cache_root() / kind / digest[:16]

@@ -71,9 +71,12 @@ class Executor(Protocol):
 
     Attributes:
         device: the device of the computation, `cpu` or `cuda`.
+        shares_stored: whether cells may be begun together on a set that an earlier run stored,
+            because workers share the set if it turns out to be made anew.
     """
 
     device: str
+    shares_stored: bool
 
     def room(self) -> bool:
         """Return whether another cell can be started."""

@@ -55,6 +55,8 @@ class LocalExecutor:
         setting: of all workers.
     """
 
+    shares_stored = True
+
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.device = resolve_device(setting.device)

@@ -44,6 +44,8 @@ class RayExecutor:
         BadConfig: there is no cluster at the address, or none of its nodes can take a task.
     """
 
+    shares_stored = False  # each node would make one of another version anew
+
     def __init__(self, setting: Setting, address: str | None = None, gpus: float = 1.0) -> None:
         try:
             import ray

@@ -27,7 +27,7 @@ from tests.running.test_sweeps import contents, journal, stamps, suite_file
 pytest.importorskip("ray")
 
 BODY = 'methods = ["random", "bc-25"]\nsizes = [10, 12, 14, 16]\n'
-CELLS = 9  # two policies, random four times, bc-25 and its random, full
+CELLS = 11  # three policies, random four times, bc-25 and its random, full twice
 # A cluster of a head node without a place for tasks, and two nodes with one each. The second is
 # killed once something has been finished.
 CLUSTER = """
@@ -130,12 +130,12 @@ def test_ray_on_this_machine_takes_up_what_is_there_and_includes_files(tmp_path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "boom 10 bc seed 0: failed (RuntimeError: boom)" in done.stderr
-    assert "leaves 10 bc seed 0: failed (SystemExit: bye)" in done.stderr
+    assert "leaves 10 bc seed 0: failed (method 'leaves' called sys.exit('bye')" in done.stderr
     assert "killed 10 bc seed 0: failed (its worker process was ended" in done.stderr
     assert (tmp_path / "begun").read_text().count("once more") == 2
-    assert "5 done, 3 failed; 8 computed" in done.stdout
+    assert "7 done, 3 failed; 10 computed" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert len(list((tmp_path / "r" / "policies").iterdir())) == 3
+    assert len(list((tmp_path / "r" / "policies").iterdir())) == 4
     before = stamps(tmp_path / "r")
     again = subprocess.run(
         [*command, "--only", "missing"], capture_output=True, text=True, timeout=300, check=False

@@ -226,9 +226,14 @@ def test_what_can_be_built_again_lies_on_disk_once(poles: Path, tmp_path: Path) 
     assert paths_of(data.id) == []
 
 
-def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -> None:
+def small_expert(folder: Path) -> Path:
+    """The weights of a policy of cart-pole that nobody has trained."""
     network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
-    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    return save_expert("classic/cartpole-v0", network, {}, folder)
+
+
+def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -> None:
+    weights = small_expert(tmp_path / "mine")
     command = ["run", "--method", "random", "--dataset", poles, "--size", 9, "--seeds", 1,
                "--episodes", 4, "--condensations", 1, "--set", "learner.updates=2",
                "--set", "learner.batch_size=512", "--json",
@@ -254,8 +259,7 @@ def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -
 def test_an_expert_gets_a_name_from_a_package_or_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
-    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    weights = small_expert(tmp_path / "mine")
     (tmp_path / "package_of_experts.py").write_text(f"FOLDER = {str(weights.parent)!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
     points = {"theirs/poles-v0": "package_of_experts:FOLDER", "theirs/none-v0": "os:name"}
@@ -279,8 +283,7 @@ def test_an_expert_gets_a_name_from_a_package_or_this_process(
 def test_an_expert_that_two_packages_offer_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
-    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    weights = small_expert(tmp_path / "mine")
     (tmp_path / "two_experts.py").write_text(f"FOLDER = {str(weights.parent)!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("lab/twins-v0", "two_experts:FOLDER", "rlcondense.experts")
@@ -355,8 +358,7 @@ def test_a_folder_of_minari_is_verified_listed_and_removed(
 
 def test_a_name_is_removed_and_not_the_dataset_that_it_is_another_name_of(tmp_path: Path) -> None:
     id_ = create("tests/keep-v0", [episode(), episode(5)], env=gymnasium.make("CartPole-v1"))
-    network = PolicyNetwork(NetworkSpec("mlp", (4,), 2, width=8, depth=1))
-    weights = save_expert("classic/cartpole-v0", network, {}, tmp_path / "mine")
+    weights = small_expert(tmp_path / "mine")
     make.add_dataset(id_, "mine/keep-v0", expert=weights)
     assert len(load_dataset("mine/keep-v0").episodes) == 2
     assert make.remove_dataset("mine/keep-v0")

@@ -15,7 +15,7 @@ from rlcondense.make import make_method
 from rlcondense.records.store import Store
 from rlcondense.running.condensing import UNFINISHED
 from rlcondense.running.condensing import condense as rlc_condense
-from rlcondense.running.runner import run
+from rlcondense.running.runner import RunResult, run
 from rlcondense.runtime import checkpoint as checkpoints
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.progress import RESUMED, Progress, silent
@@ -117,59 +117,52 @@ def test_the_seconds_of_both_runs_are_counted(tmp_path: Path) -> None:
     assert set(read_arrays(path)) == {"x", "facts"}
 
 
+def run_small(data: TransitionDataset, results: Path, progress: Progress = silent) -> RunResult:
+    return run(
+        "frepo", "starpilot", dataset=data.id, size=5, seeds=1, episodes=2,
+        settings={"network": "compact", "iterations": 5, "real_batch": 4, "pool": 1},
+        learner_settings={"network": "compact", "updates": 2}, results=results,
+        references=False, progress=progress, device="cpu",
+    )  # fmt: skip
+
+
+def into(heard: list[tuple[int, str]]) -> Progress:
+    """Note the place and the note of each report of a condensation."""
+
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        if "condense" in phase:
+            heard.append((done, note))
+
+    return progress
+
+
 def test_a_run_that_was_killed_goes_on(
     always: None, tiny: TransitionDataset, tmp_path: Path
 ) -> None:
-    def go(results: Path, progress: Progress = silent) -> Any:
-        return run(
-            "frepo", "starpilot", dataset=tiny.id, size=5, seeds=1, episodes=2,
-            settings={"network": "compact", "iterations": 5, "real_batch": 4, "pool": 1},
-            learner_settings={"network": "compact", "updates": 2}, results=results,
-            references=False, progress=progress, device="cpu",
-        )  # fmt: skip
-
     with pytest.raises(_Killed):
-        go(tmp_path / "a", killed_at(4))
+        run_small(tiny, tmp_path / "a", killed_at(4))
     assert len(list((tmp_path / "a" / "unfinished").iterdir())) == 1
     began: list[tuple[int, str]] = []
-
-    def note(phase: str, at: int, total: int, note: str = "") -> None:
-        if "condense" in phase:
-            began.append((at, note))
-
-    done = go(tmp_path / "a", note)
+    done = run_small(tiny, tmp_path / "a", into(began))
     assert began[0] == (3, RESUMED)
     assert began[1][0] == 4
     assert not list((tmp_path / "a" / "unfinished").iterdir())
-    assert done.record["returns"] == go(tmp_path / "b").record["returns"]
+    assert done.record["returns"] == run_small(tiny, tmp_path / "b").record["returns"]
 
 
 def test_a_set_that_cannot_be_stored_is_not_begun_again(
     always: None, tiny: TransitionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def go(progress: Progress = silent) -> Any:
-        return run(
-            "frepo", "starpilot", dataset=tiny.id, size=5, seeds=1, episodes=2,
-            settings={"network": "compact", "iterations": 5, "real_batch": 4, "pool": 1},
-            learner_settings={"network": "compact", "updates": 2}, results=tmp_path,
-            references=False, progress=progress, device="cpu",
-        )  # fmt: skip
-
     def full(*_: Any) -> None:
         raise RLCondenseError("no space left")
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "write_condensed", full)
         with pytest.raises(RLCondenseError, match="no space"):
-            go()
+            run_small(tiny, tmp_path)
     assert len(list((tmp_path / "unfinished").iterdir())) == 1
     began: list[tuple[int, str]] = []
-
-    def note(phase: str, at: int, total: int, note: str = "") -> None:
-        if "condense" in phase:
-            began.append((at, note))
-
-    go(note)
+    run_small(tiny, tmp_path, into(began))
     assert began[0][0] > 0
     assert began[0][1] == RESUMED
     assert not list((tmp_path / "unfinished").iterdir())

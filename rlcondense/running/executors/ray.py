@@ -102,7 +102,7 @@ class RayExecutor:
         for node in self._nodes():
             fit = node["Resources"].get("CPU", 0)
             if self._gpus:
-                # By 0.1, one is nine whole times in floats, and a little less than a tenth.
+                # Of floats, 1 // 0.1 is 9.
                 fit = min(fit, int(node["Resources"].get("GPU", 0) / self._gpus + 1e-9))
             total += fit
         return int(total)

@@ -17,9 +17,9 @@ help:
 	@echo "make type     mypy --strict"
 	@echo "make bench    benchmarks that compare within one run, into docs/results/speed.md"
 	@echo "make gpu      nine minutes on a GPU, into docs/results/speed.md"
-	@echo "make docs     the tables of docs/reference, from the catalogue and the commands"
+	@echo "make docs     the tables of docs/reference and the findings of README, from catalogue and records"
 	@echo "make results  the suites by worth, in the background, into the leaderboard"
-	@echo "make site     the leaderboard's tables and its site, in build/site"
+	@echo "make site     the leaderboard's tables and its site, in build/site; then verifies its records"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
 
 $(READY): pyproject.toml constraints.txt
@@ -64,8 +64,8 @@ gpu:
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
-# In the background of other work; RESULTS=FOLDER keeps what is computed.
-results: RESULTS ?= results
+# In the background of other work; RESULTS=FOLDER keeps what is computed, and all in it is added.
+results: RESULTS ?= results/suites
 results: $(READY)
 	$(BIN)/python baselines/results.py --results $(RESULTS)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlcondense.catalogue import data_root, entries
+from rlcondense.errors import BadConfig
 from rlcondense.files import write_json
 from rlcondense.make import make_learner
 from rlcondense.protocol import protocol_of
@@ -47,9 +48,15 @@ def name_references(folder: Path) -> dict[str, dict[str, str]]:
 
     Args:
         folder: published records.
+
+    Raises:
+        BadConfig: there are none.
     """
+    files = record_files(folder)
+    if not files:
+        raise BadConfig(f"{folder} holds no records")
     most: dict[tuple[str, str], Cell] = {}
-    for file in record_files(folder):
+    for file in files:
         record = read_record_file(file)
         cell = Cell.from_json(record["cell"])
         if record["status"] != "done" or not is_shipped(cell):

@@ -1,7 +1,8 @@
 """Work off the suites by worth, and add what is finished to the leaderboard.
 
 It goes on where it stopped, whenever and however that was, and its workers have the lowest
-priority. Finished cells are added at the beginning, after each suite, and by `--land` alone.
+priority. Finished cells are added at the beginning, after each suite, and by `--land` alone: all
+that lie in the results folder, so keep experiments of your own in another one.
 
     python baselines/results.py                  # all suites
     python baselines/results.py signal           # some
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 from rlcondense.files import FileRefusal, parse_json, read_unpacked, write_bytes
 from rlcondense.records.reading import RESULTS, record_files, record_name
+from rlcondense.records.store import content_sha256
 
 # What answers most comes first.
 SUITES = (
@@ -34,14 +38,39 @@ MADE = (
     "findings/kept_episodes.py", "findings/made_or_chosen.py",
     "findings/other_students.py", "findings/claims.py",
 )  # fmt: skip
-BOARD = Path("leaderboard")
-PAGE = Path("docs/results/light2024.md")
+ROOT = Path(__file__).resolve().parents[1]
+BOARD = ROOT / "leaderboard"
+PAGE = ROOT / "docs" / "results" / "light2024.md"
+OWN = ROOT / "results" / "suites"  # apart from what `run` and `sweep` leave in results/
+INTERRUPTED = 130  # exit code of a command that Ctrl-C or SIGTERM ended
+
+
+def run(*arguments: object) -> int:
+    """Run Python with arguments and return its exit code.
+
+    Ctrl-C and SIGTERM end the queue once the command has ended by itself, so that no worker of it
+    goes on alone and no file of it is cut short.
+
+    Raises:
+        SystemExit: it was interrupted.
+    """
+    child = subprocess.Popen([sys.executable, *map(str, arguments)])
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:  # a terminal sends it to the command, too
+        child.wait()
+        code = INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code in (INTERRUPTED, -signal.SIGTERM):
+        sys.exit(INTERRUPTED)
+    return code
 
 
 def rlcondense(*arguments: object) -> int:
     """Run a command of rlcondense and return its exit code."""
-    command = [sys.executable, "-m", "rlcondense.cli", *map(str, arguments)]
-    return subprocess.run(command, check=False).returncode
+    return run("-m", "rlcondense.cli", *arguments)
 
 
 def fill(results: Path) -> None:
@@ -57,7 +86,8 @@ def fill(results: Path) -> None:
         if path.exists() and not _are_alike(path.read_bytes(), content):
             folder = results / "set-aside"
             folder.mkdir(exist_ok=True)
-            aside = folder / f"{len(list(folder.iterdir()))}-{path.name}"
+            names = (folder / f"{number}-{path.name}" for number in count())
+            aside = next(name for name in names if not name.exists())
             path.replace(aside)
             print(f"{path} is not what is published; it is {aside} now")
         if not path.exists():
@@ -69,10 +99,10 @@ def _are_alike(own: bytes, published: bytes) -> bool:
     if own == published:
         return True
     try:
-        ours, theirs = (parse_json(content)["content_sha256"] for content in (own, published))
-    except (FileRefusal, KeyError, TypeError):
+        ours, theirs = (content_sha256(parse_json(content)) for content in (own, published))
+    except (AttributeError, FileRefusal, TypeError):
         return False
-    return bool(ours == theirs)
+    return ours == theirs
 
 
 def land(results: Path) -> list[str]:
@@ -87,8 +117,7 @@ def land(results: Path) -> list[str]:
         if rlcondense("leaderboard", step, *arguments):
             failed.append(f"leaderboard {step}")
     for script in MADE:
-        command = [sys.executable, str(Path(__file__).parent / script), str(BOARD / "results")]
-        if subprocess.run(command, check=False).returncode:
+        if run(ROOT / "baselines" / script, BOARD / RESULTS):
             failed.append(script)
     return failed
 
@@ -97,7 +126,7 @@ def main() -> None:
     """Work off the suites."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="*", default=SUITES)
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, default=OWN)
     parser.add_argument("--workers", type=int, help="default: one a core, or one a GPU")
     parser.add_argument("--land", action="store_true")
     options = parser.parse_args()

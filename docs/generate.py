@@ -1,4 +1,4 @@
-"""Fill the tables of the reference pages from the catalogue and the command line.
+"""Fill the tables of the reference pages from the catalogue and the command line, and README's.
 
 A page asks for a table by `<!-- generated NAME -->` and `<!-- /generated -->`; the rest of it is
 written by hand. `make docs` runs this file, and a test compares.
@@ -20,6 +20,7 @@ from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
 from rlcondense.experts.shipped import shipped_cards
+from rlcondense.files import write_bytes
 from rlcondense.make import facts_of, make_learner, make_method, make_task
 from rlcondense.records.store import MISSING
 from rlcondense.reporting.conclusions import read_conclusions
@@ -263,4 +264,4 @@ TABLES: dict[str, Callable[..., Iterator[str]]] = {
 
 if __name__ == "__main__":
     for path in (README, *sorted(PAGES.glob("*.md"))):
-        path.write_text(filled(path.read_text()))
+        write_bytes(path, filled(path.read_text()).encode())

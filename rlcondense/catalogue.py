@@ -195,10 +195,11 @@ def added() -> dict[str, Entry]:
     try:
         for row in rows:
             config = {"path": row["path"]} if "path" in row else {}
-            facts = {str(key): str(value) for key, value in row["facts"].items()}
+            facts = {str(key): value for key, value in row["facts"].items()}
             if config and "base" in facts:  # the file keeps its own id, under which its columns lie
                 own = {key: facts[key] for key in facts if key not in ("base", "expert")}
-                by_id[facts["base"]] = _of_file(facts["base"], config, own, "file of a dataset")
+                base = str(facts["base"])
+                by_id[base] = _of_file(base, config, own, "file of a dataset")
                 config = {}
             by_id[row["id"]] = _of_file(row["id"], config, facts, "added on this machine")
     except (AttributeError, KeyError, TypeError) as error:

@@ -58,11 +58,17 @@ def _type_hints(cls: type[Any]) -> dict[str, Any]:
 
 def config_json(config: Any) -> dict[str, Any]:
     """Return a config's fields as plain values, without `LATER` fields at their defaults."""
-    plain = dataclasses.asdict(config)
-    for f in dataclasses.fields(config):
+    fields = dataclasses.fields(config)
+    plain = {f.name: getattr(config, f.name) for f in fields}
+    if not all(isinstance(value, _SCALARS) for value in plain.values()):
+        plain = dataclasses.asdict(config)  # a copy of all that can change
+    for f in fields:
         if f.metadata.get("later") and plain[f.name] == f.default:
             del plain[f.name]
     return plain
+
+
+_SCALARS = (str, int, float, type(None))
 
 
 def check_positive(config: Any, *names: str) -> None:

@@ -380,7 +380,7 @@ def add_dataset(
     if file is not None and file.entry_point == catalogue.FILE:
         row |= file.config
         facts = {**file.facts, **facts, "base": file.id}
-    row["facts"] = {key: str(value) for key, value in {**facts, "sha256": data.sha256}.items()}
+    row["facts"] = {**facts, "sha256": data.sha256}
     with lock(catalogue.added_path().with_suffix(".lock")):
         path = catalogue.added_path()
         rows = read_json(path) if path.is_file() else []

@@ -13,7 +13,6 @@ import csv
 import math
 import multiprocessing
 import os
-import re
 import shlex
 import signal
 import sys
@@ -36,6 +35,7 @@ from rlcondense.files import make_folder, read_arrays, slug, write_arrays, write
 from rlcondense.make import make_task
 from rlcondense.networks import PolicyNetwork
 from rlcondense.reporting.curves import LearningCurve, draw_learning_curves
+from rlcondense.reporting.publish import fill_part
 from rlcondense.runtime.provenance import describe
 from rlcondense.tasks.procgen import GAMES, OBSERVATION_SHAPE, ProcgenTask
 from rlcondense.training.experts import measure_policy
@@ -55,7 +55,6 @@ FRAME = (*OBSERVATION_SHAPE[1:], OBSERVATION_SHAPE[0])  # (H, W, C), as Procgen 
 RECENT = 256  # episodes of each game whose mean return is reported
 POLLS, NAP = 20, 3e-5  # looks at the shared memory before sleeping between looks, in seconds
 REPORT_SECONDS, SAVE_SECONDS = 30, 60
-PLACE = re.compile(r"(<!-- experts -->)\n.*?(<!-- /experts -->)", re.DOTALL)  # of the table
 LEARNING = 4  # streams that updates go on
 LOG, WEIGHTS, CURVES = "curves.csv", "latest.safetensors", "curves.svg"
 
@@ -633,14 +632,12 @@ def run(command: click.Command) -> None:
         sys.exit(f"Error: {error}")
 
 
-def fill(page: str) -> str:
-    """Put what the cards say where a page has its place."""
-    table = expert_table("pipe", {*PLAIN, *ORDINARY})
-    return PLACE.sub(lambda place: f"{place[1]}\n{table}\n{place[2]}", page)
+def table() -> str:
+    """Format what the cards say, for the page."""
+    return expert_table("pipe", {*PLAIN, *ORDINARY})
 
 
 if __name__ == "__main__":
     here = Path(__file__).parent
     draw(here / LOG, here / CURVES)
-    page = here.parents[1] / "docs" / "results" / "experts.md"
-    page.write_text(fill(page.read_text()))
+    fill_part(here.parents[1] / "docs" / "results" / "experts.md", "experts", table())

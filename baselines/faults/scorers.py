@@ -19,6 +19,7 @@ from scipy.stats import bootstrap
 
 from rlcondense.comparison.rows import draws_at_random
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.files import open_to_append
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.scoring import score_dataset
@@ -72,21 +73,38 @@ def _draws(choice: Choice) -> bool:
     return draws_at_random({"id": choice.id, "config": dict(choice.config)})
 
 
+def asked_for() -> list[dict[str, Any]]:
+    """Return what each line of the scores is of: dataset, method, config and seed."""
+    return [
+        {"dataset": dataset, "method": choice.id, "config": dict(choice.config), "seed": seed}
+        for dataset, choice, seeds in scorers()
+        for seed in range(seeds)
+    ]
+
+
 def compute() -> Iterator[dict[str, Any]]:
     """Yield the scores of all episodes by each method and seed that are not yet there."""
     there = {_key(line) for line in read_lines()}
-    for dataset, choice, seeds in scorers():
-        for seed in range(seeds):
-            asked: dict[str, Any] = {"dataset": dataset, "method": choice.id}
-            asked |= {"config": dict(choice.config), "seed": seed}
-            if _key(asked) in there:
-                continue
-            data, scores = score_dataset(
-                dataset, choice.id, seed=seed, device="cpu", settings=choice.config
-            )
-            values = [float(f"{value:.6g}") for value in scores.of_episodes(data)]
-            with_length = scores.rank_correlations(data)
-            yield {**asked, "scores": values, "faulty": _faulty(data), "ranks": with_length}
+    for asked in asked_for():
+        if _key(asked) in there:
+            continue
+        data, scores = score_dataset(
+            asked["dataset"],
+            asked["method"],
+            seed=asked["seed"],
+            device="cpu",
+            settings=asked["config"],
+        )
+        values = [float(f"{value:.6g}") for value in scores.of_episodes(data)]
+        with_length = scores.rank_correlations(data)
+        yield {**asked, "scores": values, "faulty": _faulty(data), "ranks": with_length}
+
+
+def finished(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the scores of datasets that have those of every method and seed."""
+    there = {_key(line) for line in lines}
+    begun = {asked["dataset"] for asked in asked_for() if _key(asked) not in there}
+    return [line for line in lines if line["dataset"] not in begun]
 
 
 def _faulty(data: TransitionDataset) -> list[int]:
@@ -148,7 +166,13 @@ def seen(of: Mapping[str, Array]) -> dict[str, Seen]:
 
 
 def page(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Format what stands between the marks of the page."""
+    """Format what stands between the marks of the page.
+
+    Args:
+        lines: of datasets that are finished.
+    """
+    if not lines:
+        return "No dataset has all its scores yet."
     datasets = list(dict.fromkeys(line["dataset"] for line in lines))
     methods = list(dict.fromkeys(line["method"] for line in lines))
     by: dict[str, dict[str, Seen]] = {}
@@ -195,11 +219,10 @@ def main() -> None:
     """Compute the scores that are missing, and fill the page."""
     if "--page" not in sys.argv[1:]:
         for line in compute():
-            with SCORES.open("a") as out:
-                out.write(json.dumps(line) + "\n")
+            with open_to_append(SCORES) as out:
+                out.write((json.dumps(line) + "\n").encode())  # at once: whole or not there
             print(line["dataset"], line["method"], line["seed"], flush=True)
-    text = page(read_lines())
-    fill_part(PAGE, SUITE, text)
+    fill_part(PAGE, SUITE, page(finished(read_lines())))
 
 
 if __name__ == "__main__":

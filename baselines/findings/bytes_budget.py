@@ -142,7 +142,7 @@ def _told(comparison: FloorComparison | None) -> tuple[str, str]:
 
 def _counted(method: str, found: Sequence[Coding]) -> str:
     of_method = [one.comparison for one in found if one.row.id == method]
-    verdicts = [comparison.verdict for comparison in of_method if comparison is not None]
+    verdicts = [met.verdict for met in of_method if met is not None and met.judged]
     return (
         f"- Of {len(verdicts)} codings of `{method}`, {verdicts.count('above')} teach more than as "
         f"many bytes of its frames as they are, {verdicts.count('below')} less."

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradmatch_parts import short_name
-from pages import compare, draw, mean_of, of_suite, publish, read_records, size_asked, task_name
+from pages import (
+    compare,
+    draw,
+    mean_of,
+    of_suite,
+    publish,
+    read_records,
+    size_asked,
+    task_name,
+    way_to_expert,
+)
 
 from rlcondense import catalogue
 from rlcondense.comparison.columns import bracketed, number, seeds_text
@@ -37,12 +47,14 @@ class Beside:
         row: of the method.
         control: the row that it has to beat.
         comparison: of both, on held-out levels.
+        way: what the expert of the task returns beyond the random policy; None where not known.
     """
 
     task: str
     row: Row
     control: Row
     comparison: FloorComparison
+    way: float | None
 
 
 def controls_of(method: str) -> tuple[str, ...]:
@@ -68,7 +80,9 @@ def beside(group: Group, records: Mapping[str, Record]) -> Iterator[Beside]:
         ]
         if {other.id for other in alike} == set(controls_of(row.id)):
             control = max(alike, key=lambda other: mean_of(other, "heldout").estimate)
-            yield Beside(task_name(group.task), row, control, compare(row, control, records))
+            comparison = compare(row, control, records)
+            task, way = task_name(group.task), way_to_expert(group)
+            yield Beside(task, row, control, comparison, way)
 
 
 def page(pairs: Sequence[Beside]) -> str:
@@ -77,10 +91,10 @@ def page(pairs: Sequence[Beside]) -> str:
     for task, size in sorted({(pair.task, size_asked(pair.row)) for pair in pairs}):
         of_size = [p for p in pairs if (p.task, size_asked(p.row)) == (task, size)]
         of_size.sort(key=lambda pair: -mean_of(pair.row, "heldout").estimate)
-        verdicts = [pair.comparison.verdict for pair in of_size]
+        verdicts = [pair.comparison.verdict for pair in of_size if pair.comparison.judged]
         above, below = verdicts.count("above"), verdicts.count("below")
         out.append(f"### {task}, {size:,} rows")
-        out.append(f"Of {len(of_size)} methods, {above} above their control, {below} below.")
+        out.append(f"Of {len(verdicts)} rows, {above} above their control, {below} below.")
         lines = [
             [
                 short_name(pair.row),
@@ -100,16 +114,16 @@ def page(pairs: Sequence[Beside]) -> str:
 
 
 def picture(pairs: Sequence[Beside]) -> str:
-    """Draw the differences, as shares of what the control returns, by task and size."""
+    """Draw the differences, as shares of the way from random policy to expert, by task and size."""
     bars = [
         (
             f"{pair.task}, {size_asked(pair.row):,}, {short_name(pair.row)}",
-            pair.comparison.difference.scaled(1 / mean_of(pair.control, "heldout").estimate),
+            pair.comparison.difference.scaled(1 / pair.way),
         )
         for pair in sorted(pairs, key=_place)
-        if mean_of(pair.control, "heldout").estimate > 0
+        if pair.way is not None
     ]
-    return draw(bars, "beside its control, as a share of what that returns")
+    return draw(bars, "beside its control, of what the expert returns beyond the random policy")
 
 
 def _place(pair: Beside) -> tuple[str, int, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pages import compare, draw, mean_of, publish, read_suite, task_name
@@ -20,14 +20,15 @@ from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 
 SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
+LEARNERS_STUDENT = "student_rate"  # set where `student` is "learner"
 # A form's name is what sets it apart: the first that fits.
 FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"distance": "norm", "outer_optimiser": "sgd", "input": "raw"}, "equation 2"),
-    ({"distance": "norm", "input": "raw"}, "the same, Adam's steps of a grey level"),
-    ({"loss": "softmax-mse", "input": "raw"}, "the same, cosine distance"),
+    ({"distance": "norm", "input": "raw"}, "equation 2, Adam's steps of a grey level"),
+    ({"loss": "softmax-mse", "input": "raw"}, "equation 2, Adam, cosine distance"),
     ({"distance": "norm", "outer_optimiser": "sgd"}, "equation 2, inputs scaled to 0..1"),
-    ({"distance": "norm"}, "the same, scaled, Adam's steps"),
-    ({"loss": "softmax-mse"}, "the same, scaled, cosine distance"),
+    ({"distance": "norm"}, "equation 2, scaled, Adam's steps"),
+    ({"loss": "softmax-mse"}, "equation 2, scaled, Adam, cosine distance"),
     ({"match": "per-class", "labels": "hard"}, "per-class, its loss and network"),
     ({"match": "per-class", "start": "balanced", "theta": "initial"}, "per-class, soft labels"),
     ({"match": "per-class", "start": "balanced"}, "soft labels, along a student's training"),
@@ -46,8 +47,8 @@ class Variant:
         task: the task's alias.
         row: its row.
         form: its place and name among the forms.
-        start: the comparison with the frames that it starts from, as they are.
-        random: the comparison with random rows that have its labels.
+        start: the comparison with the frames that it starts from, as they are: of its own seeds.
+        random: the comparison with random rows that have its labels, of all seeds.
     """
 
     task: str
@@ -77,6 +78,8 @@ def short_name(row: Row) -> str:
     """
     taught = row.method["config"].get("labels") == TAUGHT
     form = form_of(row.method["config"])[1] if row.id == METHOD else ""
+    if form and LEARNERS_STUDENT in row.method["config"]:
+        form += ", the learner's students"
     name, _, listed = row.name.partition(" (")
     hidden = () if taught else (f"labels={row.labels}", "labels=learned")
     settings = [one for one in listed.removesuffix(")").split(", ") if one and one not in hidden]
@@ -101,14 +104,27 @@ def variant_of(group: Group, row: Row, records: Mapping[str, Record]) -> Variant
     """Return a form beside its start and random rows of its labels."""
     config = row.method["config"]
 
-    def beside(name: str) -> FloorComparison | None:
+    def control(name: str) -> Row | None:
         controls = [one for one in group.of_id(name) if one.status == "done"]
-        fitting = [one for one in controls if (one.labels, one.budget) == (row.labels, row.budget)]
-        return compare(row, fitting[0], records) if fitting else None
+        fitting = (one for one in controls if (one.labels, one.budget) == (row.labels, row.budget))
+        return next(fitting, None)
 
-    start = START if config["start"] == "balanced" else RANDOM_SUBSET
-    floors = beside(start), beside(RANDOM_SUBSET)
-    return Variant(task_name(group.task), row, form_of(config), *floors)
+    start = control(START if config["start"] == "balanced" else RANDOM_SUBSET)
+    others = control(RANDOM_SUBSET)
+    return Variant(
+        task_name(group.task),
+        row,
+        form_of(config),
+        compare(row, of_its_seeds(start, row, records), records) if start else None,
+        compare(row, others, records) if others else None,
+    )
+
+
+def of_its_seeds(start: Row, row: Row, records: Mapping[str, Record]) -> Row:
+    """Return a row with the sets alone that another's sets of the same seeds start from."""
+    seeds = {records[cell]["cell"]["condensation_seed"] for cell in row.cells}
+    cells = [k for k in start.cells if records[k]["cell"]["condensation_seed"] in seeds]
+    return replace(start, cells=tuple(cells), condensation_seeds=len(cells))
 
 
 def page(found: Sequence[Variant]) -> str:
@@ -145,9 +161,9 @@ def said(found: Sequence[Variant]) -> str:
     for name, floors in beside.items():
         verdicts = [floor.verdict for floor in floors if floor is not None and floor.judged]
         above, below = verdicts.count("above"), verdicts.count("below")
-        parts.append(f"{above} are above {name} and {below} below")
+        parts.append(f"of {len(verdicts)} beside {name}, {above} are above and {below} below")
     tasks = len({one.task for one in found})
-    return f"Of {len(found)} rows on {tasks} tasks, {'; '.join(parts)}."
+    return f"Rows on {tasks} tasks: {'; '.join(parts)}."
 
 
 def picture(found: Sequence[Variant]) -> str:

@@ -68,7 +68,7 @@ class Pair:
     def share(self) -> Interval | None:
         """The difference as a share of what the expert returns beyond the random policy."""
         way = way_to_expert(self.group)
-        return self.comparison.difference.scaled(1 / way) if way and way > 0 else None
+        return self.comparison.difference.scaled(1 / way) if way else None
 
 
 def kind_of(row: Row) -> str:

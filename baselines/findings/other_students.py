@@ -89,6 +89,8 @@ def agreement(student: Student, other: Student) -> tuple[float, int] | None:
 
 def agreement_page(students: Sequence[Student]) -> str:
     """Format how many sets teach each student beside random rows, and how far students agree."""
+    if not students:
+        return "No student has a record yet."
     first, *_ = students
     lines = []
     for student in students:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rlcondense.comparison.columns import bracketed
 from rlcondense.comparison.rows import FloorComparison, Group, Row, groups_of
+from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
 from rlcondense.records.reading import record_files
 from rlcondense.records.record import Record
@@ -35,8 +36,14 @@ LETTER = 6.2  # pixels of a letter on average, with room
 
 @cache  # of thousands it takes seconds
 def read_records(folder: Path) -> dict[str, Record]:
-    """Read the records of a folder, by cell id, once in a process: change none of them."""
+    """Read the records of a folder, by cell id, once in a process: change none of them.
+
+    Raises:
+        BadConfig: there are none, as in a folder that does not exist.
+    """
     read = [read_record_file(path) for path in record_files(folder)]
+    if not read:
+        raise BadConfig(f"{folder} holds no records")
     return {record["cell_id"]: record for record in read}
 
 
@@ -69,11 +76,15 @@ def mean_of(row: Row, split: Split) -> Interval:
 
 
 def way_to_expert(group: Group) -> float | None:
-    """Return what the expert returns beyond the random policy, None without one of them."""
+    """Return what the expert returns beyond the random policy.
+
+    None without one of them, or where the expert returns no more: there is no way then.
+    """
     expert, floor = group.find(EXPERT), group.find(FLOOR)
     if expert is None or floor is None:
         return None
-    return mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
+    way = mean_of(expert, "heldout").estimate - mean_of(floor, "heldout").estimate
+    return way if way > 0 else None
 
 
 def size_asked(row: Row) -> int:

@@ -133,7 +133,7 @@ def read_groups(folder: Path) -> tuple[list[Group], dict[str, Record]]:
     records = {
         cell: record
         for cell, record in read_records(folder).items()
-        if record["cell"]["task"].startswith(TASKS)
+        if record["status"] == "done" and record["cell"]["task"].startswith(TASKS)
     }
     return groups_of(records.values()), records
 

@@ -1,4 +1,7 @@
-"""How sure are students of the mean absolute error? The probability of each one's likeliest action.
+"""Do students of the mean absolute error look? What each gives its likeliest action on average.
+
+A student that is certain of one action whatever it sees prints 1; one that is certain of different
+actions on different frames prints less.
 
 They learn from 150 real frames, equally many of each action, which the synthetic sets of the paper
 do not differ from once they are rounded to pixels.
@@ -19,7 +22,7 @@ PAPER = {"network": "cnn4", "input": "raw", "learning_rate": 5e-3, "batch_size":
 
 
 def main() -> None:
-    """Print a line for each game: over frames of the data, the mean of each student's sureness."""
+    """Print for each game what each student gives its likeliest action, on average over frames."""
     torch.set_num_threads(1)
     for game in ("bigfish", "jumper", "starpilot"):
         task = rlc.make_task(f"{game}-light2024")

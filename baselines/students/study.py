@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ import rlcondense as rlc
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.traces import replay
 from rlcondense.evaluation import evaluate
+from rlcondense.files import open_to_append
 from rlcondense.make import default_dataset
 from rlcondense.policies import NetworkPolicies
 from rlcondense.protocol import protocol_of
 from rlcondense.records.shipped import shipped_summaries
 from rlcondense.references import MARGINAL
+from rlcondense.reporting.publish import fill_part
 from rlcondense.rollout import collect
 from rlcondense.tasks.base import Task
 
@@ -96,24 +98,24 @@ def read_lines() -> list[Line]:
 
 def measure(
     study: str, name: str, data: CondensedDataset, task: str, settings: Mapping[str, Any]
-) -> Iterator[Line]:
-    """Train one student and evaluate it on seen levels, at each temperature."""
+) -> list[Line]:
+    """Train one student and evaluate it on seen levels, at each temperature: a line of each."""
     made = rlc.make_task(task)
     settings = {k: v for k, v in settings.items() if k != "labels"}
     started = time.process_time()
     policies = rlc.make_learner("bc", **settings).fit(data, task=made, seeds=[0])
     seconds = time.process_time() - started
     assert isinstance(policies, NetworkPolicies)
+    lines = []
     for temperature in TEMPERATURES:
         policies.temperature = temperature
         scores = evaluate(policies, made, "seen", protocol=protocol_of(EPISODES)).estimate()
-        yield Line(
-            study, task, name, len(data), temperature,
-            round(scores.mean, 3), round(scores.standard_error, 3), round(seconds, 1),
-        )  # fmt: skip
+        figures = round(scores.mean, 3), round(scores.standard_error, 3), round(seconds, 1)
+        lines.append(Line(study, task, name, len(data), temperature, *figures))
+    return lines
 
 
-def networks(task: str, only: list[str], sizes: list[int | None]) -> Iterator[Line]:
+def networks(task: str, only: list[str], sizes: list[int | None]) -> Iterator[list[Line]]:
     """Train every student on random rows of a task's data, and on all of them."""
     made = rlc.make_task(task)
     dataset = rlc.load_dataset(default_dataset(made))
@@ -127,19 +129,18 @@ def networks(task: str, only: list[str], sizes: list[int | None]) -> Iterator[Li
             labels = settings.get("labels", "soft")
             method = rlc.make_method("random" if size else "full", labels=labels)
             data = method.condense(dataset, task=made, budget=rows, seed=0)
-            yield from measure("networks", name, data, task, settings)
+            yield measure("networks", name, data, task, settings)
 
 
-def players(task: str, rows: int = 500) -> Iterator[Line]:
+def players(task: str, rows: int = 500) -> Iterator[list[Line]]:
     """Let the teacher of a task play as it is and sharpened, and train a student on each."""
     made = rlc.make_task(task)
     known = {line.key for line in read_lines()}
     for name, (plays, labels) in PLAYERS.items():
         if ("players", task, name, rows, TEMPERATURES[-1]) in known:
             continue
-        yield from measure(
-            "players", name, _played(made, plays, labels, rows), task, STUDENTS["impala-patch2"]
-        )
+        data = _played(made, plays, labels, rows)
+        yield measure("players", name, data, task, STUDENTS["impala-patch2"])
 
 
 def _played(task: Task, plays: float, labels: float, rows: int) -> CondensedDataset:
@@ -210,23 +211,25 @@ def main() -> None:
     parser.add_argument("study", choices=["networks", "players", "table"])
     parser.add_argument("--task", action="append", default=[])
     parser.add_argument("--only", action="append", default=[], choices=sorted(STUDENTS))
-    parser.add_argument("--size", action="append", default=[], help="rows, or all")
+    rows = ["all" if size is None else str(size) for size in SIZES]
+    parser.add_argument("--size", action="append", default=[], choices=rows)
     given = parser.parse_args()
+    if (given.study == "table") == bool(given.task):
+        parser.error("networks and players take --task, table takes none")
+    if given.study != "networks" and (given.only or given.size):
+        parser.error("--only and --size are of networks")
     torch.set_num_threads(1)
     if given.study == "table":
-        text = PAGE.read_text()
-        head, rest = text.split("<!-- table -->\n")
-        tail = rest.split("<!-- /table -->")[1]
-        filled = table(read_lines())
-        PAGE.write_text(f"{head}<!-- table -->\n{filled}\n<!-- /table -->{tail}")
+        fill_part(PAGE, "table", table(read_lines()))
         return
     sizes = [None if s == "all" else int(s) for s in given.size] or list(SIZES)
     for task in given.task:
-        lines = networks(task, given.only, sizes) if given.study == "networks" else players(task)
-        for line in lines:
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(vars(replace(line))) + "\n")
-            print(vars(line), flush=True)
+        of_task = networks(task, given.only, sizes) if given.study == "networks" else players(task)
+        for lines in of_task:
+            written = "".join(json.dumps(vars(line)) + "\n" for line in lines)
+            with open_to_append(RESULTS) as file:
+                file.write(written.encode())  # at once: a student is there as a whole or not
+            print(written, end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -319,20 +319,22 @@ def build_board(records: Mapping[str, ReadRecord], suites: Sequence[str] | None 
     groups = tuple(groups_of(records.values(), score_range))
     shown = [part for part in parts if part.done or suites is not None]
     if suites is None:
-        shown += _others(groups, shown)
+        shown += _others(groups, shown, records)
     return Board(records, groups, tuple(shown))
 
 
-def _others(groups: Sequence[Group], suites: Sequence[SuitePart]) -> list[SuitePart]:
+def _others(
+    groups: Sequence[Group], suites: Sequence[SuitePart], records: Mapping[str, ReadRecord]
+) -> list[SuitePart]:
     """Return the groups with records that no suite has, as a separate part."""
     shown = {cell for suite in suites for g in suite.groups for row in g.rows for cell in row.cells}
     rest = tuple(g for g in groups if any(not shown.issuperset(row.cells) for row in g.rows))
-    cells = {(cell, row.status) for g in rest for row in g.rows for cell in row.cells}
+    cells = {cell for group in rest for row in group.rows for cell in row.cells}
     if not cells:
         return []
-    counts = Counter(status for _, status in cells)
-    done = counts.pop("done", 0)
-    return [SuitePart(OTHERS, "what is of no suite", len(cells), done, rest, dict(counts))]
+    counts = Counter(records[cell]["status"] for cell in cells)
+    done, undone = counts.pop("done", 0), dict(sorted(counts.items()))
+    return [SuitePart(OTHERS, "what is of no suite", len(cells), done, rest, undone)]
 
 
 @cache

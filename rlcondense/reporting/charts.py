@@ -14,7 +14,7 @@ from rlcondense.statistics.intervals import Interval
 STYLES = 8  # colours, of markers and of dashes
 BAR = (132.0, 18.0)
 PLOT = (560.0, 330.0)
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 98.0, 26.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 118.0, 26.0, 42.0
 LINE = 16.0  # height between two labels at the right
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "6 2 1 2 1 2")
 
@@ -175,9 +175,9 @@ def _drawn(
     return f'<g class="s s{one.style % STYLES}">{"".join(parts)}</g>'
 
 
-def swatch(style: int, joined: bool = True) -> Markup:
+def swatch(style: int) -> Markup:
     """Draw the marker of a series, for the legend."""
-    line = f'<path class="l" {_dash(style)}d="M1 8H35"/>' if joined else ""
+    line = f'<path class="l" {_dash(style)}d="M1 8H35"/>'
     return Markup(
         f'<svg class="swatch" viewBox="0 0 36 16" aria-hidden="true"><g class="s '
         f's{style % STYLES}">{line}<path class="p" d="{_marker(style, 18, 8)}"/></g></svg>'

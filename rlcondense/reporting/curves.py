@@ -172,9 +172,9 @@ class Comparison:
             return " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in zip(steps, ys, strict=True))
 
         parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
-        for value in np.linspace(low, high, 5):
+        for value in round_ticks(low, high):
             parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-            parts.append(_text(LEFT - 6, y(value) + 4, f"{value:,.0f}", "end"))
+            parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", "end"))
         for step in np.linspace(0, self.end, 6):
             parts.append(_text(x(step), HEIGHT - BOTTOM + 18, _short(step), "middle"))
         parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, "environment steps", "middle"))

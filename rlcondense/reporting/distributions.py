@@ -14,6 +14,7 @@ from rlcondense.reporting.charts import px, text_element
 from rlcondense.types import SPLIT_NAMES, Split
 
 BINS = 24
+LETTER = 6.7  # width of a digit at the size of labels
 
 
 def histogram(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
@@ -85,15 +86,16 @@ def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     """
     low = min(float(rows.min()) for rows in returns.values())
     high = max(float(rows.max()) for rows in returns.values())
-    width, tall, gap, left = 320.0, 110.0, 20.0, 40.0
+    ends = [f"{value:.4g}" for value in (low, high)]
+    width, tall, gap, left = 320.0, 110.0, 20.0, max(40.0, LETTER * max(map(len, ends)) + 8.0)
     unit = tall / (high - low or 1.0)
     parts, top = [], 0.0
     for number, (split, rows) in enumerate(returns.items()):
         floor = top + gap + tall
         lines = "".join(_sorted_line(row - low, unit, (left, width), floor) for row in rows)
         parts.append(text_element(left, top + 13, SPLIT_NAMES[split].removesuffix(" levels"), "t"))
-        parts.append(text_element(left - 5, floor, f"{low:g}", "e"))
-        parts.append(text_element(left - 5, floor - tall + 10, f"{high:g}", "e"))
+        parts.append(text_element(left - 5, floor, ends[0], "e"))
+        parts.append(text_element(left - 5, floor - tall + 10, ends[1], "e"))
         parts.append(
             f'<path class="a" d="M{px(left)} {px(floor - tall)}V{px(floor)}H{px(width)}"/>'
         )

@@ -81,7 +81,7 @@ def _aggregate_cells(row: Aggregate, learner: str) -> list[str]:
 
 def markdown(suite: SuitePart) -> str:
     """Format a suite's tables in Markdown."""
-    parts = [f"# {suite.name}", _markdown_text(suite.summary), _progress_text(suite)]
+    parts = [f"# {suite.name}", _markdown_text(suite.summary), progress_text(suite)]
     shown, missing = _shown(suite)
     for title, group in shown:
         parts += [f"## {_markdown_text(title)}", _markdown_text(group_caption(group))]
@@ -121,7 +121,7 @@ def headline(suite: SuitePart) -> str:
             first = "" if number else f"{task}, {learner}"
             lines.append([first, *(cell_of.get(name, "") for name in columns)])
     table = markdown_table(["task, learner", *columns], lines)
-    return "\n\n".join([table, *map(_markdown_text, _found(suite)), _progress_text(suite)])
+    return "\n\n".join([table, *map(_markdown_text, _found(suite)), progress_text(suite)])
 
 
 def titles(groups: Sequence[Group]) -> list[str]:
@@ -130,7 +130,8 @@ def titles(groups: Sequence[Group]) -> list[str]:
     return [f"{group.task}, {name}" for group, name in zip(groups, names, strict=True)]
 
 
-def _progress_text(suite: SuitePart) -> str:
+def progress_text(suite: SuitePart) -> str:
+    """Return how many cells of a suite are done, and what the others are."""
     others = "".join(f", {count} {status}" for status, count in suite.undone.items())
     rest = (
         "; the rest is missing" if suite.done + sum(suite.undone.values()) < suite.planned else ""
@@ -174,7 +175,7 @@ def latex(suite: SuitePart) -> str:
         parts.append(rf"\noindent Missing: {tex_text('; '.join(missing))}.")
     if suite.aggregates:
         parts.append(_latex_table(aggregate_table(suite), _over_tasks_text(), f"{suite.name}-all"))
-    head = f"% {suite.name}: {_progress_text(suite)} Needs booktabs and graphicx."
+    head = f"% {suite.name}: {progress_text(suite)} Needs booktabs and graphicx."
     legends = [rf"\noindent{{\footnotesize {tex_text(t)}\par}}" for t in (*_found(suite), LEGEND)]
     return "\n\n".join([head, *parts, *legends]) + "\n"
 

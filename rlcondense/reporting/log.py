@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date as Date
 from pathlib import Path
@@ -139,6 +139,12 @@ def append_entry(
         for entry in entries
     ]
     write_json(leaderboard / LOG, lines)
+
+
+def unlogged(leaderboard: Path, cells: Iterable[str]) -> list[str]:
+    """Return the cells of which the log does not say that they are published."""
+    states = _states(read_log(leaderboard))
+    return [cell for cell in cells if not states.get(cell)]
 
 
 def _states(entries: Sequence[Entry]) -> dict[str, bool]:

@@ -61,6 +61,7 @@ class _Planner:
         self.used_excludes: set[int] = set()
         self.left_out: dict[str, str] = {}  # tasks without any of a product's datasets
         self._made: dict[Any, Any] = {}
+        self._beside: set[Any] = set()  # what the reference rows that were added are of
         self.method_keys = _differing(c for p in suite.products for c in p.methods)
         self.learner_keys = _differing(c for p in suite.products for c in p.learners)
 
@@ -239,6 +240,8 @@ class _Planner:
                     for seed in range(group.product.condensation_seeds):
                         self._add_random(group, cell, size, labels, seed)
                     continue
+                if self._is_there(group, name, labels):
+                    continue
                 full = self._method(Choice(name, labels), group.task)
                 [whole] = group.cells(full, Budget(percent=100.0), [0])
                 text = self._text(group, whole, Choice(name))
@@ -269,6 +272,9 @@ class _Planner:
             )
             self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
+        asked = canonical_json(source.budget) if in_bytes else size
+        if self._is_there(group, "random", labels, asked, seed):
+            return
         random = self._method(Choice("random", labels), group.task)
         budget = Budget(**source.budget) if in_bytes else Budget(size=size)
         [cell] = group.cells(random, budget, [seed])
@@ -277,6 +283,13 @@ class _Planner:
         key = cell.condensation_id if own else source.condensation_id
         text = self._text(group, cell, Choice("random"))
         self._add(Planned(text, cell, shard_key=key, is_reference=True))
+
+    def _is_there(self, group: Group, *what: Any) -> bool:
+        """Return whether a reference row of a group was added before, and note that it is now."""
+        key = (id(group), repr(what))
+        known = key in self._beside
+        self._beside.add(key)
+        return known
 
     def _text(self, group: Group, cell: Cell, choice: Choice) -> str:
         """Describe a cell in words, with the settings that distinguish it within the suite."""

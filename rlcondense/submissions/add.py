@@ -38,7 +38,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256, write_record_file
 from rlcondense.reporting.derived import changed_pictures
-from rlcondense.reporting.log import Change, append_entry, read_log_strictly
+from rlcondense.reporting.log import Change, append_entry, read_log_strictly, unlogged
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
@@ -122,7 +122,8 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     index, folder = _index(leaderboard), leaderboard / RESULTS
     pins = index.records
     fit = {k: o for k, o in verification.outlines.items() if o.status in PUBLISHABLE}
-    pins.update(_unpinned(folder, fit.keys() - pins.keys()))
+    unpinned = _unpinned(folder, fit.keys() - pins.keys())
+    pins.update(unpinned)
     changed = [k for k, o in fit.items() if pins.get(k, o.content_sha256) != o.content_sha256]
     if not replace:  # a record of another version with the same result counts as existing
         changed = [k for k in changed if not _same_episodes(fit[k], leaderboard)]
@@ -150,11 +151,12 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
         pins[cell_id] = fit[cell_id].content_sha256
         index.costs.pop(cell_id, None)
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
-    write_json(leaderboard / INDEX, index.to_json())
-    write_json(leaderboard / SCHEMA, record_schema())
     after = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     changes = [Change(k, before[k][0], after[k][0], (before[k][1], after[k][1])) for k in changed]
-    append_entry(leaderboard, date.today(), new, changes)
+    # Before the index: until that is written, the next addition still sees what came with this one.
+    append_entry(leaderboard, date.today(), [*new, *unlogged(leaderboard, unpinned)], changes)
+    write_json(leaderboard / INDEX, index.to_json())
+    write_json(leaderboard / SCHEMA, record_schema())
     same = tuple(cell_id for cell_id in fit if cell_id not in {*new, *changed})
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
     verification = dataclasses.replace(verification, notes=(*verification.notes, *notes))

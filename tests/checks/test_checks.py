@@ -372,6 +372,7 @@ def test_a_failed_check_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert CliRunner().invoke(main, ["check", name, *expected]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_command_does_the_same_in_a_process_of_its_own() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rlcondense.cli", "check", "random", "--json"],

@@ -35,6 +35,7 @@ from rlcondense.datasets.minari import (
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, PluginLoadError, RLCondenseError, UnknownName
 from rlcondense.experts.shipped import find_expert, save_expert
+from rlcondense.files import read_json, write_json
 from rlcondense.make import load_dataset, load_expert, make_task, named_dataset, stated_task
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.running.bench import expert_name
@@ -361,6 +362,9 @@ def test_a_name_is_removed_and_not_the_dataset_that_it_is_another_name_of(tmp_pa
     weights = small_expert(tmp_path / "mine")
     make.add_dataset(id_, "mine/keep-v0", expert=weights)
     assert len(load_dataset("mine/keep-v0").episodes) == 2
+    (row,) = read_json(catalogue.added_path())
+    write_json(catalogue.added_path(), [{**row, "facts": {**row["facts"], "transitions": 7}}])
+    assert catalogue.find("datasets", "mine/keep-v0").facts["transitions"] == 7  # no text
     assert make.remove_dataset("mine/keep-v0")
     assert "mine/keep-v0" not in catalogue.entries("datasets")
     assert len(load_dataset(id_).episodes) == 2

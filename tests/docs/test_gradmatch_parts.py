@@ -52,5 +52,39 @@ def test_a_form_meets_the_frames_that_it_starts_from(findings: Any) -> None:
     one = findings.variant_of(group, row, by_id(records))
     assert one.start.difference.estimate == pytest.approx(1.0, abs=0.1)
     assert one.random.difference.estimate == pytest.approx(-0.5, abs=0.1)
-    said = "1 are above its start and 0 below; 0 are above random rows of its labels and 1 below"
-    assert said in findings.page([one])
+    assert findings.page([one]).startswith(
+        "Rows on 1 tasks: of 1 beside its start, 1 are above and 0 below; "
+        "of 1 beside random rows of its labels, 0 are above and 1 below."
+    )
+
+
+def test_a_form_that_starts_from_random_rows_meets_those_of_its_seeds(findings: Any) -> None:
+    config = config_json(make_method("gradmatch", preset="per-class", start="random").config)
+    made = [record("gradmatch", 5.0 + 3.0 * s, seed=s, apart=0.02) for s in range(3)]
+    for one in made:
+        one["cell"]["method"]["config"] = config
+    # Of five random sets three are those that it starts from, each a return of one below its own.
+    starts = [record("random", 4.0 + 3.0 * s, seed=s, apart=0.02) for s in range(5)]
+    records = [*made, *starts]
+    (group,) = groups_of(records)
+    (row,) = group.of_id("gradmatch")
+    one = findings.variant_of(group, row, by_id(records))
+    assert one.start.difference.estimate == pytest.approx(1.0, abs=0.1)
+    assert one.start.difference.standard_error < 0.1
+    assert one.random.difference.estimate == pytest.approx(-2.0, abs=0.1)
+    assert one.random.difference.standard_error > 1.0
+
+
+def test_names_stand_alone_wherever_a_row_is_sorted_to(findings: Any) -> None:
+    names = [name for _, name in findings.FORMS]
+    assert not [name for name in names if "the same" in name]
+    assert len(set(names)) == len(names)
+    config = {**config_json(make_method("gradmatch").config), "student_rate": 0.02}
+    row = next(iter(groups_of([_with_config(config)])[0].of_id("gradmatch")))
+    assert findings.short_name(row).endswith("training, the learner's students)")
+
+
+def _with_config(config: dict[str, Any]) -> Any:
+    one = record("gradmatch", 5.0)
+    one["cell"]["method"]["config"] = config
+    return one

@@ -5,10 +5,14 @@ between kinds of CPU and between versions of torch, so hashes hold where they we
 
     python tests/golden/golden.py write     # after a change that was meant
     python tests/golden/golden.py check     # exit code 1, and what differs
+
+A folder may be named in which it is all computed; it must be empty, since what is there already
+would not be computed again.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -126,14 +130,23 @@ def _whole_sha256(content: bytes) -> str:
 
 def main() -> None:
     """Write the hashes, or compare with them."""
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(tempfile.mkdtemp())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("action", choices=["write", "check"])
+    parser.add_argument("folder", nargs="?", type=Path)
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp())
+    if folder.is_dir() and any(folder.iterdir()):
+        parser.error(f"{folder} is not empty")
     computed = compute(folder)
-    if sys.argv[1] == "write":
+    if given.action == "write":
         kept = {"made_on": circumstances(), "hashes": computed}
         HASHES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
         return
-    lines = differences(read()["hashes"], computed)
+    kept = read()
+    lines = differences(kept["hashes"], computed)
     print(*lines, f"{len(lines)} differences (in {folder})", sep="\n")
+    if lines and kept["made_on"] != circumstances():
+        print(f"the hashes hold for {kept['made_on']}, here are {circumstances()}")
     sys.exit(bool(lines))
 
 

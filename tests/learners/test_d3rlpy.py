@@ -117,7 +117,7 @@ def test_every_discrete_learner_is_among_them() -> None:
     ("id_", "settings", "below"),
     [  # cloning learns the random steps too: d3rlpy's imitates the mean action
         ("d3rlpy-bc", {}, 0.35),
-        ("td3-plus-bc", {"update_actor_interval": 1}, 0.08),
+        pytest.param("td3-plus-bc", {"update_actor_interval": 1}, 0.08, marks=pytest.mark.slow),
         ("iql", {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}, 0.08),
         pytest.param(
             "awac",
@@ -169,14 +169,8 @@ def test_each_trains_acts_and_leaves_nothing_behind(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("id_", ["dqn", "iql"])
+@pytest.mark.parametrize("id_", some_slow(D3RLPY, {"dqn"}))
 def test_the_checks_pass(id_: str) -> None:
-    assert {r.name: r.message for r in check(id_) if r.status == "failed"} == {}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("id_", [i for i in D3RLPY if i not in ("dqn", "iql")])
-def test_the_checks_pass_for_the_others(id_: str) -> None:
     assert {r.name: r.message for r in check(id_) if r.status == "failed"} == {}
 
 

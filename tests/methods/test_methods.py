@@ -40,7 +40,11 @@ def condense(
     return method.condense(data, task=task, budget=size, expert=EXPERT, seed=seed)
 
 
-@pytest.mark.parametrize("id_", METHODS)
+# qmatch takes longest, and has tests of the same in test_qmatch.py.
+OFTEN = [pytest.param(i, marks=pytest.mark.slow) if i == "qmatch" else i for i in METHODS]
+
+
+@pytest.mark.parametrize("id_", OFTEN)
 def test_the_same_seed_gives_the_same_bytes_which_are_saved_and_changes_nothing_else(
     id_: str, tiny: TransitionDataset, task: Task, tmp_path: Path
 ) -> None:

@@ -17,14 +17,17 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from rlcondense.comparison.columns import bracketed
+from rlcondense.references import BY_ID, FLOORS
 from rlcondense.reporting.board import build_board, read_results
+from rlcondense.reporting.pages.render import key_of
 from rlcondense.reporting.site import build_site
 from rlcondense.statistics.intervals import difference, level_means, student_interval
-from tests.reporting.boards import GRADMATCH, rich_leaderboard
+from tests.reporting.boards import GRADMATCH, RANDOM, forge, rich_leaderboard, shipped_leaderboard
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 STARPILOT = "procgen/starpilot-easy-v0"
+FLOORS_BY_LETTER = {BY_ID[name].letter: BY_ID[name].phrase for name in FLOORS}
 KINDS = (
     "index.html",
     "rows.html",
@@ -239,8 +242,11 @@ def test_the_first_page_answers_and_its_choosers_lead_to_views(
     assert len(answers) == 3
     tables = page.find_elements(By.CSS_SELECTOR, "[data-split]")
     assert [table.is_displayed() for table in tables] == [True, False]
+    shown = "[data-split=heldout] tr[data-track]:not([hidden])"
+    every = page.find_elements(By.CSS_SELECTOR, shown)
+    page.execute_script("arguments[0].dataset.track = 'plays'", every[0])
     choose(page, "track", "without play")
-    assert page.find_elements(By.CSS_SELECTOR, "[data-split=heldout] tr[data-track]:not([hidden])")
+    assert page.find_elements(By.CSS_SELECTOR, shown) == every[1:]
     choose(page, "split", "seen levels")
     choose(page, "learner", "discrete-cql nature 800 updates")
     assert "discrete-cql" in page.find_element(By.TAG_NAME, "h1").text
@@ -280,7 +286,8 @@ def test_ticked_rows_are_compared_level_by_level(page: webdriver.Chrome, site: P
         for k in (("random", 150), ("random", 15))
     )
     for row in (wide, one):
-        page.find_element(By.CSS_SELECTOR, f"tr[data-cells$=':{row.cells[0]}'] th input").click()
+        key = key_of(row.cells)
+        page.find_element(By.CSS_SELECTOR, f"tr[data-cells$=':{key}'] th input").click()
     page.find_element(By.LINK_TEXT, "Compare 2 rows").click()
     WebDriverWait(page, 5).until(
         lambda p: len(p.find_elements(By.CSS_SELECTOR, "#comparison table")) == 2
@@ -290,12 +297,95 @@ def test_ticked_rows_are_compared_level_by_level(page: webdriver.Chrome, site: P
     of_levels = student_interval(level_means(a, "heldout") - level_means(b, "heldout"))
     expected = [difference(a, b, "heldout"), of_levels]
     texts = [bracketed(interval, "{:+.2f}").replace("-", MINUS) for interval in expected]
-    assert [cell.text for cell in cells[4:6]] == texts
-    assert cells[7].text == "one set: not judged"
+    assert [cell.text for cell in cells[5:7]] == texts
+    assert cells[8].text == "one set: not judged"
     address = page.current_url
     page.get("about:blank")
     page.get(address)
-    assert page.find_element(By.CSS_SELECTOR, "#comparison h2").text == STARPILOT
+    assert page.find_element(By.CSS_SELECTOR, "#comparison h2").text.startswith(STARPILOT)
+
+
+def test_a_comparison_stays_within_the_data_that_rows_learned_from(
+    page: webdriver.Chrome, tmp_path: Path
+) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    names = {GRADMATCH: "gradmatch", RANDOM: "random"}
+    mixed = "procgen/starpilot-easy/mixed-v0"
+    other = [forge(leaderboard, lambda r: r["cell"].update(dataset=mixed), k) for k in names]
+    results = read_results(leaderboard / "results")
+    build_site(build_board(results, ()), leaderboard, tmp_path / "site")
+    own, others = ",".join(names), ",".join(record["cell_id"] for record in other)
+
+    def tables(cells: str) -> list[list[str]]:
+        address = (tmp_path / "site" / "compare.html").as_uri()
+        page.get("about:blank")
+        page.get(f"{address}#procgen-starpilot-easy-v0={cells}")
+        WebDriverWait(page, 5).until(
+            lambda p: p.find_elements(By.CSS_SELECTOR, "#comparison table")
+        )
+        found = page.find_elements(By.CSS_SELECTOR, "#comparison table")
+        return [
+            [cell.text for cell in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(2)")]
+            for table in found
+        ]
+
+    assert tables(f"{own},{others}") == [["expert-v0"] * 2] * 2 + [["mixed-v0"] * 2] * 2
+    assert tables(f"{GRADMATCH},{others.split(',')[0]}") == [["expert-v0", "mixed-v0"]] * 2
+
+
+def test_a_row_is_ticked_in_all_tables_that_have_it(page: webdriver.Chrome, site: Path) -> None:
+    page.get((site / "index.html").as_uri())
+    boxes = page.find_elements(By.CSS_SELECTOR, "[data-split=heldout] tbody th input")
+    for box in boxes[:2]:
+        box.click()
+    choose(page, "split", "seen levels")
+    other = page.find_elements(By.CSS_SELECTOR, "[data-split=seen] tbody th input:checked")
+    assert len(other) == 2
+    links = page.find_elements(By.CSS_SELECTOR, ".board[data-split] a.compare")
+    assert [link.get_property("textContent") for link in links] == ["Compare 2 rows"] * 2
+    assert len({link.get_attribute("href") for link in links}) == 1
+    other[0].click()
+    assert [link.get_property("hidden") for link in links] == [True] * 2
+    assert sum(box.is_selected() for box in boxes) == 1
+
+
+def test_a_file_of_no_rows_has_its_header_and_a_phone_leaves_out_no_column(
+    page: webdriver.Chrome,
+) -> None:
+    page.execute_script(CATCH_FILES)
+    page.find_element(By.NAME, "method").send_keys("nobody's")
+    for label in ("CSV", "LaTeX"):
+        page.find_element(By.XPATH, f"//button[.='{label}']").click()
+    csv, tex = page.execute_async_script("Promise.all(window.files).then(arguments[0])")
+    (head,) = csv.splitlines()
+    assert head.startswith("method,task,learner,size")
+    assert tex.count("\\\\") == 1
+    page.find_element(By.NAME, "reset").click()
+    wide = len(_csv(page).splitlines()[1].split(","))
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert len(_csv(page).splitlines()[1].split(",")) == wide
+
+
+def _csv(page: webdriver.Chrome) -> str:
+    page.execute_script("window.files = []")
+    page.execute_script("document.querySelector('.tools .plain').click()")
+    return str(page.execute_async_script("Promise.all(window.files).then(arguments[0])")[0])
+
+
+def test_a_mark_names_the_floor_that_it_is_about(page: webdriver.Chrome) -> None:
+    script = """
+    const sign = document.querySelector(".ums span[class]");
+    sign.dataset.floor = "the constant policy";
+    const table = sign.closest("table");
+    addTitles(table);
+    return every(".ums span[class]", table).map((one) => [one.textContent[0], one.title]);
+    """
+    (_, first), *others = page.execute_script(script)
+    assert first.endswith("the constant policy")
+    floors = {FLOORS_BY_LETTER[letter] for letter, _ in others}
+    assert len(floors) == 3
+    assert all(title.endswith(f" the {FLOORS_BY_LETTER[letter]}") for letter, title in others)
 
 
 MINUS = "\N{MINUS SIGN}"

@@ -83,6 +83,11 @@ def test_what_was_condensed_and_what_evolved_are_drawn_together(tmp_path: Path) 
     assert {rows[0]["n"] for rows in found["groups"].values()} == {2}
     lines = [e for e in ET.fromstring(picture.read_text()).iter() if e.tag.endswith("polyline")]
     assert len(lines) == 2 * (2 + 1)
+    texts = [
+        e.text or "" for e in ET.fromstring(picture.read_text()).iter() if e.tag.endswith("text")
+    ]
+    ticks = [float(text) for text in texts[: texts.index("0")]]
+    assert len(ticks) == len(set(ticks)) > 2
     assert "(2 runs)" in runner.invoke(main, ["curves", *made]).stdout
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
@@ -28,7 +31,7 @@ from rlcondense.files import write_packed
 from rlcondense.findings import finding_of
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell, budget_size, learner_json, method_json
-from rlcondense.reporting.board import Board, SuitePart, build_board, read_results
+from rlcondense.reporting.board import OTHERS, Board, SuitePart, build_board, read_results
 from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.derived import look_beside
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
@@ -60,6 +63,7 @@ from tests.reporting.boards import (
 PLAIN_JUMPER = [f"procgen/jumper-plain/{kind}-v0" for kind in ("expert", "mixed", "random")]
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>alert(1)</script>"
+TICKED, LEVELS = re.compile(r'data-cells="([^"]*)"'), re.compile(r'^"([0-9a-f-]+)": ', re.M)
 
 
 class Tags(HTMLParser):
@@ -124,6 +128,14 @@ def test_the_published_records_make_a_light_site_and_the_tables_of_pages(tmp_pat
     assert for_machines < 500 * records
     assert max(sizes.values()) < 650_000  # a page of 280 rows; a tenth when a server packs it
     assert (tmp_path / "site" / "records" / f"{GRADMATCH}.html") in pages
+    texts = [path.read_text() for path in pages if path.suffix == ".html"]
+    assert not [text for text in texts if 'class="n none">' in text]  # it would sort as a dash
+    keys = {key for text in texts for part in TICKED.findall(text) for key in part.split()}
+    scripts = {path.stem: path.read_text() for path in pages if path.parent.name == "levels"}
+    levels = {task: set(LEVELS.findall(text)) for task, text in scripts.items()}
+    assert len(keys) > 1000
+    for task, key in (key.split(":") for key in keys):
+        assert key in levels[task]  # the sets that the ticked row has, not those of another one
 
 
 def test_of_many_pictured_sets_the_smallest_of_each_task_are_shown() -> None:
@@ -186,8 +198,20 @@ def test_pages_are_made_for_everyone(site: Path) -> None:
         assert not [a for tag, a in found if tag == "th" and "scope" not in a]
 
 
+BUILD = """
+import sys
+from pathlib import Path
+from rlcondense.reporting.board import build_board, read_results
+from rlcondense.reporting.site import build_site
+board, out = map(Path, sys.argv[1:])
+build_site(build_board(read_results(board / "results")), board, out)
+"""
+
+
 def test_equal_records_give_equal_bytes(rich: Path, site: Path, tmp_path: Path) -> None:
-    build_site(board_of(rich), rich, tmp_path / "again")
+    # In another process, whose sets have another order.
+    command = [sys.executable, "-c", BUILD, str(rich), str(tmp_path / "again")]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1"})
     names = sorted(path.relative_to(site) for path in site.rglob("*") if path.is_file())
     again = tmp_path / "again"
     assert names == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
@@ -281,10 +305,14 @@ def test_only_small_pngs_are_pictures(tmp_path: Path, content: bytes, shown: boo
     assert (site_of(leaderboard) / "pictures").exists() == shown
 
 
+TENTHS = f'"steps": {[0.1] * 10}, "returns": {[0.1] * 10}'  # beside which the tiers stand
+
+
 @pytest.mark.parametrize(
     "said",
     ["", "[]", '{"actions": ["<b>", 1]}', '{"actions": [NaN]}', '{"kind": {"a": "<b>"}}',
-     '{"tiers": {"<b>x</b>": [0.5, 0.25]}}', '{"tiers": {"x": [2, "<b>"]}}', '{"tiers": [1]}',
+     f'{{{TENTHS}, "tiers": {{"<b>x</b>": [0.5, 0.25]}}}}', f'{{{TENTHS}, "tiers": [1]}}',
+     f'{{{TENTHS}, "tiers": {{"x": [2, "<b>"]}}}}',
      '{"rows": "<script>", "size": "<script>", "label_kind": [1], "actions": [1.0, 0.0]}'],
 )  # fmt: skip
 def test_malformed_words_on_a_picture_do_no_harm(tmp_path: Path, said: str) -> None:
@@ -294,6 +322,50 @@ def test_malformed_words_on_a_picture_do_no_harm(tmp_path: Path, said: str) -> N
     page = site_of(leaderboard) / "methods" / "gradmatch.html"
     assert "<b>" not in page.read_text().replace("<b>0</b>", "")
     assert len([tag for tag, _ in Tags(page).found if tag == "script"]) == 1
+    assert ("By who played: <b>x</b> 50%" in Tags(page).text) == ("<b>x</b>" in said)
+
+
+def test_datasets_of_one_machine_are_on_no_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+    before = {path.name: path.read_bytes() for path in site_of(leaderboard).glob("tasks/*.html")}
+    facts = {
+        "task": "procgen/starpilot-easy-v0", "transitions": "20001", "returns": "text",
+        "expert": "/somebody/expert.safetensors", "base": "procgen/starpilot-easy/expert-v0",
+    }  # fmt: skip
+    mine = Entry("datasets", "mine/x-v1", catalogue.FILE, facts=facts)
+    monkeypatch.setattr(catalogue, "added", lambda: {mine.id: mine})
+    assert "mine/x-v1" in catalogue.entries("datasets")
+    shutil.rmtree(site_of(leaderboard))
+    after = {path.name: path.read_bytes() for path in site_of(leaderboard).glob("tasks/*.html")}
+    assert after == before
+    forge(leaderboard, lambda record: record["cell"].update(dataset=mine.id))
+    shutil.rmtree(site_of(leaderboard))
+    page = site_of(leaderboard) / "tasks" / "procgen-starpilot-easy-v0.html"
+    assert "mine/x-v1" in page.read_text()
+    assert "/somebody" not in page.read_text()
+
+
+def test_records_of_no_suite_are_counted_one_by_one(tmp_path: Path) -> None:
+    leaderboard = shipped_leaderboard(tmp_path / "leaderboard")
+
+    def undone(status: str, seed: int) -> None:
+        def change(record: Record) -> None:
+            for part in ("returns", "lengths", "level_seeds", "summary"):
+                del record[part]
+            record["cell"]["budget"] = {"size": 77}
+            record["cell"]["condensation_seed"] = seed
+            record.update(status=status, reason="none")
+
+        forge(leaderboard, change)
+
+    for seed, status in enumerate(("skipped", "failed", "failed")):
+        undone(status, seed)
+    forge(leaderboard, lambda r: r["cell"].update(budget={"size": 77}, condensation_seed=3))
+    (others,) = (part for part in board_of(leaderboard).suites if part.name == OTHERS)
+    assert list(others.undone.items()) == [("failed", 2), ("skipped", 1)]
+    assert others.planned == others.done + 3
 
 
 def test_what_records_say_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

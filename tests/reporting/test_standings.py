@@ -20,7 +20,14 @@ from rlcondense.reporting.pages.front import _over_sizes
 from rlcondense.reporting.pages.legend import legend_entries
 from rlcondense.reporting.pages.render import environment
 from rlcondense.reporting.pages.shared import Site
-from rlcondense.reporting.pages.views import ViewPage, _answers, legend_of, size_curve
+from rlcondense.reporting.pages.views import (
+    ViewPage,
+    _answers,
+    bytes_plot,
+    costs_of,
+    legend_of,
+    size_curve,
+)
 from rlcondense.reporting.site import build_site
 from rlcondense.reporting.standings import View, kind_of, views_of
 from rlcondense.statistics.intervals import (
@@ -209,6 +216,46 @@ def test_answers_on_several_tasks_say_on_which_a_method_is_judged(view: View) ->
     page = replace(view, standings={**view.standings, "heldout": equal})
     said = _said(ViewPage(page, "", _answers(page), ()), site)
     assert f"nobody has shown a difference from another setting of {first.id}" in said
+
+
+def test_who_is_first_by_random_rows_alone_is_not_called_best(view: View) -> None:
+    by_id = {s.id: s for s in view.standings["heldout"]}
+    site = SimpleNamespace(methods=dict.fromkeys(by_id, "a"))
+    # The random rows are shown to be above the tied method, and the better method is not.
+    random = replace(by_id["random"], rank=1, beats=frozenset({TIED}))
+    first = replace(by_id[BETTER], rank=1, beats=frozenset())
+    standings = first, random, replace(by_id[TIED], rank=2)
+    page = replace(view, standings={**view.standings, "heldout": standings})
+    said = _said(ViewPage(page, "", _answers(page), ()), site)
+    assert said.startswith(f"First: {BETTER}.")
+    assert "which is not shown to be more than the other judged method" in said
+    assert "more than 0" not in said
+
+
+def test_costs_are_of_methods_with_a_row_on_every_task(view: View) -> None:
+    costs = {cost.standing.id: cost for cost in costs_of(view)}
+    assert costs[BETTER].bytes is not None
+    assert costs[BETTER].train is not None
+    assert len(costs["sdr"].standing.done) < len(view.columns)
+    assert (costs["sdr"].bytes, costs["sdr"].condense, costs["sdr"].train) == (None, None, None)
+
+
+def test_a_budget_that_is_no_number_of_rows_has_its_methods_over_bytes(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlcondense.reporting.charts.plot", lambda series, *_, **__: series)
+    own = replace(view, budget="10%")
+    standings = tuple(
+        replace(s, rows=tuple(replace(r, cost={"bytes": 1e6 * place}) for r in s.done))
+        for place, s in enumerate((s for s in view.standings["heldout"] if s.mean), 1)
+    )
+    own = replace(own, standings={**view.standings, "heldout": standings})
+    views = [own, replace(view, budget="15")]
+    legend, page = legend_of(own, views), ViewPage(own, "", _answers(own), ())
+    drawn = bytes_plot(page, views, legend)
+    assert drawn is not None
+    assert {s.name for s in drawn} >= {BETTER, TIED}  # type: ignore[attr-defined]
+    assert size_curve(page, views, legend) is None  # one size
 
 
 def test_the_random_subset_is_no_method_that_wins(view: View) -> None:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from rlcondense.records.cell import Cell
 from rlcondense.records.schema import misshapen
 from rlcondense.records.store import INDEX_FORMAT, Store, facts_of_record, sealed
 from rlcondense.reporting.board import comparable, read_results
-from rlcondense.reporting.distributions import histogram
+from rlcondense.reporting.distributions import every_return, histogram
 from rlcondense.reporting.ledger import ledger
 from rlcondense.reporting.publish import build
 from rlcondense.running.runner import run
@@ -714,4 +715,19 @@ def test_a_policy_that_does_not_say_its_data_decides_about_no_data(tmp_path: Pat
 
 def test_returns_as_large_as_they_may_be_are_drawn() -> None:
     for value in (2.0**53, -(2.0**53), 0.0, 10.25):
-        assert "<path" in histogram({"seen": np.full((2, 3), value)})
+        bars = re.findall(
+            r'class="h s0" d="M[-0-9.]+ [-0-9.]+v-([0-9.]+)h([0-9.]+)V',
+            histogram({"seen": np.full((2, 3), value)}),
+        )
+        assert [float(tall) > 0 and float(wide) > 0 for tall, wide in bars] == [True]
+
+
+@pytest.mark.parametrize(
+    "span", [(0.0, 1.0), (3512.34, 12345.678), (-1234.5, 10.0), (0.0, 2.0**53)]
+)
+def test_returns_at_the_ends_of_an_axis_are_written_out(span: tuple[float, float]) -> None:
+    drawn = str(every_return({"seen": np.array([span])}))
+    for place, text in re.findall(r'<text class="e" x="([0-9.]+)" y="[^"]*">([^<]*)<', drawn):
+        assert float(place) - 6.5 * len(text) >= 0, text
+    left = float(re.findall(r'class="a" d="M([0-9.]+)', drawn)[0])
+    assert left < 100

@@ -712,6 +712,27 @@ def test_add_copies_pins_and_describes(results: Path, honest: Record, board: Pat
     assert [entry.added for entry in read_log(board)] == [(honest["cell_id"],)]
 
 
+@pytest.mark.parametrize("ended_before", ["append_entry", "write_json"])
+def test_what_an_addition_that_was_cut_short_left_is_logged_once(
+    results: Path, honest: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    ended_before: str,
+) -> None:  # fmt: skip
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    board = tmp_path / "board"
+    with monkeypatch.context() as patched:
+        patched.setattr(adding, ended_before, end)
+        with pytest.raises(KeyboardInterrupt):
+            add(results, board)
+    assert (board / "results" / f"{honest['cell_id']}.json").exists()
+    write_json(board / "index.json", {"format": 2, "records": {}, "costs": {}})  # of before
+    for _ in range(2):
+        assert add(results, board).verification.ok
+        assert [entry.added for entry in read_log(board)] == [(honest["cell_id"],)]
+    assert verify(board).ok
+
+
 def test_two_who_add_at_once_both_pin_their_records(
     honest: Record, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
 from rlcondense.policies import load_policies
@@ -121,6 +123,11 @@ def run(suite: Path, results: Path, *options: str) -> subprocess.CompletedProces
     )
 
 
+def look(name: str, suite: Path, results: Path, *options: str) -> Result:
+    """Run a command that computes nothing, in this process: another one takes seconds to start."""
+    return CliRunner().invoke(main, [name, str(suite), "--results", str(results), *options])
+
+
 def contents(results: Path) -> dict[str, str]:
     """What records say apart from what was measured by the clock."""
     records = [json.loads(path.read_text()) for path in results.glob("records/*.json")]
@@ -168,9 +175,7 @@ def test_a_sweep_computes_every_cell_once_and_reads_it_back(undisturbed: Path) -
 
 def test_status_says_where_everything_stands_and_what_it_cost(undisturbed: Path) -> None:
     suite = undisturbed.parent / "small.toml"
-    status = [*command(suite, undisturbed), "--json"]
-    status[3] = "status"
-    out = json.loads(subprocess.run(status, capture_output=True, text=True, check=True).stdout)
+    out = json.loads(look("status", suite, undisturbed, "--json").stdout)
     assert out["counts"] == {"done": CELLS}
     costs = {row["method"]: row for row in out["costs"]}
     assert costs["gradmatch"]["cells"] == costs["gradmatch"]["condensations"] == 2
@@ -186,12 +191,12 @@ def test_status_says_where_everything_stands_and_what_it_cost(undisturbed: Path)
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     suite = suite_file(tmp_path, SMALL)
-    done = run(suite, tmp_path / "results", "--dry-run")
-    assert done.returncode == 0
+    done = look("sweep", suite, tmp_path / "results", "--dry-run")
+    assert done.exit_code == 0
     assert done.stdout.count("missing") == CELLS + 1  # and the line that counts them
     assert not (tmp_path / "results").exists()
-    refused = run(suite, tmp_path / "results", "--dry-run", "--workers", "0")
-    assert refused.returncode == 2
+    refused = look("sweep", suite, tmp_path / "results", "--dry-run", "--workers", "0")
+    assert refused.exit_code == 2
     assert "workers must be at least 1" in refused.stderr
 
 
@@ -325,7 +330,7 @@ def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     body = 'methods = ["boom", "killed", "fine", "nobodys"]\nsizes = [10]\nreferences = false\n'
     suite, results = suite_file(tmp_path, body), tmp_path / "results"
     include = ("--include", str(tmp_path / "faulty.py"))
-    done = run(suite, results, "--workers", "2", *include)
+    done = run(suite, results, "--workers", "1", *include)
     assert done.returncode == 1
     assert "boom 10 bc seed 0: failed (RuntimeError: boom)" in done.stderr
     assert "ended by signal SIGKILL; it is begun again" in done.stderr
@@ -343,10 +348,11 @@ def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     before = stamps(results)
     mended = FAULTY.replace('raise RuntimeError("boom")', "return Fine._condense(self, problem)")
     (tmp_path / "faulty.py").write_text(mended)
-    only = run(suite, results, "--only", "missing", *include)
+    only = run(suite, results, "--only", "missing", "--workers", "1", *include)
     assert only.returncode == 1  # what failed has failed, still
     assert stamps(results) == before
-    again = run(suite, results, "--only", "failed", "--max-failures", "5", *include)
+    options = ("--only", "failed", "--max-failures", "5", "--workers", "1")
+    again = run(suite, results, *options, *include)
     assert "2 done, 1 failed, 1 not-installed; 2 computed" in again.stdout
 
 
@@ -491,10 +497,10 @@ def test_what_is_done_is_not_undone_by_who_cannot_do_it(undisturbed: Path, tmp_p
 
 def test_refresh_is_of_everything(undisturbed: Path) -> None:
     suite = undisturbed.parent / "small.toml"
-    done = run(suite, undisturbed, "--dry-run", "--refresh")
+    done = look("sweep", suite, undisturbed, "--dry-run", "--refresh")
     assert f"{CELLS} missing" in done.stdout
-    both = run(suite, undisturbed, "--refresh", "--only", "failed")
-    assert both.returncode == 2
+    both = look("sweep", suite, undisturbed, "--refresh", "--only", "failed")
+    assert both.exit_code == 2
     assert "leave out only" in both.stderr
 
 
@@ -613,11 +619,8 @@ def test_a_read_only_store_can_be_looked_at(
     assert done.returncode == 2
     assert "cannot write to the results folder" in done.stderr
     assert done.stderr.count("\n") == 1
-    status = command(suite, results)
-    status[3] = "status"
-    shown = subprocess.run(status, capture_output=True, text=True, check=True)
-    assert f"{CELLS} done" in shown.stdout
-    assert run(suite, results, "--dry-run").returncode == 0
+    assert f"{CELLS} done" in look("status", suite, results).stdout
+    assert look("sweep", suite, results, "--dry-run").exit_code == 0
 
 
 class Watching:
@@ -676,8 +679,8 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
 def test_a_dry_run_refuses_what_the_sweep_would(tmp_path: Path) -> None:
     suite = suite_file(tmp_path, 'methods = ["random"]\n')
     for wrong in (["--max-failures", "0"], ["--executor", "slurm"], ["--gpus", "2"]):
-        done = run(suite, tmp_path / "r", "--dry-run", *wrong)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1), wrong
+        done = look("sweep", suite, tmp_path / "r", "--dry-run", *wrong)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), wrong
 
 
 def test_a_refreshed_cell_whose_workers_die_does_not_keep_its_old_record(
@@ -746,6 +749,6 @@ def test_a_suite_whose_excludes_leave_nothing_says_so(tmp_path: Path) -> None:
     body = (
         'methods = ["random"]\nsizes = [10]\nreferences = false\n[[exclude]]\nmethod = "random"\n'
     )
-    done = run(suite_file(tmp_path, body), tmp_path / "r", "--dry-run")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    done = look("sweep", suite_file(tmp_path, body), tmp_path / "r", "--dry-run")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "its excludes leave no cell" in done.stderr

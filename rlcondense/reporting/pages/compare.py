@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.reporting.pages.lines import Line
+from rlcondense.reporting.pages.lines import Line, learner_names
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.statistics.intervals import level_means, student_means
 from rlcondense.types import SPLITS
@@ -17,18 +19,29 @@ from rlcondense.types import SPLITS
 def compare_pages(site: Site) -> Pages:
     """Return the page, and for each task a script with the returns of its rows."""
     yield site.page("compare.html", "compare.html")
-    lines: dict[str, list[Line]] = {}
-    for line in site.lines:
+    lines: dict[str, dict[str, Line]] = {}
+    for line in (*site.lines, *_rows_of_suites(site)):
         if line.row.returns is not None and line.cells:
-            lines.setdefault(line.group.task, []).append(line)
+            lines.setdefault(line.group.task, {}).setdefault(line.key, line)
     for task, own in lines.items():
         yield f"levels/{site.tasks[task]}.js", _script(site, task, own)
 
 
-def _script(site: Site, task: str, lines: list[Line]) -> bytes:
-    rows = {line.cells[0][1]: _row(site, line) for line in lines}
+def _rows_of_suites(site: Site) -> Iterator[Line]:
+    """Yield the rows of which a suite has fewer sets than the board."""
+    known = {line.row.cells for line in site.lines}
+    for suite in site.board.suites:
+        names = learner_names(suite.groups)
+        for group, name in zip(suite.groups, names, strict=True):
+            if any(row.returns is not None and row.cells not in known for row in group.rows):
+                for line in site.lines_of([group]):
+                    yield replace(line, learner=line.learner and name)
+
+
+def _script(site: Site, task: str, lines: Mapping[str, Line]) -> bytes:
+    rows = {key: _row(site, line) for key, line in lines.items()}
     name = json.dumps(site.tasks[task])
-    body = ",\n".join(f"{json.dumps(cell)}: {_compact(row)}" for cell, row in rows.items())
+    body = ",\n".join(f"{json.dumps(key)}: {_compact(row)}" for key, row in rows.items())
     head = f"(globalThis.levels ??= {{}})[{name}] = {{task: {json.dumps(task)}, rows: {{\n"
     return f"{head}{body}\n}}}};\n".encode()
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rlcondense.references import WHOLE
 from rlcondense.reporting.citation import cite_groups
 from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.reporting.pages.data import data_pages
@@ -100,7 +101,8 @@ def _over_sizes(
     for page in sorted(pages, key=lambda page: page.view.kind != first.view.kind):
         legend = legend_of(page.view, site.views)
         if curve := size_curve(page, site.views, legend):
-            return page, list(legend.values()), curve
+            drawn = [entry for key, entry in legend.items() if key[0] not in WHOLE]
+            return page, drawn, curve
     return None
 
 

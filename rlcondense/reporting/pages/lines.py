@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rlcondense.catalogue import entries
 from rlcondense.comparison.rows import UNMARKED, Group, Row, names_of
 from rlcondense.errors import RLCondenseError
-from rlcondense.references import POLICIES
+from rlcondense.references import BY_ID, POLICIES
 from rlcondense.reporting.board import PublishedRow
-from rlcondense.reporting.pages.render import settings_of
+from rlcondense.reporting.pages.render import key_of, settings_of
 from rlcondense.statistics.intervals import Interval
 from rlcondense.types import SPLITS, Split
 
@@ -43,6 +43,11 @@ class Line:
     paper: PublishedRow | None = None
 
     @property
+    def key(self) -> str:
+        """The name of the row on the page that compares rows."""
+        return key_of([cell for _, cell in self.cells])
+
+    @property
     def clears(self) -> bool:
         """True if it is above all floors that it should beat."""
         row = self.row
@@ -64,9 +69,11 @@ class Line:
         return settings_of(self.learner)
 
     @property
-    def verdicts(self) -> list[tuple[str, str]]:
-        """The verdict against each floor that it should beat."""
-        return list(self.row.verdicts.items())
+    def verdicts(self) -> list[tuple[str, str, str]]:
+        """Each floor that it should beat, the verdict, and what replaces the floor's own row."""
+        instead = {a.floor: BY_ID[a.id].phrase for a in self.row.against if a.id}
+        verdicts = self.row.verdicts.items()
+        return [(floor, verdict, instead.get(floor, "")) for floor, verdict in verdicts]
 
     @property
     def above(self) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlcondense.reporting.pages.lines import Line
 
 
+@cache  # the templates take as long to compile as a small site to write
 def environment() -> Environment:
     """Return the environment of the templates, whose filters and names are those below.
 
@@ -47,7 +48,7 @@ def environment() -> Environment:
         "interval": _interval, "number": _number, "budget": budget_text,
         "budgets": _budgets, "plain": _plain, "minus_sign": _minus_sign,
         "settings": settings_of, "short": _short, "without": _without, "finding": finding_name,
-        "breakable": _breakable,
+        "breakable": _breakable, "key": key_of,
     }  # fmt: skip
     made.globals |= {
         "paper_parts": paper_parts, "fact_table": fact_table, "swatch": charts.swatch,
@@ -99,6 +100,11 @@ def _breakable(name: str) -> Markup:
     from markupsafe import Markup, escape
 
     return Markup(str(escape(name)).replace("/", "/<wbr>"))
+
+
+def key_of(cells: Sequence[str]) -> str:
+    """Return a name of a row: of rows that begin with the same record, each has another length."""
+    return cells[0] if len(cells) == 1 else f"{cells[0]}-{len(cells)}"
 
 
 def settings_of(name: str) -> str:

@@ -9,7 +9,7 @@ from rlcondense.comparison.rows import UNMARKED, names_of
 from rlcondense.files import slug
 from rlcondense.reporting.board import OTHERS, Aggregate, SuitePart
 from rlcondense.reporting.citation import cite_groups
-from rlcondense.reporting.formats import FORMATS
+from rlcondense.reporting.formats import FORMATS, progress_text
 from rlcondense.reporting.pages.lines import is_entry, learner_names
 from rlcondense.reporting.pages.shared import Pages, Site
 
@@ -88,6 +88,7 @@ def suite_pages(site: Site, suite: SuitePart) -> Pages:
         "suite.html",
         f"suites/{name}.html",
         suite=suite,
+        progress=progress_text(suite),
         citation=cite_groups(suite.groups, (r.id for g in suite.groups for r in g.rows)),
         tables=[
             (group, title, site.lines_of([group], suite)) for group, title in named if group.begun

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlcondense.catalogue import Entry, entries
+from rlcondense.catalogue import FILE, Entry, entries
 from rlcondense.citations import cite_entries
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from rlcondense.reporting.charts import Point
+
+
+NUMBERS = ("episodes", "transitions", "information")  # facts of datasets
 
 
 def _legend(groups: Sequence[Group]) -> dict[str, LegendEntry]:
@@ -163,18 +166,37 @@ def _heldout(row: Row) -> float:
 
 def _datasets(task: str, records: Mapping[str, Record]) -> list[dict[str, Any]]:
     """Return the catalogue's datasets of a task, and the other datasets of its records."""
-    known = [_dataset(e) for e in entries("datasets").values() if e.facts.get("task") == task]
-    listed = {dataset["id"] for dataset in known}
     used = {
         record["cell"]["dataset"]: record.get("report", {}).get("dataset_sha256", "")
         for record in records.values()
-        if record["cell"]["task"] == task and record["cell"]["dataset"] not in listed
+        if record["cell"]["task"] == task and record["cell"]["dataset"]
     }
-    return known + [{"id": id_, "sha256": used[id_], "summary": ""} for id_ in sorted(used)]
+    known = {
+        entry.id: _dataset(entry)
+        for entry in entries("datasets").values()
+        if entry.facts.get("task") == task and _is_everybodys(entry, used)
+    }
+    others = sorted(used.keys() - known.keys())
+    return [*known.values(), *({"id": id_, "sha256": used[id_], "summary": ""} for id_ in others)]
+
+
+def _is_everybodys(entry: Entry, used: Collection[str]) -> bool:
+    """Return whether others know a dataset, too: not one that was added on this machine."""
+    is_built_in = entry.origin.startswith("rlcondense ")
+    return is_built_in or (entry.entry_point != FILE and entry.id in used)
 
 
 def _dataset(entry: Entry) -> dict[str, Any]:
-    return {**entry.facts, "id": entry.id, "summary": entry.summary}
+    """Return what the catalogue says of a dataset, without a plugin's facts of another form."""
+    facts = {
+        name: value
+        for name, value in entry.facts.items()
+        if name not in NUMBERS or isinstance(value, int | float)
+    }
+    returns = facts.get("returns")
+    if not (isinstance(returns, Mapping) and {"mean", "quartiles"} <= returns.keys()):
+        facts.pop("returns", None)
+    return {**facts, "id": entry.id, "summary": entry.summary}
 
 
 def _histogram(dataset: Mapping[str, Any]) -> Markup | None:
@@ -184,7 +206,7 @@ def _histogram(dataset: Mapping[str, Any]) -> Markup | None:
     returns = dataset.get("returns", {})
     try:
         return bars_of(returns["counts"], returns["range"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # a plugin's, of another form
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # likewise
         return None
 
 

@@ -254,7 +254,7 @@ def size_curve(page: ViewPage, views: Sequence[View], legend: Legend) -> Markup 
 
     own = page.view
     points: dict[_Key, list[Point]] = {}
-    for view in _other_sizes(own, views):
+    for view in filter(lambda view: view.budget.isdigit(), _other_sizes(own, views)):
         for standing in view.standings["heldout"]:
             if standing.mean is not None:
                 key = _key(standing)
@@ -275,7 +275,7 @@ def _key(standing: Standing) -> _Key:
 
 
 def _other_sizes(own: View, views: Sequence[View]) -> list[View]:
-    """Return the views that differ from one in nothing but the size, itself among them."""
+    """Return the views that differ from one in nothing but the size, and itself."""
     tasks = [(column.task, column.dataset) for column in own.columns]
     return [
         view
@@ -283,7 +283,7 @@ def _other_sizes(own: View, views: Sequence[View]) -> list[View]:
         if (view.kind, view.learner, view.labels, view.scale)
         == (own.kind, own.learner, own.labels, own.scale)
         and [(column.task, column.dataset) for column in view.columns] == tasks
-        and view.budget.isdigit()
+        and (view.budget.isdigit() or view is own)
     ]
 
 
@@ -363,14 +363,19 @@ def costs_of(view: View) -> list[Cost]:
     return [
         Cost(
             standing,
-            standing.spent("bytes"),
-            standing.spent("condense_seconds"),
-            _train(standing),
+            _whole_cost(view, standing, standing.spent("bytes")),
+            _whole_cost(view, standing, standing.spent("condense_seconds")),
+            _whole_cost(view, standing, _train(standing)),
             _train(whole) if whole and _comparable(standing, whole) else None,
             whole.id if whole else "",
         )
         for standing in view.standings["heldout"]
     ]
+
+
+def _whole_cost(view: View, standing: Standing, cost: float | None) -> float | None:
+    """Return a cost of a method that has a row on each task; None of others, a sum over fewer."""
+    return cost if len(standing.done) == len(view.columns) else None
 
 
 def _comparable(standing: Standing, whole: Standing) -> bool:

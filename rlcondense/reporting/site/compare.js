@@ -131,12 +131,12 @@ function named(text, link) {
   return rest ? [first, " ", make("small", { className: "more" }, rest)] : [first];
 }
 
-function tableOf(data, cells, split) {
+function tableOf(data, dataset, cells, split) {
   const table = make("table", { className: "rows stack" });
-  const name = `${data.task}, ${SPLITS[split]} levels`;
+  const name = `${data.task}, ${dataset || "no data"}, ${SPLITS[split]} levels`;
   table.append(make("caption", {}, name));
   const head = table.createTHead().insertRow();
-  for (const title of ["row", "learner", "size", "labels", "mean", "difference by seed", "difference by level",
+  for (const title of ["row", "data", "learner", "size", "labels", "mean", "difference by seed", "difference by level",
     "levels better / equal / worse", "verdict"]) {
     head.append(make("th", { scope: "col" }, title));
   }
@@ -145,7 +145,8 @@ function tableOf(data, cells, split) {
   for (const cell of cells) {
     const row = data.rows[cell];
     const line = body.insertRow();
-    line.append(make("th", { scope: "row" }, ...named(row.name, `records/${cell}.html`)));
+    line.append(make("th", { scope: "row" }, ...named(row.name, `records/${cell.split("-")[0]}.html`)));
+    line.append(make("td", { className: "name" }, row.dataset.split("/").pop()));
     line.append(make("td", { className: "name" }, ...named(row.learner)));
     const texts = [row.size?.toLocaleString("en") ?? "", row.labels ?? "", shown(overStudents(row.students[split]))];
     if (cell === cells[0]) texts.push("", "", "", "");
@@ -163,6 +164,18 @@ function tableOf(data, cells, split) {
   return [make("h3", {}, `On ${SPLITS[split]} levels`), make("div", { className: "board" }, scroll)];
 }
 
+// The rows by the data that they learned from; all together where no two learned from the same.
+function byData(data, cells) {
+  const of = Map.groupBy(cells, (cell) => data.rows[cell].dataset);
+  const several = [...of].filter(([, own]) => own.length > 1);
+  return several.length ? several : [["several datasets", cells]];
+}
+
+// Addresses of earlier pages name rows of several sets by their first record alone.
+function keyIn(data, cell) {
+  return Object.hasOwn(data.rows, cell) ? cell : Object.keys(data.rows).find((key) => key.startsWith(`${cell}-`));
+}
+
 function load(task) {
   return new Promise((resolve) => {
     const script = make("script", { src: `levels/${task}.js` });
@@ -175,14 +188,17 @@ function load(task) {
 async function compare() {
   const place = document.getElementById("comparison");
   const wanted = [...new URLSearchParams(location.hash.slice(1))]
-    .filter(([task, cells]) => /^[\w.-]+$/.test(task) && /^[0-9a-f,]+$/.test(cells));
+    .filter(([task, cells]) => /^[\w.-]+$/.test(task) && /^[0-9a-f,-]+$/.test(cells));
   if (!wanted.length) return;
   const parts = [];
   for (const [task, text] of wanted) {
     const data = await load(task);
-    const cells = text.split(",").filter((cell) => data && Object.hasOwn(data.rows, cell));
+    const cells = data ? text.split(",").map((cell) => keyIn(data, cell)).filter(Boolean) : [];
     if (cells.length < 2) continue;
-    parts.push(make("h2", {}, data.task), ...Object.keys(SPLITS).flatMap((split) => tableOf(data, cells, split)));
+    for (const [dataset, own] of byData(data, cells)) {
+      const heading = make("h2", {}, data.task, " ", make("small", {}, dataset || "no data"));
+      parts.push(heading, ...Object.keys(SPLITS).flatMap((split) => tableOf(data, dataset, own, split)));
+    }
   }
   place.replaceChildren(...(parts.length ? parts : [make("p", {}, "These rows have no task in common.")]));
   for (const board of every(".board", place)) addTools(board);

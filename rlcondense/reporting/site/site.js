@@ -50,6 +50,12 @@ function makeSortable(table, changed) {
 
 // Filters. Reference policies stay beside whatever learner, size or track is chosen.
 
+const TRACKS = {
+  "": "all", offline: "offline", "-plays": "without play", "-expert": "without the expert",
+  "-rewards": "without rewards",
+};
+const trackOptions = () => Object.entries(TRACKS).map(([value, text]) => make("option", { value }, text));
+
 function isOnTrack(used, wanted) {
   if (!wanted) return true;
   const tracks = used ? used.split(" ") : [];
@@ -73,6 +79,7 @@ function isShown(row, wanted) {
 
 function makeFilterable(board) {
   const table = board.querySelector("table");
+  board.querySelector("[name=track]").append(...trackOptions());
   const fields = every(".controls [name]:not([name=reset])", board);
   const count = board.querySelector("output");
   const rows = [...table.tBodies[0].rows];
@@ -197,9 +204,13 @@ function shownCells(table) {
     for (const small of copy.querySelectorAll("small")) small.prepend(" ");
     return copy.textContent.replace(/\s+/g, " ").trim();
   };
-  const columns = [...table.tHead.rows[0].cells].filter(isVisible).map((cell) => cell.cellIndex);
+  const left = table.classList.contains("show-seen") ? "heldout" : table.classList.contains("show-heldout") && "seen";
+  const columns = [...table.tHead.rows[0].cells] // those that a narrow screen hides, too
+    .filter((cell) => !cell.hidden && !cell.classList.contains(left))
+    .map((cell) => cell.cellIndex);
   const rows = [...table.rows].filter((row) => isVisible(row) || row.parentNode === table.tHead);
-  const kept = columns.filter((c) => rows.slice(1).some((row) => row.cells[c] && text(row.cells[c])));
+  const told = columns.filter((c) => rows.slice(1).some((row) => row.cells[c] && text(row.cells[c])));
+  const kept = rows.length > 1 ? told : columns;
   return rows.map((row) => kept.map((c) => (row.cells[c] ? text(row.cells[c]) : "")));
 }
 
@@ -210,10 +221,11 @@ const csvOf = (table) =>
 const TEX = {
   "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", $: "\\$", "#": "\\#", _: "\\_", "{": "\\{",
   "}": "\\}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "−": "$-$", "–": "--", "×": "$\\times$",
+  "<": "$<$", ">": "$>$",
 };
 
 function latexOf(table) {
-  const tex = (text) => text.replace(/[\\&%$#_{}~^−–×]/g, (sign) => TEX[sign]);
+  const tex = (text) => text.replace(/[\\&%$#_{}~^−–×<>]/g, (sign) => TEX[sign]);
   const lines = shownCells(table).map((row) => `${row.map(tex).join(" & ")} \\\\`);
   const columns = "l" + "r".repeat(shownCells(table)[0].length - 1);
   return [
@@ -249,11 +261,12 @@ function saver(label, ending, type, textOf, title) {
 // Comparisons: rows are ticked, and a page compares them level by level.
 
 const root = document.currentScript.getAttribute("src").replace("site.js", "");
-const ticked = new Map();
+const ticked = new Set();
+const links = []; // of each table, to the comparison of all rows that are ticked
 
 function comparisonAddress() {
   const tasks = new Map();
-  for (const cells of ticked.values()) {
+  for (const cells of ticked) {
     for (const [task, cell] of cells.split(" ").filter(Boolean).map((part) => part.split(":"))) {
       if (!tasks.has(task)) tasks.set(task, []);
       tasks.get(task).push(cell);
@@ -263,17 +276,29 @@ function comparisonAddress() {
   return `${root}compare.html#${state.join("&")}`;
 }
 
+// A row may stand in several tables, as in both splits of a view.
+function showTicked() {
+  for (const link of links) {
+    link.hidden = ticked.size < 2;
+    link.textContent = `Compare ${ticked.size} rows`;
+    link.href = comparisonAddress();
+  }
+  for (const row of every("tr[data-cells]")) {
+    const box = row.querySelector("th input");
+    if (box) box.checked = ticked.has(row.dataset.cells);
+  }
+}
+
 function makeTickable(table, link) {
+  links.push(link);
   for (const row of every("tbody tr[data-cells]", table)) {
     const { cells, task } = row.dataset;
     const name = row.dataset.name ?? row.dataset.method;
     const box = make("input", { type: "checkbox", "aria-label": `compare ${name}${task ? `, ${task}` : ""}` });
     box.addEventListener("change", () => {
-      if (box.checked) ticked.set(cells, cells);
+      if (box.checked) ticked.add(cells);
       else ticked.delete(cells);
-      link.hidden = ticked.size < 2;
-      link.textContent = `Compare ${ticked.size} rows`;
-      link.href = comparisonAddress();
+      showTicked();
     });
     row.querySelector("th").prepend(box, " ");
   }
@@ -295,14 +320,15 @@ function addTitles(table) {
   for (const cut of every(".more", table)) cut.title = cut.textContent;
   for (const sign of every(".ums span[class]", table)) {
     const why = sign.closest("td").dataset.why;
-    sign.title = `${why ? `${why} against` : VERDICTS[sign.className]} ${FLOORS[sign.textContent[0]]}`;
+    const floor = sign.dataset.floor ?? FLOORS[sign.textContent[0]];
+    sign.title = `${why ? `${why} against` : VERDICTS[sign.className]} ${floor}`;
   }
 }
 
 function addTools(board) {
   const table = board.querySelector("table");
   addTitles(table);
-  if (matchMedia("(max-width: 40rem)").matches) nameCells(table);
+  nameCells(table);
   const title = table.caption.textContent;
   const tools = make("div", { className: "tools", role: "group", "aria-label": `Tools of ${title}` });
   tools.append(
@@ -354,10 +380,7 @@ function makeViews(nav) {
   });
   if (location.hash === "#split=seen") split.value = "seen";
   show();
-  const track = make("select", { name: "track" });
-  const tracks = { "": "all", offline: "offline", "-plays": "without play", "-expert": "without the expert",
-    "-rewards": "without rewards" };
-  for (const [value, text] of Object.entries(tracks)) track.append(make("option", { value }, text));
+  const track = make("select", { name: "track" }, ...trackOptions());
   track.addEventListener("change", () => {
     for (const row of every("[data-split] tr[data-track]")) row.hidden = !isOnTrack(row.dataset.track, track.value);
   });

@@ -155,8 +155,8 @@ def said(found: Sequence[Variant]) -> str:
     """Count the forms that are above and below what they are compared with."""
     parts = []
     beside = {
-        "its start": [one.start for one in found],
-        "random rows of its labels": [one.random for one in found],
+        "their start": [one.start for one in found],
+        "random rows of their labels": [one.random for one in found],
     }
     for name, floors in beside.items():
         verdicts = [floor.verdict for floor in floors if floor is not None and floor.judged]

@@ -53,8 +53,8 @@ def test_a_form_meets_the_frames_that_it_starts_from(findings: Any) -> None:
     assert one.start.difference.estimate == pytest.approx(1.0, abs=0.1)
     assert one.random.difference.estimate == pytest.approx(-0.5, abs=0.1)
     assert findings.page([one]).startswith(
-        "Rows on 1 tasks: of 1 beside its start, 1 are above and 0 below; "
-        "of 1 beside random rows of its labels, 0 are above and 1 below."
+        "Rows on 1 tasks: of 1 beside their start, 1 are above and 0 below; "
+        "of 1 beside random rows of their labels, 0 are above and 1 below."
     )
 
 

@@ -112,7 +112,10 @@ def land(results: Path) -> list[str]:
         The steps that failed; those after them are done all the same.
     """
     failed = []
-    steps: dict[str, tuple[object, ...]] = {"add": (results,), "build": (BOARD, "--into", PAGE)}
+    steps: dict[str, tuple[object, ...]] = {
+        "add": (results, "--leaderboard", BOARD),
+        "build": (BOARD, "--into", PAGE),
+    }
     for step, arguments in steps.items():
         if rlcondense("leaderboard", step, *arguments):
             failed.append(f"leaderboard {step}")

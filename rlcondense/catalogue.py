@@ -195,7 +195,11 @@ def added() -> dict[str, Entry]:
     try:
         for row in rows:
             config = {"path": row["path"]} if "path" in row else {}
-            facts = {str(key): value for key, value in row["facts"].items()}
+            facts = {
+                str(key): value
+                for key, value in row["facts"].items()
+                if not (key in _NO_TEXT and isinstance(value, str))
+            }
             if config and "base" in facts:  # the file keeps its own id, under which its columns lie
                 own = {key: facts[key] for key in facts if key not in ("base", "expert")}
                 base = str(facts["base"])
@@ -220,6 +224,10 @@ def base_of(dataset: str) -> str:
     entry = entries("datasets").get(dataset)
     base = str(entry.facts.get("base", dataset)) if entry is not None else dataset
     return dataset if base == dataset else base_of(base)
+
+
+# As earlier versions wrote them.
+_NO_TEXT = ("episodes", "transitions", "returns", "information", "share", "tiers")
 
 
 def added_path() -> Path:

@@ -20,7 +20,7 @@ from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 
 SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
-LEARNERS_STUDENT = "student_rate"  # set where `student` is "learner"
+OTHER_STUDENT = "student_rate"  # stated where the student inside is not the usual one
 # A form's name is what sets it apart: the first that fits.
 FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"distance": "norm", "outer_optimiser": "sgd", "input": "raw"}, "equation 2"),
@@ -78,8 +78,8 @@ def short_name(row: Row) -> str:
     """
     taught = row.method["config"].get("labels") == TAUGHT
     form = form_of(row.method["config"])[1] if row.id == METHOD else ""
-    if form and LEARNERS_STUDENT in row.method["config"]:
-        form += ", the learner's students"
+    if form and OTHER_STUDENT in row.method["config"]:
+        form += ", another student"
     name, _, listed = row.name.partition(" (")
     hidden = () if taught else (f"labels={row.labels}", "labels=learned")
     settings = [one for one in listed.removesuffix(")").split(", ") if one and one not in hidden]

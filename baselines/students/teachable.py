@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from rlcondense.comparison.columns import bracketed, number
+from rlcondense.errors import BadConfig
 from rlcondense.learners.bc import PATIENCE
-from rlcondense.records.reading import record_path
+from rlcondense.records.reading import record_files, record_path
 from rlcondense.records.record import Record
 from rlcondense.records.store import StoredState, read_record_file
 from rlcondense.references import CONVERGED, EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
@@ -86,7 +87,13 @@ class Game:
 
 
 def read_games(folder: Path) -> list[Game]:
-    """Read the records of the suite, by game."""
+    """Read the records of the suite, by game.
+
+    Raises:
+        BadConfig: the folder holds no records.
+    """
+    if not record_files(folder):
+        raise BadConfig(f"{folder} holds no records")
     games: dict[str, dict[str, Record]] = {}
     for planned in plan_suite(
         load_suite(SUITE), lambda ids: dict.fromkeys(ids, StoredState("missing"))

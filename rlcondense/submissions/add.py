@@ -38,7 +38,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen, record_schema
 from rlcondense.records.store import COSTS, content_sha256, costs_sha256, write_record_file
 from rlcondense.reporting.derived import changed_pictures
-from rlcondense.reporting.log import Change, append_entry, read_log_strictly, unlogged
+from rlcondense.reporting.log import Change, append_entry, read_log, read_log_strictly, unlogged
 from rlcondense.reporting.pictures import write_picture
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.submissions.verification import PUBLISHABLE, Finding, Outline, Verification, verify
@@ -143,6 +143,7 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     present = [k for k in pins if k in fit and k not in missing]
     changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
+    there = {k for k in changed if _is_there(folder, fit[k])}
     before = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     ending = ending_of(folder)
     for cell_id in (*new, *changed):
@@ -153,6 +154,8 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
     after = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     changes = [Change(k, before[k][0], after[k][0], (before[k][1], after[k][1])) for k in changed]
+    logged = {c.cell: c.after for entry in read_log(leaderboard) for c in entry.changed}
+    changes = [c for c in changes if not (c.cell in there and logged.get(c.cell) == c.after)]
     # Before the index: until that is written, the next addition still sees what came with this one.
     append_entry(leaderboard, date.today(), [*new, *unlogged(leaderboard, unpinned)], changes)
     write_json(leaderboard / INDEX, index.to_json())
@@ -161,6 +164,15 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
     verification = dataclasses.replace(verification, notes=(*verification.notes, *notes))
     return Addition(verification, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _is_there(folder: Path, outline: Outline) -> bool:
+    """Return whether a record lies on the board already, without its pin: it was cut short."""
+    try:
+        record = read_record(record_path(folder, outline.cell.id))
+    except FileRefusal:
+        return False
+    return not misshapen(record) and content_sha256(record) == outline.content_sha256
 
 
 def _unpinned(folder: Path, cell_ids: Iterable[str]) -> dict[str, str]:

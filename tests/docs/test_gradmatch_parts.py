@@ -81,7 +81,7 @@ def test_names_stand_alone_wherever_a_row_is_sorted_to(findings: Any) -> None:
     assert len(set(names)) == len(names)
     config = {**config_json(make_method("gradmatch").config), "student_rate": 0.02}
     row = next(iter(groups_of([_with_config(config)])[0].of_id("gradmatch")))
-    assert findings.short_name(row).endswith("training, the learner's students)")
+    assert findings.short_name(row).endswith("training, another student)")
 
 
 def _with_config(config: dict[str, Any]) -> Any:

@@ -105,6 +105,8 @@ def test_a_folder_without_records_makes_no_page(tmp_path: Path) -> None:
         script("baselines/findings/pages.py").read_records(tmp_path / "leaderbord")
     with pytest.raises(BadConfig, match="holds no records"):
         script("baselines/references.py").name_references(tmp_path / "leaderbord")
+    with pytest.raises(BadConfig, match="holds no records"):
+        script("baselines/students/teachable.py").read_games(tmp_path / "leaderbord")
 
 
 def test_the_queue_has_every_suite_that_asks_something() -> None:

@@ -331,6 +331,9 @@ def test_a_comparison_stays_within_the_data_that_rows_learned_from(
 
     assert tables(f"{own},{others}") == [["expert-v0"] * 2] * 2 + [["mixed-v0"] * 2] * 2
     assert tables(f"{GRADMATCH},{others.split(',')[0]}") == [["expert-v0", "mixed-v0"]] * 2
+    assert tables(f"{own},{others.split(',')[0]}") == [["expert-v0"] * 2] * 2
+    left_out = page.find_element(By.CSS_SELECTOR, "#comparison p").text
+    assert left_out == f"Left out, the only row of its data: gradmatch, {mixed}."
 
 
 def test_a_row_is_ticked_in_all_tables_that_have_it(page: webdriver.Chrome, site: Path) -> None:

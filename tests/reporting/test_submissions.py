@@ -733,6 +733,24 @@ def test_what_an_addition_that_was_cut_short_left_is_logged_once(
     assert verify(board).ok
 
 
+def test_a_replacement_that_was_cut_short_is_logged_once(
+    honest: Record, board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    other = forged(honest, consistent, tmp_path / "other")
+    with monkeypatch.context() as patched:
+        patched.setattr(adding, "write_json", end)
+        with pytest.raises(KeyboardInterrupt):
+            add(other, board, replace=True)
+    for _ in range(2):
+        assert add(other, board, replace=True).verification.ok
+    changes = [change for entry in read_log(board) for change in entry.changed]
+    assert [change.after for change in changes] == [pytest.approx((changes[0].before or 0) + 9)]
+    assert verify(board).ok
+
+
 def test_two_who_add_at_once_both_pin_their_records(
     honest: Record, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rlcondense.reporting.pages.lines import Line
 
 
-@cache  # the templates take as long to compile as a small site to write
 def environment() -> Environment:
     """Return the environment of the templates, whose filters and names are those below.
 
@@ -32,9 +31,16 @@ def environment() -> Environment:
         MissingExtra: Jinja is not installed.
     """
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError:
         raise MissingExtra("jinja2", "site") from None
+    return _environment()
+
+
+@cache  # the templates take as long to compile as a small site to write
+def _environment() -> Environment:
+    import jinja2
+
     from rlcondense.reporting import charts
 
     made = jinja2.Environment(

@@ -216,7 +216,8 @@ def _experts(task: str) -> list[dict[str, Any]]:
 
     wanted = {task}
     for entry in entries("datasets").values():
-        if entry.facts.get("task") == task and "expert" in entry.facts:
+        known = entry.facts.get("task") == task and "expert" in entry.facts
+        if known and entry.entry_point != FILE:  # what was added on this machine is not shown
             wanted.add(entry.facts["expert"])
     return [card for card in shipped_cards() if card["id"] in wanted]
 

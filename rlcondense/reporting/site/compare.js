@@ -168,7 +168,8 @@ function tableOf(data, dataset, cells, split) {
 function byData(data, cells) {
   const of = Map.groupBy(cells, (cell) => data.rows[cell].dataset);
   const several = [...of].filter(([, own]) => own.length > 1);
-  return several.length ? several : [["several datasets", cells]];
+  if (!several.length) return { groups: [["several datasets", cells]], alone: [] };
+  return { groups: several, alone: [...of].filter(([, own]) => own.length === 1) };
 }
 
 // Addresses of earlier pages name rows of several sets by their first record alone.
@@ -195,9 +196,13 @@ async function compare() {
     const data = await load(task);
     const cells = data ? text.split(",").map((cell) => keyIn(data, cell)).filter(Boolean) : [];
     if (cells.length < 2) continue;
-    for (const [dataset, own] of byData(data, cells)) {
+    const { groups, alone } = byData(data, cells);
+    for (const [dataset, own] of groups) {
       const heading = make("h2", {}, data.task, " ", make("small", {}, dataset || "no data"));
       parts.push(heading, ...Object.keys(SPLITS).flatMap((split) => tableOf(data, dataset, own, split)));
+    }
+    for (const [dataset, [cell]] of alone) {
+      parts.push(make("p", {}, `Left out, the only row of its data: ${data.rows[cell].name}, ${dataset || "no data"}.`));
     }
   }
   place.replaceChildren(...(parts.length ? parts : [make("p", {}, "These rows have no task in common.")]));

@@ -53,7 +53,7 @@ def test_a_score_of_episodes_has_to_beat_the_better_length(controls: Any) -> Non
     assert pairs["deminf"].comparison.verdict == "below"
     assert pairs["band"].comparison.verdict == "above"
     page = controls.page(list(pairs.values()))
-    assert "Of 2 methods, 1 above their control, 1 below." in page
+    assert "Of 2 rows, 1 above their control, 1 below." in page
 
 
 def test_a_score_of_episodes_waits_for_both_lengths(controls: Any) -> None:

@@ -97,6 +97,7 @@ def test_a_gpu_makes_the_same_of_captured_graphs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.slow
 def test_teachers_leave_experts_with_cards_and_snapshots(made: Path, name: str) -> None:
     task_id, folder = _folder(made / "teachers", name)
     card = load_expert(task_id, folder).card
@@ -110,12 +111,14 @@ def test_teachers_leave_experts_with_cards_and_snapshots(made: Path, name: str) 
     assert not torch.equal(first, last)
 
 
+@pytest.mark.slow
 def test_an_experts_card_is_completed_by_its_evaluation(made: Path) -> None:
     card = load_expert(*_folder(made / "further", PLAIN[0])).card
     assert card["returns"]["seen"]["episodes"] == card["returns"]["heldout"]["episodes"] == 2
     assert {"greedy", "entropy", "command", "published"} <= card.keys()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_weights_of_another(made: Path) -> None:
     task_id, folder = _folder(made / "further", PLAIN[0])
     begun, left = snapshots(task_id, folder)[0], read_arrays(made / "teachers/latest.safetensors")
@@ -125,6 +128,7 @@ def test_a_run_goes_on_from_the_weights_of_another(made: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "plain"), list(zip(ORDINARY, PLAIN, strict=True)))
+@pytest.mark.slow
 def test_students_never_part_from_their_teachers(made: Path, name: str, plain: str) -> None:
     task_id, folder = _folder(made / "students", name)
     card = load_expert(task_id, folder).card  # a process whose views have parted would have ended
@@ -135,6 +139,7 @@ def test_students_never_part_from_their_teachers(made: Path, name: str, plain: s
 
 
 @pytest.mark.parametrize(("script", "names"), [("teachers", PLAIN), ("students", ORDINARY)])
+@pytest.mark.slow
 def test_the_log_and_its_picture_have_every_game(
     made: Path, script: str, names: tuple[str, ...]
 ) -> None:
@@ -168,6 +173,7 @@ def test_the_pages_table_is_that_of_the_cards(recipe: dict[str, ModuleType]) -> 
     assert any(row.startswith(f"| {game}") for game in GAMES)
 
 
+@pytest.mark.slow
 def test_a_run_is_not_written_over(recipe: dict[str, ModuleType], made: Path) -> None:
     arguments = ["--cpu", "--steps", "9", "--out", str(made / "teachers")]
     with pytest.raises(BadConfig, match="teachers holds a run already"):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.errors import CorruptArtifact
 from rlcondense.limits import check_most
 from rlcondense.policies import (
     NetworkPolicies,
@@ -119,6 +120,11 @@ def evaluate(
     progress(f"evaluate {split}", total, total)
     for rollout in rollouts:
         check_played_levels(rollout.level_seeds, task, split)
+        if (rollout.level_seeds != rollouts[0].level_seeds).any():
+            raise CorruptArtifact(
+                f"task {task.id!r} showed policies different {split} levels: each of its "
+                "environments must have a generator of its own"
+            )
     return Evaluation(
         split=split,
         returns=np.stack([r.returns.ravel() for r in rollouts]),

@@ -133,9 +133,12 @@ def export(
             "export it as npz, hdf5 or parquet"
         )
     building = out.with_name(f".{out.name}.exporting")
+    if building.is_symlink():
+        raise BadConfig(f"{building} is a link, and what is exported would go where it leads")
     shutil.rmtree(building, ignore_errors=True)
-    make_folder(building)
+    make_folder(out.parent)
     try:
+        building.mkdir()
         _WRITERS[to](building, data, progress)
         write_json(building / REPORT, data.report)
         num_actions = _num_actions(data.task)

@@ -458,6 +458,9 @@ def _check_arrays(path: Path) -> dict[str, Any]:
             raise FileRefusal("is not a readable safetensors file: its header is no header")
         header = parse_json(file.read(length))
     arrays = header.items() if isinstance(header, dict) else [("", None)]
+    texts = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    if not (isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values())):
+        raise FileRefusal("is not a readable safetensors file: its metadata are no texts")
     for name, facts in arrays:
         dtype = facts.get("dtype") if isinstance(facts, dict) else None
         if name != "__metadata__" and dtype not in DTYPES:

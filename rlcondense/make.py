@@ -133,7 +133,7 @@ def _preset(entry: Entry, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     presets = facts_of(entry).get("presets", {})
     wanted = settings["preset"]
-    if wanted not in presets:
+    if not isinstance(wanted, str) or wanted not in presets:
         known = ", ".join(sorted(presets)) or "none"
         raise BadConfig(f"method {entry.id!r} has no preset {wanted!r} (known: {known})")
     preset: Mapping[str, Any] = presets[wanted]

@@ -30,7 +30,7 @@ SCALARS: Mapping[str, str] = {
 }  # fmt: skip
 KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
 SUM_TOLERANCE = 1e-3  # tolerance of a sum of probabilities, which float32 and 255ths round
-# Tolerance as a share of the width of a box of actions, for float32.
+# Tolerance as a share of the bounds of a box of actions, for float32.
 BOX_TOLERANCE = 1e-5
 # Hoeffding's bound: by chance, labels of one in e^14 datasets contradict the actions.
 CONTRADICTION_NATS = 14.0
@@ -300,7 +300,7 @@ def heldout_rows(data: TransitionDataset, task: Task) -> npt.NDArray[np.int64]:
     if data.level_seeds is not None:
         return heldout_levels(data.level_seeds, task)
     origin = data.origin
-    if origin.split == "heldout" and data.task in ("", task.id):
+    if origin.split in ("heldout", "held-out") and data.task in ("", task.id):
         return np.arange(len(data))
     theirs = origin.environment in ("", getattr(task, "env", ""))
     if not (task.levels_are_reset_seeds and theirs and origin.reset_seeds):
@@ -322,7 +322,9 @@ def with_known_levels(data: TransitionDataset, task: Task) -> TransitionDataset:
     origin = data.origin
     theirs = origin.environment in ("", getattr(task, "env", ""))
     seeds = [seed for seed in origin.reset_seeds if seed is not None]
-    is_known = task.levels_are_reset_seeds and theirs and len(seeds) == len(data.episodes)
+    # Minari draws seeds of 64 bits where it is given none: those are no levels.
+    are_levels = len(seeds) == len(data.episodes) and all(seed < 2**63 for seed in seeds)
+    is_known = task.levels_are_reset_seeds and theirs and are_levels
     if data.level_seeds is not None or not is_known:
         return data
     lengths = [len(rows) for rows in data.episodes]
@@ -414,8 +416,9 @@ def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> 
     except ValueError:
         raise CorruptArtifact(f"{owner} gave actions of shape {array.shape}, not {shape}") from None
     if isinstance(space, Box):
-        slack = BOX_TOLERANCE * (1 + np.abs(space.high) + np.abs(space.low))
-        inside = (array >= space.low - slack) & (array <= space.high + slack)
+        bounds = (np.abs(np.where(np.isfinite(b), b, 0)) for b in (space.low, space.high))
+        slack = BOX_TOLERANCE * (1 + sum(bounds))
+        inside = (array >= space.low - slack) & (array <= space.high + slack) & np.isfinite(array)
         allowed = f"the box from {_shown(space.low)} to {_shown(space.high)}"
     else:
         n = int(space.n)  # type: ignore[attr-defined]

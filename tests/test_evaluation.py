@@ -9,12 +9,14 @@ import pytest
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlcondense.errors import BadConfig
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate
+from rlcondense.make import make_task
 from rlcondense.policies import NetworkPolicies, random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.tasks.base import Task
+from rlcondense.validation import EnvironmentValidator
 from tests.conftest import random_network
 
 SMALL = Protocol(environments=4, quota=2, seed=0)
@@ -60,6 +62,20 @@ def test_a_quota_is_unbiased_where_the_first_to_finish_are_not() -> None:
     assert rollout.returns.size == 50 * quota
     assert abs(rollout.returns.mean() - 0.5) < 0.05
     assert np.mean(first_to_finish[:30]) > 0.8
+
+
+def test_policies_that_are_shown_different_levels_are_not_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, places = make_task("cartpole"), {}
+    levels = EnvironmentValidator.levels
+
+    def uneven(self: EnvironmentValidator, infos: Any) -> Any:
+        return levels(self, infos) + places.setdefault(id(self), len(places))
+
+    monkeypatch.setattr(EnvironmentValidator, "levels", uneven)
+    with pytest.raises(CorruptArtifact, match="showed policies different seen levels"):
+        evaluate(random_policies(task.action_space, [0, 1]), task, "seen", protocol=SMALL)
 
 
 def test_every_environment_plays_exactly_its_quota(task: Task) -> None:

@@ -429,6 +429,15 @@ def test_any_id_of_a_dataset_can_be_exported_for_minari(
     assert load_dataset(str(tmp_path / "out")).sha256 == data.sha256
 
 
+def test_an_export_goes_through_no_link(recording: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / ".out.exporting").symlink_to(elsewhere)
+    with pytest.raises(BadConfig, match="is a link"):
+        export(load_dataset(str(recording)), "npz", tmp_path / "out")
+    assert not list(elsewhere.iterdir())
+
+
 def test_an_example_trains_on_actions_of_any_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,8 @@ def array(dtype: Any, size: int) -> dict[str, Any]:
         (safetensors({"a": array(5, 4)}, 4), "of type 5"),
         (safetensors({"a": 1}, 0), "of type None"),
         (safetensors([1], 0), "of type None"),
+        (safetensors({"__metadata__": 5}, 0), "its metadata are no texts"),
+        (safetensors({"__metadata__": {"a": 1}}, 0), "its metadata are no texts"),
         (safetensors(b"[" * 100_000, 0), "nested too deeply"),
         (safetensors(b'{"a": 1, "a": 2}', 0), "twice"),
         (safetensors({"a": array("F32", 4)}, 4), "not a readable safetensors file"),

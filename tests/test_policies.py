@@ -138,6 +138,12 @@ def test_saved_policies_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(again.action_probs(frames, index), policies.action_probs(frames, index))
 
 
+def test_two_policies_of_one_seed_are_refused(tmp_path: Path) -> None:
+    NetworkPolicies([random_network(0), random_network(1)], [4, 4]).save(tmp_path)
+    with pytest.raises(CorruptArtifact, match="two policies of one seed"):
+        load_policies(tmp_path)
+
+
 def test_a_truncated_weights_file_is_one_clear_error(tmp_path: Path) -> None:
     NetworkPolicies([random_network()], [0]).save(tmp_path)
     file = tmp_path / "policies.safetensors"

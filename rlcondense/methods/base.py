@@ -251,6 +251,13 @@ class Method(ABC, Generic[ConfigT]):
     def __init__(self, config: ConfigT | None = None, *, id: str = "") -> None:
         self.config: ConfigT = self.Config() if config is None else config
         self.id = id or self.id or type(self).__name__
+        if self._draws_views:
+            self.stochastic = True
+
+    @property
+    def _draws_views(self) -> bool:
+        """Whether a teacher labels views of frames that the seed draws."""
+        return bool(getattr(self.config, "label_views", 0))
 
     @abstractmethod
     def _condense(self, problem: Problem) -> Condensation:

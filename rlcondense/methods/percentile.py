@@ -51,7 +51,7 @@ class Percentile(EpisodeScorer[PercentileConfig]):
 
     def __init__(self, config: PercentileConfig | None = None, *, id: str = "") -> None:
         super().__init__(config, id=id)
-        self.stochastic = self.config.fraction < 1
+        self.stochastic = self.config.fraction < 1 or self._draws_views
 
     def _score(self, problem: Problem) -> Scores:
         return Scores(problem.dataset.episode_returns(self.config.gamma))

@@ -105,8 +105,8 @@ def noise_stream(
 ) -> Iterator[npt.NDArray[np.float64]]:
     """Yield uniform noise `(E, *action)` for each step, from a counter-based generator.
 
-    It is a function of the two seeds, the environment and the step, so that an action never
-    depends on what else is evaluated at the same time.
+    It is a function of the two seeds, the number of environments, the environment and the step, so
+    that an action never depends on which other policies are evaluated at the same time.
     """
     key = np.array([evaluation_seed, learner_seed], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key))

@@ -197,6 +197,8 @@ def load_policies(folder: str | Path, device: str = "cpu") -> NetworkPolicies:
     seeds = config.get("seeds") if isinstance(config, dict) else None
     if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
         raise CorruptArtifact(f"{folder} does not hold policies: it names no seeds")
+    if len(set(seeds)) < len(seeds):
+        raise CorruptArtifact(f"{folder} holds two policies of one seed, which would be one twice")
     arrays = read_arrays(folder / "policies.safetensors")
     try:
         spec = spec_from_json(config["network"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcondense.config import config_json
 from rlcondense.datasets.report import BudgetJson
+from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json, plain
 from rlcondense.limits import MOST_EVALUATION_SEED, MOST_LEARNER_SEEDS, check_whole
 from rlcondense.protocol import PROTOCOL_VERSION, Protocol
@@ -63,6 +64,8 @@ class Cell:
         check_whole(len(self.learner_seeds), "learner seeds", least=1, most=MOST_LEARNER_SEEDS)
         for seed in self.learner_seeds:
             check_whole(seed, "learner seed")
+        if len(set(self.learner_seeds)) < len(self.learner_seeds):
+            raise BadConfig(f"learner seeds repeat: {', '.join(map(str, self.learner_seeds))}")
         protocol = self.evaluation
         check_whole(protocol["environments"], "evaluation's environments", least=1)
         check_whole(protocol["quota"], "evaluation's quota", least=1)

@@ -361,6 +361,7 @@ def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
         v_r, v_f, v_c = variances
         v_top, both, v_bottom = v_r + v_f, v_f, v_c + v_f
         degrees = _satterthwaite([v_r, (1 - share) ** 2 * v_f, share**2 * v_c], known)
+        degrees = min(degrees, _MOST_OF_TWO) if n == 2 else degrees
     return _ratio(top, bottom, v_top, both, v_bottom, degrees, len(by_unit(r)))
 
 

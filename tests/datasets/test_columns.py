@@ -26,6 +26,7 @@ from rlcondense.validation import (
     checked_distributions,
     first_row,
     heldout_rows,
+    with_known_levels,
 )
 from tests.small_tasks import Gridworld, Reach, play
 
@@ -212,6 +213,11 @@ def test_a_vector_may_leave_its_box_by_what_float32_rounds() -> None:
             checked_actions(np.array(wrong), 1, space, "a policy")
     unbounded = Box(-np.inf, np.inf, (1,))
     checked_actions(np.array([[1e30]]), 1, unbounded, "a policy")
+    half = Box(0.0, np.inf, (1,))
+    checked_actions(np.array([[1e30]]), 1, half, "a policy")
+    for action, space in ((-0.1, half), (np.inf, half), (np.inf, unbounded)):
+        with pytest.raises(CorruptArtifact, match="a policy gave action"):
+            checked_actions(np.array([[action]]), 1, space, "a policy")
 
 
 class Policies:
@@ -305,6 +311,27 @@ def test_rows_of_heldout_levels_are_known(
     with pytest.raises(BadConfig, match=f"held-out levels of .*row {expected[0]} first"):
         check_dataset(data, CARTPOLE)
     check_dataset(replace(data, heldout_allowed=True), CARTPOLE)
+
+
+def test_seeds_that_minari_drew_are_no_levels() -> None:
+    def of(*seeds: int) -> TransitionDataset:
+        data = TransitionDataset(
+            observations=np.zeros((4, 4), np.float32),
+            actions=np.zeros(4, np.int64),
+            rewards=np.zeros(4, np.float32),
+            terminations=np.tile([False, True], 2),
+            truncations=np.zeros(4, bool),
+            episode_ids=np.repeat([0, 1], 2),
+            steps=np.tile([0, 1], 2),
+            id="somebody's",
+            origin=Origin("CartPole-v1", reset_seeds=seeds),
+        )
+        return with_known_levels(data, CARTPOLE)
+
+    levels = of(3, 4).level_seeds
+    assert levels is not None
+    assert levels.tolist() == [3, 3, 4, 4]
+    assert of(3, 2**63 + 5).level_seeds is None
 
 
 def test_a_level_that_is_seen_as_well_is_not_held_out() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from rlcondense import catalogue
 from rlcondense.config import make_config
+from rlcondense.errors import BadConfig
 from rlcondense.make import make_method
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results" / "paper-settings.md").read_text()
@@ -43,6 +44,20 @@ def test_the_preset_can_be_set_and_other_settings_go_over_it(id_: str) -> None:
         assert getattr(config, name) == (None if value == "none" else value)
     if "iterations" in preset:
         assert make_method(id_, preset="paper", iterations=7).config.iterations == 7
+
+
+@pytest.mark.parametrize("preset", [["paper"], {"a": 1}, 7])
+def test_a_preset_that_is_no_name_is_refused(preset: Any) -> None:
+    with pytest.raises(BadConfig, match="has no preset"):
+        make_method("gradmatch", preset=preset)
+
+
+def test_a_method_draws_at_random_if_a_teacher_labels_views_that_it_draws() -> None:
+    for name in ("top-return", "percentile", "full"):
+        settings: dict[str, Any] = {"fraction": 1} if name == "percentile" else {}
+        taught = {**settings, "labels": "taught"}
+        assert not make_method(name, **taught).stochastic
+        assert make_method(name, **taught, label_views=2).stochastic
 
 
 @pytest.mark.parametrize("id_", ENTRIES)

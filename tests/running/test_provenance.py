@@ -67,7 +67,15 @@ def heldout_by_split() -> None:
     create(DATA, [episode(seed=3), episode(5, seed=4)], env=env)
 
 
-@pytest.mark.parametrize("made", [heldout_by_infos, heldout_by_reset_seed, heldout_by_split])
+def heldout_by_its_other_name() -> None:
+    env = gymnasium.make("rlcondense.tasks:classic/cartpole-v0", split="held-out")
+    create(DATA, [episode(seed=3), episode(5, seed=4)], env=env)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [heldout_by_infos, heldout_by_reset_seed, heldout_by_split, heldout_by_its_other_name],
+)
 def test_data_of_heldout_levels_are_refused_unless_asked_for(made: Any, tmp_path: Path) -> None:
     made()
     with pytest.raises(BadConfig, match=f"dataset '{DATA}' was collected on held-out levels"):

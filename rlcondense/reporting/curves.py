@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rlcondense.comparison.columns import bracketed
 from rlcondense.errors import BadConfig
 from rlcondense.files import read_json
-from rlcondense.reporting.charts import round_ticks, tick_text
+from rlcondense.reporting.charts import round_ticks
 from rlcondense.statistics.intervals import Interval, student_interval, welch_interval
 
 ROWS = 5  # of the table
@@ -174,7 +174,7 @@ class Comparison:
         parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
         for value in round_ticks(low, high):
             parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-            parts.append(_text(LEFT - 6, y(value) + 4, tick_text(value), "end"))
+            parts.append(_text(LEFT - 6, y(value) + 4, _tick(value), "end"))
         for step in np.linspace(0, self.end, 6):
             parts.append(_text(x(step), HEIGHT - BOTTOM + 18, _short(step), "middle"))
         parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, "environment steps", "middle"))
@@ -287,7 +287,7 @@ def _panel(curve: LearningCurve, colours: Mapping[str, str]) -> str:
     parts = [_text((left + right) / 2, 14, curve.name, "middle")]
     for value in round_ticks(low, high):
         parts.append(f'<path d="M{left:.0f} {y(value):.1f}H{right:.0f}" stroke="#ddd"/>')
-        parts.append(_text(left - 5, y(value) + 4, tick_text(value), "end"))
+        parts.append(_text(left - 5, y(value) + 4, _tick(value), "end"))
     for step in (0.0, end / 2, end):
         across = left + step / end * (right - left)
         parts.append(_text(across, bottom + 16, _short(step), "middle"))
@@ -305,6 +305,11 @@ def _panel(curve: LearningCurve, colours: Mapping[str, str]) -> str:
 
 def _cells(intervals: Sequence[Interval], form: str = "{:.1f}") -> list[str]:
     return [bracketed(interval, form) for interval in intervals]
+
+
+def _tick(value: float) -> str:
+    """Format a round value on an axis with all its digits."""
+    return f"{value:,.10g}" if abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _short(number: float) -> str:

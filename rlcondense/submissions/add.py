@@ -143,7 +143,9 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     present = [k for k in pins if k in fit and k not in missing]
     changed += [k for k in present if _is_edited(folder, k, index)]
     changed = [k for k in dict.fromkeys(changed) if k not in new]
-    there = {k for k in changed if _is_there(folder, fit[k])}
+    cut_short = {
+        k for k in changed if pins[k] != fit[k].content_sha256 and _is_there(folder, fit[k])
+    }
     before = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     ending = ending_of(folder)
     for cell_id in (*new, *changed):
@@ -154,8 +156,8 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     index.costs.update(_costs(folder, pins.keys() - index.costs.keys()))
     after = {cell_id: _published(record_path(folder, cell_id)) for cell_id in changed}
     changes = [Change(k, before[k][0], after[k][0], (before[k][1], after[k][1])) for k in changed]
-    logged = {c.cell: c.after for entry in read_log(leaderboard) for c in entry.changed}
-    changes = [c for c in changes if not (c.cell in there and logged.get(c.cell) == c.after)]
+    logged = {c.cell: _result(c) for entry in read_log(leaderboard) for c in entry.changed}
+    changes = [c for c in changes if c.cell not in cut_short or logged.get(c.cell) != _result(c)]
     # Before the index: until that is written, the next addition still sees what came with this one.
     append_entry(leaderboard, date.today(), [*new, *unlogged(leaderboard, unpinned)], changes)
     write_json(leaderboard / INDEX, index.to_json())
@@ -164,6 +166,11 @@ def _merge(verification: Verification, results: Path, leaderboard: Path, replace
     drawn, notes = _draw(results, leaderboard, fit.values(), anew=changed)
     verification = dataclasses.replace(verification, notes=(*verification.notes, *notes))
     return Addition(verification, tuple(new), tuple(changed), same, left_out, drawn)
+
+
+def _result(change: Change) -> tuple[float | None, str | None]:
+    """Return the held-out mean after a change, and the version that made it."""
+    return change.after, change.versions[1]
 
 
 def _is_there(folder: Path, outline: Outline) -> bool:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from rlcondense.cli import main
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.reporting.curves import compare_curves, read_curve
+from rlcondense.reporting.curves import _tick, compare_curves, read_curve
 
 SMALL = [
     part
@@ -51,6 +51,12 @@ def test_runs_are_compared_at_the_steps_that_all_have_taken(tmp_path: Path) -> N
     low, high = (getattr(found.intervals(at)["a, 4 pairs"][1], k) for k in ("low", "high"))
     assert low < 2.0
     assert high > 2.2
+
+
+def test_round_values_on_an_axis_keep_their_digits() -> None:
+    values = (0.25, 499.92, 499.94, 1000.2, 1000.4, 25_000.0, 1_000_000.0)
+    texts = ["0.25", "499.92", "499.94", "1,000.2", "1,000.4", "25,000", "1,000,000"]
+    assert [_tick(value) for value in values] == texts
 
 
 def test_runs_without_a_step_in_common_are_refused(tmp_path: Path) -> None:

@@ -249,11 +249,6 @@ def shown_range(
     return low - edge, high + edge
 
 
-def tick_text(value: float) -> str:
-    """Format a number on an axis: written out, with four digits where it is small."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
 def round_ticks(low: float, high: float) -> list[float]:
     """Return four to nine round values between two."""
     raw = (high - low) / 5

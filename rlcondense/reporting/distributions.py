@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from rlcondense.reporting.charts import px, text_element, tick_text
+from rlcondense.reporting.charts import px, text_element
 from rlcondense.types import SPLIT_NAMES, Split
 
 BINS = 24
@@ -86,7 +86,7 @@ def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
     """
     low = min(float(rows.min()) for rows in returns.values())
     high = max(float(rows.max()) for rows in returns.values())
-    ends = [tick_text(value) for value in (low, high)]
+    ends = [_end_text(value) for value in (low, high)]
     width, tall, gap, left = 320.0, 110.0, 20.0, max(40.0, LETTER * max(map(len, ends)) + 8.0)
     unit = tall / (high - low or 1.0)
     parts, top = [], 0.0
@@ -107,6 +107,11 @@ def every_return(returns: Mapping[Split, npt.NDArray[np.float64]]) -> Markup:
         'aria-label="every return of every student on each split, from the lowest to the highest">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _end_text(value: float) -> str:
+    """Format a return at the end of an axis: written out, with four digits where it is small."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _sorted_line(

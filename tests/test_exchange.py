@@ -438,6 +438,7 @@ def test_an_export_goes_through_no_link(recording: Path, tmp_path: Path) -> None
     assert not list(elsewhere.iterdir())
 
 
+@pytest.mark.slow
 def test_an_example_trains_on_actions_of_any_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def test_most_experts_come_half_the_way_to_the_published_returns(ids: list[str])
     assert enough == 12
 
 
+@pytest.mark.slow
 def test_a_dataset_of_both_views_shows_the_same_episodes_in_each() -> None:
     """What the teacher labelled on plain frames is seen on ordinary ones in the same state."""
     plain, ordinary = (

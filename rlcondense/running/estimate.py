@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rlcondense.catalogue import data_root
@@ -161,7 +162,8 @@ def _again(seen: set[str], cell: Cell) -> bool:
     return known
 
 
-def _shipped(device: str) -> dict[str, float]:
+@cache
+def _shipped(device: str) -> Mapping[str, float]:
     """The shipped rates, measured on the authors' machine."""
     rates = tomllib.loads((data_root() / "registry" / "rates.toml").read_text())
     return {str(key): float(value) for key, value in rates.get(device, {}).items()}

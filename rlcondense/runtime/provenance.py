@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,16 +71,22 @@ def source_sha256(*classes: type) -> str:
     """Compute the sha256 of the files that classes depend on, and of this package's files.
 
     The command line and the reports are excluded, since they change no result, and so are the
-    recipes in `baselines`, which a wheel has inside the package and a checkout beside it.
+    recipes in `baselines`, which a wheel has inside the package and a checkout beside it. This
+    package's files are read once a process, since what it has loaded changes no more.
     """
-    ours = {file for file in OURS.rglob("*.py") if REPORTS.isdisjoint(file.relative_to(OURS).parts)}
+    ours, of_ours = _own_sources()
     theirs = {file for cls in classes for file in source_files(cls)} - ours
-    digest = hashlib.sha256()
-    for file in sorted(ours):
-        digest.update(file.name.encode() + file.read_bytes())
+    digest = hashlib.sha256(of_ours)
     for content in sorted(file.name.encode() + file.read_bytes() for file in theirs):
         digest.update(content)  # wherever they lie
     return digest.hexdigest()
+
+
+@cache
+def _own_sources() -> tuple[frozenset[Path], bytes]:
+    """Return this package's files that change results, and their names and contents."""
+    files = [f for f in OURS.rglob("*.py") if REPORTS.isdisjoint(f.relative_to(OURS).parts)]
+    return frozenset(files), b"".join(f.name.encode() + f.read_bytes() for f in sorted(files))
 
 
 def versions(packages: Iterable[str] = ()) -> dict[str, str | None]:
@@ -87,6 +94,7 @@ def versions(packages: Iterable[str] = ()) -> dict[str, str | None]:
     return {name: _version(name) for name in dict.fromkeys((*PACKAGES, *packages))}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -94,6 +102,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _cpu() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -104,8 +113,12 @@ def _cpu() -> str:
     return platform.processor() or "unknown"
 
 
+@cache
 def _git() -> GitJson | None:
-    """Commit and cleanliness of the checkout this package is run from, if it is one."""
+    """Commit and cleanliness of the checkout this package is run from, if it is one.
+
+    They are looked up once a process, near the time when it loaded its code.
+    """
     root = Path(rlcondense.__file__).parent.parent
     if not (root / ".git").exists():
         return None

@@ -34,7 +34,7 @@ METHODS = sorted({e.entry_point: id_ for id_, e in catalogue.entries("methods").
 
 
 # One of each kind; `make slow` checks all. What matters most is tested for all in tests/methods.
-OFTEN = {"random", "percentile"}
+OFTEN = {"random"}
 CHECKED = [
     id_ if id_ in OFTEN or id_.startswith("bc-") else pytest.param(id_, marks=pytest.mark.slow)
     for id_ in METHODS
@@ -71,16 +71,20 @@ def _add(cls: type, group: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-FAULTY = pytest.mark.parametrize(
-    "cls", [*faulty.METHODS, *faulty.LEARNERS], ids=lambda cls: cls.__name__
-)
+FAULTS = [*faulty.METHODS, *faulty.LEARNERS]
+# The checks that start another process take seconds: `make test` has them fail once.
+SECONDS = {"EarlyBird", "GpuGreedy"}
 
 
 def _group(cls: type) -> str:
     return "learners" if cls in faulty.LEARNERS else "methods"
 
 
-@FAULTY
+@pytest.mark.parametrize(
+    "cls",
+    [c if c.__name__ not in SECONDS else pytest.param(c, marks=pytest.mark.slow) for c in FAULTS],
+    ids=lambda cls: cls.__name__,
+)
 def test_each_fault_fails_its_own_check_for_its_own_reason(
     cls: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +97,7 @@ def test_each_fault_fails_its_own_check_for_its_own_reason(
 
 
 @pytest.mark.slow
-@FAULTY
+@pytest.mark.parametrize("cls", FAULTS, ids=lambda cls: cls.__name__)
 def test_each_fault_fails_little_else(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     group = _group(cls)
     wanted = (cls.__doc__ or "").strip().split(": ", 1)[0]
@@ -279,6 +283,7 @@ def test_faulty_datasets_fail_their_own_check(
     assert failed == [wanted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [faulty.Halves, faulty.Thirds], ids=lambda cls: cls.__name__)
 def test_a_plugin_tells_its_own_facts(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     name = _add(cls, "methods", monkeypatch)
@@ -293,6 +298,7 @@ def test_what_cannot_be_loaded_is_one_error(monkeypatch: pytest.MonkeyPatch) -> 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_expected_failures_are_named_and_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     name = _add(faulty.Stubborn, "methods", monkeypatch)
     reason = {"another_seed_gives_other_data": "it is a baseline"}
@@ -322,6 +328,7 @@ class LastRows(Method):
 """
 
 
+@pytest.mark.slow
 def test_a_single_file_is_included_checked_and_run(
     tmp_path: Path, tiny: TransitionDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +370,7 @@ def test_a_file_that_cannot_be_included_is_one_clear_error(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_failed_check_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
     name = _add(faulty.Alarmist, "methods", monkeypatch)
     done = CliRunner().invoke(main, ["check", name])

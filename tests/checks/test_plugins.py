@@ -121,6 +121,7 @@ def test_using_a_bad_plugin_is_one_clear_error(folder: Path, name: str, message:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_plugins_says_how_each_fares(folder: Path) -> None:
     done = _call(folder, "plugins", "--json")
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ POLICIES = {
     "expert": lambda: NetworkPolicies([random_network(0, "compact")], [0]),
     "mixed": lambda: NetworkPolicies([random_network(s, "compact") for s in (0, 1)], [0, 1]),
 }
+OFTEN = {"coinrun", "maze", "starpilot"}  # `make slow` has all sixteen
 
 
 class _Witness(PolicyBatch):
@@ -56,7 +57,10 @@ def _hash(frame: Any) -> int:
     # The others differ from it in the policy alone.
     ["mixed", *(pytest.param(k, marks=pytest.mark.slow) for k in ("expert", "random"))],
 )
-@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize(
+    "game",
+    [g if g in OFTEN else pytest.param(g, marks=pytest.mark.slow) for g in GAMES],
+)
 def test_what_was_seen_is_what_is_stored(
     game: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,10 @@ def test_a_script_runs(script: Block, tmp_path: Path, monkeypatch: pytest.Monkey
     exec(compile(script.code, str(script), "exec"), {"__name__": "script"})
 
 
-@pytest.mark.parametrize("page", EXTENSIONS)
+@pytest.mark.parametrize(
+    "page",
+    [p if "learner" not in p else pytest.param(p, marks=pytest.mark.slow) for p in EXTENSIONS],
+)
 def test_what_is_shown_passes_its_checks(page: str, tmp_path: Path) -> None:
     group, name = EXTENSIONS[page]
     file = tmp_path / f"{name.split('/')[-1].removesuffix('-v0')}.py"

@@ -77,6 +77,7 @@ def test_a_mixed_dataset_without_training_and_unknown_kinds_are_refused(task: Ta
         collect_dataset(task, "medium")
 
 
+@pytest.mark.slow
 def test_what_an_expert_played_is_kept_for_a_build_that_was_cut_short(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ Trainer(make_task("starpilot"), PPOConfig(**small, steps=4096), Path(sys.argv[1]
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been(
     task: Task, tmp_path: Path
 ) -> None:

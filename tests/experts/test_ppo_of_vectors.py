@@ -66,6 +66,7 @@ def test_files_of_others_beside_a_training_stay(tmp_path: Path) -> None:
     assert sorted(tmp_path.glob(f"{shipped.SNAPSHOTS}/*")) == sorted(mine)
 
 
+@pytest.mark.slow
 def test_the_catalogues_settings_of_cartpole_train_an_expert_in_seconds(tmp_path: Path) -> None:
     path, card = train_expert(
         "cartpole", {"steps": "30000"}, out=tmp_path, episodes=20, device="cpu"

@@ -286,6 +286,7 @@ def test_training_ends_when_the_held_back_loss_has_stopped_falling(
     assert torch.equal(_weights(policies, 1), _weights(again))
 
 
+@pytest.mark.slow
 def test_students_that_train_together_each_end_as_they_do_alone(
     whole: CondensedDataset, task: Task
 ) -> None:

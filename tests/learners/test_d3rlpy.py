@@ -118,7 +118,12 @@ def test_every_discrete_learner_is_among_them() -> None:
     [  # cloning learns the random steps too: d3rlpy's imitates the mean action
         ("d3rlpy-bc", {}, 0.35),
         pytest.param("td3-plus-bc", {"update_actor_interval": 1}, 0.08, marks=pytest.mark.slow),
-        ("iql", {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}, 0.08),
+        pytest.param(
+            "iql",
+            {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3},
+            0.08,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "awac",
             {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3},
@@ -169,7 +174,8 @@ def test_each_trains_acts_and_leaves_nothing_behind(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("id_", some_slow(D3RLPY, {"dqn"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("id_", D3RLPY)
 def test_the_checks_pass(id_: str) -> None:
     assert {r.name: r.message for r in check(id_) if r.status == "failed"} == {}
 
@@ -186,7 +192,7 @@ def _q_star(gamma: float) -> np.ndarray[Any, Any]:
     return q
 
 
-@pytest.mark.parametrize("method", ["random", "percentile"])
+@pytest.mark.parametrize("method", some_slow(["random", "percentile"], {"random"}))
 def test_selected_transitions_keep_their_successors_so_that_q_values_are_right(
     method: str, walks: TransitionDataset
 ) -> None:

@@ -520,6 +520,7 @@ def test_a_task_without_a_dataset_is_swept_verified_and_transferred(tmp_path: Pa
     assert "no dataset is shipped" in refused.stderr
 
 
+@pytest.mark.slow
 def test_its_records_can_be_published(tmp_path: Path) -> None:
     """With the reference rows of cart-pole's data, trained as its own students are."""
     result = run(

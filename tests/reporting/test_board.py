@@ -312,6 +312,7 @@ def test_records_of_one_protocol_played_the_same_levels() -> None:
 LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
 
 
+@pytest.mark.slow
 def test_build_writes_the_same_bytes_again(tmp_path: Path) -> None:
     shutil.copytree(LEADERBOARD / "results", tmp_path / "results")
     for path in list((tmp_path / "results").iterdir())[:-40]:

@@ -106,6 +106,7 @@ def site(rich: Path) -> Path:
     return site_of(rich, suites=True)
 
 
+@pytest.mark.slow
 def test_the_published_records_make_a_light_site_and_the_tables_of_pages(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "leaderboard" / "results")
     board, files = build(tmp_path / "leaderboard", site=tmp_path / "site")
@@ -208,6 +209,7 @@ build_site(build_board(read_results(board / "results")), board, out)
 """
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_bytes(rich: Path, site: Path, tmp_path: Path) -> None:
     # In another process, whose sets have another order.
     command = [sys.executable, "-c", BUILD, str(rich), str(tmp_path / "again")]

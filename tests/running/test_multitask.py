@@ -67,6 +67,7 @@ def test_soft_labels_and_tasks_without_a_range_are_refused(tmp_path: Path) -> No
         multitask(["tests/no-range-v0", "acrobot"], settings=SMALL, results=tmp_path)
 
 
+@pytest.mark.slow
 def test_records_of_several_tasks_can_be_published(tmp_path: Path) -> None:
     result = multitask(
         ["cartpole", "acrobot"], settings=SMALL, seeds=2, episodes=2, results=tmp_path,

@@ -105,7 +105,11 @@ def test_stdout_is_kept_from_c_and_from_children_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "who"),
     [
-        (["--method", "leaver"], "method 'leaver' called sys.exit(0)"),
+        pytest.param(
+            ["--method", "leaver"],
+            "method 'leaver' called sys.exit(0)",
+            marks=pytest.mark.slow,
+        ),
         (
             ["--method", "random", "--learner", "dropout", "--set", "learner.leaves=training"],
             "learner 'dropout' called sys.exit('enough')",

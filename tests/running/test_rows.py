@@ -109,6 +109,7 @@ class Diverging(BehaviouralCloning):
 """
 
 
+@pytest.mark.slow
 def test_a_student_that_diverges_in_a_worker_is_a_row_and_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -345,6 +345,14 @@ def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     boom = next(r for r in failed if r["cell"]["method"]["id"] == "boom")
     assert "_condense" in boom["traceback"]
 
+
+@pytest.mark.slow
+def test_what_failed_is_computed_again_only_if_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    body = 'methods = ["boom", "killed", "fine", "nobodys"]\nsizes = [10]\nreferences = false\n'
+    suite, results = suite_file(tmp_path, body), tmp_path / "results"
+    include = ("--include", str(tmp_path / "faulty.py"))
+    assert run(suite, results, "--workers", "1", *include).returncode == 1
     before = stamps(results)
     mended = FAULTY.replace('raise RuntimeError("boom")', "return Fine._condense(self, problem)")
     (tmp_path / "faulty.py").write_text(mended)
@@ -356,6 +364,7 @@ def test_one_failed_cell_never_stops_the_rest(tmp_path: Path) -> None:
     assert "2 done, 1 failed, 1 not-installed; 2 computed" in again.stdout
 
 
+@pytest.mark.slow
 def test_two_drivers_compute_a_failing_cell_once(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     body = 'methods = ["boom"]\nsizes = [10, 11, 12, 13]\nreferences = false\n'
@@ -504,6 +513,7 @@ def test_refresh_is_of_everything(undisturbed: Path) -> None:
     assert "leave out only" in both.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_stops_at_the_failures_it_is_told_to(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     body = 'methods = ["boom"]\nsizes = [10, 11, 12, 13]\n'
@@ -735,6 +745,7 @@ def test_numbers_of_a_sweep_are_of_every_episode(undisturbed: Path) -> None:
     assert all(stored.read_record(cell_id) == record for cell_id, record in by_cell.items())
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_at_its_end_did_not_end_early(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     suite = suite_file(tmp_path, 'methods = ["boom"]\nsizes = [10]\nreferences = false\n')

@@ -463,6 +463,10 @@ class EnvironmentValidator:
             raise CorruptArtifact(
                 f"{self._owner} showed observations of shape {shown.shape}, not {self._shape}"
             )
+        if shown.dtype not in (np.uint8, np.float32):
+            raise CorruptArtifact(
+                f"{self._owner} showed observations of type {shown.dtype}, not uint8 or float32"
+            )
         if shown.dtype.kind != "f" or np.isfinite(shown).all():
             return shown
         row = first_row(shown[active], lambda block: ~np.isfinite(block))

@@ -140,7 +140,7 @@ def splits_share_no_level(s: Subject) -> None:
 
 
 def observations_lie_in_their_space(s: Subject) -> None:
-    """Observations have the space's shape, type and range."""
+    """Observations have the space's shape, type and range, and networks can take them."""
     space, shown = s.task.observation_space, s.seen.observations
     if not isinstance(space, gymnasium.spaces.Box):
         raise CheckFailed(f"observation_space is {space}, only Box is supported")
@@ -148,6 +148,12 @@ def observations_lie_in_their_space(s: Subject) -> None:
         raise CheckFailed(
             f"observations are {shown.dtype} {shown.shape[2:]}, the space says {space.dtype} "
             f"{space.shape}"
+        )
+    if space.dtype not in (np.uint8, np.float32):
+        raise CheckFailed(f"observations are {space.dtype}, only uint8 and float32 are taken")
+    if len(space.shape) == 3 and space.high.max() <= 1:
+        raise CheckFailed(
+            "frames go up to 1, but networks divide them by 255: show grey levels from 0 to 255"
         )
     if not ((shown >= space.low) & (shown <= space.high)).all():
         raise CheckFailed("observations leave the range of observation_space")

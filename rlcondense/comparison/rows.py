@@ -39,7 +39,6 @@ from rlcondense.references import (
 from rlcondense.statistics.intervals import (
     STATISTICS,
     Interval,
-    by_unit,
     crossed_interval,
     difference_of,
     places_among,
@@ -73,7 +72,7 @@ class FloorComparison:
         floor: `random-policy`, `marginal-policy` (or the constant policy, if there is one and it
             returns more) or `random`, the subset of its size and labels.
         difference: of the returns; see `rlcondense.statistics.intervals.difference`.
-        probability: that one of the row's units returns more than one of the floor's.
+        probability: that a set (or student, if either has one set) returns more than one of it.
         judged: whether both rows have the sets and the students that a verdict needs.
         id: of the row that replaces the floor's own, if another one does.
         cells: ids of the floor's records.
@@ -552,7 +551,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         FloorComparison(
             name,
             difference_of(draft.heldout, floor.heldout),
-            probability_of_improvement(by_unit(draft.heldout), by_unit(floor.heldout)),
+            probability_of_improvement(draft.heldout, floor.heldout),
             draft.judged and floor.judged,
             floor.id if floor.id != name else "",
             floor.frame.cells,

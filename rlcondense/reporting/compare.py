@@ -19,7 +19,6 @@ from rlcondense.records.schema import unreadable
 from rlcondense.records.store import read_record_file
 from rlcondense.statistics.intervals import (
     Interval,
-    by_unit,
     crossed_interval,
     difference_of,
     level_means,
@@ -50,7 +49,7 @@ class SplitComparison:
         b: B's.
         difference: A minus B; see `rlcondense.statistics.intervals.difference`.
         by_level: A minus B with levels as units: each averaged over the seeds.
-        probability: that a student (or set) of A returns more than one of B.
+        probability: that a set (or student, if a row has one set) of A returns more than one of B.
         levels: how many levels A is better on, how many are equal, and how many B is better on.
     """
 
@@ -109,6 +108,7 @@ class Comparison:
         ]
         headers = ["", "A", "B", "A - B", "A - B, by level", "P(A > B)", "levels A / = / B"]
         cell = self.a[0]["cell"]
+        noun = "set" if min(len(self.a), len(self.b)) > 1 else "student"
         units = "learner seeds" if len(self.a) == len(self.b) == 1 else "sets and students"
         lines = [
             f"{cell['task']}, {cell['evaluation']['environments'] * cell['evaluation']['quota']} "
@@ -121,8 +121,7 @@ class Comparison:
             "",
             f"± is the standard error over {units}. Brackets are 95% intervals: over {units},",
             "paired where both have as many or one has one set, and by level over levels, each",
-            f"averaged over the seeds. P(A > B): that a {_noun(self.a)} of A returns more than "
-            "one of B.",
+            f"averaged over the seeds. P(A > B): that a {noun} of A returns more than one of B.",
             _judged(self.a, self.b)
             or f"On held-out levels {_verdict(self.splits['heldout'].difference)}, by the interval "
             "over seeds.",
@@ -184,13 +183,9 @@ def _compared(a: Sequence[Record], b: Sequence[Record], split: Split) -> SplitCo
         b=crossed_interval(means[1]),
         difference=difference_of(*means),
         by_level=student_interval(of_levels),
-        probability=probability_of_improvement(*map(by_unit, means)),
+        probability=probability_of_improvement(*means),
         levels=(signs[0], signs[1], signs[2]),
     )
-
-
-def _noun(row: Sequence[Record]) -> str:
-    return "student" if len(row) == 1 else "set"
 
 
 def _judged(*rows: Sequence[Record]) -> str:

@@ -406,20 +406,26 @@ def ratio_of_deviations(x: Array, y: Array) -> Interval | None:
 def probability_of_improvement(x: Array, y: Array) -> Interval:
     """Estimate the probability that a unit of one row beats one of another; ties count half.
 
+    Units are sets, averaged over their students, where both rows have several, and otherwise
+    students, of all sets, since means of students vary less than students do. The interval counts
+    those that were drawn independently: the sets of a row of several, the students of one set.
+
     The interval is Newcombe's (2006) fifth, the score interval of the Mann-Whitney statistic, with
     Student's t for the normal quantile. It stays within [0, 1], has a width even if all units of
     one row lie above the other's, and is rather too wide for few units: three against three never
     exclude a half.
 
     Args:
-        x: `(n,)` means of the units of one row.
-        y: `(m,)` means of the units of the other.
+        x: `(sets, students)` mean returns of one row's students.
+        y: likewise of the other's.
     """
     from scipy.optimize import brentq
 
-    greater = np.sign(x[:, None] - y[None, :])
+    n, m = len(by_unit(x)), len(by_unit(y))
+    of_sets = min(len(x), len(y)) > 1
+    of_x, of_y = (z.mean(1) if of_sets else z.ravel() for z in (x, y))
+    greater = np.sign(of_x[:, None] - of_y[None, :])
     share = float((greater.mean() + 1) / 2)
-    n, m = len(x), len(y)
     if min(n, m) < 2:
         return Interval(share, NAN, NAN, NAN, min(n, m))
     t2, more = _quantile(n + m - 2) ** 2, (n + m) / 2 - 1
@@ -547,9 +553,14 @@ def _chance(table: Array) -> float:
 
 
 def _over_tasks(means: Sequence[Array], statistic: str) -> Array:
-    """Compute the aggregate of means `(draws, units)` of each task: one value per draw."""
+    """Compute the aggregate of means `(draws, units)` of each task: one value per draw.
+
+    Tasks weigh the same, whatever their numbers of units.
+    """
     if statistic == "interquartile_mean":
-        return interquartile_mean(np.concatenate(means, 1))
+        most = math.lcm(*(task.shape[1] for task in means))
+        alike = [np.repeat(task, most // task.shape[1], 1) for task in means]
+        return interquartile_mean(np.concatenate(alike, 1))
     return STATISTICS[statistic](np.stack([task.mean(1) for task in means], 1))
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
@@ -239,11 +239,46 @@ class OneBuffer(ProcgenTask):
         return env
 
 
+class Whitened(ProcgenTask):
+    """observations_lie_in_their_space: frames go up to 1, but networks divide them by 255"""
+
+    factor, dtype, highest = 1 / 255, np.float32, 1.0
+
+    @property
+    def observation_space(self) -> Box:
+        return Box(0, self.highest, super().observation_space.shape, self.dtype)
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        env.single_observation_space = self.observation_space
+        reset, step = env.reset, env.step
+
+        def shown(frames: Any) -> Any:
+            return (frames * self.dtype(self.factor)).astype(self.dtype)
+
+        def again(**given: Any) -> Any:
+            frames, infos = reset(**given)
+            return shown(frames), infos
+
+        def over(actions: Any) -> Any:
+            frames, *rest = step(actions)
+            return (shown(frames), *rest)
+
+        env.reset, env.step = again, over
+        return env
+
+
+class Doubled(Whitened):
+    """observations_lie_in_their_space: are float64, only uint8 and float32 are taken"""
+
+    factor, dtype, highest = 1, np.float64, 255.0
+
+
 @pytest.mark.parametrize(
     "cls",
     [
         Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless, Crowded, Misnamed,
-        Deaf, OneBuffer,
+        Deaf, OneBuffer, Whitened, Doubled,
     ],
 )  # fmt: skip
 def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:

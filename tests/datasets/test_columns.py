@@ -254,8 +254,10 @@ def test_environments_tell_their_levels(infos: dict[str, Any], message: str) -> 
 
 def test_environments_show_what_their_space_says() -> None:
     validator, every = EnvironmentValidator(Environment(), "task 'mine'"), np.arange(3)
-    shown = np.zeros((3, 2))
+    shown = np.zeros((3, 2), np.float32)
     validator.observations(shown, every)
+    with pytest.raises(CorruptArtifact, match="of type float64, not uint8 or float32"):
+        validator.observations(np.zeros((3, 2)), every)
     with pytest.raises(CorruptArtifact, match=r"shape \(3, 3\), not \(3, 2\)"):
         validator.observations(np.zeros((3, 3)), every)
     shown[1, 1] = np.nan

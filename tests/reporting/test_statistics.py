@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -233,18 +234,45 @@ def test_the_probability_of_improvement_covers_at_least_what_it_claims(n: int, l
     from scipy.stats import norm
 
     def draw(rng: np.random.Generator) -> Interval:
-        return probability_of_improvement(rng.normal(lead, 1, n), rng.normal(0, 1, n))
+        return probability_of_improvement(rng.normal(lead, 1, (1, n)), rng.normal(0, 1, (1, n)))
 
     assert _covered(draw, float(norm.cdf(lead / np.sqrt(2))), 300) > 0.93
 
 
 def test_the_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
-    found = probability_of_improvement(np.array([1.0, 2.0, 4.0]), np.array([2.0, 0.0, 0.0]))
+    found = probability_of_improvement(np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 0.0, 0.0]]))
     assert found.estimate == pytest.approx((2 + 2.5 + 3) / 9)
     assert 0 <= found.low < found.estimate < found.high <= 1
-    certain = probability_of_improvement(np.array([5.0, 6.0, 7.0]), np.array([1.0, 2.0, 3.0]))
+    certain = probability_of_improvement(np.array([[5.0, 6.0, 7.0]]), np.array([[1.0, 2.0, 3.0]]))
     assert (certain.estimate, certain.high) == (1, 1)
     assert certain.low < 0.5  # three against three is not enough for more
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_a_row_of_one_set_is_compared_with_students_and_not_with_means_of_them(
+    spread: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    truth = 0.5 * (1 + math.erf(1 / 2 / math.sqrt(1 + spread**2 / 2)))
+
+    def draw(_: np.random.Generator) -> Interval:
+        several = rng.normal(1, 1, (3, 5)) + rng.normal(0, spread, (3, 1))
+        one = rng.normal(0, 1, (1, 5))
+        there, back = (
+            probability_of_improvement(several, one), probability_of_improvement(one, several)
+        )  # fmt: skip
+        assert there.estimate == pytest.approx(1 - back.estimate)
+        assert there.n == back.n == 3
+        return there
+
+    found = [draw(rng) for _ in range(400)]
+    assert np.mean([one.estimate for one in found]) == pytest.approx(truth, abs=0.02)
+    assert np.mean([one.low <= truth <= one.high for one in found]) > 0.93
+
+
+def test_tasks_weigh_the_same_in_the_interquartile_mean_whatever_their_sets() -> None:
+    low, high = np.zeros((1, 2, 3)), np.ones((6, 2, 3))
+    assert aggregate([low, high], "interquartile_mean").estimate == pytest.approx(0.5)
 
 
 def _scores() -> list[np.ndarray[Any, Any]]:
@@ -274,7 +302,7 @@ def test_point_estimates_agree_with_rliable() -> None:
         assert abs(aggregate(_scores(), name).estimate - theirs(matrix)) < 1e-6
     x, y = matrix[:, 1], matrix[:, 0]
     theirs = metrics.probability_of_improvement(x[:, None], y[:, None])
-    assert abs(probability_of_improvement(x, y).estimate - theirs) < 1e-6
+    assert abs(probability_of_improvement(x[None], y[None]).estimate - theirs) < 1e-6
 
 
 def test_aggregates_of_equal_seeds_are_the_same_every_time() -> None:

@@ -36,7 +36,7 @@ class ShortAndLong(VectorEnv[Any, Any, Any]):
         self._rng = np.random.default_rng(seed)
         self._lengths = self._rng.choice([1, 20], self.num_envs)
         self._steps = np.zeros(self.num_envs, int)
-        return np.zeros((self.num_envs, 1)), {"level_seed": self._lengths.copy()}
+        return np.zeros((self.num_envs, 1), np.float32), {"level_seed": self._lengths.copy()}
 
     def step(self, actions: Any) -> Any:
         self._steps += 1
@@ -45,7 +45,7 @@ class ShortAndLong(VectorEnv[Any, Any, Any]):
         self._lengths[done] = self._rng.choice([1, 20], int(done.sum()))
         self._steps[done] = 0
         infos = {"level_seed": self._lengths.copy()}
-        return np.zeros((self.num_envs, 1)), rewards, done, np.zeros_like(done), infos
+        return np.zeros((self.num_envs, 1), np.float32), rewards, done, np.zeros_like(done), infos
 
 
 def test_a_quota_is_unbiased_where_the_first_to_finish_are_not() -> None:

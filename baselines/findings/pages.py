@@ -22,7 +22,6 @@ from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import (
     Interval,
-    by_unit,
     difference_of,
     probability_of_improvement,
     student_means,
@@ -101,7 +100,7 @@ def compare(row: Row, control: Row, records: Mapping[str, Record]) -> FloorCompa
     return FloorComparison(
         control.id,
         difference_of(x, y),
-        probability_of_improvement(by_unit(x), by_unit(y)),
+        probability_of_improvement(x, y),
         judged=not row.unjudged and not control.unjudged,
         cells=control.cells,
     )

@@ -16,6 +16,7 @@ from rlcondense import __version__, catalogue
 from rlcondense.citations import PACKAGE, bibtex
 from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.episodes import episode_of
 from rlcondense.datasets.examples import example_of
 from rlcondense.datasets.exported import DATA, OTHER_ARRAYS, PARQUET, is_condensed
 from rlcondense.datasets.minari import (
@@ -31,14 +32,20 @@ from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import (
     dataset_columns,
-    episodes_of,
     formats_name,
     write_hdf5,
     write_npz,
 )
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
-from rlcondense.files import make_folder, new_folder, write_arrays, write_bytes, write_json
-from rlcondense.make import environment_of, load_dataset, make_task, stated_task
+from rlcondense.files import (
+    lock,
+    make_folder,
+    new_folder,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
+from rlcondense.make import environment_of, load_dataset, make_task, task_of_dataset
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
@@ -135,14 +142,27 @@ def export(
     building = out.with_name(f".{out.name}.exporting")
     if building.is_symlink():
         raise BadConfig(f"{building} is a link, and what is exported would go where it leads")
-    shutil.rmtree(building, ignore_errors=True)
     make_folder(out.parent)
+    with lock(out.with_name(f".{out.name}.lock")):
+        _write(building, out, to, data, licence, progress)
+    if push is not None:
+        hub.push(out, push)
+    return list(data.losses)
+
+
+def _write(
+    building: Path, out: Path, to: str, data: Exported, licence: str | None, progress: Progress
+) -> None:
+    """Write what is exported to a folder, and give it its name."""
+    new_folder(out)  # while this one waited, another one may have finished
+    shutil.rmtree(building, ignore_errors=True)
     try:
         building.mkdir()
         _WRITERS[to](building, data, progress)
         write_json(building / REPORT, data.report)
         num_actions = _num_actions(data.task)
-        example = example_of(to, data.columns, num_actions)
+        labels = str(data.report.get("label_kind", "soft"))
+        example = example_of(to, data.columns, num_actions, labels)
         write_bytes(building / EXAMPLE, example.encode())
         write_bytes(building / README, _card(data, to, licence or _licence(data)).encode())
         if out.exists():
@@ -152,9 +172,6 @@ def export(
         raise RLCondenseError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    if push is not None:
-        hub.push(out, push)
-    return list(data.losses)
 
 
 def _num_actions(task: Task) -> int | None:
@@ -180,13 +197,18 @@ def _exported(
 
 
 def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Exported:
-    the_task = make_task(task or stated_task(data))
+    the_task = _task_of(task_of_dataset(data), task, f"dataset {data.id!r}")
     check_fit(data.columns(), the_task, f"dataset {data.id!r}")
     check_actions(data.actions, the_task.action_space, f"dataset {data.id!r}")
     data = with_known_levels(data, the_task)
     columns, losses = dataset_columns(data)
     if hides_heldout(data, the_task):
         losses.append("the files do not say that the data are of held-out levels")
+    if the_task.observation_space.dtype != data.observations.dtype:
+        losses.append(
+            f"observations are {data.observations.dtype}: readers take what fits the task's "
+            f"{the_task.observation_space.dtype}, and refuse the rest"
+        )
     if to != "minari":
         losses += [f"the format does not say {MARKS[name]}" for name in marks_of(data)]
     returns = data.episode_returns()
@@ -220,10 +242,7 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Ex
 
 def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) -> Exported:
     report = data.report
-    task = task or (report.task if report else None)
-    if not task:
-        raise BadConfig("the condensed set does not say for which task it was made: --task")
-    the_task = make_task(task)
+    the_task = _task_of(report.task or "" if report else "", task, "the condensed set")
     check_rows(data.arrays(), the_task, f"condensed set {name!r}")
     facts: dict[str, Any] = {"task": the_task.id}
     if report is not None:
@@ -243,6 +262,16 @@ def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) ->
     content = {TASK: the_task.id, **data.report_json()}
     losses = () if data.coded is None else (CODES_LOST,)
     return Exported(name, columns, len(data), content, facts, losses, the_task, None)
+
+
+def _task_of(stated: str, task: str | Task | None, owner: str) -> Task:
+    """Return the task that data say they are of, or else the one that the user names."""
+    if not (task or stated):
+        raise BadConfig(f"{owner} does not say of which task it is: --task")
+    named = make_task(task or stated)
+    if stated and named.id != stated:
+        raise BadConfig(f"{owner} is of task {stated!r}, not of {named.id!r}")
+    return named
 
 
 def _source_return(report: CondensationReport) -> float | None:
@@ -280,8 +309,9 @@ def _write_minari(folder: Path, data: Exported, progress: Progress) -> None:
         "requirements": [f"rlcondense=={__version__}"],
         **marks_of(data.dataset),
     }
+    episodes = (episode_of(data.dataset, i) for i in range(len(data.dataset.episodes)))
     with contextlib.closing(environment_of(data.task)) as env:
-        write_minari_folder(folder, id_, episodes_of(data.dataset), metadata, env)
+        write_minari_folder(folder, id_, episodes, metadata, env)
 
 
 def _write_parquet(folder: Path, data: Exported, progress: Progress) -> None:

@@ -68,6 +68,8 @@ MOST: Mapping[str, int] = MappingProxyType(
         "span": 10_000,
         "window": 10_000,
         "resolution": 1024,
+        "projection": 16_384,
+        "frequencies": 65_536,
         "bits": 16,
         "label_views": 64,
     }

@@ -107,6 +107,21 @@ def check_rollout(num_envs: int, rollout_length: int) -> None:
         raise BadConfig("a rollout has two transitions at least, whose advantages differ")
 
 
+def check_cuts(cut: npt.NDArray[np.bool_], infos: Mapping[str, Any], task: str) -> None:
+    """Refuse truncated episodes whose last observation, whose value goes on, nobody is told.
+
+    Args:
+        cut: `(N,)` which episodes were truncated.
+        infos: of that step.
+        task: id of the task, for the message.
+    """
+    if cut.any() and "final_obs" not in infos:
+        raise BadConfig(
+            f"{task!r} cannot be trained on: its episodes are cut, and its environments' infos "
+            "lack the 'final_obs' that they are cut at"
+        )
+
+
 def advantages_of(
     rewards: npt.NDArray[np.float32],
     values: npt.NDArray[np.float32],

@@ -124,7 +124,10 @@ def _has_float_frames(columns: Mapping[str, Array], task: Task) -> bool:
 
 def check_grey_levels(frames: Array, owner: str) -> None:
     """Refuse frames that bytes cannot hold: grey levels are whole numbers from 0 to 255."""
-    if frames.dtype == np.uint8 or not len(frames):
+    if not len(frames):
+        return
+    if frames.dtype == np.uint8:
+        _check_white(frames, owner)
         return
     _check_range_of_frames(frames, owner)
     row = first_row(frames, lambda block: block != np.rint(block))
@@ -147,9 +150,13 @@ def _check_range_of_frames(frames: Array, owner: str) -> None:
 
 
 def _check_white(frames: Array, owner: str) -> None:
-    """Refuse a column of float frames from 0 to 1, which would be all but black."""
-    highest = max(float(frames[rows].max()) for rows in _blocks(frames))
-    if frames.dtype.kind == "f" and 0 < highest <= 1:
+    """Refuse a column of frames from 0 to 1, which would be all but black."""
+    highest = 0.0
+    for rows in _blocks(frames):
+        highest = max(highest, float(frames[rows].max()))
+        if highest > 1:
+            return
+    if highest > 0:
         raise CorruptArtifact(
             f"{owner} gave frames from 0 to {highest:g}; grey levels are 0 to 255: multiply by 255"
         )

@@ -47,6 +47,7 @@ def test_run_prints_the_table_and_where_the_record_lies(tmp_path: Path) -> None:
     assert "5 of them read back" in second.stdout
 
 
+@pytest.mark.slow
 def test_run_json_is_a_record_and_its_references(tmp_path: Path) -> None:
     done = call(*RUN, "--json", "--results", str(tmp_path))
     printed = json.loads(done.stdout)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
 from rlcondense.evaluation import evaluate
 from rlcondense.exchange import export
 from rlcondense.files import read_arrays, sha256_arrays
-from rlcondense.make import load_dataset, make_learner, make_task
+from rlcondense.make import load_dataset, make_learner, make_method, make_task
 from rlcondense.running.bench import make_bench
 from rlcondense.running.compute import artifact_row
 from rlcondense.running.condensing import condense
@@ -521,7 +522,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
         export(data, "npz", tmp_path / "new")
     with pytest.raises(CorruptArtifact, match="task 'classic/acrobot-v0' has"):
         export(data, "npz", tmp_path / "new", task="acrobot")
-    with pytest.raises(CorruptArtifact, match="task 'classic/acrobot-v0' has"):
+    with pytest.raises(BadConfig, match="is of task 'classic/cartpole-v0'"):
         export(vectors, "npz", tmp_path / "new", task="acrobot")
     assert export(data, "npz", tmp_path / "new", task=make_task("cartpole")) == []
 
@@ -597,3 +598,41 @@ def test_students_of_a_bare_environment_return_what_ours_do(tmp_path: Path) -> N
     assert means[1].mean() > 1.3 * blind[0]["summary"]["heldout"]["mean"]  # they have learned
     difference = welch_interval(*means)
     assert difference.low <= 0 <= difference.high, means
+
+
+def test_an_export_keeps_to_the_task_of_the_data(
+    recording: Path, vectors: CondensedDataset, tmp_path: Path
+) -> None:
+    for source in (load_dataset(str(recording)), vectors):
+        with pytest.raises(BadConfig, match="is of task 'classic/cartpole-v0', not of 'classic/"):
+            export(source, "npz", tmp_path / "out", task="acrobot")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_example_learns_the_labels_that_the_set_is_of(recording: Path, tmp_path: Path) -> None:
+    data = load_dataset(str(recording))
+    for labels, column in (("hard", "actions"), ("soft", "action_probs")):
+        method = make_method("random", labels=labels)
+        export(method.condense(data, task="cartpole", budget=6), "npz", tmp_path / labels)
+        assert (
+            f'labels = torch.as_tensor(data["{column}"])'
+            in (tmp_path / labels / "example.py").read_text()
+        )
+
+
+def test_a_set_with_a_file_that_is_no_array_is_refused(
+    vectors: CondensedDataset, tmp_path: Path
+) -> None:
+    export(vectors, "npz", tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "out" / "data.npz", "a") as archive:
+        archive.writestr("notes.txt", "mine")
+    with pytest.raises(CorruptArtifact, match=r"notes\.txt is no array"):
+        load_condensed(tmp_path / "out")
+
+
+def test_frames_of_another_type_than_the_tasks_are_named(
+    frames: TransitionDataset, tmp_path: Path
+) -> None:
+    floats = replace(frames, observations=frames.observations.astype(np.float32) / 2)
+    [loss] = export(floats, "npz", tmp_path / "out")
+    assert loss.startswith("observations are float32: readers take what fits the task's uint8")

@@ -16,7 +16,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate
 from rlcondense.learners.bc import BCConfig
 from rlcondense.make import make_learner, make_method, make_task
-from rlcondense.methods.hades import HadesFConfig
+from rlcondense.methods.hades import HadesFConfig, HadesRConfig
 from rlcondense.networks import NetworkSpec, PolicyNetwork, num_weights
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
 from rlcondense.protocol import Protocol, protocol_of
@@ -63,6 +63,12 @@ def in_little_memory(ask: Callable[[], object], message: str) -> None:
         (lambda: make_method("el2n", networks=HUGE), "networks must be at most 1,000"),
         (lambda: make_method("frepo", pool=HUGE), "pool must be at most 1,000"),
         (lambda: make_method("hades-f", population=10**9), "population must be at most"),
+        (lambda: make_method("cupid", projection=20_000), "projection must be at most 16,384"),
+        (lambda: make_method("ncfm", frequencies=10**9), "frequencies must be at most 65,536"),
+        (
+            lambda: HadesRConfig(initialisations=1000).network(make_task("cartpole")),
+            "weights of a population must be at most|initialisations x episodes must be at most",
+        ),
         (lambda: HadesFConfig(episodes=1000), "population x episodes must be at most 65,536"),
         (lambda: ESConfig(seed=-1), "seed must be a whole number from 0"),
         (lambda: PPOConfig(num_envs=HUGE), "num_envs must be at most"),

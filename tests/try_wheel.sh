@@ -33,8 +33,10 @@ rlcondense new method herding-demo
 pip install --quiet --disable-pip-version-check ./herding-demo
 rlcondense plugins > plugins.txt
 grep "herding-demo .* ok" plugins.txt
-python -m pytest -q -p no:cacheprovider herding-demo  # which runs the checks
+python -m pytest -q -p no:cacheprovider herding-demo > checks.txt 2>&1 &  # which run the checks
 rlcondense run --method herding-demo --task jumper-plain --size 50 --seeds 1 --episodes 4 \
     --set learner.updates=20 --set learner.network=compact --no-references > run.txt
 grep "^herding-demo" run.txt
+wait $! || { cat checks.txt; exit 1; }
+tail -n 1 checks.txt
 echo "the wheel works outside the checkout"

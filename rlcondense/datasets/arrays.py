@@ -45,7 +45,8 @@ def from_arrays(
         task: the task that they were collected on, by name perhaps.
         action_probs: `(N, A)` distributions that the actions were drawn from, for soft labels.
         level_seeds: `(N,)` levels, each episode's the same.
-        heldout_data: let it be condensed though it was collected on held-out levels.
+        heldout_data: take data of held-out levels, and let a method's `condense` have them; `run`
+            and `condense` have an argument of this name, too.
 
     Raises:
         CorruptArtifact: a shape, a type or a value does not fit the task.

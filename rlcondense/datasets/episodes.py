@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rlcondense.types import Array
+
+if TYPE_CHECKING:
+    from rlcondense.datasets.transitions import TransitionDataset
 
 
 @dataclass(frozen=True)
@@ -26,3 +32,22 @@ class Episode:
     level_seed: int | None
     action_probs: Array | None = None
     truncated: bool = False
+
+
+def episode_of(data: TransitionDataset, number: int) -> Episode:
+    """Return a copy of one episode of a dataset.
+
+    What does not terminate is truncated, whether or not the data say so: the last episode of a file
+    may have no end. What both terminates and is truncated has terminated.
+    """
+    rows = data.episodes[number]
+    part = {name: np.array(c[rows.start : rows.stop]) for name, c in data.columns().items()}
+    levels = part.get("level_seeds")
+    return Episode(
+        observations=part["observations"],
+        actions=part["actions"],
+        rewards=part["rewards"],
+        level_seed=None if levels is None else int(levels[0]),
+        action_probs=part.get("action_probs"),
+        truncated=not part["terminations"][-1],
+    )

@@ -54,28 +54,31 @@ print(f"loss {{loss.item():.3f}}")
 """
 
 
-def example_of(form: str, columns: Mapping[str, Array], num_actions: int | None) -> str:
+def example_of(
+    form: str, columns: Mapping[str, Array], num_actions: int | None, labels: str = "soft"
+) -> str:
     """Return an example that trains a small network on exported columns.
 
     Args:
         form: `npz`, `hdf5`, `minari` or `parquet`.
         columns: columns by formats' names.
         num_actions: number of discrete actions; None for continuous ones.
+        labels: kind of the labels to learn, where there are both.
     """
     observations, actions = columns["observations"], columns["actions"]
-    is_soft = "action_probs" in columns and form != "minari"
+    is_soft = labels == "soft" and "action_probs" in columns and form != "minari"
     kind = "torch.as_tensor(data[{name!r}]).float()"
     if num_actions is None:
-        labels = kind.format(name="actions") + ".reshape(len(observations), -1)"
+        targets = kind.format(name="actions") + ".reshape(len(observations), -1)"
         loss, outputs = "mse_loss", math.prod(actions.shape[1:])
     elif is_soft:
-        labels, loss, outputs = kind.format(name="action_probs"), "cross_entropy", num_actions
+        targets, loss, outputs = kind.format(name="action_probs"), "cross_entropy", num_actions
     else:
-        labels, loss, outputs = 'torch.as_tensor(data["actions"])', "cross_entropy", num_actions
+        targets, loss, outputs = 'torch.as_tensor(data["actions"])', "cross_entropy", num_actions
     weighted = 'losses.T * torch.as_tensor(data["weights"])[rows]'  # of one or more columns
     pictures = form == "parquet" and are_pictures(observations) and observations.dtype == "u1"
     training = _TRAINING.format(
-        labels=labels.replace("'", '"'),
+        labels=targets.replace("'", '"'),
         outputs=outputs,
         loss=loss,
         scale=" / 255" if observations.ndim == 4 else "",

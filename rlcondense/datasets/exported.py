@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from rlcondense.datasets.flat import NAMES
+from rlcondense.datasets.flat import NAMES, UNREADABLE
 from rlcondense.datasets.report import ARRAYS, REPORT
 from rlcondense.errors import CorruptArtifact
 from rlcondense.files import MOST_ARRAY_BYTES, check_regular, read_arrays, read_json
@@ -19,16 +18,6 @@ DATA = "data"  # of the file or folder in an exported folder, without its suffix
 OTHER_ARRAYS = "arrays.safetensors"  # beside parquet: arrays that have not one value a row
 PARQUET = f"{DATA}/train-00000-of-00001.parquet"  # as the Hub names the files of a split
 _MOST_ITEM_BYTES = 8  # of a number
-_UNREADABLE = (
-    EOFError,
-    KeyError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def is_condensed(folder: str | Path) -> bool:
@@ -59,11 +48,13 @@ def exported_arrays(folder: Path) -> dict[str, Array]:
     check_regular(path)
     try:
         arrays = _READERS[str(path.relative_to(folder))](path)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CorruptArtifact(f"{path} cannot be read: {error}") from error
     if (folder / OTHER_ARRAYS).is_file():
         arrays |= read_arrays(folder / OTHER_ARRAYS)
     for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # what numpy returns of a member that is no array
+            raise CorruptArtifact(f"{path}: {name} is no array")
         is_number = array.dtype.kind in "biuf" and array.dtype.itemsize <= _MOST_ITEM_BYTES
         if not (is_number and array.dtype.isnative):
             raise CorruptArtifact(f"{path}: {name} holds {array.dtype}, no numbers")

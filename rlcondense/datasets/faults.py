@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Space
 
-from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.episodes import Episode, episode_of
 from rlcondense.datasets.traces import Trace, dequantise, on_disk
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, CorruptArtifact
@@ -170,20 +170,6 @@ def corrupted(
             episode = EDITS[fault](episode, np.random.default_rng([seed, 1, number]))
         yield episode
         progress("write", number + 1, len(faulty))
-
-
-def episode_of(data: TransitionDataset, number: int) -> Episode:
-    """Return one episode of a dataset."""
-    rows = data.episodes[number]
-    part = slice(rows.start, rows.stop)
-    return Episode(
-        observations=np.asarray(data.observations[part]),
-        actions=np.asarray(data.actions[part]),
-        rewards=np.asarray(data.column("rewards")[part]),
-        level_seed=None if data.level_seeds is None else int(data.level_seeds[rows.start]),
-        action_probs=None if data.action_probs is None else np.asarray(data.action_probs[part]),
-        truncated=bool(data.column("truncations")[rows.stop - 1]),
-    )
 
 
 def _originals(faulty: npt.NDArray[np.bool_], seed: int) -> dict[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,7 +23,7 @@ from gymnasium.spaces import Box, Discrete
 from rlcondense.datasets import ogbench
 from rlcondense.datasets.episodes import Episode
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import check_regular, read_json
+from rlcondense.files import MOST_ARRAY_BYTES, check_regular, read_json
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import shown
@@ -46,9 +47,10 @@ ENDS = ("terminations", "truncations", EPISODES)
 INFO = Path("meta", "info.json")  # of a LeRobot folder
 NEEDED = ("observations", "actions", "rewards")
 HDF5 = (".hdf5", ".h5")
-# What zipfile raises for damaged, encrypted or unknown content.
-_ZIP_ERRORS = (
-    OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+# What zipfile raises for damaged, encrypted or unknown content, and numpy for a damaged header.
+UNREADABLE = (
+    OSError, EOFError, IndexError, KeyError, MemoryError, RuntimeError, SyntaxError, TypeError,
+    ValueError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
 MOST_STATE_BYTES = 2**30  # of a simulator's states, likewise
@@ -96,7 +98,7 @@ class _NpyColumn:
     def take(self, rows: int) -> Array:
         try:
             content = self._file.read(rows * self._row)
-        except _ZIP_ERRORS as error:
+        except UNREADABLE as error:
             raise CorruptArtifact(f"column {self._name} cannot be read: {error}") from error
         if len(content) != rows * self._row:
             raise CorruptArtifact(f"column {self._name} ends early")
@@ -149,7 +151,7 @@ def open_columns(
     with contextlib.ExitStack() as stack:
         try:
             opened, known = _opened(path, stack, pictures)
-        except (*_ZIP_ERRORS, ValueError) as error:
+        except UNREADABLE as error:
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
             raise CorruptArtifact(f"{path}: {error}") from error
@@ -250,7 +252,7 @@ def _hdf5(
 
     from rlcondense.datasets import hdf5
 
-    hdf5.check_flat(path)
+    hdf5.check_flat(path, in_blocks=True)
     file = stack.enter_context(h5py.File(path, "r"))
     items = {name: file[name] for name in file if _is_wanted(name, pictures)}
     for name, item in items.items():
@@ -297,7 +299,15 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
             last = np.append(numbers[1:] != numbers[:-1], True)
     del columns  # what they have read ahead
     last[-1] = True  # the last episode may be cut off
+    longest = int(np.diff(np.flatnonzero(last), prepend=-1).max())
     with open_columns(path, pictures=pictures, rewards=of_goal) as columns:
+        for name, column in columns.items():
+            size = longest * math.prod(column.shape[1:]) * column.dtype.itemsize
+            if size > MOST_ARRAY_BYTES:
+                raise CorruptArtifact(
+                    f"{path}: {name} of an episode take {size:,} bytes, more than "
+                    f"{MOST_ARRAY_BYTES:,}"
+                )
         start = 0
         for stop in map(int, np.flatnonzero(last) + 1):
             # The last row of OGBench's trajectories is no step, and cuts them off.
@@ -328,7 +338,7 @@ def _rewards_of_goal(path: Path, task: Task) -> Array | None:
                 if np.prod(column.shape) * column.dtype.itemsize > MOST_STATE_BYTES:
                     raise CorruptArtifact(f"{name} take more than {MOST_STATE_BYTES:,} bytes")
             whole = {name: column.take(column.shape[0]) for name, column in states.items()}
-        except (*_ZIP_ERRORS, ValueError) as error:
+        except UNREADABLE as error:
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
             raise CorruptArtifact(f"{path}: {error}") from error
@@ -428,11 +438,14 @@ def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict
         "rewards": (rewards, (rows,), "biuf"),
     }
     for name, (values, shape, kinds) in wanted.items():
-        if values.shape != shape or values.dtype.kind not in kinds:
+        if values.shape != shape:
             raise CorruptArtifact(
                 f"{owner}: {name} are {values.dtype} of shape {values.shape[1:]}, "
                 f"task {task.id!r} has {shape[1:]}"
             )
+        if values.dtype.kind not in kinds:
+            wanted_kind = "whole numbers" if "f" not in kinds else "numbers"
+            raise CorruptArtifact(f"{owner}: {name} are {values.dtype}, not {wanted_kind}")
     if space.dtype == np.uint8:
         check_grey_levels(observations, owner)
     continuous = isinstance(task.action_space, Box)

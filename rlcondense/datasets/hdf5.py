@@ -93,8 +93,12 @@ def has_action_probs(path: Path) -> bool:
         return "action_probs" in group
 
 
-def check_flat(path: Path) -> None:
+def check_flat(path: Path, *, in_blocks: bool = False) -> None:
     """Refuse a file of columns that links elsewhere or announces more than it stores.
+
+    Args:
+        path: of the file.
+        in_blocks: whether columns are read block by block, so that memory does not limit them.
 
     Raises:
         CorruptArtifact: the file is refused.
@@ -103,7 +107,7 @@ def check_flat(path: Path) -> None:
     with h5py.File(path, "r") as file:
         for item in _items(file, path.name, owner):
             if isinstance(item, h5py.Dataset):
-                _check_size(item, owner)
+                _check_size(item, owner, in_blocks)
                 if item.parent == file and item.dtype.hasobject:
                     raise CorruptArtifact(f"{owner}: {item.name} holds no numbers")
 
@@ -134,16 +138,20 @@ def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py
             yield item
 
 
-def _check_size(item: h5py.Dataset, owner: str) -> None:
+def _check_size(item: h5py.Dataset, owner: str, in_blocks: bool = False) -> None:
     """Refuse values that need more memory than their stored bytes can expand to."""
     if item.shape is None:
         return
-    announced = max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize
-    stored = item.id.get_storage_size()
-    most = min(MOST_ARRAY_BYTES, max(_SMALL, _MOST_DEFLATED * stored))
-    if announced > most:
+    whole, chunk = (n * item.dtype.itemsize for n in (item.size, math.prod(item.chunks or ())))
+    announced, stored = max(whole, chunk), item.id.get_storage_size()
+    if announced > max(_SMALL, _MOST_DEFLATED * stored):
         raise CorruptArtifact(
             f"{owner}: {item.name} announces {announced:,} bytes, of which {stored:,} are stored"
+        )
+    if (chunk if in_blocks else announced) > MOST_ARRAY_BYTES:
+        raise CorruptArtifact(
+            f"{owner}: {item.name} takes {announced:,} bytes at once, more than "
+            f"{MOST_ARRAY_BYTES:,}"
         )
 
 

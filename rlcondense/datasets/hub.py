@@ -27,6 +27,7 @@ PREFIX = "hf:"
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 # The Hub's own branches have a slash: conversions to parquet, and pull requests.
 _REVISION = rf"refs/(?:convert|pr)/{_PART}|{_PART}"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(
     rf"hf:(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_REVISION}))?(?:/(?P<path>.+))?"
 )
@@ -60,7 +61,10 @@ class HubName:
         """The folder of what is fetched, on this machine."""
         part = hashlib.sha256(self.path.encode()).hexdigest()[:12] if self.path else "all"
         revision = f".{_NEWEST}" if self.revision == _NEWEST else self.revision or _NEWEST
-        return cache_root() / "hub" / self.repository / revision / part
+        hub = "hub"
+        if endpoint := _endpoint():  # another hub may have the same names
+            hub += f"-{hashlib.sha256(endpoint.encode()).hexdigest()[:12]}"
+        return cache_root() / hub / self.repository / revision / part
 
 
 def is_on_hub(source: str) -> bool:
@@ -91,6 +95,8 @@ def fetched(source: str) -> Path:
     with lock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
             building = folder.with_name(f".{folder.name}.fetching")
+            if not _COMMIT.fullmatch(name.revision):  # what was begun may be of another commit
+                shutil.rmtree(building, ignore_errors=True)
             with _asking(f"{source} cannot be fetched") as library:
                 library.snapshot_download(
                     name.repository,

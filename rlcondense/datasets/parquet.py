@@ -14,7 +14,7 @@ import numpy as np
 
 from rlcondense.datasets.summary import png
 from rlcondense.datasets.writers import blocks
-from rlcondense.errors import CorruptArtifact, MissingExtra
+from rlcondense.errors import BadConfig, CorruptArtifact, MissingExtra
 from rlcondense.files import FileRefusal, check_regular, read_bounded
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.text import shown
@@ -110,19 +110,45 @@ def _cells(block: Array, kind: Any, is_picture: bool) -> Any:
 # Where a folder has its parquet files: of the Hub and of LeRobot, of the Hub's conversion, flat.
 _PLACES = ("data/*.parquet", "data/*/*.parquet", "*.parquet", "*/*.parquet", "*/*/*.parquet")
 _SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
+_CHUNK = re.compile(r"chunk-\d+")  # of a LeRobot folder
 TRAIN = "train"
 
 
 def parquet_files(path: Path) -> list[Path]:
     """Return the parquet files of a path, in order: the file itself, or those of a folder.
 
-    Of a folder with several splits, whose files are named as the Hub names them, those of `train`.
+    Numbers in their names are compared as numbers. Of a folder with several splits, whose files
+    are named as the Hub names them, those of `train`.
+
+    Raises:
+        BadConfig: they are of several configurations or splits, and none or several are of `train`.
     """
     if not path.is_dir():
         return [path] if path.suffix == ".parquet" and path.is_file() else []
-    files: list[Path] = next(filter(None, (sorted(path.glob(place)) for place in _PLACES)), [])
-    train = [file for file in files if _split(file) == TRAIN]
-    return train or files
+    files: list[Path] = next(filter(None, (list(path.glob(place)) for place in _PLACES)), [])
+    files = [file for file in files if _split(file) == TRAIN] or files
+    parts = {(_folder(file, path), _named_split(file)) for file in files}
+    if len(parts) > 1:
+        told = ", ".join(sorted(shown(" ".join(filter(None, part))) for part in parts)[:5])
+        raise BadConfig(f"{path} has data of several configurations or splits ({told}): name one's")
+    return sorted(files, key=lambda file: _in_order(str(file)))
+
+
+def _in_order(text: str) -> list[tuple[int, str]]:
+    """Return a key by which `file-2` comes before `file-10`."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)]
+
+
+def _folder(file: Path, root: Path) -> str:
+    """Return the folder of a file below those that only share out its rows."""
+    places = file.parent.relative_to(root).parts
+    return "/".join(place for place in places if not _CHUNK.fullmatch(place))
+
+
+def _named_split(file: Path) -> str:
+    named = _SPLIT.fullmatch(file.stem)
+    return named[1] if named else ""
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -136,8 +162,7 @@ def _is_picture(path: Path) -> bool:
 
 def _split(file: Path) -> str:
     """Return the split that a file's name, or else its folder's, says it is of."""
-    named = _SPLIT.fullmatch(file.stem)
-    return named[1] if named else file.parent.name
+    return _named_split(file) or file.parent.name
 
 
 class ParquetColumn:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.flat import NAMES
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.files import room_beside
@@ -96,21 +94,3 @@ def dataset_columns(data: TransitionDataset) -> tuple[dict[str, Array], list[str
             columns["level_seeds"] = levels
     columns |= {"terminations": terminations, "truncations": truncations}
     return {formats_name(name): column for name, column in columns.items()}, losses
-
-
-def episodes_of(data: TransitionDataset) -> Iterator[Episode]:
-    """Yield the episodes of a dataset, one in memory at a time."""
-    for rows in data.episodes:
-        part: dict[str, Any] = {
-            name: np.array(column[rows.start : rows.stop])
-            for name, column in data.columns().items()
-        }
-        levels = part.get("level_seeds")
-        yield Episode(
-            observations=part["observations"],
-            actions=part["actions"],
-            rewards=part["rewards"],
-            level_seed=None if levels is None else int(levels[0]),
-            action_probs=part.get("action_probs"),
-            truncated=not part["terminations"][-1],
-        )

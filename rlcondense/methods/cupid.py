@@ -89,9 +89,8 @@ class Cupid(EpisodeScorer[CupidConfig]):
         advantages = returns - returns.mean()
         ascent = np.linalg.solve(hessian, advantages @ gradients / len(gradients))
         values = Scores(phi @ ascent, "rows").of_episodes(problem.dataset)
-        return Scores(
-            values, gradient_evaluations=64 * c.updates + len(phi), environment_steps=steps
-        )
+        rows = 64 * c.updates + len(phi) + steps  # each step of a rollout has its gradient too
+        return Scores(values, gradient_evaluations=rows, environment_steps=steps)
 
 
 class Sketch:

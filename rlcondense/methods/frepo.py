@@ -197,7 +197,8 @@ class Frepo(Method[FrepoConfig]):
 
         before = probe()
         if frozen is not None:
-            learn(problem, synthetic, c.iterations, lambda _: backward(frozen, rng), rng)
+            with torch.random.fork_rng(devices=[]):
+                learn(problem, synthetic, c.iterations, lambda _: backward(frozen, rng), rng)
             made = synthetic.condensation(MatchingLoss(before, probe()))
             weights = {name: w.cpu().numpy() for name, w in frozen.state_dict().items()}
             return replace(made, initialisation=Initialisation(config_json(spec), weights))

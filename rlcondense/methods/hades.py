@@ -31,6 +31,7 @@ from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.condensed import Initialisation
 from rlcondense.errors import BadConfig
 from rlcondense.evolution.loop import Arena, EvolutionConfig, evolve
+from rlcondense.limits import check_most
 from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
 from rlcondense.methods.parts.students import fresh_from
 from rlcondense.networks import (
@@ -108,6 +109,13 @@ class HadesRConfig(HadesFConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "initialisations")
+
+    def network(self, task: Task) -> NetworkSpec:
+        spec = super().network(task)
+        rounds = self.initialisations * self.population
+        check_most("weights of a population", rounds * num_weights(spec))
+        check_most("population x initialisations x episodes", rounds * self.episodes, "num_envs")
+        return spec
 
 
 C = TypeVar("C", bound=HadesFConfig)

@@ -429,7 +429,8 @@ class _UnrolledLoss:
         )
         longest = CLIP if c.outer_optimiser == "sgd" else None
         add_gradients(inputs, gradients, self.synthetic.leaves, longest)
-        self.synthetic.gradient_evaluations += c.real_batch + steps * self._rows_a_step
+        batch = min(c.real_batch, len(self.problem.dataset))
+        self.synthetic.gradient_evaluations += batch + steps * self._rows_a_step
         return value
 
     def _inputs(self) -> list[Tensor]:

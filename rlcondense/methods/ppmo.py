@@ -43,6 +43,7 @@ from rlcondense.policy_gradient import (
     DISTRIBUTIONS,
     RewardScale,
     advantages_of,
+    check_cuts,
     check_rollout,
     policy_loss,
     possible,
@@ -382,7 +383,8 @@ class _Run:
             )
             ends[step] = ended | cut
             cut = cut & ~ended
-            if cut.any() and "final_obs" in infos:
+            check_cuts(cut, infos, task.id)
+            if cut.any():
                 cut_values[step][cut] = value(infos["final_obs"][cut])
         values[t] = value(observations)
         env.close()

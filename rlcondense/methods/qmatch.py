@@ -68,7 +68,7 @@ class QMatchConfig:
             `student` follows Q-learners on the current synthetic data, one after another (Zhao et
             al., algorithm 1); `initial` draws initial weights, for theta and its target.
         learners: number of Q-learners that are trained on the real data.
-        updates: number of updates of each learner.
+        updates: number of updates of each learner, in whole multiples of `every`.
         batch_size: number of rows in an update.
         q_learning_rate: learning rate of Adam in these updates.
         init: initialisation of the weights; see `rlcondense.networks.PolicyNetwork`.
@@ -125,6 +125,8 @@ class QMatchConfig:
         check_choice(self, "start", STARTS)
         check_share(self, "gamma")
         check_least(self, "conservative")
+        if self.every > self.updates:
+            raise BadConfig(f"every ({self.every}) must be at most updates ({self.updates})")
 
 
 class QMatch(Method[QMatchConfig]):

@@ -160,6 +160,8 @@ class _Matching:
     def __init__(self, problem: Problem, config: TrajMatchConfig, synthetic: Synthetic) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
         self.losses = losses_of(problem, config.loss)
+        of_teachers = "cross-entropy" if config.real_valued else config.loss  # of distributions
+        self.teacher_losses = losses_of(problem, of_teachers)
         self.spec, self.device = student_spec(problem, config), problem.device
         self.network = fresh_from(self.spec, problem.device, problem.seed, config.init)
         reach = config.rate * config.span * config.keep_every
@@ -181,7 +183,7 @@ class _Matching:
             if update == c.teacher_updates:
                 return
             frames, targets = real.draw(batch, rng)
-            descend(optimiser, self.losses(network(frames), targets).mean())
+            descend(optimiser, self.teacher_losses(network(frames), targets).mean())
             self.synthetic.gradient_evaluations += len(frames)
 
     def backward(self, rng: np.random.Generator) -> float:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -33,10 +33,12 @@ class System(ABC):
         steps: the step limit after which an episode is truncated.
         start: lowest and highest values of a state at the start of an episode.
         above_zero: constants that must be above zero.
+        most: bounds of constants that Gymnasium's spaces hold.
     """
 
     steps: ClassVar[int]
     above_zero: ClassVar[tuple[str, ...]] = ()
+    most: ClassVar[Mapping[str, float]] = {}
     start: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
 
     @abstractmethod
@@ -213,6 +215,7 @@ class Pendulum(System):
     steps = 200
     start = ((-math.pi, -1.0), (math.pi, 1.0))
     above_zero = ("m", "l", "dt")
+    most = {"max_torque": 2.0, "max_speed": 8.0}  # noqa: RUF012  those of Gymnasium's spaces
 
     g: float = 10.0
     m: float = 1.0
@@ -265,6 +268,9 @@ class ClassicControlTask(GymnasiumTask):
         try:
             system = self.system()
             check_positive(system, *system.above_zero)
+            for name, bound in system.most.items():
+                if getattr(system, name) > bound:
+                    raise BadConfig(f"{name} must be at most {bound:g}, as its space has it")
         except (BadConfig, TypeError) as error:
             raise BadConfig(f"physics of {self.id!r}: {error}") from error
 
@@ -295,11 +301,11 @@ class ClassicControlVectorEnv(LevelVectorEnv):
     def __init__(self, task: ClassicControlTask, order: LevelOrder) -> None:
         self._system = task.system()
         super().__init__(task, order, self._system.steps)
-        self._starts = _starts(self._system, order.levels)
-        self._state = np.zeros((len(self._starts), self.num_envs))
+        self._state = np.zeros((len(_start(self._system, order.levels[0])), self.num_envs))
 
     def _begin(self, which: Which, levels: Levels) -> None:
-        self._state[:, which] = self._starts[:, levels - self._order.levels.start]
+        starts = [_start(self._system, level) for level in levels.tolist()]
+        self._state[:, which] = np.stack(starts, 1)
 
     def _advance(self, actions: Array) -> tuple[Floats, Bools]:
         self._state, rewards, terminations = self._system.step(self._state, actions)
@@ -315,10 +321,10 @@ class ClassicControlVectorEnv(LevelVectorEnv):
         self._state = arrays[0].T.copy()
 
 
-@cache
-def _starts(system: System, levels: range) -> Floats:
-    """Return the initial state `(D, L)` of each level."""
-    return np.stack([system.starts(level) for level in levels], 1)
+@lru_cache(maxsize=2**17)
+def _start(system: System, level: int) -> Floats:
+    """Return the initial state `(D,)` of a level."""
+    return system.starts(level)
 
 
 def _rows(*rows: Floats) -> Floats:

@@ -163,6 +163,8 @@ class ExpertDataset:
             try:
                 trace = load_trace(path)
             except CorruptArtifact:  # or missing
+                trace = None
+            if trace is None or trace.quota * len(trace.lengths) != self.num_episodes:
                 trace = collect_dataset(
                     task,
                     expert=self.expert,

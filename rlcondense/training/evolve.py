@@ -29,7 +29,12 @@ from rlcondense.protocol import protocol_of
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.runtime.provenance import describe, resolve_device
+from rlcondense.runtime.provenance import (
+    describe,
+    resolve_device,
+    source_sha256,
+    versions,
+)
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.types import SPLITS
 
@@ -151,7 +156,13 @@ def evolve_to(
         raise BadConfig(f"{out} is no folder")
     out.mkdir(parents=True, exist_ok=True)
     with lock(out / ".lock"):
-        identity = {"task": resolved_task.id, "config": asdict(config), "device": device}
+        identity = {
+            "task": resolved_task.id,
+            "config": asdict(config),
+            "device": device,
+            "versions": versions(resolved_task.packages),
+            "source_sha256": source_sha256(type(resolved_task)),
+        }
         checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
         checkpoint.refuse_another()
         with measured(device) as seconds:

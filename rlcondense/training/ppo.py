@@ -34,6 +34,7 @@ from rlcondense.policy_gradient import (
     Gaussian,
     RewardScale,
     advantages_of,
+    check_cuts,
     check_rollout,
     policy_loss,
     possible,
@@ -390,11 +391,7 @@ class Trainer:
         self.rewards[where] = rewards
         self.first[where] = terminations | truncations
         cut = truncations & ~terminations
-        if cut.any() and "final_obs" not in infos:
-            raise BadConfig(
-                f"{self.task.id!r} cannot be trained on: its episodes are cut, and its "
-                "environments' infos lack the 'final_obs' that they are cut at"
-            )
+        check_cuts(cut, infos, self.task.id)
         last = infos.get("final_obs", group.observations)
         if self.config.potential is not None:
             potential = POTENTIALS[self.config.potential]

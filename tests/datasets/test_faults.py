@@ -16,8 +16,8 @@ from rlcondense.cli import main
 from rlcondense.cli.dataset_making import dataset_corrupt
 from rlcondense.comparison.tables import faults_table, suite_table
 from rlcondense.datasets.budget import Budget
-from rlcondense.datasets.episodes import Episode
-from rlcondense.datasets.faults import FAULTS, LAG, corrupted, episode_of, faulty_episodes
+from rlcondense.datasets.episodes import Episode, episode_of
+from rlcondense.datasets.faults import FAULTS, LAG, corrupted, faulty_episodes
 from rlcondense.datasets.minari import _faulty, minari_path, remove_minari
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.traces import Trace
@@ -48,6 +48,18 @@ def by_fault(tiny: TransitionDataset, task: Task, trace: Trace) -> dict[str, lis
     return {
         fault: list(corrupted(tiny, fault, FAULTY, 0, task=task, trace=trace)) for fault in FAULTS
     }
+
+
+def test_an_episode_without_an_end_is_cut_off_and_one_with_both_has_terminated(
+    tiny: TransitionDataset,
+) -> None:
+    terminations, truncations = (
+        np.array(tiny.column(name)) for name in ("terminations", "truncations")
+    )
+    open_, both = tiny.episodes[0].stop - 1, tiny.episodes[1].stop - 1
+    terminations[[open_, both]], truncations[[open_, both]] = [False, True], [False, True]
+    data = replace(tiny, terminations=terminations, truncations=truncations, known_sha256="")
+    assert [episode_of(data, number).truncated for number in (0, 1)] == [True, False]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -289,6 +301,7 @@ def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
     assert faults_table([record("random", 0)]) == []
 
 
+@pytest.mark.slow
 def test_the_table_of_a_suite_says_what_scores_see_of_faults(tmp_path: Path) -> None:
     for path in record_files(LEADERBOARD / "results"):
         record = read_record_file(path)

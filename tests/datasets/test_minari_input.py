@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -25,6 +26,7 @@ from rlcondense.datasets import minari as storage
 from rlcondense.datasets.cards import card_of, write_card
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import (
+    _EpisodeReader,
     build_columns,
     columns_folder,
     lacks_action_probs,
@@ -34,7 +36,7 @@ from rlcondense.datasets.minari import (
 )
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError, UnknownName
 from rlcondense.make import load_dataset, remove_dataset
-from tests.datasets.minari_data import VECTORS, create, episode
+from tests.datasets.minari_data import TWO, VECTORS, create, episode
 
 DATA = "tests/input-v0"
 
@@ -597,3 +599,9 @@ def test_columns_of_another_format_are_converted_again(
     monkeypatch.setattr(storage, "_FORMAT", 10)
     read_minari(DATA)
     assert file.stat().st_mtime_ns != before
+
+
+def test_an_episode_without_steps_is_refused() -> None:
+    reader = _EpisodeReader("dataset 'a'", VECTORS, TWO)
+    with pytest.raises(CorruptArtifact, match="dataset 'a', episode 3 has no steps"):
+        reader.columns(SimpleNamespace(rewards=np.ones(0)), 3)

@@ -540,3 +540,92 @@ def test_twenty_gigabytes_scaled_down_take_a_bounded_memory(tmp_path: Path) -> N
         peaks.append(peak_of(lambda source=source: load_dataset(source, task="starpilot")))
     assert peaks[2] < 1.2 * peaks[1] < 1.44 * peaks[0]
     assert peaks[2] < 100e6 / 4
+
+
+def _part(path: Path, numbers: list[int], last: int = -1) -> None:
+    """Write rows of cartpole, whose rewards are their numbers, as parquet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = {
+        "observations": [[float(n)] * 4 for n in numbers],
+        "actions": [0] * len(numbers),
+        "rewards": [float(n) for n in numbers],
+        "terminals": [n == last for n in numbers],
+    }
+    pq.write_table(pa.table(table), path)
+
+
+def test_files_of_parquet_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in range(12):
+        _part(tmp_path / "mine" / f"part-{number}.parquet", [2 * number, 2 * number + 1], last=5)
+    data = load_dataset(str(tmp_path / "mine"), task="cartpole")
+    assert data.column("rewards").tolist() == list(range(24))
+    assert [len(rows) for rows in data.episodes] == [6, 18]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a/train/0000.parquet", "b/train/0000.parquet"), "'a/train', 'b/train'"),
+        (("data/test-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"), "test"),
+    ],
+)
+def test_configurations_and_splits_are_not_mixed(
+    names: tuple[str, str], told: str, tmp_path: Path
+) -> None:
+    for name in names:
+        _part(tmp_path / "mine" / name, [0, 1])
+    with pytest.raises(BadConfig, match=f"several configurations or splits.*{told}"):
+        load_dataset(str(tmp_path / "mine"), task="cartpole")
+    (tmp_path / "mine" / names[1]).unlink()
+    assert len(load_dataset(str(tmp_path / "mine"), task="cartpole")) == 2
+
+
+def test_what_an_earlier_fetch_left_is_not_mixed_in(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _part(there / "data" / "train-00000-of-00001.parquet", [0, 1, 2])
+    with hub("me/parts", there) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        folder = hub_name("hf:me/parts").folder
+        left = folder.with_name(f".{folder.name}.fetching")
+        _part(left / "data" / "train-00000-of-00002.parquet", [7, 8])
+        data = load_dataset("hf:me/parts", task="cartpole")
+        assert data.column("rewards").tolist() == [0, 1, 2]
+        monkeypatch.delenv("HF_ENDPOINT")
+        assert hub_name("hf:me/parts").folder != folder  # another hub's may be other data
+
+
+def test_a_damaged_header_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(
+        path, observations=np.zeros((4, 4), np.float32), actions=np.zeros(4, int),
+        rewards=np.ones(4), terminals=np.arange(4) == 3,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+    with pytest.raises(CorruptArtifact, match=r"mine\.npz cannot be read"):
+        list(read_flat(path, make_task("cartpole")))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_planes_of_ones_are_not_taken_for_all_but_black(kind: Any, tmp_path: Path) -> None:
+    task = make_task("minatar/breakout")
+    shape = (6, *(task.observation_space.shape or ()))
+    planes = np.random.default_rng(0).integers(0, 2, shape)
+    columns = {"actions": np.zeros(6, int), "rewards": np.ones(6), "terminals": np.arange(6) == 5}
+    for factor in (255, 1):
+        path = tmp_path / f"{factor}.npz"
+        np.savez(path, observations=(factor * planes).astype(kind), **columns)
+        if factor == 255:
+            assert (load_dataset(str(path), task=task.id).observations == 255 * planes).all()
+        else:
+            with pytest.raises(CorruptArtifact, match="grey levels are 0 to 255: multiply by 255"):
+                load_dataset(str(path), task=task.id)
+
+
+def test_a_message_on_a_type_names_what_is_wanted(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "mine.npz", observations=np.zeros((4, 4)), actions=np.zeros(4),
+        rewards=np.ones(4), terminals=np.arange(4) == 3,
+    )  # fmt: skip
+    with pytest.raises(CorruptArtifact, match="actions are float64, not whole numbers"):
+        load_dataset(str(tmp_path / "mine.npz"), task="cartpole")

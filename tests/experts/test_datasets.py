@@ -93,8 +93,12 @@ def test_what_an_expert_played_is_kept_for_a_build_that_was_cut_short(
     monkeypatch.setattr(collect, "collect", play)
     next(source.episodes(task))
     assert kept.read_bytes() == content
+    # Another number of episodes is another trace.
+    more = ExpertDataset("tests/played-v0", task=task.id, episodes=100)
+    assert sum(1 for _ in more.episodes(task)) == 100
 
 
+@pytest.mark.slow
 def test_data_of_an_earlier_expert_are_not_passed_off_as_the_experts(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:

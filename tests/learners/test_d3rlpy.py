@@ -192,7 +192,8 @@ def _q_star(gamma: float) -> np.ndarray[Any, Any]:
     return q
 
 
-@pytest.mark.parametrize("method", some_slow(["random", "percentile"], {"random"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["random", "percentile"])
 def test_selected_transitions_keep_their_successors_so_that_q_values_are_right(
     method: str, walks: TransitionDataset
 ) -> None:

@@ -24,9 +24,11 @@ from rlcondense.make import make_learner, make_method
 from rlcondense.methods.base import Problem
 from rlcondense.methods.distmatch import mean_distance, moment_distance
 from rlcondense.methods.obd import AvPbc, Dbc, Pbc, action_value_weights, fitted_values, offline_rl
+from rlcondense.methods.parts.density import sparsity_weights
 from rlcondense.methods.parts.q_values import shared_critic
+from rlcondense.methods.parts.synthetic import Synthetic
 from rlcondense.methods.parts.unrolled import Training, differentiate
-from rlcondense.methods.trajmatch import squared_distance
+from rlcondense.methods.trajmatch import _Matching, squared_distance
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.runtime.progress import silent
 from tests.small_tasks import Gridworld, Reach, SmallTask, play
@@ -410,6 +412,10 @@ def test_density_weights_change_what_states_count_and_zero_names_no_cell_anew() 
     assert (flat == 1).all()
     weights = weighed._weighed_by_density(crowd, weighed._aims(crowd)).weights.numpy()
     assert weights.mean() == pytest.approx(1, abs=1e-5)
+    # States that occur more often than there are neighbours lie nowhere near zero to some power.
+    often = replace(data, observations=np.repeat(data.observations[:1], len(data), 0))
+    even, _ = sparsity_weights(problem(often, GRID), "mlp", 40)
+    assert (even == 1).all()
     distances = np.linalg.norm(data.observations[:, None] - data.observations, axis=2)
     tenth = np.sort(distances, 1)[:, 10]
     assert rank_correlation(weights, tenth) > 0.95  # type: ignore[operator]
@@ -439,3 +445,22 @@ def test_av_pbc_can_weigh_by_the_critic_of_sdr() -> None:
     )
     weights = method._aims(with_labels).weights.numpy()
     assert weights == pytest.approx(action_value_weights(shared), rel=1e-5)
+
+
+def test_teachers_of_real_valued_targets_learn_distributions() -> None:
+    settings = {**TEACHERS, "teachers": 1, "teacher_updates": 300, "keep_every": 100}
+    sharpest = {}
+    for loss in ("cross-entropy", "logit-mse"):
+        method = make_method("trajmatch", GRID, network="mlp", loss=loss, **settings)
+        of_grid = problem(play(GRID, GRID.shortest, 300, noise=0.0), GRID)
+        matching = _Matching(
+            of_grid, method.config, Synthetic(of_grid, method.config, of_grid.rng())
+        )
+        network = matching.network
+        for parameter, value in zip(
+            network.parameters(), matching.trajectories[0][-1], strict=True
+        ):
+            parameter.data.copy_(value)
+        frames = torch.from_numpy(np.asarray(of_grid.dataset.observations[:64]))
+        sharpest[loss] = network(frames).softmax(1).max(1).values.mean().item()
+    assert sharpest["logit-mse"] == pytest.approx(sharpest["cross-entropy"])

@@ -40,8 +40,12 @@ def condense(
     return method.condense(data, task=task, budget=size, expert=EXPERT, seed=seed)
 
 
-# qmatch takes longest, and has tests of the same in test_qmatch.py.
-OFTEN = [pytest.param(i, marks=pytest.mark.slow) if i == "qmatch" else i for i in METHODS]
+# Those that take seconds, of each of whose kinds another one is quick.
+SECONDS = {
+    "av-pbc", "band", "cupid", "gradient-omp", "gradmatch-light2024", "grand", "ncfm", "pbc",
+    "ppmo", "qmatch", "sdr", "trajmatch",
+}  # fmt: skip
+OFTEN = [pytest.param(i, marks=pytest.mark.slow) if i in SECONDS else i for i in METHODS]
 
 
 @pytest.mark.parametrize("id_", OFTEN)

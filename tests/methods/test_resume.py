@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gradmatch": {"real_batch": 4, "theta": "initial"},
     "gradmatch-trajectory": {"real_batch": 4, "trajectory": 2},
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
+    "frepo-frozen": {"real_batch": 8, "encoder": "frozen"},
     "ncfm": {"real_batch": 8, "frequencies": 16, "networks": 2, "network_updates": 2},
     "ppmo": {"num_envs": 2, "rollout_length": 8, "epochs": 1, "minibatches": 2},
     "qmatch": {"real_batch": 4, "learners": 1, "updates": 4, "every": 2},

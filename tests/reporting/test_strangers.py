@@ -174,6 +174,7 @@ def test_what_nobody_looks_at_is_named(published: Path, sent: Path) -> None:
     assert [note.file for note in notes] == ["policies"]
 
 
+@pytest.mark.slow
 def test_tables_as_they_are_published_may_be_older_than_the_records(
     published: Path, sent: Path
 ) -> None:
@@ -341,6 +342,7 @@ def test_what_a_report_tells_is_computed_again_too(
     assert text in line
 
 
+@pytest.mark.slow
 def test_fewer_computed_again_than_asked_for_is_told_by_the_exit_code(tmp_path: Path) -> None:
     honest = shipped(FULL)
     put(tmp_path, changed(honest, as_method("my-method")))

@@ -130,6 +130,7 @@ def test_hard_labels_with_the_datas_probabilities_beside_them_are_padded(tmp_pat
     assert found.unjudged == "one set: not judged"
 
 
+@pytest.mark.slow
 def test_the_command_compares_all_with_each(tmp_path: Path) -> None:
     pairs = [part for k, v in SMALL.items() for part in ("--set", f"{k}={v}")]
     arguments = [

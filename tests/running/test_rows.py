@@ -77,6 +77,7 @@ def test_workers_give_the_rows_that_this_process_gives(
     assert again.reused == len(numbers(alone))
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_in_a_worker_ends_the_run_with_its_own_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_run_gives_the_method_and_its_reference_rows(tmp_path: Path) -> None:
     assert record["content_sha256"] == content_sha256(record)
 
 
+@pytest.mark.slow
 def test_the_random_row_has_the_methods_size_and_labels(tmp_path: Path) -> None:
     soft = quick(tmp_path, "gradmatch", settings={**GRADMATCH, "labels": "soft"}, size=7)
     random = next(r for r in soft.references if r["cell"]["method"]["id"] == "random")
@@ -135,6 +136,7 @@ def test_a_tampered_record_is_computed_anew(tmp_path: Path) -> None:
     assert again.record["returns"] == first.record["returns"]
 
 
+@pytest.mark.slow
 def test_several_condensation_seeds_give_a_record_each(tmp_path: Path) -> None:
     result = quick(tmp_path, "gradmatch", settings=GRADMATCH, condensations=2, seed=3)
     assert [r["cell"]["condensation_seed"] for r in result.records] == [3, 4]

@@ -436,6 +436,7 @@ def test_workers_that_cannot_start_fail_no_cell(
     assert not contents(tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_a_worker_has_a_session_and_yields_in_it_as_its_driver_does(tmp_path: Path) -> None:
     """Linux shares a core out between sessions first, where it has autogroups."""
     monitor = (
@@ -618,6 +619,7 @@ def test_a_full_disk_is_told_and_the_rest_goes_on(
     assert contents(results) == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_read_only_store_can_be_looked_at(
     tmp_path: Path, small_disk: Path, undisturbed: Path
 ) -> None:
@@ -724,6 +726,7 @@ def test_what_a_refresh_takes_is_estimated_with_the_sets_that_are_there(undistur
     assert left[True] > left[False] > 0
 
 
+@pytest.mark.slow
 def test_a_damaged_plan_is_not_called_missing(undisturbed: Path, tmp_path: Path) -> None:
     results, suite = tmp_path / "r", undisturbed.parent / "small.toml"
     shutil.copytree(undisturbed, results)

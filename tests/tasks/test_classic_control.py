@@ -215,3 +215,17 @@ def test_bad_requests_say_what_is_wrong() -> None:
         make_task("cartpole").make_vec("seen", 2, seed=0).reset(seed=[0, 1])
     with pytest.raises(BadConfig, match="split must be one of"):
         make_task("cartpole").make_vec("test", 1, seed=0)
+
+
+def test_levels_are_made_when_they_are_played() -> None:
+    task = ClassicControlTask("x", "CartPole-v1", heldout=range(10_000, 2_000_000_000))
+    observations, infos = task.make_vec("heldout", 3, seed=0).reset()
+    for shown, level in zip(observations, infos["level_seed"], strict=True):
+        wanted, _ = gymnasium.make("CartPole-v1").reset(seed=int(level))
+        np.testing.assert_array_equal(shown, wanted)
+
+
+@pytest.mark.parametrize("physics", [{"max_torque": 4.0}, {"max_speed": 20.0}])
+def test_a_pendulum_stays_in_its_spaces(physics: dict[str, float]) -> None:
+    with pytest.raises(BadConfig, match=r"max_\w+ must be at most \d, as its space has it"):
+        ClassicControlTask("x", "Pendulum-v1", physics=physics)

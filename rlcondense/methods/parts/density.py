@@ -55,5 +55,8 @@ def sparsity_weights(problem: Problem, network: str, power: float) -> tuple[Arra
         scaling = Scaling.of(dataset.observations)
         features, cost = (dataset.observations - scaling.mean) / scaling.deviation, 0
     distances = neighbour_distances(features, problem).astype(np.float64)
-    weights = np.maximum(distances, 1e-9) ** power
+    distances = np.maximum(distances, 1e-9)
+    weights = distances**power
+    if not 0 < weights.mean() < np.inf:  # of large powers
+        weights = (distances / distances.max()) ** power
     return (weights / weights.mean()).astype(np.float32), cost

@@ -129,6 +129,7 @@ def test_policies_of_another_task_are_refused(task: Task, tmp_path: Path) -> Non
             evaluate(theirs, "cartpole", protocol=SMALL)
 
 
+@pytest.mark.slow
 def test_policies_that_act_together_play_as_they_do_one_by_one(task: Task) -> None:
     networks = [random_network(i) for i in range(3)]
     alone, together = (NetworkPolicies(networks, [0, 1, 2]) for _ in range(2))

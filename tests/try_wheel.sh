@@ -9,15 +9,24 @@ trap 'rm -rf "$away"' EXIT
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$away/site" "$wheel"
 cd "$away"
 export PYTHONPATH="$away/site"
-"$python" -c "import rlcondense; assert rlcondense.__file__.startswith('$away'), rlcondense.__file__"
 "$python" -m rlcondense.cli list | grep -q procgen/starpilot-easy-v0
 "$python" -m rlcondense.cli show gradmatch >/dev/null
 "$python" -m rlcondense.cli sweep smoke --dry-run | grep -q "9 missing"
-"$python" -c "from rlcondense.experts.shipped import shipped_experts, load_expert; [load_expert(e) for e in shipped_experts().values()]"
-"$python" -c "from rlcondense.reporting.pages.render import environment; environment().get_template('index.html')"
+"$python" - "$away" <<'END'
+import sys
+
+import rlcondense
+from rlcondense.experts.shipped import load_expert, shipped_experts
+from rlcondense.records.shipped import shipped_summaries
+from rlcondense.reporting.pages.render import environment
+
+assert rlcondense.__file__.startswith(sys.argv[1]), rlcondense.__file__
+assert [load_expert(expert) for expert in shipped_experts().values()]
+assert shipped_summaries("procgen/starpilot-plain/expert-v0")
+environment().get_template("index.html")
+END
 "$python" "$away/site/rlcondense/_catalogue/baselines/experts/students.py" --help >/dev/null
 test -e "$away/site/rlcondense/py.typed"
-"$python" -c "from rlcondense.records.shipped import shipped_summaries; assert shipped_summaries('procgen/starpilot-plain/expert-v0')"
 test ! -e "$away/site/leaderboard"
 
 # A package written by the template, in an environment of its own: only the dependencies are lent.
@@ -31,8 +40,6 @@ pip install --quiet --disable-pip-version-check --no-deps --ignore-installed "$w
 python -c "import rlcondense; assert rlcondense.__file__.startswith('$away/fresh'), rlcondense.__file__"
 rlcondense new method herding-demo
 pip install --quiet --disable-pip-version-check ./herding-demo
-rlcondense plugins > plugins.txt
-grep "herding-demo .* ok" plugins.txt
 python -m pytest -q -p no:cacheprovider herding-demo > checks.txt 2>&1 &  # which run the checks
 rlcondense run --method herding-demo --task jumper-plain --size 50 --seeds 1 --episodes 4 \
     --set learner.updates=20 --set learner.network=compact --no-references > run.txt

@@ -30,18 +30,12 @@ from tests.conftest import TINY
 faulty = import_module("tests.checks.faulty")
 SLOW_CHECKS = {"a_fresh_process_gives_the_same_bytes", "a_fresh_process_gives_the_same_policy"}
 # One id of each class: bc-10, bc-25 and bc-40 are percentile by other names.
+# What matters most of them is tested in tests/methods, and often.
 METHODS = sorted({e.entry_point: id_ for id_, e in catalogue.entries("methods").items()}.values())
 
 
-# One of each kind; `make slow` checks all. What matters most is tested for all in tests/methods.
-OFTEN = {"random"}
-CHECKED = [
-    id_ if id_ in OFTEN or id_.startswith("bc-") else pytest.param(id_, marks=pytest.mark.slow)
-    for id_ in METHODS
-]
-
-
-@pytest.mark.parametrize("id_", CHECKED)
+@pytest.mark.slow
+@pytest.mark.parametrize("id_", METHODS)
 def test_every_built_in_method_passes(id_: str) -> None:
     failed = {r.name: r.message for r in check(id_) if r.status == "failed"}
     assert not failed

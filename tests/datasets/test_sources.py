@@ -233,6 +233,7 @@ def small_expert(folder: Path) -> Path:
     return save_expert("classic/cartpole-v0", network, {}, folder)
 
 
+@pytest.mark.slow
 def test_an_expert_of_ones_own_has_the_expert_row(poles: Path, tmp_path: Path) -> None:
     weights = small_expert(tmp_path / "mine")
     command = ["run", "--method", "random", "--dataset", poles, "--size", 9, "--seeds", 1,

@@ -539,6 +539,7 @@ def test_its_records_can_be_published(tmp_path: Path) -> None:
     assert found.ok, [str(finding) for finding in found.findings]
 
 
+@pytest.mark.slow
 def test_four_pairs_teach_cartpole_something(cartpole: Task) -> None:
     """Seconds, and far from what a minute does: the random policy returns 22."""
     settings = {"preset": "quick", "generations": 12, "population": 32, "width": 16}

@@ -66,6 +66,7 @@ def test_runs_without_a_step_in_common_are_refused(tmp_path: Path) -> None:
         compare_curves([early, late])
 
 
+@pytest.mark.slow
 def test_what_was_condensed_and_what_evolved_are_drawn_together(tmp_path: Path) -> None:
     runner, made = CliRunner(), []
     for seed in range(2):

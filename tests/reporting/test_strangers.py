@@ -157,6 +157,7 @@ def test_any_change_of_a_published_file_is_found(
     assert text in said(found)
 
 
+@pytest.mark.slow
 def test_what_nobody_looks_at_is_named(published: Path, sent: Path) -> None:
     assert "file" not in [note.check for note in verify(published).notes]
     (sent / "evil.py").write_text("x")

@@ -120,6 +120,7 @@ def test_rows_that_are_held_back_are_refused(tmp_path: Path) -> None:
         multitask(["cartpole", "acrobot"], "full-converged", results=tmp_path)
 
 
+@pytest.mark.slow
 def test_hard_labels_with_the_datas_probabilities_beside_them_are_padded(tmp_path: Path) -> None:
     quick = {"network": "mlp", "width": 8, "updates": 2}
     found = multitask(

@@ -61,6 +61,7 @@ def test_pendulum_is_run_from_data_to_policies_that_can_be_evaluated_again(tmp_p
         evaluate_artifact(str(folder), "cartpole", results=tmp_path / "other", device="cpu")
 
 
+@pytest.mark.slow
 def test_gradients_are_matched_on_vectors(tmp_path: Path) -> None:
     for task in ("cartpole", "pendulum"):
         result = _run(

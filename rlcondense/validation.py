@@ -124,10 +124,7 @@ def _has_float_frames(columns: Mapping[str, Array], task: Task) -> bool:
 
 def check_grey_levels(frames: Array, owner: str) -> None:
     """Refuse frames that bytes cannot hold: grey levels are whole numbers from 0 to 255."""
-    if not len(frames):
-        return
-    if frames.dtype == np.uint8:
-        _check_white(frames, owner)
+    if frames.dtype == np.uint8 or not len(frames):
         return
     _check_range_of_frames(frames, owner)
     row = first_row(frames, lambda block: block != np.rint(block))
@@ -139,19 +136,20 @@ def check_grey_levels(frames: Array, owner: str) -> None:
 
 
 def _check_range_of_frames(frames: Array, owner: str) -> None:
-    """Refuse a column of frames that leave 0 to 255, or whose white is 1."""
+    """Refuse a column of values that leave 0 to 255, or of floats whose white is 1."""
     row = first_row(frames, lambda block: ~((block >= 0) & (block <= 255)))
     if row is not None:
         raise CorruptArtifact(
             f"{owner} gave frames outside 0..255, from {frames[row].min():g} to "
             f"{frames[row].max():g} in row {row}"
         )
-    _check_white(frames, owner)
+    if frames.dtype.kind == "f":
+        _check_white(frames, owner)
 
 
 def _check_white(frames: Array, owner: str) -> None:
     """Refuse a column of frames from 0 to 1, which would be all but black."""
-    highest = 0.0
+    highest = 0.0  # of all, of which most have a bright pixel in the first block
     for rows in _blocks(frames):
         highest = max(highest, float(frames[rows].max()))
         if highest > 1:
@@ -279,6 +277,8 @@ def check_dataset(data: TransitionDataset, task: Task) -> None:
     check_fit(columns, task, owner)
     if _has_float_frames(columns, task):
         _check_range_of_frames(columns["observations"], owner)
+    elif task.observation_space.dtype == np.uint8 and columns["observations"].ndim == 4:
+        _check_white(columns["observations"], owner)
     check_actions(columns["actions"], task.action_space, owner)
     if not data.known_sha256:  # else they were checked when they were read
         check_values(columns, task.action_space, owner)

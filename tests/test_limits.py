@@ -64,6 +64,10 @@ def in_little_memory(ask: Callable[[], object], message: str) -> None:
         (lambda: make_method("frepo", pool=HUGE), "pool must be at most 1,000"),
         (lambda: make_method("hades-f", population=10**9), "population must be at most"),
         (lambda: make_method("cupid", projection=20_000), "projection must be at most 16,384"),
+        (
+            lambda: make_method("cupid", projection=16_384, episodes=100_000),
+            "episodes x projection must be at most 1,073,741,824",
+        ),
         (lambda: make_method("ncfm", frequencies=10**9), "frequencies must be at most 65,536"),
         (
             lambda: HadesRConfig(initialisations=1000).network(make_task("cartpole")),

@@ -40,10 +40,12 @@ pip install --quiet --disable-pip-version-check --no-deps --ignore-installed "$w
 python -c "import rlcondense; assert rlcondense.__file__.startswith('$away/fresh'), rlcondense.__file__"
 rlcondense new method herding-demo
 pip install --quiet --disable-pip-version-check ./herding-demo
-python -m pytest -q -p no:cacheprovider herding-demo > checks.txt 2>&1 &  # which run the checks
+{ rlcondense check herding-demo && python -m pytest -q -p no:cacheprovider herding-demo; } \
+    > checks.txt 2>&1 &
+trap 'kill $! 2>/dev/null || true; cat checks.txt; rm -rf "$away"' EXIT
+rlcondense plugins | grep "herding-demo .* ok"
 rlcondense run --method herding-demo --task jumper-plain --size 50 --seeds 1 --episodes 4 \
     --set learner.updates=20 --set learner.network=compact --no-references > run.txt
 grep "^herding-demo" run.txt
-wait $! || { cat checks.txt; exit 1; }
-tail -n 1 checks.txt
+wait $!
 echo "the wheel works outside the checkout"

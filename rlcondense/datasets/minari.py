@@ -320,7 +320,7 @@ def remove_minari(dataset_id: str) -> None:
 
     Datasets in folders below its own stay, and so do columns that are another dataset's only copy.
     """
-    with _locked(dataset_id), _columns_lock(dataset_id):
+    with _columns_lock(dataset_id), _locked(dataset_id):
         shared = _other_owner(columns_folder(dataset_id), dataset_id)
         for path, aside in _parts(dataset_id):
             shutil.rmtree(aside, ignore_errors=True)
@@ -340,7 +340,7 @@ def set_aside(dataset_id: str) -> Iterator[None]:
     with _locked(dataset_id, ".anew"):
         parts = _parts(dataset_id)
         try:
-            with _locked(dataset_id), _columns_lock(dataset_id):
+            with _columns_lock(dataset_id), _locked(dataset_id):
                 _bring_back(parts)
                 if _other_owner(columns_folder(dataset_id), dataset_id):
                     parts = parts[:1]
@@ -349,7 +349,7 @@ def set_aside(dataset_id: str) -> Iterator[None]:
                         path.rename(aside)
             yield
         except BaseException:
-            with _locked(dataset_id), _columns_lock(dataset_id):
+            with _columns_lock(dataset_id), _locked(dataset_id):
                 for path, aside in parts:
                     if aside.is_dir():
                         shutil.rmtree(path, ignore_errors=True)

@@ -110,6 +110,7 @@ def _cells(block: Array, kind: Any, is_picture: bool) -> Any:
 # Where a folder has its parquet files: of the Hub and of LeRobot, of the Hub's conversion, flat.
 _PLACES = ("data/*.parquet", "data/*/*.parquet", "*.parquet", "*/*.parquet", "*/*/*.parquet")
 _SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
+_USUAL_SPLIT = re.compile(r"(train|test|validation|valid|val|dev)(?:[-_.]?[0-9]+)?")
 _CHUNK = re.compile(r"chunk-\d+")  # of a LeRobot folder
 TRAIN = "train"
 
@@ -147,7 +148,7 @@ def _folder(file: Path, root: Path) -> str:
 
 
 def _named_split(file: Path) -> str:
-    named = _SPLIT.fullmatch(file.stem)
+    named = _SPLIT.fullmatch(file.stem) or _USUAL_SPLIT.fullmatch(file.stem)
     return named[1] if named else ""
 
 

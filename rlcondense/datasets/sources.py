@@ -130,7 +130,9 @@ def content_of(path: Path) -> str:
             if tables
             else sorted(f for f in inside.rglob("*") if f.is_file())
         )
-        parts = {str(file.relative_to(path)): sha256_file(file) for file in files}
+        parts: Any = {str(file.relative_to(path)): sha256_file(file) for file in files}
+        if tables != sorted(tables):  # by number, which earlier versions did not read them by
+            parts = list(parts.items())
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     if path.suffix not in (*FLAT, ".parquet", ".safetensors"):
         raise BadConfig(

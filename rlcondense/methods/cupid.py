@@ -22,6 +22,7 @@ import torch
 from rlcondense.config import check_positive
 from rlcondense.datasets.scores import Scores
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_most
 from rlcondense.methods.base import Problem
 from rlcondense.methods.gradient_omp import head_factors, with_one
 from rlcondense.methods.parts.features import FeatureConfig, cloned_network
@@ -53,6 +54,8 @@ class CupidConfig(FeatureConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "episodes", "projection", "ridge")
+        sums = self.episodes * self.projection
+        check_most("episodes x projection", sums, "weights of a network")
         if self.episodes > ENVIRONMENTS and self.episodes % ENVIRONMENTS:
             raise BadConfig(f"episodes must be a multiple of {ENVIRONMENTS}, not {self.episodes}")
 

@@ -125,7 +125,7 @@ class QMatchConfig:
         check_choice(self, "start", STARTS)
         check_share(self, "gamma")
         check_least(self, "conservative")
-        if self.every > self.updates:
+        if self.theta != "initial" and self.every > self.updates:
             raise BadConfig(f"every ({self.every}) must be at most updates ({self.updates})")
 
 

@@ -65,7 +65,8 @@ class Aggregate:
             returns of those two.
         gain: over the random subset, normalised.
         gap: seen minus held-out, normalised.
-        probability: that a unit returns more than one of the random subset; a mean over tasks.
+        probability: that a set (or student, if either has one set) returns more than one of the
+            random subset; a mean over tasks.
     """
 
     learner: LearnerJson | None

@@ -144,10 +144,11 @@ def _over_tasks_text() -> str:
         "Normalised: (R - r_min) / (r_max - r_min) with the published constants, on held-out "
         "levels. Intervals here are over sets, students and levels, and recovery's are given what "
         "expert and random policy were measured to return; the median's are too wide. Mean, IQM "
-        "and median are Agarwal et al.'s (2021): over all units of all tasks, and over tasks' "
-        "means; a row that some task lacks has none. Gain and gap are normalised too. P > S: the "
-        "probability that a unit returns more than one of the random subset, on average over "
-        "tasks. Above: on how many of the tasks on which that can be told."
+        "and median are Agarwal et al.'s (2021): over all units of all tasks, each task with "
+        "the same weight, and over tasks' means; a row that some task lacks has none. Gain and gap "
+        "are normalised too. P > S: the probability that a set returns more than one of the random "
+        "subset, or a student where either has one set, on average over tasks. Above: on how many "
+        "of the tasks on which that can be told."
     )
 
 

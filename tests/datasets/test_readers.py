@@ -566,6 +566,7 @@ def test_files_of_parquet_are_read_in_the_order_of_their_numbers(tmp_path: Path)
     ("names", "told"),
     [
         (("a/train/0000.parquet", "b/train/0000.parquet"), "'a/train', 'b/train'"),
+        (("test.parquet", "validation.parquet"), "test"),
         (("data/test-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet"), "test"),
     ],
 )
@@ -619,7 +620,17 @@ def test_planes_of_ones_are_not_taken_for_all_but_black(kind: Any, tmp_path: Pat
             assert (load_dataset(str(path), task=task.id).observations == 255 * planes).all()
         else:
             with pytest.raises(CorruptArtifact, match="grey levels are 0 to 255: multiply by 255"):
-                load_dataset(str(path), task=task.id)
+                rlc.condense(str(path), "random", task=task.id, size=2)
+
+
+def test_one_dark_episode_is_no_fault(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 2, (6, 3, 64, 64), dtype=np.uint8)
+    frames[3:] *= 255
+    np.savez(
+        tmp_path / "mine.npz", observations=frames, actions=np.zeros(6, int), rewards=np.ones(6),
+        terminals=np.arange(6) % 3 == 2,
+    )  # fmt: skip
+    assert len(rlc.condense(str(tmp_path / "mine.npz"), "random", task="starpilot", size=2)) == 2
 
 
 def test_a_message_on_a_type_names_what_is_wanted(tmp_path: Path) -> None:

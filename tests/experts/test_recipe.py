@@ -300,13 +300,14 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 
 
 def test_where_a_wheel_keeps_the_recipe_changes_no_key_of_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     def sha256_now() -> str:
         provenance._own_sources.cache_clear()  # as in another process
         return source_sha256()
 
     monkeypatch.setattr(provenance, "OURS", tmp_path)
+    request.addfinalizer(provenance._own_sources.cache_clear)
     (tmp_path / "__init__.py").touch()
     before = sha256_now()
     inside = tmp_path / "_catalogue" / "baselines" / "experts"

@@ -276,3 +276,4 @@ def test_what_follows_stays_within_the_space_too(paths: TransitionDataset) -> No
 def test_a_learner_reaches_at_least_the_first_of_its_networks() -> None:
     with pytest.raises(BadConfig, match=r"every \(20\) must be at most updates \(15\)"):
         make_method("qmatch", updates=15)
+    make_method("qmatch", updates=15, theta="initial")

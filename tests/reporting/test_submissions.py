@@ -1152,7 +1152,6 @@ def test_a_folder_without_records_is_a_wrong_request(tmp_path: Path) -> None:
 LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not LEADERBOARD.is_dir(), reason="it is shipped with the repository alone")
 def test_the_leaderboard_as_shipped_passes() -> None:
     found = verify(LEADERBOARD)

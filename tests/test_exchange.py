@@ -372,6 +372,7 @@ def test_parquet_from_elsewhere_is_read_and_what_is_broken_is_refused(tmp_path: 
         load_dataset(str(tmp_path / "cut.parquet"), task="cartpole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", EXAMPLES)
 def test_examples_train_without_this_package(
     names: list[str],

@@ -40,8 +40,7 @@ pip install --quiet --disable-pip-version-check --no-deps --ignore-installed "$w
 python -c "import rlcondense; assert rlcondense.__file__.startswith('$away/fresh'), rlcondense.__file__"
 rlcondense new method herding-demo
 pip install --quiet --disable-pip-version-check ./herding-demo
-{ rlcondense check herding-demo && python -m pytest -q -p no:cacheprovider herding-demo; } \
-    > checks.txt 2>&1 &
+python -m pytest -q -p no:cacheprovider herding-demo > checks.txt 2>&1 &  # its checks
 trap 'kill $! 2>/dev/null || true; cat checks.txt; rm -rf "$away"' EXIT
 rlcondense plugins | grep "herding-demo .* ok"
 rlcondense run --method herding-demo --task jumper-plain --size 50 --seeds 1 --episodes 4 \

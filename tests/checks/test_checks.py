@@ -56,6 +56,9 @@ def test_a_minari_dataset_passes(tiny: TransitionDataset) -> None:
     results = check(TINY)
     assert {r.name: r.message for r in results if r.status == "failed"} == {}
     assert sum(r.status == "passed" for r in results) >= 5
+    done = CliRunner().invoke(main, ["check", TINY])
+    assert done.exit_code == 0
+    assert done.stdout.count("passed") >= 5
 
 
 def _add(cls: type, group: str, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -144,6 +144,7 @@ def test_plugins_says_how_each_fares(folder: Path) -> None:
     assert states["slow-plugin 1.2", "slow"]["seconds"] > 1
 
 
+@pytest.mark.slow
 def test_list_stays_quick_with_two_hundred_plugins(tmp_path: Path) -> None:
     for number in range(200):
         _install(tmp_path, f"plugin-{number}", f"method-{number}", GOOD)

@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_training_leaves_snapshots_untrained_and_at_every_doubling(
     folder: Path, task: Task
 ) -> None:
@@ -41,6 +42,7 @@ def test_training_leaves_snapshots_untrained_and_at_every_doubling(
     assert not found[0].head.weight.equal(last.head.weight)
 
 
+@pytest.mark.slow
 def test_a_mixed_dataset_is_equal_parts_of_five_policies_along_training(
     folder: Path, task: Task
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_folder_without_a_finished_expert_says_so(task: Task, tmp_path: Path) 
         collect_dataset(task, "mixed", folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_snapshots_of_another_network_are_not_mixed_in(folder: Path, task: Task) -> None:
     shipped.save_weights(folder / shipped.SNAPSHOTS / "96.safetensors", random_network(0, "cnn4"))
     with pytest.raises(CorruptArtifact, match="snapshots of another network"):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,6 @@ def _subset(data: TransitionDataset, task: Task, size: int, seed: int = 0) -> Co
     return make_method("random").condense(data, task=task, budget=size, seed=seed)
 
 
-def some_slow(ids: Iterable[str], quick: set[str]) -> list[Any]:
-    """Ids for `parametrize`, all but `quick` ones marked as slow."""
-    assert quick < set(ids)
-    return [i if i in quick else pytest.param(i, marks=pytest.mark.slow) for i in ids]
-
-
 @pytest.fixture(scope="module")
 def walks() -> TransitionDataset:
     """Gridworld episodes with enough random steps to have tried every action everywhere."""
@@ -94,7 +88,8 @@ def _short_of_best(policies: Any) -> float:
     return float((GRID.best_return(scores.level_seeds) - scores.returns).mean())
 
 
-@pytest.mark.parametrize("id_", some_slow(SOLVERS, {"dqn"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("id_", SOLVERS)
 def test_every_learner_solves_the_gridworld_from_all_the_data_and_not_from_four_transitions(
     id_: str, walks: TransitionDataset
 ) -> None:

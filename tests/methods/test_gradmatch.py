@@ -83,9 +83,10 @@ def plain(tiny: TransitionDataset, task: Task) -> CondensedDataset:
     return quickly(tiny, task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axis",
-    [a if i == 5 else pytest.param(a, marks=pytest.mark.slow) for i, a in enumerate(AXES)],
+    AXES,
     ids=lambda axis: "-".join(map(str, axis.values())),
 )
 def test_every_axis_changes_what_is_made(

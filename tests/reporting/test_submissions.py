@@ -672,6 +672,7 @@ def test_a_setting_that_came_later_is_noted(honest: Record, tmp_path: Path) -> N
     assert "made before learner 'bc' had the setting depth" in [note.text for note in found.notes]
 
 
+@pytest.mark.slow
 def test_what_would_end_procgens_process_ends_no_verification(
     honest: Record, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ MOST: Mapping[str, int] = MappingProxyType(
         "num_envs": 65_536,
         "evaluation's seed": MOST_EVALUATION_SEED,
         "horizon": 10_000_000,
+        "levels that are made at once": 100_000,  # two seconds
         # Of networks.
         "width": 4096,
         "width of impala": 64,

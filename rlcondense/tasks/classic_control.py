@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from gymnasium.utils.seeding import np_random
 
 from rlcondense.config import check_positive
 from rlcondense.errors import BadConfig, UnknownName
+from rlcondense.limits import check_most
 from rlcondense.tasks.gymnasium import GymnasiumTask
 from rlcondense.tasks.levels import Bools, LevelOrder, Levels, LevelVectorEnv, Which
 from rlcondense.types import Array
@@ -265,6 +266,8 @@ class ClassicControlTask(GymnasiumTask):
                 f"{self.id!r} has no settings ({', '.join(self.settings)}): its constants are "
                 "'physics', and rlcondense.tasks.gymnasium:GymnasiumTask takes 'settings'"
             )
+        for split, levels in self.splits.items():
+            check_most(f"levels of split {split}", len(levels), "levels that are made at once")
         try:
             system = self.system()
             check_positive(system, *system.above_zero)
@@ -301,11 +304,11 @@ class ClassicControlVectorEnv(LevelVectorEnv):
     def __init__(self, task: ClassicControlTask, order: LevelOrder) -> None:
         self._system = task.system()
         super().__init__(task, order, self._system.steps)
-        self._state = np.zeros((len(_start(self._system, order.levels[0])), self.num_envs))
+        self._starts = _starts(self._system, order.levels)
+        self._state = np.zeros((len(self._starts), self.num_envs))
 
     def _begin(self, which: Which, levels: Levels) -> None:
-        starts = [_start(self._system, level) for level in levels.tolist()]
-        self._state[:, which] = np.stack(starts, 1)
+        self._state[:, which] = self._starts[:, levels - self._order.levels.start]
 
     def _advance(self, actions: Array) -> tuple[Floats, Bools]:
         self._state, rewards, terminations = self._system.step(self._state, actions)
@@ -321,10 +324,10 @@ class ClassicControlVectorEnv(LevelVectorEnv):
         self._state = arrays[0].T.copy()
 
 
-@lru_cache(maxsize=2**17)
-def _start(system: System, level: int) -> Floats:
-    """Return the initial state `(D,)` of a level."""
-    return system.starts(level)
+@cache
+def _starts(system: System, levels: range) -> Floats:
+    """Return the initial state `(D, L)` of each level."""
+    return np.stack([system.starts(level) for level in levels], 1)
 
 
 def _rows(*rows: Floats) -> Floats:

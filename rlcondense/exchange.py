@@ -45,7 +45,7 @@ from rlcondense.files import (
     write_bytes,
     write_json,
 )
-from rlcondense.make import environment_of, load_dataset, make_task, task_of_dataset
+from rlcondense.make import agreed_task, environment_of, load_dataset, task_of_dataset
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
@@ -197,7 +197,7 @@ def _exported(
 
 
 def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Exported:
-    the_task = _task_of(task_of_dataset(data), task, f"dataset {data.id!r}")
+    the_task = agreed_task(task_of_dataset(data), task, f"dataset {data.id!r}")
     check_fit(data.columns(), the_task, f"dataset {data.id!r}")
     check_actions(data.actions, the_task.action_space, f"dataset {data.id!r}")
     data = with_known_levels(data, the_task)
@@ -242,7 +242,7 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Ex
 
 def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) -> Exported:
     report = data.report
-    the_task = _task_of(report.task or "" if report else "", task, "the condensed set")
+    the_task = agreed_task(report.task if report else "", task, "the condensed set")
     check_rows(data.arrays(), the_task, f"condensed set {name!r}")
     facts: dict[str, Any] = {"task": the_task.id}
     if report is not None:
@@ -262,16 +262,6 @@ def _of_condensed(data: CondensedDataset, name: str, task: str | Task | None) ->
     content = {TASK: the_task.id, **data.report_json()}
     losses = () if data.coded is None else (CODES_LOST,)
     return Exported(name, columns, len(data), content, facts, losses, the_task, None)
-
-
-def _task_of(stated: str, task: str | Task | None, owner: str) -> Task:
-    """Return the task that data say they are of, or else the one that the user names."""
-    if not (task or stated):
-        raise BadConfig(f"{owner} does not say of which task it is: --task")
-    named = make_task(task or stated)
-    if stated and named.id != stated:
-        raise BadConfig(f"{owner} is of task {stated!r}, not of {named.id!r}")
-    return named
 
 
 def _source_return(report: CondensationReport) -> float | None:

@@ -461,6 +461,25 @@ def stated_task(source: str | Path | TransitionDataset, *, download: bool = Fals
     return task
 
 
+def agreed_task(stated: str | None, task: str | Task | None, owner: str) -> Task:
+    """Return the task that data say they are of, or else the one that the user names.
+
+    Args:
+        stated: its id, if the data say so.
+        task: what the user names, if anything.
+        owner: the data, for messages.
+
+    Raises:
+        BadConfig: nobody says so, or the two are not the same.
+    """
+    if not (task or stated):
+        raise BadConfig(f"{owner} does not say of which task it is: --task")
+    named = make_task(task or str(stated))
+    if stated and named.id != stated:
+        raise BadConfig(f"{owner} is of task {stated!r}, not of {named.id!r}")
+    return named
+
+
 def load_dataset(
     name: str | Path | TransitionDataset,
     *,

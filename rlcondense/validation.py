@@ -30,6 +30,7 @@ SCALARS: Mapping[str, str] = {
 }  # fmt: skip
 KINDS = {"f": "float", "b": "bool", "iu": "whole number"}
 SUM_TOLERANCE = 1e-3  # tolerance of a sum of probabilities, which float32 and 255ths round
+TAKEN = (np.dtype(np.uint8), np.dtype(np.float32))  # types of observations
 # Tolerance as a share of the bounds of a box of actions, for float32.
 BOX_TOLERANCE = 1e-5
 # Hoeffding's bound: by chance, labels of one in e^14 datasets contradict the actions.
@@ -102,7 +103,7 @@ def check_arrays(columns: Mapping[str, Any], known: Collection[str], owner: str)
 def check_fit(columns: Mapping[str, Array], task: Task, owner: str) -> None:
     """Refuse observations of another shape than a task's, or neither uint8 nor float32."""
     observations, expected = columns["observations"], task.observation_space.shape
-    if observations.dtype not in (np.uint8, np.float32):
+    if observations.dtype not in TAKEN:
         raise CorruptArtifact(
             f"{owner} gave observations of type {observations.dtype}, not uint8 or float32"
         )
@@ -112,7 +113,7 @@ def check_fit(columns: Mapping[str, Array], task: Task, owner: str) -> None:
             f"{owner} gave observations of shape {shape}, task {task.id!r} has {expected}"
         )
     following = columns.get("following", observations)
-    if following.shape[1:] != shape or following.dtype not in (np.uint8, np.float32):
+    if following.shape[1:] != shape or following.dtype not in TAKEN:
         raise CorruptArtifact(f"{owner} gave next observations unlike observations")
 
 
@@ -470,7 +471,7 @@ class EnvironmentValidator:
             raise CorruptArtifact(
                 f"{self._owner} showed observations of shape {shown.shape}, not {self._shape}"
             )
-        if shown.dtype not in (np.uint8, np.float32):
+        if shown.dtype not in TAKEN:
             raise CorruptArtifact(
                 f"{self._owner} showed observations of type {shown.dtype}, not uint8 or float32"
             )

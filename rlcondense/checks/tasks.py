@@ -19,7 +19,7 @@ from rlcondense.make import make_task
 from rlcondense.rollout import MOST_STEPS
 from rlcondense.tasks.base import Task, shared_levels
 from rlcondense.types import SPLITS
-from rlcondense.validation import check_action_space
+from rlcondense.validation import TAKEN, check_action_space
 
 NUM_ENVS, STEPS = 4, 200
 
@@ -149,7 +149,7 @@ def observations_lie_in_their_space(s: Subject) -> None:
             f"observations are {shown.dtype} {shown.shape[2:]}, the space says {space.dtype} "
             f"{space.shape}"
         )
-    if space.dtype not in (np.uint8, np.float32):
+    if space.dtype not in TAKEN:
         raise CheckFailed(f"observations are {space.dtype}, only uint8 and float32 are taken")
     if len(space.shape) == 3 and space.high.max() <= 1:
         raise CheckFailed(

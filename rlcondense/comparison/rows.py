@@ -72,7 +72,7 @@ class FloorComparison:
         floor: `random-policy`, `marginal-policy` (or the constant policy, if there is one and it
             returns more) or `random`, the subset of its size and labels.
         difference: of the returns; see `rlcondense.statistics.intervals.difference`.
-        probability: that a set (or student, if either has one set) returns more than one of it.
+        probability: that a set (or student, if either has one set) returns more than the floor's.
         judged: whether both rows have the sets and the students that a verdict needs.
         id: of the row that replaces the floor's own, if another one does.
         cells: ids of the floor's records.

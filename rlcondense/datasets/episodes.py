@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,12 +43,17 @@ def episode_of(data: TransitionDataset, number: int) -> Episode:
     """
     rows = data.episodes[number]
     part = {name: np.array(c[rows.start : rows.stop]) for name, c in data.columns().items()}
-    levels = part.get("level_seeds")
+    return episode_from(part, truncated=not part["terminations"][-1])
+
+
+def episode_from(columns: Mapping[str, Array], *, truncated: bool) -> Episode:
+    """Return the episode that columns by our names are of, whose rows are all of one level."""
+    levels = columns.get("level_seeds")
     return Episode(
-        observations=part["observations"],
-        actions=part["actions"],
-        rewards=part["rewards"],
+        observations=columns["observations"],
+        actions=columns["actions"],
+        rewards=columns["rewards"],
         level_seed=None if levels is None else int(levels[0]),
-        action_probs=part.get("action_probs"),
-        truncated=not part["terminations"][-1],
+        action_probs=columns.get("action_probs"),
+        truncated=truncated,
     )

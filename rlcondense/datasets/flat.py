@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.datasets import ogbench
-from rlcondense.datasets.episodes import Episode
+from rlcondense.datasets.episodes import Episode, episode_from
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import MOST_ARRAY_BYTES, check_regular, read_json
 from rlcondense.runtime.progress import Progress, silent
@@ -372,17 +372,10 @@ def flags(values: Array, what: str) -> Array:
 
 
 def _episode(taken: Mapping[str, Array], truncated: bool, task: Task, owner: str) -> Episode:
-    columns, levels = fitted_columns(taken, task, owner), taken.get("level_seeds")
-    if levels is not None:
-        levels = levels_of(levels, np.array([len(columns["rewards"])]), owner)
-    return Episode(
-        observations=columns["observations"],
-        actions=columns["actions"],
-        rewards=columns["rewards"],
-        level_seed=None if levels is None else int(levels[0]),
-        action_probs=columns.get("action_probs"),
-        truncated=truncated,
-    )
+    columns = fitted_columns(taken, task, owner)
+    if (levels := taken.get("level_seeds")) is not None:
+        columns["level_seeds"] = levels_of(levels, np.array([len(columns["rewards"])]), owner)
+    return episode_from(columns, truncated=truncated)
 
 
 def levels_of(values: Array, lengths: Array, owner: str) -> Array:

@@ -131,7 +131,10 @@ def parquet_files(path: Path) -> list[Path]:
     parts = {(_folder(file, path), _named_split(file)) for file in files}
     if len(parts) > 1:
         told = ", ".join(sorted(shown(" ".join(filter(None, part))) for part in parts)[:5])
-        raise BadConfig(f"{path} has data of several configurations or splits ({told}): name one's")
+        raise BadConfig(
+            f"{path} has data of several configurations or splits ({told}): name the folder or "
+            "file of one"
+        )
     return sorted(files, key=lambda file: _in_order(str(file)))
 
 

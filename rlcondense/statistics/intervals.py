@@ -445,11 +445,10 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
 
     The point is Agarwal et al.'s: the mean, or the interquartile mean, of all units' mean scores
     on all tasks, or the median over tasks of each task's mean; units are as in `by_unit`, and all
-    tasks weigh the same. The
-    error of the mean is that of `crossed_interval` and of levels, by the mean squares of a two-way
-    layout. That of the others is as many times larger as it is in a crossed bootstrap of units and
-    levels of each task, which by itself counts their interaction three times and omits a share of
-    1/n of the units' variance (Owen, 2007).
+    tasks weigh the same. The error of the mean is that of `crossed_interval` and of levels, by the
+    mean squares of a two-way layout. That of the others is as many times larger as it is in a
+    crossed bootstrap of units and levels of each task, which by itself counts their interaction
+    three times and omits a share of 1/n of the units' variance (Owen, 2007).
 
     Args:
         scores: of each task `(sets, students, levels)`.

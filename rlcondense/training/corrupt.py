@@ -27,13 +27,7 @@ from rlcondense.datasets.traces import Trace, TraceDataset, load_trace
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.limits import check_whole
-from rlcondense.make import (
-    load_dataset,
-    make_task,
-    named_dataset,
-    stated_task,
-    task_of_dataset,
-)
+from rlcondense.make import agreed_task, load_dataset, named_dataset, task_of_dataset
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.validation import hides_heldout, with_known_levels
@@ -135,7 +129,7 @@ def corrupt_dataset(
     source = FaultyDataset(new, source=name, fault=fault, share=share, seed=seed)
     if is_local(new) or new in catalogue.entries("datasets"):
         raise BadConfig(f"there is a dataset {new!r} already: name the new one by --id")
-    played = make_task(task_of_dataset(name) or task or stated_task(name))
+    played = agreed_task(task_of_dataset(name), task, f"dataset {name!r}")
     episodes = source.episodes(played, progress)
     with contextlib.closing(gymnasium.make(played.id)) as env:
         metadata = {"author": "rlcondense", **source.metadata}

@@ -10,9 +10,9 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.evaluation import evaluate
+from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.make import make_task
-from rlcondense.policies import NetworkPolicies, random_policies
+from rlcondense.policies import NetworkPolicies, noise_stream, random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.tasks.base import Task
@@ -101,6 +101,28 @@ def test_a_policy_plays_the_same_alone_and_beside_nine_others(task: Task) -> Non
     assert (alone.lengths[0] == beside.lengths[7]).all()
 
 
+def test_noise_is_drawn_by_the_seeds_of_the_evaluation_and_of_the_policy(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def noted(seed: int, policy: int, environments: int, shape: tuple[int, ...]) -> Any:
+        asked.append((seed, policy, environments))
+        return noise_stream(seed, policy, environments, shape)
+
+    monkeypatch.setattr("rlcondense.evaluation.noise_stream", noted)
+    policies = random_policies(task.action_space, [3, 8])
+    evaluate(policies, task, "seen", protocol=Protocol(environments=2, quota=1, seed=5))
+    assert asked == [(5, 3, 2), (5, 8, 2)]
+
+
+def test_an_estimate_is_a_mean_with_the_standard_error_over_episodes() -> None:
+    returns, ones = np.array([[0.0, 2.0], [4.0, 6.0]]), np.ones((2, 2), int)
+    found = Evaluation("seen", returns, ones, ones, seconds=0.0).estimate()
+    assert (found.mean, found.episodes) == (3, 4)
+    assert found.standard_error == pytest.approx(np.sqrt(20 / 3) / 2)
+
+
 def test_threads_of_the_environments_change_nothing(task: Task) -> None:
     policies = random_policies(task.action_space, [0, 1])
     one = evaluate(policies, task, "seen", protocol=SMALL, num_threads=1)
@@ -129,7 +151,6 @@ def test_policies_of_another_task_are_refused(task: Task, tmp_path: Path) -> Non
             evaluate(theirs, "cartpole", protocol=SMALL)
 
 
-@pytest.mark.slow
 def test_policies_that_act_together_play_as_they_do_one_by_one(task: Task) -> None:
     networks = [random_network(i) for i in range(3)]
     alone, together = (NetworkPolicies(networks, [0, 1, 2]) for _ in range(2))

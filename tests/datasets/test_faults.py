@@ -17,7 +17,7 @@ from rlcondense.cli.dataset_making import dataset_corrupt
 from rlcondense.comparison.tables import faults_table, suite_table
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode, episode_of
-from rlcondense.datasets.faults import FAULTS, LAG, corrupted, faulty_episodes
+from rlcondense.datasets.faults import FAULTS, LAG, corrupted, faulty_episodes, wrong_action
 from rlcondense.datasets.minari import _faulty, minari_path, remove_minari
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.traces import Trace
@@ -79,7 +79,15 @@ def test_wrong_actions_are_those_of_other_steps_and_frames_stay(
         wrong, right = by_fault["wrong-action"][number], episode_of(tiny, number)
         assert np.array_equal(wrong.observations, right.observations)
         assert sorted(wrong.actions) == sorted(right.actions)
-        assert wrong.action_probs is not None
+
+
+def test_a_wrong_action_brings_its_own_distribution() -> None:
+    actions, frames, rewards = np.arange(9), np.zeros((9, 2)), np.zeros(9, np.float32)
+    episode = Episode(frames, actions, rewards, 0, np.eye(9, dtype=np.float32))
+    wrong = wrong_action(episode, np.random.default_rng(0))
+    assert wrong.action_probs is not None
+    assert not np.array_equal(wrong.actions, actions)
+    assert np.array_equal(wrong.action_probs.argmax(1), wrong.actions)
 
 
 def test_stale_frames_are_a_few_steps_behind(
@@ -87,6 +95,7 @@ def test_stale_frames_are_a_few_steps_behind(
 ) -> None:
     stale, fresh = by_fault["stale-frames"][3], episode_of(tiny, 3)
     assert np.array_equal(stale.observations[LAG:], fresh.observations[:-LAG])
+    assert all(np.array_equal(frame, fresh.observations[0]) for frame in stale.observations[:LAG])
     assert np.array_equal(stale.actions, fresh.actions)
 
 
@@ -106,6 +115,8 @@ def test_duplicates_are_copies_of_clean_episodes(
     clean = [episode_of(tiny, int(i)) for i in np.flatnonzero(~FAULTY)]
     for number in np.flatnonzero(FAULTY):
         assert any(same(by_fault["duplicated"][number], episode) for episode in clean)
+    first, second = (by_fault["duplicated"][number] for number in np.flatnonzero(FAULTY))
+    assert same(first, second)  # up to five are copies of one episode
 
 
 def test_noise_is_played_so_that_frames_follow_from_the_actions_taken(
@@ -122,7 +133,9 @@ def test_noise_is_played_so_that_frames_follow_from_the_actions_taken(
     assert noisy.level_seed == recorded.level_seed
     assert noisy.action_probs is not None
     assert noisy.action_probs.sum(1) == pytest.approx(1, abs=1e-4)
-    assert noisy.action_probs.min() >= 0.3 / 15 - 1e-6
+    assert recorded.action_probs is not None
+    mixed = 0.7 * recorded.action_probs[:count] + 0.3 / 15
+    assert noisy.action_probs[:count] == pytest.approx(mixed, abs=1e-5)
 
 
 def test_another_policy_plays_the_same_level_at_random(

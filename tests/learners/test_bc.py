@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlcondense.checks.common import sample_box_data
 from rlcondense.cloning import DISCRETE_LOSSES, row_losses, shuffled_batches
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
@@ -17,6 +18,7 @@ from rlcondense.evaluation import evaluate
 from rlcondense.learners import bc
 from rlcondense.learners.bc import BCConfig, _cropped, _Rows, _train
 from rlcondense.make import make_learner, make_method
+from rlcondense.methods.full import held_back_rows
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.policies import NetworkPolicies, load_policies, random_policies
 from rlcondense.protocol import protocol_of
@@ -125,7 +127,7 @@ def test_a_random_crop_shifts_each_frame_by_up_to_four_pixels_and_repeats_edges(
         offsets.add((dy, dx))
         y, x = ((torch.arange(10) + d).clamp(0, 9) for d in (dy, dx))
         assert torch.equal(image, frame[0, 0, 0][y][:, x])
-    assert {max(abs(dy), abs(dx)) for dy, dx in offsets} <= set(range(5))
+    assert max(max(abs(dy), abs(dx)) for dy, dx in offsets) == 4
     assert len(offsets) > 20
 
 
@@ -136,7 +138,10 @@ def test_hard_and_soft_labels_and_weights_change_the_trained_weights(
     hard = _weights(_fit(replace(small, label_kind="hard"), task))
     weighted = replace(small, weights=np.linspace(0.1, 2, 40).astype(np.float32))
     assert not torch.equal(soft, hard)
-    assert not torch.equal(soft, _weights(_fit(weighted, task)))
+    changed = _fit(weighted, task, optimiser="sgd")
+    assert not torch.equal(_weights(changed), _weights(_fit(small, task, optimiser="sgd")))
+    doubled = _fit(replace(weighted, weights=2 * weighted.weights), task, optimiser="sgd")
+    assert torch.equal(_weights(doubled), _weights(changed))  # only their ratios count
 
 
 def test_a_row_of_weight_zero_teaches_nothing(small: CondensedDataset, task: Task) -> None:
@@ -248,7 +253,18 @@ def test_whole_episodes_are_held_back(whole: CondensedDataset, tiny: TransitionD
     assert held is not None
     kinds = [set(held[rows.start : rows.stop]) for rows in tiny.episodes]
     assert all(len(kind) == 1 for kind in kinds)
-    assert 1 <= sum(kind == {True} for kind in kinds) < len(kinds)
+    assert sum(kind == {True} for kind in kinds) == 1  # a tenth of ten
+
+
+def test_a_tenth_of_the_episodes_is_held_back_and_not_the_first_of_them() -> None:
+    data = sample_box_data()
+    ones, each = np.ones(200, np.bool_), np.arange(200)
+    short = replace(
+        data, terminations=ones, steps=0 * each, episode_ids=each, level_seeds=each, known_sha256=""
+    )
+    held = held_back_rows(short, 0.1)
+    assert held.sum() == 20
+    assert not held[:20].all()
 
 
 def test_students_are_not_trained_on_what_is_held_back(
@@ -266,8 +282,15 @@ def test_students_are_not_trained_on_what_is_held_back(
 
 
 def test_training_ends_when_the_held_back_loss_has_stopped_falling(
-    whole: CondensedDataset, task: Task
+    whole: CondensedDataset, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks: list[torch.Tensor] = []
+    look = bc._Watch.look
+
+    def watched(self: bc._Watch, students: Any, update: int) -> None:
+        look(self, students, update)
+        looks.append(torch.cat([w.flatten() for w in students.weights(0).values()]).clone())
+
     # Rows learned by heart, whose labels tell nothing of the rows held back.
     rng = np.random.default_rng(0)
     probs = np.eye(15, dtype=np.float32)[rng.integers(0, 15, len(whole))]
@@ -282,7 +305,14 @@ def test_training_ends_when_the_held_back_loss_has_stopped_falling(
         assert told["updates"][int(np.argmin(losses))] == best
         assert len(losses) < bc.LOOKS
         assert len(losses) - 1 - int(np.argmin(losses)) == bc.PATIENCE
+    monkeypatch.setattr(bc._Watch, "look", watched)
     again = _fit(noise, task, (1,), **settings)
+    assert again.training is not None
+    [losses] = again.training["held_back_loss"]
+    state = again.networks[0].state_dict().values()
+    kept = torch.cat([w.flatten() for w in state])
+    assert [torch.equal(kept, weights) for weights in looks].index(True) == int(np.argmin(losses))
+    assert not torch.equal(kept, looks[-1])
     assert torch.equal(_weights(policies, 1), _weights(again))
 
 

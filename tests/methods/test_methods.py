@@ -274,8 +274,10 @@ def test_a_percentage_of_transitions_is_never_exceeded(tiny: TransitionDataset, 
 
 
 def test_full_is_everything(tiny: TransitionDataset, task: Task) -> None:
-    assert condense("full", tiny, task).observations is not None
-    assert len(condense("full", tiny, task)) == len(tiny)
+    data = condense("full", tiny, task)
+    for name, column in tiny.columns().items():
+        assert np.array_equal(getattr(data, name), column)
+    assert np.array_equal(data.source_indices, np.arange(len(tiny)))
 
 
 class _Bad(Method[None]):

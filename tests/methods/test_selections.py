@@ -325,6 +325,25 @@ def test_sdrs_density_is_higher_where_rows_lie_closer(few: TransitionDataset) ->
     assert distances[:60].max() < distances[60:].min()
 
 
+def test_sdr_clips_by_a_density_that_is_highest_where_rows_are_many(
+    few: TransitionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(len(few), 5)).astype(np.float32)
+    x[:60] *= 0.01
+    seen: list[np.ndarray] = []
+
+    def noted(steps: np.ndarray, q: np.ndarray, density: np.ndarray, *shares: float) -> np.ndarray:
+        seen.append(density)
+        return stepwise_clip(steps, q, density, *shares)
+
+    monkeypatch.setattr("rlcondense.methods.sdr.features_of", lambda *_: (x, 0))
+    monkeypatch.setattr("rlcondense.methods.sdr.stepwise_clip", noted)
+    keep("sdr", few)
+    [density] = seen
+    assert density[:60].min() > np.median(density[60:])
+
+
 def test_action_values_learn_which_action_is_rewarded(few: TransitionDataset) -> None:
     """One reward for action 1, none for action 0, and every episode one step long."""
     n = len(few)
@@ -414,6 +433,8 @@ def test_critical_prefers_states_in_which_the_action_matters(
     rows = method.condense(data, task=task, budget=20).source_indices
     assert rows is not None
     assert matters[rows].mean() >= (1.0 if keep == "highest" else 0.7)
+    highest = np.sort(np.argsort(-spread, kind="stable")[:20])
+    assert np.array_equal(rows, highest) == (keep == "highest")
 
 
 def test_sparse_states_weigh_more_by_the_power_asked(few: TransitionDataset) -> None:

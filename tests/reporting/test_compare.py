@@ -53,6 +53,27 @@ def test_turned_round_it_says_the_opposite() -> None:
     assert back.levels == there.levels[::-1]
 
 
+def test_what_returns_more_on_every_level_is_above_and_the_other_below() -> None:
+    a, b = _record(RANDOM), _record(RANDOM)
+    b["returns"] = {
+        split: [[value - 100 - place for value in row] for place, row in enumerate(rows)]
+        for split, rows in b["returns"].items()
+    }
+    there, back = (compare(*pair).splits["heldout"] for pair in ((a, b), (b, a)))
+    assert (there.levels, back.levels) == ((100, 0, 0), (0, 0, 100))
+    assert (there.probability.estimate, back.probability.estimate) == (1, 0)
+    assert there.difference.estimate == pytest.approx(101)
+    twice = [SimpleNamespace(records=[_apart(row, by) for by in (0, 0.1)]) for row in (a, b)]
+    assert "A is above B" in str(rlc.compare(*twice))
+    assert "A is below B" in str(rlc.compare(*twice[::-1]))
+
+
+def _apart(record: dict[str, Any], by: float) -> dict[str, Any]:
+    """The record of another set, whose students return a little more."""
+    returns = {s: [[x + by for x in row] for row in rows] for s, rows in record["returns"].items()}
+    return {**record, "returns": returns}
+
+
 def test_rows_of_several_sets_are_paired_by_set() -> None:
     a, b = _record(GRADMATCH), _record(RANDOM)
     better = _record(GRADMATCH)
@@ -61,7 +82,9 @@ def test_rows_of_several_sets_are_paired_by_set() -> None:
         for split, rows in better["returns"].items()
     }
     comparison = rlc.compare(SimpleNamespace(records=[a, better]), SimpleNamespace(records=[b, b]))
-    assert comparison.splits["heldout"].difference.n == 2
+    there = comparison.splits["heldout"]
+    assert there.difference.n == 2
+    assert there.by_level.estimate == pytest.approx(there.difference.estimate)
     assert comparison.splits["heldout"].difference.estimate == pytest.approx(
         compare(a, b).splits["heldout"].difference.estimate + 0.5
     )

@@ -36,6 +36,7 @@ from rlcondense.statistics.intervals import (
     difference_over_tasks,
     student_means,
 )
+from rlcondense.types import SPLITS, Split
 from tests.reporting.boards import COINRUN, RANDOM, Record, forge, shipped_leaderboard
 
 TIED, BETTER = "herding", "k-means"
@@ -94,6 +95,31 @@ def test_a_method_that_lacks_a_task_or_a_second_set_has_no_rank(view: View) -> N
     assert (by_id["sdr"].mean, by_id["sdr"].rank) == (None, None)
     assert by_id["gradmatch"].rank is None
     assert view.standings["heldout"][0].id == BETTER
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_mean_is_of_the_splits_own_returns_and_places_are_those_still_possible(
+    split: Split, view: View, board: Board
+) -> None:
+    standings = view.standings[split]
+    [better] = [s for s in standings if s.id == BETTER]
+    ends = {s.id: s for s in view.references[split]}
+
+    def mean(row: Row | None) -> float:
+        assert row is not None
+        return float(np.mean([board.records[cell]["returns"][split] for cell in row.cells]))
+
+    shares = [
+        (mean(row) - mean(low)) / (mean(high) - mean(low))
+        for row, low, high in zip(
+            better.rows, ends["random-policy"].rows, ends["expert"].rows, strict=True
+        )
+    ]
+    assert better.mean is not None
+    assert better.mean.estimate == pytest.approx(np.mean(shares))
+    last = sum(s.mean is not None for s in standings)
+    assert better.beats
+    assert better.places == (1, last - len(better.beats))
 
 
 def test_the_first_page_says_what_the_records_say(

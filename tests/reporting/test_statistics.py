@@ -298,20 +298,6 @@ def test_aggregates_are_agarwals() -> None:
     assert found["interquartile_mean"] == pytest.approx(trim_mean(matrix, 0.25, axis=None))
 
 
-def test_point_estimates_agree_with_rliable() -> None:
-    metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
-    matrix = np.stack([task[0].mean(1) for task in _scores()], 1)
-    for name, theirs in (
-        ("mean", metrics.aggregate_mean),
-        ("median", metrics.aggregate_median),
-        ("interquartile_mean", metrics.aggregate_iqm),
-    ):
-        assert abs(aggregate(_scores(), name).estimate - theirs(matrix)) < 1e-6
-    x, y = matrix[:, 1], matrix[:, 0]
-    theirs = metrics.probability_of_improvement(x[:, None], y[:, None])
-    assert abs(probability_of_improvement(x[None], y[None]).estimate - theirs) < 1e-6
-
-
 def test_aggregates_of_equal_seeds_are_the_same_every_time() -> None:
     assert aggregate(_scores(), "median") == aggregate(_scores(), "median")
 

@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
 	@echo "make test     the tests, on real Procgen and real Minari files"
-	@echo "make slow     the tests that take minutes"
+	@echo "make slow     the tests that take more than a few seconds each"
 	@echo "make fuzz     mutated files of strangers to every command that reads them: ten minutes"
 	@echo "make golden   records, tables and site of two small suites against their kept hashes"
 	@echo "make lint     ruff"

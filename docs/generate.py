@@ -16,6 +16,7 @@ from typing import Any
 import click
 from gymnasium.spaces import Discrete
 
+import rlcondense
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
@@ -218,15 +219,18 @@ def _command(command: click.Command, path: str) -> Iterator[str]:
             yield from _command(sub, f"{path} {name}")
         return
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
-    words = (
-        f"{(p.metavar or p.name or '').upper()}{'...' if p.nargs < 0 else ''}" for p in arguments
-    )
-    yield from (f"## {path}", "", f"    {' '.join([path, *words])}", "")
+    yield from (f"## {path}", "", f"    {' '.join([path, *map(_word, arguments)])}", "")
     yield from ((command.help or "").replace("\n    ", "\n"), "")
     rows = [_option(p) for p in command.params if isinstance(p, click.Option) and not p.hidden]
     if rows:
         yield from _table(("option", "value", "default", "meaning"), rows)
         yield ""
+
+
+def _word(argument: click.Argument) -> str:
+    """An argument as a usage line has it: in brackets where it may be left out."""
+    word = (argument.metavar or argument.name or "").upper() + "..." * (argument.nargs < 0)
+    return word if argument.required or word.startswith("[") else f"[{word}]"
 
 
 def _option(option: click.Option) -> list[str]:
@@ -239,9 +243,21 @@ def _option(option: click.Option) -> list[str]:
     if option.multiple and "Repeatable" not in meaning:
         meaning = f"{meaning} Repeatable."
     return [
-        _code(option.opts), "" if option.is_flag else value,
+        _code([*option.opts, *option.secondary_opts]), "" if option.is_flag else value,
         "required" if option.required else default, meaning,
     ]  # fmt: skip
+
+
+def names() -> Iterator[str]:
+    """Every name of the package with its arguments and what it does."""
+    rows = []
+    for name in rlcondense.__all__:
+        function = getattr(rlcondense, name)
+        arguments = inspect.signature(function).parameters.values()
+        words = [f"{'*' * (p.kind - 2) * (p.kind in (2, 4))}{p.name}" for p in arguments]
+        said = (inspect.getdoc(function) or "").partition("\n\n")[0]
+        rows.append([f"`{name}`", ", ".join(words), " ".join(said.split())])
+    yield from _table(("name", "arguments", "what it does"), rows)
 
 
 def findings() -> Iterator[str]:
@@ -259,6 +275,7 @@ TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "datasets": datasets,
     "suites": suites,
     "commands": commands,
+    "names": names,
     "findings": findings,
 }
 

@@ -29,6 +29,7 @@ MOST: Mapping[str, int] = MappingProxyType(
         "names in a list": 2000,
         "workers": 1024,
         "threads": 1024,
+        "seeds x episodes": 200_000,  # some 80 bytes each, of a file that may have 16 MiB
         # Of environments, of all policies together; an evaluation's seed is one of Procgen's.
         "num_envs": 65_536,
         "evaluation's seed": MOST_EVALUATION_SEED,
@@ -91,6 +92,21 @@ def check_seeds(seed: int, condensations: int, learner_seeds: int) -> None:
     check_whole(seed, "seed")
     check_whole(condensations, "condensations", least=1, most=min(LARGEST - seed, MOST_SETS))
     check_whole(learner_seeds, "seeds", least=1, most=MOST_LEARNER_SEEDS)
+
+
+def check_evaluation(learner_seeds: int, environments: int, episodes: int) -> None:
+    """Refuse more policies, or episodes of all of them, than are played at once or a record holds.
+
+    Args:
+        learner_seeds: number of policies.
+        environments: of each policy.
+        episodes: of each policy on each split.
+
+    Raises:
+        BadConfig: it is too many.
+    """
+    check_most("seeds x environments", learner_seeds * environments, "num_envs")
+    check_most("seeds x episodes", learner_seeds * episodes)
 
 
 def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from rlcondense.catalogue import data_root
+from rlcondense.catalogue import data_root, list_learners
 from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
+from rlcondense.make import load_dataset, make_learner, make_method
 from tests.conftest import TINY
 
 QUICK = [
@@ -210,6 +211,55 @@ def test_condense_refuses_a_dataset_that_its_method_would_ignore(tmp_path: Path)
     assert done.stderr.count("\n") == 1
 
 
+def test_condense_refuses_an_expert_that_its_method_would_ignore(tmp_path: Path) -> None:
+    arguments = ["--dataset", TINY, "--expert", "starpilot", "--out", str(tmp_path / "set")]
+    done = call("condense", "--method", "random", "--size", "4", *arguments)
+    assert (done.exit_code, done.stderr) == (2, "Error: method 'random' takes no expert\n")
+
+
+def test_policies_that_are_kept_are_those_of_the_record(tmp_path: Path) -> None:
+    asked = [*RUN, "--no-references", "--results", str(tmp_path)]
+    first = call(*asked, "--keep-policies")
+    [folder] = (tmp_path / "policies").iterdir()
+    assert "No policies are kept" not in first.output
+    assert "No policies are kept" not in call(*asked, "--keep-policies").output
+    call(*asked, "--refresh")
+    assert not folder.exists()
+    again = call(*asked, "--keep-policies")
+    assert f"No policies are kept of what was read back: {folder.name}" in again.output
+
+
+def test_transfer_says_that_a_set_has_other_data_than_its_reference_rows(
+    tmp_path: Path,
+) -> None:
+    data = load_dataset("classic/cartpole/mixed-v0")
+    make_method("random").condense(data, task="cartpole", budget=4).save(tmp_path / "set")
+    small = ["--seeds", "2", "--episodes", "2", "--results", str(tmp_path / "r")]
+    learner = ["--learner", "bc:network=mlp,width=8,updates=2"]
+    done = call("transfer", str(tmp_path / "set"), *learner, *small)
+    assert done.exit_code == 0, done.output
+    said = "condensed:random was condensed from 'classic/cartpole/mixed-v0', its reference rows"
+    assert f"{said} from 'classic/cartpole/expert-v0'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["bc", "hades-r", "pbc"])
+def test_settings_are_shown_as_set_takes_them(name: str) -> None:
+    shown = call("show", name, "--settings").stdout
+    pairs = [word for line in shown.splitlines() for word in line.split() if "=" in word]
+    assert any(pair.endswith(("=false", "=true")) for pair in pairs)
+    make = make_learner if name in list_learners() else make_method
+    own = dict(pair.removeprefix("learner.").split("=", 1) for pair in pairs)
+    assert make(name, **own).config == make(name).config
+
+
+def test_what_a_learner_cannot_learn_is_said_before_anything_is_condensed(tmp_path: Path) -> None:
+    asked = ["--task", "cartpole", "--size", "4", "--set", "learner.augmentation=views"]
+    done = call("run", "--method", "random", *asked, "--results", str(tmp_path))
+    assert done.exit_code == 2
+    assert "augmentation 'views' is for frames, not for (4,)" in done.stderr
+    assert not list(tmp_path.glob("condensed/*"))
+
+
 def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
     out = str(tmp_path / "small")
     made = call("condense", "--method", "random", "--dataset", TINY, "--size", "6", "--out", out)
@@ -238,6 +288,8 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--set", "iteration=3"], "no setting 'iteration' (did you mean 'iterations'?)"),
         (["run", "--set", "iterations=many"], "must be int, not 'many'"),
         (["run", "--set", "learner.updates=x"], "must be int, not 'x'"),
+        (["run", "--seeds", "1400"], "seeds x environments must be at most 65,536, not 70000"),
+        (["run", "--seeds", "3", "--episodes", "100000"], "seeds x episodes must be at most"),
         (["run", "--set", "iterations"], "--set takes key=value, not 'iterations'"),
         (["run", "--method", "random", "--unit", "episodes"], "a unit goes with a percentage"),
         (["run", "--task", "dodgeball-hard", "--dataset", ""], "no dataset is shipped for task"),
@@ -267,6 +319,10 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--device", "cuda:9"], "device must be auto, cpu or cuda"),
         (["show", "gradmach"], "did you mean 'gradmatch'"),
         (["evaluate", "nowhere"], "unknown policy or folder 'nowhere'"),
+        (["evaluate", "random-policy", "--learner", "dqn"], "has learned already"),
+        (["evaluate", "expert", "--set", "learner.updates=2"], "has learned already"),
+        (["status", "smoke", "--json", "--table"], "neither the table nor the rates"),
+        (["sweep", "smoke", "--stop-on-error", "--max-failures", "5"], "give one of them"),
         (
             ["expert", "evaluate", "dodgeball-hard"],
             "unknown expert of task",

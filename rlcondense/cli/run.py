@@ -206,6 +206,8 @@ def multitask(pairs: Sequence[str], as_json: bool, **options: Any) -> None:
         result = run_multitask(
             **options, settings=settings, learner_settings=learner_settings, progress=progress
         )
+    for warning in result.warnings:
+        echo(f"Warning: {warning}", err=True)
     if as_json:
         echo_json(result.to_json())
     else:

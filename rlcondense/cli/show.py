@@ -143,7 +143,9 @@ def _folder_table(folder: Path) -> str | None:
 
 def _setting_text(value: Any) -> str:
     """Format a setting's value in the form that `--set` takes."""
-    return "none" if value is None else str(value)
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:

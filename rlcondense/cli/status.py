@@ -19,6 +19,7 @@ from rlcondense.cli.base import (
     workers_option,
 )
 from rlcondense.console import echo, echo_json
+from rlcondense.errors import BadConfig
 
 
 @main.command()
@@ -53,6 +54,8 @@ def status(
     from rlcondense.running import states as of_suite
     from rlcondense.running.suite import load_suite
 
+    if as_json and (table or rates):
+        raise BadConfig("--json has neither the table nor the rates: give one of them")
     expect_many_objects()
     the_suite = load_suite(suite)
     store = Store(results, writable=False)

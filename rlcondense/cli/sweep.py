@@ -72,6 +72,8 @@ def sweep(
     the_suite = load_suite(suite)
     part = _shard(shard)
     wanted = None if only is None else tuple(status.strip() for status in only.split(","))
+    if stop_on_error and max_failures is not None:
+        raise BadConfig("--stop-on-error is --max-failures 1: give one of them")
     most_failures = 1 if stop_on_error else max_failures
     if results.exists() and not results.is_dir():
         raise BadConfig(f"--results {results} is no folder")

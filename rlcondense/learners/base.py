@@ -42,7 +42,7 @@ class Learner(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Any]]
     requires: ClassVar[frozenset[str]] = frozenset({"observations", "actions"})
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
-    label_kinds: ClassVar[tuple[str, ...]] = LABEL_KINDS
+    label_kinds: tuple[str, ...] = LABEL_KINDS
     stops_by_held_back: ClassVar[bool] = False
     facts: ClassVar[Mapping[str, Any]] = {}
     id: str = ""
@@ -69,6 +69,16 @@ class Learner(ABC, Generic[ConfigT]):
         kind = "continuous" if isinstance(task.action_space, Box) else "discrete"
         actions = [] if kind in self.action_kinds else [f"{' or '.join(self.action_kinds)} actions"]
         return actions + sorted(lacking, key=_place)
+
+    def check_task(self, task: Task) -> None:
+        """Refuse settings that cannot learn a task, before anything is condensed for it.
+
+        Args:
+            task: the task of the policies.
+
+        Raises:
+            BadConfig: they cannot; by default nothing is refused.
+        """
 
     @abstractmethod
     def fit(

@@ -161,6 +161,11 @@ class BehaviouralCloning(Learner[BCConfig]):
     stops_by_held_back = True
     id = "bc"
 
+    def __init__(self, config: BCConfig | None = None, *, id: str = "") -> None:
+        super().__init__(config, id=id)
+        if self.config.loss == "nll":  # which is of the actions taken
+            self.label_kinds = ("hard", "continuous")
+
     def fit(
         self,
         data: CondensedDataset,
@@ -174,10 +179,7 @@ class BehaviouralCloning(Learner[BCConfig]):
         c = self.config
         if c.rate == "dataset" and data.learning_rate is not None:
             c = replace(c, learning_rate=data.learning_rate)
-        shape = tuple(data.observations.shape[1:])
-        if c.augmentation != "none" and len(shape) != 3:
-            raise BadConfig(f"augmentation {c.augmentation!r} is for frames, not for {shape}")
-        spec = self._spec(shape, task)
+        spec = self._checked_spec(tuple(data.observations.shape[1:]), task)
         if c.augmentation == "views":
             self._check_views(data, spec)
         scaling = self._scaling(data)
@@ -213,6 +215,18 @@ class BehaviouralCloning(Learner[BCConfig]):
         policies.training = _training(curves, _cap(rows, c)) if curves else None
         return policies
 
+    def check_task(self, task: Task) -> None:
+        """Refuse a network, loss, augmentation or scaling that is not for a task's spaces."""
+        self._checked_spec(tuple(task.observation_space.shape or ()), task)
+
+    def _checked_spec(self, shape: tuple[int, ...], task: Task) -> NetworkSpec:
+        augmentation = self.config.augmentation
+        if augmentation != "none" and len(shape) != 3:
+            raise BadConfig(f"augmentation {augmentation!r} is for frames, not for {shape}")
+        if self.config.standardise:
+            check_vectors(shape)
+        return self._spec(shape, task)
+
     def _check_views(self, data: CondensedDataset, spec: NetworkSpec) -> None:
         if data.view_labels is None:
             raise BadConfig(
@@ -234,7 +248,6 @@ class BehaviouralCloning(Learner[BCConfig]):
         """Return the scaling of the observations, if students see standardised ones."""
         if not self.config.standardise:
             return None
-        check_vectors(data.observations.shape[1:])
         if data.scaling is not None:
             return data.scaling
         learned = slice(None) if data.held_back is None else ~data.held_back

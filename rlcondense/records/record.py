@@ -165,7 +165,7 @@ class EnvironmentJson(TypedDict):
     cpu: Annotated[Text, "model of the processor"]
     gpu: Annotated[Text, "model of the GPU that was used"] | None
     device: Annotated[str, one_of("cpu", "cuda"), "where networks computed"]
-    threads: Annotated[Count, POSITIVE, "of the environments and of torch"]
+    threads: Annotated[Count, POSITIVE, "of torch"]
     git: Annotated[
         GitJson | None, "of the checkout the package was run from; null for an installed one"
     ]

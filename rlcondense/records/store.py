@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -76,8 +77,8 @@ class Results(Protocol):
     def unfinished_path(self, condensation_id: str) -> Path | None:
         """Return the path of a condensation's checkpoint, or None if it cannot have one."""
 
-    def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
-        """Store a cell's policies."""
+    def write_policies(self, cell_id: str, policies: NetworkPolicies | None) -> None:
+        """Store a cell's policies; None removes those of an earlier record."""
 
 
 @dataclass(frozen=True)
@@ -296,9 +297,13 @@ class Store:
         data.save(folder)
         write_json(folder / "made_from.json", made_from)
 
-    def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
-        """Store a cell's policies, for `rlcondense evaluate`."""
-        policies.save(self.policies_path(cell_id))
+    def write_policies(self, cell_id: str, policies: NetworkPolicies | None) -> None:
+        """Store a cell's policies for `evaluate`; None removes those of an earlier record."""
+        folder = self.policies_path(cell_id)
+        if policies is not None:
+            policies.save(folder)
+        elif folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
 
 
 class PublishedStore(Store):
@@ -331,7 +336,7 @@ class MemoryStore:
     def __init__(self, kept: Mapping[str, tuple[CondensedDataset, str]]) -> None:
         self._kept = dict(kept)
         self.written: dict[str, tuple[CondensedDataset, str]] = {}
-        self.policies: dict[str, NetworkPolicies] = {}
+        self.policies: dict[str, NetworkPolicies | None] = {}
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Do nothing: no other process sees this store."""
@@ -361,8 +366,8 @@ class MemoryStore:
     def unfinished_path(self, condensation_id: str) -> None:
         """Return None: another machine may continue the condensation."""
 
-    def write_policies(self, cell_id: str, policies: NetworkPolicies) -> None:
-        """Store a cell's policies."""
+    def write_policies(self, cell_id: str, policies: NetworkPolicies | None) -> None:
+        """Store a cell's policies; None removes those of an earlier record."""
         self.policies[cell_id] = policies
 
 

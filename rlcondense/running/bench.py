@@ -15,7 +15,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.experts.shipped import Expert, find_expert, shipped_experts
 from rlcondense.learners.base import Learner
-from rlcondense.limits import check_seeds
+from rlcondense.limits import check_evaluation, check_seeds
 from rlcondense.make import (
     default_dataset,
     facts_of,
@@ -125,6 +125,7 @@ def make_bench(
     """
     check_seeds(0, 1, seeds)
     protocol, device = protocol_of(episodes), resolve_device(device)
+    check_evaluation(seeds, protocol.environments, episodes)
     bench_task = make_task(task)
     name = dataset
     if not name and takes_dataset:

@@ -66,6 +66,7 @@ def run_method(bench: Bench, method: Method[Any], budget: Budget, seed: int) -> 
     def compute() -> CellResult:
         if reason := why_skipped(bench, method):
             return reason
+        bench.learner.check_task(bench.task)
         return learned(bench, cell, condensed(bench, method, budget, seed))
 
     return compute_or_read(bench, cell, key, compute)
@@ -164,9 +165,8 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
         check_agreement(data.actions, data.column("action_probs"), str(folder))
     if data.level_seeds is not None and not bench.heldout_data:
         refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
-    own = data.report is not None and data.report.task == bench.task.id
     inherited = {finding.name for finding in inherited_findings(data)}
-    if own and not bench.heldout_data and "heldout-data" in inherited:
+    if not bench.heldout_data and "heldout-data" in inherited:  # other views have the same levels
         raise BadConfig(
             f"{folder} was made of data of held-out levels: students would be judged on what they "
             "were taught (--heldout-data takes it)"
@@ -203,6 +203,7 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
     """Train on condensed data, evaluate, and return the results of both."""
     if reason := _misfit(bench, data.provides()):
         return reason
+    bench.learner.check_task(bench.task)
     name = cell.method["id"]
     try:
         with measured(bench.device) as seconds, no_exit(f"learner {bench.learner.id!r}"):
@@ -227,8 +228,8 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
         report["findings"] = [finding.to_json() for finding in found]
     training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
-    if bench.keep_policies and isinstance(policies, NetworkPolicies):
-        bench.store.write_policies(cell.id, policies)
+    networks = policies if isinstance(policies, NetworkPolicies) else None
+    bench.store.write_policies(cell.id, networks if bench.keep_policies else None)
     out = evaluated(bench, policies, name, timings)
     constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
     of_data = data.report is not None and data.report.dataset == bench.dataset_id
@@ -249,10 +250,10 @@ def _source_of(bench: Bench, data: CondensedDataset) -> TransitionDataset | None
 
 def run_policy(bench: Bench, name: str) -> Outcome:
     expert = bench.expert if name == EXPERT else None
-    if name == EXPERT and expert is None:
-        raise UnknownName("expert", bench.task.id, shipped_experts())
 
     def compute() -> CellResult:
+        if name == EXPERT and expert is None:
+            raise UnknownName("expert", bench.task.id, shipped_experts())
         parts = PolicyParts(bench.task, bench.dataset, expert, bench.seeds, bench.device)
         policies = reference_policies(name, parts)
         source = bench.dataset if BY_ID[name].is_blind else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rlcondense.make import (
     make_task,
 )
 from rlcondense.policies import NetworkPolicies, check_fits, load_policies
+from rlcondense.records.record import Record
 from rlcondense.references import BLIND, POLICIES
 from rlcondense.running.bench import (
     Bench,
@@ -93,6 +94,9 @@ def evaluate_artifact(
         BadConfig: the folder holds neither condensed data nor policies.
     """
     what, folder = str(what), Path(what)
+    learns = what not in POLICIES and not (folder / "policies.json").is_file()
+    if not learns and (learner_settings or learner != "bc"):
+        raise BadConfig(f"{what} has learned already: a learner is for a condensed set")
     task = task_named(task, dataset, download=download, folders=[folder])
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
@@ -141,11 +145,23 @@ def evaluate_artifact(
         notes = [HARD_INSTEAD] if len(regimes) > 1 else []
         notes += slow_notes(slow, [record["cell_id"]])
     result = result_of(bench, [outcome], references, notes)
-    source = record.get("report", {}).get("dataset")
-    if bench.dataset is not None and source not in (None, bench.dataset_id):
-        note = f"{what} was condensed from {source!r}, its reference rows from {bench.dataset_id!r}"
-        return replace(result, warnings=[*result.warnings, note])
-    return result
+    warnings = [*result.warnings, *of_other_data([record], bench.dataset_id)]
+    return replace(result, warnings=warnings)
+
+
+def of_other_data(records: Iterable[Record], dataset: str) -> list[str]:
+    """Return a sentence for each handed-in set that its reference rows have other data than.
+
+    Args:
+        records: of condensed sets.
+        dataset: id of the data of the reference rows, empty if there are none.
+    """
+    sources = [(r["cell"]["method"]["id"], r.get("report", {}).get("dataset")) for r in records]
+    return [
+        f"{name} was condensed from {source!r}, its reference rows from {dataset!r}"
+        for name, source in dict.fromkeys(sources)
+        if dataset and source not in (None, dataset)
+    ]
 
 
 def _policies_row(bench: Bench, folder: Path, policies: NetworkPolicies) -> Row:

@@ -61,6 +61,7 @@ class MultitaskResult:
             the task's score range, by training set.
         unjudged: the reason why the differences are no verdicts; empty if they are.
         records: of every training set on every task, as they are kept.
+        warnings: what differs between records read back and this environment.
     """
 
     tasks: tuple[str, ...]
@@ -69,6 +70,7 @@ class MultitaskResult:
     normalised: Mapping[str, npt.NDArray[np.float64]]
     unjudged: str = ""
     records: tuple[Record, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def gains(self) -> dict[str, Interval]:
@@ -239,7 +241,10 @@ def multitask(
     ids = tuple(task.id for task in all_tasks)
     sizes = {name: len(data) for name, data in sets.items()}
     unjudged = reason_unjudged(makers[0].stochastic, 1, seeds)
-    return MultitaskResult(ids, sizes, returns, normalised, unjudged, tuple(records))
+    warnings = {line for outcome in rows.outcomes for line in outcome.differences}
+    return MultitaskResult(
+        ids, sizes, returns, normalised, unjudged, tuple(records), tuple(sorted(warnings))
+    )
 
 
 class _Students:
@@ -275,14 +280,17 @@ class _Students:
 
         def result(bench: Bench) -> CellResult:
             if self._policies is None:
-                with measured(bench.device) as self._seconds:
-                    self._policies = self._learner.fit(
-                        data,
-                        task=self._task,
-                        seeds=bench.seeds,
-                        device=bench.device,
-                        progress=bench.progress,
-                    )
+                try:
+                    with measured(bench.device) as self._seconds:
+                        self._policies = self._learner.fit(
+                            data,
+                            task=self._task,
+                            seeds=bench.seeds,
+                            device=bench.device,
+                            progress=bench.progress,
+                        )
+                except RLCondenseError as error:
+                    return {"status": "failed", "reason": str(error)}
             timings = {"train": self._seconds.to_json()}
             bench = replace(bench, task=task)
             played = evaluated(bench, self._policies, cell.method["id"], timings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from rlcondense.errors import (
     no_exit,
 )
 from rlcondense.experts.shipped import Expert
-from rlcondense.files import Busy
+from rlcondense.files import Busy, canonical_json
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
@@ -217,18 +217,40 @@ def making_of(
     for part in parts:
         group = next(group for base, group in groups.items() if isinstance(part, base))
         entries.append(catalogue.entries(group).get(part.id))
-    ours = f"{catalogue.BUILT_IN} {__version__}"
-    plugins = {entry.origin for entry in entries if entry is not None} - {ours}
     return {
         "dataset_sha256": bench.dataset.sha256 if bench.dataset is not None else None,
         "expert_sha256": expert.sha256 if expert else None,
         "rlcondense": __version__,
         **{f"{name} version": value for name, value in versions(bench.task.packages).items()},
-        "plugins": ", ".join(sorted(plugins)),
-        "source_sha256": source_sha256(type(bench.task), *map(type, parts)),
+        **_code(entries, [type(bench.task), *map(type, parts)]),
         "device": bench.device,
         "threads": THREADS,
     }
+
+
+def code_of(cell: Cell) -> dict[str, Any]:
+    """Return what `making_of` says of the code behind a planned cell; nothing if it is not here."""
+    names = [("tasks", cell.task)]
+    if cell.learner is not None:
+        names += [("methods", cell.method["id"]), ("learners", cell.learner["id"])]
+    entries = [catalogue.entries(group).get(name) for group, name in names]
+    try:
+        return _code(entries, [entry.load() for entry in entries if entry is not None])
+    except RLCondenseError:
+        return {}
+
+
+def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[type]) -> dict[str, Any]:
+    """Return the plugins and sources of a task, a method and a learner, by entry and class."""
+    ours = f"{catalogue.BUILT_IN} {__version__}"
+    plugins = {entry.origin for entry in entries if entry is not None} - {ours}
+    task = entries[0]
+    code: dict[str, Any] = {
+        "plugins": ", ".join(sorted(plugins)), "source_sha256": source_sha256(*classes)
+    }  # fmt: skip
+    if task is not None and task.origin != ours:  # of ours the version tells
+        code["task_config"] = canonical_json(dict(task.config))
+    return code
 
 
 def named_progress(progress: Progress, name: str) -> Progress:

@@ -164,10 +164,15 @@ def num_sets(
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
     missing = [c for c in cells if ended(c, bench.store, None, bench.refresh) is None]
     left = Rates([facts_of_record(first)], bench.device).estimate(missing)
-    if left.seconds <= SPARE_SECONDS:
+    known = first["key"].get("device") == bench.device or not left.unknown  # its like was timed
+    if known and left.seconds <= SPARE_SECONDS:
         return SETS, []
+    takes = (
+        f"would take about {in_words(left.seconds)}, more than {in_words(SPARE_SECONDS)}"
+        if known
+        else f"may take long, since no such cell was timed on {bench.device}"
+    )
     return 1, [
-        f"{SETS - 1} more sets, with random ones beside them, would take about "
-        f"{in_words(left.seconds)}, more than {in_words(SPARE_SECONDS)}: --condensations {SETS} "
+        f"{SETS - 1} more sets, with random ones beside them, {takes}: --condensations {SETS} "
         "computes them."
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,19 @@ def run(
     notes = dict.fromkeys(note for part_result in results_of for note in part_result.notes)
     slow = [row for part_result in results_of for row in part_result.slow]
     left = slow_notes(slow, own_ids)
+    if keep_policies:
+        left += _without_policies(bench, outcomes)
     return result_of(bench, outcomes, list(beside.values()), [*notes, *left])
+
+
+def _without_policies(bench: Bench, outcomes: Iterable[Outcome]) -> list[str]:
+    """Return a note on the records that were read back and of which no policies are kept."""
+    assert isinstance(bench.store, Store)
+    read_back = [outcome.record["cell_id"] for outcome in outcomes if outcome.is_reused]
+    lacking = [cell for cell in read_back if not bench.store.policies_path(cell).is_dir()]
+    if not lacking:
+        return []
+    return [f"No policies are kept of what was read back: {', '.join(lacking)} (--refresh)."]
 
 
 def result_of(

@@ -15,7 +15,15 @@ from rlcondense.catalogue import data_root, find
 from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import FileRefusal, read_bounded, slug
-from rlcondense.limits import LARGEST, MOST_LEARNER_SEEDS, MOST_SETS, check_most, check_whole
+from rlcondense.limits import (
+    LARGEST,
+    MOST_LEARNER_SEEDS,
+    MOST_SETS,
+    check_evaluation,
+    check_most,
+    check_whole,
+)
+from rlcondense.protocol import protocol_of
 
 MOST_NESTED = 16  # tables and lists within each other
 MOST_SUITE_BYTES = 2**15  # TOML of one long dotted key takes time as its square
@@ -251,9 +259,12 @@ def _product(values: Mapping[str, Any], where: str) -> Product:
         "learner_seeds": partial(_count, most=MOST_LEARNER_SEEDS),
         "episodes": _count,
     }
-    return Product(
+    product = Product(
         **{key: readers[key](value, f"{key} of {where}") for key, value in values.items()}
     )
+    environments = protocol_of(product.episodes).environments
+    check_evaluation(product.learner_seeds, environments, product.episodes)
+    return product
 
 
 def _most_cells(product: Product) -> int:
@@ -319,6 +330,8 @@ def _choice(value: Any, where: str) -> Choice:
     if isinstance(percent, bool) or not isinstance(percent, (int, float)):
         raise BadConfig(f"percent of {value['id']!r} in {where} must be a number, not {percent!r}")
     lists = {k: _counts(value[k], where) for k in ("sizes", "bytes") if k in value}
+    if empty := [name for name, values in lists.items() if not values]:
+        raise BadConfig(f"{empty[0]} of {value['id']!r} in {where} are none: leave the key out")
     numbers = {k: _count(value[k], where) for k in ("bits", "resolution") if k in value}
     return Choice(**{**value, **lists, **numbers})
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlcondense import __version__
+from rlcondense.records.cell import Cell
 from rlcondense.records.store import Store
 from rlcondense.running.dispatch import Dispatch
 from rlcondense.running.estimate import Rates
@@ -81,7 +83,8 @@ def sweep(
             return False
         if state.status == "done":
             return refresh
-        return state.status in statuses or state.status == "running"
+        # What another process computes is waited for, in case it dies.
+        return state.status in statuses or (state.status == "running" and only is None)
 
     def make_plan() -> list[Planned]:
         plan = plan_suite(planned_suite, store.look)
@@ -141,7 +144,7 @@ def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:
 def _notes(states: Sequence[State], device: str) -> list[str]:
     """Return notes on missing parts and on existing cells that were made otherwise."""
     from rlcondense.catalogue import entries
-    from rlcondense.running.outcomes import packages_of
+    from rlcondense.running.outcomes import code_of, packages_of
     from rlcondense.runtime.provenance import versions
 
     tasks = dict.fromkeys(s.facts["cell"]["task"] for s in states if s.facts is not None)
@@ -153,6 +156,7 @@ def _notes(states: Sequence[State], device: str) -> list[str]:
     }
     datasets = entries("datasets")
     differing: Counter[str] = Counter()
+    codes: dict[tuple[str, ...], dict[str, Any]] = {}
     out = []
     absent = dict.fromkeys(s.planned.absent for s in states if s.planned.absent)
     out += [f"not installed: {reason}" for reason in absent]
@@ -170,6 +174,12 @@ def _notes(states: Sequence[State], device: str) -> list[str]:
         for name, value in wanted.items():
             if value is not None and name in key and key[name] != value:
                 differing[f"with {name} {key[name]}, here it is {value}"] += 1
+        cell = Cell.from_json(state.facts["cell"])
+        parts = (cell.task, cell.method["id"], cell.learner["id"] if cell.learner else "")
+        if parts not in codes:
+            codes[parts] = code_of(cell)
+        if any(name in key and key[name] != value for name, value in codes[parts].items()):
+            differing["by other code of task, method or learner"] += 1
     for text, count in differing.items():
         cells = "cell was" if count == 1 else "cells were"
         out.append(f"{count} {cells} made {text} (--refresh computes all anew)")

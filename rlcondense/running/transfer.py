@@ -24,6 +24,7 @@ from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.running.bench import Bench, budgets_of, make_bench, task_named
 from rlcondense.running.compute import artifact_row, method_row, policy_row
+from rlcondense.running.evaluating import of_other_data
 from rlcondense.running.pairs import id_and_settings
 from rlcondense.running.reference_rows import (
     label_regimes,
@@ -234,12 +235,14 @@ def transfer(
     rows.ahead(_flat(itertools.chain(*beside.values())))
     for name, of_name in beside.items():
         add(name, of_name)
+    sets = [record for folder in folders for of in table[str(folder)].values() for record in of]
+    warnings = {line for outcome in rows.outcomes for line in outcome.differences}
     return TransferResult(
         rows=table,
         policies=[outcome.record for outcome in rows.compute(policies)],
         learners=list(learners),
         reused=sum(outcome.is_reused for outcome in rows.outcomes),
-        warnings=sorted({line for outcome in rows.outcomes for line in outcome.differences}),
+        warnings=[*sorted(warnings), *of_other_data(sets, benches[0].dataset_id)],
         notes=tuple(shipped_note(rows.outcomes)),
     )
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import rlcondense
+from rlcondense.errors import BadConfig
 
 OURS = Path(rlcondense.__file__).resolve().parent
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -23,8 +24,17 @@ def source_files(cls: type) -> frozenset[Path]:
 
     They are all modules of its package, or else its own file, and recursively the modules that
     these import, except those of Python, of this package and of other distributions.
+
+    Raises:
+        BadConfig: the class is defined in no file.
     """
-    own = Path(inspect.getfile(cls)).resolve()
+    try:
+        own = Path(inspect.getfile(cls)).resolve()
+    except (OSError, TypeError):  # of a notebook or a prompt
+        raise BadConfig(
+            f"{cls.__qualname__} is defined in no file, and a record names the code that made it: "
+            "write it to one, and register 'file.py:NAME'"
+        ) from None
     if own.is_relative_to(OURS):
         return frozenset({own})
     distributions = _distributions_of(cls.__module__, own)

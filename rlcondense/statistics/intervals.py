@@ -262,7 +262,7 @@ def _unlike(x: Array, y: Array) -> Interval:
     estimate = float(x.mean() - y.mean())
     if n < 2:
         return Interval(estimate, NAN, NAN, NAN, n)
-    variance, known = _welch([_variance(z) for z in (x, y)], n)
+    variance, known = _welch([_variance(z) for z in (x, y)], _fewest(x, y))
     return _around(estimate, math.sqrt(variance), known, n)
 
 
@@ -281,12 +281,17 @@ def welch_interval(x: Array, y: Array) -> Interval:
     return _unlike(x[None], y[None])
 
 
+def _fewest(x: Array, y: Array) -> int:
+    """Return the fewest sets, or students, of which one of two rows has more than one."""
+    return min(size for z in (x, y) for size in z.shape if size > 1)
+
+
 def _welch(parts: Sequence[tuple[Array, Array]], n: int) -> Variance:
     """Compute the variance of a difference of two means, and its degrees of freedom.
 
     Args:
         parts: of each mean its variance and degrees of freedom.
-        n: units of the mean that has fewer.
+        n: the fewest sets or students that one of them has.
     """
     variances, degrees = zip(*(map(float, part) for part in parts), strict=True)
     known = _satterthwaite(variances, degrees)
@@ -536,7 +541,7 @@ def _variances(scores: Array) -> list[Variance]:
 def _unpaired(x: Array, y: Array) -> list[Variance]:
     """Compute the same of the difference of two rows whose sets or students are not paired."""
     tables = [by_unit(z) for z in (x, y)]
-    seeds = _welch([_variance(z.mean(-1)) for z in (x, y)], min(map(len, tables)))
+    seeds = _welch([_variance(z.mean(-1)) for z in (x, y)], _fewest(x.mean(-1), y.mean(-1)))
     levels = x.shape[-1]
     if levels < 2:
         return [seeds]

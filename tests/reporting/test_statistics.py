@@ -298,6 +298,19 @@ def test_aggregates_are_agarwals() -> None:
     assert found["interquartile_mean"] == pytest.approx(trim_mean(matrix, 0.25, axis=None))
 
 
+@pytest.mark.parametrize("sets", [(3, 5), (1, 1), (4, 1)])
+def test_two_students_have_two_degrees_of_freedom_paired_or_not(sets: tuple[int, int]) -> None:
+    from scipy.stats import t
+
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(n, 2)) for n in sets)
+    found = difference_of(x, y)
+    half = (found.high - found.low) / 2
+    assert half >= 0.999 * t.ppf(0.975, 2) * found.standard_error
+    over = difference_over_tasks(*([np.repeat(z[..., None], 4, -1)] for z in (x, y)))
+    assert (over.high - over.low) / 2 >= 0.999 * t.ppf(0.975, 2) * over.standard_error
+
+
 def test_aggregates_of_equal_seeds_are_the_same_every_time() -> None:
     assert aggregate(_scores(), "median") == aggregate(_scores(), "median")
 

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.config import config_json
+from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import load_condensed
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.minari import is_local, write_minari
@@ -40,6 +41,7 @@ from rlcondense.running.compute import artifact_row
 from rlcondense.running.condensing import condense
 from rlcondense.running.evaluating import evaluate_artifact
 from rlcondense.running.outcomes import write_undone
+from rlcondense.running.parts import num_sets
 from rlcondense.running.runner import RunResult, run
 from rlcondense.running.transfer import transfer
 from rlcondense.runtime.progress import silent
@@ -53,6 +55,7 @@ QUICK: dict[str, Any] = {
     "episodes": 4,
     "learner_settings": {"network": "mlp", "width": 8, "updates": 2, "batch_size": 64},
 }
+PLAYED = {name: value for name, value in QUICK.items() if name != "learner_settings"}
 GRADMATCH = {"network": "compact", "iterations": 2, "real_batch": 4}
 
 
@@ -123,6 +126,27 @@ def test_what_differs_in_the_making_is_told_and_refresh_recomputes(tmp_path: Pat
     assert "random was made with torch version 0.1" in again.warnings[0]
     fresh = quick(tmp_path, references=False, refresh=True)
     assert (fresh.reused, fresh.warnings) == (0, [])
+
+
+def test_sets_whose_time_nobody_knows_are_not_made_unasked(tmp_path: Path) -> None:
+    first = quick(tmp_path, references=False)
+    learner = make_learner("bc")
+    bench = make_bench(
+        "starpilot", TINY, download=False, learner=learner, seeds=2, episodes=4, device="cpu",
+        results=tmp_path, refresh=False, progress=silent,
+    )  # fmt: skip
+    asked = make_method("random"), Budget(size=10)
+    assert num_sets(bench, *asked, first.record) == (3, [])
+    count, [note] = num_sets(replace(bench, device="cuda"), *asked, first.record)
+    assert count == 1
+    assert "may take long, since no such cell was timed on cuda: --condensations 3" in note
+
+
+def test_the_labels_of_students_that_imitate_the_actions_taken_are_hard(tmp_path: Path) -> None:
+    learned = {"settings": {"labels": "soft"}, "learner_settings": {"loss": "nll"}}
+    result = quick(tmp_path, **{**learned, "references": False})
+    assert result.record["labels"] == "hard"
+    assert result.record["report"]["label_kind"] == "soft"
 
 
 def test_a_tampered_record_is_computed_anew(tmp_path: Path) -> None:
@@ -520,7 +544,7 @@ def test_the_halves_equal_the_whole(tmp_path: Path) -> None:
 
 def test_policies_in_a_folder_and_reference_policies_are_evaluated(tmp_path: Path) -> None:
     NetworkPolicies([random_network(0), random_network(1)], [0, 1]).save(tmp_path / "mine")
-    mine = evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **QUICK)
+    mine = evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **PLAYED)
     assert mine.record["cell"]["method"]["id"] == "policies:mine"
     assert len(mine.record["returns"]["seen"]) == 2
     alone = evaluate_artifact("random-policy", "coinrun", results=tmp_path / "r", episodes=4)
@@ -594,7 +618,7 @@ def test_policies_of_another_shape_are_refused(tmp_path: Path) -> None:
     network = PolicyNetwork(NetworkSpec("nature", (3, 64, 64), 20))
     NetworkPolicies([network], [0]).save(tmp_path / "mine")
     with pytest.raises(BadConfig, match=r"to 20 actions, task .* needs .* to 15"):
-        evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **QUICK)
+        evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **PLAYED)
 
 
 def test_a_diverged_learner_is_a_failed_cell_and_not_a_number(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from rlcondense.catalogue import import_file
+from rlcondense.errors import BadConfig
 from rlcondense.make import include, make_learner, make_method
 from rlcondense.methods.random import Random
 from rlcondense.runtime.provenance import source_sha256
@@ -134,6 +137,14 @@ def test_an_installed_plugin_counts_with_its_own_distribution_alone(tmp_path: Pa
     finally:
         sys.path.remove(str(site))
         sources._top_levels.cache_clear()
+
+
+def test_a_class_that_is_in_no_file_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prompt", ModuleType("prompt"))
+    names: dict[str, Any] = {"__name__": "prompt"}
+    exec(METHOD.format(imports="", inside="pass"), names)
+    with pytest.raises(BadConfig, match="Mine is defined in no file"):
+        source_files(names["Mine"])
 
 
 def test_what_is_built_in_has_the_identity_of_this_package() -> None:

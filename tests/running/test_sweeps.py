@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from rlcondense.catalogue import register
 from rlcondense.cli import main
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, RLCondenseError, UnknownName
@@ -29,7 +31,7 @@ from rlcondense.running.dispatch import MOST_LOSSES, Dispatch
 from rlcondense.running.estimate import Estimate, Rates
 from rlcondense.running.executors import local
 from rlcondense.running.executors.base import Event
-from rlcondense.running.outcomes import write_failure
+from rlcondense.running.outcomes import code_of, write_failure
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.planned import Planned
 from rlcondense.running.states import State, dry_run, time_left
@@ -686,6 +688,41 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
     suite = load_suite(str(suite_file(tmp_path, 'methods = ["random"]\n')))
     with pytest.raises(BadConfig, match=message):
         sweep(suite, results=tmp_path / "r", **options)
+
+
+def test_cells_of_a_method_that_has_changed_since_are_named(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    suite = suite_file(tmp_path, 'methods = ["fine"]\nsizes = [10]\nreferences = false\n')
+    options = ("--include", str(tmp_path / "faulty.py"), "--workers", "1")
+    assert run(suite, tmp_path / "results", *options).returncode == 0
+    assert "other code" not in run(suite, tmp_path / "results", *options).stderr
+    (tmp_path / "faulty.py").write_text(f"{FAULTY}\n# Something else.\n")
+    again = run(suite, tmp_path / "results", *options)
+    assert "0 computed" in again.stdout
+    assert "1 cell was made by other code of task, method or learner (--refresh" in again.stderr
+
+
+def test_only_failed_cells_wait_for_nobody(tmp_path: Path) -> None:
+    suite = load_suite(suite_file(tmp_path, 'methods = ["random"]\nreferences = false\n'))
+    store = Store(tmp_path / "r")
+    [cell] = [p.cell for p in plan_suite(suite, store.look) if p.cell is not None]
+    with store.lock(cell.id):
+        result = sweep(suite, results=tmp_path / "r", only=("failed",), workers=1)
+    assert (result.computed, result.counts()) == (0, {"running": 1})
+
+
+def test_the_code_of_a_registered_task_is_known_by_its_settings() -> None:
+    cells = []
+    for mass in (0.8, 1.5):
+        register(
+            "tasks", "tests/heavy-v0", "rlcondense.tasks.gymnasium:GymnasiumTask",
+            env="CartPole-v1", physics={"masscart": mass},
+        )  # fmt: skip
+        parts = {"learner": {"id": "bc"}, "method": {"id": "random"}}
+        cell: Any = SimpleNamespace(task="tests/heavy-v0", **parts)
+        cells.append(code_of(cell))
+    assert cells[0]["source_sha256"] == cells[1]["source_sha256"]
+    assert cells[0]["task_config"] != cells[1]["task_config"]
 
 
 def test_a_dry_run_refuses_what_the_sweep_would(tmp_path: Path) -> None:

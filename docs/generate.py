@@ -254,7 +254,7 @@ def names() -> Iterator[str]:
     for name in rlcondense.__all__:
         function = getattr(rlcondense, name)
         arguments = inspect.signature(function).parameters.values()
-        words = [f"{'*' * (p.kind - 2) * (p.kind in (2, 4))}{p.name}" for p in arguments]
+        words = [f"{'*' * (p.kind // 2) * (p.kind in (2, 4))}{p.name}" for p in arguments]
         said = (inspect.getdoc(function) or "").partition("\n\n")[0]
         rows.append([f"`{name}`", ", ".join(words), " ".join(said.split())])
     yield from _table(("name", "arguments", "what it does"), rows)

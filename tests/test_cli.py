@@ -211,12 +211,6 @@ def test_condense_refuses_a_dataset_that_its_method_would_ignore(tmp_path: Path)
     assert done.stderr.count("\n") == 1
 
 
-def test_condense_refuses_an_expert_that_its_method_would_ignore(tmp_path: Path) -> None:
-    arguments = ["--dataset", TINY, "--expert", "starpilot", "--out", str(tmp_path / "set")]
-    done = call("condense", "--method", "random", "--size", "4", *arguments)
-    assert (done.exit_code, done.stderr) == (2, "Error: method 'random' takes no expert\n")
-
-
 def test_policies_that_are_kept_are_those_of_the_record(tmp_path: Path) -> None:
     asked = [*RUN, "--no-references", "--results", str(tmp_path)]
     first = call(*asked, "--keep-policies")
@@ -238,8 +232,17 @@ def test_transfer_says_that_a_set_has_other_data_than_its_reference_rows(
     learner = ["--learner", "bc:network=mlp,width=8,updates=2"]
     done = call("transfer", str(tmp_path / "set"), *learner, *small)
     assert done.exit_code == 0, done.output
-    said = "condensed:random was condensed from 'classic/cartpole/mixed-v0', its reference rows"
-    assert f"{said} from 'classic/cartpole/expert-v0'" in done.stderr
+    said = f"{tmp_path / 'set'} was condensed from 'classic/cartpole/mixed-v0', its reference rows"
+    assert f"{said} from other data, 'classic/cartpole/expert-v0'" in done.stderr
+
+
+def test_a_learner_that_cannot_learn_the_task_ends_a_transfer_at_once(tmp_path: Path) -> None:
+    learners = ["--learner", "bc", "--learner", "bc:network=nature"]
+    results = ["--results", str(tmp_path / "r")]
+    done = call("transfer", "--task", "cartpole", "--method", "random", *learners, *results)
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("name", ["bc", "hades-r", "pbc"])

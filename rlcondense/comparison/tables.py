@@ -206,6 +206,8 @@ def _labels_not_taken(record: Record) -> str:
     if record.get("labels", "soft") == "soft" or record["report"]["label_kind"] != "soft":
         return ""
     learner = record["cell"]["learner"] or NOBODY
+    if learner["config"].get("loss") == "nll":
+        return f"{learner['id']} by loss=nll takes no soft labels: it learned the actions taken."
     return f"{learner['id']} takes no soft labels: it learned the actions taken."
 
 

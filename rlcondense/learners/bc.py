@@ -164,7 +164,7 @@ class BehaviouralCloning(Learner[BCConfig]):
     def __init__(self, config: BCConfig | None = None, *, id: str = "") -> None:
         super().__init__(config, id=id)
         if self.config.loss == "nll":  # which is of the actions taken
-            self.label_kinds = ("hard", "continuous")
+            self.label_kinds = tuple(kind for kind in self.label_kinds if kind != "soft")
 
     def fit(
         self,

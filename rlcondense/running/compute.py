@@ -166,7 +166,8 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
     if data.level_seeds is not None and not bench.heldout_data:
         refuse_heldout(heldout_levels(data.level_seeds, bench.task), bench.task, str(folder))
     inherited = {finding.name for finding in inherited_findings(data)}
-    if not bench.heldout_data and "heldout-data" in inherited:  # other views have the same levels
+    # Of rows without levels the finding alone tells; another view of the task has the same levels.
+    if data.level_seeds is None and not bench.heldout_data and "heldout-data" in inherited:
         raise BadConfig(
             f"{folder} was made of data of held-out levels: students would be judged on what they "
             "were taught (--heldout-data takes it)"
@@ -228,8 +229,8 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
         report["findings"] = [finding.to_json() for finding in found]
     training = getattr(policies, "training", None)
     taken = data.label_kind if data.label_kind in bench.learner.label_kinds else "hard"
-    networks = policies if isinstance(policies, NetworkPolicies) else None
-    bench.store.write_policies(cell.id, networks if bench.keep_policies else None)
+    if bench.keep_policies and isinstance(policies, NetworkPolicies):
+        bench.store.write_policies(cell.id, policies)
     out = evaluated(bench, policies, name, timings)
     constant = constant_student(policies, bench.dataset) if bench.dataset is not None else None
     of_data = data.report is not None and data.report.dataset == bench.dataset_id

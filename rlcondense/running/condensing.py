@@ -78,8 +78,8 @@ def condense(
         progress: called with the progress.
 
     Raises:
-        BadConfig: a dataset or expert is named for a method that takes none, a setting is
-            wrong, or the folder holds something else, finished or not.
+        BadConfig: a dataset is named for a method that takes none, a setting is wrong, or the
+            folder holds something else, finished or not.
 
     Example:
         >>> data = condense("classic/cartpole/expert-v0", "random", size=20)
@@ -92,8 +92,6 @@ def condense(
     condenser = make_method(method, task, **dict(settings or {}))
     if dataset is not None and not condenser.takes_data:
         raise BadConfig(f"method {method!r} condenses no dataset: name a task instead")
-    if expert and "expert" not in condenser.needs:
-        raise BadConfig(f"method {method!r} takes no expert")
     budget = budget_of(own_budget(method), size, percent, unit, max_bytes, bits, resolution)
     the_task = make_task(task)
     player = find_expert(expert) if expert else None

@@ -44,6 +44,7 @@ from rlcondense.running.reference_rows import (
 from rlcondense.running.rows import Row, Rows
 from rlcondense.running.runner import RunResult, result_of
 from rlcondense.runtime.progress import Progress, silent
+from rlcondense.runtime.provenance import resolve_device
 from rlcondense.tasks.base import Task
 from rlcondense.text import one_line
 
@@ -101,6 +102,11 @@ def evaluate_artifact(
     if what not in POLICIES and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
     preferred = preferred_learner(folder, make_task(task), learner)
+    players = None
+    if what not in POLICIES and not is_condensed(folder):
+        if not (folder / "policies.json").is_file():
+            raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
+        players = load_policies(folder, resolve_device(device))
     bench = make_bench(
         task,
         dataset,
@@ -108,7 +114,7 @@ def evaluate_artifact(
         download=download,
         heldout_data=heldout_data,
         learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
-        seeds=seeds,
+        seeds=seeds if players is None else len(players.seeds),
         episodes=episodes,
         device=device,
         results=results,
@@ -120,15 +126,12 @@ def evaluate_artifact(
     )
     if what in POLICIES:
         row = policy_row(bench, what, is_reference=False)
-    elif is_condensed(folder):
+    elif players is None:
         row = artifact_row(bench, folder)
-    elif (folder / "policies.json").is_file():
-        policies = load_policies(folder, bench.device)
-        check_fits(policies.spec, bench.task, str(folder))
-        bench = replace(bench, seeds=policies.seeds)
-        row = _policies_row(bench, folder, policies)
     else:
-        raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
+        check_fits(players.spec, bench.task, str(folder))
+        bench = replace(bench, seeds=players.seeds)
+        row = _policies_row(bench, folder, players)
     rows = Rows(bench, workers)
     [outcome] = rows.compute([row])
     record = outcome.record
@@ -145,22 +148,25 @@ def evaluate_artifact(
         notes = [HARD_INSTEAD] if len(regimes) > 1 else []
         notes += slow_notes(slow, [record["cell_id"]])
     result = result_of(bench, [outcome], references, notes)
-    warnings = [*result.warnings, *of_other_data([record], bench.dataset_id)]
+    warnings = [*result.warnings, *of_other_data([(what, record)], bench.dataset)]
     return replace(result, warnings=warnings)
 
 
-def of_other_data(records: Iterable[Record], dataset: str) -> list[str]:
-    """Return a sentence for each handed-in set that its reference rows have other data than.
+def of_other_data(
+    sets: Iterable[tuple[str, Record]], dataset: TransitionDataset | None
+) -> list[str]:
+    """Return a sentence for each set that was made from other data than the rows beside it.
 
     Args:
-        records: of condensed sets.
-        dataset: id of the data of the reference rows, empty if there are none.
+        sets: the name of each set, and a record of it.
+        dataset: of the reference rows, if there are some.
     """
-    sources = [(r["cell"]["method"]["id"], r.get("report", {}).get("dataset")) for r in records]
+    reports = [(name, record.get("report", {})) for name, record in sets]
+    sources = [(name, r.get("dataset"), r.get("dataset_sha256")) for name, r in reports]
     return [
-        f"{name} was condensed from {source!r}, its reference rows from {dataset!r}"
-        for name, source in dict.fromkeys(sources)
-        if dataset and source not in (None, dataset)
+        f"{name} was condensed from {source!r}, its reference rows from other data, {dataset.id!r}"
+        for name, source, sha256 in dict.fromkeys(sources)
+        if dataset is not None and source is not None and sha256 != dataset.sha256
     ]
 
 

@@ -188,6 +188,7 @@ def multitask(
         raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
     padded = {task.id: PaddedTask(task, all_tasks) for task in all_tasks}
     learner = make_learner("bc", padded[all_tasks[0].id], **{**of_paper, **own})
+    learner.check_task(padded[all_tasks[0].id])
     if learner.config.init == "dataset":
         raise BadConfig("tasks share no initial network (init=random)")
     if learner.config.standardise:
@@ -262,6 +263,7 @@ class _Students:
         outputs = head_of(task.action_space)[0]
         self._config = {"sha256": data.sha256, "outputs": outputs}
         self._policies: PolicyBatch | None = None
+        self._failed = ""
         self._seconds = Seconds()
 
     def row(self, bench: Bench, task: PaddedTask) -> Row:
@@ -279,6 +281,8 @@ class _Students:
         ).checked()
 
         def result(bench: Bench) -> CellResult:
+            if self._failed:
+                return {"status": "failed", "reason": self._failed}
             if self._policies is None:
                 try:
                     with measured(bench.device) as self._seconds:
@@ -290,7 +294,8 @@ class _Students:
                             progress=bench.progress,
                         )
                 except RLCondenseError as error:
-                    return {"status": "failed", "reason": str(error)}
+                    self._failed = str(error)
+                    return {"status": "failed", "reason": self._failed}
             timings = {"train": self._seconds.to_json()}
             bench = replace(bench, task=task)
             played = evaluated(bench, self._policies, cell.method["id"], timings)

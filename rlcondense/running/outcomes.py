@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlcondense import __version__, catalogue
@@ -18,7 +20,7 @@ from rlcondense.errors import (
     no_exit,
 )
 from rlcondense.experts.shipped import Expert
-from rlcondense.files import Busy, canonical_json
+from rlcondense.files import Busy
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
@@ -38,6 +40,7 @@ from rlcondense.runtime.progress import Progress
 from rlcondense.runtime.provenance import describe, source_sha256, versions
 from rlcondense.runtime.tune import THREADS, one_thread
 
+TASK = "task_config"  # in a record's key: older records lack it
 MOST_FRAMES = 20  # of a failed cell's traceback
 
 
@@ -69,13 +72,14 @@ def compute_or_read(
                 f"{cell.method['id']} was made with {name} {_short(record['key'].get(name))}, "
                 f"here it is {_short(value)} (--refresh computes it anew)"
                 for name, value in key.items()
-                if record["key"].get(name) != value
+                if record["key"].get(name) != value and (name in record["key"] or name != TASK)
             )
             return Outcome(record, is_reused=True, differences=tuple(differences))
         if bench.is_reference and bench.takes_shipped:
             shipped = shipped_record(cell, key)
             if shipped is not None:
                 return Outcome(shipped, is_shipped=True)
+        bench.store.write_policies(cell.id, None)
         forget_peak_memory()
         try:
             with no_exit(f"a part of {cell}"), one_thread():
@@ -229,15 +233,17 @@ def making_of(
 
 
 def code_of(cell: Cell) -> dict[str, Any]:
-    """Return what `making_of` says of the code behind a planned cell; nothing if it is not here."""
+    """Return what `making_of` says of the code behind a cell; no plugins if a part is absent."""
     names = [("tasks", cell.task)]
     if cell.learner is not None:
         names += [("methods", cell.method["id"]), ("learners", cell.learner["id"])]
     entries = [catalogue.entries(group).get(name) for group, name in names]
+    here = [entry for entry in entries if entry is not None]
     try:
-        return _code(entries, [entry.load() for entry in entries if entry is not None])
+        classes = [entry.load() for entry in here]
     except RLCondenseError:
-        return {}
+        return {"plugins": ""}
+    return _code(entries, classes) if len(here) == len(names) else {"plugins": ""}
 
 
 def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[type]) -> dict[str, Any]:
@@ -249,8 +255,13 @@ def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[type]) ->
         "plugins": ", ".join(sorted(plugins)), "source_sha256": source_sha256(*classes)
     }  # fmt: skip
     if task is not None and task.origin != ours:  # of ours the version tells
-        code["task_config"] = canonical_json(dict(task.config))
+        code[TASK] = json.dumps(dict(task.config), default=_named, sort_keys=True)
     return code
+
+
+def _named(value: Any) -> str:
+    """Return a text of a setting that JSON does not know, the same in every process."""
+    return str(getattr(value, "__qualname__", value if isinstance(value, Path) else type(value)))
 
 
 def named_progress(progress: Progress, name: str) -> Progress:

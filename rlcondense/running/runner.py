@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rlcondense.comparison.rows import NOBODY
 from rlcondense.comparison.tables import run_table
 from rlcondense.comparison.views import ResultViews
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
+from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.limits import check_seeds
 from rlcondense.make import (
     make_task,
@@ -47,7 +49,8 @@ class RunResult(ResultViews):
         records: one for each method and condensation seed.
         references: the records of the reference rows.
         reused: how many records were read back instead of computed.
-        warnings: what differs between a record read back and this environment.
+        warnings: what differs between a record read back and this environment, and of a set handed
+            in whether it was made from other data than the rows beside it.
         store: where the records lie.
         notes: further lines below the table.
     """
@@ -216,8 +219,12 @@ def run(
 def _without_policies(bench: Bench, outcomes: Iterable[Outcome]) -> list[str]:
     """Return a note on the records that were read back and of which no policies are kept."""
     assert isinstance(bench.store, Store)
-    read_back = [outcome.record["cell_id"] for outcome in outcomes if outcome.is_reused]
-    lacking = [cell for cell in read_back if not bench.store.policies_path(cell).is_dir()]
+    lacking = [
+        record["cell_id"]
+        for record in (outcome.record for outcome in outcomes if outcome.is_reused)
+        if (record["cell"]["learner"] or NOBODY)["id"] == BehaviouralCloning.id
+        and not bench.store.policies_path(record["cell_id"]).is_dir()
+    ]
     if not lacking:
         return []
     return [f"No policies are kept of what was read back: {', '.join(lacking)} (--refresh)."]

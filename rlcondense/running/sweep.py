@@ -178,7 +178,8 @@ def _notes(states: Sequence[State], device: str) -> list[str]:
         parts = (cell.task, cell.method["id"], cell.learner["id"] if cell.learner else "")
         if parts not in codes:
             codes[parts] = code_of(cell)
-        if any(name in key and key[name] != value for name, value in codes[parts].items()):
+        code = codes[parts]  # of what is built in the version tells
+        if code["plugins"] and any(key.get(name, value) != value for name, value in code.items()):
             differing["by other code of task, method or learner"] += 1
     for text, count in differing.items():
         cells = "cell was" if count == 1 else "cells were"

@@ -36,6 +36,7 @@ from rlcondense.running.reference_rows import (
 from rlcondense.running.rows import Row, Rows
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
+from rlcondense.tasks.named import make_task
 
 Labels = tuple[tuple[str, Any], ...]  # settings of a label regime
 
@@ -50,7 +51,8 @@ class TransferResult(ResultViews):
         policies: records of the reference policies, which no learner trains.
         learners: the learners as the caller named them.
         reused: how many records were read back.
-        warnings: what differs between records read back and this environment.
+        warnings: what differs between records read back and this environment, and the sets that
+            were made from other data than the rows beside them.
         notes: further lines below the table.
     """
 
@@ -143,7 +145,8 @@ def transfer(
         progress: called with the progress.
 
     Raises:
-        BadConfig: there is nothing to compare, or a learner does not have that form.
+        BadConfig: there is nothing to compare, or a learner does not have that form or cannot
+            learn the task.
 
     Example:
         >>> print(transfer(["bc-10"], ["bc", "bc:network=impala", "discrete-cql"]))
@@ -162,6 +165,8 @@ def transfer(
         if not is_condensed(folder):
             raise BadConfig(f"{folder} is no folder with a condensed dataset")
     made_learners = [_learner(text, task) for text in learners]
+    for each in made_learners:
+        each.check_task(make_task(task))
     made_methods = {text: [_method(text, task, each) for each in made_learners] for text in methods}
     benches = [
         make_bench(
@@ -235,14 +240,14 @@ def transfer(
     rows.ahead(_flat(itertools.chain(*beside.values())))
     for name, of_name in beside.items():
         add(name, of_name)
-    sets = [record for folder in folders for of in table[str(folder)].values() for record in of]
+    sets = [(name, r) for name in map(str, folders) for of in table[name].values() for r in of]
     warnings = {line for outcome in rows.outcomes for line in outcome.differences}
     return TransferResult(
         rows=table,
         policies=[outcome.record for outcome in rows.compute(policies)],
         learners=list(learners),
         reused=sum(outcome.is_reused for outcome in rows.outcomes),
-        warnings=[*sorted(warnings), *of_other_data(sets, benches[0].dataset_id)],
+        warnings=[*sorted(warnings), *of_other_data(sets, benches[0].dataset)],
         notes=tuple(shipped_note(rows.outcomes)),
     )
 

@@ -281,9 +281,9 @@ def welch_interval(x: Array, y: Array) -> Interval:
     return _unlike(x[None], y[None])
 
 
-def _fewest(x: Array, y: Array) -> int:
-    """Return the fewest sets, or students, of which one of two rows has more than one."""
-    return min(size for z in (x, y) for size in z.shape if size > 1)
+def _fewest(*rows: Array) -> int:
+    """Return the fewest sets, or students, of which one of several rows has more than one."""
+    return min(size for row in rows for size in row.shape if size > 1)
 
 
 def _welch(parts: Sequence[tuple[Array, Array]], n: int) -> Variance:
@@ -366,7 +366,7 @@ def recovery_of(r: Array, f: Array, c: Array) -> Interval | None:
         v_r, v_f, v_c = variances
         v_top, both, v_bottom = v_r + v_f, v_f, v_c + v_f
         degrees = _satterthwaite([v_r, (1 - share) ** 2 * v_f, share**2 * v_c], known)
-        degrees = min(degrees, _MOST_OF_TWO) if n == 2 else degrees
+        degrees = min(degrees, _MOST_OF_TWO) if _fewest(r, f, c) == 2 else degrees
     return _ratio(top, bottom, v_top, both, v_bottom, degrees, len(by_unit(r)))
 
 

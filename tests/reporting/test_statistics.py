@@ -298,12 +298,14 @@ def test_aggregates_are_agarwals() -> None:
     assert found["interquartile_mean"] == pytest.approx(trim_mean(matrix, 0.25, axis=None))
 
 
-@pytest.mark.parametrize("sets", [(3, 5), (1, 1), (4, 1)])
-def test_two_students_have_two_degrees_of_freedom_paired_or_not(sets: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shapes", [((3, 2), (5, 2)), ((3, 5), (1, 2)), ((1, 2), (4, 2))])
+def test_two_students_have_two_degrees_of_freedom_paired_or_not(
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
     from scipy.stats import t
 
     rng = np.random.default_rng(0)
-    x, y = (rng.normal(size=(n, 2)) for n in sets)
+    x, y = (rng.normal(size=shape) for shape in shapes)
     found = difference_of(x, y)
     half = (found.high - found.low) / 2
     assert half >= 0.999 * t.ppf(0.975, 2) * found.standard_error

@@ -147,6 +147,7 @@ def test_the_labels_of_students_that_imitate_the_actions_taken_are_hard(tmp_path
     result = quick(tmp_path, **{**learned, "references": False})
     assert result.record["labels"] == "hard"
     assert result.record["report"]["label_kind"] == "soft"
+    assert "bc by loss=nll takes no soft labels" in str(result)
 
 
 def test_a_tampered_record_is_computed_anew(tmp_path: Path) -> None:

@@ -695,9 +695,9 @@ def test_cells_of_a_method_that_has_changed_since_are_named(tmp_path: Path) -> N
     suite = suite_file(tmp_path, 'methods = ["fine"]\nsizes = [10]\nreferences = false\n')
     options = ("--include", str(tmp_path / "faulty.py"), "--workers", "1")
     assert run(suite, tmp_path / "results", *options).returncode == 0
-    assert "other code" not in run(suite, tmp_path / "results", *options).stderr
+    assert "other code" not in look("sweep", suite, tmp_path / "results", *options).stderr
     (tmp_path / "faulty.py").write_text(f"{FAULTY}\n# Something else.\n")
-    again = run(suite, tmp_path / "results", *options)
+    again = look("sweep", suite, tmp_path / "results", *options)
     assert "0 computed" in again.stdout
     assert "1 cell was made by other code of task, method or learner (--refresh" in again.stderr
 

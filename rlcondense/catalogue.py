@@ -99,6 +99,11 @@ class Entry:
             raise PluginLoadError(f"{self.id!r} of {self.origin} is no id of the form name[-vN]")
         self.refuse_rivals()
         module, _, attribute = self.entry_point.rpartition(":")
+        if not module:
+            raise PluginLoadError(
+                f"{self.kind} {self.id!r} of {self.origin} has the entry point "
+                f"{self.entry_point!r}: write 'module:Class'"
+            )
         try:
             target = import_file(Path(module)) if module.endswith(".py") else import_module(module)
             for part in attribute.split("."):
@@ -399,9 +404,11 @@ def import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a user's file may raise any error
         del sys.modules[name]
+        line = "" if isinstance(error, SyntaxError) else f" (line {_line_of(error, path)})"
+        beside = path.parent / f"{getattr(error, 'name', None)}.py"
+        hint = f": put {path.parent} on PYTHONPATH" if beside.is_file() else ""
         raise BadConfig(
-            f"{path} cannot be imported: {type(error).__name__}: {error}"
-            + ("" if isinstance(error, SyntaxError) else f" (line {_line_of(error, path)})")
+            f"{path} cannot be imported: {type(error).__name__}: {error}{line}{hint}"
         ) from error
     return module
 

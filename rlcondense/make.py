@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rlcondense.catalogue import Entry, load_class
 from rlcondense.config import make_config
 from rlcondense.datasets import hub
 from rlcondense.datasets.budget import Budget
+from rlcondense.datasets.episodes import Episode, what_is_wrong_with
 from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
@@ -229,7 +230,8 @@ def known_task(entry: Entry) -> str:
         return str(entry.facts["task"])
     try:
         with no_exit(f"dataset {entry.id!r}"):
-            return task_of_dataset(entry.id)
+            name = task_of_dataset(entry.id)
+            return catalogue.find("tasks", name).id if name else ""
     except Exception:  # such as a plugin that cannot be imported, or raises
         return ""
 
@@ -524,14 +526,52 @@ def _fetch_minari(name: str, download: bool) -> None:
     """Download a dataset of Minari if it is not on this machine, or raise `UnknownName`."""
     if download:
         download_minari(name)
+    if not is_local(name) and Path(name).exists():
+        raise BadConfig(f"{name} holds no dataset")
     if not is_local(name):
         known = [*catalogue.entries("datasets"), *local_datasets()]
         raise UnknownName("dataset", name, known, "fetch Minari's with --download")
 
 
 def _source_of(entry: Entry) -> Any:
-    """Make the class behind a dataset of the catalogue, which has its episodes."""
-    return entry.load()(entry.id, **entry.config)
+    """Make the class behind a dataset of the catalogue, which has its episodes.
+
+    Raises:
+        PluginLoadError: it cannot be made.
+    """
+    owner = f"dataset {entry.id!r} of {entry.origin}"
+    cls = entry.load()
+    try:
+        with no_exit(owner):
+            source = cls(entry.id, **entry.config)
+    except RLCondenseError:
+        raise
+    except Exception as error:
+        raise PluginLoadError(f"{owner} cannot be made: {error}") from error
+    return source
+
+
+def _episodes_of(source: Any, entry: Entry, task: Task, progress: Progress) -> Iterator[Episode]:
+    """Yield the episodes of a dataset's class.
+
+    Raises:
+        PluginLoadError: the class raises an error, or yields something else.
+    """
+    owner = f"dataset {entry.id!r} of {entry.origin}"
+    if not callable(getattr(source, "episodes", None)):
+        raise PluginLoadError(f"{owner} has no method `episodes(task, progress)`")
+    try:
+        with no_exit(owner):
+            for episode in source.episodes(task, progress):
+                if wrong := what_is_wrong_with(episode):
+                    raise PluginLoadError(f"{owner} yields {wrong}")
+                yield episode
+    except RLCondenseError:
+        raise
+    except Exception as error:
+        raise PluginLoadError(
+            f"{owner} cannot be built: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionDataset:
@@ -562,7 +602,13 @@ def _as_added(data: TransitionDataset, entry: Entry) -> TransitionDataset:
 
 def _load_shipped(entry: Entry, progress: Progress) -> TransitionDataset:
     source = _source_of(entry)
-    task = make_task(str(entry.facts.get("task") or source.task))
+    stated = entry.facts.get("task") or getattr(source, "task", None)
+    if not stated:
+        raise PluginLoadError(
+            f"dataset {entry.id!r} of {entry.origin} does not say of which task it is: its class "
+            "needs an attribute `task`"
+        )
+    task = make_task(str(stated))
     built = _build(entry, source, task, progress)
     rebuild = f"'rlcondense dataset build --rebuild {entry.id}' makes it anew"
     try:
@@ -598,7 +644,7 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
     if is_local(entry.id):
         return False
     with contextlib.closing(environment_of(task)) as env:
-        episodes = source.episodes(task, progress)
+        episodes = _episodes_of(source, entry, task, progress)
         metadata = {**_metadata(entry, task), **getattr(source, "metadata", {})}
         build_columns(entry.id, episodes, metadata, env, progress)
     return True
@@ -610,6 +656,16 @@ def environment_of(task: Task) -> Any:
 
     import rlcondense.tasks  # noqa: F401  registers the environments
 
+    try:
+        spec = gymnasium.spec(task.id)
+    except gymnasium.error.Error as error:
+        raise BadConfig(
+            f"Gymnasium takes no environment {task.id!r}: register the task under another id"
+        ) from error
+    if spec.entry_point != "rlcondense.make:make_environment":
+        raise BadConfig(
+            f"{task.id!r} is another environment of Gymnasium: register the task under another id"
+        )
     return gymnasium.make(task.id)
 
 
@@ -658,11 +714,18 @@ def include(path: Path) -> list[Entry]:
                 replace(entry, distribution=origin, summary=entry.summary or "included")
             )
             catalogue.add(new_entries[-1])
+    unfinished: list[str] = []
     for name, cls in vars(module).items():
-        if not isinstance(cls, type) or cls.__module__ != module.__name__:
+        if not isinstance(cls, type) or cls.__module__ != module.__name__ or name[0] == "_":
             continue
         group = next((g for g, base in PARTS.items() if issubclass(cls, base)), None)
         if group is None or inspect.isabstract(cls):
+            lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+            unfinished += [f"{name} lacks {lacking}"] if lacking else []
+            if group is None and hasattr(cls, "episodes"):
+                unfinished.append(
+                    f'{name} needs rlc.register("datasets", ID, __file__ + ":{name}")'
+                )
             continue
         own = cls.__dict__.get("id")
         id_ = own if isinstance(own, str) and own else _hyphenated(name)
@@ -672,7 +735,8 @@ def include(path: Path) -> list[Entry]:
         catalogue.add(entry)
         new_entries.append(entry)
     if not new_entries:
-        raise BadConfig(f"{path} defines no method, no learner and no task")
+        why = f": {'; '.join(unfinished)}" if unfinished else ""
+        raise BadConfig(f"{path} defines no method, no learner and no task{why}")
     return new_entries
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rlcondense import catalogue
-from rlcondense.errors import BadConfig, MissingExtra, UnknownName
+from rlcondense.errors import MissingExtra, UnknownName
 from rlcondense.make import facts_of, load_part
 from rlcondense.runtime.progress import Progress, silent
 
@@ -154,10 +156,11 @@ def _expected(
     """Return the failures that the catalogue and the caller expect, by check."""
     entry = _find(name, group)
     facts = {} if entry.group == "datasets" else facts_of(entry)
-    expected = {**facts.get("expected_failures", {}), **(given or {})}
-    for check_name in expected:
-        if check_name not in [one.name for one in checks]:
-            raise BadConfig(f"there is no check {check_name!r} that could fail")
+    said = {**facts.get("expected_failures", {}), **(given or {})}
+    expected = {check_name.replace(" ", "_"): why for check_name, why in said.items()}
+    names = [one.name for one in checks]
+    if unknown := [check_name for check_name in expected if check_name not in names]:
+        raise UnknownName("check", unknown[0], names)
     return expected
 
 
@@ -173,10 +176,16 @@ def _result(one: Check, expected: Mapping[str, str]) -> CheckResult:
     except MissingExtra:  # says nothing about the subject
         raise
     except (Exception, SystemExit) as error:  # any other exception is a failure
-        status, message = "failed", f"raised {type(error).__name__}: {error}"
+        status, message = "failed", f"raised {type(error).__name__}: {error} ({_place(error)})"
     if status == "failed" and one.name in expected:
         status, message = "expected", f"{expected[one.name]} ({message})"
     return CheckResult(one.name, status, message, round(time.perf_counter() - started, 3))
+
+
+def _place(error: BaseException) -> str:
+    """Return the file and line in which an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "?"
 
 
 def check_method(name: str, **options: Any) -> list[CheckResult]:

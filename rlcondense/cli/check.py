@@ -47,13 +47,23 @@ def curves(folders: Sequence[Path], svg: Path | None, as_json: bool) -> None:
     metavar="CHECK=REASON",
     help="A check that is known to fail, and why. Repeatable.",
 )
-def check(name: str, as_json: bool, expected: Sequence[str]) -> None:
+@click.option(
+    "--group",
+    type=click.Choice(["methods", "learners", "tasks", "datasets"]),
+    help="Of NAME, where several have one of that name.",
+)
+def check(name: str, as_json: bool, expected: Sequence[str], group: str | None) -> None:
     """Check a method, learner, task or dataset against the requirements of the suite."""
+    from rlcondense.catalogue import entries
     from rlcondense.checks import check as run_checks
+    from rlcondense.errors import BadConfig
 
+    groups = [g for g in ("methods", "learners", "tasks", "datasets") if name in entries(g)]
+    if group is None and len(groups) > 1:
+        raise BadConfig(f"{name!r} is in {' and '.join(groups)}: --group says which is meant")
     known = dict(pair.partition("=")[::2] for pair in expected)
     with ConsoleProgress() as progress:
-        results = run_checks(name, expected_failures=known, progress=progress)
+        results = run_checks(name, group=group, expected_failures=known, progress=progress)
     if as_json:
         echo_json([result.to_json() for result in results], sort_keys=True)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,25 @@ class Episode:
     level_seed: int | None
     action_probs: Array | None = None
     truncated: bool = False
+
+
+def what_is_wrong_with(episode: Any) -> str:
+    """Return what an episode of a stranger's class is in place of one, or nothing."""
+    if not isinstance(episode, Episode):
+        return f"{type(episode).__name__}, not rlcondense.datasets.episodes.Episode"
+    arrays = {
+        name: getattr(episode, name)
+        for name in ("observations", "actions", "rewards", "action_probs")
+        if name != "action_probs" or episode.action_probs is not None
+    }
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or not array.ndim:
+            return f"an episode whose {name} are {type(array).__name__}, not an array of rows"
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        return f"an episode with {said}: a row a step each"
+    return ""
 
 
 def episode_of(data: TransitionDataset, number: int) -> Episode:

@@ -110,7 +110,7 @@ def task_of(path: Path) -> str:
         if isinstance(report, dict) and isinstance(report.get(TASK), str):
             return str(report[TASK])
         return task_of_environment(environment_of(path / DATA)) if is_minari_folder(path) else ""
-    if path.suffix in (*FLAT, ".parquet"):
+    if path.suffix != ".safetensors":
         return ""
     return str(read_header(path).get("__metadata__", {}).get(TASK, ""))
 

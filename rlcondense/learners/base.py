@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.report import LABEL_KINDS
+from rlcondense.errors import CorruptArtifact
 from rlcondense.policies import PolicyBatch
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -22,6 +23,19 @@ ORDER = ("observations", "actions", "rewards", "next_observations", "termination
 
 def _place(name: str) -> tuple[int, str]:
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def check_selection(policies: PolicyBatch, learner: Learner[Any]) -> None:
+    """Refuse policies that choose actions in another way than their learner says.
+
+    Raises:
+        CorruptArtifact: they do.
+    """
+    if policies.action_selection != learner.action_selection:
+        raise CorruptArtifact(
+            f"learner {learner.id!r} says that its policies act by {learner.action_selection}, and "
+            f"they act by {policies.action_selection}: set action_selection of the PolicyBatch"
+        )
 
 
 class Learner(ABC, Generic[ConfigT]):

@@ -90,6 +90,11 @@ def task_named(
             is not what its id makes.
     """
     if isinstance(task, Task):
+        if task.id not in catalogue.entries("tasks"):
+            raise BadConfig(
+                f"records know a task by its id, and none is called {task.id!r}: "
+                'rlc.register("tasks", ...) registers it'
+            )
         check_named(task)
         return task.id
     if task:

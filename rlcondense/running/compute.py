@@ -24,6 +24,7 @@ from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError, UnknownN
 from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.experts.shipped import shipped_experts
 from rlcondense.files import canonical_json
+from rlcondense.learners.base import check_selection
 from rlcondense.make import make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.full import FullConverged
@@ -216,6 +217,7 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
                 progress=named_progress(bench.progress, name),
             )
         check_policies(policies, bench.seeds, f"learner {bench.learner.id!r}")
+        check_selection(policies, bench.learner)
     except MissingExtra:
         raise
     except RLCondenseError as error:

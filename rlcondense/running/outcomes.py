@@ -20,7 +20,7 @@ from rlcondense.errors import (
     no_exit,
 )
 from rlcondense.experts.shipped import Expert
-from rlcondense.files import Busy
+from rlcondense.files import Busy, plain
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
@@ -39,6 +39,7 @@ from rlcondense.runtime.meter import forget_peak_memory, peak_gpu_memory_bytes, 
 from rlcondense.runtime.progress import Progress
 from rlcondense.runtime.provenance import describe, source_sha256, versions
 from rlcondense.runtime.tune import THREADS, one_thread
+from rlcondense.tasks.named import make_task
 
 TASK = "task_config"  # in a record's key: older records lack it
 MOST_FRAMES = 20  # of a failed cell's traceback
@@ -132,9 +133,8 @@ def frame_of(cell: Cell, device: str) -> RecordFrame:
 
 def packages_of(task: str) -> tuple[str, ...]:
     """Return the distributions whose versions decide a task's returns; none if it is not here."""
-    entry = catalogue.entries("tasks").get(task)
     try:
-        return tuple(getattr(entry.load(), "packages", ())) if entry is not None else ()
+        return tuple(make_task(task).packages)
     except RLCondenseError:
         return ()
 
@@ -200,6 +200,8 @@ def _plugins(cell: Cell) -> list[PluginJson]:
     if cell.learner is not None:
         names["learners"] = cell.learner["id"]
     parts = [catalogue.entries(group).get(name) for group, name in names.items()]
+    # Data of a file are known by their hash: what reads them is this package.
+    parts = [e for e in parts if e is None or e.group != "datasets" or not _is_ours(e)]
     return [
         {
             # Only the name of an included file: its folder is private.
@@ -210,6 +212,11 @@ def _plugins(cell: Cell) -> list[PluginJson]:
         for entry in parts
         if entry is not None and (entry.distribution or ("", ""))[0] != catalogue.BUILT_IN
     ]
+
+
+def _is_ours(entry: catalogue.Entry) -> bool:
+    """Return whether the class behind an entry is of this package."""
+    return entry.entry_point.startswith(f"{catalogue.BUILT_IN}.")
 
 
 def making_of(
@@ -226,7 +233,7 @@ def making_of(
         "expert_sha256": expert.sha256 if expert else None,
         "rlcondense": __version__,
         **{f"{name} version": value for name, value in versions(bench.task.packages).items()},
-        **_code(entries, [type(bench.task), *map(type, parts)]),
+        **_code(entries, [type(bench.task), *bench.task.code, *map(type, parts)]),
         "device": bench.device,
         "threads": THREADS,
     }
@@ -240,13 +247,13 @@ def code_of(cell: Cell) -> dict[str, Any]:
     entries = [catalogue.entries(group).get(name) for group, name in names]
     here = [entry for entry in entries if entry is not None]
     try:
-        classes = [entry.load() for entry in here]
+        classes = [*(entry.load() for entry in here), *make_task(cell.task).code]
     except RLCondenseError:
         return {"plugins": ""}
     return _code(entries, classes) if len(here) == len(names) else {"plugins": ""}
 
 
-def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[type]) -> dict[str, Any]:
+def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[Any]) -> dict[str, Any]:
     """Return the plugins and sources of a task, a method and a learner, by entry and class."""
     ours = f"{catalogue.BUILT_IN} {__version__}"
     plugins = {entry.origin for entry in entries if entry is not None} - {ours}
@@ -261,7 +268,9 @@ def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[type]) ->
 
 def _named(value: Any) -> str:
     """Return a text of a setting that JSON does not know, the same in every process."""
-    return str(getattr(value, "__qualname__", value if isinstance(value, Path) else type(value)))
+    value = plain(value)
+    known = isinstance(value, (int, float, list, Path))
+    return str(value if known else getattr(value, "__qualname__", type(value)))
 
 
 def named_progress(progress: Progress, name: str) -> Progress:

@@ -17,6 +17,7 @@ from rlcondense.learners.base import Learner
 from rlcondense.make import (
     default_dataset,
     follows_learner,
+    known_task,
     make_learner,
     make_method,
     make_task,
@@ -140,7 +141,7 @@ class _Planner:
             matched |= {source} if name != source else set()
             own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
             try:
-                entry = catalogue.find("datasets", own)
+                entry = _dataset_named(own, name)
             except UnknownName as error:
                 matched.add(name)
                 if local := next(filter(is_local, dict.fromkeys((own, name))), ""):
@@ -148,7 +149,7 @@ class _Planner:
                 else:
                     self._add(Planned(f"{task.id} {name}", absent=str(error)))
                 continue
-            if (own_task := entry.facts.get("task", task.id)) == task.id:
+            if (own_task := known_task(entry) or task.id) == task.id:
                 matched.add(name)
                 yield entry.id
             else:
@@ -372,6 +373,16 @@ class _Planner:
         if isinstance(instance, RLCondenseError):
             raise instance
         return instance
+
+
+def _dataset_named(own: str, name: str) -> catalogue.Entry:
+    """Return the dataset of a task that ends in a name, or else the one of that name."""
+    try:
+        return catalogue.find("datasets", own)
+    except UnknownName:
+        if name in catalogue.entries("datasets"):
+            return catalogue.find("datasets", name)
+        raise
 
 
 def _made(group: str, choice: Choice, task: Task, make: Callable[..., Any]) -> Any:

@@ -237,4 +237,16 @@ def _is_shipped(row: Row) -> bool:
 
 def _only_here() -> bool:
     """Return whether a registered part is of the main script, which workers do not import."""
-    return any(entry.entry_point.startswith("__main__") for entry in catalogue.registered())
+    entries = catalogue.registered()
+    if any(entry.entry_point.startswith("__main__") for entry in entries):
+        return True
+    envs = [str(entry.config["env"]) for entry in entries if "env" in entry.config]
+    return not catalogue.included() and any(map(_is_registered_here, envs))
+
+
+def _is_registered_here(env: str) -> bool:
+    """Return whether Gymnasium knows an environment from elsewhere than itself or its own name."""
+    from gymnasium.envs.registration import registry
+
+    spec = None if ":" in env else registry.get(env)
+    return spec is not None and not str(spec.entry_point).startswith(("gymnasium.", "rlcondense."))

@@ -162,7 +162,11 @@ def run(
     if own_references and not references:
         raise BadConfig("--own-references computes reference rows, --no-references none: give one")
     task = task_named(task, dataset, download=download)
-    names = [method] if isinstance(method, str) else list(method)
+    asked: Any = method  # the type says what it should be
+    several = isinstance(asked, Iterable) and not isinstance(asked, str)
+    names: list[str] = list(asked) if several else [asked]
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise BadConfig(f"a method goes by its id, not as {wrong[0]!r:.80}")
     if not names:
         raise BadConfig("name a method")
     if twice := [name for name in names if names.count(name) > 1]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -67,7 +67,7 @@ def describe(device: str, threads: int = THREADS, packages: Iterable[str] = ()) 
     }
 
 
-def source_sha256(*classes: type) -> str:
+def source_sha256(*classes: Any) -> str:
     """Compute the sha256 of the files that classes depend on, and of this package's files.
 
     The command line and the reports are excluded, since they change no result, and so are the

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import rlcondense
 from rlcondense.errors import BadConfig
@@ -19,8 +20,8 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 @cache
-def source_files(cls: type) -> frozenset[Path]:
-    """Return the Python files that a class depends on.
+def source_files(cls: Any) -> frozenset[Path]:
+    """Return the Python files that a class or function depends on.
 
     They are all modules of its package, or else its own file, and recursively the modules that
     these import, except those of Python, of this package and of other distributions.
@@ -93,6 +94,15 @@ def _files_of(name: str) -> list[Path]:
     places = [Path(place, *rest.split(".")) for place in spec.submodule_search_locations or ()]
     named = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file.resolve() for file in named if rest and file.is_file()]
+
+
+def distributions_of(code: Any) -> frozenset[str]:
+    """Return the installed distributions that a class or function comes from; none of a file."""
+    try:
+        file = Path(inspect.getfile(code)).resolve()
+    except (OSError, TypeError):
+        return frozenset()
+    return _distributions_of(code.__module__, file)
 
 
 def _distributions_of(module: str, file: Path) -> frozenset[str]:

@@ -64,12 +64,14 @@ class Task(ABC):
         levels_are_reset_seeds: whether a level is the seed that Gymnasium's environment is reset
             with, so that Minari's record of these seeds names the levels of a dataset.
         packages: distributions whose versions decide the returns, which every record must name.
+        code: classes and functions behind the task's own, whose files a record's key counts too.
     """
 
     api_version: ClassVar[int] = 1
     replays: ClassVar[bool] = True
     levels_are_reset_seeds: ClassVar[bool] = False
-    packages: ClassVar[tuple[str, ...]] = ()
+    packages: tuple[str, ...] = ()
+    code: tuple[Any, ...] = ()
     id: str
     score_range: tuple[float, float] | None
     random_return: Mapping[str, ReturnEstimate]

@@ -10,10 +10,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.runtime.sources import distributions_of
 from rlcondense.tasks.base import ReturnEstimate, TaskVectorEnv, split_named
 from rlcondense.tasks.levels import LevelOrder, LevelTask, Step
 from rlcondense.types import Array
@@ -50,8 +52,23 @@ class GymnasiumTask(LevelTask):
     random_return: Mapping[str, ReturnEstimate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.env == self.id:
+            raise BadConfig(f"task {self.id!r} needs an id of its own, not its environment's")
         check_finite(self.physics, f"physics of {self.id!r}")
         self.check_levels()
+
+    @cached_property
+    def code(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The environment's class, if it is in a file of the user's and no installed package."""
+        maker = _maker_of(self.env)
+        return () if maker is None or distributions_of(maker) else (maker,)
+
+    @cached_property
+    def packages(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The distributions that the environment's class comes from; Gymnasium is always named."""
+        maker = _maker_of(self.env)
+        names = () if maker is None else sorted(distributions_of(maker))
+        return tuple(name for name in names if name not in ("gymnasium", "rlcondense"))
 
     @cached_property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -105,8 +122,17 @@ class GymnasiumTask(LevelTask):
         return OneSplit(self.make_env(render_mode), self.splits[split])
 
 
+def _maker_of(env: str) -> Any:
+    """Return the class or function that makes an environment of Gymnasium; None if it is absent."""
+    try:
+        maker = gymnasium.spec(env).entry_point
+        return load_env_creator(maker) if isinstance(maker, str) else maker
+    except Exception:  # whatever the import of a stranger's module raises; making it says so
+        return None
+
+
 class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
-    """Observations in a task's format: bytes or float32, and frames are channel-first.
+    """Observations in a task's format: frames of bytes, channel-first, or float32.
 
     A frame whose last side is the shortest is taken to be channel-last.
     """
@@ -116,7 +142,8 @@ class TaskObservations(gymnasium.ObservationWrapper[Array, Any, Any]):
         space = env.observation_space
         assert isinstance(space, gymnasium.spaces.Box)
         self._channels_last = channels_last(space.shape)
-        self._dtype = np.uint8 if space.dtype == np.uint8 else np.float32
+        frames = space.dtype == np.uint8 and len(space.shape) == 3
+        self._dtype = np.uint8 if frames else np.float32
         low, high = self.observation(space.low), self.observation(space.high)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=low.dtype.type)
 

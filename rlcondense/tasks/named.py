@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, PluginLoadError, RLCondenseError, no_exit
@@ -23,10 +24,7 @@ def make_task(name: str | Task) -> Task:
         return name
     entry = catalogue.find("tasks", name)
     cls = catalogue.load_class(entry, Task)
-    config = dict(entry.config)
-    for key in ("seen", "heldout", "score_range"):
-        if key in config:
-            config[key] = tuple(config[key])
+    config = {**entry.config, **_pairs(entry)}
     random_return = {
         split: ReturnEstimate(**values)
         for split, values in entry.facts.get("random_return", {}).items()
@@ -45,10 +43,34 @@ def make_task(name: str | Task) -> Task:
     return task
 
 
+def _pairs(entry: catalogue.Entry) -> dict[str, tuple[Any, ...] | None]:
+    """Return the settings that are pairs of numbers, which a file has as lists.
+
+    Raises:
+        BadConfig: one is no pair.
+    """
+    out: dict[str, tuple[Any, ...] | None] = {}
+    for key in {"seen", "heldout", "score_range"} & entry.config.keys():
+        value = entry.config[key]
+        if value is None and key == "score_range":
+            out[key] = None
+            continue
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            meant = "(lowest, highest)" if key == "score_range" else "(first level, how many)"
+            raise BadConfig(f"{key} of task {entry.id!r} must be {meant}, not {value!r:.80}")
+        out[key] = tuple(value)
+    return out
+
+
 def _check_declared(task: Task) -> None:
     """Raise `TypeError` or `ValueError` unless a task's returns and range can be reckoned with."""
     if not isinstance(task.random_return, Mapping):
         raise TypeError(f"random_return is {type(task.random_return).__name__}, not a mapping")
+    for value in task.random_return.values():
+        if not isinstance(value, ReturnEstimate):
+            raise TypeError(
+                f"random_return holds {value!r:.80}, not a rlcondense.tasks.base.ReturnEstimate"
+            )
     if task.score_range is not None:
         low, high = task.score_range
         if not low < high:
@@ -57,12 +79,21 @@ def _check_declared(task: Task) -> None:
 
 def check_named(task: Task) -> None:
     """Raise `BadConfig` if a task has the id of another one, by which its data would be known."""
-    named = task.id in catalogue.entries("tasks")
-    if named and is_dataclass(task) and task != make_task(task.id):
+    if task.id in catalogue.entries("tasks") and not _is_alike(task, make_task(task.id)):
         raise BadConfig(
             f"the task given is not what {task.id!r} names, by which records know it: register it "
             "under an id of its own"
         )
+
+
+def _is_alike(task: Task, named: Task) -> bool:
+    """Return whether two tasks have one class and the same settings."""
+    if is_dataclass(task):
+        return task == named
+    if type(task) is not type(named):
+        return False
+    ours, theirs = vars(task), vars(named)  # those of the named one are as it was made
+    return all(repr(ours.get(name)) == repr(value) for name, value in theirs.items())
 
 
 def task_of_environment(environment: str) -> str:

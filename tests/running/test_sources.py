@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import pytest
 
 from rlcondense.catalogue import import_file
@@ -14,6 +15,7 @@ from rlcondense.make import include, make_learner, make_method
 from rlcondense.methods.random import Random
 from rlcondense.runtime.provenance import source_sha256
 from rlcondense.runtime.sources import source_files
+from rlcondense.tasks.gymnasium import GymnasiumTask
 
 METHOD = """
 from rlcondense.methods.base import Method, select
@@ -145,6 +147,34 @@ def test_a_class_that_is_in_no_file_is_one_line(monkeypatch: pytest.MonkeyPatch)
     exec(METHOD.format(imports="", inside="pass"), names)
     with pytest.raises(BadConfig, match="Mine is defined in no file"):
         source_files(names["Mine"])
+
+
+ENVIRONMENT = """
+import gymnasium
+
+
+class Mine(gymnasium.Env):
+    pass
+"""
+
+
+def test_the_file_of_ones_own_environment_is_part_of_the_identity(tmp_path: Path) -> None:
+    write(tmp_path, own_maze=ENVIRONMENT)
+    gymnasium.register("tests/OwnMaze-v0", entry_point="own_maze:Mine")
+    try:
+        task = GymnasiumTask("tests/own-maze-v0", env="tests/OwnMaze-v0")
+        assert [maker.__name__ for maker in task.code] == ["Mine"]
+        assert task.packages == ()
+        before = source_sha256(type(task), *task.code)
+        assert before != source_sha256(type(task))
+        write(tmp_path, own_maze=ENVIRONMENT + "# changed")
+        source_files.cache_clear()
+        assert source_sha256(type(task), *task.code) != before
+    finally:
+        del gymnasium.registry["tests/OwnMaze-v0"]
+    pole = GymnasiumTask("tests/pole-v0", env="CartPole-v1")
+    assert (pole.code, pole.packages) == ((), ())
+    assert GymnasiumTask("tests/digits-v0", env="nothing:Digits-v0").code == ()
 
 
 def test_what_is_built_in_has_the_identity_of_this_package() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,11 +15,13 @@ from click.testing import CliRunner
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.cli import main
+from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import PluginLoadError
+from rlcondense.errors import BadConfig, PluginLoadError, RLCondenseError
 from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.make import (
     default_dataset,
+    include,
     load_dataset,
     make_learner,
     make_method,
@@ -27,8 +30,14 @@ from rlcondense.make import (
 from rlcondense.methods.base import Condensation, Method, NoConfig, Problem
 from rlcondense.methods.random import Random
 from rlcondense.running.bench import expert_name, task_named
+from rlcondense.running.plan import plan_suite
+from rlcondense.running.rows import _only_here
+from rlcondense.running.runner import run
+from rlcondense.running.suite import suite_from
+from rlcondense.tasks.base import Task
 from rlcondense.tasks.gymnasium import GymnasiumTask
 from tests.conftest import TINY
+from tests.running.test_suites import nothing
 
 
 class Picky(Random):
@@ -71,6 +80,15 @@ class Listing(BehaviouralCloning):
 class Raising(GymnasiumTask):
     def __init__(self, *_: Any, **__: Any) -> None:
         raise ValueError("no licence")
+
+
+class Greedy(BehaviouralCloning):
+    action_selection = "greedy"  # type: ignore[assignment]
+
+
+class Returns(GymnasiumTask):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "random_return": {"seen": 0.5}})
 
 
 class Narrow(GymnasiumTask):
@@ -179,6 +197,169 @@ def test_broken_data_of_another_plugin_harm_nothing(add: Any) -> None:
     add(GymnasiumTask, "tasks", "tests/own-v0", env="CartPole-v1", score_range=(0.0, 1.0))
     with pytest.raises(Exception, match="no dataset is shipped for task"):
         default_dataset(make_task("tests/own-v0"))
+
+
+class ByAlias(Poles):
+    task = "cartpole"
+
+
+class Lists(Poles):
+    """Yields lists in place of arrays."""
+
+    wrong: Any = Episode([[0.0] * 4], [1], [1.0], 0)  # type: ignore[arg-type]
+
+    def episodes(self, task: Task, progress: Any) -> Any:
+        yield self.wrong
+
+
+class Uneven(Lists):
+    wrong = Episode(np.zeros((2, 4), np.float32), np.zeros(3, int), np.zeros(2, np.float32), 0)
+
+
+class NoEpisodes(Lists):
+    wrong = None
+
+
+class Fails(Lists):
+    def episodes(self, task: Task, progress: Any) -> Any:
+        raise KeyError("file")
+
+
+class Silent(Lists):
+    task = ""
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (Lists, "yields an episode whose observations are list, not an array of rows"),
+        (Uneven, "yields an episode with 2 observations, 3 actions, 2 rewards"),
+        (NoEpisodes, "yields NoneType, not rlcondense.datasets.episodes.Episode"),
+        (Fails, "cannot be built: KeyError: 'file'"),
+        (Silent, "its class needs an attribute `task`"),
+        (Poles, "has no method `episodes(task, progress)`"),
+    ],
+)
+def test_wrong_data_are_one_line(cls: type, text: str, add: Any) -> None:
+    name = add(cls, "datasets", f"tests/{cls.__name__.lower()}-data-v0")
+    with pytest.raises(PluginLoadError) as raised:
+        load_dataset(name)
+    assert text in str(raised.value)
+
+
+def test_data_may_name_their_task_by_its_alias(add: Any) -> None:
+    name = add(ByAlias, "datasets", "tests/by-alias-v0")
+    cartpole = make_task("cartpole")
+    assert expert_name(name, cartpole) == expert_name("classic/cartpole/expert-v0", cartpole)
+
+
+@pytest.mark.parametrize(
+    ("cls", "config", "text"),
+    [
+        (GymnasiumTask, {"seen": range(20)}, "must be (first level, how many), not range(0, 20)"),
+        (GymnasiumTask, {"heldout": 200}, "must be (first level, how many), not 200"),
+        (GymnasiumTask, {"score_range": (1.0, 2.0, 3.0)}, "must be (lowest, highest)"),
+        (GymnasiumTask, {"env": "tests/poles-v0"}, "needs an id of its own, not its environment's"),
+        (Returns, {}, "random_return holds 0.5, not a rlcondense.tasks.base.ReturnEstimate"),
+    ],
+)
+def test_wrong_settings_of_a_task_are_one_line(cls: type, config: Any, text: str, add: Any) -> None:
+    name = add(cls, "tasks", "tests/poles-v0", **{"env": "CartPole-v1", **config})
+    with pytest.raises(RLCondenseError) as raised:
+        make_task(name)
+    assert text in str(raised.value)
+
+
+def test_a_task_without_a_score_range_may_say_so(add: Any) -> None:
+    name = add(GymnasiumTask, "tasks", "tests/poles-v0", env="CartPole-v1", score_range=None)
+    assert make_task(name).score_range is None
+
+
+def test_a_task_is_known_by_its_id(add: Any) -> None:
+    here = GymnasiumTask("tests/nowhere-v0", env="CartPole-v1")
+    with pytest.raises(BadConfig, match=r"none is called 'tests/nowhere-v0': rlc.register"):
+        task_named(here, None)
+    with pytest.raises(BadConfig, match="a method goes by its id, not as <class"):
+        run(Random, "cartpole")  # type: ignore[arg-type]
+
+
+def test_policies_act_as_their_learner_says(add: Any, tmp_path: Path) -> None:
+    name = add(Greedy, "learners", "tests/greedy")
+    result = run(
+        "random", "cartpole", learner=name, size=4, seeds=1, episodes=2, references=False,
+        learner_settings={"updates": 2, "width": 8}, results=tmp_path,
+    )  # fmt: skip
+    assert result.record["status"] == "failed"
+    assert "says that its policies act by greedy, and they act by sample" in result.record["reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "class Mine(Method):\n    pass",
+            "defines no method, no learner and no task: Mine lacks _con",
+        ),
+        (
+            "class Mine:\n    def episodes(self): ...",
+            'rlc.register("datasets", ID, __file__ + ":Mine")',
+        ),
+        ("class _Base(Method):\n    def _condense(self, problem): ...", "defines no method"),
+        ("import beside_it", "No module named 'beside_it' (line 2): put "),
+    ],
+)
+def test_a_file_without_parts_says_what_they_lack(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "beside_it.py").write_text("")
+    (tmp_path / "mine.py").write_text(f"from rlcondense.methods.base import Method\n{text}\n")
+    with pytest.raises(BadConfig) as raised:
+        include(tmp_path / "mine.py")
+    assert said in str(raised.value)
+
+
+def test_an_entry_point_without_a_class_is_one_line() -> None:
+    catalogue.add(Entry("methods", "tests/no-class", "my_method"))
+    assert "has the entry point 'my_method': write 'module:Class'" in refused(
+        "check", "tests/no-class"
+    )
+
+
+def test_a_file_of_another_kind_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("a,b\n")
+    said = refused("run", "--method", "random", "--dataset", str(tmp_path / "mine.csv"))
+    assert "safetensors file" not in said
+
+
+def test_environments_that_a_script_registers_are_played_in_its_process(add: Any) -> None:
+    add(GymnasiumTask, "tasks", "tests/poles-v0", env="CartPole-v1")
+    assert not _only_here()
+    gymnasium.register("tests/Poles-v0", entry_point=f"{__name__}:Poles")
+    try:
+        add(GymnasiumTask, "tasks", "tests/poles-v0", env="tests/Poles-v0")
+        assert _only_here()
+    finally:
+        del gymnasium.registry["tests/Poles-v0"]
+
+
+def test_a_suite_names_data_by_any_id() -> None:
+    facts = {"task": "classic/cartpole-v0"}
+    entry_point = f"{__name__}:Poles"
+    catalogue.add(Entry("datasets", "leaning-v0", entry_point, facts=facts))
+    values = {"tasks": ["cartpole"], "datasets": ["leaning-v0"], "methods": ["random"]}
+    planned = plan_suite(suite_from("s", {**values, "references": False}), nothing)
+    assert [p.cell.dataset for p in planned if p.cell is not None] == ["leaning-v0"]
+
+
+def test_data_of_a_file_are_no_plugin(tmp_path: Path) -> None:
+    n = 12
+    np.savez(
+        tmp_path / "mine.npz", observations=np.zeros((n, 4), np.float32), actions=np.arange(n) % 2,
+        rewards=np.ones(n), terminals=np.arange(n) % 3 == 2,
+    )  # fmt: skip
+    result = run(
+        "random", "cartpole", dataset=tmp_path / "mine.npz", size=4, seeds=1, episodes=2,
+        references=False, learner_settings={"updates": 2, "width": 8}, results=tmp_path,
+    )  # fmt: skip
+    assert (result.record["status"], result.record["plugins"]) == ("done", [])
 
 
 def test_a_part_of_another_kind_is_one_error(add: Any) -> None:

@@ -142,6 +142,15 @@ def test_whole_numbers_are_seen_as_floats(monkeypatch: pytest.MonkeyPatch) -> No
     assert frame.dtype == np.float32
 
 
+def test_bytes_that_are_no_frames_are_seen_as_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Camera, "observation_space", Box(0, 255, (7,), np.uint8))
+    monkeypatch.setattr(Camera, "frame", np.arange(7, dtype=np.uint8))
+    task = GymnasiumTask("tests/camera-v0", CAMERA)
+    assert (task.observation_space.dtype, task.observation_space.shape) == (np.float32, (7,))
+    frame, _ = task.make_env().reset()
+    assert frame.dtype == np.float32
+
+
 class Plain(Reach):
     """A task of somebody's own class, whose vector environments have no `final_obs`."""
 

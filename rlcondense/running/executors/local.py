@@ -15,7 +15,8 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import IO, Any
 
-from rlcondense.files import open_to_append, who
+from rlcondense.errors import BadConfig
+from rlcondense.files import open_to_append, plain, who
 from rlcondense.records.cell import Cell
 from rlcondense.running.executors.base import Event, Setting, known_parts
 from rlcondense.runtime.provenance import resolve_device
@@ -194,7 +195,13 @@ def _opened(log: Path) -> IO[bytes]:
 
 
 def _write(worker: _Worker, what: dict[str, Any]) -> None:
-    worker.orders.write(json.dumps(what) + "\n")
+    try:
+        text = json.dumps(plain(what))
+    except TypeError as error:
+        raise BadConfig(
+            f"a registered setting cannot be told to another process: {error} (--workers 1)"
+        ) from error
+    worker.orders.write(text + "\n")
     worker.orders.flush()
 
 

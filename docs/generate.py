@@ -23,7 +23,6 @@ from rlcondense.cli import main
 from rlcondense.experts.shipped import shipped_cards
 from rlcondense.files import write_bytes
 from rlcondense.make import facts_of, make_learner, make_method, make_task
-from rlcondense.records.store import MISSING
 from rlcondense.reporting.conclusions import read_conclusions
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import load_suite, shipped_suites
@@ -57,7 +56,7 @@ def _code(names: Iterable[Any]) -> str:
 
 
 def _entries(group: str) -> list[Entry]:
-    return [e for e in catalogue.entries(group).values() if e.origin.startswith("rlcondense ")]
+    return [entry for entry in catalogue.entries(group).values() if entry.is_built_in]
 
 
 def _returns(values: dict[str, Any] | None) -> str:
@@ -203,7 +202,7 @@ def suites() -> Iterator[str]:
     rows = []
     for name in shipped_suites():
         suite = load_suite(name)
-        cells = len(plan_suite(suite, lambda ids: dict.fromkeys(ids, MISSING)))
+        cells = len(plan_suite(suite))
         rows.append([f"`{name}`", suite.summary, str(cells)])
     yield from _table(("suite", "what it compares", "cells"), rows)
 

@@ -125,6 +125,11 @@ class Entry:
         return target
 
     @property
+    def is_built_in(self) -> bool:
+        """Whether this package offers it."""
+        return self.distribution is not None and self.distribution[0] == BUILT_IN
+
+    @property
     def origin(self) -> str:
         """Name and version of its distribution, for messages."""
         return " ".join(self.distribution) if self.distribution else "this process"

@@ -7,7 +7,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar
@@ -34,13 +34,8 @@ def make_config(cls: type[C], settings: Mapping[str, Any], owner: str) -> C:
     """
     hints = _type_hints(cls)  # type: ignore[arg-type]
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in settings.items():
-        if key not in names:
-            near = get_close_matches(key, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
-            raise BadConfig(f"{owner} has no setting {key!r} ({hint})")
-        values[key] = _convert(value, hints[key], f"setting {key!r} of {owner}")
+    check_keys(settings, names, owner)
+    values = {k: _convert(v, hints[k], f"setting {k!r} of {owner}") for k, v in settings.items()}
     try:
         config = cls(**values)
     except BadConfig as error:
@@ -105,6 +100,15 @@ def check_finite(values: Mapping[str, Any], owner: str) -> None:
     for name, value in values.items():
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise BadConfig(f"{owner}: {name} must be a number, not {value!r}")
+
+
+def check_keys(values: Iterable[str], known: Sequence[str], owner: str) -> None:
+    """Raise `BadConfig` for the first name that is not known."""
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
+            raise BadConfig(f"{owner} has no setting {key!r} ({hint})")
 
 
 def check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:

@@ -151,7 +151,6 @@ class ConsoleSweep:
         self._lines: dict[int, Any] = {}
         self._cells: dict[int, str] = {}  # the last phase of each worker
         self._todo = self._done = self._workers = 0
-        self._started = time.monotonic()
 
     def began(self, states: Sequence[State], todo: int, workers: int) -> None:
         """Print the number of cells to compute."""

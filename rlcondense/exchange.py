@@ -328,8 +328,7 @@ def _licence(data: Exported) -> str:
     """Return the licence of data that the package ships, or were condensed from such."""
     source = data.name if data.dataset is not None else data.report.get("dataset")
     entry = catalogue.entries("datasets").get(str(source))
-    built_in = entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
-    return "mit" if built_in else UNKNOWN_LICENCE
+    return "mit" if entry is not None and entry.is_built_in else UNKNOWN_LICENCE
 
 
 def _paper(data: Exported) -> str:

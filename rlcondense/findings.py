@@ -34,7 +34,12 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the finding in a line."""
-        return f"{self.name.replace('-', ' ')}: {self.text}"
+        return f"{finding_name(self.name)}: {self.text}"
+
+
+def finding_name(name: str) -> str:
+    """Return the name of a detector for people."""
+    return name.replace("-", " ")
 
 
 # Mean change in grey levels that rounding to whole grey levels removes.

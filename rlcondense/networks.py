@@ -70,10 +70,8 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         check_choice(self, "log_std", LOG_STDS)
-        if self.input not in INPUTS:
-            raise BadConfig(f"input must be one of {', '.join(INPUTS)}, not {self.input!r}")
-        if self.head not in HEADS:
-            raise BadConfig(f"head must be one of {', '.join(HEADS)}, not {self.head!r}")
+        check_choice(self, "input", INPUTS)
+        check_choice(self, "head", HEADS)
         check_network(self.name, self.options)
         check_count("num_outputs", self.num_outputs)
         check_count("numbers of an observation", math.prod(self.observation_shape))
@@ -496,3 +494,17 @@ def _autocast_dtype(device_type: str) -> torch.dtype:
     if torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return torch.float32
+
+
+def fresh_from(
+    spec: NetworkSpec, device: str | torch.device, seed: int, init: str = "random"
+) -> PolicyNetwork:
+    """Make a network with initial weights from a seed, without use of torch's global state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return fresh(spec, device, init)
+
+
+def fresh(spec: NetworkSpec, device: str | torch.device, init: str = "random") -> PolicyNetwork:
+    """Make a network with initial weights from torch's global state."""
+    return PolicyNetwork(spec, init).to(device)

@@ -15,8 +15,7 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.evaluation import evaluate
 from rlcondense.experts.shipped import Expert
 from rlcondense.make import make_learner, make_method, make_task
-from rlcondense.methods.parts.students import fresh_from
-from rlcondense.networks import NetworkSpec
+from rlcondense.networks import NetworkSpec, fresh_from
 from rlcondense.policies import NetworkPolicies
 from rlcondense.protocol import Protocol
 from rlcondense.runtime.progress import silent

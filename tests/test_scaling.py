@@ -17,8 +17,7 @@ from rlcondense.datasets.report import ARRAYS, REPORT
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import read_arrays, read_json, write_arrays, write_json
 from rlcondense.make import make_learner, make_method, make_task
-from rlcondense.methods.parts.students import fresh_from
-from rlcondense.networks import NetworkSpec, fold_scaling, standardised
+from rlcondense.networks import NetworkSpec, fold_scaling, fresh_from, standardised
 from rlcondense.policies.stacked_mlps import Population
 from rlcondense.scaling import Moments, Scaling
 from tests.small_tasks import Gridworld, play

@@ -15,7 +15,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.files import write_bytes
 from rlcondense.records.reading import record_files
 from rlcondense.records.record import Record
-from rlcondense.records.store import StoredState, read_record_file
+from rlcondense.records.store import read_record_file
 from rlcondense.references import EXPERT, FLOOR
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
@@ -53,7 +53,7 @@ def read_suite(folder: Path, suite: str) -> tuple[list[Group], dict[str, Record]
 
 def of_suite(records: Mapping[str, Record], suite: str) -> tuple[list[Group], dict[str, Record]]:
     """Return the records of a suite that are done, as comparable groups and by cell id."""
-    planned = plan_suite(load_suite(suite), lambda ids: dict.fromkeys(ids, StoredState("missing")))
+    planned = plan_suite(load_suite(suite))
     ids = {one.cell.id for one in planned if one.cell is not None}
     done = {
         cell: record

@@ -17,7 +17,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.learners.bc import PATIENCE
 from rlcondense.records.reading import record_files, record_path
 from rlcondense.records.record import Record
-from rlcondense.records.store import StoredState, read_record_file
+from rlcondense.records.store import read_record_file
 from rlcondense.references import CONVERGED, EXPERT, FLOOR, MARGINAL, RANDOM_SUBSET
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.plan import plan_suite
@@ -95,9 +95,7 @@ def read_games(folder: Path) -> list[Game]:
     if not record_files(folder):
         raise BadConfig(f"{folder} holds no records")
     games: dict[str, dict[str, Record]] = {}
-    for planned in plan_suite(
-        load_suite(SUITE), lambda ids: dict.fromkeys(ids, StoredState("missing"))
-    ):
+    for planned in plan_suite(load_suite(SUITE)):
         cell = planned.cell
         if cell is None:
             continue

@@ -42,12 +42,12 @@ from rlcondense.datasets.transitions import COLUMNS
 from rlcondense.files import sha256_arrays
 from rlcondense.learners.base import Learner
 from rlcondense.make import configured, facts_of, make_method, make_task
-from rlcondense.policies import NetworkPolicies, PolicyBatch, load_policies
+from rlcondense.policies import ACTION_SELECTIONS, NetworkPolicies, PolicyBatch, load_policies
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 FRAMES = 64
-ACTION_KINDS, SELECTIONS = ("discrete", "continuous"), ("sample", "greedy")
+ACTION_KINDS = ("discrete", "continuous")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def says_what_it_is(s: Subject) -> None:
         said = getattr(learner, name)
         if not said or isinstance(said, str) or set(said) - set(kinds):
             raise CheckFailed(f"{s.name}.{name} is {said!r}; name some of {', '.join(kinds)}")
-    if learner.action_selection not in SELECTIONS:
+    if learner.action_selection not in ACTION_SELECTIONS:
         raise CheckFailed(
             f"{s.name}.action_selection is {learner.action_selection!r}; say 'sample' or 'greedy'"
         )

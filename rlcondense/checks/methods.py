@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rlcondense.catalogue import Entry
 from rlcondense.checks.base import Check, CheckFailed, CheckSkipped, bind
@@ -43,7 +42,7 @@ from rlcondense.experts.shipped import Expert
 from rlcondense.files import sha256_arrays
 from rlcondense.make import configured, facts_of, make_learner, make_task
 from rlcondense.methods.base import NEEDS, Method
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.networks import NetworkSpec, fresh_from
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
@@ -106,9 +105,7 @@ class Subject:
     @cached_property
     def expert(self) -> Expert:
         """An untrained expert."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = PolicyNetwork(NetworkSpec("nature", (3, 64, 64), 15))
+        network = fresh_from(NetworkSpec("nature", (3, 64, 64), 15), "cpu", 0)
         return Expert(self.task.id, network, "0" * 64, {})
 
     def condense(

@@ -44,7 +44,8 @@ def score(
     """Write the scores that a method gives to DATASET's episodes or rows: one line each with its
     score, and the length, return and level of the episode. Methods keep the highest first."""
     from rlcondense.files import write_bytes
-    from rlcondense.running.scoring import csv_of, score_dataset, score_lines, summary_of
+    from rlcondense.reporting.formats import csv_of
+    from rlcondense.running.scoring import score_dataset, score_lines, summary_of
 
     settings, learner_settings = split_settings(pairs)
     if learner_settings:

@@ -14,6 +14,7 @@ import click
 from rlcondense.cli.base import include_option, main
 from rlcondense.console import echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
+from rlcondense.findings import finding_name
 from rlcondense.text import one_line, shown
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
     for key, value in settings.items():
         echo(one_line(f"--set {key}={_setting_text(value)}"))
     for finding in findings:
-        echo(one_line(f"! {finding['name'].replace('-', ' ')}: {finding['text']}"))
+        echo(one_line(f"! {finding_name(finding['name'])}: {finding['text']}"))
     if table := _folder_table(Path(name)):
         echo(f"\n{table}")
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rlcondense import catalogue
 from rlcondense.datasets.labels import regime_of
 from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson, MatchingLossJson
-from rlcondense.findings import EXPLANATIONS, reported_findings
+from rlcondense.findings import EXPLANATIONS, finding_name, reported_findings
 from rlcondense.make import is_stochastic
 from rlcondense.records.cell import budget_size
 from rlcondense.records.record import (
@@ -175,11 +175,6 @@ class Row:
         """The reason why it has no verdict, such as `one set: not judged`; empty if it has one."""
         return reason_unjudged(self.draws, self.condensation_seeds, self.learner_seeds)
 
-    def verdict_text(self, floor: str) -> str:
-        """Return its verdict against a floor in words that precede the floor's name."""
-        verdict = self.verdicts[floor]
-        return f"{self.unjudged} against" if self.unjudged else VERDICTS[verdict]
-
     @property
     def verdicts(self) -> dict[str, str]:
         """The verdict against each floor that it should beat; `unknown` without a record of it."""
@@ -259,11 +254,6 @@ def found_mark(findings: Sequence[FindingJson]) -> str:
     """Return the mark of a row with findings, such as `[moved nothing]`."""
     names = ", ".join(finding_name(finding["name"]) for finding in findings)
     return f"[{names}]" if names else ""
-
-
-def finding_name(name: str) -> str:
-    """Return the name of a detector for people."""
-    return name.replace("-", " ")
 
 
 def explanations(rows: Iterable[Row]) -> list[str]:

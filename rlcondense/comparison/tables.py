@@ -16,14 +16,13 @@ from rlcondense.comparison.rows import (
     Group,
     Row,
     explanations,
-    finding_name,
     findings_of,
     groups_of,
     names_of,
     row_of,
 )
 from rlcondense.datasets.report import CorrelationsJson, FindingJson
-from rlcondense.findings import PROVENANCE
+from rlcondense.findings import PROVENANCE, finding_name
 from rlcondense.records.cell import budget_text
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlcondense.config import check_choice
 from rlcondense.datasets.report import UNITS, BudgetJson, BytesJson
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
@@ -51,8 +52,7 @@ class Budget:
                 raise BadConfig(f"percent must lie in (0, 100], not {shown(self.percent)}")
             # 10 and 10.0 are one budget, and cells are named by what JSON writes.
             object.__setattr__(self, "percent", float(self.percent))
-        if self.unit not in UNITS:
-            raise BadConfig(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+        check_choice(self, "unit", UNITS)
         if self.percent is None and self.unit != "transitions":
             raise BadConfig("a unit goes with a percentage")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rlcondense.config import check_choice
 from rlcondense.datasets.coding import SEEN, CodedRows, Coding
 from rlcondense.datasets.report import ARRAYS, LABEL_KINDS, REPORT, CondensationReport, report_from
 from rlcondense.datasets.summary import summary
@@ -103,10 +104,7 @@ class CondensedDataset(Columns):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_weights()
-        if self.label_kind not in LABEL_KINDS:
-            raise BadConfig(
-                f"label_kind must be one of {', '.join(LABEL_KINDS)}, not {self.label_kind!r}"
-            )
+        check_choice(self, "label_kind", LABEL_KINDS)
         if self.label_kind == "soft":
             self.column("action_probs")
         if self.next_rows is not None:

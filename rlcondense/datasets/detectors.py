@@ -18,23 +18,23 @@ import numpy.typing as npt
 
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import Columns, TransitionDataset
-from rlcondense.findings import Finding
-from rlcondense.types import Array
-from rlcondense.validation import heldout_levels, heldout_rows
-
-if TYPE_CHECKING:
-    from rlcondense.policies import PolicyBatch
-    from rlcondense.tasks.base import Task
 from rlcondense.findings import (
     EXPECTED_ROWS,
     MOVED_DEVIATIONS,
     MOVED_LEVELS,
     NEAR_ROWS,
     NEAR_SHARE,
+    Finding,
     finding_of,
     risen,
     unmoved,
 )
+from rlcondense.types import Array
+from rlcondense.validation import heldout_levels, heldout_rows
+
+if TYPE_CHECKING:
+    from rlcondense.policies import PolicyBatch
+    from rlcondense.tasks.base import Task
 
 # Fraction of the data's share of an action below which labels count as neglecting the action.
 SCARCE = 0.01

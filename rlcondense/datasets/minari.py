@@ -90,7 +90,6 @@ def write_minari(
     """
     import minari
     from minari.data_collector import EpisodeBuffer
-    from minari.namespace import create_namespace, list_local_namespaces
 
     fields = {k: v for k, v in metadata.items() if k not in _ADDED_LATER}
     extra = {k: v for k, v in metadata.items() if k in _ADDED_LATER}
@@ -127,9 +126,7 @@ def write_minari(
             raise RLCondenseError(
                 f"dataset {dataset_id!r} cannot be written to {target}: {_reason(error)}"
             ) from error
-        namespace = dataset_id.rpartition("/")[0]
-        if namespace and namespace not in list_local_namespaces():
-            create_namespace(namespace)
+        _make_namespace(dataset_id)
         (building / dataset_id).replace(target)
         shutil.rmtree(building)
 
@@ -385,7 +382,7 @@ def local_datasets() -> list[str]:
 def _columns_alone() -> Iterator[str]:
     """Yield the ids of the datasets whose columns lie on this machine alone."""
     for path in (cache_root() / "columns").glob(f"*/{_METADATA}"):
-        with contextlib.suppress(CorruptArtifact, RLCondenseError):
+        with contextlib.suppress(RLCondenseError):
             name = str(minari_metadata(path.parent).get("dataset_id", ""))
             if name and columns_folder(name) == path.parent and _has_columns(name):
                 yield name
@@ -469,7 +466,6 @@ def download_minari(dataset_id: str) -> None:
         RLCondenseError: the remote is unreachable, or does not have the dataset.
     """
     import minari
-    from minari.namespace import create_namespace, list_local_namespaces
 
     check_minari_id(dataset_id)
     target = minari_path(dataset_id)
@@ -503,9 +499,16 @@ def download_minari(dataset_id: str) -> None:
             ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        namespace = dataset_id.rpartition("/")[0]
-        if namespace and namespace not in list_local_namespaces():
-            create_namespace(namespace)
+        _make_namespace(dataset_id)
+
+
+def _make_namespace(dataset_id: str) -> None:
+    """Make an id's namespace in Minari's folder, if it is not there."""
+    from minari.namespace import create_namespace, list_local_namespaces
+
+    namespace = dataset_id.rpartition("/")[0]
+    if namespace and namespace not in list_local_namespaces():
+        create_namespace(namespace)
 
 
 def _reason(error: Exception) -> str:

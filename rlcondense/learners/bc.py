@@ -37,6 +37,7 @@ from rlcondense.networks import (
     PolicyNetwork,
     check_network,
     fold_scaling,
+    fresh_from,
     given_options,
     is_of_head,
     standardised,
@@ -290,9 +291,7 @@ def initial_network(
         CorruptArtifact: `start` holds the weights of no network.
     """
     if start is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return PolicyNetwork(spec, init)
+        return fresh_from(spec, "cpu", seed, init)
     try:
         if spec_from_json(start.network) == spec:
             return network_from_arrays(spec, start.weights, "")

@@ -25,7 +25,13 @@ from rlcondense.cloning import cloning_updates, losses_of_head
 from rlcondense.config import check_positive, check_share
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import Problem
-from rlcondense.methods.parts.features import CHUNK, FeatureConfig, cloned_network, targets_of
+from rlcondense.methods.parts.features import (
+    BATCH,
+    CHUNK,
+    FeatureConfig,
+    cloned_network,
+    targets_of,
+)
 from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.networks import PolicyNetwork
 from rlcondense.types import Array
@@ -63,7 +69,7 @@ class Band(EpisodeScorer[BandConfig]):
         c = self.config
         losses = [Scores(x, "rows").of_episodes(problem.dataset) for x in self._losses(problem)]
         values = -np.abs(lateness(np.array(losses)) - c.centre)
-        return Scores(values, gradient_evaluations=c.updates * 64)
+        return Scores(values, gradient_evaluations=c.updates * BATCH)
 
     def _losses(self, problem: Problem) -> list[Array]:
         """Return the loss `(N,)` of every row before the training, and at each look."""

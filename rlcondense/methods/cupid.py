@@ -25,7 +25,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.limits import check_most
 from rlcondense.methods.base import Problem
 from rlcondense.methods.gradient_omp import head_factors, with_one
-from rlcondense.methods.parts.features import FeatureConfig, cloned_network
+from rlcondense.methods.parts.features import BATCH, FeatureConfig, cloned_network
 from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.networks import PolicyNetwork, spread
 from rlcondense.policies import NetworkPolicies, noise_stream
@@ -92,7 +92,7 @@ class Cupid(EpisodeScorer[CupidConfig]):
         advantages = returns - returns.mean()
         ascent = np.linalg.solve(hessian, advantages @ gradients / len(gradients))
         values = Scores(phi @ ascent, "rows").of_episodes(problem.dataset)
-        rows = 64 * c.updates + len(phi) + steps  # each step of a rollout has its gradient too
+        rows = BATCH * c.updates + len(phi) + steps  # each step of a rollout has its gradient too
         return Scores(values, gradient_evaluations=rows, environment_steps=steps)
 
 

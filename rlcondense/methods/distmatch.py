@@ -37,7 +37,7 @@ from rlcondense.methods.parts.chunks import (
     loss_by_chunks,
 )
 from rlcondense.methods.parts.features import action_spread
-from rlcondense.methods.parts.students import NetworkConfig, fresh, network_like, network_spec
+from rlcondense.methods.parts.students import NetworkConfig, network_like, network_spec
 from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
@@ -45,7 +45,7 @@ from rlcondense.methods.parts.synthetic import (
     drawn_augmentation,
     learn,
 )
-from rlcondense.networks import ENCODERS
+from rlcondense.networks import ENCODERS, fresh
 
 LEAST = 1e-3  # rows of an action that a mean of it needs
 PROBES = 4  # networks on which the loss before and after is measured
@@ -96,7 +96,7 @@ class DistMatch(Method[DistMatchConfig]):
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
-        spec = network_spec(problem, c, problem.num_outputs)
+        spec = network_spec(problem.task, c, problem.num_outputs)
         spread = action_spread(problem) if problem.continuous else None
         synthetic, real = Synthetic(problem, c, rng), RealBatches(problem, c)
 

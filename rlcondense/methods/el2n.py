@@ -13,6 +13,7 @@ from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.scores import Scores
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import (
+    BATCH,
     FeatureConfig,
     action_spread,
     cloned_network,
@@ -83,4 +84,4 @@ def mean_scores(
         network = cloned_network(problem, config.network, config.updates, config.labels, int(seed))
         scores += score(network) / config.networks
     values = -scores if config.keep == "easiest" else scores
-    return Scores(values, "rows", config.networks * config.updates * 64)
+    return Scores(values, "rows", config.networks * config.updates * BATCH)

@@ -36,13 +36,10 @@ from rlcondense.methods.parts.students import (
     LOSSES,
     OPTIMISERS,
     NetworkConfig,
-    fresh,
-    fresh_from,
     loss_like,
     make_optimiser,
     network_like,
     network_spec,
-    task_spec,
     updates_like,
 )
 from rlcondense.methods.parts.synthetic import (
@@ -60,6 +57,8 @@ from rlcondense.networks import (
     ENCODERS,
     NetworkSpec,
     PolicyNetwork,
+    fresh,
+    fresh_from,
     given_options,
     is_of_head,
     num_weights,
@@ -157,14 +156,14 @@ class Frepo(Method[FrepoConfig]):
         in_all, each = super().bytes_beside(task)
         if self.config.encoder != "frozen":
             return (in_all, each)
-        spec = task_spec(task, self.config, *head_of(task.action_space))
+        spec = network_spec(task, self.config, *head_of(task.action_space))
         return (in_all + 4 * num_weights(spec), each)
 
     def _condense(self, problem: Problem) -> Condensation:
         c, rng = self.config, problem.rng()
         synthetic = Synthetic(problem, c, rng)
         real = RealBatches(problem, c)
-        spec = network_spec(problem, c, *head_of(problem.task.action_space))
+        spec = network_spec(problem.task, c, *head_of(problem.task.action_space))
         spread = action_spread(problem) if problem.continuous else None
         frozen = self._encoder(problem, spec) if c.encoder == "frozen" else None
         if frozen is not None:

@@ -21,7 +21,13 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
-from rlcondense.methods.parts.features import FeatureConfig, cloned_network, encode, targets_of
+from rlcondense.methods.parts.features import (
+    BATCH,
+    FeatureConfig,
+    cloned_network,
+    encode,
+    targets_of,
+)
 from rlcondense.methods.parts.matching_pursuit import HeadGradients, matching_pursuit
 from rlcondense.methods.parts.q_values import GAMMA, trained_critic
 from rlcondense.methods.percentile import rows_of_best
@@ -92,7 +98,7 @@ class GradientOMP(Method[GradientOMPConfig]):
         order = np.argsort(places)
         selected = select(dataset, candidates[places[order]], c.labels)
         return replace(
-            selected.costing(c.networks * (64 * c.updates + len(dataset))),
+            selected.costing(c.networks * (BATCH * c.updates + len(dataset))),
             weights=weights[order].astype(np.float32),
             matching_loss=MatchingLoss(residuals[0], residuals[-1]),
         )

@@ -34,7 +34,6 @@ from rlcondense.methods.parts.students import (
     LOSSES,
     OPTIMISERS,
     NetworkConfig,
-    fresh,
     loss_like,
     make_optimiser,
     network_like,
@@ -48,7 +47,7 @@ from rlcondense.methods.parts.synthetic import (
     drawn_augmentation,
     learn,
 )
-from rlcondense.networks import ENCODERS, PolicyNetwork
+from rlcondense.networks import ENCODERS, PolicyNetwork, fresh
 from rlcondense.policies import head_of
 
 PROBES = 4  # held-out networks on which the matching loss before and after is measured
@@ -163,7 +162,7 @@ class _Matching:
         self.probe_seed = problem.torch_seed(1)
         self.device, self.expert = problem.device, problem.expert
         self.real = RealBatches(problem, config)
-        self.spec = network_spec(problem, config, *head_of(problem.task.action_space))
+        self.spec = network_spec(problem.task, config, *head_of(problem.task.action_space))
         self.losses = losses_of_head(self.spec.head, config.loss)
         self.classes: dict[int | None, slice] = {None: slice(0, len(synthetic.rows))}
         if config.match == "per-class" and not problem.continuous:

@@ -29,11 +29,10 @@ from torch import Tensor
 from rlcondense.cloning import gaussian_losses, row_losses
 from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.condensed import Initialisation
-from rlcondense.errors import BadConfig
 from rlcondense.evolution.loop import Arena, EvolutionConfig, evolve
 from rlcondense.limits import check_most
 from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
-from rlcondense.methods.parts.students import fresh_from
+from rlcondense.methods.parts.students import check_learner
 from rlcondense.networks import (
     INITS,
     LOG_STDS,
@@ -41,6 +40,7 @@ from rlcondense.networks import (
     Mlp,
     NetworkSpec,
     PolicyNetwork,
+    fresh_from,
     num_weights,
     standardised,
 )
@@ -141,15 +141,8 @@ class _Hades(Method[C]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        required = ("network", "batch_size", "optimiser", "loss")
-        for name, value in zip(required, ("mlp", None, "adam", "cross-entropy"), strict=True):
-            if learner.get(name) != value:
-                raise BadConfig(
-                    f"student=learner of HaDES needs learner.{name}={str(value).lower()}, "
-                    f"not {learner.get(name)}"
-                )
-        if learner.get("input", "scaled") != "scaled":
-            raise BadConfig("student=learner of HaDES needs learner.input=scaled")
+        needs = {"network": "mlp", "batch_size": None, "optimiser": "adam", "loss": "cross-entropy"}
+        check_learner(learner, needs, "HaDES")
         own = inspect.signature(Mlp).parameters
         network = {name: learner[name] or own[name].default for name in OPTIONS["mlp"]}
         init = learner["init"] if learner["init"] in INITS else cls.Config.init

@@ -44,7 +44,7 @@ from rlcondense.methods.parts.chunks import (
     loss_by_chunks,
 )
 from rlcondense.methods.parts.features import BATCH, action_spread, clone
-from rlcondense.methods.parts.students import NetworkConfig, fresh_from, network_like, network_spec
+from rlcondense.methods.parts.students import NetworkConfig, network_like, network_spec
 from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
@@ -56,7 +56,7 @@ from rlcondense.methods.parts.synthetic import (
     restore_adam,
     under,
 )
-from rlcondense.networks import ENCODERS, PolicyNetwork
+from rlcondense.networks import ENCODERS, PolicyNetwork, fresh_from
 from rlcondense.policies import head_of
 from rlcondense.types import Array
 
@@ -273,7 +273,7 @@ class _FeatureNetwork:
     """
 
     def __init__(self, problem: Problem, c: NcfmConfig, number: int) -> None:
-        spec = network_spec(problem, c, *head_of(problem.task.action_space))
+        spec = network_spec(problem.task, c, *head_of(problem.task.action_space))
         self._initial = fresh_from(spec, problem.device, problem.torch_seed(2, number), c.init)
         self.trained = copy.deepcopy(self._initial)
         rng = np.random.default_rng([problem.seed, 2, number])

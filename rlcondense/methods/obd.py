@@ -32,15 +32,8 @@ from rlcondense.methods.base import Condensation, Method, Problem, scaling_bytes
 from rlcondense.methods.full import Full
 from rlcondense.methods.parts.density import sparsity_weights
 from rlcondense.methods.parts.features import encode, targets_of
-from rlcondense.methods.parts.q_values import LEARNING_RATE, SYNCS, shared_critic
-from rlcondense.methods.parts.students import (
-    OPTIMISERS,
-    fresh,
-    fresh_from,
-    loss_like,
-    network_like,
-    updates_like,
-)
+from rlcondense.methods.parts.q_values import GAMMA, LEARNING_RATE, SYNCS, shared_critic
+from rlcondense.methods.parts.students import OPTIMISERS, loss_like, network_like, updates_like
 from rlcondense.methods.parts.synthetic import Synthetic, data_targets, learn
 from rlcondense.methods.parts.unrolled import (
     StudentConfig,
@@ -51,7 +44,7 @@ from rlcondense.methods.parts.unrolled import (
     losses_of,
     student_spec,
 )
-from rlcondense.networks import standardised
+from rlcondense.networks import fresh, fresh_from, standardised
 from rlcondense.scaling import Scaling, check_vectors
 from rlcondense.tasks.base import Task
 from rlcondense.types import Array
@@ -59,7 +52,6 @@ from rlcondense.types import Array
 PROBES = 4  # fresh students on which the loss before and after is measured
 CHUNK = 512  # rows of one forward pass of a policy
 VALUE_BATCH = 64  # rows of an update of the fitted value
-GAMMA = 0.99
 MOST_POWER = 64.0  # maximal power of a distance; more gives all the weight to one state
 LEAST_TAU, MOST_INTERVAL = 0.005, 8000  # d3rlpy's, for hundreds of thousands of updates
 CLIP = 2.0  # maximal gradient norm of SGD on the synthetic data

@@ -24,10 +24,9 @@ from torch import Tensor, nn
 
 from rlcondense.cloning import OPTIMISERS, descend, losses_of_head
 from rlcondense.config import LATER, check_choice, check_least, check_positive, check_share
-from rlcondense.errors import BadConfig
 from rlcondense.limits import MOST_EVALUATION_SEED
 from rlcondense.methods.base import Condensation, Method, Problem
-from rlcondense.methods.parts.students import fresh_from, network_like
+from rlcondense.methods.parts.students import check_learner, network_like
 from rlcondense.methods.parts.synthetic import adam_state, restore_adam, under
 from rlcondense.methods.parts.unrolled import Training, add_gradients, differentiate, held
 from rlcondense.networks import (
@@ -36,6 +35,7 @@ from rlcondense.networks import (
     NetworkSpec,
     check_network,
     fitting_network,
+    fresh_from,
     given_options,
 )
 from rlcondense.policies import head_of
@@ -161,17 +161,10 @@ class Ppmo(Method[PpmoConfig]):
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
-        needs = {"batch_size": None, "optimiser": "sgd"}
+        needs: dict[str, Any] = {"batch_size": None, "optimiser": "sgd"}
         if learner.get("head") != "gaussian":  # of which all losses are the likelihood's
             needs["loss"] = "logit-mse"
-        for name, value in needs.items():
-            if learner.get(name) != value:
-                raise BadConfig(
-                    f"student=learner of {cls.id} needs learner.{name}={str(value).lower()}, "
-                    f"not {learner.get(name)}"
-                )
-        if learner.get("input", "scaled") != "scaled":
-            raise BadConfig(f"student=learner of {cls.id} needs learner.input=scaled")
+        check_learner(learner, needs, cls.id)
         names = {"updates": "inner_steps", "learning_rate": "inner_rate"}
         network = {k: v for k, v in network_like(learner, ("log_std",)).items() if k != "input"}
         return network | {own: learner[name] for name, own in names.items()}

@@ -37,10 +37,17 @@ from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.gradmatch import DISTANCES
-from rlcondense.methods.parts.students import fresh, network_like
+from rlcondense.methods.parts.students import network_like
 from rlcondense.methods.parts.synthetic import Synthetic, SyntheticConfig, learn
 from rlcondense.methods.random_balanced import shares
-from rlcondense.networks import INITS, NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import (
+    INITS,
+    NetworkSpec,
+    PolicyNetwork,
+    check_network,
+    fresh,
+    given_options,
+)
 from rlcondense.types import Array
 
 PROBES = 4  # networks of a separate learner on which the loss before and after is measured

@@ -26,7 +26,6 @@ from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import (
     OPTIMISERS,
-    fresh_from,
     loss_like,
     make_optimiser,
     network_like,
@@ -48,6 +47,7 @@ from rlcondense.methods.parts.unrolled import (
     losses_of,
     student_spec,
 )
+from rlcondense.networks import fresh_from
 from rlcondense.types import Array
 
 PROBES = 4  # stretches of teachers on which the loss before and after is measured

@@ -30,6 +30,7 @@ from rlcondense.files import (
     write_json,
     write_packed,
 )
+from rlcondense.limits import LARGEST
 from rlcondense.records.reading import RESULTS, record_path
 from rlcondense.records.record import (
     SCHEMA_VERSION,
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 COSTS = ("timings", "memory")
 MEASURED = (*COSTS, "content_sha256")  # fields in which two runs of one cell may differ
 MOST_INDEX_BYTES = 2**30  # a hundred thousand records take a fifth
+MADE_FROM = "made_from.json"  # written last: a set without it is torn
 INDEX_FORMAT = 3  # raise it when `facts_of_record` changes
-LARGEST_WHOLE = 2**53  # below it, a float holds every whole number
 _NESTED = frozenset({dict, list, tuple})
 MANY = 32  # number of cells from which reading the index saves time
 
@@ -268,13 +269,17 @@ class Store:
                         index[entry["id"]] = entry
         return index
 
+    def has_condensed(self, condensation_id: str) -> bool:
+        """Return whether a condensed dataset is there, whatever it was made from."""
+        return (self.condensed_path(condensation_id) / MADE_FROM).exists()
+
     def read_condensed(self, condensation_id: str, made_from: str) -> CondensedDataset | None:
         """Read a condensed dataset if it was made from the same inputs and is whole, else None."""
         folder = self.condensed_path(condensation_id)
         from rlcondense.datasets.condensed import load_condensed
 
         try:
-            if read_json(folder / "made_from.json") != made_from:
+            if read_json(folder / MADE_FROM) != made_from:
                 return None
             return load_condensed(folder)
         except RLCondenseError:
@@ -286,16 +291,16 @@ class Store:
 
         folder = self.condensed_path(condensation_id)
         try:
-            return load_condensed(folder), str(read_json(folder / "made_from.json"))
+            return load_condensed(folder), str(read_json(folder / MADE_FROM))
         except RLCondenseError:
             return None
 
     def write_condensed(self, condensation_id: str, data: CondensedDataset, made_from: str) -> None:
         """Store a condensed dataset; its key is written last, so that a torn one is never read."""
         folder = self.condensed_path(condensation_id)
-        (folder / "made_from.json").unlink(missing_ok=True)
+        (folder / MADE_FROM).unlink(missing_ok=True)
         data.save(folder)
-        write_json(folder / "made_from.json", made_from)
+        write_json(folder / MADE_FROM, made_from)
 
     def write_policies(self, cell_id: str, policies: NetworkPolicies | None) -> None:
         """Store a cell's policies for `evaluate`; None removes those of an earlier record."""
@@ -482,7 +487,7 @@ def _shortest(values: Sequence[Any]) -> list[Any]:
         int(value)
         if type(value) is float
         and value.is_integer()
-        and abs(value) < LARGEST_WHOLE
+        and abs(value) < LARGEST
         and repr(value) != "-0.0"
         else value
         for value in values
@@ -492,6 +497,5 @@ def _shortest(values: Sequence[Any]) -> list[Any]:
 def _as_floats(values: Sequence[Any]) -> list[Any]:
     """Return ints as floats, and all else, or an int that a float may not hold, as it is."""
     return [
-        float(value) if type(value) is int and abs(value) < LARGEST_WHOLE else value
-        for value in values
+        float(value) if type(value) is int and abs(value) < LARGEST else value for value in values
     ]

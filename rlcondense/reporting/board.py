@@ -373,7 +373,7 @@ def suite_part(suite: Suite, records: Mapping[str, ReadRecord]) -> SuitePart:
 
 def _stored_state(record: ReadRecord | None) -> StoredState:
     if record is None:
-        return StoredState("missing")
+        return StoredState(MISSING)
     size = record.get("report", {}).get("size")
     facts: Any = {"size": size, "labels": record.get("labels")}  # those that a plan reads
     return StoredState(record["status"], facts=facts if record["status"] == "done" else None)
@@ -459,22 +459,25 @@ def _aggregate(
     )
     if len(done) < len(places):  # a mean over other tasks is not comparable
         return aggregate
-    returns = [_returns(row, records) for _, row in done]
+    returns = [returns_of(row, records) for _, row in done]
     ranges = [score_range(group.task) for group, _ in done]
-    seen = [_returns(row, records, "seen") for _, row in done]
+    seen = [returns_of(row, records, "seen") for _, row in done]
     subsets = [_subset(row) for _, row in done]
     widths = [None if span is None else (0.0, span[1] - span[0]) for span in ranges]
     return replace(
         aggregate,
         normalised=_scaled(returns, ranges),
-        recovery=_scaled(returns, [_span(group, records) for group, _ in done]),
+        recovery=_scaled(
+            returns, [span_of(g.find(FLOOR), g.find(EXPERT), records) for g, _ in done]
+        ),
         gain=_difference(returns, _subset_returns(subsets, records), widths),
         gap=_difference(seen, returns, widths, gap_over_tasks),
         probability=_probability([row for _, row in done]),
     )
 
 
-def _returns(row: Row, records: Mapping[str, ReadRecord], split: Split = "heldout") -> Array:
+def returns_of(row: Row, records: Mapping[str, ReadRecord], split: Split = "heldout") -> Array:
+    """Return the returns of a row's students on a split, `(sets, students, episodes)`."""
     return student_returns([records[cell] for cell in row.cells], split)
 
 
@@ -505,7 +508,9 @@ def _subset_returns(
 
 
 def _probability(rows: Sequence[Row]) -> float | None:
-    estimates = [a.probability.estimate for row in rows for a in row.against if a.floor == "random"]
+    estimates = [
+        a.probability.estimate for row in rows for a in row.against if a.floor == RANDOM_SUBSET
+    ]
     return float(np.mean(estimates)) if len(estimates) == len(rows) else None
 
 
@@ -536,12 +541,16 @@ def _on_scale(
     return [(x - low) / (high - low) for x, (low, high) in zip(returns, known, strict=True)]
 
 
-def _span(group: Group, records: Mapping[str, ReadRecord]) -> tuple[float, float] | None:
+def span_of(
+    floor: Row | None,
+    expert: Row | None,
+    records: Mapping[str, ReadRecord],
+    split: Split = "heldout",
+) -> tuple[float, float] | None:
     """Return the mean returns of the random policy and the expert, if the expert's is higher."""
-    rows = group.find(FLOOR), group.find(EXPERT)
-    if rows[0] is None or rows[1] is None:
+    if floor is None or expert is None:
         return None
-    low, high = (_returns(row, records).mean(-1) for row in rows if row is not None)
+    low, high = (returns_of(row, records, split).mean(-1) for row in (floor, expert))
     if not difference_of(high, low).above_zero:
         return None
     return float(low.mean()), float(high.mean())

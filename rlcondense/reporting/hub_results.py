@@ -24,7 +24,6 @@ from rlcondense.reporting.board import refusal, shown_results, suite_part
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import Interval
 
-FORMS = ("hf",)
 _MOST_CHARACTERS = 80  # of a file name
 BENCHMARK = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _Result = tuple[Group, str, Row]  # with the name of the group's learner

@@ -174,7 +174,7 @@ def _is_at_hand(name: object) -> bool:
         return is_local(name)
     if entry.entry_point == catalogue.FILE:  # which somebody named on this machine
         return not is_on_hub(str(entry.config.get("path", "")))
-    return entry.distribution is not None and entry.distribution[0] == catalogue.BUILT_IN
+    return entry.is_built_in
 
 
 def draw(

@@ -12,9 +12,9 @@ from typing import Any, cast
 from rlcondense import catalogue
 from rlcondense.comparison.columns import COLUMNS, Column, columns_of
 from rlcondense.comparison.frames import frame_of, numbers_of
-from rlcondense.comparison.rows import Group, Row, finding_name, groups_of, names_of
+from rlcondense.comparison.rows import Group, Row, groups_of, names_of
 from rlcondense.errors import BadConfig, UnknownName
-from rlcondense.findings import EXPLANATIONS
+from rlcondense.findings import EXPLANATIONS, finding_name
 from rlcondense.records.reading import source_of
 from rlcondense.records.shipped import shipped_beside
 from rlcondense.references import BY_ID

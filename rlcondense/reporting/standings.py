@@ -13,14 +13,13 @@ from rlcondense.comparison.rows import Group, Row, names_of
 from rlcondense.records.cell import budget_text
 from rlcondense.records.record import LearnerJson, MethodJson
 from rlcondense.references import EXPERT, FLOOR, MARGINAL, WHOLE
-from rlcondense.reporting.board import ReadRecord
+from rlcondense.reporting.board import ReadRecord, returns_of, span_of
 from rlcondense.statistics.intervals import (
     Interval,
     aggregate,
     difference_of,
     difference_over_tasks,
     recovery_of,
-    student_returns,
 )
 from rlcondense.types import SPLITS, Split
 
@@ -225,7 +224,8 @@ def _view(key: tuple[str, ...], rows: Sequence[tuple[Group, Row]], records: Reco
     columns = _columns(rows)
     shown = {id(group) for column in columns for group in column.groups}
     methods = _methods([(group, row) for group, row in rows if id(group) in shown], columns)
-    spans = {split: [_span(column, records, split) for column in columns] for split in SPLITS}
+    ends = [(_reference(c, FLOOR, ""), _reference(c, EXPERT, "")) for c in columns]
+    spans = {split: [span_of(*pair, records, split) for pair in ends] for split in SPLITS}
     known = all(span is not None for split in SPLITS for span in spans[split])
     kind, learner, budget, labels = key
     standings, references = {}, {}
@@ -313,19 +313,6 @@ def _reference(column: Column, name: str, labels: str) -> Row | None:
     return max(done, key=lambda row: row.learner_seeds, default=None)
 
 
-def _span(column: Column, records: Records, split: Split) -> tuple[float, float] | None:
-    """Return the mean returns of the random policy and the expert, if the expert's is higher."""
-    ends = [_reference(column, name, "") for name in (FLOOR, EXPERT)]
-    low, high = (None if row is None else _returns(row, records, split).mean(-1) for row in ends)
-    if low is None or high is None or not difference_of(high, low).above_zero:
-        return None
-    return float(low.mean()), float(high.mean())
-
-
-def _returns(row: Row, records: Records, split: Split) -> Array:
-    return student_returns([records[cell] for cell in row.cells], split)
-
-
 class _Table:
     """The scores of one split of a view."""
 
@@ -363,13 +350,13 @@ class _Table:
         ends = [_reference(column, name, "") for name in (FLOOR, EXPERT)]
         if row.id in (FLOOR, EXPERT) or None in ends:
             return None
-        low, high = (_returns(end, self.records, self.split).mean(-1) for end in ends if end)
-        return recovery_of(_returns(row, self.records, self.split).mean(-1), low, high)
+        low, high = (returns_of(end, self.records, self.split).mean(-1) for end in ends if end)
+        return recovery_of(returns_of(row, self.records, self.split).mean(-1), low, high)
 
     def _scaled(self, standing: Standing) -> list[Array]:
         """Return `(sets, students, levels)` scores of each task."""
         return [
-            (_returns(row, self.records, self.split) - low) / (high - low)
+            (returns_of(row, self.records, self.split) - low) / (high - low)
             for row, (low, high) in zip(standing.rows, self.spans, strict=True)
             if row is not None
         ]

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlcondense.config import config_json
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.datasets.detectors import (
@@ -29,7 +28,7 @@ from rlcondense.make import make_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.full import FullConverged
 from rlcondense.policies import NetworkPolicies, PolicyBatch
-from rlcondense.records.cell import Cell, evaluation_json, method_cell, policy_cell
+from rlcondense.records.cell import Cell, evaluation_json, learner_json, method_cell, policy_cell
 from rlcondense.records.record import CellResult, MethodJson, SecondsJson
 from rlcondense.records.store import Results
 from rlcondense.references import BY_ID, EXPERT, PolicyParts, reference_policies
@@ -179,7 +178,7 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
         dataset=bench.dataset_id,
         method={"id": name, "config": {"sha256": data.sha256}},
         budget={"size": len(data)} if data.coded is None else _budget_of(data),
-        learner={"id": bench.learner.id, "config": config_json(bench.learner.config)},
+        learner=learner_json(bench.learner),
         condensation_seed=data.report.seed if data.report else 0,
         learner_seeds=bench.seeds,
         evaluation=evaluation_json(bench.protocol),

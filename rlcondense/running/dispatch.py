@@ -130,8 +130,7 @@ class Dispatch:
         """Return whether a cell's set exists."""
         if cell.condensation_id in self.condensed or cell.method["id"] in WHOLE:
             return True
-        made_from = self.store.condensed_path(cell.condensation_id) / "made_from.json"
-        return not self.refresh and made_from.exists()
+        return not self.refresh and self.store.has_condensed(cell.condensation_id)
 
     def _begin(self, planned: Planned, executor: Executor) -> None:
         cell = planned.cell

@@ -46,5 +46,5 @@ class Group:
 def is_unlabelled(dataset: str) -> bool:
     """Return whether a dataset is known to lack action_probs; the shipped ones have them."""
     entry = catalogue.entries("datasets").get(dataset)
-    shipped = entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
+    shipped = entry is not None and entry.is_built_in
     return not shipped and lacks_action_probs(catalogue.base_of(dataset))

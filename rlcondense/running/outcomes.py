@@ -210,7 +210,7 @@ def _plugins(cell: Cell) -> list[PluginJson]:
             "version": entry.distribution[1] if entry.distribution else "",
         }
         for entry in parts
-        if entry is not None and (entry.distribution or ("", ""))[0] != catalogue.BUILT_IN
+        if entry is not None and not entry.is_built_in
     ]
 
 

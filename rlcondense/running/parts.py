@@ -14,7 +14,7 @@ from rlcondense.make import (
 from rlcondense.methods.base import Method
 from rlcondense.records.record import Record
 from rlcondense.records.store import facts_of_record
-from rlcondense.references import WHOLE
+from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.running.bench import (
     Bench,
 )
@@ -157,9 +157,9 @@ def num_sets(
         return 1, []
     seeds = range(first["cell"]["condensation_seed"] + 1, first["cell"]["condensation_seed"] + SETS)
     rivals = [(method, budget)] if method.stochastic else []
-    if method.id != "random" and bench.dataset is not None:
+    if method.id != RANDOM_SUBSET and bench.dataset is not None:
         regimes = label_regimes(bench.dataset, regime_of_record(first))
-        random = make_method("random", **regimes[-1])
+        random = make_method(RANDOM_SUBSET, **regimes[-1])
         rivals.append((random, matched_budget(first)))
     cells = [cell_of_method(bench, rival, size, s) for s in seeds for rival, size in rivals]
     missing = [c for c in cells if ended(c, bench.store, None, bench.refresh) is None]

@@ -26,8 +26,8 @@ from rlcondense.make import (
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell, budget_size, budget_text, learner_json, policy_cell
 from rlcondense.records.record import MethodJson
-from rlcondense.records.store import StoredState
-from rlcondense.references import WHOLE, methods_beside, policies_beside
+from rlcondense.records.store import MISSING, StoredState
+from rlcondense.references import RANDOM_SUBSET, WHOLE, methods_beside, policies_beside
 from rlcondense.running.bench import expert_name, own_budget
 from rlcondense.running.group import Group, is_unlabelled
 from rlcondense.running.pairs import expected_regime, settings_of_paper
@@ -40,13 +40,18 @@ Look = Callable[[Iterable[str]], Mapping[str, StoredState]]
 _ABSENT = (MissingExtra, PluginLoadError, UnknownName)
 
 
-def plan_suite(suite: Suite, look: Look) -> list[Planned]:
+def _nothing(ids: Iterable[str]) -> Mapping[str, StoredState]:
+    """Look into an empty store."""
+    return dict.fromkeys(ids, MISSING)
+
+
+def plan_suite(suite: Suite, look: Look = _nothing) -> list[Planned]:
     """Plan every cell of a suite, each once, in the order of computation.
 
     Args:
         suite: what to combine.
-        look: returns the stored states of cells by id: the random subset beside a percentage has
-            the size that the percentage came to.
+        look: returns the stored states of cells by id, by default that nothing is there: the
+            random subset beside a percentage has the size that the percentage came to.
 
     Raises:
         RLCondenseError: the suite asks for something impossible, such as an unknown setting.
@@ -274,15 +279,15 @@ class _Planner:
             self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
         asked = canonical_json(source.budget) if in_bytes else size
-        if self._is_there(group, "random", labels, asked, seed):
+        if self._is_there(group, RANDOM_SUBSET, labels, asked, seed):
             return
-        random = self._method(Choice("random", labels), group.task)
+        random = self._method(Choice(RANDOM_SUBSET, labels), group.task)
         budget = Budget(**source.budget) if in_bytes else Budget(size=size)
         [cell] = group.cells(random, budget, [seed])
         # A percentage's subset goes into the shard that computes what it comes to.
         own = "percent" not in source.budget
         key = cell.condensation_id if own else source.condensation_id
-        text = self._text(group, cell, Choice("random"))
+        text = self._text(group, cell, Choice(RANDOM_SUBSET))
         self._add(Planned(text, cell, shard_key=key, is_reference=True))
 
     def _is_there(self, group: Group, *what: Any) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from rlcondense.make import load_dataset, make_method, make_task, stated_task
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import resolve_device
 from rlcondense.runtime.tune import one_thread
-from rlcondense.tasks.base import Task
 
 
 def score_dataset(
@@ -51,21 +48,12 @@ def score_dataset(
     data = load_dataset(
         dataset, task=task, download=download, heldout_data=heldout_data, progress=progress
     )
-    made = make_task(task) if task else task_of(data)
+    made = make_task(task or stated_task(data))
     scorer = make_method(method, made, **dict(settings or {}))
     device = resolve_device(device)
     with one_thread():
         scores = scorer.score(data, task=made, seed=seed, device=device, progress=progress)
     return data, scores
-
-
-def task_of(data: TransitionDataset) -> Task:
-    """Make the task that a dataset was collected on.
-
-    Raises:
-        BadConfig: it is of no task of the catalogue.
-    """
-    return make_task(stated_task(data))
 
 
 def score_lines(data: TransitionDataset, scores: Scores) -> Iterator[dict[str, Any]]:
@@ -85,15 +73,6 @@ def score_lines(data: TransitionDataset, scores: Scores) -> Iterator[dict[str, A
         for step, row in enumerate(rows):
             place = {"row": row, "episode": number, "step": step}
             yield {**place, "score": float(scores.values[row]), **of_episode}
-
-
-def csv_of(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return lines of the same names as CSV with a header."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
 
 
 def summary_of(data: TransitionDataset, scores: Scores) -> str:

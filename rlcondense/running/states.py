@@ -168,7 +168,7 @@ def time_left(
     """
     cells = cells_left(states)
     ids = set() if refresh else {cell.condensation_id for cell in cells}
-    condensed = [id_ for id_ in ids if (store.condensed_path(id_) / "made_from.json").exists()]
+    condensed = [id_ for id_ in ids if store.has_condensed(id_)]
     rates = Rates((s.facts for s in states if s.facts is not None), device)
     return rates.estimate(cells, condensed)
 

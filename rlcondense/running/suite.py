@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from rlcondense.catalogue import data_root, find
+from rlcondense.config import check_keys
 from rlcondense.datasets.budget import Budget
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.files import FileRefusal, read_bounded, slug
@@ -181,14 +181,14 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
     _check_plain(values, where)
     of_products = [f.name for f in fields(Product)]
     known = ["summary", "references", "heldout_data", "cells", "exclude", *of_products]
-    _check_keys(values, known, where)
+    check_keys(values, known, where)
     top = {key: value for key, value in values.items() if key in of_products}
     parts = values.get("cells", [])
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise BadConfig(f"cells of {where} must be tables, each under [[cells]]")
     products = [_product(top, where)] if "methods" in top else []
     for part in parts:
-        _check_keys(part, of_products, f"cells of {where}")
+        check_keys(part, of_products, f"cells of {where}")
         products.append(_product({**top, **part}, f"cells of {where}"))
     for product in products:
         if not product.tasks or not product.learners:
@@ -201,7 +201,7 @@ def suite_from(name: str, values: Mapping[str, Any], sha256: str = "") -> Suite:
     if not isinstance(excludes, list) or not all(isinstance(e, dict) and e for e in excludes):
         raise BadConfig(f"exclude of {where} must be tables, each under [[exclude]]")
     for exclude in excludes:
-        _check_keys(exclude, EXCLUDABLE, f"exclude of {where}")
+        check_keys(exclude, EXCLUDABLE, f"exclude of {where}")
     summary = values.get("summary", "")
     if not isinstance(summary, str):
         raise BadConfig(f"summary of {where} must be a text, not {summary!r}")
@@ -238,14 +238,6 @@ def _references(value: Any, where: str) -> Literal["all", "policies", "none"]:
             f"are trained, not {value!r}"
         )
     return "all" if value else "none"
-
-
-def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in values:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise BadConfig(f"{where} has no setting {key!r} ({hint})")
 
 
 def _product(values: Mapping[str, Any], where: str) -> Product:
@@ -317,7 +309,7 @@ def _choice(value: Any, where: str) -> Choice:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise BadConfig(f"{where} must each be an id, or a table with an id, not {value!r}")
     known = [f.name for f in fields(Choice) if where.startswith("methods") or f.name in _OF_ALL]
-    _check_keys(value, known, f"{value['id']!r} in {where}")
+    check_keys(value, known, f"{value['id']!r} in {where}")
     if not isinstance(value.get("config", {}), dict):
         raise BadConfig(f"config of {value['id']!r} in {where} must be a table")
     if len({"sizes", "percent", "bytes"} & value.keys()) > 1:

@@ -119,7 +119,7 @@ class LocalFacts:
     def is_built_in(self, group: str, name: str) -> bool:
         """Return whether an id belongs to this package."""
         entry = self.entries[group].get(name)
-        return entry is not None and (entry.distribution or ("",))[0] == catalogue.BUILT_IN
+        return entry is not None and entry.is_built_in
 
 
 def known_here() -> LocalFacts:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlcondense.config import check_choice
 from rlcondense.errors import BadConfig, MissingLibrary, UnknownName
 from rlcondense.limits import check_count
 from rlcondense.runtime.quiet_import import quiet_import
@@ -81,10 +82,8 @@ class ProcgenTask(Task):
     def __post_init__(self) -> None:
         if self.game not in GAMES:
             raise UnknownName("Procgen game", self.game, GAMES)
-        if self.mode not in MODES:
-            raise BadConfig(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
-        if self.view not in VIEWS:
-            raise BadConfig(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
+        check_choice(self, "mode", tuple(MODES))
+        check_choice(self, "view", tuple(VIEWS))
         splits = as_splits(self.seen, self.heldout)
         check_splits(splits, self.id)
         for split, levels in splits.items():

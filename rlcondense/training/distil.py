@@ -30,7 +30,7 @@ from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.shipped import Expert
 from rlcondense.files import write_arrays
 from rlcondense.limits import check_most
-from rlcondense.networks import NetworkSpec, PolicyNetwork, check_network, given_options
+from rlcondense.networks import NetworkSpec, check_network, fresh_from, given_options
 from rlcondense.policies import head_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
@@ -324,9 +324,7 @@ class Distiller:
         shape = task.observation_space.shape
         assert shape is not None
         spec = NetworkSpec(config.network, shape, size, **given_options(config))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.network = PolicyNetwork(spec).to(self.device)
+        self.network = fresh_from(spec, self.device, config.seed)
         self.optimiser = OPTIMISERS["adamw"](
             self.network.parameters(),
             lr=config.learning_rate,

@@ -22,7 +22,7 @@ from rlcondense.evolution.loop import Arena, EvolutionConfig, evolve
 from rlcondense.files import lock, slug, write_json
 from rlcondense.limits import MOST_EVALUATION_SEED, check_whole
 from rlcondense.make import make_task
-from rlcondense.methods.parts.students import fresh_from
+from rlcondense.networks import fresh_from
 from rlcondense.policies import NetworkPolicies
 from rlcondense.policies.stacked_mlps import Population
 from rlcondense.protocol import protocol_of

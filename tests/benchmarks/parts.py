@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_learner, make_method
-from rlcondense.methods.parts.students import fresh_from
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.networks import NetworkSpec, PolicyNetwork, fresh_from
 from rlcondense.tasks.base import Task
 from tests.benchmarks.figures import now, seconds_of
 

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from rlcondense.cli import main
 from rlcondense.make import make_task
-from rlcondense.methods.parts.students import fresh_from
-from rlcondense.networks import NetworkSpec
+from rlcondense.networks import NetworkSpec, fresh_from
 from rlcondense.policies.stacked_mlps import Population
 from rlcondense.runtime import checkpoint as checkpoints
 from rlcondense.tasks.base import Task

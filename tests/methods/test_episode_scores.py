@@ -27,7 +27,8 @@ from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.artifacts import artifact
 from rlcondense.methods.stratified import level_by_level
 from rlcondense.records.schema import record_schema
-from rlcondense.running.scoring import csv_of, score_dataset, score_lines
+from rlcondense.reporting.formats import csv_of
+from rlcondense.running.scoring import score_dataset, score_lines
 from tests.conftest import TINY
 from tests.small_tasks import Gridworld, Reach, play
 

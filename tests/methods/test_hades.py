@@ -20,8 +20,7 @@ from rlcondense.evaluation import evaluate
 from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.base import Problem
-from rlcondense.methods.parts.students import fresh_from
-from rlcondense.networks import NetworkSpec, standardised
+from rlcondense.networks import NetworkSpec, fresh_from, standardised
 from rlcondense.policies import head_of, network_from_arrays
 from rlcondense.policies.stacked_mlps import PlayResult, Population, cloned, play
 from rlcondense.protocol import protocol_of

@@ -27,7 +27,6 @@ from rlcondense.methods.base import Problem, TeachingConfig
 from rlcondense.methods.obd import Aims, Dbc
 from rlcondense.methods.parts.teachers import Teachers, teachers_of
 from rlcondense.networks import PolicyNetwork
-from rlcondense.records.store import MISSING
 from rlcondense.running.pairs import expected_regime
 from rlcondense.running.plan import plan_suite
 from rlcondense.running.suite import suite_from
@@ -345,7 +344,7 @@ def test_the_regime_of_reference_rows_is_known_before_a_row_is_computed(
 def test_a_suite_plans_reference_rows_of_the_same_regime() -> None:
     values = {"tasks": ["cartpole"], "methods": [{"id": "k-center", "config": TEACH}], "sizes": [8]}
     suite = suite_from("s", {**values, "learner_seeds": 2, "episodes": 4})
-    planned = plan_suite(suite, lambda ids: dict.fromkeys(ids, MISSING))
+    planned = plan_suite(suite)
     cells = [p.cell for p in planned if p.cell is not None and p.cell.learner is not None]
     regimes = {c.method["id"]: label_settings(c.method["config"], "soft") for c in cells}
     assert regimes == dict.fromkeys(["k-center", "random", "full", "full-converged"], TEACH)

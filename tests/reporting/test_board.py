@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from rlcondense.cli import main
 from rlcondense.comparison.rows import Group, Row, groups_of
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
-from rlcondense.records.store import MISSING
 from rlcondense.reporting.board import (
     Aggregate,
     Board,
@@ -56,7 +55,7 @@ def _records(leave_out: str = "", suite: Suite = SUITE) -> dict[str, dict[str, A
     """A record of every planned cell, returns drawn around `MEANS`."""
     rng = np.random.default_rng(0)
     records: dict[str, dict[str, Any]] = {}
-    for planned in plan_suite(suite, lambda ids: dict.fromkeys(ids, MISSING)):
+    for planned in plan_suite(suite):
         if planned.cell is None or planned.cell.method["id"] == leave_out:
             continue
         cell = planned.cell

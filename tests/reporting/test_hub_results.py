@@ -87,5 +87,3 @@ def test_what_cannot_be_exported_is_one_line(leaderboard: Path, tmp_path: Path) 
         assert (code, output.count("\n")) == (2, 1), output
         assert message in output
     assert not (tmp_path / "out").exists()
-    [option] = [p for p in main.commands["leaderboard"].commands["export"].params if p.name == "to"]  # type: ignore[attr-defined]
-    assert tuple(option.type.choices) == hub_results.FORMS  # type: ignore[attr-defined]

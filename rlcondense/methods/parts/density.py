@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rlcondense.methods.base import Problem
-from rlcondense.methods.parts.features import cloned_network, encode
+from rlcondense.methods.parts.features import BATCH, cloned_network, encode
 from rlcondense.scaling import Scaling
 from rlcondense.types import Array
 
@@ -50,7 +50,7 @@ def sparsity_weights(problem: Problem, network: str, power: float) -> tuple[Arra
     dataset = problem.dataset
     if dataset.observations.ndim > 2:
         policy = cloned_network(problem, network, UPDATES, "hard", problem.torch_seed(3))
-        features, cost = encode(policy, dataset)[0], UPDATES * 64
+        features, cost = encode(policy, dataset)[0], UPDATES * BATCH
     else:
         scaling = Scaling.of(dataset.observations)
         features, cost = (dataset.observations - scaling.mean) / scaling.deviation, 0

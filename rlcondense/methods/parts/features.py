@@ -14,7 +14,7 @@ from rlcondense.config import check_choice, check_positive
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import LabelConfig, Problem
-from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork
+from rlcondense.networks import ENCODERS, NetworkSpec, PolicyNetwork, fresh_from
 from rlcondense.policies import head_of
 from rlcondense.types import Array
 
@@ -74,9 +74,7 @@ def cloned_network(
     dataset = problem.dataset
     size, head = head_of(problem.task.action_space)
     spec = NetworkSpec(network, dataset.observations.shape[1:], size, head=head)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        policy = PolicyNetwork(spec).to(problem.device)
+    policy = fresh_from(spec, problem.device, seed)
     clone(policy, problem, targets_of(problem, labels), updates, np.random.default_rng(seed))
     return policy
 
@@ -134,4 +132,4 @@ def features_of(problem: Problem, config: FeatureConfig) -> tuple[Array, int]:
     network = cloned_network(problem, config.network, config.updates, config.labels, seed)
     features, _ = encode(network, problem.dataset)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(norms, 1e-12), config.updates * 64
+    return features / np.maximum(norms, 1e-12), config.updates * BATCH

@@ -11,7 +11,6 @@ import torch
 from rlcondense import cloning
 from rlcondense.config import LATER, check_choice
 from rlcondense.errors import BadConfig
-from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.synthetic import SyntheticConfig
 from rlcondense.networks import INITS, INPUTS, NetworkSpec, PolicyNetwork, given_options
 from rlcondense.tasks.base import Task
@@ -46,45 +45,37 @@ class NetworkConfig(SyntheticConfig):
 
 
 def network_spec(
-    problem: Problem, config: Any, num_outputs: int, head: str = "categorical"
+    task: Task, config: Any, num_outputs: int, head: str = "categorical"
 ) -> NetworkSpec:
-    """Return the network that a config names, for a problem's observations.
+    """Return the network that a config names, for a task's observations.
 
     Args:
-        problem: problem with the observations.
+        task: task with the observations.
         config: a `NetworkConfig` with a `network`.
         num_outputs: width of the last layer.
         head: `categorical` or `gaussian`.
     """
-    return _spec(config, problem.dataset.observations.shape[1:], num_outputs, head)
-
-
-def task_spec(task: Task, config: Any, num_outputs: int, head: str = "categorical") -> NetworkSpec:
-    """Return the network that a config names, for a task's observations; see `network_spec`."""
-    return _spec(config, tuple(task.observation_space.shape or ()), num_outputs, head)
-
-
-def _spec(config: Any, shape: tuple[int, ...], num_outputs: int, head: str) -> NetworkSpec:
+    shape = tuple(task.observation_space.shape or ())
     return NetworkSpec(
         config.network, shape, num_outputs, config.input, **given_options(config), head=head
     )
 
 
-def fresh_from(spec: NetworkSpec, device: str, seed: int, init: str = "random") -> PolicyNetwork:
-    """Make a network with initial weights from a seed, without use of torch's global state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return fresh(spec, device, init)
-
-
-def fresh(spec: NetworkSpec, device: str, init: str = "random") -> PolicyNetwork:
-    """Make a network with initial weights from torch's global state."""
-    return PolicyNetwork(spec, init).to(device)
-
-
 def make_optimiser(name: str, network: PolicyNetwork, rate: float) -> torch.optim.Optimizer:
     """Make the optimiser of a student, one of `OPTIMISERS`."""
     return cloning.OPTIMISERS[name](network.parameters(), lr=rate)
+
+
+def check_learner(learner: Mapping[str, Any], needs: Mapping[str, Any], owner: str) -> None:
+    """Raise `BadConfig` unless a learner has some settings, and inputs that are scaled."""
+    for name, value in needs.items():
+        if learner.get(name) != value:
+            raise BadConfig(
+                f"student=learner of {owner} needs learner.{name}={str(value).lower()}, "
+                f"not {learner.get(name)}"
+            )
+    if learner.get("input", "scaled") != "scaled":
+        raise BadConfig(f"student=learner of {owner} needs learner.input=scaled")
 
 
 def network_like(learner: Mapping[str, Any], more: tuple[str, ...] = ()) -> dict[str, Any]:

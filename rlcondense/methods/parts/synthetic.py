@@ -282,7 +282,6 @@ def learn(
     loss: Callable[[int], float],
     rng: np.random.Generator,
     *,
-    every: int = 1,
     beside: Stateful | None = None,
     restarts: int = 1,
 ) -> None:
@@ -297,7 +296,6 @@ def learn(
         iterations: steps of the optimiser.
         loss: function of the iteration that adds gradients to the leaves and returns the loss.
         rng: generator of `loss`, beside torch's generator.
-        every: iterations between two reports.
         beside: further state that `loss` changes.
         restarts: period in iterations after which `loss` carries no state over (except `beside`);
             checkpoints are possible only there.
@@ -316,8 +314,7 @@ def learn(
         done = iteration + 1
         if not note or done % MOVED_EVERY == 0 or done == iterations:
             note = f", moved {synthetic.moved():.1f}"
-        if done % every == 0 or done == iterations:
-            problem.progress("condense", done, iterations, f"matching loss {value:.3f}{note}")
+        problem.progress("condense", done, iterations, f"matching loss {value:.3f}{note}")
 
 
 def _keep(

@@ -229,7 +229,7 @@ def student_spec(problem: Problem, config: StudentConfig) -> NetworkSpec:
         config = replace(config, network=fitting_network("nature", shape))
         if config.network == "mlp":
             config = replace(config, width=config.width or 256, depth=config.depth or 3)
-    return network_spec(problem, config, problem.num_outputs)
+    return network_spec(problem.task, config, problem.num_outputs)
 
 
 def losses_of(problem: Problem, name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,8 +10,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from rlcondense.comparison.columns import LEGEND, SIGNS, columns_of, number
-from rlcondense.comparison.rows import explanations, finding_name
+from rlcondense.comparison.rows import explanations
 from rlcondense.errors import MissingExtra
+from rlcondense.findings import finding_name
 from rlcondense.records.cell import budget_text
 from rlcondense.references import BY_ID, FLOORS, POLICIES
 from rlcondense.statistics.intervals import Interval

@@ -182,8 +182,7 @@ def _datasets(task: str, records: Mapping[str, Record]) -> list[dict[str, Any]]:
 
 def _is_everybodys(entry: Entry, used: Collection[str]) -> bool:
     """Return whether others know a dataset, too: not one that was added on this machine."""
-    is_built_in = entry.origin.startswith("rlcondense ")
-    return is_built_in or (entry.entry_point != FILE and entry.id in used)
+    return entry.is_built_in or (entry.entry_point != FILE and entry.id in used)
 
 
 def _dataset(entry: Entry) -> dict[str, Any]:

@@ -526,8 +526,6 @@ def _fetch_minari(name: str, download: bool) -> None:
     """Download a dataset of Minari if it is not on this machine, or raise `UnknownName`."""
     if download:
         download_minari(name)
-    if not is_local(name) and Path(name).exists():
-        raise BadConfig(f"{name} holds no dataset")
     if not is_local(name):
         known = [*catalogue.entries("datasets"), *local_datasets()]
         raise UnknownName("dataset", name, known, "fetch Minari's with --download")

@@ -399,13 +399,22 @@ def test_teachers_start_apart_from_each_other_and_from_the_students() -> None:
     assert len(set(firsts)) == len(seeds)
 
 
+class Line(Gridworld):
+    """Four actions, and states that are vectors."""
+
+    observation_space = REACH.observation_space
+
+
+LINE = Line()
+
+
 def test_density_weights_change_what_states_count_and_zero_names_no_cell_anew() -> None:
     plain, weighed = (
-        make_method("dbc", GRID, density_weight=power, **STUDENT) for power in (0.0, 1.0)
+        make_method("dbc", LINE, density_weight=power, **STUDENT) for power in (0.0, 1.0)
     )
     assert "density_weight" not in config_json(plain.config)
     data = replace(REACH_DATA, actions=np.arange(len(REACH_DATA)) % 4, known_sha256="")
-    crowd = problem(data, GRID)
+    crowd = problem(data, LINE)
     assert isinstance(plain, Dbc)
     assert isinstance(weighed, Dbc)
     flat = plain._weighed_by_density(crowd, plain._aims(crowd)).weights
@@ -414,15 +423,15 @@ def test_density_weights_change_what_states_count_and_zero_names_no_cell_anew() 
     assert weights.mean() == pytest.approx(1, abs=1e-5)
     # States that occur more often than there are neighbours lie nowhere near zero to some power.
     often = replace(data, observations=np.repeat(data.observations[:1], len(data), 0))
-    even, _ = sparsity_weights(problem(often, GRID), "mlp", 40)
+    even, _ = sparsity_weights(problem(often, LINE), "mlp", 40)
     assert (even == 1).all()
     distances = np.linalg.norm(data.observations[:, None] - data.observations, axis=2)
     tenth = np.sort(distances, 1)[:, 10]
     assert rank_correlation(weights, tenth) > 0.95  # type: ignore[operator]
     labels = np.full((len(data), 4), 0.25, np.float32)
-    labelled = problem(replace(data, action_probs=labels, known_sha256=""), GRID)
+    labelled = problem(replace(data, action_probs=labels, known_sha256=""), LINE)
     for id_ in ("pbc", "av-pbc"):
-        method = make_method(id_, GRID, density_weight=1.0, policy_updates=3, **STUDENT)
+        method = make_method(id_, LINE, density_weight=1.0, policy_updates=3, **STUDENT)
         assert isinstance(method, Pbc)
         aims = method._aims(labelled)
         both = method._weighed_by_density(labelled, aims).weights.numpy()

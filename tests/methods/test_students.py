@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from rlcondense.errors import BadConfig
 from rlcondense.learners.base import Learner
 from rlcondense.make import make_learner, make_method, make_task
-from rlcondense.methods.parts import students, unrolled
-from rlcondense.networks import NetworkSpec, PolicyNetwork
+from rlcondense.methods.parts import unrolled
+from rlcondense.networks import NetworkSpec, PolicyNetwork, fresh
 from rlcondense.records.store import StoredState
 from rlcondense.running.condensing import condense
 from rlcondense.running.pairs import make_pair
@@ -48,15 +49,19 @@ def learner(**settings: Any) -> Learner[Any]:
 def test_the_networks_that_a_synthesiser_builds_are_the_learners(
     id_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    method = make_method(id_, GRID, learner(), student="learner", **SYNTHESISERS[id_])
     built: list[tuple[NetworkSpec, str]] = []
 
-    class Watched(PolicyNetwork):
-        def __init__(self, spec: NetworkSpec, init: str = "random") -> None:
-            built.append((spec, init))
-            super().__init__(spec, init)
+    def watched(spec: NetworkSpec, device: Any, init: str = "random") -> PolicyNetwork:
+        built.append((spec, init))
+        return fresh(spec, device, init)
 
-    monkeypatch.setattr(students, "PolicyNetwork", Watched)
-    method = make_method(id_, GRID, learner(), student="learner", **SYNTHESISERS[id_])
+    ours = [
+        m for n, m in sys.modules.items() if n.startswith("rlcondense.") and hasattr(m, "fresh")
+    ]
+    assert len(ours) > 1
+    for module in ours:
+        monkeypatch.setattr(module, "fresh", watched)
     method.condense(DATA, task=GRID, budget=5)
     of_actions = [(spec, init) for spec, init in built if spec.num_outputs == 4]  # no critics
     assert of_actions

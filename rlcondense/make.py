@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -550,20 +550,33 @@ def _source_of(entry: Entry) -> Any:
 
 
 def _episodes_of(source: Any, entry: Entry, task: Task, progress: Progress) -> Iterator[Episode]:
-    """Yield the episodes of a dataset's class.
+    """Return the episodes of a dataset's class, whose `metadata` may be known from here on.
 
     Raises:
-        PluginLoadError: the class raises an error, or yields something else.
+        PluginLoadError: the class raises an error, or yields something else, now or later.
     """
     owner = f"dataset {entry.id!r} of {entry.origin}"
     if not callable(getattr(source, "episodes", None)):
         raise PluginLoadError(f"{owner} has no method `episodes(task, progress)`")
+    with _one_line(owner):
+        episodes = source.episodes(task, progress)
+    return _checked_episodes(episodes, owner)
+
+
+def _checked_episodes(episodes: Iterable[Any], owner: str) -> Iterator[Episode]:
+    with _one_line(owner):
+        for episode in episodes:
+            if wrong := what_is_wrong_with(episode):
+                raise PluginLoadError(f"{owner} yields {wrong}")
+            yield episode
+
+
+@contextlib.contextmanager
+def _one_line(owner: str) -> Iterator[None]:
+    """Turn what a dataset's class raises into one error that names it."""
     try:
         with no_exit(owner):
-            for episode in source.episodes(task, progress):
-                if wrong := what_is_wrong_with(episode):
-                    raise PluginLoadError(f"{owner} yields {wrong}")
-                yield episode
+            yield
     except RLCondenseError:
         raise
     except Exception as error:

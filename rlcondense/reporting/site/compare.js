@@ -96,10 +96,11 @@ function differenceOf(x, y) {
     return overStudents(most.map((_, c) => at(x, c).map((value, s) => value - at(y, c)[s])));
   }
   const estimate = mean(means(x)) - mean(means(y));
-  const n = Math.min(units(x), units(y));
-  if (n < 2) return around(estimate, NaN, NaN);
+  if (Math.min(units(x), units(y)) < 2) return around(estimate, NaN, NaN);
   const parts = [crossed(x), crossed(y)];
-  return around(estimate, parts[0][0] + parts[1][0], n === 2 ? Math.min(satterthwaite(parts), 2) : satterthwaite(parts));
+  const fewest = Math.min(...[x, y].flatMap((sets) => [sets.length, sets[0].length]).filter((size) => size > 1));
+  const most = fewest === 2 ? 2 : Infinity; // sets or students, which tell little of their own share
+  return around(estimate, parts[0][0] + parts[1][0], Math.min(satterthwaite(parts), most));
 }
 
 const fixed = (value, sign) => {

@@ -80,7 +80,6 @@ def compute_or_read(
             shipped = shipped_record(cell, key)
             if shipped is not None:
                 return Outcome(shipped, is_shipped=True)
-        bench.store.write_policies(cell.id, None)
         forget_peak_memory()
         try:
             with no_exit(f"a part of {cell}"), one_thread():
@@ -101,6 +100,8 @@ def compute_or_read(
             "memory": memory,
             **computed,
         }
+        if not bench.keep_policies or made["status"] != "done":
+            bench.store.write_policies(cell.id, None)  # those of the record before
         return Outcome(bench.store.write_record(made))
 
 
@@ -248,9 +249,9 @@ def code_of(cell: Cell) -> dict[str, Any]:
     here = [entry for entry in entries if entry is not None]
     try:
         classes = [*(entry.load() for entry in here), *make_task(cell.task).code]
+        return _code(entries, classes) if len(here) == len(names) else {"plugins": ""}
     except RLCondenseError:
         return {"plugins": ""}
-    return _code(entries, classes) if len(here) == len(names) else {"plugins": ""}
 
 
 def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[Any]) -> dict[str, Any]:
@@ -262,7 +263,8 @@ def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[Any]) -> 
         "plugins": ", ".join(sorted(plugins)), "source_sha256": source_sha256(*classes)
     }  # fmt: skip
     if task is not None and task.origin != ours:  # of ours the version tells
-        code[TASK] = json.dumps(dict(task.config), default=_named, sort_keys=True)
+        config = dict(task.config)
+        code[TASK] = json.dumps(config, default=_named, sort_keys=True, separators=(",", ":"))
     return code
 
 

@@ -29,13 +29,12 @@ def source_files(cls: Any) -> frozenset[Path]:
     Raises:
         BadConfig: the class is defined in no file.
     """
-    try:
-        own = Path(inspect.getfile(cls)).resolve()
-    except (OSError, TypeError):  # of a notebook or a prompt
+    own = file_of(cls)
+    if own is None:  # of a notebook or a prompt
         raise BadConfig(
             f"{cls.__qualname__} is defined in no file, and a record names the code that made it: "
             "write it to one, and register 'file.py:NAME'"
-        ) from None
+        )
     if own.is_relative_to(OURS):
         return frozenset({own})
     distributions = _distributions_of(cls.__module__, own)
@@ -98,11 +97,17 @@ def _files_of(name: str) -> list[Path]:
 
 def distributions_of(code: Any) -> frozenset[str]:
     """Return the installed distributions that a class or function comes from; none of a file."""
+    file = file_of(code)
+    return frozenset() if file is None else _distributions_of(code.__module__, file)
+
+
+def file_of(code: Any) -> Path | None:
+    """Return the file that a class or function is defined in, if there is one."""
     try:
         file = Path(inspect.getfile(code)).resolve()
     except (OSError, TypeError):
-        return frozenset()
-    return _distributions_of(code.__module__, file)
+        return None
+    return file if file.is_file() else None
 
 
 def _distributions_of(module: str, file: Path) -> frozenset[str]:

@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 
 from rlcondense.config import check_finite
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.runtime.sources import distributions_of
+from rlcondense.runtime.sources import distributions_of, file_of
 from rlcondense.tasks.base import ReturnEstimate, TaskVectorEnv, split_named
 from rlcondense.tasks.levels import LevelOrder, LevelTask, Step
 from rlcondense.types import Array
@@ -61,13 +61,13 @@ class GymnasiumTask(LevelTask):
     def code(self) -> tuple[Any, ...]:  # type: ignore[override]
         """The environment's class, if it is in a file of the user's and no installed package."""
         maker = _maker_of(self.env)
-        return () if maker is None or distributions_of(maker) else (maker,)
+        return () if file_of(maker) is None or distributions_of(maker) else (maker,)
 
     @cached_property
     def packages(self) -> tuple[str, ...]:  # type: ignore[override]
         """The distributions that the environment's class comes from; Gymnasium is always named."""
         maker = _maker_of(self.env)
-        names = () if maker is None else sorted(distributions_of(maker))
+        names = sorted(distributions_of(maker))
         return tuple(name for name in names if name not in ("gymnasium", "rlcondense"))
 
     @cached_property
@@ -125,8 +125,10 @@ class GymnasiumTask(LevelTask):
 def _maker_of(env: str) -> Any:
     """Return the class or function that makes an environment of Gymnasium; None if it is absent."""
     try:
-        maker = gymnasium.spec(env).entry_point
-        return load_env_creator(maker) if isinstance(maker, str) else maker
+        maker: Any = gymnasium.spec(env).entry_point
+        maker = load_env_creator(maker) if isinstance(maker, str) else maker
+        maker = getattr(maker, "func", maker)  # of a partial
+        return maker if hasattr(maker, "__qualname__") else type(maker)
     except Exception:  # whatever the import of a stranger's module raises; making it says so
         return None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
 from rlcondense import catalogue
 from rlcondense.errors import BadConfig, PluginLoadError, RLCondenseError, no_exit
+from rlcondense.files import plain
 from rlcondense.tasks.base import ReturnEstimate, Task
 
 _PLAIN = {"env", "seen", "heldout", "score_range"}  # settings that leave an environment as it is
@@ -87,13 +89,21 @@ def check_named(task: Task) -> None:
 
 
 def _is_alike(task: Task, named: Task) -> bool:
-    """Return whether two tasks have one class and the same settings."""
+    """Return whether a task is not known to have other settings than the one that its id names."""
     if is_dataclass(task):
         return task == named
-    if type(task) is not type(named):
-        return False
-    ours, theirs = vars(task), vars(named)  # those of the named one are as it was made
-    return all(repr(ours.get(name)) == repr(value) for name, value in theirs.items())
+    if type(task) is not type(named):  # such as one that hides the held-out levels
+        return True
+    pairs = [(vars(task).get(name), value) for name, value in vars(named).items()]
+    return all(_text(ours) == _text(theirs) for ours, theirs in pairs if _text(theirs))
+
+
+def _text(value: Any) -> str:
+    """Return a setting as a text; nothing of None, and of what is no plain value."""
+    try:
+        return json.dumps(plain(value), sort_keys=True) if value is not None else ""
+    except (TypeError, ValueError):
+        return ""
 
 
 def task_of_environment(environment: str) -> str:

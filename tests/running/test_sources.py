@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from rlcondense.catalogue import import_file
 from rlcondense.errors import BadConfig
@@ -172,6 +174,11 @@ def test_the_file_of_ones_own_environment_is_part_of_the_identity(tmp_path: Path
         assert source_sha256(type(task), *task.code) != before
     finally:
         del gymnasium.registry["tests/OwnMaze-v0"]
+    for maker in (functools.partial(CartPoleEnv), lambda **_: CartPoleEnv(), eval("lambda: 0")):
+        gymnasium.register("tests/Made-v0", entry_point=maker)
+        made = GymnasiumTask("tests/made-v0", env="tests/Made-v0")
+        assert source_sha256(type(made), *made.code)
+        del gymnasium.registry["tests/Made-v0"]
     pole = GymnasiumTask("tests/pole-v0", env="CartPole-v1")
     assert (pole.code, pole.packages) == ((), ())
     assert GymnasiumTask("tests/digits-v0", env="nothing:Digits-v0").code == ()

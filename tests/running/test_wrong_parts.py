@@ -36,8 +36,10 @@ from rlcondense.running.runner import run
 from rlcondense.running.suite import suite_from
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.gymnasium import GymnasiumTask
+from rlcondense.tasks.named import check_named
 from tests.conftest import TINY
 from tests.running.test_suites import nothing
+from tests.small_tasks import Reach
 
 
 class Picky(Random):
@@ -281,6 +283,24 @@ def test_a_task_is_known_by_its_id(add: Any) -> None:
         task_named(here, None)
     with pytest.raises(BadConfig, match="a method goes by its id, not as <class"):
         run(Random, "cartpole")  # type: ignore[arg-type]
+
+
+class Own(Reach):
+    """A task that is no dataclass, and holds what has no text of its own."""
+
+    def __init__(self, id: str, random_return: Any = None, pole: float = 1.0) -> None:
+        self.id, self.pole, self.random_return = id, pole, random_return or {}
+        self.rng, self.cache = np.random.default_rng(0), None
+
+
+def test_a_task_of_any_class_is_what_its_id_names(add: Any) -> None:
+    name = add(Own, "tasks", "tests/own-v0")
+    used: Any = make_task(name)
+    used.cache = {"a": 1}
+    assert task_named(used, None) == name
+    check_named(used.seen_only())
+    with pytest.raises(BadConfig, match="not what 'tests/own-v0' names"):
+        task_named(Own(name, pole=2.0), None)
 
 
 def test_policies_act_as_their_learner_says(add: Any, tmp_path: Path) -> None:

@@ -537,16 +537,9 @@ def _source_of(entry: Entry) -> Any:
     Raises:
         PluginLoadError: it cannot be made.
     """
-    owner = f"dataset {entry.id!r} of {entry.origin}"
     cls = entry.load()
-    try:
-        with no_exit(owner):
-            source = cls(entry.id, **entry.config)
-    except RLCondenseError:
-        raise
-    except Exception as error:
-        raise PluginLoadError(f"{owner} cannot be made: {error}") from error
-    return source
+    with _one_line(f"dataset {entry.id!r} of {entry.origin}", "made"):
+        return cls(entry.id, **entry.config)
 
 
 def _episodes_of(source: Any, entry: Entry, task: Task, progress: Progress) -> Iterator[Episode]:
@@ -572,7 +565,7 @@ def _checked_episodes(episodes: Iterable[Any], owner: str) -> Iterator[Episode]:
 
 
 @contextlib.contextmanager
-def _one_line(owner: str) -> Iterator[None]:
+def _one_line(owner: str, what: str = "built") -> Iterator[None]:
     """Turn what a dataset's class raises into one error that names it."""
     try:
         with no_exit(owner):
@@ -581,7 +574,7 @@ def _one_line(owner: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise PluginLoadError(
-            f"{owner} cannot be built: {type(error).__name__}: {error}"
+            f"{owner} cannot be {what}: {type(error).__name__}: {error}"
         ) from error
 
 

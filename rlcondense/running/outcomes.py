@@ -256,14 +256,13 @@ def code_of(cell: Cell) -> dict[str, Any]:
 
 def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[Any]) -> dict[str, Any]:
     """Return the plugins and sources of a task, a method and a learner, by entry and class."""
-    ours = f"{catalogue.BUILT_IN} {__version__}"
-    plugins = {entry.origin for entry in entries if entry is not None} - {ours}
-    task = entries[0]
+    theirs = [entry for entry in entries if entry is not None and not entry.is_built_in]
+    plugins = {entry.origin for entry in theirs}
     code: dict[str, Any] = {
         "plugins": ", ".join(sorted(plugins)), "source_sha256": source_sha256(*classes)
     }  # fmt: skip
-    if task is not None and task.origin != ours:  # of ours the version tells
-        config = dict(task.config)
+    if entries[0] in theirs:  # of what is built in the version tells
+        config = dict(entries[0].config)
         code[TASK] = json.dumps(config, default=_named, sort_keys=True, separators=(",", ":"))
     return code
 

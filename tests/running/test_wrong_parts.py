@@ -38,7 +38,6 @@ from rlcondense.tasks.base import Task
 from rlcondense.tasks.gymnasium import GymnasiumTask
 from rlcondense.tasks.named import check_named
 from tests.conftest import TINY
-from tests.running.test_suites import nothing
 from tests.small_tasks import Reach
 
 
@@ -365,7 +364,7 @@ def test_a_suite_names_data_by_any_id() -> None:
     entry_point = f"{__name__}:Poles"
     catalogue.add(Entry("datasets", "leaning-v0", entry_point, facts=facts))
     values = {"tasks": ["cartpole"], "datasets": ["leaning-v0"], "methods": ["random"]}
-    planned = plan_suite(suite_from("s", {**values, "references": False}), nothing)
+    planned = plan_suite(suite_from("s", {**values, "references": False}))
     assert [p.cell.dataset for p in planned if p.cell is not None] == ["leaning-v0"]
 
 

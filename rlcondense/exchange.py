@@ -204,6 +204,9 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Ex
     columns, losses = dataset_columns(data)
     if hides_heldout(data, the_task):
         losses.append("the files do not say that the data are of held-out levels")
+    where = "" if data.task else data.origin.environment
+    if where not in ("", the_task.id, getattr(the_task, "env", "")):
+        losses.append(f"the files do not say that the data were collected on {where}")
     if the_task.observation_space.dtype != data.observations.dtype:
         losses.append(
             f"observations are {data.observations.dtype}: readers take what fits the task's "

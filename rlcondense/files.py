@@ -55,10 +55,6 @@ class FileRefusal(RLCondenseError):
     """Refusal to read a file, with the reason; the file's name is not part of the message."""
 
 
-class TooLarge(FileRefusal):
-    """Refusal to read a file that unpacks to more than it may."""
-
-
 def slug(identifier: str) -> str:
     """Return the file name of an id, such as `classic-cartpole-v0` for `classic/cartpole-v0`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", identifier) or ".." in identifier:
@@ -277,8 +273,7 @@ def unpack(content: bytes, most: int = MOST_BYTES) -> bytes:
         most: maximal number of bytes unpacked.
 
     Raises:
-        FileRefusal: it is not.
-        TooLarge: it unpacks to more.
+        FileRefusal: it is not, or unpacks to more.
     """
     unpacker = zlib.decompressobj(wbits=_GZIP)
     try:
@@ -286,12 +281,20 @@ def unpack(content: bytes, most: int = MOST_BYTES) -> bytes:
     except zlib.error as error:
         raise FileRefusal(f"is not gzip: {error}") from None
     if len(unpacked) > most:
-        raise TooLarge(f"is too large: it unpacks to more than {most:,} bytes")
+        raise FileRefusal(f"is too large: it unpacks to more than {most:,} bytes")
     if not unpacker.eof or unpacker.unused_data:
         raise FileRefusal("is not gzip: it is cut short, or something follows it")
     if content[_GZIP_FLAGS]:
         raise FileRefusal("has a name or a comment in its gzip header ('gzip -n' leaves it out)")
     return unpacked
+
+
+def unpacked_size(content: bytes, most: int = MOST_BYTES) -> int:
+    """Return how many bytes gzip unpacks to, at most one more than `most`; 0 of what is no gzip."""
+    try:
+        return len(zlib.decompressobj(wbits=_GZIP).decompress(content, most + 1))
+    except zlib.error:
+        return 0
 
 
 def write_packed(path: Path, content: bytes) -> None:

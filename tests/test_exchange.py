@@ -637,3 +637,35 @@ def test_frames_of_another_type_than_the_tasks_are_named(
     floats = replace(frames, observations=frames.observations.astype(np.float32) / 2)
     [loss] = export(floats, "npz", tmp_path / "out")
     assert loss.startswith("observations are float32: readers take what fits the task's uint8")
+
+
+def test_where_data_were_collected_is_named_if_the_files_do_not_say(
+    recording: Path, tmp_path: Path
+) -> None:
+    data = load_dataset(str(recording), task="cartpole")
+    elsewhere = replace(data, task="", origin=replace(data.origin, environment="CartPole-v0"))
+    [loss] = export(elsewhere, "npz", tmp_path / "out", task="cartpole")
+    assert loss == "the files do not say that the data were collected on CartPole-v0"
+    own = replace(data, task="", origin=replace(data.origin, environment="CartPole-v1"))
+    assert export(own, "npz", tmp_path / "own", task="cartpole") == []
+
+
+def test_an_exported_set_that_announces_too_much_is_refused(
+    vectors: CondensedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(vectors, "parquet", tmp_path / "out")
+    monkeypatch.setattr("rlcondense.datasets.exported.MOST_ARRAY_BYTES", 100)
+    with pytest.raises(CorruptArtifact, match="announces more than 100 bytes"):
+        load_condensed(tmp_path / "out")
+
+
+def test_an_exported_array_of_a_length_beyond_64_bits_is_refused(
+    vectors: CondensedDataset, tmp_path: Path
+) -> None:
+    export(vectors, "npz", tmp_path / "out")
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**21},), }}".encode()
+    npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "out" / "data.npz", "a") as archive:
+        archive.writestr("more.npy", npy)
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        load_condensed(tmp_path / "out")

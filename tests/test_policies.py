@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import read_json
+from rlcondense.files import read_arrays, read_json, write_arrays
 from rlcondense.networks import FOR_FRAMES, NetworkSpec, PolicyNetwork
 from rlcondense.policies import (
     NetworkPolicies,
@@ -208,3 +208,13 @@ def test_saved_gaussian_policies_come_back_bit_for_bit(tmp_path: Path) -> None:
 def test_a_gaussian_policy_needs_its_box() -> None:
     with pytest.raises(BadConfig, match="the box that actions are clipped to"):
         NetworkPolicies(gaussian_policies().networks, [0, 1], space=Discrete(3))
+
+
+def test_a_box_of_another_size_than_the_actions_is_refused(tmp_path: Path) -> None:
+    gaussian_policies().save(tmp_path)
+    arrays = read_arrays(tmp_path / "policies.safetensors")
+    for name in ("action_low", "action_high"):
+        arrays[name] = np.repeat(arrays[name], 2)
+    write_arrays(tmp_path / "policies.safetensors", arrays)
+    with pytest.raises(CorruptArtifact, match=r"the bounds of actions \(6,\) are not 3"):
+        load_policies(tmp_path)

@@ -88,12 +88,12 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
         echo_json(facts, sort_keys=True)
         return
     findings, _ = facts.pop("findings", None) or (), facts.pop("curve", None)
-    settings = facts.pop("settings", None) or {}
+    settings = facts.pop("settings", None) if isinstance(facts.get("settings"), dict) else None
     for key, value in facts.items():
         if value not in ("", [], {}, None):
             text = value if isinstance(value, str) else json.dumps(value)
             echo(f"{one_line(key):<16} {one_line(text)}")
-    for key, value in settings.items():
+    for key, value in (settings or {}).items():
         echo(one_line(f"--set {key}={_setting_text(value)}"))
     for finding in findings:
         echo(one_line(f"! {finding_name(finding['name'])}: {finding['text']}"))
@@ -105,7 +105,7 @@ def _drawn(folder: Path, png: Path) -> str:
     """Draw the frames of a condensed dataset in a folder, and describe them."""
     from rlcondense.datasets.condensed import load_condensed
     from rlcondense.reporting.pictures import draw_enlarged, legend
-    from rlcondense.reporting.states import action_name
+    from rlcondense.reporting.states import action_name, are_discrete
 
     if not folder.is_dir():
         raise BadConfig(f"--png draws the folder of a condensed set: {shown(str(folder))} is none")
@@ -113,7 +113,7 @@ def _drawn(folder: Path, png: Path) -> str:
     facts = _task_facts(data.report.task if data.report else None)
     rows = draw_enlarged(data, png)
     lines = {"frames": str(png), "colours": legend(facts.get("observation_names", ()))}
-    if data.actions.ndim == 1 and facts.get("action_names"):
+    if are_discrete(data.actions) and facts.get("action_names"):
         lines["labels"] = ", ".join(action_name(facts, int(data.actions[row])) for row in rows)
     return "\n".join(f"{name:<16} {value}" for name, value in lines.items() if value)
 
@@ -163,11 +163,12 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
             facts = read_json(folder / file)
             if not isinstance(facts, dict):
                 raise CorruptArtifact(f"{folder / file} is no object")
-            data = load_condensed(folder) if is_condensed(folder) else None
-            if data is not None and facts.get("findings") is None:
-                facts["findings"] = [dataclasses.asdict(one) for one in detect(data, None)]
-            elif data is None:
-                facts.pop("findings", None)
+            facts.pop("findings", None)  # of a report that is none, of any form
+            if is_condensed(folder):
+                data = load_condensed(folder)
+                known = data.report.findings if data.report is not None else None
+                found = detect(data, None) if known is None else known
+                facts["findings"] = [one.to_json() for one in found]
             return facts
     return None
 

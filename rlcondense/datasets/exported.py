@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -85,7 +86,10 @@ def _read_hdf5(path: Path) -> dict[str, Array]:
 def _read_parquet(path: Path) -> dict[str, Array]:
     from rlcondense.datasets.parquet import PREVIEW, open_parquet
 
-    columns, _ = open_parquet(path, lambda name: name != PREVIEW)
+    columns, _ = open_parquet(path, lambda names: [name for name in names if name != PREVIEW])
+    announced = sum(math.prod(c.shape) * c.dtype.itemsize for c in columns.values())
+    if announced > MOST_ARRAY_BYTES:
+        raise CorruptArtifact(f"{path} announces more than {MOST_ARRAY_BYTES:,} bytes")
     return {name: column.take(column.shape[0]) for name, column in columns.items()}
 
 

@@ -13,7 +13,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -49,9 +49,10 @@ NEEDED = ("observations", "actions", "rewards")
 HDF5 = (".hdf5", ".h5")
 # What zipfile raises for damaged, encrypted or unknown content, and numpy for a damaged header.
 UNREADABLE = (
-    OSError, EOFError, IndexError, KeyError, MemoryError, RuntimeError, SyntaxError, TypeError,
-    ValueError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, SyntaxError,
+    TypeError, ValueError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+Choose = Callable[[Iterable[str]], list[str]]  # of the names of all columns, those to open
 MOST_COLUMN_BYTES = 2**28  # of a column of ends, which is read at once
 MOST_STATE_BYTES = 2**30  # of a simulator's states, likewise
 
@@ -155,18 +156,12 @@ def open_columns(
             raise CorruptArtifact(f"{path} cannot be read: {error}") from error
         except CorruptArtifact as error:
             raise CorruptArtifact(f"{path}: {error}") from error
-        cameras = [name for name in opened if name.startswith(CAMERAS)]
-        if len(cameras) > 1:
-            raise BadConfig(
-                f"{path} has frames of several cameras ({', '.join(map(shown, cameras))}): "
-                "observations are of one"
-            )
         columns = {
             ours: opened[theirs[0]]
             for ours, names in NAMES.items()
             if (theirs := [name for name in names if name in opened])
         }
-        if cameras:
+        if cameras := [name for name in opened if name.startswith(CAMERAS)]:
             columns["observations"] = opened[cameras[0]]
         if rewards is not None:
             columns["rewards"] = _HeldColumn(rewards)
@@ -211,6 +206,23 @@ def _videos(path: Path) -> list[str]:
     ]
 
 
+def may_be_frames(name: str) -> bool:
+    """Return whether a column of this name may hold frames."""
+    return name.startswith(CAMERAS) or name in NAMES["observations"]
+
+
+def _wanted(names: Iterable[str], path: Path, pictures: bool) -> list[str]:
+    """Return the columns to open, which takes memory; refuse frames of several cameras."""
+    wanted = [name for name in names if _is_wanted(name, pictures)]
+    cameras = [name for name in wanted if name.startswith(CAMERAS)]
+    if len(cameras) > 1:
+        raise BadConfig(
+            f"{path} has frames of several cameras ({', '.join(map(shown, cameras))}): "
+            "observations are of one"
+        )
+    return wanted
+
+
 def _is_wanted(name: str, pictures: bool) -> bool:
     if name.startswith(CAMERAS):
         return pictures
@@ -223,30 +235,35 @@ def _opened(
     path: Path, stack: contextlib.ExitStack, pictures: bool
 ) -> tuple[Mapping[str, Column], Collection[str]]:
     """Return the columns that are wanted by their names in the file, and the names of all."""
+
+    def choose(names: Iterable[str]) -> list[str]:
+        return _wanted(names, path, pictures)
+
     if path.suffix == ".npz":
-        return _npz(path, stack, lambda name: _is_wanted(name, pictures))
+        return _npz(path, stack, choose)
     if path.suffix in HDF5:
-        return _hdf5(path, stack, pictures)
+        return _hdf5(path, stack, choose)
     from rlcondense.datasets.parquet import open_parquet
 
-    return open_parquet(path, lambda name: _is_wanted(name, pictures))
+    return open_parquet(path, choose)
 
 
 def _npz(
-    path: Path, stack: contextlib.ExitStack, is_wanted: Callable[[str], bool]
+    path: Path, stack: contextlib.ExitStack, choose: Choose
 ) -> tuple[dict[str, Column], list[str]]:
     archive = stack.enter_context(zipfile.ZipFile(path))
     infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    arrays = [name for name, info in infos.items() if info.filename.endswith(".npy")]
     columns: dict[str, Column] = {
         name: _NpyColumn(stack.enter_context(archive.open(info)), name, info.file_size)
-        for name, info in infos.items()
-        if info.filename.endswith(".npy") and is_wanted(name)
+        for name in choose(arrays)
+        for info in [infos[name]]
     }
     return columns, list(infos)
 
 
 def _hdf5(
-    path: Path, stack: contextlib.ExitStack, pictures: bool
+    path: Path, stack: contextlib.ExitStack, choose: Choose
 ) -> tuple[dict[str, Column], list[str]]:
     import h5py
 
@@ -254,7 +271,7 @@ def _hdf5(
 
     hdf5.check_flat(path, in_blocks=True)
     file = stack.enter_context(h5py.File(path, "r"))
-    items = {name: file[name] for name in file if _is_wanted(name, pictures)}
+    items = {name: file[name] for name in choose(file)}
     for name, item in items.items():
         if not isinstance(item, h5py.Dataset) or not item.shape:
             raise CorruptArtifact(f"column {name} is no array of rows of numbers")
@@ -280,9 +297,7 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
         total = columns["rewards"].shape[0]
         if not total:
             raise CorruptArtifact(f"{path} has no rows")
-        for name in NEEDED:  # such rows take no bytes, and can be any number
-            if not math.prod(columns[name].shape[1:]):
-                raise CorruptArtifact(f"{path}: {name} has rows without a value")
+        _check_rows(columns, task, str(path))
         if total > MOST_COLUMN_BYTES:
             raise CorruptArtifact(
                 f"{path}: the ends of {total:,} rows take more than {MOST_COLUMN_BYTES:,} bytes"
@@ -324,6 +339,36 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
             progress("read", stop, total)
 
 
+def _check_rows(columns: Mapping[str, Column], task: Task, owner: str) -> None:
+    """Refuse rows of other sizes than a task has before any is read.
+
+    Raises:
+        CorruptArtifact: rows have no value, so that they can be any number, or too many or too few.
+    """
+    actions = task.action_space
+    sizes = {
+        "observations": task.observation_space.shape,
+        "actions": actions.shape,
+        "rewards": (),
+        "action_probs": (int(actions.n),) if isinstance(actions, Discrete) else None,
+    }
+    for name, column in columns.items():
+        row, size = column.shape[1:], sizes.get(name)
+        if name in NEEDED and not math.prod(row):
+            raise CorruptArtifact(f"{owner}: {name} has rows without a value")
+        if size is not None and math.prod(row) != math.prod(size):  # channels may be first or last
+            raise _unfit(f"{owner}: {name}", column.dtype, row, task, size)
+        if name == "level_seeds" and math.prod(row) != 1:
+            raise _no_levels(owner)
+
+
+def _unfit(
+    what: str, dtype: np.dtype[Any], row: tuple[int, ...], task: Task, wanted: tuple[int, ...]
+) -> CorruptArtifact:
+    """Return the error on rows of another shape than a task has."""
+    return CorruptArtifact(f"{what} are {dtype} of shape {row}, task {task.id!r} has {wanted}")
+
+
 def _rewards_of_goal(path: Path, task: Task) -> Array | None:
     """Return the rewards of OGBench's own file, by the goal of the task; None of other data."""
     if path.suffix != ".npz" or not ogbench.has_one_goal(task):
@@ -331,7 +376,9 @@ def _rewards_of_goal(path: Path, task: Task) -> Array | None:
     check_regular(path)
     with contextlib.ExitStack() as stack:
         try:
-            states, known = _npz(path, stack, lambda name: name in ogbench.STATES)
+            states, known = _npz(
+                path, stack, lambda names: [name for name in names if name in ogbench.STATES]
+            )
             if not states or not set(NAMES["rewards"]).isdisjoint(known):
                 return None
             for name, column in states.items():
@@ -385,12 +432,16 @@ def levels_of(values: Array, lengths: Array, owner: str) -> Array:
         CorruptArtifact: a level is no whole number of 64 bits, or changes within an episode.
     """
     if not _are_levels(values, int(lengths.sum())):
-        raise CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
+        raise _no_levels(owner)
     levels = values.reshape(-1).astype(np.int64)
     firsts = levels[np.cumsum(lengths) - lengths]
     if (levels != np.repeat(firsts, lengths)).any():
         raise CorruptArtifact(f"{owner} has level_seeds that change within an episode")
     return levels
+
+
+def _no_levels(owner: str) -> CorruptArtifact:
+    return CorruptArtifact(f"{owner} has level_seeds that are not one whole number a row")
 
 
 def _are_levels(values: Array, rows: int) -> bool:
@@ -432,10 +483,7 @@ def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict
     }
     for name, (values, shape, kinds) in wanted.items():
         if values.shape != shape:
-            raise CorruptArtifact(
-                f"{owner}: {name} are {values.dtype} of shape {values.shape[1:]}, "
-                f"task {task.id!r} has {shape[1:]}"
-            )
+            raise _unfit(f"{owner}: {name}", values.dtype, values.shape[1:], task, shape[1:])
         if values.dtype.kind not in kinds:
             wanted_kind = "whole numbers" if "f" not in kinds else "numbers"
             raise CorruptArtifact(f"{owner}: {name} are {values.dtype}, not {wanted_kind}")

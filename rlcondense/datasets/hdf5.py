@@ -61,6 +61,8 @@ def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
 def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:
     """Refuse observations that are no JPEG pictures of a shape `(H, W)` or `(H, W, C)`.
 
+    Minari decodes those of an episode at once.
+
     Raises:
         CorruptArtifact: they are not.
     """
@@ -69,6 +71,11 @@ def check_pictures(path: Path, shape: tuple[int, ...], owner: str) -> None:
     with h5py.File(path, "r") as file:
         for name in file:
             stored = file[name]["observations"]
+            if (taken := len(stored) * math.prod(shape)) > MOST_ARRAY_BYTES:
+                raise CorruptArtifact(
+                    f"{owner}: pictures in {stored.name} take {taken:,} bytes, more than "
+                    f"{MOST_ARRAY_BYTES:,}"
+                )
             first = True
             for picture in _rows(stored, path.stat().st_size):
                 content = np.asarray(picture, np.uint8).tobytes()

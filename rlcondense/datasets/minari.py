@@ -687,6 +687,7 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
         return False
 
 
+_NUMBERS = re.compile("bool|(u?int|float)(8|16|32|64)")
 _KINDS = {"b": "bool", "i": "whole numbers", "f": "floats"}
 _DTYPES: Mapping[str, Any] = {
     "rewards": np.float32, "action_probs": np.float32, "episode_ids": np.int64, "steps": np.int64,
@@ -752,6 +753,17 @@ def _other_owner(folder: Path, dataset_id: str) -> str:
     return owner if owner != dataset_id and _has_columns(owner) else ""
 
 
+def _check_types(space: str, owner: str) -> None:
+    """Refuse a space of other types than numbers: NumPy makes a long text of a short one."""
+
+    def check(part: dict[str, Any]) -> dict[str, Any]:
+        if not _NUMBERS.fullmatch(str(part.get("dtype", "bool"))):
+            raise CorruptArtifact(f"{owner} is of {shown(part['dtype'])}, no numbers")
+        return part
+
+    json.loads(space, object_hook=check)
+
+
 def _columns(
     data: Path, dataset_id: str, building: Path, progress: Progress
 ) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -766,6 +778,7 @@ def _columns(
     for name in ("observation_space", "action_space"):
         if not isinstance(metadata.get(name), str):  # Minari would import what env_spec names
             raise BadConfig(f"{owner} does not name its {name} in {data / 'metadata.json'}")
+        _check_types(metadata[name], f"{owner}: {name}")
     if (storage := metadata.get("data_format", _STORAGE)) != _STORAGE:
         raise BadConfig(
             f"{owner} is stored as {shown(storage)}; of Minari's formats only {_STORAGE} is read: "

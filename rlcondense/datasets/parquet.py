@@ -28,6 +28,8 @@ _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _JPEG = b"\xff\xd8"  # how its files begin
 _BATCH = 256  # rows that are read at once
 _MOST_VALUES = 2**20  # of one row
+_AT_ONCE = 2**24  # values that are read at once
+_FEW = 8  # rows of pictures that are read at once: a small file can have large ones
 _MOST_PIXELS = 2**22  # of one picture
 _MOST_PICTURE_BYTES = 2**25  # of its file
 
@@ -221,25 +223,35 @@ class ParquetColumn:
                 with pq.ParquetFile(path) as file:  # one at a time: a folder may have thousands
                     if self._name not in file.schema_arrow.names:
                         raise CorruptArtifact(f"{shown(path.name)} has no column {self._name}")
-                    self._check_size(file.metadata)
-                    for batch in file.iter_batches(_BATCH, columns=[self._name]):
+                    rows = self._rows_at_once(file)
+                    for batch in file.iter_batches(rows, columns=[self._name]):
                         yield self._values(batch.column(0))
         except (OSError, ValueError) as error:  # those of Arrow and of Pillow are among them
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CorruptArtifact(f"column {self._name} cannot be read: {reason}") from error
 
-    def _check_size(self, metadata: Any) -> None:
-        """Refuse rows of more values than a batch of rows may take in memory."""
+    def _rows_at_once(self, file: Any) -> int:
+        """Return how many rows may be read at once; refuse rows of too many values."""
+        import pyarrow as pa
+
+        metadata, widest = file.metadata, 1
         for group in range(metadata.num_row_groups):
             part = metadata.row_group(group)
+            rows = max(1, part.num_rows)
             for number in range(part.num_columns):
                 chunk = part.column(number)
                 place = chunk.path_in_schema  # a name may hold dots
                 is_own = place == self._name or place.startswith(f"{self._name}.")
-                if is_own and chunk.num_values > _MOST_VALUES * part.num_rows:
+                if not is_own:
+                    continue
+                if chunk.num_values > _MOST_VALUES * rows:
                     raise CorruptArtifact(
                         f"column {self._name} has rows of more than {_MOST_VALUES:,} values"
                     )
+                widest = max(widest, -(-chunk.num_values // rows))
+        if pa.types.is_struct(file.schema_arrow.field(self._name).type):
+            return _FEW
+        return max(1, min(_BATCH, _AT_ONCE // widest))
 
     def _values(self, cells: Any) -> Array:
         """Return a batch of cells as an array, rows first."""
@@ -327,8 +339,8 @@ def _row_shape(stored: Any) -> tuple[int, ...] | None:
     return tuple(stored) if is_shape else None
 
 
-def holds_jpeg(path: Path) -> bool:
-    """Return whether a picture of a file or folder is stored as JPEG, which is lossy."""
+def holds_jpeg(path: Path, is_wanted: Callable[[str], bool]) -> bool:
+    """Return whether a picture in the wanted columns is stored as JPEG, which is lossy."""
     require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -338,30 +350,44 @@ def holds_jpeg(path: Path) -> bool:
             check_regular(file)
             with pq.ParquetFile(file) as opened:
                 names = [
-                    field.name for field in opened.schema_arrow if pa.types.is_struct(field.type)
+                    field.name
+                    for field in opened.schema_arrow
+                    if pa.types.is_struct(field.type) and is_wanted(field.name)
                 ]
-                for batch in opened.iter_batches(_BATCH, columns=names) if names else ():
-                    cells = (cell for column in batch.columns for cell in column.to_pylist())
-                    if any(_is_jpeg(cell) for cell in cells):
+                for batch in opened.iter_batches(_FEW, columns=names) if names else ():
+                    if any(_has_jpeg(column) for column in batch.columns):
                         return True
     except (OSError, ValueError):
         return False  # whoever reads the columns says what is wrong
     return False
 
 
-def _is_jpeg(cell: Any) -> bool:
-    if not isinstance(cell, dict):
-        return False
-    content, name = cell.get("bytes"), cell.get("path")
-    if isinstance(content, bytes):
-        return content.startswith(_JPEG)
-    return isinstance(name, str) and Path(name).suffix.lower() in (".jpg", ".jpeg")
+def _has_jpeg(cells: Any) -> bool:
+    """Return whether one of a column's pictures is a JPEG, by its bytes or else by its name."""
+    import pyarrow as pa
+
+    parts = {field.name: cells.field(field.name) for field in cells.type}
+    for row in range(len(cells)):
+        content = parts["bytes"][row] if "bytes" in parts else pa.scalar(None)
+        if isinstance(content, pa.BinaryScalar) and content.is_valid:
+            if content.as_buffer()[: len(_JPEG)].to_pybytes() == _JPEG:
+                return True
+        elif "path" in parts:
+            name = parts["path"][row].as_py()
+            if isinstance(name, str) and Path(name).suffix.lower() in (".jpg", ".jpeg"):
+                return True
+    return False
 
 
 def open_parquet(
-    path: Path, is_wanted: Callable[[str], bool]
+    path: Path, choose: Callable[[list[str]], list[str]]
 ) -> tuple[dict[str, ParquetColumn], list[str]]:
-    """Open the wanted columns of a file or folder, and return the names of all columns too."""
+    """Open columns of a file or folder, and return the names of all columns too.
+
+    Args:
+        path: of the file or folder.
+        choose: returns those of the names to open; a column reads its first rows when it is opened.
+    """
     require_pyarrow()
     import pyarrow.parquet as pq
 
@@ -370,4 +396,4 @@ def open_parquet(
         check_regular(file)
     names = pq.ParquetFile(files[0]).schema_arrow.names
     root = path if path.is_dir() else None
-    return {name: ParquetColumn(files, name, root) for name in names if is_wanted(name)}, names
+    return {name: ParquetColumn(files, name, root) for name in choose(names)}, names

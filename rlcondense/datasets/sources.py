@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from rlcondense import catalogue
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.exported import DATA
-from rlcondense.datasets.flat import HDF5, read_flat
+from rlcondense.datasets.flat import HDF5, may_be_frames, read_flat
 from rlcondense.datasets.minari import LOSSY, environment_of
 from rlcondense.datasets.parquet import holds_jpeg, parquet_files, picture_files
 from rlcondense.datasets.recordings import load_recording
@@ -50,7 +50,7 @@ class FileDataset:
         """Return the dataset's episodes on the task that it was collected on."""
         path = _data_file(self.path)
         if parquet_files(path) and len(task.observation_space.shape or ()) == 3:
-            self.metadata = {LOSSY: holds_jpeg(path)}
+            self.metadata = {LOSSY: holds_jpeg(path, may_be_frames)}
         if path.suffix in FLAT or parquet_files(path):
             return read_flat(path, task, progress)
         if self.is_trace:

@@ -147,7 +147,10 @@ class Arena:
         rng: np.random.Generator,
         observe: Callable[[Array], None] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Return returns `(P, episodes)` of P policies, the same P at every call; see `play`."""
+        """Return returns `(P, episodes)` of P policies, the same P at every call; see `play`.
+
+        Those of policies that have diverged are NaN: they act, as if all numbers were the same.
+        """
         seed = int(rng.integers(2**31 - 1))
         if self._env is None:
             self._env = self._task.make_vec(
@@ -167,7 +170,7 @@ class Arena:
             observe=observe,
         )
         self.steps += played.steps
-        return played.returns
+        return np.where(policies.are_finite()[:, None], played.returns, np.nan)
 
 
 def evolve(
@@ -216,7 +219,7 @@ def evolve(
         if beside is not None:
             beside.restore(arrays)
         first, arena.steps = int(facts["generation"]), int(facts["steps"])
-        curve = arrays["curve"].tolist()
+        curve = [[int(steps), best, mean] for steps, best, mean in arrays["curve"].tolist()]
         done = first
         progress(phase, first, generations, RESUMED)
     while done < generations and (arena.steps < limit or not done):

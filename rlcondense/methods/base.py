@@ -43,6 +43,7 @@ from rlcondense.validation import check_action_space, check_arrays, check_datase
 if TYPE_CHECKING:
     from rlcondense.methods.parts.teachers import Teachers
 
+LEAST_TEMPERATURE = 1e-3  # of labels: logits divided by less may be infinite
 NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes", "level_seeds"})
 
 
@@ -655,6 +656,11 @@ class TeachingConfig:
         if self.label_views and getattr(self, "labels", None) != TAUGHT:
             raise BadConfig("label_views needs labels=taught")
         check_positive(self, "label_teachers", "label_temperature", "label_updates")
+        if self.label_temperature < LEAST_TEMPERATURE:
+            raise BadConfig(
+                f"label_temperature must be at least {LEAST_TEMPERATURE}, not "
+                f"{self.label_temperature}"
+            )
         if self.label_network is not None:
             check_choice(self, "label_network", tuple(ENCODERS))
 

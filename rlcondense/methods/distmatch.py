@@ -5,12 +5,13 @@
 f are the features of a network that is initialised anew in every iteration, p a row's label as a
 distribution; means are over a batch of the data (t) and over the synthetic rows (s), both moved
 alike. If labels are fixed, each action's means are divided by the action's share of the labels;
-with one-hot labels this is the paper's form, the mean feature of each class. Features are divided
-by their mean length, on which Adam's steps hardly depend; by SGD, whose steps do, they are not. If
-labels are learned, the default, the joint moment of features and labels is matched, so that labels
-move too. A constant feature is added, so that the mean label is matched as well. Continuous actions
-have no classes: the mean features and the moments of features and actions are matched, actions in
-standard deviations of the data's.
+with one-hot labels this is the paper's form, the mean feature of each class. If labels are learned,
+the default, the joint moment of features and labels is matched, so that labels move too. Features
+are divided by their mean length, on which Adam's steps hardly depend; by SGD, whose steps do, they
+are not where fixed labels of discrete actions are matched, as in the paper. A constant feature is
+added, so that the mean label is matched as well. Continuous actions have no classes: the mean
+features and the moments of features and actions are matched, actions in standard deviations of the
+data's.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from rlcondense.config import check_positive
 from rlcondense.datasets.scores import Scores
+from rlcondense.limits import check_most
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import FeatureConfig
 from rlcondense.methods.parts.scorers import EpisodeScorer
@@ -58,6 +59,7 @@ class DiverseEpisodes(EpisodeScorer[DiverseConfig]):
 
     def _score(self, problem: Problem) -> Scores:
         c, dataset = self.config, problem.dataset
+        check_most("episodes of the data", len(dataset.episodes), "episodes that are compared")
         states, cost = state_vectors(problem, c, c.components)
         paths = [signature(states[rows.start : rows.stop]) for rows in dataset.episodes]
         kernel = gaussian_kernel(np.array(paths))

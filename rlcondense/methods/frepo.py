@@ -29,6 +29,7 @@ from rlcondense.cloning import descend, losses_of_head, row_losses, shuffled_bat
 from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.condensed import Initialisation
 from rlcondense.datasets.report import MatchingLoss
+from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.chunks import Parts, backward_by_chunks, features_of, joined
 from rlcondense.methods.parts.features import BATCH, action_spread, clone
@@ -68,6 +69,7 @@ from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
 PROBES = 4  # fresh networks on which the loss before and after is measured
+LEAST_RIDGE = 1e-7  # less is lost beside a float32
 LEAST = 1e-4  # lower bound of a label's probability, before its logarithm
 
 
@@ -82,7 +84,7 @@ class FrepoConfig(NetworkConfig):
         pool: number of students at a time (the paper: 10).
         oldest: number of updates after which a student is replaced by a new one (the paper: 100).
         student_updates: number of updates of a student after each use.
-        ridge: lambda as a multiple of the mean of K_ss's diagonal (the paper: 1e-6).
+        ridge: lambda as a multiple of the mean of K_ss's diagonal (the paper: 1e-6), at least 1e-7.
         augmentation: `none`, or `shift`.
         loss: loss of the students: `cross-entropy`, `softmax-mse` or `softmax-mae`.
         student_batch: number of rows in a student's update, None for all.
@@ -114,6 +116,8 @@ class FrepoConfig(NetworkConfig):
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "pool", "oldest", "student_updates")
         check_positive(self, "ridge", "student_batch", "student_rate")
+        if self.ridge < LEAST_RIDGE:
+            raise BadConfig(f"ridge must be at least {LEAST_RIDGE}, not {self.ridge}")
         check_choice(self, "loss", LOSSES)
         check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "encoder", ("trained", "frozen"))

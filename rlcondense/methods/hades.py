@@ -54,7 +54,9 @@ MEASURED = 64  # episodes of a random policy in which observations are measured
 
 @dataclass(frozen=True)
 class HadesFConfig(EvolutionConfig):
-    """Settings; defaults are the paper's for Brax, the preset `minatar` the paper's for MinAtar.
+    """Settings; sizes and rates are the paper's for Brax, all settings those of `preset=paper`.
+
+    The preset `minatar` has the paper's for MinAtar.
 
     The points of the strategy are datasets, and students act as policies do during evolution.
 

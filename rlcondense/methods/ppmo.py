@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from rlcondense.cloning import OPTIMISERS, descend, losses_of_head
 from rlcondense.config import LATER, check_choice, check_least, check_positive, check_share
+from rlcondense.errors import RLCondenseError
 from rlcondense.limits import MOST_EVALUATION_SEED
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import check_learner, network_like
@@ -314,6 +315,11 @@ class _Run:
         taught = start
         for i in range(c.inner_steps):
             taught = training(i, taught, self.learned.inputs(), False)
+        if not all(weight.isfinite().all() for weight in taught):
+            raise RLCondenseError(
+                "a student of ppmo has diverged: a smaller inner_rate or learning_rate, or fewer "
+                "inner_steps, may help"
+            )
         self.gradient_evaluations += problem.size * c.inner_steps
         played, returns = self._played(lambda x: training.outputs(taught, x), generator, seed)
         for batch in self._minibatches(played, generator):

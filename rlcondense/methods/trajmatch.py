@@ -23,6 +23,7 @@ from rlcondense.cloning import descend, shuffled_batches
 from rlcondense.config import check_choice, check_least, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_most
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import (
     OPTIMISERS,
@@ -47,7 +48,7 @@ from rlcondense.methods.parts.unrolled import (
     losses_of,
     student_spec,
 )
-from rlcondense.networks import fresh_from
+from rlcondense.networks import fresh_from, num_weights
 from rlcondense.types import Array
 
 PROBES = 4  # stretches of teachers on which the loss before and after is measured
@@ -163,6 +164,9 @@ class _Matching:
         of_teachers = "cross-entropy" if config.real_valued else config.loss  # of distributions
         self.teacher_losses = losses_of(problem, of_teachers)
         self.spec, self.device = student_spec(problem, config), problem.device
+        snapshots = config.teachers * (config.teacher_updates // config.keep_every + 1)
+        in_all = snapshots * num_weights(self.spec)
+        check_most("weights of all snapshots", in_all, "weights of a population")
         self.network = fresh_from(self.spec, problem.device, problem.seed, config.init)
         reach = config.rate * config.span * config.keep_every
         self.rate = _Rate(reach / config.inner_steps, problem.device)

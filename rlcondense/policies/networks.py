@@ -203,14 +203,18 @@ def load_policies(folder: str | Path, device: str = "cpu") -> NetworkPolicies:
     try:
         spec = spec_from_json(config["network"])
         networks = [network_from_arrays(spec, arrays, f"{i}.") for i in range(len(config["seeds"]))]
-        is_box = spec.head == "gaussian"
+        space = None
+        if spec.head == "gaussian":
+            space = Box(arrays["action_low"], arrays["action_high"])
+            if math.prod(space.shape) != spec.num_outputs:
+                raise ValueError(f"the bounds of actions {space.shape} are not {spec.num_outputs}")
         return NetworkPolicies(
             networks,
             config["seeds"],
             device=device,
             action_selection=config["action_selection"],
             temperature=float(config.get("temperature", 1.0)),
-            space=Box(arrays["action_low"], arrays["action_high"]) if is_box else None,
+            space=space,
         )
     except (
         AttributeError, KeyError, OverflowError, TypeError, ValueError, RuntimeError,

@@ -89,6 +89,11 @@ class Population:
         """Number of weights of one network, n."""
         return sum(w[0].numel() for w in self.weights)
 
+    def are_finite(self) -> npt.NDArray[np.bool_]:
+        """Return whether all weights of each network are numbers, `(P,)`."""
+        each = torch.stack([w.flatten(1).isfinite().all(1) for w in self.weights])
+        return np.asarray(each.all(0).cpu().numpy())
+
     def flat(self) -> Tensor:
         """Return weights `(P, n)`, a row each, with the spread as policies hold it."""
         return torch.cat([w.flatten(1) for w in self._scaled(self.spec.log_std_gain)], 1)

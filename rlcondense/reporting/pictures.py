@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -30,6 +31,7 @@ MOST_AMPLIFIED = 128
 MOST_COLOURS = 256  # of a leaderboard's pictures, which take a third of the bytes so
 MOST_ACTIONS = 1000  # most actions whose shares are stored
 MOST_BYTES = 2 * 2**20
+MOST_VALUES = 2**22  # of a frame as it is drawn
 LEAST_SIDE = 60  # pixels; smaller frames are enlarged, with space between them
 BETWEEN = 90  # the grey level of that space
 # For planes that are not colours: far apart from each other, and from black.
@@ -193,7 +195,7 @@ def draw(
         exist: before, after, and grey plus the difference. Planes that are not colours are painted
         in `COLOURS`, and their difference on black.
     """
-    if data.observations.ndim != 4:
+    if not _can_be_drawn(data.observations.shape):
         return None
     painted = data.observations.shape[1] not in (1, 3)
     if most is None:
@@ -320,7 +322,7 @@ def _num_actions(data: Columns) -> int:
     if data.actions.ndim > 1 or data.actions.dtype.kind not in "iu" or data.actions.min() < 0:
         return 0
     number = int(data.actions.max()) + 1
-    if data.action_probs is not None:
+    if data.action_probs is not None and data.action_probs.ndim == 2:
         number = max(number, data.action_probs.shape[1])
     return number if number <= MOST_ACTIONS else 0
 
@@ -336,9 +338,20 @@ def _shares(data: Columns, label_kind: str, num_actions: int) -> tuple[float, ..
     return tuple(round(float(share), 6) for share in shares)
 
 
+def _can_be_drawn(shape: tuple[int, ...]) -> bool:
+    """Return whether observations are frames `(N, planes, H, W)` that are not huge on a sheet."""
+    values = math.prod(shape[1:])
+    return len(shape) == 4 and values > 0 and values * _enlargement(shape) ** 2 <= MOST_VALUES
+
+
+def _enlargement(shape: tuple[int, ...]) -> int:
+    """Return how many pixels wide and high a pixel of frames `(N, planes, H, W)` is drawn."""
+    return -(-LEAST_SIDE // min(shape[2:]))
+
+
 def _sheet(lines: list[Array]) -> npt.NDArray[np.uint8]:
     """Join lines of `(n, channels, height, width)` frames into one `(height, width, 3)` picture."""
-    times = -(-LEAST_SIDE // min(lines[0].shape[2:]))
+    times = _enlargement(lines[0].shape)
     large = [line.repeat(times, 2).repeat(times, 3) for line in lines]
     edge = ((0, 0), (0, 0), *[((times - 1) // 2,) * 2] * 2)
     large = [np.pad(line, edge, constant_values=BETWEEN) for line in large]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.errors import CorruptArtifact
 from rlcondense.types import Array
 
 MOST_ROWS, MOST_FEATURES = 64, 16
@@ -28,7 +29,7 @@ def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
     if data.observations.ndim != 2 or data.observations.shape[1] > MOST_FEATURES:
         return None
     features = _names(facts, "observation_names", data.observations.shape[1], "feature")
-    discrete = data.actions.ndim == 1
+    discrete = are_discrete(data.actions)
     actions = [] if discrete else list(_rows(data.actions))
     names = [] if discrete else _names(facts, "action_names", len(actions[0]), "action")
     weighed = len(np.unique(data.weights)) > 1
@@ -44,6 +45,17 @@ def state_table(data: CondensedDataset, facts: Mapping[str, Any]) -> str | None:
     table = str(tabulate(rows, headers, disable_numparse=True))
     left = len(data) - len(rows)
     return f"{table}\n({left} more)" if left else table
+
+
+def are_discrete(actions: Array) -> bool:
+    """Return whether actions are numbers of actions `(N,)` and no vectors `(N, A)`.
+
+    Raises:
+        CorruptArtifact: they are neither.
+    """
+    if actions.ndim == 1 and actions.dtype.kind not in "iu":
+        raise CorruptArtifact(f"actions are {actions.dtype}: neither whole numbers nor vectors")
+    return actions.ndim == 1
 
 
 def action_name(facts: Mapping[str, Any], action: int) -> str:

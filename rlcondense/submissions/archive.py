@@ -18,10 +18,9 @@ from rlcondense.files import MOST_BYTES as MOST_OF_A_FILE
 from rlcondense.files import (
     PACKED,
     FileRefusal,
-    TooLarge,
     read_bounded,
     refuse_links,
-    unpack,
+    unpacked_size,
     write_bytes,
 )
 from rlcondense.records.reading import INDEX, PICTURES, RESULTS
@@ -166,18 +165,9 @@ def _check_unpacked(contents: Mapping[str, bytes]) -> None:
     left = MOST_BYTES
     for name, content in contents.items():
         if name.endswith(PACKED):
-            with contextlib.suppress(FileRefusal):  # a finding of that record
-                left -= _unpacked_size(content)
+            left -= unpacked_size(content, MOST_OF_A_FILE)
         if left < 0:
             raise FileRefusal(f"is too large: its records unpack to more than {MOST_BYTES:,} bytes")
-
-
-def _unpacked_size(content: bytes) -> int:
-    """Return how many bytes a packed record unpacks to, at most one more than it may."""
-    try:
-        return len(unpack(content))
-    except TooLarge:
-        return MOST_OF_A_FILE + 1
 
 
 def _sums(content: bytes) -> dict[str, str]:

@@ -22,10 +22,19 @@ Step = tuple[Array, Array, Array, Array, dict[str, Any]]
 
 
 def as_splits(seen: tuple[int, int], heldout: tuple[int, int]) -> Mapping[str, range]:
-    """Return the level seeds of each split from its first level and its number of levels."""
-    return MappingProxyType(
-        {"seen": range(seen[0], sum(seen)), "heldout": range(heldout[0], sum(heldout))}
-    )
+    """Return the level seeds of each split from its first level and its number of levels.
+
+    Raises:
+        BadConfig: one of the arguments is no pair of integers, such as a `range`.
+    """
+    return MappingProxyType({"seen": _span("seen", seen), "heldout": _span("heldout", heldout)})
+
+
+def _span(split: str, pair: tuple[int, int]) -> range:
+    if isinstance(pair, range) or len(pair) != 2:
+        raise BadConfig(f"{split} must be the first level and the number of levels, not {pair!r}")
+    first, number = pair
+    return range(first, first + number)
 
 
 class LevelOrder:

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import gymnasium
-
 from rlcondense import catalogue
 from rlcondense.config import check_choice
 from rlcondense.datasets.episodes import Episode
@@ -27,7 +25,13 @@ from rlcondense.datasets.traces import Trace, TraceDataset, load_trace
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.limits import check_whole
-from rlcondense.make import agreed_task, load_dataset, named_dataset, task_of_dataset
+from rlcondense.make import (
+    agreed_task,
+    environment_of,
+    load_dataset,
+    named_dataset,
+    task_of_dataset,
+)
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 from rlcondense.validation import hides_heldout, with_known_levels
@@ -131,7 +135,7 @@ def corrupt_dataset(
         raise BadConfig(f"there is a dataset {new!r} already: name the new one by --id")
     played = agreed_task(task_of_dataset(name), task, f"dataset {name!r}")
     episodes = source.episodes(played, progress)
-    with contextlib.closing(gymnasium.make(played.id)) as env:
+    with contextlib.closing(environment_of(played)) as env:
         metadata = {"author": "rlcondense", **source.metadata}
         build_columns(new, episodes, metadata, env, progress)
     return read_minari(new, played.id, progress)

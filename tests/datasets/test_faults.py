@@ -33,6 +33,7 @@ from rlcondense.running.suite import load_suite
 from rlcondense.tasks.base import Task
 from rlcondense.training.corrupt import corrupt_dataset, named_after
 from tests.conftest import TINY
+from tests.datasets import minari_data
 
 LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
 FAULTY = np.arange(10) % 5 == 3  # of ten episodes
@@ -348,3 +349,11 @@ def test_metadata_that_do_not_say_it_of_every_episode_are_refused() -> None:
     for text in ("01", "012", "0101"):
         with pytest.raises(CorruptArtifact, match="not 0 or 1 for each of 3 episodes"):
             _faulty(text, 3, "d")
+
+
+def test_a_task_of_an_id_that_gymnasium_does_not_take_is_refused_in_one_line() -> None:
+    name, data = "mine/a/b-v0", "tests/strange-v0"
+    minari_data.create(data, [minari_data.episode()] * 5)
+    catalogue.register("tasks", name, "rlcondense.tasks.gymnasium:GymnasiumTask", env="CartPole-v1")
+    with pytest.raises(BadConfig, match="Gymnasium takes no environment 'mine/a/b-v0'"):
+        corrupt_dataset(data, "truncated", task=name)

@@ -317,6 +317,25 @@ def test_pictures_are_jpeg_of_the_size_of_the_observations(picture: bytes, messa
         read_minari(DATA)
 
 
+def test_pictures_that_take_more_memory_than_they_may_are_not_decoded() -> None:
+    frames = [np.full((64, 64, 3), 7, np.uint8)] * 11
+    create(DATA, [episode(observations=frames)], Box(0, 255, (64, 64, 3), np.uint8))
+    large = (50_000, 40_000, 3)
+    with pytest.raises(CorruptArtifact, match=r"take 66,000,000,000 bytes, more than 17,179"):
+        hdf5.check_pictures(data_file(), large, "mine")
+
+
+@pytest.mark.parametrize("kind", ["S2147483647", "(30000,30000,30)u1", "object", "complex128"])
+def test_spaces_of_other_types_than_numbers_are_refused_before_they_are_made(kind: str) -> None:
+    space = {"type": "Box", "shape": [2], "dtype": kind, "low": [0, 0], "high": [1, 1]}
+    nested = {"type": "Dict", "subspaces": {"a": space}}
+    for whole in (space, nested):
+        create(DATA, [episode()])
+        metadata({"observation_space": json.dumps(whole)})
+        with pytest.raises(CorruptArtifact, match=r"observation_space is of .*, no numbers"):
+            read_minari(DATA)
+
+
 def test_pictures_in_another_of_minaris_formats_are_not_opened(tmp_path: Path) -> None:
     """Pillow hands some kinds of pictures to another program, and only HDF5 is checked for them."""
     pytest.importorskip("pyarrow")

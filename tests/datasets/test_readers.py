@@ -202,6 +202,58 @@ def test_lists_are_of_one_length_and_bounded(
         parquet.ParquetColumn([tmp_path / "a.parquet"], "observation.state", tmp_path)
 
 
+def test_long_rows_and_pictures_are_read_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def values(self: parquet.ParquetColumn, cells: Any) -> Any:
+        sizes.append(len(cells))
+        return np.zeros((len(cells), 4))
+
+    monkeypatch.setattr(parquet, "_AT_ONCE", 40)
+    monkeypatch.setattr(parquet.ParquetColumn, "_values", values)
+    cells = [{"bytes": b"", "path": None}] * 100
+    table = {"state": [[1.0] * 4] * 100, "number": [1] * 100, "frame": cells}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    for name in table:
+        parquet.ParquetColumn([tmp_path / "a.parquet"], name, tmp_path)
+    assert sizes == [10, 40, 8]
+
+
+def test_only_frames_are_looked_at_for_jpeg(tmp_path: Path) -> None:
+    """Another column of parts may hold what Python has no type for."""
+    frames = np.random.default_rng(2).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    times = pa.array([{"t": 1}] * 4, pa.struct([("t", pa.timestamp("ns"))]))
+    cells = [{"bytes": picture(frame, "JPEG")} for frame in frames]
+    table = {"meta": times, "observation": cells, "action": [0, 1, 2, 3], "reward": [1.0] * 4,
+             "done": [False, True, False, True]}  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "mine.parquet")
+    assert load_dataset(str(tmp_path / "mine.parquet"), task="starpilot").origin.lossy
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "action_probs"])
+def test_rows_of_another_size_are_refused_before_one_is_read(
+    name: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {
+        "observations": np.zeros((16, 4), np.float32),
+        "actions": np.zeros((16, 1), int),
+        "rewards": np.zeros((16, 1), np.float32),
+        "action_probs": np.full((16, 2), 0.5),
+        "terminals": np.arange(16) == 15,
+    }
+    columns[name] = np.zeros((16, 3))
+    WRITERS[suffix](tmp_path / f"a{suffix}", columns)
+    taken = []
+    for kind in (flat._NpyColumn, flat._Hdf5Column):
+        monkeypatch.setattr(kind, "take", lambda self, rows: taken.append(rows) or np.zeros(rows))
+    with pytest.raises(CorruptArtifact, match=rf"{name} are float64 of shape \(3,\), task"):
+        list(read_flat(tmp_path / f"a{suffix}", make_task("cartpole")))
+    assert not taken
+
+
 def test_bad_parquet_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,8 +174,8 @@ _fills = st.sampled_from(
 
 
 @st.composite
-def mutated_arrays(draw: st.DrawFn, sound: dict[str, np.ndarray]) -> bytes:
-    """Safetensors of arrays that were sound, with others in the place of some, or in a bad file."""
+def changed_arrays(draw: st.DrawFn, sound: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays that were sound, with others in the place of some."""
     arrays = dict(sound)
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from(sorted(arrays)))
@@ -203,6 +203,13 @@ def mutated_arrays(draw: st.DrawFn, sound: dict[str, np.ndarray]) -> bytes:
             arrays[name].reshape(-1)[draw(st.integers(0, array.size - 1))] = fill
         if not arrays:
             break
+    return arrays
+
+
+@st.composite
+def mutated_arrays(draw: st.DrawFn, sound: dict[str, np.ndarray]) -> bytes:
+    """Safetensors of arrays that were sound, with others in the place of some, or in a bad file."""
+    arrays = draw(changed_arrays(sound))
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     if draw(st.integers(0, 3)):
         return content

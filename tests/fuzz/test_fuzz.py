@@ -36,13 +36,25 @@ from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.datasets.hdf5 import FILE
 from rlcondense.datasets.minari import columns_folder, minari_path
+from rlcondense.datasets.parquet import write_parquet
 from rlcondense.datasets.recordings import RecordedDataset
 from rlcondense.datasets.traces import TraceDataset
+from rlcondense.datasets.writers import write_hdf5, write_npz
 from rlcondense.experts.shipped import experts_folder
+from rlcondense.networks import NetworkSpec, fresh_from
+from rlcondense.policies import NetworkPolicies
 from rlcondense.records.cell import Cell
 from rlcondense.records.store import content_sha256
 from tests.datasets.minari_data import create, episode
-from tests.fuzz.mutations import damaged, flipped, hdf5_changes, mutated, mutated_arrays, toml
+from tests.fuzz.mutations import (
+    changed_arrays,
+    damaged,
+    flipped,
+    hdf5_changes,
+    mutated,
+    mutated_arrays,
+    toml,
+)
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 60)
@@ -70,6 +82,9 @@ exclude = [{method = "random", size = 8}]
 """  # noqa: E501
 
 
+WRITERS: dict[str, Callable[[Path, dict[str, Any]], None]] = {
+    "npz": write_npz, "hdf5": write_hdf5, "parquet": write_parquet,
+}  # fmt: skip
 ENDINGS: Counter[int] = Counter()  # exit codes of all commands
 
 
@@ -119,8 +134,9 @@ class Samples:
     """Sound files, to be mutated.
 
     Attributes:
-        root: a folder of theirs: `results`, `board`, `condensed`, `policies`, and the files
-            `trace.safetensors` and `recording.safetensors`.
+        root: a folder of theirs: `results`, `board`, `condensed`, `policies` (of cart-pole),
+            `boxed` (of the pendulum), and the files `trace.safetensors` and
+            `recording.safetensors`.
     """
 
     root: Path
@@ -148,6 +164,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     call("leaderboard", "build", str(root / "board"))
     [policies, *_] = (root / "results" / "policies").iterdir()
     shutil.copytree(policies, root / "policies")
+    gaussian = NetworkSpec("mlp", (3,), 1, width=8, head="gaussian")
+    box = Box(-2, 2, (1,), np.float32)
+    NetworkPolicies([fresh_from(gaussian, "cpu", 0)], [0], space=box).save(root / "boxed")
     call("condense", "--method", "init-only", "--task", "cartpole", "--size", "4",
          "--out", str(root / "condensed"))  # fmt: skip
     call("dataset", "collect", "breakout", "--kind", "random", "--episodes", "20",
@@ -251,11 +270,15 @@ def condensed(samples: Samples) -> Try:
 
 def policies(samples: Samples) -> Try:
     """Policies: their networks, their weights, or both."""
-    folder = samples.root / "policies"
-    config = json.loads((folder / "policies.json").read_text())
-    arrays = load((folder / "policies.safetensors").read_bytes())
+    sound = {}
+    for name, task in (("policies", "cartpole"), ("boxed", "pendulum")):
+        folder = samples.root / name
+        config = json.loads((folder / "policies.json").read_text())
+        sound[task] = (folder, config, load((folder / "policies.safetensors").read_bytes()))
 
     def attempt(here: Path, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(sorted(sound)))
+        folder, config, arrays = sound[task]
         shutil.copytree(folder, here / "d")
         which = data.draw(st.sampled_from(["config", "arrays", "both", "bytes"]))
         if which in ("config", "both"):
@@ -265,7 +288,7 @@ def policies(samples: Samples) -> Try:
         if which == "bytes":
             content = (folder / "policies.json").read_bytes()
             (here / "d/policies.json").write_bytes(data.draw(damaged(content)))
-        _look_at(here / "d", here, data, samples)
+        _look_at(here / "d", here, data, samples, task)
 
     return attempt
 
@@ -293,14 +316,17 @@ def experts(samples: Samples) -> Try:
     return attempt
 
 
-def _look_at(folder: Path, here: Path, data: st.DataObject, samples: Samples) -> None:
+def _look_at(
+    folder: Path, here: Path, data: st.DataObject, samples: Samples, task: str = "cartpole"
+) -> None:
     """Evaluate or show a folder in one of the ways there are."""
+    quick = ["--task", task, *QUICK[2:]]
     command = data.draw(st.sampled_from(["evaluate", "show", "json", "png", "transfer", "curves"]))
     results = ["--results", str(samples.root / "evaluated")]
     if command == "evaluate":
-        call("evaluate", str(folder), *QUICK, "--set", "learner.updates=1", *results)
+        call("evaluate", str(folder), *quick, "--set", "learner.updates=1", *results)
     elif command == "transfer":
-        call("transfer", str(folder), "--learner", "bc:updates=1", *QUICK, *results)
+        call("transfer", str(folder), "--learner", "bc:updates=1", *quick, *results)
     elif command == "curves":
         call("curves", str(folder))
     else:
@@ -392,6 +418,67 @@ def minari_files(samples: Samples) -> Try:
     return attempt
 
 
+def columns(samples: Samples) -> Try:
+    """A file of columns, in each of the forms that there are."""
+    path = samples.root / "columns"
+    call("export", str(samples.root / "recording.safetensors"), "--to", "npz", "--out", str(path))
+    sound = dict(np.load(path / "data.npz"))
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        file = _file_of_columns(here / "mine", data, sound)
+        about = ["--task", "cartpole"]
+        if data.draw(st.booleans()):
+            call("dataset", "show", str(file), *about)
+        else:
+            results = ["--results", str(here / "r"), "--set", "learner.updates=1"]
+            call(
+                "run", "--method", "random", "--size", "4", "--dataset", str(file), *QUICK, *results
+            )
+
+    return attempt
+
+
+def exported(samples: Samples) -> Try:
+    """The folder of an exported condensed set: its report, its columns, or both."""
+    folders = {}
+    for form in WRITERS:
+        folders[form] = samples.root / f"exported-{form}"
+        source = samples.root / "condensed"
+        call("export", str(source), "--to", form, "--out", str(folders[form]))
+    report = json.loads((folders["npz"] / "report.json").read_text())
+    sound = dict(np.load(folders["npz"] / "data.npz"))
+
+    def attempt(here: Path, data: st.DataObject) -> None:
+        form = data.draw(st.sampled_from(sorted(WRITERS)))
+        shutil.copytree(folders[form], here / "d")
+        said = data.draw(st.just(report) | mutated(report))
+        if isinstance(said, dict):  # or nothing but the checksum would be looked at
+            said = {k: v for k, v in said.items() if k != "sha256"}
+        (here / "d/report.json").write_text(json.dumps(said))
+        [place] = (here / "d").rglob(f"*.{form}")
+        shutil.copy(_file_of_columns(here / "mine", data, sound, form), place)
+        _look_at(here / "d", here, data, samples)
+
+    return attempt
+
+
+def _file_of_columns(
+    path: Path, data: st.DataObject, sound: dict[str, np.ndarray], form: str | None = None
+) -> Path:
+    """A file of columns that were sound, whose arrays or whose bytes were changed."""
+    form = form or data.draw(st.sampled_from(sorted(WRITERS)))
+    path = path.with_suffix(f".{form}")
+    WRITERS[form](path, sound)
+    which = data.draw(st.sampled_from(["arrays", "arrays", "bytes", "damage"]))
+    if which == "arrays":
+        with contextlib.suppress(Exception):  # what a writer does not write cannot be sent
+            WRITERS[form](path, data.draw(changed_arrays(sound)))
+    else:
+        change = flipped if which == "bytes" else damaged
+        path.write_bytes(data.draw(change(path.read_bytes())))
+    return path
+
+
 def suites(samples: Samples) -> Try:
     """A suite, planned and looked up."""
     sound = tomllib.loads(SUITE)
@@ -411,7 +498,8 @@ def suites(samples: Samples) -> Try:
 
 
 KINDS = (
-    records, condensed, policies, experts, traces, recordings, minari_files, suites,
+    records, condensed, exported, policies, experts, traces, recordings, minari_files, columns,
+    suites,
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.evaluation import evaluate
+from rlcondense.evolution.loop import Arena
 from rlcondense.learners.bc import BehaviouralCloning
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.base import Problem
@@ -300,6 +301,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert resumed.sha256 == whole.sha256
     assert resumed.report is not None
     assert whole.report is not None
+    curves = (json.dumps(dict(report.curve or {})) for report in (resumed.report, whole.report))
+    assert next(curves) == next(curves)  # a record's checksum tells 5.0 from 5
     paid = resumed.report.cost, whole.report.cost
     assert paid[0].environment_steps == paid[1].environment_steps
     assert paid[0].gradient_evaluations == paid[1].gradient_evaluations
@@ -578,3 +581,12 @@ def test_four_pairs_balance_the_pole(cartpole: Task, two_cores: None) -> None:
         returns[method] = evaluate(policies, cartpole).returns.mean()
     assert returns["hades-f"] >= 490
     assert returns["hades-r"] >= 450
+
+
+def test_a_policy_that_has_diverged_has_no_return(cartpole: Task) -> None:
+    spec = NetworkSpec("mlp", (4,), 2, width=8, depth=1)
+    population = Population.of([fresh_from(spec, "cpu", seed) for seed in range(3)])
+    population.weights[0][1, 0, 0] = torch.nan
+    with Arena(cartpole, 2, 20, True) as arena:
+        returns = arena.returns(population, np.random.default_rng(0))
+    assert np.isnan(returns).all(1).tolist() == [False, True, False]

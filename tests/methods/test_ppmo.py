@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rlcondense.cloning import losses_of_head
 from rlcondense.datasets.condensed import load_condensed
-from rlcondense.errors import BadConfig, CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.make import make_learner, make_method, make_task
 from rlcondense.methods.parts.unrolled import Training, differentiate
 from rlcondense.methods.ppmo import episode_returns, objective
@@ -150,3 +150,9 @@ def test_the_noise_of_continuous_policies_is_learned_as_plainly_as_the_authors_d
     assert method.config.spec(reach).log_std == "plain"
     assert method.students(reach)["log_std"] == "plain"
     assert "log_std" not in make_method("ppmo", "cartpole").students(make_task("cartpole"))
+
+
+def test_a_student_that_diverges_is_one_clear_error() -> None:
+    method = make_method("ppmo", **QUICK, inner_steps=60, inner_rate=100.0)
+    with pytest.raises(RLCondenseError, match=r"has diverged: a smaller inner_rate"):
+        method.condense(None, task=make_task("cartpole"), budget=16)

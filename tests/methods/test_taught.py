@@ -300,6 +300,8 @@ def test_every_method_with_labels_takes_taught_ones_and_no_earlier_cell_is_named
     [
         ({"label_teachers": 0}, "label_teachers must be above 0"),
         ({"label_temperature": 0.0}, "label_temperature must be above 0"),
+        ({"label_temperature": 1e-4}, "label_temperature must be at least 0.001"),
+        ({"label_teachers": 1001}, "label_teachers must be at most 1,000"),
         ({"label_network": "lenet"}, "label_network must be one of"),
         ({"labels": "learned"}, "labels must be hard, soft or taught"),
     ],

@@ -195,6 +195,9 @@ def test_what_unpacks_to_too_much_is_refused(
     packed = {f"results/{n}.json.gz": gzip.compress(b" " * (2**24 + 1), mtime=0) for n in "abc"}
     path = repacked(tmp_path / "d.zip", summed(packed))
     assert "its records unpack to more than 33,554,432 bytes" in command("verify", path).output
+    packed = {name: content + b"x" for name, content in packed.items()}  # no gzip, when unpacked
+    path = repacked(tmp_path / "e.zip", summed(packed))
+    assert "its records unpack to more than 33,554,432 bytes" in command("verify", path).output
     monkeypatch.setattr("rlcondense.submissions.archive.MOST_FILES", 2)
     assert "too many files: 4" in command("verify", path).output
 

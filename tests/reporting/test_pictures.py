@@ -149,3 +149,18 @@ def test_dim_planes_are_dimly_painted() -> None:
     drawn = draw(CondensedDataset(frames, np.zeros(1, int), weights=np.ones(1, np.float32)))
     assert drawn is not None
     assert drawn[0][2 + 3 * 6, 2 + 4 * 6].tolist() == [115, 25, 25]  # half of red
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 131_072), (3, 0, 5), (0, 8, 8), (3, 2048, 2048)])
+def test_what_takes_much_room_on_a_sheet_or_none_is_not_drawn(shape: tuple[int, ...]) -> None:
+    frames = np.zeros((2, *shape), np.uint8)
+    data = CondensedDataset(frames, np.zeros(2, int), weights=np.ones(2, np.float32))
+    assert draw(data) is None
+
+
+def test_probabilities_that_are_no_table_give_no_number_of_actions() -> None:
+    frames, weights = np.zeros((2, 3, 8, 8), np.uint8), np.ones(2, np.float32)
+    data = CondensedDataset(frames, np.array([0, 2]), np.ones(2, np.float32), weights=weights)
+    drawn = draw(data)
+    assert drawn is not None
+    assert drawn[1].actions == (0.5, 0.0, 0.5)

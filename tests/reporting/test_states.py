@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from rlcondense import catalogue
 from rlcondense.cli import main
 from rlcondense.datasets.condensed import CondensedDataset
+from rlcondense.files import write_arrays
 from rlcondense.make import make_method, make_task
 from rlcondense.reporting.states import state_table
 
@@ -125,3 +126,34 @@ def test_every_plane_and_action_of_minatar_has_a_name(id_: str) -> None:
     facts, task = catalogue.entries("tasks")[id_].facts, make_task(id_)
     assert len(facts["observation_names"]) == task.observation_space.shape[0]  # type: ignore[index]
     assert len(facts["action_names"]) == task.action_space.n  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"actions": np.array([0.0, np.nan], np.float32)}, "neither whole numbers nor vectors"),
+        ({"label_kind": "hard", "findings": [1]}, ""),
+    ],
+)
+def test_a_set_that_was_tampered_with_is_shown_or_refused_in_one_line(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    data = condensed_to(tmp_path, "cartpole", 2)
+    if "actions" in change:
+        write_arrays(tmp_path / "condensed.safetensors", {**data.columns(), **change})
+        report = json.loads((tmp_path / "report.json").read_text())
+        (tmp_path / "report.json").write_text(json.dumps({**report, "sha256": None}))
+    else:
+        (tmp_path / "report.json").write_text(json.dumps(change))
+    done = show(tmp_path)
+    assert (done.exit_code, isinstance(done.exception, SystemExit)) == (
+        (2, True) if message else (0, False)
+    ), done.output
+    assert message in done.stderr
+
+
+def test_settings_of_policies_of_any_form_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "policies.json").write_text(json.dumps({"settings": [1], "seeds": [0]}))
+    done = show(tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "[1]" in done.stdout

@@ -143,8 +143,10 @@ def test_sets_whose_time_nobody_knows_are_not_made_unasked(tmp_path: Path) -> No
 
 
 def test_the_labels_of_students_that_imitate_the_actions_taken_are_hard(tmp_path: Path) -> None:
-    learned = {"settings": {"labels": "soft"}, "learner_settings": {"loss": "nll"}}
-    result = quick(tmp_path, **{**learned, "references": False})
+    learner_settings = {**QUICK["learner_settings"], "loss": "nll"}
+    result = quick(
+        tmp_path, settings={"labels": "soft"}, learner_settings=learner_settings, references=False
+    )
     assert result.record["labels"] == "hard"
     assert result.record["report"]["label_kind"] == "soft"
     assert "bc by loss=nll takes no soft labels" in str(result)

@@ -207,6 +207,8 @@ def test_bad_requests_say_what_is_wrong() -> None:
         GymnasiumTask("x", "CartPole-v1", {"lenght": 1.0}).make_env()
     with pytest.raises(BadConfig, match=r"overlap in range\(100, 200\)"):
         ClassicControlTask("x", "CartPole-v1", heldout=(100, 200))
+    with pytest.raises(BadConfig, match=r"first level and the number of levels, not range\(0, 9\)"):
+        ClassicControlTask("x", "CartPole-v1", seen=range(9))  # type: ignore[arg-type]
     with pytest.raises(BadConfig, match="num_envs must be at least 1"):
         make_task("cartpole").make_vec("seen", 0, seed=0)
     with pytest.raises(BadConfig, match="must not be negative"):
@@ -219,7 +221,7 @@ def test_bad_requests_say_what_is_wrong() -> None:
 
 def test_more_levels_than_are_made_at_once_are_refused() -> None:
     with pytest.raises(BadConfig, match="levels of split heldout must be at most 100,000"):
-        ClassicControlTask("x", "CartPole-v1", heldout=range(10_000, 2_000_000_000))
+        ClassicControlTask("x", "CartPole-v1", heldout=(10_000, 2_000_000_000))
 
 
 @pytest.mark.parametrize("physics", [{"max_torque": 4.0}, {"max_speed": 20.0}])

@@ -51,6 +51,15 @@ def _type_hints(cls: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def recorded_settings(cls: type[Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that `config_json` of a class of settings left out, and the others.
+
+    An entry of the catalogue may have defaults of its own.
+    """
+    later = (field for field in dataclasses.fields(cls) if field.metadata.get("later"))
+    return {**{field.name: field.default for field in later}, **recorded}
+
+
 def config_json(config: Any) -> dict[str, Any]:
     """Return a config's fields as plain values, without `LATER` fields at their defaults."""
     fields = dataclasses.fields(config)

@@ -7,6 +7,7 @@ any two policies are compared level by level.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,25 +99,24 @@ def evaluate(
     environments = policies.num_policies * protocol.environments
     check_most("policies x environments", environments, "num_envs")
     started = time.perf_counter()
-    seats = [
-        _Seat(policies, index, task, split, protocol, num_threads)
-        for index in range(policies.num_policies)
-    ]
-    rollouts = [seat.rollout for seat in seats]
-    # While one group's environments step on their threads, the next group's policies compute.
-    groups = [seats[0::2], seats[1::2]] if policies.acts_together else [[seat] for seat in seats]
     total = protocol.episodes * policies.num_policies
     reported = time.perf_counter()
-    try:
+    with contextlib.ExitStack() as opened:
+        seats = []
+        for index in range(policies.num_policies):
+            seats.append(_Seat(policies, index, task, split, protocol, num_threads))
+            opened.callback(seats[-1].rollout.close)
+        rollouts = [seat.rollout for seat in seats]
+        # While one group's environments step on their threads, the next group's policies compute.
+        groups = (
+            [seats[0::2], seats[1::2]] if policies.acts_together else [[seat] for seat in seats]
+        )
         while not all(rollout.done for rollout in rollouts):
             for group in groups:
                 _advance(policies, group)
             if time.perf_counter() - reported > 0.5:
                 reported = time.perf_counter()
                 progress(f"evaluate {split}", sum(r.episodes_done for r in rollouts), total)
-    finally:
-        for rollout in rollouts:
-            rollout.close()
     progress(f"evaluate {split}", total, total)
     for rollout in rollouts:
         check_played_levels(rollout.level_seeds, task, split)

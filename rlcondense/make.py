@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 
 from rlcondense import __version__, catalogue
 from rlcondense.catalogue import Entry, load_class
-from rlcondense.config import make_config
+from rlcondense.config import make_config, recorded_settings
 from rlcondense.datasets import hub
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode, what_is_wrong_with
@@ -178,6 +178,18 @@ def _student(
 def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) -> Learner[Any]:
     """Make a learner by id, with settings of its config; arguments as for `make_method`."""
     return configured(catalogue.find("learners", name), Learner, settings, task)  # type: ignore[no-any-return]
+
+
+def recorded_method(name: str, recorded: Mapping[str, Any]) -> Method[Any]:
+    """Make a method by id with the settings of a cell or a report."""
+    cls = load_class(catalogue.find("methods", name), Method)
+    return make_method(name, **recorded_settings(cls.Config, recorded))
+
+
+def recorded_learner(name: str, recorded: Mapping[str, Any]) -> Learner[Any]:
+    """Make a learner by id with the settings of a cell."""
+    cls = load_class(catalogue.find("learners", name), Learner)
+    return make_learner(name, **recorded_settings(cls.Config, recorded))
 
 
 def load_expert(name: str | Path | Task) -> Expert:

@@ -501,7 +501,7 @@ def fresh_from(
 ) -> PolicyNetwork:
     """Make a network with initial weights from a seed, without use of torch's global state."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
         return fresh(spec, device, init)
 
 

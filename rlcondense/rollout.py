@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -67,9 +68,13 @@ class Rollout:
         self.level_seeds = np.zeros((e, quota), np.int64)
         self._finished = np.zeros(e, np.int64)
         self._active = np.arange(e)
-        observations, infos = env.reset(seed=seed)
-        self._observations = self._validator.observations(observations, self._active)
-        self._levels = self._validator.levels(infos)
+        try:
+            observations, infos = env.reset(seed=seed)
+            self._observations = self._validator.observations(observations, self._active)
+            self._levels = self._validator.levels(infos)
+        except BaseException:
+            env.close()
+            raise
         self._actions = np.zeros(env.action_space.shape or (e,), env.action_space.dtype)
         self._stepping = False
 
@@ -205,16 +210,16 @@ def collect(
     owners = owner_of(policies), f"task {task.id!r}"
     rollout = Rollout(env, act, episodes // num_envs, seed, None, owners)
     started = time.perf_counter()
-    for step in itertools.count():
-        if rollout.done:
-            break
-        rollout.start_step()
-        rollout.finish_step()
-        if step % 50 and not rollout.done:
-            continue
-        rate = rollout.lengths.sum() / max(time.perf_counter() - started, 1e-9)
-        progress("collect", rollout.episodes_done, episodes, f"{rate:.0f} transitions/s")
-    rollout.close()
+    with contextlib.closing(rollout):
+        for step in itertools.count():
+            if rollout.done:
+                break
+            rollout.start_step()
+            rollout.finish_step()
+            if step % 50 and not rollout.done:
+                continue
+            rate = rollout.lengths.sum() / max(time.perf_counter() - started, 1e-9)
+            progress("collect", rollout.episodes_done, episodes, f"{rate:.0f} transitions/s")
     return Trace(
         seed=seed,
         quota=episodes // num_envs,

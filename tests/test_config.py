@@ -10,7 +10,7 @@ from rlcondense import catalogue
 from rlcondense.config import config_json, make_config
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.bc import BCConfig
-from rlcondense.make import make_learner, make_method
+from rlcondense.make import make_learner, make_method, recorded_learner, recorded_method
 from rlcondense.training.ppo import PPOConfig
 
 
@@ -62,6 +62,15 @@ def test_a_setting_that_came_later_is_said_where_it_says_something() -> None:
     set_ = config_json(BCConfig(init="dataset", gradient_clip=0.5))
     assert set_ == {**usual, "init": "dataset", "gradient_clip": 0.5}
     assert make_config(BCConfig, set_, "x") == BCConfig(init="dataset", gradient_clip=0.5)
+
+
+def test_a_recorded_setting_is_not_the_entrys_own() -> None:
+    """JSON leaves out a default of the class, and the entry has another one."""
+    plain = make_method("discounted-return", gamma=1.0)
+    recorded = config_json(plain.config)
+    assert make_method("discounted-return", **recorded).config.gamma != 1.0
+    assert recorded_method("discounted-return", recorded).config == plain.config
+    assert recorded_learner("bc", config_json(BCConfig())).config == BCConfig()
 
 
 def test_every_setting_of_gradmatch_is_within_reach() -> None:

@@ -12,11 +12,12 @@ from gymnasium.vector.utils import batch_space
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.make import make_task
-from rlcondense.policies import NetworkPolicies, noise_stream, random_policies
+from rlcondense.policies import FixedPolicies, NetworkPolicies, noise_stream, random_policies
 from rlcondense.protocol import Protocol, protocol_of
 from rlcondense.rollout import Rollout
 from rlcondense.tasks.base import Task
 from rlcondense.validation import EnvironmentValidator
+from tests import small_tasks
 from tests.conftest import random_network
 
 SMALL = Protocol(environments=4, quota=2, seed=0)
@@ -62,6 +63,34 @@ def test_a_quota_is_unbiased_where_the_first_to_finish_are_not() -> None:
     assert rollout.returns.size == 50 * quota
     assert abs(rollout.returns.mean() - 0.5) < 0.05
     assert np.mean(first_to_finish[:30]) > 0.8
+
+
+def test_environments_are_closed_if_one_cannot_start(task: Task) -> None:
+    made: list[Any] = []
+
+    class Third(ShortAndLong):
+        open = True
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            if len(made) == 3:
+                raise OSError("no room")
+            return super().reset(seed=seed)
+
+        def close(self, **options: Any) -> None:
+            self.open = False
+
+    class Full(small_tasks.Gridworld):
+        observation_space = gymnasium.spaces.Box(0, 1, (1,))
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+            made.append(Third(num_envs))
+            return made[-1]
+
+    policies = FixedPolicies(np.ones(2), range(3))
+    with pytest.raises(OSError, match="no room"):
+        evaluate(policies, Full(), protocol=SMALL)
+    assert [env.open for env in made] == [False] * 3
 
 
 def test_policies_that_are_shown_different_levels_are_not_compared(

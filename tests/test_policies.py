@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.files import read_arrays, read_json, write_arrays
+from rlcondense.files import read_arrays, read_json, write_arrays, write_json
 from rlcondense.networks import FOR_FRAMES, NetworkSpec, PolicyNetwork
 from rlcondense.policies import (
     NetworkPolicies,
@@ -87,6 +87,9 @@ def test_the_marginal_policy_over_a_box_has_the_datas_mean_and_covariance() -> N
     np.testing.assert_allclose(np.cov(actions.T), np.cov(seen.T), atol=0.01)
     tight = marginal_policies(seen.astype(np.float32), Box(-0.1, 0.1, (2,)), [0])
     assert abs(tight.act(np.zeros((9, 1)), np.zeros(9, int), rng.random((9, 2)))).max() <= 0.1001
+    single = marginal_policies(np.float32([[0.3, 0.5]]), Box(-1, 1, (2,)), [0])
+    alone = single.act(np.zeros((2, 1)), np.zeros(2, int), rng.random((2, 2)))
+    np.testing.assert_allclose(alone, [[0.3, 0.5]] * 2, rtol=1e-6)
     one = marginal_policies(np.float32([[0.3], [0.3]]), Box(-1, 1, (1,)), [0])
     assert one.act(np.zeros((2, 1)), np.zeros(2, int), rng.random((2, 1))) == pytest.approx(0.3)
 
@@ -218,3 +221,26 @@ def test_a_box_of_another_size_than_the_actions_is_refused(tmp_path: Path) -> No
     write_arrays(tmp_path / "policies.safetensors", arrays)
     with pytest.raises(CorruptArtifact, match=r"the bounds of actions \(6,\) are not 3"):
         load_policies(tmp_path)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature: float, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="temperature of policies must be above 0"):
+        NetworkPolicies([random_network(0)], [0], temperature=temperature)
+    NetworkPolicies([random_network(0)], [0], temperature=2.0).save(tmp_path)
+    said = read_json(tmp_path / "policies.json")
+    write_json(tmp_path / "policies.json", {**said, "temperature": min(temperature, 0)})
+    with pytest.raises(CorruptArtifact, match="temperature"):
+        load_policies(tmp_path)
+
+
+def test_policies_on_a_device_are_others_that_act_alike() -> None:
+    policies = NetworkPolicies([random_network(0)], [3], action_selection="greedy", temperature=2.0)
+    policies.training = {"curve": []}
+    moved = policies.on("cpu")
+    assert moved.networks[0] is not policies.networks[0]
+    same = ("seeds", "action_selection", "temperature", "space", "training", "spec")
+    assert [getattr(moved, name) for name in same] == [getattr(policies, name) for name in same]
+    frames = np.random.default_rng(0).integers(0, 256, (6, 3, 64, 64), dtype=np.uint8)
+    which = np.zeros(6, int)
+    assert (moved.action_probs(frames, which) == policies.action_probs(frames, which)).all()

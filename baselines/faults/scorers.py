@@ -101,10 +101,11 @@ def compute() -> Iterator[dict[str, Any]]:
 
 
 def finished(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the scores of datasets that have those of every method and seed."""
-    there = {_key(line) for line in lines}
-    begun = {asked["dataset"] for asked in asked_for() if _key(asked) not in there}
-    return [line for line in lines if line["dataset"] not in begun]
+    """Return the scores asked for, of datasets that have those of every method and seed."""
+    there, wanted = {_key(line) for line in lines}, list(asked_for())
+    begun = {asked["dataset"] for asked in wanted if _key(asked) not in there}
+    keys = {_key(asked) for asked in wanted}  # settings may have been others before
+    return [line for line in lines if _key(line) in keys and line["dataset"] not in begun]
 
 
 def _faulty(data: TransitionDataset) -> list[int]:

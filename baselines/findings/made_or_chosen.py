@@ -12,11 +12,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from gradmatch_parts import short_name
 from pages import (
+    RESULTS,
     compare,
     draw,
     mean_of,
@@ -34,7 +36,14 @@ from rlcondense.files import canonical_json
 from rlcondense.records.record import Record
 from rlcondense.references import POLICIES, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.formats import markdown_table
-from rlcondense.statistics.intervals import Interval
+from rlcondense.reporting.publish import fill_part
+from rlcondense.statistics.intervals import (
+    Interval,
+    difference_of,
+    student_interval,
+    student_means,
+)
+from rlcondense.types import Array
 
 MADE, CHOSEN = "made", "chosen"
 NEITHER = (RANDOM_SUBSET, *WHOLE, *POLICIES, "init-only")
@@ -139,21 +148,81 @@ def _what(pair: Pair) -> tuple[str, str]:
     return canonical_json(pair.row.budget), str(pair.row.labels)
 
 
-def best_of_both(pairs: Sequence[Pair], records: Mapping[str, Record]) -> Iterator[Pair]:
-    """Yield the best made rows beside the best chosen ones, where there are both."""
-    for pair in pairs:
-        alike = [p for p in pairs if p.group is pair.group and _alike(p.row, pair.row)]
-        best = {
-            kind: max(
-                (p.row for p in alike if kind_of(p.row) == kind),
+def best_of_both(groups: Sequence[Group], records: Mapping[str, Record]) -> Iterator[Pair]:
+    """Yield the best made rows beside the best chosen ones, where the same students have both.
+
+    Of one dataset, budget and kind of labels once, by the students of which there are most rows.
+    """
+    places: dict[tuple[str, ...], list[list[Pair]]] = {}
+    for group in sorted(groups, key=_order):
+        alike: dict[tuple[str, str], list[Pair]] = {}
+        for pair in _of_group(group, records):
+            alike.setdefault(_what(pair), []).append(pair)
+        for what, pairs in alike.items():
+            if {kind_of(pair.row) for pair in pairs} == {MADE, CHOSEN}:
+                places.setdefault((group.task, group.dataset, *what), []).append(pairs)
+    for candidates in places.values():
+        pairs = max(candidates, key=len)
+        made, chosen = (
+            max(
+                (pair.row for pair in pairs if kind_of(pair.row) == kind),
                 key=lambda row: mean_of(row, "heldout").estimate,
-                default=None,
             )
             for kind in (MADE, CHOSEN)
-        }
-        made, chosen = best[MADE], best[CHOSEN]
-        if pair.row is made and chosen is not None:
-            yield Pair(pair.group, made, chosen, compare(made, chosen, records))
+        )
+        yield Pair(pairs[0].group, made, chosen, compare(made, chosen, records))
+
+
+def own_seeds(pairs: Sequence[Pair], records: Mapping[str, Record]) -> str:
+    """Say what remains of the differences without the students of their sets' own seeds.
+
+    Methods that draw networks from a set's seed begin with the initial weights of the student of
+    that learner seed, where its network is theirs.
+    """
+    parts = []
+    for kind in (MADE, CHOSEN):
+        of = [pair for pair in pairs if kind_of(pair.row) == kind]
+        moved, changed = [], 0
+        for pair in of:
+            before = pair.comparison
+            random = student_means([records[cell] for cell in pair.other.cells], "heldout")
+            apart = difference_of(without_own_seeds(pair.row, records), random)
+            after = replace(before, difference=apart)
+            changed += before.verdict != after.verdict
+            half = (before.difference.high - before.difference.low) / 2
+            if half:
+                moved.append((after.difference.estimate - before.difference.estimate) / half)
+        share = bracketed(student_interval(np.array(moved)), "{:+.3f}")
+        parts.append(
+            f"{len(of)} rows {kind}: {share} of half an interval, {changed} verdicts change"
+        )
+    return "; ".join(parts) + "."
+
+
+def without_own_seeds(row: Row, records: Mapping[str, Record]) -> Array:
+    """Return means of students `(sets, students)`, those of their set's own seed by the others'.
+
+    They are the sum of an effect of the set and one of the student, fitted to all others; of a
+    single set, their mean.
+    """
+    of_row = [records[cell] for cell in row.cells]
+    means = student_means(of_row, "heldout")
+    own = np.array(
+        [
+            [seed == one["cell"]["condensation_seed"] for seed in one["cell"]["learner_seeds"]]
+            for one in of_row
+        ]
+    )
+    sets, students = means.shape
+    if own.all(1).any():  # nobody else learned from a set
+        return means
+    if sets == 1:
+        return np.where(own, means[~own].mean(), means)
+    effects = np.concatenate(
+        [np.repeat(np.eye(sets), students, 0), np.tile(np.eye(students), (sets, 1))], 1
+    )
+    fit = np.linalg.lstsq(effects[~own.ravel()], means[~own], rcond=None)[0]
+    return np.where(own, (effects @ fit).reshape(means.shape), means)
 
 
 def _alike(row: Row, other: Row) -> bool:
@@ -250,7 +319,8 @@ def main() -> None:
     """Fill the page and draw its picture."""
     groups, records = read_groups(Path(sys.argv[1]))
     pairs = beside_random(groups, records)
-    publish("made-or-chosen", page(pairs, list(best_of_both(pairs, records))), picture(pairs))
+    publish("made-or-chosen", page(pairs, list(best_of_both(groups, records))), picture(pairs))
+    fill_part(RESULTS / "made-or-chosen.md", "own-seeds", own_seeds(pairs, records))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlcondense.comparison.rows import Row
+from rlcondense.records.cell import budget_text
 from rlcondense.references import EXPERT, FLOOR, FLOORS
 from rlcondense.statistics.intervals import Interval
 
@@ -88,9 +89,12 @@ def _name(row: Row) -> str:
 
 
 def _size(row: Row) -> str:
+    size = "" if row.size is None else str(row.size)
     if len({*row.sizes}) > 1:
-        return f"{min(row.sizes)} to {max(row.sizes)}"
-    return "" if row.size is None else str(row.size)
+        size = f"{min(row.sizes)} to {max(row.sizes)}"
+    if row.budget is None or "bytes" not in row.budget:
+        return size
+    return f"{size} in {budget_text(row.budget)}"  # one method may have rows of several forms
 
 
 def _size_and_labels(row: Row) -> str:

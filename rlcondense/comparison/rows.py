@@ -449,7 +449,8 @@ def _order(row: Sequence[Record]) -> tuple[Any, ...]:
     place = BY_ID[name].place if name in BY_ID else 0
     settings = json.dumps(cell["method"]["config"], sort_keys=True)
     # The task's own expert is the ceiling, before one that somebody named.
-    return (place, _size(row) or 0, name == RANDOM_SUBSET, name, settings != "{}", settings)
+    budget = json.dumps(cell["budget"], sort_keys=True)
+    return (place, _size(row) or 0, name == RANDOM_SUBSET, name, settings != "{}", settings, budget)
 
 
 def _sizes(row: Sequence[Record]) -> tuple[int, ...]:

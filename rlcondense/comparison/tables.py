@@ -404,6 +404,16 @@ def correlations_text(correlation: CorrelationsJson) -> str:
     )
 
 
+def correlations_range(correlations: Sequence[CorrelationsJson]) -> str:
+    """Format the least and the largest of several, such as `0.91 to 0.93 with length`."""
+    parts = []
+    for name in correlations[0]:
+        known = [value for one in correlations if (value := one.get(name)) is not None]
+        ends = dict.fromkeys(f"{end(known):.2f}" for end in (min, max) if known)
+        parts.append(f"{' to '.join(ends) or '-'} with {name}")
+    return ", ".join(parts)
+
+
 def findings_text(name: str, row: Sequence[Record]) -> list[str]:
     """Return a line for each finding of a row, with its figure.
 

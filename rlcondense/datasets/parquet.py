@@ -51,11 +51,17 @@ def write_parquet(path: Path, columns: Mapping[str, Array], progress: Progress =
     """Write columns of N rows as one parquet file, frames of bytes as PNG.
 
     Frames of floats are written unchanged, and rounded as pictures to look at beside them.
+
+    Raises:
+        BadConfig: a column has rows without a value.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = dict(columns)
+    for name, column in columns.items():
+        if not math.prod(column.shape[1:]):  # of which Arrow ends the process
+            raise BadConfig(f"{name} has rows without a value, which parquet does not hold")
     observations = columns["observations"]
     if are_pictures(observations) and observations.dtype != np.uint8:
         columns[PREVIEW] = observations

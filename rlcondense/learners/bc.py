@@ -241,6 +241,8 @@ class BehaviouralCloning(Learner[BCConfig]):
         c, (size, head) = self.config, head_of(task.action_space)
         if head == "gaussian" and c.loss in DISCRETE_LOSSES:
             raise BadConfig(f"loss {c.loss!r} is for discrete actions, not for {task.id!r}")
+        if head == "gaussian" and c.temperature != 1:
+            raise BadConfig(f"temperature is for discrete actions, not for {task.id!r}")
         return NetworkSpec(
             c.network, shape, size, c.input, **given_options(c), head=head, log_std=c.log_std
         )

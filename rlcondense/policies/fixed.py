@@ -66,7 +66,7 @@ class GaussianPolicies(PolicyBatch):
     def __init__(self, actions: Array, space: Box, seeds: Sequence[int]) -> None:
         flat = actions.reshape(len(actions), -1).astype(np.float64)
         self.mean = flat.mean(0)
-        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(flat, rowvar=False, bias=True)))
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(flat.T, bias=True)))
         self.root = vectors * np.sqrt(values.clip(min=0))
         self.space, self.seeds, self.num_policies = space, tuple(seeds), len(seeds)
 

@@ -60,6 +60,8 @@ class NetworkPolicies(PolicyBatch):
         space: Space[Any] | None = None,
         temperature: float = 1.0,
     ) -> None:
+        if not 0 < temperature < math.inf:
+            raise BadConfig(f"the temperature of policies must be above 0, not {temperature}")
         if action_selection not in ACTION_SELECTIONS:
             raise BadConfig(
                 f"action selection must be one of {', '.join(ACTION_SELECTIONS)}, "
@@ -76,6 +78,19 @@ class NetworkPolicies(PolicyBatch):
         self.action_selection = action_selection
         self.temperature = temperature
         self.acts_together = self.device.type == "cuda" and self.num_policies > 1
+
+    def on(self, device: str) -> NetworkPolicies:
+        """Return the same policies on a device."""
+        moved = NetworkPolicies(
+            [copy.deepcopy(network) for network in self.networks],
+            self.seeds,
+            device=device,
+            action_selection=self.action_selection,
+            space=self.space,
+            temperature=self.temperature,
+        )
+        moved.training = self.training
+        return moved
 
     def action_probs(self, observations: Array, policy_index: Array) -> Array:
         if self.spec.head != "categorical":

@@ -45,6 +45,7 @@ from rlcondense.types import Split
 Array = npt.NDArray[np.float64]
 MISSING = "missing"
 OTHERS = "other"
+OF_NO_SUITE = "rows of no suite, with the rows that stand beside them"
 
 
 @dataclass(frozen=True)
@@ -327,15 +328,15 @@ def build_board(records: Mapping[str, ReadRecord], suites: Sequence[str] | None 
 def _others(
     groups: Sequence[Group], suites: Sequence[SuitePart], records: Mapping[str, ReadRecord]
 ) -> list[SuitePart]:
-    """Return the groups with records that no suite has, as a separate part."""
+    """Return the groups with records that no suite has, as a separate part; counts are of these."""
     shown = {cell for suite in suites for g in suite.groups for row in g.rows for cell in row.cells}
     rest = tuple(g for g in groups if any(not shown.issuperset(row.cells) for row in g.rows))
-    cells = {cell for group in rest for row in group.rows for cell in row.cells}
+    cells = {cell for group in rest for row in group.rows for cell in row.cells} - shown
     if not cells:
         return []
     counts = Counter(records[cell]["status"] for cell in cells)
     done, undone = counts.pop("done", 0), dict(sorted(counts.items()))
-    return [SuitePart(OTHERS, "what is of no suite", len(cells), done, rest, undone)]
+    return [SuitePart(OTHERS, OF_NO_SUITE, len(cells), done, rest, undone)]
 
 
 @cache

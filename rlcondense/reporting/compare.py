@@ -175,7 +175,9 @@ def _records_of(row: Comparable) -> list[Record]:
 
 
 def _compared(a: Sequence[Record], b: Sequence[Record], split: Split) -> SplitComparison:
-    of_levels = level_means(a, split) - level_means(b, split)
+    levels = level_means(a, split), level_means(b, split)
+    of_levels = levels[0] - levels[1]
+    of_levels[np.isclose(*levels, rtol=1e-9, atol=1e-9)] = 0  # sums of unequal numbers of students
     signs = [int((np.sign(of_levels) == sign).sum()) for sign in (1, 0, -1)]
     means = student_means(a, split), student_means(b, split)
     return SplitComparison(

@@ -24,7 +24,7 @@ from rlcondense.evaluation import Evaluation, evaluate
 from rlcondense.experts.shipped import shipped_experts
 from rlcondense.files import canonical_json
 from rlcondense.learners.base import check_selection
-from rlcondense.make import make_method
+from rlcondense.make import recorded_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.full import FullConverged
 from rlcondense.policies import NetworkPolicies, PolicyBatch
@@ -406,7 +406,7 @@ def prepared(bench: Bench, cell: Cell) -> Callable[[], Outcome]:
     if cell.budget is None:
         name = cell.method["id"]
         return lambda: run_policy(bench, name)
-    method = make_method(cell.method["id"], **cell.method["config"])
+    method = recorded_method(cell.method["id"], cell.method["config"])
     budget = Budget(**cell.budget)
     if cell_of_method(bench, method, budget, cell.condensation_seed) != cell:
         raise RLCondenseError(

@@ -15,7 +15,13 @@ from rlcondense.datasets.exported import is_condensed
 from rlcondense.datasets.labels import TAUGHT, label_settings
 from rlcondense.errors import BadConfig, UnknownName
 from rlcondense.learners.base import Learner
-from rlcondense.make import facts_of, follows_learner, make_learner, make_method
+from rlcondense.make import (
+    facts_of,
+    follows_learner,
+    make_learner,
+    make_method,
+    recorded_method,
+)
 from rlcondense.methods.base import Method
 from rlcondense.tasks.base import Task
 
@@ -83,7 +89,7 @@ def preferred_learner(folder: Path, task: Task, learner: str) -> dict[str, Any]:
     if report is None:
         return {}
     try:
-        return settings_of_paper(make_method(report.method, **report.config), task, learner)
+        return settings_of_paper(recorded_method(report.method, report.config), task, learner)
     except (BadConfig, UnknownName):  # an unknown method, or one of another version
         return {}
 

@@ -243,7 +243,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
         # The first look-up of a C function takes cffi's lock. If garbage collection interrupts the
         # thread that holds it and closes an abandoned simulator, a look-up then would wait forever.
         _ = self._env._c_lib.libenv_close
-        self._fresh = True
+        self._fresh, self._shown = True, False  # no step was made, no level was shown
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
@@ -255,8 +255,9 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
             self._env.close()
             self._seed = seed
             self._open(seed)
-        elif not self._fresh:
+        elif not self._fresh or self._shown:
             self.step_async(np.full(self.num_envs, GIVE_UP))
+        self._shown = True
         observations, _, _ = self._observe()
         return observations, self._infos()
 

@@ -221,6 +221,12 @@ def test_long_rows_and_pictures_are_read_a_few_at_a_time(
     assert sizes == [10, 40, 8]
 
 
+def test_rows_without_a_value_are_not_written(tmp_path: Path) -> None:
+    columns = {"observations": np.zeros((3, 4)), "actions": np.zeros((3, 0))}
+    with pytest.raises(BadConfig, match="actions has rows without a value"):
+        parquet.write_parquet(tmp_path / "a.parquet", columns)
+
+
 def test_only_frames_are_looked_at_for_jpeg(tmp_path: Path) -> None:
     """Another column of parts may hold what Python has no type for."""
     frames = np.random.default_rng(2).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)

@@ -62,3 +62,11 @@ def test_a_score_is_beyond_length_only_if_the_episodes_show_it(scorers: Any) -> 
     assert seen["longest"].beyond is None
     assert seen["disguise"].share == seen["longest"].share > 0.6
     assert seen["blind"].low < 0.5 < seen["blind"].high
+
+
+def test_scores_that_are_no_longer_asked_for_do_not_count(scorers: Any) -> None:
+    lines = scorers.read_lines()
+    assert scorers.finished(lines) == lines
+    other = {**lines[0], "config": {**lines[0]["config"], "other": 1}}
+    gone = {**lines[0], "method": "gone"}
+    assert scorers.finished([other, *lines, gone]) == lines

@@ -53,6 +53,16 @@ def test_turned_round_it_says_the_opposite() -> None:
     assert back.levels == there.levels[::-1]
 
 
+def test_levels_that_are_equal_but_for_rounding_are_equal() -> None:
+    a, b = _record(RANDOM), _record(RANDOM)
+    for one, students in ((a, 3), (b, 5)):
+        one["returns"] = {split: [[0.1] * 100] * students for split in one["returns"]}
+        one["lengths"] = {split: [[5] * 100] * students for split in one["lengths"]}
+        one["cell"]["learner_seeds"] = list(range(students))
+    found = compare(a, b).splits["heldout"]
+    assert (found.levels, found.by_level.estimate) == ((0, 100, 0), 0)
+
+
 def test_what_returns_more_on_every_level_is_above_and_the_other_below() -> None:
     a, b = _record(RANDOM), _record(RANDOM)
     b["returns"] = {

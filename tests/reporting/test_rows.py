@@ -57,6 +57,27 @@ def test_coded_random_rows_are_not_taken_for_whole_ones() -> None:
         assert gain.estimate == pytest.approx(2.0, abs=0.1)
 
 
+def test_rows_of_several_forms_are_told_apart_and_stand_in_one_order() -> None:
+    forms = [{"bytes": 1000, "bits": 2}, {"bytes": 1000, "bits": 4, "resolution": 32}]
+    records = [
+        record("random", 5.0, seed=seed, size=111, budget=budget)
+        for budget in forms
+        for seed in range(3)
+    ]
+    texts = []
+    for order in (records, records[::-1]):
+        [group] = groups_of(order)
+        texts.append([SIZE_ALONE.text(row) for row in group.rows])
+    assert (
+        texts[0]
+        == texts[1]
+        == [
+            "111 in 1000 bytes (2 bits)",
+            "111 in 1000 bytes (4 bits, 32 x 32)",
+        ]
+    )
+
+
 def test_without_random_rows_of_each_size_there_is_no_gain() -> None:
     records = of_sizes(100, 200, 300, random=(4.0, 5.0, 6.0))[:-1]
     row = row_of(records, "stratified")

@@ -26,6 +26,8 @@ from rlcondense.catalogue import Entry
 from rlcondense.citations import cite
 from rlcondense.cli.base import split_settings
 from rlcondense.cli.run import run
+from rlcondense.comparison.rows import groups_of
+from rlcondense.comparison.tables import correlations_range
 from rlcondense.errors import CorruptArtifact, MissingExtra, RLCondenseError
 from rlcondense.files import write_packed
 from rlcondense.findings import finding_of
@@ -36,6 +38,7 @@ from rlcondense.reporting.commands import command_of
 from rlcondense.reporting.derived import look_beside
 from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.log import Entry as LogEntry
+from rlcondense.reporting.pages import tasks
 from rlcondense.reporting.pages.drawn import Picture
 from rlcondense.reporting.pages.methods import shown_pictures
 from rlcondense.reporting.pages.render import paper_parts
@@ -46,6 +49,7 @@ from rlcondense.reporting.publish import build, fill_in
 from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
 from rlcondense.reporting.site import MARKER, build_site
 from rlcondense.running.pairs import make_pair
+from tests.docs.records import record
 from tests.reporting.boards import (
     GRADMATCH,
     POLICY,
@@ -365,9 +369,21 @@ def test_records_of_no_suite_are_counted_one_by_one(tmp_path: Path) -> None:
     for seed, status in enumerate(("skipped", "failed", "failed")):
         undone(status, seed)
     forge(leaderboard, lambda r: r["cell"].update(budget={"size": 77}, condensation_seed=3))
-    (others,) = (part for part in board_of(leaderboard).suites if part.name == OTHERS)
+    board = board_of(leaderboard)
+    (others,) = (part for part in board.suites if part.name == OTHERS)
     assert list(others.undone.items()) == [("failed", 2), ("skipped", 1)]
     assert others.planned == others.done + 3
+    of_suites = {
+        cell
+        for part in board.suites
+        if part is not others
+        for group in part.groups
+        for row in group.rows
+        for cell in row.cells
+    }
+    assert others.done == len(
+        {k for k, r in board.records.items() if r["status"] == "done"} - of_suites
+    )
 
 
 def test_what_records_say_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -734,3 +750,26 @@ def test_papers_become_links_only_where_that_is_safe(paper: str, links: list[str
     parts = paper_parts(paper)
     assert "".join(text for text, _ in parts) == paper
     assert [link for _, link in parts if link] == links
+
+
+def test_the_curve_over_size_has_no_rows_of_another_form() -> None:
+    coded = [
+        record("random", 9.0, seed=s, size=60, budget={"bytes": 1000, "bits": 4}) for s in range(3)
+    ]
+    whole = [
+        record("random", 5.0 + size / 100, seed=s, size=size, budget={"size": size})
+        for size in (15, 150)
+        for s in range(3)
+    ]
+    full = [record("full", 8.0, labels=labels, budget=None) for labels in ("hard", "soft")]
+    [group] = groups_of(coded + whole + full)
+    curve, _ = tasks._figures(group, tasks._legend([group]))
+    assert "15 transitions" in str(curve)
+    assert "60 transitions" not in str(curve)
+    assert "full, hard" in str(curve)
+    assert "full, soft" in str(curve)
+
+
+def test_correlations_of_several_records_are_a_range() -> None:
+    several = [{"length": 0.25, "return": None}, {"length": 0.5, "return": None}]
+    assert correlations_range(several) == "0.25 to 0.50 with length, - with return"

@@ -7,11 +7,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.errors import MissingExtra
+from rlcondense.errors import BadConfig, MissingExtra
 from rlcondense.records.store import Store
 from rlcondense.running.dispatch import Dispatch
 from rlcondense.running.estimate import Rates
@@ -142,6 +143,14 @@ def test_ray_on_this_machine_takes_up_what_is_there_and_includes_files(tmp_path:
     )
     assert "0 computed" in again.stdout
     assert stamps(tmp_path / "r") == before
+
+
+def test_an_address_is_not_ignored_where_ray_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    setting: Any = None
+    with pytest.raises(BadConfig, match="at work in this process already: 'head:6379' is not"):
+        RayExecutor(setting, "head:6379")
 
 
 @pytest.mark.slow

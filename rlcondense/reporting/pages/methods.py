@@ -15,7 +15,8 @@ from typing import Any
 from rlcondense.catalogue import entries
 from rlcondense.citations import cite_entries
 from rlcondense.comparison.rows import UNMARKED
-from rlcondense.comparison.tables import correlations_text
+from rlcondense.comparison.tables import correlations_range
+from rlcondense.datasets.report import CorrelationsJson
 from rlcondense.errors import RLCondenseError
 from rlcondense.records.record import Record
 from rlcondense.references import POLICIES
@@ -103,9 +104,12 @@ def _plugins(records: Iterable[Record]) -> list[str]:
 
 
 def _correlations(records: Iterable[Record]) -> dict[str, str]:
-    """Return by task how the scores of a method that scores episodes rank with other things."""
-    reports = [(r["cell"]["task"], r.get("report", {}).get("score_correlation")) for r in records]
-    return {task: correlations_text(correlation) for task, correlation in reports if correlation}
+    """Return by dataset how the scores of a method that scores episodes rank with other things."""
+    found: dict[str, list[CorrelationsJson]] = {}
+    for record in records:
+        if correlation := record.get("report", {}).get("score_correlation"):
+            found.setdefault(str(record["cell"]["dataset"]), []).append(correlation)
+    return {dataset: correlations_range(of) for dataset, of in found.items()}
 
 
 def _versions(records: Iterable[Record]) -> list[tuple[str, str, int]]:

@@ -52,13 +52,15 @@ def _figures(
     returns = policy_returns(group, "heldout")
     references = {BY_ID[name].short: value for name, value in returns.items()}
     for name in WHOLE:
-        full = group.find(name)
-        if full is not None and full.returns is not None:
-            references[name] = full.returns["heldout"]["mean"].estimate
+        whole = [row for row in done if row.id == name]
+        for row in whole:
+            assert row.returns is not None
+            title = name if len(whole) == 1 else f"{name}, {row.labels}"
+            references[title] = row.returns["heldout"]["mean"].estimate
     sizes: dict[str, list[Point]] = {}
     seconds: dict[str, list[Point]] = {}
     for row in done:
-        if row.size and row.id not in WHOLE:
+        if row.size and row.id not in WHOLE and not (row.budget and "bytes" in row.budget):
             sizes.setdefault(_method_key(row), []).append(_point(row, row.size))
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:

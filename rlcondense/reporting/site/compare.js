@@ -149,7 +149,7 @@ function tableOf(data, dataset, cells, split) {
     line.append(make("th", { scope: "row" }, ...named(row.name, `records/${cell.split("-")[0]}.html`)));
     line.append(make("td", { className: "name" }, row.dataset.split("/").pop()));
     line.append(make("td", { className: "name" }, ...named(row.learner)));
-    const texts = [row.size?.toLocaleString("en") ?? "", row.labels ?? "", shown(overStudents(row.students[split]))];
+    const texts = [[row.size?.toLocaleString("en"), row.budget].filter(Boolean).join(" in "), row.labels ?? "", shown(overStudents(row.students[split]))];
     if (cell === cells[0]) texts.push("", "", "", "");
     else if (row.played !== first.played) texts.push("", "", "", "played other levels");
     else {

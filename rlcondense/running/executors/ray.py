@@ -53,6 +53,8 @@ class RayExecutor:
             raise MissingExtra("ray", "ray") from None
         self.setting, self._ray = setting, ray
         self._own = not ray.is_initialized()
+        if address is not None and not self._own:
+            raise BadConfig(f"Ray is at work in this process already: {address!r} is not joined")
         if self._own:
             _check_address(address)
             workers = setting.workers or num_cores()
@@ -148,12 +150,12 @@ class RayExecutor:
         number: int,
     ) -> Event:
         setting = self.setting
-        stored = None
-        if not setting.refresh or refreshed:
-            stored = self._kept(cell.condensation_id)
         # Only the node finds out whether a stored set is made anew, as one of other versions is.
         if not refreshed and not cell.is_policy and cell.method["id"] not in WHOLE:
             held.enter_context(setting.store.lock(cell.condensation_id, wait=False))
+        stored = None  # read under the lock: another sweep may make it anew
+        if not setting.refresh or refreshed:
+            stored = self._kept(cell.condensation_id)
         job = {
             "cell": cell.to_json(),
             "device": self.device,
@@ -290,4 +292,8 @@ def _on_a_node(job: dict[str, Any], dataset: Any, stored: Any) -> dict[str, Any]
         is_reference=job["is_reference"],
         keep_policies=job["keep_policies"],
     )
-    return {"record": outcome.record, "condensed": store.written, "policies": store.policies}
+    policies = {
+        name: some and some.on("cpu")  # the driver may have no GPU
+        for name, some in store.policies.items()
+    }
+    return {"record": outcome.record, "condensed": store.written, "policies": policies}

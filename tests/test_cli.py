@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 import tomllib
 from collections.abc import Iterator
@@ -440,12 +441,26 @@ def test_an_expert_is_trained_resumed_and_evaluated(tmp_path: Path) -> None:
     )
     assert "seen" in evaluated.stdout
     assert "over 4 episodes" in evaluated.stdout
+    expert_of = tmp_path / "procgen-starpilot-easy-v0.safetensors"
+    renamed = tmp_path / "other"  # an expert of another id, the only one of its folder
+    renamed.mkdir()
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(expert_of.with_suffix(suffix), renamed / f"mine-v3{suffix}")
+    card["id"] = "mine-v3"
+    (renamed / "mine-v3.json").write_text(json.dumps(card))
+    collected = call(
+        "dataset", "collect", "starpilot", "--kind", "expert", "--folder", str(renamed),
+        "--episodes", "1", "--out", str(tmp_path / "x.safetensors"),
+    )  # fmt: skip
+    assert collected.exit_code == 0, collected.output
 
 
 def test_expert_list_shows_the_cards() -> None:
     done = call("expert", "list")
     assert done.exit_code == 0, done.output
-    cards = {card["task"]: card for card in json.loads(call("expert", "list", "--json").stdout)}
+    listed = json.loads(call("expert", "list", "--json").stdout)
+    cards = {card["task"]: card for card in listed}
+    assert len(cards) == len(listed)
     card = cards["procgen/starpilot-easy-v0"]
     assert f"{card['returns']['heldout']['mean']:.2f} ±" in done.stdout
     assert card["network"] in done.stdout

@@ -175,10 +175,11 @@ def expert_evolve(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def expert_list(as_json: bool) -> None:
     """List the newest shipped expert of each task and what its card says it scores."""
-    from rlcondense.experts.shipped import expert_table, shipped_cards
+    from rlcondense.experts.shipped import expert_table, shipped_cards, shipped_experts
 
     if as_json:
-        echo_json(shipped_cards(), sort_keys=True)
+        newest = set(shipped_experts().values())
+        echo_json([card for card in shipped_cards() if card["id"] in newest], sort_keys=True)
     else:
         echo(expert_table())
 

@@ -84,14 +84,20 @@ def leaderboard_verify(
 
     if seed is not None and number is None:
         raise BadConfig("--seed chooses what is computed again: give --rerun too")
-    with unpacked(path) as folder:
-        fit = _verified(folder, number, seed, against, as_json)
+    with unpacked(path) as folder:  # an archive's is gone at the end
+        fit = _verified(folder, number, seed, against, as_json, lasts=folder == path)
     if not fit:
         sys.exit(1)
 
 
 def _verified(
-    path: Path, number: int | None, seed: int | None, against: Path | None, as_json: bool
+    path: Path,
+    number: int | None,
+    seed: int | None,
+    against: Path | None,
+    as_json: bool,
+    *,
+    lasts: bool,
 ) -> bool:
     """Print what is found in records, and return whether all is as it should be."""
     from rlcondense.submissions.verification import verify
@@ -114,7 +120,8 @@ def _verified(
             if again.agrees is not False:
                 echo(f"{again.file}: {again.text}")
         echo(verification.summary())
-    if number is not None:  # once printed, since it fails where the file of reruns is malformed
+    # Once printed, since it fails where the file of reruns is malformed.
+    if number is not None and lasts:
         from rlcondense.submissions.rerun import write_down
 
         write_down(path, verification, date.today())

@@ -123,6 +123,7 @@ def print_counts(
     device: str,
     workers: int | None,
     refresh: bool = False,
+    executor: str = "local",
 ) -> None:
     """Print the number of a suite's cells by status, and the time that the remaining ones take."""
     from rlcondense.running import states as of_suite
@@ -136,12 +137,15 @@ def print_counts(
     from rlcondense.running.executors.base import Setting
     from rlcondense.running.executors.local import LocalExecutor
 
-    executor = LocalExecutor(Setting(store, device, workers))
-    left = of_suite.time_left(states, store, executor.device, refresh)
-    size = executor.size()
+    if executor == "local":
+        local = LocalExecutor(Setting(store, device, workers))
+        device, size = local.device, local.size()
+    else:  # the cluster is not asked
+        device, size = "cpu" if device == "auto" else device, workers or 1
+    left = of_suite.time_left(states, store, device, refresh)
     noun = "worker" if size == 1 else "workers"
     cells = "1 cell" if left.cells == 1 else f"{left.cells} cells"
-    text = f"{cells} left, {share(left, size)} with {size} {noun} on {executor.device}"
+    text = f"{cells} left, {share(left, size)} with {size} {noun} on {device}"
     if left.borrowed:
         text += (
             f"; for {left.borrowed} of them by rates of two Intel Xeon cores, "

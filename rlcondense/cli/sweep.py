@@ -123,6 +123,7 @@ def _dry_run(
     refresh: bool,
     device: str,
     workers: int | None,
+    executor: str,
     **_: Any,
 ) -> None:
     from rlcondense.records.store import Store
@@ -142,7 +143,7 @@ def _dry_run(
             f"{state.planned.id or '-':<16}  {expected or state.status:<13}  "
             f"{state.planned.text}{why}"
         )
-    print_counts(suite.name, states, store, device, workers, refresh)
+    print_counts(suite.name, states, store, device, workers, refresh, executor)
 
 
 def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None:

@@ -48,7 +48,9 @@ Replay = Callable[[Plan, int, Space[Any], np.random.Generator], Plan]
 
 def wrong_action(episode: Episode, rng: np.random.Generator) -> Episode:
     """Give each step the action and the distribution of another step of the episode."""
-    order = rng.permutation(len(episode.rewards))
+    round_ = rng.permutation(len(episode.rewards))
+    order = np.empty_like(round_)
+    order[round_] = np.roll(round_, 1)  # one step after the other, so that none keeps its own
     probs = episode.action_probs
     return replace(
         episode,
@@ -81,7 +83,10 @@ def action_noise(plan: Plan, longest: int, space: Space[Any], rng: np.random.Gen
     """Take a random action now and then; the distributions are mixed with the uniform one."""
     actions, probs = plan.actions.copy(), plan.action_probs
     hit = rng.random(len(actions)) < NOISE
-    actions[hit] = random_actions(space, len(actions), rng)[hit]
+    drawn = random_actions(space, len(actions), rng)
+    if not hit.any():
+        hit[rng.integers(len(hit))] = True
+    actions[hit] = drawn[hit]
     if probs is not None:
         probs = ((1 - NOISE) * probs + NOISE / probs.shape[1]).astype(np.float32)
     return Plan(actions, probs)
@@ -113,19 +118,31 @@ DUPLICATED = "duplicated"
 FAULTS = tuple(sorted([*EDITS, *REPLAYS, DUPLICATED]))
 
 
-def faulty_episodes(count: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Draw which of so many episodes are faulty: at least one, and not all.
+def faulty_episodes(
+    lengths: Sequence[int], fault: str, share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Draw which of the episodes of some lengths are faulty: at least one, and not all.
+
+    An episode of one step is none of them where the fault would change nothing in it.
 
     Raises:
-        BadConfig: the share leaves no faulty or no clean episode.
+        BadConfig: the share leaves no faulty or no clean episode, or too few are long enough.
     """
+    count = len(lengths)
     number = round(share * count)
     if not 0 < number < count:
         raise BadConfig(
             f"share {share} of {count} episodes is {number}: some must be faulty, and some clean"
         )
+    able = np.flatnonzero(np.array(lengths) > (1 if fault in EDITS else 0))
+    if len(able) < number:
+        raise BadConfig(
+            f"fault {fault!r} changes nothing in an episode of one step: {len(able)} of {count} "
+            f"are longer, and {number} are to be faulty"
+        )
     faulty = np.zeros(count, np.bool_)
-    faulty[np.random.default_rng([seed, 0]).choice(count, number, replace=False)] = True
+    chosen = np.random.default_rng([seed, 0]).choice(len(able), number, replace=False)
+    faulty[able[chosen]] = True
     return faulty
 
 

@@ -138,8 +138,8 @@ class CondensationReport(Figures):
         dataset_sha256: sha256 of the source's columns.
         expert_sha256: sha256 of the expert's weights, if the method received them.
         size: number of transitions kept.
-        bytes: size of the condensed columns, weights, initialisation and scaling, without the
-            observations that follow rows.
+        bytes: size of the condensed columns, weights, initialisation and scaling; of chosen rows
+            without the observations that follow them.
         label_kind: `hard`, `soft` or `continuous`.
         cost: cost of the condensation.
         findings: findings of the detectors; None if no detector has run.

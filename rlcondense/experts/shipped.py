@@ -286,6 +286,13 @@ def remove_snapshots(folder: Path) -> None:
         path.unlink()
 
 
+def remove_expert(task_id: str, folder: Path) -> None:
+    """Delete the weights and the card of a task's expert in `folder`, if it is there."""
+    path = expert_path(task_id, folder)
+    for file in (path, path.with_suffix(".json")):
+        file.unlink(missing_ok=True)
+
+
 def _snapshot_files(folder: Path) -> dict[int, Path]:
     files = (folder / SNAPSHOTS).glob("*.safetensors")
     return {int(path.stem): path for path in files if re.fullmatch("[0-9]{1,18}", path.stem)}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlcondense.methods.base import Method
 
 MADE_ELSEWHERE = ("condensed:", "policies:")  # ids of methods whose results somebody handed in
+OF_SEVERAL_TASKS = "condensed:multitask"  # a set that students learn from beside those of others
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 

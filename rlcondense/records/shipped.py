@@ -129,6 +129,7 @@ def cut(record: Record, cell: Cell) -> Record:
         "cell": cell.to_json(),
         "cell_id": cell.id,
         "timings": {},
+        "memory": {},
         "summary": {split: summarise(rows) for split, rows in returns.items()},
     }
     if training := record.get("training"):

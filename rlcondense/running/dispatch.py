@@ -73,6 +73,10 @@ class Dispatch:
         self.planned = self.make_plan()
         states = self.states()
         self.parents = {planned.after for planned in self.planned if planned.after}
+        if self.refresh:  # a percentage may come to another size than it did
+            self.parents |= {
+                p.id for p in self.planned if p.cell and "percent" in (p.cell.budget or {})
+            }
         for state in states:
             planned = state.planned
             if planned.cell is not None and planned.id not in self.seen and self.wanted(state):

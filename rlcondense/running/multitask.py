@@ -18,7 +18,7 @@ from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.learners.base import Learner
 from rlcondense.make import follows_learner, make_learner, make_method, make_task
 from rlcondense.policies import PolicyBatch, head_of
-from rlcondense.records.cell import Cell, evaluation_json, learner_json
+from rlcondense.records.cell import OF_SEVERAL_TASKS, Cell, evaluation_json, learner_json
 from rlcondense.records.record import CellResult, Record
 from rlcondense.references import FLOOR
 from rlcondense.running.bench import Bench, budget_of, make_bench, own_budget
@@ -272,7 +272,7 @@ class _Students:
         cell = Cell(
             task=bench.task.id,
             dataset=bench.dataset_id,
-            method={"id": "condensed:multitask", "config": self._config},
+            method={"id": OF_SEVERAL_TASKS, "config": self._config},
             budget={"size": len(data)},
             learner=learner_json(self._learner),
             condensation_seed=0,  # the hash says which sets they are

@@ -244,7 +244,7 @@ class _Planner:
             for name in methods_beside(method.id, group.learner):
                 if name not in WHOLE:
                     for seed in range(group.product.condensation_seeds):
-                        self._add_random(group, cell, size, labels, seed)
+                        self._add_random(group, cell, size, labels, seed, states[cell.id].status)
                     continue
                 if self._is_there(group, name, labels):
                     continue
@@ -267,8 +267,15 @@ class _Planner:
         return size, labels
 
     def _add_random(
-        self, group: Group, source: Cell, size: int | None, labels: Mapping[str, Any], seed: int
+        self,
+        group: Group,
+        source: Cell,
+        size: int | None,
+        labels: Mapping[str, Any],
+        seed: int,
+        status: str,
     ) -> None:
+        """Plan the random rows beside a cell whose status is known."""
         assert source.budget is not None
         in_bytes = "bytes" in source.budget
         if size is None and not in_bytes:
@@ -276,7 +283,10 @@ class _Planner:
                 f"{self._place(group)} random, as many as {source.method['id']} keeps "
                 f"({budget_text(source.budget)}) {self._learner_text(group)} seed {seed}"
             )
-            self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
+            if status == "skipped":
+                self._add(Planned(text, skip="the set that it stands beside is skipped"))
+            else:
+                self._add(Planned(text, after=source.id, shard_key=source.condensation_id))
             return
         asked = canonical_json(source.budget) if in_bytes else size
         if self._is_there(group, RANDOM_SUBSET, labels, asked, seed):

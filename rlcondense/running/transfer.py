@@ -224,7 +224,11 @@ def transfer(
     subsets: set[tuple[Budget, Labels]] = set()
     for name, of_name in named_rows.items():
         subsets |= _kept(add(name, of_name), benches[0])
-    existing = _kept(itertools.chain(*table.get(RANDOM_SUBSET, {}).values()), benches[0])
+    existing = {
+        one
+        for name in (RANDOM_SUBSET, *WHOLE)  # all the data have no random subset
+        for one in _kept(itertools.chain(*table.get(name, {}).values()), benches[0])
+    }
     beside = {}
     for budget, labels in sorted(subsets - existing, key=_small_ones_first):
         random = make_method(RANDOM_SUBSET, **dict(labels))
@@ -234,9 +238,10 @@ def transfer(
     for whole in (name for name in WHOLE if name not in table):
         for labels in sorted({labels for _, labels in subsets}, key=repr):
             full = make_method(whole, **dict(labels))
-            beside[f"{whole}{_said(labels)}"] = method_rows(
-                [full] * len(benches), Budget(percent=100.0), is_reference=True
-            )
+            beside[f"{whole}{_said(labels)}"] = [
+                [method_row(bench, full, Budget(percent=100.0), 0, is_reference=True)]
+                for bench in benches
+            ]
     rows.ahead(_flat(itertools.chain(*beside.values())))
     for name, of_name in beside.items():
         add(name, of_name)

@@ -5,7 +5,7 @@ Each check takes a record whose form is right, and yields a line for each fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -68,13 +68,15 @@ class LocalFacts:
         entries: of the catalogue, by group and id.
         task: makes a task, or returns None if it cannot be made.
         levels: the level seeds of a task's split under a protocol, or None likewise.
-        experts: the sha256 of the shipped experts by task.
+        experts: the sha256 of the shipped experts by id.
+        experts_of: the ids of a task's shipped experts, the newest last.
     """
 
     entries: Mapping[str, Mapping[str, catalogue.Entry]]
     task: Callable[[str], Task | None]
     levels: Callable[[str, str, Protocol], list[int] | None]
     experts: Mapping[str, str]
+    experts_of: Mapping[str, Sequence[str]]
 
     def resolved(self, group: str, part: MethodJson | LearnerJson) -> dict[str, Any]:
         """Return a built-in method's or learner's settings with defaults; none if unknown.
@@ -141,7 +143,10 @@ def known_here() -> LocalFacts:
         return level_seeds(instance, split, protocol)
 
     experts = {card["id"]: card["sha256"] for card in shipped_cards()}
-    return LocalFacts(entries, task, levels, experts)
+    experts_of: dict[str, list[str]] = {}
+    for card in shipped_cards():
+        experts_of.setdefault(card["task"], []).append(card["id"])
+    return LocalFacts(entries, task, levels, experts, experts_of)
 
 
 def level_seeds(task: Task, split: str, protocol: Protocol) -> list[int]:
@@ -447,10 +452,11 @@ def _bytes(record: Record, known: LocalFacts) -> Iterator[str]:
     outputs = int(getattr(actions, "n", 0)) or prod(actions.shape or (1,))
     size = report["size"]
     least = size * values * (1 if space.dtype == np.uint8 else 4)
-    # Float32 observations, the action, its probabilities, the weight and a dozen scalars; a scaling
-    # is as long as two observations.
-    most = size * (values * 4 + outputs * 16 + 200) + report.get("initialisation_bytes", 0)
-    most += 2 * values * 4
+    # Float32 observations and those that follow, the action, its probabilities, the weight and a
+    # dozen scalars; shifted views with their labels; a scaling is as long as two observations.
+    views = record["cell"]["method"]["config"].get("label_views", 0)
+    most = size * (2 * values * 4 + outputs * 16 + 200 + int(views) * (2 + 4 * outputs))
+    most += report.get("initialisation_bytes", 0) + 2 * values * 4
     if not least <= report["bytes"] <= most:
         yield f"{size} transitions take {least:,} to {most:,} bytes, not {report['bytes']:,}"
 
@@ -502,12 +508,18 @@ def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
 
 def _expert(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
-    name = str(known.facts("datasets", cell["dataset"]).get("expert", cell["task"]))
-    shipped, stated = known.experts.get(name), record["key"].get("expert_sha256")
+    if "weights" in cell["method"]["config"]:  # an expert that somebody named
+        return
+    named = known.facts("datasets", cell["dataset"]).get("expert")
+    # Without a name it is the newest, as it was when the record was made.
+    ids = known.experts_of.get(cell["task"], ()) if named is None else (str(named),)
+    shipped = {name: known.experts[name] for name in ids if name in known.experts}
+    stated = record["key"].get("expert_sha256")
     if stated is None and cell["method"]["id"] == "expert":
         yield "key.expert_sha256 does not say which expert it is"
-    if shipped is not None and stated not in (None, shipped):
-        yield f"the expert of {name!r} has sha256 {shipped[:12]}, not {shown(stated)[1:13]}"
+    if shipped and stated not in (None, *shipped.values()):
+        name, sha256 = [*shipped.items()][-1]
+        yield f"the expert {name!r} has sha256 {sha256[:12]}, not {shown(stated)[1:13]}"
 
 
 def _selection(record: Record, known: LocalFacts) -> Iterator[str]:

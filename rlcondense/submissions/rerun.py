@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from rlcondense import catalogue
 from rlcondense.datasets.condensed import CondensedDataset, read_saved
+from rlcondense.datasets.minari import is_local
 from rlcondense.errors import CorruptArtifact, RLCondenseError
 from rlcondense.files import plain
 from rlcondense.make import load_dataset, make_task
@@ -29,7 +30,7 @@ from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.submissions.content import COUNTED
 from rlcondense.submissions.verification import Outline, Rerun, Verification
-from rlcondense.text import one_line
+from rlcondense.text import one_line, shown
 from rlcondense.types import SPLITS
 
 Array = npt.NDArray[np.float64]
@@ -123,7 +124,9 @@ def write_down(path: Path, verification: Verification, day: date) -> bool:
 
 def _is_here(cell: Cell) -> bool:
     """Return whether everything that a cell names is installed."""
-    names = [("tasks", cell.task), ("datasets", cell.dataset)]
+    names = [("tasks", cell.task)]
+    if cell.dataset and not is_local(cell.dataset):
+        names.append(("datasets", cell.dataset))
     if cell.learner is not None:
         names += [("methods", cell.method["id"]), ("learners", cell.learner["id"])]
     return all(name in catalogue.entries(group) for group, name in names)
@@ -271,6 +274,10 @@ def _unlike_report(record: Record, computed: Record, same: bool) -> str:
     exact = sorted({*published, *here}) if same else ("bytes", "label_kind")
     if unlike := [name for name in exact if published.get(name) != here.get(name)]:
         return f"its report has another {', '.join(unlike)} than here"
+    for name in ("labels", "action_selection"):  # which decide what a row is compared with
+        told, here_too = record.get(name), computed.get(name)
+        if told != here_too:
+            return f"it says {name.replace('_', ' ')} {shown(told)}, and {shown(here_too)} here"
     for name in COUNTED:
         # The report of a method that is not built in may say anything, or nothing.
         counts = [one.get("cost", {}).get(name) for one in (published, here)]

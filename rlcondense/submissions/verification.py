@@ -10,17 +10,18 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.datasets.condensed import CondensedDataset, read_saved
+from rlcondense.datasets.condensed import read_saved
 from rlcondense.datasets.report import FindingJson, ReportJson
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import FileRefusal, canonical_json, read_unpacked
-from rlcondense.records.cell import Cell
+from rlcondense.records.cell import OF_SEVERAL_TASKS, Cell
 from rlcondense.records.reading import (
     PICTURES,
     Source,
@@ -34,6 +35,7 @@ from rlcondense.records.record import Record
 from rlcondense.records.schema import misshapen
 from rlcondense.records.store import content_sha256, costs_sha256
 from rlcondense.references import POLICIES
+from rlcondense.reporting.commands import takes_heldout_data
 from rlcondense.reporting.derived import changed_pictures, listed, look_beside
 from rlcondense.reporting.pictures import wrong_pictures
 from rlcondense.runtime.progress import Progress, silent
@@ -199,6 +201,7 @@ class _Condensed:
     Attributes:
         name: of its folder.
         faults: of its files and rows.
+        unseen: one of the levels of its rows that is no seen level, if there is one.
         size: rows; None if it cannot be read.
         label_kind: the kind of its labels.
         reported: its report.
@@ -206,6 +209,7 @@ class _Condensed:
 
     name: str
     faults: tuple[str, ...]
+    unseen: int | None = None
     size: int | None = None
     label_kind: str = ""
     reported: Mapping[str, Any] = field(default_factory=dict)
@@ -440,8 +444,8 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
 
     Policies that have all learned the same actions can, and so can reference policies, settings of
     one method, a method and another name of it in the catalogue, a set evaluated again from its
-    folder, a synthetic set that did not move beside the real rows that it started as, and methods
-    that keep as many rows in whole episodes.
+    folder or with others, a synthetic set that did not move beside the real rows that it started
+    as, and methods that keep as many rows in whole episodes.
     """
     are_references = all(o.cell.method["id"] in POLICIES for o in (a, b))
     if are_references or (a.collapsed and b.collapsed):
@@ -449,9 +453,11 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
     methods = [_maker(outline.cell, known) for outline in (a, b)]
     cells = [outline.cell for outline in (a, b)]
     again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
+    # Students of several tasks learn that of the widest one as students of it alone do.
+    several = _alike(*cells) and any(x.method["id"] == OF_SEVERAL_TASKS for x in cells)
     start = any(x.unmoved and _may_start_as(x.cell, y.cell) for x, y in ((a, b), (b, a)))
     episodes = _alike(*cells) and all(known.keeps_episodes(cell.method["id"]) for cell in cells)
-    return methods[0] != methods[1] and not (again or start or episodes)
+    return methods[0] != methods[1] and not (again or several or start or episodes)
 
 
 def _may_start_as(synthetic: Cell, real: Cell) -> bool:
@@ -546,6 +552,10 @@ def _artifact_problems(
     if condensed is not None:
         yield from _unlike(condensed, record["report"])
         yield from condensed.faults
+        if condensed.unseen is not None and not takes_heldout_data(record):
+            yield (
+                f"condensed/{name} holds frames of level {condensed.unseen}, which is no seen level"
+            )
 
 
 def _condensed(folder: Path, task: Task | None) -> _Condensed | None:
@@ -556,21 +566,17 @@ def _condensed(folder: Path, task: Task | None) -> _Condensed | None:
         data = read_saved(folder)
     except RLCondenseError as error:
         return _Condensed(folder.name, (unquoted(str(error), 200),))
-    faults = () if task is None else tuple(_row_faults(data, task, folder.name))
     reported = data.report.to_json() if data.report else {}
-    return _Condensed(folder.name, faults, len(data), data.label_kind, reported)
-
-
-def _row_faults(data: CondensedDataset, task: Task, name: str) -> Iterator[str]:
+    of = partial(_Condensed, size=len(data), label_kind=data.label_kind, reported=reported)
+    if task is None:
+        return of(folder.name, ())
     try:
         check_rows(data.arrays(), task, "the condensed dataset")
     except CorruptArtifact as error:
-        yield str(error)
-        return
-    if data.level_seeds is not None:
-        outside = [int(s) for s in np.unique(data.level_seeds) if int(s) not in task.splits["seen"]]
-        if outside:
-            yield f"condensed/{name} holds frames of level {outside[0]}, which is no seen level"
+        return of(folder.name, (str(error),))
+    levels = [] if data.level_seeds is None else np.unique(data.level_seeds).tolist()
+    unseen = (level for level in levels if level not in task.splits["seen"])
+    return of(folder.name, (), next(unseen, None))
 
 
 def _unlike(condensed: _Condensed, report: ReportJson) -> Iterator[str]:

@@ -6,6 +6,7 @@ The names are those of D4RL (Fu et al., 2020, arXiv 2004.07219); Mediratta et al
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,14 @@ from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.sources import TASK
 from rlcondense.datasets.traces import Trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.experts.shipped import find_expert, load_expert, load_newest, snapshots
+from rlcondense.experts.shipped import (
+    Expert,
+    expert_path,
+    find_expert,
+    load_expert,
+    load_newest,
+    snapshots,
+)
 from rlcondense.files import lock, slug
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import PolicyNetwork
@@ -98,7 +106,7 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
         return random_policies(task.action_space, [0])
     if kind == "expert":
         if folder is not None:
-            player = load_expert(expert or task.id, folder)
+            player = _expert_in(folder, expert, task)
         else:
             player = load_newest(task.id) if expert is None else find_expert(expert)
         network = player.network
@@ -108,9 +116,17 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
         raise BadConfig(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
     if folder is None:
         raise BadConfig("a mixed dataset needs --folder, where training wrote its snapshots to")
-    networks = snapshots(expert or task.id, folder)
+    networks = snapshots(_expert_in(folder, expert, task).id, folder)
     check_fits(next(iter(networks.values())).spec, task, str(folder))
     return mixed_policies(networks, task)
+
+
+def _expert_in(folder: Path, expert: str | None, task: Task) -> Expert:
+    """Return the named expert of a folder, the task's, or else the only one."""
+    if expert is None and not expert_path(task.id, folder).exists():
+        with contextlib.suppress(BadConfig):  # it holds none or several
+            return find_expert(folder)
+    return load_expert(expert or task.id, folder)
 
 
 def mixed_policies(networks: Mapping[int, PolicyNetwork], task: Task) -> NetworkPolicies:

@@ -73,7 +73,8 @@ class FaultyDataset:
                 f"dataset {self.source!r} was collected on held-out levels and does not say which: "
                 "its faulty copy would not say so"
             )
-        faulty = faulty_episodes(len(data.episodes), self.share, self.seed)
+        lengths = list(map(len, data.episodes))
+        faulty = faulty_episodes(lengths, self.fault, self.share, self.seed)
         about = f"{self.fault} in {faulty.sum()} of {len(faulty)} episodes of {self.source}"
         self.metadata = {
             **marks_of(data),

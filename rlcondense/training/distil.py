@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import check_choice, check_least, check_positive, check_share
 from rlcondense.errors import BadConfig, CorruptArtifact
-from rlcondense.experts.shipped import Expert
+from rlcondense.experts.shipped import Expert, remove_expert
 from rlcondense.files import write_arrays
 from rlcondense.limits import check_most
 from rlcondense.networks import NetworkSpec, check_network, fresh_from, given_options
@@ -340,6 +340,8 @@ class Distiller:
         checkpoint = runs.begin(out, resume=resume, restart=restart)
         if checkpoint is not None:
             self._restore(checkpoint)
+        elif restart:
+            remove_expert(task.id, out)
         runs.cut_log(out, self.steps)
 
     def train(self, progress: Progress = silent) -> TrainingResult:

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
 from rlcondense.datasets.arrays import from_arrays
 from rlcondense.datasets.episodes import Episode
@@ -111,6 +111,11 @@ def _recorded(
         players = policy
         if players.num_policies != 1:
             raise BadConfig(f"collect plays one policy, not {players.num_policies}")
+        remembers = type(players).player is not PolicyBatch.player
+        greedy = isinstance(task.action_space, Discrete) and players.action_selection == "greedy"
+        if remembers or greedy:
+            what = "remember what they saw" if remembers else "take the likeliest action"
+            raise BadConfig(f"collect plays no policies that {what}: give a function")
     elif policy == "random":
         players = random_policies(task.action_space, [0])
     else:
@@ -131,7 +136,13 @@ def _played(
     seed: int,
     progress: Progress,
 ) -> Iterator[Episode]:
-    """Yield episodes of a function on one environment, which is seeded once."""
+    """Yield episodes of a function on one environment, which is seeded once.
+
+    Actions are recorded as their numbers from 0 on.
+    """
+    space = env.action_space
+    start = int(space.start) if isinstance(space, Discrete) else 0
+    counted = Discrete(space.n) if isinstance(space, Discrete) else space
     for number in range(episodes):
         observation, info = env.reset(seed=seed if number == 0 else None)
         level = info.get("level_seed")
@@ -147,9 +158,11 @@ def _played(
                 )
             observations.append(np.array(observation))
             chosen = np.asarray(policy(observation))[None]
-            [action] = checked_actions(chosen, 1, env.action_space, "the policy")
-            actions.append(action if isinstance(env.action_space, Box) else action.astype(np.int64))
-            observation, reward, ended, truncated, _ = env.step(actions[-1])
+            chosen = chosen - start if start else chosen
+            [action] = checked_actions(chosen, 1, counted, "the policy")
+            actions.append(action if isinstance(space, Box) else action.astype(np.int64))
+            taken = actions[-1] + start if start else actions[-1]
+            observation, reward, ended, truncated, _ = env.step(taken)
             rewards.append(float(reward))
         yield Episode(
             observations=np.stack(observations),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rlcondense.cloning import OPTIMISERS
 from rlcondense.config import check_least, check_positive, check_share
 from rlcondense.errors import BadConfig, CorruptArtifact, UnknownName
-from rlcondense.experts.shipped import SNAPSHOTS, remove_snapshots, save_weights
+from rlcondense.experts.shipped import SNAPSHOTS, remove_expert, remove_snapshots, save_weights
 from rlcondense.files import write_arrays
 from rlcondense.limits import MOST_EVALUATION_SEED, check_whole
 from rlcondense.networks import Impala, NetworkSpec, PolicyNetwork, check_network, given_options
@@ -270,6 +270,8 @@ class Trainer:
             self._restore(checkpoint)
         else:
             remove_snapshots(out)
+            if restart:
+                remove_expert(task.id, out)
         runs.cut_log(out, self.steps)
 
     def _make_groups(self, num_threads: int) -> list[_EnvGroup]:

@@ -192,6 +192,10 @@ def test_a_policy_plays_a_dataset() -> None:
         assert rlc.collect(env, lambda o: 0, episodes=1).task == "classic/cartpole-v0"
         with pytest.raises(BadConfig, match="function"):
             rlc.collect(env, "random", task="cartpole")
+    greedy = rlc.make_learner("bc", "cartpole", updates=1, action_selection="greedy")
+    few = rlc.make_method("random").condense(at_random, task=task, budget=4)
+    with pytest.raises(BadConfig, match="that take the likeliest action: give a function"):
+        rlc.collect("cartpole", greedy.fit(few, task=task, seeds=[0]))
     with (
         gymnasium.make("FrozenLake-v1") as other,
         pytest.raises(BadConfig, match="no task is the environment 'FrozenLake-v1'"),
@@ -228,3 +232,28 @@ def test_a_split_may_be_written_as_tables_print_it(data: TransitionDataset) -> N
     assert scores.split == "heldout"
     with pytest.raises(BadConfig, match="'test'"):
         rlc.evaluate(policies, "cartpole", "test")
+
+
+class FromOne(gymnasium.Env[Any, Any]):
+    """Three actions, numbered from one: the reward is the action's own number."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (4,))
+    action_space = gymnasium.spaces.Discrete(2, start=1)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.steps += 1
+        return np.zeros(4, np.float32), float(action), self.steps == 3, False, {}
+
+
+def test_actions_that_begin_elsewhere_are_recorded_from_zero_on() -> None:
+    data = rlc.collect(FromOne(), lambda _: 2, episodes=2, task="cartpole")
+    assert data.actions.tolist() == [1] * 6
+    assert data.column("rewards").tolist() == [2] * 6
+    with pytest.raises(CorruptArtifact):
+        rlc.collect(FromOne(), lambda _: 0, episodes=1, task="cartpole")

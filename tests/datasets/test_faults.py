@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.spaces import Discrete
 
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
@@ -17,7 +18,15 @@ from rlcondense.cli.dataset_making import dataset_corrupt
 from rlcondense.comparison.tables import faults_table, suite_table
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode, episode_of
-from rlcondense.datasets.faults import FAULTS, LAG, corrupted, faulty_episodes, wrong_action
+from rlcondense.datasets.faults import (
+    FAULTS,
+    LAG,
+    Plan,
+    action_noise,
+    corrupted,
+    faulty_episodes,
+    wrong_action,
+)
 from rlcondense.datasets.minari import _faulty, minari_path, remove_minari
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.traces import Trace
@@ -87,7 +96,9 @@ def test_a_wrong_action_brings_its_own_distribution() -> None:
     episode = Episode(frames, actions, rewards, 0, np.eye(9, dtype=np.float32))
     wrong = wrong_action(episode, np.random.default_rng(0))
     assert wrong.action_probs is not None
-    assert not np.array_equal(wrong.actions, actions)
+    assert not (wrong.actions == actions).any()
+    two = Episode(frames[:2], actions[:2], rewards[:2], 0)
+    assert wrong_action(two, np.random.default_rng(0)).actions.tolist() == [1, 0]
     assert np.array_equal(wrong.action_probs.argmax(1), wrong.actions)
 
 
@@ -160,12 +171,26 @@ def test_a_fault_that_is_played_needs_the_datasets_trace(
         list(corrupted(tiny, "action-noise", FAULTY, 0, task=task, trace=other))
 
 
+def test_episodes_in_which_a_fault_would_change_nothing_are_not_faulty() -> None:
+    lengths = [1, 3, 1, 3, 3, 1]
+    for fault in ("wrong-action", "stale-frames", "truncated"):
+        assert np.flatnonzero(faulty_episodes(lengths, fault, 0.5, 0)).tolist() == [1, 3, 4]
+        with pytest.raises(BadConfig, match="3 of 6 are longer, and 4 are to be faulty"):
+            faulty_episodes(lengths, fault, 0.7, 0)
+    assert faulty_episodes(lengths, "duplicated", 0.7, 0).sum() == 4
+    plan = Plan(np.zeros(2, int), None)
+    for seed in range(30):
+        noisy = action_noise(plan, 2, Discrete(1000), np.random.default_rng(seed))
+        assert noisy.actions.any()
+
+
 def test_a_share_leaves_some_of_both() -> None:
-    assert faulty_episodes(20, 0.2, 0).sum() == 4
-    assert not np.array_equal(faulty_episodes(20, 0.2, 0), faulty_episodes(20, 0.2, 1))
+    assert faulty_episodes([5] * 20, "truncated", 0.2, 0).sum() == 4
+    drawn = [faulty_episodes([5] * 20, "truncated", 0.2, seed) for seed in (0, 1)]
+    assert not np.array_equal(*drawn)
     for share in (0.01, 1.0):
         with pytest.raises(BadConfig, match="some must be faulty, and some clean"):
-            faulty_episodes(20, share, 0)
+            faulty_episodes([5] * 20, "truncated", share, 0)
 
 
 def test_auroc_is_one_for_a_score_that_sees_and_half_for_a_blind_one(
@@ -225,7 +250,7 @@ def test_a_dataset_of_the_catalogue_can_have_faults(
     entry = Entry("datasets", new, point, config=config, facts=facts)
     monkeypatch.setitem(catalogue._registered, ("datasets", new), entry)
     data = load_dataset(new)
-    assert np.array_equal(data.origin.faulty, faulty_episodes(10, 0.3, 1))
+    assert np.array_equal(data.origin.faulty, faulty_episodes([9] * 10, "truncated", 0.3, 1))
     with pytest.raises(BadConfig, match="there is a dataset"):
         corrupt_dataset(TINY, "truncated")
     remove_minari(new)

@@ -136,8 +136,13 @@ def test_a_training_is_only_discarded_when_one_says_so(task: Task, tmp_path: Pat
     with pytest.raises(BadConfig, match="--resume goes on from it, --restart discards it"):
         Trainer(task, _config(64), tmp_path)
     (tmp_path / shipped.SNAPSHOTS / "48.safetensors").touch()
+    finished = shipped.expert_path(task.id, tmp_path)
+    for path in (finished, finished.with_suffix(".json")):
+        path.touch()
     b = Trainer(task, _config(64), tmp_path, restart=True).train()
     assert torch.equal(_parameters(a.network), _parameters(b.network))
+    assert not finished.exists()  # of the training that was discarded
+    assert not finished.with_suffix(".json").exists()
     assert len((tmp_path / runs.LOG).read_text().splitlines()) == 1
     assert {p.stem for p in (tmp_path / shipped.SNAPSHOTS).iterdir()} == {"0", "64"}
 

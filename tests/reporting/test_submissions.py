@@ -44,6 +44,7 @@ from rlcondense.submissions import add as adding
 from rlcondense.submissions import verification
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
+from rlcondense.submissions.rerun import compare as compared
 from rlcondense.submissions.rerun import rerun, write_down
 from rlcondense.submissions.verification import (
     Finding,
@@ -426,6 +427,10 @@ def test_condensed_data_with_held_out_levels_are_caught(
     assert verify(copied).ok
     replace(data, level_seeds=np.full(len(data), 10_123)).save(folder)
     assert "holds frames of level 10123, which is no seen level" in said(verify(copied))
+    told = {**honest, "findings": [finding_of("heldout-data", 1, 0, "all").to_json()]}
+    written(sealed(told), copied)
+    assert "no seen level" not in said(verify(copied))
+    written(honest, copied)
     replace(data, **first_rows(data, 7)).save(folder)
     assert "has 7 rows and hard labels, the report 15 and hard" in said(verify(copied))
     (folder / "condensed.safetensors").write_bytes(b"nothing")
@@ -1058,6 +1063,11 @@ def test_a_consistent_forgery_is_caught_by_computing_it_again(
         consistent(record)
         record["environment"]["cpu"] = "another one"
 
+    for name, other in (("action_selection", "greedy"), ("labels", "soft")):
+        agrees, text = compared({**honest, name: other}, honest)
+        assert not agrees
+        assert f"it says {name.replace('_', ' ')} '{other}', and " in text
+
     folder = forged(honest, elsewhere, tmp_path / "elsewhere")
     again = rerun(folder, verify(folder), 1)
     assert "heldout means lie more than 4 standard errors apart" in said(again)
@@ -1196,3 +1206,46 @@ def test_a_record_that_lies_there_without_a_pin_is_overwritten_only_if_asked_to(
     assert published.read_bytes() == before
     assert add(better, board, replace=True).replaced == (honest["cell_id"],)
     assert verify(board).ok
+
+
+def test_an_expert_is_one_that_the_task_has_had() -> None:
+    known = checks.known_here()
+    cards = {
+        card["id"]: card for card in shipped_cards() if card["task"].endswith("coinrun-easy-v0")
+    }
+    assert len(cards) > 1
+
+    def faults(dataset: str, sha256: str) -> list[str]:
+        cell = {
+            "dataset": dataset,
+            "task": "procgen/coinrun-easy-v0",
+            "method": {"id": "expert", "config": {}},
+        }
+        record: Any = {"cell": cell, "key": {"expert_sha256": sha256}}
+        return list(checks._expert(record, known))
+
+    for card in cards.values():
+        assert not faults("", card["sha256"])
+    assert "has sha256" in faults("", "0" * 64)[0]
+    older = next(iter(cards.values()))
+    newer = "procgen/coinrun-easy/expert-v1"
+    assert "has sha256" in faults(newer, older["sha256"])[0]
+
+
+def test_rows_that_follow_and_views_take_bytes_too() -> None:
+    known, size, values = checks.known_here(), 150, 3 * 64 * 64
+
+    def faults(bytes_: int, config: Any) -> list[str]:
+        cell = {
+            "task": "procgen/starpilot-easy-v0",
+            "budget": {"size": size},
+            "method": {"id": "qmatch", "config": config},
+        }
+        record: Any = {"cell": cell, "report": {"bytes": bytes_, "size": size}}
+        return list(checks._bytes(record, known))
+
+    most = size * 2 * values * 4
+    assert not faults(most, {})
+    views = size * 64 * (2 + 4 * 15)
+    assert faults(most + views, {})
+    assert not faults(most + views, {"label_views": 64})

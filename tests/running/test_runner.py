@@ -333,6 +333,21 @@ def test_soft_labels_that_data_do_not_have_are_replaced_by_hard_ones_and_named(
     assert status["random 4 soft"] == status["full soft"] == "skipped"
 
 
+def test_transfer_has_all_the_data_once_and_no_random_subset_of_them(tmp_path: Path) -> None:
+    if not is_local(UNLABELLED):
+        write_unlabelled()
+    learner = "bc:updates=2,width=8"
+    matrix = transfer(
+        ["random", "full"], [learner], "cartpole", dataset=UNLABELLED, size=4, seed=3,
+        condensations=1, seeds=2, episodes=2, results=tmp_path, device="cpu",
+    )  # fmt: skip
+    assert not [name for name in matrix.rows if name.startswith("random ")]
+    seeds = {
+        name: row[learner][0]["cell"]["condensation_seed"] for name, row in matrix.rows.items()
+    }
+    assert (seeds["random"], seeds["full-converged"]) == (3, 0)
+
+
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     plain = balance(tmp_path, references=False)
     numpy = balance(

@@ -88,6 +88,15 @@ def test_a_percentages_random_rows_wait_for_its_size() -> None:
     assert random.cell.budget == {"size": 1234}
     assert random.shard_key == parent.shard_key
 
+    def skipped(ids: Iterable[str]) -> Mapping[str, StoredState]:
+        return {i: StoredState("skipped") if i == parent.id else MISSING for i in ids}
+
+    never = plan_suite(suite_from("s", {**SMALL, "methods": ["bc-25"]}), skipped)
+    assert [p.skip for p in never if "as many as bc-25" in p.text] == [
+        "the set that it stands beside is skipped"
+    ]
+    assert not [p for p in never if p.after]
+
 
 def test_soft_labels_get_soft_random_rows_where_the_learner_takes_them() -> None:
     soft = {"id": "gradmatch", "config": {"labels": "soft"}}

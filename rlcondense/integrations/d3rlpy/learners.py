@@ -134,7 +134,7 @@ class D3RLPyLearner(Learner[Any]):
         progress: Progress = silent,
     ) -> PolicyBatch:
         task = make_task(task)
-        if missing := self.missing(data.provides() - {"held_back"}, task):
+        if missing := self.missing(data.provides(), task):
             raise BadConfig(f"learner {self.id!r} needs {', '.join(missing)}")
         target = self._target_return(data)
         with seeded(0, "cpu"), quiet():  # d3rlpy's buffer reads a few of its rows

@@ -92,6 +92,7 @@ class Critic:
             return np.asarray(self.q_function(seen).q_value.T.cpu().numpy())
         size = (PROBES, *space.shape)
         actions = np.random.default_rng(0).uniform(space.low, space.high, size).astype(np.float32)
+        actions = actions.reshape(PROBES, -1)
         return np.array(
             [self.algorithm.predict_value(x, np.repeat(a[None], len(x), 0)) for a in actions]
         )
@@ -200,7 +201,9 @@ def _creator(problem: Problem, network: str, updates: int) -> Callable[[], Any]:
             n_critics=1,
             actor_encoder_factory=NetworkFactory(network),
             critic_encoder_factory=NetworkFactory(network),
-            action_scaler=MinMaxActionScaler(minimum=space.low, maximum=space.high),
+            action_scaler=MinMaxActionScaler(
+                minimum=space.low.reshape(-1), maximum=space.high.reshape(-1)
+            ),
         )
     else:
         config = DiscreteCQLConfig(
@@ -226,7 +229,8 @@ def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, A
     for start in range(0, len(observations), CHUNK):
         rows = slice(start, start + CHUNK)
         x = np.array(observations[rows], np.float32)
-        values.append(algorithm.predict_value(x, actions[rows]))
+        each = actions[rows] if actions.ndim == 1 else actions[rows].reshape(len(x), -1)
+        values.append(algorithm.predict_value(x, each))
         seen = [torch.from_numpy(x).to(algorithm.impl.device)]
         scaler = algorithm.config.action_scaler
         if scaler is not None:  # a critic of continuous actions takes them as an input

@@ -510,9 +510,10 @@ def _expert(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     if "weights" in cell["method"]["config"]:  # an expert that somebody named
         return
-    named = known.facts("datasets", cell["dataset"]).get("expert")
-    # Without a name it is the newest, as it was when the record was made.
-    ids = known.experts_of.get(cell["task"], ()) if named is None else (str(named),)
+    facts = known.facts("datasets", cell["dataset"])
+    # Of data that are not of the catalogue it is the task's newest, when the record was made; of
+    # data that were played by an expert of before, one that is no longer shipped.
+    ids = (facts.get("expert", ""),) if facts else known.experts_of.get(cell["task"], ())
     shipped = {name: known.experts[name] for name in ids if name in known.experts}
     stated = record["key"].get("expert_sha256")
     if stated is None and cell["method"]["id"] == "expert":

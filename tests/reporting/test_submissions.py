@@ -28,7 +28,9 @@ from rlcondense.config import config_json
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.evaluation import evaluate
+from rlcondense.experts.shipped import shipped_cards
 from rlcondense.files import read_json, write_arrays, write_json, write_packed
+from rlcondense.findings import finding_of
 from rlcondense.make import make_method, make_task
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
@@ -41,6 +43,7 @@ from rlcondense.reporting.reruns import read_reruns
 from rlcondense.running.runner import run
 from rlcondense.statistics.intervals import summarise
 from rlcondense.submissions import add as adding
+from rlcondense.submissions import content as checks
 from rlcondense.submissions import verification
 from rlcondense.submissions.add import add, diff
 from rlcondense.submissions.content import known_here, level_seeds, problems
@@ -1211,14 +1214,14 @@ def test_a_record_that_lies_there_without_a_pin_is_overwritten_only_if_asked_to(
 def test_an_expert_is_one_that_the_task_has_had() -> None:
     known = checks.known_here()
     cards = {
-        card["id"]: card for card in shipped_cards() if card["task"].endswith("coinrun-easy-v0")
+        card["id"]: card for card in shipped_cards() if card["task"].endswith("jumper-easy-v0")
     }
     assert len(cards) > 1
 
     def faults(dataset: str, sha256: str) -> list[str]:
         cell = {
             "dataset": dataset,
-            "task": "procgen/coinrun-easy-v0",
+            "task": "procgen/jumper-easy-v0",
             "method": {"id": "expert", "config": {}},
         }
         record: Any = {"cell": cell, "key": {"expert_sha256": sha256}}
@@ -1228,8 +1231,7 @@ def test_an_expert_is_one_that_the_task_has_had() -> None:
         assert not faults("", card["sha256"])
     assert "has sha256" in faults("", "0" * 64)[0]
     older = next(iter(cards.values()))
-    newer = "procgen/coinrun-easy/expert-v1"
-    assert "has sha256" in faults(newer, older["sha256"])[0]
+    assert "has sha256" in faults("procgen/jumper-easy/expert-v1", older["sha256"])[0]
 
 
 def test_rows_that_follow_and_views_take_bytes_too() -> None:

@@ -65,7 +65,7 @@ MOST: Mapping[str, int] = MappingProxyType(
         "pool": 1000,
         "teachers": 1000,
         "label_teachers": 1000,
-        "episodes that are compared": 20_000,  # each with each, 3.2 GB
+        "episodes that are compared": 20_000,  # each with each, some 12 GB
         "trajectory": 10_000,
         "inner_steps": 10_000,
         "segment": 10_000,

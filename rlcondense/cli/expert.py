@@ -33,7 +33,11 @@ _NETWORKS = click.Choice(["compact", "impala", "impala-patch2", "impala-patch4",
 _training = all_options(
     click.option("--seed", default=0, show_default=True),
     click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint."),
-    click.option("--restart", is_flag=True, help="Discard the folder's checkpoint and begin anew."),
+    click.option(
+        "--restart",
+        is_flag=True,
+        help="Discard the folder's training and its expert, and begin anew.",
+    ),
     click.option(
         "--episodes",
         default=500,

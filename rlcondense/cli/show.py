@@ -154,7 +154,7 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
     from rlcondense.datasets.condensed import load_condensed
     from rlcondense.datasets.detectors import detect
     from rlcondense.datasets.exported import is_condensed
-    from rlcondense.datasets.report import REPORT
+    from rlcondense.datasets.report import REPORT, findings_from
     from rlcondense.errors import CorruptArtifact
     from rlcondense.files import read_json
 
@@ -163,11 +163,13 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
             facts = read_json(folder / file)
             if not isinstance(facts, dict):
                 raise CorruptArtifact(f"{folder / file} is no object")
-            facts.pop("findings", None)  # of a report that is none, of any form
+            told = facts.pop("findings", None)
             if is_condensed(folder):
                 data = load_condensed(folder)
-                known = data.report.findings if data.report is not None else None
-                found = detect(data, None) if known is None else known
+                try:  # a report without a method is not looked at when its set is read
+                    found = detect(data, None) if told is None else findings_from(told)
+                except (TypeError, ValueError) as error:
+                    raise CorruptArtifact(f"{folder / file}: {error}") from error
                 facts["findings"] = [one.to_json() for one in found]
             return facts
     return None

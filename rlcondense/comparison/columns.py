@@ -92,9 +92,12 @@ def _size(row: Row) -> str:
     size = "" if row.size is None else str(row.size)
     if len({*row.sizes}) > 1:
         size = f"{min(row.sizes)} to {max(row.sizes)}"
-    if row.budget is None or "bytes" not in row.budget:
-        return size
-    return f"{size} in {budget_text(row.budget)}"  # one method may have rows of several forms
+    return " in ".join(filter(None, [size, coding_of(row)]))
+
+
+def coding_of(row: Row) -> str:
+    """Return the budget of a row that is one in bytes, of which a method may have several forms."""
+    return budget_text(row.budget) if row.budget and "bytes" in row.budget else ""
 
 
 def _size_and_labels(row: Row) -> str:

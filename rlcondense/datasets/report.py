@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import (
@@ -329,7 +329,7 @@ def report_from(values: Any) -> CondensationReport | None:
         if name == "cost" or values.get(name)
     }  # fmt: skip
     if (findings := values.get("findings")) is not None:
-        parts["findings"] = tuple(part_of(Finding, finding, "a finding") for finding in findings)
+        parts["findings"] = findings_from(findings)
     rest = {name: value for name, value in values.items() if name not in _PARTS}
     report: CondensationReport = part_of(CondensationReport, {**rest, **parts}, "the report")
     if report.seed < 0:
@@ -338,6 +338,11 @@ def report_from(values: Any) -> CondensationReport | None:
     if any(value < 0 for value in vars(report.cost).values() if not isinstance(value, str)):
         raise ValueError("its report gives a negative cost")
     return report
+
+
+def findings_from(values: Iterable[Any]) -> tuple[Finding, ...]:
+    """Make findings from plain values, each checked for its type."""
+    return tuple(part_of(Finding, value, "a finding") for value in values)
 
 
 def part_of(cls: type[Any], values: Any, what: str) -> Any:

@@ -10,10 +10,11 @@ from pathlib import Path
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import refuse_links, write_bytes
 from rlcondense.records.reading import RESULTS
-from rlcondense.reporting.board import Board, build_board, refusal, shown_results
+from rlcondense.reporting.board import OTHERS, Board, build_board, refusal, shown_results
 from rlcondense.reporting.formats import FORMATS, KEPT, board_json, headline
 from rlcondense.reporting.log import append_entry
 from rlcondense.reporting.site import build_site, check_site
+from rlcondense.running.suite import shipped_suites
 
 BOARD, TABLES = "leaderboard.json", "tables"
 _PLACE = re.compile(r"(<!-- leaderboard ([\w.-]+) -->)\n.*?(<!-- /leaderboard -->)", re.DOTALL)
@@ -72,10 +73,10 @@ def build(
     }
     if suites is not None:
         del files[leaderboard / BOARD]
-    else:  # remove tables of suites that no longer exist, or have no record any more
-        for path in (leaderboard / TABLES).glob("*"):
-            if path.suffix.lstrip(".") in FORMATS and path.is_file():
-                path.unlink()
+    else:  # remove tables of suites that have no record any more; others may be of users' suites
+        for name in (*shipped_suites(), OTHERS):
+            for ending in FORMATS:
+                (leaderboard / TABLES / f"{name}.{ending}").unlink(missing_ok=True)
     for path, text in files.items():
         write_bytes(path, text.encode())
     pages = [] if site is None else build_site(board, leaderboard, site, data=data)

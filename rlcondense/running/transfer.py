@@ -224,11 +224,14 @@ def transfer(
     subsets: set[tuple[Budget, Labels]] = set()
     for name, of_name in named_rows.items():
         subsets |= _kept(add(name, of_name), benches[0])
-    existing = {
-        one
-        for name in (RANDOM_SUBSET, *WHOLE)  # all the data have no random subset
-        for one in _kept(itertools.chain(*table.get(name, {}).values()), benches[0])
-    }
+    computed = itertools.chain(*(of.values() for of in table.values()))
+    # Of all the data there is no random subset.
+    alone = [
+        record
+        for record in itertools.chain(*computed)
+        if record["cell"]["method"]["id"] in (RANDOM_SUBSET, *WHOLE)
+    ]
+    existing = _kept(alone, benches[0])
     beside = {}
     for budget, labels in sorted(subsets - existing, key=_small_ones_first):
         random = make_method(RANDOM_SUBSET, **dict(labels))

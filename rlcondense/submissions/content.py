@@ -508,7 +508,10 @@ def _dataset(record: Record, known: LocalFacts) -> Iterator[str]:
 
 def _expert(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
-    if "weights" in cell["method"]["config"]:  # an expert that somebody named
+    named = cell["method"]["config"].get("weights") if cell["method"]["id"] == "expert" else None
+    if named is not None:  # by somebody, in place of the task's own
+        if str(record["key"].get("expert_sha256"))[:16] != named:
+            yield f"key.expert_sha256 is not that of the weights {shown(named)}"
         return
     facts = known.facts("datasets", cell["dataset"])
     # Of data that are not of the catalogue it is the task's newest, when the record was made; of

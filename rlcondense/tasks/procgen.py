@@ -255,7 +255,7 @@ class ProcgenVectorEnv(VectorEnv[Observations, Actions, Any]):
             self._env.close()
             self._seed = seed
             self._open(seed)
-        elif not self._fresh or self._shown:
+        elif not self._fresh or (self._shown and seed is None):
             self.step_async(np.full(self.num_envs, GIVE_UP))
         self._shown = True
         observations, _, _ = self._observe()

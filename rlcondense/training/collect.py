@@ -123,9 +123,11 @@ def _policies(task: Task, kind: str, folder: Path | None, expert: str | None) ->
 
 def _expert_in(folder: Path, expert: str | None, task: Task) -> Expert:
     """Return the named expert of a folder, the task's, or else the only one."""
-    if expert is None and not expert_path(task.id, folder).exists():
+    if expert is None and folder.is_dir() and not expert_path(task.id, folder).exists():
         with contextlib.suppress(BadConfig):  # it holds none or several
-            return find_expert(folder)
+            found = find_expert(folder)
+            if found.card.get("task") == task.id:
+                return found
     return load_expert(expert or task.id, folder)
 
 

@@ -230,7 +230,7 @@ def test_rows_without_a_value_are_not_written(tmp_path: Path) -> None:
 def test_only_frames_are_looked_at_for_jpeg(tmp_path: Path) -> None:
     """Another column of parts may hold what Python has no type for."""
     frames = np.random.default_rng(2).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    times = pa.array([{"t": 1}] * 4, pa.struct([("t", pa.timestamp("ns"))]))
+    times = pa.array([{"t": 2**62}] * 4, pa.struct([("t", pa.timestamp("us"))]))
     cells = [{"bytes": picture(frame, "JPEG")} for frame in frames]
     table = {"meta": times, "observation": cells, "action": [0, 1, 2, 3], "reward": [1.0] * 4,
              "done": [False, True, False, True]}  # fmt: skip

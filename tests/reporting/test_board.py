@@ -328,15 +328,17 @@ def test_build_writes_the_same_bytes_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "leaderboard.json").read_text())["records"] == 40
 
 
-def test_tables_of_suites_that_are_gone_are_removed(tmp_path: Path) -> None:
+def test_tables_of_suites_without_records_are_removed_and_no_others(tmp_path: Path) -> None:
     folder = shipped_leaderboard(tmp_path / "board")
     (folder / "tables").mkdir(exist_ok=True)
-    for name in ("gone.md", "gone.csv", "notes.txt"):
+    for name in ("smoke.csv", "mine.md", "mine.csv", "notes.txt"):
         (folder / "tables" / name).write_text("x")
+    for path in list((folder / "results").iterdir())[1:]:
+        path.unlink()
     assert CliRunner().invoke(main, ["leaderboard", "build", str(folder)]).exit_code == 0
     left = {path.name for path in (folder / "tables").iterdir()}
-    assert "notes.txt" in left
-    assert not {"gone.md", "gone.csv"} & left
+    assert {"mine.md", "mine.csv", "notes.txt"} <= left
+    assert "smoke.csv" not in left
 
 
 def test_tables_of_one_suite_leave_the_board_as_it_is(tmp_path: Path) -> None:

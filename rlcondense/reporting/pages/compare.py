@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.records.cell import budget_text
+from rlcondense.comparison.columns import coding_of
 from rlcondense.reporting.pages.lines import Line, learner_names
 from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.statistics.intervals import level_means, student_means
@@ -54,7 +54,7 @@ def _row(site: Site, line: Line) -> dict[str, Any]:
         "name": row.name,
         "learner": line.learner,
         "size": row.size,
-        "budget": budget_text(row.budget) if row.budget and "size" not in row.budget else "",
+        "budget": coding_of(row),
         "labels": row.labels,
         "dataset": line.group.dataset,
         "played": records[0]["levels_sha256"][:12],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcondense.catalogue import FILE, Entry, entries
 from rlcondense.citations import cite_entries
+from rlcondense.comparison.columns import coding_of
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
@@ -93,7 +94,8 @@ def _point(row: Row, x: float) -> Point:
 
     assert row.returns is not None
     y = row.returns["heldout"]["mean"]
-    return Point(x, y, f"{row.name}, {row.size} transitions: {y.estimate:.2f}")
+    kept = " in ".join(filter(None, [f"{row.size} transitions", coding_of(row)]))
+    return Point(x, y, f"{row.name}, {kept}: {y.estimate:.2f}")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
 
 
 def _sized(row: Row) -> str:
-    return f"{row.name}, {row.size:,}" if row.size is not None else row.name
+    kept = "" if row.size is None else f"{row.size:,}"
+    return ", ".join(filter(None, [row.name, " in ".join(filter(None, [kept, coding_of(row)]))]))
 
 
 def _heldout(row: Row) -> float:

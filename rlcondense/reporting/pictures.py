@@ -25,7 +25,8 @@ from rlcondense.make import load_dataset
 from rlcondense.text import unquoted
 from rlcondense.types import Array
 
-SHOWN, FEWER = 15, 8  # frames in a line: of a set that has no more, and of larger ones
+# Frames in a line: of a selection that has no more, and of others, whose pictures take more bytes.
+SHOWN, FEWER = 15, 8
 MOST_ENLARGED = 16
 MOST_AMPLIFIED = 128
 MOST_COLOURS = 256  # of a leaderboard's pictures, which take a third of the bytes so
@@ -187,7 +188,7 @@ def draw(
     Args:
         data: the condensed set.
         source: the dataset it was condensed from.
-        most: frames in a line; by default `SHOWN`, or `FEWER` of a larger set.
+        most: frames in a line; by default `SHOWN` of a selection that has no more, else `FEWER`.
 
     Returns:
         `(height, width, 3)` and the picture; None for observations that are not frames. A selection
@@ -199,7 +200,8 @@ def draw(
         return None
     painted = data.observations.shape[1] not in (1, 3)
     if most is None:
-        most = SHOWN if len(data) <= SHOWN else FEWER
+        is_small = len(data) <= SHOWN and data.source_indices is not None
+        most = SHOWN if is_small else FEWER
     rows = np.unique(np.linspace(0, len(data) - 1, most).round().astype(int))
     after = np.asarray(data.observations[rows], np.float64)
     lines, amplified = [after], 1

@@ -60,7 +60,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 60)
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**6))
 LONGEST = 60  # seconds of one command on a processor
-ROUND = 20  # inputs between two looks at the clock
+ROUND = 10  # inputs between two looks at the clock
 QUICK = ["--task", "cartpole", "--seeds", "1", "--episodes", "1"]
 # Few enough updates to be quick, and so many that students are no copies of the marginal policy.
 TRAINED = [*QUICK[:-1], "4", "--set", "learner.updates=30", "--set", "learner.learning_rate=0.01"]

@@ -153,6 +153,24 @@ def test_an_address_is_not_ignored_where_ray_is_at_work(monkeypatch: pytest.Monk
         RayExecutor(setting, "head:6379")
 
 
+def test_without_an_address_no_cluster_of_this_machine_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    asked: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        asked.append(options)
+        raise ConnectionError("none")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    for address in (None, "auto"):
+        with pytest.raises(BadConfig, match=f"no Ray cluster at '{address or 'local'}': none"):
+            RayExecutor(Setting(Store(tmp_path), "cpu", workers=2), address)
+    assert [(of["address"], of["num_cpus"]) for of in asked] == [("local", 2), ("auto", None)]
+
+
 @pytest.mark.slow
 def test_no_cluster_and_no_ray_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,14 +60,14 @@ class RayExecutor:
             workers = setting.workers or num_cores()
             try:
                 ray.init(
-                    address=address,
+                    address=address or "local",  # not a cluster that happens to run here
                     num_cpus=None if address else workers,
                     include_dashboard=None if address else False,
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise BadConfig(f"no Ray cluster at {address!r}: {error}") from error
+                raise BadConfig(f"no Ray cluster at {address or 'local'!r}: {error}") from error
         self._at: dict[Any, _Task] = {}
         self._told: list[Event] = []
         self._stuck = False

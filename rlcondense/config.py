@@ -97,11 +97,12 @@ def check_share(config: Any, *names: str, below_one: bool = False) -> None:
             raise BadConfig(f"{name} must lie in [0, 1{')' if below_one else ']'}, not {value}")
 
 
-def check_least(config: Any, *names: str) -> None:
-    """Raise `BadConfig` if a named field is negative."""
+def check_least(config: Any, *names: str, least: float = 0) -> None:
+    """Raise `BadConfig` if a named field is less than it may be, by default negative."""
+    asked = f"be at least {least}" if least else "not be negative"
     for name in names:
-        if not getattr(config, name) >= 0:
-            raise BadConfig(f"{name} must not be negative, not {getattr(config, name)}")
+        if not getattr(config, name) >= least:
+            raise BadConfig(f"{name} must {asked}, not {getattr(config, name)}")
 
 
 def check_finite(values: Mapping[str, Any], owner: str) -> None:

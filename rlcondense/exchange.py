@@ -16,6 +16,7 @@ from rlcondense import __version__, catalogue
 from rlcondense.citations import PACKAGE, bibtex
 from rlcondense.datasets import hub
 from rlcondense.datasets.condensed import CondensedDataset, load_condensed
+from rlcondense.datasets.detectors import is_elsewhere
 from rlcondense.datasets.episodes import episode_of
 from rlcondense.datasets.examples import example_of
 from rlcondense.datasets.exported import DATA, OTHER_ARRAYS, PARQUET, is_condensed
@@ -205,7 +206,7 @@ def _of_dataset(data: TransitionDataset, task: str | Task | None, to: str) -> Ex
     if hides_heldout(data, the_task):
         losses.append("the files do not say that the data are of held-out levels")
     where = "" if data.task else data.origin.environment
-    if where not in ("", the_task.id, getattr(the_task, "env", "")):
+    if is_elsewhere(where, the_task):
         losses.append(f"the files do not say that the data were collected on {where}")
     if the_task.observation_space.dtype != data.observations.dtype:
         losses.append(

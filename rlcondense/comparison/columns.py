@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlcondense.comparison.rows import Row
+from rlcondense.datasets.report import BudgetJson
 from rlcondense.records.cell import budget_text
 from rlcondense.references import EXPERT, FLOOR, FLOORS
 from rlcondense.statistics.intervals import Interval
@@ -92,12 +93,17 @@ def _size(row: Row) -> str:
     size = "" if row.size is None else str(row.size)
     if len({*row.sizes}) > 1:
         size = f"{min(row.sizes)} to {max(row.sizes)}"
-    return " in ".join(filter(None, [size, coding_of(row)]))
+    return with_coding(size, row)
 
 
-def coding_of(row: Row) -> str:
-    """Return the budget of a row that is one in bytes, of which a method may have several forms."""
-    return budget_text(row.budget) if row.budget and "bytes" in row.budget else ""
+def with_coding(size: str, row: Row) -> str:
+    """Return a row's size, in words, with its budget behind it if that is one in bytes."""
+    return " in ".join(filter(None, [size, coding_of(row.budget)]))
+
+
+def coding_of(budget: BudgetJson | None) -> str:
+    """Return a budget in bytes in words, of which a method may have several forms; else nothing."""
+    return budget_text(budget) if budget and "bytes" in budget else ""
 
 
 def _size_and_labels(row: Row) -> str:

@@ -398,10 +398,7 @@ def faults_table(records: Sequence[Record]) -> list[str]:
 
 def correlations_text(correlation: CorrelationsJson) -> str:
     """Format rank correlations, such as `0.93 with length, - with return`."""
-    return ", ".join(
-        f"{'-' if value is None else f'{value:.2f}'} with {name}"
-        for name, value in correlation.items()
-    )
+    return correlations_range([correlation])
 
 
 def correlations_range(correlations: Sequence[CorrelationsJson]) -> str:

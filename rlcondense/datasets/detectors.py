@@ -139,6 +139,11 @@ def constant_student(policies: PolicyBatch, source: TransitionDataset) -> Findin
     return finding_of("constant-student", most, bound, text)
 
 
+def is_elsewhere(where: str, task: Task) -> bool:
+    """Return whether a task or environment, if it is known, is another one than a task."""
+    return where not in ("", task.id, getattr(task, "env", ""))
+
+
 def provenance(
     data: TransitionDataset | CondensedDataset | None, task: Task, expert: str = ""
 ) -> tuple[Finding, ...]:
@@ -155,7 +160,7 @@ def provenance(
     if data is None:
         return tuple(findings)
     where, heldout, lossy = _origin(data, task)
-    if where not in ("", task.id, getattr(task, "env", "")):
+    if is_elsewhere(where, task):
         findings.append(finding_of("another-task", 1, 0, f"the data were collected on {where}"))
     if len(heldout):
         share, total = len(heldout) / len(data), len(data)

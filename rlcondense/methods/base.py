@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from gymnasium.spaces import Box
 
-from rlcondense.config import LATER, check_choice, check_positive, config_json
+from rlcondense.config import LATER, check_choice, check_least, check_positive, config_json
 from rlcondense.datasets.budget import EPISODES_CHOSEN, Budget
 from rlcondense.datasets.coding import SEEN, CodedRows, Coding, encode, label_bytes
 from rlcondense.datasets.condensed import (
@@ -656,11 +656,7 @@ class TeachingConfig:
         if self.label_views and getattr(self, "labels", None) != TAUGHT:
             raise BadConfig("label_views needs labels=taught")
         check_positive(self, "label_teachers", "label_temperature", "label_updates")
-        if self.label_temperature < LEAST_TEMPERATURE:
-            raise BadConfig(
-                f"label_temperature must be at least {LEAST_TEMPERATURE}, not "
-                f"{self.label_temperature}"
-            )
+        check_least(self, "label_temperature", least=LEAST_TEMPERATURE)
         if self.label_network is not None:
             check_choice(self, "label_network", tuple(ENCODERS))
 

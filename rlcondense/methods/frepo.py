@@ -26,10 +26,9 @@ import torch
 from torch import Tensor
 
 from rlcondense.cloning import descend, losses_of_head, row_losses, shuffled_batches
-from rlcondense.config import LATER, check_choice, check_positive, config_json
+from rlcondense.config import LATER, check_choice, check_least, check_positive, config_json
 from rlcondense.datasets.condensed import Initialisation
 from rlcondense.datasets.report import MatchingLoss
-from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.chunks import Parts, backward_by_chunks, features_of, joined
 from rlcondense.methods.parts.features import BATCH, action_spread, clone
@@ -116,8 +115,7 @@ class FrepoConfig(NetworkConfig):
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "pool", "oldest", "student_updates")
         check_positive(self, "ridge", "student_batch", "student_rate")
-        if self.ridge < LEAST_RIDGE:
-            raise BadConfig(f"ridge must be at least {LEAST_RIDGE}, not {self.ridge}")
+        check_least(self, "ridge", least=LEAST_RIDGE)
         check_choice(self, "loss", LOSSES)
         check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "encoder", ("trained", "frozen"))

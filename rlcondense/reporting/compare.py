@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rlcondense.comparison.columns import bracketed, plus_minus
+from rlcondense.comparison.columns import bracketed, coding_of, plus_minus
 from rlcondense.comparison.rows import draws_at_random, reason_unjudged
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json
-from rlcondense.records.cell import budget_text
 from rlcondense.records.record import Record
 from rlcondense.records.schema import unreadable
 from rlcondense.records.store import read_record_file
@@ -216,8 +215,7 @@ def _name(row: Sequence[Record]) -> str:
     size = row[0].get("report", {}).get("size")
     words = [cell["method"]["id"]]
     words += [f"{size} transitions"] if size else []
-    budget = cell["budget"]
-    words += [budget_text(budget)] if budget and "bytes" in budget else []
+    words += filter(None, [coding_of(cell["budget"])])
     words += [f"learner {cell['learner']['id']}"] if cell["learner"] else []
     words += [f"{len(row)} condensation seeds"] if len(row) > 1 else []
     return ", ".join([*words, f"{len(cell['learner_seeds'])} learner seeds"])

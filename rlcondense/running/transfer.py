@@ -224,13 +224,9 @@ def transfer(
     subsets: set[tuple[Budget, Labels]] = set()
     for name, of_name in named_rows.items():
         subsets |= _kept(add(name, of_name), benches[0])
-    computed = itertools.chain(*(of.values() for of in table.values()))
+    computed = [record for of in table.values() for each in of.values() for record in each]
     # Of all the data there is no random subset.
-    alone = [
-        record
-        for record in itertools.chain(*computed)
-        if record["cell"]["method"]["id"] in (RANDOM_SUBSET, *WHOLE)
-    ]
+    alone = [r for r in computed if r["cell"]["method"]["id"] in (RANDOM_SUBSET, *WHOLE)]
     existing = _kept(alone, benches[0])
     beside = {}
     for budget, labels in sorted(subsets - existing, key=_small_ones_first):

@@ -142,9 +142,10 @@ def known_here() -> LocalFacts:
             return None
         return level_seeds(instance, split, protocol)
 
-    experts = {card["id"]: card["sha256"] for card in shipped_cards()}
+    cards = shipped_cards()
+    experts = {card["id"]: card["sha256"] for card in cards}
     experts_of: dict[str, list[str]] = {}
-    for card in shipped_cards():
+    for card in cards:
         experts_of.setdefault(card["task"], []).append(card["id"])
     return LocalFacts(entries, task, levels, experts, experts_of)
 

@@ -54,7 +54,7 @@ def _row(site: Site, line: Line) -> dict[str, Any]:
         "name": row.name,
         "learner": line.learner,
         "size": row.size,
-        "budget": coding_of(row),
+        "budget": coding_of(row.budget),
         "labels": row.labels,
         "dataset": line.group.dataset,
         "played": records[0]["levels_sha256"][:12],

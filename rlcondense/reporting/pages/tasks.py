@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcondense.catalogue import FILE, Entry, entries
 from rlcondense.citations import cite_entries
-from rlcondense.comparison.columns import coding_of
+from rlcondense.comparison.columns import coding_of, with_coding
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
@@ -61,7 +61,7 @@ def _figures(
     sizes: dict[str, list[Point]] = {}
     seconds: dict[str, list[Point]] = {}
     for row in done:
-        if row.size and row.id not in WHOLE and not (row.budget and "bytes" in row.budget):
+        if row.size and row.id not in WHOLE and not coding_of(row.budget):
             sizes.setdefault(_method_key(row), []).append(_point(row, row.size))
         spent = [(row.cost or {}).get(f"{phase}_seconds") or 0.0 for phase in ("condense", "train")]
         if sum(spent) > 0:
@@ -94,7 +94,7 @@ def _point(row: Row, x: float) -> Point:
 
     assert row.returns is not None
     y = row.returns["heldout"]["mean"]
-    kept = " in ".join(filter(None, [f"{row.size} transitions", coding_of(row)]))
+    kept = with_coding(f"{row.size} transitions", row)
     return Point(x, y, f"{row.name}, {kept}: {y.estimate:.2f}")
 
 
@@ -160,8 +160,7 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
 
 
 def _sized(row: Row) -> str:
-    kept = "" if row.size is None else f"{row.size:,}"
-    return ", ".join(filter(None, [row.name, " in ".join(filter(None, [kept, coding_of(row)]))]))
+    return row.name if row.size is None else f"{row.name}, {with_coding(f'{row.size:,}', row)}"
 
 
 def _heldout(row: Row) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -41,6 +41,7 @@ BUILT_IN = "rlcondense"
 LOCAL = "local/"  # namespace of data that nobody has given a name
 FILE = "rlcondense.datasets.sources:FileDataset"  # entry point of a dataset of a file
 _FIELDS = {"id", "entry_point", "config", "aliases", "summary", "paper"}
+_HEADER = re.compile(r"^(Name|Version): *(\S+)", re.MULTILINE)
 
 _registered: dict[tuple[str, str], Entry] = {}
 _included: dict[Path, None] = {}  # files, in the order in which they were included
@@ -505,7 +506,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     installed, seen = [], set()
     for distribution in distributions():
         try:
-            name, version = distribution.metadata["Name"], distribution.metadata["Version"]
+            name, version = _named(distribution)
             points = [p for p in distribution.entry_points if p.group.startswith("rlcondense.")]
         except Exception:  # an interrupted uninstall or a malformed file; each fails in its own way
             continue
@@ -514,6 +515,16 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
         seen.add(_normalised(name))
         installed += [(point, (name, version or "?")) for point in points]
     return installed
+
+
+def _named(distribution: Distribution) -> tuple[str, str]:
+    """Return a distribution's name and version, empty where its metadata names none.
+
+    Reads the two headers alone: parsing all metadata would take most of the time of `list`.
+    """
+    metadata = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    headers = dict(_HEADER.findall(metadata.partition("\n\n")[0]))
+    return headers.get("Name", ""), headers.get("Version", "")
 
 
 def _normalised(name: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rlcondense.config import check_choice
 from rlcondense.datasets.report import UNITS, BudgetJson, BytesJson
-from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
 from rlcondense.limits import as_number, check_count, check_most, check_whole
 from rlcondense.text import shown
+
+if TYPE_CHECKING:
+    from rlcondense.datasets.transitions import TransitionDataset
 
 EPISODES_CHOSEN = "a percentage of episodes is for methods that select episodes"
 

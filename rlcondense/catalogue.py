@@ -29,6 +29,7 @@ from rlcondense.errors import (
     UnknownName,
     UnknownVersion,
 )
+from rlcondense.files import slug
 from rlcondense.places import cache_root
 
 GROUPS = ("tasks", "datasets", "methods", "learners")
@@ -171,6 +172,11 @@ def data_root() -> Path:
     raise RLCondenseError(f"the catalogue is missing beside {package}; reinstall rlcondense")
 
 
+def experts_folder() -> Path:
+    """Return the folder of the shipped experts."""
+    return data_root() / "baselines" / "experts"
+
+
 def entries(group: str) -> Mapping[str, Entry]:
     """Return every entry of a group by id: built-in, of plugins, and registered in this process.
 
@@ -257,7 +263,12 @@ def collisions(group: str) -> list[Entry]:
 
 
 def is_taken(group: str, name: str) -> bool:
-    """Return whether a name means a built-in entry: its id in any version, or an alias."""
+    """Return whether a name means a built-in entry: its id in any version, or an alias.
+
+    Of the shipped experts it is the id alone, for later versions are what users train.
+    """
+    if group == EXPERTS:
+        return ID.fullmatch(name) is not None and (experts_folder() / f"{slug(name)}.json").exists()
     built_in = _built_in(group)
     taken = {_unversioned(id_) for id_ in built_in}
     taken |= {alias for entry in built_in.values() for alias in entry.aliases}

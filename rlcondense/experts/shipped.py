@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlcondense.catalogue import EXPERTS, Entry, data_root, entries, find, import_file
+from rlcondense.catalogue import EXPERTS, Entry, entries, experts_folder, find, import_file
 from rlcondense.errors import BadConfig, CorruptArtifact, PluginLoadError, UnknownName
 from rlcondense.files import read_arrays, read_json, sha256_file, slug, write_arrays, write_json
 from rlcondense.networks import NetworkSpec, PolicyNetwork
@@ -40,11 +40,6 @@ class Expert:
     network: PolicyNetwork
     sha256: str
     card: dict[str, Any]
-
-
-def experts_folder() -> Path:
-    """Return the folder of the shipped experts."""
-    return data_root() / "baselines" / "experts"
 
 
 def expert_path(expert_id: str, folder: Path | None = None) -> Path:

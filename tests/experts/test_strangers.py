@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from rlcondense.catalogue import experts_folder
 from rlcondense.comparison.rows import groups_of
 from rlcondense.errors import RLCondenseError
-from rlcondense.experts.shipped import experts_folder, load_expert, save_expert
+from rlcondense.experts.shipped import load_expert, save_expert
 from rlcondense.files import sha256_file
 from rlcondense.make import make_task
 from rlcondense.records.cell import Cell

@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from rlcondense import catalogue
+from rlcondense.catalogue import experts_folder
 from rlcondense.cli import main
 from rlcondense.datasets.hdf5 import FILE
 from rlcondense.datasets.minari import columns_folder, minari_path
@@ -40,7 +41,6 @@ from rlcondense.datasets.parquet import write_parquet
 from rlcondense.datasets.recordings import RecordedDataset
 from rlcondense.datasets.traces import TraceDataset
 from rlcondense.datasets.writers import write_hdf5, write_npz
-from rlcondense.experts.shipped import experts_folder
 from rlcondense.networks import NetworkSpec, fresh_from
 from rlcondense.policies import NetworkPolicies
 from rlcondense.records.cell import Cell

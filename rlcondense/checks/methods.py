@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,13 +109,17 @@ class Subject:
         return Expert(self.task.id, network, "0" * 64, {})
 
     def condense(
-        self, seed: int = 0, budget: Budget | None = None, progress: Progress = silent
+        self,
+        seed: int = 0,
+        budget: Budget | None = None,
+        progress: Progress = silent,
+        data: TransitionDataset | None = None,
     ) -> CondensedDataset:
-        """Condense the sample."""
+        """Condense the sample, or other data."""
         self.data_sha256  # noqa: B018  taken before the first time
         with contained(self.traces):
             return self.method.condense(
-                self.data,
+                data or self.data,
                 task=self.task,
                 budget=budget or self.budget,
                 expert=self.expert,
@@ -273,6 +277,19 @@ def the_expert_is_used_only_if_declared(s: Subject) -> None:
         )
 
 
+def rewards_are_read_only_if_declared(s: Subject) -> None:
+    """Data with other rewards give the same rows, unless the needs name rewards."""
+    if not s.method.takes_data or "rewards" in s.method.needs:
+        raise CheckSkipped("it makes its data itself, or declares that it needs rewards")
+    other = np.arange(len(s.data), dtype=np.float32) - 2 * s.data.column("rewards")
+    of_other = s.condense(data=replace(s.data, rewards=other))
+    kept, again = ({**part.columns(), "rewards": other[:0]} for part in (s.result, of_other))
+    if sha256_arrays(kept) != sha256_arrays(again):
+        raise CheckFailed(
+            f"other rewards give other rows: say needs = frozenset({{'rewards'}}) in {s.name}"
+        )
+
+
 def the_same_seed_gives_the_same_bytes(s: Subject) -> None:
     """Two condensations from one seed are equal to the bit."""
     if s.condense().sha256 != s.result.sha256:
@@ -394,6 +411,7 @@ CHECKS = (
     labels_are_as_declared,
     gives_what_it_says,
     the_expert_is_used_only_if_declared,
+    rewards_are_read_only_if_declared,
     the_same_seed_gives_the_same_bytes,
     another_seed_gives_other_data,
     global_randomness_is_left_alone,

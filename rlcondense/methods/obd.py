@@ -248,9 +248,11 @@ class Pbc(Dbc):
         if self.settings.values != "own" and not isinstance(self, AvPbc):
             raise BadConfig("values=critic is of av-pbc: pbc weighs no states")
         if self.settings.policy == "expert":
-            self.needs = frozenset({"expert"})
+            self.needs |= {"expert"}
+        if self.settings.policy == "offline-rl":
+            self.needs |= {"rewards"}
         if self.settings.policy == "data" and self.settings.labels != TAUGHT:
-            self.needs = frozenset({"action_probs"})
+            self.needs |= {"action_probs"}
 
     def _aims(self, problem: Problem) -> Aims:
         targets, _, cost = self._policy(problem, False)
@@ -288,6 +290,7 @@ class AvPbc(Pbc):
     """
 
     id = "av-pbc"
+    needs = frozenset({"rewards"})
 
     def _aims(self, problem: Problem) -> Aims:
         critic = self.settings.values == "critic"

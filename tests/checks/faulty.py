@@ -136,6 +136,14 @@ class OwnExpert(Random):
         return super()._condense(problem)
 
 
+class Rewarded(Random):
+    """rewards_are_read_only_if_declared: other rewards give other rows"""
+
+    def _condense(self, problem: Problem) -> Condensation:
+        best = np.argsort(-problem.dataset.column("rewards"), kind="stable")[: problem.size]
+        return select(problem.dataset, np.sort(best))
+
+
 class Moody(Random):
     """the_same_seed_gives_the_same_bytes: two condensations from seed 0 differ"""
 

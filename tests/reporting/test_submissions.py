@@ -1166,9 +1166,19 @@ def test_a_folder_without_records_is_a_wrong_request(tmp_path: Path) -> None:
 LEADERBOARD = Path(__file__).parents[2] / "leaderboard"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LEADERBOARD.is_dir(), reason="it is shipped with the repository alone")
 def test_the_leaderboard_as_shipped_passes() -> None:
     found = verify(LEADERBOARD)
+    assert found.ok, said(found)
+
+
+@pytest.mark.skipif(not LEADERBOARD.is_dir(), reason="it is shipped with the repository alone")
+def test_every_tenth_record_as_shipped_passes(tmp_path: Path) -> None:
+    for path in sorted((LEADERBOARD / "results").iterdir())[::10]:
+        shutil.copy(path, tmp_path)
+    found = verify(tmp_path)
+    assert found.files > 200
     assert found.ok, said(found)
     assert json.loads((LEADERBOARD / "schema.json").read_text()) == record_schema()
 

@@ -6,6 +6,7 @@ Reading the catalogue imports no task, method or learner; `Entry.load` imports o
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -29,7 +30,7 @@ from rlcondense.errors import (
     UnknownName,
     UnknownVersion,
 )
-from rlcondense.files import slug
+from rlcondense.files import plain
 from rlcondense.places import cache_root
 
 GROUPS = ("tasks", "datasets", "methods", "learners")
@@ -136,6 +137,12 @@ class Entry:
         """Name and version of its distribution, for messages."""
         return " ".join(self.distribution) if self.distribution else "this process"
 
+    @property
+    def settings_text(self) -> str:
+        """Its settings as JSON, the same in every process."""
+        config = dict(self.config)
+        return json.dumps(config, default=_named, sort_keys=True, separators=(",", ":"))
+
     def exported(self) -> dict[str, Any]:
         """Return the whole entry as plain values, for `imported` in another process."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -163,6 +170,13 @@ class Entry:
         }
 
 
+def _named(value: Any) -> str:
+    """Return a text of a setting that JSON does not know."""
+    value = plain(value)
+    known = isinstance(value, (int, float, list, Path))
+    return str(value if known else getattr(value, "__qualname__", type(value)))
+
+
 def data_root() -> Path:
     """Return the folder of `registry` and `baselines`, in the installed package or the checkout."""
     package = Path(__file__).parent
@@ -170,6 +184,12 @@ def data_root() -> Path:
         if (root / "registry" / "methods.toml").is_file():
             return root
     raise RLCondenseError(f"the catalogue is missing beside {package}; reinstall rlcondense")
+
+
+def settings_of_task(id_: str) -> str:
+    """Return the settings of a registered task as JSON, empty of one whose version tells."""
+    entry = entries("tasks").get(id_)
+    return "" if entry is None or entry.is_built_in else entry.settings_text
 
 
 def experts_folder() -> Path:
@@ -268,7 +288,7 @@ def is_taken(group: str, name: str) -> bool:
     Of the shipped experts it is the id alone, for later versions are what users train.
     """
     if group == EXPERTS:
-        return ID.fullmatch(name) is not None and (experts_folder() / f"{slug(name)}.json").exists()
+        return name.replace("/", "-") in {path.stem for path in experts_folder().glob("*.json")}
     built_in = _built_in(group)
     taken = {_unversioned(id_) for id_ in built_in}
     taken |= {alias for entry in built_in.values() for alias in entry.aliases}
@@ -517,7 +537,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     installed, seen = [], set()
     for distribution in distributions():
         try:
-            name, version = _named(distribution)
+            name, version = _name_and_version(distribution)
             points = [p for p in distribution.entry_points if p.group.startswith("rlcondense.")]
         except Exception:  # an interrupted uninstall or a malformed file; each fails in its own way
             continue
@@ -528,7 +548,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     return installed
 
 
-def _named(distribution: Distribution) -> tuple[str, str]:
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     """Return a distribution's name and version, empty where its metadata names none.
 
     Reads the two headers alone: parsing all metadata would take most of the time of `list`.

@@ -64,6 +64,7 @@ class {cls}(Method[Config]):
 
     api_version = 1  # of rlcondense, that it was written for
     Config = Config
+    label_kinds = ("hard", "continuous")
     stochastic = False  # the seed changes nothing
 
     def _condense(self, problem: Problem) -> Condensation:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rlcondense.methods.parts.teachers import Teachers
 
 LEAST_TEMPERATURE = 1e-3  # of labels: logits divided by less may be infinite
+BESIDE = ("weights", "source_indices", "initial_indices")  # of a condensation, not its columns
 NEEDS = frozenset({"rewards", "action_probs", "expert", "episodes", "level_seeds"})
 
 
@@ -581,13 +582,10 @@ class Method(ABC, Generic[ConfigT]):
             raise CorruptArtifact(
                 f"method {self.id!r} gave {type(result).__name__}, not a Condensation"
             )
-        beside = {
-            name: column
-            for name in ("weights", "source_indices", "initial_indices")
-            if (column := getattr(result, name)) is not None
-        }
-        known = {*COLUMNS, *EXTRA, *VIEWS, *beside, "next_observations", "targets"}
-        check_arrays({**result.columns, **beside}, known, f"method {self.id!r}")
+        beside = {name: column for name in BESIDE if (column := getattr(result, name)) is not None}
+        known = {*COLUMNS, *EXTRA, *VIEWS, "next_observations", "targets"} - {*BESIDE}
+        check_arrays(result.columns, known, f"method {self.id!r}")
+        check_arrays({**result.columns, **beside}, {*known, *beside}, f"method {self.id!r}")
 
     def _check_result(self, result: Condensation, problem: Problem) -> None:
         columns = result.columns

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rlcondense.catalogue import settings_of_task
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
@@ -29,7 +30,7 @@ from rlcondense.running.bench import (
 )
 from rlcondense.running.outcomes import named_progress
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.runtime.provenance import resolve_device, source_sha256, versions
+from rlcondense.runtime.provenance import resolve_device, source_of
 from rlcondense.runtime.tune import THREADS, one_thread
 from rlcondense.tasks.base import Task
 
@@ -118,10 +119,8 @@ def condense(
             replaces_checkpoint=False,
             made_from=canonical_json(
                 {
-                    "task": the_task.id,
-                    "source_sha256": source_sha256(type(the_task), type(condenser)),
+                    **source_of(the_task, settings_of_task(the_task.id), type(condenser)),
                     "threads": THREADS,
-                    **versions(the_task.packages),
                 }
             ),
         )

@@ -35,7 +35,9 @@ from rlcondense.tasks.base import Task
 
 ALL = "all"
 # What a set may have beside its rows that students of several tasks cannot share.
-OF_ONE_TASK = ("learning_rate", "view_labels", "held_back", "targets", "scaling")
+OF_ONE_TASK = (
+    "learning_rate", "view_labels", "held_back", "targets", "scaling", "initialisation"
+)  # fmt: skip
 
 
 def merged(parts: Sequence[CondensedDataset]) -> CondensedDataset:
@@ -181,13 +183,15 @@ def multitask(
         )
         for t in all_tasks
     ]
-    of_paper = {} if follows else settings_of_paper(makers[0], all_tasks[0], "bc")
+    of_paper = settings_of_paper(makers[0], all_tasks[0], "bc")
     if of_paper.get("init") == "dataset":
         raise BadConfig(f"method {method!r} makes sets for one network each, which share none")
     if lacking := [task.id for task in all_tasks if task.score_range is None]:
         raise BadConfig(f"task {lacking[0]!r} has no score range to average over")
     padded = {task.id: PaddedTask(task, all_tasks) for task in all_tasks}
-    learner = make_learner("bc", padded[all_tasks[0].id], **{**of_paper, **own})
+    learner = make_learner(
+        "bc", padded[all_tasks[0].id], **{**({} if follows else of_paper), **own}
+    )
     learner.check_task(padded[all_tasks[0].id])
     if learner.config.init == "dataset":
         raise BadConfig("tasks share no initial network (init=random)")

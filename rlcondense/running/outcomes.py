@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rlcondense import __version__, catalogue
@@ -20,7 +18,7 @@ from rlcondense.errors import (
     no_exit,
 )
 from rlcondense.experts.shipped import Expert
-from rlcondense.files import Busy, plain
+from rlcondense.files import Busy
 from rlcondense.learners.base import Learner
 from rlcondense.methods.base import Method
 from rlcondense.records.cell import Cell
@@ -262,16 +260,8 @@ def _code(entries: Sequence[catalogue.Entry | None], classes: Sequence[Any]) -> 
         "plugins": ", ".join(sorted(plugins)), "source_sha256": source_sha256(*classes)
     }  # fmt: skip
     if entries[0] in theirs:  # of what is built in the version tells
-        config = dict(entries[0].config)
-        code[TASK] = json.dumps(config, default=_named, sort_keys=True, separators=(",", ":"))
+        code[TASK] = entries[0].settings_text
     return code
-
-
-def _named(value: Any) -> str:
-    """Return a text of a setting that JSON does not know, the same in every process."""
-    value = plain(value)
-    known = isinstance(value, (int, float, list, Path))
-    return str(value if known else getattr(value, "__qualname__", type(value)))
 
 
 def named_progress(progress: Progress, name: str) -> Progress:

@@ -348,7 +348,8 @@ class _Planner:
     ) -> list[tuple[Learner[Any], tuple[Choice, ...]]]:
         """Return the learners that a choice stands for, each with its methods.
 
-        A learner without settings of its own has those of a method's paper, as in `run`.
+        A learner without settings of its own has those of a method's paper. One with settings has
+        no others, where `run` adds its own to the paper's.
         """
         if choice.config or not product.methods:
             return [(self._learner(choice, task), product.methods)]

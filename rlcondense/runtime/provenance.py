@@ -21,6 +21,7 @@ from rlcondense.runtime.tune import THREADS
 
 if TYPE_CHECKING:
     from rlcondense.records.record import EnvironmentJson, GitJson
+    from rlcondense.tasks.base import Task
 
 # What changes no result: what shows results, and who asks for them.
 REPORTS = frozenset(
@@ -64,6 +65,22 @@ def describe(device: str, threads: int = THREADS, packages: Iterable[str] = ()) 
         "device": device,
         "threads": threads,
         "git": _git(),
+    }
+
+
+def source_of(task: Task, settings: str, *classes: Any) -> dict[str, str | None]:
+    """Return what the work on a task depends on: code, registered settings and versions.
+
+    Args:
+        task: the task.
+        settings: those that it is registered with; see `catalogue.settings_of_task`.
+        *classes: further classes whose source counts.
+    """
+    return {
+        "task": task.id,
+        "task_settings": settings,
+        "source_sha256": source_sha256(type(task), *task.code, *classes),
+        **versions(task.packages),
     }
 
 

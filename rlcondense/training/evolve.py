@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rlcondense.catalogue import settings_of_task
 from rlcondense.config import make_config
 from rlcondense.errors import BadConfig
 from rlcondense.evaluation import evaluate
@@ -29,12 +30,7 @@ from rlcondense.protocol import protocol_of
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.meter import measured
 from rlcondense.runtime.progress import Progress, silent
-from rlcondense.runtime.provenance import (
-    describe,
-    resolve_device,
-    source_sha256,
-    versions,
-)
+from rlcondense.runtime.provenance import describe, resolve_device, source_of
 from rlcondense.tasks.base import ReturnEstimate, Task
 from rlcondense.types import SPLITS
 
@@ -157,11 +153,9 @@ def evolve_to(
     out.mkdir(parents=True, exist_ok=True)
     with lock(out / ".lock"):
         identity = {
-            "task": resolved_task.id,
+            **source_of(resolved_task, settings_of_task(resolved_task.id)),
             "config": asdict(config),
             "device": device,
-            "versions": versions(resolved_task.packages),
-            "source_sha256": source_sha256(type(resolved_task)),
         }
         checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
         checkpoint.refuse_another()

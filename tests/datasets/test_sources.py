@@ -264,7 +264,11 @@ def test_an_expert_gets_a_name_from_a_package_or_this_process(
     weights = small_expert(tmp_path / "mine")
     (tmp_path / "package_of_experts.py").write_text(f"FOLDER = {str(weights.parent)!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    points = {"theirs/poles-v0": "package_of_experts:FOLDER", "theirs/none-v0": "os:name"}
+    points = {
+        "theirs/poles-v0": "package_of_experts:FOLDER",
+        "theirs/none-v0": "os:name",
+        "odd..name": "os:name",
+    }
     monkeypatch.setattr(
         catalogue,
         "_installed",

@@ -40,6 +40,7 @@ from rlcondense.reporting.log import LOG, Change, append_entry, read_log
 from rlcondense.reporting.log import Entry as LogEntry
 from rlcondense.reporting.pages import tasks
 from rlcondense.reporting.pages.drawn import Picture
+from rlcondense.reporting.pages.lines import tracks
 from rlcondense.reporting.pages.methods import shown_pictures
 from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.pages.shared import Site
@@ -773,3 +774,11 @@ def test_the_curve_over_size_has_no_rows_of_another_form() -> None:
 def test_correlations_of_several_records_are_a_range() -> None:
     several = [{"length": 0.25, "return": None}, {"length": 0.5, "return": None}]
     assert correlations_range(several) == "0.25 to 0.50 with length, - with return"
+
+
+def test_what_a_method_was_allowed_follows_its_settings() -> None:
+    assert tracks("gradmatch") == ("offline",)
+    assert tracks("gradmatch", '{"theta": "expert"}') == ("offline", "expert")
+    assert tracks("pbc", '{"policy": "offline-rl"}') == ("offline", "rewards")
+    assert tracks("pbc", '{"of": "an older version"}') == tracks("pbc") == ("offline",)
+    assert tracks("hades-r") == ("plays",)

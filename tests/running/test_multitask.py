@@ -109,6 +109,11 @@ def test_tasks_that_share_no_policy_are_refused(tasks: list[str], said: str) -> 
 def test_sets_for_one_network_each_are_refused() -> None:
     with pytest.raises(BadConfig, match="one network each"):
         multitask(["cartpole", "acrobot"], "hades-f", settings=SMALL)
+    with pytest.raises(BadConfig, match="one network each"):
+        multitask(
+            ["cartpole", "acrobot"], "hades-f", settings={**SMALL, "student": "learner"},
+            learner_settings={"batch_size": None, "updates": 3, "learning_rate": 0.02},
+        )  # fmt: skip
     with pytest.raises(BadConfig, match="tasks share no scaling"):
         multitask(["cartpole", "acrobot"], settings={**SMALL, "standardise": True})
     with pytest.raises(BadConfig, match="tasks share no initial network"):

@@ -400,6 +400,7 @@ def test_methods_that_return_something_else_are_one_line(tiny: TransitionDataset
         (good, "gave dict, not a Condensation"),
         (Condensation({**good, "actions": [0, 1]}), "gave actions as list"),
         (Condensation({**good, "label": np.zeros(2)}), "gave a column 'label'"),
+        (Condensation({**good, "source_indices": good["actions"]}), "column 'source_indices'"),
         (Condensation({"observations": frames}), "gave no actions"),
         (Condensation(good, weights=[1, 1]), "gave weights as list"),  # type: ignore[arg-type]
         (Condensation(good, weights=np.array([1, np.inf], np.float32)), "non-finite weights"),

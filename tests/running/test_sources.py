@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,11 @@ import gymnasium
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from rlcondense.catalogue import import_file
+from rlcondense.catalogue import import_file, register, settings_of_task
 from rlcondense.errors import BadConfig
-from rlcondense.make import include, make_learner, make_method
+from rlcondense.make import include, make_learner, make_method, make_task
 from rlcondense.methods.random import Random
-from rlcondense.runtime.provenance import source_sha256
+from rlcondense.runtime.provenance import source_of, source_sha256
 from rlcondense.runtime.sources import source_files
 from rlcondense.tasks.gymnasium import GymnasiumTask
 
@@ -215,3 +216,18 @@ def test_a_file_says_with_which_settings_its_class_is_meant(tmp_path: Path) -> N
     [entry] = include(file)
     assert entry.id == "with-share"
     assert make_method("with-share").config.share == 0.25
+
+
+def test_work_on_a_task_depends_on_its_registered_settings() -> None:
+    sources = []
+    for g in (1.62, 9.81):
+        register(
+            "tasks", "tests/pendulum-v0", "rlcondense.tasks.gymnasium:GymnasiumTask",
+            env="Pendulum-v1", settings={"g": g},
+        )  # fmt: skip
+        sources.append(
+            source_of(make_task("tests/pendulum-v0"), settings_of_task("tests/pendulum-v0"))
+        )
+    assert [json.loads(str(of["task_settings"]))["settings"]["g"] for of in sources] == [1.62, 9.81]
+    assert {**sources[0], "task_settings": ""} == {**sources[1], "task_settings": ""}
+    assert settings_of_task("classic/cartpole-v0") == ""

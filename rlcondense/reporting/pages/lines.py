@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING
 from rlcondense.catalogue import entries
 from rlcondense.comparison.rows import UNMARKED, Group, Row, names_of
 from rlcondense.errors import RLCondenseError
+from rlcondense.files import canonical_json
+from rlcondense.make import recorded_method
 from rlcondense.references import BY_ID, POLICIES
 from rlcondense.reporting.board import PublishedRow
 from rlcondense.reporting.pages.render import key_of, settings_of
@@ -99,14 +103,26 @@ TRACKS = {
 }
 
 
+def tracks_of(row: Row) -> tuple[str, ...]:
+    """Return what a row's method was allowed by its settings, keys of `TRACKS`."""
+    return tracks(row.id, canonical_json(row.method["config"]))
+
+
 @cache
-def tracks(method: str) -> tuple[str, ...]:
-    """Return what a method was allowed, keys of `TRACKS`; nothing if it is not installed here."""
+def tracks(method: str, settings: str = "{}") -> tuple[str, ...]:
+    """Return what a method was allowed, keys of `TRACKS`; nothing if it is not installed here.
+
+    Args:
+        method: id.
+        settings: its recorded config as JSON. With those that are unknown here it has its usual.
+    """
     entry = None if method in POLICIES else entries("methods").get(method)
     if entry is None:
         return ()
     try:
         loaded = entry.load()
+        with contextlib.suppress(RLCondenseError):
+            loaded = recorded_method(method, json.loads(settings))
         online, needs = loaded.access == "online", frozenset(loaded.needs)
     except (AttributeError, TypeError, RLCondenseError):
         return ()

@@ -17,7 +17,7 @@ from rlcondense.references import BY_ID
 from rlcondense.reporting.board import Board, SuitePart
 from rlcondense.reporting.log import histories_of, read_log
 from rlcondense.reporting.pages.drawn import pictures_of
-from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns, spans, tracks
+from rlcondense.reporting.pages.lines import Line, learner_names, policy_returns, spans, tracks_of
 from rlcondense.reporting.pages.render import environment
 from rlcondense.reporting.reruns import read_reruns
 from rlcondense.reporting.standings import views_of
@@ -111,7 +111,7 @@ class Site:
                     group=group,
                     row=row,
                     learner="" if row.is_policy else name,
-                    tracks=tracks(row.id),
+                    tracks=tracks_of(row),
                     bars=bars,
                     cells=self._cells(row),
                     paper=suite.published_of(group, row) if suite else None,

@@ -161,7 +161,7 @@ class Entry:
         return {
             "id": self.id,
             "entry_point": self.entry_point,
-            "config": dict(self.config),
+            "config": json.loads(self.settings_text),
             "aliases": list(self.aliases),
             "summary": self.summary,
             "paper": self.paper,
@@ -489,7 +489,7 @@ def _built_in(group: str) -> Mapping[str, Entry]:
     if group == EXPERTS:
         return MappingProxyType({})
     path = data_root() / "registry" / f"{group}.toml"
-    rows = tomllib.loads(path.read_text())[group]
+    rows = tomllib.loads(path.read_text(encoding="utf-8"))[group]
     by_id = {row["id"]: _from_row(group, row) for row in rows}
     if len(by_id) != len(rows):
         raise RLCondenseError(f"{path} names an id twice")

@@ -108,7 +108,7 @@ def _bibliography(of: Iterable[Entry]) -> str:
 @cache
 def _known() -> Mapping[str, Mapping[str, Any]]:
     """Return the fields of the papers by arXiv's number, or by authors and year."""
-    return tomllib.loads((data_root() / "registry" / "papers.toml").read_text())
+    return tomllib.loads((data_root() / "registry" / "papers.toml").read_text(encoding="utf-8"))
 
 
 def _entry(reference: str) -> str:

@@ -80,6 +80,11 @@ def _flush() -> None:
         ctypes.CDLL(None).fflush(None)
 
 
+def _is_terminal() -> bool:
+    """Return whether somebody may watch; a closed stderr is None."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 class ConsoleProgress:
     """Bars on a terminal, occasional lines elsewhere, always on stderr; a context manager.
 
@@ -91,7 +96,7 @@ class ConsoleProgress:
         self._phase = ""
         self._first = 0
         self._started = self._said = time.monotonic()
-        self._terminal = sys.stderr.isatty()
+        self._terminal = _is_terminal()
 
     def __enter__(self) -> ConsoleProgress:
         with contextlib.ExitStack() as stack:
@@ -117,8 +122,11 @@ class ConsoleProgress:
             if note.endswith(LEFT):
                 echo(f"{phase}: {done}/{total} {note}", err=True)
                 return
-            left = (self._said - self._started) * (total - done) / max(done - self._first, 1)
-            echo(f"{phase}: {done}/{total} {note}, {left:.0f} s left", err=True)
+            line = f"{phase}: {done}/{total} {note}"
+            if done > self._first:
+                left = (self._said - self._started) * (total - done) / (done - self._first)
+                line += f", {max(0, left):.0f} s left"
+            echo(line, err=True)
 
     def _draw(self, phase: str, done: int, total: int, note: str) -> None:
         if self._bar is None:
@@ -128,7 +136,7 @@ class ConsoleProgress:
                 total=total, initial=done, desc=one_line(phase), leave=False, unit_scale=True,
                 bar_format=_BAR_OF_ROWS if note.endswith(LEFT) else None,
             )  # fmt: skip
-        self._bar.n = done
+        self._bar.n, self._bar.total = done, total
         self._bar.set_postfix_str(one_line(note), refresh=False)
         self._bar.refresh()
 
@@ -146,7 +154,7 @@ class ConsoleSweep:
     """
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = _is_terminal()
         self._bar: Any = None
         self._lines: dict[int, Any] = {}
         self._cells: dict[int, str] = {}  # the last phase of each worker
@@ -156,7 +164,8 @@ class ConsoleSweep:
         """Print the number of cells to compute."""
         self._todo, self._workers = todo, workers
         done = sum(state.status == "done" for state in states)
-        later = sum(state.planned.cell is None and not state.planned.absent for state in states)
+        planned = [state.planned for state in states]
+        later = sum(p.cell is None and bool(p.after) and not p.skip for p in planned)
         absent = sum(state.status == "not-installed" for state in states)
         counts = {"done before": done, "to follow": later, "not installed": absent}
         rest = "".join(f", {count} {what}" for what, count in counts.items() if count)

@@ -151,6 +151,12 @@ def check_count(name: str, value: Any, least: int = 1, bound: str = "") -> None:
     check_most(name, value, bound)
 
 
+def check_device(name: str) -> None:
+    """Refuse what is no name of a device; see `provenance.resolve_device`."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise BadConfig(f"device must be auto, cpu or cuda, not {name!r}")
+
+
 def as_number(name: str, value: Any) -> float:
     """Return a value that is a number.
 

@@ -355,7 +355,9 @@ def _register_data(data: TransitionDataset, task: str | None) -> str:
 
 def _register(identity: Sequence[str], config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Register a dataset for this process by what makes it what it is, and return its id."""
-    id_ = local_id(identity)
+    # What is read of a file depends on its task; another dataset under a new name has its own.
+    settings = catalogue.settings_of_task(facts.get("task", ""))
+    id_ = local_id([*identity, settings] if settings else identity)
     catalogue.add(Entry("datasets", id_, catalogue.FILE, config, facts=facts))
     return id_
 

@@ -101,6 +101,7 @@ class Rollout:
         """Start a step of the environments, with given actions or the policy's."""
         if actions is None:
             actions = self._act(*self.waiting)
+        self._actions = self._actions.copy()  # an environment may keep the one before
         self._actions[self._active] = checked_actions(
             actions, len(self._active), self._env.single_action_space, self._policy
         )
@@ -198,7 +199,7 @@ def collect(
             for environment, row in zip(environments, quantise(probs), strict=True):
                 probabilities[environment].append(row)
         for environment, action in zip(environments, actions, strict=True):
-            chosen[environment].append(action)
+            chosen[environment].append(np.array(action))  # policies may use one array again
         return actions
 
     if not continuous and task.action_space.n > MOST_ACTIONS:  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ _UNSEEN = (
 _CONTROL = re.compile(f"[{_UNSEEN}]")
 # What GitHub, Azure and TeamCity obey: `::command::` where a line starts, `##[command]`,
 # `##vso[command]` and the like anywhere in it.
-_COMMAND = re.compile(r"^(?=\s*::)(\s*):|#(?=#[A-Za-z]*\[)", re.MULTILINE)
+_COMMAND = re.compile(r"^(?=[^\S\n]*::)([^\S\n]*):|#(?=#[A-Za-z]*\[)", re.MULTILINE)
 
 
 def escaped(text: str) -> str:

@@ -54,6 +54,8 @@ def check_action_space(space: Space[Any], owner: str) -> None:
         return
     if not isinstance(space, Box):
         raise BadConfig(f"the action space of {owner}, {space}, is neither discrete nor a box")
+    if not space.shape:
+        raise BadConfig(f"the actions of {owner} are single numbers: make them vectors of one")
     if space.dtype is None or space.dtype.kind != "f":
         raise BadConfig(
             f"the actions of {owner} are vectors of {space.dtype}; only Discrete and a Box of "
@@ -316,10 +318,17 @@ def heldout_rows(data: TransitionDataset, task: Task) -> npt.NDArray[np.int64]:
     heldout, seen = task.splits.get("heldout", ()), task.splits["seen"]
     rows = [
         np.arange(episode.start, episode.stop)
-        for episode, seed in zip(data.episodes, origin.reset_seeds, strict=True)
+        for episode, seed in zip(data.episodes, _reset_seeds(data), strict=True)
         if seed is not None and seed in heldout and seed not in seen
     ]
     return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def _reset_seeds(data: TransitionDataset) -> list[int | None]:
+    """Return the reset seed of each episode, by its number: a copy may have some of them only."""
+    seeds, ids = data.origin.reset_seeds, data.column("episode_ids")
+    numbers = [int(ids[rows.start]) for rows in data.episodes]
+    return [seeds[number] if 0 <= number < len(seeds) else None for number in numbers]
 
 
 def with_known_levels(data: TransitionDataset, task: Task) -> TransitionDataset:
@@ -329,7 +338,7 @@ def with_known_levels(data: TransitionDataset, task: Task) -> TransitionDataset:
     """
     origin = data.origin
     theirs = origin.environment in ("", getattr(task, "env", ""))
-    seeds = [seed for seed in origin.reset_seeds if seed is not None]
+    seeds = [seed for seed in _reset_seeds(data) if seed is not None]
     # Minari draws seeds of 64 bits where it is given none: those are no levels.
     are_levels = len(seeds) == len(data.episodes) and all(seed < 2**63 for seed in seeds)
     is_known = task.levels_are_reset_seeds and theirs and are_levels

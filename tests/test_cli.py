@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -321,6 +324,14 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         ),
         (["dataset", "verify", "tests/none-v0"], "unknown dataset"),
         (["run", "--device", "cuda:9"], "device must be auto, cpu or cuda"),
+        (["sweep", "smoke", "--dry-run", "--json", "--workers", "0"], "workers must be at least 1"),
+        (["sweep", "smoke", "--dry-run", "--device", "tpu"], "device must be auto, cpu or cuda"),
+        (["status", "smoke", "--device", "tpu"], "device must be auto, cpu or cuda"),
+        (
+            ["sweep", "smoke", "--dry-run", "--executor", "ray", "--address", ""],
+            "--address is empty",
+        ),
+        (["score", "d", "--method", "grand", "--out", "."], "--out names a file to write"),
         (["show", "gradmach"], "did you mean 'gradmatch'"),
         (["evaluate", "nowhere"], "unknown policy or folder 'nowhere'"),
         (["evaluate", "random-policy", "--learner", "dqn"], "has learned already"),
@@ -464,3 +475,39 @@ def test_expert_list_shows_the_cards() -> None:
     card = cards["procgen/starpilot-easy-v0"]
     assert f"{card['returns']['heldout']['mean']:.2f} ±" in done.stdout
     assert card["network"] in done.stdout
+
+
+def test_settings_that_json_does_not_know_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "import numpy as np\nimport rlcondense as rlc\n"
+        "rlc.register('tasks', 'mine/odd-v0', 'rlcondense.tasks.gymnasium:GymnasiumTask', "
+        "env='CartPole-v1', settings={'length': np.float32(1), 'how': max})\n"
+    )
+    for command in (["show", "mine/odd-v0", "--json"], ["show", "mine/odd-v0"]):
+        done = CliRunner().invoke(main, [*command, "--include", str(file)])
+        assert done.exit_code == 0, done.output
+        assert '"how": "max"' in done.stdout
+    done = CliRunner().invoke(main, ["list", "tasks", "--json", "--include", str(file)])
+    assert json.loads(done.stdout)["tasks"]
+
+
+def test_a_closed_stderr_stops_no_command() -> None:
+    code = "from rlcondense.console import ConsoleProgress as P; P()('train', 1, 2); print('on')"
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} 2>&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == "on\n"
+
+
+def test_a_folder_with_the_name_of_a_policy_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", "random-policy", "--task", "cartpole", "--episodes", "2", "--json"]
+    cells = []
+    for results in ("a", "b"):
+        done = CliRunner().invoke(main, [*command, "--results", results])
+        assert done.exit_code == 0, done.output
+        cells.append(json.loads(done.stdout)["record"]["cell"])
+        Path("random-policy").mkdir(exist_ok=True)
+    assert cells[0] == cells[1]

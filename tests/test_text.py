@@ -67,3 +67,8 @@ def test_all_output_goes_through_the_one_function() -> None:
             if name in ("click.echo", "click.secho") or (name == "print" and not text):
                 calls.append(f"{path.name} {name}")
     assert calls == ["console.py click.echo"] * 2
+
+
+def test_a_million_empty_lines_are_escaped_at_once() -> None:
+    text = "\n" * 10**6
+    assert escaped(text) == text

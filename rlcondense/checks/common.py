@@ -374,6 +374,8 @@ def check_cancellation(act: Callable[[Progress], object]) -> None:
     try:
         act(interrupt)
     except KeyboardInterrupt:
+        if not interrupted:  # by the user
+            raise
         return
     except BaseException as error:
         if not interrupted:  # it fails by itself, which other checks say

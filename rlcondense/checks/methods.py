@@ -283,7 +283,7 @@ def rewards_are_read_only_if_declared(s: Subject) -> None:
         raise CheckSkipped("it makes its data itself, or declares that it needs rewards")
     other = np.arange(len(s.data), dtype=np.float32) - 2 * s.data.column("rewards")
     of_other = s.condense(data=replace(s.data, rewards=other))
-    kept, again = ({**part.columns(), "rewards": other[:0]} for part in (s.result, of_other))
+    kept, again = ({**part.arrays(), "rewards": other[:0]} for part in (s.result, of_other))
     if sha256_arrays(kept) != sha256_arrays(again):
         raise CheckFailed(
             f"other rewards give other rows: say needs = frozenset({{'rewards'}}) in {s.name}"

@@ -59,7 +59,7 @@ def report(
     writers = {"latex": (latex, made.latex), "html": (html, made.html), "csv": (csv, made.csv)}
     written = [(path, make) for path, make in writers.values() if path is not None]
     for path, make in written:
-        write_bytes(path, make().encode())
+        write_bytes(path, make().encode(errors="replace"))
         echo(str(path))
     if not written:
         echo(str(made))

@@ -75,6 +75,8 @@ def _print_result(result: Any, as_json: bool, seconds: float) -> None:
     for warning in result.warnings:
         echo(f"Warning: {warning}", err=True)
     if as_json:
+        for note in result.notes:
+            echo(note, err=True)
         echo_json(result.to_json(), sort_keys=True)
         _exit_if_failed(result)
         return

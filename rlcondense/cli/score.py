@@ -17,6 +17,7 @@ from rlcondense.cli.base import (
 )
 from rlcondense.console import ConsoleProgress, echo
 from rlcondense.errors import BadConfig
+from rlcondense.text import shown
 
 
 @main.command()
@@ -50,6 +51,8 @@ def score(
     settings, learner_settings = split_settings(pairs)
     if learner_settings:
         raise BadConfig("score trains no learner: --set takes the method's settings only")
+    if not out.name or out.is_dir():
+        raise BadConfig(f"--out names a file to write, not {shown(str(out))}")
     with ConsoleProgress() as progress:
         data, scores = score_dataset(
             dataset, method, task=task, download=download, heldout_data=heldout_data, seed=seed,

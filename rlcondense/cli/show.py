@@ -39,8 +39,11 @@ def list_(group: str | None, as_json: bool) -> None:
     suites = [load_suite(name) for name in shipped_suites()] if group in (None, "suites") else []
     if as_json:
         plain: dict[str, Any] = {
-            name: [entry.to_json() for entry in rows] for name, rows in groups_shown.items()
+            name: [{**entry.to_json(), "rivals": list(entry.rivals)} for entry in rows]
+            for name, rows in groups_shown.items()
         }
+        if hidden := [entry.to_json() for name in groups for entry in collisions(name)]:
+            plain["hidden"] = hidden
         if suites:
             plain["suites"] = [{"id": s.name, "summary": s.summary} for s in suites]
         echo_json(plain, sort_keys=True)
@@ -81,7 +84,7 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
     if png is not None:
         echo(_drawn(Path(name), png), err=as_json)
     if name in shipped_suites() and not as_json:
-        echo((suites_folder() / f"{name}.toml").read_text().rstrip())
+        echo((suites_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip())
         return
     facts = _folder_facts(Path(name)) or _entry_facts(name, with_settings)
     if as_json:

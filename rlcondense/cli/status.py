@@ -20,6 +20,7 @@ from rlcondense.cli.base import (
 )
 from rlcondense.console import echo, echo_json
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_count, check_device
 
 
 @main.command()
@@ -56,6 +57,9 @@ def status(
 
     if as_json and (table or rates):
         raise BadConfig("--json has neither the table nor the rates: give one of them")
+    if workers is not None:
+        check_count("workers", workers)
+    check_device(device)
     expect_many_objects()
     the_suite = load_suite(suite)
     store = Store(results, writable=False)
@@ -73,6 +77,12 @@ def status(
     else:
         plan, changed = of_suite.read_manifest(store, the_suite)
         states = of_suite.states_of(plan, store)
+    if changed:
+        echo(
+            "the suite has changed since its last sweep, which is what is shown; "
+            "'rlcondense sweep --dry-run' shows what it says now",
+            err=True,
+        )
     finished = [state.facts for state in states if state.facts is not None]
     if as_json:
         out = {
@@ -84,12 +94,6 @@ def status(
         }
         echo_json(out)
         return
-    if changed:
-        echo(
-            "the suite has changed since its last sweep, which is what is shown; "
-            "'rlcondense sweep --dry-run' shows what it says now",
-            err=True,
-        )
     _print_undone(states)
     if table:
         result = of_suite.SweepResult(the_suite, states, 0, 0, store)

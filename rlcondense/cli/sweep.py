@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from rlcondense.cli.base import (
 from rlcondense.cli.status import print_counts
 from rlcondense.console import ConsoleSweep, echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig
-from rlcondense.limits import check_count
+from rlcondense.limits import check_count, check_device
 
 MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
 
@@ -79,6 +80,9 @@ def sweep(
         raise BadConfig(f"--results {results} is no folder")
     if most_failures is not None:
         check_count("max failures", most_failures)
+    if options["workers"] is not None:
+        check_count("workers", options["workers"])
+    check_device(options["device"])
     check_executor(options["executor"], address=options["address"], gpus=options["gpus"])
     if dry_run:
         _dry_run(the_suite, results, wanted, part, as_json, **options)
@@ -154,7 +158,9 @@ def _print_sweep(suite: str, result: Any, as_json: bool, seconds: float) -> None
         echo_json([state.to_json() for state in result.states])
         return
     if len(result.states) > MOST_SHOWN:
-        command = f"rlcondense status {suite} --table"
+        command = shlex.join(
+            ["rlcondense", "status", suite, "--results", str(result.store.root), "--table"]
+        )
         echo(f"{len(result.states)} cells: '{command}' shows the table")
     else:
         echo(suite_table(result.rows()))

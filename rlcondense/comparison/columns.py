@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rlcondense.comparison.rows import Row
 from rlcondense.datasets.report import BudgetJson
 from rlcondense.records.cell import budget_text
-from rlcondense.references import EXPERT, FLOOR, FLOORS
+from rlcondense.references import FLOORS
 from rlcondense.statistics.intervals import Interval
 
 SIGNS = {"above": "+", "level": "=", "below": "-", "unknown": "?"}
@@ -72,8 +72,8 @@ def number(value: float, form: str = "{:.2f}") -> str:
 
 def recovery_text(row: Row) -> str:
     """Format the recovery of a row; the expert has 100% and the random policy 0%."""
-    if row.id in (EXPERT, FLOOR):
-        return {EXPERT: "100%", FLOOR: "0%"}[row.id]
+    if row.recovery_end is not None:
+        return f"{row.recovery_end:.0%}"
     return bracketed(row.recovery, "{:.0%}") or "-"
 
 
@@ -99,6 +99,11 @@ def _size(row: Row) -> str:
 def with_coding(size: str, row: Row) -> str:
     """Return a row's size, in words, with its budget behind it if that is one in bytes."""
     return " in ".join(filter(None, [size, coding_of(row.budget)]))
+
+
+def name_and_size(row: Row) -> str:
+    """Return a row's name with its size, where it has one."""
+    return row.name if row.size is None else f"{row.name}, {with_coding(f'{row.size:,}', row)}"
 
 
 def coding_of(budget: BudgetJson | None) -> str:

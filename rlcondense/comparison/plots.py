@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlcondense.comparison.columns import name_and_size
 from rlcondense.comparison.rows import Group, groups_of, names_of
 from rlcondense.errors import BadConfig
 from rlcondense.records.record import Record
@@ -56,7 +57,7 @@ def _draw(panel: Any, group: Group) -> None:
             markerfacecolor="white" if split == "seen" else None,
             label=SPLIT_NAMES[split],
         )
-    sized = [row.name if row.size is None else f"{row.name}, {row.size}" for row in rows]
+    sized = [name_and_size(row) for row in rows]
     panel.set_yticks(range(len(rows)), sized)
     panel.invert_yaxis()
     panel.set_xlabel("mean return")

@@ -121,6 +121,8 @@ class Row:
         returns: by split and statistic; statistics are of a student's episodes.
         normalised: held-out mean as (R - r_min) / (r_max - r_min).
         recovery: held-out mean as (R - random policy) / (expert - random policy).
+        recovery_end: 1 of the expert and 0 of the random policy that recovery is measured between,
+            if the expert is known to be above.
         gain: held-out mean minus the random subset's of the same size and labels.
         gap: seen minus held-out mean.
         against: the comparisons with the floors that have records.
@@ -150,6 +152,7 @@ class Row:
     returns: Mapping[str, Mapping[str, Interval]] | None = None
     normalised: Interval | None = None
     recovery: Interval | None = None
+    recovery_end: int | None = None
     gain: Interval | None = None
     gap: Interval | None = None
     against: tuple[FloorComparison, ...] = ()
@@ -552,9 +555,12 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
     ceiling = _policy(EXPERT, others)
     bottom = _policy(FLOOR, others)
     heldout = crossed_interval(draft.heldout)
-    share = None
-    if ceiling is not None and bottom is not None and draft not in (ceiling, bottom):
-        share = recovery_of(draft.heldout, bottom.heldout, ceiling.heldout)
+    share = end = None
+    if ceiling is not None and bottom is not None:
+        if draft not in (ceiling, bottom):
+            share = recovery_of(draft.heldout, bottom.heldout, ceiling.heldout)
+        elif difference_of(ceiling.heldout, bottom.heldout).above_zero:
+            end = int(draft is ceiling)
     return replace(
         frame,
         returns={
@@ -566,6 +572,7 @@ def _row(draft: _Draft, others: Sequence[_Draft], span: tuple[float, float] | No
         },
         normalised=_normalised(heldout, span),
         recovery=share,
+        recovery_end=end,
         gain=next((a.difference for a in against if a.floor == RANDOM_SUBSET), None),
         gap=difference_of(draft.seen, draft.heldout),
         against=against,

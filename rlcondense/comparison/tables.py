@@ -375,17 +375,19 @@ def faults_table(records: Sequence[Record]) -> list[str]:
     methods = names_of([cell["method"] for cell in cells])
     learners = names_of([cell["learner"] or NOBODY for cell in cells])
     rows: dict[tuple[Any, ...], list[list[float]]] = {}
+    sizes: dict[tuple[Any, ...], int] = {}
     for record, method, learner in zip(scored, methods, learners, strict=True):
         report, cell = record["report"], record["cell"]
         ranks: Mapping[Any, float | None] = report.get("score_correlation") or {}
         values = [report["fault_auroc"], ranks.get("length"), ranks.get("return")]
         values.append(float(np.mean(record["returns"]["heldout"])))
         kept = budget_text(cell["budget"]) if cell["budget"] is not None else ""
-        place = (cell["task"], cell["dataset"], method, report["size"], kept, learner)
+        place = (cell["task"], cell["dataset"], method, kept, learner)
         rows.setdefault(place, []).append([np.nan if v is None else v for v in values])
+        sizes[place] = min(report["size"], sizes.get(place, report["size"]))
     lines = [
-        [dataset, method, kept, learner, *np.mean(values, axis=0)]
-        for (_, dataset, method, _, kept, learner), values in sorted(rows.items())
+        [*place[1:], *np.mean(rows[place], axis=0)]
+        for place in sorted(rows, key=lambda place: (*place[:3], sizes[place], *place[3:]))
     ]
     header = ["dataset", "method", "budget", "learner"]
     header += ["AUROC", "with length", "with return", "held-out"]

@@ -258,11 +258,11 @@ def play_plans(
         within = playing[step[playing] < lengths[episode[playing]]]
         rows = starts[episode[within]] + step[within]
         observations[rows] = current[within]
-        levels[episode[within]] = infos["level_seed"][within]
+        levels[episode[within]] = np.asarray(infos["level_seed"])[within]
         actions = random_actions(task.action_space, num_envs, rng).astype(env.action_space.dtype)
         actions[within] = planned[rows]
         current, reward, terminations, truncations, infos = env.step(actions)
-        rewards[rows] = reward[within]
+        rewards[rows] = np.asarray(reward)[within]
         recorded[episode[within]] += 1
         ended = playing[(terminations | truncations)[playing]]
         outlasted = step[ended] >= lengths[episode[ended]]

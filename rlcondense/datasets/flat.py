@@ -465,7 +465,8 @@ def fitted_columns(columns: Mapping[str, Array], task: Task, owner: str) -> dict
     rows, space = len(columns["rewards"]), task.observation_space
     observations, actions = columns["observations"], columns["actions"]
     picture = len(space.shape or ()) == 3
-    if picture and observations.ndim == 4 and channels_last(observations.shape[1:]):
+    turned = observations.ndim == 4 and channels_last(observations.shape[1:])
+    if picture and turned and observations.shape[1:] != space.shape:
         observations = np.moveaxis(observations, -1, 1)
     if isinstance(task.action_space, Discrete) and actions.shape == (rows, 1):
         actions = actions[:, 0]

@@ -190,13 +190,13 @@ def replay(
         playing = np.flatnonzero(step < trace.lengths)
         rows = starts[playing] + step
         observations[rows] = current[playing]
-        levels[rows] = infos["level_seed"][playing]
+        levels[rows] = np.asarray(infos["level_seed"])[playing]
         actions = np.zeros(env.action_space.shape or num_envs, env.action_space.dtype)
         actions[playing] = trace.actions[rows]
         before = time.perf_counter()
         current, reward, terminations, truncations, infos = env.step(actions)
         stepping += time.perf_counter() - before
-        rewards[rows] = reward[playing]
+        rewards[rows] = np.asarray(reward)[playing]
         ends[rows] = (terminations | truncations)[playing]
         cuts[rows] = (truncations & ~terminations)[playing]
         played += len(playing)

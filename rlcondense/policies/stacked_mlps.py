@@ -220,7 +220,7 @@ def play(
         observations, rewards, terminations, truncations, _ = env.step(
             _act(population, observations, each, env.single_action_space, None if greedy else rng)
         )
-        returns += rewards * playing
+        returns += np.where(playing, rewards, 0)  # whatever one that has ended pays
         playing &= ~(terminations | truncations)
         steps += 1
     return PlayResult(returns.reshape(each), taken)

@@ -391,7 +391,7 @@ def _record_of(planned: Planned, records: Mapping[str, ReadRecord]) -> ReadRecor
 def _published(suite: str) -> tuple[PublishedRow, ...]:
     """Return the figures of a suite's paper; none if it has no paper."""
     for path in sorted((data_root() / "baselines").glob("*/published.toml")):
-        figures = tomllib.loads(path.read_text())
+        figures = tomllib.loads(path.read_text(encoding="utf-8"))
         if suite in figures["suites"]:
             return tuple(PublishedRow(**row) for row in figures["rows"])
     return ()
@@ -417,7 +417,8 @@ def _places(groups: Sequence[Group]) -> list[list[tuple[Group, Row]]]:
             learner = None if row.is_policy else group.learner
             parts = [learner, row.id, row.budget, group.learner_seeds, group.evaluation]
             place = alike.setdefault(json.dumps(parts, sort_keys=True), [])
-            if not row.is_policy or group.dataset not in [other.dataset for other, _ in place]:
+            data = [(other.task, other.dataset) for other, _ in place]
+            if not row.is_policy or (group.task, group.dataset) not in data:
                 place.append((group, row))
     rows: dict[str, list[tuple[Group, Row]]] = {}
     for key, places in alike.items():

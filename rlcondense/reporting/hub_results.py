@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcondense import __version__
-from rlcondense.comparison.columns import plus_minus
+from rlcondense.comparison.columns import plus_minus, with_coding
 from rlcondense.comparison.rows import Group, Row, groups_of, names_of
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json, write_bytes
@@ -72,7 +72,7 @@ def export_results(
                 method = canonical_json(row.method)  # a name is that of one group only
                 names.setdefault(method, _file_name(row.name))
                 variants = methods.setdefault(method, {})
-                variant = _file_name(f"{row.size}-{row.labels}-{learner}")
+                variant = _file_name(f"{with_coding(str(row.size), row)}-{row.labels}-{learner}")
                 variants.setdefault(variant, {})[row.cells] = (group, learner, row)
     if not methods:
         raise BadConfig(f"{leaderboard} has no result of a method")
@@ -114,10 +114,14 @@ def _heldout(row: Row) -> Interval:
     return row.returns["heldout"]["mean"]
 
 
+def _sized(row: Row) -> str:
+    return with_coding(f"{row.size} transitions", row)
+
+
 def _notes(group: Group, learner: str, row: Row) -> str:
     """Return the setting of a result, and what is known of its uncertainty."""
     return (
-        f"mean return on held-out levels {plus_minus(_heldout(row))}, {row.size} transitions "
+        f"mean return on held-out levels {plus_minus(_heldout(row))}, {_sized(row)} "
         f"({row.labels} labels) of {group.dataset or 'no data'}, learner {learner}, "
         f"{row.condensation_seeds} sets x {row.learner_seeds} students x {row.episodes} episodes"
         + (f"; {row.unjudged}" if row.unjudged else "")
@@ -147,7 +151,7 @@ def _card(results: Sequence[_Result]) -> str:
             "metrics": [
                 {
                     "type": "mean_reward",
-                    "name": f"mean return, {row.size} transitions, learner {learner}",
+                    "name": f"mean return, {_sized(row)}, learner {learner}",
                     "value": plus_minus(_heldout(row)),
                 }
             ],

@@ -99,7 +99,8 @@ def fill_part(document: Path, name: str, text: str) -> None:
         BadConfig: the document does not have these marks once.
     """
     place = re.compile(rf"(<!-- ({re.escape(name)}) -->)\n.*?(<!-- /\2 -->)", re.DOTALL)
-    filled, count = place.subn(lambda mark: f"{mark[1]}\n{text}\n{mark[3]}", document.read_text())
+    before = document.read_bytes().decode()
+    filled, count = place.subn(lambda mark: f"{mark[1]}\n{text}\n{mark[3]}", before)
     if count != 1:
         raise BadConfig(f"{document} has {count} places named {name!r}, not one")
     write_bytes(document, filled.encode())
@@ -118,7 +119,7 @@ def fill_in(document: Path, board: Board) -> int:
         BadConfig: the document cannot be read, or asks for a suite that the board does not have.
     """
     try:
-        text = document.read_text()
+        text = document.read_bytes().decode()
     except (OSError, ValueError) as error:
         raise BadConfig(f"cannot read {document}: {error}") from error
     suites = {suite.name: suite for suite in board.suites}

@@ -188,10 +188,10 @@ def report(
     results: str | Path = "results",
     suite: str | Path | Suite | None = None,
     *,
-    tasks: Sequence[str] = (),
-    rows: Sequence[str] = (),
-    without: Sequence[str] = (),
-    columns: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
+    rows: str | Sequence[str] = (),
+    without: str | Sequence[str] = (),
+    columns: str | Sequence[str] = (),
     names: Mapping[str, str] | None = None,
     caption: str | None = None,
 ) -> Report:
@@ -216,6 +216,9 @@ def report(
         >>> table = report("results", without=["full"], names={"gradmatch": "Ours"})
         >>> Path("table.tex").write_text(table.latex())
     """
+    tasks, rows, without, columns = (
+        [one] if isinstance(one, str) else one for one in (tasks, rows, without, columns)
+    )
     folder = Path(results)
     records, unlike = comparable(read_results(source_of(folder).records))
     notes = [f"record {cell_id} {why}" for cell_id, why in unlike.items()]

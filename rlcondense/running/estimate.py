@@ -165,7 +165,7 @@ def _again(seen: set[str], cell: Cell) -> bool:
 @cache
 def _shipped(device: str) -> Mapping[str, float]:
     """The shipped rates, measured on the authors' machine."""
-    rates = tomllib.loads((data_root() / "registry" / "rates.toml").read_text())
+    rates = tomllib.loads((data_root() / "registry" / "rates.toml").read_text(encoding="utf-8"))
     return {str(key): float(value) for key, value in rates.get(device, {}).items()}
 
 

@@ -98,12 +98,13 @@ def evaluate_artifact(
     learns = what not in POLICIES and not (folder / "policies.json").is_file()
     if not learns and (learner_settings or learner != "bc"):
         raise BadConfig(f"{what} has learned already: a learner is for a condensed set")
-    task = task_named(task, dataset, download=download, folders=[folder])
-    if what not in POLICIES and not folder.is_dir():
+    folders = [] if what in POLICIES else [folder]  # whatever folder has the name of a policy
+    task = task_named(task, dataset, download=download, folders=folders)
+    if folders and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)
-    preferred = preferred_learner(folder, make_task(task), learner)
+    preferred = preferred_learner(folder, make_task(task), learner) if folders else {}
     players = None
-    if what not in POLICIES and not is_condensed(folder):
+    if folders and not is_condensed(folder):
         if not (folder / "policies.json").is_file():
             raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
         players = load_policies(folder, resolve_device(device))
@@ -121,7 +122,7 @@ def evaluate_artifact(
         refresh=refresh,
         progress=progress,
         needs_dataset=what in BLIND,
-        takes_dataset=what in BLIND or folder.is_dir(),
+        takes_dataset=what in BLIND or bool(folders),
         takes_shipped=not own_references,
     )
     if what in POLICIES:

@@ -321,4 +321,6 @@ def _score(
     """Compute the mean score `(S,)` of returns `(S, episodes)`."""
     assert task.score_range is not None
     low, high = float(returns[FLOOR][task.id].mean()), task.score_range[1]
+    if low == high:
+        raise RLCondenseError(f"{task.id}: the random policy has the highest score, {high}")
     return np.asarray((rows.mean(1) - low) / (high - low))

@@ -336,7 +336,7 @@ class _Planner:
         followed_json = repr(learner_json(followed)) if followed is not None else ""
         key = ("method", choice.id, task.id, repr(sorted(choice.config.items())), followed_json)
 
-        def make(name: str, task: Task, **settings: Any) -> Method[Any]:
+        def make(name: str, task: Task, /, **settings: Any) -> Method[Any]:
             return make_method(name, task, followed, **settings)
 
         instance = self._once(*key, lambda: _made("methods", choice, task, make))

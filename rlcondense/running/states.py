@@ -183,7 +183,7 @@ def cells_left(states: Iterable[State]) -> list[Cell]:
     cells = []
     for state in everything:
         planned = state.planned if state.planned.cell else by_id.get(state.planned.after)
-        waits = state.status in ("missing", "running", "failed")
+        waits = state.status in (*AGAIN, "running")
         if waits and planned is not None and planned.cell is not None and not planned.skip:
             cells.append(planned.cell)
     return cells

@@ -16,6 +16,7 @@ import torch
 
 import rlcondense
 from rlcondense.errors import BadConfig
+from rlcondense.limits import check_device
 from rlcondense.runtime.sources import OURS, source_files
 from rlcondense.runtime.tune import THREADS
 
@@ -36,8 +37,7 @@ def resolve_device(name: str) -> str:
     Raises:
         BadConfig: it is none of these, or there is no GPU.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise BadConfig(f"device must be auto, cpu or cuda, not {name!r}")
+    check_device(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise BadConfig("device cuda was asked for, but torch sees no GPU (try --device cpu)")
     if name == "cpu" or not torch.cuda.is_available():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -45,9 +45,12 @@ def split_named(name: str) -> str:
     return split
 
 
-def shared_levels(splits: Mapping[str, range]) -> range:
+def shared_levels(splits: Mapping[str, range]) -> Sequence[int]:
     """Return the levels that are both seen and held-out."""
     seen, heldout = splits["seen"], splits["heldout"]
+    if (seen.step, heldout.step) != (1, 1):
+        fewer, more = sorted((seen, heldout), key=len)
+        return [level for level in fewer if level in more]
     return range(max(seen.start, heldout.start), min(seen.stop, heldout.stop))
 
 
@@ -257,5 +260,9 @@ class OneEnv(gymnasium.Env[Any, Any]):
 
 def _info(infos: Mapping[str, Any]) -> dict[str, Any]:
     """Return the info of the only environment."""
-    arrays = {key: np.asarray(value) for key, value in infos.items() if key != "final_obs"}
-    return {key: array[0].item() for key, array in arrays.items() if array.shape == (1,)}
+    values = {key: value for key, value in infos.items() if isinstance(value, np.ndarray)}
+    return {
+        key: array[0].item()
+        for key, array in values.items()
+        if key != "final_obs" and array.shape == (1,) and array.dtype.kind in "biufSU"
+    }

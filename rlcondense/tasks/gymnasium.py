@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import (
+    find_highest_version,
+    get_env_id,
+    load_env_creator,
+    parse_env_id,
+)
 from gymnasium.vector import VectorEnv
 
 from rlcondense.config import check_finite
@@ -100,7 +106,10 @@ class GymnasiumTask(LevelTask):
         for name, value in self.physics.items():
             if not hasattr(env.unwrapped, name):
                 raise BadConfig(f"{self.env} has no {name!r} to change in the physics of {self.id}")
-            setattr(env.unwrapped, name, value)
+            try:
+                setattr(env.unwrapped, name, value)
+            except AttributeError as error:  # of a property that only shows something
+                raise BadConfig(f"{name!r} of {self.env} cannot be changed: {error}") from error
         if not isinstance(env.observation_space, gymnasium.spaces.Box):
             raise BadConfig(f"{self.env} shows {env.observation_space}; only arrays are supported")
         if not env.observation_space.shape or 0 in env.observation_space.shape:
@@ -125,7 +134,13 @@ class GymnasiumTask(LevelTask):
 def _maker_of(env: str) -> Any:
     """Return the class or function that makes an environment of Gymnasium; None if it is absent."""
     try:
-        maker: Any = gymnasium.spec(env).entry_point
+        module, _, name = env.rpartition(":")  # as `gymnasium.make` takes it
+        if module:
+            import_module(module)
+        space, name, version = parse_env_id(name)
+        if version is None:
+            version = find_highest_version(space, name)
+        maker: Any = gymnasium.spec(get_env_id(space, name, version)).entry_point
         maker = load_env_creator(maker) if isinstance(maker, str) else maker
         maker = getattr(maker, "func", maker)  # of a partial
         return maker if hasattr(maker, "__qualname__") else type(maker)

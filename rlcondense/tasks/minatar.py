@@ -436,6 +436,10 @@ class MinAtarTask(LevelTask):
                 raise BadConfig(f"{split} levels of {self.id!r} must be at most {MOST_LEVEL}")
 
     @property
+    def packages(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("MinAtar",) if self.game == "seaquest" else ()  # the others are this package's
+
+    @property
     def observation_space(self) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(0, 255, (GAMES[self.game].planes, SIDE, SIDE), np.uint8)
 

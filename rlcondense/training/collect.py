@@ -7,10 +7,12 @@ The names are those of D4RL (Fu et al., 2020, arXiv 2004.07219); Mediratta et al
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from rlcondense.catalogue import settings_of_task
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.sources import TASK
@@ -175,8 +177,10 @@ class ExpertDataset:
 
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Return the dataset's episodes; collect them unless their trace is stored."""
-        expert = load_expert(self.expert).sha256[:12]
-        path = cache_root() / "traces" / f"{slug(self.id)}-{expert}.trace.safetensors"
+        played = load_expert(self.expert).sha256[:12]
+        if settings := settings_of_task(task.id):  # a trace replays on what it was collected on
+            played += f"-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+        path = cache_root() / "traces" / f"{slug(self.id)}-{played}.trace.safetensors"
         with lock(path.with_suffix(".lock")):
             try:
                 trace = load_trace(path)

@@ -142,7 +142,8 @@ def evolve_to(
         The folder, and the card.
 
     Raises:
-        BadConfig: a setting is wrong, or `out` is no folder or holds another unfinished run.
+        BadConfig: a setting is wrong, or `out` is no folder or holds another unfinished run or a
+            finished one.
     """
     resolved_task, device = make_task(task), resolve_device(device)
     protocol = protocol_of(episodes)
@@ -159,6 +160,8 @@ def evolve_to(
         }
         checkpoint = Checkpoint(out / "unfinished.safetensors", identity, device)
         checkpoint.refuse_another()
+        if (out / "card.json").exists():
+            raise BadConfig(f"{out} holds what was evolved before: name another folder with --out")
         with measured(device) as seconds:
             result = evolve_policy(
                 resolved_task, config, device=device, checkpoint=checkpoint, progress=progress

@@ -29,6 +29,7 @@ from rlcondense.protocol import protocol_of
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.runtime.provenance import describe, resolve_device
 from rlcondense.tasks.base import Task
+from rlcondense.training import runs
 from rlcondense.training.distil import ON_GPU, DistilConfig, Distiller
 from rlcondense.training.ppo import PPOConfig, Trainer
 from rlcondense.training.runs import TrainingResult
@@ -73,18 +74,19 @@ def train_expert(
     of_task = _suited_to(resolved_task, settings.get("network"))
     config = make_config(PPOConfig, {**of_gpu, **of_task, **settings}, "the trainer")
     out = out or Path("results", "experts", slug(resolved_task.id))
-    trainer = Trainer(
-        resolved_task,
-        config,
-        out,
-        device=device,
-        resume=resume,
-        restart=restart,
-        num_threads=threads,
-    )
-    trained = trainer.train(progress)
-    card = {"command": command, "algorithm": "PPO (Schulman et al. 2017)"}
-    return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
+    with runs.folder_lock(out):
+        trainer = Trainer(
+            resolved_task,
+            config,
+            out,
+            device=device,
+            resume=resume,
+            restart=restart,
+            num_threads=threads,
+        )
+        trained = trainer.train(progress)
+        card = {"command": command, "algorithm": "PPO (Schulman et al. 2017)"}
+        return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
 
 
 def distil_expert(
@@ -131,25 +133,26 @@ def distil_expert(
             f"{config.learning_starts}"
         )
     out = out or Path("results", "distilled", slug(resolved_task.id))
-    distiller = Distiller(
-        resolved_task,
-        expert,
-        played,
-        config,
-        out,
-        device=device,
-        resume=resume,
-        restart=restart,
-        num_threads=os.cpu_count() or 1,
-    )
-    trained = distiller.train(progress)
-    card = {
-        "command": command,
-        "algorithm": "DAgger with soft labels (Ross et al. 2011)",
-        "teacher": expert.id,
-        "teacher_sha256": expert.sha256,
-    }
-    return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
+    with runs.folder_lock(out):
+        distiller = Distiller(
+            resolved_task,
+            expert,
+            played,
+            config,
+            out,
+            device=device,
+            resume=resume,
+            restart=restart,
+            num_threads=os.cpu_count() or 1,
+        )
+        trained = distiller.train(progress)
+        card = {
+            "command": command,
+            "algorithm": "DAgger with soft labels (Ross et al. 2011)",
+            "teacher": expert.id,
+            "teacher_sha256": expert.sha256,
+        }
+        return _ship(trained, resolved_task, config, card, out, episodes, device, progress)
 
 
 def _ship(

@@ -19,7 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from rlcondense.errors import BadConfig
-from rlcondense.files import canonical_json, make_folder, open_to_append, read_arrays, write_bytes
+from rlcondense.files import (
+    Busy,
+    canonical_json,
+    lock,
+    make_folder,
+    open_to_append,
+    read_arrays,
+    who,
+    write_bytes,
+)
 from rlcondense.networks import PolicyNetwork
 from rlcondense.tasks.base import Task
 
@@ -54,6 +63,21 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def mean_or_nan(values: Sequence[float]) -> float:
     """Return the mean, or NaN if there are no values."""
     return float(np.mean(values)) if values else float("nan")
+
+
+@contextlib.contextmanager
+def folder_lock(out: Path) -> Iterator[None]:
+    """Make a run's folder, and keep other runs out of it within the context.
+
+    Raises:
+        BadConfig: another run is at work in it.
+    """
+    make_folder(out)
+    try:
+        with lock(out / ".lock", wait=False):
+            yield
+    except Busy as busy:
+        raise BadConfig(f"{out}: {who(busy.owner)} trains there; name another --out") from busy
 
 
 def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[Any]] | None:
@@ -107,24 +131,34 @@ def advance_until(
 
 @contextlib.contextmanager
 def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
-    """Defer a first Ctrl-C within the context; a second one interrupts as usual."""
+    """Defer a first Ctrl-C within the context; a second one interrupts as usual.
+
+    So does SIGTERM where it interrupts, as in every command.
+    """
     heard: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if before is signal.SIG_IGN or not in_main_thread:
-        yield lambda: False
-        return
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, signal.SIG_DFL)
+    }
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def hear(number: int, frame: object) -> None:
         heard.append(number)
-        signal.signal(signal.SIGINT, before)
+        restore()
         LOGGER.warning("Finishing the update; Ctrl-C again to stop at once.")
 
-    signal.signal(signal.SIGINT, hear)
+    for number in before:
+        signal.signal(number, hear)
     try:
         yield lambda: bool(heard)
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def append_log(out: Path, entry: Mapping[str, Any]) -> None:

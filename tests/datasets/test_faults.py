@@ -337,6 +337,12 @@ def test_a_suites_table_shows_what_scores_see_beside_what_is_kept() -> None:
     other = record("shortest", 0, 100, fault_auroc=1.0, score_correlation=ranks)
     [_, table] = faults_table([*scored, other])
     assert [line.split()[4] for line in table.splitlines()[2:]] == ["0.50", "1.00"]
+    ranked: dict[str, object] = {"fault_auroc": 0.5, "score_correlation": ranks}
+    share = {"percent": 80.0, "unit": "episodes"}
+    sets = [record("band", seed, 90 + seed, **ranked) for seed in (0, 1)]
+    cells = [{**of["cell"], "budget": share} for of in sets]  # type: ignore[dict-item]
+    [_, table] = faults_table([{**of, "cell": cell} for of, cell in zip(sets, cells, strict=True)])
+    assert len(table.splitlines()) == 3  # sets of whole episodes differ in size
     assert faults_table([record("random", 0)]) == []
 
 

@@ -87,6 +87,15 @@ def test_a_changed_copy_in_memory_is_what_it_was(tmp_path: Path) -> None:
         load_dataset(replace(data, rewards=data.column("rewards") * 2), task="cartpole")
 
 
+def test_some_episodes_of_data_keep_their_own_levels() -> None:
+    data = by_reset_seed(3, 10_500, 4)
+    for episodes, heldout in (((0, 2), 0), ((2, 1), 6), ((1,), 6)):
+        rows = np.concatenate(
+            [np.arange(data.episodes[i].start, data.episodes[i].stop) for i in episodes]
+        )
+        assert len(heldout_rows(replace(data, **data.rows(rows)), TASK)) == heldout
+
+
 def test_another_column_has_another_sha256_and_a_new_name_has_not() -> None:
     data = by_reset_seed(1, 2)
     assert replace(data, id="other", task="t").known_sha256 == data.known_sha256 != ""

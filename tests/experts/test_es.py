@@ -111,6 +111,9 @@ def test_where_it_is_written_and_what_is_refused(
         assert done.exit_code == 0, done.output
         [folder] = Path("results/evolved").glob(f"*-{seed}")
         assert json.loads((folder / "card.json").read_text())["config"]["seed"] == int(seed)
+    again = runner.invoke(main, [*evolve, "--seed", "3"])
+    assert again.exit_code == 2
+    assert "holds what was evolved before: name another folder with --out" in again.stderr
     Path("file").write_text("")
     for extra in (["--set", "seed=7"], ["--out", "file"]):
         refused = runner.invoke(main, [*evolve, *extra])

@@ -147,6 +147,22 @@ def test_a_training_is_only_discarded_when_one_says_so(task: Task, tmp_path: Pat
     assert {p.stem for p in (tmp_path / shipped.SNAPSHOTS).iterdir()} == {"0", "64"}
 
 
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
+    with runs.folder_lock(tmp_path), pytest.raises(BadConfig, match="trains there"):
+        train_expert("starpilot", {"steps": "64"}, out=tmp_path)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_as_ctrl_c_does(task: Task, tmp_path: Path) -> None:
+    code = INTERRUPTED.replace("SIGINT", "SIGTERM")
+    assert code != INTERRUPTED
+    first = "from rlcondense.terminal import interrupt_on_termination as heed; heed()\n"
+    command = [sys.executable, "-c", first + code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in done.stderr
+    assert Trainer(task, _config(256), tmp_path, resume=True).steps == 128
+
+
 def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -> None:
     Trainer(task, _config(64), tmp_path).train()
     other = PPOConfig(**{**SMALL, "epochs": 1}, steps=64)  # type: ignore[arg-type]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from rlcondense.comparison.columns import SIZE_ALONE
+from rlcondense.comparison.columns import SIZE_ALONE, recovery_text
 from rlcondense.comparison.rows import Row, groups_of
 from rlcondense.comparison.tables import judgement
-from rlcondense.references import RANDOM_SUBSET
+from rlcondense.references import EXPERT, FLOOR, RANDOM_SUBSET
 from tests.docs.records import record
 
 GREEDY = {"id": "bc", "config": {"action_selection": "greedy"}}
@@ -106,3 +106,11 @@ def test_a_floor_that_is_not_cleared_is_named() -> None:
 def test_a_range_without_width_scales_nothing() -> None:
     [group] = groups_of([record("gradmatch", 5.0)], lambda task: (1.0, 1.0))
     assert group.rows[0].normalised is None
+
+
+def test_recovery_has_ends_only_where_the_expert_is_known_to_be_above() -> None:
+    for expert, ends in ((9.0, ("100%", "0%")), (2.0, ("-", "-"))):
+        policies = [record(EXPERT, expert, apart=0.1), record(FLOOR, 2.0, apart=0.2)]
+        records = [*policies, record("random", 4.0, apart=0.1)]
+        rows = [row_of(records, name) for name in (EXPERT, FLOOR)]
+        assert tuple(recovery_text(row) for row in rows) == ends

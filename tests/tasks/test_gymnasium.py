@@ -21,7 +21,7 @@ from rlcondense.policies import random_policies
 from rlcondense.protocol import protocol_of
 from rlcondense.records.schema import what_is_wrong
 from rlcondense.running.evaluating import evaluate_artifact
-from rlcondense.tasks.gymnasium import GymnasiumTask
+from rlcondense.tasks.gymnasium import GymnasiumTask, _maker_of
 from tests.small_tasks import Reach
 
 DRIFT, CAMERA = "tests/Drift-v0", "tests/Camera-v0"
@@ -110,8 +110,48 @@ def test_what_is_no_array_and_what_cannot_be_changed_are_refused(
         with pytest.raises(BadConfig, match="which is no row of values"):
             GymnasiumTask("tests/drift-v0", DRIFT).make_env()
     monkeypatch.undo()
+    with pytest.raises(BadConfig, match=r"'np_random_seed' of .* cannot be changed"):
+        GymnasiumTask("tests/drift-v0", DRIFT, {"np_random_seed": 1.0}).make_env()
+    monkeypatch.setattr(Drift, "action_space", Box(-1, 1, ()))
+    with pytest.raises(BadConfig, match="are single numbers: make them vectors of one"):
+        GymnasiumTask("tests/drift-v0", DRIFT).make_env()
+    monkeypatch.undo()
     with pytest.raises(BadConfig, match="has no 'current' to change"):
         GymnasiumTask("tests/drift-v0", DRIFT, {"current": 1.0}).make_env()
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "CartPole", "tests.small_tasks:CartPole-v1"])
+def test_the_code_of_an_environment_is_found_as_gymnasium_finds_it(env: str) -> None:
+    assert _maker_of(env).__name__ == "CartPoleEnv"
+
+
+class Jerk(Drift):
+    """Pays for how little an action differs from the one before, of which it keeps no copy."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.last = np.zeros(1, np.float32)
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        shown, _, *rest = super().step(action)
+        paid, self.last = -float(abs(action - self.last).sum()), action
+        return shown, paid, *rest
+
+
+def test_an_action_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        gymnasium.registry, "tests/Jerk-v0", EnvSpec("tests/Jerk-v0", Jerk, max_episode_steps=9)
+    )
+    [played] = play("tests/Jerk-v0").returns.reshape(1, -1)
+    assert (played < -2).all()  # nine random pushes in -1..1 differ by 2/3 on average
+    used = np.zeros(1, np.float32)
+
+    def policy(observation: Any) -> Any:
+        used[0] = np.tanh(observation[1])
+        return used
+
+    data = rlc.collect("classic/pendulum-v0", policy, 1)
+    assert len(np.unique(data.actions)) > 10
 
 
 def test_frames_are_shown_channel_first() -> None:

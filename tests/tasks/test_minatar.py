@@ -274,3 +274,8 @@ def test_bad_requests_say_what_is_wrong() -> None:
         MinAtarTask("x", "breakout", steps=0)
     with pytest.raises(BadConfig, match="split must be one of"):
         make_task("breakout").make_vec("test", 1, seed=0)
+
+
+def test_the_packages_game_names_the_package() -> None:
+    packages = {name: make_task(f"minatar/{name}-v0").packages for name in ("breakout", "seaquest")}
+    assert packages == {"breakout": (), "seaquest": ("MinAtar",)}

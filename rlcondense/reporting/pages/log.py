@@ -57,7 +57,7 @@ def _day(site: Site, entry: Entry) -> Day:
         counts[_place(site, cell)] = counts.get(_place(site, cell), 0) + 1
     changed = [(*_place(site, c.cell), c) for c in entry.changed if c.cell in records]
     added = tuple((*place, number) for place, number in sorted(counts.items()))
-    gone = len(entry.added) - len(here)
+    gone = sum(site.histories[cell][-1].name == "withdrawn" for cell in entry.added)
     return Day(entry.date, added, tuple(changed), gone, entry.withdrawn)
 
 

@@ -69,7 +69,7 @@ def _environment() -> Environment:
 @cache
 def resource(name: str) -> str:
     """Return a template, the style sheet or the script."""
-    return (files("rlcondense.reporting") / "site" / name).read_text()
+    return (files("rlcondense.reporting") / "site" / name).read_text(encoding="utf-8")
 
 
 def _interval(value: Interval | None, form: str = "{:.2f}") -> Markup:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcondense.catalogue import FILE, Entry, entries
 from rlcondense.citations import cite_entries
-from rlcondense.comparison.columns import coding_of, with_coding
+from rlcondense.comparison.columns import coding_of, name_and_size, with_coding
 from rlcondense.comparison.rows import Group, Row
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, POLICIES, RANDOM_SUBSET, REFERENCES, WHOLE
@@ -142,7 +142,7 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
     low, high = min(values), max(values)
     names = learner_names(groups)
     learners = [names[i] for i in columns]
-    methods = [_sized(next(row for row in line if row)) for line in table]
+    methods = [name_and_size(next(row for row in line if row)) for line in table]
     side, others = ("learner", methods) if len(learners) > len(methods) else ("method", learners)
     if side == "learner":
         table = [list(line) for line in zip(*table, strict=True)]
@@ -159,10 +159,6 @@ def _matrix(groups: Sequence[Group]) -> Matrix | None:
     return Matrix(groups[0].dataset, side, tuple(others), lines)
 
 
-def _sized(row: Row) -> str:
-    return row.name if row.size is None else f"{row.name}, {with_coding(f'{row.size:,}', row)}"
-
-
 def _heldout(row: Row) -> float:
     assert row.returns is not None
     return row.returns["heldout"]["mean"].estimate
@@ -170,11 +166,11 @@ def _heldout(row: Row) -> float:
 
 def _datasets(task: str, records: Mapping[str, Record]) -> list[dict[str, Any]]:
     """Return the catalogue's datasets of a task, and the other datasets of its records."""
-    used = {
-        record["cell"]["dataset"]: record.get("report", {}).get("dataset_sha256", "")
-        for record in records.values()
-        if record["cell"]["task"] == task and record["cell"]["dataset"]
-    }
+    used: dict[str, str] = {}
+    for record in records.values():
+        dataset = record["cell"]["dataset"]
+        if record["cell"]["task"] == task and dataset:
+            used[dataset] = record["key"].get("dataset_sha256") or used.get(dataset, "")
     known = {
         entry.id: _dataset(entry)
         for entry in entries("datasets").values()

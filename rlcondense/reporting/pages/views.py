@@ -15,7 +15,7 @@ from rlcondense.records.record import MethodJson
 from rlcondense.references import BY_ID, MARGINAL, RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.pages.drawn import Picture
 from rlcondense.reporting.pages.legend import LegendEntry, legend_entries
-from rlcondense.reporting.pages.lines import tracks
+from rlcondense.reporting.pages.lines import tracks_of
 from rlcondense.reporting.pages.shared import LEAST_SECONDS, Site
 from rlcondense.reporting.standings import Standing, View
 from rlcondense.statistics.intervals import Interval
@@ -140,8 +140,8 @@ class ViewPage:
         return f"rec{min(SHADES - 1, int(SHADES * score.estimate))}"
 
     def tracks(self, standing: Standing) -> str:
-        """Return the tracks of a method."""
-        return " ".join(tracks(standing.id))
+        """Return the tracks of a method, by the settings of its rows."""
+        return " ".join(dict.fromkeys(name for row in standing.done for name in tracks_of(row)))
 
 
 def view_pages(site: Site) -> list[ViewPage]:

@@ -173,9 +173,11 @@ function byData(data, cells) {
   return { groups: several, alone: [...of].filter(([, own]) => own.length === 1) };
 }
 
-// Addresses of earlier pages name rows of several sets by their first record alone.
+// Addresses name a row by its first record and its number of sets, which grows; older ones by the record alone.
 function keyIn(data, cell) {
-  return Object.hasOwn(data.rows, cell) ? cell : Object.keys(data.rows).find((key) => key.startsWith(`${cell}-`));
+  const [first] = cell.split("-");
+  const alike = (key) => key === first || key.startsWith(`${first}-`);
+  return Object.hasOwn(data.rows, cell) ? cell : Object.keys(data.rows).find(alike);
 }
 
 function load(task) {

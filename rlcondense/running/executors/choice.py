@@ -45,6 +45,8 @@ def check_executor(name: str, *, address: str | None = None, gpus: float | None 
         raise BadConfig(f"executor must be local or ray, not {name!r}")
     if name == "local" and address is not None:
         raise BadConfig("an address is for --executor ray")
+    if address is not None and not address.strip():
+        raise BadConfig("--address is empty: without it Ray starts on this machine")
     if name == "local" and gpus is not None:
         raise BadConfig("--gpus is for --executor ray")
     if gpus is not None and not gpus > 0:

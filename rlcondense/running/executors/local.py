@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -93,7 +94,8 @@ class LocalExecutor:
         number = next(n for n in range(len(taken) + 1) if n not in taken)
         to_worker, from_driver = os.pipe()
         to_driver, from_worker = os.pipe()
-        log = self.setting.store.log_path(f"worker-{os.getpid()}-{number}")
+        name = f"worker-{os.getpid()}-{number}-{secrets.token_hex(3)}"  # pids of containers agree
+        log = self.setting.store.log_path(name)
         pipes = (to_worker, from_worker)
         with _opened(log) as output:
             process = subprocess.Popen(
@@ -199,7 +201,7 @@ def _write(worker: _Worker, what: dict[str, Any]) -> None:
         text = json.dumps(plain(what))
     except TypeError as error:
         raise BadConfig(
-            f"a registered setting cannot be told to another process: {error} (--workers 1)"
+            f"a registered setting cannot be told to another process: {error}"
         ) from error
     worker.orders.write(text + "\n")
     worker.orders.flush()

@@ -187,9 +187,10 @@ def data_root() -> Path:
 
 
 def settings_of_task(id_: str) -> str:
-    """Return the settings of a registered task as JSON, empty of one whose version tells."""
+    """Return the settings of a registered task as JSON; nothing if it has none or is built in."""
     entry = entries("tasks").get(id_)
-    return "" if entry is None or entry.is_built_in else entry.settings_text
+    has_own = entry is not None and entry.config and not entry.is_built_in
+    return entry.settings_text if entry is not None and has_own else ""
 
 
 def experts_folder() -> Path:
@@ -288,7 +289,8 @@ def is_taken(group: str, name: str) -> bool:
     Of the shipped experts it is the id alone, for later versions are what users train.
     """
     if group == EXPERTS:
-        return name.replace("/", "-") in {path.stem for path in experts_folder().glob("*.json")}
+        files = {path.stem for path in experts_folder().glob("*.json")}
+        return "/" in name and name.replace("/", "-") in files
     built_in = _built_in(group)
     taken = {_unversioned(id_) for id_ in built_in}
     taken |= {alias for entry in built_in.values() for alias in entry.aliases}

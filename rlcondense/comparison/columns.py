@@ -71,7 +71,7 @@ def number(value: float, form: str = "{:.2f}") -> str:
 
 
 def recovery_text(row: Row) -> str:
-    """Format the recovery of a row; the expert has 100% and the random policy 0%."""
+    """Format the recovery of a row; of its two ends, if they are told apart, 100% and 0%."""
     if row.recovery_end is not None:
         return f"{row.recovery_end:.0%}"
     return bracketed(row.recovery, "{:.0%}") or "-"

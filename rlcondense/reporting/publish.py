@@ -99,11 +99,19 @@ def fill_part(document: Path, name: str, text: str) -> None:
         BadConfig: the document does not have these marks once.
     """
     place = re.compile(rf"(<!-- ({re.escape(name)}) -->)\n.*?(<!-- /\2 -->)", re.DOTALL)
-    before = document.read_bytes().decode()
+    before, line_end = _read(document)
     filled, count = place.subn(lambda mark: f"{mark[1]}\n{text}\n{mark[3]}", before)
     if count != 1:
         raise BadConfig(f"{document} has {count} places named {name!r}, not one")
-    write_bytes(document, filled.encode())
+    write_bytes(document, filled.replace("\n", line_end).encode())
+
+
+def _read(document: Path) -> tuple[str, str]:
+    """Return the text of a document with line feeds alone, and what ends its lines."""
+    text = document.read_bytes().decode()
+    if text.count("\r\n") < text.count("\n") or "\n" not in text:
+        return text, "\n"
+    return text.replace("\r\n", "\n"), "\r\n"
 
 
 def fill_in(document: Path, board: Board) -> int:
@@ -119,7 +127,7 @@ def fill_in(document: Path, board: Board) -> int:
         BadConfig: the document cannot be read, or asks for a suite that the board does not have.
     """
     try:
-        text = document.read_bytes().decode()
+        text, line_end = _read(document)
     except (OSError, ValueError) as error:
         raise BadConfig(f"cannot read {document}: {error}") from error
     suites = {suite.name: suite for suite in board.suites}
@@ -132,5 +140,5 @@ def fill_in(document: Path, board: Board) -> int:
 
     filled, count = _PLACE.subn(table, text)
     if filled != text:
-        write_bytes(document, filled.encode())
+        write_bytes(document, filled.replace("\n", line_end).encode())
     return count

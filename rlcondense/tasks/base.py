@@ -260,9 +260,11 @@ class OneEnv(gymnasium.Env[Any, Any]):
 
 def _info(infos: Mapping[str, Any]) -> dict[str, Any]:
     """Return the info of the only environment."""
-    values = {key: value for key, value in infos.items() if isinstance(value, np.ndarray)}
-    return {
-        key: array[0].item()
-        for key, array in values.items()
-        if key != "final_obs" and array.shape == (1,) and array.dtype.kind in "biufSU"
-    }
+    single = {key: value for key, value in infos.items() if key != "final_obs" and _len(value) == 1}
+    arrays = {key: np.asarray(value[0]) for key, value in single.items()}
+    return {k: a.item() for k, a in arrays.items() if a.ndim == 0 and a.dtype.kind in "biufSU"}
+
+
+def _len(value: object) -> int:
+    """Return the length of an array, a list or a tuple, and else 0."""
+    return len(value) if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value) else 0

@@ -160,10 +160,10 @@ def _played(
             chosen = np.asarray(policy(observation))[None]
             chosen = chosen - start if start else chosen
             [action] = checked_actions(chosen, 1, counted, "the policy")
-            # A copy, since a policy may use one array again.
+            # Copies, since policies and environments may use one array again.
             actions.append(np.array(action) if isinstance(space, Box) else action.astype(np.int64))
             taken = actions[-1] + start if start else actions[-1]
-            observation, reward, ended, truncated, _ = env.step(taken)
+            observation, reward, ended, truncated, _ = env.step(taken.copy())
             rewards.append(float(reward))
         yield Episode(
             observations=np.stack(observations),

@@ -139,7 +139,8 @@ def _interrupt_deferred() -> Iterator[Callable[[], bool]]:
     before = {
         number: handler
         for number in (signal.SIGINT, signal.SIGTERM)
-        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, signal.SIG_DFL)
+        if callable(handler := signal.getsignal(number))
+        and (number == signal.SIGINT or handler is signal.default_int_handler)
     }
     if threading.current_thread() is not threading.main_thread():
         before = {}

@@ -139,6 +139,8 @@ class OwnExpert(Random):
 class Rewarded(Random):
     """rewards_are_read_only_if_declared: other rewards give other rows"""
 
+    stochastic = False
+
     def _condense(self, problem: Problem) -> Condensation:
         best = np.argsort(-problem.dataset.column("rewards"), kind="stable")[: problem.size]
         return select(problem.dataset, np.sort(best))

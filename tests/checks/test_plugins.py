@@ -56,6 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_list_and_help_import_no_plugin_and_show_what_is_wrong(folder: Path) -> None:
+    (folder / "imported").unlink(missing_ok=True)  # of another test
     for command in ("list", "--help"):
         done = _call(folder, command)
         assert done.returncode == 0, done.stderr

@@ -290,6 +290,7 @@ def test_the_id_of_a_shipped_expert_cannot_be_registered() -> None:
     with pytest.raises(BadConfig, match="'classic/cartpole-v0' is a built-in expert"):
         register("experts", "classic/cartpole-v0", "elsewhere")
     register("experts", "classic/cartpole-v7", "elsewhere")  # a later one of a user's own
+    register("experts", "classic-cartpole-v0", "elsewhere")
 
 
 def test_an_expert_that_two_packages_offer_is_refused(

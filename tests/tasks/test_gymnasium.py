@@ -138,10 +138,18 @@ class Jerk(Drift):
         return shown, paid, *rest
 
 
+class Doubling(Drift):
+    """Changes the action that it is given."""
+
+    def step(self, action: Any) -> Any:
+        action *= 2
+        return super().step(action)
+
+
 def test_an_action_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        gymnasium.registry, "tests/Jerk-v0", EnvSpec("tests/Jerk-v0", Jerk, max_episode_steps=9)
-    )
+    for name, made in (("tests/Jerk-v0", Jerk), ("tests/Doubling-v0", Doubling)):
+        spec = EnvSpec(name, made, max_episode_steps=9)
+        monkeypatch.setitem(gymnasium.registry, name, spec)
     [played] = play("tests/Jerk-v0").returns.reshape(1, -1)
     assert (played < -2).all()  # nine random pushes in -1..1 differ by 2/3 on average
     used = np.zeros(1, np.float32)
@@ -150,8 +158,14 @@ def test_an_action_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         used[0] = np.tanh(observation[1])
         return used
 
-    data = rlc.collect("classic/pendulum-v0", policy, 1)
-    assert len(np.unique(data.actions)) > 10
+    assert len(np.unique(rlc.collect("classic/pendulum-v0", policy, 1).actions)) > 10
+    catalogue.register(
+        "tasks", "tests/doubling-v0", "rlcondense.tasks.gymnasium:GymnasiumTask",
+        env="tests/Doubling-v0",
+    )  # fmt: skip
+    half = np.full(1, 0.5, np.float32)
+    assert (rlc.collect("tests/doubling-v0", lambda observation: half, 1).actions == 0.5).all()
+    assert half == 0.5
 
 
 def test_frames_are_shown_channel_first() -> None:

@@ -12,6 +12,7 @@ import click
 from rlcondense import __version__
 from rlcondense.console import echo, plugins_at_work
 from rlcondense.errors import BadConfig, RLCondenseError
+from rlcondense.limits import check_count, check_device
 from rlcondense.runtime.tune import tune
 from rlcondense.terminal import interrupt_on_termination, write_what_can_be
 from rlcondense.text import one_line, shown
@@ -58,6 +59,13 @@ class Commands(click.Group):
 def main(debug: bool) -> None:
     """Which small dataset trains the best policy?"""
     tune()
+
+
+def check_machine(workers: int | None, device: str) -> None:
+    """Refuse a number of workers or a device that cannot be, also where nothing is computed."""
+    if workers is not None:
+        check_count("workers", workers)
+    check_device(device)
 
 
 def split_settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -11,6 +11,7 @@ import click
 
 from rlcondense.cli.base import (
     USUAL_RESULTS,
+    check_machine,
     device_option,
     expect_many_objects,
     include_option,
@@ -20,7 +21,6 @@ from rlcondense.cli.base import (
 )
 from rlcondense.console import echo, echo_json
 from rlcondense.errors import BadConfig
-from rlcondense.limits import check_count, check_device
 
 
 @main.command()
@@ -57,9 +57,7 @@ def status(
 
     if as_json and (table or rates):
         raise BadConfig("--json has neither the table nor the rates: give one of them")
-    if workers is not None:
-        check_count("workers", workers)
-    check_device(device)
+    check_machine(workers, device)
     expect_many_objects()
     the_suite = load_suite(suite)
     store = Store(results, writable=False)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from rlcondense.cli.base import (
+    check_machine,
     device_option,
     expect_many_objects,
     include_option,
@@ -22,7 +23,7 @@ from rlcondense.cli.base import (
 from rlcondense.cli.status import print_counts
 from rlcondense.console import ConsoleSweep, echo, echo_json, plugins_at_work
 from rlcondense.errors import BadConfig
-from rlcondense.limits import check_count, check_device
+from rlcondense.limits import check_count
 
 MOST_SHOWN = 2000  # most cells for which a sweep prints its tables by default
 
@@ -80,9 +81,7 @@ def sweep(
         raise BadConfig(f"--results {results} is no folder")
     if most_failures is not None:
         check_count("max failures", most_failures)
-    if options["workers"] is not None:
-        check_count("workers", options["workers"])
-    check_device(options["device"])
+    check_machine(options["workers"], options["device"])
     check_executor(options["executor"], address=options["address"], gpus=options["gpus"])
     if dry_run:
         _dry_run(the_suite, results, wanted, part, as_json, **options)

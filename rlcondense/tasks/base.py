@@ -33,6 +33,9 @@ class ReturnEstimate:
         return {**asdict(self), "standard_error": self.standard_error if known else None}
 
 
+_PLAIN = (bool, int, float, str, np.bool_, np.integer, np.floating, np.str_)  # what an info may be
+
+
 def split_named(name: str) -> str:
     """Return the split that a user means by a name; `held-out`, as tables print it, is `heldout`.
 
@@ -260,11 +263,18 @@ class OneEnv(gymnasium.Env[Any, Any]):
 
 def _info(infos: Mapping[str, Any]) -> dict[str, Any]:
     """Return the info of the only environment."""
-    single = {key: value for key, value in infos.items() if key != "final_obs" and _len(value) == 1}
-    arrays = {key: np.asarray(value[0]) for key, value in single.items()}
-    return {k: a.item() for k, a in arrays.items() if a.ndim == 0 and a.dtype.kind in "biufSU"}
+    single = {
+        key: value[0] for key, value in infos.items() if key != "final_obs" and _is_one(value)
+    }
+    return {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in single.items()
+        if isinstance(value, _PLAIN)
+    }
 
 
-def _len(value: object) -> int:
-    """Return the length of an array, a list or a tuple, and else 0."""
-    return len(value) if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value) else 0
+def _is_one(values: object) -> bool:
+    """Return whether values of environments are those of a single one."""
+    if isinstance(values, np.ndarray):
+        return values.shape[:1] == (1,)
+    return isinstance(values, (list, tuple)) and len(values) == 1

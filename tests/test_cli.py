@@ -298,6 +298,14 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
         (["run", "--seeds", "1400"], "seeds x environments must be at most 65,536, not 70000"),
         (["run", "--seeds", "3", "--episodes", "100000"], "seeds x episodes must be at most"),
         (["run", "--set", "iterations"], "--set takes key=value, not 'iterations'"),
+        (
+            ["run", "--set", "iterations=1", "--set", "iterations=2"],
+            "--set gives iterations twice",
+        ),
+        (
+            ["transfer", "a", "--learner", "bc", "--condensations", "2"],
+            "condensation seeds are those of methods: a folder holds one set",
+        ),
         (["run", "--method", "random", "--unit", "episodes"], "a unit goes with a percentage"),
         (["run", "--task", "dodgeball-hard", "--dataset", ""], "no dataset is shipped for task"),
         (["run", "--method", "random", "--seed", "-1"], "seed must be a whole number from 0"),

@@ -76,10 +76,12 @@ def split_settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise BadConfig(f"--set takes key=value, not {pair!r}")
+        settings, name = method, key
         if key.startswith("learner."):
-            learner[key.removeprefix("learner.")] = value
-        else:
-            method[key] = value
+            settings, name = learner, key.removeprefix("learner.")
+        if name in settings:
+            raise BadConfig(f"--set gives {key} twice")
+        settings[name] = value
     return method, learner
 
 

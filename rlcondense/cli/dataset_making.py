@@ -54,7 +54,7 @@ def dataset_corrupt(
         data = corrupt_dataset(
             name, fault, task=task, share=share, seed=seed, id=new, progress=progress
         )
-    faulty = sum(data.origin.faulty)
+    faulty = sum(data.faulty)
     echo(f"{data.id}: {len(data.episodes)} episodes, {faulty} of them with {fault}")
 
 

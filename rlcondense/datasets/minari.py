@@ -828,8 +828,8 @@ def _columns(
 def marks_of(data: TransitionDataset) -> dict[str, Any]:
     """Return what Minari's metadata say of a dataset's frames and injected faults, if anything."""
     marks: dict[str, Any] = {LOSSY: True} if data.origin.lossy else {}
-    if any(data.origin.faulty):
-        marks[FAULTY] = "".join("1" if one else "0" for one in data.origin.faulty)
+    if any(data.faulty):
+        marks[FAULTY] = "".join("1" if one else "0" for one in data.faulty)
     return marks
 
 

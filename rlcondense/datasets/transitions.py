@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rlcondense.datasets.plots import plot_columns
 from rlcondense.datasets.summary import Head, html, summary
-from rlcondense.errors import CorruptArtifact
+from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.files import sha256_arrays
 from rlcondense.types import Array
 
@@ -182,6 +182,21 @@ class TransitionDataset(Columns):
         starts = np.flatnonzero(self.column("steps") == 0)
         ends = [*starts, len(self)][1:]
         return [range(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
+
+    @property
+    def faulty(self) -> tuple[bool, ...]:
+        """Return whether each episode has an injected fault; empty where that is unknown.
+
+        Raises:
+            BadConfig: the origin speaks of another number of episodes, as that of a copy with some
+                episodes would.
+        """
+        if (known := self.origin.faulty) and len(known) != len(self.episodes):
+            raise BadConfig(
+                f"dataset {self.id!r} has {len(self.episodes)} episodes, its origin.faulty is of "
+                f"{len(known)}: a copy with other episodes needs a list of its own, or none"
+            )
+        return self.origin.faulty
 
     def episode_returns(self, gamma: float = 1.0) -> npt.NDArray[np.float64]:
         """Return the return of each episode, undiscounted by default."""

@@ -382,8 +382,8 @@ class Method(ABC, Generic[ConfigT]):
         if result.scores is not None and source is not None:
             result.scores.check(source, f"method {self.id!r}")
             correlation = result.scores.rank_correlations(source)
-            faulty = dataset.origin.faulty if dataset is not None else ()
-            auroc = result.scores.auroc(source, faulty)
+            assert dataset is not None
+            auroc = result.scores.auroc(source, dataset.faulty)
         condensed = CondensedDataset(
             **columns,
             weights=weights,
@@ -543,7 +543,7 @@ class Method(ABC, Generic[ConfigT]):
             discrete = not isinstance(task.action_space, Box)
             if discrete and getattr(self.config, "labels", "") == "soft":
                 selection_labels(source, "soft")
-            if source.origin.faulty:  # the answer
+            if source.faulty:  # the answer
                 source = replace(source, origin=replace(source.origin, faulty=()))
         return Problem(
             source=source,

@@ -61,12 +61,12 @@ def score_lines(data: TransitionDataset, scores: Scores) -> Iterator[dict[str, A
 
     The level is None where the data have none. Data with injected faults have `faulty`, 0 or 1.
     """
-    returns = data.episode_returns()
+    returns, faulty = data.episode_returns(), data.faulty
     for number, (rows, total) in enumerate(zip(data.episodes, returns, strict=True)):
         level = None if data.level_seeds is None else int(data.level_seeds[rows.start])
         of_episode = {"length": len(rows), "return": float(total), "level": level}
-        if data.origin.faulty:
-            of_episode["faulty"] = int(data.origin.faulty[number])
+        if faulty:
+            of_episode["faulty"] = int(faulty[number])
         if scores.unit == "episodes":
             yield {"episode": number, "score": float(scores.values[number]), **of_episode}
             continue
@@ -82,7 +82,7 @@ def summary_of(data: TransitionDataset, scores: Scores) -> str:
     ranks = correlations_text(scores.rank_correlations(data))
     spread = f"{np.min(scores.values):.4g} to {np.max(scores.values):.4g}"
     text = f"{len(scores.values)} {scores.unit}, scores {spread}; rank correlation {ranks}"
-    auroc = scores.auroc(data, data.origin.faulty)
+    auroc = scores.auroc(data, data.faulty)
     return (
         text
         if auroc is None

@@ -157,6 +157,8 @@ def transfer(
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
     check_seeds(seed, condensations, seeds)
+    if not methods and (seed, condensations) != (0, 1):
+        raise BadConfig("condensation seeds are those of methods: a folder holds one set")
     task = task_named(task, dataset, download=download, folders=folders)
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):

@@ -62,7 +62,7 @@ class FaultyDataset:
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Return the episodes, faulty or not."""
         data = load_dataset(self.source, progress=progress)
-        if any(data.origin.faulty):
+        if any(data.faulty):
             raise BadConfig(
                 f"episodes of dataset {self.source!r} are faulty already: with a second fault, "
                 "which of them are clean would be lost"

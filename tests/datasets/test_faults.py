@@ -37,6 +37,7 @@ from rlcondense.methods.base import Method
 from rlcondense.records.reading import record_files
 from rlcondense.records.store import Store, read_record_file, write_record_file
 from rlcondense.references import RANDOM_SUBSET, WHOLE
+from rlcondense.running.scoring import score_lines
 from rlcondense.running.states import SweepResult, dry_run
 from rlcondense.running.suite import load_suite
 from rlcondense.tasks.base import Task
@@ -296,6 +297,22 @@ def test_wrong_options_are_refused_in_one_line(arguments: list[str], message: st
     )
     assert (done.exit_code, done.output.count("\n")) == (2, 1), done.output
     assert message in done.output
+
+
+def test_a_copy_with_other_episodes_states_its_own_faults(
+    tiny: TransitionDataset, task: Task
+) -> None:
+    known = replace(tiny, origin=replace(tiny.origin, faulty=tuple(map(bool, FAULTY))))
+    assert known.faulty == tuple(FAULTY)
+    stop = known.episodes[5].stop
+    some = {name: column[:stop] for name, column in known.columns().items()}
+    method = make_method("longest")
+    scores = method.score(replace(known, **some, origin=tiny.origin), task=task)
+    with pytest.raises(BadConfig, match=r"has 6 episodes, its origin\.faulty is of 10"):
+        list(score_lines(replace(known, **some), scores))
+    own = replace(tiny.origin, faulty=tuple(map(bool, FAULTY[:6])))
+    lines = list(score_lines(replace(known, **some, origin=own), scores))
+    assert [line["faulty"] for line in lines] == [0, 0, 0, 1, 0, 0]
 
 
 def test_scores_of_episodes_that_are_all_faulty_have_no_auroc(tiny: TransitionDataset) -> None:

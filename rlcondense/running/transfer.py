@@ -145,8 +145,8 @@ def transfer(
         progress: called with the progress.
 
     Raises:
-        BadConfig: there is nothing to compare, or a learner does not have that form or cannot
-            learn the task.
+        BadConfig: there is nothing to compare, a learner does not have that form or cannot
+            learn the task, or condensation seeds are asked for of folders alone.
 
     Example:
         >>> print(transfer(["bc-10"], ["bc", "bc:network=impala", "discrete-cql"]))

@@ -690,6 +690,7 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
         sweep(suite, results=tmp_path / "r", **options)
 
 
+@pytest.mark.slow
 def test_cells_of_a_method_that_has_changed_since_are_named(tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     suite = suite_file(tmp_path, 'methods = ["fine"]\nsizes = [10]\nreferences = false\n')

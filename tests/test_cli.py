@@ -302,10 +302,6 @@ def test_condense_then_show_then_evaluate(tmp_path: Path) -> None:
             ["run", "--set", "iterations=1", "--set", "iterations=2"],
             "--set gives iterations twice",
         ),
-        (
-            ["transfer", "a", "--learner", "bc", "--condensations", "2"],
-            "condensation seeds are those of methods: a folder holds one set",
-        ),
         (["run", "--method", "random", "--unit", "episodes"], "a unit goes with a percentage"),
         (["run", "--task", "dodgeball-hard", "--dataset", ""], "no dataset is shipped for task"),
         (["run", "--method", "random", "--seed", "-1"], "seed must be a whole number from 0"),

@@ -109,7 +109,7 @@ def finished(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _faulty(data: TransitionDataset) -> list[int]:
-    return [number for number, faulty in enumerate(data.origin.faulty) if faulty]
+    return [number for number, faulty in enumerate(data.faulty) if faulty]
 
 
 def _key(line: Mapping[str, Any]) -> str:

@@ -134,7 +134,7 @@ def transfer(
         percent: budget as a percentage, likewise.
         unit: what `percent` counts.
         seed: condensation seed, the first of them.
-        condensations: how many condensation seeds.
+        condensations: how many condensation seeds, also of the random rows beside folders.
         seeds: how many learner seeds.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
@@ -145,8 +145,8 @@ def transfer(
         progress: called with the progress.
 
     Raises:
-        BadConfig: there is nothing to compare, a learner does not have that form or cannot
-            learn the task, or condensation seeds are asked for of folders alone.
+        BadConfig: there is nothing to compare, or a learner does not have that form or cannot
+            learn the task.
 
     Example:
         >>> print(transfer(["bc-10"], ["bc", "bc:network=impala", "discrete-cql"]))
@@ -157,8 +157,6 @@ def transfer(
     if not (methods or folders):
         raise BadConfig("name a method or a folder to compare")
     check_seeds(seed, condensations, seeds)
-    if not methods and (seed, condensations) != (0, 1):
-        raise BadConfig("condensation seeds are those of methods: a folder holds one set")
     task = task_named(task, dataset, download=download, folders=folders)
     named = [*methods, *map(str, folders)]
     if not learners or any(len(set(names)) < len(names) for names in (learners, named)):

@@ -189,8 +189,9 @@ def data_root() -> Path:
 def settings_of_task(id_: str) -> str:
     """Return the settings of a registered task as JSON; nothing if it has none or is built in."""
     entry = entries("tasks").get(id_)
-    has_own = entry is not None and entry.config and not entry.is_built_in
-    return entry.settings_text if entry is not None and has_own else ""
+    if entry is None or entry.is_built_in or not entry.config:
+        return ""
+    return entry.settings_text
 
 
 def experts_folder() -> Path:

@@ -191,12 +191,13 @@ class TransitionDataset(Columns):
             BadConfig: the origin speaks of another number of episodes, as that of a copy with some
                 episodes would.
         """
-        if (known := self.origin.faulty) and len(known) != len(self.episodes):
+        known = self.origin.faulty
+        if known and len(known) != len(self.episodes):
             raise BadConfig(
                 f"dataset {self.id!r} has {len(self.episodes)} episodes, its origin.faulty is of "
                 f"{len(known)}: a copy with other episodes needs a list of its own, or none"
             )
-        return self.origin.faulty
+        return known
 
     def episode_returns(self, gamma: float = 1.0) -> npt.NDArray[np.float64]:
         """Return the return of each episode, undiscounted by default."""

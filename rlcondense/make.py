@@ -42,6 +42,7 @@ from rlcondense.datasets.sources import (
     local_id,
     task_of,
 )
+from rlcondense.datasets.traces import forget_collected
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.datasets.writers import dataset_columns, write_npz
 from rlcondense.errors import (
@@ -409,6 +410,8 @@ def add_dataset(
 def remove_dataset(name: str) -> bool:
     """Remove a dataset from this machine: its files in Minari's folder, its columns and its name.
 
+    A trace that its expert played on first use goes too.
+
     The file or folder that it was made from stays. Of `hf:OWNER/NAME`, what was fetched is removed.
 
     Returns:
@@ -420,6 +423,7 @@ def remove_dataset(name: str) -> bool:
     known = name in added or is_local(name)
     if known:
         remove_minari(name)
+        forget_collected(name)
     others = [entry for id_, entry in added.items() if id_ not in (name, base)]
     of_file = base in added and "path" in added[base].config  # another dataset has its own name
     if name in added and of_file and not any(e.facts.get("base") == base for e in others):

@@ -199,8 +199,10 @@ results_option = click.option(
 )
 
 
+seeds_option = click.option("--seeds", default=3, show_default=True, help="How many learner seeds.")
+
+
 measuring_options = all_options(
-    click.option("--seeds", default=3, show_default=True, help="How many learner seeds."),
     click.option(
         "--episodes", default=100, show_default=True, help="Episodes of each policy on each split."
     ),

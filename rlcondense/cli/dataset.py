@@ -31,10 +31,13 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     """Build a dataset of the catalogue on this machine, and check its sha256."""
     from rlcondense.catalogue import base_of, find
     from rlcondense.datasets.minari import is_local, set_aside
+    from rlcondense.datasets.traces import forget_collected
     from rlcondense.make import load_dataset
 
     anew = set_aside(base_of(find("datasets", name).id)) if rebuild else contextlib.nullcontext()
     with anew:
+        if rebuild:
+            forget_collected(base_of(name))
         here = is_local(base_of(name))
         started = time.monotonic()
         with ConsoleProgress() as progress:

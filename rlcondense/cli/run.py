@@ -20,6 +20,7 @@ from rlcondense.cli.base import (
     main,
     measuring_options,
     own_references_option,
+    seeds_option,
     set_option,
     split_settings,
     what_options,
@@ -47,6 +48,7 @@ from rlcondense.errors import BadConfig
     type=int,
     help="How many condensation seeds. Default: three if two more take five minutes at most.",
 )
+@seeds_option
 @judging_options
 @click.option("--keep-policies", is_flag=True, help="Keep the policies that bc trains.")
 @click.option(
@@ -130,6 +132,11 @@ def condense(out: Path, pairs: Sequence[str], **options: Any) -> None:
 @include_option
 @click.argument("what")
 @what_options
+@click.option(
+    "--seeds",
+    type=int,
+    help="How many learner seeds. Default: 3, or those of the folder's policies.",
+)
 @judging_options
 @own_references_option
 @workers_option
@@ -167,6 +174,7 @@ def evaluate(what: str, pairs: Sequence[str], as_json: bool, **options: Any) -> 
 @what_options
 @budget_options
 @click.option("--condensations", default=1, show_default=True, help="How many condensation seeds.")
+@seeds_option
 @measuring_options
 @own_references_option
 @workers_option
@@ -196,6 +204,7 @@ def transfer(as_json: bool, **options: Any) -> None:
 @click.option("--method", default="hades-r", show_default=True, help="Method id.")
 @click.option("--size", type=int, help="Transitions for each task. Default: the method's own.")
 @click.option("--seed", default=0, show_default=True, help="Condensation seed.")
+@seeds_option
 @measuring_options
 @set_option
 @device_option

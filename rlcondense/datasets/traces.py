@@ -6,6 +6,7 @@ kilobytes reproduces hundred megabytes of frames on every machine.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 import zlib
@@ -100,6 +101,25 @@ class TraceDataset:
     def episodes(self, task: Task, progress: Progress = silent) -> Iterator[Episode]:
         """Replay the dataset's episodes on `task`."""
         return replay(load_trace(self.path.resolve()), task, progress=progress)
+
+
+def collected_trace(dataset_id: str, played: str) -> Path:
+    """Return the path of a trace that a dataset's expert plays on first use.
+
+    Args:
+        dataset_id: the dataset.
+        played: 12 hex digits of the expert's sha256, and 8 of the task's settings where it has any.
+    """
+    return cache_root() / "traces" / f"{slug(dataset_id)}-{played}.trace.safetensors"
+
+
+def forget_collected(dataset_id: str) -> None:
+    """Remove the traces that a dataset's expert played on this machine."""
+    sample = collected_trace(dataset_id, "*")
+    name = re.compile(r"(.*)-[0-9a-f]{12}(-[0-9a-f]{8})?\.trace\.safetensors")
+    for path in sample.parent.glob(sample.name):
+        if (match := name.fullmatch(path.name)) and match[1] == slug(dataset_id):
+            path.unlink(missing_ok=True)
 
 
 def load_trace(path: Path) -> Trace:

@@ -46,11 +46,11 @@ from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    adam_state,
     data_targets,
     drawn_augmentation,
     learn,
-    restore_adam,
+    optimiser_state,
+    restore_optimiser,
     under,
 )
 from rlcondense.networks import (
@@ -287,7 +287,7 @@ class _Student:
     def state(self) -> dict[str, Array]:
         """Return everything that decides its further training."""
         network = {f"network.{n}": p.detach().cpu().numpy() for n, p in self._parameters()}
-        adam = adam_state("adam", self._optimiser)
+        adam = optimiser_state("adam", self._optimiser)
         return {**network, **adam, "age": np.array([self.age]), "queue": self._batches.queue}
 
     @torch.no_grad()
@@ -295,7 +295,7 @@ class _Student:
         """Restore a state that `state` returned."""
         for name, parameter in self._parameters():
             parameter.copy_(torch.from_numpy(np.array(state[f"network.{name}"])))
-        restore_adam("adam", self._optimiser, state)
+        restore_optimiser("adam", self._optimiser, state)
         self.age, self._batches.queue = int(state["age"][0]), np.array(state["queue"])
 
     def _parameters(self) -> list[tuple[str, torch.nn.Parameter]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,11 @@ from rlcondense.config import check_positive, check_share
 from rlcondense.datasets.report import Displacement, MatchingLoss
 from rlcondense.errors import BadConfig
 from rlcondense.methods.base import Condensation, Method, Problem, select
+from rlcondense.methods.parts.synthetic import optimiser_state, restore_optimiser
 from rlcondense.methods.random_balanced import balanced_rows
 from rlcondense.networks import PolicyNetwork
+from rlcondense.runtime.checkpoint import Checkpoint
+from rlcondense.runtime.progress import RESUMED
 
 CHUNK = 256  # frames of one forward pass of a real gradient
 
@@ -101,8 +105,14 @@ class GradMatchLight2024(Method[Light2024Config]):
         # If a batch holds all frames of an action, its gradient on a fixed theta is fixed too.
         fixed = {a: real_gradient(a) for a, rows in rows_of.items() if len(rows) <= c.real_batch}
         optimiser = torch.optim.SGD([d_syn], lr=c.learning_rate, momentum=c.momentum)
-        losses = []
-        for iteration in range(c.iterations + 1):
+        first, losses = 0, []
+        if facts := _resumed(problem.checkpoint, d_syn, optimiser, rng):
+            first, losses, evaluations = facts["iteration"], facts["losses"], facts["evaluations"]
+            problem.progress("condense", first, c.iterations, RESUMED)
+        for iteration in range(first, c.iterations + 1):
+            if problem.checkpoint and problem.checkpoint.due:
+                facts = {"iteration": iteration, "losses": losses, "evaluations": evaluations}
+                _keep(problem.checkpoint, d_syn, optimiser, rng, facts)
             loss = torch.zeros((), device=problem.device)
             optimiser.zero_grad()
             for action in rows_of:
@@ -126,6 +136,35 @@ class GradMatchLight2024(Method[Light2024Config]):
             displacement=Displacement.between(d_syn.detach(), start),
             matching_loss=MatchingLoss(losses[0], losses[-1]),
         )
+
+
+def _keep(
+    checkpoint: Checkpoint,
+    d_syn: Tensor,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    facts: dict[str, Any],
+) -> None:
+    arrays = {"pixels": d_syn.detach().cpu().numpy(), **optimiser_state("sgd", optimiser)}
+    checkpoint.write(arrays, {**facts, "rng": rng.bit_generator.state})
+
+
+def _resumed(
+    checkpoint: Checkpoint | None,
+    d_syn: Tensor,
+    optimiser: torch.optim.Optimizer,
+    rng: np.random.Generator,
+) -> dict[str, Any] | None:
+    """Restore everything and return the facts that were kept, or None if nothing was."""
+    saved = checkpoint.read() if checkpoint else None
+    if saved is None:
+        return None
+    arrays, facts = saved
+    with torch.no_grad():
+        d_syn.copy_(torch.from_numpy(arrays["pixels"]))
+    restore_optimiser("sgd", optimiser, arrays)
+    rng.bit_generator.state = facts["rng"]
+    return facts
 
 
 def gradient(

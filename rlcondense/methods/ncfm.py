@@ -49,11 +49,11 @@ from rlcondense.methods.parts.synthetic import (
     AUGMENTATIONS,
     RealBatches,
     Synthetic,
-    adam_state,
     data_targets,
     drawn_augmentation,
     learn,
-    restore_adam,
+    optimiser_state,
+    restore_optimiser,
     under,
 )
 from rlcondense.networks import ENCODERS, PolicyNetwork, fresh_from
@@ -330,7 +330,7 @@ class _Sampler:
         if self._optimiser is None:
             return {}
         weights = {f"weights.{k}": w.detach().cpu().numpy() for k, w in enumerate(self.parameters)}
-        return {**weights, **adam_state("adam", self._optimiser)}
+        return {**weights, **optimiser_state("adam", self._optimiser)}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Array]) -> None:
@@ -340,7 +340,7 @@ class _Sampler:
         kept = under("weights.", state)
         for k, weights in enumerate(self.parameters):
             weights.copy_(torch.from_numpy(np.array(kept[str(k)])))
-        restore_adam("adam", self._optimiser, state)
+        restore_optimiser("adam", self._optimiser, state)
 
 
 def sampling_network(dimensions: int) -> nn.Sequential:

@@ -28,7 +28,7 @@ from rlcondense.errors import RLCondenseError
 from rlcondense.limits import MOST_EVALUATION_SEED
 from rlcondense.methods.base import Condensation, Method, Problem
 from rlcondense.methods.parts.students import check_learner, network_like
-from rlcondense.methods.parts.synthetic import adam_state, restore_adam, under
+from rlcondense.methods.parts.synthetic import optimiser_state, restore_optimiser, under
 from rlcondense.methods.parts.unrolled import Training, add_gradients, differentiate, held
 from rlcondense.networks import (
     INITS,
@@ -425,7 +425,7 @@ class _Run:
         for name, module, optimiser in self._parts():
             state = {k: v.detach().cpu().numpy() for k, v in module.state_dict().items()}
             arrays |= {f"{name}.{k}": v for k, v in state.items()}
-            arrays |= adam_state(f"{name}-adam", optimiser)
+            arrays |= optimiser_state(f"{name}-adam", optimiser)
         facts = {
             "iteration": iteration,
             "steps": self.steps,
@@ -442,7 +442,7 @@ class _Run:
         for name, module, optimiser in self._parts():
             state = under(f"{name}.", arrays)
             module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})
-            restore_adam(f"{name}-adam", optimiser, arrays)
+            restore_optimiser(f"{name}-adam", optimiser, arrays)
         self.curve, self._scale.moments = arrays["curve"].tolist(), np.array(arrays["moments"])
         self.steps, self.gradient_evaluations = facts["steps"], facts["gradient_evaluations"]
         self.problem.progress("condense", facts["iteration"], self.config.iterations, RESUMED)

@@ -35,9 +35,9 @@ from rlcondense.methods.parts.students import (
 from rlcondense.methods.parts.synthetic import (
     RealBatches,
     Synthetic,
-    adam_state,
     learn,
-    restore_adam,
+    optimiser_state,
+    restore_optimiser,
 )
 from rlcondense.methods.parts.unrolled import (
     StudentConfig,
@@ -256,8 +256,8 @@ class _Rate:
         self._optimiser.step()
 
     def state(self) -> dict[str, Array]:
-        return {"log": self._log.cpu().numpy().copy(), **adam_state("adam", self._optimiser)}
+        return {"log": self._log.cpu().numpy().copy(), **optimiser_state("adam", self._optimiser)}
 
     def restore(self, state: Mapping[str, Array]) -> None:
         self._log.copy_(torch.from_numpy(np.array(state["log"])))
-        restore_adam("adam", self._optimiser, state)
+        restore_optimiser("adam", self._optimiser, state)

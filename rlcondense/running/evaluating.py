@@ -58,7 +58,7 @@ def evaluate_artifact(
     download: bool = False,
     heldout_data: bool = False,
     learner: str = "bc",
-    seeds: int = 3,
+    seeds: int | None = None,
     episodes: int = 100,
     device: str = "auto",
     learner_settings: Mapping[str, Any] | None = None,
@@ -79,7 +79,7 @@ def evaluate_artifact(
         download: fetch the dataset from Minari's remote if it is not on this machine.
         heldout_data: take data of held-out levels too, which every table then states.
         learner: id of the learner, for a condensed dataset.
-        seeds: how many learner seeds; policies from a folder have their own.
+        seeds: how many learner seeds, by default three; policies from a folder have their own.
         episodes: of each policy on each split.
         device: `auto`, `cpu` or `cuda`.
         learner_settings: of the learner.
@@ -92,7 +92,8 @@ def evaluate_artifact(
 
     Raises:
         UnknownName: `what` is neither a folder nor a reference policy.
-        BadConfig: the folder holds neither condensed data nor policies.
+        BadConfig: the folder holds neither condensed data nor policies, or another number of
+            policies than of `seeds`.
     """
     what, folder = str(what), Path(what)
     learns = what not in POLICIES and not (folder / "policies.json").is_file()
@@ -108,6 +109,9 @@ def evaluate_artifact(
         if not (folder / "policies.json").is_file():
             raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
         players = load_policies(folder, resolve_device(device))
+        if seeds not in (None, len(players.seeds)):
+            raise BadConfig(f"{what} holds policies of {len(players.seeds)} seeds, not of {seeds}")
+        seeds = len(players.seeds)
     bench = make_bench(
         task,
         dataset,
@@ -115,7 +119,7 @@ def evaluate_artifact(
         download=download,
         heldout_data=heldout_data,
         learner=make_learner(learner, task, **{**preferred, **dict(learner_settings or {})}),
-        seeds=seeds if players is None else len(players.seeds),
+        seeds=3 if seeds is None else seeds,
         episodes=episodes,
         device=device,
         results=results,

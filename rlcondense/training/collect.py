@@ -16,7 +16,7 @@ from rlcondense.catalogue import settings_of_task
 from rlcondense.datasets.episodes import Episode
 from rlcondense.datasets.recordings import save_recording
 from rlcondense.datasets.sources import TASK
-from rlcondense.datasets.traces import Trace, load_trace, replay
+from rlcondense.datasets.traces import Trace, collected_trace, load_trace, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts.shipped import (
     Expert,
@@ -26,10 +26,9 @@ from rlcondense.experts.shipped import (
     load_newest,
     snapshots,
 )
-from rlcondense.files import lock, slug
+from rlcondense.files import lock
 from rlcondense.limits import MOST_EVALUATION_SEED, check_most, check_whole
 from rlcondense.networks import PolicyNetwork
-from rlcondense.places import cache_root
 from rlcondense.policies import NetworkPolicies, PolicyBatch, check_fits, random_policies
 from rlcondense.rollout import collect
 from rlcondense.runtime.progress import Progress, silent
@@ -180,7 +179,7 @@ class ExpertDataset:
         played = load_expert(self.expert).sha256[:12]
         if settings := settings_of_task(task.id):  # a trace replays on what it was collected on
             played += f"-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-        path = cache_root() / "traces" / f"{slug(self.id)}-{played}.trace.safetensors"
+        path = collected_trace(self.id, played)
         with lock(path.with_suffix(".lock")):
             try:
                 trace = load_trace(path)

@@ -8,7 +8,7 @@ import pytest
 from rlcondense import catalogue
 from rlcondense.catalogue import Entry
 from rlcondense.datasets.minari import columns_folder, remove_minari
-from rlcondense.datasets.traces import replay
+from rlcondense.datasets.traces import forget_collected, replay
 from rlcondense.errors import BadConfig, CorruptArtifact
 from rlcondense.experts import shipped
 from rlcondense.experts.shipped import load_expert
@@ -98,6 +98,11 @@ def test_what_an_expert_played_is_kept_for_a_build_that_was_cut_short(
     # Another number of episodes is another trace.
     more = ExpertDataset("tests/played-v0", task=task.id, episodes=100)
     assert sum(1 for _ in more.episodes(task)) == 100
+    # What is removed or built anew is played again; a dataset with a longer name keeps its own.
+    other = kept.with_name(kept.name.replace("played-v0", "played-v0-b"))
+    other.write_bytes(content)
+    forget_collected("tests/played-v0")
+    assert [*kept.parent.glob("tests-played-v0-*.safetensors")] == [other]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rlcondense.running.runner import RunResult, run
 from rlcondense.runtime import checkpoint as checkpoints
 from rlcondense.runtime.checkpoint import Checkpoint
 from rlcondense.runtime.progress import RESUMED, Progress, silent
+from tests.methods.test_methods import EXPERT
 from tests.small_tasks import Gridworld, play
 
 GRID = Gridworld()
@@ -61,11 +63,11 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
-def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_path: Path) -> None:
-    whole, path = condense(case, None), tmp_path / "unfinished.safetensors"
+def check_goes_on(make: Callable[[Path | None, Progress], CondensedDataset], path: Path) -> None:
+    """Compare a run that was killed and went on with a whole one."""
+    whole = make(None, silent)
     with pytest.raises(_Killed):
-        condense(case, path, progress=killed_at(4))
+        make(path, killed_at(4))
     assert path.exists()
     began: list[int] = []
 
@@ -76,7 +78,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_pat
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    resumed = condense(case, path, progress=progress)
+    resumed = make(path, progress)
     assert torch.rand(1) == expected
     assert began[0] in (2, 3)  # not from the start
     assert resumed.sha256 == whole.sha256
@@ -85,6 +87,25 @@ def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_pat
     assert resumed.report.cost.gradient_evaluations == whole.report.cost.gradient_evaluations
     assert resumed.report.matching_loss == whole.report.matching_loss
     assert path.exists()  # until the result is stored
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_killed_run_goes_on_to_the_same_bytes(case: str, always: None, tmp_path: Path) -> None:
+    check_goes_on(
+        lambda path, progress: condense(case, path, progress=progress), tmp_path / "unfinished"
+    )
+
+
+def test_a_killed_run_that_matches_an_experts_gradients_goes_on(
+    always: None, tiny: TransitionDataset, tmp_path: Path
+) -> None:
+    method = make_method("gradmatch-light2024", iterations=5, real_batch=2)
+    check_goes_on(
+        lambda path, progress: method.condense(
+            tiny, task="starpilot", budget=15, expert=EXPERT, checkpoint=path, progress=progress
+        ),
+        tmp_path / "unfinished",
+    )
 
 
 def test_a_checkpoint_of_something_else_or_a_torn_one_is_ignored(

@@ -565,6 +565,8 @@ def test_policies_in_a_folder_and_reference_policies_are_evaluated(tmp_path: Pat
     mine = evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **PLAYED)
     assert mine.record["cell"]["method"]["id"] == "policies:mine"
     assert len(mine.record["returns"]["seen"]) == 2
+    with pytest.raises(BadConfig, match="holds policies of 2 seeds, not of 3"):
+        evaluate_artifact(str(tmp_path / "mine"), "starpilot", seeds=3, results=tmp_path / "r")
     alone = evaluate_artifact("random-policy", "coinrun", results=tmp_path / "r", episodes=4)
     assert alone.references == []
     assert alone.record["cell"]["dataset"] == ""

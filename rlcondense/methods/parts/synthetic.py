@@ -326,7 +326,7 @@ def _keep(
     beside: Stateful | None,
 ) -> None:
     arrays = {f"learned.{k}": _array(leaf) for k, leaf in enumerate(synthetic.leaves)}
-    arrays |= adam_state("adam", optimiser)
+    arrays |= optimiser_state("adam", optimiser)
     arrays["torch"] = torch.get_rng_state().numpy()
     if beside is not None:
         arrays |= {f"beside.{name}": array for name, array in beside.state().items()}
@@ -353,7 +353,7 @@ def _resumed(
     with torch.no_grad():
         for k, leaf in enumerate(synthetic.leaves):
             leaf.copy_(torch.from_numpy(arrays[f"learned.{k}"]))
-    restore_adam("adam", optimiser, arrays)
+    restore_optimiser("adam", optimiser, arrays)
     if beside is not None:
         beside.restore(under("beside.", arrays))
     synthetic.gradient_evaluations = facts["gradient_evaluations"]
@@ -362,8 +362,8 @@ def _resumed(
     return int(facts["iteration"])
 
 
-def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
-    """Return the moments and counts of Adam, by names that begin with `name`."""
+def optimiser_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
+    """Return the moments and counts of Adam or SGD, by names that begin with `name`."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     return {
         f"{name}.{k}.{kind}": _array(value)
@@ -373,8 +373,10 @@ def adam_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Array]:
     }
 
 
-def restore_adam(name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]) -> None:
-    """Restore the state of Adam that `adam_state` returned."""
+def restore_optimiser(
+    name: str, optimiser: torch.optim.Optimizer, arrays: Mapping[str, Array]
+) -> None:
+    """Restore what `optimiser_state` returned."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     optimiser.state.clear()
     for k, p in enumerate(parameters):

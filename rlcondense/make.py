@@ -379,7 +379,8 @@ def add_dataset(
         expert: expert of the expert row, by id or path.
 
     Raises:
-        BadConfig: the id is malformed or taken, or the source has a name already.
+        BadConfig: the id is malformed or taken, the source has a name already, or is of another
+            task.
     """
     if not catalogue.ID.fullmatch(name) or not re.search(r"-v[0-9]+$", name):
         raise BadConfig(f"{shown(name)} is not an id of the form [namespace/]name-vN")
@@ -388,6 +389,8 @@ def add_dataset(
     if name in catalogue.entries("datasets") or catalogue.is_taken("datasets", name):
         raise BadConfig(taken)
     registered = named_dataset(source, task, expert)
+    owner, stated = f"dataset {shown(str(source))}", task_of_dataset(registered)
+    agreed = agreed_task(stated, task, owner).id if task else stated
     if registered == str(source):
         raise BadConfig(f"dataset {source!r} has its name already")
     data = load_dataset(registered)
@@ -397,7 +400,7 @@ def add_dataset(
     if file is not None and file.entry_point == catalogue.FILE:
         row |= file.config
         facts = {**file.facts, **facts, "base": file.id}
-    row["facts"] = {**facts, "sha256": data.sha256}
+    row["facts"] = {**facts, "sha256": data.sha256, **({"task": agreed} if agreed else {})}
     with lock(catalogue.added_path().with_suffix(".lock")):
         path = catalogue.added_path()
         rows = read_json(path) if path.is_file() else []
@@ -599,7 +602,8 @@ def _one_line(owner: str, what: str = "built") -> Iterator[None]:
 def _load_entry(entry: Entry, download: bool, progress: Progress) -> TransitionDataset:
     if base := entry.facts.get("base"):  # another dataset beside another expert
         data = load_dataset(str(base), download=download, progress=progress)
-        return _as_added(replace(data, id=entry.id), entry)
+        task = data.task or str(entry.facts.get("task", ""))
+        return _as_added(replace(data, id=entry.id, task=task), entry)
     if (path := folder_of(entry.id)) is not None:
         data = replace(read_minari_folder(path, entry.id, progress), task=entry.facts["task"])
         return _as_added(data, entry)

@@ -215,6 +215,41 @@ def test_condense_refuses_a_dataset_that_its_method_would_ignore(tmp_path: Path)
     assert done.stderr.count("\n") == 1
 
 
+WITHOUT_DATA = ["condense", "--method", "hades-r", "--task", "cartpole", "--out", "set"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*WITHOUT_DATA, "--heldout-data"], "condenses no dataset, which --heldout-data is for"),
+        ([*WITHOUT_DATA, "--download"], "condenses no dataset, which --download is for"),
+        ([*WITHOUT_DATA, "--expert", "classic/cartpole-v0"], "'hades-r' uses no expert"),
+        (["evaluate", "random-policy", "--own-references"], "random-policy is measured alone"),
+        (
+            ["evaluate", "random-policy", "--expert", "none"],
+            "--expert is for rows beside",
+        ),
+        (["run", "--method", "random", "--set", "label_teachers=9"], "needs labels=taught"),
+        (["dataset", "show", TINY, "--task", "coinrun"], "not of 'procgen/coinrun-easy-v0'"),
+        (["show", "starpilot", "--settings"], "--settings is of methods and learners"),
+        (["show", "smoke", "--settings"], "--settings is of methods and learners"),
+        (["report", "--csv", "a.csv", "--caption", "A"], "by their own names, without --caption"),
+        (["report", "--name", "a=A", "--name", "a=B"], "--name gives a twice"),
+        (["check", "random", *["--expect-failure", "a=b"] * 2], "--expect-failure gives a twice"),
+        (["expert", "train", "cartpole", "--seed", "0", "--set", "seed=5"], "say the same thing"),
+    ],
+)
+def test_an_option_that_cannot_act_is_one_clear_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_policies_that_are_kept_are_those_of_the_record(tmp_path: Path) -> None:
     asked = [*RUN, "--no-references", "--results", str(tmp_path)]
     first = call(*asked, "--keep-policies")

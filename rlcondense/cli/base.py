@@ -85,6 +85,23 @@ def split_settings(pairs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]
     return method, learner
 
 
+def split_once(pairs: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """Split the values of an option such as `--name ROW=NAME`, each key given once.
+
+    Raises:
+        BadConfig: a value is of another form, or a key is given twice.
+    """
+    out: dict[str, str] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if not (key and value):
+            raise BadConfig(f"{option} takes {form}")
+        if key in out:
+            raise BadConfig(f"{option} gives {key} twice")
+        out[key] = value
+    return out
+
+
 class FolderToWrite(click.Path):
     """A path of a folder to write: not the working directory, its parent or the root."""
 

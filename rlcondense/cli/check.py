@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from rlcondense.cli.base import FolderToWrite, include_option, main
+from rlcondense.cli.base import FolderToWrite, include_option, main, split_once
 from rlcondense.console import ConsoleProgress, echo, echo_json
 
 
@@ -61,7 +61,7 @@ def check(name: str, as_json: bool, expected: Sequence[str], group: str | None) 
     groups = [g for g in ("methods", "learners", "tasks", "datasets") if name in entries(g)]
     if group is None and len(groups) > 1:
         raise BadConfig(f"{name!r} is in {' and '.join(groups)}: --group says which is meant")
-    known = dict(pair.partition("=")[::2] for pair in expected)
+    known = split_once(expected, "--expect-failure", "CHECK=REASON")
     with ConsoleProgress() as progress:
         results = run_checks(name, group=group, expected_failures=known, progress=progress)
     if as_json:

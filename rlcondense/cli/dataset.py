@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -162,11 +163,14 @@ def dataset_show(
 ) -> None:
     """Show the card of a dataset, which is an id or a file or folder of yours."""
     from rlcondense.datasets.cards import card_of, contact_sheet, write_card
-    from rlcondense.make import load_dataset
+    from rlcondense.make import agreed_task, load_dataset, task_of_dataset
     from rlcondense.records.shipped import shipped_summaries
 
     with ConsoleProgress() as progress:
         data = load_dataset(name, task=task, download=download, progress=progress)
+    if task:
+        agreed = agreed_task(task_of_dataset(data), task, f"dataset {data.id!r}")
+        data = replace(data, task=agreed.id)
     card = {**card_of(data), "students": shipped_summaries(data.id)}
     if as_json:
         echo_json(card, sort_keys=True)

@@ -31,7 +31,7 @@ _NETWORKS = click.Choice(["compact", "impala", "impala-patch2", "impala-patch4",
 
 
 _training = all_options(
-    click.option("--seed", default=0, show_default=True),
+    click.option("--seed", type=int, help="Default: 0."),
     click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint."),
     click.option(
         "--restart",
@@ -103,7 +103,7 @@ def _train(
     *,
     network: str | None,
     steps: int | None,
-    seed: int,
+    seed: int | None,
     pairs: Sequence[str],
     **options: Any,
 ) -> None:
@@ -111,7 +111,7 @@ def _train(
     settings, learner_settings = split_settings(pairs)
     if learner_settings:
         raise BadConfig(f"expert {command[0]} trains no learner: --set takes its own settings only")
-    flags = {"network": network, "steps": steps, "seed": seed or None}
+    flags = {"network": network, "steps": steps, "seed": seed}
     shown = {name: str(value) for name, value in flags.items() if value is not None}
     if twice := shown.keys() & settings.keys():
         raise BadConfig(f"--{min(twice)} and --set {min(twice)}=... say the same thing: give one")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rlcondense.cli.base import include_option, main
+from rlcondense.cli.base import include_option, main, split_once
 from rlcondense.console import echo
 from rlcondense.errors import BadConfig
 
@@ -47,9 +47,11 @@ def report(
     from rlcondense.files import write_bytes
     from rlcondense.reporting.report import report as make_report
 
-    names = dict(pair.partition("=")[::2] for pair in pairs)
-    if not all(names.values()):
-        raise BadConfig("--name takes ROW=NAME")
+    names = split_once(pairs, "--name", "ROW=NAME")
+    if csv is not None and latex is None and html is None:
+        for option, value in (("--name", names), ("--column", columns), ("--caption", caption)):
+            if value:
+                raise BadConfig(f"--csv writes all numbers by their own names, without {option}")
     made = make_report(
         results, suite, tasks=tasks, rows=rows, without=without, columns=columns, names=names,
         caption=caption,

@@ -13,7 +13,7 @@ import click
 
 from rlcondense.cli.base import include_option, main
 from rlcondense.console import echo, echo_json, plugins_at_work
-from rlcondense.errors import BadConfig, MissingExtra, RLCondenseError
+from rlcondense.errors import BadConfig, MissingExtra
 from rlcondense.findings import finding_name
 from rlcondense.text import one_line, shown
 
@@ -81,12 +81,15 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
     vectors, its states and actions."""
     from rlcondense.running.suite import shipped_suites, suites_folder
 
+    of_folder = _folder_facts(Path(name))
+    if with_settings and (of_folder is not None or name in shipped_suites()):
+        raise BadConfig(f"--settings is of methods and learners: {shown(name)} is none")
     if png is not None:
         echo(_drawn(Path(name), png), err=as_json)
     if name in shipped_suites() and not as_json:
         echo((suites_folder() / f"{name}.toml").read_text(encoding="utf-8").rstrip())
         return
-    facts = _folder_facts(Path(name)) or _entry_facts(name, with_settings)
+    facts = of_folder or _entry_facts(name, with_settings)
     if as_json:
         echo_json(facts, sort_keys=True)
         return
@@ -179,18 +182,14 @@ def _folder_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def _settings_of(entry: Entry) -> dict[str, Any]:
-    """Return the settings of a method or a learner with their defaults, if it can be loaded."""
+    """Return the settings of a method or a learner with their defaults."""
     from rlcondense.make import make_learner, make_method
 
     makers: dict[str, Callable[[str], Any]] = {"methods": make_method, "learners": make_learner}
-    make = makers.get(entry.group)
-    if make is None:
-        return {}
-    try:
-        with plugins_at_work():
-            settings = dataclasses.asdict(make(entry.id).config)
-    except RLCondenseError:
-        return {}
+    if (make := makers.get(entry.group)) is None:
+        raise BadConfig(f"--settings is of methods and learners: {entry.id} is a {entry.kind}")
+    with plugins_at_work():
+        settings = dataclasses.asdict(make(entry.id).config)
     prefix = "learner." if entry.group == "learners" else ""
     return {"settings": {f"{prefix}{key}": value for key, value in settings.items()}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -502,7 +502,7 @@ class Method(ABC, Generic[ConfigT]):
 
         teachers, space = teachers_of(problem, self.config), problem.task.action_space
         kind = "hard" if teachers.is_continuous else "soft"
-        config = replace(self.config, labels=kind, label_views=0)  # type: ignore[type-var]
+        config = replace(self.config, labels=kind, **_UNTAUGHT)  # type: ignore[type-var]
         source = teachers.relabelled(problem.dataset, space)
         taken = problem.dataset.actions if teachers.is_continuous else None
         taught = replace(problem, source=source, actions_taken=taken)
@@ -651,12 +651,16 @@ class TeachingConfig:
 
     def __post_init__(self) -> None:
         check_count("label_views", self.label_views, least=0)
-        if self.label_views and getattr(self, "labels", None) != TAUGHT:
-            raise BadConfig("label_views needs labels=taught")
         check_positive(self, "label_teachers", "label_temperature", "label_updates")
         check_least(self, "label_temperature", least=LEAST_TEMPERATURE)
         if self.label_network is not None:
             check_choice(self, "label_network", tuple(ENCODERS))
+        given = [name for name, usual in _UNTAUGHT.items() if getattr(self, name) != usual]
+        if given and getattr(self, "labels", None) != TAUGHT:
+            raise BadConfig(f"{given[0]} needs labels=taught")
+
+
+_UNTAUGHT: dict[str, Any] = {part.name: part.default for part in fields(TeachingConfig)}
 
 
 @dataclass(frozen=True)

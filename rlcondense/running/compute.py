@@ -360,7 +360,7 @@ def run_cell(
 ) -> Outcome:
     """Compute a planned cell, or read it back; failures are recorded too.
 
-    A cell that fails has a record too, with the reason and the traceback, and so has one whose
+    A cell that fails has a record too, with the reason, and so has one whose
     parts are not installed.
 
     Args:

@@ -91,8 +91,14 @@ def condense(
     task = task_named(task, dataset, download=download)
     folder = None if out is None else _unfinished_or_new(Path(out))
     condenser = make_method(method, task, **dict(settings or {}))
-    if dataset is not None and not condenser.takes_data:
-        raise BadConfig(f"method {method!r} condenses no dataset: name a task instead")
+    if not condenser.takes_data:
+        if dataset is not None:
+            raise BadConfig(f"method {method!r} condenses no dataset: name a task instead")
+        if heldout_data or download:
+            option = "--heldout-data" if heldout_data else "--download"
+            raise BadConfig(f"method {method!r} condenses no dataset, which {option} is for")
+        if expert is not None and "expert" not in condenser.needs:
+            raise BadConfig(f"method {method!r} uses no expert: leave out --expert")
     budget = budget_of(own_budget(method), size, percent, unit, max_bytes, bits, resolution)
     the_task = make_task(task)
     player = find_expert(expert) if expert else None

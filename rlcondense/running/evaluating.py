@@ -18,7 +18,7 @@ from rlcondense.make import (
 )
 from rlcondense.policies import NetworkPolicies, check_fits, load_policies
 from rlcondense.records.record import Record
-from rlcondense.references import BLIND, POLICIES
+from rlcondense.references import BLIND, EXPERT, POLICIES
 from rlcondense.running.bench import (
     Bench,
     make_bench,
@@ -93,13 +93,22 @@ def evaluate_artifact(
     Raises:
         UnknownName: `what` is neither a folder nor a reference policy.
         BadConfig: the folder holds neither condensed data nor policies, or another number of
-            policies than of `seeds`.
+            policies than of `seeds`; or an argument is for rows that are not computed.
     """
     what, folder = str(what), Path(what)
     learns = what not in POLICIES and not (folder / "policies.json").is_file()
     if not learns and (learner_settings or learner != "bc"):
         raise BadConfig(f"{what} has learned already: a learner is for a condensed set")
     folders = [] if what in POLICIES else [folder]  # whatever folder has the name of a policy
+    if what in POLICIES and what not in BLIND and dataset is None:
+        for option, value in (
+            ("--own-references", own_references),
+            ("--heldout-data", heldout_data),
+            ("--download", download),
+            ("--expert", expert is not None and what != EXPERT),
+        ):
+            if value:
+                raise BadConfig(f"{what} is measured alone: {option} is for rows beside a dataset")
     task = task_named(task, dataset, download=download, folders=folders)
     if folders and not folder.is_dir():
         raise UnknownName("policy or folder", what, POLICIES)

@@ -221,17 +221,23 @@ def run(
 
 
 def _without_policies(bench: Bench, outcomes: Iterable[Outcome]) -> list[str]:
-    """Return a note on the records that were read back and of which no policies are kept."""
+    """Return notes on the records that are done and of which no policies are kept."""
     assert isinstance(bench.store, Store)
-    lacking = [
-        record["cell_id"]
-        for record in (outcome.record for outcome in outcomes if outcome.is_reused)
-        if (record["cell"]["learner"] or NOBODY)["id"] == BehaviouralCloning.id
-        and not bench.store.policies_path(record["cell_id"]).is_dir()
-    ]
-    if not lacking:
-        return []
-    return [f"No policies are kept of what was read back: {', '.join(lacking)} (--refresh)."]
+    read_back, learners = [], set()
+    for outcome in outcomes:
+        record = outcome.record
+        if record["status"] != "done" or bench.store.policies_path(record["cell_id"]).is_dir():
+            continue
+        learner = (record["cell"]["learner"] or NOBODY)["id"]
+        if learner != BehaviouralCloning.id:
+            learners.add(learner)
+        elif outcome.is_reused:
+            read_back.append(record["cell_id"])
+    notes = [f"Policies of {learner} are not kept: those of bc are." for learner in learners]
+    if read_back:
+        text = ", ".join(read_back)
+        notes.append(f"No policies are kept of what was read back: {text} (--refresh).")
+    return notes
 
 
 def result_of(

@@ -106,6 +106,8 @@ def sweep(
         states = going.plan()
         for note in _notes(states, backend.device):
             watcher.notice(note)
+        if keep_policies and not refresh and (count := _without_policies(store, states)):
+            watcher.notice(f"no policies are kept of {count} done before (--refresh)")
         if going.queue:
             for state in states:
                 if state.facts is not None:
@@ -124,6 +126,15 @@ def sweep(
         stopped=going.stopped and bool(going.queue),
         shard=shard,
     )
+
+
+def _without_policies(store: Store, states: Iterable[State]) -> int:
+    """Count the finished cells of bc of which no policies are kept."""
+    from rlcondense.learners.bc import BehaviouralCloning
+
+    cells = [state.planned.cell for state in states if state.status == "done"]
+    of_bc = [c for c in cells if c and c.learner and c.learner["id"] == BehaviouralCloning.id]
+    return sum(not store.policies_path(cell.id).is_dir() for cell in of_bc)
 
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:

@@ -66,6 +66,8 @@ def collect(
     check_whole(episodes, "episodes", least=1)
     check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
     if isinstance(env, (str, Task)):
+        if task is not None:
+            raise BadConfig("task is that of a Gymnasium environment: a task is played itself")
         the_task = make_task(env)
         check_named(the_task)
         if not callable(policy) or isinstance(policy, PolicyBatch):

@@ -500,6 +500,8 @@ class Trainer:
             self.episode_returns = arrays["episode_returns"]
             self.recent.extend(arrays["recent"])
             self.steps, self.seconds = int(arrays["clock"][0]), float(arrays["clock"][1])
+            if self.steps >= self.config.steps + self.config.batch_size:
+                raise BadConfig(f"{path} has {self.steps:,} steps, more than {self.config.steps:,}")
             for group in self.groups:
                 which = range(self.config.num_envs)[group.columns]
                 states = runs.states_of(arrays, "environment", which)

@@ -104,6 +104,8 @@ def begin(out: Path, *, resume: bool, restart: bool) -> dict[str, npt.NDArray[An
             f"{out} holds a training already: --resume goes on from it, --restart discards it"
         )
     path.unlink(missing_ok=True)
+    if resume:
+        LOGGER.warning("%s holds no checkpoint: the training begins anew.", out)
     return None
 
 

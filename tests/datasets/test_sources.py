@@ -374,6 +374,9 @@ def test_a_name_is_removed_and_not_the_dataset_that_it_is_another_name_of(tmp_pa
     weights = small_expert(tmp_path / "mine")
     make.add_dataset(id_, "mine/keep-v0", expert=weights)
     assert len(load_dataset("mine/keep-v0").episodes) == 2
+    assert load_dataset("mine/keep-v0").task == "classic/cartpole-v0"
+    with pytest.raises(BadConfig, match="is of task 'classic/cartpole-v0', not of"):
+        make.add_dataset(id_, "mine/other-v0", task="acrobot", expert=weights)
     (row,) = read_json(catalogue.added_path())
     write_json(catalogue.added_path(), [{**row, "facts": {**row["facts"], "transitions": 7}}])
     assert catalogue.find("datasets", "mine/keep-v0").facts["transitions"] == 7  # no text

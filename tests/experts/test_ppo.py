@@ -131,7 +131,11 @@ def test_steps_after_the_checkpoint_are_logged_once(task: Task, tmp_path: Path) 
     assert "return" in log[1]
 
 
-def test_a_training_is_only_discarded_when_one_says_so(task: Task, tmp_path: Path) -> None:
+def test_a_training_is_only_discarded_when_one_says_so(
+    task: Task, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Trainer(task, _config(64), tmp_path / "typo", resume=True)
+    assert "typo holds no checkpoint: the training begins anew" in caplog.text
     a = Trainer(task, _config(64), tmp_path).train()
     with pytest.raises(BadConfig, match="--resume goes on from it, --restart discards it"):
         Trainer(task, _config(64), tmp_path)
@@ -168,6 +172,10 @@ def test_a_checkpoint_of_something_else_is_refused(task: Task, tmp_path: Path) -
     other = PPOConfig(**{**SMALL, "epochs": 1}, steps=64)  # type: ignore[arg-type]
     with pytest.raises(BadConfig, match=r"other settings: epochs was 2, is 1$"):
         Trainer(task, other, tmp_path, resume=True)
+    Trainer(task, _config(128), tmp_path, resume=True).train()
+    with pytest.raises(BadConfig, match="has 128 steps, more than 64"):
+        Trainer(task, _config(64), tmp_path, resume=True)
+    assert Trainer(task, _config(65), tmp_path, resume=True).steps == 128  # in whole rollouts
     file = tmp_path / runs.CHECKPOINT
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CorruptArtifact, match="not a readable safetensors file"):

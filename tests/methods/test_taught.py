@@ -146,6 +146,8 @@ def test_views_need_frames_that_a_teacher_labelled() -> None:
         condense("random", REACH_DATA, REACH, label_views=2)
     with pytest.raises(BadConfig, match="label_views needs labels=taught"):
         make_method("random", labels="soft", label_views=2)
+    with pytest.raises(BadConfig, match="label_network needs labels=taught"):
+        make_method("pbc", label_network="mlp")
     views = make_learner("bc", network="mlp", updates=1, augmentation="views")
     with pytest.raises(BadConfig, match="labels=taught and label_views=N"):
         views.fit(condense("random", GRID_DATA, GRID), task=GRID, seeds=[0])

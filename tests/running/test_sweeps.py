@@ -668,6 +668,10 @@ def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> N
     kept = list((tmp_path / "r" / "policies").iterdir())
     assert len(kept) == 3  # of random and of full twice: those beside them are not trained here
     assert load_policies(kept[0]).num_policies == 2
+    for folder in kept:
+        shutil.rmtree(folder)
+    sweep(suite, results=tmp_path / "r", workers=1, keep_policies=True, watcher=watching)
+    assert "no policies are kept of 3 done before (--refresh)" in watching.said
 
 
 @pytest.mark.parametrize(
@@ -682,6 +686,7 @@ def test_from_python_without_a_guard_and_with_policies_kept(tmp_path: Path) -> N
         ({"address": "auto"}, "an address is for --executor ray"),
         ({"gpus": 0.5}, "--gpus is for --executor ray"),
         ({"executor": "ray", "gpus": float("nan")}, "gpus must be above 0"),
+        ({"executor": "ray", "gpus": 0.5, "device": "cpu"}, "--device cpu uses none"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -24,6 +24,8 @@ def executor_of(
         gpus: of a GPU for each of Ray's tasks, by default one.
     """
     check_executor(name, address=address, gpus=gpus)
+    if gpus is not None and setting.device == "cpu":
+        raise BadConfig("--gpus shares out GPUs, --device cpu uses none: give one")
     executor: Executor
     if name == "local":
         executor = LocalExecutor(setting)

@@ -434,6 +434,117 @@ class Misprinted(BehaviouralCloning):
     facts = {"presets": {"quick": {"updaets": 3}}}  # noqa: RUF012
 
 
+class Thawed(BehaviouralCloning):
+    """config_is_frozen: can be changed"""
+
+    @dataclass
+    class Config:
+        updates: int = 2
+
+
+class Sets(BehaviouralCloning):
+    """config_survives_json: cannot be written as JSON"""
+
+    @dataclass(frozen=True)
+    class Config(BCConfig):
+        names: Any = dataclasses.field(default_factory=lambda: {"a"})
+
+
+class Doubtful(BehaviouralCloning):
+    """actions_fit_the_task: must be a distribution"""
+
+    def fit(self, data: Any, **options: Any) -> Any:
+        made = super().fit(data, **options)
+        probs = made.action_probs
+        made.action_probs = lambda *arguments: probs(*arguments) / 2
+        return made
+
+
+class Whimsical(BehaviouralCloning):
+    """the_same_seed_gives_the_same_policy: two trainings from one seed differ"""
+
+    def fit(self, data: Any, *, task: Any, seeds: Any, **options: Any) -> Any:
+        STATE["moods"] = STATE.get("moods", 0) + 10
+        shifted = [seed + STATE["moods"] for seed in seeds]
+        made = super().fit(data, task=task, seeds=shifted, **options)
+        made.seeds = tuple(seeds)
+        return made
+
+
+class Sociable(BehaviouralCloning):
+    """an_action_depends_on_its_own_observation_alone: another action than in a batch"""
+
+    def fit(self, data: Any, **options: Any) -> Any:
+        made = super().fit(data, **options)
+        act = made.act
+        made.act = lambda frames, *rest: (act(frames, *rest) + len(frames)) % 15
+        return made
+
+
+class Defacer(BehaviouralCloning):
+    """the_data_is_left_alone: it changed the data"""
+
+    def fit(self, data: Any, **options: Any) -> Any:
+        made = super().fit(data, **options)
+        data.actions[:] = (data.actions + 1) % 15
+        return made
+
+
+class Dropper(BehaviouralCloning):
+    """no_files_are_left: work/notes.txt behind"""
+
+    def fit(self, data: Any, **options: Any) -> Any:
+        Path("notes.txt").write_text("here I was")
+        return super().fit(data, **options)
+
+
+class Forgetful(BehaviouralCloning):
+    """what_is_saved_comes_back: the policies act differently"""
+
+    def fit(self, data: Any, *, task: Any, seeds: Any, **options: Any) -> Any:
+        made = super().fit(data, task=task, seeds=seeds, **options)
+        other = super().fit(data, task=task, seeds=[seed + 5 for seed in seeds], **options)
+        made.save = other.save
+        return made
+
+
+class HomeGrown(BehaviouralCloning):
+    """a_fresh_process_gives_the_same_policy: a fresh process trains another policy"""
+
+    def fit(self, data: Any, *, task: Any, seeds: Any, **options: Any) -> Any:
+        shifted = [seed + id(STATE) % 10_007 for seed in seeds]
+        made = super().fit(data, task=task, seeds=shifted, **options)
+        made.seeds = tuple(seeds)
+        return made
+
+
+class Boastful(BehaviouralCloning):
+    """progress_is_reported: progress said 11 of 10"""
+
+    def fit(self, data: Any, *, progress: Any, **options: Any) -> Any:
+        progress("train", 11, 10)
+        return super().fit(data, progress=progress, **options)
+
+
+class Insistent(BehaviouralCloning):
+    """ctrl_c_is_let_through: came out as RuntimeError"""
+
+    def fit(self, data: Any, *, progress: Any, **options: Any) -> Any:
+        try:
+            progress("train", 0, 1)
+        except KeyboardInterrupt:
+            raise RuntimeError("not now") from None
+        return super().fit(data, progress=progress, **options)
+
+
+class Worrier(BehaviouralCloning):
+    """there_are_no_warnings: the end is near"""
+
+    def fit(self, data: Any, **options: Any) -> Any:
+        warnings.warn("the end is near", stacklevel=1)
+        return super().fit(data, **options)
+
+
 class Thirds(Percentile):
     """passes: a percentage without a unit is one of transitions, as it is for run"""
 
@@ -455,7 +566,9 @@ METHODS = [
     and cls.__name__ not in ("Halves", "Thirds")
 ]
 LEARNERS = [
-    SameForAll, Neighbourly, OnePolicy, Practising, Muted, Misspelt, Unkind, Misprinted,
+    SameForAll, Neighbourly, OnePolicy, Practising, Muted, Misspelt, Unkind, Misprinted, Thawed,
+    Sets, Doubtful, Whimsical, Sociable, Defacer, Dropper, Forgetful, HomeGrown, Boastful,
+    Insistent, Worrier,
 ]  # fmt: skip
 QUICK_BC = {"network": "compact", "updates": 2, "batch_size": 8}
 __all__ = ["LEARNERS", "METHODS", "QUICK_BC", "BCConfig", "LabelConfig"]

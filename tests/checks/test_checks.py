@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +73,7 @@ def _add(cls: type, group: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 FAULTS = [*faulty.METHODS, *faulty.LEARNERS]
 # The checks that start another process take seconds: `make test` has them fail once.
-SECONDS = {"EarlyBird", "GpuGreedy"}
+SECONDS = {"EarlyBird", "GpuGreedy", "HomeGrown"}
 
 
 def _group(cls: type) -> str:
@@ -105,15 +107,26 @@ def test_each_fault_fails_little_else(cls: type, monkeypatch: pytest.MonkeyPatch
         if (one.name == wanted or one.name not in SLOW_CHECKS)
         and _result(one, {}).status == "failed"
     }
-    breaks_more = {"Peeper", "NotANumber", "NoJson", "Quitter", "OnePolicy"}
+    breaks_more = {
+        "Peeper", "NotANumber", "NoJson", "Quitter", "OnePolicy", "Whimsical", "Doubtful",
+        "Defacer", "Thawed",
+    }  # fmt: skip
     assert cls.__name__ in breaks_more or failed == {wanted}
 
 
-def test_every_check_of_methods_has_a_method_that_fails_it() -> None:
-    blamed = {(cls.__doc__ or "").strip().split(": ")[0] for cls in faulty.METHODS}
-    names = {one.name for one in checks_of("random", "methods")}
-    # The catalogue refuses the first, make_config the second.
-    assert names - blamed == {"id_follows_the_grammar", "unknown_settings_are_refused"}
+@pytest.mark.parametrize("group", ["methods", "learners", "tasks", "datasets"])
+def test_every_check_has_something_that_fails_it(group: str, tiny: TransitionDataset) -> None:
+    name, faults = {
+        "methods": ("random", faulty.METHODS),
+        "learners": ("bc", faulty.LEARNERS),
+        "tasks": ("starpilot", TASKS),
+        "datasets": (tiny.id, []),
+    }[group]
+    blamed = {(cls.__doc__ or "").strip().split(": ")[0] for cls in faults}
+    blamed |= set(FAULTY_DATA) if group == "datasets" else set()
+    # The catalogue refuses the first, make_config the second, the reader the third.
+    refused_before = {"id_follows_the_grammar", "unknown_settings_are_refused", "it_loads"}
+    assert {one.name for one in checks_of(name, group)} - blamed <= refused_before
 
 
 class Leaky(ProcgenTask):
@@ -272,13 +285,95 @@ class Doubled(Whitened):
     factor, dtype, highest = 1, np.float64, 255.0
 
 
-@pytest.mark.parametrize(
-    "cls",
-    [
-        Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless, Crowded, Misnamed,
-        Deaf, OneBuffer, Whitened, Doubled,
-    ],
-)  # fmt: skip
+class Threaded(ProcgenTask):
+    """threads_change_nothing: two threads gave another play than one"""
+
+    def make_vec(self, split: str, num_envs: int, *, seed: int, **options: Any) -> Any:
+        threads = options.get("num_threads", 1)
+        env = super().make_vec(split, num_envs, seed=seed + threads, **options)
+        reset = env.reset
+        env.reset = lambda **_: reset()
+        return env
+
+
+class OneSeed(ProcgenTask):
+    """another_seed_plays_other_levels: seeds 0 and 1 show the same levels"""
+
+    def make_vec(self, split: str, num_envs: int, *, seed: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, seed=0, **options)
+        reset = env.reset
+        env.reset = lambda **_: reset()
+        return env
+
+
+class Steered(ProcgenTask):
+    """levels_do_not_depend_on_actions: the levels depend on the actions"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        step = env.step
+
+        def steer(actions: Any) -> Any:
+            *rest, infos = step(actions)
+            return (*rest, {**infos, "level_seed": actions})
+
+        env.step = steer
+        return env
+
+
+class Late(ProcgenTask):
+    """a_level_changes_only_where_an_episode_ends: a step after its episode's end"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        env = super().make_vec(split, num_envs, **options)
+        reset, step, last = env.reset, env.step, np.zeros(num_envs, np.int64)
+
+        def again(**given: Any) -> Any:
+            frames, infos = reset(**given)
+            last[:] = infos["level_seed"]
+            return frames, infos
+
+        def over(actions: Any) -> Any:
+            *rest, infos = step(actions)
+            shown = last.copy()
+            last[:] = infos["level_seed"]
+            return (*rest, {**infos, "level_seed": shown})
+
+        env.reset, env.step = again, over
+        return env
+
+
+class AnySplit(ProcgenTask):
+    """unknown_splits_are_refused: make_vec took the split 'test'"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        return super().make_vec("seen" if split == "test" else split, num_envs, **options)
+
+
+class Stirring(ProcgenTask):
+    """global_randomness_is_left_alone: global state of numpy.random changed"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        np.random.seed(0)
+        return super().make_vec(split, num_envs, **options)
+
+
+class Warning(ProcgenTask):
+    """there_are_no_warnings: the end is near"""
+
+    def make_vec(self, split: str, num_envs: int, **options: Any) -> Any:
+        warnings.warn("the end is near", stacklevel=1)
+        return super().make_vec(split, num_envs, **options)
+
+
+TASKS = [
+    Leaky, Overlapping, Drifting, Swapped, Dreaming, FromOne, Endless, Crowded, Misnamed,
+    Deaf, OneBuffer, Whitened, Doubled, Threaded, OneSeed, Steered, Late, AnySplit, Stirring,
+    Warning,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", TASKS)
 def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, reason = (cls.__doc__ or "").strip().split(": ")
     monkeypatch.setattr("rlcondense.checks.tasks.MOST_STEPS", 300)
@@ -291,25 +386,43 @@ def test_faulty_tasks_fail_their_own_check(cls: type, monkeypatch: pytest.Monkey
     assert reason in result.message
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "wanted"),
-    [
-        ("level_seeds", 10_001, "levels_are_seen_ones"),
-        ("actions", 15, "actions_and_labels_fit"),
-        ("action_probs", 1.0, "actions_and_labels_fit"),
-        ("rewards", np.nan, "numbers_are_finite"),
-        ("terminations", True, "episodes_are_whole"),
-        ("steps", 7, "episodes_are_whole"),
+Change = Callable[[TransitionDataset], TransitionDataset]
+
+
+def _with(column: str, value: Any) -> Change:
+    """Return a change of the fourth row."""
+
+    def change(data: TransitionDataset) -> TransitionDataset:
+        values = np.array(data.column(column))
+        values[3] = value
+        return dataclasses.replace(data, **{column: values}, known_sha256="")
+
+    return change
+
+
+FAULTY_DATA: dict[str, list[Change]] = {
+    "levels_are_seen_ones": [_with("level_seeds", 10_001)],
+    "actions_and_labels_fit": [_with("actions", 15), _with("action_probs", 1.0)],
+    "numbers_are_finite": [_with("rewards", np.nan)],
+    "episodes_are_whole": [_with("terminations", True), _with("steps", 7)],
+    "it_is_the_data_it_claims_to_be": [lambda d: dataclasses.replace(d, known_sha256="0" * 64)],
+    "observations_fit_the_task": [
+        lambda d: dataclasses.replace(d, observations=d.observations[..., 1:], known_sha256="")
     ],
+    "frames_are_exact": [
+        lambda d: dataclasses.replace(d, origin=dataclasses.replace(d.origin, lossy=True))
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "change"), [(name, one) for name, all_ in FAULTY_DATA.items() for one in all_]
 )
 def test_faulty_datasets_fail_their_own_check(
-    column: str, value: Any, wanted: str, tiny: TransitionDataset
+    wanted: str, change: Change, tiny: TransitionDataset
 ) -> None:
-    values = np.array(tiny.column(column))
-    values[3] = value
-
     class Subject:
-        data = dataclasses.replace(tiny, **{column: values}, known_sha256="")
+        data = change(tiny)
         task = make_task("starpilot")
 
     failed = [c.name for c in bind(DATASET_CHECKS, Subject()) if _result(c, {}).status == "failed"]

@@ -97,27 +97,35 @@ def _twice(archive: zipfile.ZipFile) -> None:
     archive.writestr("readme.md", "two")
 
 
+def _without_records(archive: zipfile.ZipFile) -> None:
+    for name, content in summed({"README.md": b"x"}).items():
+        archive.writestr(name, content)
+
+
 def _unlisted(archive: zipfile.ZipFile) -> None:
     archive.writestr("README.md", "x")
     archive.writestr(SUMS, f"{'0' * 64}  x\n")
 
 
-HOSTILE: dict[str, Callable[[zipfile.ZipFile], None]] = {
-    "parent": lambda a: a.writestr("../outside.json", "{}"),
-    "absolute": lambda a: a.writestr("/outside.json", "{}"),
-    "deep": lambda a: a.writestr("results/../../outside.json", "{}"),
-    "folder": lambda a: a.writestr("results/", ""),
-    "other folder": lambda a: a.writestr("bin/x", ""),
-    "hidden": lambda a: a.writestr(".bashrc", ""),
-    "link": _link,
-    "twice": _twice,
-    "packed otherwise": lambda a: a.writestr("README.md", "x", zipfile.ZIP_BZIP2),
-    "without checksums": lambda a: a.writestr("README.md", "x"),
-    "unlisted": _unlisted,
-    "checksums of nothing": lambda a: a.writestr(SUMS, ""),
-    "no text": lambda a: a.writestr(SUMS, b"\xff\xfe"),
-    "without records": lambda a: [a.writestr(n, c) for n, c in summed({"README.md": b"x"}).items()],
-}
+NO_FILE, NO_SUMS = "which is no file of a leaderboard", f"{SUMS} is missing or malformed"
+HOSTILE: dict[str, tuple[Callable[[zipfile.ZipFile], None], str]] = {
+    "parent": (lambda a: a.writestr("../outside.json", "{}"), NO_FILE),
+    "absolute": (lambda a: a.writestr("/outside.json", "{}"), NO_FILE),
+    "deep": (lambda a: a.writestr("results/../../outside.json", "{}"), NO_FILE),
+    "folder": (lambda a: a.writestr("results/", ""), NO_FILE),
+    "other folder": (lambda a: a.writestr("bin/x", ""), NO_FILE),
+    "hidden": (lambda a: a.writestr(".bashrc", ""), NO_FILE),
+    "link": (_link, NO_FILE),
+    "twice": (_twice, "two files of one name"),
+    "packed otherwise": (
+        lambda a: a.writestr("README.md", "x", zipfile.ZIP_BZIP2), "packed in another way"
+    ),
+    "without checksums": (lambda a: a.writestr("README.md", "x"), NO_SUMS),
+    "unlisted": (_unlisted, f"holds README.md, which differs from {SUMS}"),
+    "checksums of nothing": (lambda a: a.writestr(SUMS, ""), NO_SUMS),
+    "no text": (lambda a: a.writestr(SUMS, b"\xff\xfe"), NO_SUMS),
+    "without records": (_without_records, "it has no results/"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -129,9 +137,10 @@ def test_a_hostile_archive_is_refused_in_one_line_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(inside))
     path = tmp_path / "hostile.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        HOSTILE[name](archive)
+        HOSTILE[name][0](archive)
     done = command("verify", path)
     assert done.exit_code == 2, done.output
+    assert HOSTILE[name][1] in done.output
     assert done.output.count("\n") == 1
     assert not list(inside.iterdir())
     assert {p.name for p in tmp_path.iterdir()} == {"inside", "hostile.zip"}

@@ -219,24 +219,25 @@ def test_a_file_without_its_form_is_refused(tmp_path: Path) -> None:
     quick = {"iterations": 1, "num_envs": 2, "rollout_length": 6, "minibatches": 1}
     make_method("ppmo", **quick).condense(None, task=task, budget=Budget(bytes=200)).save(tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    forms: list[dict[str, Any] | None] = [
-        None,
-        {"bits": 99, "shape": [4]},
-        {"bits": 17, "shape": [4]},
-        {"bits": 9, "shape": [4]},
-        {"bits": 8, "shape": [5]},
-        {"bits": 8, "shape": [-4, -1]},
-        {"bits": 8, "shape": [10**6, 10**6]},
-        {"bits": 8, "shape": [4, 4096, 4096], "resolution": 1},
-        {"bits": 8, "shape": "abcd"},
-        {"bits": 8},
+    del report["sha256"]  # else it would be the sha256 that does not agree
+    forms: list[tuple[dict[str, Any] | None, str]] = [
+        (None, "need both codes and a coding"),
+        ({"bits": 99, "shape": [4]}, "bits must be at most 16, not 99"),
+        ({"bits": 17, "shape": [4]}, "bits must be at most 16, not 17"),
+        ({"bits": 9, "shape": [4]}, "are not those of 13 rows"),
+        ({"bits": 8, "shape": [5]}, "are not those of 13 rows"),
+        ({"bits": 8, "shape": [-4, -1]}, "must be at least 1, not -4"),
+        ({"bits": 8, "shape": [10**6, 10**6]}, "numbers of an observation must be at most"),
+        ({"bits": 8, "shape": [4, 4096, 4096], "resolution": 1}, "numbers of an observation"),
+        ({"bits": 8, "shape": "abcd"}, "must be a whole number, not 'a'"),
+        ({"bits": 8}, "does not hold a condensed dataset: 'shape'"),
     ]
-    for form in forms:
+    for form, message in forms:
         changed = {**report, "coding": form} if form else {**report}
         if form is None:
             del changed["coding"]
         (tmp_path / "report.json").write_text(json.dumps(changed))
-        with pytest.raises(CorruptArtifact):
+        with pytest.raises(CorruptArtifact, match=message):
             load_condensed(tmp_path)
 
 

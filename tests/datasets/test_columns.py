@@ -183,8 +183,7 @@ def test_outputs_that_are_no_columns_are_refused() -> None:
 )
 def test_whole_numbers_of_any_kind_are_actions(actions: Any) -> None:
     taken = checked_actions(actions, 3, Discrete(2), "a policy")
-    assert taken.shape == (3,)
-    assert set(taken.tolist()) <= {0, 1}
+    assert taken.tolist() == ([1, 1, 1] if isinstance(actions, int) else [1, 0, 1])
 
 
 @pytest.mark.parametrize(

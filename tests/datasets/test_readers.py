@@ -415,21 +415,32 @@ def test_whole_levels_may_be_stored_as_floats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("header", "message"),
     [
-        "{'descr': '|V0', 'fortran_order': False, 'shape': (16,), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 4294967296, 4294967296), }",
-        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'-' * 9000}1,), }}",
+        (
+            "{'descr': '|V0', 'fortran_order': False, 'shape': (16,), }",
+            "is no array of rows of numbers",
+        ),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (20, 4294967296, 4294967296), }",
+            "does not hold the rows that it announces",
+        ),
+        (
+            f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'-' * 9000}1,), }}",
+            "cannot be read",
+        ),
     ],
     ids=["nothing a row", "a product that overflows", "minus signs"],
 )
-def test_headers_of_npy_that_cannot_be_are_refused(header: str, tmp_path: Path) -> None:
+def test_headers_of_npy_that_cannot_be_are_refused(
+    header: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
         length = len(header).to_bytes(2, "little")
         for name in ("observations", "actions", "rewards", "terminations"):
             archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + length + header.encode())
-    with pytest.raises(CorruptArtifact):
+    with pytest.raises(CorruptArtifact, match=message):
         list(read_flat(path, make_task("cartpole")))
 
 

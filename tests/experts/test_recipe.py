@@ -87,7 +87,7 @@ def _folder(out: Path, name: str) -> tuple[str, Path]:
 
 
 @pytest.mark.gpu
-def test_a_gpu_makes_the_same_of_captured_graphs(tmp_path: Path) -> None:
+def test_the_recipe_runs_on_a_gpu_by_captured_graphs(tmp_path: Path) -> None:
     for command in _commands(tmp_path):  # each in a process that has not called CUDA yet
         _run(command)
     for name in ORDINARY:

@@ -62,10 +62,10 @@ def test_a_policy_depends_on_its_own_seed_alone(small: CondensedDataset, task: T
         {"batch_size": 8},
         {"batch_size": None},
         {"optimiser": "sgd"},
-        {"optimiser": "adamw", "learning_rate": 0.01},
+        {"optimiser": "adamw"},
         {"learning_rate": 1e-2},
         {"augmentation": "random-crop"},
-        {"network": "impala", "width": 2},
+        {"width": 2},
         {"network": "mlp"},
     ],
     ids=str,
@@ -73,7 +73,11 @@ def test_a_policy_depends_on_its_own_seed_alone(small: CondensedDataset, task: T
 def test_every_setting_changes_the_trained_weights(
     settings: dict[str, object], small: CondensedDataset, task: Task
 ) -> None:
-    changed, plain = _weights(_fit(small, task, **settings)), _weights(_fit(small, task))
+    # Decay is too little to see at a small rate, and width is impala's.
+    beside: dict[str, object] = {"learning_rate": 0.01} if "optimiser" in settings else {}
+    beside |= {"network": "impala"} if "width" in settings else {}
+    changed = _weights(_fit(small, task, **{**beside, **settings}))
+    plain = _weights(_fit(small, task, **beside))
     assert changed.shape != plain.shape or not torch.equal(changed, plain)
 
 

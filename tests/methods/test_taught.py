@@ -281,6 +281,8 @@ def test_taught_labels_need_no_stored_ones_and_stored_ones_make_no_difference() 
     probs = np.full((len(GRID_DATA), 4), 0.25, np.float32)
     stored = replace(GRID_DATA, action_probs=probs)
     kept = condense("random", stored, GRID)
+    without = condense("random", GRID_DATA, GRID)
+    assert np.array_equal(kept.action_probs, without.action_probs)  # type: ignore[arg-type]
     assert not np.allclose(kept.action_probs, 0.25)  # type: ignore[arg-type]
 
 

@@ -730,7 +730,9 @@ def test_returns_as_large_as_they_may_be_are_drawn() -> None:
 )
 def test_returns_at_the_ends_of_an_axis_are_written_out(span: tuple[float, float]) -> None:
     drawn = str(every_return({"seen": np.array([span])}))
-    for place, text in re.findall(r'<text class="e" x="([0-9.]+)" y="[^"]*">([^<]*)<', drawn):
+    labels = re.findall(r'<text class="e" x="([0-9.]+)" y="[^"]*">([^<]*)<', drawn)
+    assert len(labels) == 2
+    for place, text in labels:
         assert float(place) - 6.5 * len(text) >= 0, text
         assert "e" not in text or abs(max(span)) > 1e9, text
     left = float(re.findall(r'class="a" d="M([0-9.]+)', drawn)[0])

@@ -314,8 +314,9 @@ def test_run_gives_the_bytes_of_a_sweep(tmp_path: Path, undisturbed: Path) -> No
     ours = [
         sys.executable, "-m", "rlcondense.cli", "run", "--method", "random", "--task", "starpilot",
         "--dataset", TINY, "--size", "10", "--seeds", "2", "--episodes", "4", "--condensations",
-        "1", "--set", "learner.network=compact", "--set", "learner.updates=2", "--set",
-        "learner.batch_size=8", "--results", str(tmp_path / "results"),
+        "1", "--set", "learner.network=mlp", "--set", "learner.width=8", "--set",
+        "learner.updates=2", "--set", "learner.batch_size=64", "--results",
+        str(tmp_path / "results"),
     ]  # fmt: skip
     done = subprocess.run(ours, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

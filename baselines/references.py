@@ -28,7 +28,7 @@ EPISODES = 100  # of `run` by default
 LEAST_SEEDS = 3  # of `run` by default
 
 
-def is_shipped(cell: Cell) -> bool:
+def is_default(cell: Cell) -> bool:
     """Return whether the record of a cell is one that `run` asks for by default."""
     if cell.dataset not in entries("datasets") or len(cell.learner_seeds) < LEAST_SEEDS:
         return False
@@ -59,7 +59,7 @@ def name_references(folder: Path) -> dict[str, dict[str, str]]:
     for file in files:
         record = read_record_file(file)
         cell = Cell.from_json(record["cell"])
-        if record["status"] != "done" or not is_shipped(cell):
+        if record["status"] != "done" or not is_default(cell):
             continue
         place = (cell.dataset, replace(cell, learner_seeds=()).id)
         if place not in most or len(most[place].learner_seeds) < len(cell.learner_seeds):

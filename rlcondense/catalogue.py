@@ -37,6 +37,7 @@ GROUPS = ("tasks", "datasets", "methods", "learners")
 EXPERTS = "experts"  # a group of names of files and folders; the shipped experts are no entries
 API_VERSION = 1
 ID = re.compile(
+    r"(?!.*\.\.)"  # as `NAME` of `json_schema`: an id becomes a path
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*?(?:/[A-Za-z0-9][A-Za-z0-9_.-]*?)*)(?:-v(?P<version>\d+))?"
 )
 BUILT_IN = "rlcondense"
@@ -293,9 +294,9 @@ def is_taken(group: str, name: str) -> bool:
         files = {path.stem for path in experts_folder().glob("*.json")}
         return "/" in name and name.replace("/", "-") in files
     built_in = _built_in(group)
-    taken = {_unversioned(id_) for id_ in built_in}
+    taken = {unversioned(id_) for id_ in built_in}
     taken |= {alias for entry in built_in.values() for alias in entry.aliases}
-    return name in built_in or _unversioned(name) in taken
+    return name in built_in or unversioned(name) in taken
 
 
 def find(group: str, name: str) -> Entry:
@@ -312,11 +313,9 @@ def find(group: str, name: str) -> Entry:
     if name in by_alias:
         return by_alias[name]
     versions = {
-        _version(id_): entry
-        for id_, entry in known.items()
-        if _unversioned(id_) == _unversioned(name)
+        version(id_): entry for id_, entry in known.items() if unversioned(id_) == unversioned(name)
     }
-    if versions and _unversioned(name) == name:
+    if versions and unversioned(name) == name:
         return versions[max(versions)]
     kind = group.removesuffix("s")
     if versions:
@@ -477,11 +476,13 @@ def _check_group(group: str) -> None:
         raise UnknownName("group", group, (*GROUPS, EXPERTS))
 
 
-def _unversioned(id_: str) -> str:
+def unversioned(id_: str) -> str:
+    """Return an id without its version, where it has one."""
     return re.sub(r"-v\d+$", "", id_)
 
 
-def _version(id_: str) -> int:
+def version(id_: str) -> int:
+    """Return the version in an id, -1 where it has none."""
     match = re.search(r"-v(\d+)$", id_)
     return int(match[1]) if match else -1
 
@@ -509,11 +510,11 @@ def _from_row(group: str, row: dict[str, Any]) -> Entry:
         summary=row.get("summary", ""),
         paper=row.get("paper", ""),
         facts=MappingProxyType({k: v for k, v in row.items() if k not in _FIELDS}),
-        distribution=(BUILT_IN, _own_version()),
+        distribution=(BUILT_IN, _ownversion()),
     )
 
 
-def _own_version() -> str:
+def _ownversion() -> str:
     from rlcondense import __version__
 
     return __version__
@@ -540,7 +541,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     installed, seen = [], set()
     for distribution in distributions():
         try:
-            name, version = _name_and_version(distribution)
+            name, version = _name_andversion(distribution)
             points = [p for p in distribution.entry_points if p.group.startswith("rlcondense.")]
         except Exception:  # an interrupted uninstall or a malformed file; each fails in its own way
             continue
@@ -551,7 +552,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     return installed
 
 
-def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+def _name_andversion(distribution: Distribution) -> tuple[str, str]:
     """Return a distribution's name and version, empty where its metadata names none.
 
     Reads the two headers alone: parsing all metadata would take most of the time of `list`.

@@ -24,6 +24,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, foreach=True),
     "sgd": partial(torch.optim.SGD, foreach=True),
 }
+CLONING_RATE = 5e-4  # of Adam in `cloning_updates`
 DISCRETE_LOSSES = ("softmax-mse", "softmax-mae", "logit-mse")  # of discrete actions alone
 
 
@@ -156,7 +157,6 @@ def cloning_updates(
     rng: np.random.Generator,
     *,
     batch_size: int = 64,
-    learning_rate: float = 5e-4,
 ) -> Iterator[float]:
     """Train a network by behavioural cloning, one update at a time.
 
@@ -167,12 +167,11 @@ def cloning_updates(
             network's device.
         rng: generator of the batches.
         batch_size: number of rows in an update.
-        learning_rate: learning rate of Adam.
 
     Yields:
         The loss of each update.
     """
-    optimiser = OPTIMISERS["adam"](network.parameters(), lr=learning_rate)
+    optimiser = OPTIMISERS["adam"](network.parameters(), lr=CLONING_RATE)
     losses = losses_of_head(network.spec.head)
     for rows in shuffled_batches(len(targets), batch_size, rng):
         where = torch.from_numpy(rows).to(targets.device)

@@ -163,26 +163,26 @@ def refuse_links(root: Path, path: Path) -> None:
             )
 
 
-def output_folder(path: Path, option: str = "--out") -> Path:
+def output_folder(path: Path) -> Path:
     """Return the path of a folder to write, if it can be made.
 
     Raises:
         BadConfig: it is empty, or the working directory, its parent or the root.
     """
     if path.name in ("", ".."):
-        raise BadConfig(f"{option} must name a folder to write, not {str(path)!r}")
+        raise BadConfig(f"--out must name a folder to write, not {str(path)!r}")
     return path
 
 
-def new_folder(path: Path, option: str = "--out") -> Path:
+def new_folder(path: Path) -> Path:
     """Return the path of a folder to write that is not there yet, or empty.
 
     Raises:
         BadConfig: as for `output_folder`, or something is there.
     """
-    output_folder(path, option)
+    output_folder(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BadConfig(f"{path} is there already: name a new folder with {option}")
+        raise BadConfig(f"{path} is there already: name a new folder with --out")
     return path
 
 

@@ -219,12 +219,12 @@ def default_dataset(task: Task) -> str:
     Raises:
         BadConfig: none is shipped for the task.
     """
-    wanted = f"{task.id.rpartition('-v')[0]}/expert"
+    wanted = f"{catalogue.unversioned(task.id)}/expert"
     entries = catalogue.entries("datasets")
     of_task = [e.id for e in entries.values() if e.facts.get("task") == task.id]
-    versions = [id_ for id_ in of_task if id_.rpartition("-v")[0] == wanted]
+    versions = [id_ for id_ in of_task if catalogue.unversioned(id_) == wanted]
     if versions:
-        return max(versions, key=lambda id_: int(id_.rpartition("-v")[2]))
+        return max(versions, key=catalogue.version)
     if of_task:
         return of_task[0]
     tasks = {id_: known_task(entry) for id_, entry in entries.items()}
@@ -678,8 +678,6 @@ def _build(entry: Entry, source: Any, task: Task, progress: Progress) -> bool:
 
 def environment_of(task: Task) -> Any:
     """Make the Gymnasium environment of a task, by its id."""
-    import gymnasium
-
     import rlcondense.tasks  # noqa: F401  registers the environments
 
     try:

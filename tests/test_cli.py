@@ -550,3 +550,21 @@ def test_a_folder_with_the_name_of_a_policy_changes_nothing(
         cells.append(json.loads(done.stdout)["record"]["cell"])
         Path("random-policy").mkdir(exist_ok=True)
     assert cells[0] == cells[1]
+
+
+def test_choices_that_are_listed_for_a_quick_start_are_those_of_the_library() -> None:
+    from rlcondense.cli.base import main as commands
+    from rlcondense.cli.dataset import dataset
+    from rlcondense.cli.expert import expert
+    from rlcondense.datasets.report import UNITS
+    from rlcondense.networks import ENCODERS
+    from rlcondense.training.collect import KINDS
+
+    for group, command, option, known in (
+        (expert, "train", "network", ENCODERS),
+        (dataset, "collect", "kind", KINDS),
+        (commands, "run", "unit", UNITS),
+    ):
+        [choice] = [p.type for p in group.commands[command].params if p.name == option]
+        assert isinstance(choice, click.Choice)
+        assert set(choice.choices) == set(known)

@@ -29,6 +29,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from rlcondense.cli.base import split_once
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.experts.shipped import expert_path, expert_table, load_expert, save_expert
 from rlcondense.files import make_folder, read_arrays, slug, write_arrays, write_bytes, write_json
@@ -500,7 +501,7 @@ def load(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         value.copy_(weights[name])
 
 
-def new_folder(out: Path) -> None:
+def begin_folder(out: Path) -> None:
     """Make the folder of a run.
 
     Raises:
@@ -593,13 +594,7 @@ def draw(log: Path, svg: Path) -> None:
 
 def settings_of(pairs: Sequence[str]) -> dict[str, str]:
     """Split the KEY=VALUE of `--set`."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadConfig(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key] = value
-    return settings
+    return split_once(pairs, "--set", "KEY=VALUE")
 
 
 _PATH = click.Path(path_type=Path)

@@ -32,13 +32,13 @@ from games import (
     Stream,
     as_drawn,
     autocast,
+    begin_folder,
     choose_device,
     draw_actions,
     finish,
     game_folder,
     is_done,
     label,
-    new_folder,
     options,
     pin,
     procgen_tasks,
@@ -332,7 +332,7 @@ def main(
     config = configure(settings_of(pairs), cpu)
     schedule, games = Schedule(minutes, steps), procgen_tasks(tasks or ORDINARY)
     taught_by = [teacher_of(task, teachers) for task in games]
-    new_folder(out)
+    begin_folder(out)
     memory = SharedFrames(len(games), config.num_envs)
     processes = Processes(list(map(label, games)))
     views = [(task, plain) for task, (plain, _) in zip(games, taught_by, strict=True)]

@@ -34,13 +34,13 @@ from games import (
     Stream,
     as_drawn,
     autocast,
+    begin_folder,
     choose_device,
     draw_actions,
     finish,
     game_folder,
     is_done,
     label,
-    new_folder,
     options,
     pin,
     procgen_tasks,
@@ -365,7 +365,7 @@ def main(
     """Train PPO experts of Procgen TASKS side by side; by default of all sixteen plain ones."""
     config, schedule = configure(settings_of(pairs), cpu), Schedule(minutes, steps)
     games = procgen_tasks(tasks or PLAIN)
-    new_folder(out)
+    begin_folder(out)
     memory, processes = SharedRollouts(len(games), config), Processes(list(map(label, games)))
     processes.start(partial(step_environments, games, config, memory, processes))
     device = choose_device(cpu)

@@ -63,7 +63,11 @@ class Regimes:
         return np.array([mean_of(pair[side], "heldout").estimate for pair in self.pairs.values()])
 
     def beyond_noise(self, side: int) -> float:
-        """Return the standard deviation between methods that the errors of their means leave."""
+        """Return the standard deviation between methods that the errors of their means leave.
+
+        It is a little too small: what all methods' students of a seed share is no spread between
+        methods, and is subtracted too.
+        """
         errors = [mean_of(pair[side], "heldout").standard_error for pair in self.pairs.values()]
         left = self.means(side).var(ddof=1) - np.mean(np.square(errors))
         return float(np.sqrt(max(0.0, left)))

@@ -21,7 +21,7 @@ from rlcondense.records.record import Record
 from rlcondense.references import RANDOM_SUBSET
 from rlcondense.reporting.formats import markdown_table
 from rlcondense.reporting.publish import fill_part
-from rlcondense.statistics.intervals import rank_correlation
+from rlcondense.statistics.intervals import kendall_tau
 
 VECTORS, FRAMES = "transfer", "transfer-frames"
 CHOSEN_BY = {VECTORS: "bc", FRAMES: "bc (network=nature)"}  # a suite's sets, by what they taught it
@@ -79,7 +79,7 @@ def students_of(
 def agreement(student: Student, other: Student) -> tuple[float, int] | None:
     """Compute Kendall's tau-b of the sets that both students learned from, and their number."""
     both = [name for name in student.rows if name in other.rows and kind_of(student.rows[name])]
-    return rank_correlation(
+    return kendall_tau(
         *(
             [mean_of(one.rows[name], "heldout").estimate for name in both]
             for one in (student, other)

@@ -58,18 +58,17 @@ class PluginState:
         return asdict(self)
 
 
-def plugin_states(plugins: Sequence[Entry], timeout: float = TIMEOUT) -> list[PluginState]:
+def plugin_states(plugins: Sequence[Entry]) -> list[PluginState]:
     """Load every plugin and return its state.
 
     Args:
         plugins: entries, as `catalogue.plugins` returns them.
-        timeout: seconds that each may take.
     """
     with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(lambda entry: _state(entry, timeout), plugins))
+        return list(pool.map(_state, plugins))
 
 
-def _state(entry: Entry, timeout: float) -> PluginState:
+def _state(entry: Entry) -> PluginState:
     status, reason, seconds = "ok", "", 0.0
     if is_taken(entry.group, entry.id):
         status, reason = "hidden", "the name is a built-in one's"
@@ -77,7 +76,7 @@ def _state(entry: Entry, timeout: float) -> PluginState:
         status, reason = "disputed", f"also offered by {' and '.join(entry.rivals)}"
     else:
         started = time.perf_counter()
-        reason = _load(entry, timeout)
+        reason = _load(entry)
         seconds = round(time.perf_counter() - started, 3)
         status = "broken" if reason else "ok"
     return PluginState(
@@ -85,14 +84,14 @@ def _state(entry: Entry, timeout: float) -> PluginState:
     )
 
 
-def _load(entry: Entry, timeout: float) -> str:
+def _load(entry: Entry) -> str:
     """Return why the entry cannot be loaded, or an empty text."""
     owner = entry.distribution or ("unknown", "")
     command = [sys.executable, "-P", "-c", _LOAD, entry.group, entry.id, entry.entry_point, *owner]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        return f"it was not imported after {timeout:.0f} s"
+        return f"it was not imported after {TIMEOUT:.0f} s"
     if not done.returncode and "loaded" in done.stdout.splitlines():
         return ""
     lines = done.stderr.strip().splitlines()

@@ -27,7 +27,9 @@ def expert() -> None:
     """Train, distil and evaluate experts."""
 
 
-_NETWORKS = click.Choice(["compact", "impala", "impala-patch2", "impala-patch4", "mlp", "nature"])
+_NETWORKS = click.Choice(
+    ["cnn4", "compact", "impala", "impala-patch2", "impala-patch4", "mlp", "nature"]
+)
 
 
 _training = all_options(

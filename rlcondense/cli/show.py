@@ -99,8 +99,11 @@ def show(name: str, as_json: bool, with_settings: bool, png: Path | None) -> Non
         if value not in ("", [], {}, None):
             text = value if isinstance(value, str) else json.dumps(value)
             echo(f"{one_line(key):<16} {one_line(text)}")
-    for key, value in (settings or {}).items():
-        echo(one_line(f"--set {key}={_setting_text(value)}"))
+    if settings:
+        from rlcondense.reporting.commands import setting_text
+
+        for key, value in settings.items():
+            echo(one_line(f"--set {key}={setting_text(value)}"))
     for finding in findings:
         echo(one_line(f"! {finding_name(finding['name'])}: {finding['text']}"))
     if table := _folder_table(Path(name)):
@@ -146,13 +149,6 @@ def _folder_table(folder: Path) -> str | None:
         return None
     data = load_condensed(folder)
     return state_table(data, _task_facts(data.report.task if data.report else None))
-
-
-def _setting_text(value: Any) -> str:
-    """Format a setting's value in the form that `--set` takes."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any] | None:

@@ -165,7 +165,7 @@ COLUMNS = (
         caption="Recovery: the share of the way from the random policy to the expert on held-out "
         "levels, with its 95% interval.",
         legend="Recovery: (R - random policy) / (expert - random policy), - where the expert is "
-        "not known to be above; its interval is Fieller's.",
+        "not known to be above or the interval has no end; it is Fieller's.",
         title="(R - random policy) / (expert - random policy), held-out",
         figure=lambda row: row.recovery, format="{:.0%}",
     ),

@@ -26,7 +26,7 @@ from rlcondense.findings import PROVENANCE, finding_name
 from rlcondense.records.cell import budget_text
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
-from rlcondense.statistics.intervals import crossed_interval, rank_correlation, student_means
+from rlcondense.statistics.intervals import crossed_interval, kendall_tau, student_means
 from rlcondense.types import SPLITS
 
 MARKS = (
@@ -262,7 +262,7 @@ def agreement(
                 [float(student_means(row[learner], "heldout").mean()) for row in both]
                 for learner in (a, b)
             )
-            if (tau := rank_correlation(*scores)) is not None:
+            if (tau := kendall_tau(*scores)) is not None:
                 out.setdefault(a, {})[b] = {"tau": tau[0], "rows": tau[1]}
     return out
 

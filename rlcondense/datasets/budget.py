@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 EPISODES_CHOSEN = "a percentage of episodes is for methods that select episodes"
 
 
+def share_of(number: int, share: float, of: float = 100) -> int:
+    """Return a share of a number, rounded down; of what rounding of floats lacks, up.
+
+    Args:
+        number: of which it is a share.
+        share: in parts of `of`, by default percent.
+        of: what the whole would be.
+    """
+    return int(number * share / of + 1e-9)
+
+
 @dataclass(frozen=True)
 class Budget:
     """Budget of a method: a number of transitions, a percentage of the data, or bytes.
@@ -79,7 +90,7 @@ class Budget:
         if self.percent is not None:
             if self.unit == "episodes":
                 raise BadConfig(EPISODES_CHOSEN)
-            size = int(len(dataset) * self.percent / 100 + 1e-9)
+            size = share_of(len(dataset), self.percent)
             if size < 1:
                 raise BadConfig(f"{self.percent}% of {len(dataset)} transitions is less than one")
             return size
@@ -96,7 +107,7 @@ class Budget:
         """
         assert self.percent is not None
         assert self.unit == "episodes"
-        count = int(len(dataset.episodes) * self.percent / 100 + 1e-9)
+        count = share_of(len(dataset.episodes), self.percent)
         if count < 1:
             raise BadConfig(f"{self.percent}% of {len(dataset.episodes)} episodes is less than one")
         return count

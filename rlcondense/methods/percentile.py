@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlcondense.config import LATER
+from rlcondense.datasets.budget import share_of
 from rlcondense.datasets.scores import Scores
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.errors import BadConfig
@@ -74,7 +75,7 @@ class Percentile(EpisodeScorer[PercentileConfig]):
             )
         rows = rows_of_best(dataset, count, self.config.gamma)
         if self.config.fraction < 1:
-            size = max(1, int(len(rows) * self.config.fraction + 1e-9))
+            size = max(1, share_of(len(rows), self.config.fraction, of=1))
             rows = np.sort(problem.rng().choice(rows, size, replace=False))
         return replace(select(dataset, rows, self.config.labels), scores=scores)
 

@@ -69,7 +69,7 @@ def _settings(task: str, method: str, learner: str) -> list[str]:
     except (RLCondenseError, TypeError, ValueError):
         pass  # it is not installed here, or of another version
     pairs = [*own.items(), *((f"learner.{key}", value) for key, value in learners.items())]
-    return [part for key, value in pairs for part in ("--set", f"{key}={_text(value)}")]
+    return [part for key, value in pairs for part in ("--set", f"{key}={setting_text(value)}")]
 
 
 def _differing(config: Mapping[str, Any], usual: Any) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def _differing(config: Mapping[str, Any], usual: Any) -> dict[str, Any]:
     }
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """Format a setting's value in the form that `--set` takes."""
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value)

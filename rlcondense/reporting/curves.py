@@ -26,6 +26,7 @@ POINTS = 60  # of each drawn line
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 44
 PANEL = (220, 160)  # of a learning curve
+PANELS = 4  # beside each other
 COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#475569")
 
 
@@ -244,28 +245,27 @@ class LearningCurve:
     marks: Mapping[str, float]
 
 
-def draw_learning_curves(curves: Sequence[LearningCurve], columns: int = 4) -> str:
+def draw_learning_curves(curves: Sequence[LearningCurve]) -> str:
     """Draw a panel for each training as SVG, each with axes of its own.
 
     Args:
         curves: of one training each, all with the same marks or fewer.
-        columns: panels beside each other.
     """
     width, height = PANEL
-    rows = math.ceil(len(curves) / columns)
+    rows = math.ceil(len(curves) / PANELS)
     names = list(dict.fromkeys(name for curve in curves for name in curve.marks))
     colours = dict(zip(names, COLOURS[1:], strict=False))
-    parts = [f'<rect width="{columns * width}" height="{rows * height + TOP}" fill="#fff"/>']
+    parts = [f'<rect width="{PANELS * width}" height="{rows * height + TOP}" fill="#fff"/>']
     for i, name in enumerate(["training return", *names]):
         across, dash = 12 + i * width, ' stroke-dasharray="5 3"' if i else ""
         colour = colours.get(name, COLOURS[0])
         parts.append(f'<path d="M{across} 16h22" stroke="{colour}" stroke-width="2"{dash}/>')
         parts.append(_text(across + 28, 20, name, "start"))
     for i, curve in enumerate(curves):
-        left, top = i % columns * width, TOP + i // columns * height
+        left, top = i % PANELS * width, TOP + i // PANELS * height
         panel = _panel(curve, colours)
         parts.append(f'<g transform="translate({left} {top})">{panel}</g>')
-    size = f'viewBox="0 0 {columns * width} {rows * height + TOP}"'
+    size = f'viewBox="0 0 {PANELS * width} {rows * height + TOP}"'
     label = f"returns along training: {', '.join(curve.name for curve in curves)}"
     style = 'font-family="sans-serif" font-size="12" fill="#333"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" {style}'

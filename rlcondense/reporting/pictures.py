@@ -44,6 +44,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }  # fmt: skip
 EPISODES_IN_TURN = 5  # of each policy of shipped data of mixed quality
 LATER = {"steps", "returns", "levels", "tiers"}  # which pictures drawn earlier lack
+PNG = b"\x89PNG\r\n\x1a\n"  # which a picture begins with
 NAME = re.compile(r"([0-9a-f]{16})\.(png|json)")
 
 
@@ -148,7 +149,7 @@ def _not_as_drawn(path: Path) -> str:
     try:
         if path.suffix == ".png":
             content = read_bounded(path, MOST_BYTES)
-            return "" if content.startswith(b"\x89PNG\r\n\x1a\n") else "is no PNG"
+            return "" if content.startswith(PNG) else "is no PNG"
         values = read_strictly(path, MOST_BYTES)
     except FileRefusal as error:
         return str(error)

@@ -41,11 +41,11 @@ def read_reruns(leaderboard: Path) -> dict[str, list[WrittenRerun]]:
         return {}
     if not isinstance(values, dict):
         return {}
-    return {cell: [r for r in map(_rerun, of) if r] for cell, of in values.items() if _is_list(of)}
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+    return {
+        cell: [r for r in map(_rerun, of) if r]
+        for cell, of in values.items()
+        if isinstance(of, list)
+    }
 
 
 def _rerun(value: Any) -> WrittenRerun | None:

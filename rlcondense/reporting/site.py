@@ -16,7 +16,6 @@ from rlcondense.files import (
 )
 from rlcondense.reporting.board import Board
 from rlcondense.reporting.pages.compare import compare_pages
-from rlcondense.reporting.pages.drawn import MOST_PICTURE_BYTES
 from rlcondense.reporting.pages.front import front_pages
 from rlcondense.reporting.pages.log import log_pages
 from rlcondense.reporting.pages.methods import method_pages
@@ -26,6 +25,7 @@ from rlcondense.reporting.pages.shared import Pages, Site
 from rlcondense.reporting.pages.suites import suite_pages
 from rlcondense.reporting.pages.tasks import task_pages
 from rlcondense.reporting.pages.views import view_pages
+from rlcondense.reporting.pictures import MOST_BYTES
 
 MARKER = ".rlcondense-site"
 
@@ -148,4 +148,4 @@ def _pages(site: Site) -> Pages:
         yield from record_pages(site, cell_id)
     for picture in site.pictures.values():
         path = site.leaderboard / "pictures" / f"{picture.id}.png"
-        yield f"pictures/{picture.id}.png", read_bounded(path, MOST_PICTURE_BYTES)
+        yield f"pictures/{picture.id}.png", read_bounded(path, MOST_BYTES)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from rlcondense.catalogue import unversioned
 from rlcondense.comparison.rows import Group, Row, names_of
 from rlcondense.records.cell import budget_text
 from rlcondense.records.record import LearnerJson, MethodJson
@@ -155,7 +156,7 @@ class View:
 def kind_of(task: str) -> tuple[str, str]:
     """Return the kind of a task and its short name within the kind."""
     family, _, name = task.rpartition("/")
-    name = name.rpartition("-v")[0] or name
+    name = unversioned(name)
     if family == "procgen" and "-" in name:
         game, _, variant = name.partition("-")
         return PROCGEN.get(variant, f"Procgen, {variant}"), game

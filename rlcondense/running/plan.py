@@ -144,7 +144,7 @@ class _Planner:
         for source in product.datasets:
             name = named_dataset(source, task.id)
             matched |= {source} if name != source else set()
-            own = name if "/" in name else f"{task.id.rpartition('-v')[0]}/{name}"
+            own = name if "/" in name else f"{catalogue.unversioned(task.id)}/{name}"
             try:
                 entry = _dataset_named(own, name)
             except UnknownName as error:

@@ -445,7 +445,7 @@ def probability_of_improvement(x: Array, y: Array) -> Interval:
     return Interval(share, NAN, float(low), float(high), min(n, m))
 
 
-def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interval:
+def aggregate(scores: Sequence[Array], statistic: str) -> Interval:
     """Estimate an aggregate over tasks, with an interval over sets, students and levels.
 
     The point is Agarwal et al.'s: the mean, or the interquartile mean, of all units' mean scores
@@ -458,7 +458,6 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
     Args:
         scores: of each task `(sets, students, levels)`.
         statistic: one of `STATISTICS`.
-        seed: of the bootstrap.
     """
     tables = [by_unit(task) for task in scores]
     n = min(map(len, tables))
@@ -467,7 +466,7 @@ def aggregate(scores: Sequence[Array], statistic: str, seed: int = 0) -> Interva
         return Interval(estimate, NAN, NAN, NAN, n)
     error, known = _over([_variances(task) for task in scores])
     if statistic != "mean" and error:
-        drawn = _crossed(tables, seed)
+        drawn = _crossed(tables)
         own, means = (_over_tasks(drawn, name).std(ddof=1) for name in (statistic, "mean"))
         error *= float(own / means) if means else 0.0  # equal scores, but for rounding
     if statistic == "median":  # the median may rest on one task
@@ -528,7 +527,11 @@ def _over(parts: Sequence[Sequence[Variance]]) -> tuple[float, float]:
 
 
 def _variances(scores: Array) -> list[Variance]:
-    """Compute the variances of the mean of `(sets, students, levels)` by seeds and by levels."""
+    """Compute the variances of the mean of `(sets, students, levels)` by seeds and by levels.
+
+    Of several sets both hold the interaction of students and levels, which makes intervals over
+    tasks a little too wide.
+    """
     variance, degrees = map(float, _variance(scores.mean(-1)))
     table = by_unit(scores)
     levels = table.shape[1]
@@ -569,9 +572,9 @@ def _over_tasks(means: Sequence[Array], statistic: str) -> Array:
     return STATISTICS[statistic](np.stack([task.mean(1) for task in means], 1))
 
 
-def _crossed(scores: Sequence[Array], seed: int) -> list[Array]:
+def _crossed(scores: Sequence[Array]) -> list[Array]:
     """Compute mean scores `(draws, units)` of each task for resampled units and levels."""
-    draws = _draws(tuple(task.shape for task in scores), seed)
+    draws = _draws(tuple(task.shape for task in scores))
     return [  # not @: BLAS adds in an order that depends on the number of threads
         np.take_along_axis(np.einsum("dl,ul->du", times, task) / task.shape[1], chosen, 1)
         for task, (times, chosen) in zip(scores, draws, strict=True)
@@ -579,9 +582,9 @@ def _crossed(scores: Sequence[Array], seed: int) -> list[Array]:
 
 
 @lru_cache(maxsize=4)  # rows of a suite share their shapes, and resampling takes most of the time
-def _draws(shapes: tuple[tuple[int, ...], ...], seed: int) -> list[tuple[Array, Counts]]:
+def _draws(shapes: tuple[tuple[int, ...], ...]) -> list[tuple[Array, Counts]]:
     """Draw for each task how often each level is taken, `(draws, levels)`, and which units."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return [
         (
             rng.multinomial(levels, np.full(levels, 1 / levels), RESAMPLES).astype(np.float64),
@@ -591,7 +594,7 @@ def _draws(shapes: tuple[tuple[int, ...], ...], seed: int) -> list[tuple[Array, 
     ]
 
 
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, int] | None:
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> tuple[float, int] | None:
     """Compute Kendall's tau-b of two scores of the same items, and the number of items.
 
     Returns:

@@ -17,6 +17,7 @@ import numpy as np
 from rlcondense import catalogue
 from rlcondense.comparison.rows import NOBODY
 from rlcondense.config import config_json
+from rlcondense.datasets.budget import share_of
 from rlcondense.errors import BadConfig, MissingExtra, PluginLoadError, RLCondenseError
 from rlcondense.evaluation import evaluate
 from rlcondense.experts.shipped import shipped_cards
@@ -437,7 +438,7 @@ def _budget(record: Record, known: LocalFacts) -> Iterator[str]:
             yield f"it stored {report['bytes']:,} bytes, and its budget is {budget_text(budget)}"
         return
     elif most is not None and budget["unit"] == "transitions":
-        most = int(most * budget["percent"] / 100 + 1e-9)
+        most = share_of(most, budget["percent"])
     if most is not None and size > most:
         yield f"it kept {size} transitions, and its budget of {budget_text(budget)} is {most}"
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from rlcondense.datasets.condensed import CondensedDataset
 from rlcondense.datasets.transitions import TransitionDataset
 from rlcondense.make import make_learner, make_method
-from rlcondense.networks import NetworkSpec, PolicyNetwork, fresh_from
+from rlcondense.networks import NetworkSpec, fresh_from
 from rlcondense.tasks.base import Task
 from tests.benchmarks.figures import now, seconds_of
 
@@ -101,13 +101,3 @@ def students_together_and_apart(
     apart()
     together()
     return seconds_of(together, device), seconds_of(apart, device)
-
-
-def largest_difference(a: Sequence[PolicyNetwork], b: Sequence[PolicyNetwork]) -> float:
-    """The largest difference of a weight of two lists of networks."""
-    pairs = zip(a, b, strict=True)
-    return max(
-        float((p.detach().cpu() - q.detach().cpu()).abs().max())
-        for x, y in pairs
-        for p, q in zip(x.parameters(), y.parameters(), strict=True)
-    )

@@ -19,9 +19,9 @@ from rlcondense.statistics.intervals import (
     difference_of,
     difference_over_tasks,
     gap_over_tasks,
+    kendall_tau,
     places_among,
     probability_of_improvement,
-    rank_correlation,
     ratio_of_deviations,
     recovery_of,
     student_interval,
@@ -488,11 +488,11 @@ def test_a_matrix_of_learners_has_the_verdicts_of_the_table() -> None:
         assert re.search(rf"^gradmatch{re.escape(mark)}  ", table, re.MULTILINE)
 
 
-def test_rank_correlation_is_kendalls() -> None:
-    assert rank_correlation([1, 2, 3], [10, 20, 30]) == (1.0, 3)
-    assert rank_correlation([1, 2, 3, 4], [2, 1, 3, 4]) == (pytest.approx(2 / 3), 4)
-    assert rank_correlation([1, 2], [2, 1]) is None
-    assert rank_correlation([1, 2, 3], [5, 5, 5]) is None
+def test_kendall_tau_is_kendalls() -> None:
+    assert kendall_tau([1, 2, 3], [10, 20, 30]) == (1.0, 3)
+    assert kendall_tau([1, 2, 3, 4], [2, 1, 3, 4]) == (pytest.approx(2 / 3), 4)
+    assert kendall_tau([1, 2], [2, 1]) is None
+    assert kendall_tau([1, 2, 3], [5, 5, 5]) is None
 
 
 def _undone(method: str, status: str, seed: int = 0) -> dict[str, Any]:

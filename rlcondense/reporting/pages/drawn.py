@@ -12,12 +12,13 @@ import numpy as np
 from rlcondense.files import FileRefusal, read_bounded, read_strictly
 from rlcondense.records.cell import Cell
 from rlcondense.records.record import CellJson, Record
+from rlcondense.reporting.pictures import MOST_BYTES, PNG
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MOST_PICTURE_BYTES = 2_000_000
 MOST_TIERS = 20
+MOST_SHARES = 200  # that are drawn
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,10 @@ def pictures_of(records: Mapping[str, Record], folder: Path) -> dict[str, Pictur
 def _png_shape(path: Path) -> tuple[int, int] | None:
     """Return width and height of a picture; None if it is not a picture, or too large."""
     try:
-        head = read_bounded(path, MOST_PICTURE_BYTES)[:24]
+        head = read_bounded(path, MOST_BYTES)[:24]
     except FileRefusal:
         return None
-    if not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR" or len(head) < 24:
+    if not head.startswith(PNG) or head[12:16] != b"IHDR" or len(head) < 24:
         return None
     return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
 
@@ -115,7 +116,7 @@ def _png_shape(path: Path) -> tuple[int, int] | None:
 def _picture_facts(path: Path) -> dict[str, Any]:
     """Read the facts about a picture; none if the file cannot be read."""
     try:
-        values = read_strictly(path, MOST_PICTURE_BYTES)
+        values = read_strictly(path, MOST_BYTES)
     except FileRefusal:
         return {}
     return values if isinstance(values, dict) else {}
@@ -140,7 +141,7 @@ def _tenths(values: Any, what: str) -> Markup | None:
 
 def _shares(values: Any) -> list[float] | None:
     """Return the values if they can be shares of a whole, else None."""
-    if not isinstance(values, list) or not 0 < len(values) <= 200:
+    if not isinstance(values, list) or not 0 < len(values) <= MOST_SHARES:
         return None
     numbers = [float(v) for v in values if isinstance(v, int | float) and np.isfinite(v)]
     return numbers if len(numbers) == len(values) and all(0 <= v <= 1 for v in numbers) else None

@@ -7,7 +7,7 @@ numbers are in its schema too, so that every result can be published.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -120,6 +120,20 @@ def check_whole(value: Any, name: str, *, least: int = 0, most: int = LARGEST) -
     if not _is_whole(value) or not least <= value <= most:
         asked = f"a whole number from {least:,} to {most:,}"
         raise BadConfig(f"{name} must be {asked}, not {_cut(value)}")
+
+
+def plain_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+    """Return learner seeds as Python's numbers, which NumPy's are not everywhere taken for.
+
+    Raises:
+        BadConfig: there is none, or one is no whole number from 0 on.
+    """
+    plain = tuple(seeds)
+    if not plain:
+        raise BadConfig("seeds must name at least one learner seed")
+    for seed in plain:
+        check_whole(seed, "a learner seed")
+    return tuple(map(int, plain))
 
 
 def most(name: str) -> int:

@@ -412,6 +412,11 @@ def checked_distributions(probs: Any, owner: str) -> Array:
     return array
 
 
+def as_array(values: Any) -> Array:
+    """Return values as an array; a tensor is detached and fetched from its device."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
 def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> Array:
     """Return the actions of a policy for `count` environments as an array of the space's type.
 
@@ -424,14 +429,19 @@ def checked_actions(actions: Any, count: int, space: Space[Any], owner: str) -> 
     Raises:
         CorruptArtifact: an action is not in the space.
     """
-    array = np.asarray(actions)
+    try:
+        array = as_array(actions)
+    except (TypeError, ValueError) as error:  # such as a pair of actions and None
+        raise CorruptArtifact(f"{owner} gave actions that are no array: {error}") from error
     shape = (count, *(space.shape or ()))
     if array.dtype.kind not in "fiub":
         raise CorruptArtifact(f"{owner} gave actions of type {array.dtype}, which are no numbers")
-    try:
-        array = np.broadcast_to(array, shape)
-    except ValueError:
-        raise CorruptArtifact(f"{owner} gave actions of shape {array.shape}, not {shape}") from None
+    if not array.ndim and not isinstance(space, Box):
+        array = np.broadcast_to(array, shape)  # one number for all
+    elif count == 1 and array.size == math.prod(shape):
+        array = array.reshape(shape)
+    elif array.shape != shape:
+        raise CorruptArtifact(f"{owner} gave actions of shape {array.shape}, not {shape}")
     if isinstance(space, Box):
         bounds = (np.abs(np.where(np.isfinite(b), b, 0)) for b in (space.low, space.high))
         slack = BOX_TOLERANCE * (1 + sum(bounds))

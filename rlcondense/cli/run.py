@@ -82,7 +82,7 @@ def _print_result(result: Any, as_json: bool, seconds: float) -> None:
         echo_json(result.to_json(), sort_keys=True)
         _exit_if_failed(result)
         return
-    echo(str(result))
+    echo(result.table)
     if not result.references and all(r["status"] == "skipped" for r in result.records):
         return
     total = len(result.records) + len(result.references)
@@ -191,7 +191,7 @@ def transfer(as_json: bool, **options: Any) -> None:
     if as_json:
         echo_json(result.to_json(), sort_keys=True)
     else:
-        echo(str(result))
+        echo(result.table)
         seconds = time.monotonic() - started
         echo(f"\n{len(result.records)} cells in {seconds:.0f} s, {result.reused} read back")
     if any(record["status"] == "failed" for record in result.records):

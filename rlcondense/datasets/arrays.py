@@ -15,7 +15,7 @@ from rlcondense.files import sha256_arrays
 from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import make_task
 from rlcondense.types import Array
-from rlcondense.validation import check_dataset
+from rlcondense.validation import as_array, check_dataset
 
 _OWNER = "from_arrays"
 
@@ -37,7 +37,8 @@ def from_arrays(
     An episode ends where it terminates or is truncated; the last one at the end of the arrays.
 
     Args:
-        observations: `(N, *observation)`; frames may have their channels last.
+        observations: `(N, *observation)`, copied; frames may have their channels last, if that is
+            their shortest side.
         actions: `(N,)`, or `(N, A)` for continuous actions.
         rewards: `(N,)`.
         terminations: `(N,)` flags.
@@ -101,6 +102,8 @@ def from_arrays(
         "steps": np.arange(rows) - np.repeat(starts, lengths),
         **({} if levels is None else {"level_seeds": levels_of(levels, lengths, _OWNER)}),
     }
+    for column in made.values():
+        column.flags.writeable = False  # its sha256 is known
     data = TransitionDataset(
         **made,
         id=local_id([sha256_arrays(made), task.id]),
@@ -114,6 +117,6 @@ def from_arrays(
 
 def _array(name: str, values: npt.ArrayLike) -> Array:
     try:
-        return np.asarray(values)
-    except ValueError as error:  # rows of different lengths
+        return np.array(as_array(values))  # a copy, since the caller may use its array again
+    except (TypeError, ValueError) as error:  # such as rows of different lengths
         raise CorruptArtifact(f"{_OWNER} gave {name} that are no array: {error}") from error

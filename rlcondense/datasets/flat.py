@@ -30,20 +30,22 @@ from rlcondense.text import shown
 from rlcondense.types import Array
 from rlcondense.validation import channels_last, check_grey_levels
 
+DONES = "dones"  # ends of either kind: where others are named as truncations, the rest terminate
 EPISODES = "episodes"  # numbers of episodes, from which we derive where they end
 # Our columns, each by the names that formats have for it, ours for what we write first.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations", "obs", "observation", "observation.state"),
     "actions": ("actions", "action"),
     "rewards": ("rewards", "reward", "next.reward"),
-    "terminations": ("terminals", "terminations", "terminated", "dones", "done", "next.done"),
+    "terminations": ("terminals", "terminations", "terminated"),
+    DONES: ("dones", "done", "next.done"),
     "truncations": ("timeouts", "truncations", "truncated", "next.truncated"),
     "action_probs": ("action_probs",),
     "level_seeds": ("level_seeds", "level_seed"),
     EPISODES: ("episode_index", "episode_ids", "episode_id", "episode"),
 }
 CAMERAS = "observation.image"  # how LeRobot's names of columns of frames begin
-ENDS = ("terminations", "truncations", EPISODES)
+ENDS = ("terminations", "truncations", DONES, EPISODES)
 INFO = Path("meta", "info.json")  # of a LeRobot folder
 NEEDED = ("observations", "actions", "rewards")
 HDF5 = (".hdf5", ".h5")
@@ -302,10 +304,12 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
             raise CorruptArtifact(
                 f"{path}: the ends of {total:,} rows take more than {MOST_COLUMN_BYTES:,} bytes"
             )
-        terminations, truncations = (
+        terminations, truncations, dones = (
             _flags(columns[name], f"{path}: {name}") if name in columns else np.zeros(total, bool)
-            for name in ("terminations", "truncations")
+            for name in ("terminations", "truncations", DONES)
         )
+        if "terminations" not in columns:
+            terminations = dones & ~truncations
         last = terminations | truncations
         if EPISODES in columns:
             numbers = _single(columns[EPISODES], f"{path}: {EPISODES}", "number")

@@ -221,6 +221,7 @@ class TransitionDataset(Columns):
         following = np.arange(1, len(self) + 1)
         last = np.array([rows.stop - 1 for rows in self.episodes])
         following[last] = np.where(self.column("terminations")[last], last, -1)
+        following.flags.writeable = False
         return following
 
     def next_observations(self, indices: Array) -> Array:

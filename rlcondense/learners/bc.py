@@ -29,6 +29,7 @@ from rlcondense.config import LATER, check_choice, check_positive, config_json
 from rlcondense.datasets.condensed import CondensedDataset, Initialisation
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.learners.base import Learner
+from rlcondense.limits import plain_seeds
 from rlcondense.networks import (
     INITS,
     INPUTS,
@@ -176,7 +177,7 @@ class BehaviouralCloning(Learner[BCConfig]):
         device: str = "cpu",
         progress: Progress = silent,
     ) -> NetworkPolicies:
-        task = make_task(task)
+        task, seeds = make_task(task), plain_seeds(seeds)
         c = self.config
         if c.rate == "dataset" and data.learning_rate is not None:
             c = replace(c, learning_rate=data.learning_rate)

@@ -120,6 +120,9 @@ class NetworkPolicies(PolicyBatch):
 
     def _outputs(self, observations: Array, policy_index: Array) -> Array:
         """Return probabilities `(B, A)`, or means and log standard deviations `(B, 2A)`."""
+        observations, policy_index = np.asarray(observations), np.asarray(policy_index)
+        if observations.dtype == np.float64:
+            observations = observations.astype(np.float32)
         if self.acts_together and len(np.unique(policy_index)) > 1:
             return self._together(observations, policy_index)
         return self._one_by_one(observations, policy_index)

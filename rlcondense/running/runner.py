@@ -70,9 +70,13 @@ class RunResult(ResultViews):
         """The first record."""
         return self.records[0]
 
-    def __str__(self) -> str:
-        """Return the table that `run` prints."""
+    @property
+    def table(self) -> str:
+        """The table that `run` prints."""
         return "\n".join([run_table(self.records, self.references), *self.notes])
+
+    def __str__(self) -> str:
+        return "\n".join([self.table, *map("Warning: {}".format, self.warnings)])
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that `run --json` prints."""

@@ -201,6 +201,8 @@ class SweepResult(ResultViews):
         store: the store of the records.
         stopped: whether it ended early because of failures.
         shard: which part of the suite was its own.
+        notes: what is missing, and what differs between the records that were there and this
+            environment.
     """
 
     suite: Suite
@@ -210,6 +212,7 @@ class SweepResult(ResultViews):
     store: Store
     stopped: bool = False
     shard: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -223,7 +226,7 @@ class SweepResult(ResultViews):
 
     def __str__(self) -> str:
         counts = ", ".join(f"{number} {status}" for status, number in self.counts().items())
-        return f"sweep of {self.suite.name}: {counts}"
+        return "\n".join([f"sweep of {self.suite.name}: {counts}", *self.notes])
 
     def every_record(self) -> list[Record]:
         return [stored if (stored := self._stored(row)) is not None else row for row in self.rows()]

@@ -104,10 +104,11 @@ def sweep(
             log=manifest_path(store, planned_suite).with_suffix(".log"),
         )
         states = going.plan()
-        for note in _notes(states, backend.device):
-            watcher.notice(note)
+        notes = _notes(states, backend.device)
         if keep_policies and not refresh and (count := _without_policies(store, states)):
-            watcher.notice(f"no policies are kept of {count} done before (--refresh)")
+            notes.append(f"no policies are kept of {count} done before (--refresh)")
+        for note in notes:
+            watcher.notice(note)
         if going.queue:
             for state in states:
                 if state.facts is not None:
@@ -125,6 +126,7 @@ def sweep(
         store,
         stopped=going.stopped and bool(going.queue),
         shard=shard,
+        notes=tuple(notes),
     )
 
 

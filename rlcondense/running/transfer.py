@@ -63,10 +63,14 @@ class TransferResult(ResultViews):
     warnings: list[str]
     notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        """Return the table that `transfer` prints."""
+    @property
+    def table(self) -> str:
+        """The table that `transfer` prints."""
         table = transfer_table(self.rows, self.policies, self.learners)
         return "\n".join([table, *self.notes])
+
+    def __str__(self) -> str:
+        return "\n".join([self.table, *map("Warning: {}".format, self.warnings)])
 
     def every_record(self) -> list[Record]:
         return self.records

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -88,15 +88,21 @@ def source_sha256(*classes: Any) -> str:
     """Compute the sha256 of the files that classes depend on, and of this package's files.
 
     The command line and the reports are excluded, since they change no result, and so are the
-    recipes in `baselines`, which a wheel has inside the package and a checkout beside it. This
-    package's files are read once a process, since what it has loaded changes no more.
+    recipes in `baselines`, which a wheel has inside the package and a checkout beside it. Files
+    are read once a process, since what it has loaded changes no more.
     """
     ours, of_ours = _own_sources()
-    theirs = {file for cls in classes for file in source_files(cls)} - ours
+    theirs = {file: content for cls in classes for file, content in _sources(cls, ours).items()}
     digest = hashlib.sha256(of_ours)
-    for content in sorted(file.name.encode() + file.read_bytes() for file in theirs):
+    for content in sorted(theirs.values()):
         digest.update(content)  # wherever they lie
     return digest.hexdigest()
+
+
+@cache
+def _sources(cls: Any, ours: frozenset[Path]) -> Mapping[Path, bytes]:
+    """Return the names and contents of the files that a class depends on, without ours."""
+    return {file: file.name.encode() + file.read_bytes() for file in {*source_files(cls)} - ours}
 
 
 @cache

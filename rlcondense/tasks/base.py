@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Discrete
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -248,6 +249,8 @@ class OneEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self._vec is not None, "call reset before step"
+        if isinstance(self.action_space, Discrete) and not self.action_space.contains(action):
+            raise BadConfig(f"action {action!r:.80} is not in {self.action_space}")
         observations, rewards, ended, cut, infos = self._vec.step(np.asarray([action]))
         shown = infos.get("final_obs", observations)[0]
         info = {**_info(infos), "level_seed": self._info["level_seed"]}

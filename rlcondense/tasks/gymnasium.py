@@ -117,7 +117,15 @@ class GymnasiumTask(LevelTask):
         if isinstance(env.action_space, gymnasium.spaces.Discrete) and env.action_space.start != 0:
             env = FromZero(env)
         check_action_space(env.action_space, self.env)
-        return TaskObservations(env)
+        shown_as = TaskObservations(env)
+        space = shown_as.observation_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        if len(space.shape) == 3 and space.high.max() <= 1:
+            raise BadConfig(
+                f"{self.env} shows frames that go up to 1, but networks divide them by 255: show "
+                "grey levels from 0 to 255"
+            )
+        return shown_as
 
     def make_vec(
         self, split: str, num_envs: int, *, seed: int, num_threads: int = 1, copy: bool = True

@@ -27,7 +27,7 @@ from rlcondense.tasks.base import Task
 from rlcondense.tasks.named import check_named, make_task, task_of_environment
 from rlcondense.training.collect import SEED, environments_for
 from rlcondense.types import Array
-from rlcondense.validation import checked_actions
+from rlcondense.validation import as_array, checked_actions
 
 Policy = str | Path | PolicyBatch | Callable[[Array], Any]
 
@@ -65,6 +65,7 @@ def collect(
     check_most("episodes", episodes)
     check_whole(episodes, "episodes", least=1)
     check_whole(seed, "seed", most=MOST_EVALUATION_SEED)
+    seed = int(seed)  # Gymnasium takes no others
     if isinstance(env, (str, Task)):
         if task is not None:
             raise BadConfig("task is that of a Gymnasium environment: a task is played itself")
@@ -77,6 +78,11 @@ def collect(
     if not callable(policy) or isinstance(policy, PolicyBatch):
         raise BadConfig(
             "a Gymnasium environment is played by a function from observation to action"
+        )
+    if not isinstance(env.action_space, Discrete | Box):
+        raise BadConfig(
+            f"the environment's actions are {env.action_space}: one environment with discrete "
+            "actions or vectors is played"
         )
     the_task = _task_of(env, task)
     if the_task.levels_are_reset_seeds and seed in the_task.splits["heldout"]:
@@ -159,8 +165,9 @@ def _played(
                     "time limit, such as Gymnasium's max_episode_steps"
                 )
             observations.append(np.array(observation))
-            chosen = np.asarray(policy(observation))[None]
-            chosen = chosen - start if start else chosen
+            chosen = policy(observation)
+            if start:
+                chosen = as_array(chosen) - start
             [action] = checked_actions(chosen, 1, counted, "the policy")
             # Copies, since policies and environments may use one array again.
             actions.append(np.array(action) if isinstance(space, Box) else action.astype(np.int64))

@@ -56,6 +56,52 @@ def test_arrays_are_episodes_with_an_end(data: TransitionDataset) -> None:
     assert other.id != data.id
 
 
+def test_what_the_caller_does_with_its_arrays_later_changes_nothing() -> None:
+    buffer = np.zeros((ROWS, 4), np.float32)
+    data = rlc.from_arrays(**arrays(observations=buffer))
+    buffer[:] = 1
+    assert not np.asarray(data.observations).any()
+    for column in (data.observations, data.actions, data.next_rows):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 0
+
+
+def test_tensors_are_arrays_and_what_is_neither_is_one_line() -> None:
+    torch = pytest.importorskip("torch")
+    observations = torch.from_numpy(arrays()["observations"]).requires_grad_()
+    given = rlc.from_arrays(**arrays(observations=observations))
+    assert given.id == rlc.from_arrays(**arrays()).id
+    with pytest.raises(CorruptArtifact, match="rewards that are no array"):
+        rlc.from_arrays(**arrays(rewards=[[1.0], [1.0, 2.0]]))
+    with pytest.raises(CorruptArtifact, match="the policy gave actions that are no array"):
+        rlc.collect("pendulum", lambda _: (np.zeros(1, np.float32), None), episodes=1)
+    several = gymnasium.make_vec("CartPole-v1", 2)
+    with pytest.raises(BadConfig, match="one environment with discrete actions or vectors"):
+        rlc.collect(several, lambda _: 0, task="cartpole")  # type: ignore[arg-type]
+    several.close()
+    with pytest.raises(BadConfig, match="a task is played itself"):
+        rlc.collect("cartpole", lambda _: 0, task="acrobot")
+    played = rlc.collect("cartpole", lambda _: 0, episodes=1, seed=np.int64(7))  # type: ignore[arg-type]
+    assert played.id == rlc.collect("cartpole", lambda _: 0, episodes=1, seed=7).id
+
+
+@pytest.mark.parametrize("learner", ["bc", "discrete-cql"])
+def test_seeds_are_any_whole_numbers_and_at_least_one(learner: str) -> None:
+    small = make_method("full").condense(rlc.from_arrays(**arrays()), task="cartpole", budget=ROWS)
+    made = rlc.make_learner(learner, "cartpole", network="mlp", updates=1)
+    of_numpy = made.fit(small, task="cartpole", seeds=np.arange(2))  # type: ignore[arg-type]
+    assert of_numpy.seeds == (0, 1)
+    of_python = made.fit(small, task="cartpole", seeds=iter([0, 1]))  # type: ignore[arg-type]
+    shown, which = np.asarray(small.observations, np.float64), np.zeros(ROWS, int)
+    noise = np.linspace(0, 0.99, ROWS)
+    acts = [policies.act(shown, which, noise).tolist() for policies in (of_numpy, of_python)]
+    assert acts[0] == acts[1]
+    with pytest.raises(BadConfig, match="at least one learner seed"):
+        made.fit(small, task="cartpole", seeds=[])
+    with pytest.raises(BadConfig, match="a learner seed must be"):
+        made.fit(small, task="cartpole", seeds=[-1])
+
+
 def test_data_in_memory_are_run_condensed_and_evaluated(
     data: TransitionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

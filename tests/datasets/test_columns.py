@@ -172,6 +172,28 @@ def test_outputs_that_are_no_columns_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ((4, 3), True),
+        ((4, 3, 1), False),
+        ((4, 1), False),
+        ((3,), False),
+        ((3, 4), False),
+        ((), False),
+    ],
+)
+def test_vectors_of_another_shape_are_not_spread_over_the_environments(
+    shape: tuple[int, ...], fits: bool
+) -> None:
+    space = Box(-1, 1, (3,))
+    if fits:
+        assert checked_actions(np.zeros(shape), 4, space, "a policy").shape == (4, 3)
+        return
+    with pytest.raises(CorruptArtifact, match="gave actions of shape"):
+        checked_actions(np.zeros(shape), 4, space, "a policy")
+
+
+@pytest.mark.parametrize(
     "actions",
     [
         [1, 0, 1],

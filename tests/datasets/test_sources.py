@@ -104,6 +104,20 @@ def test_named_columns_come_in_as_they_are(poles: Path, tmp_path: Path, suffix: 
     assert again.task == data.task == "classic/cartpole-v0"
 
 
+def test_dones_beside_timeouts_are_ends_of_either_kind(poles: Path, tmp_path: Path) -> None:
+    columns = columns_of(load_dataset(str(poles)))
+    ends = columns.pop("terminals") | columns["timeouts"]
+    again = load_dataset(
+        str(written(tmp_path / "a.npz", {**columns, "dones": ends})), task="cartpole"
+    )
+    assert again.sha256 == load_dataset(str(poles)).sha256
+    del columns["timeouts"]  # nobody says which they are
+    alone = load_dataset(
+        str(written(tmp_path / "b.npz", {**columns, "dones": ends})), task="cartpole"
+    )
+    assert alone.column("terminations").tolist() == ends.tolist()
+
+
 def test_frames_with_channels_last_and_an_open_end_come_in(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)

@@ -124,6 +124,7 @@ def test_what_differs_in_the_making_is_told_and_refresh_recomputes(tmp_path: Pat
     store.write_record({**record, "key": {**record["key"], "torch version": "0.1"}})
     again = quick(tmp_path, references=False)
     assert "random was made with torch version 0.1" in again.warnings[0]
+    assert str(again).endswith(f"Warning: {again.warnings[-1]}")
     fresh = quick(tmp_path, references=False, refresh=True)
     assert (fresh.reused, fresh.warnings) == (0, [])
 
@@ -638,7 +639,7 @@ def test_policies_of_another_shape_are_refused(tmp_path: Path) -> None:
     network = PolicyNetwork(NetworkSpec("nature", (3, 64, 64), 20))
     NetworkPolicies([network], [0]).save(tmp_path / "mine")
     with pytest.raises(BadConfig, match=r"to 20 actions, task .* needs .* to 15"):
-        evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r", **PLAYED)
+        evaluate_artifact(str(tmp_path / "mine"), "starpilot", results=tmp_path / "r")
 
 
 def test_a_diverged_learner_is_a_failed_cell_and_not_a_number(tmp_path: Path) -> None:

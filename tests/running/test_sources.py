@@ -16,6 +16,7 @@ from rlcondense.catalogue import import_file, register, settings_of_task
 from rlcondense.errors import BadConfig
 from rlcondense.make import include, make_learner, make_method, make_task
 from rlcondense.methods.random import Random
+from rlcondense.runtime import provenance
 from rlcondense.runtime.provenance import source_of, source_sha256
 from rlcondense.runtime.sources import source_files
 from rlcondense.tasks.gymnasium import GymnasiumTask
@@ -38,7 +39,7 @@ def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     yield
     for name in set(sys.modules) - before:
         del sys.modules[name]
-    source_files.cache_clear()
+    forget()
 
 
 def write(folder: Path, **files: str) -> None:
@@ -49,8 +50,14 @@ def write(folder: Path, **files: str) -> None:
         path.write_text(content)
 
 
-def sha256_of_included(path: Path) -> str:
+def forget() -> None:
+    """Forget what was read of files, as in another process."""
     source_files.cache_clear()
+    provenance._sources.cache_clear()
+
+
+def sha256_of_included(path: Path) -> str:
+    forget()
     return source_sha256(import_file(path).Mine)
 
 
@@ -171,7 +178,8 @@ def test_the_file_of_ones_own_environment_is_part_of_the_identity(tmp_path: Path
         before = source_sha256(type(task), *task.code)
         assert before != source_sha256(type(task))
         write(tmp_path, own_maze=ENVIRONMENT + "# changed")
-        source_files.cache_clear()
+        assert source_sha256(type(task), *task.code) == before  # what runs here is what was loaded
+        forget()
         assert source_sha256(type(task), *task.code) != before
     finally:
         del gymnasium.registry["tests/OwnMaze-v0"]

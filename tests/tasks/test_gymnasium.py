@@ -353,3 +353,23 @@ def test_an_episode_without_an_end_is_stopped_and_its_cell_has_failed(
     assert result.record["status"] == "failed"
     assert "seen levels of tests/camera-v0: an episode has not ended after 30" in str(result)
     assert what_is_wrong(result.record) is None
+
+
+def test_an_environment_refuses_an_action_that_it_has_not() -> None:
+    env = gymnasium.make("rlcondense.tasks:procgen/coinrun-easy-v0")
+    env.reset(seed=0)
+    with pytest.raises(BadConfig, match=r"action 15 is not in Discrete\(15\)"):
+        env.step(15)
+    env.close()
+
+
+class Whitened(gymnasium.Env[Any, Any]):
+    observation_space = gymnasium.spaces.Box(0, 1, (3, 8, 8), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+def test_frames_that_go_up_to_one_are_refused() -> None:
+    gymnasium.register("tests/Whitened-v0", Whitened)
+    task = GymnasiumTask("tests/whitened-v0", env="tests/Whitened-v0")
+    with pytest.raises(BadConfig, match="frames that go up to 1, but networks divide them by 255"):
+        task.make_env()

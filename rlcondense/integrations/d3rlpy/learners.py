@@ -32,6 +32,7 @@ from rlcondense.integrations.d3rlpy.parts import (
     trained,
 )
 from rlcondense.learners.base import Learner
+from rlcondense.limits import plain_seeds
 from rlcondense.networks import check_network, given_options
 from rlcondense.policies import (
     ACTION_SELECTIONS,
@@ -133,7 +134,7 @@ class D3RLPyLearner(Learner[Any]):
         device: str = "cpu",
         progress: Progress = silent,
     ) -> PolicyBatch:
-        task = make_task(task)
+        task, seeds = make_task(task), plain_seeds(seeds)
         if missing := self.missing(data.provides(), task):
             raise BadConfig(f"learner {self.id!r} needs {', '.join(missing)}")
         target = self._target_return(data)

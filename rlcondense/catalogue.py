@@ -510,11 +510,11 @@ def _from_row(group: str, row: dict[str, Any]) -> Entry:
         summary=row.get("summary", ""),
         paper=row.get("paper", ""),
         facts=MappingProxyType({k: v for k, v in row.items() if k not in _FIELDS}),
-        distribution=(BUILT_IN, _ownversion()),
+        distribution=(BUILT_IN, _own_version()),
     )
 
 
-def _ownversion() -> str:
+def _own_version() -> str:
     from rlcondense import __version__
 
     return __version__
@@ -541,7 +541,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     installed, seen = [], set()
     for distribution in distributions():
         try:
-            name, version = _name_andversion(distribution)
+            name, version = _name_and_version(distribution)
             points = [p for p in distribution.entry_points if p.group.startswith("rlcondense.")]
         except Exception:  # an interrupted uninstall or a malformed file; each fails in its own way
             continue
@@ -552,7 +552,7 @@ def _installed() -> list[tuple[EntryPoint, tuple[str, str]]]:
     return installed
 
 
-def _name_andversion(distribution: Distribution) -> tuple[str, str]:
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     """Return a distribution's name and version, empty where its metadata names none.
 
     Reads the two headers alone: parsing all metadata would take most of the time of `list`.

@@ -21,6 +21,7 @@ from rlcondense.datasets import hub
 from rlcondense.datasets.budget import Budget
 from rlcondense.datasets.episodes import Episode, what_is_wrong_with
 from rlcondense.datasets.exported import is_condensed
+from rlcondense.datasets.labels import TAUGHT, TEACHING
 from rlcondense.datasets.minari import (
     EXPERT_SHA256,
     build_columns,
@@ -184,7 +185,10 @@ def make_learner(name: str, task: str | Task | None = None, /, **settings: Any) 
 def recorded_method(name: str, recorded: Mapping[str, Any]) -> Method[Any]:
     """Make a method by id with the settings of a cell or a report."""
     cls = load_class(catalogue.find("methods", name), Method)
-    return make_method(name, **recorded_settings(cls.Config, recorded))
+    settings = recorded_settings(cls.Config, recorded)
+    if settings.get("labels") != TAUGHT:  # they did nothing, and are refused now
+        settings = {key: value for key, value in settings.items() if key not in TEACHING}
+    return make_method(name, **settings)
 
 
 def recorded_learner(name: str, recorded: Mapping[str, Any]) -> Learner[Any]:

@@ -237,7 +237,7 @@ def another_seed_plays_other_levels(s: Subject) -> None:
 def levels_do_not_depend_on_actions(s: Subject) -> None:
     """Each environment's sequence of levels follows from the seed alone."""
     ours, theirs = (_sequences(played) for played in (s.seen, s.play("seen", actions=1)))
-    if min(max(map(len, ours)), max(map(len, theirs))) < 2:
+    if all(min(len(one), len(other)) < 2 for one, other in zip(ours, theirs, strict=True)):
         raise CheckSkipped(f"no episode ended within {STEPS} steps")
     for one, other in zip(ours, theirs, strict=True):
         length = min(len(one), len(other))

@@ -35,11 +35,11 @@ def dataset_build(name: str, rebuild: bool, download: bool) -> None:
     from rlcondense.datasets.traces import forget_collected
     from rlcondense.make import load_dataset
 
-    anew = set_aside(base_of(find("datasets", name).id)) if rebuild else contextlib.nullcontext()
-    with anew:
+    base = base_of(find("datasets", name).id)
+    with set_aside(base) if rebuild else contextlib.nullcontext():
         if rebuild:
-            forget_collected(base_of(name))
-        here = is_local(base_of(name))
+            forget_collected(base)
+        here = is_local(base)
         started = time.monotonic()
         with ConsoleProgress() as progress:
             data = load_dataset(name, download=download, progress=progress)

@@ -14,7 +14,7 @@ from rlcondense.records.record import Record
 
 
 class ResultViews(ABC):
-    """Views of a result, whose `str` is its table."""
+    """Views of a result, whose `str` is its table or counts, with what should be known of them."""
 
     @abstractmethod
     def every_record(self) -> Sequence[Record]:

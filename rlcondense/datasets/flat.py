@@ -308,7 +308,9 @@ def read_flat(path: Path, task: Task, progress: Progress = silent) -> Iterator[E
             _flags(columns[name], f"{path}: {name}") if name in columns else np.zeros(total, bool)
             for name in ("terminations", "truncations", DONES)
         )
-        if "terminations" not in columns:
+        if "terminations" in columns:
+            truncations |= dones & ~terminations
+        else:
             terminations = dones & ~truncations
         last = terminations | truncations
         if EPISODES in columns:

@@ -107,12 +107,13 @@ class GradMatchLight2024(Method[Light2024Config]):
         optimiser = torch.optim.SGD([d_syn], lr=c.learning_rate, momentum=c.momentum)
         first, losses = 0, []
         if facts := _resumed(problem.checkpoint, d_syn, optimiser, rng):
-            first, losses, evaluations = facts["iteration"], facts["losses"], facts["evaluations"]
+            first, evaluations = facts["iteration"], facts["evaluations"]
+            losses = facts["losses"]
             problem.progress("condense", first, c.iterations, RESUMED)
         for iteration in range(first, c.iterations + 1):
             if problem.checkpoint and problem.checkpoint.due:
-                facts = {"iteration": iteration, "losses": losses, "evaluations": evaluations}
-                _keep(problem.checkpoint, d_syn, optimiser, rng, facts)
+                facts = {"iteration": iteration, "evaluations": evaluations}
+                _keep(problem.checkpoint, d_syn, optimiser, rng, losses, facts)
             loss = torch.zeros((), device=problem.device)
             optimiser.zero_grad()
             for action in rows_of:
@@ -143,9 +144,14 @@ def _keep(
     d_syn: Tensor,
     optimiser: torch.optim.Optimizer,
     rng: np.random.Generator,
+    losses: list[float],
     facts: dict[str, Any],
 ) -> None:
-    arrays = {"pixels": d_syn.detach().cpu().numpy(), **optimiser_state("sgd", optimiser)}
+    arrays = {
+        "pixels": d_syn.detach().cpu().numpy(),
+        "losses": np.array(losses),  # no numbers for JSON if they diverge
+        **optimiser_state("sgd", optimiser),
+    }
     checkpoint.write(arrays, {**facts, "rng": rng.bit_generator.state})
 
 
@@ -164,7 +170,7 @@ def _resumed(
         d_syn.copy_(torch.from_numpy(arrays["pixels"]))
     restore_optimiser("sgd", optimiser, arrays)
     rng.bit_generator.state = facts["rng"]
-    return facts
+    return {**facts, "losses": arrays["losses"].tolist()}
 
 
 def gradient(

@@ -123,6 +123,8 @@ class NetworkPolicies(PolicyBatch):
         observations, policy_index = np.asarray(observations), np.asarray(policy_index)
         if observations.dtype == np.float64:
             observations = observations.astype(np.float32)
+        elif not observations.flags.writeable:  # which torch warns of
+            observations = observations.copy()
         if self.acts_together and len(np.unique(policy_index)) > 1:
             return self._together(observations, policy_index)
         return self._one_by_one(observations, policy_index)

@@ -105,15 +105,15 @@ def sweep(
         )
         states = going.plan()
         notes = _notes(states, backend.device)
-        if keep_policies and not refresh and (count := _without_policies(store, states)):
-            notes.append(f"no policies are kept of {count} done before (--refresh)")
+        own = [state for state in states if in_shard(state.planned, shard)]
+        if keep_policies:
+            notes += _without_policies(store, own, refresh)
         for note in notes:
             watcher.notice(note)
         if going.queue:
             for state in states:
                 if state.facts is not None:
                     going.rates.add(state.facts)
-            own = [state for state in states if in_shard(state.planned, shard)]
             watcher.began(anew(own) if refresh else own, len(going.queue), backend.size())
             _build_datasets(going.queue, watcher)
             going.run(backend)
@@ -130,13 +130,21 @@ def sweep(
     )
 
 
-def _without_policies(store: Store, states: Iterable[State]) -> int:
-    """Count the finished cells of bc of which no policies are kept."""
+def _without_policies(store: Store, states: Iterable[State], refresh: bool) -> list[str]:
+    """Return notes on the cells of which no policies will be kept."""
     from rlcondense.learners.bc import BehaviouralCloning
 
-    cells = [state.planned.cell for state in states if state.status == "done"]
-    of_bc = [c for c in cells if c and c.learner and c.learner["id"] == BehaviouralCloning.id]
-    return sum(not store.policies_path(cell.id).is_dir() for cell in of_bc)
+    done, others = 0, set()
+    for state in states:
+        cell = state.planned.cell
+        if cell is None or cell.learner is None:
+            continue
+        if cell.learner["id"] != BehaviouralCloning.id:
+            others.add(cell.learner["id"])
+        elif state.status == "done" and not refresh:
+            done += not store.policies_path(cell.id).is_dir()
+    notes = [f"policies of {learner} are not kept: those of bc are" for learner in sorted(others)]
+    return [*notes, f"no policies are kept of {done} done before (--refresh)"] if done else notes
 
 
 def _build_datasets(queue: Iterable[Planned], watcher: Watcher) -> None:

@@ -249,8 +249,10 @@ class OneEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self._vec is not None, "call reset before step"
-        if isinstance(self.action_space, Discrete) and not self.action_space.contains(action):
-            raise BadConfig(f"action {action!r:.80} is not in {self.action_space}")
+        if isinstance(self.action_space, Discrete):
+            action = np.asarray(action)[()]  # a number of NumPy's, of a tensor too
+            if not self.action_space.contains(action):
+                raise BadConfig(f"action {action!r:.80} is not in {self.action_space}")
         observations, rewards, ended, cut, infos = self._vec.step(np.asarray([action]))
         shown = infos.get("final_obs", observations)[0]
         info = {**_info(infos), "level_seed": self._info["level_seed"]}

@@ -120,7 +120,7 @@ class GymnasiumTask(LevelTask):
         shown_as = TaskObservations(env)
         space = shown_as.observation_space
         assert isinstance(space, gymnasium.spaces.Box)
-        if len(space.shape) == 3 and space.high.max() <= 1:
+        if len(space.shape) == 3 and space.dtype == np.float32 and space.high.max() <= 1:
             raise BadConfig(
                 f"{self.env} shows frames that go up to 1, but networks divide them by 255: show "
                 "grey levels from 0 to 255"

@@ -79,7 +79,9 @@ def collect(
         raise BadConfig(
             "a Gymnasium environment is played by a function from observation to action"
         )
-    if not isinstance(env.action_space, Discrete | Box):
+    if isinstance(env, gymnasium.vector.VectorEnv) or not isinstance(
+        env.action_space, Discrete | Box
+    ):
         raise BadConfig(
             f"the environment's actions are {env.action_space}: one environment with discrete "
             "actions or vectors is played"

@@ -79,6 +79,10 @@ def test_tensors_are_arrays_and_what_is_neither_is_one_line() -> None:
     with pytest.raises(BadConfig, match="one environment with discrete actions or vectors"):
         rlc.collect(several, lambda _: 0, task="cartpole")  # type: ignore[arg-type]
     several.close()
+    boxes = gymnasium.make_vec("Pendulum-v1", 2)
+    with pytest.raises(BadConfig, match="one environment with discrete actions or vectors"):
+        rlc.collect(boxes, lambda _: np.zeros((2, 1)), task="pendulum")  # type: ignore[arg-type]
+    boxes.close()
     with pytest.raises(BadConfig, match="a task is played itself"):
         rlc.collect("cartpole", lambda _: 0, task="acrobot")
     played = rlc.collect("cartpole", lambda _: 0, episodes=1, seed=np.int64(7))  # type: ignore[arg-type]

@@ -111,6 +111,10 @@ def test_dones_beside_timeouts_are_ends_of_either_kind(poles: Path, tmp_path: Pa
         str(written(tmp_path / "a.npz", {**columns, "dones": ends})), task="cartpole"
     )
     assert again.sha256 == load_dataset(str(poles)).sha256
+    either = {**columns, "terminated": ends & ~columns["timeouts"], "dones": ends}
+    del either["timeouts"]
+    both = load_dataset(str(written(tmp_path / "c.npz", either)), task="cartpole")
+    assert both.sha256 == again.sha256
     del columns["timeouts"]  # nobody says which they are
     alone = load_dataset(
         str(written(tmp_path / "b.npz", {**columns, "dones": ends})), task="cartpole"

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
@@ -360,6 +361,7 @@ def test_an_environment_refuses_an_action_that_it_has_not() -> None:
     env.reset(seed=0)
     with pytest.raises(BadConfig, match=r"action 15 is not in Discrete\(15\)"):
         env.step(15)
+    env.step(torch.tensor(3))
     env.close()
 
 

@@ -234,7 +234,7 @@ def _read(algorithm: Any, observations: Array, actions: Array) -> tuple[Array, A
         seen = [torch.from_numpy(x).to(algorithm.impl.device)]
         scaler = algorithm.config.action_scaler
         if scaler is not None:  # a critic of continuous actions takes them as an input
-            taken = np.asarray(actions[rows], np.float32).reshape(len(x), -1)
+            taken = np.array(actions[rows], np.float32).reshape(len(x), -1)
             seen.append(scaler.transform(torch.from_numpy(taken).to(algorithm.impl.device)))
         features.append(q_function.encoder(*seen).cpu().numpy())
     return np.concatenate(values), np.concatenate(features)

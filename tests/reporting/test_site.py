@@ -46,6 +46,7 @@ from rlcondense.reporting.pages.render import paper_parts
 from rlcondense.reporting.pages.shared import Site
 from rlcondense.reporting.pages.suites import by_worth
 from rlcondense.reporting.pages.tasks import task_pages
+from rlcondense.reporting.pictures import MOST_BYTES
 from rlcondense.reporting.publish import build, fill_in
 from rlcondense.reporting.reruns import RERUNS, WrittenRerun, read_reruns, write_reruns
 from rlcondense.reporting.site import MARKER, build_site
@@ -303,7 +304,7 @@ def test_a_method_shows_its_pictures_and_actions(site: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "shown"),
-    [(b"<svg onload=alert(1)>", False), (png(3, 3) + b"\0" * 2_000_000, False), (png(3, 3), True)],
+    [(b"<svg onload=alert(1)>", False), (png(3, 3) + b"\0" * MOST_BYTES, False), (png(3, 3), True)],
 )
 def test_only_small_pngs_are_pictures(tmp_path: Path, content: bytes, shown: bool) -> None:
     leaderboard = shipped_leaderboard(tmp_path / "leaderboard")

@@ -14,6 +14,11 @@ SMALLEST = 1e-6  # deviation of an observation's feature; one that never changes
 BLOCK = 65_536  # rows that are read at a time
 
 
+def units_of(deviation: Array) -> Array:
+    """Return deviations as divisors: 1 for a feature that never changes, whose own is rounding."""
+    return np.where(deviation > SMALLEST, deviation, 1.0)
+
+
 class Moments:
     """Running mean and deviation of observations (Chan, Golub and LeVeque, 1979)."""
 
@@ -34,8 +39,7 @@ class Moments:
     @property
     def deviation(self) -> Array:
         """Standard deviation of each feature; 1 for a feature that never changed."""
-        deviation = np.sqrt(self._squares / max(1, self.count))
-        return np.where(deviation > SMALLEST, deviation, 1.0)
+        return units_of(np.sqrt(self._squares / max(1, self.count)))
 
     def state(self) -> dict[str, Array]:
         """Return the state as arrays, for checkpoints."""

@@ -72,6 +72,16 @@ def test_raw_fitness_moves_the_mean_by_its_own_size() -> None:
         assert np.allclose(strategy._first, 0.1 * expected)
 
 
+def test_momentum_is_how_much_of_the_mean_gradient_is_kept() -> None:
+    strategy = OpenES(AT, raw=True, momentum=0.99)
+    worth = quadratic(strategy.ask(8, np.random.default_rng(0)))
+    strategy.tell(worth)
+    expected = mean_gradient(strategy.noise, worth, strategy.sigma)
+    assert np.allclose(strategy._first, 0.01 * expected)
+    strategy.tell(np.zeros(8))
+    assert np.allclose(strategy._first, 0.99 * 0.01 * expected)
+
+
 def test_tempered_weights_are_evosaxs() -> None:
     """Worked out by its formula for four points: ranks -1/2, -1/6, 1/6 and 1/2, best first."""
     ranks = np.array([-0.5, -1 / 6, 1 / 6, 0.5])

@@ -16,7 +16,7 @@ from rlcondense.datasets.labels import regime_of
 from rlcondense.datasets.report import BudgetJson, DisplacementJson, FindingJson, MatchingLossJson
 from rlcondense.findings import EXPLANATIONS, finding_name, reported_findings
 from rlcondense.make import is_stochastic
-from rlcondense.records.cell import budget_size
+from rlcondense.records.cell import budget_size, episodes_of
 from rlcondense.records.record import (
     CellJson,
     EvaluationJson,
@@ -304,7 +304,7 @@ class Group:
     @property
     def episodes(self) -> int:
         """The number of episodes of each student on each split."""
-        return int(self.evaluation["environments"] * self.evaluation["quota"])
+        return episodes_of(self.evaluation)
 
     @property
     def begun(self) -> bool:
@@ -527,7 +527,7 @@ class _Draft:
             condensation_seeds=len(self.records),
             draws=self.draws,
             learner_seeds=len(cell["learner_seeds"]),
-            episodes=int(cell["evaluation"]["environments"] * cell["evaluation"]["quota"]),
+            episodes=episodes_of(cell["evaluation"]),
         )
 
     @property

@@ -23,7 +23,7 @@ from rlcondense.comparison.rows import (
 )
 from rlcondense.datasets.report import CorrelationsJson, FindingJson
 from rlcondense.findings import PROVENANCE, finding_name
-from rlcondense.records.cell import budget_text
+from rlcondense.records.cell import budget_text, episodes_of
 from rlcondense.records.record import Record
 from rlcondense.references import BY_ID, EXPERT, FLOOR, WHOLE
 from rlcondense.statistics.intervals import crossed_interval, kendall_tau, student_means
@@ -119,7 +119,7 @@ def transfer_table(
         table.append([record["cell"]["method"]["id"], "", *same])
     text = tabulate(table, ["", "size", *learners], disable_numparse=True)
     first = policies[0]["cell"]
-    episodes = first["evaluation"]["environments"] * first["evaluation"]["quota"]
+    episodes = episodes_of(first["evaluation"])
     lines = [
         f"{first['task']}, {first['dataset']}, {len(first['learner_seeds'])} learner seeds x "
         f"{episodes} episodes, held-out levels",
@@ -271,7 +271,7 @@ def _caption(records: Sequence[Record]) -> str:
     cell = records[0]["cell"]
     evaluation, learner = cell["evaluation"], cell["learner"]
     selections = [r["action_selection"] for r in records if "action_selection" in r]
-    episodes = evaluation["environments"] * evaluation["quota"]
+    episodes = episodes_of(evaluation)
     taught = ""
     if learner is not None:
         network = learner["config"].get("network")

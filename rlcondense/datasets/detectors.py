@@ -29,6 +29,7 @@ from rlcondense.findings import (
     risen,
     unmoved,
 )
+from rlcondense.scaling import units_of
 from rlcondense.types import Array
 from rlcondense.validation import heldout_levels, heldout_rows
 
@@ -199,10 +200,10 @@ def _information(policies: PolicyBatch, observations: Array) -> list[float]:
 def _spreads(policies: PolicyBatch, observations: Array, actions: Array) -> list[float]:
     spreads = []
     middle = np.full((len(observations), *actions.shape[1:]), 0.5)
-    usual = np.std(actions, axis=0)
+    usual = units_of(np.std(actions, axis=0))
     for student in range(policies.num_policies):
         acted = policies.act(observations, np.full(len(observations), student), middle)
-        spread = np.std(acted, axis=0) / np.where(usual > 0, usual, 1)
+        spread = np.std(acted, axis=0) / usual
         spreads.append(max(0.0, float(spread.max())))
     return spreads
 
@@ -361,8 +362,7 @@ class _Nearness:
         """Unit of each feature `(F,)`."""
         if self.frames:
             return np.ones(1, np.float32)
-        deviations = self._raw.std(0)
-        return np.where(deviations > 0, deviations, 1).astype(np.float32)
+        return units_of(self._raw.std(0)).astype(np.float32)
 
     @property
     def deviation(self) -> float:

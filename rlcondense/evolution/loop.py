@@ -57,6 +57,8 @@ class EvolutionConfig:
         fitness: `ranks`, or `raw` for `openes` to use the returns themselves.
         temperature: temperature of the rank weights of `snes`, as in evosax; None stands for the
             utilities of its paper.
+        momentum: decay of the mean gradient in the Adam of `openes`, its beta 1, below 1. None
+            stands for .9; evosax has .99.
     """
 
     strategy: str = "openes"
@@ -74,6 +76,7 @@ class EvolutionConfig:
     mirrored: bool = field(default=True, metadata=LATER)
     fitness: str = field(default="ranks", metadata=LATER)
     temperature: float | None = field(default=None, metadata=LATER)
+    momentum: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_population(self.population, self.mirrored)
@@ -83,6 +86,11 @@ class EvolutionConfig:
             raise BadConfig("fitness=raw is for strategy=openes")
         if self.temperature is not None and self.strategy != "snes":
             raise BadConfig("temperature is for strategy=snes")
+        if self.momentum is not None:
+            if self.strategy != "openes":
+                raise BadConfig("momentum is for strategy=openes")
+            if not 0 <= self.momentum < 1:
+                raise BadConfig(f"momentum must be at least 0 and below 1, not {self.momentum}")
         check_positive(self, "generations", "most_steps", "sigma", "learning_rate")
         check_positive(self, "width", "depth", "episodes", "horizon")
         check_most("population x episodes", self.population * self.episodes, "num_envs")
@@ -112,6 +120,7 @@ class EvolutionConfig:
             mirrored=self.mirrored,
             raw=self.fitness == "raw" or None,
             temperature=self.temperature,
+            momentum=self.momentum,
         )
 
 

@@ -18,7 +18,7 @@ from rlcondense.errors import BadConfig
 from rlcondense.limits import check_most
 from rlcondense.types import Array
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
+SECOND, EPSILON = 0.999, 1e-8  # Adam's decay of squares, and its epsilon
 
 
 class EvolutionStrategy(ABC):
@@ -81,6 +81,7 @@ class OpenES(EvolutionStrategy):
         learning_rate: learning rate of Adam.
         mirrored: whether samples come in pairs.
         raw: use the fitness itself instead of its centred ranks.
+        momentum: decay of the mean gradient in Adam, its beta 1 (evosax: 0.99).
     """
 
     def __init__(
@@ -91,9 +92,11 @@ class OpenES(EvolutionStrategy):
         *,
         mirrored: bool = True,
         raw: bool = False,
+        momentum: float = 0.9,
     ) -> None:
         super().__init__(mean, mirrored)
         self.sigma, self.learning_rate, self.raw = sigma, learning_rate, raw
+        self.momentum = momentum
         self._first, self._second = np.zeros_like(self.mean), np.zeros_like(self.mean)
         self._steps = 0
 
@@ -105,7 +108,7 @@ class OpenES(EvolutionStrategy):
         worth = fitness if self.raw else centred_ranks(fitness)
         gradient = mean_gradient(self.noise, worth, self.sigma)
         self._steps += 1
-        b1, b2 = BETAS
+        b1, b2 = self.momentum, SECOND
         self._first = b1 * self._first + (1 - b1) * gradient
         self._second = b2 * self._second + (1 - b2) * gradient**2
         first = self._first / (1 - b1**self._steps)

@@ -46,7 +46,7 @@ class BandConfig(FeatureConfig):
     Attributes:
         updates: number of updates of the network, as many as a student's: the compute for which
             difficulty is meant.
-        centre: centre of the band, from 0 (learned at once) to 1 (learned at the end).
+        centre: centre of the band, from 0 (learned at once) to 0.9 (at the end) and 1 (never).
     """
 
     updates: int = 800
@@ -89,7 +89,8 @@ class Band(EpisodeScorer[BandConfig]):
 def lateness(losses: Array) -> npt.NDArray[np.float64]:
     """Return the share of a training after which each episode is learned, 0 to 1.
 
-    An episode whose loss never falls below its first is learned at the end, if at all: 1.
+    One that is learned at the last of ten looks has 0.9, and one whose loss never falls below its
+    first is never learned: 1.
 
     Args:
         losses: `(1 + looks, E)`, the first before the training.

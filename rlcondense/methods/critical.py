@@ -29,7 +29,8 @@ class CriticalConfig(LabelConfig):
 
     Attributes:
         network: name of the Q-function's network.
-        value_updates: number of updates of Q-learning.
+        value_updates: number of updates of Q-learning. However many they are, the target network
+            is renewed twenty times in them, so that values look some twenty steps ahead.
         keep: rows that are kept: `drawn`, in proportion to the weight and without replacement
             (VIPER draws with replacement), or `highest`.
     """

@@ -6,14 +6,15 @@ An episode's score is the mean over its steps of
 
 what a step adds to the k-NN estimate of I(S; A) (Kraskov et al., 2004): n_s and n_a count the
 states and actions within r. As in the authors' code the mean is over k = 2 to 4, neighbours are
-searched in random batches of 1024 steps, each step in four of them, and steps below the first and
-above the last percentile are drawn in to it, here after the mean of the four, there before. Their z
-are the latents of two autoencoders. Here z_s are a cloned network's features, or vectors as they
-are, in principal components of variance 1; z_a are actions in deviations, one-hot vectors, or with
-soft labels the distributions. Discrete actions and frames coincide, so that more than k pairs may
-lie within r: the logarithm of their number is added (Gao et al., 2017, arXiv 1709.06212), which is
-a constant elsewhere. Euclidean distances and logarithms of counts are those of Gao, Oh and
-Viswanath (2018, arXiv 1604.03006), as in the code.
+searched in random batches of up to 1024 steps, and steps below the first and above the last
+percentile are drawn in to it. Here each step is in four batches and is drawn in after their mean;
+their code goes four times through the data, each time with another half of each episode, and draws
+in before the mean. Their z are the latents of two autoencoders. Here z_s are a cloned network's
+features, or vectors as they are, in principal components of variance 1; z_a are actions in
+deviations, one-hot vectors, or with soft labels the distributions. Discrete actions and frames
+coincide, so that more than k pairs may lie within r: the logarithm of their number is added (Gao et
+al., 2017, arXiv 1709.06212), which is a constant elsewhere. Euclidean distances and logarithms of
+counts are those of Gao, Oh and Viswanath (2018, arXiv 1604.03006), as in the code.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
 
 one episode after another, each the one that adds most (a greedy MAP estimate of a determinantal
 point process: Chen, Zhang and Zhou, 2018, arXiv 1709.05135). FAKTUAL maximises the entropy of a
-signature kernel of paths. Here the signature is cut off at level two: displacements, and the areas
-between pairs of components; K is the Gaussian kernel of these, of the median distance's width. Its
-diagonal is one, so that it does not choose the first episode, which is drawn. Frames are seen by a
-network that the seed trains.
+signature kernel of paths. Here the signature is cut off at level two: displacements, and the
+integrals of each component along each; K is the Gaussian kernel of these, whose width is the root
+of the median squared distance. Its diagonal is one, so that it does not choose the first episode,
+which is drawn. Frames are seen by a network that the seed trains.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import FeatureConfig
 from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.methods.parts.vectors import state_vectors
+from rlcondense.scaling import units_of
 from rlcondense.types import Array
 
 RIDGE = 1e-6  # keeps the determinant of copies above zero
@@ -80,9 +81,8 @@ def signature(path: Array) -> npt.NDArray[np.float64]:
 
 
 def gaussian_kernel(x: Array) -> npt.NDArray[np.float64]:
-    """Return the Gaussian kernel of rows `(E, F)` in deviations, its width the median distance."""
-    deviation = x.std(0)
-    x = (x - x.mean(0)) / np.where(deviation > 0, deviation, 1.0)
+    """Return the Gaussian kernel of rows `(E, F)` in deviations, its width the median one."""
+    x = (x - x.mean(0)) / units_of(x.std(0))  # time along itself is a half for every path
     squares = (x**2).sum(1)
     apart = (squares[:, None] + squares - 2 * x @ x.T).clip(0)
     median = np.median(apart[~np.eye(len(x), dtype=bool)]) if len(x) > 1 else 0.0

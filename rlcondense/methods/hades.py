@@ -222,10 +222,10 @@ class _Hades(Method[C]):
 class HadesR(_Hades[HadesRConfig]):
     """Evolves datasets for policies with new initial weights in every generation.
 
-    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
-        generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
-        standardise=true, inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4,
-        horizon=1024, initialisations=2
+    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, momentum=0.99,
+        population=2048, generations=2000, width=512, depth=2, activation=tanh, init=orthogonal,
+        log_std=plain, standardise=true, inner_updates=400, inner_rate=0.005, inner_clip=0.5,
+        episodes=4, horizon=1024, initialisations=2
     """
 
     Config = HadesRConfig
@@ -242,10 +242,10 @@ class HadesR(_Hades[HadesRConfig]):
 class HadesF(_Hades[HadesFConfig]):
     """Evolves a dataset for policies with fixed initial weights, which are part of the result.
 
-    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, population=2048,
-        generations=2000, width=512, depth=2, activation=tanh, init=orthogonal, log_std=plain,
-        standardise=true, inner_updates=400, inner_rate=0.005, inner_clip=0.5, episodes=4,
-        horizon=1024
+    Paper: strategy=openes, fitness=raw, sigma=0.03, learning_rate=0.05, momentum=0.99,
+        population=2048, generations=2000, width=512, depth=2, activation=tanh, init=orthogonal,
+        log_std=plain, standardise=true, inner_updates=400, inner_rate=0.005, inner_clip=0.5,
+        episodes=4, horizon=1024
     """
 
     Config = HadesFConfig

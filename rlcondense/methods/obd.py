@@ -62,10 +62,12 @@ POLICIES = ("auto", "data", "expert", "offline-rl")
 class ObdConfig(StudentConfig):
     """Settings. The paper makes 50,000 iterations of SGD, 25 GPU hours, with inner SGD.
 
-    The defaults have fewer iterations, by Adam, whose step is in grey levels. Inner updates use
-    Adam, as the package's students do, with larger and fewer steps; `inner_optimiser=sgd`,
-    `inner_rate=0.1` and `window=none` are the paper's. Learned labels of discrete actions start as
-    the distributions from which the data's actions were drawn, if the data has them, for DBC too.
+    The defaults have fewer iterations, by Adam, whose step is in grey levels. It gets the gradients
+    on observations and on labels, each scaled to length 1, so that every iteration counts the same.
+    Inner updates use Adam, as the package's students do, with larger and fewer steps;
+    `inner_optimiser=sgd`, `inner_rate=0.1` and `window=none` are the paper's. Learned labels of
+    discrete actions start as the distributions from which the data's actions were drawn, if the
+    data has them, for DBC too.
 
     Attributes:
         iterations: number of steps on the synthetic data.
@@ -128,7 +130,10 @@ class PbcConfig(ObdConfig):
             place of the data's, also where the data have none. Av-PBC's weights are those of a
             network fitted to the data's returns to go, whoever played, so that `expert` asks for
             data of the expert's.
-        policy_updates: number of updates of offline RL, or of the value network of Av-PBC.
+        policy_updates: number of updates of offline RL, or of the value network of Av-PBC. Of
+            offline RL the target network is renewed twenty times in them, so that values look some
+            twenty steps ahead; from 160,000 updates on (4,000 for continuous actions) as often as
+            by d3rlpy's defaults, and further.
         values: action values by which Av-PBC weighs states: `own`, those of the offline-RL policy
             or of the fitted network, or `critic`, those of the critic of `sdr` and `critical` for
             the actions taken, which is trained once for all three if `policy_updates` are as many

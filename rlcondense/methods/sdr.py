@@ -37,7 +37,8 @@ class SDRConfig(FeatureConfig):
     Attributes:
         lambda_1: share of a late step's rows that are removed for their low action value.
         lambda_2: share of a late step's rows that are removed for their high state density.
-        value_updates: number of updates of Q-learning.
+        value_updates: number of updates of Q-learning. However many they are, the target network
+            is renewed twenty times in them, so that values look some twenty steps ahead.
     """
 
     lambda_1: float = 0.2

@@ -59,6 +59,8 @@ RATE_STEP = 0.02  # Adam's, for the logarithm of the learned step size
 class TrajMatchConfig(StudentConfig):
     """Settings. The paper has 100 teachers of 50 epochs each, and 5000 iterations.
 
+    Adam gets the gradients on observations and on labels, each scaled to length 1.
+
     Attributes:
         iterations: number of steps on the synthetic data.
         teachers: number of teachers, which are trained on the data first.

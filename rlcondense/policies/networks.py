@@ -31,6 +31,8 @@ from rlcondense.text import one_line
 from rlcondense.types import Array
 from rlcondense.validation import check_action_space
 
+WEIGHTS, SPEC = "policies.safetensors", "policies.json"  # the files of saved policies
+
 
 class NetworkPolicies(PolicyBatch):
     """Batch of policies that are neural networks.
@@ -194,9 +196,9 @@ class NetworkPolicies(PolicyBatch):
             arrays |= {"action_low": self.space.low, "action_high": self.space.high}
         else:
             del network["head"]
-        write_arrays(folder / "policies.safetensors", arrays)
+        write_arrays(folder / WEIGHTS, arrays)
         write_json(
-            folder / "policies.json",
+            folder / SPEC,
             {
                 "network": network,
                 "seeds": list(self.seeds),
@@ -213,13 +215,13 @@ def load_policies(folder: str | Path, device: str = "cpu") -> NetworkPolicies:
         CorruptArtifact: a file is missing, truncated or of another shape.
     """
     folder = Path(folder)
-    config = read_json(folder / "policies.json")
+    config = read_json(folder / SPEC)
     seeds = config.get("seeds") if isinstance(config, dict) else None
     if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
         raise CorruptArtifact(f"{folder} does not hold policies: it names no seeds")
     if len(set(seeds)) < len(seeds):
         raise CorruptArtifact(f"{folder} holds two policies of one seed, which would be one twice")
-    arrays = read_arrays(folder / "policies.safetensors")
+    arrays = read_arrays(folder / WEIGHTS)
     try:
         spec = spec_from_json(config["network"])
         networks = [network_from_arrays(spec, arrays, f"{i}.") for i in range(len(config["seeds"]))]

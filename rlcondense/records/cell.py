@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from rlcondense.learners.base import Learner
     from rlcondense.methods.base import Method
 
-MADE_ELSEWHERE = ("condensed:", "policies:")  # ids of methods whose results somebody handed in
-OF_SEVERAL_TASKS = "condensed:multitask"  # a set that students learn from beside those of others
+CONDENSED = "condensed:"  # begins the method id of a set that somebody handed in
+POLICIES_FROM = "policies:"  # and that of policies
+MADE_ELSEWHERE = (CONDENSED, POLICIES_FROM)
+OF_SEVERAL_TASKS = f"{CONDENSED}multitask"  # a set that students learn from beside those of others
 _CONDENSATION = ("task", "dataset", "method", "budget", "condensation_seed")
 
 
@@ -187,6 +189,11 @@ def protocol_from(evaluation: EvaluationJson) -> Protocol:
     """Make a protocol from the plain values of `evaluation_json`."""
     parts: Mapping[str, Any] = evaluation
     return Protocol(**{name: value for name, value in parts.items() if name != "protocol"})
+
+
+def episodes_of(evaluation: EvaluationJson) -> int:
+    """Return how many episodes each policy plays on each split."""
+    return int(evaluation["environments"] * evaluation["quota"])
 
 
 def budget_size(budget: BudgetJson | None) -> int | None:

@@ -14,7 +14,7 @@ from rlcondense.config import config_json
 from rlcondense.errors import RLCondenseError
 from rlcondense.make import make_method, make_task
 from rlcondense.protocol import protocol_of
-from rlcondense.records.cell import Cell, evaluation_json
+from rlcondense.records.cell import Cell, episodes_of, evaluation_json
 from rlcondense.records.record import Record
 from rlcondense.running.pairs import make_pair
 
@@ -34,7 +34,7 @@ def command_of(record: Record) -> str:
     if cell.is_handed_in or cell.dataset.startswith("local/"):
         return ""  # it takes files that a reader does not have
     learner_seeds, evaluation = list(cell.learner_seeds), cell.evaluation
-    episodes = int(evaluation["environments"] * evaluation["quota"])
+    episodes = episodes_of(evaluation)
     if learner_seeds != list(range(len(learner_seeds))):
         return ""
     if episodes < 1 or dict(evaluation) != evaluation_json(protocol_of(episodes)):

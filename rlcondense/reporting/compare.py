@@ -14,6 +14,7 @@ from rlcondense.comparison.columns import bracketed, coding_of, plus_minus
 from rlcondense.comparison.rows import draws_at_random, reason_unjudged
 from rlcondense.errors import BadConfig
 from rlcondense.files import canonical_json
+from rlcondense.records.cell import episodes_of
 from rlcondense.records.record import Record
 from rlcondense.records.schema import unreadable
 from rlcondense.records.store import read_record_file
@@ -111,8 +112,8 @@ class Comparison:
         noun = "set" if min(len(self.a), len(self.b)) > 1 else "student"
         units = "learner seeds" if len(self.a) == len(self.b) == 1 else "sets and students"
         lines = [
-            f"{cell['task']}, {cell['evaluation']['environments'] * cell['evaluation']['quota']} "
-            "episodes a student and split, equal levels",
+            f"{cell['task']}, {episodes_of(cell['evaluation'])} episodes a student and split, "
+            "equal levels",
             f"A  {_ids(self.a)}  {_name(self.a)}",
             f"B  {_ids(self.b)}  {_name(self.b)}",
             *_differences(self.a[0], self.b[0]),

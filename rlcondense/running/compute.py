@@ -28,7 +28,14 @@ from rlcondense.make import recorded_method
 from rlcondense.methods.base import Method
 from rlcondense.methods.full import FullConverged
 from rlcondense.policies import NetworkPolicies, PolicyBatch
-from rlcondense.records.cell import Cell, evaluation_json, learner_json, method_cell, policy_cell
+from rlcondense.records.cell import (
+    CONDENSED,
+    Cell,
+    evaluation_json,
+    learner_json,
+    method_cell,
+    policy_cell,
+)
 from rlcondense.records.record import CellResult, MethodJson, SecondsJson
 from rlcondense.records.store import Results
 from rlcondense.references import BY_ID, EXPERT, PolicyParts, reference_policies
@@ -172,7 +179,7 @@ def artifact_row(bench: Bench, folder: Path) -> Row:
             f"{folder} was made of data of held-out levels: students would be judged on what they "
             "were taught (--heldout-data takes it)"
         )
-    name = f"condensed:{data.report.method if data.report else one_line(folder.resolve().name)}"
+    name = CONDENSED + (data.report.method if data.report else one_line(folder.resolve().name))
     cell = Cell(
         task=bench.task.id,
         dataset=bench.dataset_id,
@@ -225,7 +232,7 @@ def learned(bench: Bench, cell: Cell, data: CondensedDataset) -> CellResult:
     report: ReportJson = {"size": len(data), "label_kind": data.label_kind}
     if data.report is not None:
         report, timings["condense"] = data.report.without_clock()
-    if cell.method["id"].startswith("condensed:") or report.get("findings") is None:
+    if cell.method["id"].startswith(CONDENSED) or report.get("findings") is None:
         found = (*detect(data, _source_of(bench, data)), *inherited_findings(data))
         report["findings"] = [finding.to_json() for finding in found]
     training = getattr(policies, "training", None)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from rlcondense.catalogue import data_root
-from rlcondense.records.cell import Cell, budget_text
+from rlcondense.records.cell import Cell, budget_text, episodes_of
 from rlcondense.records.record import Facts
 from rlcondense.references import CONVERGED, WHOLE
 
@@ -51,7 +51,7 @@ def works(cell: Cell) -> dict[str, Work]:
     learner = cell.learner or {"id": cell.method["id"], "config": {}}
     config, students = learner["config"], len(cell.learner_seeds)
     who = f"{learner['id']} {config.get('network', '')}".strip()
-    episodes = 2 * students * cell.evaluation["environments"] * cell.evaluation["quota"]
+    episodes = 2 * students * episodes_of(cell.evaluation)
     out["evaluate"] = Work(
         (f"evaluate {cell.task} {who}", f"evaluate {cell.task}", "evaluate"), episodes
     )

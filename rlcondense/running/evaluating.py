@@ -17,6 +17,8 @@ from rlcondense.make import (
     make_task,
 )
 from rlcondense.policies import NetworkPolicies, check_fits, load_policies
+from rlcondense.policies.networks import SPEC, WEIGHTS
+from rlcondense.records.cell import POLICIES_FROM
 from rlcondense.records.record import Record
 from rlcondense.references import BLIND, EXPERT, POLICIES
 from rlcondense.running.bench import (
@@ -96,7 +98,7 @@ def evaluate_artifact(
             policies than of `seeds`; or an argument is for rows that are not computed.
     """
     what, folder = str(what), Path(what)
-    learns = what not in POLICIES and not (folder / "policies.json").is_file()
+    learns = what not in POLICIES and not (folder / SPEC).is_file()
     if not learns and (learner_settings or learner != "bc"):
         raise BadConfig(f"{what} has learned already: a learner is for a condensed set")
     folders = [] if what in POLICIES else [folder]  # whatever folder has the name of a policy
@@ -115,8 +117,8 @@ def evaluate_artifact(
     preferred = preferred_learner(folder, make_task(task), learner) if folders else {}
     players = None
     if folders and not is_condensed(folder):
-        if not (folder / "policies.json").is_file():
-            raise BadConfig(f"{folder} holds neither {ARRAYS} nor policies.safetensors")
+        if not (folder / SPEC).is_file():
+            raise BadConfig(f"{folder} holds neither {ARRAYS} nor {WEIGHTS}")
         players = load_policies(folder, resolve_device(device))
         if seeds not in (None, len(players.seeds)):
             raise BadConfig(f"{what} holds policies of {len(players.seeds)} seeds, not of {seeds}")
@@ -186,10 +188,10 @@ def of_other_data(
 
 def _policies_row(bench: Bench, folder: Path, policies: NetworkPolicies) -> Row:
     """Return the row of policies from a folder."""
-    files = ("policies.safetensors", "policies.json")
+    files = (WEIGHTS, SPEC)
     config = {"sha256": [sha256_file(folder / file) for file in files]}
     name = one_line(folder.resolve().name)
-    cell = cell_of_policy(bench, {"id": f"policies:{name}", "config": config})
+    cell = cell_of_policy(bench, {"id": f"{POLICIES_FROM}{name}", "config": config})
 
     def compute(bench: Bench) -> Outcome:
         return compute_or_read(

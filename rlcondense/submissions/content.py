@@ -30,7 +30,15 @@ from rlcondense.methods.parts.scorers import EpisodeScorer
 from rlcondense.methods.stratified import Stratified
 from rlcondense.policies import random_policies
 from rlcondense.protocol import Protocol, protocol_of
-from rlcondense.records.cell import MADE_ELSEWHERE, Cell, budget_text, protocol_from
+from rlcondense.records.cell import (
+    CONDENSED,
+    MADE_ELSEWHERE,
+    POLICIES_FROM,
+    Cell,
+    budget_text,
+    episodes_of,
+    protocol_from,
+)
 from rlcondense.records.record import LearnerJson, MethodJson, Record
 from rlcondense.records.schema import KINDS, what_is_wrong, wrong_rows
 from rlcondense.records.store import content_sha256
@@ -98,7 +106,7 @@ class LocalFacts:
 
     def is_deterministic(self, method: MethodJson) -> bool:
         """Return whether a method declares that all its seeds give the same set."""
-        name = method["id"].removeprefix("condensed:")
+        name = method["id"].removeprefix(CONDENSED)
         settings = method["config"] if name == method["id"] else {}  # a folder's are not its own
         entry = self.entries["methods"].get(name)
         return entry is not None and not is_stochastic(entry, settings)
@@ -213,7 +221,7 @@ def _content(record: Record, known: LocalFacts) -> Iterator[str]:
 def _cell(record: Record, known: LocalFacts) -> Iterator[str]:
     cell = record["cell"]
     name, learner, budget = cell["method"]["id"], cell["learner"], cell["budget"]
-    is_policy = name in POLICIES or name.startswith("policies:")
+    is_policy = name in POLICIES or name.startswith(POLICIES_FROM)
     if is_policy and not (learner is None and budget is None):
         yield f"policy {name!r} has neither a learner nor a budget"
     elif not is_policy and (learner is None or budget is None):
@@ -384,11 +392,11 @@ def _report(record: Record, known: LocalFacts) -> Iterator[str]:
         yield from _whole_report(report)
     if record["labels"] not in (report["label_kind"], "hard"):
         yield f"labels are {record['labels']}, but the report's {report['label_kind']}"
-    made_elsewhere = name.startswith("condensed:")
+    made_elsewhere = name.startswith(CONDENSED)
     if made_elsewhere and "method" not in report:
         return
     expected: dict[str, Any] = {
-        "method": name.removeprefix("condensed:"),
+        "method": name.removeprefix(CONDENSED),
         "seed": cell["condensation_seed"],
     }
     if not made_elsewhere:
@@ -470,7 +478,7 @@ def _displacement(record: Record, known: LocalFacts) -> Iterator[str]:
     if moved["mean"] > moved["largest"]:
         yield f"mean displacement {moved['mean']:g} is above the largest, {moved['largest']:g}"
     task = known.task(record["cell"]["task"])
-    facts = known.facts("methods", record["cell"]["method"]["id"].removeprefix("condensed:"))
+    facts = known.facts("methods", record["cell"]["method"]["id"].removeprefix(CONDENSED))
     clamped = "output_fits_the_task" not in facts.get("expected_failures", {})
     pixels = task is not None and task.observation_space.dtype == np.uint8
     if pixels and clamped and moved["largest"] > 255 + ROUNDING:
@@ -634,7 +642,7 @@ def _seeds_note(record: Record, known: LocalFacts) -> Iterator[str]:
         yield "its learner seeds are not the first ones"
     if protocol["seed"] != 0:
         yield f"evaluated with seed {protocol['seed']}, where others have 0"
-    episodes = protocol["environments"] * protocol["quota"]
+    episodes = episodes_of(protocol)
     if protocol_from(protocol) != protocol_of(episodes, protocol["seed"]):
         yield f"plays {episodes} episodes in {protocol['environments']} environments, unlike others"
 

@@ -21,7 +21,7 @@ from rlcondense.datasets.condensed import read_saved
 from rlcondense.datasets.report import FindingJson, ReportJson
 from rlcondense.errors import BadConfig, CorruptArtifact, RLCondenseError
 from rlcondense.files import FileRefusal, canonical_json, read_unpacked
-from rlcondense.records.cell import OF_SEVERAL_TASKS, Cell
+from rlcondense.records.cell import CONDENSED, OF_SEVERAL_TASKS, POLICIES_FROM, Cell
 from rlcondense.records.reading import (
     PICTURES,
     Source,
@@ -452,7 +452,7 @@ def _is_copy(a: Outline, b: Outline, known: LocalFacts) -> bool:
         return False
     methods = [_maker(outline.cell, known) for outline in (a, b)]
     cells = [outline.cell for outline in (a, b)]
-    again = any(x.method["id"] == f"policies:{y.id}" for x, y in (cells, cells[::-1]))
+    again = any(x.method["id"] == f"{POLICIES_FROM}{y.id}" for x, y in (cells, cells[::-1]))
     # Students of several tasks learn that of the widest one as students of it alone do.
     several = _alike(*cells) and any(x.method["id"] == OF_SEVERAL_TASKS for x in cells)
     start = any(x.unmoved and _may_start_as(x.cell, y.cell) for x, y in ((a, b), (b, a)))
@@ -476,7 +476,7 @@ def _findings_of(record: Record) -> list[FindingJson]:
 
 def _maker(cell: Cell, known: LocalFacts) -> str:
     """Return the class of a cell's method, independent of its name, or else its id."""
-    name = cell.method["id"].removeprefix("condensed:")
+    name = cell.method["id"].removeprefix(CONDENSED)
     entry = known.entries["methods"].get(name)
     return name if entry is None else entry.entry_point
 

@@ -339,6 +339,22 @@ def test_vectors_are_measured_in_the_datas_deviations() -> None:
     assert set(found(lambda x: x + 9)) == {"far-from-data"}
 
 
+def test_a_feature_that_never_changes_has_no_deviation_to_be_far_by() -> None:
+    """0.1 has none in float32, and that of a thousand of them is 1.5e-8."""
+    reach = Reach()
+    data = play(reach, reach.shortest, 500, noise=0.5)
+    observations = np.array(data.observations, np.float32)
+    observations[:, 0] = 0.1
+    assert 0 < observations[:, 0].std() < 1e-7
+    columns = {**data.columns(), "observations": observations}
+    still = TransitionDataset(**columns, id="tests/still-v0", task=reach.id)
+    rng = np.random.default_rng(0)
+    method = Synthetic(
+        lambda x: (x + rng.normal(0, 0.02, x.shape)).astype(np.float32), label_kind="continuous"
+    )
+    assert "far-from-data" not in found_by(method, still, reach)
+
+
 def test_equal_sets_give_equal_findings_and_the_datas_hash_does_not_know_them(
     varied: TransitionDataset, task: Task, tmp_path: Path
 ) -> None:

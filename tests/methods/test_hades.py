@@ -339,7 +339,15 @@ def test_progress_says_best_and_mean(cartpole: Task) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"population": 5}, {"strategy": "cma"}, {"sigma": 0}, {"action_selection": "best"}],
+    [
+        {"population": 5},
+        {"strategy": "cma"},
+        {"sigma": 0},
+        {"action_selection": "best"},
+        {"momentum": 1.0},
+        {"momentum": 0.5, "strategy": "snes"},
+        {"temperature": 20.0},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(BadConfig, match=next(iter(settings))):

@@ -148,6 +148,15 @@ def test_a_signature_is_the_displacement_and_the_areas_of_a_path() -> None:
     assert (signature(path[:1]) == 0).all()
 
 
+def test_what_is_equal_but_for_rounding_does_not_tell_paths_apart() -> None:
+    """The integral of time along itself is 1/2 for every path, and differs in the last digit."""
+    rng = np.random.default_rng(0)
+    paths = np.array([signature(rng.normal(size=(length, 2))) for length in range(20, 60)])
+    assert 0 < paths[:, -1].std() < 1e-12
+    without = np.concatenate([paths[:, :-1], np.full((len(paths), 1), 0.5)], 1)
+    assert np.allclose(gaussian_kernel(paths), gaussian_kernel(without), rtol=0, atol=1e-9)
+
+
 def test_lateness_is_when_a_loss_comes_down() -> None:
     at_once, late, never = [4, 0, 0, 0, 0], [4, 4, 4, 4, 0], [4, 5, 5, 5, 5]
     assert lateness(np.array([at_once, late, never], float).T) == pytest.approx([0, 0.75, 1])

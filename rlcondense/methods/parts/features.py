@@ -27,7 +27,8 @@ class FeatureConfig(LabelConfig):
     """Settings of the features by which rows are compared.
 
     Attributes:
-        network: network whose last hidden layer gives the features.
+        network: network whose last hidden layer gives the features. For distances between
+            rows they are scaled to unit length.
         updates: updates of behavioural cloning on the data beforehand, in batches of 64; 0 leaves
             the network as initialised.
     """

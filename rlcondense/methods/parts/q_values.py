@@ -23,7 +23,7 @@ from rlcondense.types import Array
 CHUNK = 512  # rows of one forward pass
 BATCH = 64
 LEARNING_RATE = 5e-4  # d3rlpy's default, 6e-5, is for hundreds of thousands of updates
-SYNCS = 20  # updates between copies to the target network: the horizon of rewards in steps
+SYNCS = 20  # copies to the target network in a training: the horizon of rewards in steps
 GAMMA = 0.99
 WEIGHTS = "critic.safetensors"
 PROBES = 32  # continuous actions whose values are compared
@@ -91,8 +91,8 @@ class Critic:
             seen = torch.from_numpy(x).to(self.algorithm.impl.device)
             return np.asarray(self.q_function(seen).q_value.T.cpu().numpy())
         size = (PROBES, *space.shape)
-        actions = np.random.default_rng(0).uniform(space.low, space.high, size).astype(np.float32)
-        actions = actions.reshape(PROBES, -1)
+        drawn = np.random.default_rng([problem.seed, 5]).uniform(space.low, space.high, size)
+        actions = drawn.astype(np.float32).reshape(PROBES, -1)
         return np.array(
             [self.algorithm.predict_value(x, np.repeat(a[None], len(x), 0)) for a in actions]
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from rlcondense.methods.base import Problem
 from rlcondense.methods.parts.features import FeatureConfig, features_of
-from rlcondense.scaling import SMALLEST
+from rlcondense.scaling import SMALLEST, units_of
 from rlcondense.types import Array
 
 
@@ -25,8 +25,7 @@ def state_vectors(problem: Problem, config: FeatureConfig, components: int) -> t
         x, cost = features_of(problem, config)
     centred = np.asarray(x, np.float64) - x.mean(0)
     if observations.ndim == 2:  # of unlike units
-        deviation = centred.std(0)
-        centred = centred / np.where(deviation > SMALLEST, deviation, 1.0)
+        centred = centred / units_of(centred.std(0))
     values, axes = np.linalg.eigh(centred.T @ centred / len(centred))
     kept = np.argsort(-values)[:components]
     kept = kept[values[kept] > SMALLEST * values.max()]

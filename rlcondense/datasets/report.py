@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import (
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 ARRAYS, REPORT = "condensed.safetensors", "report.json"
 
+MOST_POINTS = 100  # most points of a reported curve
+
 UNITS = ("transitions", "episodes")
 LABEL_KINDS = ("hard", "soft", "continuous")
 
@@ -52,6 +54,17 @@ _Correlation = Annotated[Number, Rule(minimum=-1, maximum=1)]
 CorrelationsJson = Mapping[
     Literal["length", "return"], Annotated[_Correlation | None, "null where either is constant"]
 ]
+
+
+def shown_curve(points: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Return `steps`, `best` and `mean` of evenly spaced points, `MOST_POINTS` at most.
+
+    Args:
+        points: steps so far, best and mean return, for each generation or student.
+    """
+    last, most = len(points) - 1, min(len(points), MOST_POINTS)
+    shown = [round(i * last / max(1, most - 1)) for i in range(most)]
+    return {name: [points[i][k] for i in shown] for k, name in enumerate(("steps", "best", "mean"))}
 
 
 @dataclass(frozen=True)

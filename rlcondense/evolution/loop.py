@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from rlcondense.config import LATER, check_choice, check_positive
+from rlcondense.datasets.report import shown_curve
 from rlcondense.errors import BadConfig
 from rlcondense.evolution.strategies import (
     STRATEGIES,
@@ -30,7 +31,6 @@ from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
 Fitness = Callable[[Array, int, np.random.Generator], Array]
-MOST_POINTS = 100  # most points of a reported curve
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,8 @@ def evolve(
         beside: further state that `fitness` changes.
 
     Returns:
-        The number of generations, and `steps` so far, `best` and `mean` fitness of at most
-        `MOST_POINTS` of them, evenly spaced, including the last.
+        The number of generations, and their curve: `steps` so far, `best` and `mean` fitness;
+        see `shown_curve`.
     """
     curve: list[list[float]] = []
     first = done = 0
@@ -247,9 +247,7 @@ def evolve(
         note = f"best {worth.max():.4g}, mean {worth.mean():.4g}, {arena.steps:,} steps"
         expected = math.ceil(min(generations, done * limit / arena.steps))
         progress(phase, done, max(done, expected), note)
-    shown = np.linspace(0, done - 1, min(done, MOST_POINTS)).round().astype(int)
-    names = ("steps", "best", "mean")
-    return done, {name: [curve[i][k] for i in shown] for k, name in enumerate(names)}
+    return done, shown_curve(curve)
 
 
 def ranked(worth: Array) -> Array:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from rlcondense.cloning import OPTIMISERS, descend, losses_of_head
 from rlcondense.config import LATER, check_choice, check_least, check_positive, check_share
+from rlcondense.datasets.report import shown_curve
 from rlcondense.errors import RLCondenseError
 from rlcondense.limits import MOST_EVALUATION_SEED
 from rlcondense.methods.base import Condensation, Method, Problem
@@ -56,7 +57,6 @@ from rlcondense.tasks.base import Task
 from rlcondense.types import Array
 
 SEGMENT = 20  # inner steps whose graph is in memory at a time
-MOST_POINTS = 100  # most points of a reported curve
 EPSILON = 1e-5  # Adam's, as in the authors' code
 VALUE_CLIP = 0.2  # of a value's change, in units of the scaled return
 
@@ -196,7 +196,7 @@ class Ppmo(Method[PpmoConfig]):
             learning_rate=run.learned.rate(),
             gradient_evaluations=run.gradient_evaluations,
             environment_steps=run.steps,
-            curve=run.shown_curve(),
+            curve=shown_curve(run.curve),
         )
 
 
@@ -338,7 +338,7 @@ class _Run:
             descend(self._values, value_loss(values, batch, VALUE_CLIP), self._clip_critic)
             rows = problem.size * c.inner_steps + 2 * len(values)
             self.gradient_evaluations += rows
-        self.curve.append([self.steps, returns.max(), returns.mean()])
+        self.curve.append([float(self.steps), float(returns.max()), float(returns.mean())])
         return returns
 
     def _clip_critic(self) -> None:
@@ -410,13 +410,6 @@ class _Run:
             order = torch.randperm(size, generator=generator, device=device)
             for rows in order.chunk(self.config.minibatches):
                 yield {name: column[rows] for name, column in played.items()}
-
-    def shown_curve(self) -> dict[str, list[float]]:
-        """Return some points of the curve, evenly spaced, with the last."""
-        count = len(self.curve)
-        shown = np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int)
-        names = ("steps", "best", "mean")
-        return {name: [float(self.curve[i][k]) for i in shown] for k, name in enumerate(names)}
 
     def keep(self, iteration: int) -> None:
         """Write a checkpoint."""

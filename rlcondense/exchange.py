@@ -49,7 +49,7 @@ from rlcondense.files import (
 from rlcondense.make import agreed_task, environment_of, load_dataset, task_of_dataset
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
-from rlcondense.text import one_line
+from rlcondense.text import markdown_text, one_line
 from rlcondense.types import Array
 from rlcondense.validation import (
     check_actions,
@@ -342,8 +342,8 @@ def _paper(data: Exported) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as a cell of a Markdown table."""
-    return one_line(str(value)).replace("|", "\\|")
+    """Return a value as a cell of a Markdown table, literally."""
+    return markdown_text(one_line(str(value)))
 
 
 def _card(data: Exported, form: str, licence: str) -> str:

@@ -40,6 +40,7 @@ MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file
 LOOKS = 20  # at a lock that somebody holds who has not said so yet
 MOST_OWNER_BYTES = 10_000  # of what a lock says
 MOST_DEPTH = 32  # of nested JSON; a record has five
+MOST_CONTAINERS = 2**22  # lists and objects of JSON, which take far more memory than text
 DTYPES = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64")
 PACKED = ".gz"
 _GZIP = 16 + zlib.MAX_WBITS  # what tells zlib that gzip is meant
@@ -346,9 +347,12 @@ def parse_json(content: bytes) -> Any:
         content: of a file.
 
     Raises:
-        FileRefusal: it is not strict, is nested deeper than `MOST_DEPTH`, or holds an integer
-            outside int64 and uint64, or a number outside double.
+        FileRefusal: it is not strict, is nested deeper than `MOST_DEPTH`, has more than
+            `MOST_CONTAINERS` lists and objects, or holds an integer outside int64 and uint64, or a
+            number outside double.
     """
+    if content.count(b"[") + content.count(b"{") > MOST_CONTAINERS:
+        raise FileRefusal(f"has more than {MOST_CONTAINERS:,} lists and objects")
     try:
         value = json.loads(
             content.decode(),

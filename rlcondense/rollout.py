@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
-from rlcondense.datasets.traces import MOST_ACTIONS, Trace, quantise
+from rlcondense.datasets.traces import MOST_ACTIONS, MOST_ENVIRONMENTS, Trace, quantise
 from rlcondense.errors import BadConfig, RLCondenseError
 from rlcondense.policies import PolicyBatch, noise_stream, sample_actions
 from rlcondense.runtime.progress import Progress, silent
@@ -179,6 +179,8 @@ def collect(
     Raises:
         BadConfig: the episodes cannot be shared equally, or the task has too many actions.
     """
+    if num_envs > MOST_ENVIRONMENTS:
+        raise BadConfig(f"at most {MOST_ENVIRONMENTS:,} environments are recorded at once")
     if episodes < 1 or episodes % num_envs:
         raise BadConfig(f"episodes must be a multiple of {num_envs}, not {episodes}")
     if num_envs % policies.num_policies:

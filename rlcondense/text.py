@@ -58,3 +58,8 @@ def json_text(value: Any, *, sort_keys: bool = False) -> str:
     """Return indented JSON in ASCII without CI commands."""
     text = json.dumps(value, indent=2, sort_keys=sort_keys)
     return text.replace("##", "\\u0023#")
+
+
+def markdown_text(text: str) -> str:
+    """Escape a text so that Markdown shows it literally."""
+    return re.sub(r"([\\`*<>|&~!#]|\](?=[(\[:]))", r"\\\1", re.sub(r"\s+", " ", text))

@@ -488,6 +488,30 @@ def test_what_a_format_does_not_hold_is_named(frames: TransitionDataset, tmp_pat
     assert losses[0] in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_a_card_shows_the_settings_of_others_literally(
+    vectors: CondensedDataset, tmp_path: Path
+) -> None:
+    assert vectors.report is not None
+    odd = "<img src=x> [link](javascript:x) `code`\n# title"
+    replace(vectors, report=replace(vectors.report, config={"note": odd})).save(tmp_path / "set")
+    card = _card_of(tmp_path / "set", "mit", tmp_path / "out")
+    assert r"\<img src=x\>" in card
+    assert "<img" not in card.replace(r"\<", "")
+    assert "](javascript" not in card.replace(r"\](", "")
+    assert "\n# title" not in card
+
+
+@pytest.mark.parametrize("name", ["a`\n# title", "../../x", "a b", ""])
+def test_weights_of_other_than_plain_names_are_refused(
+    vectors: CondensedDataset, name: str, tmp_path: Path
+) -> None:
+    """Names of arrays become members of archives, and lines of cards."""
+    start = Initialisation({"name": "mlp"}, {name: np.ones((3, 2), np.float32)})
+    replace(vectors, initialisation=start).save(tmp_path / "set")
+    with pytest.raises(CorruptArtifact, match="is no name of a weight"):
+        load_condensed(tmp_path / "set")
+
+
 def _card_of(source: Path, licence: str, out: Path) -> str:
     export(source, "npz", out, licence=licence)
     return (out / "README.md").read_text()
@@ -499,7 +523,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     vectors.save(str(tmp_path / "mine"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes").write_text("mine")
-    assert r"| licence | mit \|\nx |" in _card_of(recording, "mit |\nx", tmp_path / "licensed")
+    assert r"| licence | mit \|\\nx |" in _card_of(recording, "mit |\nx", tmp_path / "licensed")
     for source, form, out, text in (
         (recording, "npz", "full", "is there already"),
         (tmp_path / "mine", "minari", "new", "no whole episodes"),

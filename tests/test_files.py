@@ -48,6 +48,7 @@ from rlcondense.files import (
         (b"[" * 33 + b"]" * 33, "nested too deeply"),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "nested too deeply"),
         (b"[" * 200_000, "nested too deeply"),
+        (b"[" + b"[]," * 2**22 + b"[]]", "has more than 4,194,304 lists and objects"),
         (b"", "is not JSON"),
         (b'{"a": 1', "is not JSON"),
         (b"'a'", "is not JSON"),

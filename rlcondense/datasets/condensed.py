@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,7 @@ from rlcondense.files import (
     write_json,
 )
 from rlcondense.scaling import Scaling
+from rlcondense.text import shown
 from rlcondense.types import Array
 
 EXTRA = ("source_indices", "initial_indices", "next_rows", "following", "held_back")
@@ -36,6 +38,7 @@ EPISODIC = ("rewards", "terminations", "truncations", "episode_ids", "steps")
 RATE = "students.learning_rate"  # name of the array that holds it
 
 INITIAL = "initialisation."  # prefix of the names of its weights
+_WEIGHT = re.compile(r"[\w.]+", re.ASCII)
 
 SCALING = "scaling."  # prefix of the names of its two arrays
 
@@ -309,6 +312,8 @@ def _condensed(folder: Path, arrays: dict[str, Array], report: Any) -> Condensed
             arrays |= coded.columns()
         arrays.setdefault("weights", np.ones(len(arrays["observations"]), np.float32))
         weights, scaling = _taken(arrays, INITIAL), _taken(arrays, SCALING)
+        if odd := [name for name in weights if not _WEIGHT.fullmatch(name)]:
+            raise CorruptArtifact(f"{folder}: {shown(odd[0])} is no name of a weight")
         rate = arrays.pop(RATE, None)
         if not isinstance(network, dict | None):
             raise TypeError("the network of its initialisation is no object")

@@ -11,7 +11,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,14 @@ _JPEG = b"\xff\xd8\xff"
 _MOST_DEFLATED = 1100  # largest compression ratio of deflate: 1032, and a margin
 _SMALL = 2**20  # bytes below which the ratio is not checked
 _AT_ONCE = 2**30  # bytes of variable-length values that may be read at once
+_TOGETHER = 16 * 2**20  # the same of all that is read at once
 _PATIENCE, _SLOWEST = 10.0, 2**20  # seconds for variable-length values, and bytes a second beyond
+
+# Another process, of whose path the working directory, which may be the sender's, is no part.
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from rlcondense.datasets.hdf5 import main; main()"
+)
 
 
 def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
@@ -45,6 +52,11 @@ def check_hdf5(path: Path, metadata: Mapping[str, Any], owner: str) -> None:
         datasets = [i for i in _items(file, path.name, owner) if isinstance(i, h5py.Dataset)]
         for item in datasets:
             _check_size(item, owner)
+        by_episode: dict[str, list[h5py.Dataset]] = {}
+        for item in datasets:
+            by_episode.setdefault(item.name.split("/")[1], []).append(item)
+        for of_episode in by_episode.values():
+            _check_sum(of_episode, owner)
         if lists := [item.name for item in datasets if _is_list(item, owner)]:
             _check_lists(path, lists, owner)
         episodes = metadata.get("total_episodes")
@@ -100,6 +112,28 @@ def has_action_probs(path: Path) -> bool:
         return "action_probs" in group
 
 
+def episode_seeds(path: Path, episodes: Iterable[int], owner: str) -> list[int | None]:
+    """Return the seed with which each episode was reset, None where the file tells none.
+
+    Of an episode's attributes, which Minari would read all, this one alone is read.
+
+    Raises:
+        CorruptArtifact: a seed is no whole number.
+    """
+    seeds: list[int | None] = []
+    with h5py.File(path, "r") as file:
+        for number in episodes:
+            attributes = file[f"episode_{number}"].attrs
+            if "seed" not in attributes:
+                seeds.append(None)
+                continue
+            stored = attributes.get_id("seed")
+            if stored.shape not in ((), (1,)) or stored.dtype.kind not in "iu":
+                raise CorruptArtifact(f"{owner}: the seed of episode {number} is no whole number")
+            seeds.append(int(np.asarray(attributes["seed"]).item()))
+    return seeds
+
+
 def check_flat(path: Path, *, in_blocks: bool = False) -> None:
     """Refuse a file of columns that links elsewhere or announces more than it stores.
 
@@ -112,11 +146,13 @@ def check_flat(path: Path, *, in_blocks: bool = False) -> None:
     """
     owner = str(path)
     with h5py.File(path, "r") as file:
-        for item in _items(file, path.name, owner):
-            if isinstance(item, h5py.Dataset):
-                _check_size(item, owner, in_blocks)
-                if item.parent == file and item.dtype.hasobject:
-                    raise CorruptArtifact(f"{owner}: {item.name} holds no numbers")
+        datasets = [i for i in _items(file, path.name, owner) if isinstance(i, h5py.Dataset)]
+        for item in datasets:
+            _check_size(item, owner, in_blocks)
+            if item.parent == file and item.dtype.hasobject:
+                raise CorruptArtifact(f"{owner}: {item.name} holds no numbers")
+        if not in_blocks:
+            _check_sum(datasets, owner)
 
 
 def _items(file: h5py.File, name: str, owner: str) -> Iterator[h5py.Group | h5py.Dataset]:
@@ -162,6 +198,22 @@ def _check_size(item: h5py.Dataset, owner: str, in_blocks: bool = False) -> None
         )
 
 
+def _check_sum(items: Sequence[h5py.Dataset], owner: str) -> None:
+    """Refuse datasets that are read together and need more memory than they can expand to."""
+    announced = sum(item.size * item.dtype.itemsize for item in items if item.shape is not None)
+    stored = sum(item.id.get_storage_size() for item in items)
+    if announced > max(_TOGETHER, _MOST_DEFLATED * stored):
+        raise CorruptArtifact(
+            f"{owner}: {len(items)} arrays announce {announced:,} bytes, of which {stored:,} are "
+            "stored"
+        )
+    if announced > MOST_ARRAY_BYTES:
+        raise CorruptArtifact(
+            f"{owner}: {len(items)} arrays take {announced:,} bytes at once, more than "
+            f"{MOST_ARRAY_BYTES:,}"
+        )
+
+
 def _is_list(item: h5py.Dataset, owner: str) -> bool:
     """Return whether values are strings or variable-length lists; refuse lists of lists."""
     if item.shape is None or not item.dtype.hasobject:
@@ -180,7 +232,8 @@ def _check_lists(path: Path, names: list[str], owner: str) -> None:
     lock, so another process reads them first.
     """
     seconds = _PATIENCE + path.stat().st_size / _SLOWEST
-    command = [sys.executable, "-m", "rlcondense.datasets.hdf5", str(path.resolve())]
+    imports = json.dumps([place for place in sys.path if place])
+    command = [sys.executable, "-P", "-c", _CHILD, imports, str(path.resolve())]
     try:
         done = subprocess.run(
             command,
@@ -222,5 +275,6 @@ def _rows(item: h5py.Dataset, file_bytes: int) -> Iterator[Any]:
         yield from item[start : start + at_once]
 
 
-if __name__ == "__main__":
-    json.dump(_large_lists(Path(sys.argv[1]), json.loads(sys.stdin.read())), sys.stdout)
+def main() -> None:
+    """Print which datasets of a file, both given by another process, are larger than it."""
+    json.dump(_large_lists(Path(sys.argv[2]), json.loads(sys.stdin.read())), sys.stdout)

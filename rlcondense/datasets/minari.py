@@ -813,11 +813,11 @@ def _columns(
     reader.check_shift()
     check_values(columns, reader.actions, owner)
     environment, split = _environment(metadata)
-    seeds = [m.get("seed") for m in dataset.storage.get_episode_metadata(dataset.episode_indices)]
+    seeds = hdf5.episode_seeds(data / hdf5.FILE, dataset.episode_indices, owner)
     origin = {
         "environment": environment,
         "split": split,
-        "reset_seeds": [None if seed is None else int(seed) for seed in seeds],
+        "reset_seeds": seeds,
         "lossy": metadata.get(LOSSY) is True or _is_lossy(data / hdf5.FILE, reader.space),
         "faulty": _faulty(str(metadata.get(FAULTY, "")), len(seeds), owner),
     }

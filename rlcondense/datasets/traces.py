@@ -6,6 +6,7 @@ kilobytes reproduces hundred megabytes of frames on every machine.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import time
@@ -22,12 +23,20 @@ from gymnasium.spaces import Box
 from rlcondense.catalogue import data_root
 from rlcondense.datasets.episodes import Episode
 from rlcondense.errors import CorruptArtifact
-from rlcondense.files import allocate, make_folder, read_arrays, slug, write_arrays
+from rlcondense.files import (
+    MOST_ARRAY_BYTES,
+    allocate,
+    make_folder,
+    read_arrays,
+    slug,
+    write_arrays,
+)
 from rlcondense.places import cache_root
 from rlcondense.runtime.progress import Progress, silent
 from rlcondense.tasks.base import Task
 
 MOST_ACTIONS = 256  # an action is a byte
+MOST_ENVIRONMENTS = 1024  # of a trace, which takes as many to replay; those shipped have 20
 _QUANTA = 255
 
 
@@ -56,6 +65,11 @@ class Trace:
         )
         if not well_formed or (self.lengths < 1).any():
             raise CorruptArtifact("the trace's lengths are no positive whole numbers")
+        if len(self.lengths) > MOST_ENVIRONMENTS:
+            raise CorruptArtifact(
+                f"the trace is of {len(self.lengths):,} environments at once, more than "
+                f"{MOST_ENVIRONMENTS:,}"
+            )
         if (self.lengths > len(self.actions)).any():  # their sum could overflow
             raise CorruptArtifact("the trace's lengths are above its number of actions")
         total, probs = int(self.lengths.sum()), self.action_probs
@@ -158,9 +172,13 @@ def inflate(
         ValueError: there are too few or too many bytes.
     """
     inflater = zlib.decompressobj()
+    if (expected := math.prod(shape)) > MOST_ARRAY_BYTES:
+        raise CorruptArtifact(
+            f"{path} announces {expected:,} bytes of one array, more than {MOST_ARRAY_BYTES:,}"
+        )
     try:
         # Read no more than expected, whatever the file declares.
-        content = inflater.decompress(deflated.tobytes(), shape[0] * shape[1] + 1)
+        content = inflater.decompress(deflated.tobytes(), expected + 1)
     except zlib.error as error:
         raise CorruptArtifact(f"{path} is damaged: {error}") from error
     return np.frombuffer(content, np.uint8).reshape(shape)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 COSTS = ("timings", "memory")
 MEASURED = (*COSTS, "content_sha256")  # fields in which two runs of one cell may differ
-MOST_INDEX_BYTES = 2**30  # a hundred thousand records take a fifth
+MOST_INDEX_BYTES = 2**28  # a hundred thousand records take four fifths
 MADE_FROM = "made_from.json"  # written last: a set without it is torn
 INDEX_FORMAT = 3  # raise it when `facts_of_record` changes
 _NESTED = frozenset({dict, list, tuple})

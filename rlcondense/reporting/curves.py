@@ -18,6 +18,7 @@ import numpy.typing as npt
 from rlcondense.comparison.columns import bracketed
 from rlcondense.errors import BadConfig
 from rlcondense.files import read_json
+from rlcondense.limits import MOST_MEASURED
 from rlcondense.reporting.charts import round_ticks
 from rlcondense.statistics.intervals import Interval, student_interval, welch_interval
 
@@ -77,7 +78,8 @@ def read_curve(folder: Path) -> Curve:
             break
         if steps.ndim != 1 or steps.shape != mean.shape or not len(steps):
             break
-        if not (np.isfinite([steps, mean]).all() and (np.diff(steps, prepend=0) > 0).all()):
+        is_measured = (np.abs([steps, mean]) <= MOST_MEASURED).all()  # of NaN it is false
+        if not (is_measured and (np.diff(steps, prepend=0) > 0).all()):
             break
         name = name if size is None else f"{name}, {size} pairs"
         return Curve(name, task, config, seed, steps, mean)
@@ -160,7 +162,9 @@ class Comparison:
         values = self.values(steps)
         low = min(float(v.min()) for v in values.values())
         high = max(float(v.max()) for v in values.values())
-        high += high == low
+        unit = max(1.0, abs(low), abs(high))
+        if high - low < 1e-9 * unit:  # too little for ticks between
+            high = low + max(1.0, 1e-6 * unit)
 
         def x(step: float) -> float:
             return LEFT + step / self.end * (WIDTH - LEFT - RIGHT)

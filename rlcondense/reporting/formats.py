@@ -19,6 +19,7 @@ from rlcondense.references import FLOORS
 from rlcondense.reporting.board import Aggregate, Board, SuitePart, read_results, suite_part
 from rlcondense.running.suite import load_suite
 from rlcondense.statistics.intervals import STATISTICS
+from rlcondense.text import markdown_text, one_line
 from rlcondense.types import SPLITS
 
 PAPER = ("paper, seen", "paper, held-out")
@@ -81,16 +82,16 @@ def _aggregate_cells(row: Aggregate, learner: str) -> list[str]:
 
 def markdown(suite: SuitePart) -> str:
     """Format a suite's tables in Markdown."""
-    parts = [f"# {suite.name}", _markdown_text(suite.summary), progress_text(suite)]
+    parts = [f"# {suite.name}", markdown_text(suite.summary), progress_text(suite)]
     shown, missing = _shown(suite)
     for title, group in shown:
-        parts += [f"## {_markdown_text(title)}", _markdown_text(group_caption(group))]
+        parts += [f"## {markdown_text(title)}", markdown_text(group_caption(group))]
         parts.append(markdown_table(*table_of(group, suite)))
     if missing:
-        parts += ["## Missing", "\n".join(f"- {_markdown_text(title)}" for title in missing)]
+        parts += ["## Missing", "\n".join(f"- {markdown_text(title)}" for title in missing)]
     if suite.aggregates:
         parts += ["## Over tasks", markdown_table(*aggregate_table(suite)), _over_tasks_text()]
-    return "\n\n".join([*parts, *map(_markdown_text, _found(suite)), LEGEND]) + "\n"
+    return "\n\n".join([*parts, *map(markdown_text, _found(suite)), LEGEND]) + "\n"
 
 
 def _found(suite: SuitePart) -> list[str]:
@@ -121,7 +122,7 @@ def headline(suite: SuitePart) -> str:
             first = "" if number else f"{task}, {learner}"
             lines.append([first, *(cell_of.get(name, "") for name in columns)])
     table = markdown_table(["task, learner", *columns], lines)
-    return "\n\n".join([table, *map(_markdown_text, _found(suite)), progress_text(suite)])
+    return "\n\n".join([table, *map(markdown_text, _found(suite)), progress_text(suite)])
 
 
 def titles(groups: Sequence[Group]) -> list[str]:
@@ -156,13 +157,8 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     """Format a table of plain texts in Markdown."""
     from tabulate import tabulate
 
-    plain = [[_markdown_text(cell) for cell in row] for row in rows]
+    plain = [[markdown_text(cell) for cell in row] for row in rows]
     return str(tabulate(plain, headers, tablefmt="github", disable_numparse=True))
-
-
-def _markdown_text(text: str) -> str:
-    """Escape a text so that Markdown shows it literally."""
-    return re.sub(r"([\\`*<>|&~!#]|\](?=[(\[:]))", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def latex(suite: SuitePart) -> str:
@@ -219,8 +215,24 @@ def csv_of(lines: Sequence[Mapping[str, Any]]) -> str:
     names = dict.fromkeys(name for line in lines for name in line)
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _csv_value(value) for name, value in line.items()} for line in lines)
     return out.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    """Return a value as CSV has it: a text on one line that no spreadsheet takes for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text[:1] in tuple("=+-@") and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"  # stands for none in tables
+    return True
 
 
 def _csv_row(suite: SuitePart, group: Group, row: Row) -> dict[str, Any]:

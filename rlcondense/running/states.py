@@ -25,7 +25,7 @@ STATES = ("done", "running", "failed", "skipped", "not-installed", "missing")
 TO_SKIP = "to be skipped"  # missing, and known to have no result
 OFFERED = ("failed", "missing", "skipped", "not-installed")  # what --only takes
 AGAIN = ("failed", "missing", "not-installed")  # what a sweep computes by default
-MOST_MANIFEST_BYTES = 2**30
+MOST_MANIFEST_BYTES = 2**28  # of a thousand cells it takes a megabyte
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -241,6 +242,11 @@ def sparse(file: h5py.File) -> None:
     file.create_dataset("episode_0/rewards", (2**36,), "f4", chunks=(2**20,), compression="gzip")
 
 
+def many_sparse(file: h5py.File) -> None:
+    for i in range(20):
+        file.create_dataset(f"episode_0/infos/empty{i}", (2**20,), np.uint8)
+
+
 def one_text_many_times(file: h5py.File) -> None:
     texts = file.create_dataset("episode_0/infos/texts", (2,), h5py.string_dtype())
     texts[:] = ["x" * 100_000, "y" * 20]
@@ -264,6 +270,7 @@ def dataset_twice(file: h5py.File) -> None:
     ("change", "message"),
     [
         (sparse, "announces 274,877,906,944 bytes, of which 0 are stored"),
+        (many_sparse, "2[0-9] arrays announce 20,97[0-9],[0-9]{3} bytes, of which"),
         (one_text_many_times, "holds more than the file has bytes"),
         (lists_of_lists, "holds lists of lists"),
         (dataset_twice, "occurs more than once"),
@@ -287,6 +294,35 @@ def test_a_heap_that_sends_hdf5_round_for_ever_is_refused(monkeypatch: pytest.Mo
     size = content.index(b"GCOL") + 24  # of the first text, after which the next is the first again
     data_file().write_bytes(content[:size] + b"\xf0" + 7 * b"\xff" + content[size + 8 :])
     with pytest.raises(CorruptArtifact, match=r"reading .*/infos/text.* does not end"):
+        read_minari(DATA)
+
+
+def test_nothing_beside_a_dataset_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process reads texts; it must not take modules from the working directory."""
+    create(DATA, [episode(infos={"text": ["up", "down"] * 5})])
+    (tmp_path / "h5py.py").write_text("open('imported', 'w').close()\nraise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert len(read_minari(DATA)) == 10
+    assert not (tmp_path / "imported").exists()
+
+
+def test_of_an_episodes_attributes_only_the_seed_is_read() -> None:
+    create(DATA, [episode()])
+    with h5py.File(data_file(), "r+") as file:
+        attributes = file["episode_0"].attrs
+        attributes.create("texts", ["x" * 50] * 9, dtype=h5py.string_dtype())
+        attributes["seed"] = np.int64(7)
+    content = data_file().read_bytes()
+    heap = content.index(b"GCOL") + 24  # a heap that reading would follow for ever
+    data_file().write_bytes(content[:heap] + b"\xf0" + 7 * b"\xff" + content[heap + 8 :])
+    assert read_minari(DATA).origin.reset_seeds == (7,)
+    with h5py.File(data_file(), "r+") as file:
+        del file["episode_0"].attrs["seed"]
+        file["episode_0"].attrs["seed"] = "seven"
+    with pytest.raises(CorruptArtifact, match="the seed of episode 0 is no whole number"):
         read_minari(DATA)
 
 

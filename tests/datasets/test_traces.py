@@ -119,6 +119,27 @@ def test_more_actions_than_a_byte_names_are_refused() -> None:
         collect(random_policies(Many().action_space, [0]), Many(), episodes=2, seed=0, num_envs=2)
 
 
+def test_more_environments_than_a_machine_holds_are_refused(task: Task) -> None:
+    many = np.ones(1025, np.int64)
+    with pytest.raises(CorruptArtifact, match="1,025 environments at once, more than 1,024"):
+        Trace(0, 1, many, np.zeros(1025, np.uint8), np.full((1025, 15), 17, np.uint8))
+    policies = random_policies(task.action_space, [0])
+    with pytest.raises(BadConfig, match="at most 1,024 environments are recorded at once"):
+        collect(policies, task, episodes=2048, seed=0, num_envs=2048)
+
+
+def test_no_array_is_inflated_beyond_its_limit(
+    trace: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace.save(tmp_path / "t.safetensors")
+    size = 15 * len(trace.actions)
+    monkeypatch.setattr("rlcondense.datasets.traces.MOST_ARRAY_BYTES", size)
+    assert len(load_trace(tmp_path / "t.safetensors").actions) == len(trace.actions)
+    monkeypatch.setattr("rlcondense.datasets.traces.MOST_ARRAY_BYTES", size - 1)
+    with pytest.raises(CorruptArtifact, match=f"announces {size:,} bytes of one array"):
+        load_trace(tmp_path / "t.safetensors")
+
+
 def test_lengths_whose_sum_comes_round_are_refused(trace: Trace) -> None:
     n = len(trace.actions)
     lengths = np.array([2**63 - 1, 2**63 - 1, n + 2], np.int64)

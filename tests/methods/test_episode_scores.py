@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,15 @@ def test_score_writes_a_line_an_episode(tiny: TransitionDataset, tmp_path: Path)
     assert [float(line["return"]) for line in lines] == tiny.episode_returns().tolist()
     starts = [rows.start for rows in tiny.episodes]
     assert [int(line["level"]) for line in lines] == tiny.level_seeds[starts].tolist()
+
+
+def test_no_text_of_a_csv_file_is_a_formula_or_more_than_a_line() -> None:
+    odd = {"a": '=HYPERLINK("x")', "b": "-2+3", "c": "@SUM(1)", "d": "two\nlines\x1b[2J", "e": "+"}
+    kept = {"f": "-", "g": -2.5, "h": "-2.5", "i": "a=b"}
+    [line] = csv.DictReader(io.StringIO(csv_of([odd | kept])))
+    assert [line[name] for name in "abce"] == ["'" + odd[name] for name in "abce"]
+    assert line["d"] == r"two\nlines\x1b[2J"
+    assert [line[name] for name in kept] == ["-", "-2.5", "-2.5", "a=b"]
 
 
 def test_scored_rows_are_lines_with_their_episode(walks: TransitionDataset) -> None:

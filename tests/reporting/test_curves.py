@@ -59,6 +59,12 @@ def test_round_values_on_an_axis_keep_their_digits() -> None:
     assert [_tick(value) for value in values] == texts
 
 
+@pytest.mark.parametrize("mean", [[3e38, -3e38], [3e38, 3e38], [5e-324, 0.0], [1.0, 1.0 + 1e-15]])
+def test_curves_of_any_size_are_drawn(tmp_path: Path, mean: list[float]) -> None:
+    drawn = compare_curves([run(tmp_path / "a0", "a", [50, 100], mean)]).svg()
+    assert drawn.count('stroke="#ddd"') > 1  # its ticks
+
+
 def test_runs_without_a_step_in_common_are_refused(tmp_path: Path) -> None:
     early = run(tmp_path / "a0", "a", [50, 100], [1.0, 2.0])
     late = run(tmp_path / "b0", "b", [101, 200], [1.0, 2.0])
@@ -106,6 +112,7 @@ def test_what_was_condensed_and_what_evolved_are_drawn_together(tmp_path: Path) 
         {"method": "x", "curve": {"steps": [2, 1], "mean": [1, 1]}},
         {"method": "x", "task": "t", "curve": {"steps": [1, "inf"], "mean": [1, 1]}},
         {"method": "x", "curve": {"steps": [1], "mean": [float("nan")]}},
+        {"method": "x", "curve": {"steps": [1, 2], "mean": [1e308, -1e308]}},
         {"curve": []},
     ],
 )

@@ -134,7 +134,7 @@ def test_lengths_that_cannot_be_are_refused(
     save_recording(path, [_made_up(task, 12), _made_up(task, 13)])
     assert [len(e.rewards) for e in load_recording(path, task)] == [12, 13]
     write_arrays(path, read_arrays(path) | {"lengths": np.array(lengths)})
-    with pytest.raises(CorruptArtifact, match="no recording of|announces [0-9,]+ bytes"):
+    with pytest.raises(CorruptArtifact, match=r"no recording of|announces [0-9,]+ bytes"):
         load_recording(path, task)
 
 

@@ -21,6 +21,7 @@ from rlcondense.reporting.formats import markdown_table
 
 SUITE, METHOD, START = "gradmatch-parts", "gradmatch", "init-only"
 OTHER_STUDENT = "student_rate"  # stated where the student inside is not the usual one
+VALIDATED = "validate_every"  # rows are held back, so that a seed's start is another
 # A form's name is what sets it apart: the first that fits.
 FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"distance": "norm", "outer_optimiser": "sgd", "input": "raw"}, "equation 2"),
@@ -34,6 +35,8 @@ FORMS: tuple[tuple[dict[str, object], str], ...] = (
     ({"match": "per-class", "start": "balanced"}, "soft labels, along a student's training"),
     ({"match": "joint", "start": "balanced"}, "soft labels, all actions together"),
     ({"match": "per-class", "labels": "soft"}, "per-class, soft labels, random rows"),
+    ({"match": "per-class", VALIDATED: 25}, "per-class, learned labels, random rows, validated"),
+    ({"match": "joint", VALIDATED: 20}, "default, 200 iterations, validated"),
     ({"match": "per-class"}, "per-class, learned labels, random rows"),
     ({"match": "joint", "theta": "trajectory"}, "default: jointly, along a student's training"),
 )
@@ -110,6 +113,8 @@ def variant_of(group: Group, row: Row, records: Mapping[str, Record]) -> Variant
         return next(fitting, None)
 
     start = control(START if config["start"] == "balanced" else RANDOM_SUBSET)
+    if VALIDATED in config:
+        start = None
     others = control(RANDOM_SUBSET)
     return Variant(
         task_name(group.task),

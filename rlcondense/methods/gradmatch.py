@@ -29,6 +29,7 @@ from rlcondense.cloning import descend, losses_of_head, shuffled_batches
 from rlcondense.config import LATER, check_choice, check_positive
 from rlcondense.datasets.report import MatchingLoss
 from rlcondense.methods.base import Condensation, Method, Problem
+from rlcondense.methods.full import HELD_BACK, held_back_rows
 from rlcondense.methods.parts.chunks import Parts, backward_by_chunks
 from rlcondense.methods.parts.students import (
     LOSSES,
@@ -49,8 +50,12 @@ from rlcondense.methods.parts.synthetic import (
 )
 from rlcondense.networks import ENCODERS, PolicyNetwork, fresh
 from rlcondense.policies import head_of
+from rlcondense.types import Array
 
 PROBES = 4  # held-out networks on which the matching loss before and after is measured
+VALIDATION_UPDATES = 300  # of a network whose loss on rows that are held back is measured
+VALIDATION_ROWS = 2048  # most such rows
+CHUNK = 256  # of them at a time
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,10 @@ class GradMatchConfig(NetworkConfig):
         loss: `cross-entropy`, `softmax-mse` or `softmax-mae`. Continuous actions have no classes,
             and their loss is the negative log-likelihood under a Gaussian.
         augmentation: `none`, or `shift`: synthetic and real frames are shifted by the same pixels.
+        validate_every: number of iterations between two validations; None for none. Each trains a
+            student with the same initial weights on the synthetic data, and the data of that
+            iteration are returned whose student has the lowest loss on a tenth of the episodes,
+            with which nothing else is done.
     """
 
     labels: str = "learned"
@@ -94,11 +103,12 @@ class GradMatchConfig(NetworkConfig):
     student_batch: int | None = field(default=64, metadata=LATER)
     student_optimiser: str = field(default="adam", metadata=LATER)
     student_rate: float = field(default=5e-4, metadata=LATER)
+    validate_every: int | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "iterations", "real_batch", "trajectory", "student_updates")
-        check_positive(self, "student_batch", "student_rate")
+        check_positive(self, "student_batch", "student_rate", "validate_every")
         check_choice(self, "student_optimiser", OPTIMISERS)
         check_choice(self, "network", tuple(ENCODERS))
         check_choice(self, "theta", ("initial", "trajectory", "expert"))
@@ -124,7 +134,9 @@ class GradMatch(Method[GradMatchConfig]):
     def __init__(self, config: GradMatchConfig | None = None, *, id: str = "") -> None:
         super().__init__(config, id=id)
         if self.config.theta == "expert":
-            self.needs = frozenset({"expert"})
+            self.needs |= {"expert"}
+        if self.config.validate_every is not None:
+            self.needs |= {"episodes"}
 
     @classmethod
     def settings_like(cls, learner: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,31 +149,48 @@ class GradMatch(Method[GradMatchConfig]):
         return network_like(learner) | updates | loss_like(learner)
 
     def _condense(self, problem: Problem) -> Condensation:
-        rng = problem.rng()
-        synthetic = Synthetic(problem, self.config, rng)
-        matching = _Matching(problem, self.config, synthetic)
+        rng, every = problem.rng(), self.config.validate_every
+        held_back = source = None
+        if every is not None:
+            is_held_back = held_back_rows(problem.dataset, HELD_BACK)
+            held_back, source = np.flatnonzero(is_held_back), np.flatnonzero(~is_held_back)
+        synthetic = Synthetic(problem, self.config, rng, source=source)
+        matching = _Matching(problem, self.config, synthetic, source)
+        validation = None if held_back is None else _Validation(matching, held_back)
         before = matching.probe()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.seed)
             thetas = matching.thetas(rng, self.config.theta)
 
-            def loss(_: int) -> float:
+            def loss(iteration: int) -> float:
+                if validation is not None and every is not None and iteration % every == 0:
+                    validation.look()
                 return matching.backward(next(thetas), rng)
 
             # Only at the beginning of a student's training there is no state to carry over.
             restarts = self.config.trajectory if self.config.theta == "trajectory" else 1
-            learn(problem, synthetic, self.config.iterations, loss, rng, restarts=restarts)
+            iterations = self.config.iterations
+            learn(problem, synthetic, iterations, loss, rng, beside=validation, restarts=restarts)
+        if validation is not None:
+            validation.look()
+            validation.keep_best()
         return synthetic.condensation(MatchingLoss(before, matching.probe()))
 
 
 class _Matching:
     """Distance of a synthetic dataset from the data under a network theta."""
 
-    def __init__(self, problem: Problem, config: GradMatchConfig, synthetic: Synthetic) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: GradMatchConfig,
+        synthetic: Synthetic,
+        source: Array | None,
+    ) -> None:
         self.config, self.synthetic, self.seed = config, synthetic, problem.seed
-        self.probe_seed = problem.torch_seed(1)
+        self.probe_seed, self.validation_seed = problem.torch_seed(1), problem.torch_seed(2)
         self.device, self.expert = problem.device, problem.expert
-        self.real = RealBatches(problem, config)
+        self.real = RealBatches(problem, config, source=source)
         self.spec = network_spec(problem.task, config, *head_of(problem.task.action_space))
         self.losses = losses_of_head(self.spec.head, config.loss)
         self.classes: dict[int | None, slice] = {None: slice(0, len(synthetic.rows))}
@@ -177,10 +206,10 @@ class _Matching:
             theta = fresh(self.spec, self.device, self.config.init)
             yield theta
             if kind == "trajectory":
-                student = self._student(theta, rng)
+                student = self.student(theta, rng)
                 yield from itertools.islice(student, self.config.trajectory - 1)
 
-    def _student(self, theta: PolicyNetwork, rng: np.random.Generator) -> Iterator[PolicyNetwork]:
+    def student(self, theta: PolicyNetwork, rng: np.random.Generator) -> Iterator[PolicyNetwork]:
         """Yield a network along its training on the current synthetic data."""
         c, size = self.config, len(self.synthetic.rows)
         optimiser = make_optimiser(c.student_optimiser, theta, c.student_rate)
@@ -239,6 +268,62 @@ class _Matching:
         for leaf in self.synthetic.leaves:
             leaf.grad = None
         return float(np.mean(distances))
+
+
+class _Validation:
+    """Loss of students on rows that are held back, and the synthetic data at its minimum.
+
+    Args:
+        matching: the synthetic data and their students.
+        held_back: rows of the source.
+    """
+
+    def __init__(self, matching: _Matching, held_back: Array) -> None:
+        self._matching, self._leaves = matching, matching.synthetic.leaves
+        size = min(VALIDATION_ROWS, len(held_back))
+        self._rows = np.sort(np.random.default_rng(0).choice(held_back, size, replace=False))
+        self._lowest, self._best = np.inf, self._current()
+
+    def _current(self) -> list[Tensor]:
+        return [leaf.detach().clone() for leaf in self._leaves]
+
+    def look(self) -> None:
+        """Train a student on the data as they are, and keep them if its loss is the lowest."""
+        loss = self._loss()
+        if loss < self._lowest:
+            self._lowest, self._best = loss, self._current()
+
+    def _loss(self) -> float:
+        m = self._matching
+        rng = np.random.default_rng([m.seed, 2])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(m.validation_seed)  # the same weights at every look
+            student = m.student(fresh(m.spec, m.device, m.config.init), rng)
+            steps = -(-VALIDATION_UPDATES // m.config.student_updates)
+            *_, network = itertools.islice(student, steps)
+        total = 0.0
+        with torch.no_grad():
+            for rows in np.split(self._rows, range(CHUNK, len(self._rows), CHUNK)):
+                frames, targets = m.real.take(rows)
+                total += float(m.losses(network(frames), targets).sum())
+        return total / len(self._rows)
+
+    @torch.no_grad()
+    def keep_best(self) -> None:
+        """Make the data those of the lowest loss."""
+        for leaf, best in zip(self._leaves, self._best, strict=True):
+            leaf.copy_(best)
+
+    def state(self) -> dict[str, Array]:
+        """Return the lowest loss and the data that it belongs to."""
+        best = {f"best.{k}": leaf.cpu().numpy().copy() for k, leaf in enumerate(self._best)}
+        return {"lowest": np.array([self._lowest]), **best}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Restore them."""
+        self._lowest = state["lowest"].item()
+        for k, leaf in enumerate(self._best):
+            leaf.copy_(torch.from_numpy(state[f"best.{k}"]))
 
 
 def weight_gradients(

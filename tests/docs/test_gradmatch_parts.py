@@ -75,6 +75,20 @@ def test_a_form_that_starts_from_random_rows_meets_those_of_its_seeds(findings: 
     assert one.random.difference.standard_error > 1.0
 
 
+def test_a_form_that_holds_rows_back_starts_from_rows_of_its_own(findings: Any) -> None:
+    settings = {"start": "random", "labels": "soft", "validate_every": 25}
+    config = config_json(make_method("gradmatch", preset="per-class", **settings).config)
+    made = [record("gradmatch", 5.0, seed=s, apart=0.02) for s in range(3)]
+    for one in made:
+        one["cell"]["method"]["config"] = config
+    records = [*made, *(record("random", 4.0, seed=s) for s in range(3))]
+    (group,) = groups_of(records)
+    (row,) = group.of_id("gradmatch")
+    one = findings.variant_of(group, row, by_id(records))
+    assert one.start is None
+    assert one.random.difference.estimate == pytest.approx(1.0, abs=0.1)
+
+
 def test_names_stand_alone_wherever_a_row_is_sorted_to(findings: Any) -> None:
     names = [name for _, name in findings.FORMS]
     assert not [name for name in names if "the same" in name]

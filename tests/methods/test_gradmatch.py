@@ -18,11 +18,18 @@ from rlcondense.errors import BadConfig
 from rlcondense.experts import shipped
 from rlcondense.experts.shipped import Expert
 from rlcondense.make import default_dataset, load_dataset, make_method, make_task
-from rlcondense.methods.gradmatch import DISTANCES, layerwise_cosine, weight_gradients
+from rlcondense.methods.full import HELD_BACK, held_back_rows
+from rlcondense.methods.gradmatch import DISTANCES, PROBES, layerwise_cosine, weight_gradients
 from rlcondense.methods.gradmatch_light2024 import gradient
+from rlcondense.methods.parts.synthetic import RealBatches
 from rlcondense.networks import NetworkSpec, PolicyNetwork
 from rlcondense.tasks.base import Task
+from rlcondense.types import Array
 from tests.methods.test_methods import EXPERT
+from tests.small_tasks import Gridworld, play
+
+GRID = Gridworld()
+GRID_DATA = play(GRID, GRID.shortest, 300, noise=0.3)
 
 
 def test_the_distance_is_zero_for_equal_and_two_a_layer_for_opposite_gradients() -> None:
@@ -175,6 +182,54 @@ def test_by_default_frames_and_labels_move_along_a_students_training(
     # students, whose first gradients need no updates; and the probes before and after.
     own = 4 * (8 + 15) + 2 * 5 * 15
     assert report.cost.gradient_evaluations == own + 2 * 4 * (8 + 15)
+
+
+def displaced(data: CondensedDataset) -> float:
+    assert data.report is not None
+    assert data.report.displacement is not None
+    return data.report.displacement.mean
+
+
+def validated(seed: int = 0, **settings: Any) -> CondensedDataset:
+    settings = {"network": "mlp", "real_batch": 16, "validate_every": 5} | settings
+    method = make_method("gradmatch", **settings)
+    return method.condense(GRID_DATA, task=GRID, budget=20, seed=seed)
+
+
+def test_validation_returns_the_rows_before_matching_spoilt_them() -> None:
+    spoilt: dict[str, Any] = {"iterations": 10, "learning_rate": 100.0}
+    assert displaced(validated(**spoilt)) == 0
+    assert displaced(validated(**spoilt | {"validate_every": None})) > 0.1
+    assert displaced(validated(iterations=10)) > 0  # where matching helps it is kept
+
+
+def test_rows_that_are_held_back_for_validation_are_used_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held_back = held_back_rows(GRID_DATA, HELD_BACK)
+    for seed in range(2):
+        rows = validated(seed, iterations=1).initial_indices
+        assert rows is not None
+        assert not held_back[rows].any()
+    drawn: list[Array] = []
+    take = RealBatches.take
+
+    def noted(batches: RealBatches, rows: Array) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn.append(held_back[rows])
+        return take(batches, rows)
+
+    monkeypatch.setattr(RealBatches, "take", noted)
+    validated(iterations=5)
+    batches = [rows for rows in drawn if not rows.all()]
+    assert len(batches) == 5 + 2 * PROBES  # the others are validations
+    assert not np.concatenate(batches).any()
+
+
+def test_a_budget_beyond_what_validation_leaves_is_refused() -> None:
+    rows = int((~held_back_rows(GRID_DATA, HELD_BACK)).sum())
+    method = make_method("gradmatch", network="mlp", iterations=1, validate_every=1)
+    with pytest.raises(BadConfig, match=f"{rows + 1} rows of {rows}, beside those"):
+        method.condense(GRID_DATA, task=GRID, budget=rows + 1)
 
 
 def test_rare_and_absent_actions_leave_no_undefined_rows(

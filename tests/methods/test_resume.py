@@ -30,6 +30,13 @@ CASES: dict[str, dict[str, Any]] = {
     "dbc": {"real_batch": 16, "inner_steps": 6, "window": 3},
     "gradmatch": {"real_batch": 4, "theta": "initial"},
     "gradmatch-trajectory": {"real_batch": 4, "trajectory": 2},
+    # The first of its rows are the best.
+    "gradmatch-validated": {
+        "real_batch": 4,
+        "trajectory": 2,
+        "validate_every": 2,
+        "learning_rate": 100.0,
+    },
     "frepo": {"real_batch": 8, "pool": 2, "oldest": 4},
     "frepo-frozen": {"real_batch": 8, "encoder": "frozen"},
     "ncfm": {"real_batch": 8, "frequencies": 16, "networks": 2, "network_updates": 2},

@@ -90,12 +90,31 @@ class Synthetic:
         gradient_evaluations: number of gradients, which the caller increases.
     """
 
-    def __init__(self, problem: Problem, config: SyntheticConfig, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: SyntheticConfig,
+        rng: np.random.Generator,
+        *,
+        source: Array | None = None,
+    ) -> None:
+        """Start as real rows.
+
+        Args:
+            problem: the problem.
+            config: its settings.
+            rng: of the choice of these rows.
+            source: the source's rows from which they are chosen; None for all.
+
+        Raises:
+            BadConfig: a setting does not fit the data, or there are fewer rows than the budget.
+        """
         dataset, self.config, self.device = problem.dataset, config, problem.device
         actions = np.asarray(dataset.actions)
         self.continuous = problem.continuous
         if self.continuous and config.labels == "soft":
             raise BadConfig("soft labels are for discrete actions")
+        self._source = all_rows(problem, source)
         self.rows = self._start_rows(problem, rng)
         kind = "soft" if config.labels == "soft" else "hard"
         self._initial = select(dataset, self.rows, kind).columns
@@ -146,10 +165,12 @@ class Synthetic:
 
     def _start_rows(self, problem: Problem, rng: np.random.Generator) -> Array:
         """Draw the initial rows, sorted by action if actions are discrete."""
-        actions = np.asarray(problem.dataset.actions)
+        size, source, actions = problem.size, self._source, np.asarray(problem.dataset.actions)
+        if size > len(source):
+            raise BadConfig(f"{size} rows of {len(source)}, beside those that are held back")
         if self.config.start == "balanced" and not self.continuous:
-            return balanced_rows(actions, problem.size, rng)
-        rows = np.sort(rng.choice(len(actions), problem.size, replace=False))
+            return np.asarray(source[balanced_rows(actions[source], size, rng)])
+        rows = np.sort(source[rng.choice(len(source), size, replace=False)])
         return rows if self.continuous else rows[np.argsort(actions[rows], kind="stable")]
 
     def _parameters(self, observations: Array) -> Tensor:
@@ -255,22 +276,35 @@ class Synthetic:
 
 
 class RealBatches:
-    """Batches of the data with which synthetic rows are compared."""
+    """Batches of the data with which synthetic rows are compared.
 
-    def __init__(self, problem: Problem, config: SyntheticConfig) -> None:
+    Args:
+        problem: the problem.
+        config: settings of the synthetic rows.
+        source: the source's rows that are drawn; None for all.
+    """
+
+    def __init__(
+        self, problem: Problem, config: SyntheticConfig, *, source: Array | None = None
+    ) -> None:
         self._dataset, self._device = problem.dataset, problem.device
         self._targets = data_targets(problem, config.labels)
-        actions = np.asarray(problem.dataset.actions)
+        self._all = all_rows(problem, source)
+        actions = np.asarray(problem.dataset.actions)[self._all]
         taken = [] if problem.continuous else np.unique(actions)
-        self._rows_of = {int(a): np.flatnonzero(actions == a) for a in taken}
+        self._rows_of = {int(a): self._all[actions == a] for a in taken}
 
     def draw(
         self, size: int, rng: np.random.Generator, action: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draw observations and targets of an action's rows, or of all; all if there are fewer."""
-        rows = np.arange(len(self._dataset)) if action is None else self._rows_of[action]
+        rows = self._all if action is None else self._rows_of[action]
         if len(rows) > size:
             rows = np.sort(rng.choice(rows, size, replace=False))
+        return self.take(rows)
+
+    def take(self, rows: Array) -> tuple[Tensor, Tensor]:
+        """Return observations and targets of rows of the source."""
         frames = torch.from_numpy(np.asarray(self._dataset.observations[rows]))
         return frames.to(self._device), self._targets[torch.from_numpy(rows).to(self._device)]
 
@@ -394,6 +428,11 @@ def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def _array(tensor: Tensor) -> Array:
     return tensor.detach().cpu().numpy().copy()
+
+
+def all_rows(problem: Problem, source: Array | None) -> Array:
+    """Return the source's rows that may be used: those that are given, else all."""
+    return np.arange(len(problem.dataset)) if source is None else source
 
 
 def data_targets(problem: Problem, labels: str) -> Tensor:

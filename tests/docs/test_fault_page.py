@@ -14,11 +14,13 @@ from tests.docs.scripts import script
 
 @pytest.fixture(scope="module")
 def scorers() -> Any:
-    return script("baselines/faults/scorers.py")
+    return script("baselines/findings/fault_scores.py")
 
 
 def test_the_page_is_that_of_the_scores(scorers: Any) -> None:
-    assert scorers.page(scorers.read_lines()) in scorers.PAGE.read_text()
+    lines = scorers.read_lines()
+    assert scorers.page(lines) in scorers.PAGE.read_text()
+    assert scorers.picture(lines) == scorers.PICTURE.read_text()
 
 
 def test_every_scorer_of_the_suite_met_every_fault(scorers: Any) -> None:

@@ -1,7 +1,7 @@
 """Which scores of episodes see known faults, and which are length in disguise? As a page.
 
-python baselines/faults/scorers.py           # into docs/results/faults.md, an hour on one core
-python baselines/faults/scorers.py --page    # of the scores that scores.jsonl holds
+python baselines/findings/fault_scores.py           # into docs/results, an hour on one core
+python baselines/findings/fault_scores.py --page    # of the scores that fault_scores.jsonl holds
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap
+from pages import RESULTS, draw
+from scipy.stats import bootstrap, norm
 
 from rlcondense.comparison.rows import draws_at_random
 from rlcondense.datasets.transitions import TransitionDataset
-from rlcondense.files import open_to_append
+from rlcondense.files import open_to_append, write_bytes
 from rlcondense.references import RANDOM_SUBSET, WHOLE
 from rlcondense.reporting.publish import fill_part
 from rlcondense.running.scoring import score_dataset
 from rlcondense.running.suite import Choice, load_suite
+from rlcondense.statistics.intervals import Interval
 
 SUITE = "faults"
-SCORES = Path(__file__).with_name("scores.jsonl")
-PAGE = Path(__file__).parents[2] / "docs" / "results" / "faults.md"
+SCORES = Path(__file__).with_suffix(".jsonl")
+PAGE, PICTURE = RESULTS / "faults.md", RESULTS / "faults-seen.svg"
 LENGTH = ("longest", "shortest")
 DRAWS = 2000
 Array = npt.NDArray[np.float64]
@@ -49,6 +51,13 @@ class Seen:
     low: float
     high: float
     beyond: bool | None
+
+    @property
+    def beyond_half(self) -> Interval:
+        """The share beyond a half, which is what a blind score has."""
+        # Of its two ends: a bootstrap interval need not lie evenly about the share.
+        error = (self.high - self.low) / (2 * norm.ppf(0.975))
+        return Interval(self.share - 0.5, error, self.low - 0.5, self.high - 0.5, 1)
 
     def __str__(self) -> str:
         """Format the share in percent, with a sign for what it is beside length."""
@@ -166,6 +175,27 @@ def seen(of: Mapping[str, Array]) -> dict[str, Seen]:
     }
 
 
+def seen_everywhere(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Seen]]:
+    """Compute by dataset what each method sees of its faults."""
+    of: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for line in lines:
+        of.setdefault(line["dataset"], {}).setdefault(line["method"], []).append(line)
+    return {
+        dataset: seen({name: wins(own) for name, own in methods.items()})
+        for dataset, methods in of.items()
+    }
+
+
+def picture(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Draw how far what each method sees lies from what a blind score does, by dataset."""
+    bars = [
+        (f"{short(dataset)}: {name}", one.beyond_half)
+        for dataset, methods in seen_everywhere(lines).items()
+        for name, one in sorted(methods.items(), key=lambda item: -item[1].share)
+    ]
+    return draw(bars, "how often a clean episode scores above a faulty one, less a half")
+
+
 def page(lines: Sequence[Mapping[str, Any]]) -> str:
     """Format what stands between the marks of the page.
 
@@ -174,20 +204,15 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
     """
     if not lines:
         return "No dataset has all its scores yet."
-    datasets = list(dict.fromkeys(line["dataset"] for line in lines))
-    methods = list(dict.fromkeys(line["method"] for line in lines))
-    by: dict[str, dict[str, Seen]] = {}
-    ranks: dict[str, dict[str, list[float]]] = {
-        name: {"length": [], "return": []} for name in methods
+    by = seen_everywhere(lines)
+    datasets, methods = list(by), list(dict.fromkeys(line["method"] for line in lines))
+    ranks = {
+        name: {
+            beside: [line["ranks"][beside] or 0.0 for line in lines if line["method"] == name]
+            for beside in ("length", "return")
+        }
+        for name in methods
     }
-    for dataset in datasets:
-        of: dict[str, list[Mapping[str, Any]]] = {}
-        for line in lines:
-            if line["dataset"] == dataset:
-                of.setdefault(line["method"], []).append(line)
-                for beside, values in ranks[line["method"]].items():
-                    values.append(line["ranks"][beside] or 0.0)
-        by[dataset] = seen({name: wins(own) for name, own in of.items()})
     correlations = [f"rank correlation with {beside}" for beside in ("length", "return")]
     headers = ["score", *(short(dataset) for dataset in datasets), *correlations]
     rows = [headers, ["---"] * len(headers)]
@@ -223,7 +248,9 @@ def main() -> None:
             with open_to_append(SCORES) as out:
                 out.write((json.dumps(line) + "\n").encode())  # at once: whole or not there
             print(line["dataset"], line["method"], line["seed"], flush=True)
-    fill_part(PAGE, SUITE, page(finished(read_lines())))
+    lines = finished(read_lines())
+    fill_part(PAGE, SUITE, page(lines))
+    write_bytes(PICTURE, picture(lines).encode())
 
 
 if __name__ == "__main__":

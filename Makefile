@@ -5,7 +5,7 @@ TORCH ?= torch
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test slow fuzz golden lint type bench gpu docs results site package clean
+.PHONY: help demo test slow fuzz golden lint type bench gpu docs results site archive package clean
 
 help:
 	@echo "make demo     gradient matching on starpilot beside its reference rows"
@@ -20,6 +20,7 @@ help:
 	@echo "make docs     the tables of docs/reference and the findings of README, from catalogue and records"
 	@echo "make results  the suites by worth, in the background, into the leaderboard"
 	@echo "make site     the leaderboard's tables and its site, in build/site; then verifies its records"
+	@echo "make archive  the leaderboard as build/board.zip with checksums, and verifies it"
 	@echo "make package  sdist, wheel built from it, and the wheel tried outside the checkout"
 
 $(READY): pyproject.toml constraints.txt
@@ -72,6 +73,11 @@ results: $(READY)
 site: $(READY)
 	$(BIN)/rlcondense leaderboard build leaderboard --into docs/results/light2024.md --site build/site --data
 	$(BIN)/rlcondense leaderboard verify leaderboard
+
+archive: $(READY)
+	mkdir -p build
+	$(BIN)/rlcondense leaderboard pack leaderboard --out build/board.zip
+	$(BIN)/rlcondense leaderboard verify build/board.zip
 
 package: $(READY)
 	rm -rf dist
